@@ -1,0 +1,94 @@
+"""The exception tree: everything that xferlab raises on purpose descends from `XferlabError`.
+
+A message says where, what was found, what is accepted and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+class XferlabError(Exception):
+    """Base of all errors that a user can mend; the command line prints it without a traceback."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding about an input.
+
+    Attributes:
+        where: File, and line if known (`jobs/smoke.yaml:12`), or the case that it concerns.
+        what: What was found, what is accepted, what to do.
+        severity: `error` (nothing may run) or `warning`.
+    """
+
+    where: str
+    what: str
+    severity: str = "error"
+
+    def __str__(self) -> str:
+        prefix = "" if self.severity == "error" else f"{self.severity}: "
+        return f"{self.where}: {prefix}{self.what}"
+
+
+class ProblemsError(XferlabError):
+    """Several problems of one input, reported together.
+
+    Attributes:
+        problems: All findings, in the order of the input.
+    """
+
+    def __init__(self, problems: Problem | Sequence[Problem]):
+        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type[ProblemsError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
+
+class StudyError(ProblemsError):
+    """A study file, or what it includes, is not valid."""
+
+
+class DataError(ProblemsError):
+    """Images, masks or their table cannot be used as they are."""
+
+
+class UsageError(XferlabError):
+    """The command line asks for what does not exist or does not fit together."""
+
+
+class DonorError(XferlabError):
+    """Donor weights are absent, altered, or do not fit the network."""
+
+
+class StorageError(XferlabError):
+    """The storage cannot be read or written."""
+
+
+class RecordError(StorageError):
+    """A stored file is torn, altered or of an unknown version."""
+
+
+class LeaseHeldError(StorageError):
+    """Another live process works on the same thing."""
+
+
+class TrainingError(XferlabError):
+    """A training cannot go on."""
+
+
+class NonFiniteLossError(TrainingError):
+    """The loss became NaN or infinite; raised before the optimizer step."""
+
+
+class InterruptedTrialError(XferlabError):
+    """A trial was asked to stop; its latest checkpoint is stored and the next run resumes it."""
+
+
+def suggest(name: str, accepted: Iterable[str]) -> str:
+    """Returns ` Did you mean 'x'?` for the accepted name nearest to `name`, or an empty string."""
+    nearest = get_close_matches(name, list(accepted), n=1, cutoff=0.6)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""
