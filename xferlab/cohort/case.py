@@ -1,0 +1,76 @@
+"""A case (one image with its target) and a selection of cases, each with its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One image with its target, as the plan sees it: no pixels.
+
+    Attributes:
+        digest: SHA-256 of what determines the pixels: the file bytes of image and mask and the label map, or
+            a phantom's recipe; hex.
+        name: What a reader calls it (the image's file name within its section).
+        patient: Patient id; the unit that splits keep whole.
+        pathology: Class by which splits are stratified and tables are grouped.
+        simulated: Name of the device simulation that the image passed through; empty for a real device.
+    """
+
+    digest: str
+    name: str
+    patient: str
+    pathology: str
+    simulated: str = ""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """An ordered choice of a section's cases, stored once under its digest and shared by trials.
+
+    Attributes:
+        section: Name of the data section that holds the cases; no part of the digest.
+        rows: What identifies the choice, one row a case: `[digest, part]` to train on, or
+            `[digest, name, patient, pathology, simulated]` to evaluate on.
+    """
+
+    section: str
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The case digests, in order."""
+        return tuple(row[0] for row in self.rows)
+
+    def identity(self) -> str:
+        """Returns the SHA-256 of the rows, hex."""
+        return hashlib.sha256(json.dumps(self.rows, separators=(",", ":")).encode()).hexdigest()
+
+    @staticmethod
+    def to_train(section: str, parts: Iterable[tuple[Case, str]]) -> Selection:
+        """Returns the training and validation cases of a stage, in digest order."""
+        return Selection(section, tuple(sorted((case.digest, part) for case, part in parts)))
+
+    @staticmethod
+    def to_evaluate(section: str, cases: Iterable[Case]) -> Selection:
+        """Returns cases to evaluate on with all that their records say, in digest order."""
+        rows = sorted(tuple(asdict(case).values()) for case in cases)
+        return Selection(section, tuple(rows))
+
+    def cases(self) -> tuple[Case, ...]:
+        """Returns the cases of an evaluation."""
+        return tuple(Case(*row) for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON value; `from_json` is its inverse."""
+        return {"section": self.section, "rows": [list(row) for row in self.rows]}
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Selection:
+        """Returns the selection that `to_json` wrote."""
+        return Selection(value["section"], tuple(tuple(row) for row in value["rows"]))

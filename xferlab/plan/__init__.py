@@ -1,0 +1,1 @@
+"""What will run: identities, seeds, and the expansion of a study into a graph of trials."""

@@ -1,0 +1,50 @@
+"""Identities: SHA-256 of canonical JSON of all that can change a result, and of nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+ID_LENGTH = 16
+
+
+def canonical_json(value: Any) -> str:
+    """Returns the one JSON text of a value: sorted keys, no spaces, no NaN.
+
+    Raises:
+        ValueError: The value holds NaN or infinity.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def sha256_of(value: Any) -> str:
+    """Returns the SHA-256 of the canonical JSON of a value, hex."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def short_id(value: Any) -> str:
+    """Returns the first 16 hex digits of `sha256_of(value)`: a trial's or an evaluation's id."""
+    return sha256_of(value)[:ID_LENGTH]
+
+
+def seed_for(study_seed: int, **coordinates: str | int) -> int:
+    """Returns a 63-bit seed that is a pure function of the study's seed and named coordinates.
+
+    Example:
+        >>> seed_for(2021, stage="general", repetition=1) == seed_for(2021, repetition=1, stage="general")
+        True
+    """
+    return int(sha256_of({"study_seed": study_seed, **coordinates})[:16], 16) >> 1
+
+
+def sealed(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the body with `sha256`, the digest of the rest, so that a torn or altered file is found."""
+    return {**body, "sha256": sha256_of(dict(body))}
+
+
+def seal_holds(value: Mapping[str, Any]) -> bool:
+    """Returns whether a value read back is exactly what `sealed` returned."""
+    body = {key: item for key, item in value.items() if key != "sha256"}
+    return value.get("sha256") == sha256_of(body)

@@ -1,0 +1,83 @@
+"""Hand-over values of the plan: what one trial is, and the graph of all of them. JSON round trip, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SPEC_VERSION = 1
+
+
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """One set of cases that a trial's best weights are measured on.
+
+    Attributes:
+        evaluation_id: Hash of the trial's id, the evaluated cases, output kind and metrics version.
+        section: Data section of the cases.
+        part: `train`, `validation`, `test` or `hold_out`.
+        selection: Digest of the stored selection.
+        overlay_cases: Cases per pathology whose image, target and output are stored.
+        parent_may_have_seen: An ancestor of another repetition trained on some of these patients.
+    """
+
+    evaluation_id: str
+    section: str
+    part: str
+    selection: str
+    overlay_cases: int
+    parent_may_have_seen: bool = False
+
+    @property
+    def name(self) -> str:
+        """`section.part`."""
+        return f"{self.section}.{self.part}"
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """Everything needed to run one trial, anywhere, again.
+
+    Attributes:
+        trial_id: First 16 hex digits of the SHA-256 of `identity`.
+        name: `arm/stage/rNN` of the first arm that uses it.
+        arms: All arms that use it.
+        stage: Stage name.
+        repetition: From 1.
+        identity: What can change the weights: task, model, training, selection, seed, parent, numerics.
+        section: Data section to train on.
+        selection: Digest of the stored selection with the training and validation cases.
+        parents: Ids of the trials that it starts from; several with chaining `best`; none from scratch.
+        donor: Given weights to start from: `{name, path, sha256}`; None elsewhere.
+        evaluations: What to measure when trained.
+        data: Configuration of every section it reads, by name; outside the identity.
+        settings: Outside the identity: study, checkpoint_every_s, resources, retries, tracking.
+    """
+
+    trial_id: str
+    name: str
+    arms: tuple[str, ...]
+    stage: str
+    repetition: int
+    identity: Mapping[str, Any]
+    section: str
+    selection: str
+    parents: tuple[str, ...] = ()
+    donor: Mapping[str, Any] | None = None
+    evaluations: tuple[EvaluationSpec, ...] = ()
+    data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON value; `from_json` is its inverse."""
+        return {"version": SPEC_VERSION, **asdict(self)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> TrialSpec:
+        """Returns the spec that `to_json` wrote."""
+        fields = {key: item for key, item in value.items() if key != "version"}
+        fields["arms"] = tuple(fields["arms"])
+        fields["parents"] = tuple(fields["parents"])
+        fields["evaluations"] = tuple(EvaluationSpec(**item) for item in fields["evaluations"])
+        return TrialSpec(**fields)

@@ -1,0 +1,1 @@
+"""What happened: versioned files on any pyarrow filesystem, written atomically, read back with checks."""

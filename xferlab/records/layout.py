@@ -1,0 +1,68 @@
+"""The one place that names the files of a storage."""
+
+from __future__ import annotations
+
+
+def plan_path(study: str) -> str:
+    """The last plan of a study: names -> ids."""
+    return f"studies/{study}/plan.json"
+
+
+def lease_path(study: str) -> str:
+    """Who drives a study."""
+    return f"studies/{study}/driver.lease"
+
+
+def selection_path(selection: str) -> str:
+    """An ordered choice of cases under its own digest."""
+    return f"selections/{selection}.json"
+
+
+def trial_dir(trial_id: str) -> str:
+    """Folder of all files of a trial."""
+    return f"trials/{trial_id}"
+
+
+def spec_path(trial_id: str) -> str:
+    """Everything needed to run it again."""
+    return f"{trial_dir(trial_id)}/spec.json"
+
+
+def history_path(trial_id: str) -> str:
+    """One line an epoch."""
+    return f"{trial_dir(trial_id)}/history.jsonl"
+
+
+def checkpoint_dir(trial_id: str) -> str:
+    """Latest full states (to resume) and the best weights (for children)."""
+    return f"{trial_dir(trial_id)}/checkpoint"
+
+
+def weights_path(trial_id: str) -> str:
+    """Best weights, safetensors."""
+    return f"{checkpoint_dir(trial_id)}/best.safetensors"
+
+
+def run_path(trial_id: str) -> str:
+    """Times, memory, host, versions, attempts: all that is no function of the spec."""
+    return f"{trial_dir(trial_id)}/run.json"
+
+
+def failure_path(trial_id: str) -> str:
+    """The last failure: first real traceback, signal, memory."""
+    return f"{trial_dir(trial_id)}/failure.json"
+
+
+def record_path(trial_id: str) -> str:
+    """Written last: COMPLETE means that this exists and verifies."""
+    return f"{trial_dir(trial_id)}/record.json"
+
+
+def evaluation_dir(trial_id: str, evaluation_id: str) -> str:
+    """Folder of one evaluation: cases.parquet, outputs.parquet, record.json."""
+    return f"{trial_dir(trial_id)}/evaluations/{evaluation_id}"
+
+
+def evaluation_path(trial_id: str, evaluation_id: str, name: str) -> str:
+    """One file of an evaluation."""
+    return f"{evaluation_dir(trial_id, evaluation_id)}/{name}"
