@@ -1,4 +1,4 @@
-"""Hand-over values of the plan: what one trial is, and the graph of all of them. JSON round trip, no torch."""
+"""Hand-over values of the plan: one trial, and what it is measured on. JSON round trip, no torch."""
 
 from __future__ import annotations
 

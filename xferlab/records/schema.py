@@ -33,7 +33,10 @@ OUTPUTS_SCHEMA = pa.schema(
         ("simulated", pa.string()),
         ("height", pa.int32()),
         ("width", pa.int32()),
-        ("image", pa.binary()),  # uint8, height x width, first channel, as the network saw it before z-scoring
+        (
+            "image",
+            pa.binary(),
+        ),  # uint8, height x width, first channel, as the network saw it before z-scoring
         ("target", pa.binary()),  # uint8: 0 background, 255 structure, 127 ignored
         ("probability", pa.binary()),  # uint8: 255 times the network's output
     ]

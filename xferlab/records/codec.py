@@ -1,0 +1,68 @@
+"""JSON files that are found out when torn or altered, and parquet that is equal byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xferlab.errors import RecordError
+from xferlab.plan.identity import canonical_json, seal_holds, sealed
+from xferlab.records.store import Store
+
+
+def write_json(store: Store, name: str, body: Mapping[str, Any]) -> None:
+    """Writes a sealed JSON file, atomically."""
+    store.write(name, json_bytes(body))
+
+
+def json_bytes(body: Mapping[str, Any]) -> bytes:
+    """Returns the bytes of a sealed JSON file."""
+    return (canonical_json(sealed(body)) + "\n").encode()
+
+
+def read_json(store: Store, name: str) -> dict[str, Any] | None:
+    """Returns the body of a sealed JSON file, or None where there is none.
+
+    Raises:
+        RecordError: The file is torn or altered.
+    """
+    data = store.read(name)
+    if data is None:
+        return None
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise RecordError(f"{store.path(name)}: is no JSON ({error}); delete it and run again") from error
+    if not isinstance(value, dict) or not seal_holds(value):
+        raise RecordError(f"{store.path(name)}: does not match its own digest; delete it and run again")
+    return {key: item for key, item in value.items() if key != "sha256"}
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Returns a parquet file that depends on the table alone (one row group, fixed settings)."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", row_group_size=max(1, table.num_rows))
+    return sink.getvalue()
+
+
+def read_parquet(store: Store, name: str, *, sha256: str | None = None) -> pa.Table:
+    """Returns a parquet file as a table.
+
+    Raises:
+        RecordError: It is absent, unreadable, or differs from the digest given.
+    """
+    data = store.read(name)
+    if data is None:
+        raise RecordError(f"{store.path(name)}: is missing; run the study again")
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise RecordError(f"{store.path(name)}: does not match the digest in its record; run the study again")
+    try:
+        return pq.read_table(pa.BufferReader(data))
+    except pa.ArrowInvalid as error:
+        raise RecordError(f"{store.path(name)}: is no readable parquet ({error})") from error

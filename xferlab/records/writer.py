@@ -1,0 +1,82 @@
+"""Writing what happened, each file atomically, the record last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from xferlab.plan.identity import canonical_json
+from xferlab.records import codec, layout
+from xferlab.records.schema import EpochResult, EvaluationRecord, TrialRecord
+from xferlab.records.store import Store
+
+REMOTE_HISTORY_EVERY_S = 10.0
+
+
+class HistoryFile:
+    """The growing `history.jsonl`: appended and flushed locally, PUT again at most every 10 s elsewhere."""
+
+    def __init__(self, store: Store, trial_id: str, kept: Iterable[EpochResult] = ()):
+        """Starts the file from `kept`, the epochs that the checkpoint vouches for."""
+        self._store, self._name = store, layout.history_path(trial_id)
+        self._lines = [_line(result) for result in kept]
+        self._written_at = 0.0
+        self.flush()
+
+    def append(self, result: EpochResult) -> None:
+        """Adds one epoch."""
+        self._lines.append(_line(result))
+        if self._store.is_local:
+            with Path(self._store.path(self._name)).open("ab") as stream:
+                stream.write(self._lines[-1])
+        elif time.monotonic() - self._written_at >= REMOTE_HISTORY_EVERY_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes the whole file."""
+        self._store.write(self._name, b"".join(self._lines))
+        self._written_at = time.monotonic()
+
+
+def _line(result: EpochResult) -> bytes:
+    return (json.dumps(result.to_json()) + "\n").encode()
+
+
+def history_sha256(results: Iterable[EpochResult]) -> str:
+    """Returns the digest of the epochs' outcomes, times left out."""
+    return hashlib.sha256(canonical_json([result.outcome() for result in results]).encode()).hexdigest()
+
+
+def write_trial(store: Store, record: TrialRecord) -> None:
+    """Writes the record that makes a training complete."""
+    codec.write_json(store, layout.record_path(record.trial_id), record.to_json())
+
+
+def write_evaluation(store: Store, record: EvaluationRecord, *, cases: bytes, outputs: bytes) -> None:
+    """Writes the tables of an evaluation, then its record."""
+    for name, data in (("cases.parquet", cases), ("outputs.parquet", outputs)):
+        store.write(layout.evaluation_path(record.trial_id, record.evaluation_id, name), data)
+    name = layout.evaluation_path(record.trial_id, record.evaluation_id, "record.json")
+    codec.write_json(store, name, record.to_json())
+
+
+def write_run(store: Store, trial_id: str, body: Mapping[str, Any]) -> None:
+    """Writes all that is no function of the spec."""
+    codec.write_json(store, layout.run_path(trial_id), body)
+
+
+def table(schema: pa.Schema, columns: Mapping[str, list[Any]]) -> bytes:
+    """Returns parquet bytes of columns in a schema; dictionary columns are encoded in order of appearance."""
+    arrays = []
+    for field in schema:
+        values = pa.array(
+            columns[field.name], pa.string() if pa.types.is_dictionary(field.type) else field.type
+        )
+        arrays.append(values.dictionary_encode() if pa.types.is_dictionary(field.type) else values)
+    return codec.parquet_bytes(pa.Table.from_arrays(arrays, schema=schema))
