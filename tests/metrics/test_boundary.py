@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import arrays
+from scipy.ndimage import binary_erosion
+from scipy.spatial.distance import cdist
+
+from xferlab.metrics import measure
+from xferlab.metrics.boundary import boundary
+
+EMPTY = np.zeros((30, 40), dtype=bool)
+
+
+def square(top: int, left: int, side: int):
+    mask = EMPTY.copy()
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def distances(prediction, target, spacing_mm=None):
+    values = measure(prediction.astype(np.float32), target, spacing_mm=spacing_mm)
+    return values["HD95_px"], values["HD95_mm"], values["NSD_2px"]
+
+
+def by_all_pairs(prediction, target, spacing):
+    """HD95 and NSD from the distance of every pair of boundary pixels."""
+    edges = [np.argwhere(mask & ~binary_erosion(mask)) * spacing for mask in (prediction, target)]
+    table = cdist(*edges)
+    there, back = table.min(axis=1), table.min(axis=0)
+    hd95 = max(np.percentile(there, 95), np.percentile(back, 95))
+    return hd95, (np.sum(there <= 2) + np.sum(back <= 2)) / (len(there) + len(back))
+
+
+@settings(deadline=None)  # loaded machines, late imports
+@given(arrays(np.bool_, (9, 11)))
+def test_the_boundary_is_the_mask_without_its_erosion(mask):
+    np.testing.assert_array_equal(boundary(mask), mask & ~binary_erosion(mask))
+
+
+@settings(deadline=None)  # loaded machines, late imports
+@given(arrays(np.bool_, (9, 11)), arrays(np.bool_, (9, 11)))
+def test_agrees_with_all_pairs(prediction, target):
+    if not prediction.any() or not target.any():
+        return
+    hd95_px, hd95_mm, nsd = distances(prediction, target, spacing_mm=(0.5, 1.75))
+    assert (hd95_px, nsd) == pytest.approx(by_all_pairs(prediction, target, (1.0, 1.0)), rel=1e-12)
+    assert hd95_mm == pytest.approx(by_all_pairs(prediction, target, (0.5, 1.75))[0], rel=1e-12)
+
+
+@pytest.mark.component
+@pytest.mark.filterwarnings("ignore:monai.metrics.utils get_mask_edges:FutureWarning")  # MONAI's own call
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 1.75)])
+def test_agrees_with_monai(scored, spacing):
+    import torch
+    from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+
+    output, target = scored
+    pair = [torch.from_numpy(np.stack([~mask, mask])[None]) for mask in (output > 0.5, target)]
+    hd95 = compute_hausdorff_distance(*pair, percentile=95, spacing=spacing).item()
+    nsd = compute_surface_dice(*(mask.float() for mask in pair), class_thresholds=[2.0]).item()
+    hd95_px, hd95_mm, nsd_2px = distances(output > 0.5, target, spacing)
+    assert hd95_mm == pytest.approx(hd95, rel=1e-6)
+    assert nsd_2px == pytest.approx(nsd, rel=1e-6)
+    assert spacing != (1.0, 1.0) or hd95_px == hd95_mm
+
+
+def test_by_hand():
+    # Single pixels, 3 rows and 4 columns apart.
+    assert distances(square(5, 5, 1), square(8, 9, 1), (2.0, 2.0)) == (5.0, 10.0, 0.0)
+    # Squares of 12 boundary pixels, moved by one column: two columns of 4 lie on no boundary of the other.
+    hd95, _, nsd = distances(square(5, 5, 4), square(5, 6, 4))
+    assert (hd95, nsd) == (1.0, 1.0)
+
+
+def test_is_the_larger_of_the_two_directions():
+    target = square(2, 2, 10)
+    with_island = target | square(25, 35, 2)
+    # Every boundary pixel of the target lies on the prediction's, but not the other way round.
+    assert distances(with_island, target)[0] == distances(target, with_island)[0] > 20
+
+
+def test_nsd_steps_at_the_tolerance():
+    target = square(10, 10, 1)
+    assert [distances(np.roll(target, step, axis=1), target)[2] for step in (0, 2, 3)] == [1.0, 1.0, 0.0]
+
+
+def test_is_symmetric(scored):
+    output, target = scored
+    prediction = output > 0.5
+    assert distances(prediction, target, (1.0, 3.0)) == distances(target, prediction, (1.0, 3.0))
+
+
+def test_moving_both_masks_changes_nothing():
+    pair = square(4, 4, 7), square(6, 5, 6)
+    moved = [np.roll(mask, (9, 17), axis=(0, 1)) for mask in pair]
+    assert distances(*moved, (1.0, 2.0)) == distances(*pair, (1.0, 2.0))
+
+
+def test_millimetres_scale_with_isotropic_spacing(scored):
+    output, target = scored
+    hd95_px, hd95_mm, _ = distances(output > 0.5, target, (0.25, 0.25))
+    assert hd95_mm == pytest.approx(0.25 * hd95_px)
+
+
+def test_the_border_of_the_image_is_boundary():
+    assert boundary(np.ones((4, 5), dtype=bool)).sum() == 14
+
+
+def test_empty_policy():
+    assert distances(EMPTY, EMPTY, (0.5, 0.5)) == (0.0, 0.0, 1.0)
+    for pair in ((EMPTY, square(2, 2, 3)), (square(2, 2, 3), EMPTY)):
+        assert distances(*pair, (0.5, 2.0)) == (50.0, math.hypot(15, 80), 0.0)
+
+
+def test_millimetres_are_undefined_without_spacing():
+    assert math.isnan(distances(square(2, 2, 3), square(3, 3, 3))[1])
+    assert math.isnan(distances(EMPTY, EMPTY)[1])

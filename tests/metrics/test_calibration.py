@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import brier_score_loss
+
+from xferlab.metrics import measure
+
+
+def calibration(output, target, **options):
+    values = measure(np.asarray(output, dtype=np.float32), np.asarray(target, dtype=bool), **options)
+    return values["BRIER"], values["ECE"]
+
+
+def by_bins(output, target, num_bins=15):
+    """Expected calibration error, bin by bin."""
+    output, error = output.astype(float).ravel(), 0.0
+    for number in range(num_bins):
+        low, high = number / num_bins, (number + 1) / num_bins
+        inside = (output >= low) & ((output < high) | ((number == num_bins - 1) & (output == 1)))
+        if inside.any():
+            error += inside.mean() * abs(output[inside].mean() - target.ravel()[inside].mean())
+    return error
+
+
+def test_agrees_with_scikit_learn_and_with_bins_by_hand(scored):
+    output, target = scored
+    brier, ece = calibration(output, target)
+    assert brier == pytest.approx(brier_score_loss(target.ravel(), output.ravel()), rel=1e-6)
+    assert ece == pytest.approx(by_bins(output, target), rel=1e-6)
+
+
+def test_a_constant_output_is_off_by_its_distance_to_the_frequency():
+    target = np.arange(64).reshape(8, 8) % 4 == 0
+    assert calibration(np.full((8, 8), 0.25), target) == (0.25 * 0.75, 0.0)
+    assert calibration(np.full((8, 8), 0.75), target)[1] == pytest.approx(0.5)
+
+
+def test_extremes():
+    target = np.array([[True, False]])
+    assert calibration([[1, 0]], target) == (0.0, 0.0)
+    assert calibration([[0, 1]], target) == (1.0, 1.0)
+
+
+def test_what_is_ignored_counts_nowhere():
+    ignore = np.array([[False, False, True]])
+    assert calibration([[1, 0, 0]], [[True, False, True]], ignore=ignore) == (0.0, 0.0)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from xferlab.errors import DataError
+from xferlab.metrics import CATALOGUE, measure
+from xferlab.metrics.measuring import _resolve
+
+MASKED_OUT = np.zeros((8, 8), dtype=bool)
+
+
+def test_keys_are_the_catalogue_in_its_order(scored):
+    assert list(measure(*scored)) == [metric.name for metric in CATALOGUE]
+
+
+def test_every_entry_of_the_catalogue_names_a_documented_function():
+    assert len({metric.name for metric in CATALOGUE}) == len(CATALOGUE)
+    for metric in CATALOGUE:
+        assert _resolve(metric.function).__doc__
+        assert metric.definition
+        assert metric.undefined
+
+
+def test_the_metrics_of_the_paper_come_first_and_in_its_order():
+    names = [metric.name for metric in CATALOGUE if metric.in_paper]
+    assert names == ["ACC", "AUC", "DICE", "JACC", "PREC", "RECA", "F1", "SENS", "SPEC"]
+    assert [metric.name for metric in CATALOGUE][: len(names)] == names
+
+
+def test_a_perfect_output_is_best_in_every_metric(scored):
+    _, target = scored
+    values = measure(target.astype(np.float32), target, spacing_mm=(0.5, 0.25))
+    best = {"higher": 1.0, "lower": 0.0}
+    assert {m.name: values[m.name] for m in CATALOGUE if m.better} == {
+        m.name: best[m.better] for m in CATALOGUE if m.better
+    }
+
+
+def test_what_is_ignored_changes_nothing(scored, ignored):
+    output, target = scored
+    expected = measure(output, target, ignore=ignored, spacing_mm=(1.0, 2.0))
+    scrambled, inverted = np.where(ignored, 1 - output, output), target ^ ignored
+    assert measure(scrambled, inverted, ignore=ignored, spacing_mm=(1.0, 2.0)) == expected
+    assert measure(output, target, spacing_mm=(1.0, 2.0)) != expected
+
+
+def test_ignoring_nothing_is_no_ignore(scored):
+    output, target = scored
+    nothing = np.zeros_like(target)
+    np.testing.assert_equal(measure(output, target, ignore=nothing), measure(output, target))
+
+
+def test_all_ignored_leaves_every_metric_undefined(scored):
+    values = measure(*scored, ignore=np.ones((40, 56), dtype=bool), spacing_mm=(1.0, 1.0))
+    assert all(math.isnan(value) for value in values.values())
+    assert len(values) == len(CATALOGUE)
+
+
+@pytest.mark.parametrize("turn", [lambda a: a[::-1], lambda a: a[:, ::-1], np.transpose])
+def test_mirrored_images_have_equal_metrics(scored, turn):
+    output, target = scored
+    assert measure(turn(output), turn(target)) == pytest.approx(
+        measure(output, target), nan_ok=True, rel=1e-12
+    )
+
+
+def test_only_calibration_soft_dice_and_auc_see_more_than_the_mask(scored):
+    output, target = scored
+    hard = (output > 0.5).astype(np.float32)
+    before, after = measure(output, target), measure(hard, target)
+    changed = {name for name in before if not math.isnan(before[name]) and before[name] != after[name]}
+    assert changed == {"AUC", "SOFT_DICE", "BRIER", "ECE"}
+
+
+def test_a_pixel_at_the_threshold_is_background():
+    output = np.array([[0.25, 0.5, 0.75]], dtype=np.float32)
+    target = np.array([[False, False, True]])
+    assert measure(output, target)["ACC"] == 1.0
+    assert measure(output, target, threshold=0.25)["ACC"] == pytest.approx(2 / 3)
+
+
+def test_non_contiguous_arrays_are_read_as_they_are(scored):
+    output, target = scored
+    wide = np.repeat(output, 2, axis=1)[:, ::2]
+    assert measure(wide, np.asfortranarray(target)) == pytest.approx(measure(output, target), nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [
+        ({"probability": np.zeros((8, 8), dtype=np.uint8)}, r"probability: found uint8 \(8, 8\)"),
+        ({"probability": np.zeros((1, 8, 8), dtype=np.float32)}, r"probability: found float32 \(1, 8, 8\)"),
+        ({"probability": np.full((8, 8), 1.5, dtype=np.float32)}, r"found 1.5 to 1.5; accepted: \[0, 1\]"),
+        ({"probability": np.full((8, 8), np.nan, dtype=np.float32)}, "nan"),
+        ({"target": np.zeros((8, 8), dtype=np.uint8)}, r"target: found uint8 \(8, 8\); accepted: bool"),
+        ({"target": np.zeros((8, 9), dtype=bool)}, r"target: found bool \(8, 9\)"),
+        ({"ignore": np.zeros((4, 8), dtype=bool)}, r"ignore: found bool \(4, 8\)"),
+        ({"spacing_mm": (0.1, 0.0)}, r"spacing_mm: found \(0.1, 0.0\); accepted: two positive"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(replaced, message):
+    arguments = {"probability": np.zeros((8, 8), dtype=np.float32), "target": MASKED_OUT} | replaced
+    with pytest.raises(DataError, match=message):
+        measure(arguments.pop("probability"), arguments.pop("target"), **arguments)
+
+
+@pytest.mark.component
+def test_the_catalogue_is_read_without_scipy_or_torch():
+    code = "import sys, xferlab.metrics.catalogue; print({'scipy', 'torch', 'sklearn'} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "set()"

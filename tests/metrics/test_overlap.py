@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn import metrics as sklearn_metrics
+
+from xferlab.metrics import measure
+from xferlab.metrics.overlap import Confusion
+
+OVERLAP = ("ACC", "DICE", "JACC", "PREC", "RECA", "F1", "SENS", "SPEC", "SOFT_DICE")
+
+
+def by_scikit_learn(prediction, target):
+    pair = {"y_true": target.ravel(), "y_pred": prediction.ravel()}
+    return {
+        "ACC": sklearn_metrics.accuracy_score(**pair),
+        "DICE": sklearn_metrics.f1_score(**pair),
+        "JACC": sklearn_metrics.jaccard_score(**pair),
+        "PREC": sklearn_metrics.precision_score(**pair, average="macro"),
+        "RECA": sklearn_metrics.recall_score(**pair, average="macro"),
+        "F1": sklearn_metrics.f1_score(**pair, average="macro"),
+        "SENS": sklearn_metrics.recall_score(**pair),
+        "SPEC": sklearn_metrics.recall_score(**pair, pos_label=False),
+    }
+
+
+def values_of(output, target, **options):
+    values = measure(output, target, **options)
+    return {name: values[name] for name in OVERLAP}
+
+
+def test_agrees_with_scikit_learn(scored):
+    output, target = scored
+    expected = by_scikit_learn(output > 0.5, target)
+    values = values_of(output, target)
+    assert {name: values[name] for name in expected} == pytest.approx(expected, rel=1e-12)
+
+
+def test_agrees_with_scikit_learn_on_what_is_not_ignored(scored, ignored):
+    output, target = scored
+    expected = by_scikit_learn((output > 0.5)[~ignored], target[~ignored])
+    values = values_of(output, target, ignore=ignored)
+    assert {name: values[name] for name in expected} == pytest.approx(expected, rel=1e-12)
+
+
+def test_by_hand():
+    output = np.array([[0.9, 0.8, 0.2, 0.1]], dtype=np.float32)
+    target = np.array([[True, False, True, False]])
+    third, half = 1 / 3, 1 / 2
+    assert values_of(output, target) == pytest.approx(
+        {"ACC": half, "DICE": half, "JACC": third, "PREC": half, "RECA": half, "F1": half, "SENS": half}
+        | {"SPEC": half, "SOFT_DICE": 2 * 1.1 / (2.0 + 2)},
+        rel=1e-7,
+    )
+
+
+EMPTY, FULL = np.zeros((4, 4), dtype=bool), np.ones((4, 4), dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "expected"),
+    [
+        # ACC, DICE, JACC, PREC, RECA, F1, SENS, SPEC, SOFT_DICE
+        (EMPTY, EMPTY, (1, 1, 1, 1, 1, 1, 1, 1, 1)),
+        (FULL, FULL, (1, 1, 1, 1, 1, 1, 1, 1, 1)),
+        (FULL, EMPTY, (0, 0, 0, 0, 0, 0, 0, 0, 0)),
+        (EMPTY, FULL, (0, 0, 0, 0, 0, 0, 0, 0, 0)),
+    ],
+)
+def test_empty_policy(prediction, target, expected):
+    values = values_of(prediction.astype(np.float32), target)
+    assert tuple(values.values()) == expected
+
+
+def test_a_false_alarm_on_an_empty_target_costs_the_lung_class_only():
+    output = np.zeros((4, 4), dtype=np.float32)
+    output[0] = 1
+    values = values_of(output, EMPTY)
+    assert (values["DICE"], values["SENS"], values["SPEC"]) == (0, 0, 0.75)
+    assert (values["PREC"], values["RECA"]) == ((0 + 1) / 2, (0 + 0.75) / 2)
+
+
+@settings(deadline=None)  # loaded machines, late imports
+@given(arrays(np.bool_, (5, 7)), arrays(np.bool_, (5, 7)))
+def test_identities_hold_for_every_pair_of_masks(prediction, target):
+    values = values_of(prediction.astype(np.float32), target)
+    assert values["DICE"] == pytest.approx(2 * values["JACC"] / (1 + values["JACC"]))
+    assert values["RECA"] == (values["SENS"] + values["SPEC"]) / 2
+    assert values["DICE"] <= 2 * values["SENS"] / (1 + values["SENS"]) + 1e-12
+    assert values["SOFT_DICE"] == pytest.approx(values["DICE"])
+    assert all(0 <= value <= 1 for value in values.values())
+
+
+@settings(deadline=None)  # loaded machines, late imports
+@given(st.permutations(range(35)), arrays(np.bool_, 35), arrays(np.bool_, 35))
+def test_the_order_of_pixels_does_not_matter(order, prediction, target):
+    straight = values_of(prediction.reshape(5, 7).astype(np.float32), target.reshape(5, 7))
+    shuffled = values_of(prediction[order].reshape(7, 5).astype(np.float32), target[order].reshape(7, 5))
+    assert shuffled == straight
+
+
+def test_the_other_class_swaps_the_roles():
+    counts = Confusion(tp=1, fp=2, fn=3, tn=4)
+    assert counts.other == Confusion(tp=4, fp=3, fn=2, tn=1)
+    assert counts.other.other == counts

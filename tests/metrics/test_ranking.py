@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import roc_auc_score
+
+from xferlab.metrics.image import ScoredImage
+from xferlab.metrics.ranking import auc
+
+
+def auc_of(output, label) -> float:
+    output, label = np.asarray(output, dtype=np.float32).ravel(), np.asarray(label, dtype=bool).ravel()
+    return auc(ScoredImage(output, label, output[None] > 0.5, label[None]))
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 20, 256, 2**24])
+def test_agrees_with_scikit_learn_at_any_number_of_ties(levels):
+    rng = np.random.default_rng(levels)
+    label = rng.random(4096) < 0.3
+    output = (np.floor(np.clip(rng.normal(0.45 + 0.1 * label, 0.2), 0, 1) * levels) / levels).astype(
+        np.float32
+    )
+    assert auc_of(output, label) == pytest.approx(roc_auc_score(label, output), rel=1e-12)
+
+
+@settings(deadline=None)  # loaded machines, late imports
+@given(arrays(np.float32, 12, elements={"min_value": 0, "max_value": 1}), arrays(np.bool_, 12))
+def test_is_the_fraction_of_ordered_pairs(output, label):
+    pairs = [(float(p > n) + float(p >= n)) / 2 for p in output[label] for n in output[~label]]
+    if pairs:
+        assert auc_of(output, label) == pytest.approx(sum(pairs) / len(pairs), rel=1e-12)
+    else:
+        assert math.isnan(auc_of(output, label))
+
+
+def test_neighbouring_floats_are_told_apart():
+    near_one = np.nextafter(np.float32(1), np.float32(0))
+    assert auc_of([near_one, 1], [False, True]) == 1
+    assert auc_of([0, np.float32(1e-45)], [False, True]) == 1
+
+
+def test_negative_zero_ties_with_zero():
+    assert auc_of([-0.0, 0.0], [False, True]) == 0.5
+
+
+def test_inverting_output_or_target_inverts_the_area():
+    rng = np.random.default_rng(7)
+    output, label = rng.integers(0, 129, 500) / 128, rng.random(500) < 0.5
+    assert auc_of(1 - output, label) == pytest.approx(1 - auc_of(output, label))
+    assert auc_of(output, ~label) == pytest.approx(1 - auc_of(output, label))
+
+
+def test_a_strictly_rising_map_changes_nothing():
+    rng = np.random.default_rng(8)
+    output, label = rng.integers(0, 1025, 500) / 1024, rng.random(500) < 0.5
+    assert auc_of(output / 2, label) == auc_of(output, label)
+
+
+@pytest.mark.parametrize("label", [[True, True], [False, False]])
+def test_a_single_class_has_no_area(label):
+    assert math.isnan(auc_of([0.1, 0.9], label))

@@ -1,0 +1,28 @@
+"""Whether the output can be read as a probability."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xferlab.metrics.image import ScoredImage
+
+NUM_BINS = 15
+
+
+def brier(image: ScoredImage) -> float:
+    """Mean over pixels of (p - t)^2, in [0, 1], in float64 (Brier 1950, one binary event)."""
+    return float(np.mean((image.probability.astype(np.float64) - image.label) ** 2))
+
+
+def expected_calibration_error(image: ScoredImage) -> float:
+    """Expected calibration error in [0, 1] (Guo et al. 2017, eq. 3), of the target class' probability.
+
+    Pixels are put into `NUM_BINS` bins of equal width on [0, 1] by their output (1 belongs to the last bin);
+    the absolute difference of mean output and target frequency is averaged over the bins, weighted by their
+    pixels. A bin without pixels has no weight.
+    """
+    output = image.probability.astype(np.float64)
+    bins = np.minimum((output * NUM_BINS).astype(np.intp), NUM_BINS - 1)
+    # Per bin, |sum of outputs - number of target pixels| is its pixels times its gap.
+    gaps = np.bincount(bins, weights=output - image.label, minlength=NUM_BINS)
+    return float(np.abs(gaps).sum() / output.size)

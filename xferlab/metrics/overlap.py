@@ -1,0 +1,117 @@
+"""Metrics of the confusion matrix, and soft Dice.
+
+Empty policy: a ratio whose denominator is 0 is 1 if the class is absent from prediction and target, and 0 if
+it is absent from one of them only. So every image counts, and a missed or invented object is never dropped
+from a mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xferlab.metrics.image import ScoredImage
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of pixels, seen from one class.
+
+    Attributes:
+        tp: Of the class, and predicted so.
+        fp: Predicted as the class, and not of it.
+        fn: Of the class, and not predicted so.
+        tn: Neither.
+    """
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+    @property
+    def other(self) -> Confusion:
+        """The same counts seen from the other class."""
+        return Confusion(tp=self.tn, fp=self.fn, fn=self.fp, tn=self.tp)
+
+    def precision(self) -> float:
+        """TP / (TP + FP); empty policy of this module."""
+        return self._ratio(self.tp, self.tp + self.fp)
+
+    def recall(self) -> float:
+        """TP / (TP + FN); empty policy of this module."""
+        return self._ratio(self.tp, self.tp + self.fn)
+
+    def dice(self) -> float:
+        """2 TP / (2 TP + FP + FN), which is also F1; empty policy of this module."""
+        return self._ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+    def jaccard(self) -> float:
+        """TP / (TP + FP + FN); empty policy of this module."""
+        return self._ratio(self.tp, self.tp + self.fp + self.fn)
+
+    def _ratio(self, part: int, whole: int) -> float:
+        if whole:
+            return part / whole
+        return 0.0 if self.tp + self.fp + self.fn else 1.0
+
+
+def confusion(image: ScoredImage) -> Confusion:
+    """Counts the pixels of `image`, seen from the target class."""
+    total = image.label.size
+    predicted, actual = int(np.count_nonzero(image.prediction)), int(np.count_nonzero(image.target))
+    tp = int(np.count_nonzero(image.prediction & image.target))
+    return Confusion(tp=tp, fp=predicted - tp, fn=actual - tp, tn=total - predicted - actual + tp)
+
+
+def accuracy(image: ScoredImage) -> float:
+    """(TP + TN) / all pixels, in [0, 1] (vidal2021, eq. 2)."""
+    counts = image.once(confusion)
+    return (counts.tp + counts.tn) / image.label.size
+
+
+def dice(image: ScoredImage) -> float:
+    """Dice of the masks, in [0, 1] (vidal2021, eq. 3); both empty 1, one empty 0."""
+    return image.once(confusion).dice()
+
+
+def jaccard(image: ScoredImage) -> float:
+    """Jaccard of the masks, in [0, 1] (vidal2021, eq. 4); both empty 1, one empty 0."""
+    return image.once(confusion).jaccard()
+
+
+def macro_precision(image: ScoredImage) -> float:
+    """Mean precision of target class and background class, in [0, 1] (vidal2021, eq. 5, footnote 5)."""
+    counts = image.once(confusion)
+    return (counts.precision() + counts.other.precision()) / 2
+
+
+def macro_recall(image: ScoredImage) -> float:
+    """Mean recall of target class and background class, in [0, 1] (vidal2021, eq. 6, footnote 5)."""
+    counts = image.once(confusion)
+    return (counts.recall() + counts.other.recall()) / 2
+
+
+def macro_f1(image: ScoredImage) -> float:
+    """Mean F1 of target class and background class, in [0, 1] (vidal2021, eq. 7, footnote 5)."""
+    counts = image.once(confusion)
+    return (counts.dice() + counts.other.dice()) / 2
+
+
+def sensitivity(image: ScoredImage) -> float:
+    """Recall of the target class, in [0, 1] (vidal2021, eq. 8); none: 1 if none is predicted, else 0."""
+    return image.once(confusion).recall()
+
+
+def specificity(image: ScoredImage) -> float:
+    """Recall of the background, in [0, 1] (vidal2021, eq. 9); none: 1 if none is predicted, else 0."""
+    return image.once(confusion).other.recall()
+
+
+def soft_dice(image: ScoredImage) -> float:
+    """2 sum(p t) / (sum p + sum t), in [0, 1], summed in float64 (vidal2021, eq. 3); 0/0 is 1."""
+    mass = float(image.probability.sum(dtype=np.float64))
+    both = float(image.probability[image.label].sum(dtype=np.float64))
+    whole = mass + np.count_nonzero(image.label)
+    return 2 * both / whole if whole else 1.0

@@ -1,0 +1,49 @@
+"""Artefacts of a segmentation that overlap hardly sees: bridges and islands (vidal2021, fig. 13).
+
+Components have 8-connectivity: pixels that touch at a corner belong together, so that a thin diagonal line is
+one component, and a speck of noise is counted once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label
+
+from xferlab.metrics.image import ScoredImage
+
+BRIDGE_COVERAGE = 0.1
+
+_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+
+
+def components(image: ScoredImage) -> float:
+    """Number of connected components of the prediction; 0 if it is empty."""
+    return float(image.once(_overlaps).shape[0] - 1)
+
+
+def bridges(image: ScoredImage) -> float:
+    """Number of predicted components that cover at least 10 % of each of two or more target components.
+
+    Returns:
+        A count, as float; NaN if the target has fewer than two components: nothing to bridge.
+    """
+    overlaps = image.once(_overlaps)
+    if overlaps.shape[1] - 1 < 2:
+        return float("nan")
+    coverage = overlaps[1:, 1:] / overlaps[:, 1:].sum(axis=0)
+    return float(np.count_nonzero((coverage >= BRIDGE_COVERAGE).sum(axis=1) >= 2))
+
+
+def islands(image: ScoredImage) -> float:
+    """Number of predicted components that share no pixel with the target; all, if the target is empty."""
+    return float(np.count_nonzero(image.once(_overlaps)[1:, 1:].sum(axis=1) == 0))
+
+
+def _overlaps(image: ScoredImage) -> NDArray[np.int64]:
+    """Returns int64 `(P + 1, T + 1)`: pixels shared by predicted and target component; 0 is background."""
+    predicted, num_predicted = label(image.prediction, structure=_EIGHT_NEIGHBOURS)
+    actual, num_actual = label(image.target, structure=_EIGHT_NEIGHBOURS)
+    shape = (num_predicted + 1, num_actual + 1)
+    pairs = predicted.ravel().astype(np.int64) * shape[1] + actual.ravel()
+    return np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
