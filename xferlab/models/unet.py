@@ -1,0 +1,99 @@
+"""The U-Net of the donor: four levels down, a bottleneck, four levels up.
+
+The names of its parts are those of the published weights (Buda et al. 2019), so that their state dict loads
+as it is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from xferlab.errors import DataError, Problem
+
+SIZE_MULTIPLE = 16
+"""Four poolings halve the image four times."""
+
+
+class UNet(nn.Module):
+    """U-Net with batch normalisation (Buda et al. 2019).
+
+    A level is twice (3x3 convolution without bias, batch normalisation, ReLU). Levels have widths f, 2f, 4f,
+    8f and 16f (the bottleneck), f being `init_features`. 2x2 max pooling goes down; a 2x2 transposed
+    convolution of stride 2 goes up, and the encoder's output is appended to the upsampled one. 7,763,041
+    parameters for 3 channels and f = 32.
+
+    Args:
+        in_channels: Channels of the images.
+        out_channels: Channels of the output.
+        init_features: Width f of the first level.
+    """
+
+    def __init__(self, *, in_channels: int = 3, out_channels: int = 1, init_features: int = 32):
+        super().__init__()
+        f = init_features
+        # The order of these lines is the order in which `initialise` draws.
+        self.encoder1 = _level("enc1", in_channels, f)
+        self.encoder2 = _level("enc2", f, 2 * f)
+        self.encoder3 = _level("enc3", 2 * f, 4 * f)
+        self.encoder4 = _level("enc4", 4 * f, 8 * f)
+        self.pool = nn.MaxPool2d(kernel_size=2, stride=2)
+        self.bottleneck = _level("bottleneck", 8 * f, 16 * f)
+        self.upconv4 = _upsampling(16 * f, 8 * f)
+        self.decoder4 = _level("dec4", 16 * f, 8 * f)
+        self.upconv3 = _upsampling(8 * f, 4 * f)
+        self.decoder3 = _level("dec3", 8 * f, 4 * f)
+        self.upconv2 = _upsampling(4 * f, 2 * f)
+        self.decoder2 = _level("dec2", 4 * f, 2 * f)
+        self.upconv1 = _upsampling(2 * f, f)
+        self.decoder1 = _level("dec1", 2 * f, f)
+        self.conv = nn.Conv2d(f, out_channels, kernel_size=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns logits `(N, out_channels, H, W)` of images `(N, in_channels, H, W)`; no sigmoid is applied.
+
+        Raises:
+            DataError: H or W is not a multiple of 16.
+        """
+        _check_size(images)
+        level1 = self.encoder1(images)
+        level2 = self.encoder2(self.pool(level1))
+        level3 = self.encoder3(self.pool(level2))
+        level4 = self.encoder4(self.pool(level3))
+        up = self.bottleneck(self.pool(level4))
+        up = self.decoder4(torch.cat([self.upconv4(up), level4], dim=1))
+        up = self.decoder3(torch.cat([self.upconv3(up), level3], dim=1))
+        up = self.decoder2(torch.cat([self.upconv2(up), level2], dim=1))
+        up = self.decoder1(torch.cat([self.upconv1(up), level1], dim=1))
+        logits: Tensor = self.conv(up)
+        return logits
+
+
+def _level(name: str, in_channels: int, out_channels: int) -> nn.Sequential:
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    for number, width in ((1, in_channels), (2, out_channels)):
+        parts[f"{name}conv{number}"] = nn.Conv2d(width, out_channels, kernel_size=3, padding=1, bias=False)
+        parts[f"{name}norm{number}"] = nn.BatchNorm2d(out_channels)
+        parts[f"{name}relu{number}"] = nn.ReLU(inplace=True)
+    return nn.Sequential(parts)
+
+
+def _upsampling(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
+
+
+def _check_size(images: Tensor) -> None:
+    height, width = images.shape[-2:]
+    if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
+        nearest = [
+            max(SIZE_MULTIPLE, round(size / SIZE_MULTIPLE) * SIZE_MULTIPLE) for size in (height, width)
+        ]
+        raise DataError(
+            Problem(
+                "unet",
+                f"found images of {height} x {width} pixels; accepted: multiples of {SIZE_MULTIPLE}. "
+                f"Resize or pad them, to {nearest[0]} x {nearest[1]} for instance",
+            )
+        )
