@@ -66,10 +66,11 @@ class Cohort:
         parts: dict[str, Part] = {unit: SPLIT_PARTS[index] for unit, index in divided.items()}
         parts.update(dict.fromkeys(held_out, "hold_out"))
         for unit in {self.unit(case) for case in added} - parts.keys():
-            parts[unit] = self._part_of_added(unit, repetition)
+            parts[unit] = self.part_of_added(unit, repetition)
         return parts
 
-    def _part_of_added(self, unit: str, repetition: int) -> Part:
+    def part_of_added(self, unit: str, repetition: int) -> Part:
+        """Returns the part of a unit that only an arm has, which moves no other."""
         position = rank(self.seed, "split", repetition, "added", unit)
         train, validation, _ = self.fractions
         return "train" if position < train else "validation" if position < train + validation else "test"

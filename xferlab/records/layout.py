@@ -18,6 +18,11 @@ def selection_path(selection: str) -> str:
     return f"selections/{selection}.json"
 
 
+def donor_path(sha256: str) -> str:
+    """Given weights under their own digest, so that workers need neither the network nor the user's disk."""
+    return f"donors/{sha256}"
+
+
 def trial_dir(trial_id: str) -> str:
     """Folder of all files of a trial."""
     return f"trials/{trial_id}"

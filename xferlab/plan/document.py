@@ -1,0 +1,124 @@
+"""`plan.json`: names -> ids with all that a report must know of a study, and the totals that `plan` prints."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from xferlab.cohort import Case
+from xferlab.plan.expand import Plan
+from xferlab.plan.spec import TrialSpec
+
+PLAN_VERSION = 1
+
+
+def to_document(plan: Plan) -> dict[str, Any]:
+    """Returns the JSON document that analysis, status and mirrors read in place of the study file."""
+    base = plan.loaded.base
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, trial_id in plan.names.items():
+        names[trial_id].append(name)
+    devices = sorted({trial.identity["execution"]["device"] for trial in plan.trials})
+    return {
+        "version": PLAN_VERSION,
+        "study": base.study,
+        "seed": base.seed,
+        "profile": plan.loaded.profile,
+        "repetitions": base.repetitions,
+        "retries": base.retries,
+        "device": devices[0] if devices else plan.setting.device,
+        "note": base.note,
+        "compare_to": base.compare_to,
+        "tracking": base.tracking.wandb.model_dump(mode="json") if base.tracking.wandb else None,
+        "split": base.split.model_dump(mode="json"),
+        "data": {
+            name: {
+                **config.model_dump(
+                    mode="json", include={"source", "note", "shareable", "simulate", "hold_out"}
+                ),
+                **_counts(plan.cohort.sections[name]),
+            }
+            for name, config in base.data.items()
+        },
+        "stages": list(base.stages),
+        "arms": {arm: _arm(plan, arm) for arm in plan.loaded.arms},
+        "trials": [_trial(plan, trial, names[trial.trial_id]) for trial in plan.trials],
+        "warnings": [str(warning) for warning in plan.warnings],
+    }
+
+
+def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
+    """Returns how much a set of trials is: trials, epochs at most, training images at most, evaluations."""
+    epochs = [trial.identity["training"]["max_epochs"] for trial in trials]
+    images = [_part_sizes(plan, trial)["train"] for trial in trials]
+    return {
+        "trials": len(trials),
+        "max_epochs": sum(epochs),
+        "max_images": sum(e * n for e, n in zip(epochs, images, strict=True)),
+        "evaluations": sum(len(trial.evaluations) for trial in trials),
+    }
+
+
+def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
+    sizes = _part_sizes(plan, trial)
+    return {
+        "trial_id": trial.trial_id,
+        "names": names,
+        "arms": list(trial.arms),
+        "stage": trial.stage,
+        "repetition": trial.repetition,
+        "seed": trial.identity["seed"],
+        "parents": list(trial.parents),
+        "donor": dict(trial.donor) if trial.donor else None,
+        "data": trial.section,
+        "max_epochs": trial.identity["training"]["max_epochs"],
+        "device": trial.identity["execution"]["device"],
+        "num_train": sizes["train"],
+        "num_validation": sizes["validation"],
+        "evaluations": [
+            {
+                "evaluation_id": one.evaluation_id,
+                "section": one.section,
+                "part": one.part,
+                "selection": one.selection,
+                "overlay_cases": one.overlay_cases,
+                "parent_may_have_seen": one.parent_may_have_seen,
+            }
+            for one in trial.evaluations
+        ],
+    }
+
+
+def _part_sizes(plan: Plan, trial: TrialSpec) -> Counter[str]:
+    return plan.part_sizes[trial.selection]
+
+
+def _arm(plan: Plan, arm: str) -> dict[str, Any]:
+    study = plan.loaded.arms[arm]
+    return {
+        "description": dict(plan.loaded.overrides.get(arm, {})),
+        "stages": {
+            name: {
+                "data": stage.data,
+                "starts_from": stage.starts_from,
+                "repetitions": stage.repetitions if stage.data else None,
+                "evaluate_on": stage.evaluate_on,
+            }
+            for name, stage in study.stages.items()
+        },
+    }
+
+
+def _counts(cases: Sequence[Case]) -> dict[str, Any]:
+    by_pathology: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        by_pathology[case.pathology].append(case)
+    return {
+        "cases": len(cases),
+        "patients": len({case.patient for case in cases}),
+        "pathologies": {
+            name: {"cases": len(group), "patients": len({case.patient for case in group})}
+            for name, group in sorted(by_pathology.items())
+        },
+    }

@@ -1,0 +1,398 @@
+"""Expansion of a study into trials: everything is decided here, before an accelerator starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from xferlab.cohort import Case, Cohort, Part, Selection
+from xferlab.errors import Problem, StudyError
+from xferlab.plan.identity import canonical_json, seed_for, short_id
+from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.study.load import LoadedStudy
+from xferlab.study.schema import DataSection, Stage, Study, Training
+
+Index = Callable[[str, DataSection], Sequence[Case]]
+
+NOT_IN_IDENTITY = ("device", "threads", "precision", "deterministic", "compile", "checkpoint_every_s")
+UNKNOWN_DONOR = "unknown until the donor is fetched"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What planning must know of the machine and the code.
+
+    Attributes:
+        device: What `device: auto` means here: `cpu` or `cuda`.
+        bfloat16: Whether bfloat16 pays on this machine's CPU.
+        training_version: Version of the training numerics.
+        metrics_version: Version of the metrics.
+        donors: Digest of every given weights file that is at hand, by stage name.
+    """
+
+    device: str
+    bfloat16: bool
+    training_version: int
+    metrics_version: int
+    donors: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The graph of trials, parents before children.
+
+    Attributes:
+        loaded: The study that was asked for.
+        setting: Machine and code that it was planned for.
+        trials: Every trial once, however many arms use it.
+        names: `arm/stage/rNN` -> trial id.
+        selections: Every choice of cases that trials refer to, by digest.
+        cohort: Patients and their parts.
+        warnings: What a reader of the results should know.
+    """
+
+    loaded: LoadedStudy
+    setting: Setting
+    trials: tuple[TrialSpec, ...]
+    names: Mapping[str, str]
+    selections: Mapping[str, Selection]
+    cohort: Cohort
+    warnings: tuple[Problem, ...] = ()
+
+    @cached_property
+    def by_id(self) -> dict[str, TrialSpec]:
+        """Trials by id."""
+        return {trial.trial_id: trial for trial in self.trials}
+
+    @cached_property
+    def part_sizes(self) -> dict[str, Counter[str]]:
+        """Cases by part of every selection to train on, by its digest."""
+        trained = {trial.selection for trial in self.trials}
+        return {one: Counter(row[1] for row in self.selections[one].rows) for one in trained}
+
+    @property
+    def provisional(self) -> bool:
+        """Whether some ids are unknown until a donor is fetched."""
+        return any(trial.donor and not trial.donor["sha256"] for trial in self.trials)
+
+
+def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
+    """Returns the plan of a study.
+
+    Args:
+        loaded: The study with its arms.
+        index: Section name and configuration -> its cases; called once for each distinct configuration.
+        setting: Machine and code.
+
+    Raises:
+        StudyError: A part that is trained or evaluated on is empty, or lacks a required class.
+    """
+    return _Expansion(loaded, index, setting).plan()
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A selection under its digest, with the units (patients) in it."""
+
+    digest: str
+    units: frozenset[str]
+    counts: Mapping[str, int]
+    missing: tuple[tuple[str, str], ...]
+
+
+class _Expansion:
+    """State of one expansion: caches that make ten thousand trials cheap, and the growing graph."""
+
+    def __init__(self, loaded: LoadedStudy, index: Index, setting: Setting):
+        self.loaded, self.setting, self._index = loaded, setting, index
+        base = loaded.base
+        self._cases: dict[str, Sequence[Case]] = {}
+        self.cohort = Cohort(
+            seed=base.seed,
+            sections={name: self.cases(name, config) for name, config in base.data.items()},
+            hold_out={name: config.hold_out for name, config in base.data.items() if config.hold_out},
+            fractions=(base.split.train, base.split.validation, base.split.test),
+            by_patient=base.split.group_by is not None,
+        )
+        self._base_units = {self.cohort.unit(c) for cases in self.cohort.sections.values() for c in cases}
+        self._parts: dict[int, dict[str, Part]] = {}
+        self._chosen: dict[tuple[str, str, int], _Chosen] = {}
+        self._section_keys: dict[int, str] = {}
+        self.selections: dict[str, Selection] = {}
+        self.trials: dict[str, TrialSpec] = {}
+        self.trained_units: dict[str, tuple[int, frozenset[str]]] = {}
+        self.names: dict[str, str] = {}
+        self.problems: dict[str, Problem] = {}
+        self.warnings: dict[str, Problem] = {}
+
+    def plan(self) -> Plan:
+        for arm, study in self.loaded.arms.items():
+            _Arm(self, arm, study).expand()
+        if self.problems:
+            raise StudyError(tuple(self.problems.values()))
+        self._report_straddling()
+        return Plan(
+            loaded=self.loaded,
+            setting=self.setting,
+            trials=tuple(self.trials.values()),
+            names=self.names,
+            selections=self.selections,
+            cohort=self.cohort,
+            warnings=(*self.loaded.warnings, *self.warnings.values()),
+        )
+
+    def section_key(self, name: str, config: DataSection) -> str:
+        # id() is safe as a key: the loaded study keeps every configuration alive.
+        key = self._section_keys.get(id(config))
+        if key is None:
+            fields = config.model_dump(mode="json", exclude={"hold_out", "note", "shareable"})
+            key = self._section_keys[id(config)] = f"{name}\x1f{canonical_json(fields)}"
+        return key
+
+    def cases(self, name: str, config: DataSection) -> Sequence[Case]:
+        key = self.section_key(name, config)
+        if key not in self._cases:
+            self._cases[key] = self._index(name, config)
+        return self._cases[key]
+
+    def part_of(self, repetition: int, case: Case) -> Part:
+        if repetition not in self._parts:
+            self._parts[repetition] = self.cohort.parts(repetition)
+        parts = self._parts[repetition]
+        unit = self.cohort.unit(case)
+        if unit not in parts:
+            parts[unit] = self.cohort.part_of_added(unit, repetition)
+        return parts[unit]
+
+    def choose(self, name: str, config: DataSection, part: str, repetition: int) -> _Chosen:
+        """The cases to train on (`part` is `fit`: training and validation) or to evaluate on."""
+        key = (self.section_key(name, config), part, 0 if part == "hold_out" else repetition)
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(name, config, part, repetition)
+        return self._chosen[key]
+
+    def _choose(self, name: str, config: DataSection, part: str, repetition: int) -> _Chosen:
+        wanted = ("train", "validation") if part == "fit" else (part,)
+        placed = [(case, self.part_of(repetition, case)) for case in self.cases(name, config)]
+        kept = [(case, its) for case, its in placed if its in wanted]
+        if part == "fit":
+            selection = Selection.to_train(name, kept)
+        else:
+            selection = Selection.to_evaluate(name, (case for case, _ in kept))
+        digest = selection.identity()
+        self.selections[digest] = selection
+        classes = {case.pathology for case, _ in placed}
+        present = {(its, case.pathology) for case, its in kept}
+        missing = sorted((its, one) for its in wanted for one in classes if (its, one) not in present)
+        counts = {its: sum(other == its for _, other in kept) for its in wanted}
+        units = frozenset(self.cohort.unit(case) for case, _ in kept)
+        return _Chosen(digest, units, counts, tuple(missing))
+
+    def _report_straddling(self) -> None:
+        if self.cohort.by_patient:
+            return
+        for name, cases in self.cohort.sections.items():
+            parts: dict[str, set[Part]] = {}
+            for case in cases:
+                parts.setdefault(case.patient, set()).add(self.part_of(1, case))
+            straddling = sum(len(found) > 1 for found in parts.values())
+            text = (
+                f"split.group_by is null: in repetition 1, {straddling} of {len(parts)} patients "
+                "have images in more than one part; test results are optimistic"
+            )
+            self.warnings[f"straddle {name}"] = Problem(f"data.{name}", text, "warning")
+
+
+class _Arm:
+    """One arm on its way into the graph."""
+
+    def __init__(self, expansion: _Expansion, name: str, study: Study):
+        self.expansion, self.name, self.study = expansion, name, study
+        self.ids: dict[tuple[str, int], str] = {}
+        self._fixed: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {}
+
+    def expand(self) -> None:
+        for stage_name in stages_in_order(self.study):
+            stage = self.study.stages[stage_name]
+            if stage.weights is None:
+                for repetition in range(1, (stage.repetitions or self.study.repetitions) + 1):
+                    self._add(stage_name, stage, repetition)
+
+    def _add(self, stage_name: str, stage: Stage, repetition: int) -> None:
+        assert stage.data is not None
+        config = self.study.data[stage.data]
+        chosen = self.expansion.choose(stage.data, config, "fit", repetition)
+        self._check(stage_name, stage.data, chosen, repetition)
+        parents, donor = self._origin(stage, repetition)
+        fixed, data, settings = self._fixed_fields(stage_name, stage)
+        identity = {
+            **fixed,
+            "selection": chosen.digest,
+            "seed": seed_for(self.study.seed, stage=stage_name, repetition=repetition),
+            "parent": {"weights": donor["sha256"]} if donor else {"trials": parents} if parents else None,
+        }
+        trial_id = short_id(identity)
+        name = f"{self.name}/{stage_name}/r{repetition:02d}"
+        evaluations = tuple(self._evaluations(stage_name, stage, repetition, trial_id, parents))
+        spec = TrialSpec(
+            trial_id=trial_id,
+            name=name,
+            arms=(self.name,),
+            stage=stage_name,
+            repetition=repetition,
+            identity=identity,
+            section=stage.data,
+            selection=chosen.digest,
+            parents=parents,
+            donor=donor,
+            evaluations=evaluations,
+            data=data,
+            settings=settings,
+        )
+        known = self.expansion.trials.get(trial_id)
+        self.expansion.trials[trial_id] = _merged(known, spec) if known else spec
+        self.expansion.trained_units[trial_id] = (repetition, chosen.units)
+        self.expansion.names[name] = self.ids[stage_name, repetition] = trial_id
+
+    def _fixed_fields(
+        self, stage_name: str, stage: Stage
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """What all repetitions of a stage have in common: identity fields, sections read, settings."""
+        if stage_name not in self._fixed:
+            training = self.study.training_of(stage_name)
+            fixed = {
+                "task": "segmentation",
+                "version": self.expansion.setting.training_version,
+                "model": self.study.model.model_dump(mode="json"),
+                "training": training.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY)),
+                "execution": execution(training, self.expansion.setting),
+            }
+            read = {stage.data, *(item.partition(".")[0] for item in self._evaluated(stage))}
+            data = {n: c.model_dump(mode="json") for n, c in self.study.data.items() if n in read}
+            wandb = self.study.tracking.wandb
+            settings = {
+                "study": self.study.study,
+                "seed": self.study.seed,
+                "checkpoint_every_s": training.checkpoint_every_s,
+                "resources": self.study.resources_of(stage_name).model_dump(mode="json"),
+                "tracking": wandb.model_dump(mode="json") if wandb else None,
+            }
+            self._fixed[stage_name] = (fixed, data, settings)
+        return self._fixed[stage_name]
+
+    def _origin(self, stage: Stage, repetition: int) -> tuple[tuple[str, ...], dict[str, Any] | None]:
+        """Parents' ids, or the given weights, that a trial starts from."""
+        if stage.starts_from is None:
+            return (), None
+        parent = self.study.stages[stage.starts_from]
+        if parent.weights is not None:
+            digest = self.expansion.setting.donors.get(stage.starts_from) or parent.weights.sha256
+            name, path = parent.weights.name, parent.weights.path
+            return (), {"stage": stage.starts_from, "name": name, "path": path, "sha256": digest}
+        available = sorted(r for s, r in self.ids if s == stage.starts_from)
+        if stage.chaining == "best":
+            return tuple(sorted(self.ids[stage.starts_from, r] for r in available)), None
+        return (self.ids[stage.starts_from, repetition if len(available) > 1 else available[0]],), None
+
+    def _evaluated(self, stage: Stage) -> list[str]:
+        default = [f"{stage.data}.test"] if self.study.split.test else []
+        return default if stage.evaluate_on is None else stage.evaluate_on
+
+    def _evaluations(
+        self, stage_name: str, stage: Stage, repetition: int, trial_id: str, parents: tuple[str, ...]
+    ) -> Iterator[EvaluationSpec]:
+        for item in self._evaluated(stage):
+            section, _, part = item.partition(".")
+            chosen = self.expansion.choose(section, self.study.data[section], part, repetition)
+            if not sum(chosen.counts.values()):
+                what = f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition {repetition}"
+                self._problem(f"{item} empty", what + "; add patients, or change `split` or `hold_out`")
+            identity = {
+                "trial": trial_id,
+                "selection": chosen.digest,
+                "output": "probability",
+                "resolution": self.study.model.image_size,
+                "metrics": self.expansion.setting.metrics_version,
+                "overlay_cases": self.study.overlay_cases,
+            }
+            seen = part != "hold_out" and self._may_have_seen(parents, repetition, chosen.units)
+            yield EvaluationSpec(
+                evaluation_id=short_id(identity),
+                section=section,
+                part=part,
+                selection=chosen.digest,
+                overlay_cases=self.study.overlay_cases,
+                parent_may_have_seen=seen,
+            )
+
+    def _may_have_seen(self, parents: Iterable[str], repetition: int, units: frozenset[str]) -> bool:
+        for parent in parents:
+            its_repetition, trained = self.expansion.trained_units[parent]
+            if its_repetition != repetition and not trained.isdisjoint(units):
+                return True
+            if self._may_have_seen(self.expansion.trials[parent].parents, repetition, units):
+                return True
+        return False
+
+    def _check(self, stage_name: str, section: str, chosen: _Chosen, repetition: int) -> None:
+        for part, count in chosen.counts.items():
+            if not count:
+                what = (
+                    f"stage {stage_name!r}: the {part} part of section {section!r} is empty in repetition "
+                    f"{repetition}; add patients, widen `where`, or change `split` or `hold_out`"
+                )
+                self._problem(f"{stage_name} {section} {part}", what)
+        for part, pathology in chosen.missing:
+            what = f"pathology {pathology!r} is in no {part} case of section {section!r}"
+            if pathology in self.study.split.require_classes:
+                self._problem(
+                    f"{section} {part} {pathology}",
+                    f"{what} in repetition {repetition}, and split.require_classes asks for it",
+                )
+            key = f"{section} {part} {pathology}"
+            self.expansion.warnings.setdefault(
+                key,
+                Problem(f"data.{section}", f"{what} in some repetitions (first: {repetition})", "warning"),
+            )
+
+    def _problem(self, key: str, what: str) -> None:
+        self.expansion.problems.setdefault(key, Problem(str(self.expansion.loaded.path), what))
+
+
+def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
+    """A trial that several arms use, with all of their evaluations."""
+    ids = {evaluation.evaluation_id for evaluation in known.evaluations}
+    added = tuple(one for one in other.evaluations if one.evaluation_id not in ids)
+    fields = {**vars(known), "arms": known.arms + other.arms, "evaluations": known.evaluations + added}
+    return TrialSpec(**{**fields, "data": {**known.data, **other.data}})
+
+
+def stages_in_order(study: Study) -> list[str]:
+    """Returns stage names with parents before children, otherwise in file order."""
+    ordered: list[str] = []
+
+    def visit(name: str) -> None:
+        parent = study.stages[name].starts_from
+        if parent is not None and parent not in ordered:
+            visit(parent)
+        if name not in ordered:
+            ordered.append(name)
+
+    for name in study.stages:
+        visit(name)
+    return ordered
+
+
+def execution(training: Training, setting: Setting) -> dict[str, Any]:
+    """Returns how a trial computes, with `auto` resolved: the part of its identity that names the machine."""
+    device = setting.device if training.device == "auto" else training.device
+    pays = device == "cuda" or setting.bfloat16
+    automatic = "bfloat16" if pays else "float32"
+    precision = automatic if training.precision == "auto" else training.precision
+    common = {"device": device, "precision": precision, "compile": training.compile}
+    if device == "cpu":
+        return {**common, "threads": training.threads}
+    return {**common, "deterministic": training.deterministic}

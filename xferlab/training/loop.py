@@ -1,0 +1,238 @@
+"""The training loop: epochs of Adam, validation, learning-rate reduction, early stopping.
+
+A checkpoint may be taken after any batch: draws have no state, so the cursor (epoch, batch) is all that a
+resumed loop needs beside weights and optimizer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic
+
+import torch
+from torch import nn
+
+from xferlab.errors import NonFiniteLossError
+from xferlab.records.schema import EpochResult
+from xferlab.training.batches import divide, fixed
+from xferlab.training.randomness import permutation
+from xferlab.training.task import B, Draw, E_contra, Task
+
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        seed: The trial's seed.
+        lr: Initial learning rate of Adam.
+        batch_size: Images in a batch.
+        max_epochs: Upper bound.
+        patience: Stop at this many consecutive validations without improvement.
+        plateau: (factor, patience) of the learning-rate reduction, or None.
+    """
+
+    seed: int
+    lr: float
+    batch_size: int
+    max_epochs: int
+    patience: int
+    plateau: tuple[float, int] | None = None
+
+
+@dataclass
+class Cursor:
+    """Where a training stands; all plain numbers.
+
+    Attributes:
+        epoch: The epoch in progress, from 1.
+        next_batch: Its first batch that is not trained on yet.
+        loss_sum: Sum over the epoch's images so far of their batch's loss.
+        num_images: Images of the epoch so far.
+        train_s: Seconds of the epoch so far.
+        history: Finished epochs.
+        best_epoch: Epoch with the lowest validation loss, 0 before the first.
+        best_loss: That loss.
+    """
+
+    epoch: int = 1
+    next_batch: int = 0
+    loss_sum: float = 0.0
+    num_images: int = 0
+    train_s: float = 0.0
+    history: list[EpochResult] = field(default_factory=list)
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training gave.
+
+    Attributes:
+        weights: State dict of the epoch with the lowest validation loss, on the CPU.
+        history: One result an epoch.
+        best_epoch: That epoch.
+        best_loss: Its validation loss.
+        stopped_by: `patience` or `max_epochs`.
+    """
+
+    weights: Weights
+    history: list[EpochResult]
+    best_epoch: int
+    best_loss: float
+    stopped_by: str
+
+
+class Trainer(Generic[E_contra, B]):
+    """One training in progress; `state` and `restore` make it resumable after any batch."""
+
+    def __init__(
+        self, model: nn.Module, task: Task[E_contra, B], recipe: Recipe, *, forward: nn.Module | None = None
+    ):
+        """Takes a model on its device; `forward` is a compiled view of it, if there is one."""
+        self.model, self.task, self.recipe = model, task, recipe
+        self.forward = forward or model
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
+        self.scheduler = None
+        if recipe.plateau is not None:
+            factor, patience = recipe.plateau
+            self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                self.optimizer, factor=factor, patience=patience, threshold=0.0
+            )
+        self.cursor = Cursor()
+        self.best: Weights = {}
+
+    def fit(
+        self,
+        train: E_contra,
+        validation: E_contra,
+        *,
+        after_batch: Callable[[], None] = lambda: None,
+        after_epoch: Callable[[EpochResult], None] = lambda result: None,
+    ) -> Fitted:
+        """Trains until patience or `max_epochs` ends it.
+
+        Args:
+            train: Cases to train on.
+            validation: Cases to stop and select on.
+            after_batch: Called when the state is consistent; may store it, and may raise to end.
+            after_epoch: Called with each finished epoch.
+
+        Raises:
+            NonFiniteLossError: A loss is NaN or infinite; the weights are still those before the step.
+        """
+        while not (stopped_by := self.stopped_by()):
+            self._train_epoch(train, after_batch)
+            after_epoch(self._finish_epoch(validation))
+            after_batch()
+        cursor = self.cursor
+        return Fitted(self.best, cursor.history, cursor.best_epoch, cursor.best_loss, stopped_by)
+
+    def stopped_by(self) -> str:
+        """Returns what ends the training now: `patience`, `max_epochs`, or an empty string."""
+        done = len(self.cursor.history)
+        if done and done - self.cursor.best_epoch >= self.recipe.patience:
+            return "patience"
+        return "max_epochs" if done >= self.recipe.max_epochs else ""
+
+    def _train_epoch(self, train: E_contra, after_batch: Callable[[], None]) -> None:
+        cursor, recipe = self.cursor, self.recipe
+        order = permutation(train.keys, seed=recipe.seed, epoch=cursor.epoch)
+        batches = divide(order, recipe.batch_size)
+        draw = Draw(recipe.seed, cursor.epoch)
+        self.model.train()
+        for rows in batches[cursor.next_batch :]:
+            started = time.perf_counter()
+            batch = self.task.batch(train, rows, draw)
+            cursor.loss_sum += self._step(batch) * len(rows)
+            cursor.num_images += len(rows)
+            cursor.next_batch += 1
+            cursor.train_s += time.perf_counter() - started
+            if cursor.next_batch < len(batches):
+                after_batch()
+
+    def _step(self, batch: B) -> float:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.task.loss(self.forward, batch)
+        value = float(loss.detach())
+        if not abs(value) < float("inf"):
+            raise NonFiniteLossError(
+                f"the training loss became {value} in epoch {self.cursor.epoch}, batch "
+                f"{self.cursor.next_batch + 1}; the weights are those before it. Lower training.lr "
+                f"(now {self.optimizer.param_groups[0]['lr']:g}), or look for damaged images with `xferlab check`."
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return value
+
+    def _finish_epoch(self, validation: E_contra) -> EpochResult:
+        cursor = self.cursor
+        lr = float(self.optimizer.param_groups[0]["lr"])
+        started = time.perf_counter()
+        loss = self.validation_loss(validation)
+        improved = loss < cursor.best_loss
+        if improved:
+            cursor.best_loss, cursor.best_epoch = loss, cursor.epoch
+            self.best = {
+                name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()
+            }
+        if self.scheduler is not None:
+            self.scheduler.step(loss)
+        result = EpochResult(
+            epoch=cursor.epoch,
+            train_loss=cursor.loss_sum / cursor.num_images,
+            validation_loss=loss,
+            lr=lr,
+            improved=improved,
+            train_s=cursor.train_s,
+            validation_s=time.perf_counter() - started,
+        )
+        cursor.history.append(result)
+        cursor.epoch, cursor.next_batch = cursor.epoch + 1, 0
+        cursor.loss_sum, cursor.num_images, cursor.train_s = 0.0, 0, 0.0
+        return result
+
+    def validation_loss(self, validation: E_contra) -> float:
+        """Returns the training loss in float32 over fixed batches in case order, weighted by images.
+
+        Raises:
+            NonFiniteLossError: It is NaN or infinite.
+        """
+        self.model.eval()
+        total = 0.0
+        with torch.inference_mode():
+            for rows in fixed(len(validation), self.recipe.batch_size):
+                batch = self.task.batch(validation, rows, None)
+                total += float(self.task.loss(self.model, batch)) * len(rows)
+        if not abs(total) < float("inf"):
+            raise NonFiniteLossError(
+                f"the validation loss became {total} in epoch {self.cursor.epoch}. Lower training.lr, or look "
+                "for damaged images with `xferlab check`."
+            )
+        return total / len(validation)
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that `restore` needs: tensors and plain numbers."""
+        cursor = {**vars(self.cursor), "history": [result.to_json() for result in self.cursor.history]}
+        return {
+            "cursor": cursor,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "best": self.best,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues where `state` was taken."""
+        history = [EpochResult(**item) for item in state["cursor"]["history"]]
+        self.cursor = Cursor(**{**state["cursor"], "history": history})
+        self.model.load_state_dict(state["model"], strict=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.best = state["best"]

@@ -1,0 +1,88 @@
+"""The log of attempts: `run.json` and `failure.json`, all that is no function of the spec."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+from xferlab.errors import InterruptedTrialError
+from xferlab.records import codec, layout, reader, writer
+from xferlab.records.store import Store
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Attempt:
+    """One attempt at a trial; its outcome is written however it ends, short of SIGKILL."""
+
+    def __init__(self, store: Store, trial_id: str):
+        """Appends this attempt to `run.json`; an earlier one left as `running` was killed."""
+        self._store, self._trial_id = store, trial_id
+        self._started = time.monotonic()
+        body = reader.read_run(store, trial_id)
+        self._earlier = [_closed(one) for one in body.get("attempts", [])]
+        self._spent_s = float(body.get("total_s", 0.0))
+        self.facts: dict[str, Any] = {
+            k: v for k, v in body.items() if k not in ("attempts", "total_s", "version")
+        }
+        self._own = {
+            "started": _now(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "outcome": "running",
+        }
+
+    def begin(self, first_epoch: int) -> None:
+        """Writes that work starts, and at which epoch."""
+        self._own["first_epoch"] = first_epoch
+        self._write()
+
+    def epoch(self, epoch: int) -> None:
+        """Notes the last finished epoch; written with the outcome."""
+        self._own["last_epoch"] = epoch
+
+    def complete(self, **facts: Any) -> None:
+        """Writes the outcome `complete` with facts of the run; an earlier failure becomes an attempt's entry."""
+        self.facts.update(facts)
+        self._end("complete")
+        self._store.delete(layout.failure_path(self._trial_id))
+
+    def failed(self, error: BaseException) -> None:
+        """Writes the outcome `failed` or `interrupted`, and the traceback."""
+        if isinstance(error, InterruptedTrialError | KeyboardInterrupt):
+            self._end("interrupted")
+            return
+        failure = {
+            "type": type(error).__name__,
+            "message": str(error),
+            "traceback": "".join(traceback.format_exception(error)),
+            "when": _now(),
+            "host": socket.gethostname(),
+            "epoch": self._own.get("last_epoch", 0),
+        }
+        self._own["failure"] = failure
+        codec.write_json(self._store, layout.failure_path(self._trial_id), failure)
+        self._end("failed")
+
+    def _end(self, outcome: str) -> None:
+        self._own["outcome"], self._own["ended"] = outcome, _now()
+        self._write()
+
+    def _write(self) -> None:
+        body = {
+            "version": 1,
+            **self.facts,
+            "total_s": self._spent_s + time.monotonic() - self._started,
+            "attempts": [*self._earlier, self._own],
+        }
+        writer.write_run(self._store, self._trial_id, body)
+
+
+def _closed(attempt: dict[str, Any]) -> dict[str, Any]:
+    return {**attempt, "outcome": "killed"} if attempt["outcome"] == "running" else attempt

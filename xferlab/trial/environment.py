@@ -1,0 +1,93 @@
+"""The process a trial runs in: threads, determinism, memory, and a description of the machine."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import resource
+import socket
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xferlab.errors import TrainingError
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_DESCRIBED = ("torch", "numpy", "pyarrow", "ray", "scipy", "xferlab")
+
+
+def prepare(execution: Mapping[str, Any]) -> torch.device:
+    """Puts the process into the state that a trial's identity names; a reused process may be in any.
+
+    Args:
+        execution: `device`, `threads` (CPU), `deterministic` (CUDA) of the identity.
+
+    Raises:
+        TrainingError: The device is not there.
+    """
+    if execution["device"] == "cpu":
+        keep_freed_memory()
+        torch.set_num_threads(execution["threads"])
+        _reset_peak()
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise TrainingError(
+            "training.device is cuda, and this worker sees no CUDA device. Give the stage a GPU "
+            "(`resources: {gpu: 1}`), start workers with GPUs, or set `training.device: cpu`."
+        )
+    deterministic = bool(execution["deterministic"])
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return torch.device("cuda")
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep large freed blocks: activations are then not mapped and zeroed anew in each step."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def memory_peak_gib(device: torch.device) -> float:
+    """Returns the peak since `prepare`: of the device on CUDA, else of the process (Linux: resident memory)."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated()) / 2**30
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return float(line.split()[1]) / 2**20
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 2**20
+
+
+def _reset_peak() -> None:
+    # Writing 5 resets the resident peak (Linux); containers may forbid it, and then the peak is the process's.
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Returns where a trial runs: device and its name, host, versions."""
+    name = torch.cuda.get_device_name() if device.type == "cuda" else _cpu_name()
+    versions = {"python": platform.python_version(), **{one: version(one) for one in _DESCRIBED}}
+    return {"device": device.type, "device_name": name, "host": socket.gethostname(), "versions": versions}
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,135 @@
+"""Measuring a trial's best weights on a set of cases, in float32."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from xferlab.cohort import Case
+from xferlab.cohort.splits import rank
+from xferlab.metrics import METRICS_VERSION
+from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.records import writer
+from xferlab.records.schema import CASES_SCHEMA, OUTPUTS_SCHEMA, EvaluationRecord
+from xferlab.training.batches import fixed
+from xferlab.training.segmentation import BinarySegmentation, ImageExamples
+from xferlab.trial.assemble import Workplace, examples, read_selection, task_of
+
+TIMED_IMAGES = 20
+
+
+def evaluate(
+    spec: TrialSpec, evaluation: EvaluationSpec, model: nn.Module, place: Workplace
+) -> EvaluationRecord:
+    """Measures every case, writes `cases.parquet` and `outputs.parquet`, then the record that completes it."""
+    cases = read_selection(place.store, evaluation.selection).cases()
+    loaded = examples(spec, evaluation.section, [case.digest for case in cases], place)
+    shown = to_show(cases, evaluation.overlay_cases)
+    task, batch_size = task_of(spec.identity), spec.identity["training"]["batch_size"]
+    measured, pixels = _measure(task, model, loaded, batch_size=batch_size, shown=shown)
+    tables = {
+        "cases": writer.table(CASES_SCHEMA, _case_columns(cases, measured)),
+        "outputs": writer.table(OUTPUTS_SCHEMA, _output_columns(cases, pixels)),
+    }
+    record = EvaluationRecord(
+        evaluation_id=evaluation.evaluation_id,
+        trial_id=spec.trial_id,
+        selection=evaluation.selection,
+        num_cases=len(cases),
+        metrics_version=METRICS_VERSION,
+        cases_sha256=hashlib.sha256(tables["cases"]).hexdigest(),
+        outputs_sha256=hashlib.sha256(tables["outputs"]).hexdigest(),
+    )
+    writer.write_evaluation(place.store, record, **tables)
+    return record
+
+
+def to_show(cases: Sequence[Case], per_pathology: int) -> list[int]:
+    """Returns rows of a fixed few cases per pathology: by a seeded order of digests, the same for all trials."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row in sorted(range(len(cases)), key=lambda row: rank("overlay", cases[row].digest)):
+        groups[cases[row].pathology].append(row)
+    return sorted(row for rows in groups.values() for row in rows[:per_pathology])
+
+
+def _measure(
+    task: BinarySegmentation,
+    model: nn.Module,
+    loaded: ImageExamples,
+    *,
+    batch_size: int,
+    shown: Sequence[int],
+) -> tuple[list[dict[str, float]], dict[int, dict[str, Any]]]:
+    model.eval()
+    measured: list[dict[str, float]] = []
+    pixels: dict[int, dict[str, Any]] = {}
+    for rows in fixed(len(loaded), batch_size):
+        predictions = task.predict(model, task.batch(loaded, rows, None))
+        for row, prediction in zip(rows.tolist(), predictions, strict=True):
+            measured.append(dict(task.measure(loaded, row, prediction)))
+            if row in shown:
+                pixels[row] = dict(task.pixels(loaded, row, prediction))
+    return measured, pixels
+
+
+def show(
+    spec: TrialSpec, model: nn.Module, loaded: ImageExamples, rows: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Returns the stored pixels of some rows, for a mirror's overlays."""
+    task = task_of(spec.identity)
+    model.eval()
+    shown = []
+    for row in rows:
+        batch = task.batch(loaded, np.array([row]), None)
+        shown.append(dict(task.pixels(loaded, row, task.predict(model, batch)[0])))
+    return shown
+
+
+def _case_columns(cases: Sequence[Case], measured: Sequence[dict[str, float]]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {name: [] for name in CASES_SCHEMA.names}
+    for case, values in zip(cases, measured, strict=True):
+        for name, value in _identity_of(case).items():
+            columns[name].extend([value] * len(values))
+        columns["metric"].extend(values)
+        columns["value"].extend(values.values())
+    return columns
+
+
+def _output_columns(cases: Sequence[Case], pixels: dict[int, dict[str, Any]]) -> dict[str, list[Any]]:
+    rows = [{**_identity_of(cases[row]), **pixels[row]} for row in sorted(pixels)]
+    return {name: [row[name] for row in rows] for name in OUTPUTS_SCHEMA.names}
+
+
+def _identity_of(case: Case) -> dict[str, str]:
+    return {
+        "case": case.digest,
+        "name": case.name,
+        "patient": case.patient,
+        "pathology": case.pathology,
+        "simulated": case.simulated,
+    }
+
+
+def network_time(spec: TrialSpec, model: nn.Module, loaded: ImageExamples) -> dict[str, float]:
+    """Returns the time of one image through the network in ms: mean, sd (n - 1), n; first calls not counted."""
+    task = task_of(spec.identity)
+    model.eval()
+    times: list[float] = []
+    for row in range(min(len(loaded), TIMED_IMAGES) + 2):
+        batch = task.batch(loaded, np.array([row % len(loaded)]), None)
+        started = time.perf_counter()
+        with torch.inference_mode():
+            model(batch.inputs)
+        if batch.inputs.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append((time.perf_counter() - started) * 1e3)
+    kept = np.array(times[2:])
+    deviation = float(kept.std(ddof=1)) if len(kept) > 1 else 0.0
+    return {"mean": float(kept.mean()), "sd": deviation, "n": len(kept)}

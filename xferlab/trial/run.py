@@ -1,0 +1,218 @@
+"""The contract of a trial: return if complete, else resume, train, evaluate, and write the record last."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xferlab.cohort.splits import rank
+from xferlab.errors import InterruptedTrialError
+from xferlab.models.donors import load_strict, save_weights
+from xferlab.plan.spec import TrialSpec
+from xferlab.records import codec, layout, reader, writer
+from xferlab.records.mirror import TrialMirror
+from xferlab.records.schema import EpochResult, TrialRecord
+from xferlab.records.store import Store
+from xferlab.training.loop import Fitted, Trainer
+from xferlab.training.segmentation import ImageExamples
+from xferlab.trial import environment
+from xferlab.trial.assemble import (
+    Workplace,
+    examples,
+    load_origin,
+    network,
+    read_selection,
+    recipe_of,
+    task_of,
+    trained_weights,
+)
+from xferlab.trial.attempt import Attempt
+from xferlab.trial.checkpoint import Checkpoints
+from xferlab.trial.evaluate import evaluate, network_time, show
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the scheduler around a trial wants.
+
+    Attributes:
+        stop: Asked after every batch; True stores a checkpoint and ends the trial.
+        on_epoch: Told of every finished epoch.
+    """
+
+    stop: Callable[[], bool] = lambda: False
+    on_epoch: Callable[[EpochResult], None] = lambda result: None
+
+
+def is_complete(store: Store, spec: TrialSpec) -> bool:
+    """Returns whether the training and every evaluation that the spec asks for have a valid record."""
+    if reader.read_trial(store, spec.trial_id) is None:
+        return False
+    return not missing_evaluations(store, spec)
+
+
+def missing_evaluations(store: Store, spec: TrialSpec) -> list[str]:
+    """Returns the ids of evaluations without a valid record."""
+    ids = [one.evaluation_id for one in spec.evaluations]
+    return [one for one in ids if reader.read_evaluation(store, spec.trial_id, one) is None]
+
+
+def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | None = None) -> TrialRecord:
+    """Runs one trial to its record, from wherever an earlier attempt left it.
+
+    Args:
+        spec: What to run.
+        store: Where its parent's weights are and its records go.
+        cache_dir: Folder of decoded images and of the mirror's files on this machine.
+        hooks: Stop request and progress.
+
+    Returns:
+        The record; at once if the trial is complete.
+
+    Raises:
+        InterruptedTrialError: `hooks.stop` asked to end; the state is stored.
+        XferlabError: It cannot be done; the failure is stored as `failure.json`.
+    """
+    record = reader.read_trial(store, spec.trial_id)
+    if record is not None and not missing_evaluations(store, spec):
+        return record
+    attempt = Attempt(store, spec.trial_id)
+    try:
+        place = Workplace(store, cache_dir, environment.prepare(spec.identity["execution"]))
+        return _Run(spec, place, attempt, hooks or Hooks()).to_record(record)
+    except BaseException as error:
+        attempt.failed(error)
+        raise
+
+
+class _Run:
+    """One attempt in progress."""
+
+    def __init__(self, spec: TrialSpec, place: Workplace, attempt: Attempt, hooks: Hooks):
+        self.spec, self.place, self.attempt, self.hooks = spec, place, attempt, hooks
+        self.checkpoints = Checkpoints(place.store, spec.trial_id)
+        self.model = network(spec.identity, place.device)
+
+    def to_record(self, record: TrialRecord | None) -> TrialRecord:
+        store, trial_id = self.place.store, self.spec.trial_id
+        codec.write_json(store, layout.spec_path(trial_id), self.spec.to_json())
+        if record is not None:
+            self.attempt.begin(record.num_epochs + 1)
+            load_strict(self.model, trained_weights(store, trial_id), origin=f"trial {trial_id}")
+            self._evaluate()
+            self.attempt.complete()
+            return record
+        return self._train()
+
+    def _train(self) -> TrialRecord:
+        store, spec = self.place.store, self.spec
+        train, validation, names = self._fit_examples()
+        origin = load_origin(spec, self.model, store)
+        compiled: Any = torch.compile(self.model) if spec.identity["execution"]["compile"] else None
+        trainer = Trainer(self.model, task_of(spec.identity), recipe_of(spec.identity), forward=compiled)
+        self.checkpoints.resume(trainer.restore, self.place.device)
+        self.attempt.begin(trainer.cursor.epoch)
+        with ExitStack() as stack:
+            mirror = TrialMirror.start(spec, directory=self.place.cache_dir / "wandb")
+            summary: dict[str, float] = {}
+            outcome = ["failed"]
+            stack.callback(lambda: mirror.finish(summary=summary, outcome=outcome[0]))
+            fitted = self._fit(trainer, train, validation, mirror)
+            load_strict(self.model, fitted.weights, origin=f"trial {spec.trial_id}")
+            weights = save_weights(fitted.weights)
+            store.write(layout.weights_path(spec.trial_id), weights)
+            record = TrialRecord(
+                trial_id=spec.trial_id,
+                identity=spec.identity,
+                num_epochs=len(fitted.history),
+                best_epoch=fitted.best_epoch,
+                best_validation_loss=fitted.best_loss,
+                stopped_by=fitted.stopped_by,
+                num_parameters=sum(p.numel() for p in self.model.parameters()),
+                num_train=len(train),
+                num_validation=len(validation),
+                started_from=origin,
+                weights_sha256=hashlib.sha256(weights).hexdigest(),
+                weights_bytes=len(weights),
+                history_sha256=writer.history_sha256(fitted.history),
+            )
+            summary.update(self._evaluate())
+            self._overlays(mirror, validation, names)
+            self.attempt.complete(
+                **environment.describe(self.place.device),
+                memory_peak_gib=environment.memory_peak_gib(self.place.device),
+                network_ms_per_image=network_time(spec, self.model, validation),
+            )
+            writer.write_trial(store, record)
+            self.checkpoints.clear()
+            outcome[0] = "complete"
+        return record
+
+    def _fit_examples(self) -> tuple[ImageExamples, ImageExamples, list[str]]:
+        rows = read_selection(self.place.store, self.spec.selection).rows
+        parts = {part: [digest for digest, its in rows if its == part] for part in ("train", "validation")}
+        loaded = {
+            part: examples(self.spec, self.spec.section, digests, self.place)
+            for part, digests in parts.items()
+        }
+        return loaded["train"], loaded["validation"], parts["validation"]
+
+    def _fit(
+        self,
+        trainer: Trainer[Any, Any],
+        train: ImageExamples,
+        validation: ImageExamples,
+        mirror: TrialMirror,
+    ) -> Fitted:
+        history = writer.HistoryFile(self.place.store, self.spec.trial_id, trainer.cursor.history)
+        for result in trainer.cursor.history:
+            mirror.epoch(result)
+        every_s, saved_at = self.spec.settings["checkpoint_every_s"], [time.monotonic()]
+
+        def after_batch() -> None:
+            stopping = self.hooks.stop()
+            if stopping or time.monotonic() - saved_at[0] >= every_s:
+                self.checkpoints.save(trainer.state())
+                saved_at[0] = time.monotonic()
+            if stopping:
+                raise InterruptedTrialError(
+                    f"{self.spec.name}: stopped in epoch {trainer.cursor.epoch}; run the study again to go on"
+                )
+
+        def after_epoch(result: EpochResult) -> None:
+            history.append(result)
+            self.attempt.epoch(result.epoch)
+            mirror.epoch(result)
+            self.hooks.on_epoch(result)
+
+        fitted = trainer.fit(train, validation, after_batch=after_batch, after_epoch=after_epoch)
+        # The evaluation may be killed, too: the end of training is worth a checkpoint of its own.
+        self.checkpoints.save(trainer.state())
+        history.flush()
+        return fitted
+
+    def _evaluate(self) -> dict[str, float]:
+        """Measures what has no valid record yet; returns the mean of each metric by `section.part/metric`."""
+        summary: dict[str, float] = {}
+        for one in self.spec.evaluations:
+            record = reader.read_evaluation(self.place.store, self.spec.trial_id, one.evaluation_id)
+            if record is None:
+                record = evaluate(self.spec, one, self.model, self.place)
+            table = reader.read_cases(self.place.store, record)
+            means = table.group_by("metric", use_threads=False).aggregate([("value", "mean")])
+            pairs = zip(means["metric"].to_pylist(), means["value_mean"].to_pylist(), strict=True)
+            summary.update({f"{one.name}/{metric}": value for metric, value in pairs})
+        return summary
+
+    def _overlays(self, mirror: TrialMirror, validation: ImageExamples, digests: list[str]) -> None:
+        tracking = self.spec.settings["tracking"]
+        if tracking and self.spec.data[self.spec.section]["shareable"]:
+            rows = sorted(range(len(digests)), key=lambda row: rank("overlay", digests[row]))
+            mirror.overlays(show(self.spec, self.model, validation, rows[: tracking["images"]]))
