@@ -42,6 +42,11 @@ def test_extremes():
     assert calibration([[0, 1]], target) == (1.0, 1.0)
 
 
+def test_certainty_shares_the_last_bin():
+    # Errors of +1 and -0.05 in one bin of two pixels cancel in part.
+    assert calibration([[1, 0.95]], [[False, True]])[1] == pytest.approx(0.95 / 2)
+
+
 def test_what_is_ignored_counts_nowhere():
     ignore = np.array([[False, False, True]])
     assert calibration([[1, 0, 0]], [[True, False, True]], ignore=ignore) == (0.0, 0.0)

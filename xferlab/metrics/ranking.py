@@ -22,9 +22,9 @@ def auc(image: ScoredImage) -> float:
     negatives = image.label.size - positives
     if not positives or not negatives:
         return float("nan")
-    # The bits of non-negative floats order as the floats do (adding 0 turns -0.0 into 0.0). Shifting out the
-    # sign makes room for the class, which then decides the order in a tie: an integer sort ranks all pixels.
-    bits = (image.probability + np.float32(0)).view(np.uint32) << np.uint32(1)
+    # The bits of non-negative floats order as the floats do. Shifting out the sign (set in -0.0) makes room
+    # for the class, which then decides the order in a tie: an integer sort ranks all pixels.
+    bits = image.probability.view(np.uint32) << np.uint32(1)
     at_or_below = _negatives_before_positives(bits | image.label, positive_bit=1)
     below = _negatives_before_positives(bits | ~image.label, positive_bit=0)
     return (at_or_below + below) / (2 * positives * negatives)
