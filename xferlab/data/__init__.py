@@ -1,0 +1,1 @@
+"""Images in: sources, decoding, the cache, splits, tiles, phantoms and the device simulation."""

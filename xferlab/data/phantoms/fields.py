@@ -1,0 +1,116 @@
+"""Smooth random fields and soft edges in normalised coordinates: equal at every size up to sampling."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Field = NDArray[np.floating[Any]]
+
+# Root mean square, over the cell, of the weights of a cubic B-spline in one dimension:
+# white nodes of variance 1 give a field of this deviation.
+_SPLINE_RMS = 0.6921
+
+
+@lru_cache(maxsize=64)
+def _spline_basis(cells: int, size_px: int) -> Field:
+    """Weights `(size_px, cells + 3)` of a uniform cubic B-spline at the pixel centres."""
+    position = (np.arange(size_px) + 0.5) / size_px * cells
+    cell = np.minimum(position.astype(int), cells - 1)
+    t = position - cell
+    weights = np.stack(
+        [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1
+    )
+    basis = np.zeros((size_px, cells + 3), np.float32)
+    np.put_along_axis(basis, cell[:, None] + np.arange(4), weights / 6, axis=1)
+    basis.flags.writeable = False
+    return basis
+
+
+def noise(rng: np.random.Generator, cells: int, size_px: int) -> Field:
+    """Draw a smooth field with about `cells` bumps across, mean 0, deviation 1.
+
+    Returns:
+        `(size_px, size_px)` float32.
+    """
+    nodes = rng.standard_normal((cells + 3, cells + 3), dtype=np.float32)
+    basis = _spline_basis(cells, size_px)
+    return np.asarray(basis @ nodes @ basis.T / np.float32(_SPLINE_RMS**2))
+
+
+def noise_rows(rng: np.random.Generator, cells: int, size_px: int) -> Field:
+    """Draw a smooth function of the row, mean 0, deviation 1.
+
+    Returns:
+        `(size_px, 1)` float32.
+    """
+    nodes = rng.standard_normal((cells + 3, 1), dtype=np.float32)
+    return np.asarray(_spline_basis(cells, size_px) @ nodes / np.float32(_SPLINE_RMS))
+
+
+def octaves(rng: np.random.Generator, cells: int, count: int, size_px: int) -> Field:
+    """Sum `count` fields, each twice as fine and 0.6 times as strong as the one before; deviation about 1.
+
+    Returns:
+        `(size_px, size_px)` float32.
+    """
+    total = np.zeros((size_px, size_px), np.float32)
+    for octave in range(count):
+        total += np.float32(0.6**octave) * noise(rng, cells * 2**octave, size_px)
+    return total / np.float32(np.sqrt(sum(0.36**octave for octave in range(count))))
+
+
+def soft(distance: Field, width: float) -> Field:
+    """Turn a signed distance (inside positive) into coverage 0..1 with a linear edge of the given width."""
+    return np.asarray(np.clip(distance / np.float32(width) + np.float32(0.5), 0, 1))
+
+
+def dome(distance: Field, depth: float) -> Field:
+    """Thickness 0..1 of a rounded body: rises like a root with the distance from its edge."""
+    return np.asarray(np.sqrt(np.clip(distance / np.float32(depth), 0, 1)))
+
+
+def ellipse(
+    x: Field, y: Field, *, at: tuple[float, float], axes: tuple[float, float], turn: float = 0.0
+) -> Field:
+    """Approximate signed distance to an ellipse, inside positive, in the unit of the coordinates.
+
+    Args:
+        x: Columns' coordinate, broadcastable with `y`.
+        y: Rows' coordinate.
+        at: Centre.
+        axes: Semi-axes.
+        turn: Rotation in radians, from x towards y.
+    """
+    cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+    dx, dy = x - np.float32(at[0]), y - np.float32(at[1])
+    along = (dx * cos + dy * sin) / np.float32(axes[0])
+    across = (dy * cos - dx * sin) / np.float32(axes[1])
+    radius = np.sqrt(along * along + across * across)
+    return np.asarray((1 - radius) * np.float32(min(axes)))
+
+
+def blend(first: Field, second: Field, width: float) -> Field:
+    """Join two shapes by their signed distances; the notch between them is filled over `width`."""
+    share = np.clip(0.5 + 0.5 * (first - second) / np.float32(width), 0, 1)
+    return np.asarray(second + (first - second) * share + np.float32(width / 2) * share * (1 - share))
+
+
+def wide_blur(field: Field, width: float) -> Field:
+    """Blur over about `width` of the picture's side; two box passes, so the width costs nothing."""
+    size = max(1, round(width * field.shape[0]))
+    once = ndimage.uniform_filter(field, size, mode="nearest")
+    return np.asarray(ndimage.uniform_filter(once, size, mode="nearest"))
+
+
+def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep the largest 4-connected component; an empty mask stays empty."""
+    components, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(components.ravel())[1:]
+    return np.asarray(components == 1 + int(np.argmax(sizes)))
