@@ -100,7 +100,7 @@ def _draw(rng: np.random.Generator, size_px: int) -> Chest:
     bone += 1.5 * BONE * soft(collar, 0.025) * (0.75 + 0.25 * np.clip(1 - collar / 0.05, 0, 1))
     bone += BONE * skeleton.shoulders(rng, grid, habitus)
     # Scatter from thick tissue takes contrast from bone that lies over no lung.
-    bone *= 0.6 + 0.4 * np.clip(3 * air, 0, 1)
+    bone *= 0.45 + 0.55 * np.clip(3 * air, 0, 1)
     tissue = habitus.bulk * body * (1 + 0.035 * octaves(rng, 5, 3, size_px)) + torso.breasts(
         rng, grid, habitus
     )
