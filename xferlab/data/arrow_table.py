@@ -1,0 +1,92 @@
+"""One Arrow file of decoded cases: written once, then mapped by every trial of a node without copies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from xferlab.errors import DataError, Problem
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """Decoded cases at one size, in digest order. The arrays are views of a read-only file map.
+
+    Attributes:
+        digests: Case digests, ascending.
+        images: uint8, `(N, C, H, W)`; C is 1 for grey sources and 3 for MRI.
+        targets: uint8, `(N, H, W)`: 0 background, 255 structure, 127 ignored.
+        spacing_mm: float32, `(N, 2)`: distance of rows and of columns at this size; NaN where unknown.
+    """
+
+    digests: tuple[str, ...]
+    images: NDArray[np.uint8]
+    targets: NDArray[np.uint8]
+    spacing_mm: NDArray[np.float32]
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {digest: row for row, digest in enumerate(self.digests)}
+
+    def covers(self, digests: Iterable[str]) -> bool:
+        """Returns whether every one of the digests has a row."""
+        return all(digest in self._row_of for digest in digests)
+
+    def rows(self, digests: Sequence[str]) -> NDArray[np.intp]:
+        """Returns the row of each digest, `(len(digests),)`.
+
+        Raises:
+            DataError: If one of them is not in the table.
+        """
+        missing = [digest for digest in digests if digest not in self._row_of]
+        if missing:
+            what = f"{len(missing)} of {len(digests)} cases are not in this table, such as {missing[0]}."
+            raise DataError(Problem("image cache", what))
+        return np.array([self._row_of[digest] for digest in digests], dtype=np.intp)
+
+
+def read_table(path: Path) -> ImageTable:
+    """Maps a table that `write_table` wrote.
+
+    Raises:
+        pyarrow.ArrowException: If the file is torn or of another kind.
+        OSError: If the file cannot be opened.
+    """
+    batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    digests = tuple(batch.column("digest").to_pylist())
+    return ImageTable(
+        digests,
+        batch.column("image").to_numpy_ndarray(),
+        batch.column("target").to_numpy_ndarray(),
+        batch.column("spacing_mm").to_numpy_ndarray(),
+    )
+
+
+def write_table(path: Path, table: ImageTable) -> None:
+    """Writes a table as one record batch and forces it to disk; rename it into place afterwards.
+
+    The arrays may be file maps: nothing is held in memory as a whole.
+
+    Raises:
+        OSError: If the disk is full or not writable.
+    """
+    columns: dict[str, Any] = {
+        "digest": pa.array(table.digests, pa.string()),
+        "image": pa.FixedShapeTensorArray.from_numpy_ndarray(table.images),
+        "target": pa.FixedShapeTensorArray.from_numpy_ndarray(table.targets),
+        "spacing_mm": pa.FixedShapeTensorArray.from_numpy_ndarray(table.spacing_mm),
+    }
+    batch = pa.record_batch(list(columns.values()), names=list(columns))
+    with open(path, "wb") as file:
+        with pa.ipc.new_file(file, batch.schema) as writer:
+            writer.write_batch(batch)
+        file.flush()
+        os.fsync(file.fileno())

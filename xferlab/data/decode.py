@@ -1,0 +1,201 @@
+"""Image files to 8-bit grey pixels, mask files to label values; refuses what it would have to guess.
+
+Grey levels. 8-bit images are kept as they are (colour by ITU-R 601 luma, palettes resolved, alpha ignored).
+Images of 16 or more integer bits are stretched so that their 0.5th and 99.5th percentiles become 0 and 255.
+DICOM is in `dicom.py`.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from xferlab.errors import DataError, Problem
+
+DECODE_VERSION = 1
+"""Raised when the pixels of any case change; part of every case digest."""
+
+MAX_PIXELS = 200_000_000
+PERCENTILES = (0.5, 99.5)
+
+# Pillow's own limit would warn at 89 million pixels already, which stitched radiographs reach.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+_ORIENTATION_TAG, _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 274, 262, 0
+_GREY_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+_INTEGER = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_READ_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, zlib.error)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What an image file holds.
+
+    Attributes:
+        pixels: uint8, `(H, W)`.
+        spacing_mm: Distance between rows and between columns, if the file tells it.
+        turned: Whether an EXIF orientation was applied.
+    """
+
+    pixels: NDArray[np.uint8]
+    spacing_mm: tuple[float, float] | None = None
+    turned: bool = False
+
+
+def read_image(path: Path) -> Picture:
+    """Returns the grey pixels of a PNG, JPEG, TIFF or DICOM file (told by content, not by name).
+
+    Raises:
+        DataError: If the file cannot be read, has several frames, floating-point pixels or too many pixels.
+    """
+    if is_dicom(path):
+        from xferlab.data.dicom import read_dicom
+
+        pixels, spacing_mm = read_dicom(path)
+        return Picture(pixels, spacing_mm)
+    image, turned = load(path)
+    if image.mode in _INTEGER:
+        pixels = stretch(np.asarray(image).astype(np.float64))
+        tags = getattr(image, "tag_v2", {})
+        return Picture(255 - pixels if tags.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO else pixels, None, turned)
+    return Picture(np.asarray(to_grey(image)), None, turned)
+
+
+def read_colour(path: Path) -> NDArray[np.uint8]:
+    """Returns `(H, W, 3)` uint8 pixels of an 8-bit image; grey is repeated.
+
+    Raises:
+        DataError: As `read_image`, and if the file is not an 8-bit image.
+    """
+    image, _ = load(path)
+    if image.mode not in _GREY_8:
+        raise _refusal(path, f"has pixels of mode {image.mode!r}; 8-bit grey or colour is accepted.")
+    return np.asarray(image.convert("RGB"))
+
+
+def read_labels(path: Path) -> NDArray[np.int64]:
+    """Returns the label values of a mask file, `(H, W)`.
+
+    A palette of greys is resolved to its greys, any other palette gives its indices; colour is accepted where
+    the three channels agree.
+
+    Raises:
+        DataError: If the file cannot be read or is not a label image.
+    """
+    if is_dicom(path):
+        raise _refusal(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export the segmentation.")
+    image, _ = load(path)
+    if image.mode in _INTEGER:
+        return np.asarray(image).astype(np.int64)
+    if image.mode == "P" and not _grey_palette(image):
+        return np.asarray(image).astype(np.int64)
+    if image.mode in ("1", "L", "LA", "La"):
+        return np.asarray(image.convert("L")).astype(np.int64)
+    colours = np.asarray(image.convert("RGB"))
+    if not (np.ptp(colours, axis=-1) == 0).all():
+        raise _refusal(
+            path, "is a colour image; a mask has one channel of label values. Save it as grey or palette."
+        )
+    return colours[..., 0].astype(np.int64)
+
+
+def load(path: Path) -> tuple[Image.Image, bool]:
+    """Returns the one frame of an image file as it is to be seen, and whether EXIF turned it.
+
+    Raises:
+        DataError: If the file cannot be read, has several frames, floating-point pixels or too many pixels.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            check_size(path, width=width, height=height)
+            frames = getattr(image, "n_frames", 1)
+            if frames != 1:
+                raise _refusal(path, f"holds {frames} frames; a case is one frame. Save the frame you mean.")
+            if image.mode not in _GREY_8 and image.mode not in _INTEGER:
+                raise _refusal(
+                    path,
+                    f"has pixels of mode {image.mode!r} (floating point or unknown), whose range"
+                    " nobody tells; 8- and 16-bit integers are accepted. Convert it with a window of your"
+                    " choice.",
+                )
+            image.load()
+            turned = image.getexif().get(_ORIENTATION_TAG, 1) != 1
+            return (ImageOps.exif_transpose(image) if turned else image), turned
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _refusal(path, f"has more than {MAX_PIXELS:,} pixels, the most that is accepted.") from error
+    except UnidentifiedImageError as error:
+        raise _refusal(path, f"is no PNG, JPEG, TIFF or DICOM file.{_as_text(path)}") from error
+    except _READ_ERRORS as error:
+        raise _refusal(path, f"cannot be read: {error}.{_as_text(path)}") from error
+
+
+def check_size(path: Path, *, width: int, height: int) -> None:
+    """Raises DataError if an image has no pixels or more than `MAX_PIXELS`; call it before decoding."""
+    if not 0 < width * height <= MAX_PIXELS:
+        raise _refusal(path, f"is {width}x{height} pixels; up to {MAX_PIXELS:,} pixels are accepted.")
+
+
+def to_grey(image: Image.Image) -> Image.Image:
+    """Returns an 8-bit image as mode L: ITU-R 601 luma of colour, palette resolved, alpha ignored."""
+    if image.mode in ("L", "1", "LA", "RGB", "RGBA"):
+        return image.convert("L")
+    return image.convert("RGB").convert("L")
+
+
+def stretch(values: NDArray[np.float64], valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+    """Maps the 0.5th and 99.5th percentile of the valid pixels to 0 and 255, clipped; one value only gives 0.
+
+    Args:
+        values: `(H, W)`.
+        valid: Pixels that the percentiles are taken over; default all.
+    """
+    chosen = values if valid is None or not valid.any() else values[valid]
+    low, high = np.percentile(chosen, PERCENTILES)
+    if high <= low:  # a small bright object on an even ground: the percentiles miss it
+        low, high = float(chosen.min()), float(chosen.max())
+    return to_uint8((values - low) / (high - low)) if high > low else np.zeros(values.shape, np.uint8)
+
+
+def to_uint8(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Maps 0..1 to 0..255, rounded; values outside are clipped."""
+    return np.rint(np.clip(shares, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def is_dicom(path: Path) -> bool:
+    """Tells DICOM by its magic bytes, or by its name where a file lacks the preamble."""
+    try:
+        with open(path, "rb") as file:
+            magic = file.read(132)[128:]
+    except OSError as error:
+        raise _refusal(path, f"cannot be read: {error.strerror or error}.") from error
+    return magic == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
+
+
+def _grey_palette(image: Image.Image) -> bool:
+    palette = np.asarray(image.convert("RGB").getcolors(image.width * image.height), dtype=object)
+    return all(len(set(colour)) == 1 for _, colour in palette)
+
+
+def _as_text(path: Path) -> str:
+    """A hint where a binary file was copied as text: undecodable bytes became U+FFFD, in UTF-8."""
+    try:
+        damaged = path.read_bytes().count(b"\xef\xbf\xbd")
+    except OSError:
+        return ""
+    if damaged < 3:
+        return ""
+    return (
+        f" It holds {damaged} UTF-8 replacement characters: it was copied as text, which destroys a binary"
+        " file. Fetch the original again."
+    )
+
+
+def _refusal(path: Path, what: str) -> DataError:
+    return DataError(Problem(str(path), what))

@@ -1,0 +1,104 @@
+"""DICOM files to 8-bit grey: modality LUT, VOI window, MONOCHROME1, pixel spacing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing
+
+from xferlab.data.decode import check_size, stretch, to_uint8
+from xferlab.errors import DataError, Problem
+
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+
+
+def read_dicom(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float] | None]:
+    """Returns `(H, W)` uint8 pixels, bright where rays were absorbed, and the spacing in mm.
+
+    Stored values pass the modality LUT (or rescale), then the first VOI LUT or window of the file; without
+    one, their 0.5th and 99.5th percentiles become 0 and 255. MONOCHROME1 is inverted last.
+
+    Raises:
+        DataError: If the file cannot be read, is compressed in a way that no installed package decodes, or is
+            not one grey frame.
+    """
+    try:
+        dataset = pydicom.dcmread(path)
+        _check_header(path, dataset)
+        stored = _stored_values(path, dataset)
+        shown = _windowed(np.asarray(apply_modality_lut(stored, dataset)), dataset, stored)
+        spacing = _spacing_mm(dataset)
+    except InvalidDicomError as error:
+        raise _refusal(path, "is no DICOM file although its name says so.") from error
+    except (
+        OSError,
+        AttributeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        NotImplementedError,
+    ) as error:
+        raise _refusal(path, f"cannot be read as DICOM: {error}") from error
+    return (255 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown), spacing
+
+
+def _check_header(path: Path, dataset: Any) -> None:
+    if "PixelData" not in dataset:
+        raise _refusal(path, "is a DICOM file without pixels.")
+    check_size(path, width=int(dataset.Columns), height=int(dataset.Rows))
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames != 1:
+        raise _refusal(path, f"holds {frames} frames; a case is one frame. Export the frame you mean.")
+    if dataset.PhotometricInterpretation not in _GREY:
+        found = dataset.PhotometricInterpretation
+        raise _refusal(path, f"has photometric interpretation {found}; {' and '.join(_GREY)} are accepted.")
+
+
+def _stored_values(path: Path, dataset: Any) -> NDArray[np.generic]:
+    try:
+        return np.asarray(dataset.pixel_array)
+    except RuntimeError as error:  # pydicom names the packages that would decode it
+        syntax = dataset.file_meta.TransferSyntaxUID
+        raise _refusal(
+            path,
+            f"is compressed as {syntax.name} ({syntax}), which no installed package decodes. `pip install`"
+            f" one of those named here, or store the file uncompressed. {' '.join(str(error).split())}",
+        ) from error
+
+
+def _windowed(values: NDArray[np.generic], dataset: Any, stored: NDArray[np.generic]) -> NDArray[np.uint8]:
+    if dataset.get("VOILUTSequence"):
+        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
+        shown = apply_voi_lut(values.astype(np.int64), dataset).astype(np.float64)
+        return to_uint8(shown / (2**bits - 1))
+    center, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    if center is None or width is None:
+        padding = dataset.get("PixelPaddingValue")
+        return stretch(values.astype(np.float64), None if padding is None else stored != padding)
+    shown = apply_windowing(values.astype(np.float64), dataset)
+    # The output range depends on bits, sign and rescale; far outside the window it shows itself.
+    low, high = apply_windowing(np.array([center - 20 * width, center + 20 * width]), dataset)
+    return to_uint8((shown - low) / (high - low))
+
+
+def _first(value: Any) -> float | None:
+    if value is None or value == "":
+        return None
+    return float(value[0]) if isinstance(value, pydicom.multival.MultiValue) else float(value)
+
+
+def _spacing_mm(dataset: Any) -> tuple[float, float] | None:
+    spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
+    if not spacing or len(spacing) != 2 or min(map(float, spacing)) <= 0:
+        return None
+    return float(spacing[0]), float(spacing[1])
+
+
+def _refusal(path: Path, what: str) -> DataError:
+    return DataError(Problem(str(path), what))

@@ -1,0 +1,102 @@
+"""Digests of files, remembered by (path, size, modification time), so that known files are not read again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+_RACY_S = 2.0
+"""A file as young as this may change again without a new time stamp, so it is not remembered."""
+
+
+class FileMemo:
+    """SHA-256 of the files of one folder, and facts that follow from them.
+
+    The memo is an accelerator only: it may be deleted at any time, and a torn file counts as empty.
+    Writers replace it as a whole; of two at once the later wins and the other's files are read again.
+    """
+
+    def __init__(self, memo_dir: Path, root: Path):
+        self.root = root
+        self._path = memo_dir / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
+        self._files: dict[str, tuple[int, int, str]] = {}
+        self._facts: dict[str, str] = {}
+        self._changed = False
+        self._load()
+
+    def digests(self, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Returns (name -> SHA-256 hex, name -> why it cannot be read); names are paths below the root."""
+        digests: dict[str, str] = {}
+        failures: dict[str, str] = {}
+        unknown = []
+        for name in dict.fromkeys(names):
+            try:
+                status = os.stat(self.root / name)
+            except OSError as error:
+                failures[name] = error.strerror or str(error)
+                continue
+            known = self._files.get(name)
+            if known is not None and known[:2] == (status.st_size, status.st_mtime_ns):
+                digests[name] = known[2]
+            else:
+                unknown.append(name)
+        if unknown:
+            self._hash_all(unknown, digests, failures)
+        return digests, failures
+
+    def fact(self, key: str) -> str | None:
+        """Returns what was remembered under the key, or None."""
+        return self._facts.get(key)
+
+    def remember(self, key: str, value: str) -> None:
+        """Remembers a fact; the key must contain the digest of what the fact follows from."""
+        self._facts[key] = value
+        self._changed = True
+
+    def save(self) -> None:
+        """Writes what is new, atomically. A folder that cannot be written costs time later, no more."""
+        if not self._changed:
+            return
+        content = json.dumps({"files": self._files, "facts": self._facts})
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self._path.parent, suffix=".tmp")
+            with os.fdopen(handle, "w") as file:
+                file.write(content)
+            os.replace(temporary, self._path)
+            self._changed = False
+
+    def _load(self) -> None:
+        try:
+            content = json.loads(self._path.read_text())
+            self._files = {name: (size, mtime, sha) for name, (size, mtime, sha) in content["files"].items()}
+            self._facts = dict(content["facts"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            self._files, self._facts = {}, {}
+
+    def _hash_all(self, names: list[str], digests: dict[str, str], failures: dict[str, str]) -> None:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for name, result in zip(names, pool.map(self._hash, names), strict=True):
+                if isinstance(result, OSError):
+                    failures[name] = result.strerror or str(result)
+                    continue
+                digests[name] = result[2]
+                if time.time() - result[1] / 1e9 > _RACY_S:
+                    self._files[name] = result
+                    self._changed = True
+
+    def _hash(self, name: str) -> tuple[int, int, str] | OSError:
+        try:
+            with open(self.root / name, "rb") as file:
+                status = os.fstat(file.fileno())
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            return error
+        return status.st_size, status.st_mtime_ns, digest

@@ -1,0 +1,227 @@
+"""A folder of images and masks with a table: `metadata.csv` or `.parquet`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xferlab.cohort import Case
+from xferlab.data.decode import DECODE_VERSION, Picture, read_image, read_labels
+from xferlab.data.memo import FileMemo
+from xferlab.data.simulation import simulate, simulation_recipe
+from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey
+from xferlab.data.table import REQUIRED, Row, Table, apply_where, find_table, read_table
+from xferlab.errors import DataError, Problem
+from xferlab.study.schema import ManifestData
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A row whose files could be read: its place in the table, its files, and the SHA-256 of the image."""
+
+    where: str
+    case: Case
+    image: str
+    mask: str
+    image_digest: str
+
+
+class ManifestSource(Source):
+    """Images of any devices, grey; see `xferlab.data.decode` for formats and grey levels."""
+
+    channels = 1
+
+    def __init__(self, section: str, config: ManifestData, *, memo_dir: Path):
+        self._section, self._config = section, config
+        self._root = Path(config.root)
+        self._memo_dir = memo_dir
+        self._files: dict[str, _Entry] = {}
+
+    def look(self) -> Survey:
+        """Returns the cases and all findings; reads the table, and the bytes of files that are new."""
+        try:
+            table = read_table(find_table(self._root, self._config.table))
+        except DataError as error:
+            return Survey((), error.problems)
+        rows, problems = apply_where(self._section, table, self._config.where)
+        patients = self._patients(table, problems)
+        entries = self._entries(rows, patients, problems)
+        entries.sort(key=lambda entry: (entry.case.patient, entry.case.name))
+        for entry in entries:
+            self._files.setdefault(entry.case.digest, entry)
+        problems += _doubled_rows(entries)
+        return Survey(tuple(entry.case for entry in self._files.values()), tuple(problems))
+
+    def decode(self, case: Case) -> Decoded:
+        """Returns the grey pixels and the target of a case; the target's values come from `labels`.
+
+        Raises:
+            DataError: If a file cannot be read, sizes disagree, or a mask has values outside of `labels`.
+        """
+        entry = self._entry_of(case)
+        picture, labels = self._read(entry)
+        image, target = picture.pixels, self._target(entry, labels)
+        if image.shape != target.shape:
+            raise DataError(Problem(str(self._root / entry.mask), _sizes(entry, picture, target)))
+        if self._config.simulate:
+            # Keyed by the image alone, so that a corrected mask keeps the picture.
+            image, target = simulate(image, target, seed=0, key=entry.image_digest)
+        return Decoded(image, target, picture.spacing_mm)
+
+    def _entry_of(self, case: Case) -> _Entry:
+        _ = self.survey
+        if case.digest not in self._files:
+            what = f"no row has the case {case.name} ({case.digest[:16]}); plan the study again."
+            raise DataError(Problem(f"data.{self._section}", what))
+        return self._files[case.digest]
+
+    def _patients(self, table: Table, problems: list[Problem]) -> dict[str, str]:
+        """Patient id -> the id that stands for the person; a warning for ids that no row has."""
+        known = {row.cells["patient_id"] for row in table.rows}
+        for group in self._config.same_patient:
+            for patient in sorted(set(group) - known):
+                what = f"no row of {table.path} has patient_id {patient!r}."
+                problems.append(Problem(f"data.{self._section}.same_patient", what, "warning"))
+        return join_patients(self._config.same_patient)
+
+    def _entries(
+        self, rows: Sequence[Row], patients: Mapping[str, str], problems: list[Problem]
+    ) -> list[_Entry]:
+        usable = []
+        for row in rows:
+            found = _row_problems(row)
+            problems += found
+            if not found:
+                usable.append(row)
+        memo = FileMemo(self._memo_dir, self._root)
+        digests, failures = memo.digests(_path(row, kind) for row in usable for kind in ("image", "mask"))
+        memo.save()
+        entries = []
+        for row in usable:
+            image, mask = _path(row, "image"), _path(row, "mask")
+            bad = [name for name in dict.fromkeys((image, mask)) if name in failures]
+            problems += [Problem(row.where, f"{self._root / name}: {failures[name]}.") for name in bad]
+            if not bad:
+                entries.append(self._entry(row, patients, digests[image], digests[mask]))
+        return entries
+
+    def _entry(self, row: Row, patients: Mapping[str, str], image_digest: str, mask_digest: str) -> _Entry:
+        name = _path(row, "image")
+        patient = row.cells["patient_id"]
+        case = Case(
+            digest=self._digest(image_digest, mask_digest),
+            name=name,
+            patient=patients.get(patient, patient),
+            pathology=row.cells["pathology"],
+            simulated=self._config.simulate or "",
+        )
+        return _Entry(row.where, case, name, _path(row, "mask"), image_digest)
+
+    def _digest(self, image_digest: str, mask_digest: str) -> str:
+        labels = {
+            "ignore": sorted(self._config.labels.get("ignore", [])),
+            "structure": sorted(v for k, vs in self._config.labels.items() if k != "ignore" for v in vs),
+        }
+        recipe: dict[str, object] = {
+            "image": image_digest,
+            "mask": mask_digest,
+            "labels": labels,
+            "decode": DECODE_VERSION,
+        }
+        if self._config.simulate:
+            recipe["simulate"] = simulation_recipe(self._config.simulate)
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+    def _read(self, entry: _Entry) -> tuple[Picture, NDArray[np.int64]]:
+        problems: list[Problem] = []
+        picture = labels = None
+        try:
+            picture = read_image(self._root / entry.image)
+        except DataError as error:
+            problems += error.problems
+        try:
+            labels = read_labels(self._root / entry.mask)
+        except DataError as error:
+            problems += error.problems
+        if picture is None or labels is None:
+            raise DataError(problems)
+        return picture, labels
+
+    def _target(self, entry: _Entry, labels: NDArray[np.int64]) -> NDArray[np.uint8]:
+        values, counts = np.unique(labels, return_counts=True)
+        accepted = {0} | {value for group in self._config.labels.values() for value in group}
+        strange = [(int(v), int(n)) for v, n in zip(values, counts, strict=True) if int(v) not in accepted]
+        if strange:
+            raise DataError(Problem(str(self._root / entry.mask), _strange_values(strange, accepted)))
+        target = np.zeros(labels.shape, np.uint8)
+        for name, group in self._config.labels.items():
+            target[np.isin(labels, group)] = IGNORED if name == "ignore" else STRUCTURE
+        return target
+
+
+def join_patients(groups: Iterable[Iterable[str]]) -> dict[str, str]:
+    """Returns patient id -> the alphabetically first id of all that are the same person.
+
+    Groups that share an id are one group, whatever their order.
+    """
+    joined: dict[str, set[str]] = {}
+    for group in groups:
+        members = set(group).union(*(joined.get(patient, ()) for patient in group))
+        joined.update(dict.fromkeys(members, members))
+    return {patient: min(members) for patient, members in joined.items()}
+
+
+def _row_problems(row: Row) -> list[Problem]:
+    problems = [
+        Problem(row.where, f"{column} is empty; every case needs one.")
+        for column in REQUIRED
+        if not row.cells[column]
+    ]
+    for column in ("image", "mask"):
+        path = posixpath.normpath(row.cells[column])
+        if path.startswith(("/", "..")):
+            what = f"{column} {row.cells[column]!r} leaves the section's folder; paths are relative to it."
+            problems.append(Problem(row.where, what))
+    return problems
+
+
+def _path(row: Row, column: str) -> str:
+    return posixpath.normpath(row.cells[column])
+
+
+def _doubled_rows(entries: Sequence[_Entry]) -> list[Problem]:
+    problems = []
+    first: dict[str, _Entry] = {}
+    for entry in entries:
+        earlier = first.setdefault(entry.case.digest, entry)
+        if earlier is not entry:
+            what = (
+                f"image and mask equal those of {earlier.where} ({earlier.case.name},"
+                f" patient {earlier.case.patient}); only that row is used."
+            )
+            problems.append(Problem(entry.where, what, "warning"))
+    return problems
+
+
+def _sizes(entry: _Entry, picture: Picture, target: NDArray[np.uint8]) -> str:
+    (height, width), (mask_height, mask_width) = picture.pixels.shape, target.shape
+    what = f"the mask is {mask_width}x{mask_height} pixels, its image {entry.image} is {width}x{height}."
+    if picture.turned and picture.pixels.shape == target.shape[::-1]:
+        what += " The image carries an EXIF orientation that was applied; turn the mask alike."
+    return what
+
+
+def _strange_values(strange: Sequence[tuple[int, int]], accepted: Iterable[int]) -> str:
+    shown = ", ".join(f"{value} ({count} px)" for value, count in strange[:8])
+    more = f" and {len(strange) - 8} more" if len(strange) > 8 else ""
+    what = f"mask values {shown}{more} are in no label (accepted: {', '.join(map(str, sorted(accepted)))})."
+    if len(strange) > 8:
+        return f"{what} So many look like JPEG compression or smooth resizing: export the mask again as PNG."
+    return f"{what} Name them under `labels:`, as a structure's or as `ignore`."

@@ -1,0 +1,173 @@
+"""The table of a manifest: rows of text with the place that each came from, and filters on its columns."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xferlab.errors import DataError, Problem, suggest
+
+Scalar = str | int | float | bool
+REQUIRED = ("image", "mask", "patient_id", "pathology")
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: where it stands (`metadata.csv:12`), and column -> text without outer blanks."""
+
+    where: str
+    cells: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A manifest's columns and rows."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def find_table(root: Path, name: str | None) -> Path:
+    """Returns the path of the table: the named one, else `metadata.csv`, else `metadata.parquet`.
+
+    Raises:
+        DataError: If the folder or the table is not there.
+    """
+    if not root.is_dir():
+        hint = " Is the environment variable of `root` set to where the data lies?"
+        raise DataError(Problem(str(root), f"there is no such folder.{hint}"))
+    names = [name] if name else ["metadata.csv", "metadata.parquet"]
+    for candidate in names:
+        if (root / candidate).is_file():
+            return root / candidate
+    others = sorted(p.name for p in root.iterdir() if p.suffix in (".csv", ".parquet"))
+    found = f"tables there: {', '.join(others)}. Name one with `table:`." if others else "no table is there."
+    raise DataError(Problem(str(root), f"no {' or '.join(names)}; {found}{suggest(names[0], others)}"))
+
+
+def read_table(path: Path) -> Table:
+    """Returns a CSV (UTF-8, comma) or Parquet table, every value as text.
+
+    Raises:
+        DataError: With all problems: an unreadable file, missing or doubled columns, ragged rows, no rows.
+    """
+    try:
+        table = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+        raise DataError(Problem(str(path), f"cannot be read as a table: {error}")) from error
+    missing = [name for name in REQUIRED if name not in table.columns]
+    if missing:
+        columns = ", ".join(table.columns)
+        raise DataError(
+            [
+                Problem(str(path), f"no column {name!r} (columns: {columns}).{suggest(name, table.columns)}")
+                for name in missing
+            ]
+        )
+    if not table.rows:
+        raise DataError(Problem(str(path), "the table has no rows."))
+    return table
+
+
+def apply_where(
+    section: str, table: Table, where: Mapping[str, Scalar | Sequence[Scalar]]
+) -> tuple[list[Row], list[Problem]]:
+    """Returns the rows whose columns have the wanted values, and the filters that cannot mean what they say.
+
+    A number matches by value (1 and "1.0"), true and false match true/yes/1 and false/no/0, text matches
+    exactly.
+    """
+    problems = _where_problems(section, table, where)
+    usable = {name: _as_list(wanted) for name, wanted in where.items() if name in table.columns}
+    rows = [
+        row
+        for row in table.rows
+        if all(any(_matches(row.cells[name], want) for want in wanted) for name, wanted in usable.items())
+    ]
+    if not rows and not problems:
+        what = f"no row of {table.path} passes all of {dict(where)}; loosen one of them."
+        problems = [Problem(f"data.{section}.where", what)]
+    return rows, problems
+
+
+def _where_problems(
+    section: str, table: Table, where: Mapping[str, Scalar | Sequence[Scalar]]
+) -> list[Problem]:
+    problems = []
+    for name, wanted in where.items():
+        place = f"data.{section}.where.{name}"
+        if name not in table.columns:
+            columns = ", ".join(table.columns)
+            what = f"{table.path} has no such column (columns: {columns}).{suggest(name, table.columns)}"
+            problems.append(Problem(place, what))
+            continue
+        values = sorted({row.cells[name] for row in table.rows})
+        for want in _as_list(wanted):
+            if not any(_matches(value, want) for value in values):
+                shown = ", ".join(map(repr, values[:_SHOWN])) + (", ..." if len(values) > _SHOWN else "")
+                what = f"no row of {table.path} has {want!r} (values: {shown}).{suggest(str(want), values)}"
+                problems.append(Problem(place, what))
+    return problems
+
+
+def _as_list(wanted: Scalar | Sequence[Scalar]) -> list[Scalar]:
+    return [wanted] if isinstance(wanted, str | int | float) else list(wanted)
+
+
+def _matches(cell: str, wanted: Scalar) -> bool:
+    if isinstance(wanted, bool):
+        return cell.lower() in (("true", "yes", "1") if wanted else ("false", "no", "0"))
+    if isinstance(wanted, str):
+        return cell == wanted
+    try:
+        return float(cell) == wanted
+    except ValueError:
+        return False
+
+
+def _read_csv(path: Path) -> Table:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, strict=True)
+        columns = tuple(name.strip() for name in next(reader, []))
+        _check_columns(path, columns)
+        rows, problems = [], []
+        for cells in reader:
+            place = f"{path}:{reader.line_num}"
+            if len(cells) == len(columns):
+                rows.append(Row(place, dict(zip(columns, (cell.strip() for cell in cells), strict=True))))
+            elif cells:
+                what = f"{len(cells)} cells for {len(columns)} columns; quote cells that contain commas."
+                problems.append(Problem(place, what))
+    if problems:
+        raise DataError(problems)
+    return Table(path, columns, tuple(rows))
+
+
+def _read_parquet(path: Path) -> Table:
+    table = pq.read_table(path)
+    columns = tuple(table.column_names)
+    _check_columns(path, columns)
+    rows = tuple(
+        Row(f"{path}: row {number}", {name: _text(value) for name, value in row.items()})
+        for number, row in enumerate(table.to_pylist(), 1)
+    )
+    return Table(path, columns, rows)
+
+
+def _text(value: object) -> str:
+    if value is None or value != value:  # None and NaN: empty
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value).strip()
+
+
+def _check_columns(path: Path, columns: tuple[str, ...]) -> None:
+    doubled = sorted({name for name in columns if columns.count(name) > 1})
+    if doubled:
+        raise DataError(Problem(str(path), f"columns stand twice: {', '.join(doubled)}."))
