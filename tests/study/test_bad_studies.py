@@ -1,0 +1,317 @@
+"""A table of mistakes: each is told with its line, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from xferlab.errors import StudyError
+from xferlab.study.load import load
+
+PAIRED = "arms are compared repetition by repetition on the same patients; change it in the study itself"
+WHOLE = "it belongs to the study as a whole; change it in the study itself, or in a profile"
+
+# (what to replace in the valid study, by what, line, message)
+FIELDS = [
+    ("stages:", "stagess:", 5, "unknown field 'stagess'. Did you mean 'stages'?"),
+    ("study: s", "armz: {}\nstudy: s", 1, "unknown field 'armz'. Did you mean 'arms'?"),
+    ("study: s\n", "", 1, "the field 'study' is missing"),
+    ("study: s", "study: a b", 1, "study is 'a b'; it must be letters, digits, `-` and `_`, the first a "),
+    ("study: s", "study: 2021", 1, "study is 2021; it must be text (numbers in quotes)."),
+    ("phantom_mri", "phantom_mir", 3, "data.mri.source is 'phantom_mir'; it must be one of manifest, "),
+    ("source: phantom_mri, ", "", 3, "the field 'data.mri.source' is missing"),
+    (", count: 20", "", 3, "the field 'data.mri.count' is missing"),
+    ("count: 20", "count: true", 3, "data.mri.count: true is no number"),
+    ("count: 20", "count: many", 3, "data.mri.count is 'many'; it must be a whole number."),
+    ("count: 20", "count: 2.5", 3, "data.mri.count is 2.5; it must be a whole number."),
+    ("count: 20", "count: 0", 3, "data.mri.count is 0; it must be at least 1."),
+    ("count: 20", "count: 20, rooot: x", 3, "unknown field 'rooot' in data.mri. Fields: hold_out, where, "),
+    ("count: 30", "count: some", 4, "data.cxr.count is 'some'; it must be a whole number or a mapping."),
+    (
+        "count: 30",
+        "count: {covid: 3}",
+        4,
+        "the name 'covid' in data.cxr.count must be one of covid19, normal, ",
+    ),
+    ("hold_out: 0.5", "hold_out: 1", 4, "data.cxr.hold_out is 1; it must be less than 1.0."),
+    ("hold_out: 0.5", "hold_out: .nan", 4, "data.cxr.hold_out is nan; it must be a finite number."),
+    ("hold_out: 0.5", "hold_out: 0", 7, "'cxr.hold_out' is empty: set data.cxr.hold_out to the share of "),
+    ("count: 20", "count: 20, where: {a: [[1]]}", 3, "data.mri.where.a[0] is a list; it must be text "),
+    ("count: 20", "count: 20, where: [a]", 3, "data.mri.where is a list; it must be a mapping."),
+    (
+        "{data: mri}",
+        "{data: mir}",
+        6,
+        "stage 'donor' trains on 'mir', which is no data section (there is mri",
+    ),
+    (
+        "{data: mri}",
+        "{}",
+        6,
+        "stages.donor: a stage has either `data` to train on or `weights` that are given",
+    ),
+    ("{data: mri}", "mri", 6, "stages.donor is 'mri'; it must be a mapping of fields."),
+    ("{data: mri}", "{weights: {name: a, path: b}}", 6, "stages.donor.weights: give either a name or a path"),
+    (
+        "{data: mri}",
+        "{weights: {name: a, sha256: x}}",
+        6,
+        "stages.donor.weights.sha256 is 'x'; it must be 64 ",
+    ),
+    (
+        "{data: mri}",
+        "{data: mri, training: {lrr: 1}}",
+        6,
+        "unknown field 'lrr' in stages.donor.training. Did",
+    ),
+    ("{data: mri}", "{data: mri, training: {lr: -1}}", 6, "stages.donor.training.lr is -1; it must be more "),
+    ("{data: mri}", "{data: mri, repetitions: 2}", 7, "stage 'general' has 25 repetitions and starts from "),
+    (
+        "from: donor",
+        "from: doner",
+        7,
+        "stage 'general' starts from 'doner', which is no stage of this study ",
+    ),
+    (
+        "from: donor",
+        "from: general",
+        7,
+        "stage 'general' starts from itself; null starts from random weights",
+    ),
+    (
+        "{data: mri}",
+        "{data: mri, starts_from: general}",
+        6,
+        "stages start from each other in a circle: donor -> ",
+    ),
+    (
+        "[cxr.test,",
+        "[crx.test,",
+        7,
+        "'crx.test' names no data section of this study (there is mri, cxr). Did ",
+    ),
+    (
+        "[cxr.test,",
+        "[cxr.tset,",
+        7,
+        "stages.general.evaluate_on: 'cxr.tset' is not `section.part` with a part ",
+    ),
+    (
+        "[cxr.test, cxr.hold_out]",
+        "cxr.test",
+        7,
+        "stages.general.evaluate_on is 'cxr.test'; it must be a list.",
+    ),
+    (
+        "lr: 1e-3",
+        "loss: dise",
+        8,
+        "training.loss is 'dise'; it must be one of dice, dice_as_printed. Did you ",
+    ),
+    ("lr: 1e-3", "lr: fast", 8, "training.lr is 'fast'; it must be a number."),
+    ("lr: 1e-3", "lr: false", 8, "training.lr: false is no number"),
+    ("lr: 1e-3", "optimizer: sgd", 8, "training.optimizer is 'sgd'; it must be adam."),
+    ("lr: 1e-3", "rotation: 10", 8, "training.rotation is 10; it must be a mapping of fields."),
+    (
+        "lr: 1e-3",
+        "rotation: {degree: 10}",
+        8,
+        "unknown field 'degree' in training.rotation. Did you mean 'deg",
+    ),
+    ("{lr: 1e-3}", "", 8, "training is null; it must be a mapping of fields."),
+    ("{lr: 1e-3}", "{deterministic: 3}", 8, "training.deterministic is 3; it must be true or false."),
+    (
+        "{lr: 1e-3}",
+        "{}\nmodel: {image_size: 100}",
+        9,
+        "model.image_size: 100 is not divisible by 16; the nearest ",
+    ),
+    ("{lr: 1e-3}", "{}\nsplit:\n  train: 0.9", 9, "split: train + validation + test is 1.3; it must be 1"),
+    ("{lr: 1e-3}", "{}\nnote: " + "[x]", 9, "note is a list; it must be text (numbers in quotes)."),
+    ("{lr: 1e-3}", "{}\narms: [a]", 9, "arms is a list; it must be a mapping of names to overrides"),
+    ("{lr: 1e-3}", "{}\narms:\n  a b: {}", 10, "the name 'a b' in arms must be at most 64 letters, digits, "),
+    ("{lr: 1e-3}", "{}\narms:\n  a: 3", 10, "'a' is 3; it must be a mapping of dotted paths to values"),
+]
+
+# (overrides of an arm that stands on line 10, message)
+ARMS = [
+    ("training.lrr: 1", "unknown field 'lrr' in training. Did you mean 'lr'?"),
+    ("trainin.lr: 1", "unknown field 'trainin'. Did you mean 'training'?"),
+    ("training.lr: fast", "training.lr is 'fast'; it must be a number."),
+    (
+        "training.lr.x: 1",
+        "training.lr is a single value and has no field 'x'; override training.lr as a whole",
+    ),
+    (
+        "stages.genral.data: cxr",
+        "there is no stage 'genral'; this study has donor, general. Did you mean 'gen",
+    ),
+    ("data.mir.count: 3", "there is no data section 'mir'; this study has mri, cxr. Did you mean 'mri'?"),
+    ("data.mri.root: x", "unknown field 'root' in data.mri. Fields: hold_out, "),
+    ("stages.general.training.lrr: 1", "unknown field 'lrr' in stages.general.training. Did you mean 'lr'?"),
+    ("stages.general.training.lr: 0", "stages.general.training.lr is 0; it must be more than 0.0."),
+    (
+        "stages.general.starts_from: x",
+        "stage 'general' starts from 'x', which is no stage of this study (there",
+    ),
+    (
+        "stages.general.data: x",
+        "stage 'general' trains on 'x', which is no data section (there is mri, cxr).",
+    ),
+    (
+        "stages.donor.repetitions: 3",
+        "stage 'general' has 25 repetitions and starts from 'donor', which has 3;",
+    ),
+    ("stages.donor: {}", "stages.donor: a stage has either `data` to train on or `weights` that are given"),
+    (
+        "stages.donor.weights: buda2019",
+        "stages.donor: a stage has either `data` to train on or `weights` that",
+    ),
+    ("stages.extra: 3", "stages.extra is 3; it must be a mapping of fields."),
+    (
+        "stages: {}",
+        "an arm may not override 'stages': name what differs by its dotted path, such as `stages.",
+    ),
+    ("data: {}", "an arm may not override 'data': name what differs by its dotted path, such as `stages.gen"),
+    ("study: t", "an arm may not override 'study': it is the study's name"),
+    ("seed: 3", f"an arm may not override 'seed': {PAIRED}"),
+    ("repetitions: 3", f"an arm may not override 'repetitions': {PAIRED}, or for one stage by `stages.NAME."),
+    ("split.train: 0.5", f"an arm may not override 'split.train': {PAIRED}"),
+    ("storage: x", f"an arm may not override 'storage': {WHOLE}"),
+    ("tracking.wandb: null", f"an arm may not override 'tracking.wandb': {WHOLE}"),
+    ("retries: 3", f"an arm may not override 'retries': {WHOLE}"),
+    ("compare_to: vidal2021", f"an arm may not override 'compare_to': {WHOLE}"),
+    ("overlay_cases: 3", f"an arm may not override 'overlay_cases': {WHOLE}"),
+    ("arms: {}", "an arm may not override 'arms': arms do not nest; use `include`"),
+    ("data.cxr.hold_out: 0.1", f"an arm may not override 'data.cxr.hold_out': {PAIRED}"),
+    ("data.cxr.same_patient: []", f"an arm may not override 'data.cxr.same_patient': {PAIRED}"),
+    (
+        "data.mri: {source: lgg, root: x, hold_out: 0.1}",
+        "this section has hold_out 0.0 in the study and 0.1 in ",
+    ),
+    ("data.x: {source: lgg, root: x, hold_out: 0.1}", "a section that only an arm has may not set hold_out"),
+    ("include: x.yaml", "include is 'x.yaml'; it must be FILE.yaml#ARM, in quotes where it begins with #"),
+    ("include: [3]", "include is 3; it must be FILE.yaml#ARM"),
+    ("include: '#bb'", "s.yaml has no arm 'bb'; it has b. Did you mean 'b'?"),
+    ("include: '#b'", "arms include each other in a circle: "),
+    ("include: 'no.yaml#b'", "cannot include "),
+]
+
+
+def problems(path: Path, profile: str | None = None) -> list[str]:
+    with pytest.raises(StudyError) as caught:
+        load(path, environ={}, profile=profile)
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(("old", "new", "line", "what"), FIELDS, ids=lambda value: str(value)[:30])
+def test_a_bad_field_is_told_once_with_its_line(
+    write: Callable[..., Path], old: str, new: str, line: int, what: str
+) -> None:
+    path = write()
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    (problem,) = problems(path)
+    assert problem.startswith(f"{path}:{line}: {what}")
+    assert "Input should" not in problem
+
+
+@pytest.mark.parametrize(("override", "what"), ARMS, ids=lambda value: str(value)[:30])
+def test_a_bad_arm_is_told_once_with_its_line(write: Callable[..., Path], override: str, what: str) -> None:
+    path = write(f"arms:\n  b: {{{override}}}\n")
+    (problem,) = problems(path)
+    assert problem.startswith(f"{path}:10: ")
+    message = problem.removeprefix(f"{path}:10: ").removeprefix("arm 'b': ").replace(f"{path.parent}/", "")
+    assert message.startswith(what)
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_file(write: Callable[..., Path]) -> None:
+    path = write(
+        """\
+        seed: x
+        split: {trian: 0.6}
+        arms:
+          a: {training.lrr: 1, stages.general.starts_from: nobody}
+        profiles:
+          p: {model.size: 3}
+        """
+    )
+    path.write_text(path.read_text().replace("cxr.test", "crx.test"))
+    told = [problem.removeprefix(f"{path}:").split(" ")[0] for problem in problems(path)]
+    assert told == ["7:", "9:", "10:", "12:", "12:", "14:"]
+
+
+def test_a_mistake_of_the_base_is_not_repeated_for_every_arm(write: Callable[..., Path]) -> None:
+    path = write("arms: {a: {}, b: {training.lr: 0.1}, c: {model.init_features: 8}}\n")
+    path.write_text(path.read_text().replace("from: donor", "from: doner"))
+    assert len(problems(path)) == 1
+
+
+def test_a_mistake_in_an_included_arm_is_told_once_with_that_file(write: Callable[..., Path]) -> None:
+    space = write("# arms\nx: {training.lrr: 1}\n", base="", name="spaces/a.yaml")
+    path = write("arms: {a: {include: spaces/a.yaml#x}, b: {include: spaces/a.yaml#x}}\n")
+    expected = f"{space}:2: arm 'a': unknown field 'lrr' in training. Did you mean 'lr'?"
+    assert problems(path) == [expected]
+
+
+def test_an_included_file_that_is_not_yaml_is_told_with_its_line(write: Callable[..., Path]) -> None:
+    space = write("x: {}\ny: [\n", base="", name="a.yaml")
+    (problem,) = problems(write("arms: {a: {include: a.yaml#x}, b: {include: a.yaml#y}}\n"))
+    assert problem.startswith(f"{space}:3: this is not valid YAML")
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("study: x", "profile 'p': a profile may not override 'study'"),
+        ("arms: {}", "profile 'p': a profile may not override 'arms'"),
+        ("include: '#x'", "profile 'p': unknown field 'include'. Fields: study, "),
+        ("model.imagesize: 3", "profile 'p': unknown field 'imagesize' in model. Did you mean 'image_size'?"),
+    ],
+)
+def test_profiles_are_checked_even_if_not_chosen(
+    write: Callable[..., Path], override: str, what: str
+) -> None:
+    path = write(f"profiles:\n  p: {{{override}}}\n")
+    (problem,) = problems(path)
+    assert problem.startswith(f"{path}:10: {what}")
+
+
+def test_a_bad_value_of_a_profile_is_told_at_the_profile(write: Callable[..., Path]) -> None:
+    path = write("profiles:\n  p: {model.image_size: 100}\narms: {a: {}, b: {}}\n")
+    load(path)
+    (problem,) = problems(path, profile="p")
+    assert problem.startswith(f"{path}:10: model.image_size: 100 is not divisible by 16")
+
+
+def test_an_unknown_profile_is_suggested(write: Callable[..., Path]) -> None:
+    path = write("profiles:\n  cpu: {}\n  gpu: {}\n")
+    expected = f"{path}:9: there is no profile 'cpuu'; this study has cpu, gpu. Did you mean 'cpu'?"
+    assert problems(path, profile="cpuu") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "the file is empty; a study is a mapping that begins with"),
+        ("- a\n", "this is a list; a study is"),
+    ],
+)
+def test_a_file_without_a_mapping(write: Callable[..., Path], text: str, what: str) -> None:
+    path = write(base=text)
+    (problem,) = problems(path)
+    assert problem.startswith(f"{path}:1: {what}")
+
+
+def test_a_missing_variable_is_named(write: Callable[..., Path]) -> None:
+    path = write()
+    text = path.read_text().replace("{source: phantom_mri, count: 20}", "{source: lgg, root: '${A_B}/x'}")
+    path.write_text(text + "arms: {a: {}, b: {}}\n")
+    (problem,) = problems(path)
+    expected = (
+        "data.mri.root needs the environment variable `A_B`, which is not set; for example: export A_B="
+    )
+    assert problem.startswith(f"{path}:3: {expected}")

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xferlab.errors import StudyError
+from xferlab.study.load import LoadedStudy, load
+from xferlab.study.schema import LggData, ManifestData, Study
+
+Write = Callable[..., Path]
+
+EXAMPLE = """\
+study: covid_lung
+seed: 2021
+repetitions: 25
+storage: ./xferlab-results
+data:
+  mri:      {source: phantom_mri, count: 400}
+  general:  {source: manifest, root: "${DATA}/covid-lung-512", where: {device: fixed}}
+  portable: {source: manifest, root: "${DATA}/covid-lung-512", where: {device: portable}, hold_out: 0.5}
+model: {name: unet, init_features: 32, in_channels: 3, image_size: 256}
+stages:
+  donor:    {data: mri}
+  general:  {starts_from: donor, data: general, evaluate_on: [general.test, portable.hold_out]}
+  portable: {starts_from: general, data: portable, evaluate_on: [portable.test, portable.hold_out]}
+training: {loss: dice, optimizer: adam, lr: 1.0e-3, batch_size: 16, max_epochs: 200, patience: 20}
+arms:
+  baseline: {}
+  scratch: {stages.general.starts_from: null}
+  plain: {include: ../search_spaces/ablations.yaml#no_augmentation}
+profiles:
+  cpu: {repetitions: 3, model.image_size: 128, training.max_epochs: 25, training.patience: 8}
+resources: {cpu: 2, gpu: 0.25}
+tracking: {wandb: {project: xferlab, mode: offline}}
+"""
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    repository = Path(__file__).parents[2]
+    for folder in ("jobs", "search_spaces"):
+        (tmp_path / folder).mkdir()
+    space = tmp_path / "search_spaces/ablations.yaml"
+    space.write_text((repository / "search_spaces/ablations.yaml").read_text())
+    path = tmp_path / "jobs/covid_lung.yaml"
+    path.write_text(EXAMPLE)
+    return path
+
+
+def numbers(study: Study) -> dict[str, int | None]:
+    return {name: stage.repetitions for name, stage in study.stages.items()}
+
+
+def test_the_example_of_the_architecture(example: Path, tmp_path: Path) -> None:
+    loaded = load(example, environ={"DATA": str(tmp_path / "data")})
+    assert list(loaded.arms) == ["baseline", "scratch", "plain"]
+    assert loaded.arms["baseline"] == loaded.base
+    assert loaded.warnings == ()
+    assert numbers(loaded.base) == {"donor": 1, "general": 25, "portable": 25}
+    general = loaded.base.data["general"]
+    assert isinstance(general, ManifestData)
+    assert general.root == str(tmp_path / "data/covid-lung-512")
+    assert loaded.arms["scratch"].stages["general"].starts_from is None
+    assert loaded.arms["plain"].training.rotation is None
+    assert loaded.arms["plain"].stages == loaded.base.stages
+
+
+def test_a_profile_changes_the_base_and_all_arms(example: Path) -> None:
+    loaded = load(example, profile="cpu", environ={"DATA": "/d"})
+    for study in (loaded.base, *loaded.arms.values()):
+        assert study.model.image_size == 128
+        assert study.model.in_channels == 3
+        assert study.training.patience == 8
+    assert loaded.profile == "cpu"
+    assert numbers(loaded.base) == {"donor": 1, "general": 3, "portable": 3}
+
+
+def test_an_arm_that_cuts_a_stage_from_its_donor_keeps_all_repetitions(example: Path) -> None:
+    loaded = load(example, environ={"DATA": "/d"})
+    assert numbers(loaded.arms["scratch"]) == numbers(loaded.base)
+
+
+def test_studies_survive_json(example: Path) -> None:
+    loaded = load(example, environ={"DATA": "/d"})
+    for study in (loaded.base, *loaded.arms.values()):
+        assert Study.model_validate_json(study.model_dump_json()) == study
+        assert Study.model_validate(study.model_dump(mode="json")) == study
+
+
+def test_loading_is_a_function_of_its_arguments(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load(example, environ={"DATA": "/d"})
+    monkeypatch.setenv("DATA", "/d")
+    assert load(example) == first
+    assert load(str(example)) == first
+
+
+def test_without_arms_there_is_a_baseline(write: Write) -> None:
+    for more in ("", "arms: {}\n", "arms:\n"):
+        loaded = load(write(more))
+        assert loaded.arms == {"baseline": loaded.base}
+
+
+def test_roots_start_at_the_study_file_and_leave_no_variable(write: Write, tmp_path: Path) -> None:
+    path = write(
+        base="""\
+study: s
+data:
+  a: {source: lgg, root: ../x}
+  b: {source: lgg, root: "${HERE}/${THERE}"}
+  c: {source: lgg, root: ~/x}
+stages:
+  a: {weights: {path: w/unet.pt}}
+  b: {weights: buda2019}
+  c: {data: a, starts_from: a}
+""",
+        name="jobs/s.yaml",
+    )
+    study = load(path, environ={"HERE": "/h", "THERE": "t"}).base
+    roots = {name: section.root for name, section in study.data.items() if isinstance(section, LggData)}
+    assert roots == {"a": str(tmp_path / "x"), "b": "/h/t", "c": os.path.expanduser("~/x")}
+    weights = [study.stages[name].weights for name in ("a", "b")]
+    assert [(w.name, w.path) for w in weights if w] == [
+        (None, str(tmp_path / "jobs/w/unet.pt")),
+        ("buda2019", None),
+    ]
+    assert numbers(study) == {"a": None, "b": None, "c": 25}
+
+
+@pytest.mark.parametrize(
+    ("donor", "general", "fine"),
+    [
+        ("repetitions: 1", "repetitions: 5", True),
+        ("repetitions: 5", "repetitions: 5", True),
+        ("repetitions: 5", "repetitions: 3", False),
+        ("repetitions: 3", "repetitions: 5", False),
+        ("repetitions: 5", "repetitions: 1", False),
+        ("repetitions: 5", "repetitions: 3, chaining: best", True),
+    ],
+)
+def test_parents_and_children_pair_unless_all_start_from_one(
+    write: Write, donor: str, general: str, fine: bool
+) -> None:
+    stages = "{data: cxr, starts_from: donor, " + general + "}"
+    arm = f"arms:\n  a: {{stages.donor: {{data: mri, {donor}}}, stages.general: {stages}}}\n"
+    if fine:
+        load(write(arm))
+        return
+    with pytest.raises(
+        StudyError, match="give both the same number, the parent 1, or this stage `chaining: best`"
+    ):
+        load(write(arm))
+
+
+def test_stages_merge_their_training_field_by_field(write: Write) -> None:
+    path = write(
+        """\
+        arms:
+          a: {stages.general.training.rotation.degrees: 5, training.rotation.probability: 0.5}
+          b: {training.rotation: null, stages.general.training: {rotation: {degrees: 5}, lr: 0.1}}
+          c: {training.plateau: null, stages.general.resources.gpu: 1}
+        """
+    )
+    arms = load(path).arms
+    rotation = arms["a"].training_of("general").rotation
+    assert rotation is not None
+    assert (rotation.degrees, rotation.probability) == (5, 0.5)
+    rotation = arms["b"].training_of("general").rotation
+    assert rotation is not None
+    assert (rotation.degrees, rotation.probability) == (5, 0.75)
+    assert arms["b"].training_of("donor").rotation is None
+    assert arms["b"].training_of("general").lr == 0.1
+    assert arms["c"].training_of("donor") == arms["c"].training
+    assert arms["c"].resources_of("general").gpu == 1
+    assert arms["c"].resources_of("donor") == arms["c"].resources
+
+
+def test_what_is_unused_or_never_stops_is_a_warning(write: Write) -> None:
+    path = write(
+        "arms: {a: {stages.general.starts_from: null, training.max_epochs: 5}, b: {training.patience: 300}}\n"
+    )
+    text = path.read_text().replace("{data: mri}", "{weights: buda2019}")
+    path.write_text(text.replace("starts_from: donor, ", ""))
+    assert [str(warning) for warning in load(path).warnings] == [
+        f"{path}:3: warning: no stage trains or evaluates on data section 'mri'",
+        f"{path}:6: warning: no stage starts from the weights of 'donor'",
+        f"{path}:9: warning: arm 'a': patience 20 never stops a training of at most 5 epochs",
+        f"{path}:9: warning: arm 'b': patience 300 never stops a training of at most 200 epochs",
+    ]
+
+
+def test_what_one_arm_uses_is_not_unused(write: Write) -> None:
+    path = write("arms: {a: {stages.donor: {data: mri}}, b: {stages.general.starts_from: null}}\n")
+    path.write_text(path.read_text().replace("{data: mri}", "{weights: buda2019}", 1))
+    assert load(path).warnings == ()
+
+
+def test_without_a_test_part_stages_say_what_to_evaluate_on(write: Write) -> None:
+    path = write("split: {train: 0.8, validation: 0.2, test: 0}\n")
+    with pytest.raises(StudyError) as caught:
+        load(path)
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{path}:6: split.test is 0, so stage 'donor' has no test part; set its evaluate_on",
+        f"{path}:7: 'cxr.test' is empty: split.test is 0",
+    ]
+
+
+WORDS = st.sampled_from(
+    """study data stages arms profiles training split a b mri source count phantom_mri weights where include
+    starts_from stages.a.data training.lr s.yaml#a '#a' null true 1 0.5 -3 1e999 .nan ${X} ~x""".split()  # noqa: SIM905
+)
+MARKS = st.sampled_from(
+    ["\n", "\n  ", "\n    ", ": ", "- ", "[", "]", "{", "}", ", ", "&x ", "*x", "!t ", "#", "\t", "'"]
+)
+YAMLISH = st.lists(WORDS | MARKS, max_size=40).map("".join)
+VALUES = st.recursive(
+    WORDS | st.none() | st.booleans() | st.integers(-2, 40) | st.floats(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+def outcome(path: Path, content: bytes) -> LoadedStudy | StudyError:
+    path.write_bytes(content)
+    try:
+        return load(path, environ={}, profile="a" if b"profiles" in content else None)
+    except StudyError as error:
+        return error
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(
+    st.binary(max_size=40) | YAMLISH.map(str.encode) | st.text(max_size=40).map(lambda text: text.encode())
+)
+def test_any_text_is_a_study_or_a_study_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    result = outcome(tmp_path_factory.getbasetemp() / "any.yaml", content)
+    assert isinstance(result, LoadedStudy) or result.problems
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.dictionaries(st.sampled_from([*Study.model_fields, "arms", "profiles", "x"]), VALUES, max_size=6))
+def test_any_values_in_a_good_study_give_a_study_or_a_study_error(
+    tmp_path_factory: pytest.TempPathFactory, values: dict[str, object]
+) -> None:
+    good: dict[str, object] = {
+        "study": "s",
+        "data": {"a": {"source": "phantom_mri", "count": 3}},
+        "stages": {"a": {"data": "a"}},
+    }
+    text = yaml.safe_dump({**good, **values})
+    result = outcome(tmp_path_factory.getbasetemp() / "values.yaml", text.encode())
+    assert "Input should" not in str(result)

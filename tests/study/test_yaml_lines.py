@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xferlab.errors import StudyError
+from xferlab.study.yaml_lines import plain_scalar, read
+
+
+def test_every_key_and_item_knows_its_line(write: Callable[..., Path]) -> None:
+    text = "a: 1\nb:\n  c:\n    - x\n    - {d: 2,\n       e: 3}\n"
+    document = read(write(text, base=""))
+    assert document.value == {"a": 1, "b": {"c": ["x", {"d": 2, "e": 3}]}}
+    lines = {("a",): 1, ("b",): 2, ("b", "c"): 3, ("b", "c", 0): 4, ("b", "c", 1): 5, ("b", "c", 1, "e"): 6}
+    assert {path: document.line(path) for path in lines} == lines
+    assert document.line(("b", "c", 7, "nothing")) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001),
+        ("1.0e-3", 0.001),
+        (".5", 0.5),
+        ("-12", -12),
+        ("010", 10),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("on", "on"),
+        ("no", "no"),
+        ("Off", "Off"),
+        ("1:30", "1:30"),
+        ("1_000", "1_000"),
+        ("2021-01-01", "2021-01-01"),
+        ("true", True),
+        ("False", False),
+        ("~", None),
+        ("", None),
+        ("-.inf", -math.inf),
+        ("1.2.3", "1.2.3"),
+    ],
+)
+def test_plain_scalars_follow_yaml_1_2(text: str, value: object) -> None:
+    result = plain_scalar(text)
+    assert result == value
+    assert type(result) is type(value)
+
+
+def test_not_a_number_is_one() -> None:
+    assert math.isnan(float(plain_scalar(".nan") or 0))
+
+
+def test_quotes_and_str_tags_keep_text_and_keys_are_always_text(write: Callable[..., Path]) -> None:
+    document = read(write("a: '1'\n2: !!str 3\nnull: \"true\"\nb: |\n  4\n", base=""))
+    assert document.value == {"a": "1", "2": "3", "null": "true", "b": "4\n"}
+
+
+def test_anchors_repeat_a_value_with_lines_of_its_origin(write: Callable[..., Path]) -> None:
+    document = read(write("a: &x\n  b: [1]\nc: *x\n", base=""))
+    assert document.value == {"a": {"b": [1]}, "c": {"b": [1]}}
+    assert document.line(("c", "b", 0)) == 2
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Co", "Cn")), max_size=8)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(PLAIN)
+def test_what_pyyaml_writes_is_read_back(tmp_path_factory: pytest.TempPathFactory, value: object) -> None:
+    path = tmp_path_factory.getbasetemp() / "written.yaml"
+    path.write_text(yaml.safe_dump(value, allow_unicode=True), encoding="utf-8")
+    assert read(path).value == value
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("a: 1\nb: 2\na: 3\n", 3, "'a' is given twice, first on line 1; keep one"),
+        ("a:\n\tb: 1\n", 2, "a tab stands where YAML allows only spaces"),
+        ("a: [1, 2\nb: 3\n", 2, "this is not valid YAML: "),
+        ("a: b: c\n", 1, "this is not valid YAML: mapping values are not allowed"),
+        ("a: *x\n", 1, "the alias *x has no anchor &x before it"),
+        ("a: 1\n--- \nb: 2\n", 2, "a second YAML document begins"),
+        ("a: 1\nb: !!python/object:os.system x\n", 2, "the tag tag:yaml.org,2002:python/object:os.system"),
+        ("{[1]: 2}\n", 1, "a key must be a plain word"),
+        ("a: 1\nb: \x01\n", 2, "a control character stands here; is this a text file?"),
+        ("a: &x [*x]\n", 1, "the alias *x has no anchor &x before it"),
+        ("a:\n  b: " + "[" * 60_000, 2, "nested deeper than 32 levels"),
+        ("a: 1\nb: " + "9" * 5000, 2, "this number has too many digits"),
+        (BOMB, 1, "the aliases here expand to far more than a study can hold"),
+    ],
+)
+def test_bad_yaml_is_one_problem_with_its_line(
+    write: Callable[..., Path], text: str, line: int, what: str
+) -> None:
+    path = write(base=text)
+    with pytest.raises(StudyError) as caught:
+        read(path)
+    (problem,) = caught.value.problems
+    assert problem.where == f"{path}:{line}"
+    assert problem.what.startswith(what)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path, write: Callable[..., Path]) -> None:
+    near = write(base="a: 1")
+    with pytest.raises(
+        StudyError, match=rf"no.yaml: there is no such file. YAML files in that folder: {near}"
+    ):
+        read(tmp_path / "no.yaml")
+    with pytest.raises(StudyError, match="this is a folder; name a YAML file in it"):
+        read(tmp_path)
+    (tmp_path / "b.yaml").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(StudyError, match=r"byte 0 is no UTF-8 text; a study is a YAML text file"):
+        read(tmp_path / "b.yaml")
+    with pytest.raises(StudyError, match="this is no file name"):
+        read(Path("a\0b"))

@@ -1,0 +1,1 @@
+"""What was asked: the study file, its schema, and the composition of arms and profiles."""

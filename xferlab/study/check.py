@@ -1,0 +1,168 @@
+"""What no single field can tell: references, hold-outs, repetitions and the trainings of stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+
+from pydantic import ValidationError
+
+from xferlab.errors import suggest
+from xferlab.study.compose import PAIRING_FIELDS
+from xferlab.study.findings import Finding, of_validation
+from xferlab.study.schema import Stage, Study
+from xferlab.study.yaml_lines import KeyPath
+
+
+def with_repetitions(study: Study, known: Mapping[str, int | None]) -> Study:
+    """Returns the study with `repetitions` set for every stage that is trained.
+
+    Args:
+        study: A validated study.
+        known: Repetitions of the base's stages, which an arm keeps. A stage that is not among them has 1 if
+            nothing precedes it and another stage starts from it, else the study's number.
+    """
+    parents = {stage.starts_from for stage in study.stages.values()}
+    stages = {}
+    for name, stage in study.stages.items():
+        number = stage.repetitions or known.get(name)
+        if number is None:
+            number = 1 if stage.starts_from is None and name in parents else study.repetitions
+        is_set = stage.weights is not None or stage.repetitions is not None
+        stages[name] = stage if is_set else stage.model_copy(update={"repetitions": number})
+    return study.model_copy(update={"stages": stages})
+
+
+def check(study: Study) -> list[Finding]:
+    """Returns what is wrong with a validated study whose repetitions are set."""
+    checks = (_references, _evaluations, _training, _repetitions)
+    found = [
+        finding
+        for name, stage in study.stages.items()
+        for one in checks
+        for finding in one(study, name, stage)
+    ]
+    return found + list(_cycles(study))
+
+
+def pairing(base: Study, arm: Study) -> Iterator[Finding]:
+    """Yields what an arm changes about hold-outs and same patients by giving a section as a whole."""
+    for name, section in arm.data.items():
+        for field in PAIRING_FIELDS:
+            mine = getattr(section, field)
+            if name not in base.data and mine:
+                what = (
+                    f"a section that only an arm has may not set {field}: "
+                    "arms are compared on the same patients; declare the section in the study's own data"
+                )
+                yield Finding(("data", name, field), what)
+            elif name in base.data and mine != (theirs := getattr(base.data[name], field)):
+                what = (
+                    f"this section has {field} {theirs} in the study and {mine} in the arm; "
+                    "arms are compared on the same patients, so give it as in the study"
+                )
+                yield Finding(("data", name, field), what, related=(("data", name),))
+
+
+def unused(base: Study, arms: Iterable[Study]) -> Iterator[Finding]:
+    """Yields a warning for each data section, and each donor of given weights, that no arm makes use of."""
+    stages = [stage for study in (base, *arms) for stage in study.stages.values()]
+    evaluated = {item.partition(".")[0] for stage in stages for item in stage.evaluate_on or ()}
+    sections = evaluated | {stage.data for stage in stages}
+    parents = {stage.starts_from for stage in stages}
+    for name in base.data:
+        if name not in sections:
+            yield Finding(("data", name), f"no stage trains or evaluates on data section {name!r}", "warning")
+    for name, stage in base.stages.items():
+        if stage.weights is not None and name not in parents:
+            yield Finding(("stages", name), f"no stage starts from the weights of {name!r}", "warning")
+
+
+def _references(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    if stage.data is not None and stage.data not in study.data:
+        choices = _choices(stage.data, study.data)
+        what = f"stage {name!r} trains on {stage.data!r}, which is no data section{choices}"
+        yield Finding(("stages", name, "data"), what, related=(("data", stage.data),))
+    parent = stage.starts_from
+    if parent is not None and parent not in study.stages:
+        choices = _choices(parent, (other for other in study.stages if other != name))
+        what = f"stage {name!r} starts from {parent!r}, which is no stage of this study{choices}"
+        yield Finding(("stages", name, "starts_from"), what, related=(("stages", parent),))
+
+
+def _choices(name: str, accepted: Iterable[str]) -> str:
+    accepted = list(accepted)
+    return f" (there is {', '.join(accepted) or 'no other'}).{suggest(name, accepted)}"
+
+
+def _evaluations(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    if stage.evaluate_on is None and stage.data is not None and study.split.test == 0:
+        what = f"split.test is 0, so stage {name!r} has no test part; set its evaluate_on"
+        yield Finding(("stages", name), what, related=(("split",),))
+    for index, item in enumerate(stage.evaluate_on or ()):
+        path: KeyPath = ("stages", name, "evaluate_on", index)
+        section, _, part = item.partition(".")
+        related: tuple[KeyPath, ...] = (("data", section, "hold_out"), ("data", section))
+        if section not in study.data:
+            what = f"{item!r} names no data section of this study{_choices(section, study.data)}"
+            yield Finding(path, what, related=related)
+        elif part == "hold_out" and study.data[section].hold_out == 0:
+            what = f"{item!r} is empty: set data.{section}.hold_out to the share of patients to hold out"
+            yield Finding(path, what, related=related)
+        elif part == "test" and study.split.test == 0:
+            yield Finding(path, f"{item!r} is empty: split.test is 0", related=(("split",),))
+
+
+def _training(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    under = ("stages", name, "training")
+    try:
+        training = study.training_of(name)
+    except ValidationError as error:
+        yield from of_validation(error, stage.training, under=under)
+        return
+    if stage.weights is None and training.patience > training.max_epochs:
+        own = {"patience", "max_epochs"} & set(stage.training)
+        path: KeyPath = (
+            (*under, min(own, key=list(stage.training).index)) if own else ("training", "patience")
+        )
+        what = f"patience {training.patience} never stops a training of at most {training.max_epochs} epochs"
+        related: tuple[KeyPath, ...] = (("training", "patience"), ("training", "max_epochs"))
+        yield Finding(path, what, "warning", related)
+
+
+def _repetitions(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    parent = study.stages.get(stage.starts_from or "")
+    if parent is None or parent.weights is not None or stage.chaining == "best":
+        return
+    if parent.repetitions not in (1, stage.repetitions):
+        what = (
+            f"stage {name!r} has {stage.repetitions} repetitions and starts from {stage.starts_from!r}, "
+            f"which has {parent.repetitions}; give both "
+            "the same number, the parent 1, or this stage `chaining: best`"
+        )
+        chain_ = (("stages", name, "chaining"), ("stages", name, "starts_from"), ("repetitions",))
+        theirs = ("stages", stage.starts_from or "", "repetitions")
+        yield Finding(("stages", name, "repetitions"), what, related=(theirs, *chain_))
+
+
+def _cycles(study: Study) -> Iterator[Finding]:
+    done: set[str] = set()
+    for start in study.stages:
+        walk: list[str] = []
+        name: str | None = start
+        while name in study.stages and name not in done and name not in walk:
+            walk.append(name)
+            name = study.stages[name].starts_from
+        if name in walk:
+            circle = walk[walk.index(name) :]
+            shown = " -> ".join(chain(circle, circle[:1]))
+            what = f"stages start from each other in a circle: {shown}"
+            paths = tuple(("stages", stage, "starts_from") for stage in circle)
+            yield Finding(
+                paths[0],
+                what
+                if len(circle) > 1
+                else f"stage {name!r} starts from itself; null starts from random weights",
+                related=paths,
+            )
+        done.update(walk)
