@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from xferlab.cohort import Case
 from xferlab.data.parallel import for_each
 from xferlab.data.sources import STRUCTURE, Decoded, Source, open_source
@@ -56,17 +59,23 @@ def _look_at(section: str, source: Source, case: Case) -> _Seen:
         decoded = source.decode(case)
     except DataError as error:
         return _Seen(section, case, error.problems)
-    image = decoded.image
-    pixels = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-    return _Seen(section, case, tuple(_oddities(f"data.{section}: {case.name}", decoded)), pixels)
+    oddities = _oddities(f"data.{section}: {case.name}", decoded, empty_is_odd=not source.empty_targets)
+    return _Seen(section, case, tuple(oddities), _fingerprint(decoded.image))
 
 
-def _oddities(where: str, decoded: Decoded) -> list[Problem]:
+def _fingerprint(image: NDArray[np.uint8]) -> str:
+    """SHA-256 of shape and pixels; empty for an even image, which resembles others by chance."""
+    if not np.ptp(image, axis=(0, 1)).any():
+        return ""
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+
+
+def _oddities(where: str, decoded: Decoded, *, empty_is_odd: bool) -> list[Problem]:
     found = []
-    if not (decoded.target == STRUCTURE).any():
+    if empty_is_odd and not (decoded.target == STRUCTURE).any():
         found.append("the mask is empty: no pixel belongs to the structure.")
-    if decoded.image.min() == decoded.image.max():
-        found.append(f"all pixels of the image are {decoded.image.min()}.")
+    if not np.ptp(decoded.image, axis=(0, 1)).any():
+        found.append("the image has one grey level.")
     return [Problem(where, what, "warning") for what in found]
 
 

@@ -1,9 +1,9 @@
-"""The table of a manifest: rows of text with the place that each came from, and filters on its columns."""
+"""The table of a manifest: rows of text, each with the place that it came from."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,7 @@ import pyarrow.parquet as pq
 
 from xferlab.errors import DataError, Problem, suggest
 
-Scalar = str | int | float | bool
 REQUIRED = ("image", "mask", "patient_id", "pathology")
-_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -74,62 +72,6 @@ def read_table(path: Path) -> Table:
     if not table.rows:
         raise DataError(Problem(str(path), "the table has no rows."))
     return table
-
-
-def apply_where(
-    section: str, table: Table, where: Mapping[str, Scalar | Sequence[Scalar]]
-) -> tuple[list[Row], list[Problem]]:
-    """Returns the rows whose columns have the wanted values, and the filters that cannot mean what they say.
-
-    A number matches by value (1 and "1.0"), true and false match true/yes/1 and false/no/0, text matches
-    exactly.
-    """
-    problems = _where_problems(section, table, where)
-    usable = {name: _as_list(wanted) for name, wanted in where.items() if name in table.columns}
-    rows = [
-        row
-        for row in table.rows
-        if all(any(_matches(row.cells[name], want) for want in wanted) for name, wanted in usable.items())
-    ]
-    if not rows and not problems:
-        what = f"no row of {table.path} passes all of {dict(where)}; loosen one of them."
-        problems = [Problem(f"data.{section}.where", what)]
-    return rows, problems
-
-
-def _where_problems(
-    section: str, table: Table, where: Mapping[str, Scalar | Sequence[Scalar]]
-) -> list[Problem]:
-    problems = []
-    for name, wanted in where.items():
-        place = f"data.{section}.where.{name}"
-        if name not in table.columns:
-            columns = ", ".join(table.columns)
-            what = f"{table.path} has no such column (columns: {columns}).{suggest(name, table.columns)}"
-            problems.append(Problem(place, what))
-            continue
-        values = sorted({row.cells[name] for row in table.rows})
-        for want in _as_list(wanted):
-            if not any(_matches(value, want) for value in values):
-                shown = ", ".join(map(repr, values[:_SHOWN])) + (", ..." if len(values) > _SHOWN else "")
-                what = f"no row of {table.path} has {want!r} (values: {shown}).{suggest(str(want), values)}"
-                problems.append(Problem(place, what))
-    return problems
-
-
-def _as_list(wanted: Scalar | Sequence[Scalar]) -> list[Scalar]:
-    return [wanted] if isinstance(wanted, str | int | float) else list(wanted)
-
-
-def _matches(cell: str, wanted: Scalar) -> bool:
-    if isinstance(wanted, bool):
-        return cell.lower() in (("true", "yes", "1") if wanted else ("false", "no", "0"))
-    if isinstance(wanted, str):
-        return cell == wanted
-    try:
-        return float(cell) == wanted
-    except ValueError:
-        return False
 
 
 def _read_csv(path: Path) -> Table:

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from xferlab.cohort import Case
 from xferlab.data.decode import DECODE_VERSION, Picture, read_image, read_labels
+from xferlab.data.filters import apply_where, join_patients
 from xferlab.data.memo import FileMemo
 from xferlab.data.simulation import simulate, simulation_recipe
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey
-from xferlab.data.table import REQUIRED, Row, Table, apply_where, find_table, read_table
+from xferlab.data.table import REQUIRED, Row, Table, find_table, read_table
 from xferlab.errors import DataError, Problem
 from xferlab.study.schema import ManifestData
 
@@ -164,18 +165,6 @@ class ManifestSource(Source):
         for name, group in self._config.labels.items():
             target[np.isin(labels, group)] = IGNORED if name == "ignore" else STRUCTURE
         return target
-
-
-def join_patients(groups: Iterable[Iterable[str]]) -> dict[str, str]:
-    """Returns patient id -> the alphabetically first id of all that are the same person.
-
-    Groups that share an id are one group, whatever their order.
-    """
-    joined: dict[str, set[str]] = {}
-    for group in groups:
-        members = set(group).union(*(joined.get(patient, ()) for patient in group))
-        joined.update(dict.fromkeys(members, members))
-    return {patient: min(members) for patient, members in joined.items()}
 
 
 def _row_problems(row: Row) -> list[Problem]:

@@ -49,9 +49,11 @@ class Source(ABC):
 
     Attributes:
         channels: Channels of every image; 1 for `(H, W)`.
+        empty_targets: Whether cases without the structure belong to the set, as slices without a lesion do.
     """
 
     channels: int = 1
+    empty_targets: bool = False
 
     @abstractmethod
     def look(self) -> Survey:
