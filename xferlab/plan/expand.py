@@ -110,6 +110,7 @@ class _Expansion:
         self.loaded, self.setting, self._index = loaded, setting, index
         base = loaded.base
         self._cases: dict[str, Sequence[Case]] = {}
+        self._section_keys: dict[int, str] = {}
         self.cohort = Cohort(
             seed=base.seed,
             sections={name: self.cases(name, config) for name, config in base.data.items()},
@@ -120,7 +121,6 @@ class _Expansion:
         self._base_units = {self.cohort.unit(c) for cases in self.cohort.sections.values() for c in cases}
         self._parts: dict[int, dict[str, Part]] = {}
         self._chosen: dict[tuple[str, str, int], _Chosen] = {}
-        self._section_keys: dict[int, str] = {}
         self.selections: dict[str, Selection] = {}
         self.trials: dict[str, TrialSpec] = {}
         self.trained_units: dict[str, tuple[int, frozenset[str]]] = {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from xferlab.cohort import Selection
 from xferlab.data.cache import open_table
 from xferlab.errors import RecordError, TrainingError
 from xferlab.models.build import build, initialise
-from xferlab.models.donors import load_strict, read_weights
+from xferlab.models.donors import PUBLISHED, load_strict, read_weights
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader
+from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
 from xferlab.study.schema import DataSection
 from xferlab.training.loop import Recipe
@@ -110,35 +112,55 @@ def network(identity: Any, device: torch.device) -> nn.Module:
     return built.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def load_origin(spec: TrialSpec, model: nn.Module, store: Store) -> str | None:
-    """Loads the weights that a trial starts from.
+@dataclass(frozen=True)
+class Origin:
+    """What a trial starts from.
 
-    Returns:
-        The parent's trial id or the donor's digest; None from scratch.
+    Attributes:
+        name: The parent's trial id, or the donor's digest.
+        weights_sha256: Digest of the weights.
     """
+
+    name: str
+    weights_sha256: str
+
+
+def load_origin(spec: TrialSpec, model: nn.Module, place: Workplace) -> Origin | None:
+    """Loads the weights that a trial starts from; returns None from scratch."""
     if spec.donor is not None:
-        digest = spec.donor["sha256"]
-        data = store.read(layout.donor_path(digest))
-        if data is None or hashlib.sha256(data).hexdigest() != digest:
-            raise RecordError(
-                f"{store.path(layout.donor_path(digest))}: is missing or altered; run the study again"
-            )
-        load_strict(model, read_weights(data), origin=str(spec.donor["name"] or spec.donor["path"]))
-        return str(digest)
+        load_strict(
+            model,
+            _donor_weights(spec.donor, place),
+            origin=f"donor {spec.donor['name'] or spec.donor['path']}",
+        )
+        return Origin(spec.donor["sha256"], spec.donor["sha256"])
     if not spec.parents:
         return None
-    parent = best_parent(spec, store)
-    load_strict(model, trained_weights(store, parent), origin=f"trial {parent}")
-    return parent
+    parent = best_parent(spec, place.store)
+    load_strict(model, trained_weights(place.store, parent.trial_id), origin=f"trial {parent.trial_id}")
+    return Origin(parent.trial_id, parent.weights_sha256)
 
 
-def best_parent(spec: TrialSpec, store: Store) -> str:
+def _donor_weights(donor: Mapping[str, Any], place: Workplace) -> dict[str, torch.Tensor]:
+    digest = donor["sha256"]
+    suffix = Path(donor["path"] or PUBLISHED[donor["name"]].file_name).suffix
+    data = place.store.read(layout.donor_path(digest))
+    if data is None or hashlib.sha256(data).hexdigest() != digest:
+        where = place.store.path(layout.donor_path(digest))
+        raise RecordError(f"{where}: is missing or altered; delete it and run the study again")
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        file.write(data)
+        file.flush()
+        return read_weights(Path(file.name))
+
+
+def best_parent(spec: TrialSpec, store: Store) -> TrialRecord:
     """Returns the parent with the lowest validation loss (the only one, where trials are paired)."""
     records = [reader.read_trial(store, parent) for parent in spec.parents]
     complete = [record for record in records if record is not None]
     if len(complete) < len(records):
         raise TrainingError(f"{spec.name}: a parent is not complete; run the study again")
-    return min(complete, key=lambda record: (record.best_validation_loss, record.trial_id)).trial_id
+    return min(complete, key=lambda record: (record.best_validation_loss, record.trial_id))
 
 
 def trained_weights(store: Store, trial_id: str) -> dict[str, torch.Tensor]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from xferlab.cohort.splits import rank
 from xferlab.errors import InterruptedTrialError
 from xferlab.models.donors import load_strict, save_weights
 from xferlab.plan.spec import TrialSpec
@@ -35,7 +34,8 @@ from xferlab.trial.assemble import (
 )
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
-from xferlab.trial.evaluate import evaluate, network_time, show
+from xferlab.records.complete import missing_evaluations
+from xferlab.trial.evaluate import evaluate, network_time
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,6 @@ class Hooks:
 
     stop: Callable[[], bool] = lambda: False
     on_epoch: Callable[[EpochResult], None] = lambda result: None
-
-
-def is_complete(store: Store, spec: TrialSpec) -> bool:
-    """Returns whether the training and every evaluation that the spec asks for have a valid record."""
-    if reader.read_trial(store, spec.trial_id) is None:
-        return False
-    return not missing_evaluations(store, spec)
-
-
-def missing_evaluations(store: Store, spec: TrialSpec) -> list[str]:
-    """Returns the ids of evaluations without a valid record."""
-    ids = [one.evaluation_id for one in spec.evaluations]
-    return [one for one in ids if reader.read_evaluation(store, spec.trial_id, one) is None]
 
 
 def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | None = None) -> TrialRecord:
@@ -106,21 +93,25 @@ class _Run:
         if record is not None:
             self.attempt.begin(record.num_epochs + 1)
             load_strict(self.model, trained_weights(store, trial_id), origin=f"trial {trial_id}")
-            self._evaluate()
+            self._evaluate(None)
             self.attempt.complete()
             return record
         return self._train()
 
     def _train(self) -> TrialRecord:
         store, spec = self.place.store, self.spec
-        train, validation, names = self._fit_examples()
-        origin = load_origin(spec, self.model, store)
+        train, validation = self._fit_examples()
+        origin = load_origin(spec, self.model, self.place)
         compiled: Any = torch.compile(self.model) if spec.identity["execution"]["compile"] else None
         trainer = Trainer(self.model, task_of(spec.identity), recipe_of(spec.identity), forward=compiled)
         self.checkpoints.resume(trainer.restore, self.place.device)
         self.attempt.begin(trainer.cursor.epoch)
         with ExitStack() as stack:
-            mirror = TrialMirror.start(spec, directory=self.place.cache_dir / "wandb")
+            mirror = TrialMirror.start(
+                spec,
+                directory=self.place.cache_dir / "wandb",
+                parent_weights=origin.weights_sha256 if origin else None,
+            )
             summary: dict[str, float] = {}
             outcome = ["failed"]
             stack.callback(lambda: mirror.finish(summary=summary, outcome=outcome[0]))
@@ -138,13 +129,12 @@ class _Run:
                 num_parameters=sum(p.numel() for p in self.model.parameters()),
                 num_train=len(train),
                 num_validation=len(validation),
-                started_from=origin,
+                started_from=origin.name if origin else None,
                 weights_sha256=hashlib.sha256(weights).hexdigest(),
                 weights_bytes=len(weights),
                 history_sha256=writer.history_sha256(fitted.history),
             )
-            summary.update(self._evaluate())
-            self._overlays(mirror, validation, names)
+            summary.update(self._evaluate(mirror))
             self.attempt.complete(
                 **environment.describe(self.place.device),
                 memory_peak_gib=environment.memory_peak_gib(self.place.device),
@@ -155,14 +145,14 @@ class _Run:
             outcome[0] = "complete"
         return record
 
-    def _fit_examples(self) -> tuple[ImageExamples, ImageExamples, list[str]]:
+    def _fit_examples(self) -> tuple[ImageExamples, ImageExamples]:
         rows = read_selection(self.place.store, self.spec.selection).rows
         parts = {part: [digest for digest, its in rows if its == part] for part in ("train", "validation")}
         loaded = {
             part: examples(self.spec, self.spec.section, digests, self.place)
             for part, digests in parts.items()
         }
-        return loaded["train"], loaded["validation"], parts["validation"]
+        return loaded["train"], loaded["validation"]
 
     def _fit(
         self,
@@ -198,21 +188,17 @@ class _Run:
         history.flush()
         return fitted
 
-    def _evaluate(self) -> dict[str, float]:
+    def _evaluate(self, mirror: TrialMirror | None) -> dict[str, float]:
         """Measures what has no valid record yet; returns the mean of each metric by `section.part/metric`."""
         summary: dict[str, float] = {}
         for one in self.spec.evaluations:
             record = reader.read_evaluation(self.place.store, self.spec.trial_id, one.evaluation_id)
             if record is None:
                 record = evaluate(self.spec, one, self.model, self.place)
+            if mirror is not None:
+                mirror.overlays(self.place.store, record)
             table = reader.read_cases(self.place.store, record)
             means = table.group_by("metric", use_threads=False).aggregate([("value", "mean")])
             pairs = zip(means["metric"].to_pylist(), means["value_mean"].to_pylist(), strict=True)
             summary.update({f"{one.name}/{metric}": value for metric, value in pairs})
         return summary
-
-    def _overlays(self, mirror: TrialMirror, validation: ImageExamples, digests: list[str]) -> None:
-        tracking = self.spec.settings["tracking"]
-        if tracking and self.spec.data[self.spec.section]["shareable"]:
-            rows = sorted(range(len(digests)), key=lambda row: rank("overlay", digests[row]))
-            mirror.overlays(show(self.spec, self.model, validation, rows[: tracking["images"]]))

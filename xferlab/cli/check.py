@@ -1,0 +1,58 @@
+"""`xferlab check`: the study file and all of its data, with every finding."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+from rich.progress import Progress
+
+from xferlab.cli.main import BAD_INPUT, COMPLETE
+from xferlab.cli.session import Session
+from xferlab.data.check import check_sections
+from xferlab.errors import DataError, Problem, ProblemsError
+from xferlab.study.schema import DataSection
+
+
+def run(options: Namespace) -> int:
+    """Prints all findings; exit code 2 if one is an error."""
+    session = Session.open(options)
+    findings: list[Problem] = []
+    with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task("reading images")
+        for arm, sections in _distinct_sections(session).items():
+            try:
+                findings += check_sections(
+                    sections,
+                    memo_dir=session.cache_dir / "digests",
+                    progress=lambda done, total: bar.update(task, completed=done, total=total),
+                )
+            except DataError as error:
+                findings += [
+                    Problem(one.where, f"{one.what} (arm {arm})", one.severity) for one in error.problems
+                ]
+    if not any(one.severity == "error" for one in findings):
+        try:
+            findings += session.plan().warnings
+        except ProblemsError as error:
+            findings += error.problems
+    unique = list(dict.fromkeys(findings))
+    for finding in unique:
+        print(finding)
+    errors = sum(one.severity == "error" for one in unique)
+    print(f"{options.study}: {errors} errors, {len(unique) - errors} warnings")
+    return BAD_INPUT if errors else COMPLETE
+
+
+def _distinct_sections(session: Session) -> dict[str, dict[str, DataSection]]:
+    """The sections of the base, then those that only an arm has or changes."""
+    base = session.loaded.base.data
+    seen = {(name, config.model_dump_json()) for name, config in base.items()}
+    distinct = {"of the study": dict(base)}
+    for arm, study in session.loaded.arms.items():
+        for name, config in study.data.items():
+            key = (name, config.model_dump_json())
+            if key not in seen:
+                seen.add(key)
+                distinct.setdefault(arm, {})[name] = config
+    return distinct

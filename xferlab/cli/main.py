@@ -1,0 +1,127 @@
+"""The parser, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from xferlab import __version__
+from xferlab.errors import ProblemsError, XferlabError, suggest
+
+COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+VERBS = {
+    "check": "validate a study file and read all of its data",
+    "plan": "show the trials of a study: names, ids, parents, what is complete and what is shared",
+    "run": "run what is not complete yet; running again resumes",
+    "status": "show where every trial of a study stands",
+    "report": "write tables and figures",
+    "mirror": "rebuild in Weights & Biases what is missing there",
+    "predict": "segment images with the weights of a trial or a file",
+    "schema": "print the JSON Schema of study files, for editors",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Suggests the nearest verb on a typo."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Prints the message with a suggestion and exits with 2."""
+        asked = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        hint = suggest(asked, VERBS) if asked and asked not in VERBS else ""
+        self.exit(BAD_INPUT, f"{self.prog}: {message}{hint}\nTry `{self.prog} --help`.\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all verbs."""
+    parser = _Parser(prog="xferlab", description="Staged transfer-learning studies on a cluster.")
+    parser.add_argument("--version", action="version", version=f"xferlab {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, summary in VERBS.items():
+        verb = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if name not in ("schema", "predict"):
+            _add_study_options(verb)
+        _ADD.get(name, lambda verb: None)(verb)
+    return parser
+
+
+def _add_study_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("study", metavar="STUDY", help="the study file")
+    verb.add_argument("--profile", metavar="P", help="apply this profile of the study file")
+    verb.add_argument("--storage", metavar="DIR|URI", help="in place of the study's `storage`")
+
+
+def _add_plan(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="print the plan as JSON")
+    verb.add_argument("--arms", metavar="A,B", help="only these arms")
+
+
+def _add_run(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--executor", choices=("ray", "in-process"), default="ray")
+    verb.add_argument("--arms", metavar="A,B", help="only these arms")
+    verb.add_argument("--address", metavar="A", help="join the Ray cluster at this address")
+    verb.add_argument("--workers", metavar="N", type=int, help="CPU cores that Ray may use on this machine")
+
+
+def _add_status(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="print the states as JSON")
+
+
+def _add_report(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--out", metavar="DIR", help="folder of the report; default: reports/<study>")
+
+
+def _add_predict(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("model", metavar="TRIAL|CHECKPOINT", help="a trial's name or id, or a weights file")
+    verb.add_argument("images", metavar="IMAGE", nargs="+", help="images, DICOM files, or folders of them")
+    verb.add_argument("--out", metavar="DIR", required=True, help="folder of masks and overlays")
+    verb.add_argument("--study", metavar="STUDY", help="the study file that names the trial")
+    verb.add_argument("--profile", metavar="P", help="the profile that the study ran with")
+    verb.add_argument("--storage", metavar="DIR|URI", default=None, help="where the trial's records are")
+    verb.add_argument("--threshold", type=float, default=0.5, help="on the network's output; default 0.5")
+    verb.add_argument(
+        "--image-size", type=int, default=256, help="for a weights file: side it was trained at"
+    )
+    verb.add_argument(
+        "--intensity", choices=("zscore", "unit"), default="zscore", help="for a weights file: normalisation"
+    )
+
+
+_ADD = {
+    "plan": _add_plan,
+    "run": _add_run,
+    "status": _add_status,
+    "report": _add_report,
+    "predict": _add_predict,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Returns:
+        0 all complete, 1 some failed or blocked, 2 bad study or usage, 130 interrupted.
+    """
+    options = build_parser().parse_args(arguments)
+    try:
+        verb = importlib.import_module(f"xferlab.cli.{options.verb}")
+        return int(verb.run(options))
+    except ProblemsError as error:
+        print(error, file=sys.stderr)
+        errors = sum(problem.severity == "error" for problem in error.problems)
+        if errors > 1:
+            print(f"{errors} problems", file=sys.stderr)
+        return BAD_INPUT
+    except XferlabError as error:
+        print(f"xferlab: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) closed; Python would complain once more while it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return COMPLETE

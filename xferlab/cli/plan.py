@@ -1,0 +1,90 @@
+"""`xferlab plan`: what would run, before anything does."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections import Counter
+
+from rich.console import Console
+from rich.table import Table
+
+from xferlab.cli.session import Session
+from xferlab.cli.view import wide_console
+from xferlab.plan.document import to_document, totals
+from xferlab.plan.expand import UNKNOWN_DONOR, Plan
+from xferlab.records.complete import complete_ids
+
+
+def run(options: Namespace) -> int:
+    """Prints the plan."""
+    session = Session.open(options)
+    plan = session.plan()
+    complete = complete_ids(session.store, plan.trials)
+    if options.json:
+        document = to_document(plan)
+        for trial in document["trials"]:
+            trial["complete"] = trial["trial_id"] in complete
+        left = [trial for trial in plan.trials if trial.trial_id not in complete]
+        print(
+            json.dumps(
+                {**document, "totals": {"all": totals(plan.trials, plan), "left": totals(left, plan)}},
+                indent=2,
+            )
+        )
+        return 0
+    _print(plan, complete)
+    return 0
+
+
+def _print(plan: Plan, complete: set[str]) -> None:
+    console = wide_console()
+    table = Table(title=f"study {plan.loaded.base.study}", title_justify="left", box=None, pad_edge=False)
+    for column in (
+        "trial",
+        "id",
+        "starts from",
+        "train",
+        "val.",
+        "epochs <=",
+        "evaluated on",
+        "arms",
+        "state",
+    ):
+        table.add_column(column, no_wrap=True)
+    for trial in plan.trials:
+        sizes = plan.part_sizes[trial.selection]
+        parents = [plan.by_id[parent].name for parent in trial.parents]
+        origin = (
+            trial.donor["name"] or trial.donor["path"] if trial.donor else ", ".join(parents) or "scratch"
+        )
+        unknown = trial.donor is not None and not trial.donor["sha256"]
+        table.add_row(
+            trial.name,
+            UNKNOWN_DONOR if unknown else trial.trial_id,
+            origin,
+            str(sizes["train"]),
+            str(sizes["validation"]),
+            str(trial.identity["training"]["max_epochs"]),
+            ", ".join(one.name for one in trial.evaluations),
+            ", ".join(trial.arms),
+            "complete" if trial.trial_id in complete else "",
+        )
+    console.print(table)
+    for warning in plan.warnings:
+        console.print(str(warning), markup=False)
+    _print_totals(console, plan, complete)
+
+
+def _print_totals(console: Console, plan: Plan, complete: set[str]) -> None:
+    shared = Counter(len(trial.arms) > 1 for trial in plan.trials)[True]
+    left = totals([trial for trial in plan.trials if trial.trial_id not in complete], plan)
+    everything = totals(plan.trials, plan)
+    device = plan.trials[0].identity["execution"]
+    console.print(
+        f"{everything['trials']} trials ({len(complete)} complete, {shared} shared between arms), "
+        f"{everything['evaluations']} evaluations, on {device['device']} in {device['precision']}"
+    )
+    console.print(
+        f"left: {left['trials']} trials, at most {left['max_epochs']:,} epochs and {left['max_images']:,} training images"
+    )

@@ -1,0 +1,109 @@
+"""From the command line's options to a planned study and its storage; what several verbs begin with."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xferlab.cohort import Case
+from xferlab.data.cache import default_cache_dir
+from xferlab.data.index import index_sections
+from xferlab.errors import UsageError, suggest
+from xferlab.metrics.catalogue import METRICS_VERSION
+from xferlab.plan.expand import Plan, Setting, expand
+from xferlab.records.store import Store
+from xferlab.study.load import LoadedStudy, load
+from xferlab.study.schema import DataSection, Study
+from xferlab.training import TRAINING_VERSION
+
+
+@dataclass(frozen=True)
+class Session:
+    """A study with the storage and caches that a verb works on.
+
+    Attributes:
+        loaded: The study.
+        store: Its storage.
+        cache_dir: Folder of decoded images, digests and donors on this machine.
+    """
+
+    loaded: LoadedStudy
+    store: Store
+    cache_dir: Path
+
+    @staticmethod
+    def open(options: Namespace) -> Session:
+        """Loads the study that the options name, reduced to their arms."""
+        loaded = load(options.study, profile=options.profile)
+        if getattr(options, "arms", None):
+            loaded = with_arms(loaded, options.arms.split(","))
+        return Session(loaded, Store.open(options.storage or loaded.base.storage), default_cache_dir())
+
+    def plan(self, donors: Mapping[str, str] | None = None) -> Plan:
+        """Returns the plan, with the digests of the donors that are at hand."""
+        return expand(self.loaded, self.index, self.setting(donors or self.donors_at_hand()))
+
+    def index(self, name: str, config: DataSection) -> Sequence[Case]:
+        """Returns the cases of a section."""
+        return index_sections({name: config}, memo_dir=self.cache_dir / "digests")[name]
+
+    def setting(self, donors: Mapping[str, str]) -> Setting:
+        """Returns what planning must know of this machine and this version."""
+        return Setting(
+            device="cuda" if cuda_present() else "cpu",
+            bfloat16=cpu_has_bfloat16(),
+            training_version=TRAINING_VERSION,
+            metrics_version=METRICS_VERSION,
+            donors=donors,
+        )
+
+    def donors_at_hand(self) -> dict[str, str]:
+        """Returns the digests of given weights that are on this machine, by stage; imports torch if any are."""
+        stages = given_weights(self.loaded.arms)
+        if not stages:
+            return {}
+        from xferlab.trial.given import at_hand
+
+        digests = {name: at_hand(weights, cache_dir=self.cache_dir) for name, weights in stages.items()}
+        return {name: digest for name, digest in digests.items() if digest}
+
+
+def given_weights(arms: Mapping[str, Study]):  # type: ignore[no-untyped-def]
+    """Returns the weights of all stages that are not trained, by stage."""
+    return {
+        name: stage.weights
+        for study in arms.values()
+        for name, stage in study.stages.items()
+        if stage.weights
+    }
+
+
+def with_arms(loaded: LoadedStudy, names: Sequence[str]) -> LoadedStudy:
+    """Returns the study with some of its arms.
+
+    Raises:
+        UsageError: It has no arm of that name.
+    """
+    for name in names:
+        if name not in loaded.arms:
+            known = ", ".join(loaded.arms)
+            raise UsageError(
+                f"--arms: {loaded.path} has no arm {name!r}; its arms: {known}.{suggest(name, loaded.arms)}"
+            )
+    return replace(loaded, arms={name: study for name, study in loaded.arms.items() if name in names})
+
+
+def cuda_present() -> bool:
+    """Returns whether this machine has an NVIDIA device, without importing torch."""
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
+
+
+def cpu_has_bfloat16() -> bool:
+    """Returns whether this machine's CPU multiplies bfloat16 natively; emulated, it is slower than float32."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return False
+    flags = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "")
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags.split()))

@@ -1,0 +1,32 @@
+"""Whether a trial is complete: every record that its spec asks for exists and verifies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from xferlab.plan.spec import TrialSpec
+from xferlab.records import reader
+from xferlab.records.store import Store
+
+_READERS = 16
+
+
+def is_complete(store: Store, spec: TrialSpec) -> bool:
+    """Returns whether the training and every evaluation that the spec asks for have a valid record."""
+    return reader.read_trial(store, spec.trial_id) is not None and not missing_evaluations(store, spec)
+
+
+def missing_evaluations(store: Store, spec: TrialSpec) -> list[str]:
+    """Returns the ids of evaluations without a valid record."""
+    ids = [one.evaluation_id for one in spec.evaluations]
+    return [one for one in ids if reader.read_evaluation(store, spec.trial_id, one) is None]
+
+
+def complete_ids(store: Store, specs: Iterable[TrialSpec]) -> set[str]:
+    """Returns the ids of complete trials; looks only at those that the storage holds, several at a time."""
+    present = set(store.list("trials"))
+    candidates = [spec for spec in specs if spec.trial_id in present]
+    with ThreadPoolExecutor(_READERS) as pool:
+        verdicts = pool.map(lambda spec: is_complete(store, spec), candidates)
+        return {spec.trial_id for spec, verdict in zip(candidates, verdicts, strict=True) if verdict}

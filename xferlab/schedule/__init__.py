@@ -1,0 +1,1 @@
+"""When and where: the readiness rule, and the executors that follow it."""

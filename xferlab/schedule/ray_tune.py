@@ -1,0 +1,246 @@
+"""All trials of a study as one Ray Tune run, without barriers between stages. The only file that knows Ray.
+
+Tune gets a fresh run each time, seeded from the records: none of its own state is ever read back. The hooks
+into `SearchGenerator` and `_create_trial_from_spec` are private to Ray; the version range in `pyproject.toml`
+is the tested one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Read at import: no phoning home, no loggers beside our records, no snapshots of a state that nobody reads.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+import ray
+from ray import tune
+from ray.tune import Callback, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
+from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
+from ray.tune.search import Searcher
+from ray.tune.search.search_generator import SearchGenerator
+
+from xferlab.errors import StorageError, UsageError
+from xferlab.plan.spec import TrialSpec
+from xferlab.records.schema import EpochResult
+from xferlab.records.store import Store
+from xferlab.schedule.listener import Listener
+from xferlab.schedule.outcome import HOPELESS, Court
+from xferlab.schedule.ready import Board, State
+
+REPORT_EVERY_S = 1.0
+
+
+def execute(
+    board: Board,
+    store: Store,
+    *,
+    cache_dir: Path,
+    retries: int,
+    listener: Listener,
+) -> bool:
+    """Runs all that may run on the connected cluster. Returns False if Ctrl-C or SIGTERM ended it early.
+
+    A failed trial is retried up to `retries` times by Tune, unless the same spec must meet the failure again.
+    """
+    if board.exhausted:
+        return True
+    court = Court(board, store, listener)
+    search = _BoardSearch(board, court, listener, cache_dir=cache_dir, location=store.location)
+    with tempfile.TemporaryDirectory(prefix="xferlab-tune-") as scratch:
+        tuner = Tuner(
+            _work,
+            tune_config=TuneConfig(search_alg=search, num_samples=len(board.trials), reuse_actors=True),
+            run_config=RunConfig(
+                name="tune",
+                failure_config=FailureConfig(max_failures=retries),
+                callbacks=[_Starts(court)],
+                verbose=0,
+                **_storage(store, scratch),
+            ),
+        )
+        with _quiet():
+            tuner.fit()
+    _release_interrupted(board)
+    return board.exhausted
+
+
+@contextmanager
+def cluster(address: str | None, *, num_cpus: int | None = None) -> Iterator[None]:
+    """Joins the cluster at `address`, or starts one on this machine, for the time of the context.
+
+    Raises:
+        UsageError: There is no cluster at the address.
+    """
+    options: dict[str, Any] = (
+        {"address": address} if address else {"num_cpus": num_cpus, "include_dashboard": False}
+    )
+    if address is None:
+        options["address"] = "local"
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **options)
+    except ConnectionError as error:
+        raise UsageError(
+            f"--address {address}: no Ray cluster answers ({error}). Give the address that `ray start --head` "
+            "printed, `auto` on a node of the cluster, or leave it out to run on this machine."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_resources(trials: list[TrialSpec]) -> None:
+    """Refuses trials that no node of the cluster can hold; they would wait for ever.
+
+    Raises:
+        UsageError: Names the stage, what it asks for and what the largest node has.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for trial in trials:
+        wanted = _bundle(trial)
+        if not any(all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in nodes):
+            largest = {kind: max(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
+            raise UsageError(
+                f"stage {trial.stage!r} asks for {wanted}, and no node has that (largest: {largest}). "
+                "Lower `resources` in the study, or add nodes."
+            )
+
+
+def _bundle(trial: TrialSpec) -> dict[str, float]:
+    resources = trial.settings["resources"]
+    bundle = {"CPU": float(resources["cpu"])}
+    if resources["gpu"] and trial.identity["execution"]["device"] == "cuda":
+        bundle["GPU"] = float(resources["gpu"])
+    if resources["memory_gib"]:
+        bundle["memory"] = float(resources["memory_gib"]) * 2**30
+    return bundle
+
+
+def _storage(store: Store, scratch: str) -> dict[str, Any]:
+    """Where Tune keeps its scratch files: beside the records if other nodes must see them, else nowhere."""
+    if len([node for node in ray.nodes() if node["Alive"]]) == 1:
+        return {"storage_path": scratch}
+    return {"storage_path": store.path("tune"), "storage_filesystem": store.filesystem}
+
+
+class _BoardSearch(SearchGenerator):  # type: ignore[misc]
+    """Hands the board's trials to Tune, under our own ids, as soon as they are ready."""
+
+    def __init__(self, board: Board, court: Court, listener: Listener, *, cache_dir: Path, location: str):
+        super().__init__(Searcher())
+        self._board, self._court, self._listener = board, court, listener
+        self._common = {"cache_dir": str(cache_dir), "location": location}
+        self._tune_parser = _make_parser()
+
+    def next_trial(self) -> Any:
+        """Returns a Tune trial for the next ready one, or None."""
+        trial = self._board.take()
+        if trial is None:
+            return None
+        # A string, since Tune flattens and logs nested configurations.
+        spec = json.dumps(trial.to_json())
+        experiment = {**self._experiment.spec, "config": {**self._common, "spec": spec}}
+        experiment["resources_per_trial"] = PlacementGroupFactory([_bundle(trial)])
+        return _create_trial_from_spec(
+            experiment, self._tune_parser, evaluated_params={}, experiment_tag="", trial_id=trial.trial_id
+        )
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Passes progress on."""
+        if "epoch" in result:
+            self._listener.epoch(self._board.trials[trial_id], result["epoch"], result["best_loss"])
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Lets the records decide what became of a trial."""
+        self._court.settle(
+            self._board.trials[trial_id], "its worker died without a word (killed, or out of memory)"
+        )
+
+    def is_finished(self) -> bool:
+        """Returns whether nothing is left to hand out, now or later."""
+        return self._board.exhausted
+
+    def save_to_dir(self, dirpath: str, session_str: str) -> None:
+        """Saves nothing: the records are the state."""
+
+    def has_checkpoint(self, dirpath: str) -> bool:
+        """Returns False: a fresh run starts from the records."""
+        return False
+
+
+class _Starts(Callback):  # type: ignore[misc]
+    """Tells when a trial really starts, which is later than when Tune queues it."""
+
+    def __init__(self, court: Court):
+        self._court = court
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Passes the start on."""
+        self._court.started(self._court.board.trials[trial.trial_id])
+
+
+def _work(config: dict[str, Any]) -> None:
+    """One trial in a worker process. Hopeless failures end it without an error, so that Tune does not retry."""
+    # Imported here: the driver needs no torch.
+    from xferlab.trial.run import Hooks, run_trial
+
+    spec = TrialSpec.from_json(json.loads(config["spec"]))
+    hooks = Hooks(on_epoch=_reporter())
+    try:
+        run_trial(spec, Store.open(config["location"]), cache_dir=Path(config["cache_dir"]), hooks=hooks)
+    except HOPELESS:
+        # Stored as failure.json; the driver reads it.
+        return
+
+
+def _reporter() -> Callable[[EpochResult], None]:
+    """Reports at most once a second: each report waits for the driver."""
+    best, reported_at = [float("inf")], [0.0]
+
+    def report(result: EpochResult) -> None:
+        best[0] = min(best[0], result.validation_loss)
+        if time.monotonic() - reported_at[0] >= REPORT_EVERY_S:
+            reported_at[0] = time.monotonic()
+            tune.report({"epoch": result.epoch, "best_loss": best[0]})
+
+    return report
+
+
+def _release_interrupted(board: Board) -> None:
+    for trial_id, state in list(board.states.items()):
+        if state is State.RUNNING:
+            board.put_back(trial_id)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Tune's tables and advice off the terminal: the live view tells what matters."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.air")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except OSError as error:
+        raise StorageError(f"Ray Tune cannot use its scratch folder: {error}") from error
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

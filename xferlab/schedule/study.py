@@ -1,0 +1,69 @@
+"""One run of a study: write what workers need, give the open trials to an executor, count what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xferlab.errors import StorageError
+from xferlab.plan.document import to_document
+from xferlab.plan.expand import Plan
+from xferlab.records import codec, layout
+from xferlab.records.complete import complete_ids
+from xferlab.records.store import Store
+from xferlab.schedule.lease import Lease
+from xferlab.schedule.listener import Listener
+from xferlab.schedule.ready import Board
+
+Executor = Callable[[Board], bool]
+"""Runs a board until it is exhausted; returns False if it was interrupted."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of a study ended.
+
+    Attributes:
+        board: The states of all trials.
+        interrupted: Whether Ctrl-C or SIGTERM ended it early.
+    """
+
+    board: Board
+    interrupted: bool
+
+
+def run_study(plan: Plan, store: Store, executor: Executor, *, listener: Listener) -> Outcome:
+    """Runs every trial of a plan that is not complete.
+
+    Raises:
+        LeaseHeldError: Another live process drives this study on this storage.
+        StorageError: The storage cannot be written.
+    """
+    with Lease(store, plan.loaded.base.study):
+        publish(plan, store)
+        board = Board(plan.trials, complete=complete_ids(store, plan.trials))
+        listener.begin(board)
+        finished = executor(board)
+    return Outcome(board, interrupted=not finished)
+
+
+def publish(plan: Plan, store: Store) -> None:
+    """Writes the plan, and every selection that its trials refer to and the storage does not hold yet."""
+    present = set(store.list("selections"))
+    for digest, selection in plan.selections.items():
+        if f"{digest}.json" not in present:
+            codec.write_json(store, layout.selection_path(digest), selection.to_json())
+    codec.write_json(store, layout.plan_path(plan.loaded.base.study), to_document(plan))
+
+
+def check_writable(store: Store) -> None:
+    """Refuses a storage that cannot be written, before anything else is done.
+
+    Raises:
+        StorageError: Says where and why.
+    """
+    probe = ".xferlab-probe"
+    store.write(probe, b"")
+    if store.read(probe) is None:
+        raise StorageError(f"{store.location}: what is written there cannot be read back")
+    store.delete(probe)

@@ -1,0 +1,54 @@
+"""Given weights on their way into the storage, where workers find them under their digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xferlab.errors import DonorError
+from xferlab.models.donors import PUBLISHED, fetch, file_sha256, read_weights
+from xferlab.records import layout
+from xferlab.records.store import Store
+from xferlab.study.schema import Weights
+
+
+def at_hand(weights: Weights, *, cache_dir: Path) -> str | None:
+    """Returns the digest of a donor's file if it is on this machine, without fetching it."""
+    path = _path(weights, cache_dir)
+    return file_sha256(path) if path.is_file() else None
+
+
+def provide(weights: Weights, store: Store, *, cache_dir: Path) -> str:
+    """Fetches a donor if need be, checks that it holds weights, and stores it.
+
+    Returns:
+        Its SHA-256, hex.
+
+    Raises:
+        DonorError: It cannot be had, is no weights file, or its digest is not the one that the study gives.
+    """
+    if weights.name is not None:
+        fetch(weights.name, cache_dir=cache_dir / "donors", sha256=weights.sha256)
+    path = _path(weights, cache_dir)
+    if not path.is_file():
+        raise DonorError(f"donor {path}: there is no such file; correct `weights.path` in the study")
+    digest = file_sha256(path)
+    if weights.sha256 not in (None, digest):
+        raise DonorError(
+            f"donor {path} has SHA-256 {digest}; the study gives {weights.sha256}. If you trust the file, "
+            "correct `weights.sha256`; else replace it."
+        )
+    read_weights(path)
+    if store.size(layout.donor_path(digest)) != path.stat().st_size:
+        store.write(layout.donor_path(digest), path.read_bytes())
+    return digest
+
+
+def _path(weights: Weights, cache_dir: Path) -> Path:
+    if weights.path is not None:
+        return Path(weights.path)
+    assert weights.name is not None
+    published = PUBLISHED.get(weights.name)
+    if published is None:
+        known = ", ".join(PUBLISHED)
+        raise DonorError(f"donor {weights.name!r} is not known; published weights: {known}")
+    return cache_dir / "donors" / published.file_name
