@@ -137,7 +137,17 @@ def _storage(store: Store, scratch: str) -> dict[str, Any]:
     return {"storage_path": store.path("tune"), "storage_filesystem": store.filesystem}
 
 
-class _BoardSearch(SearchGenerator):  # type: ignore[misc]
+class _NeverRestored:
+    """Tune pickles its parts to restore them; ours live in the driver alone, and nothing is restored."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return object, ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+
+class _BoardSearch(_NeverRestored, SearchGenerator):  # type: ignore[misc]
     """Hands the board's trials to Tune, under our own ids, as soon as they are ready."""
 
     def __init__(self, board: Board, court: Court, listener: Listener, *, cache_dir: Path, location: str):
@@ -184,7 +194,7 @@ class _BoardSearch(SearchGenerator):  # type: ignore[misc]
         return False
 
 
-class _Starts(Callback):  # type: ignore[misc]
+class _Starts(_NeverRestored, Callback):  # type: ignore[misc]
     """Tells when a trial really starts, which is later than when Tune queues it."""
 
     def __init__(self, court: Court):

@@ -79,6 +79,19 @@ def _measure(
     return measured, pixels
 
 
+def show(
+    spec: TrialSpec, model: nn.Module, loaded: ImageExamples, rows: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Returns the pixels of some cases, for a mirror's overlays."""
+    task = task_of(spec.identity)
+    model.eval()
+    shown = []
+    for row in rows:
+        batch = task.batch(loaded, np.array([row]), None)
+        shown.append(dict(task.pixels(loaded, row, task.predict(model, batch)[0])))
+    return shown
+
+
 def _case_columns(cases: Sequence[Case], measured: Sequence[dict[str, float]]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: [] for name in CASES_SCHEMA.names}
     for case, values in zip(cases, measured, strict=True):

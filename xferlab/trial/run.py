@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from xferlab.errors import InterruptedTrialError
@@ -20,6 +21,7 @@ from xferlab.records.mirror import TrialMirror
 from xferlab.records.schema import EpochResult, TrialRecord
 from xferlab.records.store import Store
 from xferlab.training.loop import Fitted, Trainer
+from xferlab.training.randomness import uniform
 from xferlab.training.segmentation import ImageExamples
 from xferlab.trial import environment
 from xferlab.trial.assemble import (
@@ -35,7 +37,7 @@ from xferlab.trial.assemble import (
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
 from xferlab.records.complete import missing_evaluations
-from xferlab.trial.evaluate import evaluate, network_time
+from xferlab.trial.evaluate import evaluate, network_time, show
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class _Run:
         if record is not None:
             self.attempt.begin(record.num_epochs + 1)
             load_strict(self.model, trained_weights(store, trial_id), origin=f"trial {trial_id}")
-            self._evaluate(None)
+            self._evaluate()
             self.attempt.complete()
             return record
         return self._train()
@@ -134,7 +136,8 @@ class _Run:
                 weights_bytes=len(weights),
                 history_sha256=writer.history_sha256(fitted.history),
             )
-            summary.update(self._evaluate(mirror))
+            summary.update(self._evaluate())
+            self._overlays(mirror, validation)
             self.attempt.complete(
                 **environment.describe(self.place.device),
                 memory_peak_gib=environment.memory_peak_gib(self.place.device),
@@ -188,17 +191,23 @@ class _Run:
         history.flush()
         return fitted
 
-    def _evaluate(self, mirror: TrialMirror | None) -> dict[str, float]:
+    def _evaluate(self) -> dict[str, float]:
         """Measures what has no valid record yet; returns the mean of each metric by `section.part/metric`."""
         summary: dict[str, float] = {}
         for one in self.spec.evaluations:
             record = reader.read_evaluation(self.place.store, self.spec.trial_id, one.evaluation_id)
             if record is None:
                 record = evaluate(self.spec, one, self.model, self.place)
-            if mirror is not None:
-                mirror.overlays(self.place.store, record)
             table = reader.read_cases(self.place.store, record)
             means = table.group_by("metric", use_threads=False).aggregate([("value", "mean")])
             pairs = zip(means["metric"].to_pylist(), means["value_mean"].to_pylist(), strict=True)
             summary.update({f"{one.name}/{metric}": value for metric, value in pairs})
         return summary
+
+    def _overlays(self, mirror: TrialMirror, validation: ImageExamples) -> None:
+        """Sends a fixed, seeded few validation cases to the mirror, which drops what is not shareable."""
+        tracking = self.spec.settings["tracking"]
+        if tracking:
+            draws = uniform(validation.keys, seed=0, purpose="overlay", epoch=0)
+            rows = np.argsort(draws)[: tracking["images"]].tolist()
+            mirror.overlays(show(self.spec, self.model, validation, rows))
