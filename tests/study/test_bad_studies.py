@@ -10,6 +10,7 @@ import pytest
 from xferlab.errors import StudyError
 from xferlab.study.load import load
 
+Write = Callable[..., Path]
 PAIRED = "arms are compared repetition by repetition on the same patients; change it in the study itself"
 WHOLE = "it belongs to the study as a whole; change it in the study itself, or in a profile"
 
@@ -208,7 +209,7 @@ def problems(path: Path, profile: str | None = None) -> list[str]:
 
 @pytest.mark.parametrize(("old", "new", "line", "what"), FIELDS, ids=lambda value: str(value)[:30])
 def test_a_bad_field_is_told_once_with_its_line(
-    write: Callable[..., Path], old: str, new: str, line: int, what: str
+    write: Write, old: str, new: str, line: int, what: str
 ) -> None:
     path = write()
     text = path.read_text()
@@ -220,7 +221,7 @@ def test_a_bad_field_is_told_once_with_its_line(
 
 
 @pytest.mark.parametrize(("override", "what"), ARMS, ids=lambda value: str(value)[:30])
-def test_a_bad_arm_is_told_once_with_its_line(write: Callable[..., Path], override: str, what: str) -> None:
+def test_a_bad_arm_is_told_once_with_its_line(write: Write, override: str, what: str) -> None:
     path = write(f"arms:\n  b: {{{override}}}\n")
     (problem,) = problems(path)
     assert problem.startswith(f"{path}:10: ")
@@ -228,7 +229,7 @@ def test_a_bad_arm_is_told_once_with_its_line(write: Callable[..., Path], overri
     assert message.startswith(what)
 
 
-def test_all_problems_come_at_once_in_the_order_of_the_file(write: Callable[..., Path]) -> None:
+def test_all_problems_come_at_once_in_the_order_of_the_file(write: Write) -> None:
     path = write(
         """\
         seed: x
@@ -244,23 +245,49 @@ def test_all_problems_come_at_once_in_the_order_of_the_file(write: Callable[...,
     assert told == ["7:", "9:", "10:", "12:", "12:", "14:"]
 
 
-def test_a_mistake_of_the_base_is_not_repeated_for_every_arm(write: Callable[..., Path]) -> None:
+def test_a_study_without_a_name_still_tells_what_else_is_wrong(write: Write) -> None:
+    path = write("arms: {a: {training.lr: 0}}\n")
+    path.write_text(path.read_text().replace("study: s", "study: a b").replace("from: donor", "from: x"))
+    assert [problem.removeprefix(f"{path}:").split(" ")[0] for problem in problems(path)] == [
+        "1:",
+        "7:",
+        "9:",
+    ]
+
+
+def test_without_stages_arms_have_nothing_to_add(write: Write) -> None:
+    path = write(
+        "arms: {a: {stages.general.starts_from: null}}\n",
+        base="study: s\ndata: {a: {source: lgg, root: x}}\nstages: 3\n",
+    )
+    assert problems(path) == [f"{path}:3: stages is 3; it must be a mapping."]
+
+
+def test_a_bad_name_and_its_bad_content_are_two_problems(write: Write) -> None:
+    path = write(base="study: s\ndata: {a b: {source: x}}\nstages: {a: {data: b}}\n")
+    told = problems(path)
+    assert len(told) == 2
+    assert "the name 'a b' in data must be letters" in told[0] + told[1]
+    assert "data.a b.source is 'x'; it must be one of manifest, " in told[0] + told[1]
+
+
+def test_a_mistake_of_the_base_is_not_repeated_for_every_arm(write: Write) -> None:
     path = write("arms: {a: {}, b: {training.lr: 0.1}, c: {model.init_features: 8}}\n")
     path.write_text(path.read_text().replace("from: donor", "from: doner"))
     assert len(problems(path)) == 1
 
 
-def test_a_mistake_in_an_included_arm_is_told_once_with_that_file(write: Callable[..., Path]) -> None:
+def test_a_mistake_in_an_included_arm_is_told_once_with_that_file(write: Write) -> None:
     space = write("# arms\nx: {training.lrr: 1}\n", base="", name="spaces/a.yaml")
     path = write("arms: {a: {include: spaces/a.yaml#x}, b: {include: spaces/a.yaml#x}}\n")
     expected = f"{space}:2: arm 'a': unknown field 'lrr' in training. Did you mean 'lr'?"
     assert problems(path) == [expected]
 
 
-def test_an_included_file_that_is_not_yaml_is_told_with_its_line(write: Callable[..., Path]) -> None:
+def test_an_included_file_that_is_not_yaml_is_told_with_its_line(write: Write) -> None:
     space = write("x: {}\ny: [\n", base="", name="a.yaml")
     (problem,) = problems(write("arms: {a: {include: a.yaml#x}, b: {include: a.yaml#y}}\n"))
-    assert problem.startswith(f"{space}:3: this is not valid YAML")
+    assert problem.startswith(f"{space}:2: this is not valid YAML")
 
 
 @pytest.mark.parametrize(
@@ -272,22 +299,20 @@ def test_an_included_file_that_is_not_yaml_is_told_with_its_line(write: Callable
         ("model.imagesize: 3", "profile 'p': unknown field 'imagesize' in model. Did you mean 'image_size'?"),
     ],
 )
-def test_profiles_are_checked_even_if_not_chosen(
-    write: Callable[..., Path], override: str, what: str
-) -> None:
+def test_profiles_are_checked_even_if_not_chosen(write: Write, override: str, what: str) -> None:
     path = write(f"profiles:\n  p: {{{override}}}\n")
     (problem,) = problems(path)
     assert problem.startswith(f"{path}:10: {what}")
 
 
-def test_a_bad_value_of_a_profile_is_told_at_the_profile(write: Callable[..., Path]) -> None:
+def test_a_bad_value_of_a_profile_is_told_at_the_profile(write: Write) -> None:
     path = write("profiles:\n  p: {model.image_size: 100}\narms: {a: {}, b: {}}\n")
     load(path)
     (problem,) = problems(path, profile="p")
     assert problem.startswith(f"{path}:10: model.image_size: 100 is not divisible by 16")
 
 
-def test_an_unknown_profile_is_suggested(write: Callable[..., Path]) -> None:
+def test_an_unknown_profile_is_suggested(write: Write) -> None:
     path = write("profiles:\n  cpu: {}\n  gpu: {}\n")
     expected = f"{path}:9: there is no profile 'cpuu'; this study has cpu, gpu. Did you mean 'cpu'?"
     assert problems(path, profile="cpuu") == [expected]
@@ -300,13 +325,13 @@ def test_an_unknown_profile_is_suggested(write: Callable[..., Path]) -> None:
         ("- a\n", "this is a list; a study is"),
     ],
 )
-def test_a_file_without_a_mapping(write: Callable[..., Path], text: str, what: str) -> None:
+def test_a_file_without_a_mapping(write: Write, text: str, what: str) -> None:
     path = write(base=text)
     (problem,) = problems(path)
     assert problem.startswith(f"{path}:1: {what}")
 
 
-def test_a_missing_variable_is_named(write: Callable[..., Path]) -> None:
+def test_a_missing_variable_is_named(write: Write) -> None:
     path = write()
     text = path.read_text().replace("{source: phantom_mri, count: 20}", "{source: lgg, root: '${A_B}/x'}")
     path.write_text(text + "arms: {a: {}, b: {}}\n")

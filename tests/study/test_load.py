@@ -34,6 +34,7 @@ arms:
   baseline: {}
   scratch: {stages.general.starts_from: null}
   plain: {include: ../search_spaces/ablations.yaml#no_augmentation}
+  shared: {include: ../search_spaces/ablations.yaml#scratch}
 profiles:
   cpu: {repetitions: 3, model.image_size: 128, training.max_epochs: 25, training.patience: 8}
 resources: {cpu: 2, gpu: 0.25}
@@ -59,7 +60,7 @@ def numbers(study: Study) -> dict[str, int | None]:
 
 def test_the_example_of_the_architecture(example: Path, tmp_path: Path) -> None:
     loaded = load(example, environ={"DATA": str(tmp_path / "data")})
-    assert list(loaded.arms) == ["baseline", "scratch", "plain"]
+    assert list(loaded.arms) == ["baseline", "scratch", "plain", "shared"]
     assert loaded.arms["baseline"] == loaded.base
     assert loaded.warnings == ()
     assert numbers(loaded.base) == {"donor": 1, "general": 25, "portable": 25}
@@ -67,6 +68,7 @@ def test_the_example_of_the_architecture(example: Path, tmp_path: Path) -> None:
     assert isinstance(general, ManifestData)
     assert general.root == str(tmp_path / "data/covid-lung-512")
     assert loaded.arms["scratch"].stages["general"].starts_from is None
+    assert loaded.arms["shared"] == loaded.arms["scratch"]
     assert loaded.arms["plain"].training.rotation is None
     assert loaded.arms["plain"].stages == loaded.base.stages
 

@@ -120,7 +120,7 @@ class Library:
         Included arms come first, later includes after earlier ones; of an arm's own, the shorter path first,
         so that their order in the file does not matter.
         """
-        return list(self._expand(document, (group, name) if group else (name,), ()).values())
+        return list(self._expand(document, (group, name), ()).values())
 
     def _expand(
         self, document: Document, place: KeyPath, stack: tuple[str, ...]
@@ -132,19 +132,18 @@ class Library:
         if not isinstance(entries, dict | None):
             problem = f"{place[-1]!r} is {found(entries)}; it must be a mapping of dotted paths to values"
             self._report.add((document.name, document.line(place)), problem)
-            entries = None
+        own = dict(entries) if isinstance(entries, dict) else {}
+        is_arm = place[:-1] != ("profiles",)
+        includes = own.pop("include", ()) if is_arm else ()
         merged: dict[tuple[str, ...], Override] = {}
-        may_include = place[:-1] != ("profiles",)
-        includes = (entries or {}).get("include", ()) if may_include else ()
         for included in self._included(document, (*place, "include"), includes, stack):
             for path, override in included.items():
                 merged.pop(path, None)  # the later include also comes later in the order
                 merged[path] = override
-        for text in sorted(entries or {}, key=lambda text: text.count(".")):
-            if text != "include" or not may_include:
-                path = tuple(text.split("."))
-                merged.pop(path, None)
-                merged[path] = Override(path, (entries or {})[text], document, (*place, text))
+        for text in sorted(own, key=lambda text: text.count(".")):
+            path = tuple(text.split("."))
+            merged.pop(path, None)
+            merged[path] = Override(path, own[text], document, (*place, text))
         self._expanded[key] = merged
         return merged
 

@@ -28,12 +28,14 @@ class Finding:
         what: Message.
         severity: `error` or `warning`.
         related: Other paths that it depends on; an arm that overrides one of them has caused it.
+        is_missing: Whether nothing stands at `path`, and something must.
     """
 
     path: KeyPath
     what: str
     severity: str = "error"
     related: tuple[KeyPath, ...] = ()
+    is_missing: bool = False
 
     @property
     def paths(self) -> tuple[KeyPath, ...]:
@@ -93,16 +95,17 @@ def of_validation(error: ValidationError, tree: Any, *, under: KeyPath = ()) -> 
         tree: The study (or, with `under`, the part of it there) that was validated.
         under: Path of `tree` in the study.
     """
-    at: dict[KeyPath, list[ErrorDetails]] = defaultdict(list)
+    at: dict[tuple[KeyPath, bool], list[ErrorDetails]] = defaultdict(list)
     for details in error.errors(include_url=False):
-        at[_place(tree, details)].append(details)
+        at[_place(tree, details), _of_key(details)].append(details)
     findings = []
-    for place, group in at.items():
-        if any(len(other) > len(place) and other[: len(place)] == place for other in at) and _only_types(
+    for (place, _), group in at.items():
+        if any(len(other) > len(place) and other[: len(place)] == place for other, _ in at) and _only_types(
             group
         ):
             continue  # of a union's alternatives, the one that looked inside tells what is wrong
-        findings.append(Finding((*under, *place), _words((*under, *place), group)))
+        path, is_missing = (*under, *place), group[0]["type"] in _MISSING
+        findings.append(Finding(path, _words(path, group), is_missing=is_missing))
     return [finding for finding in findings if not _explained(finding, findings)]
 
 
@@ -116,8 +119,8 @@ def _place(tree: Any, details: ErrorDetails) -> KeyPath:
         if inside:
             place.append(part)
             tree = tree[part]
-    if details["type"] == "missing":
-        place.append(details["loc"][-1])
+    if details["type"] in _MISSING:
+        place.append("source" if details["type"] == "union_tag_not_found" else details["loc"][-1])
     return tuple(place)
 
 
@@ -127,7 +130,7 @@ def _only_types(group: Iterable[ErrorDetails]) -> bool:
 
 def _explained(finding: Finding, findings: Iterable[Finding]) -> bool:
     """Whether a field is missing only because its name is misspelt beside it."""
-    if not finding.what.endswith(_MISSING):
+    if not finding.is_missing:
         return False
     hint = f"Did you mean {finding.path[-1]!r}?"
     return any(f.path[:-1] == finding.path[:-1] and f.what.endswith(hint) for f in findings)
@@ -190,7 +193,7 @@ def _unknown_source(path: KeyPath, details: ErrorDetails) -> str:
     )
 
 
-_MISSING = "is missing"
+_MISSING = ("missing", "union_tag_not_found")
 _NAME = "letters, digits, `-` and `_`, the first a letter or digit"
 _PATTERNS = {NAME_PATTERN: _NAME, r"^[0-9a-f]{64}$": "64 hexadecimal digits in lower case"}
 _KINDS = {
@@ -219,8 +222,8 @@ _BOUNDS = {
 }
 _WHOLE: dict[str, Callable[[KeyPath, ErrorDetails], str]] = {
     "extra_forbidden": _unknown,
-    "missing": lambda path, details: f"the field {dotted(path)!r} {_MISSING}",
+    "missing": lambda path, details: f"the field {dotted(path)!r} is missing",
     "union_tag_invalid": _unknown_source,
-    "union_tag_not_found": lambda path, details: f"the field '{dotted(path)}.source' {_MISSING}",
+    "union_tag_not_found": lambda path, details: f"the field {dotted(path)!r} is missing",
     "value_error": lambda path, details: f"{dotted(path)}: {details['msg'].removeprefix('Value error, ')}",
 }

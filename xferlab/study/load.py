@@ -126,9 +126,10 @@ class _Loading:
             allowed = refused_in_arms(overrides, self.report, name)
             shared = len(base_draft.overrides)
             draft = replace(base_draft, arm=name, num_shared=shared).apply(allowed, self.report)
+            if base is None:
+                continue
             study, findings = self.examine(draft, known)
-            if study is not None and base is not None:
-                findings += pairing(base, study)
+            findings += pairing(base, study) if study else ()
             self.tell(draft, (finding for finding in findings if (finding.path, finding.what) not in old))
             if study is not None:
                 studies[name] = study
@@ -162,10 +163,13 @@ class _Loading:
 
 def _pruned(tree: dict[str, Any], invalid: list[Finding]) -> Study | None:
     """Returns the study without its invalid fields, so that one load also reports what else is wrong."""
+    tree = {"study": "unnamed", **tree}
     for finding in invalid:
-        whole = finding.what.endswith("is missing") and len(finding.path) > 1
-        path = finding.path[:-1] if whole else finding.path
-        tree = without(tree, path) if path else tree
+        path = finding.path[:-1] if finding.is_missing and len(finding.path) > 1 else finding.path
+        if path not in ((), ("study",)):
+            tree = without(tree, path)
+        elif path:
+            tree = {**tree, "study": "unnamed"}
     try:
         return Study.model_validate(tree)
     except ValidationError:

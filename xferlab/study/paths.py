@@ -30,9 +30,10 @@ def complaint(tree: Any, path: Sequence[str]) -> str | None:
         if models:
             problem, kind = _enter(models, name, at)
         elif mapping and any(_is_model(member) for member in _members(get_args(mapping)[1], None)):
-            present = list(tree) if isinstance(tree, dict) else []
-            if depth + 1 < len(path) and name not in present:
-                return _absent(path[0], name, present)
+            if not isinstance(tree, dict):
+                return None  # whatever is wrong with the study itself is told there
+            if depth + 1 < len(path) and name not in tree:
+                return _absent(path[0], name, list(tree))
             problem, kind = None, get_args(mapping)[1]
         elif mapping or not members:
             return None

@@ -81,8 +81,9 @@ def read(path: Path, *, name: str | None = None) -> Document:
         raise _bad(name, line, "a control character stands here; is this a text file?") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise _bad(name, line, _syntax(error, text, line)) from error
+        rows = text.splitlines() or [""]
+        line = min(mark.line + 1, len(rows)) if mark else 1  # the mark may stand behind the last line
+        raise _bad(name, line, _syntax(error, rows[line - 1])) from error
     return Document(name, os.path.dirname(os.path.abspath(path)), value, lines)
 
 
@@ -107,8 +108,7 @@ def _bad(name: str, line: int | None, what: str) -> StudyError:
     return StudyError(Problem(name if line is None else f"{name}:{line}", what))
 
 
-def _syntax(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
-    row = text.split("\n")[line - 1]
+def _syntax(error: yaml.MarkedYAMLError, row: str) -> str:
     if "cannot start any token" in str(error.problem) and "\t" in row:
         return "a tab stands where YAML allows only spaces; indent with spaces"
     context = f", {error.context}" if error.context else ""
