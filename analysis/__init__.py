@@ -1,0 +1,14 @@
+"""From stored records to tables, figures and a report: load, select, aggregate, compare, present.
+
+Notebooks start here:
+
+    >>> import analysis
+    >>> cases = analysis.load("./xferlab-results", "covid_lung")   # doctest: +SKIP
+    >>> analysis.aggregate(cases)                                  # doctest: +SKIP
+"""
+
+from analysis.aggregation import aggregate
+from analysis.loading import StudyResults, load, load_study
+from analysis.reporting import report
+
+__all__ = ["StudyResults", "aggregate", "load", "load_study", "report"]

@@ -1,0 +1,85 @@
+"""Means and deviations: the repetition is the unit, images beside it, everything with its counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.selection import ALL
+
+KEYS = ("arm", "stage", "section", "part", "pathology", "metric")
+_MEASURES = (
+    "mean",
+    "sd_repetitions",
+    "sd_images",
+    "num_repetitions",
+    "num_planned",
+    "num_images",
+    "images_per_repetition",
+    "num_patients",
+    "num_values",
+    "num_undefined",
+)
+
+
+def aggregate(cases: pd.DataFrame, *, planned: Mapping[tuple[str, str], int] | None = None) -> pd.DataFrame:
+    """Returns one row per arm, stage, section, part, pathology (`all` and each) and metric.
+
+    Args:
+        cases: What `load` returns, or rows of it.
+        planned: Planned repetitions by (arm, stage); default: what `load` noted, else missing.
+
+    Returns:
+        The keys and these columns. mean: mean over repetitions of a repetition's mean over images.
+        sd_repetitions: sample SD (n - 1) of those means; NaN for one repetition. sd_images: on a
+        hold-out, where every repetition sees the same images, the sample SD over images of an image's
+        mean over repetitions; elsewhere the mean over repetitions of the sample SD over a repetition's
+        images. num_repetitions of num_planned; num_images and num_patients: distinct ones evaluated;
+        images_per_repetition: mean; num_values of all repetitions, num_undefined of them NaN and left
+        out of the means.
+    """
+    counts = planned if planned is not None else cases.attrs.get("planned", {})
+    parts = [_by_keys(cases, KEYS), _by_keys(cases, tuple(key for key in KEYS if key != "pathology"))]
+    parts[1]["pathology"] = ALL
+    frame = pd.concat(parts, ignore_index=True)
+    pairs = zip(frame["arm"], frame["stage"], strict=True)
+    frame["num_planned"] = pd.array([counts.get(pair) for pair in pairs], dtype="Int64")
+    for key in KEYS:
+        frame[key] = frame[key].astype(object)
+    return frame[[*KEYS, *_MEASURES]]
+
+
+def _by_keys(cases: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    group = list(keys)
+    per_repetition = _grouped(cases, [*group, "repetition"])["value"].agg(["mean", "std", "size", "count"])
+    repetitions = _grouped(per_repetition.reset_index(), group)
+    result = repetitions.agg(
+        mean=("mean", "mean"),
+        sd_repetitions=("mean", "std"),
+        within=("std", "mean"),
+        num_repetitions=("repetition", "nunique"),
+        num_values=("size", "sum"),
+        num_defined=("count", "sum"),
+    )
+    result["num_undefined"] = result["num_values"] - result.pop("num_defined")
+    result["images_per_repetition"] = result["num_values"] / result["num_repetitions"]
+    per_image = _grouped(cases, [*group, "case"])["value"].mean().reset_index()
+    over_images = _grouped(per_image, group)["value"].agg(["std", "size"])
+    fixed = result.index.get_level_values("part") == "hold_out"
+    result["sd_images"] = result.pop("within").where(~fixed, over_images["std"])
+    result["num_images"] = over_images["size"]
+    result["num_patients"] = _num_patients(cases, group)
+    frame: pd.DataFrame = result.reset_index()
+    return frame
+
+
+def _num_patients(cases: pd.DataFrame, group: list[str]) -> pd.Series:
+    distinct = cases[[*group, "patient"]].drop_duplicates()
+    counts: pd.Series = _grouped(distinct, group).size()
+    return counts
+
+
+def _grouped(frame: pd.DataFrame, keys: list[str]) -> Any:
+    return frame.groupby(keys, observed=True, sort=False)

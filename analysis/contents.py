@@ -1,0 +1,227 @@
+"""What a report holds and in which order: tables and figures with their numbers, nothing written yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from analysis.aggregation import aggregate
+from analysis.comparison import Comparison, Side, compare
+from analysis.loading import StudyResults
+from analysis.reference import Reference, reference
+from analysis.selection import (
+    ALL,
+    ChainPair,
+    EvaluationSet,
+    chain_pairs,
+    evaluation_sets,
+    main_pair,
+    ordered_pathologies,
+)
+from analysis.tables.differences import Found, differences_table
+from analysis.tables.metrics import MetricsRequest, metrics_table
+from analysis.tables.model import Table
+from analysis.tables.times import times_table
+from xferlab.plan.identity import seed_for
+
+if TYPE_CHECKING:
+    from analysis.figures.style import Picture
+
+_PAPER_FIGURES = {"covid19": "9", "normal": "10", "pathological": "11"}
+
+
+@dataclass(eq=False)
+class Numbering:
+    """Gives the paper's numbers to what corresponds to them, S1, S2, ... to the rest."""
+
+    results: StudyResults
+    _taken: dict[str, int] = field(default_factory=lambda: {"table": 0, "figure": 0})
+
+    @cached_property
+    def pair(self) -> ChainPair | None:
+        """The stages that stand for the paper's two."""
+        return main_pair(self.results)
+
+    def stages(self) -> tuple[str, ...]:
+        """Returns the stages that take the paper's first and second place."""
+        if self.pair:
+            return (self.pair.before, self.pair.after)
+        arms = self.results.plan["arms"].get(self.results.baseline, {}).get("stages", {})
+        return tuple(s for s in self.results.stages if arms.get(s, {}).get("starts_from"))[:2]
+
+    def extra(self, kind: str) -> str:
+        """Returns the next free number of a `table` or `figure` that the paper has not."""
+        self._taken[kind] += 1
+        return f"S{self._taken[kind]}"
+
+    def metrics(self, evaluated: EvaluationSet) -> str:
+        """Returns the number of a stage's table on an evaluation set."""
+        stages = self.stages()
+        if evaluated.stage in stages:
+            place = stages.index(evaluated.stage)
+            if evaluated.part == "test" and evaluated.section in self._own(evaluated.stage):
+                return str(3 + place)
+            if self.pair and (evaluated.section, evaluated.part) == (self.pair.section, self.pair.part):
+                return str(5 + place)
+        return self.extra("table")
+
+    def losses(self, stage: str) -> str:
+        """Returns the number of a stage's loss curves."""
+        stages = self.stages()
+        return str(7 + stages.index(stage)) if stage in stages else self.extra("figure")
+
+    def paired(self, pair: ChainPair, number: str | None) -> str:
+        """Returns a paper's figure number for the main pair, a free one elsewhere."""
+        return number if number and pair == self.pair else self.extra("figure")
+
+    def _own(self, stage: str) -> set[str]:
+        return {trial["data"] for trial in self.results.plan["trials"] if trial["stage"] == stage}
+
+
+class Contents:
+    """The tables and pictures of a study, each built when asked for."""
+
+    def __init__(self, results: StudyResults):
+        self.results = results
+        self.numbering = Numbering(results)
+        self.aggregated = aggregate(results.cases, planned=results.planned())
+        name = results.plan.get("compare_to")
+        self.reference: Reference | None = reference(name) if name else None
+        self._found: dict[Comparison, pd.DataFrame] = {}
+
+    def metrics(self, *, hold_out: bool) -> Iterator[Table]:
+        """Yields the tables of stages on evaluation sets, the metrics beyond the paper behind each."""
+        for evaluated in evaluation_sets(self.results):
+            if (evaluated.part == "hold_out") != hold_out:
+                continue
+            request = MetricsRequest(self.results, self.aggregated, evaluated, self.reference)
+            label = ""
+            for in_paper in (True, False):
+                if len(request.rows):
+                    label = label or self.numbering.metrics(evaluated)
+                    table = metrics_table(request, label=label, in_paper=in_paper)
+                    yield from [table] if table else []
+
+    def before_after(self) -> Iterator[Table]:
+        """Yields the differences between stages of a chain, arm by arm."""
+        for arm, pair in self.pairs():
+            sides = Side(arm, pair.before), Side(arm, pair.after)
+            yield from self._differences([self.compare(Comparison(*sides, pair.section, pair.part))])
+
+    def arms(self) -> Iterator[Table]:
+        """Yields the differences between arms and the baseline, set by set."""
+        for evaluated in evaluation_sets(self.results):
+            yield from self._differences(self.against_baseline(evaluated))
+
+    def times(self) -> Iterator[Table]:
+        """Yields the table of times."""
+        table = times_table(self.results, label="7", reference=self.reference)
+        yield from [table] if table else []
+
+    def pictures(self) -> Iterator[Picture]:
+        """Yields the figures in the paper's order; loads matplotlib."""
+        yield from self._losses()
+        yield from self._before_after_pictures()
+        yield from self._overlays()
+        yield from self._arms_pictures()
+
+    def pairs(self) -> Iterator[tuple[str, ChainPair]]:
+        """Yields each arm with each of its before/after pairs; arms that share all trials once."""
+        seen = set()
+        for arm in self.results.arms:
+            for pair in chain_pairs(self.results, arm):
+                key = (pair, self._trials(arm, pair.before), self._trials(arm, pair.after))
+                if key not in seen:
+                    seen.add(key)
+                    yield arm, pair
+
+    def against_baseline(self, evaluated: EvaluationSet) -> list[Found]:
+        """Returns every arm with other trials than the baseline, compared with it on an evaluation set."""
+        baseline = self.results.baseline
+        own = self._trials(baseline, evaluated.stage)
+        found = []
+        for arm in self.results.arms[1:]:
+            other = self._trials(arm, evaluated.stage)
+            if own and other and own != other:
+                sides = Side(baseline, evaluated.stage), Side(arm, evaluated.stage)
+                ratio = self._test_to_train(arm, evaluated)
+                found.append(self.compare(Comparison(*sides, evaluated.section, evaluated.part, ratio)))
+        return found
+
+    def compare(self, comparison: Comparison) -> Found:
+        """Returns a comparison with its result, computed once."""
+        if comparison not in self._found:
+            seed = seed_for(self.results.plan["seed"], purpose="analysis", comparison=repr(comparison))
+            self._found[comparison] = compare(self.results.cases, comparison, seed=seed)
+        return comparison, self._found[comparison]
+
+    def _differences(self, found: list[Found]) -> Iterator[Table]:
+        label = ""
+        for in_paper in (True, False):
+            if any(len(frame) for _, frame in found):
+                label = label or self.numbering.extra("table")
+                table = differences_table(self.results, found, label=label, in_paper=in_paper)
+                yield from [table] if table else []
+
+    def _trials(self, arm: str, stage: str) -> frozenset[str]:
+        t = self.results.trials
+        return frozenset(t.loc[(t["arm"] == arm) & (t["stage"] == stage), "trial_id"])
+
+    def _test_to_train(self, arm: str, evaluated: EvaluationSet) -> float:
+        """Returns test images per training image; 0 on a hold-out, which no repetition redraws."""
+        if evaluated.part == "hold_out":
+            return 0.0
+        a, trials = self.aggregated, self._trials(arm, evaluated.stage)
+        own = (a["arm"] == arm) & (a["stage"] == evaluated.stage) & (a["section"] == evaluated.section)
+        images = a.loc[own & (a["part"] == evaluated.part) & (a["pathology"] == ALL), "images_per_repetition"]
+        sizes = [t["num_train"] for t in self.results.plan["trials"] if t["trial_id"] in trials]
+        return float(images.iloc[0]) * len(sizes) / sum(sizes) if len(images) and sum(sizes) else 0.0
+
+    def _losses(self) -> Iterator[Picture]:
+        from analysis.figures.losses import loss_picture
+
+        for stage in self.results.stages:
+            label = self.numbering.losses(stage)
+            for arms in self.results.shared_arms(stage):
+                picture = loss_picture(self.results, stage, arms, label=label)
+                yield from [picture] if picture else []
+
+    def _before_after_pictures(self) -> Iterator[Picture]:
+        from analysis.figures.before_after import BeforeAfter, before_after_picture
+
+        labels: dict[tuple[ChainPair, str], str] = {}
+        for arm, pair in self.pairs():
+            request = BeforeAfter(self.results, self.aggregated, pair, arm, self.reference)
+            for pathology in ordered_pathologies(request.rows(pair.after)["pathology"]):
+                if pathology == ALL:
+                    continue
+                key = (pair, pathology)
+                if key not in labels:
+                    labels[key] = self.numbering.paired(pair, _PAPER_FIGURES.get(pathology))
+                picture = before_after_picture(request, pathology, label=labels[key])
+                yield from [picture] if picture else []
+
+    def _overlays(self) -> Iterator[Picture]:
+        from analysis.figures.overlays import OverlayRequest, artefact_picture, overlay_picture
+
+        labels: dict[tuple[ChainPair, str], str] = {}
+        for arm, pair in self.pairs():
+            request = OverlayRequest(self.results, pair, arm)
+            for number, build in (("12", overlay_picture), ("13", artefact_picture)):
+                if (pair, number) not in labels:
+                    labels[pair, number] = self.numbering.paired(pair, number)
+                picture = build(request, label=labels[pair, number])
+                yield from [picture] if picture else []
+
+    def _arms_pictures(self) -> Iterator[Picture]:
+        from analysis.figures.arms import arms_picture
+
+        for evaluated in evaluation_sets(self.results):
+            found = self.against_baseline(evaluated) if evaluated.part == "hold_out" else []
+            if any(len(frame) for _, frame in found):
+                picture = arms_picture(self.results, found, label=self.numbering.extra("figure"))
+                yield from [picture] if picture else []

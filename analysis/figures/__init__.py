@@ -1,0 +1,1 @@
+"""Figures for print: loss curves, before/after, differences between arms, overlays. Loads matplotlib."""

@@ -1,0 +1,99 @@
+"""Loss curves of a stage: mean and deviation over repetitions, and how many repetitions are left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.figures.style import COLUMN_IN, GREY, TRAIN, VALIDATION, Picture, drawing
+from analysis.loading import StudyResults
+from analysis.tables.notes import data_notes, incomplete_note
+
+_CURVES = (
+    ("train_loss", "Training", TRAIN, "-"),
+    ("validation_loss", "Validation", VALIDATION, (0, (4, 1.5))),
+)
+
+
+def loss_picture(results: StudyResults, stage: str, arms: Sequence[str], *, label: str) -> Picture | None:
+    """Returns the loss curves of a stage of arms that share its trials; None without a complete trial."""
+    own = (results.histories["arm"] == arms[0]) & (results.histories["stage"] == stage)
+    history = results.histories[own]
+    if not len(history):
+        return None
+    num = history["repetition"].nunique()
+    planned = results.planned()[arms[0], stage]
+    with drawing():
+        figure = _draw(history, _kept(results, stage, arms[0]), planned)
+    names = ", ".join(arms)
+    return Picture(
+        name=f"fig{label}_loss_{stage}_{arms[0]}",
+        title=f"Figure {label}: training and validation loss, stage {stage}, arm {names}",
+        caption=(
+            f"Lines: mean over the repetitions left at an epoch ({num} of {planned} repetitions complete).",
+            "Bands: ± sample SD over those repetitions, where at least two are left."
+            if num > 1
+            else "One repetition: no deviation.",
+            "Lower panel: repetitions left; they stop at different epochs, so later means are over fewer.",
+            "Ticks above the epoch axis: epochs whose weights were kept.",
+            *incomplete_note(results, [stage]),
+            *data_notes(results, _sections(results, stage), results.cases),
+        ),
+        figure=figure,
+    )
+
+
+def _draw(history: pd.DataFrame, kept: list[int], planned: int) -> Figure:
+    figure = Figure(figsize=(COLUMN_IN, 2.9), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    by_epoch = history.groupby("epoch")
+    left = by_epoch["repetition"].nunique()
+    for column, name, colour, dashes in _CURVES:
+        mean, sd = by_epoch[column].mean(), by_epoch[column].std()
+        alone = {"marker": "o", "markersize": 3} if len(mean) == 1 else {}
+        top.plot(mean.index, mean, color=colour, linestyle=dashes, label=name, **alone)
+        top.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0)
+    if float(history[["train_loss", "validation_loss"]].min().min()) >= 0:
+        top.set_ylim(bottom=0)
+    top.set_ylabel("Loss (dimensionless)")
+    top.legend(loc="upper right")
+    _rug(top, kept)
+    bottom.fill_between(left.index, left, step="mid", color=GREY, alpha=0.35, linewidth=0)
+    bottom.step(left.index, left, where="mid", color=GREY, linewidth=0.9)
+    bottom.set_ylim(0, planned * 1.15)
+    bottom.set_yticks([0, planned])
+    bottom.set_ylabel("Repetitions\nleft")
+    bottom.set_xlabel("Epoch")
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+    last = int(left.index.max())
+    bottom.set_xlim(1 if last > 1 else 0.5, last if last > 1 else 1.5)
+    figure.align_ylabels([top, bottom])
+    return figure
+
+
+def _rug(axes: Any, kept: list[int]) -> None:
+    # In the axis' own height, so that it says nothing about loss.
+    axes.plot(
+        kept,
+        [0.03] * len(kept),
+        linestyle="",
+        marker="|",
+        markersize=6,
+        markeredgewidth=0.8,
+        color="#222222",
+        transform=axes.get_xaxis_transform(),
+        clip_on=False,
+    )
+
+
+def _kept(results: StudyResults, stage: str, arm: str) -> list[int]:
+    own = (results.runs["arm"] == arm) & (results.runs["stage"] == stage)
+    return [int(epoch) for epoch in results.runs.loc[own, "best_epoch"].dropna()]
+
+
+def _sections(results: StudyResults, stage: str) -> list[str]:
+    return sorted({trial["data"] for trial in results.plan["trials"] if trial["stage"] == stage})

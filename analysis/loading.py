@@ -1,0 +1,303 @@
+"""Reads all that a study has stored into tidy frames; what is not complete is counted, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from xferlab.errors import RecordError
+from xferlab.records import reader
+from xferlab.records.schema import CASES_SCHEMA, EvaluationRecord
+from xferlab.records.store import Store
+
+CASE_COLUMNS = (
+    "arm",
+    "stage",
+    "repetition",
+    "trial_id",
+    "section",
+    "part",
+    "case",
+    "name",
+    "patient",
+    "pathology",
+    "simulated",
+    "metric",
+    "value",
+    "parent_may_have_seen",
+)
+_TRIAL_COLUMNS = ("arm", "stage", "repetition", "trial_id")
+_EPOCH_COLUMNS = ("epoch", "train_loss", "validation_loss", "lr", "improved", "train_s", "validation_s")
+_RUN_COLUMNS = (
+    "device",
+    "device_name",
+    "total_s",
+    "memory_peak_gib",
+    "network_mean_ms",
+    "network_sd_ms",
+    "network_n",
+    "num_attempts",
+    "best_epoch",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResults:
+    """All that is known of a study: what was planned, and what is complete.
+
+    Attributes:
+        study: Name.
+        plan: The plan document.
+        store: The storage that it was read from.
+        trials: One row per arm and planned trial: arm, stage, repetition, trial_id, state (`complete`,
+            `failed`, `damaged` or `not run`) and reason.
+        cases: One row per arm, complete trial, evaluation, case and metric; see `load`.
+        histories: One row per arm, complete trial and epoch: losses, lr, improved, seconds.
+        runs: One row per arm and complete trial: device, seconds, peak memory (GiB), network time per image
+            (ms: mean, SD, n), number of attempts, best epoch.
+    """
+
+    study: str
+    plan: Mapping[str, Any]
+    store: Store
+    trials: pd.DataFrame
+    cases: pd.DataFrame
+    histories: pd.DataFrame
+    runs: pd.DataFrame
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Arms, the baseline first, the others in the plan's order."""
+        names = list(dict.fromkeys([*self.trials["arm"], *self.plan["arms"]]))
+        return tuple(sorted(names, key=lambda arm: arm != "baseline"))
+
+    @property
+    def baseline(self) -> str:
+        """The arm that others are compared with: `baseline`, else the first."""
+        return self.arms[0]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stages that are trained, in the study's order."""
+        trained = set(self.trials["stage"])
+        return tuple(stage for stage in self.plan["stages"] if stage in trained)
+
+    def planned(self) -> dict[tuple[str, str], int]:
+        """Returns the number of planned repetitions of each (arm, stage)."""
+        return _planned(self.trials)
+
+    def counts(self) -> pd.DataFrame:
+        """Returns arm, stage, num_planned and num_done, in the study's order."""
+        rows = [
+            (arm, stage, len(group), int((group["state"] == "complete").sum()))
+            for (arm, stage), group in self.trials.groupby(["arm", "stage"], sort=False)
+        ]
+        return pd.DataFrame(rows, columns=["arm", "stage", "num_planned", "num_done"])
+
+    def shared_arms(self, stage: str) -> tuple[tuple[str, ...], ...]:
+        """Returns the arms that have a stage, grouped by those that share all trials of it."""
+        groups: dict[frozenset[str], list[str]] = {}
+        for arm in self.arms:
+            own = self.trials[(self.trials["arm"] == arm) & (self.trials["stage"] == stage)]
+            if len(own):
+                groups.setdefault(frozenset(own["trial_id"]), []).append(arm)
+        return tuple(tuple(arms) for arms in groups.values())
+
+    def evaluation_records(self, trial_id: str, *, section: str, part: str) -> EvaluationRecord | None:
+        """Returns the record of one evaluation of a trial; None where it was not planned or is absent."""
+        for trial in self.plan["trials"]:
+            if trial["trial_id"] != trial_id:
+                continue
+            for one in trial["evaluations"]:
+                if (one["section"], one["part"]) == (section, part):
+                    return reader.read_evaluation(self.store, trial_id, one["evaluation_id"])
+        return None
+
+    def outputs(self, trial_id: str, *, section: str, part: str) -> pd.DataFrame:
+        """Returns the stored pixels of one evaluation, a row per case; empty where there are none.
+
+        The columns `image`, `target` and `probability` hold uint8 arrays (H, W): the image as the network
+        saw it, the target (0 background, 255 structure, 127 ignored), and 255 times the output.
+        """
+        record = self.evaluation_records(trial_id, section=section, part=part)
+        if record is None:
+            return pd.DataFrame()
+        try:
+            frame: pd.DataFrame = reader.read_outputs(self.store, record).to_pandas()
+        except RecordError:
+            # Pixels illustrate; a study without them still has all its numbers.
+            return pd.DataFrame()
+        for column in ("image", "target", "probability"):
+            arrays = [
+                np.frombuffer(data, np.uint8).reshape(height, width)
+                for data, height, width in zip(frame[column], frame["height"], frame["width"], strict=True)
+            ]
+            frame[column] = pd.Series(arrays, index=frame.index, dtype=object)
+        return frame
+
+
+class _Placed(NamedTuple):
+    """A complete trial with its place in one arm."""
+
+    place: tuple[str, str, int, str]
+    trial: Mapping[str, Any]
+
+
+def load(storage: str | Path, study: str) -> pd.DataFrame:
+    """Returns a study's results as one tidy frame, a row per arm, trial, evaluation, case and metric.
+
+    Columns: arm, stage, repetition (from 1), trial_id, section, part, case (digest), name, patient,
+    pathology, simulated (empty for a real device), metric, value (float64, NaN where the metric is
+    undefined), parent_may_have_seen. A trial that arms share appears once per arm. Trials that are not
+    complete are absent; `attrs["planned"]` has the number of planned repetitions of each (arm, stage).
+
+    Raises:
+        RecordError: There is no plan of this study, or it is damaged.
+        StorageError: The storage cannot be read.
+    """
+    return load_study(storage, study).cases
+
+
+def load_study(storage: str | Path, study: str) -> StudyResults:
+    """Returns all that is stored of a study.
+
+    Raises:
+        RecordError: There is no plan of this study, or it is damaged.
+        StorageError: The storage cannot be read.
+    """
+    store = Store.open(storage)
+    plan = reader.read_plan(store, study)
+    evaluated: dict[str, list[_Evaluated]] = {}
+    rows, placed = [], []
+    for trial in plan["trials"]:
+        state, reason = _state(store, trial, evaluated)
+        for place in _places(trial):
+            rows.append((*place, state, reason))
+            if state == "complete":
+                placed.append(_Placed(place, trial))
+    trials = pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, "state", "reason"])
+    cases = _cases(placed, evaluated)
+    cases.attrs["planned"] = _planned(trials)
+    return StudyResults(study, plan, store, trials, cases, _histories(store, placed), _runs(store, placed))
+
+
+class _Evaluated(NamedTuple):
+    """One evaluation with its rows."""
+
+    section: str
+    part: str
+    parent_may_have_seen: bool
+    table: pa.Table
+
+
+def _planned(trials: pd.DataFrame) -> dict[tuple[str, str], int]:
+    return {
+        (str(arm), str(stage)): len(g) for (arm, stage), g in trials.groupby(["arm", "stage"], sort=False)
+    }
+
+
+def _places(trial: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str]]:
+    for name in trial["names"]:
+        arm, stage, repetition = name.split("/")
+        yield arm, stage, int(repetition.removeprefix("r")), trial["trial_id"]
+
+
+def _state(store: Store, trial: Mapping[str, Any], evaluated: dict[str, list[_Evaluated]]) -> tuple[str, str]:
+    """Returns state and reason; a complete trial's evaluations are put into `evaluated`."""
+    trial_id = trial["trial_id"]
+    failure = reader.read_failure(store, trial_id)
+    try:
+        complete = reader.read_trial(store, trial_id) is not None
+        tables = _evaluations(store, trial) if complete else None
+    except RecordError as error:
+        return "damaged", str(error)
+    if tables is None:
+        return ("failed", _failure_text(failure)) if failure else ("not run", _absence(complete))
+    evaluated[trial_id] = tables
+    return "complete", ""
+
+
+def _absence(trained: bool) -> str:
+    return "trained, not yet evaluated" if trained else "no complete record"
+
+
+def _failure_text(failure: Mapping[str, Any]) -> str:
+    for key in ("message", "error", "reason", "signal", "traceback"):
+        text = str(failure.get(key) or "").strip()
+        if text:
+            return text.splitlines()[-1]
+    return "no reason stored"
+
+
+def _evaluations(store: Store, trial: Mapping[str, Any]) -> list[_Evaluated] | None:
+    found = []
+    for one in trial["evaluations"]:
+        record = reader.read_evaluation(store, trial["trial_id"], one["evaluation_id"])
+        if record is None:
+            return None
+        table = reader.read_cases(store, record)
+        found.append(_Evaluated(one["section"], one["part"], bool(one["parent_may_have_seen"]), table))
+    return found
+
+
+def _cases(placed: Sequence[_Placed], evaluated: Mapping[str, list[_Evaluated]]) -> pd.DataFrame:
+    pieces = [(one.place, item) for one in placed for item in evaluated[one.trial["trial_id"]]]
+    tables = [item.table.select(CASES_SCHEMA.names) for _, item in pieces] or [CASES_SCHEMA.empty_table()]
+    frame: pd.DataFrame = pa.concat_tables(tables).unify_dictionaries().combine_chunks().to_pandas()
+    lengths = [item.table.num_rows for _, item in pieces]
+    labels = [(*place, item.section, item.part, item.parent_may_have_seen) for place, item in pieces]
+    names = (*_TRIAL_COLUMNS, "section", "part", "parent_may_have_seen")
+    for name, values in zip(names, zip(*labels, strict=True) if labels else [()] * len(names), strict=True):
+        frame[name] = _spread(name, values, lengths)
+    return frame[list(CASE_COLUMNS)]
+
+
+def _spread(name: str, values: Sequence[Any], lengths: Sequence[int]) -> Any:
+    if name in ("repetition", "parent_may_have_seen"):
+        return np.repeat(np.asarray(values, dtype=int if name == "repetition" else bool), lengths)
+    categories = list(dict.fromkeys(values))
+    codes = [categories.index(value) for value in values]
+    return pd.Categorical.from_codes(
+        np.repeat(np.asarray(codes, dtype=np.int32), lengths), pd.Index(categories, dtype=str)
+    )
+
+
+def _histories(store: Store, placed: Sequence[_Placed]) -> pd.DataFrame:
+    rows = []
+    for trial_id, places in _by_trial(placed).items():
+        epochs = [result.to_json() for result in reader.read_history(store, trial_id)]
+        rows += [(*place, *(epoch[name] for name in _EPOCH_COLUMNS)) for place in places for epoch in epochs]
+    return pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, *_EPOCH_COLUMNS])
+
+
+def _runs(store: Store, placed: Sequence[_Placed]) -> pd.DataFrame:
+    rows = []
+    for trial_id, places in _by_trial(placed).items():
+        run, record = reader.read_run(store, trial_id), reader.read_trial(store, trial_id)
+        network = run.get("network_ms_per_image") or {}
+        values = (
+            run.get("device"),
+            run.get("device_name"),
+            run.get("total_s", np.nan),
+            run.get("memory_peak_gib", np.nan),
+            network.get("mean", np.nan),
+            network.get("sd", np.nan),
+            network.get("n", 0),
+            len(run.get("attempts") or ()),
+            record.best_epoch if record else np.nan,
+        )
+        rows += [(*place, *values) for place in places]
+    return pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, *_RUN_COLUMNS])
+
+
+def _by_trial(placed: Sequence[_Placed]) -> dict[str, list[tuple[str, str, int, str]]]:
+    places: dict[str, list[tuple[str, str, int, str]]] = {}
+    for one in placed:
+        places.setdefault(one.trial["trial_id"], []).append(one.place)
+    return places

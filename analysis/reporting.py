@@ -1,0 +1,138 @@
+"""Writes the report of a study: tables, figures, `report.md` and one self-contained `index.html`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from analysis.contents import Contents
+from analysis.loading import StudyResults, load_study
+from analysis.pages import Block, Page, SavedPicture, Section, html_page, markdown_page
+from analysis.selection import ordered_metrics, seen_by_parents
+from analysis.tables.model import Table
+from analysis.tables.notes import data_notes, trial_name
+from analysis.tables.overview import cohorts_table, progress_table
+from analysis.tables.rendering import write_table
+from xferlab.errors import StorageError
+
+Echo = Callable[[str], None]
+_NO_RESULT = "No trial of this study is complete: there is nothing to report yet."
+
+
+def report(storage: str | Path, study: str, out: str | Path, *, echo: Echo | None = None) -> Path:
+    """Writes everything about a study into a folder and returns the path of its `report.md`.
+
+    Beside it: `index.html` with all pictures inside, `tables/*.{csv,md,tex}` and `figures/*.{png,svg}`.
+    Works for any part of a study that is complete, and says what is missing.
+
+    Args:
+        storage: Folder or URI of the records.
+        study: Name.
+        out: Folder to write into; files of the same names are replaced.
+        echo: Called with one line of progress at a time.
+
+    Raises:
+        RecordError: There is no plan of this study, or it is damaged.
+        StorageError: The storage cannot be read or the folder not be written.
+    """
+    say = echo or _silent
+    results = load_study(storage, study)
+    folder = Path(out).resolve()
+    try:
+        path = _write(results, folder, say)
+    except OSError as error:
+        raise StorageError(f"{folder}: the report cannot be written: {error}") from error
+    say(f"report: {path}")
+    return path
+
+
+def _silent(line: str) -> None:
+    del line
+
+
+def _write(results: StudyResults, folder: Path, say: Echo) -> Path:
+    status, complete = _status(results)
+    for sentence in status:
+        say(sentence)
+    folder.mkdir(parents=True, exist_ok=True)
+    page = Page(f"Study {results.study}", status, complete, tuple(_sections(results, folder, say)))
+    path = folder / "report.md"
+    path.write_text(markdown_page(page, folder), "utf-8")
+    (folder / "index.html").write_text(html_page(page), "utf-8")
+    return path
+
+
+def _status(results: StudyResults) -> tuple[tuple[str, ...], bool]:
+    distinct = results.trials.drop_duplicates("trial_id")
+    done, planned = int((distinct["state"] == "complete").sum()), len(distinct)
+    if done == planned:
+        return (f"Complete: all {planned} planned trials.",), True
+    sentence = f"Incomplete: {done} of {planned} planned trials are complete; the others are in no number."
+    return (sentence, _NO_RESULT) if done == 0 else (sentence,), False
+
+
+def _sections(results: StudyResults, folder: Path, say: Echo) -> Iterable[Section]:
+    yield _overview(results, folder)
+    if not len(results.cases) and not len(results.histories):
+        return
+    contents = Contents(results)
+    for title, tables in (
+        ("Test parts", contents.metrics(hold_out=False)),
+        ("Hold-out", contents.metrics(hold_out=True)),
+        ("After against before", contents.before_after()),
+        ("Arms against the baseline", contents.arms()),
+        ("Times", contents.times()),
+    ):
+        written = tuple(_written(tables, folder))
+        if written:
+            say(f"{title}: {len(written)} table{'' if len(written) == 1 else 's'}")
+            yield Section(title, written)
+    pictures = tuple(_saved(contents, folder))
+    if pictures:
+        say(f"Figures: {len(pictures)}")
+        yield Section("Figures", pictures)
+    yield _definitions(results, contents)
+
+
+def _overview(results: StudyResults, folder: Path) -> Section:
+    plan = results.plan
+    notes = data_notes(results, plan["data"], results.cases)
+    absent = results.trials[results.trials["state"] != "complete"].to_dict("records")
+    missing = tuple(f"{trial_name(row)}: {row['state']} ({row['reason']})" for row in absent)
+    hidden = tuple(f"Stage {one.stage} on {one.name}" for one in seen_by_parents(results))
+    profile = f", profile {plan['profile']}" if plan.get("profile") else ""
+    arms, stages = ", ".join(results.arms), ", ".join(plan["stages"])
+    blocks: list[Block] = [
+        f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}.",
+        *notes,
+        *_written([cohorts_table(results), progress_table(results)], folder),
+        *(["Not complete:", missing] if missing else []),
+        *(
+            ["Left out of all tables, because a parent may have trained on these patients:", hidden]
+            if hidden
+            else []
+        ),
+        *(["Warnings of the plan:", tuple(map(str, plan["warnings"]))] if plan.get("warnings") else []),
+    ]
+    return Section("Study", tuple(blocks))
+
+
+def _definitions(results: StudyResults, contents: Contents) -> Section:
+    metrics = ordered_metrics(results.cases["metric"].unique())
+    items = tuple(f"{m.name} ({m.label}): {m.definition} {m.undefined} Source: {m.source}." for m in metrics)
+    paper = (f"{contents.reference.name}: {contents.reference.citation}.",) if contents.reference else ()
+    return Section("Definitions", (items, *paper))
+
+
+def _written(tables: Iterable[Table], folder: Path) -> Iterable[Table]:
+    for table in tables:
+        write_table(table, folder / "tables")
+        yield table
+
+
+def _saved(contents: Contents, folder: Path) -> Iterable[SavedPicture]:
+    from analysis.figures.style import save
+
+    for picture in contents.pictures():
+        png, svg = save(picture, folder / "figures")
+        yield SavedPicture(picture.title, picture.caption, png, svg)

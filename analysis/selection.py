@@ -1,0 +1,143 @@
+"""Which results belong together: evaluation sets, chains of stages, arms, and their order on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from analysis.loading import StudyResults
+from xferlab.metrics.catalogue import CATALOGUE, Metric
+
+ALL = "all"
+_PATHOLOGIES = (ALL, "covid19", "normal", "pathological")
+_BY_NAME = {metric.name: metric for metric in CATALOGUE}
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """What a stage was measured on.
+
+    Attributes:
+        stage: The stage whose weights were measured.
+        section: Data section of the cases.
+        part: `train`, `validation`, `test` or `hold_out`.
+    """
+
+    stage: str
+    section: str
+    part: str
+
+    @property
+    def name(self) -> str:
+        """`section.part`."""
+        return f"{self.section}.{self.part}"
+
+
+@dataclass(frozen=True)
+class ChainPair:
+    """A stage and its nearest ancestor that were measured on the same hold-out.
+
+    Attributes:
+        before: The ancestor.
+        after: The stage.
+        section: Section of the hold-out.
+    """
+
+    before: str
+    after: str
+    section: str
+    part: str = "hold_out"
+
+
+def metric_named(name: str) -> Metric:
+    """Returns the catalogue's entry, or a bare one for a metric of another version."""
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    return Metric(
+        name=name,
+        label=name,
+        unit="",
+        better=None,
+        source="unknown to this version",
+        in_paper=False,
+        definition="Unknown to this version.",
+        undefined="Unknown to this version.",
+        function="",
+    )
+
+
+def ordered_metrics(names: Iterable[str], *, in_paper: bool | None = None) -> tuple[Metric, ...]:
+    """Returns metrics in the catalogue's order, unknown ones last; with `in_paper` only such."""
+    order = {metric.name: place for place, metric in enumerate(CATALOGUE)}
+    found = [metric_named(name) for name in sorted(set(names), key=lambda n: (order.get(n, len(order)), n))]
+    return tuple(metric for metric in found if in_paper is None or metric.in_paper == in_paper)
+
+
+def ordered_pathologies(names: Iterable[str]) -> tuple[str, ...]:
+    """Returns pathologies in the paper's order, others behind by name; `all` first."""
+    order = {name: place for place, name in enumerate(_PATHOLOGIES)}
+    return tuple(sorted(set(names), key=lambda name: (order.get(name, len(order)), name)))
+
+
+def evaluation_sets(results: StudyResults) -> tuple[EvaluationSet, ...]:
+    """Returns every planned (stage, section, part): own test parts first, in the order of the stages.
+
+    Sets that an ancestor of another repetition may have trained on are left out.
+    """
+    found = {
+        EvaluationSet(trial["stage"], one["section"], one["part"])
+        for trial in results.plan["trials"]
+        for one in trial["evaluations"]
+        if not one["parent_may_have_seen"]
+    }
+    stages = results.stages
+    return tuple(
+        sorted(found, key=lambda e: (e.part == "hold_out", stages.index(e.stage), e.section, e.part))
+    )
+
+
+def seen_by_parents(results: StudyResults) -> tuple[EvaluationSet, ...]:
+    """Returns the sets that `evaluation_sets` leaves out."""
+    return tuple(
+        sorted(
+            {
+                EvaluationSet(trial["stage"], one["section"], one["part"])
+                for trial in results.plan["trials"]
+                for one in trial["evaluations"]
+                if one["parent_may_have_seen"]
+            },
+            key=lambda e: (e.stage, e.name),
+        )
+    )
+
+
+def chain_pairs(results: StudyResults, arm: str) -> tuple[ChainPair, ...]:
+    """Returns the pairs of an arm: a stage and its nearest ancestor measured on the same hold-out."""
+    sets = {(e.stage, e.section) for e in evaluation_sets(results) if e.part == "hold_out"}
+    present = set(results.trials.loc[results.trials["arm"] == arm, "stage"])
+    pairs = []
+    for stage in results.stages:
+        for section in sorted(section for owner, section in sets if owner == stage and stage in present):
+            ancestors = [a for a in _ancestors(results, arm, stage) if (a, section) in sets and a in present]
+            pairs += [ChainPair(ancestors[0], stage, section)] if ancestors else []
+    return tuple(pairs)
+
+
+def main_pair(results: StudyResults) -> ChainPair | None:
+    """Returns the pair that takes the paper's table numbers: the baseline's last, else another arm's."""
+    for arm in results.arms:
+        pairs = chain_pairs(results, arm)
+        if pairs:
+            return pairs[-1]
+    return None
+
+
+def _ancestors(results: StudyResults, arm: str, stage: str) -> list[str]:
+    """Returns the stages that a stage starts from, the nearest first."""
+    stages = results.plan["arms"].get(arm, {}).get("stages", {})
+    found: list[str] = []
+    parent = stages.get(stage, {}).get("starts_from")
+    while parent and parent not in found:
+        found.append(parent)
+        parent = stages.get(parent, {}).get("starts_from")
+    return found

@@ -1,0 +1,1 @@
+"""Tables as values, what goes into them, and how they are written."""
