@@ -1,0 +1,124 @@
+"""Trials, records and pixels for the tests of the mirror."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from xferlab.plan.identity import short_id
+from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.records import codec, layout, schema, writer
+from xferlab.records.schema import EpochResult, EvaluationRecord, TrialRecord
+from xferlab.records.store import Store
+
+PATIENT = "patient-0815-secret"
+NAME = "name-of-a-case-4711"
+PATTERN = bytes(range(7, 250, 3))
+"""Pixels that no other file holds by chance."""
+SIZE = 16
+
+
+def wandb_settings(mode: str = "offline", **changes: Any) -> dict[str, Any]:
+    return {"project": "mirror-test", "entity": None, "mode": mode, "images": 4, **changes}
+
+
+def spec(*, seed: int = 2**62 + 1, shareable: bool = False, mode: str | None = "offline") -> TrialSpec:
+    identity = {"seed": seed, "training": {"lr": 1e-3, "batch_size": 16}, "parent": None}
+    trial_id = short_id(identity)
+    evaluation = EvaluationSpec(short_id([trial_id, "test"]), "lungs", "test", "0" * 64, overlay_cases=4)
+    return TrialSpec(
+        trial_id=trial_id,
+        name=f"baseline/general/r{seed % 100:02d}",
+        arms=("baseline",),
+        stage="general",
+        repetition=1,
+        identity=identity,
+        section="lungs",
+        selection="0" * 64,
+        parents=("fedcba9876543210",),
+        evaluations=(evaluation,),
+        data={"lungs": {"source": "manifest", "root": f"/data/{PATIENT}", "shareable": shareable}},
+        settings={"study": "covid", "tracking": wandb_settings(mode) if mode else None},
+    )
+
+
+def epochs(first: int, last: int) -> list[EpochResult]:
+    return [EpochResult(n, 1 / n, 1.5 / n, 1e-3, n % 2 == 0, 0.25, 0.125) for n in range(first, last + 1)]
+
+
+def pixel_rows(count: int = 6) -> list[dict[str, Any]]:
+    image = (PATTERN * SIZE * SIZE)[: SIZE * SIZE]
+    who = {"case": "c" * 64, "name": NAME, "patient": PATIENT, "pathology": "covid19", "simulated": ""}
+    pixels = {"image": image, "target": bytes([255]) * SIZE * SIZE, "probability": bytes([200]) * SIZE * SIZE}
+    return [{**who, "height": SIZE, "width": SIZE, **pixels} for _ in range(count)]
+
+
+def store_trial(store: Store, one: TrialSpec, *, num_epochs: int = 5) -> None:
+    """Writes all that a complete trial leaves behind."""
+    results = epochs(1, num_epochs)
+    codec.write_json(store, layout.spec_path(one.trial_id), one.to_json())
+    writer.HistoryFile(store, one.trial_id, results)
+    store.write(layout.weights_path(one.trial_id), b"weights")
+    writer.write_trial(
+        store,
+        TrialRecord(
+            trial_id=one.trial_id,
+            identity=one.identity,
+            num_epochs=num_epochs,
+            best_epoch=num_epochs,
+            best_validation_loss=results[-1].validation_loss,
+            stopped_by="max_epochs",
+            num_parameters=7,
+            num_train=3,
+            num_validation=2,
+            started_from=None,
+            weights_sha256="a" * 64,
+            weights_bytes=len(b"weights"),
+            history_sha256=writer.history_sha256(results),
+        ),
+    )
+    for evaluation in one.evaluations:
+        _store_evaluation(store, one, evaluation)
+
+
+def _store_evaluation(store: Store, one: TrialSpec, evaluation: EvaluationSpec) -> None:
+    rows = pixel_rows()
+    measured = {"metric": ["dice", "auc"] * 3, "value": [0.5, 1.0, 0.75, float("nan"), 1.0, 0.5]}
+    who = {key: [rows[0][key]] * 6 for key in ("case", "name", "patient", "pathology", "simulated")}
+    cases = writer.table(schema.CASES_SCHEMA, {**who, **measured})
+    outputs = writer.table(schema.OUTPUTS_SCHEMA, {key: [row[key] for row in rows] for key in rows[0]})
+    digests = (codec.hashlib.sha256(data).hexdigest() for data in (cases, outputs))
+    record = EvaluationRecord(evaluation.evaluation_id, one.trial_id, "0" * 64, 3, 1, *digests)
+    writer.write_evaluation(store, record, cases=cases, outputs=outputs)
+
+
+def store_plan(store: Store, trials: Sequence[TrialSpec], **changes: Any) -> None:
+    """Writes a plan of these trials; the arm `frozen` shares them, which they did not know when they ran."""
+    entries = []
+    for one in trials:
+        names, arms = [one.name, one.name.replace("baseline", "frozen")], ["baseline", "frozen"]
+        value = replace(one, arms=()).to_json()
+        kept = {key: value[key] for key in ("trial_id", "stage", "repetition", "parents", "evaluations")}
+        entries.append({**kept, "names": names, "arms": arms, "data": one.section})
+    body = {
+        "version": 1,
+        "study": "covid",
+        "seed": 1,
+        "profile": None,
+        "repetitions": len(trials),
+        "tracking": wandb_settings(),
+        "data": {"lungs": {"shareable": trials[0].data["lungs"]["shareable"]}},
+        "stages": ["general"],
+        "arms": {"baseline": {}, "frozen": {}},
+        "trials": entries,
+    }
+    codec.write_json(store, layout.plan_path("covid"), {**body, **changes})
+
+
+def tear(directory: Path, trial_id: str, *, keep: float) -> None:
+    """Cuts the offline file of a trial, as a killed machine does."""
+    (path,) = directory.glob(f"wandb/offline-run-*/run-{trial_id}.wandb")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])

@@ -1,0 +1,110 @@
+"""What of a trial goes into its W&B run: pure functions of spec, plan and records."""
+
+from __future__ import annotations
+
+import math
+import time
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from xferlab.plan.spec import TrialSpec
+from xferlab.records.schema import TrialRecord
+
+
+def run_order(
+    spec: TrialSpec, tracking: Mapping[str, Any], *, directory: Path, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns what identifies the run of a trial to the writer."""
+    return {
+        **tracking,
+        "directory": str(directory.resolve()),
+        "started": time.time(),
+        "id": spec.trial_id,
+        "name": spec.name,
+        "group": spec.stage,
+        "job_type": "trial",
+        "config": config,
+        "wanted": None,
+    }
+
+
+def run_config(
+    spec: TrialSpec,
+    *,
+    names: Sequence[str] = (),
+    arms: Sequence[str] = (),
+    parent_weights: str | None = None,
+) -> dict[str, Any]:
+    """Returns the run's config: what was asked, without a path, a case or a key.
+
+    Args:
+        spec: The trial.
+        names: All names of the trial; default: its own.
+        arms: All arms that use it; default: those it knows.
+        parent_weights: Digest of the weights that it starts from.
+    """
+    donor = spec.donor or {}
+    return {
+        "trial_id": spec.trial_id,
+        "study": spec.settings.get("study"),
+        "names": list(names or [spec.name]),
+        "arms": list(arms or spec.arms),
+        "stage": spec.stage,
+        "repetition": spec.repetition,
+        "section": spec.section,
+        "parent_runs": list(spec.parents),
+        "parent_weights_sha256": parent_weights or donor.get("sha256"),
+        "donor": donor.get("name"),
+        **_flat(spec.identity),
+    }
+
+
+def _flat(value: Any, prefix: str = "identity") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}.{key}").items()}
+    # Seeds have 63 bits, and the web page counts in doubles.
+    exact = isinstance(value, int) and abs(value) > 2**53
+    return {prefix: str(value) if exact else value}
+
+
+def trial_summary(record: TrialRecord, cases: Mapping[str, pa.Table]) -> dict[str, float]:
+    """Returns a trial's final values.
+
+    Args:
+        record: Its record.
+        cases: Rows of its evaluations (`CASES_SCHEMA`) by `section.part`.
+
+    Returns:
+        Best epoch, its loss, and `section.part/metric`: the mean over the images where the metric is defined
+        (NaN where it is nowhere); images of a simulated device apart, under `section.part/device/metric`.
+    """
+    values: dict[str, list[float]] = defaultdict(list)
+    for name, table in cases.items():
+        columns = (table.column(key).to_pylist() for key in ("simulated", "metric", "value"))
+        for simulated, metric, value in zip(*columns, strict=True):
+            key = "/".join(part for part in (name, simulated, metric) if part)
+            values[key] += [] if math.isnan(value) else [value]
+    means = {key: math.fsum(group) / len(group) if group else math.nan for key, group in values.items()}
+    return {
+        "best_epoch": record.best_epoch,
+        "best_validation_loss": record.best_validation_loss,
+        "num_epochs": record.num_epochs,
+        **means,
+    }
+
+
+def is_shareable(data: Mapping[str, Mapping[str, Any]], section: str) -> bool:
+    """Returns whether pixels and names of a data section may leave; only a plain `shareable: true` counts."""
+    return data.get(section, {}).get("shareable") is True
+
+
+def pixel_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a row of `OUTPUTS_SCHEMA` for the writer: pixels in base64, no patient."""
+    pixels = {key: b64encode(row[key]).decode() for key in ("image", "target", "probability")}
+    caption = " ".join(filter(None, [row.get("pathology"), row.get("name")]))
+    return {"height": row["height"], "width": row["width"], "caption": caption, **pixels}

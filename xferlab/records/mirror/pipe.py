@@ -1,0 +1,164 @@
+"""The process that writes to W&B, seen from outside: messages without waiting, answers with a limit."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import xferlab
+from xferlab.errors import StorageError
+
+PENDING_LIMIT = 1 << 28
+"""Bytes that wait for a process that does not read before it is given up."""
+
+
+class MirrorProcess:
+    """The other end of `writer`."""
+
+    def __init__(self, directory: Path):
+        """Starts the process.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        directory = directory.absolute()
+        directory.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as undo:
+            self._errors = undo.enter_context(tempfile.TemporaryFile())
+            self._process = _spawn(directory, self._errors)
+            undo.pop_all()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._input, self._output = self._process.stdin, self._process.stdout
+        os.set_blocking(self._input.fileno(), False)
+        self._pending = bytearray()
+
+    def send(self, kind: str, **message: Any) -> None:
+        """Sends a message, or keeps it for later where the pipe is full.
+
+        Raises:
+            StorageError: The process ended, or does not read.
+            ValueError: The message is no JSON; or TypeError.
+        """
+        self._pending += json.dumps({"kind": kind, **message}, default=float).encode() + b"\n"
+        self._push()
+        if len(self._pending) > PENDING_LIMIT:
+            raise StorageError("its process does not read")
+
+    def _push(self) -> None:
+        try:
+            while self._pending:
+                sent = os.write(self._input.fileno(), self._pending[: 1 << 16])
+                del self._pending[:sent]
+        except BlockingIOError:
+            return
+        except BrokenPipeError as error:
+            self._pending.clear()
+            raise StorageError(self._reason()) from error
+
+    def _drain(self, deadline: float) -> None:
+        while self._pending and (left := deadline - time.monotonic()) > 0:
+            select.select([], [self._input], [], left)
+            self._push()
+
+    def answer(self, timeout_s: float) -> str:
+        """Returns the next word that the process says.
+
+        Raises:
+            StorageError: It says none in time, or ended.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._drain(deadline)
+        word = b""
+        while not word.endswith(b"\n"):
+            ready, _, _ = select.select([self._output], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise StorageError(f"no answer in {timeout_s:g} s")
+            chunk = os.read(self._output.fileno(), 1)
+            if not chunk:
+                raise StorageError(self._reason())
+            word += chunk
+        return word.decode().strip()
+
+    def close(self, timeout_s: float) -> bool:
+        """Ends the messages and waits for the process; False where it is not ready in time and is let go.
+
+        Raises:
+            StorageError: It failed.
+        """
+        deadline = time.monotonic() + timeout_s
+        try:
+            self._drain(deadline)
+            if not self._pending:
+                self._input.close()
+            code = self._process.wait(max(0.0, deadline - time.monotonic()))
+            if code != 0:
+                raise StorageError(self._reason())
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            self.abandon()
+        return True
+
+    def abandon(self) -> None:
+        """Lets the process go: a thread gives it what is pending, and collects its exit code."""
+        self._output.close()
+        self._errors.close()
+        if self._process.poll() is None:
+            threading.Thread(target=self._see_off, daemon=True).start()
+        else:
+            self._input.close()
+
+    def _see_off(self) -> None:
+        if not self._input.closed:
+            # A second failure tells nothing new; ValueError: the errors of the first one are read and closed.
+            with suppress(OSError, StorageError, ValueError):
+                os.set_blocking(self._input.fileno(), True)
+                self._push()
+            self._input.close()
+        self._process.wait()
+
+    def _reason(self) -> str:
+        # The last line of a traceback says it; a process that was killed says nothing.
+        try:
+            code: int | None = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            code = None
+        self._errors.seek(0)
+        lines = self._errors.read()[-4000:].decode(errors="replace").split("\n")
+        said = [line for line in lines if line and not line[0].isspace()]
+        return said[-1] if said else f"its process ended with code {code}"
+
+
+def _spawn(directory: Path, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        # -P: a folder `wandb` where the command runs must not hide the library.
+        [sys.executable, "-P", "-m", "xferlab.records.mirror.writer"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        bufsize=0,
+        env=_environment(directory),
+        start_new_session=True,  # Ctrl-C is for the trial
+    )
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
+    paths = [str(Path(xferlab.__file__).parents[1]), *filter(None, [kept.get("PYTHONPATH")])]
+    return {
+        "WANDB_CACHE_DIR": str(directory / "cache"),
+        "WANDB_DATA_DIR": str(directory / "cache"),
+        **kept,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "WANDB_ERROR_REPORTING": "false",
+    }

@@ -1,0 +1,302 @@
+"""The process that holds wandb: it is fed JSON lines, writes runs, and dies alone.
+
+A hang, a crash or a full disk in here never reaches the trial that feeds it. The lines are `begin`, `epoch`,
+`overlays`, `table` and `end`; `begin` and `end` are answered by one word each. Whoever ends without `end` was
+killed: its run is closed as interrupted. In the folder of the offline runs a run id has one directory at any
+time; what an earlier attempt left is moved aside, its epochs are taken over, and it is deleted in the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import threading
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import wandb
+from filelock import FileLock
+from wandb.proto import wandb_internal_pb2
+
+from xferlab.errors import StorageError
+from xferlab.records.mirror.held import Held, continues, frames
+from xferlab.records.schema import EpochResult
+
+LINGER_S = 60.0
+"""How long the process may go on alone once its trial has let go of it."""
+LOCK_S = 60.0
+FLUSH_S = 2.0
+MAX_RETELLINGS = 9
+_EPOCH_KEYS = tuple(EpochResult.__dataclass_fields__)
+_LABELS = {1: "structure", 2: "ignored"}
+
+
+def main() -> None:
+    """Serves standard input until it ends; standard output carries the answers alone."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    os.nice(5)
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(lines,), daemon=True).start()
+    serve(iter(lines.get, b""), lambda word: _answer(answers, word))
+
+
+def _answer(stream: IO[str], word: str) -> None:
+    with suppress(BrokenPipeError):  # a trial that went on without its mirror does not listen
+        print(word, file=stream)
+
+
+def _receive(lines: queue.SimpleQueue[bytes]) -> None:
+    # `os.read`, because a thread that sits inside sys.stdin cannot be left behind at exit.
+    text = b""
+    while chunk := os.read(0, 1 << 16):
+        *whole, text = (text + chunk).split(b"\n")
+        for line in whole:
+            lines.put(line)
+    lines.put(b"")
+    timer = threading.Timer(LINGER_S, os._exit, (75,))
+    timer.daemon = True
+    timer.start()
+
+
+def serve(lines: Iterable[bytes], answer: Callable[[str], None]) -> None:
+    """Writes the runs that the lines tell, one after the other."""
+    run: RunWriter | None = None
+    for line in lines:
+        message = json.loads(line)
+        kind = message.pop("kind")
+        if kind == "begin":
+            run = RunWriter(message)
+            begun = run.begin()
+            answer("begun" if begun else "present")
+            run = run if begun else None
+        elif run is not None:
+            getattr(run, kind)(**message)
+            if kind == "end":
+                run = None
+                answer("written")
+    if run is not None:
+        run.end(summary={}, outcome="interrupted")
+
+
+class RunWriter:
+    """One run, offline or online, from `begin` to `end`."""
+
+    def __init__(self, order: Mapping[str, Any]):
+        """Takes what identifies the run, its `config`, and `wanted` where it is rebuilt from the records."""
+        self._order = order
+        self._id: str = order["id"]
+        self._root = Path(order["directory"])
+        self._offline = order["mode"] == "offline"
+        self._images: int = order["images"]
+        self._held: dict[int, dict[str, Any]] = {}
+        self._sets: list[str] = []
+        self._last = 0
+
+    def begin(self) -> bool:
+        """Opens the run; False where it holds what is wanted, or a later attempt has taken over."""
+        locks = self._root / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(locks / self._id, timeout=LOCK_S)
+        self._lock.acquire()
+        claim = self._claim_offline if self._offline else self._claim_online
+        if not (self._is_latest(locks / f"{self._id}.latest") and claim()):
+            self._lock.release()
+            return False
+        self._run = self._init()
+        self._last = 0 if self._offline else max(0, self._run.step - 1)
+        return True
+
+    def _is_latest(self, path: Path) -> bool:
+        # What a killed attempt left behind may get the lock after the attempt that follows it.
+        if path.exists() and float(path.read_text()) > self._order["started"]:
+            return False
+        path.write_text(repr(self._order["started"]))
+        return True
+
+    def _claim_offline(self) -> bool:
+        wanted = self._order["wanted"]
+        found = read_runs(self._root / "wandb", self._id)
+        if wanted and len(found) == 1 and next(iter(found.values())).is_exactly(wanted):
+            return False
+        aside = self._root / "replaced"
+        aside.mkdir(exist_ok=True)
+        for folder in found:
+            shutil.move(folder, aside / folder.name)
+        if not wanted:
+            for held in read_runs(aside, self._id).values():
+                self._held |= held.epochs
+        return True
+
+    def _claim_online(self) -> bool:
+        wanted = self._order["wanted"]
+        if not wanted:
+            return True
+        api = wandb.Api()
+        entity = self._order["entity"] or api.default_entity
+        for number in range(1, MAX_RETELLINGS + 1):
+            self._id = self._order["id"] if number == 1 else f"{self._order['id']}-{number}"
+            try:
+                run = api.run(f"{entity}/{self._order['project']}/{self._id}")
+            except ValueError:  # wandb's RunNotFoundError is one
+                return True
+            held = Held.of_online(run)
+            if held.is_exactly(wanted):
+                return False
+            if continues(held.epochs, wanted["epochs"]):
+                return True
+            # Steps of an online run cannot be rewritten: it is told again under another id.
+            run.tags = [*run.tags, "superseded"]
+            run.update()
+        raise StorageError(f"run {self._id}: too many retellings online; delete the superseded ones")
+
+    def _init(self) -> Any:
+        order = self._order
+        return wandb.init(
+            dir=self._root,
+            id=self._id,
+            entity=order["entity"],
+            project=order["project"],
+            name=order["name"],
+            group=order["group"],
+            job_type=order["job_type"],
+            config=order["config"],
+            resume=None if self._offline else "allow",
+            allow_val_change=True,
+            settings=_settings(order["mode"]),
+        )
+
+    def epoch(self, result: dict[str, Any]) -> None:
+        """Logs an epoch under its own number, after those before it that an earlier attempt left."""
+        if result["epoch"] <= self._last:
+            return
+        for number in sorted(self._held):
+            if self._last < number < result["epoch"]:
+                self._log_epoch(self._held[number])
+        self._log_epoch(result)
+
+    def _log_epoch(self, result: dict[str, Any]) -> None:
+        self._run.log(result, step=result["epoch"])
+        self._last = result["epoch"]
+
+    def overlays(self, title: str, rows: list[dict[str, Any]]) -> None:
+        """Logs images of a set, spread over its rows, within what is left of the number."""
+        number = min(len(rows), self._images)
+        # Neighbouring rows are alike (stored ones are sorted by pathology): equal strides show most of them.
+        images = [_overlay(rows[i * len(rows) // number]) for i in range(number)]
+        self._images -= number
+        if images:
+            self._sets.append(title)
+            self._run.log({f"overlays/{title}": images}, step=max(self._last, self._run.step))
+
+    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+        """Logs a table."""
+        self._run.log({name: wandb.Table(columns=columns, data=rows)}, step=max(self._last, self._run.step))
+
+    def end(self, summary: dict[str, Any], outcome: str) -> None:
+        """Closes the run, and lets go of what it replaces once it is whole on disk.
+
+        Raises:
+            StorageError: The offline file lacks epochs that were logged, as on a full disk.
+        """
+        if self._last == 0:
+            for number in sorted(self._held):
+                self._log_epoch(self._held[number])
+        self._run.summary.update({**summary, "outcome": outcome, "overlay_sets": self._sets})
+        self._run.finish(exit_code=0 if outcome == "complete" else 1)
+        if self._offline:
+            self._check()
+            for folder in read_runs(self._root / "replaced", self._id):
+                shutil.rmtree(folder)
+        self._lock.release()
+
+    def _check(self) -> None:
+        found = list(read_runs(self._root / "wandb", self._id).values())
+        if len(found) != 1 or not found[0].finished or max(found[0].epochs, default=0) < self._last:
+            raise StorageError(f"the offline run in {self._root} is not whole; is the disk full?")
+
+
+def read_runs(folder: Path, run_id: str) -> dict[Path, Held]:
+    """Returns the offline directories of a run id with what each holds, oldest first."""
+    names = sorted(folder.glob(f"offline-run-????????_??????-{run_id}"))
+    return {name: read_run(name / f"run-{run_id}.wandb") for name in names}
+
+
+def read_run(path: Path) -> Held:
+    """Returns what an offline file holds up to where it is torn; an absent file holds nothing."""
+    held = Held()
+    for data in frames(path.read_bytes() if path.exists() else b""):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        kind = record.WhichOneof("record_type")
+        if kind == "history":
+            row = _values(record.history.item)
+            if "epoch" in row:
+                held.epochs[row["epoch"]] = {key: row[key] for key in _EPOCH_KEYS if key in row}
+        elif kind == "run":
+            held.config |= _values(record.run.config.update)
+        elif kind == "config":
+            held.config |= _values(record.config.update)
+        elif kind == "summary":
+            held.summary |= _values(record.summary.update)
+        held.finished |= kind == "exit"
+    return held
+
+
+def _values(items: Any) -> dict[str, Any]:
+    return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+
+
+def _settings(mode: str) -> wandb.Settings:
+    """Settings under which nothing of the machine leaves that the run's own config does not tell."""
+    return wandb.Settings(
+        mode=mode,
+        console="off",
+        silent=True,
+        symlink=False,
+        disable_code=True,
+        disable_git=True,
+        disable_job_creation=True,
+        save_code=False,
+        program="xferlab",
+        host="undisclosed",
+        username="undisclosed",
+        email="",
+        x_disable_machine_info=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+        x_transaction_log_flush_interval=FLUSH_S,
+    )
+
+
+def _overlay(row: Mapping[str, Any]) -> wandb.Image:
+    """Returns an image with its target and the network's answer, each to be shown or hidden."""
+    shape = (row["height"], row["width"])
+    image, target, output = (
+        np.frombuffer(b64decode(row[key]), np.uint8).reshape(shape)
+        for key in ("image", "target", "probability")
+    )
+    masks = {
+        "target": (target == 255) * 1 + (target == 127) * 2,
+        "output": (output >= 128) * 1,
+    }
+    return wandb.Image(
+        image,
+        mode="L",
+        caption=row["caption"] or None,
+        masks={
+            name: {"mask_data": mask.astype(np.uint8), "class_labels": _LABELS}
+            for name, mask in masks.items()
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
