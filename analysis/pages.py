@@ -130,7 +130,8 @@ figcaption { color: var(--soft); font-size: .85rem; max-width: 60rem; margin-top
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-size: .85rem; border: solid var(--ink); border-width: 2px 0 }
 th, td { padding: .18em .65em; text-align: left; font-weight: 400; white-space: nowrap }
-thead th { border-bottom: 1px solid var(--ink); font-weight: 600; vertical-align: bottom }
+thead th { border-bottom: 1px solid var(--ink); font-weight: 600; vertical-align: bottom;
+  white-space: normal }
 th.n, td.n { text-align: right; font-variant-numeric: tabular-nums }
 .group { font-style: italic; padding-top: .55em; white-space: normal }
 tbody + tbody .group { border-top: 1px solid var(--line) }

@@ -100,21 +100,23 @@ def _overview(results: StudyResults, folder: Path) -> Section:
     absent = results.trials[results.trials["state"] != "complete"].to_dict("records")
     missing = tuple(f"{trial_name(row)}: {row['state']} ({row['reason']})" for row in absent)
     hidden = tuple(f"Stage {one.stage} on {one.name}" for one in seen_by_parents(results))
+    warnings = tuple(str(warning) for warning in plan.get("warnings") or ())
     profile = f", profile {plan['profile']}" if plan.get("profile") else ""
     arms, stages = ", ".join(results.arms), ", ".join(plan["stages"])
-    blocks: list[Block] = [
+    tables = _written([cohorts_table(results), progress_table(results)], folder)
+    blocks: tuple[Block, ...] = (
         f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}.",
         *notes,
-        *_written([cohorts_table(results), progress_table(results)], folder),
-        *(["Not complete:", missing] if missing else []),
-        *(
-            ["Left out of all tables, because a parent may have trained on these patients:", hidden]
-            if hidden
-            else []
-        ),
-        *(["Warnings of the plan:", tuple(map(str, plan["warnings"]))] if plan.get("warnings") else []),
-    ]
-    return Section("Study", tuple(blocks))
+        *tables,
+        *_listed("Not complete:", missing),
+        *_listed("In no table, because a parent may have trained on these patients:", hidden),
+        *_listed("Warnings of the plan:", warnings),
+    )
+    return Section("Study", blocks)
+
+
+def _listed(title: str, items: tuple[str, ...]) -> tuple[Block, ...]:
+    return (title, items) if items else ()
 
 
 def _definitions(results: StudyResults, contents: Contents) -> Section:

@@ -63,7 +63,7 @@ def metrics_table(request: MetricsRequest, *, label: str, in_paper: bool) -> Tab
         name=f"table{label}_{evaluated.stage}_{_slug(evaluated)}{suffix}",
         title=f"Table {label}: stage {evaluated.stage} on {evaluated.name}{beyond}",
         caption=_caption(request, metrics),
-        notes=_notes(request, in_paper=in_paper),
+        notes=_notes(request, defined, in_paper=in_paper),
         head=HEAD,
         stub="Statistic",
         columns=tuple(_heading(metric) for metric in metrics),
@@ -157,6 +157,7 @@ def _caption(request: MetricsRequest, metrics: tuple[Metric, ...]) -> tuple[str,
         if fixed
         else "SD over images: mean over repetitions of the sample SD over a repetition's own images."
     )
+    counted = [metric.label.lower() for metric in metrics if metric.unit == "count"]
     units = sorted({metric.unit for metric in metrics if metric.unit in ("px", "mm")})
     return (
         "Each metric is computed per image, then averaged.",
@@ -164,27 +165,37 @@ def _caption(request: MetricsRequest, metrics: tuple[Metric, ...]) -> tuple[str,
         "SD over repetitions: sample SD (n − 1) of those means.",
         over_images,
         *([f"Distances are in {' and '.join(units)} at evaluation size."] if units else []),
+        *([f"Numbers per image: {', '.join(counted)}."] if counted else []),
         *(["The CSV has every pathology."] if not fixed else []),
     )
 
 
-def _notes(request: MetricsRequest, *, in_paper: bool) -> tuple[str, ...]:
+def _notes(request: MetricsRequest, defined: pd.Series, *, in_paper: bool) -> tuple[str, ...]:
     results, stage = request.results, request.evaluated.stage
-    frame = request.rows
     shared = any(len(arms) > 1 for arms in results.shared_arms(stage))
-    undefined = bool((frame["num_undefined"] > 0).any())
-    published = _published(request) if in_paper else pd.DataFrame()
-    paper = []
-    if len(published) and request.reference:
-        table = str(published["table"].iloc[0])
-        paper = [request.reference.caption(table), *request.reference.notes(table)]
+    family = ordered_metrics(defined.index, in_paper=in_paper)
+    empty = [with_unit(m.label, m.unit) for m in family if defined[m.name] == 0]
+    shown = request.rows[request.rows["metric"].isin([m.name for m in family if defined[m.name]])]
     return (
         *(["Arms named together share the same trials."] if shared else []),
-        *(["Undefined values are left out of the means and counted."] if undefined else []),
+        *(
+            ["Undefined values are left out of the means and counted."]
+            if (shown["num_undefined"] > 0).any()
+            else []
+        ),
+        *([f"Not printed, since undefined for every image: {', '.join(empty)}."] if empty else []),
         *incomplete_note(results, [stage]),
         *data_notes(results, [request.evaluated.section], results.cases),
-        *paper,
+        *(_paper_notes(request) if in_paper else ()),
     )
+
+
+def _paper_notes(request: MetricsRequest) -> tuple[str, ...]:
+    published = _published(request)
+    if request.reference is None or not len(published):
+        return ()
+    table = str(published["table"].iloc[0])
+    return (request.reference.caption(table), *request.reference.notes(table))
 
 
 def _data(request: MetricsRequest, frame: pd.DataFrame) -> pd.DataFrame:

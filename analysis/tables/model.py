@@ -88,8 +88,8 @@ def interval(low: float, high: float, unit: str = "") -> str:
 
 
 def with_unit(label: str, unit: str) -> str:
-    """Returns a heading with its unit in parentheses; none for dimensionless values and counts per image."""
-    return f"{label} ({'per image' if unit == 'count' else unit})" if unit else label
+    """Returns a heading with its unit in parentheses; none for dimensionless values and counts."""
+    return f"{label} ({unit})" if unit not in ("", "count") else label
 
 
 def file_name(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
 from pathlib import Path
 
 from analysis.tables.model import Row, Table
@@ -100,10 +101,10 @@ def to_latex(table: Table) -> str:
     """Returns a booktabs table (longtable above 42 lines); needs `booktabs` and `longtable`."""
     num_lines = sum(len(group.rows) + 1 for group in table.groups)
     spec = f"@{{}}l{'r' * len(table.columns)}@{{}}"
-    heading = " & ".join(latex_text(text) for text in (table.stub, *table.columns)) + r" \\"
+    heading = " & ".join([latex_text(table.stub), *map(_latex_heading, table.columns)]) + r" \\"
     caption = rf"\caption{{{latex_text(' '.join((_after_number(table.title) + '.', *table.caption)))}}}"
     label = rf"\label{{tab:{re.sub(r'[^A-Za-z0-9]+', '-', table.name)}}}"
-    notes = rf"\par\smallskip\footnotesize {latex_text(' '.join(table.notes))}" if table.notes else ""
+    notes = rf"\par\smallskip\raggedright {latex_text(' '.join(table.notes))}\par" if table.notes else ""
     body = "\n\\midrule\n".join(_latex_group(table, group.labels, group.rows) for group in table.groups)
     opening = "% Needs \\usepackage{booktabs}, and for long tables \\usepackage{longtable}.\n"
     if num_lines > _LONG_TABLE_ROWS:
@@ -116,10 +117,18 @@ def to_latex(table: Table) -> str:
         )
     return (
         f"{opening}\\begin{{table}}[tbp]\n\\centering\\footnotesize\\setlength{{\\tabcolsep}}{{4pt}}\n"
-        f"{caption}\n{label}\n"
+        f"{caption}\n{label}\n\\smallskip\n"
         f"\\begin{{tabular}}{{{spec}}}\n\\toprule\n{heading}\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
         f"{notes}\n\\end{{table}}\n"
     )
+
+
+def _latex_heading(text: str) -> str:
+    """Returns a heading on several lines where it is long, so that the table stays narrow."""
+    if len(text) <= 10:
+        return latex_text(text)
+    lines = r" \\ ".join(latex_text(word) for word in textwrap.wrap(text, 10))
+    return rf"\shortstack[r]{{{lines}}}"
 
 
 def _latex_group(table: Table, labels: tuple[str, ...], rows: tuple[Row, ...]) -> str:
@@ -137,7 +146,7 @@ def group_title(table: Table, labels: tuple[str, ...]) -> str:
     named = dict(zip(table.head, labels, strict=True))
     names = [named[key] for key in table.head if key in _NAMING and named[key]]
     counted = [
-        f"{text} {key.lower()}" for key, text in named.items() if key not in _NAMING and text not in ("", "–")
+        f"{key.lower()} {text}" for key, text in named.items() if key not in _NAMING and text not in ("", "–")
     ]
     return ": ".join(part for part in (", ".join(names), "; ".join(counted)) if part)
 
