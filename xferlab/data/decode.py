@@ -11,6 +11,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,8 +80,8 @@ def read_colour(path: Path) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
-def read_labels(path: Path) -> NDArray[np.int64]:
-    """Returns the label values of a mask file, `(H, W)`.
+def read_labels(path: Path) -> NDArray[np.integer[Any]]:
+    """Returns the label values of a mask file, `(H, W)`; uint8, or wider where the file is.
 
     A palette of greys is resolved to its greys, any other palette gives its indices; colour is accepted where
     the three channels agree.
@@ -91,18 +92,16 @@ def read_labels(path: Path) -> NDArray[np.int64]:
     if is_dicom(path):
         raise _refusal(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export the segmentation.")
     image, _ = load(path)
-    if image.mode in _INTEGER:
-        return np.asarray(image).astype(np.int64)
-    if image.mode == "P" and not _grey_palette(image):
-        return np.asarray(image).astype(np.int64)
+    if image.mode in _INTEGER or (image.mode == "P" and not _grey_palette(image)):
+        return np.asarray(image)
     if image.mode in ("1", "L", "LA", "La"):
-        return np.asarray(image.convert("L")).astype(np.int64)
+        return np.asarray(image.convert("L"))
     colours = np.asarray(image.convert("RGB"))
     if not (np.ptp(colours, axis=-1) == 0).all():
         raise _refusal(
             path, "is a colour image; a mask has one channel of label values. Save it as grey or palette."
         )
-    return colours[..., 0].astype(np.int64)
+    return colours[..., 0]
 
 
 def load(path: Path) -> tuple[Image.Image, bool]:

@@ -36,11 +36,11 @@ _TCGA = re.compile(r"^(?P<patient>TCGA_[^_]+_[^_]+)_\d{8}$")
 
 @dataclass
 class _Volume:
-    """The slices of a folder that are used, in order, and its scale once it is known."""
+    """The used slices of a folder, in order, and once it is known its scale, or why it has none."""
 
     slices: tuple[str, ...]
     lock: Lock = field(default_factory=Lock)
-    scale: Scale | None = None
+    scale: Scale | DataError | None = None
 
 
 class LggSource(Source):
@@ -125,8 +125,13 @@ class LggSource(Source):
     def _scale(self, volume: _Volume) -> Scale:
         with volume.lock:
             if volume.scale is None:
-                volume.scale = scale_of([self._root / name for name in volume.slices])
-            return volume.scale
+                try:
+                    volume.scale = scale_of([self._root / name for name in volume.slices])
+                except DataError as error:
+                    volume.scale = error
+        if isinstance(volume.scale, DataError):
+            raise DataError(volume.scale.problems)
+        return volume.scale
 
 
 def find_volumes(root: Path, drop_ends: int) -> tuple[dict[str, tuple[str, ...]], list[Problem]]:

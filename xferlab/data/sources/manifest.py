@@ -8,6 +8,7 @@ import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Sur
 from xferlab.data.table import REQUIRED, Row, Table, find_table, read_table
 from xferlab.errors import DataError, Problem
 from xferlab.study.schema import ManifestData
+
+_STRANGE = 1
+"""Marks, while a target is made, mask values that are in no label."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ class ManifestSource(Source):
             recipe["simulate"] = simulation_recipe(self._config.simulate)
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
-    def _read(self, entry: _Entry) -> tuple[Picture, NDArray[np.int64]]:
+    def _read(self, entry: _Entry) -> tuple[Picture, NDArray[np.integer[Any]]]:
         problems: list[Problem] = []
         picture = labels = None
         try:
@@ -155,15 +159,18 @@ class ManifestSource(Source):
             raise DataError(problems)
         return picture, labels
 
-    def _target(self, entry: _Entry, labels: NDArray[np.int64]) -> NDArray[np.uint8]:
-        values, counts = np.unique(labels, return_counts=True)
-        accepted = {0} | {value for group in self._config.labels.values() for value in group}
-        strange = [(int(v), int(n)) for v, n in zip(values, counts, strict=True) if int(v) not in accepted]
-        if strange:
-            raise DataError(Problem(str(self._root / entry.mask), _strange_values(strange, accepted)))
-        target = np.zeros(labels.shape, np.uint8)
+    def _target(self, entry: _Entry, labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        meaning = np.full(257, _STRANGE, np.uint8)  # the last entry is for all values beyond 255
+        meaning[0] = 0
         for name, group in self._config.labels.items():
-            target[np.isin(labels, group)] = IGNORED if name == "ignore" else STRUCTURE
+            meaning[group] = IGNORED if name == "ignore" else STRUCTURE
+        target = np.take(meaning, labels if labels.dtype == np.uint8 else np.clip(labels, -1, 256))
+        strange = target == _STRANGE
+        if strange.any():
+            values, counts = np.unique(labels[strange], return_counts=True)
+            found = list(zip(values.tolist(), counts.tolist(), strict=True))
+            accepted = np.flatnonzero(meaning[:256] != _STRANGE).tolist()
+            raise DataError(Problem(str(self._root / entry.mask), _strange_values(found, accepted)))
         return target
 
 

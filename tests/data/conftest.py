@@ -1,0 +1,101 @@
+"""Small data sets in the layouts that sources read."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import TypeAdapter
+
+from xferlab.study.schema import DataSection
+
+Section = Callable[..., Any]
+COLUMNS = ("image", "mask", "patient_id", "pathology", "device")
+LONG_AGO_S = 1_700_000_000
+
+
+def data_section(**fields: Any) -> Any:
+    return TypeAdapter(DataSection).validate_python(fields)
+
+
+@pytest.fixture
+def section() -> Section:
+    """Validates a data section as the study does."""
+    return data_section
+
+
+def make_image(seed: int, *, height: int = 40, width: int = 30) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+
+
+def make_mask(*, height: int = 40, width: int = 30) -> np.ndarray:
+    mask = np.zeros((height, width), np.uint8)
+    mask[height // 4 : height // 2, width // 4 : width // 2] = 255
+    return mask
+
+
+def settle(*paths: Path) -> None:
+    """Dates files back, since a file of this very second is not remembered."""
+    for path in paths:
+        os.utime(path, (LONG_AGO_S, LONG_AGO_S))
+
+
+def write_rows(root: Path, rows: Sequence[Mapping[str, str]], columns: Sequence[str] = COLUMNS) -> None:
+    with open(root / "metadata.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+class Folder:
+    """A manifest folder in the making: `count` cases of as many patients, every third portable."""
+
+    def __init__(self, root: Path, count: int):
+        self.root = root
+        (root / "images").mkdir(parents=True)
+        (root / "masks").mkdir()
+        self.rows = [self.add(number) for number in range(count)]
+        self.write()
+
+    def add(self, number: int) -> dict[str, str]:
+        Image.fromarray(make_image(number)).save(self.root / f"images/{number}.png")
+        mask = make_mask()
+        mask[0, 0] = 255 if number % 2 else 0
+        mask[1, 1] = 127
+        Image.fromarray(mask).save(self.root / f"masks/{number}.png")
+        settle(self.root / f"images/{number}.png", self.root / f"masks/{number}.png")
+        return {
+            "image": f"images/{number}.png",
+            "mask": f"masks/{number}.png",
+            "patient_id": f"p{number}",
+            "pathology": ("covid19", "normal")[number % 2],
+            "device": "fixed" if number % 3 else "portable",
+        }
+
+    def write(self) -> None:
+        write_rows(self.root, self.rows)
+
+    def section(self, **fields: Any) -> Any:
+        labels = {"lung": [255], "ignore": [127]}
+        return data_section(**{"source": "manifest", "root": str(self.root), "labels": labels} | fields)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """A manifest folder with six good cases."""
+    return Folder(tmp_path / "pack", 6)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the real data sets."""
+    value = os.environ.get("XFERLAB_DATA")
+    if not value:
+        pytest.skip("XFERLAB_DATA does not name the folder of the real data sets")
+    return Path(value)

@@ -1,0 +1,188 @@
+"""The manifest source: who is in a section, and what its pixels are."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from xferlab.cohort import Case
+from xferlab.data.index import index_sections
+from xferlab.data.sources import open_source
+from xferlab.errors import DataError
+
+
+def cases(section: Any, tmp_path: Path) -> tuple[Case, ...]:
+    return index_sections({"s": section}, memo_dir=tmp_path / "memo")["s"]
+
+
+def test_a_case_is_a_row(folder: Any, tmp_path: Path) -> None:
+    found = cases(folder.section(), tmp_path)
+    assert [(c.name, c.patient, c.pathology, c.simulated) for c in found] == [
+        (f"images/{n}.png", f"p{n}", ("covid19", "normal")[n % 2], "") for n in range(6)
+    ]
+    assert len({c.digest for c in found}) == 6
+    assert all(len(c.digest) == 64 for c in found)
+
+
+def test_pixels_and_targets(folder: Any, tmp_path: Path) -> None:
+    source = open_source("s", folder.section(), memo_dir=tmp_path / "memo")
+    for number, case in enumerate(source.cases()):
+        decoded = source.decode(case)
+        mask = np.asarray(Image.open(folder.root / f"masks/{number}.png"))
+        assert (decoded.image == np.asarray(Image.open(folder.root / f"images/{number}.png"))).all()
+        assert ((decoded.target == 255) == (mask == 255)).all()
+        assert ((decoded.target == 127) == (mask == 127)).all()
+        assert set(np.unique(decoded.target)) == {0, 127, 255}
+
+
+def test_labels_map_any_values(folder: Any, tmp_path: Path) -> None:
+    labels = {"lung": [127], "ignore": [255]}
+    source = open_source("s", folder.section(labels=labels), memo_dir=tmp_path / "memo")
+    decoded = source.decode(source.cases()[0])
+    mask = np.asarray(Image.open(folder.root / "masks/0.png"))
+    assert ((decoded.target == 255) == (mask == 127)).all()
+    assert ((decoded.target == 127) == (mask == 255)).all()
+
+
+def test_order_of_rows_changes_nothing(folder: Any, tmp_path: Path) -> None:
+    before = cases(folder.section(), tmp_path)
+    random.Random(0).shuffle(folder.rows)
+    folder.write()
+    assert cases(folder.section(), tmp_path) == before
+
+
+def test_moving_the_folder_changes_nothing(folder: Any, tmp_path: Path) -> None:
+    before = cases(folder.section(), tmp_path)
+    folder.root = folder.root.rename(tmp_path / "elsewhere")
+    assert cases(folder.section(), tmp_path) == before
+
+
+def test_parquet_equals_csv(folder: Any, tmp_path: Path) -> None:
+    before = cases(folder.section(), tmp_path)
+    (folder.root / "metadata.csv").unlink()
+    pq.write_table(pa.Table.from_pylist(folder.rows), folder.root / "metadata.parquet")
+    assert cases(folder.section(), tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "number"),
+    [
+        ({"labels": {"lung": [255]}}, 6),
+        ({"labels": {"lung": [255, 1], "ignore": [127]}}, 6),
+        ({"simulate": "portable"}, 6),
+        ({"labels": {"heart": [255], "ignore": [127]}}, 0),
+        ({"where": {"device": ["fixed", "portable"]}}, 0),
+        ({"hold_out": 0.5}, 0),
+        ({"same_patient": [["p1", "p2"]]}, 0),
+    ],
+)
+def test_the_digest_covers_what_changes_pixels_and_nothing_else(
+    folder: Any, tmp_path: Path, change: dict[str, Any], number: int
+) -> None:
+    before = {c.digest for c in cases(folder.section(), tmp_path)}
+    after = {c.digest for c in cases(folder.section(**change), tmp_path)}
+    assert len(after - before) == number
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_the_digest_covers_the_bytes_of_both_files(folder: Any, tmp_path: Path, kind: str) -> None:
+    before = cases(folder.section(), tmp_path)
+    path = folder.root / kind / "3.png"
+    pixels = np.asarray(Image.open(path)).copy()
+    pixels[20, 20] ^= 255
+    Image.fromarray(pixels).save(path)
+    after = cases(folder.section(), tmp_path)
+    assert [c.name for c, d in zip(before, after, strict=True) if c != d] == ["images/3.png"]
+
+
+@pytest.mark.parametrize(
+    ("where", "numbers"),
+    [
+        ({"device": "portable"}, [0, 3]),
+        ({"device": ["portable", "fixed"]}, [0, 1, 2, 3, 4, 5]),
+        ({"device": "fixed", "pathology": "normal"}, [1, 5]),
+        ({"age": 40}, [0, 2, 4]),
+        ({"age": [40.0, 41]}, [0, 1, 2, 3, 4, 5]),
+        ({"supine": True}, [0, 1]),
+        ({"supine": False}, [2, 3, 4, 5]),
+    ],
+)
+def test_where(folder: Any, tmp_path: Path, where: dict[str, Any], numbers: list[int]) -> None:
+    for number, row in enumerate(folder.rows):
+        row["age"] = "40.0" if number % 2 == 0 else "41"
+        row["supine"] = ("True", "yes", "False", "no", "0", "false")[number]
+    table = pa.Table.from_pylist(folder.rows)
+    (folder.root / "metadata.csv").unlink()
+    pq.write_table(table, folder.root / "metadata.parquet")
+    found = cases(folder.section(where=where), tmp_path)
+    assert [c.name for c in found] == [f"images/{n}.png" for n in numbers]
+
+
+def test_joined_patients_do_not_depend_on_the_order_of_groups(folder: Any, tmp_path: Path) -> None:
+    for groups in ([["p3", "p2"], ["p3", "p5"]], [["p5", "p3"], ["p2", "p5"]], [["p2", "p3", "p5"]]):
+        found = cases(folder.section(same_patient=groups), tmp_path)
+        assert {c.name: c.patient for c in found} == {
+            f"images/{n}.png": "p2" if n in (2, 3, 5) else f"p{n}" for n in range(6)
+        }
+
+
+def test_equal_rows_are_one_case_the_first_by_patient(folder: Any, tmp_path: Path) -> None:
+    folder.rows.insert(0, folder.rows[2] | {"patient_id": "zz"})
+    folder.rows.insert(0, folder.rows[3] | {"patient_id": "a"})
+    folder.write()
+    found = cases(folder.section(), tmp_path)
+    assert [(c.patient, c.name) for c in found if c.name in ("images/2.png", "images/1.png")] == [
+        ("a", "images/2.png"),
+        ("p1", "images/1.png"),
+    ]
+
+
+def test_planning_known_data_reads_no_image(
+    folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cases(folder.section(), tmp_path)
+    for path in (folder.root / "images").iterdir():
+        status = path.stat()
+        path.write_bytes(b"\0" * status.st_size)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert cases(folder.section(), tmp_path) == before
+
+
+def test_a_simulated_section_says_so_and_is_the_same_each_time(folder: Any, tmp_path: Path) -> None:
+    config = folder.section(simulate="portable")
+    pixels = []
+    for _ in range(2):
+        source = open_source("s", config, memo_dir=tmp_path / "memo")
+        assert {c.simulated for c in source.cases()} == {"portable"}
+        pixels.append(source.decode(source.cases()[0]))
+    plain = open_source("s", folder.section(), memo_dir=tmp_path / "memo")
+    assert (pixels[0].image == pixels[1].image).all()
+    assert (pixels[0].target == pixels[1].target).all()
+    assert set(np.unique(pixels[0].target)) <= {0, 127, 255}
+    assert (pixels[0].image != plain.decode(plain.cases()[0]).image).any()
+
+
+def test_turned_image_with_a_turned_mask(folder: Any, tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        image = Image.open(folder.root / kind / "1.png")
+        image.load()
+        exif = image.getexif()
+        exif[274] = 6
+        image.save(folder.root / kind / "1.png", exif=exif)
+    source = open_source("s", folder.section(), memo_dir=tmp_path / "memo")
+    decoded = source.decode(source.cases()[1])
+    assert decoded.image.shape == decoded.target.shape == (30, 40)
+
+
+def test_a_case_of_another_section_is_refused(folder: Any, tmp_path: Path) -> None:
+    source = open_source("general", folder.section(), memo_dir=tmp_path / "memo")
+    with pytest.raises(DataError, match=r"data.general: no row has the case x.png .*plan the study again"):
+        source.decode(Case("0" * 64, "x.png", "p", "normal"))

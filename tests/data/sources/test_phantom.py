@@ -1,0 +1,118 @@
+"""Phantom sections: known without drawing, and stable when a study asks for more of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xferlab.cohort import Case
+from xferlab.data.index import index_sections
+from xferlab.data.phantoms import brain_mri, chest_mask, chest_xray
+from xferlab.data.sources import open_source, phantom
+from xferlab.errors import DataError
+
+
+def cases(config: Any, tmp_path: Path) -> tuple[Case, ...]:
+    return index_sections({"s": config}, memo_dir=tmp_path)["s"]
+
+
+@pytest.fixture
+def _no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(**arguments: object) -> None:
+        raise AssertionError(f"drew {arguments}")
+
+    monkeypatch.setattr(phantom, "chest_xray", draw)
+    monkeypatch.setattr(phantom, "brain_mri", draw)
+
+
+@pytest.mark.usefixtures("_no_drawing")
+def test_indexing_draws_nothing(section: Any, tmp_path: Path) -> None:
+    assert len(cases(section(source="phantom_cxr", count=9), tmp_path)) == 9
+    assert len(cases(section(source="phantom_mri", count=9), tmp_path)) == 9
+
+
+def test_one_count_is_shared_equally(section: Any, tmp_path: Path) -> None:
+    found = cases(section(source="phantom_cxr", count=8), tmp_path)
+    assert Counter(c.pathology for c in found) == {"covid19": 3, "normal": 3, "pathological": 2}
+    assert len({c.patient for c in found}) == 8
+    assert {c.patient for c in found} == {f"phantom-chest-0-{n}" for n in range(8)}
+
+
+def test_counts_by_pathology(section: Any, tmp_path: Path) -> None:
+    found = cases(section(source="phantom_cxr", count={"covid19": 4, "normal": 1}), tmp_path)
+    assert Counter(c.pathology for c in found) == {"covid19": 4, "normal": 1}
+    assert len({c.patient for c in found}) == 5
+
+
+@pytest.mark.parametrize("more", [9, {"covid19": 7, "normal": 2, "pathological": 2}])
+def test_more_keeps_those_that_were_there(section: Any, tmp_path: Path, more: Any) -> None:
+    before = set(cases(section(source="phantom_cxr", count=6), tmp_path))
+    assert before < set(cases(section(source="phantom_cxr", count=more), tmp_path))
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"size_px": 64}, {"simulate": "portable"}])
+def test_the_recipe_is_the_identity(section: Any, tmp_path: Path, change: dict[str, Any]) -> None:
+    before = {c.digest for c in cases(section(source="phantom_cxr", count=6), tmp_path)}
+    after = {c.digest for c in cases(section(source="phantom_cxr", count=6, **change), tmp_path)}
+    assert len(before) == len(after) == 6
+    assert not before & after
+
+
+def test_filters_and_joined_patients(section: Any, tmp_path: Path) -> None:
+    config = section(
+        source="phantom_cxr",
+        count=9,
+        where={"pathology": "normal"},
+        same_patient=[["phantom-chest-0-4", "phantom-chest-0-1"]],
+    )
+    found = cases(config, tmp_path)
+    assert [(c.name, c.patient) for c in found] == [
+        ("phantom-chest-0-1", "phantom-chest-0-1"),
+        ("phantom-chest-0-4", "phantom-chest-0-1"),
+        ("phantom-chest-0-7", "phantom-chest-0-7"),
+    ]
+    with pytest.raises(DataError, match=r"has 'norml'.*Did you mean 'normal'\?"):
+        cases(section(source="phantom_cxr", count=9, where={"pathology": "norml"}), tmp_path)
+
+
+def test_chest_pixels(section: Any, tmp_path: Path) -> None:
+    source = open_source("s", section(source="phantom_cxr", count=3, size_px=32), memo_dir=tmp_path)
+    for index, case in enumerate(source.cases()):
+        drawn = chest_xray(seed=0, index=index, pathology=case.pathology, size_px=32)
+        decoded = source.decode(case)
+        assert (decoded.image == drawn.image).all()
+        assert ((decoded.target == 255) == chest_mask(drawn.labels)).all()
+        assert set(np.unique(decoded.target)) == {0, 255}
+
+
+def test_brain_pixels_and_patients(section: Any, tmp_path: Path) -> None:
+    source = open_source("s", section(source="phantom_mri", count=6, size_px=32, seed=2), memo_dir=tmp_path)
+    assert Counter(c.patient for c in source.cases()) == {"phantom-brain-2-0": 4, "phantom-brain-2-1": 2}
+    assert {c.pathology for c in source.cases()} == {"brain"}
+    for index, case in enumerate(source.cases()):
+        drawn = brain_mri(seed=2, index=index, size_px=32)
+        decoded = source.decode(case)
+        assert (decoded.image == drawn.image).all()
+        assert ((decoded.target == 255) == (drawn.labels > 0)).all()
+
+
+def test_simulated_phantoms(section: Any, tmp_path: Path) -> None:
+    config = section(source="phantom_cxr", count=1, size_px=64, simulate="portable")
+    source = open_source("s", config, memo_dir=tmp_path)
+    (case,) = source.cases()
+    assert case.simulated == "portable"
+    first, second = source.decode(case), open_source("s", config, memo_dir=tmp_path).decode(case)
+    assert (first.image == second.image).all()
+    assert set(np.unique(first.target)) == {0, 255}
+    plain = open_source("s", section(source="phantom_cxr", count=1, size_px=64), memo_dir=tmp_path)
+    assert (first.image != plain.decode(plain.cases()[0]).image).any()
+
+
+def test_unknown_case(section: Any, tmp_path: Path) -> None:
+    source = open_source("s", section(source="phantom_cxr", count=1), memo_dir=tmp_path)
+    with pytest.raises(DataError, match=r"data\.s: no phantom of this section is x"):
+        source.decode(Case("0" * 64, "x", "p", "normal"))

@@ -1,0 +1,102 @@
+"""Builders in real processes: killed anywhere, or several at once."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xferlab.data.cache import ImageTable, open_table
+from xferlab.data.index import index_sections
+
+pytestmark = pytest.mark.slow
+
+BUILD = """
+import sys
+from pathlib import Path
+from pydantic import TypeAdapter
+from xferlab.data.cache import open_table
+from xferlab.data.index import index_sections
+from xferlab.study.schema import DataSection
+
+config = TypeAdapter(DataSection).validate_python({"source": "phantom_cxr", "count": 24, "size_px": 64})
+cache = Path(sys.argv[1])
+digests = [case.digest for case in index_sections({"s": config}, memo_dir=cache / "digests")["s"]]
+built = []
+print("ready", flush=True)
+sys.stdin.readline()
+count = lambda *numbers: built.append(numbers)
+table = open_table("s", config, size_px=32, digests=digests, cache_dir=cache, progress=count)
+print(len(built), flush=True)
+"""
+
+
+def start(cache: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUILD, str(cache)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def build_here(section: Any, cache: Path) -> ImageTable:
+    config = section(source="phantom_cxr", count=24, size_px=64)
+    cases = index_sections({"s": config}, memo_dir=cache / "digests")["s"]
+    return open_table("s", config, size_px=32, digests=[case.digest for case in cases], cache_dir=cache)
+
+
+def test_killed_anywhere_then_built_equal(section: Any, tmp_path: Path) -> None:
+    start_s = time.perf_counter()
+    expected = build_here(section, tmp_path / "undisturbed")
+    duration_s = time.perf_counter() - start_s
+    draw = random.Random(0)
+    cache = tmp_path / "killed"
+    killed = 0
+    for _ in range(8):
+        process = start(cache)
+        go(process)
+        # The moment of the kill is the subject of the test; nothing is waited for.
+        try:
+            process.communicate(timeout=draw.uniform(0, 1.2 * duration_s))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            killed += 1
+        for path in cache.rglob("*.arrow"):
+            assert path.stat().st_size > 24 * 32 * 32 * 2
+            path.unlink()  # so that the next one builds again
+    table = build_here(section, cache)
+    assert killed > 0
+    assert table.digests == expected.digests
+    assert np.array_equal(table.images, expected.images)
+    assert np.array_equal(table.targets, expected.targets)
+    assert not list(cache.rglob("*.tmp"))
+
+
+def test_two_processes_build_once(tmp_path: Path) -> None:
+    processes = [start(tmp_path / "cache") for _ in range(2)]
+    for process in processes:
+        go(process)
+    built = [int(process.communicate(timeout=60)[0]) for process in processes]
+    assert sorted(built) == [0, 24]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert len(list((tmp_path / "cache").rglob("*.arrow"))) == 1

@@ -1,0 +1,209 @@
+"""Formats: what a file shows is what is read, whatever it is stored as; what is ambiguous is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xferlab.data import decode
+from xferlab.data.decode import read_colour, read_image, read_labels
+from xferlab.errors import DataError
+
+RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
+COLOURS = np.stack([RAMP, RAMP.T, 255 - RAMP], axis=-1)
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp"])
+def test_eight_bit_grey_is_kept_as_it_is(tmp_path: Path, name: str) -> None:
+    picture = read_image(saved(tmp_path / name, Image.fromarray(RAMP)))
+    assert (picture.pixels == RAMP).all()
+    assert (picture.pixels.dtype, picture.spacing_mm, picture.turned) == (np.uint8, None, False)
+
+
+def test_the_content_tells_the_format_not_the_name(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(RAMP))
+    renamed = path.rename(tmp_path / "a.jpeg")
+    assert (read_image(renamed).pixels == RAMP).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA"])
+def test_grey_survives_every_colour_mode(tmp_path: Path, mode: str) -> None:
+    assert (read_image(saved(tmp_path / "a.png", Image.fromarray(RAMP).convert(mode))).pixels == RAMP).all()
+
+
+def test_colour_becomes_luma(tmp_path: Path) -> None:
+    pixels = read_image(saved(tmp_path / "a.png", Image.fromarray(COLOURS))).pixels
+    assert np.abs(pixels - COLOURS @ LUMA).max() <= 1.0
+
+
+def test_alpha_is_ignored(tmp_path: Path) -> None:
+    image = Image.merge("LA", [Image.fromarray(RAMP), Image.fromarray(RAMP.T)])
+    assert (read_image(saved(tmp_path / "a.png", image)).pixels == RAMP).all()
+
+
+def test_cmyk_jpeg_is_as_bright_as_it_looks(tmp_path: Path) -> None:
+    flat = Image.new("RGB", (16, 16), (200, 200, 200))
+    pixels = read_image(saved(tmp_path / "a.jpg", flat.convert("CMYK"), quality=100)).pixels
+    assert np.abs(pixels.astype(int) - 200).max() <= 2
+
+
+def test_jpeg_is_read_to_within_its_loss(tmp_path: Path) -> None:
+    smooth = np.linspace(0, 255, 64, dtype=np.uint8)[None, :].repeat(64, axis=0)
+    pixels = read_image(saved(tmp_path / "a.jpg", Image.fromarray(smooth), quality=95)).pixels
+    assert np.abs(pixels.astype(int) - smooth).max() <= 4
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_are_stretched_between_percentiles(tmp_path: Path, name: str) -> None:
+    values = np.random.default_rng(0).integers(900, 3000, (50, 40)).astype(np.uint16)
+    values[0, 0] = 65_535  # one burnt-out pixel must not darken the rest
+    pixels = read_image(saved(tmp_path / name, Image.fromarray(values))).pixels
+    low, high = np.percentile(values, [0.5, 99.5])
+    expected = np.clip((values - low) / (high - low), 0, 1) * 255
+    assert np.abs(pixels - expected).max() <= 0.5 + 1e-9
+    assert (pixels.min(), pixels.max()) == (0, 255)
+
+
+def test_stretching_ignores_gain_and_offset(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 1000, (50, 40)).astype(np.uint16)
+    first = read_image(saved(tmp_path / "a.png", Image.fromarray(values))).pixels
+    second = read_image(saved(tmp_path / "b.png", Image.fromarray(values * 8 + 100))).pixels
+    assert (first == second).all()
+
+
+def test_even_sixteen_bit_image_is_black(tmp_path: Path) -> None:
+    image = Image.fromarray(np.full((8, 8), 700, np.uint16))
+    assert not read_image(saved(tmp_path / "a.png", image)).pixels.any()
+
+
+def test_small_bright_object_that_percentiles_miss_is_kept(tmp_path: Path) -> None:
+    values = np.full((100, 100), 10, np.uint16)
+    values[5, 5] = 4000
+    pixels = read_image(saved(tmp_path / "a.png", Image.fromarray(values))).pixels
+    assert pixels[5, 5] == 255
+    assert pixels.sum() == 255
+
+
+def test_white_is_zero_tiff_is_inverted(tmp_path: Path) -> None:
+    values = np.arange(1000, dtype=np.uint16).reshape(25, 40)
+    plain = read_image(saved(tmp_path / "a.tif", Image.fromarray(values))).pixels
+    inverted = read_image(saved(tmp_path / "b.tif", Image.fromarray(values), tiffinfo={262: 0})).pixels
+    assert (inverted == 255 - plain).all()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turn"),
+    [(3, lambda a: a[::-1, ::-1]), (6, lambda a: np.rot90(a, -1)), (8, lambda a: np.rot90(a))],
+)
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, turn: object) -> None:
+    pixels = np.zeros((16, 24), np.uint8)
+    pixels[:8, :8] = 200
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[274] = orientation
+    picture = read_image(saved(tmp_path / "a.png", image, exif=exif))
+    assert picture.turned
+    assert (picture.pixels == turn(pixels)).all()  # type: ignore[operator]
+
+
+def test_colour_reader_gives_three_channels(tmp_path: Path) -> None:
+    assert (read_colour(saved(tmp_path / "a.tif", Image.fromarray(COLOURS))) == COLOURS).all()
+    grey = read_colour(saved(tmp_path / "b.tif", Image.fromarray(RAMP)))
+    assert (grey == RAMP[..., None]).all()
+    with pytest.raises(DataError, match=r"mode 'I;16'.*8-bit grey or colour is accepted"):
+        read_colour(saved(tmp_path / "c.tif", Image.fromarray(RAMP.astype(np.uint16))))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA"])
+def test_mask_values_survive_every_mode(tmp_path: Path, mode: str) -> None:
+    assert (read_labels(saved(tmp_path / "m.png", Image.fromarray(RAMP).convert(mode))) == RAMP).all()
+
+
+def test_binary_mask_is_0_and_255(tmp_path: Path) -> None:
+    bits = Image.fromarray((RAMP > 99).astype(np.uint8) * 255).convert("1")
+    assert set(np.unique(read_labels(saved(tmp_path / "m.png", bits)))) == {0, 255}
+
+
+def test_wide_masks_keep_their_values(tmp_path: Path) -> None:
+    labels = np.array([[0, 1], [255, 4000]], np.uint16)
+    assert (read_labels(saved(tmp_path / "m.png", Image.fromarray(labels))) == labels).all()
+
+
+def test_grey_palette_gives_greys_and_colour_palette_indices(tmp_path: Path) -> None:
+    indices = np.array([[0, 1], [1, 2]], np.uint8)
+    image = Image.fromarray(indices)
+    image.putpalette([0, 0, 0, 255, 255, 255, 127, 127, 127])
+    assert (read_labels(saved(tmp_path / "grey.png", image)) == [[0, 255], [255, 127]]).all()
+    image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    assert (read_labels(saved(tmp_path / "colour.png", image)) == indices).all()
+
+
+def refusal(path: Path, read: object = read_image) -> str:
+    with pytest.raises(DataError) as caught:
+        read(path)  # type: ignore[operator]
+    (problem,) = caught.value.problems
+    assert problem.where == str(path)
+    return problem.what
+
+
+def test_refused_float_pixels(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.tif", Image.fromarray(RAMP.astype(np.float32)))
+    assert "floating point" in refusal(path)
+    assert "8- and 16-bit integers are accepted" in refusal(path)
+
+
+def test_refused_several_frames(tmp_path: Path) -> None:
+    frames = [Image.fromarray(RAMP), Image.fromarray(RAMP.T)]
+    path = saved(tmp_path / "a.tif", frames[0], save_all=True, append_images=frames[1:])
+    assert "holds 2 frames" in refusal(path)
+
+
+def test_refused_colour_mask(tmp_path: Path) -> None:
+    assert "colour image" in refusal(saved(tmp_path / "m.png", Image.fromarray(COLOURS)), read_labels)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_refused_truncated_file(tmp_path: Path, name: str) -> None:
+    path = saved(tmp_path / name, Image.fromarray(np.tile(RAMP, (8, 8))))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "cannot be read" in refusal(path)
+
+
+def test_refused_other_content(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("<html>not found</html>")
+    assert "is no PNG, JPEG, TIFF or DICOM file." in refusal(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    assert "is no PNG" in refusal(tmp_path / "b.png")
+
+
+def test_file_that_was_copied_as_text_is_told_so(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(make_noise()))
+    path.write_text(path.read_bytes().decode("utf-8", errors="replace"), encoding="utf-8")
+    assert "copied as text" in refusal(path)
+
+
+def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(RAMP))
+    monkeypatch.setattr(decode, "MAX_PIXELS", 255)
+    assert "16x16 pixels" in refusal(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow's own refusal, beyond twice its limit
+    assert "has more than 255 pixels" in refusal(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)  # its warning, where warnings are errors
+    assert "has more than 255 pixels" in refusal(path)
+
+
+def test_absent_file(tmp_path: Path) -> None:
+    assert "No such file" in refusal(tmp_path / "a.png")
+
+
+def make_noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)

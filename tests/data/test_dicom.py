@@ -1,0 +1,157 @@
+"""DICOM: real files written by pydicom, against the standard's formulas by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1, generate_uid
+
+from xferlab.data.decode import read_image
+from xferlab.errors import DataError
+
+VALUES = np.arange(1200, dtype=np.uint16).reshape(30, 40)
+
+
+def write(path: Path, stored: np.ndarray = VALUES, **fields: Any) -> Path:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["xferlab"])
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.Rows, dataset.Columns = stored.shape[-2:]
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.PixelRepresentation = int(stored.dtype.kind == "i")
+    dataset.PixelData = stored.tobytes()
+    for name, value in fields.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def linear_window(values: np.ndarray, center: float, width: float) -> np.ndarray:
+    """PS3.3 C.11.2.1.2.1, output 0..255."""
+    return np.clip(((values - (center - 0.5)) / (width - 1) + 0.5) * 255, 0, 255)
+
+
+def test_window(tmp_path: Path) -> None:
+    pixels = read_image(write(tmp_path / "a.dcm", WindowCenter=500, WindowWidth=400)).pixels
+    assert np.abs(pixels - linear_window(VALUES, 500, 400)).max() <= 0.5 + 1e-9
+
+
+def test_first_of_several_windows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", WindowCenter=[500, 900], WindowWidth=[400, 100])
+    assert np.abs(read_image(path).pixels - linear_window(VALUES, 500, 400)).max() <= 0.5 + 1e-9
+
+
+def test_rescale_comes_before_the_window(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=0, WindowWidth=800)
+    expected = linear_window(2.0 * VALUES - 1000, 0, 800)
+    assert np.abs(read_image(path).pixels - expected).max() <= 0.5 + 1e-9
+
+
+def test_sigmoid_window(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", WindowCenter=600, WindowWidth=400, VOILUTFunction="SIGMOID")
+    expected = 255 / (1 + np.exp(-4 * (VALUES - 600.0) / 400))
+    assert np.abs(read_image(path).pixels - expected).max() <= 0.5 + 1e-3
+
+
+def test_voi_lut_table(tmp_path: Path) -> None:
+    table = Dataset()
+    table.LUTDescriptor = [4, 600, 16]  # four entries, from stored value 600 on, sixteen bits
+    table.add_new("LUTData", "OW", (np.array([0, 50, 100, 255], np.uint16) * 257).tobytes())
+    pixels = read_image(write(tmp_path / "a.dcm", VOILUTSequence=Sequence([table]))).pixels.ravel()
+    assert (pixels[:601] == 0).all()
+    assert pixels[600:604].tolist() == [0, 50, 100, 255]
+    assert (pixels[603:] == 255).all()
+
+
+def test_without_a_window_percentiles_are_taken_without_padding(tmp_path: Path) -> None:
+    stored = VALUES + 1000
+    stored[:5] = 0
+    pixels = read_image(write(tmp_path / "a.dcm", stored, PixelPaddingValue=0)).pixels
+    low, high = np.percentile(stored[5:], [0.5, 99.5])
+    assert np.abs(pixels - np.clip((stored - low) / (high - low), 0, 1) * 255).max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 500, "WindowWidth": 400}])
+def test_monochrome1_is_inverted(tmp_path: Path, window: dict[str, int]) -> None:
+    plain = read_image(write(tmp_path / "a.dcm", **window)).pixels
+    inverted = read_image(write(tmp_path / "b.dcm", PhotometricInterpretation="MONOCHROME1", **window))
+    assert (inverted.pixels == 255 - plain).all()
+
+
+def test_signed_values(tmp_path: Path) -> None:
+    stored = VALUES.astype(np.int16) - 600
+    pixels = read_image(write(tmp_path / "a.dcm", stored, WindowCenter=-100, WindowWidth=300)).pixels
+    assert np.abs(pixels - linear_window(stored, -100, 300)).max() <= 0.5 + 1e-9
+
+
+def test_spacing(tmp_path: Path) -> None:
+    assert read_image(write(tmp_path / "a.dcm")).spacing_mm is None
+    assert read_image(write(tmp_path / "b.dcm", ImagerPixelSpacing=[0.2, 0.1])).spacing_mm == (0.2, 0.1)
+    both = write(tmp_path / "c.dcm", ImagerPixelSpacing=[0.2, 0.1], PixelSpacing=[0.4, 0.3])
+    assert read_image(both).spacing_mm == (0.4, 0.3)
+
+
+def test_told_by_content(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", WindowCenter=500, WindowWidth=400)
+    renamed = tmp_path / "a"
+    renamed.write_bytes(path.read_bytes())
+    assert (read_image(renamed).pixels == read_image(path).pixels).all()
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_image(path)
+    (problem,) = caught.value.problems
+    return problem.what
+
+
+def test_refused_several_frames(tmp_path: Path) -> None:
+    assert "holds 2 frames" in refusal(
+        write(tmp_path / "a.dcm", np.stack([VALUES, VALUES]), NumberOfFrames=2)
+    )
+
+
+def test_refused_colour(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", PhotometricInterpretation="RGB")
+    assert "photometric interpretation RGB; MONOCHROME1 and MONOCHROME2 are accepted" in refusal(path)
+
+
+def test_refused_without_pixels(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm")
+    dataset = dcmread(path)
+    del dataset.PixelData
+    dataset.save_as(path)
+    assert "without pixels" in refusal(path)
+
+
+def test_compression_without_a_codec_names_it_and_what_to_install(tmp_path: Path) -> None:
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = JPEGLosslessSV1
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["xferlab"])
+    path = write(tmp_path / "a.dcm", file_meta=meta, PixelData=encapsulate([b"\xff\xd8\xff\xd9"]))
+    what = refusal(path)
+    assert "JPEG Lossless" in what
+    assert "1.2.840.10008.1.2.4.70" in what
+    assert "pip install" in what
+    assert "pylibjpeg" in what
+
+
+def test_refused_too_short_pixel_data(tmp_path: Path) -> None:
+    assert "cannot be read as DICOM" in refusal(write(tmp_path / "a.dcm", PixelData=b"\0" * 100))
+
+
+def test_refused_name_without_content(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_text("nothing")
+    assert "no DICOM file although its name says so" in refusal(tmp_path / "a.dcm")
