@@ -110,11 +110,11 @@ def noisy_mask(folder: Any) -> None:
     Image.fromarray(noise).save(folder.root / "masks/1.png")
 
 
-def turned(folder: Any) -> None:
+def turned(folder: Any, orientation: int = 6) -> None:
     with Image.open(folder.root / "images/1.png") as file:
         file.load()
     exif = file.getexif()
-    exif[274] = 6
+    exif[274] = orientation
     file.save(folder.root / "images/1.png", exif=exif)
 
 
@@ -136,11 +136,27 @@ def second_mask(folder: Any) -> None:
 CHECK = [
     (image("masks/1.png", lambda m: m[:-1]), "error", "masks/1.png", "the mask is 30x39 pixels, its image"),
     (turned, "error", "masks/1.png", "EXIF orientation that was applied; turn the mask alike"),
+    (
+        lambda f: turned(f, 3),
+        "warning",
+        "data.general: images/1.png",
+        "the mask none: see that it lies on it",
+    ),
     (image("masks/1.png", lambda m: m // 2), "error", "masks/1.png", "mask values 63 (1 px)"),
     (image("masks/1.png", lambda m: m.astype(np.uint16) * 2), "error", "masks/1.png", "254 (1 px), 510 ("),
     (noisy_mask, "error", "masks/1.png", "look like JPEG compression or smooth resizing"),
-    (broken("images/1.png"), "error", "images/1.png", "is no PNG, JPEG, TIFF or DICOM file."),
-    (broken("masks/1.png"), "error", "masks/1.png", "is no PNG, JPEG, TIFF or DICOM file."),
+    (
+        broken("images/1.png"),
+        "error",
+        "images/1.png",
+        "is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.",
+    ),
+    (
+        broken("masks/1.png"),
+        "error",
+        "masks/1.png",
+        "is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.",
+    ),
     (image("masks/1.png", lambda m: m * 0), "warning", "data.general: images/1.png", "the mask is empty"),
     (image("images/1.png", lambda m: m * 0 + 9), "warning", "data.general: images/1.png", "one grey level"),
     (cell(1, image="images/0.png", mask="masks/0.png"), "warning", "csv:3", "only that row is used"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from filelock import FileLock
 from PIL import Image
@@ -151,6 +152,17 @@ def test_torn_table_is_built_again(tmp_path: Path, opened: Any, decoded: list[st
     path.unlink()
     path.write_bytes(content[:keep])
     assert (opened().images == images).all()
+    assert len(decoded) == 12
+
+
+def test_table_of_another_kind_is_built_again(tmp_path: Path, opened: Any, decoded: list[str]) -> None:
+    opened()
+    (path,) = (tmp_path / "cache").rglob("*.arrow")
+    batch = pa.RecordBatch.from_pydict({"digest": ["a"]})
+    path.unlink()
+    with pa.ipc.new_file(str(path), batch.schema) as writer:
+        writer.write_batch(batch)
+    opened()
     assert len(decoded) == 12
 
 

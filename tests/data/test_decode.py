@@ -125,26 +125,26 @@ def test_colour_reader_gives_three_channels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA"])
 def test_mask_values_survive_every_mode(tmp_path: Path, mode: str) -> None:
-    assert (read_labels(saved(tmp_path / "m.png", Image.fromarray(RAMP).convert(mode))) == RAMP).all()
+    assert (read_labels(saved(tmp_path / "m.png", Image.fromarray(RAMP).convert(mode))).values == RAMP).all()
 
 
 def test_binary_mask_is_0_and_255(tmp_path: Path) -> None:
     bits = Image.fromarray((RAMP > 99).astype(np.uint8) * 255).convert("1")
-    assert set(np.unique(read_labels(saved(tmp_path / "m.png", bits)))) == {0, 255}
+    assert set(np.unique(read_labels(saved(tmp_path / "m.png", bits)).values)) == {0, 255}
 
 
 def test_wide_masks_keep_their_values(tmp_path: Path) -> None:
     labels = np.array([[0, 1], [255, 4000]], np.uint16)
-    assert (read_labels(saved(tmp_path / "m.png", Image.fromarray(labels))) == labels).all()
+    assert (read_labels(saved(tmp_path / "m.png", Image.fromarray(labels))).values == labels).all()
 
 
 def test_grey_palette_gives_greys_and_colour_palette_indices(tmp_path: Path) -> None:
     indices = np.array([[0, 1], [1, 2]], np.uint8)
     image = Image.fromarray(indices)
     image.putpalette([0, 0, 0, 255, 255, 255, 127, 127, 127])
-    assert (read_labels(saved(tmp_path / "grey.png", image)) == [[0, 255], [255, 127]]).all()
+    assert (read_labels(saved(tmp_path / "grey.png", image)).values == [[0, 255], [255, 127]]).all()
     image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
-    assert (read_labels(saved(tmp_path / "colour.png", image)) == indices).all()
+    assert (read_labels(saved(tmp_path / "colour.png", image)).values == indices).all()
 
 
 def refusal(path: Path, read: object = read_image) -> str:
@@ -180,7 +180,7 @@ def test_refused_truncated_file(tmp_path: Path, name: str) -> None:
 
 def test_refused_other_content(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("<html>not found</html>")
-    assert "is no PNG, JPEG, TIFF or DICOM file." in refusal(tmp_path / "a.png")
+    assert "is no PNG, JPEG, TIFF or DICOM file of a kind that can be read." in refusal(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"")
     assert "is no PNG" in refusal(tmp_path / "b.png")
 

@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 
 from xferlab.errors import DataError, Problem
 
+# Digests are bytes, and arrays are made from buffers: pyarrow's conversion of lists and NumPy arrays would
+# import pandas, which takes longer than the rest.
+_DIGEST = pa.binary(32)
+_COLUMNS = ("digest", "image", "target", "spacing_mm")
+
 
 @dataclass(frozen=True)
 class ImageTable:
@@ -61,7 +66,9 @@ def read_table(path: Path) -> ImageTable:
         OSError: If the file cannot be opened.
     """
     batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-    digests = tuple(batch.column("digest").to_pylist())
+    if batch.schema.names != list(_COLUMNS) or batch.schema.field("digest").type != _DIGEST:
+        raise pa.ArrowInvalid(f"{path}: columns {batch.schema.names} are not those of an image table")
+    digests = tuple(digest.hex() for digest in batch.column("digest").to_pylist())
     return ImageTable(
         digests,
         batch.column("image").to_numpy_ndarray(),
@@ -78,13 +85,14 @@ def write_table(path: Path, table: ImageTable) -> None:
     Raises:
         OSError: If the disk is full or not writable.
     """
-    columns: dict[str, Any] = {
-        "digest": pa.array(table.digests, pa.string()),
-        "image": _tensors(table.images, pa.uint8()),
-        "target": _tensors(table.targets, pa.uint8()),
-        "spacing_mm": _tensors(table.spacing_mm, pa.float32()),
-    }
-    batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+    digests = b"".join(map(bytes.fromhex, table.digests))
+    columns = [
+        pa.Array.from_buffers(_DIGEST, len(table.digests), [None, pa.py_buffer(digests)]),
+        _tensors(table.images, pa.uint8()),
+        _tensors(table.targets, pa.uint8()),
+        _tensors(table.spacing_mm, pa.float32()),
+    ]
+    batch = pa.RecordBatch.from_arrays(columns, names=list(_COLUMNS))
     with open(path, "wb") as file:
         with pa.ipc.new_file(file, batch.schema) as writer:
             writer.write_batch(batch)
@@ -93,10 +101,7 @@ def write_table(path: Path, table: ImageTable) -> None:
 
 
 def _tensors(array: NDArray[Any], kind: Any) -> Any:
-    """The rows of a contiguous array as Arrow tensors, without a copy.
-
-    By hand, since pyarrow's own conversion from NumPy imports pandas, which takes longer than the rest.
-    """
+    """The rows of a contiguous array as Arrow tensors, without a copy."""
     values = pa.Array.from_buffers(kind, array.size, [None, pa.py_buffer(array)])
     rows = pa.FixedSizeListArray.from_arrays(values, array[0].size)
     return pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(kind, array.shape[1:]), rows)

@@ -71,7 +71,7 @@ def _fingerprint(image: NDArray[np.uint8]) -> str:
 
 
 def _oddities(where: str, decoded: Decoded, *, empty_is_odd: bool) -> list[Problem]:
-    found = []
+    found = list(decoded.remarks)
     if empty_is_odd and not (decoded.target == STRUCTURE).any():
         found.append("the mask is empty: no pixel belongs to the structure.")
     if not np.ptp(decoded.image, axis=(0, 1)).any():
@@ -98,12 +98,14 @@ def _same_pixels(seen: Sequence[_Seen]) -> list[Problem]:
 
 
 def _several_patients(group: Sequence[_Seen]) -> Problem:
+    sections = sorted({one.section for one in group})
     ids = ", ".join(sorted({one.case.patient for one in group}))
     what = (
         f"one image stands under several patients ({_names([one.case for one in group])}), so that a split"
-        f" may put it into two parts. If they are one person, add `same_patient: [[{ids}]]`."
+        f" may put it into two parts. If they are one person, add `same_patient: [[{ids}]]`"
+        f"{' to each of these sections' if len(sections) > 1 else ''}."
     )
-    return Problem(f"data.{group[0].section}", what, "warning")
+    return Problem(", ".join(f"data.{section}" for section in sections), what, "warning")
 
 
 def _names(cases: Sequence[Case]) -> str:

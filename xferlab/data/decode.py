@@ -49,6 +49,19 @@ class Picture:
     turned: bool = False
 
 
+@dataclass(frozen=True)
+class Labels:
+    """What a mask file holds.
+
+    Attributes:
+        values: `(H, W)`; uint8, or wider where the file is.
+        turned: Whether an EXIF orientation was applied.
+    """
+
+    values: NDArray[np.integer[Any]]
+    turned: bool = False
+
+
 def read_image(path: Path) -> Picture:
     """Returns the grey pixels of a PNG, JPEG, TIFF or DICOM file (told by content, not by name).
 
@@ -80,28 +93,30 @@ def read_colour(path: Path) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
-def read_labels(path: Path) -> NDArray[np.integer[Any]]:
-    """Returns the label values of a mask file, `(H, W)`; uint8, or wider where the file is.
+def read_labels(path: Path) -> Labels:
+    """Returns the label values of a mask file.
 
-    A palette of greys is resolved to its greys, any other palette gives its indices; colour is accepted where
-    the three channels agree.
+    Colour is accepted where its three channels agree, and then means its grey; so does a palette. The indices
+    of a palette of other colours are the labels.
 
     Raises:
         DataError: If the file cannot be read or is not a label image.
     """
     if is_dicom(path):
         raise _refusal(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export the segmentation.")
-    image, _ = load(path)
-    if image.mode in _INTEGER or (image.mode == "P" and not _grey_palette(image)):
-        return np.asarray(image)
+    image, turned = load(path)
+    if image.mode in _INTEGER:
+        return Labels(np.asarray(image), turned)
     if image.mode in ("1", "L", "LA", "La"):
-        return np.asarray(image.convert("L"))
+        return Labels(np.asarray(image.convert("L")), turned)
     colours = np.asarray(image.convert("RGB"))
-    if not (np.ptp(colours, axis=-1) == 0).all():
-        raise _refusal(
-            path, "is a colour image; a mask has one channel of label values. Save it as grey or palette."
-        )
-    return colours[..., 0]
+    if (np.ptp(colours, axis=-1) == 0).all():
+        return Labels(colours[..., 0], turned)
+    if image.mode == "P":
+        return Labels(np.asarray(image), turned)
+    raise _refusal(
+        path, "is a colour image; a mask has one channel of label values. Save it as grey or palette."
+    )
 
 
 def load(path: Path) -> tuple[Image.Image, bool]:
@@ -130,7 +145,9 @@ def load(path: Path) -> tuple[Image.Image, bool]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _refusal(path, f"has more than {MAX_PIXELS:,} pixels, the most that is accepted.") from error
     except UnidentifiedImageError as error:
-        raise _refusal(path, f"is no PNG, JPEG, TIFF or DICOM file.{_as_text(path)}") from error
+        raise _refusal(
+            path, f"is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.{_as_text(path)}"
+        ) from error
     except _READ_ERRORS as error:
         raise _refusal(path, f"cannot be read: {error}.{_as_text(path)}") from error
 
@@ -175,11 +192,6 @@ def is_dicom(path: Path) -> bool:
     except OSError as error:
         raise _refusal(path, f"cannot be read: {error.strerror or error}.") from error
     return magic == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
-
-
-def _grey_palette(image: Image.Image) -> bool:
-    palette = np.asarray(image.convert("RGB").getcolors(image.width * image.height), dtype=object)
-    return all(len(set(colour)) == 1 for _, colour in palette)
 
 
 def _as_text(path: Path) -> str:

@@ -125,7 +125,9 @@ def test_findings(section: Any, root: Path) -> None:
     found = {Path(p.where).name: p.what for p in check_sections({"s": config}, memo_dir=root.parent / "m")}
     assert found.pop(f"{folder.name}_5_mask.tif") == "No such file or directory."
     assert found.pop(f"{folder.name}_6_mask.tif") == "mask values 9; a lesion is 255, everything else 0."
-    assert found.pop(f"{folder.name}_7.tif") == "is no PNG, JPEG, TIFF or DICOM file."
+    assert (
+        found.pop(f"{folder.name}_7.tif") == "is no PNG, JPEG, TIFF or DICOM file of a kind that can be read."
+    )
     assert found.pop(f"{other.name}_3_mask.tif") == "the mask's shape is (30, 32), its image's (32, 32)."
     assert found.pop(short.name) == "1 slices, of which `drop_ends: 1` leaves none."
     assert found == {}

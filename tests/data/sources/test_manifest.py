@@ -145,6 +145,15 @@ def test_equal_rows_are_one_case_the_first_by_patient(folder: Any, tmp_path: Pat
     ]
 
 
+def test_equal_rows_of_two_pathologies_do_not_depend_on_the_order(folder: Any, tmp_path: Path) -> None:
+    folder.rows.append(folder.rows[1] | {"pathology": "covid19"})
+    folder.write()
+    found = cases(folder.section(), tmp_path)
+    folder.rows.reverse()
+    folder.write()
+    assert cases(folder.section(), tmp_path) == found
+
+
 def test_planning_known_data_reads_no_image(
     folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

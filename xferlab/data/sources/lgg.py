@@ -172,7 +172,7 @@ def patient_of(folder: str) -> str:
 
 
 def _lesion(path: Path) -> NDArray[np.bool_]:
-    labels = read_labels(path)
+    labels = read_labels(path).values
     strange = sorted(set(np.unique(labels).tolist()) - {0, 255})
     if strange:
         found = ", ".join(map(str, strange[:8]))

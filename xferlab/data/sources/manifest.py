@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.cohort import Case
-from xferlab.data.decode import DECODE_VERSION, Picture, read_image, read_labels
+from xferlab.data.decode import DECODE_VERSION, Labels, Picture, read_image, read_labels
 from xferlab.data.filters import apply_where, join_patients
 from xferlab.data.memo import FileMemo
 from xferlab.data.simulation import simulate, simulation_recipe
@@ -58,7 +58,7 @@ class ManifestSource(Source):
         rows, problems = apply_where(self._section, table, self._config.where)
         patients = self._patients(table, problems)
         entries = self._entries(rows, patients, problems)
-        entries.sort(key=lambda entry: (entry.case.patient, entry.case.name))
+        entries.sort(key=lambda entry: (entry.case.patient, entry.case.name, entry.case.pathology))
         for entry in entries:
             self._files.setdefault(entry.case.digest, entry)
         problems += _doubled_rows(entries)
@@ -72,13 +72,13 @@ class ManifestSource(Source):
         """
         entry = self._entry_of(case)
         picture, labels = self._read(entry)
-        image, target = picture.pixels, self._target(entry, labels)
+        image, target = picture.pixels, self._target(entry, labels.values)
         if image.shape != target.shape:
             raise DataError(Problem(str(self._root / entry.mask), _sizes(entry, picture, target)))
         if self._config.simulate:
             # Keyed by the image alone, so that a corrected mask keeps the picture.
             image, target = simulate(image, target, seed=0, key=entry.image_digest)
-        return Decoded(image, target, picture.spacing_mm)
+        return Decoded(image, target, picture.spacing_mm, _remarks(picture, labels))
 
     def _entry_of(self, case: Case) -> _Entry:
         _ = self.survey
@@ -144,7 +144,7 @@ class ManifestSource(Source):
             recipe["simulate"] = simulation_recipe(self._config.simulate)
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
-    def _read(self, entry: _Entry) -> tuple[Picture, NDArray[np.integer[Any]]]:
+    def _read(self, entry: _Entry) -> tuple[Picture, Labels]:
         problems: list[Problem] = []
         picture = labels = None
         try:
@@ -204,6 +204,14 @@ def _doubled_rows(entries: Sequence[_Entry]) -> list[Problem]:
             )
             problems.append(Problem(entry.where, what, "warning"))
     return problems
+
+
+def _remarks(picture: Picture, labels: Labels) -> tuple[str, ...]:
+    if not picture.turned or labels.turned:
+        return ()
+    return (
+        "the image carries an EXIF orientation, which was applied, the mask none: see that it lies on it.",
+    )
 
 
 def _sizes(entry: _Entry, picture: Picture, target: NDArray[np.uint8]) -> str:

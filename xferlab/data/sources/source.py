@@ -24,11 +24,13 @@ class Decoded:
         image: uint8, `(H, W)` or `(H, W, C)`.
         target: uint8, `(H, W)`: 0 background, 255 structure, 127 ignored.
         spacing_mm: Distance between rows and between columns, if the file tells it.
+        remarks: What somebody should look at, though it can be used; `check` lists them.
     """
 
     image: NDArray[np.uint8]
     target: NDArray[np.uint8]
     spacing_mm: tuple[float, float] | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
