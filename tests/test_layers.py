@@ -1,0 +1,197 @@
+"""The import table, read from the source: data moves one way, heavy libraries stay in their rooms."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted(path for package in ("xferlab", "analysis") for path in (ROOT / package).rglob("*.py"))
+
+# Room -> what it may import of ours beside itself. A longer name wins over a shorter one.
+TABLE: dict[str, tuple[str, ...]] = {
+    "xferlab.errors": (),
+    "xferlab.cohort": ("xferlab.errors",),
+    "xferlab.study": ("xferlab.errors",),
+    "xferlab.models": ("xferlab.errors",),
+    "xferlab.metrics": ("xferlab.errors",),
+    "xferlab.data": ("xferlab.cohort", "xferlab.errors", "xferlab.study.schema"),
+    "xferlab.plan": ("xferlab.study", "xferlab.cohort", "xferlab.errors"),
+    "xferlab.records": ("xferlab.plan", "xferlab.cohort", "xferlab.errors"),
+    "xferlab.records.mirror": ("xferlab.records", "xferlab.plan", "xferlab.cohort", "xferlab.errors"),
+    "xferlab.training": ("xferlab.metrics", "xferlab.errors", "xferlab.records.schema"),
+    "xferlab.trial": (
+        "xferlab.plan",
+        "xferlab.records",
+        "xferlab.training",
+        "xferlab.models",
+        "xferlab.data",
+        "xferlab.metrics",
+        "xferlab.cohort",
+        "xferlab.errors",
+        "xferlab.study.schema",
+    ),
+    "xferlab.schedule": ("xferlab.plan", "xferlab.records", "xferlab.trial", "xferlab.errors"),
+    "analysis": (
+        "xferlab.records",
+        "xferlab.plan.identity",
+        "xferlab.metrics.catalogue",
+        "xferlab.errors",
+    ),
+    "xferlab.cli": ("xferlab", "analysis"),
+    "xferlab.__main__": ("xferlab.cli",),
+    "xferlab.__init__": (),
+}
+MIRROR = "xferlab.records.mirror"
+MAY_MIRROR = ("xferlab.cli", "xferlab.trial", MIRROR)
+BEFORE_A_VERB = ("cli/__init__.py", "cli/main.py", "__main__.py", "__init__.py", "errors.py")
+
+
+def within(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+@cache
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def imports(module: str, source: str) -> Iterator[tuple[int, str]]:
+    """Every imported module with its line: at the top, inside functions and under TYPE_CHECKING alike."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join([*module.split(".")[: -node.level], *filter(None, [base])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield node.lineno, inner if is_module(inner) else base
+
+
+def violations(module: str, source: str) -> list[str]:
+    room = max((name for name in TABLE if within(module, name)), key=len, default="")
+    found = []
+    for line, target in imports(module, source):
+        if not within(target, "xferlab") and not within(target, "analysis"):
+            continue
+        own = within(target, room) or target == "xferlab"  # the package itself holds the version only
+        if not room or not (own or any(within(target, allowed) for allowed in TABLE[room])):
+            found.append(f"{module}:{line} imports {target}")
+        elif within(target, MIRROR) and not any(within(module, name) for name in MAY_MIRROR):
+            found.append(f"{module}:{line} imports the mirror")
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_every_room_imports_only_what_the_table_allows(path: Path) -> None:
+    assert violations(module_of(path), path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("xferlab.study.load", "from xferlab.plan import identity"),
+        ("xferlab.study.load", "def f():\n    import xferlab.plan.identity"),
+        ("xferlab.data.check", "from xferlab.study.load import load"),
+        ("xferlab.data.check", "from ..study import load"),
+        ("xferlab.training.loop", "from xferlab.records import codec"),
+        ("xferlab.training.loop", "from xferlab.records.store import Store"),
+        ("xferlab.schedule.ready", "from xferlab.records import mirror"),
+        ("xferlab.records.reader", "from . import mirror"),
+        ("analysis.loading", "from xferlab.plan.expand import Plan"),
+        ("analysis.loading", "from xferlab.records.mirror.content import x"),
+        ("xferlab.new_room.file", "from xferlab.errors import StudyError"),
+        ("xferlab.errors", "from xferlab.cohort import Case"),
+        ("xferlab.plan.expand", "if TYPE_CHECKING:\n    from xferlab.records.store import Store"),
+    ],
+)
+def test_the_table_finds_a_forbidden_import(module: str, source: str) -> None:
+    assert len(violations(module, source)) == 1
+
+
+def test_ray_is_imported_in_one_file() -> None:
+    assert files_that_import("ray") == ["xferlab/schedule/ray_tune.py"]
+
+
+def test_wandb_is_imported_in_the_mirror_alone() -> None:
+    assert all(path.startswith("xferlab/records/mirror/") for path in files_that_import("wandb"))
+
+
+@pytest.mark.parametrize("room", ["study", "plan", "cohort", "errors.py", "cli/main.py", "cli/__init__.py"])
+def test_rooms_that_name_no_torch(room: str) -> None:
+    assert not [path for path in files_that_import("torch") if path.startswith(f"xferlab/{room}")]
+
+
+def test_what_answers_before_a_verb_imports_only_errors() -> None:
+    for name in BEFORE_A_VERB:
+        path = ROOT / "xferlab" / name
+        ours = {
+            target for _, target in imports(module_of(path), path.read_text()) if within(target, "xferlab")
+        }
+        assert ours <= {"xferlab", "xferlab.errors", "xferlab.cli", "xferlab.cli.main"}, name
+
+
+def files_that_import(library: str) -> list[str]:
+    return [
+        path.relative_to(ROOT).as_posix()
+        for path in SOURCES
+        if any(within(target, library) for _, target in imports(module_of(path), path.read_text()))
+    ]
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level names of all modules that a fresh interpreter holds after `code`."""
+    tail = "\nimport json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def import_all(package: str, *, without: str = "") -> str:
+    names = [
+        module_of(path).removesuffix(".__init__")
+        for path in SOURCES
+        if within(module_of(path), package) and not (without and within(module_of(path), without))
+    ]
+    return "import " + ", ".join(names)
+
+
+@pytest.mark.component  # each starts an interpreter
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        (import_all("xferlab.study"), {"torch", "ray", "wandb", "numpy", "pandas", "pyarrow"}),
+        (import_all("xferlab.cohort"), {"torch", "ray", "wandb", "numpy", "pydantic"}),
+        (import_all("xferlab.plan"), {"torch", "ray", "wandb", "pandas"}),
+        (import_all("xferlab.records", without=MIRROR), {"torch", "ray", "wandb", "pydantic"}),
+        (import_all("analysis"), {"torch", "ray", "wandb"}),
+        ("import analysis", {"torch", "ray", "wandb", "matplotlib"}),
+    ],
+    ids=["study", "cohort", "plan", "records", "analysis", "notebook"],
+)
+def test_a_room_stays_light(code: str, absent: set[str]) -> None:
+    assert all(importlib.util.find_spec(name) for name in absent), "the test would prove nothing"
+    assert not loaded_by(code) & absent
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["rnu", "study.yaml"]])
+def test_the_command_line_answers_before_it_loads_anything(arguments: list[str]) -> None:
+    code = f"from xferlab.cli import main\ntry:\n    main({arguments})\nexcept SystemExit:\n    pass"
+    heavy = {"numpy", "torch", "ray", "pandas", "pydantic", "pyarrow", "wandb", "yaml", "rich"}
+    assert not loaded_by(code) & heavy
