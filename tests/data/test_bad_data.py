@@ -197,6 +197,24 @@ def test_all_findings_at_once(folder: Any, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_blank_images_are_not_one_image(folder: Any, tmp_path: Path) -> None:
+    for number in (0, 1):
+        Image.new("L", (30, 40), 7).save(folder.root / f"images/{number}.png")
+    found = check_sections({"general": folder.section()}, memo_dir=tmp_path / "memo")
+    assert [p.what for p in found] == ["the image has one grey level."] * 2
+
+
+def test_image_shared_by_two_sections(folder: Any, tmp_path: Path) -> None:
+    same_picture(folder)
+    sections = {
+        "general": folder.section(where={"patient_id": "p1"}),
+        "portable": folder.section(where={"device": "portable"}),
+    }
+    (problem,) = check_sections(sections, memo_dir=tmp_path / "memo")
+    assert problem.where == "data.general, data.portable"
+    assert problem.what.endswith("add `same_patient: [[p0, p1]]` to each of these sections.")
+
+
 def test_good_data_has_no_findings(folder: Any, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     sections = {"general": folder.section(), "portable": folder.section(where={"device": "portable"})}

@@ -179,6 +179,21 @@ def test_a_simulated_section_says_so_and_is_the_same_each_time(folder: Any, tmp_
     assert (pixels[0].image != plain.decode(plain.cases()[0]).image).any()
 
 
+def test_simulated_devices_belong_to_images_not_to_masks(folder: Any, tmp_path: Path) -> None:
+    for number in (0, 1):  # equal pixels in different files
+        Image.new("L", (30, 40), 100).save(folder.root / f"images/{number}.png", compress_level=number)
+    config = folder.section(simulate="portable")
+
+    def shown() -> list[np.ndarray]:
+        source = open_source("s", config, memo_dir=tmp_path / "memo")
+        return [source.decode(case).image for case in source.cases()[:2]]
+
+    before = shown()
+    assert (before[0] != before[1]).any()
+    Image.new("L", (30, 40), 255).save(folder.root / "masks/0.png")
+    assert (shown()[0] == before[0]).all()
+
+
 def test_turned_image_with_a_turned_mask(folder: Any, tmp_path: Path) -> None:
     for kind in ("images", "masks"):
         image = Image.open(folder.root / kind / "1.png")
