@@ -36,16 +36,18 @@ def aggregate(cases: pd.DataFrame, *, planned: Mapping[tuple[str, str], int] | N
         sd_repetitions: sample SD (n - 1) of those means; NaN for one repetition. sd_images: on a
         hold-out, where every repetition sees the same images, the sample SD over images of an image's
         mean over repetitions; elsewhere the mean over repetitions of the sample SD over a repetition's
-        images. num_repetitions of num_planned; num_images and num_patients: distinct ones evaluated;
-        images_per_repetition: mean; num_values of all repetitions, num_undefined of them NaN and left
-        out of the means.
+        images. num_repetitions of num_planned (NaN if unknown). num_images, num_patients: distinct ones
+        evaluated; images_per_repetition: mean. num_values: of all repetitions; num_undefined: of these
+        NaN, and left out of the means.
     """
     counts = planned if planned is not None else cases.attrs.get("planned", {})
     parts = [_by_keys(cases, KEYS), _by_keys(cases, tuple(key for key in KEYS if key != "pathology"))]
     parts[1]["pathology"] = ALL
     frame = pd.concat(parts, ignore_index=True)
     pairs = zip(frame["arm"], frame["stage"], strict=True)
-    frame["num_planned"] = pd.array([counts.get(pair) for pair in pairs], dtype="Int64")
+    known = [counts.get(pair, float("nan")) for pair in pairs]
+    # Whole numbers where all are known: pandas turns a column with NaN into floats.
+    frame["num_planned"] = pd.Series(known, index=frame.index, dtype=None if known else "int64")
     for key in KEYS:
         frame[key] = frame[key].astype(object)
     return frame[[*KEYS, *_MEASURES]]

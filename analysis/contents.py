@@ -21,6 +21,7 @@ from analysis.selection import (
     evaluation_sets,
     main_pair,
     ordered_pathologies,
+    unseen,
 )
 from analysis.tables.differences import Found, differences_table
 from analysis.tables.metrics import MetricsRequest, metrics_table
@@ -39,7 +40,7 @@ class Numbering:
     """Gives the paper's numbers to what corresponds to them, S1, S2, ... to the rest."""
 
     results: StudyResults
-    _taken: dict[str, int] = field(default_factory=lambda: {"table": 0, "figure": 0})
+    _given: dict[str, dict[object, str]] = field(default_factory=lambda: {"table": {}, "figure": {}})
 
     @cached_property
     def pair(self) -> ChainPair | None:
@@ -53,10 +54,10 @@ class Numbering:
         arms = self.results.plan["arms"].get(self.results.baseline, {}).get("stages", {})
         return tuple(s for s in self.results.stages if arms.get(s, {}).get("starts_from"))[:2]
 
-    def extra(self, kind: str) -> str:
-        """Returns the next free number of a `table` or `figure` that the paper has not."""
-        self._taken[kind] += 1
-        return f"S{self._taken[kind]}"
+    def extra(self, kind: str, key: object) -> str:
+        """Returns the number of a `table` or `figure` that the paper has not; the same for the same key."""
+        given = self._given[kind]
+        return given.setdefault(key, f"S{len(given) + 1}")
 
     def metrics(self, evaluated: EvaluationSet) -> str:
         """Returns the number of a stage's table on an evaluation set."""
@@ -67,16 +68,16 @@ class Numbering:
                 return str(3 + place)
             if self.pair and (evaluated.section, evaluated.part) == (self.pair.section, self.pair.part):
                 return str(5 + place)
-        return self.extra("table")
+        return self.extra("table", evaluated)
 
     def losses(self, stage: str) -> str:
         """Returns the number of a stage's loss curves."""
         stages = self.stages()
-        return str(7 + stages.index(stage)) if stage in stages else self.extra("figure")
+        return str(7 + stages.index(stage)) if stage in stages else self.extra("figure", stage)
 
-    def paired(self, pair: ChainPair, number: str | None) -> str:
+    def paired(self, pair: ChainPair, what: str, number: str | None) -> str:
         """Returns a paper's figure number for the main pair, a free one elsewhere."""
-        return number if number and pair == self.pair else self.extra("figure")
+        return number if number and pair == self.pair else self.extra("figure", (pair, what))
 
     def _own(self, stage: str) -> set[str]:
         return {trial["data"] for trial in self.results.plan["trials"] if trial["stage"] == stage}
@@ -88,7 +89,8 @@ class Contents:
     def __init__(self, results: StudyResults):
         self.results = results
         self.numbering = Numbering(results)
-        self.aggregated = aggregate(results.cases, planned=results.planned())
+        self.cases = unseen(results.cases)
+        self.aggregated = aggregate(self.cases, planned=results.planned())
         name = results.plan.get("compare_to")
         self.reference: Reference | None = reference(name) if name else None
         self._found: dict[Comparison, pd.DataFrame] = {}
@@ -99,12 +101,12 @@ class Contents:
             if (evaluated.part == "hold_out") != hold_out:
                 continue
             request = MetricsRequest(self.results, self.aggregated, evaluated, self.reference)
-            label = ""
+            if not len(request.rows):
+                continue
+            label = self.numbering.metrics(evaluated)
             for in_paper in (True, False):
-                if len(request.rows):
-                    label = label or self.numbering.metrics(evaluated)
-                    table = metrics_table(request, label=label, in_paper=in_paper)
-                    yield from [table] if table else []
+                table = metrics_table(request, label=label, in_paper=in_paper)
+                yield from [table] if table else []
 
     def before_after(self) -> Iterator[Table]:
         """Yields the differences between stages of a chain, arm by arm."""
@@ -156,16 +158,16 @@ class Contents:
         """Returns a comparison with its result, computed once."""
         if comparison not in self._found:
             seed = seed_for(self.results.plan["seed"], purpose="analysis", comparison=repr(comparison))
-            self._found[comparison] = compare(self.results.cases, comparison, seed=seed)
+            self._found[comparison] = compare(self.cases, comparison, seed=seed)
         return comparison, self._found[comparison]
 
     def _differences(self, found: list[Found]) -> Iterator[Table]:
-        label = ""
+        if not any(len(frame) for _, frame in found):
+            return
+        label = self.numbering.extra("table", found[0][0])
         for in_paper in (True, False):
-            if any(len(frame) for _, frame in found):
-                label = label or self.numbering.extra("table")
-                table = differences_table(self.results, found, label=label, in_paper=in_paper)
-                yield from [table] if table else []
+            table = differences_table(self.results, found, label=label, in_paper=in_paper)
+            yield from [table] if table else []
 
     def _trials(self, arm: str, stage: str) -> frozenset[str]:
         t = self.results.trials
@@ -193,28 +195,21 @@ class Contents:
     def _before_after_pictures(self) -> Iterator[Picture]:
         from analysis.figures.before_after import BeforeAfter, before_after_picture
 
-        labels: dict[tuple[ChainPair, str], str] = {}
         for arm, pair in self.pairs():
             request = BeforeAfter(self.results, self.aggregated, pair, arm, self.reference)
             for pathology in ordered_pathologies(request.rows(pair.after)["pathology"]):
-                if pathology == ALL:
-                    continue
-                key = (pair, pathology)
-                if key not in labels:
-                    labels[key] = self.numbering.paired(pair, _PAPER_FIGURES.get(pathology))
-                picture = before_after_picture(request, pathology, label=labels[key])
-                yield from [picture] if picture else []
+                if pathology != ALL:
+                    label = self.numbering.paired(pair, pathology, _PAPER_FIGURES.get(pathology))
+                    picture = before_after_picture(request, pathology, label=label)
+                    yield from [picture] if picture else []
 
     def _overlays(self) -> Iterator[Picture]:
         from analysis.figures.overlays import OverlayRequest, artefact_picture, overlay_picture
 
-        labels: dict[tuple[ChainPair, str], str] = {}
         for arm, pair in self.pairs():
             request = OverlayRequest(self.results, pair, arm)
             for number, build in (("12", overlay_picture), ("13", artefact_picture)):
-                if (pair, number) not in labels:
-                    labels[pair, number] = self.numbering.paired(pair, number)
-                picture = build(request, label=labels[pair, number])
+                picture = build(request, label=self.numbering.paired(pair, number, number))
                 yield from [picture] if picture else []
 
     def _arms_pictures(self) -> Iterator[Picture]:
@@ -223,5 +218,5 @@ class Contents:
         for evaluated in evaluation_sets(self.results):
             found = self.against_baseline(evaluated) if evaluated.part == "hold_out" else []
             if any(len(frame) for _, frame in found):
-                picture = arms_picture(self.results, found, label=self.numbering.extra("figure"))
+                picture = arms_picture(self.results, found, label=self.numbering.extra("figure", evaluated))
                 yield from [picture] if picture else []

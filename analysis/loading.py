@@ -56,7 +56,7 @@ class StudyResults:
         plan: The plan document.
         store: The storage that it was read from.
         trials: One row per arm and planned trial: arm, stage, repetition, trial_id, state (`complete`,
-            `failed`, `damaged` or `not run`) and reason.
+            `failed`, `damaged` or `not complete`) and reason.
         cases: One row per arm, complete trial, evaluation, case and metric; see `load`.
         histories: One row per arm, complete trial and epoch: losses, lr, improved, seconds.
         runs: One row per arm and complete trial: device, seconds, peak memory (GiB), network time per image
@@ -218,21 +218,26 @@ def _state(store: Store, trial: Mapping[str, Any], evaluated: dict[str, list[_Ev
     except RecordError as error:
         return "damaged", str(error)
     if tables is None:
-        return ("failed", _failure_text(failure)) if failure else ("not run", _absence(complete))
+        return (
+            ("failed", _failure_text(failure))
+            if failure
+            else ("not complete", _absence(store, trial_id, trained=complete))
+        )
     evaluated[trial_id] = tables
     return "complete", ""
 
 
-def _absence(trained: bool) -> str:
-    return "trained, not yet evaluated" if trained else "no complete record"
+def _absence(store: Store, trial_id: str, *, trained: bool) -> str:
+    if trained:
+        return "trained, not yet evaluated"
+    attempts = reader.read_run(store, trial_id).get("attempts") or []
+    return f"last attempt: {attempts[-1].get('outcome', 'unknown')}" if attempts else "not started"
 
 
 def _failure_text(failure: Mapping[str, Any]) -> str:
-    for key in ("message", "error", "reason", "signal", "traceback"):
-        text = str(failure.get(key) or "").strip()
-        if text:
-            return text.splitlines()[-1]
-    return "no reason stored"
+    message = str(failure.get("message") or "").strip().splitlines()
+    words = [str(failure.get("type") or ""), *message[:1]]
+    return ": ".join(word for word in words if word) or "no reason stored"
 
 
 def _evaluations(store: Store, trial: Mapping[str, Any]) -> list[_Evaluated] | None:

@@ -99,7 +99,6 @@ def _overview(results: StudyResults, folder: Path) -> Section:
     notes = data_notes(results, plan["data"], results.cases)
     absent = results.trials[results.trials["state"] != "complete"].to_dict("records")
     missing = tuple(f"{trial_name(row)}: {row['state']} ({row['reason']})" for row in absent)
-    hidden = tuple(f"Stage {one.stage} on {one.name}" for one in seen_by_parents(results))
     warnings = tuple(str(warning) for warning in plan.get("warnings") or ())
     profile = f", profile {plan['profile']}" if plan.get("profile") else ""
     arms, stages = ", ".join(results.arms), ", ".join(plan["stages"])
@@ -109,7 +108,9 @@ def _overview(results: StudyResults, folder: Path) -> Section:
         *notes,
         *tables,
         *_listed("Not complete:", missing),
-        *_listed("In no table, because a parent may have trained on these patients:", hidden),
+        *_listed(
+            "In no table, because a parent may have trained on these patients:", seen_by_parents(results)
+        ),
         *_listed("Warnings of the plan:", warnings),
     )
     return Section("Study", blocks)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import pandas as pd
+
 from analysis.loading import StudyResults
 from xferlab.metrics.catalogue import CATALOGUE, Metric
 
@@ -96,19 +98,21 @@ def evaluation_sets(results: StudyResults) -> tuple[EvaluationSet, ...]:
     )
 
 
-def seen_by_parents(results: StudyResults) -> tuple[EvaluationSet, ...]:
-    """Returns the sets that `evaluation_sets` leaves out."""
-    return tuple(
-        sorted(
-            {
-                EvaluationSet(trial["stage"], one["section"], one["part"])
-                for trial in results.plan["trials"]
-                for one in trial["evaluations"]
-                if one["parent_may_have_seen"]
-            },
-            key=lambda e: (e.stage, e.name),
-        )
-    )
+def seen_by_parents(results: StudyResults) -> tuple[str, ...]:
+    """Returns the `arm/stage on section.part` whose patients an ancestor may have trained on."""
+    found = {
+        f"{arm}/{trial['stage']} on {one['section']}.{one['part']}"
+        for trial in results.plan["trials"]
+        for one in trial["evaluations"]
+        for arm in trial["arms"]
+        if one["parent_may_have_seen"]
+    }
+    return tuple(sorted(found))
+
+
+def unseen(cases: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows whose patients no ancestor may have trained on: those that enter tables."""
+    return cases[~cases["parent_may_have_seen"]] if cases["parent_may_have_seen"].any() else cases
 
 
 def chain_pairs(results: StudyResults, arm: str) -> tuple[ChainPair, ...]:

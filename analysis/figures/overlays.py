@@ -76,7 +76,7 @@ def overlay_picture(request: OverlayRequest, *, label: str) -> Picture | None:
     """Returns both outputs for typical cases; None where no pixels are stored.
 
     Of the stored cases of the first repetition that both stages completed: for each pathology the one with
-    the median Dice of the later stage, and in a free column the one with the lowest.
+    the median Dice of the later stage, and in a free column the lowest of the others.
     """
     repetitions = request.repetitions()
     if not repetitions:
@@ -103,7 +103,7 @@ def overlay_picture(request: OverlayRequest, *, label: str) -> Picture | None:
         )
     note = (
         f"Repetition {repetition}; of each pathology's stored cases the one with the median Dice of stage "
-        f"{request.pair.after}, and last the one with the lowest Dice of all."
+        f"{request.pair.after}, and last the one with the lowest Dice of the others."
     )
     return _picture(request, columns, (label, "overlays", "outputs of both stages", note))
 

@@ -72,5 +72,7 @@ def save(picture: Picture, folder: Path) -> tuple[Path, Path]:
     png, svg = (folder / f"{picture.name}.{ending}" for ending in ("png", "svg"))
     with drawing():
         picture.figure.savefig(png, dpi=DPI, metadata={"Software": None})
+        # The layout is found once: both files show the same, and the second is cheap.
+        picture.figure.set_layout_engine("none")
         picture.figure.savefig(svg, dpi=DPI, metadata={"Date": None})
     return png, svg

@@ -122,7 +122,7 @@ def _caption(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
         f"CI, patients: {percent} percentile bootstrap of whole patients ({NUM_RESAMPLES} resamples): "
         "what other patients may change, given these trained models.",
         "p: paired t test over repetitions; p (patients): sign-flip permutation of patients' sums; "
-        "each adjusted over this table's metrics of a pathology by Holm's method.",
+        "each adjusted by Holm's method over this table's metrics, not over pathologies or arms.",
         f"{ABSENT}: not defined (differences that do not vary have no p).",
     )
 

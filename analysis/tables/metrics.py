@@ -117,7 +117,9 @@ def _row(label: str, own: pd.DataFrame, column: str, metrics: tuple[Metric, ...]
 def _repetitions(first: pd.Series) -> str:
     planned = first["num_planned"]
     return (
-        f"{first['num_repetitions']} of {planned}" if not pd.isna(planned) else str(first["num_repetitions"])
+        f"{first['num_repetitions']} of {int(planned)}"
+        if not pd.isna(planned)
+        else str(first["num_repetitions"])
     )
 
 

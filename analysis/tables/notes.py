@@ -21,7 +21,9 @@ def data_notes(results: StudyResults, sections: Iterable[str], cases: pd.DataFra
         simulated = own[own["simulated"].astype(str) != ""]
         if len(simulated):
             kinds = ", ".join(sorted(simulated["simulated"].astype(str).unique()))
-            found.append(f"{section}: {len(simulated)} of {len(own)} images are simulated ({kinds}).")
+            found.append(
+                f"{section}: {len(simulated)} of {len(own)} evaluated images are simulated ({kinds})."
+            )
         source = str(data.get("source") or "")
         if source.startswith("phantom"):
             found.append(f"{section}: all images are computer-made phantoms.")

@@ -81,12 +81,20 @@ def _pool(values: pd.Series) -> tuple[float, float, int]:
 
 def _network(runs: pd.DataFrame) -> tuple[float, float, int]:
     known = runs[(runs["network_n"] > 0) & runs["network_mean_ms"].notna()]
-    n, means, sds = (known[name].astype(float) for name in ("network_n", "network_mean_ms", "network_sd_ms"))
+    return pooled(known["network_n"], known["network_mean_ms"], known["network_sd_ms"])
+
+
+def pooled(counts: pd.Series, means: pd.Series, sds: pd.Series) -> tuple[float, float, int]:
+    """Returns mean, sample SD and size of groups taken together, of which only these three are known.
+
+    The SD is NaN below two values; a group of one may have no SD.
+    """
+    n, m, s = (series.astype(float) for series in (counts, means, sds))
     total = float(n.sum())
     if total == 0:
         return math.nan, math.nan, 0
-    mean = float((n * means).sum() / total)
-    squares = float(((n - 1) * sds.fillna(0.0) ** 2 + n * (means - mean) ** 2).sum())
+    mean = float((n * m).sum() / total)
+    squares = float(((n - 1) * s.fillna(0.0) ** 2 + n * (m - mean) ** 2).sum())
     return mean, math.sqrt(squares / (total - 1)) if total > 1 else math.nan, int(total)
 
 

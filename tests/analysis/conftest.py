@@ -6,6 +6,7 @@ The value of a metric on image i (from 0) in repetition r (from 1) is
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis import StudyResults, load_study
 from xferlab.metrics.catalogue import CATALOGUE
 from xferlab.plan.identity import short_id
 from xferlab.records import codec, layout, writer
@@ -51,6 +53,10 @@ class StudyBuilder:
     pixels: bool = True
     epochs: int = 6
     noise: float = 0.0
+    hold_out: str = "portable"
+    seen: set[str] = field(default_factory=set)
+    simulated: str = ""
+    warnings: tuple[str, ...] = ()
 
     def write(self) -> Path:
         """Writes plan and trials; returns the storage folder."""
@@ -88,7 +94,7 @@ class StudyBuilder:
     def _trial(self, arms: list[str], stage: str, repetition: int, parents: list[str]) -> dict[str, Any]:
         section = "mri" if stage == "donor" else stage
         trial_id = short_id([self.study, arms, stage, repetition])
-        sets = [(section, "test")] + ([] if stage == "donor" else [("portable", "hold_out")])
+        sets = [(section, "test")] + ([] if stage == "donor" else [(self.hold_out, "hold_out")])
         return {
             "trial_id": trial_id,
             "names": [f"{arm}/{stage}/r{repetition:02d}" for arm in arms],
@@ -108,7 +114,7 @@ class StudyBuilder:
                     "part": one[1],
                     "selection": "0" * 64,
                     "overlay_cases": 4,
-                    "parent_may_have_seen": False,
+                    "parent_may_have_seen": f"{arms[0]}/{stage}/{one[0]}.{one[1]}" in self.seen,
                 }
                 for one in sets
             ],
@@ -152,7 +158,7 @@ class StudyBuilder:
                 for arm in self.arms
             },
             "trials": trials,
-            "warnings": [],
+            "warnings": list(self.warnings),
         }
 
     def _write_failures(self, store: Store, trials: Iterable[Mapping[str, Any]]) -> None:
@@ -161,7 +167,7 @@ class StudyBuilder:
                 codec.write_json(
                     store,
                     layout.failure_path(trial["trial_id"]),
-                    {"message": "killed by signal 9 | out of memory"},
+                    {"type": "TrainingError", "message": "killed by signal 9 | <b>out of memory</b>\nmore"},
                 )
 
     def _write_trial(self, store: Store, trial: Mapping[str, Any]) -> None:
@@ -237,7 +243,7 @@ class StudyBuilder:
                     image=image,
                     metric=metric.name,
                 )
-                row = (*identity, "", metric.name, value)
+                row = (*identity, self.simulated, metric.name, value)
                 for name, item in zip(CASES_SCHEMA.names, row, strict=True):
                     cases[name].append(item)
         outputs = self._outputs(trial, one) if self.pixels else {name: [] for name in OUTPUTS_SCHEMA.names}
@@ -285,8 +291,6 @@ def chest(size: int, *, seed: int, artefact: bool, part: int) -> tuple[np.ndarra
 
 
 def _sha256(data: bytes) -> str:
-    import hashlib
-
     return hashlib.sha256(data).hexdigest()
 
 
@@ -294,6 +298,12 @@ def _sha256(data: bytes) -> str:
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A full study: two arms, three stages, four repetitions, one failed."""
     return StudyBuilder(tmp_path_factory.mktemp("storage")).write()
+
+
+@pytest.fixture(scope="session")
+def results(storage: Path) -> StudyResults:
+    """The study of `storage`, loaded."""
+    return load_study(storage, "covid_lung")
 
 
 @pytest.fixture

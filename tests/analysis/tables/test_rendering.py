@@ -1,0 +1,143 @@
+"""Text formats: aligned, balanced, and with every text from data escaped."""
+
+from __future__ import annotations
+
+import csv
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from analysis.tables.model import Group, Row, Table, file_name, interval, number, p_value
+from analysis.tables.rendering import (
+    html_text,
+    latex_text,
+    markdown_text,
+    to_html,
+    to_latex,
+    to_markdown,
+    write_table,
+)
+
+NASTY = '<script>alert("x")</script> a|b *c* _d_ [e](f) & 50 % $g$ #h ~i^ {j} \\k `l`\nnew line'
+
+
+def table(*, rows: int = 2, text: str = "baseline") -> Table:
+    lines = tuple(Row(f"{text} {place}", ("0.1234", "−1.50")) for place in range(rows))
+    return Table(
+        name="table3",
+        title=f"Table 3: {text}",
+        caption=(f"Caption {text}.",),
+        notes=(f"Note {text}.",),
+        head=("Arm", "Repetitions"),
+        stub="Statistic",
+        columns=("DICE", "HD95 (px)"),
+        groups=(Group((text, "3 of 4"), lines), Group(("frozen", "4 of 4"), lines)),
+        data=pd.DataFrame({"arm": [text], "mean": [0.1 + 0.2]}),
+    )
+
+
+class Texts(HTMLParser):
+    """Collects texts and tags, and finds tags that are left open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.tags: set[str] = set()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.add(tag)
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_markdown_columns_line_up() -> None:
+    lines = [line for line in to_markdown(table()).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 4
+    assert len({len(line) for line in lines}) == 1
+    bars = [[m.start() for m in re.finditer(r"(?<!\\)\|", line)] for line in lines]
+    assert all(place == bars[0] for place in bars)
+
+
+def test_markdown_numbers_are_to_the_right() -> None:
+    lines = to_markdown(table()).splitlines()
+    assert lines[1].endswith("---: | --------: |")
+    assert lines[2].endswith("| 0.1234 |     −1.50 |")
+
+
+def test_markdown_escapes_mark_up_and_leaves_the_rest() -> None:
+    text = markdown_text(NASTY)
+    assert "\n" not in text
+    assert "<" not in text.replace("&lt;", "")
+    assert r"a\|b \*c\* \_d\_ [e\](f)" in text
+    assert (
+        markdown_text("portable.hold_out [+0.1, −0.2] p <0.001") == "portable.hold_out [+0.1, −0.2] p <0.001"
+    )
+
+
+def test_a_nasty_cell_keeps_the_number_of_columns() -> None:
+    lines = [line for line in to_markdown(table(text=NASTY)).splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {6}
+
+
+@pytest.mark.parametrize("rows", [2, 60])
+def test_latex_is_balanced_and_has_one_cell_per_column(rows: int) -> None:
+    text = to_latex(table(rows=rows, text=NASTY))
+    bare = re.sub(r"\\[{}\\]", "", text)
+    assert bare.count("{") == bare.count("}")
+    assert text.count(r"\begin{") == text.count(r"\end{")
+    body = [line for line in text.splitlines() if line.endswith(r"\\") and r"\multicolumn" not in line]
+    cells = [line for line in body if r"\caption" not in line]
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in cells} == {2}
+    assert (r"\begin{longtable}" in text) == (rows == 60)
+    assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+
+
+def test_latex_escapes_every_special_character() -> None:
+    text = latex_text("50 % & $x$ #1 a_b {c} ~d ^e \\f <g> ±1 −2")
+    assert text == (
+        r"50 \% \& \$x\$ \#1 a\_b \{c\} \textasciitilde{}d \textasciicircum{}e \textbackslash{}f "
+        r"\textless{}g\textgreater{} $\pm$1 $-$2"
+    )
+
+
+def test_html_escapes_text_and_closes_its_tags() -> None:
+    parser = Texts()
+    parser.feed(to_html(table(text=NASTY)))
+    assert parser.open == []
+    assert "script" not in parser.tags
+    assert any('<script>alert("x")</script>' in text for text in parser.texts)
+    assert html_text("'\"<&>") == "&#x27;&quot;&lt;&amp;&gt;"
+
+
+def test_the_csv_keeps_full_precision(tmp_path) -> None:
+    write_table(table(text=NASTY), tmp_path)
+    with (tmp_path / "table3.csv").open(encoding="utf-8", newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert float(row["mean"]) == 0.1 + 0.2
+    assert row["arm"] == NASTY
+    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".md", ".tex"}
+
+
+def test_numbers() -> None:
+    assert number(0.95544) == "0.9554"
+    assert number(-1.234, "px") == "−1.23"
+    assert number(0.01, signed=True) == "+0.0100"
+    assert number(float("nan")) == number(None) == "–"
+    assert number(2332.7758, "s") == "2,332.8"
+    assert (p_value(0.0004), p_value(0.0126), p_value(float("nan"))) == ("<0.001", "0.013", "–")
+    assert interval(-0.1, 0.2) == "[−0.1000, +0.2000]"
+    assert interval(float("nan"), 0.2) == "–"
+
+
+def test_file_names_from_data_stay_in_the_folder() -> None:
+    assert file_name("../../etc/passwd") == "etc-passwd"
+    assert file_name("a b/ç") == "a-b"
+    assert file_name("//") == "unnamed"
