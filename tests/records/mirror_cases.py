@@ -49,10 +49,10 @@ def epochs(first: int, last: int) -> list[EpochResult]:
 
 
 def pixel_rows(count: int = 6) -> list[dict[str, Any]]:
-    image = (PATTERN * SIZE * SIZE)[: SIZE * SIZE]
     who = {"case": "c" * 64, "name": NAME, "patient": PATIENT, "pathology": "covid19", "simulated": ""}
-    pixels = {"image": image, "target": bytes([255]) * SIZE * SIZE, "probability": bytes([200]) * SIZE * SIZE}
-    return [{**who, "height": SIZE, "width": SIZE, **pixels} for _ in range(count)]
+    masks = {"target": bytes([255]) * SIZE * SIZE, "probability": bytes([200]) * SIZE * SIZE}
+    images = [(PATTERN * SIZE * SIZE)[first : first + SIZE * SIZE] for first in range(count)]
+    return [{**who, "height": SIZE, "width": SIZE, "image": image, **masks} for image in images]
 
 
 def store_trial(store: Store, one: TrialSpec, *, num_epochs: int = 5) -> None:

@@ -62,7 +62,7 @@ def test_overlays_of_a_shareable_section_within_their_number(tmp_path):
     assert PATIENT.encode() not in all_bytes(tmp_path)
 
 
-@pytest.mark.component
+@pytest.mark.slow
 def test_a_resumed_trial_has_every_epoch_once_with_its_last_values(tmp_path):
     one = spec()
     mirrored(one, tmp_path, epochs(1, 5), outcome="interrupted")
@@ -74,7 +74,7 @@ def test_a_resumed_trial_has_every_epoch_once_with_its_last_values(tmp_path):
     assert not list((tmp_path / "replaced").iterdir())
 
 
-@pytest.mark.component
+@pytest.mark.slow
 def test_a_trial_that_follows_a_killed_one_has_every_epoch_once(tmp_path):
     code = (
         "import os, pathlib, sys\n"
@@ -105,7 +105,7 @@ def test_a_mirror_that_dies_is_one_warning(tmp_path, caplog):
     assert "`xferlab mirror covid` rebuilds what is missing" in warning
 
 
-@pytest.mark.component
+@pytest.mark.slow
 def test_a_mirror_that_hangs_delays_no_longer_than_said(tmp_path, caplog):
     mirror = TrialMirror.start(spec(shareable=True), directory=tmp_path)
     process = mirror._writer._process

@@ -1,9 +1,9 @@
 """The mirror in Weights & Biases: one run a trial, one a study, written by a process of their own.
 
 The trial writes short messages into a pipe that never blocks (`live`, `pipe`); the process behind it alone
-imports wandb (`writer`). Whatever goes wrong there ends in one warning of the logger `xferlab.mirror`. The
-records are the truth, and `rebuild` writes from them what is missing. Metrics, settings and digests leave;
-pixels and names of cases leave for data sections that are `shareable`.
+imports wandb (`writer`, `offline`). Whatever goes wrong there ends in one warning of the logger
+`xferlab.mirror`. The records are the truth, and `rebuild` writes from them what is missing. Metrics, settings
+and digests leave; pixels and names of cases leave for data sections that are `shareable`.
 """
 
 from xferlab.records.mirror.content import trial_summary

@@ -13,6 +13,7 @@ from typing import Any
 _BLOCK = 32 * 1024
 _IDENT = struct.Struct("<4sHB")
 _CHUNK = struct.Struct("<IHB")
+_ALL = 100_000
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
@@ -35,8 +36,21 @@ class Held:
     @staticmethod
     def of_online(run: Any) -> Held:
         """Returns what a run of the public API holds."""
-        epochs = {row["epoch"]: row for row in run.scan_history() if row.get("epoch") is not None}
+        # Not `scan_history`: it reads what the server exports some time after a run.
+        rows = run.history(samples=_ALL, pandas=False)
+        epochs = {row["epoch"]: row for row in rows if row.get("epoch") is not None}
         return Held(epochs, dict(run.config), dict(run.summary), run.state == "finished")
+
+    @staticmethod
+    def together(parts: Sequence[Held]) -> Held:
+        """Returns what several parts of one run hold, oldest first; later values hide earlier ones."""
+        whole = Held()
+        for part in parts:
+            whole.epochs |= part.epochs
+            whole.config |= part.config
+            whole.summary |= part.summary
+            whole.finished = part.finished
+        return whole
 
     def is_exactly(self, wanted: Mapping[str, Any]) -> bool:
         """Returns whether it holds all that is wanted, and nothing that is not.

@@ -2,19 +2,21 @@
 
 A hang, a crash or a full disk in here never reaches the trial that feeds it. The lines are `begin`, `epoch`,
 `overlays`, `table` and `end`; `begin` and `end` are answered by one word each. Whoever ends without `end` was
-killed: its run is closed as interrupted. In the folder of the offline runs a run id has one directory at any
-time; what an earlier attempt left is moved aside, its epochs are taken over, and it is deleted in the end.
+killed: its run is closed as interrupted. Among the offline runs each epoch of a run id is there once at any
+time: what an earlier attempt left is moved aside, its epochs are taken over, and it is deleted in the end,
+unless it was uploaded; then only what follows is written.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import queue
 import shutil
 import threading
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -22,18 +24,15 @@ from typing import IO, Any
 import numpy as np
 import wandb
 from filelock import FileLock
-from wandb.proto import wandb_internal_pb2
 
 from xferlab.errors import StorageError
-from xferlab.records.mirror.held import Held, continues, frames
-from xferlab.records.schema import EpochResult
+from xferlab.records.mirror.held import Held, continues
+from xferlab.records.mirror.offline import is_synced, read_runs
 
 LINGER_S = 60.0
 """How long the process may go on alone once its trial has let go of it."""
 LOCK_S = 60.0
 FLUSH_S = 2.0
-MAX_RETELLINGS = 9
-_EPOCH_KEYS = tuple(EpochResult.__dataclass_fields__)
 _LABELS = {1: "structure", 2: "ignored"}
 
 
@@ -97,7 +96,8 @@ class RunWriter:
         self._images: int = order["images"]
         self._held: dict[int, dict[str, Any]] = {}
         self._sets: list[str] = []
-        self._last = 0
+        self._sent: set[int] = set()
+        self._last = 0  # the last epoch that is sent or was uploaded before
 
     def begin(self) -> bool:
         """Opens the run; False where it holds what is wanted, or a later attempt has taken over."""
@@ -110,7 +110,8 @@ class RunWriter:
             self._lock.release()
             return False
         self._run = self._init()
-        self._last = 0 if self._offline else max(0, self._run.step - 1)
+        if not self._offline:
+            self._last = max(0, self._run.step - 1)
         return True
 
     def _is_latest(self, path: Path) -> bool:
@@ -122,16 +123,23 @@ class RunWriter:
 
     def _claim_offline(self) -> bool:
         wanted = self._order["wanted"]
-        found = read_runs(self._root / "wandb", self._id)
-        if wanted and len(found) == 1 and next(iter(found.values())).is_exactly(wanted):
-            return False
+        for run_id in _ids(self._order["id"]):
+            self._id = run_id
+            found = read_runs(self._root / "wandb", self._id)
+            if wanted and found and Held.together(list(found.values())).is_exactly(wanted):
+                return False
+            uploaded = Held.together([held for folder, held in found.items() if is_synced(folder)]).epochs
+            if not wanted or continues(uploaded, wanted["epochs"]):
+                break
+        # `wandb sync` appends: what it has uploaded stays where it is, and is not told again.
+        self._last = max(uploaded, default=0)
         aside = self._root / "replaced"
         aside.mkdir(exist_ok=True)
         for folder in found:
-            shutil.move(folder, aside / folder.name)
+            if not is_synced(folder):
+                shutil.move(folder, aside / folder.name)
         if not wanted:
-            for held in read_runs(aside, self._id).values():
-                self._held |= held.epochs
+            self._held = Held.together(list(read_runs(aside, self._id).values())).epochs
         return True
 
     def _claim_online(self) -> bool:
@@ -140,11 +148,13 @@ class RunWriter:
             return True
         api = wandb.Api()
         entity = self._order["entity"] or api.default_entity
-        for number in range(1, MAX_RETELLINGS + 1):
-            self._id = self._order["id"] if number == 1 else f"{self._order['id']}-{number}"
+        for run_id in _ids(self._order["id"]):
+            self._id = run_id
             try:
                 run = api.run(f"{entity}/{self._order['project']}/{self._id}")
-            except ValueError:  # wandb's RunNotFoundError is one
+            except wandb.errors.CommError as error:
+                if not isinstance(error.exc, ValueError):  # it is one where there is no such run
+                    raise
                 return True
             held = Held.of_online(run)
             if held.is_exactly(wanted):
@@ -152,9 +162,10 @@ class RunWriter:
             if continues(held.epochs, wanted["epochs"]):
                 return True
             # Steps of an online run cannot be rewritten: it is told again under another id.
-            run.tags = [*run.tags, "superseded"]
-            run.update()
-        raise StorageError(f"run {self._id}: too many retellings online; delete the superseded ones")
+            if "superseded" not in run.tags:
+                run.tags = [*run.tags, "superseded"]
+                run.update()
+        return True
 
     def _init(self) -> Any:
         order = self._order
@@ -184,6 +195,11 @@ class RunWriter:
     def _log_epoch(self, result: dict[str, Any]) -> None:
         self._run.log(result, step=result["epoch"])
         self._last = result["epoch"]
+        self._sent.add(self._last)
+
+    def _log(self, values: dict[str, Any]) -> None:
+        # Beside the last epoch, unless that was uploaded by an earlier attempt: steps only grow.
+        self._run.log(values, step=self._last if self._last in self._sent else self._last + 1)
 
     def overlays(self, title: str, rows: list[dict[str, Any]]) -> None:
         """Logs images of a set, spread over its rows, within what is left of the number."""
@@ -193,11 +209,11 @@ class RunWriter:
         self._images -= number
         if images:
             self._sets.append(title)
-            self._run.log({f"overlays/{title}": images}, step=max(self._last, self._run.step))
+            self._log({f"overlays/{title}": images})
 
     def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
         """Logs a table."""
-        self._run.log({name: wandb.Table(columns=columns, data=rows)}, step=max(self._last, self._run.step))
+        self._log({name: wandb.Table(columns=columns, data=rows)})
 
     def end(self, summary: dict[str, Any], outcome: str) -> None:
         """Closes the run, and lets go of what it replaces once it is whole on disk.
@@ -205,52 +221,29 @@ class RunWriter:
         Raises:
             StorageError: The offline file lacks epochs that were logged, as on a full disk.
         """
-        if self._last == 0:
+        if not self._sent:
             for number in sorted(self._held):
-                self._log_epoch(self._held[number])
+                if number > self._last:
+                    self._log_epoch(self._held[number])
         self._run.summary.update({**summary, "outcome": outcome, "overlay_sets": self._sets})
         self._run.finish(exit_code=0 if outcome == "complete" else 1)
         if self._offline:
+            wandb.teardown()  # `finish` may return before the file is closed; the service ends after that
             self._check()
             for folder in read_runs(self._root / "replaced", self._id):
                 shutil.rmtree(folder)
         self._lock.release()
 
     def _check(self) -> None:
-        found = list(read_runs(self._root / "wandb", self._id).values())
-        if len(found) != 1 or not found[0].finished or max(found[0].epochs, default=0) < self._last:
+        runs = read_runs(self._root / "wandb", self._id)
+        found = [held for folder, held in runs.items() if not is_synced(folder)]
+        if len(found) != 1 or not found[0].finished or found[0].epochs.keys() != self._sent:
             raise StorageError(f"the offline run in {self._root} is not whole; is the disk full?")
 
 
-def read_runs(folder: Path, run_id: str) -> dict[Path, Held]:
-    """Returns the offline directories of a run id with what each holds, oldest first."""
-    names = sorted(folder.glob(f"offline-run-????????_??????-{run_id}"))
-    return {name: read_run(name / f"run-{run_id}.wandb") for name in names}
-
-
-def read_run(path: Path) -> Held:
-    """Returns what an offline file holds up to where it is torn; an absent file holds nothing."""
-    held = Held()
-    for data in frames(path.read_bytes() if path.exists() else b""):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        kind = record.WhichOneof("record_type")
-        if kind == "history":
-            row = _values(record.history.item)
-            if "epoch" in row:
-                held.epochs[row["epoch"]] = {key: row[key] for key in _EPOCH_KEYS if key in row}
-        elif kind == "run":
-            held.config |= _values(record.run.config.update)
-        elif kind == "config":
-            held.config |= _values(record.config.update)
-        elif kind == "summary":
-            held.summary |= _values(record.summary.update)
-        held.finished |= kind == "exit"
-    return held
-
-
-def _values(items: Any) -> dict[str, Any]:
-    return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+def _ids(first: str) -> Iterator[str]:
+    yield first
+    yield from (f"{first}-{number}" for number in itertools.count(2))
 
 
 def _settings(mode: str) -> wandb.Settings:

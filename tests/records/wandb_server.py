@@ -1,0 +1,164 @@
+"""The part of W&B's protocol that a run needs, on loopback, for the real client: runs live in a dict."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class OnlineRun:
+    """What the server holds of one run."""
+
+    name: str
+    config: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+    state: str = "running"
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def epochs(self) -> list[int]:
+        return [row["epoch"] for row in self.history if "epoch" in row]
+
+    def bucket(self) -> dict[str, Any]:
+        lines = [json.dumps(row) for row in self.history]
+        last = self.history[-1]["_step"] if self.history else -1
+        absent = (
+            "description",
+            "notes",
+            "commit",
+            "sweepName",
+            "readOnly",
+            "createdAt",
+            "heartbeatAt",
+            "user",
+        )
+        return {
+            **dict.fromkeys(absent),
+            "id": f"storage-{self.name}",
+            "name": self.name,
+            "projectId": "1",
+            "displayName": self.fields.get("displayName"),
+            "state": self.state,
+            "tags": self.tags,
+            "config": json.dumps(self.config),
+            "wandbConfig": json.dumps({"t": 1}),
+            "summaryMetrics": json.dumps(self.summary),
+            "systemMetrics": "{}",
+            "group": self.fields.get("groupName"),
+            "jobType": self.fields.get("jobType"),
+            "historyKeys": {"lastStep": last, "keys": {}},
+            "historyLineCount": len(lines),
+            "historyTail": json.dumps(lines[-1:]),
+            "eventsLineCount": 0,
+            "eventsTail": "[]",
+            "logLineCount": 0,
+            "history": lines,
+            "user": {"name": "someone", "username": "someone"},
+            "project": {"id": "p", "name": "mirror-test", "entity": {"id": "e", "name": "someone"}},
+        }
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
+        with self.server.guard:
+            if self.path == "/graphql":
+                value = {"data": self.server.answer(body["query"], body.get("variables") or {})}
+            else:
+                value = self.server.stream(self.path.split("/")[-2], body)
+        self._reply(200, json.dumps(value).encode())
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._reply(200, b"{}")
+
+    def do_GET(self) -> None:
+        self._reply(404, b"{}")
+
+    def _reply(self, code: int, data: bytes) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        return
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """The server; `runs` is what it was told."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.runs: dict[str, OnlineRun] = {}
+        self.guard = threading.Lock()
+        self.asked: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        return  # a client that goes without closing its connection is no error of the server
+
+    def answer(self, query: str, given: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(query)
+        if "upsertBucket" in query:
+            return {"upsertBucket": self._upsert(given)}
+        if "createRunFiles" in query:
+            files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in given["files"]]
+            return {"createRunFiles": {"runID": "x", "uploadHeaders": [], "files": files}}
+        run = self.runs.get(given.get("name") or given.get("run") or "")
+        bucket = run.bucket() if run else None
+        if "viewer" in query:
+            return {"viewer": {"id": "u", "entity": "someone", "username": "someone", "flags": "{}"}}
+        project = {"id": "p", "name": "mirror-test", "entity": {"id": "e", "name": "someone"}}
+        return {"model": {**project, "bucket": bucket}, "project": {**project, "run": bucket}}
+
+    def _upsert(self, given: dict[str, Any]) -> dict[str, Any]:
+        name = given.get("name") or given["id"].removeprefix("storage-")
+        inserted = name not in self.runs
+        run = self.runs.setdefault(name, OnlineRun(name))
+        run.config.update(json.loads(given.get("config") or "{}"))
+        run.tags = given.get("tags") or run.tags
+        run.fields.update({key: value for key, value in given.items() if value is not None})
+        return {"bucket": run.bucket(), "inserted": inserted}
+
+    def stream(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        run = self.runs[name]
+        for file, part in (body.get("files") or {}).items():
+            lines = [json.loads(line) for line in part["content"] if line]
+            if file == "wandb-history.jsonl":
+                run.history[part["offset"] :] = lines
+            elif file == "wandb-summary.json":
+                run.summary.update(lines[-1])
+        if body.get("complete"):
+            run.state = "finished" if body.get("exitcode") == 0 else "failed"
+        return {}
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """Runs a server for the time of a block."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
