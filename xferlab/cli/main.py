@@ -83,10 +83,13 @@ def _add_predict(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--storage", metavar="DIR|URI", default=None, help="where the trial's records are")
     verb.add_argument("--threshold", type=float, default=0.5, help="on the network's output; default 0.5")
     verb.add_argument(
-        "--image-size", type=int, default=256, help="for a weights file: side it was trained at"
+        "--image-size",
+        metavar="PX",
+        type=int,
+        help="for a weights file: side it was trained at; default 256",
     )
     verb.add_argument(
-        "--intensity", choices=("zscore", "unit"), default="zscore", help="for a weights file: normalisation"
+        "--intensity", choices=("zscore", "unit"), help="for a weights file: normalisation; default zscore"
     )
 
 

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xferlab.cli.images import _named, find
+from xferlab.errors import UsageError
+
+Touch = Callable[..., None]
+
+
+@pytest.fixture
+def touch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Touch:
+    """Makes files below an empty current folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def touch(*names: str, content: bytes = b"") -> None:
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    return touch
+
+
+def names(*paths: str, out: str = "out") -> dict[str, str]:
+    return {name: str(path) for name, path in find(paths, out=out).images.items()}
+
+
+def test_a_folder_is_searched_and_its_folders_are_mirrored(touch: Touch) -> None:
+    touch("in/b.png", "in/a.JPG", "in/x/a.tif", "in/x/y/a.dcm")
+    assert list(names("in").items()) == [
+        ("a", "in/a.JPG"),
+        ("b", "in/b.png"),
+        ("x/a", "in/x/a.tif"),
+        ("x/y/a", "in/x/y/a.dcm"),
+    ]
+
+
+def test_what_is_no_image_is_counted_and_skipped(touch: Touch) -> None:
+    touch("in/a.png", "in/notes.txt", "in/._a.png", "in/sub/table.csv", "in/.hidden/b.png")
+    found = find(["in"], out="out")
+    assert list(found.images) == ["a"]
+    assert found.num_skipped == 3  # hidden folders are not entered
+    assert found.problems == []
+
+
+def test_dicom_is_known_by_content_and_its_index_is_none(touch: Touch) -> None:
+    touch("in/1.2.840.99", "in/IM0001", "in/DICOMDIR", content=b"\0" * 128 + b"DICM")
+    assert names("in") == {"1.2.840.99": "in/1.2.840.99", "IM0001": "in/IM0001"}
+
+
+def test_a_named_file_is_taken_whatever_its_name(touch: Touch) -> None:
+    touch("a.txt")
+    assert names("a.txt", "absent.png") == {"a.txt": "a.txt", "absent": "absent.png"}
+
+
+def test_equal_stems_keep_apart(touch: Touch) -> None:
+    touch("in/a.png", "in/a.jpg", "in/a.png.png", "one/b.png", "two/b.png")
+    assert names("in") == {"a.png": "in/a.png", "a.jpg": "in/a.jpg", "a.png.png": "in/a.png.png"}
+    assert set(names("one/b.png", "two/b.png")) == {"one/b", "two/b"}
+    assert set(names("one", "two")) == {"one/b", "two/b"}
+
+
+def test_a_file_given_twice_is_one(touch: Touch) -> None:
+    touch("in/a.png")
+    assert names("in", "in/a.png", os.path.abspath("in/../in/a.png")) == {"a": "in/a.png"}
+
+
+def test_the_order_of_the_paths_does_not_matter(touch: Touch) -> None:
+    touch("in/a.png", "b.png", "c.png")
+    assert list(names("in", "c.png", "b.png")) == list(names("b.png", "c.png", "in"))
+
+
+def test_outputs_within_the_folder_are_not_searched(touch: Touch) -> None:
+    touch("in/a.png", "in/out/a_mask.png")
+    found = find(["in"], out="in/out")
+    assert list(found.images) == ["a"]
+    assert found.num_skipped == 0
+
+
+def test_outputs_among_the_images_of_a_folder_are_refused(touch: Touch) -> None:
+    touch("in/a.png")
+    with pytest.raises(UsageError, match="next search would take masks for images") as caught:
+        find(["in"], out="./in/")
+    assert "--out ./in/predictions" in str(caught.value)
+
+
+def test_outputs_that_would_replace_an_image_are_refused(touch: Touch) -> None:
+    touch("a.png", "a_mask.png")
+    assert names("a.png", out=".") == {"a": "a.png"}
+    with pytest.raises(UsageError, match=r"a_mask\.png, of a\.png, would replace an image"):
+        find(["a.png", "a_mask.png"], out=".")
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem(touch: Touch, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("in/a.png", "in/closed/b.png")
+    listing = os.scandir
+
+    def guarded(path: str) -> Any:  # root, who may run tests, reads folders of any mode
+        if path.endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    found = find(["in"], out="out")
+    assert list(found.images) == ["a"]
+    assert [str(problem) for problem in found.problems] == [
+        "in/closed: cannot be searched: Permission denied."
+    ]
+
+
+@settings(max_examples=30)
+@given(
+    st.sets(
+        st.text("ab.", min_size=1, max_size=4).map(lambda stem: f"/r/x{stem}.png"), min_size=1, max_size=8
+    )
+)
+def test_names_are_always_distinct(files: set[str]) -> None:
+    extra = {file + ".png" for file in files} | {file.replace(".png", ".dcm") for file in files}
+    paths = {file: Path(file) for file in files | extra}
+    assert sorted(_named(paths, "/r").values()) == sorted(paths.values())
