@@ -8,7 +8,8 @@ Notebooks start here:
 """
 
 from analysis.aggregation import aggregate
-from analysis.loading import StudyResults, load, load_study
+from analysis.loading import load, load_study
 from analysis.reporting import report
+from analysis.results import StudyResults
 
 __all__ = ["StudyResults", "aggregate", "load", "load_study", "report"]

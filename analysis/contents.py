@@ -11,8 +11,8 @@ import pandas as pd
 
 from analysis.aggregation import aggregate
 from analysis.comparison import Comparison, Side, compare
-from analysis.loading import StudyResults
 from analysis.reference import Reference, reference
+from analysis.results import StudyResults
 from analysis.selection import (
     ALL,
     ChainPair,

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from analysis.contents import Contents
-from analysis.loading import StudyResults, load_study
+from analysis.loading import load_study
 from analysis.pages import Block, Page, SavedPicture, Section, html_page, markdown_page
+from analysis.results import StudyResults
 from analysis.selection import ordered_metrics, seen_by_parents
 from analysis.tables.model import Table
 from analysis.tables.notes import data_notes, trial_name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.loading import StudyResults
+from analysis.results import StudyResults
 from xferlab.metrics.catalogue import CATALOGUE, Metric
 
 ALL = "all"

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from analysis.comparison import MIN_PATIENTS, MIN_REPETITIONS
 from analysis.figures.style import AFTER, COLUMN_IN, GREY, Picture, drawing
-from analysis.loading import StudyResults
+from analysis.results import StudyResults
 from analysis.selection import ALL
 from analysis.tables.differences import Found
 from analysis.tables.notes import data_notes, incomplete_note

@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 
 from analysis.comparison import MIN_PATIENTS
 from analysis.figures.style import AFTER, BEFORE, COLUMN_IN, GREY, Picture, drawing
-from analysis.loading import StudyResults
 from analysis.reference import Reference
+from analysis.results import StudyResults
 from analysis.selection import ChainPair, ordered_metrics
 from analysis.tables.model import file_name
 from analysis.tables.notes import data_notes, incomplete_note
@@ -109,6 +109,8 @@ def _draw(
     axes.set_xlim(*_limits(request))
     axes.set_xlabel("Value (dimensionless)")
     axes.set_title(pathology, loc="left", fontweight="bold")
+    if min(own["num_patients"].iloc[0] for own in sides.values()) < MIN_PATIENTS:
+        axes.set_title(f"n < {MIN_PATIENTS} patients", loc="right", color=GREY)
     handles = [
         Line2D([], [], color=colour, marker=marker, markersize=4, linestyle="", label=stage)
         for stage, (colour, marker, _) in zip(sides, styles, strict=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.style import COLUMN_IN, GREY, TRAIN, VALIDATION, Picture, drawing
-from analysis.loading import StudyResults
+from analysis.results import StudyResults
 from analysis.tables.notes import data_notes, incomplete_note
 
 _CURVES = (
@@ -58,19 +59,19 @@ def _draw(history: pd.DataFrame, kept: list[int], planned: int) -> Figure:
         top.plot(mean.index, mean, color=colour, linestyle=dashes, label=name, **alone)
         top.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0)
     if float(history[["train_loss", "validation_loss"]].min().min()) >= 0:
-        top.set_ylim(bottom=0)
+        top.set_ylim(0, top.get_ylim()[1] * 1.02)
     top.set_ylabel("Loss (dimensionless)")
     top.legend(loc="upper right")
     _rug(top, kept)
-    bottom.fill_between(left.index, left, step="mid", color=GREY, alpha=0.35, linewidth=0)
-    bottom.step(left.index, left, where="mid", color=GREY, linewidth=0.9)
+    edges = np.append(left.index - 0.5, left.index[-1] + 0.5)
+    bottom.stairs(left, edges, fill=True, color=GREY, alpha=0.35)
+    bottom.stairs(left, edges, color=GREY, linewidth=0.9)
     bottom.set_ylim(0, planned * 1.15)
     bottom.set_yticks([0, planned])
     bottom.set_ylabel("Repetitions\nleft")
     bottom.set_xlabel("Epoch")
-    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
-    last = int(left.index.max())
-    bottom.set_xlim(1 if last > 1 else 0.5, last if last > 1 else 1.5)
+    bottom.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
+    bottom.set_xlim(edges[0], edges[-1])
     figure.align_ylabels([top, bottom])
     return figure
 

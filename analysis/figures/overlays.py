@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from analysis.figures.style import BEFORE, PAGE_IN, TARGET, Picture, drawing
-from analysis.loading import StudyResults
+from analysis.results import StudyResults
 from analysis.selection import ChainPair, ordered_pathologies
 from analysis.tables.notes import data_notes
 

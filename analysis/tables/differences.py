@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison import CONFIDENCE, MIN_PATIENTS, MIN_REPETITIONS, NUM_RESAMPLES, Comparison
-from analysis.loading import StudyResults
+from analysis.results import StudyResults
 from analysis.selection import ALL, metric_named
 from analysis.tables.model import ABSENT, Group, Row, Table, interval, number, p_value, with_unit
 from analysis.tables.notes import data_notes, incomplete_note

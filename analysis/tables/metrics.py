@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.comparison import MIN_PATIENTS
-from analysis.loading import StudyResults
 from analysis.reference import Reference
+from analysis.results import StudyResults
 from analysis.selection import ALL, EvaluationSet, metric_named, ordered_metrics, ordered_pathologies
 from analysis.tables.model import ABSENT, Group, Row, Table, number, with_unit
 from analysis.tables.notes import data_notes, incomplete_note

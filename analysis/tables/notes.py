@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.loading import StudyResults
+from analysis.results import StudyResults
 
 
 def data_notes(results: StudyResults, sections: Iterable[str], cases: pd.DataFrame) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.loading import StudyResults
+from analysis.results import StudyResults
 from analysis.selection import ordered_pathologies
 from analysis.tables.model import Group, Row, Table
 from analysis.tables.notes import data_notes

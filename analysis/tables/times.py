@@ -6,8 +6,8 @@ import math
 
 import pandas as pd
 
-from analysis.loading import StudyResults
 from analysis.reference import Reference
+from analysis.results import StudyResults
 from analysis.tables.model import ABSENT, Group, Row, Table, number
 from analysis.tables.notes import data_notes, incomplete_note
 

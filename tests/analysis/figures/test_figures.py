@@ -40,7 +40,7 @@ def test_loss_curves_are_means_over_the_repetitions_left(results) -> None:
     assert list(epochs) == [1, 2, 3, 4, 5, 6]
     assert values[0] == pytest.approx(0.6 + 0.02 * 2)  # repetitions 1, 2, 3
     assert values[-1] == pytest.approx(0.6 / 6 + 0.02 * 2)  # repetition 2 alone
-    assert list(bottom.lines[0].get_ydata()) == [3, 3, 3, 3, 3, 1]
+    assert list(bottom.patches[0].get_data().values) == [3, 3, 3, 3, 3, 1]
     assert "3 of 4 repetitions complete" in " ".join(picture.caption)
 
 

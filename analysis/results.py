@@ -1,0 +1,117 @@
+"""All that is known of a study, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from xferlab.errors import RecordError
+from xferlab.records import reader
+from xferlab.records.schema import EvaluationRecord
+from xferlab.records.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResults:
+    """All that is known of a study: what was planned, and what is complete.
+
+    Attributes:
+        study: Name.
+        plan: The plan document.
+        store: The storage that it was read from.
+        trials: One row per arm and planned trial: arm, stage, repetition, trial_id, state (`complete`,
+            `failed`, `damaged` or `not complete`) and reason.
+        cases: One row per arm, complete trial, evaluation, case and metric; see `load`.
+        histories: One row per arm, complete trial and epoch: losses, lr, improved, seconds.
+        runs: One row per arm and complete trial: device, seconds, peak memory (GiB), network time per image
+            (ms: mean, SD, n), number of attempts, best epoch.
+    """
+
+    study: str
+    plan: Mapping[str, Any]
+    store: Store
+    trials: pd.DataFrame
+    cases: pd.DataFrame
+    histories: pd.DataFrame
+    runs: pd.DataFrame
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Arms, the baseline first, the others in the plan's order."""
+        names = list(dict.fromkeys([*self.trials["arm"], *self.plan["arms"]]))
+        return tuple(sorted(names, key=lambda arm: arm != "baseline"))
+
+    @property
+    def baseline(self) -> str:
+        """The arm that others are compared with: `baseline`, else the first."""
+        return self.arms[0]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stages that are trained, in the study's order."""
+        trained = set(self.trials["stage"])
+        return tuple(stage for stage in self.plan["stages"] if stage in trained)
+
+    def planned(self) -> dict[tuple[str, str], int]:
+        """Returns the number of planned repetitions of each (arm, stage)."""
+        return planned_repetitions(self.trials)
+
+    def counts(self) -> pd.DataFrame:
+        """Returns arm, stage, num_planned and num_done, in the study's order."""
+        rows = [
+            (arm, stage, len(group), int((group["state"] == "complete").sum()))
+            for (arm, stage), group in self.trials.groupby(["arm", "stage"], sort=False)
+        ]
+        return pd.DataFrame(rows, columns=["arm", "stage", "num_planned", "num_done"])
+
+    def shared_arms(self, stage: str) -> tuple[tuple[str, ...], ...]:
+        """Returns the arms that have a stage, grouped by those that share all trials of it."""
+        groups: dict[frozenset[str], list[str]] = {}
+        for arm in self.arms:
+            own = self.trials[(self.trials["arm"] == arm) & (self.trials["stage"] == stage)]
+            if len(own):
+                groups.setdefault(frozenset(own["trial_id"]), []).append(arm)
+        return tuple(tuple(arms) for arms in groups.values())
+
+    def evaluation_records(self, trial_id: str, *, section: str, part: str) -> EvaluationRecord | None:
+        """Returns the record of one evaluation of a trial; None where it was not planned or is absent."""
+        for trial in self.plan["trials"]:
+            if trial["trial_id"] != trial_id:
+                continue
+            for one in trial["evaluations"]:
+                if (one["section"], one["part"]) == (section, part):
+                    return reader.read_evaluation(self.store, trial_id, one["evaluation_id"])
+        return None
+
+    def outputs(self, trial_id: str, *, section: str, part: str) -> pd.DataFrame:
+        """Returns the stored pixels of one evaluation, a row per case; empty where there are none.
+
+        The columns `image`, `target` and `probability` hold uint8 arrays (H, W): the image as the network
+        saw it, the target (0 background, 255 structure, 127 ignored), and 255 times the output.
+        """
+        record = self.evaluation_records(trial_id, section=section, part=part)
+        if record is None:
+            return pd.DataFrame()
+        try:
+            frame: pd.DataFrame = reader.read_outputs(self.store, record).to_pandas()
+        except RecordError:
+            # Pixels illustrate; a study without them still has all its numbers.
+            return pd.DataFrame()
+        for column in ("image", "target", "probability"):
+            arrays = [
+                np.frombuffer(data, np.uint8).reshape(height, width)
+                for data, height, width in zip(frame[column], frame["height"], frame["width"], strict=True)
+            ]
+            frame[column] = pd.Series(arrays, index=frame.index, dtype=object)
+        return frame
+
+
+def planned_repetitions(trials: pd.DataFrame) -> dict[tuple[str, str], int]:
+    """Returns the number of planned repetitions of each (arm, stage), from one row per arm and trial."""
+    return {
+        (str(arm), str(stage)): len(g) for (arm, stage), g in trials.groupby(["arm", "stage"], sort=False)
+    }

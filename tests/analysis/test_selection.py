@@ -1,0 +1,92 @@
+"""Which results belong together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis import StudyResults
+from analysis.selection import (
+    ChainPair,
+    chain_pairs,
+    main_pair,
+    metric_named,
+    ordered_metrics,
+    ordered_pathologies,
+)
+from xferlab.records.store import Store
+
+HOLD_OUT = ("portable", "hold_out")
+
+
+def study(tmp_path, arms: dict[str, dict[str, str | None]], *, measured: tuple[str, ...]) -> StudyResults:
+    """A study of arms as {stage: parent}; the `measured` stages see the hold-out."""
+    trials: list[dict[str, Any]] = []
+    for arm, stages in arms.items():
+        for stage in stages:
+            sets = [(stage, "test"), *([HOLD_OUT] if stage in measured else [])]
+            evaluations = [{"section": s, "part": p, "parent_may_have_seen": False} for s, p in sets]
+            trials.append({"arm": arm, "stage": stage, "evaluations": evaluations})
+    plan = {
+        "stages": ["donor", "general", "bridge", "portable"],
+        "arms": {
+            arm: {"stages": {stage: {"starts_from": parent} for stage, parent in stages.items()}}
+            for arm, stages in arms.items()
+        },
+        "trials": trials,
+    }
+    frame = pd.DataFrame(
+        [{"arm": t["arm"], "stage": t["stage"], "trial_id": str(n)} for n, t in enumerate(trials)]
+    )
+    empty = pd.DataFrame()
+    return StudyResults("s", plan, Store.open(tmp_path), frame, empty, empty, empty)
+
+
+CHAIN = {"donor": None, "general": "donor", "bridge": "general", "portable": "bridge"}
+
+
+def test_a_stage_pairs_with_its_nearest_measured_ancestor(tmp_path) -> None:
+    results = study(tmp_path, {"baseline": CHAIN}, measured=("general", "portable"))
+    assert chain_pairs(results, "baseline") == (ChainPair("general", "portable", "portable"),)
+    results = study(tmp_path, {"baseline": CHAIN}, measured=("general", "bridge", "portable"))
+    assert [(p.before, p.after) for p in chain_pairs(results, "baseline")] == [
+        ("general", "bridge"),
+        ("bridge", "portable"),
+    ]
+
+
+def test_an_arm_that_skips_a_stage_has_no_pair(tmp_path) -> None:
+    skip = {"donor": None, "portable": "donor"}
+    results = study(tmp_path, {"baseline": CHAIN, "skip": skip}, measured=("general", "portable"))
+    assert chain_pairs(results, "skip") == ()
+    assert main_pair(results) == ChainPair("general", "portable", "portable")
+
+
+def test_another_arm_gives_the_numbers_where_the_baseline_has_no_pair(tmp_path) -> None:
+    only = {"portable": None}
+    results = study(tmp_path, {"baseline": only, "full": CHAIN}, measured=("general", "portable"))
+    assert main_pair(results) == ChainPair("general", "portable", "portable")
+    assert main_pair(study(tmp_path, {"baseline": only}, measured=("portable",))) is None
+
+
+def test_pathologies_stand_in_the_papers_order() -> None:
+    found = ordered_pathologies(["zoster", "pathological", "normal", "all", "covid19", "asthma"])
+    assert found == ("all", "covid19", "normal", "pathological", "asthma", "zoster")
+
+
+def test_metrics_stand_in_the_catalogues_order_and_unknown_ones_last() -> None:
+    assert [m.name for m in ordered_metrics(["NEW", "HD95_px", "DICE", "ACC"])] == [
+        "ACC",
+        "DICE",
+        "HD95_px",
+        "NEW",
+    ]
+    assert [m.name for m in ordered_metrics(["HD95_px", "DICE"], in_paper=True)] == ["DICE"]
+    assert metric_named("NEW").better is None
+
+
+@pytest.mark.parametrize("name", ["HD95_px", "DICE"])
+def test_known_metrics_come_from_the_catalogue(name) -> None:
+    assert metric_named(name).definition
