@@ -33,13 +33,14 @@ def run(options: Namespace) -> int:
 
 def _donors(session: Session) -> dict[str, str]:
     """Fetches and stores given weights, so that ids are known and workers find them."""
-    stages = given_weights(session.loaded.arms)
-    if not stages:
+    weights_by_name = given_weights(session.loaded.arms)
+    if not weights_by_name:
         return {}
     from xferlab.trial.given import provide
 
     return {
-        name: provide(given, session.store, cache_dir=session.cache_dir) for name, given in stages.items()
+        name: provide(given, session.store, cache_dir=session.cache_dir)
+        for name, given in weights_by_name.items()
     }
 
 

@@ -15,7 +15,7 @@ from xferlab.metrics.catalogue import METRICS_VERSION
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.records.store import Store
 from xferlab.study.load import LoadedStudy, load
-from xferlab.study.schema import DataSection, Study
+from xferlab.study.schema import DataSection, Study, Weights
 from xferlab.training import TRAINING_VERSION
 
 
@@ -60,24 +60,22 @@ class Session:
         )
 
     def donors_at_hand(self) -> dict[str, str]:
-        """Returns the digests of given weights that are on this machine, by stage; imports torch if any are."""
-        stages = given_weights(self.loaded.arms)
-        if not stages:
+        """Returns the digests of given weights on this machine by name or path; imports torch if there are any."""
+        weights_by_name = given_weights(self.loaded.arms)
+        if not weights_by_name:
             return {}
         from xferlab.trial.given import at_hand
 
-        digests = {name: at_hand(weights, cache_dir=self.cache_dir) for name, weights in stages.items()}
+        digests = {
+            name: at_hand(weights, cache_dir=self.cache_dir) for name, weights in weights_by_name.items()
+        }
         return {name: digest for name, digest in digests.items() if digest}
 
 
-def given_weights(arms: Mapping[str, Study]):  # type: ignore[no-untyped-def]
-    """Returns the weights of all stages that are not trained, by stage."""
-    return {
-        name: stage.weights
-        for study in arms.values()
-        for name, stage in study.stages.items()
-        if stage.weights
-    }
+def given_weights(arms: Mapping[str, Study]) -> dict[str, Weights]:
+    """Returns the weights of all stages that are not trained, by name or path; arms may differ in one."""
+    given = [stage.weights for study in arms.values() for stage in study.stages.values() if stage.weights]
+    return {weights.name or weights.path or "": weights for weights in given}
 
 
 def with_arms(loaded: LoadedStudy, names: Sequence[str]) -> LoadedStudy:
@@ -101,7 +99,7 @@ def cuda_present() -> bool:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Returns whether this machine's CPU multiplies bfloat16 natively; emulated, it is slower than float32."""
+    """Returns whether this machine's CPU multiplies bfloat16 itself; emulated, it is slower than float32."""
     info = Path("/proc/cpuinfo")
     if not info.exists():
         return False

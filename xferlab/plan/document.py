@@ -1,4 +1,4 @@
-"""`plan.json`: names -> ids with all that a report must know of a study, and the totals that `plan` prints."""
+"""`plan.json`: names -> ids with all that a report must know of a study; the totals that `plan` prints."""
 
 from __future__ import annotations
 
@@ -84,6 +84,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
                 "selection": one.selection,
                 "overlay_cases": one.overlay_cases,
                 "parent_may_have_seen": one.parent_may_have_seen,
+                "arms": list(one.arms),
             }
             for one in trial.evaluations
         ],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from xferlab.cohort import Case, Cohort, Part, Selection
-from xferlab.errors import Problem, StudyError
+from xferlab.errors import Problem, StudyError, suggest
 from xferlab.plan.identity import canonical_json, seed_for, short_id
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.study.load import LoadedStudy
@@ -30,7 +30,8 @@ class Setting:
         bfloat16: Whether bfloat16 pays on this machine's CPU.
         training_version: Version of the training numerics.
         metrics_version: Version of the metrics.
-        donors: Digest of every given weights file that is at hand, by stage name.
+        donors: Digest of every given weights file that is at hand, by its name or path: arms may give one
+            stage different weights.
     """
 
     device: str
@@ -118,7 +119,6 @@ class _Expansion:
             fractions=(base.split.train, base.split.validation, base.split.test),
             by_patient=base.split.group_by is not None,
         )
-        self._base_units = {self.cohort.unit(c) for cases in self.cohort.sections.values() for c in cases}
         self._parts: dict[int, dict[str, Part]] = {}
         self._chosen: dict[tuple[str, str, int], _Chosen] = {}
         self.selections: dict[str, Selection] = {}
@@ -131,6 +131,7 @@ class _Expansion:
     def plan(self) -> Plan:
         for arm, study in self.loaded.arms.items():
             _Arm(self, arm, study).expand()
+        self._check_required()
         if self.problems:
             raise StudyError(tuple(self.problems.values()))
         self._report_straddling()
@@ -191,6 +192,15 @@ class _Expansion:
         units = frozenset(self.cohort.unit(case) for case, _ in kept)
         return _Chosen(digest, units, counts, tuple(missing))
 
+    def _check_required(self) -> None:
+        known = sorted({case.pathology for cases in self.cohort.sections.values() for case in cases})
+        for one in self.loaded.base.split.require_classes:
+            if one not in known:
+                what = f"split.require_classes asks for {one!r}, which no case has "
+                what += f"(pathologies: {', '.join(known)}).{suggest(one, known)}"
+                problem = Problem(str(self.loaded.path), what)
+                self.problems.setdefault(f"require {one}", problem)
+
     def _report_straddling(self) -> None:
         if self.cohort.by_patient:
             return
@@ -232,7 +242,7 @@ class _Arm:
             **fixed,
             "selection": chosen.digest,
             "seed": seed_for(self.study.seed, stage=stage_name, repetition=repetition),
-            "parent": {"weights": donor["sha256"]} if donor else {"trials": parents} if parents else None,
+            "parent": _parent_identity(parents, donor),
         }
         trial_id = short_id(identity)
         name = f"{self.name}/{stage_name}/r{repetition:02d}"
@@ -289,17 +299,26 @@ class _Arm:
             return (), None
         parent = self.study.stages[stage.starts_from]
         if parent.weights is not None:
-            digest = self.expansion.setting.donors.get(stage.starts_from) or parent.weights.sha256
             name, path = parent.weights.name, parent.weights.path
+            digest = self.expansion.setting.donors.get(name or path or "") or parent.weights.sha256
             return (), {"stage": stage.starts_from, "name": name, "path": path, "sha256": digest}
         available = sorted(r for s, r in self.ids if s == stage.starts_from)
         if stage.chaining == "best":
+            self._warn_of_renewal(stage, len(available))
             return tuple(sorted(self.ids[stage.starts_from, r] for r in available)), None
         return (self.ids[stage.starts_from, repetition if len(available) > 1 else available[0]],), None
 
+    def _warn_of_renewal(self, stage: Stage, number: int) -> None:
+        what = (
+            f"the best of {number} repetitions feeds all trials that start from it; "
+            "another number of repetitions renews those trials and their descendants"
+        )
+        problem = Problem(f"stages.{stage.starts_from}", what, "warning")
+        self.expansion.warnings.setdefault(f"best {stage.starts_from}", problem)
+
     def _evaluated(self, stage: Stage) -> list[str]:
         default = [f"{stage.data}.test"] if self.study.split.test else []
-        return default if stage.evaluate_on is None else stage.evaluate_on
+        return default if stage.evaluate_on is None else list(dict.fromkeys(stage.evaluate_on))
 
     def _evaluations(
         self, stage_name: str, stage: Stage, repetition: int, trial_id: str, parents: tuple[str, ...]
@@ -308,8 +327,10 @@ class _Arm:
             section, _, part = item.partition(".")
             chosen = self.expansion.choose(section, self.study.data[section], part, repetition)
             if not sum(chosen.counts.values()):
-                what = f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition {repetition}"
-                self._problem(f"{item} empty", what + "; add patients, or change `split` or `hold_out`")
+                what = f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition "
+                what += f"{repetition}; add patients, or change `split` or `hold_out`"
+                self._problem(f"{item} empty", what)
+            self._check_classes(section, chosen, repetition)
             identity = {
                 "trial": trial_id,
                 "selection": chosen.digest,
@@ -326,6 +347,7 @@ class _Arm:
                 selection=chosen.digest,
                 overlay_cases=self.study.overlay_cases,
                 parent_may_have_seen=seen,
+                arms=(self.name,),
             )
 
     def _may_have_seen(self, parents: Iterable[str], repetition: int, units: frozenset[str]) -> bool:
@@ -345,6 +367,9 @@ class _Arm:
                     f"{repetition}; add patients, widen `where`, or change `split` or `hold_out`"
                 )
                 self._problem(f"{stage_name} {section} {part}", what)
+        self._check_classes(section, chosen, repetition)
+
+    def _check_classes(self, section: str, chosen: _Chosen, repetition: int) -> None:
         for part, pathology in chosen.missing:
             what = f"pathology {pathology!r} is in no {part} case of section {section!r}"
             if pathology in self.study.split.require_classes:
@@ -362,12 +387,31 @@ class _Arm:
         self.expansion.problems.setdefault(key, Problem(str(self.expansion.loaded.path), what))
 
 
+def _parent_identity(parents: Sequence[str], donor: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if donor is not None:
+        # While a donor is absent, its name keeps the provisional ids of different donors apart.
+        return {"weights": donor["sha256"] or {"unknown": donor["name"] or donor["path"]}}
+    return {"trials": list(parents)} if parents else None
+
+
 def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
-    """A trial that several arms use, with all of their evaluations."""
-    ids = {evaluation.evaluation_id for evaluation in known.evaluations}
-    added = tuple(one for one in other.evaluations if one.evaluation_id not in ids)
-    fields = {**vars(known), "arms": known.arms + other.arms, "evaluations": known.evaluations + added}
-    return TrialSpec(**{**fields, "data": {**known.data, **other.data}})
+    """A trial that several arms use, with all of their evaluations.
+
+    An arm may have other cases under a section's name: its evaluations then read a configuration of theirs.
+    """
+    data = dict(known.data)
+    evaluations = {(one.evaluation_id, one.name): one for one in known.evaluations}
+    for one in other.evaluations:
+        same = evaluations.get((one.evaluation_id, one.name))
+        if same is not None:
+            evaluations[same.evaluation_id, same.name] = replace(same, arms=same.arms + one.arms)
+            continue
+        config = other.data[one.section]
+        differs = data.setdefault(one.section, config) != config
+        source = f"{one.section}@{other.arms[0]}" if differs else ""
+        data[source or one.section] = config
+        evaluations[one.evaluation_id, one.name] = replace(one, source=source)
+    return replace(known, arms=known.arms + other.arms, evaluations=tuple(evaluations.values()), data=data)
 
 
 def stages_in_order(study: Study) -> list[str]:

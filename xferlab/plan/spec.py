@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from xferlab.errors import RecordError
+
 SPEC_VERSION = 1
 
 
@@ -20,6 +22,8 @@ class EvaluationSpec:
         selection: Digest of the stored selection.
         overlay_cases: Cases per pathology whose image, target and output are stored.
         parent_may_have_seen: An ancestor of another repetition trained on some of these patients.
+        arms: The arms that ask for it; a trial that arms share may be measured on other cases for each.
+        source: Key of the cases' configuration in `TrialSpec.data`; empty: the section's name.
     """
 
     evaluation_id: str
@@ -28,11 +32,18 @@ class EvaluationSpec:
     selection: str
     overlay_cases: int
     parent_may_have_seen: bool = False
+    arms: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def name(self) -> str:
         """`section.part`."""
         return f"{self.section}.{self.part}"
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> EvaluationSpec:
+        """Returns the evaluation that `dataclasses.asdict` gave, after JSON."""
+        return EvaluationSpec(**{**value, "arms": tuple(value.get("arms", ()))})
 
 
 @dataclass(frozen=True)
@@ -51,8 +62,9 @@ class TrialSpec:
         parents: Ids of the trials that it starts from; several with chaining `best`; none from scratch.
         donor: Given weights to start from: `{name, path, sha256}`; None elsewhere.
         evaluations: What to measure when trained.
-        data: Configuration of every section it reads, by name; outside the identity.
-        settings: Outside the identity: study, checkpoint_every_s, resources, retries, tracking.
+        data: Configuration of every section it reads, by name, or by `name@arm` where an arm that shares this
+            trial has another configuration under that name; outside the identity.
+        settings: Outside the identity: study, seed, checkpoint_every_s, resources, tracking.
     """
 
     trial_id: str
@@ -75,9 +87,18 @@ class TrialSpec:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> TrialSpec:
-        """Returns the spec that `to_json` wrote."""
+        """Returns the spec that `to_json` wrote.
+
+        Raises:
+            RecordError: Another version of xferlab wrote it.
+        """
+        if value.get("version") != SPEC_VERSION:
+            raise RecordError(
+                f"the spec of trial {value.get('trial_id')} has version {value.get('version')}, and this "
+                f"xferlab reads {SPEC_VERSION}; use the xferlab that wrote it, or another storage"
+            )
         fields = {key: item for key, item in value.items() if key != "version"}
         fields["arms"] = tuple(fields["arms"])
         fields["parents"] = tuple(fields["parents"])
-        fields["evaluations"] = tuple(EvaluationSpec(**item) for item in fields["evaluations"])
+        fields["evaluations"] = tuple(map(EvaluationSpec.from_json, fields["evaluations"]))
         return TrialSpec(**fields)

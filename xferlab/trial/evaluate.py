@@ -28,9 +28,9 @@ TIMED_IMAGES = 20
 def evaluate(
     spec: TrialSpec, evaluation: EvaluationSpec, model: nn.Module, place: Workplace
 ) -> EvaluationRecord:
-    """Measures every case, writes `cases.parquet` and `outputs.parquet`, then the record that completes it."""
+    """Measures every case, writes `cases.parquet` and `outputs.parquet`, and the record that completes it."""
     cases = read_selection(place.store, evaluation.selection).cases()
-    loaded = examples(spec, evaluation.section, [case.digest for case in cases], place)
+    loaded = examples(spec, evaluation.source or evaluation.section, [case.digest for case in cases], place)
     shown = to_show(cases, evaluation.overlay_cases)
     task, batch_size = task_of(spec.identity), spec.identity["training"]["batch_size"]
     measured, pixels = _measure(task, model, loaded, batch_size=batch_size, shown=shown)
@@ -52,7 +52,7 @@ def evaluate(
 
 
 def to_show(cases: Sequence[Case], per_pathology: int) -> list[int]:
-    """Returns rows of a fixed few cases per pathology: by a seeded order of digests, the same for all trials."""
+    """Returns rows of a fixed few cases per pathology: by a seeded order of digests, equal for all trials."""
     groups: dict[str, list[int]] = defaultdict(list)
     for row in sorted(range(len(cases)), key=lambda row: rank("overlay", cases[row].digest)):
         groups[cases[row].pathology].append(row)
@@ -118,7 +118,7 @@ def _identity_of(case: Case) -> dict[str, str]:
 
 
 def network_time(spec: TrialSpec, model: nn.Module, loaded: ImageExamples) -> dict[str, float]:
-    """Returns the time of one image through the network in ms: mean, sd (n - 1), n; first calls not counted."""
+    """Returns the time of one image through the network in ms: mean, sd (n - 1), n; first calls left out."""
     task = task_of(spec.identity)
     model.eval()
     times: list[float] = []

@@ -1,0 +1,35 @@
+"""Plans of small studies over cases that exist in memory only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from tests.plan.studies import HERE, STUDY, PlanOf, phantom_cases
+from xferlab.plan.expand import Index, Plan, Setting, expand
+from xferlab.study.load import load
+
+
+@pytest.fixture
+def plan_of(tmp_path: Path) -> PlanOf:
+    def plan_of(
+        more: str = "",
+        *,
+        base: str = STUDY,
+        index: Index = phantom_cases,
+        setting: Setting = HERE,
+        profile: str | None = None,
+        edits: Mapping[str, str] | None = None,
+    ) -> Plan:
+        text = base + dedent(more)
+        for old, new in (edits or {}).items():
+            assert old in text, f"nothing to replace: {old}"
+            text = text.replace(old, new)
+        path = tmp_path / "study.yaml"
+        path.write_text(text)
+        return expand(load(path, profile=profile, environ={}), index, setting)
+
+    return plan_of

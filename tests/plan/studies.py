@@ -1,0 +1,57 @@
+"""A small study and its cases, which exist in memory only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+from xferlab.cohort import Case
+from xferlab.plan.expand import Index, Plan, Setting
+
+HERE = Setting(device="cpu", bfloat16=False, training_version=1, metrics_version=1)
+PATHOLOGIES = ("covid19", "normal", "pathological")
+DATA = """\
+data:
+  mri: {source: phantom_mri, count: 20}
+  fixed: {source: phantom_cxr, count: 60, seed: 1}
+  portable: {source: phantom_cxr, count: 40, seed: 2, hold_out: 0.5}
+"""
+STAGES = """\
+stages:
+  donor: {data: mri}
+  general: {data: fixed, starts_from: donor, evaluate_on: [fixed.test, portable.hold_out]}
+  portable: {data: portable, starts_from: general, evaluate_on: [portable.test, portable.hold_out]}
+"""
+STUDY = "study: s\nseed: 7\nrepetitions: 3\n" + DATA + STAGES
+
+PlanOf = Callable[..., Plan]
+
+
+def text_digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+def phantom_cases(name: str, config: Any) -> Sequence[Case]:
+    """Two images a patient; a section's `where` filters by pathology, `simulate` changes the pixels."""
+    cases = []
+    for number in range(config.count):
+        origin = f"{config.source} {config.seed} {number // 2}"
+        pathology = "tumour" if config.source == "phantom_mri" else PATHOLOGIES[number // 2 % 3]
+        simulated = config.simulate or ""
+        digest = text_digest(f"{origin} {number} {simulated}")
+        case = Case(digest, f"{number}.png", f"patient {origin}", pathology, simulated)
+        if config.where.get("pathology", pathology) == pathology:
+            cases.append(case)
+    return cases
+
+
+def with_case(index: Index, digest_of: str, **changed: str) -> Index:
+    """The same cases, one of them changed: the case whose name is `digest_of`, in sections of that seed."""
+
+    def changed_index(name: str, config: Any) -> Sequence[Case]:
+        cases = index(name, config)
+        return [replace(one, **changed) if f"{name}/{one.name}" == digest_of else one for one in cases]
+
+    return changed_index

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xferlab.plan.identity import canonical_json, seal_holds, sealed, seed_for, sha256_of, short_id
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+BODIES = st.dictionaries(st.text(max_size=4).filter(lambda key: key != "sha256"), VALUES, max_size=4)
+few = settings(max_examples=40, deadline=None)
+
+
+@few
+@given(BODIES)
+def test_canonical_json_is_blind_to_the_order_of_keys_and_survives_itself(body: dict[str, Any]) -> None:
+    text = canonical_json(body)
+    assert canonical_json(dict(reversed(body.items()))) == text
+    assert canonical_json(json.loads(text)) == text
+    assert text.isascii()
+
+
+def test_canonical_json_tells_apart_what_differs() -> None:
+    values: list[Any] = [1, 1.0, "1", True, None, [1], [], {}, "", 0, -0.0, {"a": 1}, {"a": [1]}]
+    assert len({sha256_of(value) for value in values}) == len(values)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": [float("-inf")]}])
+def test_canonical_json_refuses_what_json_cannot_say(value: Any) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        canonical_json(value)
+
+
+def test_a_digest_that_anybody_can_compute_again() -> None:
+    # printf '{"a":1,"b":[true,null]}' | sha256sum
+    expected = "1cc69c7fa23616ca2ec3ee70d24390a6225c8832db8a4c814c7e0e7f942f8668"
+    assert sha256_of({"b": [True, None], "a": 1}) == expected
+    assert short_id({"b": [True, None], "a": 1}) == expected[:16]
+
+
+@few
+@given(BODIES)
+def test_a_seal_holds_after_json_and_breaks_with_any_other_value(body: dict[str, Any]) -> None:
+    value = json.loads(json.dumps(sealed(body)))
+    assert seal_holds(value)
+    assert not seal_holds({**value, "one more": 1})
+    assert not seal_holds({key: item for key, item in value.items() if key != "sha256"})
+    for key in body:
+        assert not seal_holds({**value, key: [value[key]]})
+
+
+def test_seeds_are_a_pure_function_of_named_coordinates() -> None:
+    assert seed_for(1, stage="a", repetition=2) == seed_for(1, repetition=2, stage="a")
+    seeds = {
+        seed_for(study, stage=stage, repetition=repetition)
+        for study in range(5)
+        for stage in ("a", "b", "c")
+        for repetition in range(1, 50)
+    }
+    assert len(seeds) == 5 * 3 * 49
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert max(seeds) > 2**62  # the high bits are used
