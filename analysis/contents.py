@@ -18,6 +18,7 @@ from analysis.selection import (
     ChainPair,
     EvaluationSet,
     chain_pairs,
+    evaluation_ids,
     evaluation_sets,
     main_pair,
     ordered_pathologies,
@@ -132,22 +133,23 @@ class Contents:
         yield from self._arms_pictures()
 
     def pairs(self) -> Iterator[tuple[str, ChainPair]]:
-        """Yields each arm with each of its before/after pairs; arms that share all trials once."""
+        """Yields each arm with each of its before/after pairs; arms that share all its evaluations once."""
         seen = set()
         for arm in self.results.arms:
             for pair in chain_pairs(self.results, arm):
-                key = (pair, self._trials(arm, pair.before), self._trials(arm, pair.after))
+                sides = [EvaluationSet(s, pair.section, pair.part) for s in (pair.before, pair.after)]
+                key = (pair, *(evaluation_ids(self.results, arm, side) for side in sides))
                 if key not in seen:
                     seen.add(key)
                     yield arm, pair
 
     def against_baseline(self, evaluated: EvaluationSet) -> list[Found]:
-        """Returns every arm with other trials than the baseline, compared with it on an evaluation set."""
+        """Returns every arm that differs from the baseline on a set, compared with it."""
         baseline = self.results.baseline
-        own = self._trials(baseline, evaluated.stage)
+        own = evaluation_ids(self.results, baseline, evaluated)
         found = []
         for arm in self.results.arms[1:]:
-            other = self._trials(arm, evaluated.stage)
+            other = evaluation_ids(self.results, arm, evaluated)
             if own and other and own != other:
                 sides = Side(baseline, evaluated.stage), Side(arm, evaluated.stage)
                 ratio = self._test_to_train(arm, evaluated)
@@ -169,15 +171,12 @@ class Contents:
             table = differences_table(self.results, found, label=label, in_paper=in_paper)
             yield from [table] if table else []
 
-    def _trials(self, arm: str, stage: str) -> frozenset[str]:
-        t = self.results.trials
-        return frozenset(t.loc[(t["arm"] == arm) & (t["stage"] == stage), "trial_id"])
-
     def _test_to_train(self, arm: str, evaluated: EvaluationSet) -> float:
         """Returns test images per training image; 0 on a hold-out, which no repetition redraws."""
         if evaluated.part == "hold_out":
             return 0.0
-        a, trials = self.aggregated, self._trials(arm, evaluated.stage)
+        a, t = self.aggregated, self.results.trials
+        trials = set(t.loc[(t["arm"] == arm) & (t["stage"] == evaluated.stage), "trial_id"])
         own = (a["arm"] == arm) & (a["stage"] == evaluated.stage) & (a["section"] == evaluated.section)
         images = a.loc[own & (a["part"] == evaluated.part) & (a["pathology"] == ALL), "images_per_repetition"]
         sizes = [t["num_train"] for t in self.results.plan["trials"] if t["trial_id"] in trials]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.results import StudyResults, planned_repetitions
+from analysis.results import StudyResults, arms_of, planned_repetitions
 from xferlab.errors import RecordError
 from xferlab.records import reader
 from xferlab.records.schema import CASES_SCHEMA
@@ -98,6 +98,7 @@ class _Evaluated(NamedTuple):
     section: str
     part: str
     parent_may_have_seen: bool
+    arms: tuple[str, ...]
     table: pa.Table
 
 
@@ -146,12 +147,18 @@ def _evaluations(store: Store, trial: Mapping[str, Any]) -> list[_Evaluated] | N
         if record is None:
             return None
         table = reader.read_cases(store, record)
-        found.append(_Evaluated(one["section"], one["part"], bool(one["parent_may_have_seen"]), table))
+        seen, arms = bool(one["parent_may_have_seen"]), arms_of(trial, one)
+        found.append(_Evaluated(one["section"], one["part"], seen, arms, table))
     return found
 
 
 def _cases(placed: Sequence[_Placed], evaluated: Mapping[str, list[_Evaluated]]) -> pd.DataFrame:
-    pieces = [(one.place, item) for one in placed for item in evaluated[one.trial["trial_id"]]]
+    pieces = [
+        (one.place, item)
+        for one in placed
+        for item in evaluated[one.trial["trial_id"]]
+        if one.place[0] in item.arms
+    ]
     tables = [item.table.select(CASES_SCHEMA.names) for _, item in pieces] or [CASES_SCHEMA.empty_table()]
     frame: pd.DataFrame = pa.concat_tables(tables).unify_dictionaries().combine_chunks().to_pandas()
     lengths = [item.table.num_rows for _, item in pieces]

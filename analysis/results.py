@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from xferlab.errors import RecordError
 from xferlab.records import reader
-from xferlab.records.schema import EvaluationRecord
 from xferlab.records.store import Store
+
+
+class PlannedEvaluation(NamedTuple):
+    """One evaluation of a trial, as one arm asks for it."""
+
+    arm: str
+    stage: str
+    section: str
+    part: str
+    trial_id: str
+    evaluation_id: str
+    parent_may_have_seen: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,23 +88,35 @@ class StudyResults:
                 groups.setdefault(frozenset(own["trial_id"]), []).append(arm)
         return tuple(tuple(arms) for arms in groups.values())
 
-    def evaluation_records(self, trial_id: str, *, section: str, part: str) -> EvaluationRecord | None:
-        """Returns the record of one evaluation of a trial; None where it was not planned or is absent."""
+    def evaluations(self) -> Iterator[PlannedEvaluation]:
+        """Yields every planned evaluation of every arm; arms that share it one after the other."""
         for trial in self.plan["trials"]:
-            if trial["trial_id"] != trial_id:
-                continue
             for one in trial["evaluations"]:
-                if (one["section"], one["part"]) == (section, part):
-                    return reader.read_evaluation(self.store, trial_id, one["evaluation_id"])
-        return None
+                for arm in arms_of(trial, one):
+                    yield PlannedEvaluation(
+                        arm,
+                        trial["stage"],
+                        one["section"],
+                        one["part"],
+                        trial["trial_id"],
+                        one["evaluation_id"],
+                        bool(one["parent_may_have_seen"]),
+                    )
 
-    def outputs(self, trial_id: str, *, section: str, part: str) -> pd.DataFrame:
+    def evaluation_ids(self, arm: str, *, stage: str, section: str, part: str) -> frozenset[str]:
+        """Returns the ids of an arm's evaluations of a stage on one set, whether complete or not."""
+        wanted = (arm, stage, section, part)
+        return frozenset(one.evaluation_id for one in self.evaluations() if one[:4] == wanted)
+
+    def outputs(self, trial_id: str, *, arm: str, section: str, part: str) -> pd.DataFrame:
         """Returns the stored pixels of one evaluation, a row per case; empty where there are none.
 
         The columns `image`, `target` and `probability` hold uint8 arrays (H, W): the image as the network
         saw it, the target (0 background, 255 structure, 127 ignored), and 255 times the output.
         """
-        record = self.evaluation_records(trial_id, section=section, part=part)
+        wanted = (arm, section, part, trial_id)
+        ids = [e.evaluation_id for e in self.evaluations() if (e.arm, *e[2:5]) == wanted]
+        record = reader.read_evaluation(self.store, trial_id, ids[0]) if ids else None
         if record is None:
             return pd.DataFrame()
         try:
@@ -115,3 +138,8 @@ def planned_repetitions(trials: pd.DataFrame) -> dict[tuple[str, str], int]:
     return {
         (str(arm), str(stage)): len(g) for (arm, stage), g in trials.groupby(["arm", "stage"], sort=False)
     }
+
+
+def arms_of(trial: Mapping[str, Any], evaluation: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the arms that ask for an evaluation; arms may share a trial and measure it on other cases."""
+    return tuple(evaluation.get("arms") or trial["arms"])

@@ -87,10 +87,9 @@ def evaluation_sets(results: StudyResults) -> tuple[EvaluationSet, ...]:
     Sets that an ancestor of another repetition may have trained on are left out.
     """
     found = {
-        EvaluationSet(trial["stage"], one["section"], one["part"])
-        for trial in results.plan["trials"]
-        for one in trial["evaluations"]
-        if not one["parent_may_have_seen"]
+        EvaluationSet(one.stage, one.section, one.part)
+        for one in results.evaluations()
+        if not one.parent_may_have_seen
     }
     stages = results.stages
     return tuple(
@@ -98,14 +97,28 @@ def evaluation_sets(results: StudyResults) -> tuple[EvaluationSet, ...]:
     )
 
 
+def sharing_arms(results: StudyResults, evaluated: EvaluationSet) -> tuple[tuple[str, ...], ...]:
+    """Returns the arms measured on a set, grouped by those that share all evaluations of it."""
+    groups: dict[frozenset[str], list[str]] = {}
+    for arm in results.arms:
+        ids = evaluation_ids(results, arm, evaluated)
+        if ids:
+            groups.setdefault(ids, []).append(arm)
+    return tuple(tuple(arms) for arms in groups.values())
+
+
+def evaluation_ids(results: StudyResults, arm: str, evaluated: EvaluationSet) -> frozenset[str]:
+    """Returns the ids of an arm's evaluations on a set; equal ids are the same numbers."""
+    e = evaluated
+    return results.evaluation_ids(arm, stage=e.stage, section=e.section, part=e.part)
+
+
 def seen_by_parents(results: StudyResults) -> tuple[str, ...]:
     """Returns the `arm/stage on section.part` whose patients an ancestor may have trained on."""
     found = {
-        f"{arm}/{trial['stage']} on {one['section']}.{one['part']}"
-        for trial in results.plan["trials"]
-        for one in trial["evaluations"]
-        for arm in trial["arms"]
-        if one["parent_may_have_seen"]
+        f"{one.arm}/{one.stage} on {one.section}.{one.part}"
+        for one in results.evaluations()
+        if one.parent_may_have_seen
     }
     return tuple(sorted(found))
 
@@ -117,12 +130,15 @@ def unseen(cases: pd.DataFrame) -> pd.DataFrame:
 
 def chain_pairs(results: StudyResults, arm: str) -> tuple[ChainPair, ...]:
     """Returns the pairs of an arm: a stage and its nearest ancestor measured on the same hold-out."""
-    sets = {(e.stage, e.section) for e in evaluation_sets(results) if e.part == "hold_out"}
-    present = set(results.trials.loc[results.trials["arm"] == arm, "stage"])
+    sets = {
+        (one.stage, one.section)
+        for one in results.evaluations()
+        if one.arm == arm and one.part == "hold_out" and not one.parent_may_have_seen
+    }
     pairs = []
     for stage in results.stages:
-        for section in sorted(section for owner, section in sets if owner == stage and stage in present):
-            ancestors = [a for a in _ancestors(results, arm, stage) if (a, section) in sets and a in present]
+        for section in sorted(section for owner, section in sets if owner == stage):
+            ancestors = [a for a in _ancestors(results, arm, stage) if (a, section) in sets]
             pairs += [ChainPair(ancestors[0], stage, section)] if ancestors else []
     return tuple(pairs)
 

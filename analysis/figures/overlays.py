@@ -59,7 +59,7 @@ class OverlayRequest:
         t = self.results.trials
         own = t[(t["arm"] == self.arm) & (t["stage"] == stage) & (t["repetition"] == repetition)]
         pixels = self.results.outputs(
-            str(own["trial_id"].iloc[0]), section=self.pair.section, part=self.pair.part
+            str(own["trial_id"].iloc[0]), arm=self.arm, section=self.pair.section, part=self.pair.part
         )
         return pixels.set_index("case") if len(pixels) else pixels
 

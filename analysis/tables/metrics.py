@@ -9,7 +9,14 @@ import pandas as pd
 from analysis.comparison import MIN_PATIENTS
 from analysis.reference import Reference
 from analysis.results import StudyResults
-from analysis.selection import ALL, EvaluationSet, metric_named, ordered_metrics, ordered_pathologies
+from analysis.selection import (
+    ALL,
+    EvaluationSet,
+    metric_named,
+    ordered_metrics,
+    ordered_pathologies,
+    sharing_arms,
+)
 from analysis.tables.model import ABSENT, Group, Row, Table, number, with_unit
 from analysis.tables.notes import data_notes, incomplete_note
 from xferlab.metrics.catalogue import Metric
@@ -83,7 +90,7 @@ def _heading(metric: Metric) -> str:
 def _groups(request: MetricsRequest, pathology: str, metrics: tuple[Metric, ...]) -> list[Group]:
     frame = request.rows[request.rows["pathology"] == pathology]
     groups = []
-    for arms in request.results.shared_arms(request.evaluated.stage):
+    for arms in sharing_arms(request.results, request.evaluated):
         own = frame[frame["arm"] == arms[0]].set_index("metric")
         if len(own):
             groups.append(_group(own, pathology, ", ".join(arms), metrics))
@@ -174,7 +181,7 @@ def _caption(request: MetricsRequest, metrics: tuple[Metric, ...]) -> tuple[str,
 
 def _notes(request: MetricsRequest, defined: pd.Series, *, in_paper: bool) -> tuple[str, ...]:
     results, stage = request.results, request.evaluated.stage
-    shared = any(len(arms) > 1 for arms in results.shared_arms(stage))
+    shared = any(len(arms) > 1 for arms in sharing_arms(results, request.evaluated))
     family = ordered_metrics(defined.index, in_paper=in_paper)
     empty = [with_unit(m.label, m.unit) for m in family if defined[m.name] == 0]
     shown = request.rows[request.rows["metric"].isin([m.name for m in family if defined[m.name]])]

@@ -54,6 +54,7 @@ class StudyBuilder:
     epochs: int = 6
     noise: float = 0.0
     hold_out: str = "portable"
+    own_evaluations: bool = False
     seen: set[str] = field(default_factory=set)
     simulated: str = ""
     warnings: tuple[str, ...] = ()
@@ -109,14 +110,16 @@ class StudyBuilder:
             "num_validation": 20,
             "evaluations": [
                 {
-                    "evaluation_id": short_id([trial_id, *one]),
+                    "evaluation_id": short_id([trial_id, *one, askers]),
                     "section": one[0],
                     "part": one[1],
                     "selection": "0" * 64,
                     "overlay_cases": 4,
                     "parent_may_have_seen": f"{arms[0]}/{stage}/{one[0]}.{one[1]}" in self.seen,
+                    "arms": askers,
                 }
                 for one in sets
+                for askers in ([[arm] for arm in arms] if self.own_evaluations else [arms])
             ],
         }
 

@@ -66,10 +66,10 @@ def test_histories_and_runs_hold_complete_trials_only(results) -> None:
 
 def test_stored_pixels_come_back_as_images(results) -> None:
     trial_id = results.trials["trial_id"].iloc[-1]
-    outputs = results.outputs(trial_id, section="portable", part="hold_out")
+    outputs = results.outputs(trial_id, arm="frozen", section="portable", part="hold_out")
     assert {image.shape for image in outputs["image"]} == {(32, 32)}
     assert {int(value) for value in np.unique(outputs["target"].iloc[0])} == {0, 255}
-    assert len(results.outputs(trial_id, section="portable", part="train")) == 0
+    assert len(results.outputs(trial_id, arm="frozen", section="portable", part="train")) == 0
 
 
 def test_arms_put_the_baseline_first(builder) -> None:

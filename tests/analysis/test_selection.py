@@ -27,8 +27,17 @@ def study(tmp_path, arms: dict[str, dict[str, str | None]], *, measured: tuple[s
     for arm, stages in arms.items():
         for stage in stages:
             sets = [(stage, "test"), *([HOLD_OUT] if stage in measured else [])]
-            evaluations = [{"section": s, "part": p, "parent_may_have_seen": False} for s, p in sets]
-            trials.append({"arm": arm, "stage": stage, "evaluations": evaluations})
+            evaluations = [
+                {
+                    "evaluation_id": f"{arm}{stage}{s}{p}",
+                    "section": s,
+                    "part": p,
+                    "parent_may_have_seen": False,
+                }
+                for s, p in sets
+            ]
+            trial_id = str(len(trials))
+            trials.append({"trial_id": trial_id, "arms": [arm], "stage": stage, "evaluations": evaluations})
     plan = {
         "stages": ["donor", "general", "bridge", "portable"],
         "arms": {
@@ -37,9 +46,8 @@ def study(tmp_path, arms: dict[str, dict[str, str | None]], *, measured: tuple[s
         },
         "trials": trials,
     }
-    frame = pd.DataFrame(
-        [{"arm": t["arm"], "stage": t["stage"], "trial_id": str(n)} for n, t in enumerate(trials)]
-    )
+    rows = [(t["arms"][0], t["stage"], t["trial_id"]) for t in trials]
+    frame = pd.DataFrame(rows, columns=["arm", "stage", "trial_id"])
     empty = pd.DataFrame()
     return StudyResults("s", plan, Store.open(tmp_path), frame, empty, empty, empty)
 

@@ -106,3 +106,13 @@ def test_without_the_papers_stages_the_chain_gives_the_numbers(builder) -> None:
     names = by_name([*contents.metrics(hold_out=False), *contents.metrics(hold_out=True)])
     assert "table6_portable_general_hold_out" in names
     assert not any("vidal" in label for t in names.values() for g in t.groups for label in g.labels)
+
+
+@pytest.mark.component
+def test_arms_that_share_a_trial_and_measure_it_apart_stand_apart(builder) -> None:
+    builder.own_evaluations, builder.repetitions, builder.pixels, builder.images = True, 1, False, 6
+    results = load_study(builder.write(), "covid_lung")
+    donor = results.cases[results.cases["stage"] == "donor"]
+    assert donor.groupby("arm", observed=True).size().to_dict() == {"baseline": 6 * 18, "frozen": 6 * 18}
+    table = by_name(Contents(results).metrics(hold_out=False))["tableS1_donor_mri_test"]
+    assert [group.labels[1] for group in table.groups] == ["baseline", "frozen"]
