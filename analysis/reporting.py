@@ -11,7 +11,7 @@ from analysis.pages import Block, Page, SavedPicture, Section, html_page, markdo
 from analysis.results import StudyResults
 from analysis.selection import ordered_metrics, seen_by_parents
 from analysis.tables.model import Table
-from analysis.tables.notes import data_notes, trial_name
+from analysis.tables.notes import trial_name
 from analysis.tables.overview import cohorts_table, progress_table
 from analysis.tables.rendering import write_table
 from xferlab.errors import StorageError
@@ -97,7 +97,6 @@ def _sections(results: StudyResults, folder: Path, say: Echo) -> Iterable[Sectio
 
 def _overview(results: StudyResults, folder: Path) -> Section:
     plan = results.plan
-    notes = data_notes(results, plan["data"], results.cases)
     absent = results.trials[results.trials["state"] != "complete"].to_dict("records")
     missing = tuple(f"{trial_name(row)}: {row['state']} ({row['reason']})" for row in absent)
     warnings = tuple(str(warning) for warning in plan.get("warnings") or ())
@@ -106,7 +105,6 @@ def _overview(results: StudyResults, folder: Path) -> Section:
     tables = _written([cohorts_table(results), progress_table(results)], folder)
     blocks: tuple[Block, ...] = (
         f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}.",
-        *notes,
         *tables,
         *_listed("Not complete:", missing),
         *_listed(

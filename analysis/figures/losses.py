@@ -61,7 +61,8 @@ def _draw(history: pd.DataFrame, kept: list[int], planned: int) -> Figure:
     if float(history[["train_loss", "validation_loss"]].min().min()) >= 0:
         top.set_ylim(0, top.get_ylim()[1] * 1.02)
     top.set_ylabel("Loss (dimensionless)")
-    top.legend(loc="upper right")
+    # Outside, where no curve of any study runs beneath it.
+    figure.legend(*top.get_legend_handles_labels(), loc="outside upper right", ncols=2)
     _rug(top, kept)
     edges = np.append(left.index - 0.5, left.index[-1] + 0.5)
     bottom.stairs(left, edges, fill=True, color=GREY, alpha=0.35)
