@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from xferlab import __version__
 from xferlab.errors import ProblemsError, XferlabError, suggest
@@ -44,7 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         if name not in ("schema", "predict"):
             _add_study_options(verb)
-        _ADD.get(name, lambda verb: None)(verb)
+        if name in _ADD:
+            _ADD[name](verb)
     return parser
 
 
@@ -74,6 +75,10 @@ def _add_report(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", metavar="DIR", help="folder of the report; default: reports/<study>")
 
 
+def _add_mirror(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--mode", choices=("online", "offline"), help="in place of the study's")
+
+
 def _add_predict(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("model", metavar="TRIAL|CHECKPOINT", help="a trial's name or id, or a weights file")
     verb.add_argument("images", metavar="IMAGE", nargs="+", help="images, DICOM files, or folders of them")
@@ -93,11 +98,12 @@ def _add_predict(verb: argparse.ArgumentParser) -> None:
     )
 
 
-_ADD = {
+_ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "plan": _add_plan,
     "run": _add_run,
     "status": _add_status,
     "report": _add_report,
+    "mirror": _add_mirror,
     "predict": _add_predict,
 }
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from xferlab.cli.session import Session
+from xferlab.cli.session import Session, of_arms
 from xferlab.cli.view import wide_console
 from xferlab.plan.document import to_document, totals
 from xferlab.plan.expand import UNKNOWN_DONOR, Plan
+from xferlab.plan.spec import TrialSpec
 from xferlab.records.complete import complete_ids
 
 
@@ -20,24 +23,29 @@ def run(options: Namespace) -> int:
     """Prints the plan."""
     session = Session.open(options)
     plan = session.plan()
-    complete = complete_ids(session.store, plan.trials)
+    trials = of_arms(plan, options.arms)
+    complete = complete_ids(session.store, trials)
     if options.json:
-        document = to_document(plan)
-        for trial in document["trials"]:
-            trial["complete"] = trial["trial_id"] in complete
-        left = [trial for trial in plan.trials if trial.trial_id not in complete]
-        print(
-            json.dumps(
-                {**document, "totals": {"all": totals(plan.trials, plan), "left": totals(left, plan)}},
-                indent=2,
-            )
-        )
+        print(json.dumps(_as_json(plan, trials, complete), indent=2))
         return 0
-    _print(plan, complete)
+    _print(plan, trials, complete)
     return 0
 
 
-def _print(plan: Plan, complete: set[str]) -> None:
+def _as_json(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> dict[str, Any]:
+    document = to_document(plan)
+    chosen = {trial.trial_id for trial in trials}
+    document["trials"] = [
+        {**trial, "complete": trial["trial_id"] in complete}
+        for trial in document["trials"]
+        if trial["trial_id"] in chosen
+    ]
+    left = [trial for trial in trials if trial.trial_id not in complete]
+    document["totals"] = {"all": totals(trials, plan), "left": totals(left, plan)}
+    return document
+
+
+def _print(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> None:
     console = wide_console()
     table = Table(title=f"study {plan.loaded.base.study}", title_justify="left", box=None, pad_edge=False)
     for column in (
@@ -52,7 +60,7 @@ def _print(plan: Plan, complete: set[str]) -> None:
         "state",
     ):
         table.add_column(column, no_wrap=True)
-    for trial in plan.trials:
+    for trial in trials:
         sizes = plan.part_sizes[trial.selection]
         parents = [plan.by_id[parent].name for parent in trial.parents]
         origin = (
@@ -73,18 +81,19 @@ def _print(plan: Plan, complete: set[str]) -> None:
     console.print(table)
     for warning in plan.warnings:
         console.print(str(warning), markup=False)
-    _print_totals(console, plan, complete)
+    _print_totals(console, plan, trials, complete)
 
 
-def _print_totals(console: Console, plan: Plan, complete: set[str]) -> None:
-    shared = Counter(len(trial.arms) > 1 for trial in plan.trials)[True]
-    left = totals([trial for trial in plan.trials if trial.trial_id not in complete], plan)
-    everything = totals(plan.trials, plan)
+def _print_totals(console: Console, plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> None:
+    shared = Counter(len(trial.arms) > 1 for trial in trials)[True]
+    left = totals([trial for trial in trials if trial.trial_id not in complete], plan)
+    everything = totals(trials, plan)
     device = plan.trials[0].identity["execution"]
     console.print(
         f"{everything['trials']} trials ({len(complete)} complete, {shared} shared between arms), "
         f"{everything['evaluations']} evaluations, on {device['device']} in {device['precision']}"
     )
     console.print(
-        f"left: {left['trials']} trials, at most {left['max_epochs']:,} epochs and {left['max_images']:,} training images"
+        f"left: {left['trials']} trials, at most {left['max_epochs']:,} epochs and "
+        f"{left['max_images']:,} training images"
     )

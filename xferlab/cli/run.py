@@ -7,10 +7,9 @@ from argparse import Namespace
 from contextlib import ExitStack
 
 from xferlab.cli.main import COMPLETE, INCOMPLETE, INTERRUPTED
-from xferlab.cli.session import Session, given_weights
+from xferlab.cli.session import Session, given_weights, of_arms
 from xferlab.cli.view import View
 from xferlab.errors import UsageError
-from xferlab.plan.expand import Plan
 from xferlab.schedule.ready import Board, State
 from xferlab.schedule.study import Executor, Outcome, check_writable, run_study
 
@@ -22,12 +21,13 @@ def run(options: Namespace) -> int:
     session = Session.open(options)
     check_writable(session.store)
     plan = session.plan(_donors(session))
+    trials = of_arms(plan, options.arms)
     for warning in plan.warnings:
         print(warning, file=sys.stderr)
     with ExitStack() as stack:
-        view = stack.enter_context(View(session.store.location))
-        executor = _executor(options, session, plan, view, stack)
-        outcome = run_study(plan, session.store, executor, listener=view)
+        view = stack.enter_context(View(session.store.shown))
+        executor = _executor(options, session, view, stack)
+        outcome = run_study(plan, session.store, executor, listener=view, trials=trials)
     return _conclude(outcome, options)
 
 
@@ -44,7 +44,7 @@ def _donors(session: Session) -> dict[str, str]:
     }
 
 
-def _executor(options: Namespace, session: Session, plan: Plan, view: View, stack: ExitStack) -> Executor:
+def _executor(options: Namespace, session: Session, view: View, stack: ExitStack) -> Executor:
     retries = session.loaded.base.retries
     if options.executor == "in-process":
         from xferlab.schedule import in_process

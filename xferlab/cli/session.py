@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from xferlab.cohort import Case
@@ -13,6 +13,7 @@ from xferlab.data.index import index_sections
 from xferlab.errors import UsageError, suggest
 from xferlab.metrics.catalogue import METRICS_VERSION
 from xferlab.plan.expand import Plan, Setting, expand
+from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.schema import DataSection, Study, Weights
@@ -35,10 +36,8 @@ class Session:
 
     @staticmethod
     def open(options: Namespace) -> Session:
-        """Loads the study that the options name, reduced to their arms."""
+        """Loads the study that the options name."""
         loaded = load(options.study, profile=options.profile)
-        if getattr(options, "arms", None):
-            loaded = with_arms(loaded, options.arms.split(","))
         return Session(loaded, Store.open(options.storage or loaded.base.storage), default_cache_dir())
 
     def plan(self, donors: Mapping[str, str] | None = None) -> Plan:
@@ -60,7 +59,7 @@ class Session:
         )
 
     def donors_at_hand(self) -> dict[str, str]:
-        """Returns the digests of given weights on this machine by name or path; imports torch if there are any."""
+        """Returns the digests of given weights on this machine by name or path; imports torch if any."""
         weights_by_name = given_weights(self.loaded.arms)
         if not weights_by_name:
             return {}
@@ -78,19 +77,21 @@ def given_weights(arms: Mapping[str, Study]) -> dict[str, Weights]:
     return {weights.name or weights.path or "": weights for weights in given}
 
 
-def with_arms(loaded: LoadedStudy, names: Sequence[str]) -> LoadedStudy:
-    """Returns the study with some of its arms.
+def of_arms(plan: Plan, arms: str | None) -> tuple[TrialSpec, ...]:
+    """Returns the trials of some arms (`A,B`), all without a choice; what they start from is among them.
 
     Raises:
-        UsageError: It has no arm of that name.
+        UsageError: The study has no arm of that name.
     """
+    if arms is None:
+        return plan.trials
+    names = [name.strip() for name in arms.split(",")]
     for name in names:
-        if name not in loaded.arms:
-            known = ", ".join(loaded.arms)
-            raise UsageError(
-                f"--arms: {loaded.path} has no arm {name!r}; its arms: {known}.{suggest(name, loaded.arms)}"
-            )
-    return replace(loaded, arms={name: study for name, study in loaded.arms.items() if name in names})
+        if name not in plan.loaded.arms:
+            known = ", ".join(plan.loaded.arms)
+            hint = suggest(name, plan.loaded.arms)
+            raise UsageError(f"--arms: {plan.loaded.path} has no arm {name!r}; its arms: {known}.{hint}")
+    return tuple(trial for trial in plan.trials if set(names) & set(trial.arms))
 
 
 def cuda_present() -> bool:

@@ -40,7 +40,7 @@ class Lease:
             holder = self._holder()
             if holder is not None and _alive(holder):
                 raise LeaseHeldError(
-                    f"study {self._study!r} in {self._store.location} is driven by process {holder['pid']} on "
+                    f"study {self._study!r} in {self._store.shown} is driven by process {holder['pid']} on "
                     f"{holder['host']} since {holder['since']}. Wait for it, stop it, or use another storage."
                 )
             self._store.write(self._name, self._content())

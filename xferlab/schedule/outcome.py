@@ -5,10 +5,10 @@ from __future__ import annotations
 from xferlab.errors import DataError, DonorError, TrainingError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
+from xferlab.records.complete import is_complete
 from xferlab.records.store import Store
 from xferlab.schedule.listener import Listener
 from xferlab.schedule.ready import Board, State
-from xferlab.records.complete import is_complete
 
 HOPELESS = (TrainingError, DataError, DonorError)
 """Failures that the same spec meets again: not retried."""

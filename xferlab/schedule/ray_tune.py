@@ -94,8 +94,8 @@ def cluster(address: str | None, *, num_cpus: int | None = None) -> Iterator[Non
         ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **options)
     except ConnectionError as error:
         raise UsageError(
-            f"--address {address}: no Ray cluster answers ({error}). Give the address that `ray start --head` "
-            "printed, `auto` on a node of the cluster, or leave it out to run on this machine."
+            f"--address {address}: no Ray cluster answers ({error}). Give the address that "
+            "`ray start --head` printed, `auto` on a node of the cluster, or leave it out to run on this machine."
         ) from error
     try:
         yield
@@ -206,7 +206,7 @@ class _Starts(_NeverRestored, Callback):  # type: ignore[misc]
 
 
 def _work(config: dict[str, Any]) -> None:
-    """One trial in a worker process. Hopeless failures end it without an error, so that Tune does not retry."""
+    """One trial in a worker process. A hopeless failure ends it without an error: Tune is not to retry it."""
     # Imported here: the driver needs no torch.
     from xferlab.trial.run import Hooks, run_trial
 

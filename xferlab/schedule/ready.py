@@ -31,8 +31,7 @@ class Board:
         self._open_parents: dict[str, int] = {}
         self._ready: deque[str] = deque()
         for trial in trials:
-            # A parent outside this run (an arm that was left out) is complete, or the caller has not named it.
-            parents = [parent for parent in trial.parents if parent in self.trials]
+            parents = trial.parents
             self._open_parents[trial.trial_id] = len(parents)
             for parent in parents:
                 self._children[parent].append(trial.trial_id)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xferlab.errors import StorageError
 from xferlab.plan.document import to_document
 from xferlab.plan.expand import Plan
+from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout
 from xferlab.records.complete import complete_ids
 from xferlab.records.store import Store
@@ -32,8 +33,10 @@ class Outcome:
     interrupted: bool
 
 
-def run_study(plan: Plan, store: Store, executor: Executor, *, listener: Listener) -> Outcome:
-    """Runs every trial of a plan that is not complete.
+def run_study(
+    plan: Plan, store: Store, executor: Executor, *, listener: Listener, trials: Sequence[TrialSpec]
+) -> Outcome:
+    """Runs those of a plan's trials that are not complete; `trials` is closed under parents.
 
     Raises:
         LeaseHeldError: Another live process drives this study on this storage.
@@ -41,7 +44,7 @@ def run_study(plan: Plan, store: Store, executor: Executor, *, listener: Listene
     """
     with Lease(store, plan.loaded.base.study):
         publish(plan, store)
-        board = Board(plan.trials, complete=complete_ids(store, plan.trials))
+        board = Board(trials, complete=complete_ids(store, trials))
         listener.begin(board)
         finished = executor(board)
     return Outcome(board, interrupted=not finished)
@@ -65,5 +68,5 @@ def check_writable(store: Store) -> None:
     probe = ".xferlab-probe"
     store.write(probe, b"")
     if store.read(probe) is None:
-        raise StorageError(f"{store.location}: what is written there cannot be read back")
+        raise StorageError(f"{store.shown}: what is written there cannot be read back")
     store.delete(probe)

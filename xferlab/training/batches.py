@@ -14,8 +14,8 @@ Rows = npt.NDArray[np.intp]
 def divide(rows: Rows, batch_size: int) -> list[Rows]:
     """Returns rows cut into batches, in order.
 
-    The last short batch is kept if it has at least four images, else its images join the one before. Fewer rows
-    than a batch are one batch.
+    The last short batch is kept if it has at least four images, else its images join the one before. Fewer
+    rows than a batch are one batch.
     """
     cuts = list(range(batch_size, len(rows), batch_size))
     if cuts and len(rows) - cuts[-1] < min(SMALLEST_BATCH, batch_size):

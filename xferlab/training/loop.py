@@ -164,7 +164,8 @@ class Trainer(Generic[E_contra, B]):
             raise NonFiniteLossError(
                 f"the training loss became {value} in epoch {self.cursor.epoch}, batch "
                 f"{self.cursor.next_batch + 1}; the weights are those before it. Lower training.lr "
-                f"(now {self.optimizer.param_groups[0]['lr']:g}), or look for damaged images with `xferlab check`."
+                f"(now {self.optimizer.param_groups[0]['lr']:g}), or look for damaged images with "
+                "`xferlab check`."
             )
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -211,8 +212,8 @@ class Trainer(Generic[E_contra, B]):
                 total += float(self.task.loss(self.model, batch)) * len(rows)
         if not abs(total) < float("inf"):
             raise NonFiniteLossError(
-                f"the validation loss became {total} in epoch {self.cursor.epoch}. Lower training.lr, or look "
-                "for damaged images with `xferlab check`."
+                f"the validation loss became {total} in epoch {self.cursor.epoch}. Lower training.lr, or "
+                "look for damaged images with `xferlab check`."
             )
         return total / len(validation)
 

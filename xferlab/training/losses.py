@@ -14,8 +14,8 @@ def dice(
 ) -> torch.Tensor:
     """Returns the smooth Dice loss over a whole batch, `1 - (2I + s) / (P + T + s)`, in [0, 1).
 
-    I, P and T are sums over all images of the batch of p·t, p and t (Buda et al. 2019; vidal2021, section 3.3).
-    Empty prediction and target give 0.
+    I, P and T are sums over all images of the batch of p·t, p and t (Buda et al. 2019; vidal2021,
+    section 3.3). Empty prediction and target give 0.
 
     Args:
         probability: (N, 1, H, W) float32 in [0, 1].

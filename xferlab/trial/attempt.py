@@ -48,7 +48,7 @@ class Attempt:
         self._own["last_epoch"] = epoch
 
     def complete(self, **facts: Any) -> None:
-        """Writes the outcome `complete` with facts of the run; an earlier failure becomes an attempt's entry."""
+        """Writes the outcome `complete` with facts of the run; a failure stays as an entry."""
         self.facts.update(facts)
         self._end("complete")
         self._store.delete(layout.failure_path(self._trial_id))

@@ -50,7 +50,7 @@ def prepare(execution: Mapping[str, Any]) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep large freed blocks: activations are then not mapped and zeroed anew in each step."""
+    """Tells glibc to keep large freed blocks: activations are then not mapped and zeroed anew."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
@@ -58,7 +58,7 @@ def keep_freed_memory() -> None:
 
 
 def memory_peak_gib(device: torch.device) -> float:
-    """Returns the peak since `prepare`: of the device on CUDA, else of the process (Linux: resident memory)."""
+    """Returns the peak since `prepare`: of the device on CUDA, else the process's resident memory."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated()) / 2**30
     status = Path("/proc/self/status")
@@ -70,7 +70,7 @@ def memory_peak_gib(device: torch.device) -> float:
 
 
 def _reset_peak() -> None:
-    # Writing 5 resets the resident peak (Linux); containers may forbid it, and then the peak is the process's.
+    # Writing 5 resets the resident peak (Linux); where that is forbidden, the peak is the process's.
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from xferlab.errors import InterruptedTrialError
 from xferlab.models.donors import load_strict, save_weights
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader, writer
-from xferlab.records.mirror import TrialMirror
+from xferlab.records.complete import missing_evaluations
+from xferlab.records.mirror import TrialMirror, trial_summary
 from xferlab.records.schema import EpochResult, TrialRecord
 from xferlab.records.store import Store
 from xferlab.training.loop import Fitted, Trainer
@@ -36,7 +38,6 @@ from xferlab.trial.assemble import (
 )
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
-from xferlab.records.complete import missing_evaluations
 from xferlab.trial.evaluate import evaluate, network_time, show
 
 
@@ -136,7 +137,7 @@ class _Run:
                 weights_bytes=len(weights),
                 history_sha256=writer.history_sha256(fitted.history),
             )
-            summary.update(self._evaluate())
+            summary.update(trial_summary(record, self._evaluate()))
             self._overlays(mirror, validation)
             self.attempt.complete(
                 **environment.describe(self.place.device),
@@ -191,18 +192,16 @@ class _Run:
         history.flush()
         return fitted
 
-    def _evaluate(self) -> dict[str, float]:
-        """Measures what has no valid record yet; returns the mean of each metric by `section.part/metric`."""
-        summary: dict[str, float] = {}
+    def _evaluate(self) -> dict[str, pa.Table]:
+        """Measures what has no valid record yet; returns the rows of every evaluation by `section.part`."""
+        store, trial_id = self.place.store, self.spec.trial_id
+        tables = {}
         for one in self.spec.evaluations:
-            record = reader.read_evaluation(self.place.store, self.spec.trial_id, one.evaluation_id)
+            record = reader.read_evaluation(store, trial_id, one.evaluation_id)
             if record is None:
                 record = evaluate(self.spec, one, self.model, self.place)
-            table = reader.read_cases(self.place.store, record)
-            means = table.group_by("metric", use_threads=False).aggregate([("value", "mean")])
-            pairs = zip(means["metric"].to_pylist(), means["value_mean"].to_pylist(), strict=True)
-            summary.update({f"{one.name}/{metric}": value for metric, value in pairs})
-        return summary
+            tables[one.name] = reader.read_cases(store, record)
+        return tables
 
     def _overlays(self, mirror: TrialMirror, validation: ImageExamples) -> None:
         """Sends a fixed, seeded few validation cases to the mirror, which drops what is not shareable."""

@@ -1,0 +1,123 @@
+"""SIGKILL anywhere, run again: weights, cases and records equal an undisturbed run's, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.studies import attempts, command, environment, recorded, write_study, xferlab
+
+pytestmark = pytest.mark.slow
+
+SEED = 20211
+
+
+def children_of(pid: int) -> list[int]:
+    """All descendants of a process that are alive."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += [int(child), *children_of(int(child))]
+    return found
+
+
+def killed_until_complete(
+    folder: Path, study: Path, storage: Path, *, options: list[str], waits: random.Random, longest_s: float
+) -> int:
+    """Starts the study again and again, killing each after a random while; returns the number of kills."""
+    for kills in range(60):
+        wait_s = waits.uniform(0.3, longest_s) * (1 + kills / 20)
+        process = subprocess.Popen(
+            command("run", study, "--storage", storage, *options), env=environment(folder), cwd=folder,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            assert process.wait(timeout=wait_s) == 0
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        else:
+            return kills
+    pytest.fail("the study did not get done between 60 kills")
+
+
+def test_in_process_run_survives_kills_at_random_moments(tmp_path: Path) -> None:
+    study = write_study(tmp_path, training=LONGER)
+    whole = xferlab(tmp_path, "run", study, "--executor", "in-process", "--storage", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    kills = killed_until_complete(
+        tmp_path, study, tmp_path / "killed",
+        options=["--executor", "in-process"], waits=random.Random(SEED), longest_s=5.0,
+    )  # fmt: skip
+    assert kills >= 3
+    assert recorded(tmp_path / "killed") == recorded(tmp_path / "whole")
+    outcomes = [[one["outcome"] for one in tries] for tries in attempts(tmp_path / "killed").values()]
+    assert all(tries.count("complete") == 1 and tries[-1] == "complete" for tries in outcomes)
+    assert any("killed" in tries for tries in outcomes)
+    print(f"seed {SEED}: {kills} kills, {sum(map(len, outcomes))} attempts at {len(outcomes)} trials")
+
+
+def test_ray_run_survives_killed_workers_and_drivers(tmp_path: Path) -> None:
+    study = write_study(tmp_path, training=LONGER, retries=20)
+    whole = xferlab(tmp_path, "run", study, "--executor", "in-process", "--storage", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    waits, storage, kills = random.Random(SEED), tmp_path / "killed", 0
+    # First the driver dies, then (in the second run) workers, with the driver going on.
+    process = start(tmp_path, study, storage)
+    until_training(storage, process)
+    time.sleep(waits.uniform(0.0, 1.0))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    os.killpg(process.pid, signal.SIGKILL)
+    process = start(tmp_path, study, storage)
+    until_training(storage, process)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and kills < 3 and time.monotonic() < deadline:
+        victims = [pid for pid in children_of(process.pid) if is_worker(pid)]
+        if victims:
+            os.kill(waits.choice(victims), signal.SIGKILL)
+            kills += 1
+        time.sleep(waits.uniform(1.0, 3.0))
+    assert process.wait(timeout=300) == 0
+    assert kills >= 1
+    assert recorded(storage) == recorded(tmp_path / "whole")
+    print(f"seed {SEED}: 1 driver and {kills} workers killed")
+
+
+LONGER = {
+    "batch_size": 4, "max_epochs": 60, "patience": 60, "device": "cpu", "precision": "float32",
+    "checkpoint_every_s": 0.05,
+}  # fmt: skip
+
+
+def start(folder: Path, study: Path, storage: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command("run", study, "--storage", storage, "--workers", "2"), env=environment(folder), cwd=folder,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+
+
+def until_training(storage: Path, process: subprocess.Popen[bytes]) -> None:
+    """Waits until some unfinished trial has a checkpoint."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before it could be disturbed"
+        if any(storage.glob("trials/*/checkpoint/state-*")):
+            return
+        time.sleep(0.05)
+    pytest.fail("no trial began to train within 120 s")
+
+
+def is_worker(pid: int) -> bool:
+    """Whether a process is a Ray worker that runs a trial (Ray names it after Tune's trainable)."""
+    try:
+        name = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+        return False
+    return name.startswith("ray::ImplicitFunc")

@@ -1,0 +1,80 @@
+"""Small real studies on phantoms, and how tests run and compare them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TINY: dict[str, Any] = {
+    "study": "tiny",
+    "seed": 5,
+    "repetitions": 2,
+    "data": {
+        "general": {"source": "phantom_cxr", "count": 24, "seed": 1, "size_px": 32},
+        "portable": {
+            "source": "phantom_cxr", "count": 24, "seed": 2, "size_px": 32, "simulate": "portable", "hold_out": 0.4,
+        },
+    },
+    "model": {"init_features": 2, "image_size": 32},
+    "stages": {
+        "general": {"data": "general", "repetitions": 2, "evaluate_on": ["general.test", "portable.hold_out"]},
+        "portable": {"data": "portable", "starts_from": "general", "evaluate_on": ["portable.hold_out"]},
+    },
+    "training": {
+        "batch_size": 4, "max_epochs": 4, "patience": 4, "device": "cpu", "precision": "float32",
+        "checkpoint_every_s": 0.01,
+    },
+    "overlay_cases": 1,
+    "arms": {"baseline": {}, "still": {"stages.portable.training": {"rotation": None}}},
+}  # fmt: skip
+
+RECORDED = ("record.json", "cases.parquet", "outputs.parquet", "best.safetensors")
+
+
+def write_study(folder: Path, **changes: Any) -> Path:
+    """Writes TINY with top-level fields replaced."""
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**TINY, **changes}, sort_keys=False))
+    return path
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The environment of a child process: a cache of its own, one thread."""
+    return {
+        **os.environ,
+        "XFERLAB_CACHE": str(folder / "cache"),
+        "OMP_NUM_THREADS": "1",
+        "WANDB_MODE": "offline",
+    }
+
+
+def command(*words: str | Path) -> list[str]:
+    """The command line as a user's shell starts it."""
+    return [sys.executable, "-m", "xferlab", *map(str, words)]
+
+
+def xferlab(folder: Path, *words: str | Path, timeout_s: float = 300.0) -> subprocess.CompletedProcess[str]:
+    """Runs the command line to its end in a process of its own."""
+    return subprocess.run(
+        command(*words), env=environment(folder), cwd=folder, capture_output=True, text=True, timeout=timeout_s,
+        check=False,
+    )  # fmt: skip
+
+
+def recorded(storage: Path) -> dict[str, str]:
+    """Digest of every file that is a function of the specs, by its name in the storage."""
+    files = [path for path in storage.rglob("*") if path.name in RECORDED]
+    return {str(path.relative_to(storage)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def attempts(storage: Path) -> dict[str, list[dict[str, Any]]]:
+    """All attempts at every trial, by id."""
+    runs = storage.glob("trials/*/run.json")
+    return {path.parent.name: json.loads(path.read_text())["attempts"] for path in runs}
