@@ -273,11 +273,12 @@ class _Arm:
         """What all repetitions of a stage have in common: identity fields, sections read, settings."""
         if stage_name not in self._fixed:
             training = self.study.training_of(stage_name)
+            # Without fields that are off (null): an option that a later version adds renews nothing.
             fixed = {
                 "task": "segmentation",
                 "version": self.expansion.setting.training_version,
-                "model": self.study.model.model_dump(mode="json"),
-                "training": training.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY)),
+                "model": self.study.model.model_dump(mode="json", exclude_none=True),
+                "training": training.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY), exclude_none=True),
                 "execution": execution(training, self.expansion.setting),
             }
             read = {stage.data, *(item.partition(".")[0] for item in self._evaluated(stage))}

@@ -78,7 +78,7 @@ def examples(spec: TrialSpec, section: str, digests: Sequence[str], place: Workp
 
 def task_of(identity: Any) -> BinarySegmentation:
     """Returns the task that an identity names."""
-    training, rotation = identity["training"], identity["training"]["rotation"]
+    training, rotation = identity["training"], identity["training"].get("rotation")
     return BinarySegmentation(
         in_channels=identity["model"]["in_channels"],
         intensity=training["intensity"],
@@ -91,7 +91,7 @@ def task_of(identity: Any) -> BinarySegmentation:
 
 def recipe_of(identity: Any) -> Recipe:
     """Returns how an identity says to train."""
-    training, plateau = identity["training"], identity["training"]["plateau"]
+    training, plateau = identity["training"], identity["training"].get("plateau")
     return Recipe(
         seed=identity["seed"],
         lr=training["lr"],
