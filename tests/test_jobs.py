@@ -1,0 +1,117 @@
+"""What the project ships to be run: every job loads with every profile, and the cluster file is one."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from xferlab.study.load import LoadedStudy, load
+
+ROOT = Path(__file__).parents[1]
+JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
+
+
+class Anywhere(dict[str, str]):
+    """An environment in which every variable is a folder."""
+
+    def __missing__(self, name: str) -> str:
+        return f"/data/{name.lower()}"
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def get(self, name: str, default: Any = None) -> str:
+        return self[name]
+
+
+def is_study(path: Path) -> bool:
+    return bool(re.search(r"^study:", path.read_text(), re.MULTILINE))
+
+
+def profiles(path: Path) -> list[str]:
+    return list(yaml.safe_load(path.read_text()).get("profiles") or {})
+
+
+STUDIES = [path for path in JOBS if is_study(path)]
+PROFILES = [(path, profile) for path in STUDIES for profile in [None, *profiles(path)]]
+
+
+def loaded(path: Path, profile: str | None = None) -> LoadedStudy:
+    return load(path, profile=profile, environ=Anywhere())
+
+
+@pytest.mark.parametrize(("path", "profile"), PROFILES, ids=lambda value: getattr(value, "stem", value))
+def test_a_job_loads_without_a_warning(path: Path, profile: str | None) -> None:
+    study = loaded(path, profile)
+    assert study.warnings == ()
+    assert study.base.study == path.stem
+    assert "baseline" in study.arms
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_job_names_no_path_of_one_machine(path: Path) -> None:
+    for section in loaded(path).base.data.values():
+        assert section.source not in ("manifest", "lgg") or section.root.startswith("/data/")
+
+
+def test_vidal2021_is_the_set_up_of_the_paper() -> None:
+    study = loaded(ROOT / "jobs" / "vidal2021.yaml").base
+    training, rotation = study.training, study.training.rotation
+    assert rotation is not None
+    assert (study.repetitions, training.patience, training.lr, training.smoothing) == (25, 20, 1e-3, 1.0)
+    assert (study.split.train, study.split.validation, study.split.test) == (0.6, 0.2, 0.2)
+    assert (rotation.degrees, rotation.probability) == (10, 0.75)
+    assert (study.model.image_size, study.model.init_features, study.model.in_channels) == (256, 32, 3)
+    assert study.data["portable"].hold_out == 0.5
+    assert [stage.starts_from for stage in study.stages.values()] == [None, "donor", "general"]
+
+
+def test_the_profile_images_splits_images() -> None:
+    path = ROOT / "jobs" / "vidal2021.yaml"
+    assert loaded(path).base.split.group_by == "patient_id"
+    assert loaded(path, "images").base.split.group_by is None
+
+
+@pytest.fixture(scope="module")
+def cluster() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    return found
+
+
+def test_the_cluster_file_fits_the_schema_of_the_installed_ray(cluster: dict[str, Any]) -> None:
+    spec = importlib.util.find_spec("ray")  # found, not imported
+    assert spec is not None
+    assert spec.origin is not None
+    schema = json.loads((Path(spec.origin).parent / "autoscaler" / "ray-schema.json").read_text())
+    jsonschema.validate(cluster, schema, cls=jsonschema.Draft7Validator)
+
+
+def test_the_cluster_grows_with_the_work_and_has_a_gpu(cluster: dict[str, Any]) -> None:
+    types = cluster["available_node_types"]
+    workers = {name: node for name, node in types.items() if name != cluster["head_node_type"]}
+    assert cluster["head_node_type"] in types
+    assert all(node["max_workers"] <= cluster["max_workers"] for node in workers.values())
+    assert all(node["node_config"]["InstanceType"].startswith("g") for node in workers.values())
+
+
+def test_the_cluster_opens_nothing_to_the_world(cluster: dict[str, Any]) -> None:
+    for node in cluster["available_node_types"].values():
+        assert node["node_config"]["SecurityGroupIds"]  # without them Ray opens SSH to every address
+    assert "IpPermissions" not in cluster["provider"].get("security_group", {})
+    starts = [command for command in cluster["head_start_ray_commands"] if "ray start" in command]
+    assert ["--dashboard-host=127.0.0.1" in command for command in starts] == [True]
+    assert "0.0.0.0" not in (ROOT / "cluster.yaml").read_text()
+
+
+def test_what_is_synced_holds_no_results(cluster: dict[str, Any]) -> None:
+    assert cluster["file_mounts"] == {"~/xferlab": "."}
+    ignored = {line.strip().rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
+    synced = {pattern.removeprefix("**/") for pattern in cluster["rsync_exclude"]}
+    assert {".venv", "xferlab-results", "reports", "wandb"} <= ignored & synced
