@@ -7,41 +7,50 @@ from argparse import Namespace
 from contextlib import ExitStack
 
 from xferlab.cli.main import COMPLETE, INCOMPLETE, INTERRUPTED
-from xferlab.cli.session import Session, given_weights, of_arms
+from xferlab.cli.prepare import check_donors, decode_images, store_donors
+from xferlab.cli.session import Session, of_arms
 from xferlab.cli.view import View
 from xferlab.errors import UsageError
 from xferlab.schedule.ready import Board, State
 from xferlab.schedule.study import Executor, Outcome, check_writable, run_study
 
+_DONE = (State.COMPLETE, State.BLOCKED)
+
 
 def run(options: Namespace) -> int:
     """Runs a study and prints how it ended."""
-    if options.executor == "in-process" and (options.address or options.workers):
-        raise UsageError("--address and --workers belong to --executor ray")
+    _check(options)
     session = Session.open(options)
+    plan = session.plan()  # bad studies and data are told before anything is written
+    of_arms(plan, options.arms)
     check_writable(session.store)
-    plan = session.plan(_donors(session))
+    donors = store_donors(session)
+    if donors:
+        plan = session.plan(donors)
     trials = of_arms(plan, options.arms)
+    check_donors(session, trials)
     for warning in plan.warnings:
         print(warning, file=sys.stderr)
     with ExitStack() as stack:
         view = stack.enter_context(View(session.store.shown))
         executor = _executor(options, session, view, stack)
-        outcome = run_study(plan, session.store, executor, listener=view, trials=trials)
+
+        def prepare_and_execute(board: Board) -> bool:
+            open_trials = [board.trials[one] for one, state in board.states.items() if state not in _DONE]
+            decode_images(session, plan, open_trials, progress=view.preparing)
+            return executor(board)
+
+        outcome = run_study(plan, session.store, prepare_and_execute, listener=view, trials=trials)
     return _conclude(outcome, options)
 
 
-def _donors(session: Session) -> dict[str, str]:
-    """Fetches and stores given weights, so that ids are known and workers find them."""
-    weights_by_name = given_weights(session.loaded.arms)
-    if not weights_by_name:
-        return {}
-    from xferlab.trial.given import provide
-
-    return {
-        name: provide(given, session.store, cache_dir=session.cache_dir)
-        for name, given in weights_by_name.items()
-    }
+def _check(options: Namespace) -> None:
+    if options.executor == "in-process" and (options.address or options.workers is not None):
+        raise UsageError("--address and --workers belong to --executor ray")
+    if options.address and options.workers is not None:
+        raise UsageError("--workers is for this machine; the cluster at --address has its own number")
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(f"--workers {options.workers}: at least one CPU core is needed")
 
 
 def _executor(options: Namespace, session: Session, view: View, stack: ExitStack) -> Executor:
@@ -59,7 +68,7 @@ def _executor(options: Namespace, session: Session, view: View, stack: ExitStack
             return True
         stack.enter_context(ray_tune.cluster(options.address, num_cpus=options.workers))
         ray_tune.check_resources(
-            [board.trials[one] for one, state in board.states.items() if state is not State.COMPLETE]
+            [board.trials[one] for one, state in board.states.items() if state not in _DONE]
         )
         return ray_tune.execute(
             board, session.store, cache_dir=session.cache_dir, retries=retries, listener=view

@@ -8,9 +8,7 @@ from typing import Any
 
 from xferlab.cohort import Case
 from xferlab.plan.expand import Plan
-from xferlab.plan.spec import TrialSpec
-
-PLAN_VERSION = 1
+from xferlab.plan.spec import PLAN_VERSION, TrialSpec
 
 
 def to_document(plan: Plan) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Hand-over values of the plan: one trial, and what it is measured on. JSON round trip, no torch."""
+"""Hand-over values of the plan: one trial, and what it is measured on. JSON round trip, no torch.
+
+`PLAN_VERSION` is that of the document that `plan.document` makes; it stands here for readers.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 from xferlab.errors import RecordError
 
 SPEC_VERSION = 1
+PLAN_VERSION = 1
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from xferlab.errors import RecordError
 from xferlab.plan.identity import canonical_json, seal_holds, sealed
 from xferlab.records.store import Store
 
+_MEND = "delete the record.json beside it and run the study again"
+
 
 def write_json(store: Store, name: str, body: Mapping[str, Any]) -> None:
     """Writes a sealed JSON file, atomically."""
@@ -39,9 +41,16 @@ def read_json(store: Store, name: str) -> dict[str, Any] | None:
         value = json.loads(data)
     except ValueError as error:
         raise RecordError(f"{store.path(name)}: is no JSON ({error}); delete it and run again") from error
-    if not isinstance(value, dict) or not seal_holds(value):
+    if not isinstance(value, dict) or not _holds(value):
         raise RecordError(f"{store.path(name)}: does not match its own digest; delete it and run again")
     return {key: item for key, item in value.items() if key != "sha256"}
+
+
+def _holds(value: dict[str, Any]) -> bool:
+    try:
+        return seal_holds(value)
+    except ValueError:  # a number that was altered into infinity
+        return False
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -59,10 +68,10 @@ def read_parquet(store: Store, name: str, *, sha256: str | None = None) -> pa.Ta
     """
     data = store.read(name)
     if data is None:
-        raise RecordError(f"{store.path(name)}: is missing; run the study again")
+        raise RecordError(f"{store.path(name)}: is missing; {_MEND}")
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise RecordError(f"{store.path(name)}: does not match the digest in its record; run the study again")
+        raise RecordError(f"{store.path(name)}: does not match the digest in its record; {_MEND}")
     try:
         return pq.read_table(pa.BufferReader(data))
-    except pa.ArrowInvalid as error:
-        raise RecordError(f"{store.path(name)}: is no readable parquet ({error})") from error
+    except (pa.ArrowException, OSError) as error:
+        raise RecordError(f"{store.path(name)}: is no readable parquet ({error}); {_MEND}") from error

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from xferlab.errors import RecordError
+from xferlab.plan.spec import PLAN_VERSION
 from xferlab.records import codec, layout
 from xferlab.records.schema import EpochResult, EvaluationRecord, TrialRecord
 from xferlab.records.store import Store
@@ -17,17 +18,26 @@ def read_plan(store: Store, study: str) -> dict[str, Any]:
     """Returns the last plan document of a study.
 
     Raises:
-        RecordError: There is none, or it is damaged.
+        RecordError: There is none, it is damaged, or another version of xferlab wrote it.
     """
     document = codec.read_json(store, layout.plan_path(study))
     if document is None:
         known = ", ".join(store.list("studies")) or "none"
-        raise RecordError(f"{store.location}: no plan of study {study!r} (studies here: {known})")
+        raise RecordError(f"{store.shown}: no plan of study {study!r} (studies here: {known})")
+    if document.get("version") != PLAN_VERSION:
+        raise RecordError(
+            f"{store.shown}: the plan of study {study!r} has version {document.get('version')}, and this "
+            f"xferlab reads {PLAN_VERSION}; plan the study again, or use the xferlab that wrote it"
+        )
     return document
 
 
 def read_trial(store: Store, trial_id: str) -> TrialRecord | None:
-    """Returns the record of a complete training; None where it is absent, damaged, or lacks its weights."""
+    """Returns the record of a complete training; None where it is absent, damaged, or lacks its weights.
+
+    Raises:
+        RecordError: Another version of xferlab wrote it.
+    """
     try:
         body = codec.read_json(store, layout.record_path(trial_id))
     except RecordError:
@@ -40,12 +50,17 @@ def read_trial(store: Store, trial_id: str) -> TrialRecord | None:
 
 
 def read_evaluation(store: Store, trial_id: str, evaluation_id: str) -> EvaluationRecord | None:
-    """Returns the record of a complete evaluation; None where it is absent or damaged."""
+    """Returns the record of a complete evaluation; None where it is absent or damaged.
+
+    Raises:
+        RecordError: Another version of xferlab wrote it.
+    """
     try:
         body = codec.read_json(store, layout.evaluation_path(trial_id, evaluation_id, "record.json"))
     except RecordError:
         return None
-    return EvaluationRecord.from_json(body) if body else None
+    record = EvaluationRecord.from_json(body) if body else None
+    return record if record and (record.trial_id, record.evaluation_id) == (trial_id, evaluation_id) else None
 
 
 def read_cases(store: Store, record: EvaluationRecord) -> pa.Table:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from xferlab.errors import RecordError
+
 RECORD_VERSION = 1
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -115,8 +117,12 @@ class TrialRecord:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> TrialRecord:
-        """Returns the record that `to_json` wrote (a seal is ignored)."""
-        return TrialRecord(**{k: v for k, v in value.items() if k not in ("version", "sha256")})
+        """Returns the record that `to_json` wrote (a seal is ignored).
+
+        Raises:
+            RecordError: Another version of xferlab wrote it.
+        """
+        return TrialRecord(**_fields(value, f"trial {value.get('trial_id')}"))
 
 
 @dataclass(frozen=True)
@@ -147,5 +153,19 @@ class EvaluationRecord:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> EvaluationRecord:
-        """Returns the record that `to_json` wrote (a seal is ignored)."""
-        return EvaluationRecord(**{k: v for k, v in value.items() if k not in ("version", "sha256")})
+        """Returns the record that `to_json` wrote (a seal is ignored).
+
+        Raises:
+            RecordError: Another version of xferlab wrote it.
+        """
+        return EvaluationRecord(**_fields(value, f"evaluation {value.get('evaluation_id')}"))
+
+
+def _fields(value: Mapping[str, Any], what: str) -> dict[str, Any]:
+    version = value.get("version")
+    if version != RECORD_VERSION:
+        raise RecordError(
+            f"the record of {what} has version {version}, and this xferlab reads {RECORD_VERSION}; "
+            "use the xferlab that wrote it, or another storage"
+        )
+    return {name: item for name, item in value.items() if name not in ("version", "sha256")}

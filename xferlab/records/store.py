@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ class Store:
         root: The location within that filesystem.
     """
 
-    location: str
+    location: str = field(repr=False)
     filesystem: pafs.FileSystem
     root: str
 
@@ -39,13 +39,20 @@ class Store:
             path = str(Path(text).expanduser().resolve())
             return Store(path, pafs.LocalFileSystem(), path)
         try:
-            filesystem, root = pafs.FileSystem.from_uri(text)
+            filesystem, root = pafs.FileSystem.from_uri(_in_one_request(text))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            # pyarrow quotes the whole URI; neither the message nor a traceback may hold its keys.
+            reason = str(error).replace(_in_one_request(text), without_query(text)).rstrip(".")
             raise StorageError(
-                f"storage {without_query(text)!r} cannot be opened: {error}. "
+                f"storage {without_query(text)!r} cannot be opened: {reason}. "
                 "Give a folder, or a URI that pyarrow knows such as s3://bucket/prefix."
-            ) from error
+            ) from None
         return Store(text, filesystem, root.rstrip("/"))
+
+    @property
+    def shown(self) -> str:
+        """The location for messages: without its query and user part, where keys may stand."""
+        return without_query(self.location) if "://" in self.location else self.location
 
     @property
     def is_local(self) -> bool:
@@ -117,15 +124,11 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = _write_temporary(path, data)
             try:
-                # A hard link appears with its whole content, and fails where the name is taken.
-                os.link(temporary, path)
+                return _link(temporary, path)
             finally:
                 temporary.unlink()
-        except FileExistsError:
-            return False
         except OSError as error:
             raise StorageError(f"{path}: cannot be written: {error}") from error
-        return True
 
     def list(self, name: str) -> list[str]:
         """Returns the names directly inside a folder, sorted; none where it is absent."""
@@ -158,17 +161,40 @@ class Store:
 def without_query(uri: str) -> str:
     """Returns a URI without its query and user part, where keys may stand."""
     scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+    place, _, query = rest.partition("?")
+    if "@" in query:  # a key may hold a question mark: what stands before it is no place then
+        return f"{scheme}://..."
+    return f"{scheme}://{place.rpartition('@')[2]}"
+
+
+def _in_one_request(uri: str) -> str:
+    """Returns an S3 URI that makes a small file one PUT; without it pyarrow makes three requests of it."""
+    if not uri.startswith("s3://") or "allow_delayed_open" in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true"
 
 
 def _write_temporary(path: Path, data: bytes) -> Path:
     # The prefix marks leftovers of a killed writer; the suffix keeps two writers apart.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    with temporary.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a full disk is no place for half a file
+        raise
     return temporary
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    """A hard link appears with its whole content, and fails where the name is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _replace(path: Path, data: bytes) -> None:

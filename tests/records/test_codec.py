@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from xferlab.errors import RecordError
+from xferlab.plan.identity import canonical_json
+from xferlab.records import codec, writer
+from xferlab.records.schema import CASES_SCHEMA, OUTPUTS_SCHEMA
+from xferlab.records.store import Store
+
+BODY = {
+    "version": 1,
+    "loss": 1e-05,
+    "name": 'é"x',
+    "parents": ["ab", None],
+    "improved": True,
+    "n": {"k": -0.5},
+}
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Store:
+    return Store.open(tmp_path)
+
+
+def overwrite(store: Store, name: str, data: bytes) -> None:
+    Path(store.path(name)).write_bytes(data)  # as damage does: neither atomic nor synced
+
+
+def test_what_is_written_is_read(store: Store) -> None:
+    codec.write_json(store, "a/r.json", BODY)
+    assert codec.read_json(store, "a/r.json") == BODY
+    assert codec.read_json(store, "a/none.json") is None
+
+
+def test_every_flipped_bit_is_found_or_changes_nothing(local: Store) -> None:
+    """The bits that turn digits, case and ASCII. White space and the case of \\u00E9 carry no value; all else does."""
+    data = codec.json_bytes(BODY)
+    harmless = set()
+    for position in range(len(data)):
+        for bit in (0, 5, 7):
+            overwrite(
+                local, "r.json", data[:position] + bytes([data[position] ^ 1 << bit]) + data[position + 1 :]
+            )
+            with suppress(RecordError):
+                assert codec.read_json(local, "r.json") == BODY
+                harmless.add(position)
+    assert {data[position : position + 1] for position in harmless} <= {b"\n", b"e"}
+    assert len(harmless) <= 3
+
+
+def test_every_byte_replaced_by_another_digit_is_found(local: Store) -> None:
+    """1e-05 may become 1e905, which JSON reads as infinity."""
+    data = codec.json_bytes(BODY)
+    for position in range(len(data) - 1):
+        for digit in b"09":
+            if data[position] != digit:
+                overwrite(local, "r.json", data[:position] + bytes([digit]) + data[position + 1 :])
+                with pytest.raises(RecordError):
+                    codec.read_json(local, "r.json")
+
+
+def test_every_torn_file_is_found(local: Store) -> None:
+    data = codec.json_bytes(BODY)
+    for length in range(len(data) - 1):
+        overwrite(local, "r.json", data[:length])
+        with pytest.raises(RecordError):
+            codec.read_json(local, "r.json")
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "1", "null", '{"a": 1}', '{"a": NaN, "sha256": "x"}', "\x00" * 50, "\xff"]
+)
+def test_what_is_no_sealed_object_is_refused(local: Store, text: str) -> None:
+    overwrite(local, "r.json", text.encode("latin1"))
+    with pytest.raises(RecordError, match=r"r\.json: .*delete it and run again"):
+        codec.read_json(local, "r.json")
+
+
+def test_a_number_that_json_lacks_is_not_written(local: Store) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        codec.write_json(local, "r.json", {"loss": math.nan})
+    assert local.read("r.json") is None
+
+
+def case_columns(count: int) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {
+        name: [f"{name} {row % 7}" for row in range(count)] for name in CASES_SCHEMA.names
+    }
+    return {**columns, "value": [math.nan if row % 5 == 0 else row / 7 for row in range(count)]}
+
+
+def output_columns(count: int) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {
+        name: [f"{row}" for row in range(count)] for name in OUTPUTS_SCHEMA.names
+    }
+    pixels = [bytes([row % 256]) * 12 for row in range(count)]
+    return {**columns, "height": [3] * count, "width": [4] * count} | dict.fromkeys(
+        ("image", "target", "probability"), pixels
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_tables_come_back_as_they_were(local: Store, count: int) -> None:
+    for schema, columns in ((CASES_SCHEMA, case_columns(count)), (OUTPUTS_SCHEMA, output_columns(count))):
+        data = writer.table(schema, columns)
+        local.write("t.parquet", data)
+        found = codec.read_parquet(local, "t.parquet", sha256=hashlib.sha256(data).hexdigest())
+        assert found.schema.equals(schema)
+        assert canonical_json(
+            json.loads(json.dumps(found.to_pydict(), default=repr).replace("NaN", "0"))
+        ) == (canonical_json(json.loads(json.dumps(columns, default=repr).replace("NaN", "0"))))
+
+
+TABLE = """
+import hashlib
+from tests.records.test_codec import case_columns, output_columns
+from xferlab.records import writer
+from xferlab.records.schema import CASES_SCHEMA, OUTPUTS_SCHEMA
+for schema, columns in ((CASES_SCHEMA, case_columns(3000)), (OUTPUTS_SCHEMA, output_columns(30))):
+    print(hashlib.sha256(writer.table(schema, columns)).hexdigest())
+"""
+
+
+@pytest.mark.component  # starts interpreters
+def test_tables_are_equal_byte_for_byte_between_processes() -> None:
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", TABLE],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads},
+        ).stdout
+        for seed, threads in (("1", "1"), ("2", "4"))
+    ]
+    assert runs[0] == runs[1]
+    assert runs[0].split() == [
+        hashlib.sha256(writer.table(schema, columns)).hexdigest()
+        for schema, columns in ((CASES_SCHEMA, case_columns(3000)), (OUTPUTS_SCHEMA, output_columns(30)))
+    ]
+
+
+def test_every_torn_or_altered_table_is_found(local: Store) -> None:
+    data = writer.table(CASES_SCHEMA, case_columns(20))
+    digest = hashlib.sha256(data).hexdigest()
+    for position in range(0, len(data), 97):
+        for bad in (data[:position], data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]):
+            overwrite(local, "t.parquet", bad)
+            with pytest.raises(RecordError, match=r"digest .*delete the record\.json beside it"):
+                codec.read_parquet(local, "t.parquet", sha256=digest)
+
+
+def test_a_damaged_table_without_a_digest_is_an_error_of_ours(local: Store) -> None:
+    data = writer.table(CASES_SCHEMA, case_columns(20))
+    refused = 0
+    for position in range(0, len(data), 41):
+        overwrite(local, "t.parquet", data[:position] + bytes([data[position] ^ 0xFF]) + data[position + 1 :])
+        try:
+            codec.read_parquet(local, "t.parquet")  # pixels of a value may change unnoticed
+        except RecordError:
+            refused += 1
+    assert refused
+    with pytest.raises(RecordError, match="is missing; delete"):
+        codec.read_parquet(local, "none.parquet")
+
+
+def test_columns_of_text_are_dictionaries_in_order_of_appearance() -> None:
+    data = writer.table(CASES_SCHEMA, case_columns(9))
+    table = pa.parquet.read_table(pa.BufferReader(data))
+    assert table["metric"].combine_chunks().dictionary.to_pylist() == [f"metric {n}" for n in range(7)]

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from xferlab.errors import RecordError
+from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.records import codec, layout, reader, writer
+from xferlab.records.complete import complete_ids, is_complete, missing_evaluations
+from xferlab.records.schema import CASES_SCHEMA, OUTPUTS_SCHEMA, EpochResult, EvaluationRecord, TrialRecord
+from xferlab.records.store import Store
+
+TRIAL = TrialRecord(
+    trial_id="0123456789abcdef",
+    identity={"seed": 1, "parent": {"trials": ["aa"]}},
+    num_epochs=3,
+    best_epoch=2,
+    best_validation_loss=0.25,
+    stopped_by="max_epochs",
+    num_parameters=10,
+    num_train=6,
+    num_validation=2,
+    started_from=None,
+    weights_sha256="0" * 64,
+    weights_bytes=4,
+    history_sha256="1" * 64,
+)
+SPEC = TrialSpec(
+    trial_id=TRIAL.trial_id,
+    name="baseline/general/r01",
+    arms=("baseline",),
+    stage="general",
+    repetition=1,
+    identity=TRIAL.identity,
+    section="cxr",
+    selection="2" * 64,
+    evaluations=(EvaluationSpec("e" * 16, "cxr", "test", "3" * 64, overlay_cases=4),),
+)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Store:
+    return Store.open(tmp_path)
+
+
+def epoch(number: int, **changed: float) -> EpochResult:
+    values = {
+        "train_loss": 0.5 / number,
+        "validation_loss": 0.1 + 0.2 / 3,
+        "train_s": 1.5,
+        "validation_s": 0.5,
+    }
+    return EpochResult(epoch=number, lr=1e-3, improved=number < 3, **{**values, **changed})
+
+
+def write_trial(store: Store) -> None:
+    store.write(layout.weights_path(TRIAL.trial_id), b"1234")
+    writer.write_trial(store, TRIAL)
+
+
+def write_evaluation(store: Store, evaluation_id: str = "e" * 16) -> EvaluationRecord:
+    cases = writer.table(CASES_SCHEMA, {name: [] for name in CASES_SCHEMA.names})
+    outputs = writer.table(OUTPUTS_SCHEMA, {name: [] for name in OUTPUTS_SCHEMA.names})
+    digests = {"cases_sha256": hashlib.sha256(cases).hexdigest()}
+    digests["outputs_sha256"] = hashlib.sha256(outputs).hexdigest()
+    record = EvaluationRecord(
+        evaluation_id, TRIAL.trial_id, "3" * 64, num_cases=0, metrics_version=1, **digests
+    )
+    writer.write_evaluation(store, record, cases=cases, outputs=outputs)
+    return record
+
+
+# --- records -----------------------------------------------------------------------------------------------
+
+
+def test_records_survive_json() -> None:
+    evaluation = EvaluationRecord("e", "t", "s", 3, 1, "a", "b")
+    assert TrialRecord.from_json(json.loads(json.dumps(TRIAL.to_json()))) == TRIAL
+    assert EvaluationRecord.from_json(json.loads(json.dumps(evaluation.to_json()))) == evaluation
+    assert EpochResult(**json.loads(json.dumps(epoch(1).to_json()))) == epoch(1)
+
+
+def test_what_is_written_is_read(store: Store) -> None:
+    write_trial(store)
+    assert reader.read_trial(store, TRIAL.trial_id) == TRIAL
+    record = write_evaluation(store)
+    assert reader.read_evaluation(store, TRIAL.trial_id, "e" * 16) == record
+    assert reader.read_cases(store, record).schema.equals(CASES_SCHEMA)
+    assert reader.read_outputs(store, record).schema.equals(OUTPUTS_SCHEMA)
+
+
+def test_a_record_is_a_function_of_its_values(tmp_path: Path) -> None:
+    stores = [Store.open(tmp_path / name) for name in ("a", "b")]
+    for store in stores:
+        write_trial(store)
+        write_evaluation(store)
+    for name in (
+        layout.record_path(TRIAL.trial_id),
+        layout.evaluation_path(TRIAL.trial_id, "e" * 16, "cases.parquet"),
+    ):
+        assert stores[0].read(name) == stores[1].read(name) is not None
+
+
+def test_a_trial_without_record_weights_or_seal_is_not_complete(local: Store) -> None:
+    assert reader.read_trial(local, TRIAL.trial_id) is None
+    writer.write_trial(local, TRIAL)
+    assert reader.read_trial(local, TRIAL.trial_id) is None  # no weights
+    local.write(layout.weights_path(TRIAL.trial_id), b"123")
+    assert reader.read_trial(local, TRIAL.trial_id) is None  # torn weights
+    local.write(layout.weights_path(TRIAL.trial_id), b"1234")
+    assert reader.read_trial(local, TRIAL.trial_id) == TRIAL
+    name = layout.record_path(TRIAL.trial_id)
+    data = local.read(name)
+    assert data is not None
+    local.write(name, data.replace(b'"best_epoch":2', b'"best_epoch":3'))
+    assert reader.read_trial(local, TRIAL.trial_id) is None
+
+
+def test_a_record_in_the_folder_of_another_is_not_its_record(local: Store) -> None:
+    write_trial(local)
+    other = "f" * 16
+    for path in (layout.record_path, layout.weights_path):
+        local.write(path(other), local.read(path(TRIAL.trial_id)) or b"")
+    assert reader.read_trial(local, other) is None
+    write_evaluation(local)
+    moved = local.read(layout.evaluation_path(TRIAL.trial_id, "e" * 16, "record.json"))
+    local.write(layout.evaluation_path(TRIAL.trial_id, "d" * 16, "record.json"), moved or b"")
+    assert reader.read_evaluation(local, TRIAL.trial_id, "d" * 16) is None
+
+
+def test_a_record_of_another_version_is_told_and_not_run_again(local: Store) -> None:
+    write_trial(local)
+    codec.write_json(local, layout.record_path(TRIAL.trial_id), {**TRIAL.to_json(), "version": 2, "new": 1})
+    with pytest.raises(
+        RecordError, match=r"trial 0123456789abcdef has version 2, and this xferlab reads 1; use"
+    ):
+        reader.read_trial(local, TRIAL.trial_id)
+    record = write_evaluation(local)
+    name = layout.evaluation_path(TRIAL.trial_id, "e" * 16, "record.json")
+    codec.write_json(local, name, {**record.to_json(), "version": 0})
+    with pytest.raises(RecordError, match=r"evaluation e+ has version 0"):
+        reader.read_evaluation(local, TRIAL.trial_id, "e" * 16)
+
+
+def test_complete_means_that_all_records_verify(store: Store) -> None:
+    assert not is_complete(store, SPEC)
+    assert complete_ids(store, [SPEC]) == set()
+    write_trial(store)
+    assert missing_evaluations(store, SPEC) == ["e" * 16]
+    assert not is_complete(store, SPEC)
+    write_evaluation(store)
+    assert is_complete(store, SPEC)
+    other = replace(SPEC, trial_id="f" * 16)
+    assert complete_ids(store, [SPEC, other]) == {TRIAL.trial_id}
+    more = replace(
+        SPEC, evaluations=(*SPEC.evaluations, replace(SPEC.evaluations[0], evaluation_id="d" * 16))
+    )
+    assert missing_evaluations(store, more) == ["d" * 16]
+
+
+# --- plan, run, failure ------------------------------------------------------------------------------------
+
+
+def test_the_plan_of_a_study_is_read_or_told(store: Store) -> None:
+    codec.write_json(store, layout.plan_path("here"), {"version": 1, "study": "here"})
+    assert reader.read_plan(store, "here")["study"] == "here"
+    with pytest.raises(RecordError, match=r"no plan of study 'there' \(studies here: here\)"):
+        reader.read_plan(store, "there")
+    codec.write_json(store, layout.plan_path("here"), {"version": 9})
+    with pytest.raises(RecordError, match="'here' has version 9, and this xferlab reads 1"):
+        reader.read_plan(store, "here")
+
+
+def test_facts_of_a_run_are_optional(local: Store) -> None:
+    assert reader.read_run(local, "t") == {}
+    assert reader.read_failure(local, "t") is None
+    writer.write_run(local, "t", {"total_s": 1.5})
+    assert reader.read_run(local, "t") == {"total_s": 1.5}
+    for path in (layout.run_path("t"), layout.failure_path("t")):
+        local.write(path, b'{"total_s": 1.5')
+    assert reader.read_run(local, "t") == {}
+    assert reader.read_failure(local, "t") is None
+
+
+# --- history -----------------------------------------------------------------------------------------------
+
+
+def test_a_history_grows_by_a_line_an_epoch(store: Store) -> None:
+    history = writer.HistoryFile(store, "t")
+    assert reader.read_history(store, "t") == []
+    for number in (1, 2, 3):
+        history.append(epoch(number))
+    history.flush()
+    assert reader.read_history(store, "t") == [epoch(1), epoch(2), epoch(3)]
+    assert (store.read(layout.history_path("t")) or b"").count(b"\n") == 3
+
+
+def test_a_local_history_is_there_at_once_and_needs_no_flush(local: Store) -> None:
+    history = writer.HistoryFile(local, "t")
+    for number in (1, 2):
+        history.append(epoch(number))
+        assert len(reader.read_history(local, "t")) == number
+
+
+@pytest.mark.component
+def test_an_object_stores_history_is_put_again_only_now_and_then(
+    s3_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, now = Store.open(s3_uri), 100.0
+    monkeypatch.setattr(writer.time, "monotonic", lambda: now)
+    history = writer.HistoryFile(store, "t")
+    history.append(epoch(1))
+    assert reader.read_history(store, "t") == []
+    now += writer.REMOTE_HISTORY_EVERY_S
+    history.append(epoch(2))
+    assert [one.epoch for one in reader.read_history(store, "t")] == [1, 2]
+    history.append(epoch(3))
+    assert len(reader.read_history(store, "t")) == 2
+    history.flush()
+    assert len(reader.read_history(store, "t")) == 3
+
+
+def test_a_resumed_history_is_cut_to_what_the_checkpoint_vouches_for(store: Store) -> None:
+    history = writer.HistoryFile(store, "t")
+    for number in (1, 2, 3):
+        history.append(epoch(number))
+    history.flush()
+    resumed = writer.HistoryFile(store, "t", [epoch(1)])
+    assert reader.read_history(store, "t") == [epoch(1)]
+    resumed.append(epoch(2, train_loss=9.0))
+    resumed.flush()
+    assert [one.train_loss for one in reader.read_history(store, "t")] == [0.5, 9.0]
+
+
+def test_a_torn_last_line_is_dropped_wherever_it_is_torn(local: Store) -> None:
+    history = writer.HistoryFile(local, "t")
+    for number in (1, 2, 3):
+        history.append(epoch(number))
+    path = Path(local.path(layout.history_path("t")))
+    data = path.read_bytes()
+    last = data.rindex(b"\n", 0, -1) + 1
+    for length in range(last, len(data) - 1):
+        path.write_bytes(data[:length])
+        assert reader.read_history(local, "t") == [epoch(1), epoch(2)]
+    path.write_bytes(data[:-1])  # the line is whole, only its end is missing
+    assert reader.read_history(local, "t") == [epoch(1), epoch(2), epoch(3)]
+    path.write_bytes(data + b"\x00" * 40)  # what a crashed file system leaves
+    assert reader.read_history(local, "t") == [epoch(1), epoch(2), epoch(3)]
+
+
+@pytest.mark.parametrize("damage", [b'{"epoch": 2', b"[1, 2]", b"7", b'{"epoch": 2}', b"\xff\xfe", b""])
+def test_a_damaged_line_in_the_middle_is_told_with_its_number(local: Store, damage: bytes) -> None:
+    lines = [json.dumps(epoch(number).to_json()).encode() for number in (1, 2, 3)]
+    local.write(layout.history_path("t"), b"\n".join([lines[0], damage, lines[2], b""]))
+    with pytest.raises(RecordError, match=r"history\.jsonl:2: is damaged"):
+        reader.read_history(local, "t")
+
+
+def test_an_epoch_that_stands_twice_counts_once_and_the_later_one(local: Store) -> None:
+    lines = [json.dumps(one.to_json()) for one in (epoch(1), epoch(2), epoch(2, train_loss=7.0))]
+    local.write(layout.history_path("t"), ("\n".join(lines) + "\n").encode())
+    assert [one.train_loss for one in reader.read_history(local, "t")] == [0.5, 7.0]
+
+
+def test_the_digest_of_a_history_leaves_times_out() -> None:
+    digest = writer.history_sha256([epoch(1), epoch(2)])
+    assert writer.history_sha256([epoch(1, train_s=99.0), epoch(2, validation_s=0.0)]) == digest
+    assert writer.history_sha256([epoch(1), epoch(2, train_loss=0.1)]) != digest
+    assert writer.history_sha256([epoch(2), epoch(1)]) != digest

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.records.conftest import SECRET
+from xferlab.errors import StorageError
+from xferlab.records import reader
+from xferlab.records.store import Store, without_query
+
+# --- the contract, on both kinds of storage -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 40], ids=["empty", "byte", "binary"])
+def test_what_is_written_is_read(store: Store, data: bytes) -> None:
+    store.write("a/b/c.bin", data)
+    assert store.read("a/b/c.bin") == data
+    assert store.size("a/b/c.bin") == len(data)
+    assert store.exists("a/b/c.bin")
+    assert store.exists("a/b")
+
+
+def test_a_file_of_several_parts_is_read_as_a_whole(store: Store) -> None:
+    data = os.urandom(11 * 2**20)
+    store.write("large", data)
+    assert store.read("large") == data
+
+
+def test_what_is_absent_is_nothing_and_no_error(store: Store) -> None:
+    assert store.read("a/b") is None
+    assert store.size("a/b") is None
+    assert not store.exists("a/b")
+    assert store.list("a") == []
+    store.delete("a/b")
+    store.delete_dir("a")
+
+
+def test_a_folder_is_no_file(store: Store) -> None:
+    store.write("a/b", b"x")
+    assert store.size("a") is None
+    assert store.exists("a")
+
+
+def test_writing_again_replaces(store: Store) -> None:
+    store.write("a", b"long before")
+    store.write("a", b"after")
+    assert store.read("a") == b"after"
+
+
+def test_names_are_listed_in_order_and_one_level_deep(store: Store) -> None:
+    for name in ("t/b/x", "t/a/x/y", "t/c", "t2/d"):
+        store.write(name, b"x")
+    assert store.list("t") == ["a", "b", "c"]
+    assert store.list("t/a") == ["x"]
+
+
+def test_deleting_takes_one_file(store: Store) -> None:
+    store.write("t/a", b"x")
+    store.write("t/b", b"x")
+    store.delete("t/a")
+    assert store.list("t") == ["b"]
+    store.delete("t/a")
+
+
+def test_deleting_a_folder_takes_all_of_it(store: Store) -> None:
+    for name in ("t/a/x", "t/a/y/z", "t/b"):
+        store.write(name, b"x")
+    store.delete_dir("t/a")
+    assert store.list("t") == ["b"]
+    assert store.read("t/a/y/z") is None
+    store.delete_dir("t/a")
+
+
+def test_a_file_is_created_once(store: Store) -> None:
+    assert store.create("t/lease", b"mine")
+    assert not store.create("t/lease", b"yours")
+    assert store.read("t/lease") == b"mine"
+    store.delete("t/lease")
+    assert store.create("t/lease", b"yours")
+
+
+def test_another_store_of_the_same_location_sees_the_same_files(store: Store) -> None:
+    store.write("a", b"x")
+    assert Store.open(store.location).read("a") == b"x"
+
+
+def test_writing_leaves_nothing_else_behind(store: Store) -> None:
+    store.write("t/a", b"x")
+    store.write("t/a", b"y")
+    store.create("t/b", b"x")
+    store.create("t/b", b"x")
+    assert store.list("t") == ["a", "b"]
+
+
+# --- a local folder ----------------------------------------------------------------------------------------
+
+
+def test_a_relative_folder_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store.open("results")
+    monkeypatch.chdir("/")
+    store.write("a", b"x")
+    assert (tmp_path / "results/a").read_bytes() == b"x"
+    assert store.shown == str(tmp_path / "results")
+
+
+def test_a_file_uri_is_local_too(tmp_path: Path) -> None:
+    store = Store.open(f"file://{tmp_path}/results/")
+    assert store.is_local
+    store.write("a", b"x")
+    assert (tmp_path / "results/a").read_bytes() == b"x"
+
+
+def test_a_file_where_a_folder_should_be_is_told(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    store.write("a", b"x")
+    with pytest.raises(StorageError, match=r"/a/b: cannot be written: .*exists"):
+        store.write("a/b", b"y")
+    with pytest.raises(StorageError, match=r"/a/b: cannot be written"):
+        store.create("a/b", b"y")
+    assert store.read("a") == b"x"
+
+
+def test_a_folder_cannot_be_read_as_a_file(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    store.write("a/b", b"x")
+    with pytest.raises(StorageError, match="a: cannot be read"):
+        store.read("a")
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_half_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(tmp_path)
+    store.write("a", b"before")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left"):
+        store.write("a", b"after")
+    with pytest.raises(StorageError, match="No space left"):
+        store.create("b", b"after")
+    assert store.list("") == ["a"]
+    assert store.read("a") == b"before"
+
+
+CREATE = """
+import sys
+from pathlib import Path
+from xferlab.records.store import Store
+store, start = Store.open(sys.argv[1]), Path(sys.argv[1], "start")
+print("ready", flush=True)
+while not start.exists():
+    pass
+print(*[number for number in range(50) if store.create(f"race/{number}", sys.argv[2].encode())])
+"""
+
+
+@pytest.mark.slow
+def test_of_eight_processes_one_creates(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    commands = [[sys.executable, "-c", CREATE, str(tmp_path), name] for name in "abcdefgh"]
+    children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    (tmp_path / "start").touch()
+    won = {name: child.communicate()[0].split() for name, child in zip("abcdefgh", children, strict=True)}
+    assert sorted(int(n) for numbers in won.values() for n in numbers) == list(range(50))
+    for name, numbers in won.items():
+        assert all(store.read(f"race/{number}") == name.encode() for number in numbers)
+    assert len(store.list("race")) == 50
+
+
+def test_of_eight_threads_one_creates(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(10):
+            won = list(pool.map(lambda who, n=number: store.create(f"{n}", bytes([who]) * 99), range(8)))
+            assert sum(won) == 1
+            assert store.read(str(number)) == bytes([won.index(True)]) * 99
+
+
+WRITE_FOR_EVER = """
+import sys
+from xferlab.records.store import Store
+store = Store.open(sys.argv[1])
+number = 0
+while True:
+    store.write("record", bytes([number % 256]) * 200_000)
+    number += 1
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    command = [sys.executable, "-c", WRITE_FOR_EVER, str(tmp_path)]
+    for attempt in range(12):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITE_FOR_EVER, str(tmp_path)], stdout=subprocess.PIPE
+        ) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            deadline = time.monotonic() + 0.02 + 0.005 * attempt
+            while time.monotonic() < deadline:  # a reader meets whole files while it writes, too
+                data = store.read("record")
+                assert data is not None
+                assert data == data[:1] * 200_000
+            os.kill(child.pid, signal.SIGKILL)
+        data = store.read("record")
+        assert data is not None
+        assert data == data[:1] * 200_000
+
+
+# --- keys stay out of messages -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("s3://bucket/prefix", "s3://bucket/prefix"),
+        (f"s3://user:{SECRET}@bucket/prefix", "s3://bucket/prefix"),
+        (f"s3://bucket/prefix?secret_key={SECRET}", "s3://bucket/prefix"),
+        (f"s3://user:a?{SECRET}@bucket/prefix", "s3://..."),
+        (f"s3://user:a/{SECRET}@bucket/prefix", "s3://bucket/prefix"),
+        (f"s3://bucket/p?secret_key=a@{SECRET}", "s3://..."),
+    ],
+)
+def test_a_location_is_shown_without_keys(uri: str, shown: str) -> None:
+    assert without_query(uri) == shown
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"s3://user:{SECRET}@bucket/p?nonsense={SECRET}",
+        f"s3://user:{SECRET}@buc ket/p",
+        f"s3://user:{SECRET}@bucket/p a",
+        f"s3://user:a/{SECRET}@bucket/p",
+        f"nope://user:{SECRET}@host/p?key={SECRET}",
+        f"s3://user:{SECRET}@/p",
+        f"gs://user:{SECRET}@bucket/p",
+    ],
+)
+def test_a_bad_uri_is_refused_without_its_keys(uri: str) -> None:
+    with pytest.raises(StorageError, match="cannot be opened") as caught:
+        Store.open(uri)
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.component
+def test_errors_of_an_object_store_do_not_tell_its_keys(s3_uri: str) -> None:
+    store = Store.open(s3_uri)
+    assert SECRET in store.location
+    with pytest.raises(StorageError) as caught:
+        reader.read_plan(store, "s")
+    assert "bucket" in str(caught.value)
+    absent = Store.open(
+        s3_uri.replace("@bucket/", "@no-such-bucket/").replace("creation=true", "creation=false")
+    )
+    with pytest.raises(StorageError, match=r"no-such-bucket/.*/a: cannot be written") as denied:
+        absent.write("a", b"x")
+    for text in (str(caught.value), str(denied.value), repr(store), store.shown):
+        assert SECRET not in text
+
+
+@pytest.mark.component
+def test_a_small_file_is_one_request(s3_uri: str, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store.open(s3_uri)
+    with caplog.at_level(logging.INFO, "werkzeug"):
+        store.write("a", b"x" * 10_000)
+    requests = [record.getMessage() for record in caplog.records if "/a" in record.getMessage()]
+    assert len(requests) == 1
+    assert "PUT" in requests[0]
