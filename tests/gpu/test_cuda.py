@@ -1,0 +1,72 @@
+"""On a CUDA device: equal bytes with the deterministic option, agreement with the CPU within a tolerance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.studies import TINY, recorded, write_study
+from xferlab.cli.main import main
+from xferlab.records import reader
+from xferlab.records.store import Store
+from xferlab.training.augment import rotate
+
+pytestmark = pytest.mark.gpu
+
+LOSS_TOLERANCE = 0.02
+"""Of a tiny network's losses over four epochs between CPU and CUDA, float32: what the README promises."""
+
+
+def run(folder: Path, storage: str, **training: object) -> Path:
+    """Runs the tiny study in-process and returns its storage."""
+    study = write_study(folder, training={**TINY["training"], **training})
+    assert main(["run", str(study), "--executor", "in-process", "--storage", str(folder / storage)]) == 0
+    return folder / storage
+
+
+def losses(storage: Path) -> np.ndarray:
+    """Training and validation losses of all trials in name order, (trials, epochs, 2)."""
+    store = Store.open(storage)
+    plan = reader.read_plan(store, "tiny")
+    histories = [reader.read_history(store, trial["trial_id"]) for trial in plan["trials"]]
+    return np.array([[(one.train_loss, one.validation_loss) for one in history] for history in histories])
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_two_deterministic_runs_give_equal_bytes(tmp_path: Path, precision: str) -> None:
+    first = run(tmp_path, "first", device="cuda", precision=precision)
+    second = run(tmp_path, "second", device="cuda", precision=precision)
+    assert recorded(first) == recorded(second)
+
+
+def test_cuda_agrees_with_the_cpu(tmp_path: Path) -> None:
+    on_cpu = run(tmp_path, "cpu", device="cpu", precision="float32")
+    on_cuda = run(tmp_path, "cuda", device="cuda", precision="float32")
+    assert np.abs(losses(on_cpu) - losses(on_cuda)).max() < LOSS_TOLERANCE
+
+
+def test_facts_of_the_run_name_the_device(tmp_path: Path) -> None:
+    storage = run(tmp_path, "facts", device="cuda")
+    facts = [json.loads(path.read_text()) for path in storage.glob("trials/*/run.json")]
+    assert {one["device"] for one in facts} == {"cuda"}
+    assert {one["device_name"] for one in facts} == {torch.cuda.get_device_name()}
+    assert all(one["memory_peak_gib"] > 0 and one["network_ms_per_image"]["mean"] > 0 for one in facts)
+
+
+def test_rotation_is_the_same_on_both_devices() -> None:
+    images = torch.rand(4, 1, 48, 64, generator=torch.Generator().manual_seed(1))
+    targets = (images > 0.5).float()
+    angles = np.array([0.0, 7.0, -9.5, 3.0])
+    expected, moved = rotate(images, targets, angles)
+    found, labels = rotate(images.cuda(), targets.cuda(), angles)
+    assert torch.allclose(found.cpu(), expected, atol=1e-4)
+    assert (labels.cpu() != moved).float().mean() < 1e-3
