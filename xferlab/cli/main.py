@@ -28,14 +28,15 @@ VERBS = {
 class _Parser(argparse.ArgumentParser):
     """Suggests the nearest verb on a typo."""
 
+    asked = ""
+
     def error(self, message: str) -> None:  # type: ignore[override]
         """Prints the message with a suggestion and exits with 2."""
-        asked = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-        hint = suggest(asked, VERBS) if asked and asked not in VERBS else ""
+        hint = suggest(self.asked, VERBS) if self.asked not in VERBS else ""
         self.exit(BAD_INPUT, f"{self.prog}: {message}{hint}\nTry `{self.prog} --help`.\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> _Parser:
     """Returns the parser of all verbs."""
     parser = _Parser(prog="xferlab", description="Staged transfer-learning studies on a cluster.")
     parser.add_argument("--version", action="version", version=f"xferlab {__version__}")
@@ -114,7 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 all complete, 1 some failed or blocked, 2 bad study or usage, 130 interrupted.
     """
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser.asked = next((word for word in words if not word.startswith("-")), "")
+    options = parser.parse_args(words)
     try:
         verb = importlib.import_module(f"xferlab.cli.{options.verb}")
         return int(verb.run(options))

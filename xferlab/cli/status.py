@@ -12,9 +12,11 @@ from rich.table import Table
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.session import Session
 from xferlab.cli.view import wide_console
+from xferlab.errors import StorageError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
 from xferlab.records.complete import complete_ids
+from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
 
 
@@ -38,7 +40,7 @@ def _rows(store: Store, trials: tuple[TrialSpec, ...]) -> list[dict[str, Any]]:
     states: dict[str, str] = {}
     for trial in trials:
         row: dict[str, Any] = {"name": trial.name, "trial_id": trial.trial_id, "arms": list(trial.arms)}
-        history = reader.read_history(store, trial.trial_id) if trial.trial_id in present else []
+        history = _history(store, trial.trial_id) if trial.trial_id in present else []
         failure = reader.read_failure(store, trial.trial_id) if trial.trial_id in present else None
         if trial.trial_id in complete:
             row["state"] = "complete"
@@ -53,6 +55,13 @@ def _rows(store: Store, trials: tuple[TrialSpec, ...]) -> list[dict[str, Any]]:
         row["best_validation_loss"] = min((one.validation_loss for one in history), default=None)
         rows.append(row)
     return rows
+
+
+def _history(store: Store, trial_id: str) -> list[EpochResult]:
+    try:
+        return reader.read_history(store, trial_id)
+    except StorageError:  # a damaged file must not hide where the trials stand
+        return []
 
 
 def _print(rows: list[dict[str, Any]], counts: Counter[str]) -> None:

@@ -38,6 +38,7 @@ class View:
         self._failed: dict[str, str] = {}
         self._rate = _Rate()
         self._printed_at = 0.0
+        self._preparing = ""
 
     def __enter__(self) -> View:
         """Starts drawing if this is a terminal."""
@@ -77,6 +78,12 @@ class View:
             f"[{counts.get(State.COMPLETE, 0)}/{total}] {trial.name} {state}{detail}{self._eta_text()}"
         )
 
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Shows what is done before the first trial."""
+        if not self._preparing:
+            self._line(f"reading {what}")
+        self._preparing = f"reading {what}: {done} of {total}" if done < total else ""
+
     def epoch(self, trial: TrialSpec, epoch: int, best_loss: float) -> None:
         """Shows a trial's progress."""
         self._progress[trial.trial_id] = (epoch, best_loss)
@@ -96,9 +103,15 @@ class View:
         if self._board is None:
             return Group(Text("planning"))
         counts = self._board.counts()
+        # The board counts a trial as running from when it is queued; here it is one that really runs.
+        queued = counts[State.RUNNING] - len(self._begun)
+        counts[State.RUNNING] = len(self._begun)
+        counts[State.WAITING] += counts.pop(State.READY, 0) + queued
         states = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
         elapsed = _duration(time.monotonic() - self._started)
         lines: list[Text | Table] = [Text(f"{states}   {elapsed} elapsed{self._eta_text()}")]
+        if self._preparing:
+            lines.append(Text(self._preparing))
         running = Table(box=None, pad_edge=False)
         for column in ("running", "epoch", "best validation loss"):
             running.add_column(column)
@@ -129,7 +142,8 @@ class _Rate:
         """Seconds left if as many trials run side by side as now; None before any has finished."""
         if not self._seconds:
             return None
-        means = {stage: sum(times) / len(times) for stage, times in self._seconds.items()}
+        # A copy: the panel is drawn by a thread of its own.
+        means = {stage: sum(times) / len(times) for stage, times in dict(self._seconds).items()}
         overall = sum(means.values()) / len(means)
         open_states = (State.WAITING, State.READY, State.RUNNING)
         work = sum(

@@ -23,6 +23,9 @@ def execute(board: Board, store: Store, *, cache_dir: Path, retries: int, listen
     court = Court(board, store, listener)
     with StopRequest() as stop:
         while (trial := board.take()) is not None:
+            if stop.asked():
+                board.put_back(trial.trial_id)
+                return False
             court.started(trial)
             try:
                 _attempts(
@@ -49,10 +52,7 @@ def _attempts(trial: TrialSpec, store: Store, *, cache_dir: Path, retries: int, 
 
 
 def _hooks(trial: TrialSpec, listener: Listener, stop: StopRequest) -> Hooks:
-    best = [float("inf")]
-
-    def on_epoch(result: EpochResult) -> None:
-        best[0] = min(best[0], result.validation_loss)
-        listener.epoch(trial, result.epoch, best[0])
+    def on_epoch(result: EpochResult, best_loss: float) -> None:
+        listener.epoch(trial, result.epoch, best_loss)
 
     return Hooks(stop=stop.asked, on_epoch=on_epoch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -12,12 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from xferlab.errors import LeaseHeldError
+from xferlab.errors import LeaseHeldError, StorageError
 from xferlab.records import layout
 from xferlab.records.store import Store
 
 HEARTBEAT_S = 10.0
 EXPIRES_AFTER_S = 60.0
+_FIELDS = {"host", "pid", "born", "since", "heartbeat"}
+
+log = logging.getLogger("xferlab.schedule")
 
 
 class Lease:
@@ -38,7 +42,7 @@ class Lease:
         """
         if not self._store.create(self._name, self._content()):
             holder = self._holder()
-            if holder is not None and _alive(holder):
+            if _alive(holder):
                 raise LeaseHeldError(
                     f"study {self._study!r} in {self._store.shown} is driven by process {holder['pid']} on "
                     f"{holder['host']} since {holder['since']}. Wait for it, stop it, or use another storage."
@@ -53,13 +57,15 @@ class Lease:
         """Gives the lease back, unless another process has taken it over."""
         self._stop.set()
         self._thread.join()
-        holder = self._holder()
-        if holder is not None and _is_this_process(holder):
+        if _is_this_process(self._holder()):
             self._store.delete(self._name)
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
-            self._store.write(self._name, self._content())
+            try:
+                self._store.write(self._name, self._content())
+            except StorageError as error:
+                log.warning("%s; trying again in %g s", error, HEARTBEAT_S)
 
     def _content(self) -> bytes:
         content = {
@@ -71,23 +77,26 @@ class Lease:
         }
         return json.dumps(content).encode()
 
-    def _holder(self) -> dict[str, Any] | None:
+    def _holder(self) -> dict[str, Any]:
+        """Who holds the lease; empty if nobody does, or nobody can tell."""
         try:
-            holder = json.loads(self._store.read(self._name) or b"null")
+            holder = json.loads(self._store.read(self._name) or b"{}")
         except ValueError:
-            return None
-        return holder if isinstance(holder, dict) else None
+            return {}
+        return holder if isinstance(holder, dict) and set(holder) >= _FIELDS else {}
 
 
 def _alive(holder: dict[str, Any]) -> bool:
     """Whether a holder still lives: on this host by its process, elsewhere by its heartbeat."""
+    if not holder:
+        return False
     if holder["host"] == socket.gethostname() and Path("/proc/self").exists():
         return _born(holder["pid"]) is not None and _born(holder["pid"]) == holder["born"]
     return time.time() - float(holder["heartbeat"]) < EXPIRES_AFTER_S
 
 
 def _is_this_process(holder: dict[str, Any]) -> bool:
-    return (holder["host"], holder["pid"]) == (socket.gethostname(), os.getpid())
+    return (holder.get("host"), holder.get("pid")) == (socket.gethostname(), os.getpid())
 
 
 def _born(pid: int) -> str | None:

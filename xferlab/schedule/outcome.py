@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from xferlab.errors import DataError, DonorError, TrainingError
+from datetime import UTC, datetime
+from typing import Any
+
+from xferlab.errors import DataError, DonorError, StorageError, TrainingError
 from xferlab.plan.spec import TrialSpec
-from xferlab.records import reader
+from xferlab.records import codec, layout, reader
 from xferlab.records.complete import is_complete
 from xferlab.records.store import Store
 from xferlab.schedule.listener import Listener
@@ -33,10 +36,30 @@ class Court:
             return
         before = dict(self.board.states)
         self.board.fail(trial.trial_id)
-        failure = reader.read_failure(self._store, trial.trial_id)
-        reason = f"{failure['type']}: {failure['message']}" if failure else fallback
-        self._listener.changed(trial, State.FAILED, reason)
+        failure = reader.read_failure(self._store, trial.trial_id) or self._lost(trial, fallback)
+        self._listener.changed(trial, State.FAILED, f"{failure['type']}: {failure['message']}")
         for other, state in self.board.states.items():
             if state is State.BLOCKED and before[other] is not State.BLOCKED:
                 blocked = self.board.trials[other]
                 self._listener.changed(blocked, State.BLOCKED, f"{trial.name} failed")
+
+    def _lost(self, trial: TrialSpec, reason: str) -> dict[str, Any]:
+        """Writes the failure of a worker that could not write its own."""
+        tries = reader.read_run(self._store, trial.trial_id).get("attempts", [])
+        failure = {
+            "type": "WorkerLost",
+            "message": reason,
+            "traceback": "",
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "host": tries[-1]["host"] if tries else "an unknown host",
+            "epoch": self._last_epoch(trial),
+        }
+        codec.write_json(self._store, layout.failure_path(trial.trial_id), failure)
+        return failure
+
+    def _last_epoch(self, trial: TrialSpec) -> int:
+        try:
+            history = reader.read_history(self._store, trial.trial_id)
+        except StorageError:
+            return 0
+        return history[-1].epoch if history else 0

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import tempfile
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,12 +30,12 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 import ray
 from ray import tune
-from ray.tune import Callback, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
+from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
 from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
 from ray.tune.search import Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
-from xferlab.errors import StorageError, UsageError
+from xferlab.errors import InterruptedTrialError, StorageError, UsageError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
@@ -67,12 +69,11 @@ def execute(
             run_config=RunConfig(
                 name="tune",
                 failure_config=FailureConfig(max_failures=retries),
-                callbacks=[_Starts(court)],
                 verbose=0,
                 **_storage(store, scratch),
             ),
         )
-        with _quiet():
+        with _quiet(), _sigterm_as_ctrl_c():
             tuner.fit()
     _release_interrupted(board)
     return board.exhausted
@@ -95,7 +96,7 @@ def cluster(address: str | None, *, num_cpus: int | None = None) -> Iterator[Non
     except ConnectionError as error:
         raise UsageError(
             f"--address {address}: no Ray cluster answers ({error}). Give the address that "
-            "`ray start --head` printed, `auto` on a node of the cluster, or leave it out to run on this machine."
+            "`ray start --head` printed, `auto` on a node of the cluster, or leave it out to run here."
         ) from error
     try:
         yield
@@ -123,8 +124,9 @@ def check_resources(trials: list[TrialSpec]) -> None:
 def _bundle(trial: TrialSpec) -> dict[str, float]:
     resources = trial.settings["resources"]
     bundle = {"CPU": float(resources["cpu"])}
-    if resources["gpu"] and trial.identity["execution"]["device"] == "cuda":
-        bundle["GPU"] = float(resources["gpu"])
+    if trial.identity["execution"]["device"] == "cuda":
+        # Without a reservation Ray hides all GPUs from the worker: a study that names none gets a whole one.
+        bundle["GPU"] = float(resources["gpu"]) or 1.0
     if resources["memory_gib"]:
         bundle["memory"] = float(resources["memory_gib"]) * 2**30
     return bundle
@@ -170,9 +172,11 @@ class _BoardSearch(_NeverRestored, SearchGenerator):  # type: ignore[misc]
         )
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Passes progress on."""
-        if "epoch" in result:
+        """Passes progress on. Tune calls a trial started when it asks for a worker; the first report is."""
+        if result.get("epoch"):
             self._listener.epoch(self._board.trials[trial_id], result["epoch"], result["best_loss"])
+        elif "epoch" in result:
+            self._court.started(self._board.trials[trial_id])
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -194,48 +198,63 @@ class _BoardSearch(_NeverRestored, SearchGenerator):  # type: ignore[misc]
         return False
 
 
-class _Starts(_NeverRestored, Callback):  # type: ignore[misc]
-    """Tells when a trial really starts, which is later than when Tune queues it."""
-
-    def __init__(self, court: Court):
-        self._court = court
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Passes the start on."""
-        self._court.started(self._court.board.trials[trial.trial_id])
-
-
 def _work(config: dict[str, Any]) -> None:
     """One trial in a worker process. A hopeless failure ends it without an error: Tune is not to retry it."""
     # Imported here: the driver needs no torch.
     from xferlab.trial.run import Hooks, run_trial
 
     spec = TrialSpec.from_json(json.loads(config["spec"]))
-    hooks = Hooks(on_epoch=_reporter())
+    reporter = _Reporter()
+    reporter.stopped()  # the first report tells the driver that the trial really runs
+    hooks = Hooks(stop=reporter.stopped, on_epoch=reporter.note)
     try:
         run_trial(spec, Store.open(config["location"]), cache_dir=Path(config["cache_dir"]), hooks=hooks)
     except HOPELESS:
         # Stored as failure.json; the driver reads it.
         return
+    except InterruptedTrialError:
+        # What Tune raises in a function that it stops, and expects to see.
+        raise SystemExit(0) from None
 
 
-def _reporter() -> Callable[[EpochResult], None]:
-    """Reports at most once a second: each report waits for the driver."""
-    best, reported_at = [float("inf")], [0.0]
+class _Reporter:
+    """Reports at most once a second, since each report waits for the driver; that is where Tune says stop."""
 
-    def report(result: EpochResult) -> None:
-        best[0] = min(best[0], result.validation_loss)
-        if time.monotonic() - reported_at[0] >= REPORT_EVERY_S:
-            reported_at[0] = time.monotonic()
-            tune.report({"epoch": result.epoch, "best_loss": best[0]})
+    def __init__(self) -> None:
+        self._epoch, self._best = 0, float("inf")
+        self._reported_at = float("-inf")
+        self._stopped = False
 
-    return report
+    def note(self, result: EpochResult, best_loss: float) -> None:
+        self._epoch, self._best = result.epoch, best_loss
+
+    def stopped(self) -> bool:
+        if not self._stopped and time.monotonic() - self._reported_at >= REPORT_EVERY_S:
+            self._reported_at = time.monotonic()
+            try:
+                tune.report({"epoch": self._epoch, "best_loss": self._best})
+            except SystemExit:
+                self._stopped = True
+        return self._stopped
 
 
 def _release_interrupted(board: Board) -> None:
     for trial_id, state in list(board.states.items()):
         if state is State.RUNNING:
             board.put_back(trial_id)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Lets Tune end gracefully on SIGTERM, too; by itself it listens to Ctrl-C only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

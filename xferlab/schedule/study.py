@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ def check_writable(store: Store) -> None:
     Raises:
         StorageError: Says where and why.
     """
-    probe = ".xferlab-probe"
+    probe = f".xferlab-probe-{secrets.token_hex(8)}"  # several studies may begin at once in one storage
     store.write(probe, b"")
     if store.read(probe) is None:
         raise StorageError(f"{store.shown}: what is written there cannot be read back")

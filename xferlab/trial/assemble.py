@@ -17,7 +17,7 @@ from torch import nn
 
 from xferlab.cohort import Selection
 from xferlab.data.cache import open_table
-from xferlab.errors import RecordError, TrainingError
+from xferlab.errors import RecordError
 from xferlab.models.build import build, initialise
 from xferlab.models.donors import PUBLISHED, load_strict, read_weights
 from xferlab.plan.spec import TrialSpec
@@ -155,11 +155,15 @@ def _donor_weights(donor: Mapping[str, Any], place: Workplace) -> dict[str, torc
 
 
 def best_parent(spec: TrialSpec, store: Store) -> TrialRecord:
-    """Returns the parent with the lowest validation loss (the only one, where trials are paired)."""
+    """Returns the parent with the lowest validation loss (the only one, where trials are paired).
+
+    Raises:
+        RecordError: One of them is not complete.
+    """
     records = [reader.read_trial(store, parent) for parent in spec.parents]
     complete = [record for record in records if record is not None]
     if len(complete) < len(records):
-        raise TrainingError(f"{spec.name}: a parent is not complete; run the study again")
+        raise RecordError(f"{spec.name}: a parent is not complete; run the study again")
     return min(complete, key=lambda record: (record.best_validation_loss, record.trial_id))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import time
 import traceback
@@ -31,7 +32,7 @@ class Attempt:
         self.facts: dict[str, Any] = {
             k: v for k, v in body.items() if k not in ("attempts", "total_s", "version")
         }
-        self._own = {
+        self._own: dict[str, Any] = {
             "started": _now(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -39,23 +40,23 @@ class Attempt:
         }
 
     def begin(self, first_epoch: int) -> None:
-        """Writes that work starts, and at which epoch."""
+        """Writes that work starts, and at which epoch; an earlier failure stays as an entry only."""
         self._own["first_epoch"] = first_epoch
         self._write()
+        self._store.delete(layout.failure_path(self._trial_id))
 
     def epoch(self, epoch: int) -> None:
         """Notes the last finished epoch; written with the outcome."""
         self._own["last_epoch"] = epoch
 
     def complete(self, **facts: Any) -> None:
-        """Writes the outcome `complete` with facts of the run; a failure stays as an entry."""
+        """Writes the outcome `complete` with facts of the run."""
         self.facts.update(facts)
         self._end("complete")
-        self._store.delete(layout.failure_path(self._trial_id))
 
     def failed(self, error: BaseException) -> None:
         """Writes the outcome `failed` or `interrupted`, and the traceback."""
-        if isinstance(error, InterruptedTrialError | KeyboardInterrupt):
+        if isinstance(error, InterruptedTrialError | KeyboardInterrupt | SystemExit):
             self._end("interrupted")
             return
         failure = {
@@ -64,7 +65,8 @@ class Attempt:
             "traceback": "".join(traceback.format_exception(error)),
             "when": _now(),
             "host": socket.gethostname(),
-            "epoch": self._own.get("last_epoch", 0),
+            "epoch": self._own.get("last_epoch", self._own.get("first_epoch", 1) - 1),
+            "memory_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         }
         self._own["failure"] = failure
         codec.write_json(self._store, layout.failure_path(self._trial_id), failure)

@@ -55,9 +55,10 @@ class Checkpoints:
         return False
 
     def clear(self) -> None:
-        """Deletes all states: the trial is complete and only its best weights are needed."""
-        for name in self.names():
-            self._store.delete(f"{self._folder}/{name}")
+        """Deletes all states, and what killed writers left of some: only the best weights are needed."""
+        for name in self._store.list(self._folder):
+            if name.startswith(("state-", ".state-")):
+                self._store.delete(f"{self._folder}/{name}")
 
     def _load(self, name: str, device: torch.device) -> dict[str, Any]:
         data = self._store.read(name) or b""

@@ -32,6 +32,7 @@ def prepare(execution: Mapping[str, Any]) -> torch.device:
     if execution["device"] == "cpu":
         keep_freed_memory()
         torch.set_num_threads(execution["threads"])
+        torch.use_deterministic_algorithms(False)  # a trial on CUDA may have run in this process before
         _reset_peak()
         return torch.device("cpu")
     if not torch.cuda.is_available():

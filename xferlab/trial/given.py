@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from xferlab.errors import DonorError
 from xferlab.models.donors import PUBLISHED, fetch, file_sha256, read_weights
+from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout
 from xferlab.records.store import Store
 from xferlab.study.schema import Weights
+from xferlab.trial.assemble import Workplace, load_origin, network
 
 
 def at_hand(weights: Weights, *, cache_dir: Path) -> str | None:
@@ -41,6 +45,17 @@ def provide(weights: Weights, store: Store, *, cache_dir: Path) -> str:
     if store.size(layout.donor_path(digest)) != path.stat().st_size:
         store.write(layout.donor_path(digest), path.read_bytes())
     return digest
+
+
+def check_fits(spec: TrialSpec, store: Store, *, cache_dir: Path) -> None:
+    """Loads a trial's given weights into its network on the CPU, and forgets both.
+
+    Raises:
+        DonorError: Names or shapes differ.
+        RecordError: The stored weights are missing or altered.
+    """
+    place = Workplace(store, cache_dir, torch.device("cpu"))
+    load_origin(spec, network(spec.identity, place.device), place)
 
 
 def _path(weights: Weights, cache_dir: Path) -> Path:

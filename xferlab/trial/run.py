@@ -47,11 +47,11 @@ class Hooks:
 
     Attributes:
         stop: Asked after every batch; True stores a checkpoint and ends the trial.
-        on_epoch: Told of every finished epoch.
+        on_epoch: Told of every finished epoch, with the lowest validation loss of all epochs so far.
     """
 
     stop: Callable[[], bool] = lambda: False
-    on_epoch: Callable[[EpochResult], None] = lambda result: None
+    on_epoch: Callable[[EpochResult, float], None] = lambda result, best_loss: None
 
 
 def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | None = None) -> TrialRecord:
@@ -184,7 +184,7 @@ class _Run:
             history.append(result)
             self.attempt.epoch(result.epoch)
             mirror.epoch(result)
-            self.hooks.on_epoch(result)
+            self.hooks.on_epoch(result, trainer.cursor.best_loss)
 
         fitted = trainer.fit(train, validation, after_batch=after_batch, after_epoch=after_epoch)
         # The evaluation may be killed, too: the end of training is worth a checkpoint of its own.
