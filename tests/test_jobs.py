@@ -107,11 +107,12 @@ def test_the_cluster_opens_nothing_to_the_world(cluster: dict[str, Any]) -> None
     assert "IpPermissions" not in cluster["provider"].get("security_group", {})
     starts = [command for command in cluster["head_start_ray_commands"] if "ray start" in command]
     assert ["--dashboard-host=127.0.0.1" in command for command in starts] == [True]
+    assert any("RAY_AUTH_MODE=token" in command for command in cluster["initialization_commands"])
     assert "0.0.0.0" not in (ROOT / "cluster.yaml").read_text()
 
 
 def test_what_is_synced_holds_no_results(cluster: dict[str, Any]) -> None:
-    assert cluster["file_mounts"] == {"~/xferlab": "."}
+    assert cluster["file_mounts"]["~/xferlab"] == "."
     ignored = {line.strip().rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
     synced = {pattern.removeprefix("**/") for pattern in cluster["rsync_exclude"]}
     assert {".venv", "xferlab-results", "reports", "wandb"} <= ignored & synced
