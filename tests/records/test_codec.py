@@ -45,7 +45,7 @@ def test_what_is_written_is_read(store: Store) -> None:
 
 
 def test_every_flipped_bit_is_found_or_changes_nothing(local: Store) -> None:
-    """The bits that turn digits, case and ASCII. White space and the case of \\u00E9 carry no value; all else does."""
+    """White space and the case of \\u00E9 carry no value; all else does."""
     data = codec.json_bytes(BODY)
     harmless = set()
     for position in range(len(data)):

@@ -208,9 +208,7 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     command = [sys.executable, "-c", WRITE_FOR_EVER, str(tmp_path)]
     for attempt in range(12):
-        with subprocess.Popen(
-            [sys.executable, "-c", WRITE_FOR_EVER, str(tmp_path)], stdout=subprocess.PIPE
-        ) as child:
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
             child.stdout.readline()
             deadline = time.monotonic() + 0.02 + 0.005 * attempt

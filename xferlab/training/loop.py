@@ -218,7 +218,7 @@ class Trainer(Generic[E_contra, B]):
         return total / len(validation)
 
     def state(self) -> dict[str, Any]:
-        """Returns all that `restore` needs: tensors and plain numbers."""
+        """Returns all that `restore` needs: live tensors and plain numbers, to be stored at once."""
         cursor = {**vars(self.cursor), "history": [result.to_json() for result in self.cursor.history]}
         return {
             "cursor": cursor,
@@ -236,4 +236,4 @@ class Trainer(Generic[E_contra, B]):
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-        self.best = state["best"]
+        self.best = {name: value.cpu() for name, value in state["best"].items()}
