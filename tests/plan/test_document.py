@@ -64,6 +64,13 @@ def test_every_arm_tells_its_stages(plan_of: PlanOf) -> None:
     assert arms["baseline"]["stages"]["donor"]["repetitions"] == 1
 
 
+def test_every_arm_tells_what_it_changes_as_written(plan_of: PlanOf) -> None:
+    arms = to_document(plan_of(ARMS, profile="quick"))["arms"]
+    assert arms["baseline"]["description"] == {}
+    assert arms["scratch"]["description"] == {"stages.general.starts_from": None}
+    assert to_document(plan_of())["arms"]["baseline"]["description"] == {}
+
+
 def test_trials_refer_to_each_other_and_to_all_of_their_names(plan_of: PlanOf) -> None:
     plan = plan_of(ARMS)
     trials = {trial["trial_id"]: trial for trial in to_document(plan)["trials"]}

@@ -73,6 +73,21 @@ def test_the_example_of_the_architecture(example: Path, tmp_path: Path) -> None:
     assert loaded.arms["plain"].stages == loaded.base.stages
 
 
+def test_the_overrides_of_arms_are_told_as_written_with_what_they_include(example: Path) -> None:
+    both = "{include: ../search_spaces/ablations.yaml#scratch, training.lr: 1e-4, model.in_channels: 1}"
+    example.write_text(EXAMPLE.replace("arms:\n", f"arms:\n  both: {both}\n"))
+    overrides = load(example, profile="cpu", environ={"DATA": "/d"}).overrides
+    assert list(overrides) == ["both", "baseline", "scratch", "plain", "shared"]
+    assert overrides["baseline"] == {}
+    assert overrides["scratch"] == overrides["shared"] == {"stages.general.starts_from": None}
+    assert overrides["plain"] == {"training.rotation": None}
+    assert overrides["both"] == {
+        "stages.general.starts_from": None,
+        "training.lr": 1e-4,
+        "model.in_channels": 1,
+    }
+
+
 def test_a_profile_changes_the_base_and_all_arms(example: Path) -> None:
     loaded = load(example, profile="cpu", environ={"DATA": "/d"})
     for study in (loaded.base, *loaded.arms.values()):

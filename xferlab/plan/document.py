@@ -96,7 +96,7 @@ def _part_sizes(plan: Plan, trial: TrialSpec) -> Counter[str]:
 def _arm(plan: Plan, arm: str) -> dict[str, Any]:
     study = plan.loaded.arms[arm]
     return {
-        "description": dict(getattr(plan.loaded, "overrides", {}).get(arm, {})),
+        "description": dict(plan.loaded.overrides.get(arm, {})),
         "stages": {
             name: {
                 "data": stage.data,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class LoadedStudy:
         base: The study without the overrides of any arm. Every trained stage has `repetitions`; roots and
             paths of weights are absolute.
         arms: Each arm as a study of its own, in file order; a file without arms has the arm `baseline`.
+        overrides: What each arm changes, as written: dotted path -> value, with what it includes.
         warnings: What may be a mistake, with its line.
     """
 
@@ -42,6 +43,7 @@ class LoadedStudy:
     profile: str | None
     base: Study
     arms: Mapping[str, Study]
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
 
 
@@ -85,7 +87,14 @@ class _Loading:
         self.report.raise_errors()
         if base is None:
             raise AssertionError("a study that cannot be validated has a reported error")
-        return LoadedStudy(path, profile, base, arms or {"baseline": base}, self.report.problems("warning"))
+        return LoadedStudy(
+            path=path,
+            profile=profile,
+            base=base,
+            arms=arms or {"baseline": base},
+            overrides=self.overrides(arms),
+            warnings=self.report.problems("warning"),
+        )
 
     def without_arms(self) -> dict[str, Any]:
         return {key: value for key, value in self.document.value.items() if key not in ("arms", "profiles")}
@@ -134,6 +143,11 @@ class _Loading:
             if study is not None:
                 studies[name] = study
         return studies
+
+    def overrides(self, arms: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Returns what each arm changes, by dotted path."""
+        found = {name: self.library.overrides(self.document, "arms", name) for name in arms}
+        return {name: {".".join(one.path): one.value for one in group} for name, group in found.items()}
 
     def examine(self, draft: Draft, known: Mapping[str, int | None]) -> tuple[Study | None, list[Finding]]:
         """Returns the study and all findings; the study is without the fields that are invalid."""
