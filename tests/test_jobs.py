@@ -1,4 +1,4 @@
-"""What the project ships to be run: every job loads with every profile, and the cluster file is one."""
+"""What the project ships to be run or copied: jobs with all their profiles, the cluster file, the README."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
+from xferlab.cli.main import VERBS
 from xferlab.study.load import LoadedStudy, load
 
 ROOT = Path(__file__).parents[1]
@@ -116,3 +117,38 @@ def test_what_is_synced_holds_no_results(cluster: dict[str, Any]) -> None:
     ignored = {line.strip().rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
     synced = {pattern.removeprefix("**/") for pattern in cluster["rsync_exclude"]}
     assert {".venv", "xferlab-results", "reports", "wandb"} <= ignored & synced
+
+
+@pytest.fixture(scope="module")
+def readme() -> str:
+    return (ROOT / "README.md").read_text()
+
+
+def test_the_study_of_the_readme_loads(readme: str, tmp_path: Path) -> None:
+    study, arm = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    arms = "arms:\n" + "".join(f"  {line}\n" for line in arm.splitlines())
+    path = tmp_path / "jobs" / "mine.yaml"
+    path.parent.mkdir()
+    path.write_text(re.sub(r"^arms:.*\n", arms, study, flags=re.MULTILINE))
+    (tmp_path / "search_spaces").symlink_to(ROOT / "search_spaces")
+    for profile in (None, "cpu"):
+        assert list(loaded(path, profile).arms) == ["gentle", "baseline", "scratch", "small_steps"]
+
+
+def test_the_readme_names_every_verb_and_files_that_exist(readme: str) -> None:
+    assert [verb for verb in VERBS if f"`xferlab {verb}" not in readme] == []
+    paths = {
+        *re.findall(r"\]\(([^)#:]+)\)", readme),
+        *re.findall(r"`((?:jobs|xferlab|tests)/[\w/.]+\.\w+)`", readme),
+    }
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+    assert len(paths) > 10
+
+
+def test_the_readme_lists_the_rooms(readme: str) -> None:
+    table = readme[readme.index("| room |") : readme.index("## Limits")]
+    named = set(
+        re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines() if row[:1] == "|"))
+    )
+    packages = {path.parent.name for path in (ROOT / "xferlab").glob("*/__init__.py")}
+    assert named == packages | {"errors", "analysis"}
