@@ -135,7 +135,7 @@ def _images(first: pd.Series) -> str:
     return (
         str(first["num_images"])
         if per == first["num_images"]
-        else f"{first['num_images']} ({per:g} per repetition)"
+        else f"{first['num_images']} ({per:.4g} per repetition)"
     )
 
 
