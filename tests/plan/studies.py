@@ -8,7 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 from xferlab.cohort import Case
-from xferlab.plan.expand import Index, Plan, Setting
+from xferlab.plan.choose import Index
+from xferlab.plan.expand import Plan, Setting
 
 HERE = Setting(device="cpu", bfloat16=False, training_version=1, metrics_version=1)
 PATHOLOGIES = ("covid19", "normal", "pathological")

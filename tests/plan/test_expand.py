@@ -350,6 +350,12 @@ def test_what_a_parent_of_another_repetition_trained_on_is_marked(plan_of: PlanO
         assert marks == {"portable.test": True, "portable.hold_out": False}
 
 
+def test_what_the_parent_of_the_same_repetition_trained_on_is_no_mark(plan_of: PlanOf) -> None:
+    """Whoever evaluates on a training part knows that it was trained on."""
+    plan = plan_of(base=SAME, edits={"[portable.test,": "[portable.train,"})
+    assert not any(one.parent_may_have_seen for spec in plan.trials for one in spec.evaluations)
+
+
 def test_best_parents_with_other_patients_have_seen_nobody(plan_of: PlanOf) -> None:
     plan = plan_of(edits=BEST)
     assert not any(one.parent_may_have_seen for spec in plan.trials for one in spec.evaluations)

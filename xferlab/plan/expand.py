@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from xferlab.cohort import Case, Cohort, Part, Selection
+from xferlab.cohort import Cohort, Selection
 from xferlab.errors import Problem, StudyError, suggest
-from xferlab.plan.identity import canonical_json, seed_for, short_id
+from xferlab.plan.choose import Choices, Chosen, Index
+from xferlab.plan.identity import seed_for, short_id
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.study.load import LoadedStudy
-from xferlab.study.schema import DataSection, Stage, Study, Training
-
-Index = Callable[[str, DataSection], Sequence[Case]]
+from xferlab.study.schema import Stage, Study, Training
 
 NOT_IN_IDENTITY = ("device", "threads", "precision", "deterministic", "compile", "checkpoint_every_s")
 UNKNOWN_DONOR = "unknown until the donor is fetched"
@@ -94,34 +93,13 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
     return _Expansion(loaded, index, setting).plan()
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """A selection under its digest, with the units (patients) in it."""
-
-    digest: str
-    units: frozenset[str]
-    counts: Mapping[str, int]
-    missing: tuple[tuple[str, str], ...]
-
-
 class _Expansion:
-    """State of one expansion: caches that make ten thousand trials cheap, and the growing graph."""
+    """State of one expansion: the growing graph, and what is found on the way."""
 
     def __init__(self, loaded: LoadedStudy, index: Index, setting: Setting):
-        self.loaded, self.setting, self._index = loaded, setting, index
-        base = loaded.base
-        self._cases: dict[str, Sequence[Case]] = {}
-        self._section_keys: dict[int, str] = {}
-        self.cohort = Cohort(
-            seed=base.seed,
-            sections={name: self.cases(name, config) for name, config in base.data.items()},
-            hold_out={name: config.hold_out for name, config in base.data.items() if config.hold_out},
-            fractions=(base.split.train, base.split.validation, base.split.test),
-            by_patient=base.split.group_by is not None,
-        )
-        self._parts: dict[int, dict[str, Part]] = {}
-        self._chosen: dict[tuple[str, str, int], _Chosen] = {}
-        self.selections: dict[str, Selection] = {}
+        self.loaded, self.setting = loaded, setting
+        self.choices = Choices(loaded.base, index)
+        self.cohort, self.choose = self.choices.cohort, self.choices.choose
         self.trials: dict[str, TrialSpec] = {}
         self.trained_units: dict[str, tuple[int, frozenset[str]]] = {}
         self.names: dict[str, str] = {}
@@ -140,57 +118,10 @@ class _Expansion:
             setting=self.setting,
             trials=tuple(self.trials.values()),
             names=self.names,
-            selections=self.selections,
+            selections=self.choices.selections,
             cohort=self.cohort,
             warnings=(*self.loaded.warnings, *self.warnings.values()),
         )
-
-    def section_key(self, name: str, config: DataSection) -> str:
-        # id() is safe as a key: the loaded study keeps every configuration alive.
-        key = self._section_keys.get(id(config))
-        if key is None:
-            fields = config.model_dump(mode="json", exclude={"hold_out", "note", "shareable"})
-            key = self._section_keys[id(config)] = f"{name}\x1f{canonical_json(fields)}"
-        return key
-
-    def cases(self, name: str, config: DataSection) -> Sequence[Case]:
-        key = self.section_key(name, config)
-        if key not in self._cases:
-            self._cases[key] = self._index(name, config)
-        return self._cases[key]
-
-    def part_of(self, repetition: int, case: Case) -> Part:
-        if repetition not in self._parts:
-            self._parts[repetition] = self.cohort.parts(repetition)
-        parts = self._parts[repetition]
-        unit = self.cohort.unit(case)
-        if unit not in parts:
-            parts[unit] = self.cohort.part_of_added(unit, repetition)
-        return parts[unit]
-
-    def choose(self, name: str, config: DataSection, part: str, repetition: int) -> _Chosen:
-        """The cases to train on (`part` is `fit`: training and validation) or to evaluate on."""
-        key = (self.section_key(name, config), part, 0 if part == "hold_out" else repetition)
-        if key not in self._chosen:
-            self._chosen[key] = self._choose(name, config, part, repetition)
-        return self._chosen[key]
-
-    def _choose(self, name: str, config: DataSection, part: str, repetition: int) -> _Chosen:
-        wanted = ("train", "validation") if part == "fit" else (part,)
-        placed = [(case, self.part_of(repetition, case)) for case in self.cases(name, config)]
-        kept = [(case, its) for case, its in placed if its in wanted]
-        if part == "fit":
-            selection = Selection.to_train(name, kept)
-        else:
-            selection = Selection.to_evaluate(name, (case for case, _ in kept))
-        digest = selection.identity()
-        self.selections[digest] = selection
-        classes = {case.pathology for case, _ in placed}
-        present = {(its, case.pathology) for case, its in kept}
-        missing = sorted((its, one) for its in wanted for one in classes if (its, one) not in present)
-        counts = {its: sum(other == its for _, other in kept) for its in wanted}
-        units = frozenset(self.cohort.unit(case) for case, _ in kept)
-        return _Chosen(digest, units, counts, tuple(missing))
 
     def _check_required(self) -> None:
         known = sorted({case.pathology for cases in self.cohort.sections.values() for case in cases})
@@ -204,13 +135,9 @@ class _Expansion:
     def _report_straddling(self) -> None:
         if self.cohort.by_patient:
             return
-        for name, cases in self.cohort.sections.items():
-            parts: dict[str, set[Part]] = {}
-            for case in cases:
-                parts.setdefault(case.patient, set()).add(self.part_of(1, case))
-            straddling = sum(len(found) > 1 for found in parts.values())
+        for name, (straddling, number) in self.choices.straddling().items():
             text = (
-                f"split.group_by is null: in repetition 1, {straddling} of {len(parts)} patients "
+                f"split.group_by is null: in repetition 1, {straddling} of {number} patients "
                 "have images in more than one part; test results are optimistic"
             )
             self.warnings[f"straddle {name}"] = Problem(f"data.{name}", text, "warning")
@@ -360,7 +287,7 @@ class _Arm:
                 return True
         return False
 
-    def _check(self, stage_name: str, section: str, chosen: _Chosen, repetition: int) -> None:
+    def _check(self, stage_name: str, section: str, chosen: Chosen, repetition: int) -> None:
         for part, count in chosen.counts.items():
             if not count:
                 what = (
@@ -370,7 +297,7 @@ class _Arm:
                 self._problem(f"{stage_name} {section} {part}", what)
         self._check_classes(section, chosen, repetition)
 
-    def _check_classes(self, section: str, chosen: _Chosen, repetition: int) -> None:
+    def _check_classes(self, section: str, chosen: Chosen, repetition: int) -> None:
         for part, pathology in chosen.missing:
             what = f"pathology {pathology!r} is in no {part} case of section {section!r}"
             if pathology in self.study.split.require_classes:

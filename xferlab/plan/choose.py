@@ -1,0 +1,113 @@
+"""Which cases a stage trains and is evaluated on: looked up and divided once, however many trials ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from xferlab.cohort import Case, Cohort, Part, Selection
+from xferlab.plan.identity import canonical_json
+from xferlab.study.schema import DataSection, Study
+
+Index = Callable[[str, DataSection], Sequence[Case]]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A selection under its digest.
+
+    Attributes:
+        digest: Its identity.
+        units: Patients in it (images, where a study divides images).
+        counts: Number of cases by part.
+        missing: (part, pathology) of every class of the section that a part lacks.
+    """
+
+    digest: str
+    units: frozenset[str]
+    counts: Mapping[str, int]
+    missing: tuple[tuple[str, str], ...]
+
+
+class Choices:
+    """The cases of a study and its arms, and their parts; caches make ten thousand trials cheap.
+
+    Attributes:
+        cohort: Patients of the study's own sections.
+        selections: Every choice made so far, by digest.
+    """
+
+    def __init__(self, base: Study, index: Index):
+        """Takes the study without its arms, and what gives the cases of a section."""
+        self._index = index
+        self._cases: dict[str, Sequence[Case]] = {}
+        self._section_keys: dict[int, str] = {}
+        self._parts: dict[int, dict[str, Part]] = {}
+        self._chosen: dict[tuple[str, str, int], Chosen] = {}
+        self.selections: dict[str, Selection] = {}
+        self.cohort = Cohort(
+            seed=base.seed,
+            sections={name: self.cases(name, config) for name, config in base.data.items()},
+            hold_out={name: config.hold_out for name, config in base.data.items() if config.hold_out},
+            fractions=(base.split.train, base.split.validation, base.split.test),
+            by_patient=base.split.group_by is not None,
+        )
+
+    def _section_key(self, name: str, config: DataSection) -> str:
+        # id() is safe as a key: the loaded study keeps every configuration alive.
+        key = self._section_keys.get(id(config))
+        if key is None:
+            fields = config.model_dump(mode="json", exclude={"hold_out", "note", "shareable"})
+            key = self._section_keys[id(config)] = f"{name}\x1f{canonical_json(fields)}"
+        return key
+
+    def cases(self, name: str, config: DataSection) -> Sequence[Case]:
+        """Returns the cases of a section; a configuration is looked at once."""
+        key = self._section_key(name, config)
+        if key not in self._cases:
+            self._cases[key] = self._index(name, config)
+        return self._cases[key]
+
+    def part_of(self, repetition: int, case: Case) -> Part:
+        """Returns the part of a case's unit, whether the study has it or only an arm."""
+        if repetition not in self._parts:
+            self._parts[repetition] = self.cohort.parts(repetition)
+        parts = self._parts[repetition]
+        unit = self.cohort.unit(case)
+        if unit not in parts:
+            parts[unit] = self.cohort.part_of_added(unit, repetition)
+        return parts[unit]
+
+    def choose(self, name: str, config: DataSection, part: str, repetition: int) -> Chosen:
+        """Returns the cases to train on (`part` is `fit`: training and validation) or to evaluate on."""
+        key = (self._section_key(name, config), part, 0 if part == "hold_out" else repetition)
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(name, config, part, repetition)
+        return self._chosen[key]
+
+    def _choose(self, name: str, config: DataSection, part: str, repetition: int) -> Chosen:
+        wanted = ("train", "validation") if part == "fit" else (part,)
+        placed = [(case, self.part_of(repetition, case)) for case in self.cases(name, config)]
+        kept = [(case, its) for case, its in placed if its in wanted]
+        if part == "fit":
+            selection = Selection.to_train(name, kept)
+        else:
+            selection = Selection.to_evaluate(name, (case for case, _ in kept))
+        digest = selection.identity()
+        self.selections[digest] = selection
+        classes = {case.pathology for case, _ in placed}
+        present = {(its, case.pathology) for case, its in kept}
+        missing = sorted((its, one) for its in wanted for one in classes if (its, one) not in present)
+        counts = {its: sum(other == its for _, other in kept) for its in wanted}
+        units = frozenset(self.cohort.unit(case) for case, _ in kept)
+        return Chosen(digest, units, counts, tuple(missing))
+
+    def straddling(self) -> dict[str, tuple[int, int]]:
+        """Returns by section: patients that are in several parts of repetition 1, and all patients."""
+        found = {}
+        for name, cases in self.cohort.sections.items():
+            parts: dict[str, set[Part]] = {}
+            for case in cases:
+                parts.setdefault(case.patient, set()).add(self.part_of(1, case))
+            found[name] = (sum(len(one) > 1 for one in parts.values()), len(parts))
+        return found
