@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from xferlab.errors import TrainingError
 from xferlab.models.unet import UNet
 from xferlab.training.augment import rotate, rotation_angles
 from xferlab.training.segmentation import BinarySegmentation, ImageExamples, normalise
@@ -110,6 +111,14 @@ def test_grey_repeated_equals_three_equal_channels(draw):
     assert torch.equal(grey.inputs, explicit.inputs)
     model = network()
     assert torch.equal(make_task().loss(model, grey), make_task().loss(model, explicit))
+
+
+def test_colour_images_for_a_grey_network_are_refused():
+    colour = make_examples(np.repeat(IMAGES, 3, axis=1))
+    with pytest.raises(
+        TrainingError, match=r"images have 3 channels and the network takes 1; .*in_channels to 3"
+    ):
+        make_task(in_channels=1).batch(colour, ALL, None)
 
 
 def test_the_loss_is_the_one_named_over_the_pixels_that_count():

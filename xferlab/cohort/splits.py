@@ -91,7 +91,8 @@ class Cohort:
     ) -> dict[str, int]:
         """Divides each stratum by largest remainder; what rounding leaves over carries to the next stratum.
 
-        Strata come in a seeded order, so that a stratum of one patient is not in the same part each time.
+        Strata come in a seeded order, so that leftovers fall to another stratum in each repetition. A stratum
+        of one or two patients still gets the same sizes each time where the others leave nothing over.
         """
         members: dict[Stratum, list[str]] = defaultdict(list)
         for unit, stratum in strata.items():

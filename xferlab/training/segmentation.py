@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from xferlab.errors import TrainingError
 from xferlab.metrics import measure
 from xferlab.training.augment import rotate, rotation_angles
 from xferlab.training.batches import Rows
@@ -103,8 +104,17 @@ class BinarySegmentation:
     autocast: torch.dtype | None = None
 
     def batch(self, examples: ImageExamples, rows: Rows, draw: Draw | None) -> ImageBatch:
-        """Returns normalised, perhaps rotated images with their targets."""
+        """Returns normalised, perhaps rotated images with their targets.
+
+        Raises:
+            TrainingError: The images are not grey and have another number of channels than the network.
+        """
         raw, labels = examples.take(rows)
+        if raw.shape[1] not in (1, self.in_channels):
+            raise TrainingError(
+                f"images have {raw.shape[1]} channels and the network takes {self.in_channels}; only grey "
+                f"images are repeated over channels. Set model.in_channels to {raw.shape[1]}, or train on grey images."
+            )
         images = normalise(raw, self.intensity)
         targets = labels.float()
         if draw is not None and self.rotation is not None:
