@@ -113,7 +113,7 @@ class BinarySegmentation:
         if raw.shape[1] not in (1, self.in_channels):
             raise TrainingError(
                 f"images have {raw.shape[1]} channels and the network takes {self.in_channels}; only grey "
-                f"images are repeated over channels. Set model.in_channels to {raw.shape[1]}, or train on grey images."
+                f"images are repeated over channels. Set model.in_channels to {raw.shape[1]}, or use grey images."
             )
         images = normalise(raw, self.intensity)
         targets = labels.float()
