@@ -112,8 +112,9 @@ class BinarySegmentation:
         raw, labels = examples.take(rows)
         if raw.shape[1] not in (1, self.in_channels):
             raise TrainingError(
-                f"images have {raw.shape[1]} channels and the network takes {self.in_channels}; only grey "
-                f"images are repeated over channels. Set model.in_channels to {raw.shape[1]}, or use grey images."
+                f"images have {raw.shape[1]} channels and the network takes {self.in_channels}; "
+                "only grey images are repeated over channels. Set model.in_channels to "
+                f"{raw.shape[1]}, or use grey images."
             )
         images = normalise(raw, self.intensity)
         targets = labels.float()
