@@ -1,0 +1,51 @@
+"""The images of the benchmark: real ones where they are, else phantoms as files of the same layout."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from PIL import Image
+
+from xferlab.data.sources import open_source
+from xferlab.study.schema import ManifestData, PhantomCxrData
+
+FIXED = {"device": "fixed"}
+NUM_PHANTOMS, PHANTOM_SIZE_PX = 192, 512
+
+
+def manifest(root: Path) -> ManifestData:
+    """Returns the data section of the images of fixed devices."""
+    labels = {"lung": [255], "ignore": [127]}
+    return ManifestData(source="manifest", root=str(root), where=dict(FIXED), labels=labels)
+
+
+def manifest_rows(root: Path) -> list[dict[str, str]]:
+    """Returns the same images as rows of the table."""
+    with open(root / "metadata.csv", newline="") as file:
+        return [row for row in csv.DictReader(file) if all(row[k] == v for k, v in FIXED.items())]
+
+
+def find_images(folder: Path) -> tuple[Path, str]:
+    """Returns the folder of the real images, else of phantoms written to `folder`, and what they are."""
+    root = Path(os.environ.get("XFERLAB_DATA", folder)) / "covid-lung-512"
+    if (root / "metadata.csv").exists():
+        return root, "real images (covid-lung-512, fixed devices)"
+    write_phantoms(folder, NUM_PHANTOMS)
+    return folder, "PHANTOMS: there is no $XFERLAB_DATA/covid-lung-512/metadata.csv"
+
+
+def write_phantoms(folder: Path, count: int) -> None:
+    """Writes phantom X-rays in the layout of the real ones: PNG files and `metadata.csv`."""
+    config = PhantomCxrData(source="phantom_cxr", count=count, size_px=PHANTOM_SIZE_PX)
+    source = open_source("phantoms", config, memo_dir=folder / "digests")
+    with open(folder / "metadata.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "mask", "patient_id", "pathology", *FIXED])
+        for case in source.cases():
+            names = [f"{case.name}-{kind}.png" for kind in ("image", "mask")]
+            decoded = source.decode(case)
+            for name, pixels in zip(names, (decoded.image, decoded.target), strict=True):
+                Image.fromarray(pixels).save(folder / name)
+            writer.writerow([*names, case.patient, case.pathology, *FIXED.values()])

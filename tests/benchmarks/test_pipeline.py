@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import images
+import numpy as np
+import pytest
+import torch
+from turns import Setting, Way
+
+from xferlab.data.sources import open_source
+from xferlab.training.augment import rotate
+
+pytest.importorskip("skimage", reason="scikit-image comes with the extra `bench`")
+import pipeline
+
+pytestmark = pytest.mark.component
+
+NUM_IMAGES = 20
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "NUM_LOADERS", 0)
+    monkeypatch.setattr(images, "NUM_PHANTOMS", NUM_IMAGES)
+    monkeypatch.setattr(images, "PHANTOM_SIZE_PX", 64)
+    monkeypatch.delenv("XFERLAB_DATA", raising=False)
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    root, _ = images.find_images(tmp_path)
+    return Setting(root, tmp_path / "cache", size_px=32, width=2, threads=1)
+
+
+def test_phantoms_stand_in_and_are_named(tmp_path: Path) -> None:
+    root, what = images.find_images(tmp_path)
+    assert what.startswith("PHANTOMS")
+    assert len(images.manifest_rows(root)) == NUM_IMAGES
+
+
+def test_images_below_the_variable_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tmp_path / "data" / "covid-lung-512"
+    real.mkdir(parents=True)
+    images.write_phantoms(real, 3)
+    monkeypatch.setenv("XFERLAB_DATA", str(tmp_path / "data"))
+    root, what = images.find_images(tmp_path / "elsewhere")
+    assert (root, what.split()[0]) == (real, "real")
+
+
+def test_both_ways_see_the_same_images_and_labels(setting: Setting) -> None:
+    examples = pipeline.examples(setting, torch.device("cpu"))
+    task = pipeline.task_of(pipeline.engine_identity(setting))
+    source = open_source("general", images.manifest(setting.root), memo_dir=setting.cache_dir)
+    names = [case.name for case in sorted(source.cases(), key=lambda case: case.digest)]
+    rows = images.manifest_rows(setting.root)
+    ordinary = pipeline.LungDataset(setting.root, rows, setting.size_px, augment=False)
+    assert sorted(names) == sorted(row["image"] for row in rows)
+    for place, row in enumerate(rows):
+        batch = task.batch(examples, np.array([names.index(row["image"])]), None)
+        image, target, valid = ordinary[place]
+        torch.testing.assert_close(batch.inputs[0], image, rtol=0, atol=1e-4)
+        assert torch.equal(batch.target[0], target)
+        assert torch.equal(batch.valid[0], valid)
+
+
+@pytest.mark.parametrize("angle", [-10.0, 3.5])
+def test_both_ways_turn_alike(setting: Setting, angle: float) -> None:
+    dataset = pipeline.LungDataset(setting.root, images.manifest_rows(setting.root), 64, augment=False)
+    image, target, _ = dataset[0]
+    labels = (target * 255).byte()
+    turned, turned_labels = pipeline.turned(image[0].numpy(), labels[0].numpy(), angle)
+    batched, batched_labels = rotate(image[None, :1], labels[None].float(), np.array([angle]))
+    np.testing.assert_allclose(batched[0, 0].numpy(), turned, atol=2e-3)
+    assert (batched_labels[0, 0].numpy() != turned_labels).mean() < 0.005  # ties between two neighbours
+    assert not np.array_equal(turned, image[0].numpy())
+
+
+@pytest.mark.parametrize("way", [pipeline.EngineWay, pipeline.OrdinaryWay])
+def test_rounds_go_on_where_the_last_one_ended(setting: Setting, way: Callable[[Setting], Way]) -> None:
+    training = way(setting)
+    rounds = [training.run(num_steps=4) for _ in range(5)]
+    # 20 images are a batch of 16 and one of 4: two epochs, wherever a round begins.
+    assert [one.num_images for one in rounds] == [2 * NUM_IMAGES] * 5
+    assert all(one.seconds > 0 for one in rounds)
+    assert rounds[-1].loss < rounds[0].loss
+
+
+def test_both_networks_have_equal_parameters(setting: Setting) -> None:
+    shapes = [
+        {name: value.shape for name, value in model.state_dict().items()}
+        for model in (pipeline.EngineWay(setting).trainer.model, pipeline.OrdinaryWay(setting).model)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_sizes_are_pairs() -> None:
+    assert pipeline.parse(["--sizes", "128:16,256:32"]).sizes == [(128, 16), (256, 32)]
+    assert pipeline.parse([]).sizes == [(128, 16), (256, 32)]
