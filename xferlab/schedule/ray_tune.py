@@ -7,6 +7,7 @@ is the tested one.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -37,6 +38,7 @@ from ray.tune.search.search_generator import SearchGenerator
 
 from xferlab.errors import InterruptedTrialError, StorageError, UsageError
 from xferlab.plan.spec import TrialSpec
+from xferlab.records import reader
 from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
 from xferlab.schedule.listener import Listener
@@ -44,6 +46,8 @@ from xferlab.schedule.outcome import HOPELESS, Court
 from xferlab.schedule.ready import Board, State
 
 REPORT_EVERY_S = 1.0
+SAVE_WITHIN_S = 4.0
+"""Time that a stopped trial has for its checkpoint; Tune kills after 5 s what it stops."""
 
 
 def execute(
@@ -75,7 +79,7 @@ def execute(
         )
         with _quiet(), _sigterm_as_ctrl_c():
             tuner.fit()
-    _release_interrupted(board)
+    _release_interrupted(board, store, search.started)
     return board.exhausted
 
 
@@ -155,6 +159,7 @@ class _BoardSearch(_NeverRestored, SearchGenerator):  # type: ignore[misc]
     def __init__(self, board: Board, court: Court, listener: Listener, *, cache_dir: Path, location: str):
         super().__init__(Searcher())
         self._board, self._court, self._listener = board, court, listener
+        self.started: set[str] = set()
         self._common = {"cache_dir": str(cache_dir), "location": location}
         self._tune_parser = _make_parser()
 
@@ -173,10 +178,11 @@ class _BoardSearch(_NeverRestored, SearchGenerator):  # type: ignore[misc]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Passes progress on. Tune calls a trial started when it asks for a worker; the first report is."""
+        if trial_id not in self.started:
+            self.started.add(trial_id)
+            self._court.started(self._board.trials[trial_id])
         if result.get("epoch"):
             self._listener.epoch(self._board.trials[trial_id], result["epoch"], result["best_loss"])
-        elif "epoch" in result:
-            self._court.started(self._board.trials[trial_id])
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -204,6 +210,9 @@ def _work(config: dict[str, Any]) -> None:
     from xferlab.trial.run import Hooks, run_trial
 
     spec = TrialSpec.from_json(json.loads(config["spec"]))
+    ended = threading.Event()
+    # Tune ends the process of a trial that it stops without waiting for this thread.
+    atexit.register(ended.wait, SAVE_WITHIN_S)
     reporter = _Reporter()
     reporter.stopped()  # the first report tells the driver that the trial really runs
     hooks = Hooks(stop=reporter.stopped, on_epoch=reporter.note)
@@ -215,6 +224,9 @@ def _work(config: dict[str, Any]) -> None:
     except InterruptedTrialError:
         # What Tune raises in a function that it stops, and expects to see.
         raise SystemExit(0) from None
+    finally:
+        ended.set()
+        atexit.unregister(ended.wait)
 
 
 class _Reporter:
@@ -238,10 +250,19 @@ class _Reporter:
         return self._stopped
 
 
-def _release_interrupted(board: Board) -> None:
-    for trial_id, state in list(board.states.items()):
-        if state is State.RUNNING:
-            board.put_back(trial_id)
+def _release_interrupted(board: Board, store: Store, started: set[str]) -> None:
+    """Makes trials ready again that were stopped; gives their workers time to save a checkpoint."""
+    running = [one for one, state in board.states.items() if state is State.RUNNING]
+    deadline = time.monotonic() + SAVE_WITHIN_S
+    for trial_id in running:
+        while trial_id in started and _is_open(store, trial_id) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        board.put_back(trial_id)
+
+
+def _is_open(store: Store, trial_id: str) -> bool:
+    attempts = reader.read_run(store, trial_id).get("attempts", [])
+    return bool(attempts) and attempts[-1]["outcome"] == "running"
 
 
 @contextmanager

@@ -1,0 +1,171 @@
+"""What every executor does, in this process or on Ray: order, failures, retries, blocking, healing."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.runs import Lab
+from tests.studies import TINY, attempts, recorded
+from xferlab.records import reader
+from xferlab.schedule import in_process
+from xferlab.schedule.ready import State
+
+WILD = {"baseline": {}, "wild": {"stages.general.training": {"lr": 1e30}}}
+ONE_STAGE = {"general": {"data": "general", "repetitions": 1, "evaluate_on": ["general.test"]}}
+ONCE = {
+    "repetitions": 1,
+    "stages": {**TINY["stages"], "general": {**TINY["stages"]["general"], "repetitions": 1}},
+}
+
+
+def test_all_complete_with_parents_before_children(lab: Lab) -> None:
+    session = lab.study()
+    outcome = lab.run(session)
+    assert not outcome.interrupted
+    assert set(lab.states(outcome).values()) == {State.COMPLETE}
+    for trial in outcome.board.trials.values():
+        assert lab.heard.times(trial.name, State.RUNNING) == lab.heard.times(trial.name, State.COMPLETE) == 1
+        for parent in trial.parents:
+            name = outcome.board.trials[parent].name
+            assert lab.heard.when(name, State.COMPLETE) < lab.heard.when(trial.name, State.RUNNING)
+
+
+def test_running_again_does_nothing(lab: Lab) -> None:
+    session = lab.study(**ONCE)
+    lab.run(session)
+    before = {path: path.stat().st_mtime_ns for path in lab.storage.rglob("trials/**/*")}
+    outcome = lab.run(session)
+    assert lab.heard.events == []
+    assert set(lab.states(outcome).values()) == {State.COMPLETE}
+    assert {path: path.stat().st_mtime_ns for path in lab.storage.rglob("trials/**/*")} == before
+
+
+@pytest.mark.slow
+def test_records_equal_those_of_the_plain_executor(ray_lab: Lab) -> None:
+    ray_lab.run(ray_lab.study())
+    plain = Lab(ray_lab.folder / "plain", in_process.execute)
+    plain.folder.mkdir()
+    plain.run(plain.study())
+    found = recorded(ray_lab.storage)
+    assert len([name for name in found if name.endswith("best.safetensors")]) == 6
+    assert found == recorded(plain.storage)
+
+
+def test_a_failure_that_must_come_again_is_not_retried_and_blocks_its_descendants_only(lab: Lab) -> None:
+    session = lab.study(**ONCE, arms=WILD, retries=3)
+    plan = session.plan()
+    outcome = lab.run(session, plan)
+    assert not outcome.interrupted
+    assert lab.states(outcome) == {
+        "baseline/general/r01": State.COMPLETE,
+        "baseline/portable/r01": State.COMPLETE,
+        "wild/general/r01": State.FAILED,
+        "wild/portable/r01": State.BLOCKED,
+    }
+    assert "NonFiniteLossError: the training loss became " in lab.heard.reason("wild/general/r01")
+    assert lab.heard.reason("wild/portable/r01") == "wild/general/r01 failed"
+    tries = attempts(lab.storage)
+    assert [one["outcome"] for one in tries[plan.names["wild/general/r01"]]] == ["failed"]
+    assert plan.names["wild/portable/r01"] not in tries
+    failure = reader.read_failure(session.store, plan.names["wild/general/r01"])
+    assert failure is not None
+    assert failure["type"] == "NonFiniteLossError"
+    assert "in _step" in failure["traceback"]
+
+
+def obstruct(lab: Lab, trial_dir: Path) -> Path:
+    """A folder where the history goes: every attempt fails until it is removed."""
+    obstacle = trial_dir / "history.jsonl"
+    obstacle.mkdir(parents=True)
+    return obstacle
+
+
+def test_another_failure_is_retried_then_healed_and_nothing_finished_runs_twice(lab: Lab) -> None:
+    session = lab.study(retries=2)
+    plan = session.plan()
+    obstacle = obstruct(lab, lab.trial_dir(plan, "baseline/general/r01"))
+    outcome = lab.run(session, plan)
+    states = lab.states(outcome)
+    assert {name for name, state in states.items() if state is State.FAILED} == {"baseline/general/r01"}
+    assert {name for name, state in states.items() if state is State.BLOCKED} == {
+        "baseline/portable/r01", "still/portable/r01",
+    }  # fmt: skip
+    assert "history.jsonl: cannot be written" in lab.heard.reason("baseline/general/r01")
+    failed = plan.names["baseline/general/r01"]
+    tries = attempts(lab.storage)
+    assert [one["outcome"] for one in tries[failed]] == ["failed"] * 3
+    assert all("cannot be written" in one["failure"]["message"] for one in tries[failed])
+
+    obstacle.rmdir()
+    outcome = lab.run(session)
+    assert set(lab.states(outcome).values()) == {State.COMPLETE}
+    outcomes = {one: [try_["outcome"] for try_ in tries] for one, tries in attempts(lab.storage).items()}
+    assert outcomes.pop(failed) == ["failed"] * 3 + ["complete"]
+    assert set(map(tuple, outcomes.values())) == {("complete",)}
+    assert len(outcomes) == 5
+    assert not list(lab.storage.rglob("failure.json"))
+
+
+def test_a_retry_that_succeeds_leaves_the_failure_as_an_entry(lab: Lab) -> None:
+    session = lab.study(**ONCE, retries=1, arms={"baseline": {}})
+    plan = session.plan()
+    trial_dir = lab.trial_dir(plan, "baseline/general/r01")
+    # A folder in the way of the first evaluation: what the first attempt trained is there for the second.
+    evaluation = plan.by_id[trial_dir.name].evaluations[0].evaluation_id
+    obstacle = trial_dir / "evaluations" / evaluation
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("in the way")
+    lab.run(session, plan)
+    obstacle.unlink()
+    outcome = lab.run(session)
+    assert set(lab.states(outcome).values()) == {State.COMPLETE}
+    *failed, last = attempts(lab.storage)[trial_dir.name]
+    assert [one["outcome"] for one in failed] == ["failed", "failed"]
+    assert (last["outcome"], last["first_epoch"]) == ("complete", 5)
+    assert not (trial_dir / "failure.json").exists()
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(lab: Lab) -> None:
+    changes = {
+        "training": {**TINY["training"], "max_epochs": 150, "patience": 150, "checkpoint_every_s": 60},
+        "stages": ONE_STAGE,
+        "data": {"general": TINY["data"]["general"]},
+        "arms": {"a": {}},
+    }
+    session = lab.study(**changes)
+    raised = []
+
+    def interrupt(trial: object) -> None:
+        if not raised:
+            raised.append(True)
+            signal.raise_signal(signal.SIGINT)
+
+    lab.heard.on_epoch = interrupt
+    outcome = lab.run(session)
+    assert outcome.interrupted
+    assert set(lab.states(outcome).values()) == {State.READY}
+    ((only,),) = attempts(lab.storage).values()
+    assert only["outcome"] == "interrupted"
+    assert not list(lab.storage.rglob("failure.json"))
+    assert not list(lab.storage.rglob("driver.lease"))
+    outcome = lab.run(session)
+    assert not outcome.interrupted
+    assert set(lab.states(outcome).values()) == {State.COMPLETE}
+    plain = Lab(lab.folder / "plain", in_process.execute)
+    plain.folder.mkdir()
+    plain.run(plain.study(**changes))
+    assert recorded(lab.storage) == recorded(plain.storage)
+
+
+def test_the_lease_is_held_during_the_run_only(lab: Lab) -> None:
+    session = lab.study(**ONCE, arms={"a": {}})
+    lease = lab.storage / "studies/tiny/driver.lease"
+    seen = []
+    lab.heard.on_epoch = lambda trial: seen.append(json.loads(lease.read_text())["pid"])
+    lab.run(session)
+    assert len(set(seen)) <= 1
+    assert not lease.exists()

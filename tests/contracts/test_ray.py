@@ -1,0 +1,178 @@
+"""What Ray adds: trials side by side without barriers, resources, lost workers, clusters that run already."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contracts.runs import Lab
+from tests.schedule.graphs import trial
+from tests.studies import TINY, attempts, recorded, write_study, xferlab
+from xferlab.errors import UsageError
+from xferlab.plan.spec import TrialSpec
+from xferlab.records import reader
+from xferlab.schedule import in_process, ray_tune
+from xferlab.schedule.ready import State
+
+
+def asking(device: str = "cpu", **resources: Any) -> TrialSpec:
+    asked = {"cpu": 1.0, "gpu": 0.0, "memory_gib": None, **resources}
+    spec = trial("general", settings={"resources": asked})
+    return TrialSpec(**{**vars(spec), "identity": {"execution": {"device": device}}})
+
+
+@pytest.mark.component
+@pytest.mark.parametrize(
+    ("spec", "bundle"),
+    [
+        (asking(cpu=2), {"CPU": 2.0}),
+        (asking(gpu=0.25), {"CPU": 1.0}),  # a trial on the CPU takes no GPU from others
+        (asking("cuda", gpu=0.25), {"CPU": 1.0, "GPU": 0.25}),
+        (asking("cuda"), {"CPU": 1.0, "GPU": 1.0}),  # Ray hides the GPUs of a worker that reserves none
+        (asking(memory_gib=1.5), {"CPU": 1.0, "memory": 1.5 * 2**30}),
+    ],
+)
+def test_a_trial_reserves_what_its_stage_asks_for(spec: TrialSpec, bundle: dict[str, float]) -> None:
+    assert ray_tune._bundle(spec) == bundle
+
+
+STAGES = TINY["stages"]
+SLOW = {"max_epochs": 400, "patience": 400, "checkpoint_every_s": 60}
+
+
+@pytest.mark.slow
+def test_no_stage_waits_for_all_of_another(ray_lab: Lab) -> None:
+    arms = {"quick": {}, "long": {"stages.general.training": SLOW}}
+    stages = {**STAGES, "general": {**STAGES["general"], "repetitions": 1}}
+    outcome = ray_lab.run(ray_lab.study(repetitions=1, stages=stages, arms=arms))
+    assert set(ray_lab.states(outcome).values()) == {State.COMPLETE}
+    heard = ray_lab.heard
+    assert heard.when("quick/portable/r01", State.COMPLETE) < heard.when("long/general/r01", State.COMPLETE)
+
+
+@pytest.mark.slow
+def test_resources_of_a_stage_keep_others_away(ray_lab: Lab) -> None:
+    stages = {**STAGES, "portable": {**STAGES["portable"], "resources": {"cpu": 2}}}
+    ray_lab.run(ray_lab.study(stages=stages))
+    running: set[str] = set()
+    for name, state, _ in ray_lab.heard.events:
+        if state is State.RUNNING:
+            assert not running or not any("portable" in one for one in {name, *running})
+            running.add(name)
+        else:
+            running.discard(name)
+
+
+@pytest.mark.slow
+def test_what_no_node_has_is_refused_at_once(ray_lab: Lab) -> None:
+    session = ray_lab.study()
+    trials = [asking(cpu=1), asking(cpu=64)]
+    expected = (
+        r"^stage 'general' asks for \{'CPU': 64.0\}, and no node has that \(largest: \{'CPU': 2.0, 'GPU': 0.0\}\). "
+        "Lower `resources` in the study, or add nodes.$"
+    )
+    with pytest.raises(UsageError, match=expected):
+        ray_tune.check_resources(trials)
+    ray_tune.check_resources(list(session.plan().trials))
+
+
+@pytest.mark.slow
+def test_a_lost_worker_is_retried_then_told_and_healed(ray_lab: Lab) -> None:
+    session = ray_lab.study(arms={"a": {}}, retries=1, stages={"general": {**STAGES["general"]}},
+                            training={**TINY["training"], **SLOW, "checkpoint_every_s": 0.2})  # fmt: skip
+    plan = session.plan()
+    victim = plan.names["a/general/r01"]
+
+    def kill(of: TrialSpec) -> None:
+        if of.trial_id == victim:
+            with suppress(ProcessLookupError):
+                os.kill(attempts(ray_lab.storage)[victim][-1]["pid"], signal.SIGKILL)
+
+    ray_lab.heard.on_epoch = kill
+    outcome = ray_lab.run(session, plan)
+    assert ray_lab.states(outcome) == {"a/general/r01": State.FAILED, "a/general/r02": State.COMPLETE}
+    reason = "WorkerLost: its worker died without a word (killed, or out of memory)"
+    assert ray_lab.heard.reason("a/general/r01") == reason
+    failure = reader.read_failure(session.store, victim)
+    assert failure is not None
+    assert (failure["type"], failure["host"]) == ("WorkerLost", socket.gethostname())
+    assert failure["epoch"] > 0
+    assert [one["outcome"] for one in attempts(ray_lab.storage)[victim]] == ["killed", "running"]
+
+    ray_lab.heard.on_epoch = lambda trial: None
+    outcome = ray_lab.run(session)
+    assert set(ray_lab.states(outcome).values()) == {State.COMPLETE}
+    tries = attempts(ray_lab.storage)
+    assert [one["outcome"] for one in tries[victim]] == ["killed", "killed", "complete"]
+    assert tries[victim][-1]["first_epoch"] > 1
+    assert len(tries[plan.names["a/general/r02"]]) == 1
+    assert reader.read_failure(session.store, victim) is None
+
+
+@contextmanager
+def head_node(folder: Path) -> Iterator[str]:
+    """A cluster as `ray start --head` makes it, on ports of its own; ends with its process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2",
+        "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false",
+        f"--temp-dir={folder}", "--disable-usage-stats",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "Ray runtime started" in line:
+                break
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_address_joins_a_running_cluster_and_leaves_it_running(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    short = Path("/tmp") / f"xferlab-{os.getpid()}"  # sockets have short paths
+    try:
+        with head_node(short) as address:
+            for storage in ("one", "two"):
+                run = xferlab(tmp_path, "run", study, "--storage", tmp_path / storage, "--address", address)
+                assert run.returncode == 0, run.stderr
+    finally:
+        shutil.rmtree(short, ignore_errors=True)
+    plain = Lab(tmp_path / "plain", in_process.execute)
+    plain.folder.mkdir()
+    plain.run(plain.study())
+    assert recorded(tmp_path / "one") == recorded(tmp_path / "two") == recorded(plain.storage)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:1", "auto"])
+def test_where_no_cluster_is_the_address_is_told(tmp_path: Path, address: str) -> None:
+    study = write_study(tmp_path)
+    started = time.monotonic()
+    run = xferlab(tmp_path, "run", study, "--storage", tmp_path / "st", "--address", address)
+    assert (run.returncode, "Traceback" in run.stderr) == (2, False), run.stderr
+    assert run.stderr.startswith(f"xferlab: --address {address}: no Ray cluster answers")
+    print(f"--address {address}: {time.monotonic() - started:.1f} s")
