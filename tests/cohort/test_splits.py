@@ -221,10 +221,10 @@ def test_the_split_of_a_small_study_stays_as_it_is() -> None:
     parts = cohort.parts(1)
     found = {part: sorted(u for u in parts if parts[u] == part) for part in (*SPLIT_PARTS, "hold_out")}
     assert found == {
-        "train": ["covid19-1", "covid19-2", "normal-1", "normal-5"],
-        "validation": ["normal-2"],
+        "train": ["covid19-0", "covid19-1", "normal-1", "normal-2"],
+        "validation": ["normal-4"],
         "test": ["covid19-3", "normal-3"],
-        "hold_out": ["covid19-0", "normal-0", "normal-4"],
+        "hold_out": ["covid19-2", "normal-0", "normal-5"],
     }
 
 
@@ -232,7 +232,18 @@ def test_images_are_divided_where_a_study_asks_for_it() -> None:
     cases = [make_case(i, "one patient", "normal") for i in range(10)]
     cohort = Cohort(1, {"cxr": cases}, {}, by_patient=False)
     assert Counter(cohort.parts(1).values()) == {"train": 6, "validation": 2, "test": 2}
-    assert cohort.parts(1).keys() == {case.digest for case in cases}
+    assert cohort.parts(1).keys() == {cohort.unit(case) for case in cases}
+    # An arm that simulates a device has other digests, and the same images in every part.
+    simulated = [replace(case, digest=f"{i:064x}", simulated="portable") for i, case in enumerate(cases)]
+    assert cohort.parts(1, added=simulated) == cohort.parts(1)
+
+
+def test_renaming_sections_moves_nobody() -> None:
+    fixed, portable = patients(covid19=9, normal=14), patients(covid19=12, pathological=8)
+    named = Cohort(7, {"fixed": fixed, "portable": portable}, {"portable": 0.4})
+    renamed = Cohort(7, {"z": fixed, "a": portable}, {"a": 0.4})
+    for repetition in (1, 2, 3):
+        assert named.parts(repetition) == renamed.parts(repetition)
 
 
 @pytest.mark.parametrize(

@@ -115,8 +115,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 all complete, 1 some failed or blocked, 2 bad study or usage, 130 interrupted.
     """
-    # Images are decoded by a pool of threads; BLAS threads beside them spin and slow it tenfold.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     parser = build_parser()
     words = sys.argv[1:] if arguments is None else list(arguments)
     parser.asked = next((word for word in words if not word.startswith("-")), "")

@@ -37,6 +37,8 @@ class Cohort:
         hold_out: Section -> share of its patients that is held out.
         fractions: Shares of train, validation and test; they sum to 1.
         by_patient: False divides images instead of patients, as vidal2021 does.
+
+    The names of sections tell strata apart and enter nothing else: renaming one moves nobody.
     """
 
     seed: int
@@ -46,15 +48,18 @@ class Cohort:
     by_patient: bool = True
 
     def unit(self, case: Case) -> str:
-        """Returns what a split keeps whole: the patient, or the image where it divides images."""
-        return case.patient if self.by_patient else case.digest
+        """Returns what a split keeps whole: the patient, or the image where it divides images.
+
+        An image is known by its patient and name, so that an arm that simulates a device moves none.
+        """
+        return case.patient if self.by_patient else f"{case.patient}\x1f{case.name}"
 
     def held_out(self) -> frozenset[str]:
         """Returns the units that no stage trains, validates or tests on: one fixed choice per study seed."""
         chosen: set[str] = set()
         for section, share in sorted(self.hold_out.items()):
             strata = self._strata({section: self.sections[section]})
-            parts = self._divide(strata, (share, 1.0 - share), ("hold_out", section))
+            parts = self._divide(strata, (share, 1.0 - share), ("hold_out",))
             chosen.update(unit for unit, part in parts.items() if part == 0)
         return frozenset(chosen)
 
@@ -95,12 +100,12 @@ class Cohort:
         of one or two patients still gets the same sizes each time where the others leave nothing over.
         """
         members: dict[Stratum, list[str]] = defaultdict(list)
-        for unit, stratum in strata.items():
-            members[stratum].append(unit)
+        # In seeded order, and so are the strata: by their first member.
+        for unit in sorted(strata, key=lambda unit: (rank(self.seed, *purpose, unit), unit)):
+            members[strata[unit]].append(unit)
         carried = [0.0] * len(shares)
         parts: dict[str, int] = {}
-        for stratum in sorted(members, key=lambda key: (rank(self.seed, *purpose, *key[0], key[1]), key)):
-            units = sorted(members[stratum], key=lambda u: (rank(self.seed, *purpose, u), u))
+        for units in members.values():
             wanted = [share * len(units) + rest for share, rest in zip(shares, carried, strict=True)]
             sizes = largest_remainder(wanted, len(units))
             carried = [want - size for want, size in zip(wanted, sizes, strict=True)]

@@ -173,7 +173,7 @@ class Plateau(_Section):
     factor: Float = Field(0.1, gt=0, lt=1)
     """The learning rate is multiplied by it."""
     patience: Int = Field(10, ge=1)
-    """Epochs without improvement before a reduction."""
+    """The rate falls at the first epoch without improvement beyond this many in a row (as in PyTorch)."""
 
 
 class Training(_Section):
