@@ -278,7 +278,7 @@ GIVEN = STUDY.replace("donor: {data: mri}", "donor: {weights: buda2019}").replac
 
 def test_ids_are_provisional_until_the_donor_is_there(plan_of: PlanOf) -> None:
     absent = plan_of(base=GIVEN)
-    assert absent.provisional
+    assert absent.provisional == {one.trial_id for one in absent.trials}
     there = plan_of(base=GIVEN, setting=replace(HERE, donors={"buda2019": "a" * 64}))
     assert not there.provisional
     spec = trial(there, "baseline/general/r01")

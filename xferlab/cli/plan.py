@@ -66,10 +66,9 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> None:
         origin = (
             trial.donor["name"] or trial.donor["path"] if trial.donor else ", ".join(parents) or "scratch"
         )
-        unknown = trial.donor is not None and not trial.donor["sha256"]
         table.add_row(
             trial.name,
-            UNKNOWN_DONOR if unknown else trial.trial_id,
+            UNKNOWN_DONOR if trial.trial_id in plan.provisional else trial.trial_id,
             origin,
             str(sizes["train"]),
             str(sizes["validation"]),

@@ -67,9 +67,12 @@ def _executor(options: Namespace, session: Session, view: View, stack: ExitStack
         if board.exhausted:
             return True
         stack.enter_context(ray_tune.cluster(options.address, num_cpus=options.workers))
-        ray_tune.check_resources(
-            [board.trials[one] for one, state in board.states.items() if state not in _DONE]
-        )
+        left = [board.trials[one] for one, state in board.states.items() if state not in _DONE]
+        if unmet := ray_tune.unmet_resources(left):
+            # A cluster may grow while trials wait for it; this machine does not.
+            if options.address is None:
+                raise UsageError(unmet)
+            print(f"warning: {unmet} Waiting for nodes.", file=sys.stderr)
         return ray_tune.execute(
             board, session.store, cache_dir=session.cache_dir, retries=retries, listener=view
         )
@@ -78,6 +81,9 @@ def _executor(options: Namespace, session: Session, view: View, stack: ExitStack
 
 
 def _conclude(outcome: Outcome, options: Namespace) -> int:
+    same = options.study
+    same += f" --profile {options.profile}" if options.profile else ""
+    same += f" --storage '{options.storage}'" if options.storage else ""
     counts = outcome.board.counts()
     total = sum(counts.values())
     if outcome.interrupted:
@@ -86,8 +92,8 @@ def _conclude(outcome: Outcome, options: Namespace) -> int:
     if counts[State.FAILED] or counts[State.BLOCKED]:
         print(
             f"{counts[State.COMPLETE]} of {total} trials complete, {counts[State.FAILED]} failed, "
-            f"{counts[State.BLOCKED]} blocked; `xferlab status {options.study}` tells why"
+            f"{counts[State.BLOCKED]} blocked; `xferlab status {same}` tells why"
         )
         return INCOMPLETE
-    print(f"all {total} trials complete; `xferlab report {options.study}` writes the tables")
+    print(f"all {total} trials complete; `xferlab report {same}` writes the tables")
     return COMPLETE

@@ -41,12 +41,20 @@ class Session:
         return Session(loaded, Store.open(options.storage or loaded.base.storage), default_cache_dir())
 
     def plan(self, donors: Mapping[str, str] | None = None) -> Plan:
-        """Returns the plan, with the digests of the donors that are at hand."""
-        return expand(self.loaded, self.index, self.setting(donors or self.donors_at_hand()))
+        """Returns the plan, with the digests of the donors that are at hand.
 
-    def index(self, name: str, config: DataSection) -> Sequence[Case]:
-        """Returns the cases of a section."""
-        return index_sections({name: config}, memo_dir=self.cache_dir / "digests")[name]
+        Raises:
+            DataError: With all problems of all of the study's own sections.
+        """
+        sections, memo_dir = self.loaded.base.data, self.cache_dir / "digests"
+        known = index_sections(sections, memo_dir=memo_dir)
+
+        def index(name: str, config: DataSection) -> Sequence[Case]:
+            if config == sections.get(name):
+                return known[name]
+            return index_sections({name: config}, memo_dir=memo_dir)[name]
+
+        return expand(self.loaded, index, self.setting(donors or self.donors_at_hand()))
 
     def setting(self, donors: Mapping[str, str]) -> Setting:
         """Returns what planning must know of this machine and this version."""

@@ -73,10 +73,15 @@ class Plan:
         trained = {trial.selection for trial in self.trials}
         return {one: Counter(row[1] for row in self.selections[one].rows) for one in trained}
 
-    @property
-    def provisional(self) -> bool:
-        """Whether some ids are unknown until a donor is fetched."""
-        return any(trial.donor and not trial.donor["sha256"] for trial in self.trials)
+    @cached_property
+    def provisional(self) -> frozenset[str]:
+        """Ids that will be others once an absent donor is fetched: of what starts from it, and descendants."""
+        ids: set[str] = set()
+        for trial in self.trials:
+            absent = trial.donor is not None and not trial.donor["sha256"]
+            if absent or not ids.isdisjoint(trial.parents):
+                ids.add(trial.trial_id)
+        return frozenset(ids)
 
 
 def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:

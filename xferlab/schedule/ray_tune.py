@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -46,6 +47,7 @@ from xferlab.schedule.outcome import HOPELESS, Court
 from xferlab.schedule.ready import Board, State
 
 REPORT_EVERY_S = 1.0
+PROBE_S = 5.0
 SAVE_WITHIN_S = 4.0
 """Time that a stopped trial has for its checkpoint; Tune kills after 5 s what it stops."""
 
@@ -95,12 +97,15 @@ def cluster(address: str | None, *, num_cpus: int | None = None) -> Iterator[Non
     )
     if address is None:
         options["address"] = "local"
+    else:
+        _probe(address)
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **options)
     except ConnectionError as error:
         raise UsageError(
             f"--address {address}: no Ray cluster answers ({error}). Give the address that "
-            "`ray start --head` printed, `auto` on a node of the cluster, or leave it out to run here."
+            "`ray start --head` printed, `auto` on a node of the cluster, or leave it out to run here. "
+            "A cluster that asks for a token needs RAY_AUTH_MODE=token."
         ) from error
     try:
         yield
@@ -108,21 +113,32 @@ def cluster(address: str | None, *, num_cpus: int | None = None) -> Iterator[Non
         ray.shutdown()
 
 
-def check_resources(trials: list[TrialSpec]) -> None:
-    """Refuses trials that no node of the cluster can hold; they would wait for ever.
+def _probe(address: str) -> None:
+    """Finds out at once that nobody listens at `host:port`; Ray would try for a minute."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "://" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=PROBE_S).close()
+    except OSError as error:
+        raise UsageError(
+            f"--address {address}: no Ray cluster answers ({error}). Give the address that "
+            "`ray start --head` printed, or leave it out to run on this machine."
+        ) from error
 
-    Raises:
-        UsageError: Names the stage, what it asks for and what the largest node has.
-    """
+
+def unmet_resources(trials: list[TrialSpec]) -> str:
+    """Returns what trials ask for that no live node of the cluster has: they would wait; empty if none."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for trial in trials:
         wanted = _bundle(trial)
         if not any(all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in nodes):
             largest = {kind: max(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
-            raise UsageError(
+            return (
                 f"stage {trial.stage!r} asks for {wanted}, and no node has that (largest: {largest}). "
                 "Lower `resources` in the study, or add nodes."
             )
+    return ""
 
 
 def _bundle(trial: TrialSpec) -> dict[str, float]:
