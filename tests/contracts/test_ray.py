@@ -79,7 +79,8 @@ def test_what_no_node_has_is_refused_at_once(ray_lab: Lab) -> None:
     session = ray_lab.study()
     trials = [asking(cpu=1), asking(cpu=64)]
     expected = (
-        r"^stage 'general' asks for \{'CPU': 64.0\}, and no node has that \(largest: \{'CPU': 2.0, 'GPU': 0.0\}\). "
+        r"^stage 'general' asks for \{'CPU': 64.0\}, and no node has that "
+        r"\(largest: \{'CPU': 2.0, 'GPU': 0.0\}\). "
         "Lower `resources` in the study, or add nodes.$"
     )
     assert re.match(expected, ray_tune.unmet_resources(trials))

@@ -48,9 +48,13 @@ def given(folder: Path, **holder: Any) -> None:
 
 
 def test_it_is_gone_after_use_even_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), Lease(store_of(tmp_path), "s"):
-        assert held(tmp_path)["pid"] == os.getpid()
-        raise ZeroDivisionError
+    def fail() -> None:
+        with Lease(store_of(tmp_path), "s"):
+            assert held(tmp_path)["pid"] == os.getpid()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert not list((tmp_path / "studies/s").iterdir())
 
 

@@ -32,7 +32,7 @@ def _along_rows(nodes: Field, size_px: int) -> Field:
     Written out: a matrix product gives other bits with every BLAS, and its threads spin beside the decoders.
     """
     cell, weights = _spline_taps(len(nodes) - 3, size_px)
-    samples = weights[0][:, None] * nodes[cell]
+    samples: Field = weights[0][:, None] * nodes[cell]
     for tap in (1, 2, 3):
         samples += weights[tap][:, None] * nodes[cell + tap]
     return samples
