@@ -19,12 +19,15 @@ TINY: dict[str, Any] = {
     "data": {
         "general": {"source": "phantom_cxr", "count": 24, "seed": 1, "size_px": 32},
         "portable": {
-            "source": "phantom_cxr", "count": 24, "seed": 2, "size_px": 32, "simulate": "portable", "hold_out": 0.4,
+            "source": "phantom_cxr", "count": 24, "seed": 2, "size_px": 32, "simulate": "portable",
+            "hold_out": 0.4,
         },
     },
     "model": {"init_features": 2, "image_size": 32},
     "stages": {
-        "general": {"data": "general", "repetitions": 2, "evaluate_on": ["general.test", "portable.hold_out"]},
+        "general": {
+            "data": "general", "repetitions": 2, "evaluate_on": ["general.test", "portable.hold_out"],
+        },
         "portable": {"data": "portable", "starts_from": "general", "evaluate_on": ["portable.hold_out"]},
     },
     "training": {
@@ -63,8 +66,8 @@ def command(*words: str | Path) -> list[str]:
 def xferlab(folder: Path, *words: str | Path, timeout_s: float = 300.0) -> subprocess.CompletedProcess[str]:
     """Runs the command line to its end in a process of its own."""
     return subprocess.run(
-        command(*words), env=environment(folder), cwd=folder, capture_output=True, text=True, timeout=timeout_s,
-        check=False,
+        command(*words), env=environment(folder), cwd=folder, capture_output=True, text=True,
+        timeout=timeout_s, check=False,
     )  # fmt: skip
 
 

@@ -23,9 +23,14 @@ def test_the_first_signal_asks_and_the_second_raises(number: signal.Signals) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_handlers_of_before_are_put_back(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(ZeroDivisionError), StopRequest():
-        assert signal.getsignal(number) != before
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with StopRequest():
+            assert signal.getsignal(number) != before
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert signal.getsignal(number) is before
 
 

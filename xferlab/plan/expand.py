@@ -75,7 +75,7 @@ class Plan:
 
     @cached_property
     def provisional(self) -> frozenset[str]:
-        """Ids that will be others once an absent donor is fetched: of what starts from it, and descendants."""
+        """Ids that will be others once an absent donor is fetched: of all that descends from it."""
         ids: set[str] = set()
         for trial in self.trials:
             absent = trial.donor is not None and not trial.donor["sha256"]

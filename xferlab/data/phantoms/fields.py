@@ -18,7 +18,7 @@ _SPLINE_RMS = 0.6921
 
 @lru_cache(maxsize=64)
 def _spline_taps(cells: int, size_px: int) -> tuple[NDArray[np.intp], Field]:
-    """First node `(size_px,)` and the four weights `(4, size_px)` of a cubic B-spline at the pixel centres."""
+    """First node `(size_px,)` and the four weights `(4, size_px)` of a cubic B-spline at pixel centres."""
     position = (np.arange(size_px) + 0.5) / size_px * cells
     cell = np.minimum(position.astype(int), cells - 1)
     t = position - cell
