@@ -102,11 +102,7 @@ def cluster(address: str | None, *, num_cpus: int | None = None) -> Iterator[Non
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **options)
     except ConnectionError as error:
-        raise UsageError(
-            f"--address {address}: no Ray cluster answers ({error}). Give the address that "
-            "`ray start --head` printed, `auto` on a node of the cluster, or leave it out to run here. "
-            "A cluster that asks for a token needs RAY_AUTH_MODE=token."
-        ) from error
+        raise _no_cluster(address, f"{error}; a cluster with a token needs RAY_AUTH_MODE=token") from error
     try:
         yield
     finally:
@@ -114,17 +110,23 @@ def cluster(address: str | None, *, num_cpus: int | None = None) -> Iterator[Non
 
 
 def _probe(address: str) -> None:
-    """Finds out at once that nobody listens at `host:port`; Ray would try for a minute."""
-    host, colon, port = address.rpartition(":")
-    if not colon or "://" in address or not port.isdigit():
+    """Finds out at once that nobody listens there; Ray tries for minutes, then ends the process."""
+    if address == "auto":
         return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise _no_cluster(address, "an address is host:port")
     try:
         socket.create_connection((host, int(port)), timeout=PROBE_S).close()
-    except OSError as error:
-        raise UsageError(
-            f"--address {address}: no Ray cluster answers ({error}). Give the address that "
-            "`ray start --head` printed, or leave it out to run on this machine."
-        ) from error
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str | None, why: str) -> UsageError:
+    return UsageError(
+        f"--address {address}: no Ray cluster answers ({why}). Give the address that "
+        "`ray start --head` printed, `auto` on a node of the cluster, or leave it out to run here."
+    )
 
 
 def unmet_resources(trials: list[TrialSpec]) -> str:

@@ -96,7 +96,7 @@ class Trainer(Generic[E_contra, B]):
     ):
         """Takes a model on its device; `forward` is a compiled view of it, if there is one."""
         self.model, self.task, self.recipe = model, task, recipe
-        self.forward = forward or model
+        self.forward = model if forward is None else forward
         self.optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
         self.scheduler = None
         if recipe.plateau is not None:
