@@ -1,0 +1,94 @@
+"""Weights from outside a study: stored under their digest, loaded strictly, refused with a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.trial.conftest import Bench, Make
+from xferlab.errors import DonorError, RecordError
+from xferlab.models.build import build, initialise
+from xferlab.models.donors import file_sha256
+from xferlab.records import layout
+from xferlab.study.schema import Weights
+from xferlab.trial.given import at_hand, check_fits, provide
+
+pytestmark = pytest.mark.component
+
+NAME = "a/general/r01"
+
+
+def donor_file(folder: Path, *, in_channels: int = 3) -> Path:
+    """A file as the published weights are: a state dict by torch.save."""
+    model = build("unet", in_channels=in_channels, out_channels=1, init_features=2)
+    initialise(model, 11)
+    path = folder / "donor.pt"
+    torch.save(model.state_dict(), path)
+    return path
+
+
+def with_donor(bench: Make, path: Path, *, in_channels: int = 3) -> Bench:
+    stages = {
+        "donor": {"weights": {"path": str(path)}},
+        "general": {"data": "general", "starts_from": "donor", "evaluate_on": ["general.test"]},
+    }
+    model = {"init_features": 2, "image_size": 32, "in_channels": in_channels}
+    return bench(stages=stages, model=model, donors={str(path): file_sha256(path)})
+
+
+def test_given_weights_reach_the_trial_through_the_storage(bench: Make, tmp_path: Path) -> None:
+    path = donor_file(tmp_path)
+    trials = with_donor(bench, path)
+    digest = provide(Weights(path=str(path)), trials.session.store, cache_dir=tmp_path)
+    assert digest == file_sha256(path) == at_hand(Weights(path=str(path)), cache_dir=tmp_path)
+    check_fits(trials[NAME], trials.session.store, cache_dir=tmp_path)
+    path.unlink()  # workers do not see the user's disk
+    assert trials.run(NAME).started_from == digest
+
+
+def test_channels_that_differ_are_told_with_the_field_to_change(bench: Make, tmp_path: Path) -> None:
+    path = donor_file(tmp_path)
+    trials = with_donor(bench, path, in_channels=1)
+    provide(Weights(path=str(path)), trials.session.store, cache_dir=tmp_path)
+    message = "The first convolution has 3 input channels while model.in_channels is 1: set in_channels: 3.$"
+    with pytest.raises(DonorError, match=message):
+        check_fits(trials[NAME], trials.session.store, cache_dir=tmp_path)
+    with pytest.raises(DonorError, match=message):
+        trials.run(NAME)
+
+
+def test_a_stored_donor_that_was_altered_is_refused(bench: Make, tmp_path: Path) -> None:
+    path = donor_file(tmp_path)
+    trials = with_donor(bench, path)
+    digest = provide(Weights(path=str(path)), trials.session.store, cache_dir=tmp_path)
+    stored = Path(trials.session.store.path(layout.donor_path(digest)))
+    stored.write_bytes(stored.read_bytes()[:-1] + b"x")
+    with pytest.raises(RecordError, match="is missing or altered; delete it and run the study again"):
+        trials.run(NAME)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (
+            {"path": "absent.pt"},
+            "donor absent.pt: there is no such file; correct `weights.path`",
+        ),
+        (
+            {"path": "donor.pt", "sha256": "0" * 64},
+            f"the study gives {'0' * 64}. If you trust the file",
+        ),
+        ({"name": "buda2091"}, r"found 'buda2091'; accepted: buda2019, or a file. Did you mean 'buda2019'\?"),
+    ],
+)
+def test_weights_that_cannot_be_had(
+    bench: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[str, str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    donor_file(tmp_path)
+    store = bench().session.store
+    with pytest.raises(DonorError, match=message):
+        provide(Weights(**weights), store, cache_dir=tmp_path)
+    assert not store.list("donors")
