@@ -94,9 +94,8 @@ def test_stopped_and_resumed_equals_uninterrupted(bench: Make, tmp_path: Path, b
         while True:
             try:
                 parts.run(name, stop=Every(batches))
-            except InterruptedTrialError as error:
+            except InterruptedTrialError:
                 stops += 1
-                assert str(error).startswith(f"{name}: stopped in epoch ")
                 assert len(list((parts.folder(name) / "checkpoint").glob("state-*"))) <= 2
             else:
                 break
@@ -115,7 +114,7 @@ def test_a_stop_leaves_no_failure_and_the_best_loss_counts_all_epochs(bench: Mak
         losses.append(result.validation_loss)
         told.append(best_loss)
 
-    with pytest.raises(InterruptedTrialError):
+    with pytest.raises(InterruptedTrialError, match=f"^{GENERAL}: stopped in epoch 3; run the study again"):
         trials.run(GENERAL, on_epoch=note, stop=lambda: len(losses) == 2)
     assert not (trials.folder(GENERAL) / "failure.json").exists()
     trials.run(GENERAL, on_epoch=note)
@@ -195,7 +194,7 @@ def test_a_failure_becomes_an_entry_when_a_retry_succeeds(bench: Make) -> None:
     trials = bench()
     obstacle = trials.folder(GENERAL) / "history.jsonl"
     obstacle.mkdir(parents=True)
-    with pytest.raises(StorageError, match="history.jsonl: cannot be written"):
+    with pytest.raises(StorageError, match=r"history\.jsonl: cannot be written"):
         trials.run(GENERAL)
     assert (trials.folder(GENERAL) / "failure.json").exists()
     obstacle.rmdir()

@@ -67,7 +67,12 @@ def check_writable(store: Store) -> None:
         StorageError: Says where and why.
     """
     probe = f".xferlab-probe-{secrets.token_hex(8)}"  # several studies may begin at once in one storage
-    store.write(probe, b"")
+    try:
+        store.write(probe, b"")
+    except StorageError as error:
+        raise StorageError(
+            f"storage {store.shown} cannot be written: {error.__cause__}. Give another with --storage."
+        ) from error
     if store.read(probe) is None:
         raise StorageError(f"{store.shown}: what is written there cannot be read back")
     store.delete(probe)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from xferlab.errors import DonorError
+from xferlab.errors import DonorError, suggest
 from xferlab.models.donors import PUBLISHED, fetch, file_sha256, read_weights
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout
@@ -65,5 +65,6 @@ def _path(weights: Weights, cache_dir: Path) -> Path:
     published = PUBLISHED.get(weights.name)
     if published is None:
         known = ", ".join(PUBLISHED)
-        raise DonorError(f"donor {weights.name!r} is not known; published weights: {known}")
+        hint = suggest(weights.name, PUBLISHED)
+        raise DonorError(f"donor {weights.name!r} is not known; published weights: {known}.{hint}")
     return cache_dir / "donors" / published.file_name

@@ -1,0 +1,179 @@
+"""Verbs, exit codes and what a terminal sees, in this process."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from tests.cli.conftest import Command
+from tests.studies import TINY, attempts, write_study
+
+ONE = {
+    "repetitions": 1,
+    "arms": {"a": {}, "b": {"training.rotation": None}},
+    "stages": {"general": {"data": "general", "repetitions": 1, "evaluate_on": ["general.test"]}},
+}
+HEAVY = set(
+    ["torch", "ray", "wandb", "pandas", "matplotlib", "scipy", "pyarrow", "pydantic", "rich", "numpy", "yaml"]
+)
+HELP_LIMIT_S = 0.5
+
+
+@pytest.mark.slow
+def test_help_answers_at_once() -> None:
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "xferlab", "--help"], check=True, capture_output=True)
+        times.append(time.perf_counter() - started)
+    print(f"xferlab --help: median of 5 {statistics.median(times):.3f} s")
+    assert statistics.median(times) < HELP_LIMIT_S
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["--version"], ["rnu"]])
+def test_before_a_verb_runs_nothing_heavy_is_imported(words: list[str]) -> None:
+    code = f"import sys\nfrom xferlab.cli import main\ntry: main({words})\nexcept SystemExit: pass\n"
+    code += "print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not set(run.stdout.splitlines()[-1].split()) & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the following arguments are required: VERB"),
+        (["rnu", "x.yaml"], "invalid choice: 'rnu'"),
+        (["run"], "the following arguments are required: STUDY"),
+        (["run", "x.yaml", "--executor", "slurm"], "invalid choice: 'slurm'"),
+        (["run", "x.yaml", "--workers", "two"], "argument --workers: invalid int value: 'two'"),
+        (["plan", "x.yaml", "--jsn"], "unrecognized arguments: --jsn"),
+    ],
+)
+def test_usage(command: Command, words: list[str], message: str) -> None:
+    said = command(*words)
+    assert (said.code, said.out) == (2, "")
+    assert message in said.err
+    assert said.err.rstrip().endswith("--help`.")
+
+
+def test_a_typo_of_a_verb_is_suggested(command: Command) -> None:
+    assert "Did you mean 'run'?" in command("rnu", "x.yaml").err
+    assert "Did you mean" not in command("run").err
+
+
+def test_the_schema_is_a_json_schema_that_knows_the_example(command: Command, tmp_path: Path) -> None:
+    said = command("schema")
+    schema = json.loads(said.out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    assert not list(validator.iter_errors(yaml.safe_load(write_study(tmp_path).read_text())))
+    assert list(validator.iter_errors({**TINY, "repetitons": 3}))
+
+
+@pytest.mark.component
+def test_a_plan_tells_what_would_run_and_writes_nothing(command: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    said = command("plan", study, "--storage", tmp_path / "st")
+    assert said.code == 0
+    assert "6 trials (0 complete, 2 shared between arms)" in said.out
+    assert "left: 6 trials, at most 24 epochs" in said.out
+    assert not (tmp_path / "st").exists()
+    plan = json.loads(command("plan", study, "--json", "--storage", tmp_path / "st").out)
+    assert [trial["complete"] for trial in plan["trials"]] == [False] * 6
+    assert plan["totals"]["all"] == plan["totals"]["left"]
+    assert not (tmp_path / "st").exists()
+    only = json.loads(command("plan", study, "--json", "--arms", "still").out)
+    assert len(only["trials"]) == 4
+    assert {name for trial in only["trials"] for name in trial["names"]} >= {"still/portable/r02"}
+
+
+@pytest.mark.component
+def test_status_before_anything_ran(command: Command, tmp_path: Path) -> None:
+    said = command("status", write_study(tmp_path), "--storage", tmp_path / "st")
+    assert said.code == 1
+    assert said.out.endswith("6 open\n")
+    assert not (tmp_path / "st").exists()
+
+
+@pytest.mark.component
+def test_check_on_good_data(command: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    said = command("check", study)
+    assert said.code == 0
+    assert said.out.endswith(f"{study}: 0 errors, {said.out.count('warning: ')} warnings\n")
+
+
+@pytest.mark.component
+def test_run_status_and_plan_agree(command: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path, **ONE)
+    storage = ("--storage", tmp_path / "st")
+    run = command("run", study, "--executor", "in-process", *storage, "--arms", "a")
+    assert run.code == 0
+    assert run.out.splitlines()[0] == f"1 trials, 0 complete already; records go to {tmp_path / 'st'}"
+    assert "[0/1] a/general/r01 running" in run.out
+    assert "[1/1] a/general/r01 complete" in run.out
+    assert "all 1 trials complete; `xferlab report " in run.out
+    status = command("status", study, "--json", *storage)
+    found = json.loads(status.out)
+    assert status.code == 1
+    assert found["counts"] == {"complete": 1, "open": 1}
+    assert [(row["state"], row["epochs"]) for row in found["trials"]] == [("complete", 4), ("open", 0)]
+    assert found["trials"][0]["best_validation_loss"] > 0
+    plan = json.loads(command("plan", study, "--json", *storage).out)
+    assert (plan["totals"]["all"]["trials"], plan["totals"]["left"]["trials"]) == (2, 1)
+    again = command("run", study, "--executor", "in-process", *storage)
+    assert again.code == 0
+    assert again.out.startswith("2 trials, 1 complete already")
+    assert command("status", study, *storage).code == 0
+    assert {len(tries) for tries in attempts(tmp_path / "st").values()} == {1}
+
+
+@pytest.mark.component
+def test_a_failed_trial_gives_one_and_status_tells_why(command: Command, tmp_path: Path) -> None:
+    arms = {"a": {}, "wild": {"training.lr": 1e30}}
+    stages = {**TINY["stages"], "general": {**TINY["stages"]["general"], "repetitions": 1}}
+    study = write_study(tmp_path, repetitions=1, stages=stages, arms=arms)
+    storage = ("--storage", tmp_path / "st")
+    run = command("run", study, "--executor", "in-process", *storage)
+    assert run.code == 1
+    assert "Traceback" not in run.err + run.out
+    assert "wild/general/r01 failed: NonFiniteLossError: the training loss became " in run.out
+    assert "wild/portable/r01 blocked: wild/general/r01 failed" in run.out
+    assert "2 of 4 trials complete, 1 failed, 1 blocked; `xferlab status " in run.out
+    status = command("status", study, *storage)
+    assert status.code == 1
+    assert "wild/general/r01: NonFiniteLossError: the training loss became " in status.out
+    assert "1 blocked, 2 complete, 1 failed" in status.out
+    rows = json.loads(command("status", study, "--json", *storage).out)["trials"]
+    assert {row["name"]: row["state"] for row in rows} == {
+        "a/general/r01": "complete", "a/portable/r01": "complete",
+        "wild/general/r01": "failed", "wild/portable/r01": "blocked",
+    }  # fmt: skip
+    assert next(row for row in rows if row["state"] == "failed")["failure"]["epoch"] == 0
+
+
+@pytest.mark.component
+def test_a_damaged_history_hides_nothing_else(command: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path, **ONE)
+    storage = ("--storage", tmp_path / "st")
+    command("run", study, "--executor", "in-process", *storage)
+    history = next((tmp_path / "st").glob("trials/*/history.jsonl"))
+    history.write_text("torn\n" + history.read_text())
+    said = command("status", study, *storage)
+    assert (said.code, said.out.splitlines()[-1]) == (0, "2 complete")
+
+
+@pytest.mark.slow
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    words = f"{sys.executable} -m xferlab schema | head -n 1"
+    run = subprocess.run(["bash", "-c", f"set -o pipefail; {words}"], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")

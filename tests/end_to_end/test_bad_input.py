@@ -1,0 +1,330 @@
+"""Bad studies, data sets and options through the command line: one message each, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.cli.conftest import Command
+from tests.studies import xferlab
+
+Change = Callable[["Case"], None]
+COLUMNS = "image,mask,patient_id,pathology"
+
+
+@dataclass
+class Case:
+    """A good study on a small folder of images, to be spoiled.
+
+    Attributes:
+        folder: Holds the study and everything else.
+        study: The study as a mapping.
+        words: Options of the command.
+    """
+
+    folder: Path
+    study: dict[str, Any]
+    words: list[str] = field(default_factory=list)
+
+    @property
+    def pack(self) -> Path:
+        return self.folder / "pack"
+
+    def write(self) -> Path:
+        path = self.folder / "study.yaml"
+        path.write_text(yaml.safe_dump(self.study, sort_keys=False))
+        return path
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    lines = [COLUMNS]
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:30, 10:30] = 255
+    for number in range(15):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 40), dtype=np.uint8)
+        Image.fromarray(pixels).save(pack / f"{number}.png")
+        Image.fromarray(mask).save(pack / f"{number}_mask.png")
+        lines.append(f"{number}.png,{number}_mask.png,p{number},normal")
+    (pack / "metadata.csv").write_text("\n".join(lines) + "\n")
+    study = {
+        "study": "bad",
+        "repetitions": 1,
+        "storage": str(tmp_path / "st"),
+        "data": {"lungs": {"source": "manifest", "root": str(pack)}},
+        "model": {"init_features": 2, "image_size": 32, "in_channels": 1},
+        "stages": {"first": {"data": "lungs"}, "second": {"data": "lungs", "starts_from": "first"}},
+        "training": {"max_epochs": 1, "patience": 1, "device": "cpu", "precision": "float32"},
+        "arms": {"a": {}},
+    }
+    return Case(tmp_path, study)
+
+
+def put(path: str, value: Any) -> Change:
+    """Sets a field by dotted path."""
+
+    def change(case: Case) -> None:
+        *parents, last = path.split(".")
+        place = case.study
+        for name in parents:
+            place = place[name]
+        place[last] = value
+
+    return change
+
+
+def options(*words: str) -> Change:
+    return lambda case: case.words.extend(words)
+
+
+def text(content: str) -> Change:
+    """The study file as text in place of a mapping."""
+
+    def change(case: Case) -> None:
+        path = case.folder / "study.yaml"
+        path.write_text(content)
+        case.write = lambda: path  # type: ignore[method-assign]
+
+    return change
+
+
+def truncated(case: Case) -> None:
+    path = case.pack / "3.png"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def other_size(case: Case) -> None:
+    Image.fromarray(np.full((20, 20), 255, np.uint8)).save(case.pack / "5_mask.png")
+
+
+def mask_value(case: Case) -> None:
+    Image.fromarray(np.full((40, 40), 7, np.uint8)).save(case.pack / "5_mask.png")
+
+
+def absent_image(case: Case) -> None:
+    (case.pack / "4.png").unlink()
+
+
+def no_image(case: Case) -> None:
+    (case.pack / "4.png").write_text("not an image")
+
+
+def two_patients_only(case: Case) -> None:
+    table = case.pack / "metadata.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:3]) + "\n")
+
+
+def donor(case: Case) -> None:
+    import torch
+
+    from xferlab.models.build import build
+
+    torch.save(
+        build("unet", in_channels=3, out_channels=1, init_features=2).state_dict(), case.folder / "donor.pt"
+    )
+    given_donor(case)
+
+
+def given_donor(case: Case) -> None:
+    case.study["stages"]["donor"] = {"weights": {"path": str(case.folder / "donor.pt")}}
+    case.study["stages"]["first"]["starts_from"] = "donor"
+
+
+def published(case: Case) -> None:
+    given_donor(case)
+    case.study["stages"]["donor"] = {"weights": "buda2091"}
+
+
+def no_weights(case: Case) -> None:
+    (case.folder / "donor.pt").write_text("not weights")
+    given_donor(case)
+
+
+def storage_is_a_file(case: Case) -> None:
+    (case.folder / "st").write_text("in the way")
+
+
+EMPTY = (
+    "{{study}}: stage '{}': the validation part of section 'lungs' is empty in repetition 1; add patients, "
+    "widen `where`, or change `split` or `hold_out`"
+)
+
+STUDIES: list[tuple[str, Change, str]] = [
+    ("typo", put("stages.second.start_from", "first"),
+     "{study}:18: unknown field 'start_from' in stages.second. Did you mean 'starts_from'?"),
+    ("type", put("training.lr", "fast"), "{study}:23: training.lr is 'fast'; it must be a number."),
+    ("bool", put("repetitions", True), "{study}:2: repetitions: true is no number"),
+    ("range", put("training.patience", 0), "{study}:20: training.patience is 0; it must be at least 1."),
+    ("size", put("model.image_size", 100),
+     "{study}:10: model.image_size: 100 is not divisible by 16; the nearest sizes are 96 and 112"),
+    ("cycle", put("stages.first.starts_from", "second"),
+     "{study}:15: stages start from each other in a circle: first -> second -> first"),
+    ("parent", put("stages.second.starts_from", "frist"),
+     "{study}:17: stage 'second' starts from 'frist', which is no stage of this study (there is first). "
+     "Did you mean 'first'?"),
+    ("section", put("stages.second.data", "lung"),
+     "{study}:16: stage 'second' trains on 'lung', which is no data section (there is lungs). "
+     "Did you mean 'lungs'?"),
+    ("part", put("stages.first.evaluate_on", ["lungs.tset"]),
+     "{study}:15: stages.first.evaluate_on: 'lungs.tset' is not `section.part` with a part out of train, "
+     "validation, test, hold_out"),
+    ("yaml", text("study: [\n"),
+     "{study}:1: this is not valid YAML: did not find expected node content, while parsing a flow node"),
+    ("empty", text(""),
+     "{study}:1: the file is empty; a study is a mapping that begins with `study: NAME`"),
+    ("arm", put("arms.b", {"stages.thrid.data": "lungs"}),
+     "{study}:26: arm 'b': there is no stage 'thrid'; this study has first, second."),
+    ("variable", put("data.lungs.root", "${XFERLAB_NOT_SET}/x"),
+     "{study}:7: data.lungs.root needs the environment variable `XFERLAB_NOT_SET`, which is not set; for "
+     "example: export XFERLAB_NOT_SET=/path/to/it"),
+    ("profile", options("--profile", "cpu"), "{study}:1: there is no profile 'cpu'; this study has none."),
+    ("split", put("split", {"train": 0.9, "validation": 0.2, "test": 0.2}),
+     "{study}:25: split: train + validation + test is 1.3; it must be 1"),
+    ("weights and data", put("stages.first.weights", "buda2019"),
+     "{study}:13: stages.first: a stage has either `data` to train on or `weights` that are given"),
+    ("scheme", put("storage", "ftp://host/x"),
+     "xferlab: storage 'ftp://host/x' cannot be opened: Unrecognized filesystem type in URI: ftp://host/x. "
+     "Give a folder, or a URI that pyarrow knows such as s3://bucket/prefix."),
+    ("no file", lambda case: (setattr(case, "write", lambda: case.folder / "stduy.yaml")),
+     "{folder}/stduy.yaml: there is no such file."),
+]  # fmt: skip
+
+INDEX: list[tuple[str, Change, str]] = [
+    ("no folder", put("data.lungs.root", "/no/such/folder"),
+     "/no/such/folder: there is no such folder. Is the environment variable of `root` set to where the data "
+     "lies?"),
+    ("empty part", two_patients_only, f"{EMPTY.format('first')}\n{EMPTY.format('second')}\n2 problems"),
+    ("column", lambda case: (case.pack / "metadata.csv").write_text("image,mask,patient,pathology\n"),
+     "{pack}/metadata.csv: no column 'patient_id' (columns: image, mask, patient, pathology). "
+     "Did you mean 'patient'?"),
+    ("absent image", absent_image, "{pack}/metadata.csv:6: {pack}/4.png: No such file or directory."),
+    ("where", put("data.lungs.where", {"device": "fixed"}),
+     "data.lungs.where.device: {pack}/metadata.csv has no such column (columns: image, mask, patient_id, "
+     "pathology)."),
+]  # fmt: skip
+
+DECODE: list[tuple[str, Change, str]] = [
+    ("truncated", truncated, "{pack}/3.png: cannot be read: image file is truncated."),
+    ("mask size", other_size, "{pack}/5_mask.png: the mask is 20x20 pixels, its image 5.png is 40x40."),
+    ("mask value", mask_value,
+     "{pack}/5_mask.png: mask values 7 (1600 px) are in no label (accepted: 0, 255). Name them under "
+     "`labels:`, as a structure's or as `ignore`."),
+    ("no image", no_image, "{pack}/4.png: is no PNG, JPEG, TIFF or DICOM file of a kind that can be read."),
+]  # fmt: skip
+
+RUN_ALONE: list[tuple[str, Change, str]] = [
+    ("arms option", options("--arms", "a,c"), "xferlab: --arms: {study} has no arm 'c'; its arms: a."),
+    ("workers", options("--workers", "2"), "xferlab: --address and --workers belong to --executor ray"),
+    ("no workers", options("--executor", "ray", "--workers", "0"),
+     "xferlab: --workers 0: at least one CPU core is needed"),
+    ("both", options("--executor", "ray", "--workers", "1", "--address", "auto"),
+     "xferlab: --workers is for this machine; the cluster at --address has its own number"),
+    ("storage", storage_is_a_file,
+     "xferlab: storage {st} cannot be written: [Errno 17] File exists: '{st}'. Give another with --storage."),
+    ("channels", donor,
+     "xferlab: donor {folder}/donor.pt: these weights do not fit the network. 1 of another shape: "
+     "encoder1.enc1conv1.weight (2, 3, 3, 3), not (2, 1, 3, 3). The first convolution has 3 input channels "
+     "while model.in_channels is 1: set in_channels: 3."),
+    ("no donor", given_donor,
+     "xferlab: donor {folder}/donor.pt: there is no such file; correct `weights.path` in the study"),
+    ("published", published,
+     "xferlab: donor 'buda2091' is not known; published weights: buda2019. Did you mean 'buda2019'?"),
+]  # fmt: skip
+
+
+def cases(*groups: list[tuple[str, Change, str]]) -> list[Any]:
+    return [pytest.param(*one[1:], id=one[0].replace(" ", "-")) for group in groups for one in group]
+
+
+def filled(message: str, case: Case) -> str:
+    places = {"study": case.folder / "study.yaml", "pack": case.pack, "folder": case.folder}
+    return message.format(**places, st=case.folder / "st")
+
+
+def changed(case: Case, change: Change) -> Path:
+    change(case)
+    return case.write()
+
+
+def written(case: Case) -> set[str]:
+    """Folders of the storage that hold anything."""
+    return {path.name for path in (case.folder / "st").glob("*")} if (case.folder / "st").is_dir() else set()
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("verb", ["run", "plan", "check", "status"])
+@pytest.mark.parametrize(("change", "message"), cases(STUDIES))
+def test_a_bad_study_is_told_by_every_verb(
+    case: Case, command: Command, verb: str, change: Change, message: str
+) -> None:
+    said = command(verb, changed(case, change), *case.words)
+    assert (said.code, said.err, said.out) == (2, filled(message, case) + "\n", "")
+    assert not (case.folder / "st").exists()
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("verb", ["run", "plan", "status"])
+@pytest.mark.parametrize(("change", "message"), cases(INDEX))
+def test_bad_data_are_told_before_anything_is_written(
+    case: Case, command: Command, verb: str, change: Change, message: str
+) -> None:
+    said = command(verb, changed(case, change))
+    assert (said.code, said.err, said.out) == (2, filled(message, case) + "\n", "")
+    assert not (case.folder / "st").exists()
+
+
+@pytest.mark.component
+@pytest.mark.parametrize(("change", "message"), cases(INDEX, DECODE))
+def test_check_tells_bad_data(case: Case, command: Command, change: Change, message: str) -> None:
+    said = command("check", changed(case, change))
+    assert (said.code, said.err) == (2, "")
+    expected = filled(message, case).removesuffix("\n2 problems").splitlines()
+    errors = [line for line in said.out.splitlines()[:-1] if ": warning: " not in line]
+    assert errors == expected
+    assert said.out.splitlines()[-1].startswith(f"{case.folder / 'study.yaml'}: {len(expected)} errors, ")
+    assert not (case.folder / "st").exists()
+
+
+@pytest.mark.component
+@pytest.mark.parametrize(("change", "message"), cases(DECODE, RUN_ALONE))
+def test_run_tells_before_the_first_trial(case: Case, command: Command, change: Change, message: str) -> None:
+    study = changed(case, change)
+    executor = [] if "--executor" in case.words else ["--executor", "in-process"]
+    said = command("run", study, *executor, *case.words)
+    assert (said.code, said.err) == (2, filled(message, case) + "\n")
+    assert "running" not in said.out
+    assert written(case) <= {"studies", "selections", "donors"}
+    assert not list((case.folder / "st").glob("studies/*/driver.lease"))
+
+
+@pytest.mark.component
+def test_weights_that_are_none(case: Case, command: Command) -> None:
+    said = command("run", changed(case, no_weights), "--executor", "in-process")
+    assert said.code == 2
+    assert said.err.startswith(f"xferlab: {case.folder}/donor.pt: is torn, no file of torch.save, or holds ")
+
+
+@pytest.mark.component
+def test_all_bad_images_are_told_at_once(case: Case, command: Command) -> None:
+    for change in (truncated, other_size, no_image):
+        change(case)
+    said = command("run", case.write(), "--executor", "in-process")
+    assert said.code == 2
+    assert len(said.err.splitlines()) == 4
+    assert said.err.splitlines()[-1] == "3 problems"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("change", "message"), cases(STUDIES[:1], DECODE[:2], RUN_ALONE[4:6]))
+def test_real_processes_on_ray(case: Case, change: Change, message: str) -> None:
+    said = xferlab(case.folder, "run", changed(case, change), timeout_s=60)
+    assert (said.returncode, said.stderr) == (2, filled(message, case) + "\n")

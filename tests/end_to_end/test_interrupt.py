@@ -1,0 +1,95 @@
+"""Ctrl-C and SIGTERM on a real process: an exit within seconds, and the same command goes on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.studies import TINY, attempts, command, environment, recorded, write_study, xferlab
+
+pytestmark = pytest.mark.slow
+
+WITHIN_S = 15.0
+IN_PROCESS = ("--executor", "in-process")
+RAY = ("--workers", "2")
+LONG = {**TINY["training"], "max_epochs": 150, "patience": 150, "checkpoint_every_s": 60}
+
+
+def until_training(storage: Path, process: subprocess.Popen[str]) -> None:
+    """Waits until a trial has finished some epochs."""
+    deadline = time.monotonic() + 120
+    while not any(path.stat().st_size > 500 for path in storage.glob("trials/*/history.jsonl")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("executor", [IN_PROCESS, RAY])
+def test_one_signal_ends_it_and_nothing_is_lost(
+    tmp_path: Path, executor: tuple[str, ...], number: signal.Signals
+) -> None:
+    study = write_study(tmp_path, training=LONG, arms={"a": {}})
+    storage = tmp_path / "stopped"
+    words = command("run", study, "--storage", storage, *executor)
+    with subprocess.Popen(
+        words, env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:  # fmt: skip
+        until_training(storage, process)
+        asked = time.monotonic()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=WITHIN_S)
+    took_s = time.monotonic() - asked
+    print(f"{executor[0]} {number.name}: ended after {took_s:.1f} s")
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "interrupted: 0 of 4 trials complete; the same command goes on" in out
+    assert not list(storage.rglob("driver.lease"))
+    assert not list(storage.rglob("failure.json"))
+    tries = attempts(storage)
+    assert {one["outcome"] for (one,) in tries.values()} == {"interrupted"}
+    assert all(list((storage / "trials" / one).glob("checkpoint/state-*")) for one in tries)
+
+    again = xferlab(tmp_path, "run", study, "--storage", storage, *executor)
+    assert again.returncode == 0, again.stderr
+    resumed = [found[-1] for one, found in attempts(storage).items() if one in tries]
+    assert all(one["outcome"] == "complete" and one["first_epoch"] > 1 for one in resumed)
+    whole = xferlab(tmp_path, "run", study, "--storage", tmp_path / "whole", *IN_PROCESS)
+    assert whole.returncode == 0, whole.stderr
+    assert recorded(storage) == recorded(tmp_path / "whole")
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    study = write_study(tmp_path, training=LONG, arms={"a": {}})
+    words = command("run", study, "--storage", tmp_path / "st", *IN_PROCESS)
+    with subprocess.Popen(
+        words, env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:  # fmt: skip
+        until_training(tmp_path / "st", process)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=WITHIN_S)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_a_second_run_of_the_study_is_refused(tmp_path: Path) -> None:
+    study = write_study(tmp_path, training=LONG, arms={"a": {}})
+    words = command("run", study, "--storage", tmp_path / "st", *IN_PROCESS)
+    with subprocess.Popen(
+        words, env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:  # fmt: skip
+        until_training(tmp_path / "st", process)
+        second = xferlab(tmp_path, "run", study, "--storage", tmp_path / "st", *IN_PROCESS)
+        status = xferlab(tmp_path, "status", study, "--storage", tmp_path / "st")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=WITHIN_S)
+    assert second.returncode == 2
+    said = f"xferlab: study 'tiny' in {tmp_path / 'st'} is driven by process {process.pid} on "
+    assert second.stderr.splitlines()[-1].startswith(said)
+    assert status.returncode == 1
+    assert "started" in status.stdout
