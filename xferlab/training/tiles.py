@@ -14,6 +14,9 @@ from xferlab.training.randomness import uniform
 Positions = npt.NDArray[np.intp]
 """(T, 2): first row and first column of each tile."""
 
+_LEAST = 1e-6
+"""A weight that is no more than rounding beside another, yet enough for a pixel that has no other."""
+
 
 @dataclass(frozen=True)
 class Tiles:
@@ -66,14 +69,18 @@ def _starts(length: int, size: int, stride: int) -> npt.NDArray[np.intp]:
 def blend_weights(size: int, overlap: float) -> npt.NDArray[np.float32]:
     """Returns how much each pixel of a tile counts where tiles overlap, (size, size) float32 in (0, 1].
 
-    Highest in the middle; towards each side it falls as a squared sine over the overlap, at most half a tile.
-    Two neighbours that overlap by as much add up to 1.
+    Towards each side it falls as a squared sine over the middle half of the overlap (at most half a tile).
+    The quarter before it is whole; in the last quarter, where a network knows least of the surroundings, it
+    is as good as nothing, so that the tile counts there only where no other does. Two neighbours that overlap
+    by as much add up to 1.
     """
     ramp = min(round(size * overlap), size // 2)
+    rest = ramp // 4
+    along = (np.arange(ramp) - rest + 0.5) / max(ramp - 2 * rest, 1)
+    rise = np.sin(0.5 * np.pi * np.clip(along, 0.0, 1.0)) ** 2
     side = np.ones(size)
-    if ramp:
-        rise = np.sin(0.5 * np.pi * (np.arange(ramp) + 0.5) / ramp) ** 2
-        side[:ramp], side[size - ramp :] = rise, rise[::-1]
+    side[:ramp], side[size - ramp :] = rise, rise[::-1]
+    side = np.maximum(side, _LEAST)
     return np.outer(side, side).astype(np.float32)
 
 
