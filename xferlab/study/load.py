@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from xferlab.study.editors import json_schema
 from xferlab.study.findings import Finding, Report, dotted, found, of_validation
 from xferlab.study.paths import complaint, replaced, without
 from xferlab.study.schema import Study
+from xferlab.study.tuned import Tuned
 from xferlab.study.yaml_lines import Document, KeyPath, read
 
 __all__ = ["LoadedStudy", "json_schema", "load"]
@@ -36,6 +37,7 @@ class LoadedStudy:
             paths of weights are absolute.
         arms: Each arm as a study of its own, in file order; a file without arms has the arm `baseline`.
         warnings: What may be a mistake, with its line.
+        tuned: The searches that an arm comes from, if any.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class LoadedStudy:
     base: Study
     arms: Mapping[str, Study]
     warnings: tuple[Problem, ...] = ()
+    tuned: Mapping[str, tuple[Tuned, ...]] = field(default_factory=dict)
 
 
 def load(
@@ -65,7 +68,9 @@ def load(
         raise StudyError(
             Problem(f"{document.name}:1", f"{what}; a study is a mapping that begins with `study: NAME`")
         )
-    return _Loading(document, os.environ if environ is None else environ).load(path, profile)
+    loading = _Loading(document, os.environ if environ is None else environ)
+    loaded = loading.load(path, profile)
+    return replace(loaded, tuned=loading.tuned(loaded.arms))
 
 
 class _Loading:
@@ -147,6 +152,12 @@ class _Loading:
             return partial, findings + invalid + [f for f in more if not _depends(f, invalid)]
         study = with_repetitions(study, known)
         return study, findings + check(study)
+
+    def tuned(self, arms: Iterable[str]) -> dict[str, tuple[Tuned, ...]]:
+        """Returns the searches that arms come from."""
+        written = named(self.document, "arms", self.report)
+        found = {name: self.library.tuned(self.document, name) for name in arms if name in written}
+        return {name: searches for name, searches in found.items() if searches}
 
     def tell_base(self, draft: Draft, findings: list[Finding]) -> None:
         """Reports what is wrong with the base; at the profile's line what holds only with the profile."""
