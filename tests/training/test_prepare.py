@@ -150,3 +150,11 @@ def test_bits_hold_under_autocast_as_well(precision):
     own.task = BinarySegmentation(in_channels=1, autocast=None if precision == torch.float32 else precision)
     own.fit(EXAMPLES, EXAMPLES)
     assert changed(before, model.state_dict()) == {"translator"}
+
+
+def test_a_view_is_taken_whatever_its_truth():
+    """A compiled network has no length, so `or` fails on it; an empty container is the like of it."""
+    model, view = network(), nn.Sequential()
+    recipe = Recipe(seed=1, lr=1e-2, batch_size=4, max_epochs=1, patience=9)
+    assert Trainer(model, BinarySegmentation(in_channels=1), recipe, forward=view).forward is view
+    assert Trainer(model, BinarySegmentation(in_channels=1), recipe).forward is model

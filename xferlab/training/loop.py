@@ -111,7 +111,8 @@ class Trainer(Generic[E_contra, B]):
                 epoch and again where one is resumed: it may freeze parts. The same epoch must give the same.
         """
         self.model, self.task, self.recipe = model, task, recipe
-        self.forward = forward or model
+        # Views of `torch.compile` refuse to be asked for their truth.
+        self.forward = model if forward is None else forward
         self.prepare = prepare
         self.optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
         self.scheduler = None
