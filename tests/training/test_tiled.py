@@ -155,6 +155,8 @@ def test_validation_is_the_mean_over_fixed_tiles() -> None:
     assert len(batch.parts) == VALIDATION_TILES
     assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(batch.parts, again.parts, strict=True))
     assert not torch.equal(batch.parts[0].inputs, batch.parts[1].inputs)
+    other_hit = task_of(32, hit=1.0).batch(examples, rows, None)
+    assert torch.equal(batch.parts[0].inputs, other_hit.parts[0].inputs)
     losses = [float(tiled.base.loss(model, part).detach()) for part in batch.parts]
     assert float(tiled.loss(model, batch).detach()) == pytest.approx(np.mean(losses))
 

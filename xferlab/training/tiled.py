@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,8 +43,9 @@ class TiledSegmentation:
     turned together with its surroundings, so that nothing is filled in where the image goes on. Outside of
     the image a tile has the image's minimum and counts nowhere.
 
-    The validation loss is the mean over four tiles of each case that are the same in every epoch and trial,
-    drawn as those for training are; batches are the first tiles of some cases, then their second, and so on.
+    The validation loss is the mean over four tiles of each case that are the same in every epoch and trial.
+    They lie anywhere with equal chance: put where the structure is, they would not see what a network finds
+    elsewhere. Batches are the first tiles of some cases, then their second, and so on.
 
     A prediction is the smooth blend of overlapping tiles that cover the image; it has the image's size.
 
@@ -92,14 +93,14 @@ class TiledSegmentation:
 
     def _fixed(self, examples: NativeExamples, rows: Rows) -> tuple[ImageBatch, ...]:
         # No training has an epoch below 1.
+        anywhere = replace(self.tiles, hit=0.0)
         draws = [Draw(0, -number) for number in range(1, VALIDATION_TILES + 1)]
-        return tuple(
-            self.base.framed(*self._cut(examples, rows, self._places(examples, rows, draw))) for draw in draws
-        )
+        places = [_places(examples, rows, anywhere, draw) for draw in draws]
+        return tuple(self.base.framed(*self._cut(examples, rows, one)) for one in places)
 
     def _turned(self, examples: NativeExamples, rows: Rows, draw: Draw) -> ImageBatch:
         margin, size = self._margin(), self.tiles.size
-        places = self._places(examples, rows, draw)
+        places = _places(examples, rows, self.tiles, draw)
         images, targets = self._cut(examples, rows, places, margin=margin, draw=draw)
         images, targets = self.base.moved(images, targets, examples.keys[rows], draw)
         centre = slice(margin, margin + size)
@@ -112,10 +113,6 @@ class TiledSegmentation:
         angle = math.radians(degrees)
         reach = (math.cos(angle) + math.sin(angle)) / min(1.0, scale[0] if scale else 1.0)
         return math.ceil(0.5 * self.tiles.size * (reach - 1.0)) + 1 if reach > 1.0 else 0
-
-    def _places(self, examples: NativeExamples, rows: Rows, draw: Draw) -> Positions:
-        anchors = [examples.anchors(row) for row in rows.tolist()]
-        return draw_tiles(anchors, examples.keys[rows], self.tiles, seed=draw.seed, epoch=draw.epoch)
 
     def _cut(
         self,
@@ -152,3 +149,8 @@ class TiledSegmentation:
             places = positions[start : start + at_once].tolist()
             windows = [toned.window(top, left, (size, size)) for top, left in places]
             yield from predict_windows(self.base, model, windows, examples.device)
+
+
+def _places(examples: NativeExamples, rows: Rows, tiles: Tiles, draw: Draw) -> Positions:
+    anchors = [examples.anchors(row) for row in rows.tolist()]
+    return draw_tiles(anchors, examples.keys[rows], tiles, seed=draw.seed, epoch=draw.epoch)

@@ -31,7 +31,7 @@ class Tiles:
 
     size: int
     overlap: float = 0.5
-    hit: float = 0.75
+    hit: float = 0.5
 
     def __post_init__(self) -> None:
         if self.size < 1 or not 0.0 <= self.overlap < 1.0 or not 0.0 <= self.hit <= 1.0:
