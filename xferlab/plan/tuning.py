@@ -147,7 +147,7 @@ class Tuning:
                 problems.append((one, what))
             elif len(probed) > 1 and _ids(probed[0]) == _ids(probed[-1]):
                 problems.append(
-                    (one, f"changes nothing in a training of {self.wanted.stage!r}; leave it out")
+                    (one, f"changes nothing in a training of stage {self.wanted.stage!r}; leave it out")
                 )
         if problems:
             raise StudyError(
