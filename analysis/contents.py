@@ -28,6 +28,7 @@ from analysis.tables.differences import Found, differences_table
 from analysis.tables.metrics import MetricsRequest, metrics_table
 from analysis.tables.model import Table
 from analysis.tables.times import times_table
+from analysis.tuning import tuned_arms
 from xferlab.plan.identity import seed_for
 
 if TYPE_CHECKING:
@@ -147,9 +148,12 @@ class Contents:
         """Returns every arm that differs from the baseline on a set, compared with it."""
         baseline = self.results.baseline
         own = evaluation_ids(self.results, baseline, evaluated)
+        tuned = tuned_arms(self.results.plan, evaluated.stage)
         found = []
         for arm in self.results.arms[1:]:
             other = evaluation_ids(self.results, arm, evaluated)
+            if evaluated.part != "hold_out" and {arm, baseline} & set(tuned):
+                continue  # it was chosen on test patients of other repetitions
             if own and other and own != other:
                 sides = Side(baseline, evaluated.stage), Side(arm, evaluated.stage)
                 ratio = self._test_to_train(arm, evaluated)

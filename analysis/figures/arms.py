@@ -15,6 +15,7 @@ from analysis.results import StudyResults
 from analysis.selection import ALL
 from analysis.tables.differences import Found
 from analysis.tables.notes import data_notes, incomplete_note
+from analysis.tuning import tuned_notes
 
 _SHIFT = 0.14
 
@@ -48,6 +49,7 @@ def arms_picture(results: StudyResults, found: Sequence[Found], *, label: str) -
                 else []
             ),
             f"No interval over patients below {MIN_PATIENTS} of them.",
+            *tuned_notes(results, stage, [arm for arm, _ in rows]),
             *incomplete_note(results, [stage]),
             *data_notes(results, [comparison.section], results.cases),
         ),

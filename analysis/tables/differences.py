@@ -12,6 +12,7 @@ from analysis.results import StudyResults
 from analysis.selection import ALL, metric_named
 from analysis.tables.model import ABSENT, Group, Row, Table, interval, number, p_value, with_unit
 from analysis.tables.notes import data_notes, incomplete_note
+from analysis.tuning import tuned_notes
 
 _HEAD = ("Arm", "Pathology", "Paired repetitions", "Images", "Patients")
 Found = tuple[Comparison, pd.DataFrame]
@@ -44,6 +45,7 @@ def differences_table(
         caption=_caption([one for one, _ in kept]),
         notes=(
             *_counts(frame),
+            *(note for one, _ in kept for note in _tuned(results, one)),
             *incomplete_note(results, {comparison.first.stage, comparison.second.stage}),
             *data_notes(results, [comparison.section], results.cases),
         ),
@@ -53,6 +55,10 @@ def differences_table(
         groups=tuple(group for one in kept for group in _groups(*one)),
         data=pd.concat([_data(*one) for one in kept], ignore_index=True),
     )
+
+
+def _tuned(results: StudyResults, comparison: Comparison) -> tuple[str, ...]:
+    return tuned_notes(results, comparison.second.stage, [comparison.second.arm])
 
 
 def _of_family(frame: pd.DataFrame, *, in_paper: bool) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from analysis.selection import (
 )
 from analysis.tables.model import ABSENT, Group, Row, Table, number, with_unit
 from analysis.tables.notes import data_notes, incomplete_note
+from analysis.tuning import tuned_arms, tuned_notes
 from xferlab.metrics.catalogue import Metric
 
 HEAD = ("Pathology", "Arm", "Repetitions", "Images", "Patients")
@@ -93,9 +94,14 @@ def _groups(request: MetricsRequest, pathology: str, metrics: tuple[Metric, ...]
     for arms in sharing_arms(request.results, request.evaluated):
         own = frame[frame["arm"] == arms[0]].set_index("metric")
         if len(own):
-            groups.append(_group(own, pathology, ", ".join(arms), metrics))
+            groups.append(_group(own, pathology, _named(request, arms), metrics))
     published = _published_group(request, pathology, metrics)
     return groups + ([published] if published else [])
+
+
+def _named(request: MetricsRequest, arms: tuple[str, ...]) -> str:
+    tuned = tuned_arms(request.results.plan, request.evaluated.stage)
+    return ", ".join(f"{arm} (tuned)" if arm in tuned else arm for arm in arms)
 
 
 def _group(own: pd.DataFrame, pathology: str, arm: str, metrics: tuple[Metric, ...]) -> Group:
@@ -193,6 +199,7 @@ def _notes(request: MetricsRequest, defined: pd.Series, *, in_paper: bool) -> tu
             else []
         ),
         *([f"Not printed, since undefined for every image: {', '.join(empty)}."] if empty else []),
+        *tuned_notes(results, stage, results.arms),
         *incomplete_note(results, [stage]),
         *data_notes(results, [request.evaluated.section], results.cases),
         *(_paper_notes(request) if in_paper else ()),

@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xferlab.data.cache import ImageTable, open_table
+from xferlab.data.cache import ImageTable, NativeTable, open_native, open_table
 from xferlab.data.index import index_sections
 
 pytestmark = pytest.mark.slow
+KINDS = pytest.mark.parametrize("kind", ["resized", "native"])
 
 BUILD = """
 import sys
 from pathlib import Path
 from pydantic import TypeAdapter
-from xferlab.data.cache import open_table
+from xferlab.data.cache import open_native, open_table
 from xferlab.data.index import index_sections
 from xferlab.study.schema import DataSection
 
@@ -34,14 +35,17 @@ built = []
 print("ready", flush=True)
 sys.stdin.readline()
 count = lambda *numbers: built.append(numbers)
-table = open_table("s", config, size_px=32, digests=digests, cache_dir=cache, progress=count)
+if sys.argv[2] == "native":
+    open_native("s", config, digests=digests, cache_dir=cache, progress=count)
+else:
+    open_table("s", config, size_px=32, digests=digests, cache_dir=cache, progress=count)
 print(len(built), flush=True)
 """
 
 
-def start(cache: Path) -> subprocess.Popen[str]:
+def start(cache: Path, kind: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", BUILD, str(cache)],
+        [sys.executable, "-c", BUILD, str(cache), kind],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -58,21 +62,24 @@ def go(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
-def build_here(section: Any, cache: Path) -> ImageTable:
+def build_here(section: Any, cache: Path, kind: str) -> ImageTable | NativeTable:
     config = section(source="phantom_cxr", count=24, size_px=64)
-    cases = index_sections({"s": config}, memo_dir=cache / "digests")["s"]
-    return open_table("s", config, size_px=32, digests=[case.digest for case in cases], cache_dir=cache)
+    digests = [case.digest for case in index_sections({"s": config}, memo_dir=cache / "digests")["s"]]
+    if kind == "native":
+        return open_native("s", config, digests=digests, cache_dir=cache)
+    return open_table("s", config, size_px=32, digests=digests, cache_dir=cache)
 
 
-def test_killed_anywhere_then_built_equal(section: Any, tmp_path: Path) -> None:
+@KINDS
+def test_killed_anywhere_then_built_equal(section: Any, tmp_path: Path, kind: str) -> None:
     start_s = time.perf_counter()
-    expected = build_here(section, tmp_path / "undisturbed")
+    expected = build_here(section, tmp_path / "undisturbed", kind)
     duration_s = time.perf_counter() - start_s
     draw = random.Random(0)
     cache = tmp_path / "killed"
     killed = 0
     for _ in range(8):
-        process = start(cache)
+        process = start(cache, kind)
         go(process)
         # The moment of the kill is the subject of the test; nothing is waited for.
         try:
@@ -84,16 +91,18 @@ def test_killed_anywhere_then_built_equal(section: Any, tmp_path: Path) -> None:
         for path in cache.rglob("*.arrow"):
             assert path.stat().st_size > 24 * 32 * 32 * 2
             path.unlink()  # so that the next one builds again
-    table = build_here(section, cache)
+    table = build_here(section, cache, kind)
     assert killed > 0
     assert table.digests == expected.digests
-    assert np.array_equal(table.images, expected.images)
-    assert np.array_equal(table.targets, expected.targets)
+    for row in range(24):
+        for found, wanted in zip(table.case(row), expected.case(row), strict=True):
+            assert np.array_equal(found, wanted, equal_nan=found.dtype == np.float32)
     assert not list(cache.rglob("*.tmp"))
 
 
-def test_two_processes_build_once(tmp_path: Path) -> None:
-    processes = [start(tmp_path / "cache") for _ in range(2)]
+@KINDS
+def test_two_processes_build_once(tmp_path: Path, kind: str) -> None:
+    processes = [start(tmp_path / "cache", kind) for _ in range(2)]
     for process in processes:
         go(process)
     built = [int(process.communicate(timeout=60)[0]) for process in processes]

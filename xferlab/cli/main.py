@@ -19,6 +19,7 @@ VERBS = {
     "run": "run what is not complete yet; running again resumes",
     "status": "show where every trial of a study stands",
     "report": "write tables and figures",
+    "tune": "search hyperparameters of one stage; running again goes on; writes the winner as an arm",
     "mirror": "rebuild in Weights & Biases what is missing there",
     "predict": "segment images with the weights of a trial or a file",
     "schema": "print the JSON Schema of study files, for editors",
@@ -76,6 +77,27 @@ def _add_report(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", metavar="DIR", help="folder of the report; default: reports/<study>")
 
 
+def _add_tune(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--space", metavar="FILE", required=True, help="what may vary: paths and distributions")
+    verb.add_argument("--samples", metavar="N", type=int, required=True, help="samples in all, old ones too")
+    verb.add_argument("--repeats", metavar="R", type=int, help="repetitions of each; default: at most 3")
+    verb.add_argument("--stage", metavar="S", help="the stage to tune; default: the last")
+    verb.add_argument("--arm", metavar="A", default="baseline", help="the arm to tune; default: baseline")
+    verb.add_argument("--search", choices=("random", "optuna"), default="random")
+    verb.add_argument(
+        "--asha", action=argparse.BooleanOptionalAction, default=True, help="stop the worse samples early"
+    )
+    verb.add_argument("--seed", metavar="N", type=int, help="of the search; default: the study's")
+    verb.add_argument("--address", metavar="A", help="join the Ray cluster at this address")
+    verb.add_argument("--workers", metavar="N", type=int, help="CPU cores that Ray may use on this machine")
+    verb.add_argument(
+        "--out", metavar="FILE", help="the winner; default: search_spaces/tuned/<study>-<stage>.yaml"
+    )
+    verb.add_argument(
+        "--report", metavar="DIR", help="tables and figures; default: reports/<study>-tuning-<stage>"
+    )
+
+
 def _add_mirror(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--mode", choices=("online", "offline"), help="in place of the study's")
 
@@ -104,6 +126,7 @@ _ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "run": _add_run,
     "status": _add_status,
     "report": _add_report,
+    "tune": _add_tune,
     "mirror": _add_mirror,
     "predict": _add_predict,
 }

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from xferlab.errors import UsageError, suggest
+from xferlab.models.translator import TranslatedUNet, Translator
 from xferlab.models.unet import UNet
 
 
@@ -21,10 +22,29 @@ class Network(Protocol):
         """Returns a new network."""
 
 
+class TranslatedNetwork(Protocol):
+    """A class of networks that end in new layers in place of their own head."""
+
+    def __call__(
+        self, *, in_channels: int, out_channels: int, init_features: int, translator: Translator
+    ) -> nn.Module:
+        """Returns a new network."""
+
+
 NETWORKS: Mapping[str, Network] = MappingProxyType({"unet": UNet})
 
+TRANSLATED: Mapping[str, TranslatedNetwork] = MappingProxyType({"unet": TranslatedUNet})
+"""The network of the same name with a translator at its end."""
 
-def build(name: str, *, in_channels: int, out_channels: int, init_features: int) -> nn.Module:
+
+def build(
+    name: str,
+    *,
+    in_channels: int,
+    out_channels: int,
+    init_features: int,
+    translator: Translator | None = None,
+) -> nn.Module:
     """Returns a new network, on the CPU, in float32 and in training mode; its weights are arbitrary.
 
     Args:
@@ -32,6 +52,7 @@ def build(name: str, *, in_channels: int, out_channels: int, init_features: int)
         in_channels: Channels of the images.
         out_channels: Channels of the output.
         init_features: Width of the first level.
+        translator: New layers at the end, in place of the network's own head; None for none.
 
     Raises:
         UsageError: There is no such network.
@@ -39,7 +60,14 @@ def build(name: str, *, in_channels: int, out_channels: int, init_features: int)
     if name not in NETWORKS:
         accepted = ", ".join(sorted(NETWORKS))
         raise UsageError(f"model.name: found {name!r}; accepted: {accepted}.{suggest(name, NETWORKS)}")
-    return NETWORKS[name](in_channels=in_channels, out_channels=out_channels, init_features=init_features)
+    if translator is None:
+        return NETWORKS[name](in_channels=in_channels, out_channels=out_channels, init_features=init_features)
+    return TRANSLATED[name](
+        in_channels=in_channels,
+        out_channels=out_channels,
+        init_features=init_features,
+        translator=translator,
+    )
 
 
 @torch.no_grad()

@@ -16,6 +16,9 @@ from xferlab.errors import DataError, Problem
 SIZE_MULTIPLE = 16
 """Four poolings halve the image four times."""
 
+FIRST_CONVOLUTION = "encoder1.enc1conv1.weight"
+"""Its second dimension is the number of channels of the images."""
+
 
 class UNet(nn.Module):
     """U-Net with batch normalisation (Buda et al. 2019).
@@ -57,6 +60,15 @@ class UNet(nn.Module):
         Raises:
             DataError: H or W is not a multiple of 16.
         """
+        logits: Tensor = self.conv(self.features(images))
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """Returns what the last decoder level gives, `(N, init_features, H, W)`, 0 or more.
+
+        Raises:
+            DataError: H or W is not a multiple of 16.
+        """
         _check_size(images)
         level1 = self.encoder1(images)
         level2 = self.encoder2(self.pool(level1))
@@ -66,9 +78,8 @@ class UNet(nn.Module):
         up = self.decoder4(torch.cat([self.upconv4(up), level4], dim=1))
         up = self.decoder3(torch.cat([self.upconv3(up), level3], dim=1))
         up = self.decoder2(torch.cat([self.upconv2(up), level2], dim=1))
-        up = self.decoder1(torch.cat([self.upconv1(up), level1], dim=1))
-        logits: Tensor = self.conv(up)
-        return logits
+        last: Tensor = self.decoder1(torch.cat([self.upconv1(up), level1], dim=1))
+        return last
 
 
 def _level(name: str, in_channels: int, out_channels: int) -> nn.Sequential:

@@ -94,7 +94,7 @@ def _part_sizes(plan: Plan, trial: TrialSpec) -> Counter[str]:
 
 
 def _arm(plan: Plan, arm: str) -> dict[str, Any]:
-    study = plan.loaded.arms[arm]
+    study, tuned = plan.loaded.arms[arm], plan.loaded.tuned.get(arm)
     return {
         "description": dict(plan.loaded.overrides.get(arm, {})),
         "stages": {
@@ -106,6 +106,8 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
             }
             for name, stage in study.stages.items()
         },
+        # Only where there is one: an arm that was not searched for says nothing.
+        **({"tuned": [one.model_dump(mode="json") for one in tuned]} if tuned else {}),
     }
 
 

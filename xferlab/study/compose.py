@@ -12,6 +12,7 @@ from typing import Any
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.findings import Finding, Position, Report, found
 from xferlab.study.paths import complaint, replaced
+from xferlab.study.tuned import Tuned, parsed
 from xferlab.study.yaml_lines import Document, KeyPath, read
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -33,6 +34,7 @@ NOT_IN_ARMS = {
 }
 NOT_IN_PROFILES = ("arms", "profiles", "study")
 MAX_INCLUDES = 16
+_TUNED = "#tuned"  # no dotted path of a file begins like this
 PAIRING_FIELDS = ("hold_out", "same_patient")
 
 
@@ -120,7 +122,13 @@ class Library:
         Included arms come first, later includes after earlier ones; of an arm's own, the shorter path first,
         so that their order in the file does not matter.
         """
-        return list(self._expand(document, (group, name), ()).values())
+        expanded = self._expand(document, (group, name), ()).values()
+        return [one for one in expanded if one.path[0] != _TUNED]
+
+    def tuned(self, document: Document, name: str) -> tuple[Tuned, ...]:
+        """Returns what an arm and those that it includes carry of the searches that they come from."""
+        expanded = self._expand(document, ("arms", name), ()).values()
+        return tuple(one.value for one in expanded if one.path[0] == _TUNED)
 
     def _expand(
         self, document: Document, place: KeyPath, stack: tuple[str, ...]
@@ -135,6 +143,7 @@ class Library:
         own = dict(entries) if isinstance(entries, dict) else {}
         is_arm = place[:-1] != ("profiles",)
         includes = own.pop("include", ()) if is_arm else ()
+        tuned = self._tuned(document, place, own.pop("tuned")) if is_arm and "tuned" in own else {}
         merged: dict[tuple[str, ...], Override] = {}
         for included in self._included(document, (*place, "include"), includes, stack):
             for path, override in included.items():
@@ -144,8 +153,17 @@ class Library:
             path = tuple(text.split("."))
             merged.pop(path, None)
             merged[path] = Override(path, own[text], document, (*place, text))
+        merged |= tuned
         self._expanded[key] = merged
         return merged
+
+    def _tuned(self, document: Document, place: KeyPath, value: Any) -> dict[tuple[str, ...], Override]:
+        tuned, findings = parsed(value)
+        for finding in findings:
+            line = document.line((*place, "tuned", *finding.path))
+            self._report.add((document.name, line), finding.what, prefix=f"arm {str(place[-1])!r}: ")
+        path = (_TUNED, tuned.tuning_id if tuned else "")
+        return {path: Override(path, tuned, document, (*place, "tuned"))} if tuned else {}
 
     def _included(
         self, document: Document, place: KeyPath, value: Any, stack: tuple[str, ...]

@@ -33,6 +33,7 @@ class StudyFile(Study):
                 "description": "Arms to start from, as FILE.yaml#ARM; later ones win.",
                 "anyOf": [_INCLUDE, {"type": "array", "items": _INCLUDE}],
             },
+            tuned={"description": "How `xferlab tune` found this arm.", "type": "object"},
         ),
     )
     """Treatments to compare: overrides by dotted path, such as `stages.general.starts_from: null`."""

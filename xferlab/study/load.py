@@ -18,6 +18,7 @@ from xferlab.study.editors import json_schema
 from xferlab.study.findings import Finding, Report, dotted, found, of_validation
 from xferlab.study.paths import complaint, replaced, without
 from xferlab.study.schema import Study
+from xferlab.study.tuned import Tuned
 from xferlab.study.yaml_lines import Document, KeyPath, read
 
 __all__ = ["LoadedStudy", "json_schema", "load"]
@@ -37,6 +38,7 @@ class LoadedStudy:
         arms: Each arm as a study of its own, in file order; a file without arms has the arm `baseline`.
         overrides: What each arm changes, as written: dotted path -> value, with what it includes.
         warnings: What may be a mistake, with its line.
+        tuned: The searches that an arm comes from, if any.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class LoadedStudy:
     arms: Mapping[str, Study]
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
+    tuned: Mapping[str, tuple[Tuned, ...]] = field(default_factory=dict)
 
 
 def load(
@@ -67,7 +70,9 @@ def load(
         raise StudyError(
             Problem(f"{document.name}:1", f"{what}; a study is a mapping that begins with `study: NAME`")
         )
-    return _Loading(document, os.environ if environ is None else environ).load(path, profile)
+    loading = _Loading(document, os.environ if environ is None else environ)
+    loaded = loading.load(path, profile)
+    return replace(loaded, tuned=loading.tuned(loaded.arms))
 
 
 class _Loading:
@@ -161,6 +166,12 @@ class _Loading:
             return partial, findings + invalid + [f for f in more if not _depends(f, invalid)]
         study = with_repetitions(study, known)
         return study, findings + check(study)
+
+    def tuned(self, arms: Iterable[str]) -> dict[str, tuple[Tuned, ...]]:
+        """Returns the searches that arms come from."""
+        written = named(self.document, "arms", self.report)
+        found = {name: self.library.tuned(self.document, name) for name in arms if name in written}
+        return {name: searches for name, searches in found.items() if searches}
 
     def tell_base(self, draft: Draft, findings: list[Finding]) -> None:
         """Reports what is wrong with the base; at the profile's line what holds only with the profile."""

@@ -1,8 +1,9 @@
-"""Augmentation of whole batches on their device."""
+"""Augmentation of whole batches on their device: what is drawn, and where pixels come to stand."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,35 @@ import torch
 import torch.nn.functional as F
 
 from xferlab.training.randomness import uniform
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What varies between epochs beside the rotation; None leaves a thing as it is.
+
+    Every draw is a function of seed, epoch and case. Objects, blur, noise and gamma belong to the taking of
+    the image and come, in this order, before its normalisation; scale and mirror after it, as the rotation
+    does, and with that in one resampling. Targets move with scale and mirror and know nothing of the rest.
+
+    Attributes:
+        objects: Largest number of bright lines and discs laid on an image; 0 to that many, equally likely.
+        blur: Largest deviation of a Gaussian blur in pixels of the network's image; uniform from 0.
+        noise: Largest deviation of Gaussian noise as a share of the grey range; uniform from 0.
+        gamma: (low, high) exponent of grey levels as shares of white, above 0; its logarithm is uniform.
+        scale: (low, high) magnification, above 0; uniform. Borders are filled as in the rotation.
+        flip: Share of images mirrored left to right. A mirrored chest has its heart on the other side.
+    """
+
+    objects: int | None = None
+    blur: float | None = None
+    noise: float | None = None
+    gamma: tuple[float, float] | None = None
+    scale: tuple[float, float] | None = None
+    flip: float | None = None
+
+
+STRONG = Augmentation(objects=3, blur=1.0, noise=0.05, gamma=(0.7, 1.5), scale=(0.9, 1.1), flip=0.5)
+"""All of it; the rotation stays the task's own."""
 
 
 def rotation_angles(
@@ -25,20 +55,25 @@ def rotation_angles(
 
 
 def rotate(
-    images: torch.Tensor, targets: torch.Tensor, angles: npt.NDArray[np.float64]
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    angles: npt.NDArray[np.float64],
+    scales: npt.NDArray[np.float64] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns images and targets rotated about their centres, counter-clockwise as displayed.
+    """Returns images and targets rotated about their centres, counter-clockwise as displayed, and magnified.
 
     Args:
         images: (N, C, H, W) float; bilinear; what comes in from outside gets the image's minimum.
         targets: (N, 1, H, W) float; nearest; what comes in is 0 (background), and counts.
         angles: (N,) degrees.
+        scales: (N,) magnifications; None for 1.
     """
-    if not angles.any():
+    zooms = np.ones(len(angles)) if scales is None else scales
+    if not angles.any() and (zooms == 1.0).all():
         return images, targets
     height, width = images.shape[-2:]
     radians = angles * (math.pi / 180.0)
-    cos, sin = np.cos(radians), np.sin(radians)
+    cos, sin = np.cos(radians) / zooms, np.sin(radians) / zooms
     # grid_sample's coordinates are normalised by each side: the aspect keeps the rotation rigid.
     matrix = np.zeros((len(angles), 2, 3), dtype=np.float32)
     matrix[:, 0, 0], matrix[:, 0, 1] = cos, -sin * height / width
@@ -49,3 +84,13 @@ def rotate(
     turned = F.grid_sample(images - floor, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     labels = F.grid_sample(targets, grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return turned + floor, labels
+
+
+def mirror(
+    images: torch.Tensor, targets: torch.Tensor, chosen: npt.NDArray[np.bool_]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns images (N, C, H, W) and targets (N, 1, H, W), those `chosen` (N,) mirrored left to right."""
+    if not chosen.any():
+        return images, targets
+    mask = torch.from_numpy(chosen).to(images.device).reshape(-1, 1, 1, 1)
+    return torch.where(mask, images.flip(-1), images), torch.where(mask, targets.flip(-1), targets)

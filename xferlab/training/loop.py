@@ -92,11 +92,28 @@ class Trainer(Generic[E_contra, B]):
     """One training in progress; `state` and `restore` make it resumable after any batch."""
 
     def __init__(
-        self, model: nn.Module, task: Task[E_contra, B], recipe: Recipe, *, forward: nn.Module | None = None
+        self,
+        model: nn.Module,
+        task: Task[E_contra, B],
+        recipe: Recipe,
+        *,
+        forward: nn.Module | None = None,
+        prepare: Callable[[nn.Module, int], None] | None = None,
     ):
-        """Takes a model on its device; `forward` is a compiled view of it, if there is one."""
+        """Takes a model on its device.
+
+        Args:
+            model: What is trained.
+            task: The learning problem.
+            recipe: How to train.
+            forward: A compiled view of the model, if there is one.
+            prepare: Called with the model, in training mode, and the epoch, before the first batch of an
+                epoch and again where one is resumed: it may freeze parts. The same epoch must give the same.
+        """
         self.model, self.task, self.recipe = model, task, recipe
+        # Views of `torch.compile` refuse to be asked for their truth.
         self.forward = model if forward is None else forward
+        self.prepare = prepare
         self.optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
         self.scheduler = None
         if recipe.plateau is not None:
@@ -127,11 +144,17 @@ class Trainer(Generic[E_contra, B]):
             NonFiniteLossError: A loss is NaN or infinite; the weights are still those before the step.
         """
         while not (stopped_by := self.stopped_by()):
-            self._train_epoch(train, after_batch)
-            after_epoch(self._finish_epoch(validation))
+            after_epoch(self.epoch(train, validation, after_batch=after_batch))
             after_batch()
         cursor = self.cursor
         return Fitted(self.best, cursor.history, cursor.best_epoch, cursor.best_loss, stopped_by)
+
+    def epoch(
+        self, train: E_contra, validation: E_contra, *, after_batch: Callable[[], None] = lambda: None
+    ) -> EpochResult:
+        """Trains one epoch, or what is left of it, and validates; arguments and errors as in `fit`."""
+        self._train_epoch(train, after_batch)
+        return self._finish_epoch(validation)
 
     def stopped_by(self) -> str:
         """Returns what ends the training now: `patience`, `max_epochs`, or an empty string."""
@@ -146,6 +169,8 @@ class Trainer(Generic[E_contra, B]):
         batches = divide(order, recipe.batch_size)
         draw = Draw(recipe.seed, cursor.epoch)
         self.model.train()
+        if self.prepare is not None:
+            self.prepare(self.model, cursor.epoch)
         for rows in batches[cursor.next_batch :]:
             started = time.perf_counter()
             batch = self.task.batch(train, rows, draw)

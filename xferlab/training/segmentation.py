@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,12 @@ from torch import nn
 
 from xferlab.errors import TrainingError
 from xferlab.metrics import measure
-from xferlab.training.augment import rotate, rotation_angles
+from xferlab.training.augment import Augmentation, mirror, rotate, rotation_angles
 from xferlab.training.batches import Rows
+from xferlab.training.exposure import expose
+from xferlab.training.intensity import normalise
 from xferlab.training.losses import LOSSES
-from xferlab.training.randomness import case_keys
+from xferlab.training.randomness import between, case_keys, uniform
 from xferlab.training.task import Draw
 
 STRUCTURE, IGNORED = 255, 127
@@ -74,6 +76,19 @@ class ImageExamples:
         return self.images[self._rows[row]], self.targets[self._rows[row]]
 
 
+class ShownCases(Protocol):
+    """Cases that can be measured, at whatever size."""
+
+    @property
+    def spacing_mm(self) -> npt.NDArray[np.float32]:
+        """(N, 2) row and column spacing, NaN where unknown."""
+        ...
+
+    def case(self, row: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Returns the image (C, H, W) and target (H, W) of one case, uint8, on the host."""
+        ...
+
+
 @dataclass(frozen=True)
 class ImageBatch:
     """Network input (N, C, H, W) float32, target and valid (N, 1, H, W) float32."""
@@ -89,11 +104,13 @@ class BinarySegmentation:
 
     Attributes:
         in_channels: Channels of the network; a grey image is repeated over them.
-        intensity: `zscore` (each image and channel by its own mean and deviation) or `unit` (divided by 255).
-        rotation: (degrees, probability), or None for no augmentation.
+        intensity: Name in `INTENSITIES`: `zscore` (each image and channel by its own mean and deviation),
+            `unit` (divided by 255), `minmax` (each by its own range) or `equalise` (histogram, then gamma).
+        rotation: (degrees, probability), or None for none.
         loss_name: Name in `LOSSES`.
-        smoothing: The constant of the Dice loss.
+        smoothing: The constant of the Dice losses and of focal Tversky.
         autocast: Type of the forward and backward pass; None for float32.
+        augmentation: What varies beside the rotation, or None.
     """
 
     in_channels: int
@@ -102,32 +119,52 @@ class BinarySegmentation:
     loss_name: str = "dice"
     smoothing: float = 1.0
     autocast: torch.dtype | None = None
+    augmentation: Augmentation | None = None
 
     def batch(self, examples: ImageExamples, rows: Rows, draw: Draw | None) -> ImageBatch:
-        """Returns normalised, perhaps rotated images with their targets.
+        """Returns normalised images with their targets, augmented if there is something to draw from.
 
         Raises:
             TrainingError: The images are not grey and have another number of channels than the network.
         """
         raw, labels = examples.take(rows)
-        if raw.shape[1] not in (1, self.in_channels):
-            raise TrainingError(
-                f"images have {raw.shape[1]} channels and the network takes {self.in_channels}; "
-                "only grey images are repeated over channels. Set model.in_channels to "
-                f"{raw.shape[1]}, or use grey images."
-            )
+        self.check_channels(raw.shape[1])
+        keys = examples.keys[rows]
+        if draw is not None and self.augmentation is not None:
+            raw = expose(raw, keys, self.augmentation, draw)
         images = normalise(raw, self.intensity)
         targets = labels.float()
-        if draw is not None and self.rotation is not None:
-            degrees, probability = self.rotation
-            angles = rotation_angles(
-                examples.keys[rows],
-                degrees=degrees,
-                probability=probability,
-                seed=draw.seed,
-                epoch=draw.epoch,
+        if draw is not None:
+            images, targets = self.moved(images, targets, keys, draw)
+        return self.framed(images, targets)
+
+    def check_channels(self, found: int) -> None:
+        """Refuses colour images for a network of other channels."""
+        if found not in (1, self.in_channels):
+            raise TrainingError(
+                f"images have {found} channels and the network takes {self.in_channels}; "
+                f"only grey images are repeated over channels. Set model.in_channels to {found}, "
+                "or use grey images."
             )
-            images, targets = rotate(images, targets, angles)
+
+    def moved(
+        self, images: torch.Tensor, targets: torch.Tensor, keys: npt.NDArray[np.uint64], draw: Draw
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns normalised images (N, C, H, W) and targets (N, 1, H, W) turned, scaled and mirrored."""
+        seed, epoch, options = draw.seed, draw.epoch, self.augmentation or Augmentation()
+        angles, scales = np.zeros(len(keys)), None
+        if self.rotation is not None:
+            degrees, probability = self.rotation
+            angles = rotation_angles(keys, degrees=degrees, probability=probability, seed=seed, epoch=epoch)
+        if options.flip is not None:
+            chosen = uniform(keys, seed=seed, purpose="flip", epoch=epoch) < options.flip
+            images, targets = mirror(images, targets, chosen)
+        if options.scale is not None:
+            scales = between(keys, draw, "scale", low=options.scale[0], high=options.scale[1])
+        return rotate(images, targets, angles, scales)
+
+    def framed(self, images: torch.Tensor, targets: torch.Tensor) -> ImageBatch:
+        """Returns normalised images (N, C, H, W) and targets (N, 1, H, W), all float32, as a batch."""
         if images.shape[1] != self.in_channels:
             images = images.expand(-1, self.in_channels, -1, -1)
         inputs = images.contiguous(memory_format=torch.channels_last)
@@ -137,8 +174,7 @@ class BinarySegmentation:
         """Returns the loss in float32; the network runs under autocast only while it trains."""
         with self._cast(batch.inputs.device, training=model.training):
             logits = model(batch.inputs)
-        probability = torch.sigmoid(logits.float())
-        return LOSSES[self.loss_name](probability, batch.target, batch.valid, self.smoothing)
+        return LOSSES[self.loss_name](logits.float(), batch.target, batch.valid, self.smoothing)
 
     def predict(self, model: nn.Module, batch: ImageBatch) -> npt.NDArray[np.float32]:
         """Returns probabilities (N, H, W), float32 throughout: a bfloat16 sigmoid ties near 1."""
@@ -147,7 +183,7 @@ class BinarySegmentation:
         return cast("npt.NDArray[np.float32]", probability[:, 0].cpu().numpy())
 
     def measure(
-        self, examples: ImageExamples, row: int, prediction: npt.NDArray[np.float32]
+        self, examples: ShownCases, row: int, prediction: npt.NDArray[np.float32]
     ) -> Mapping[str, float]:
         """Returns the metrics of one image."""
         _, target = examples.case(row)
@@ -172,16 +208,3 @@ class BinarySegmentation:
         if self.autocast is None or not training:
             return nullcontext()
         return torch.autocast(device.type, dtype=self.autocast)
-
-
-def normalise(images: torch.Tensor, intensity: str) -> torch.Tensor:
-    """Returns uint8 images (N, C, H, W) as float32.
-
-    `zscore` uses the mean and population deviation of each image and channel, the latter at least one grey
-    level, so that a constant image gives zeros; `unit` divides by 255.
-    """
-    values = images.float()
-    if intensity == "unit":
-        return values / 255.0
-    deviation, mean = torch.std_mean(values, dim=(2, 3), correction=0, keepdim=True)
-    return (values - mean) / deviation.clamp_min(1.0)

@@ -55,8 +55,8 @@ class Task(Protocol[E_contra, B]):
         """Returns the scalar float32 loss of a batch."""
         ...
 
-    def predict(self, model: nn.Module, batch: B) -> npt.NDArray[np.float32]:
-        """Returns the float32 output of every case of a batch, first axis the case."""
+    def predict(self, model: nn.Module, batch: B) -> npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]:
+        """Returns the float32 output of every case of a batch; an array if they have one size."""
         ...
 
     def measure(

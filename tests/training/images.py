@@ -1,0 +1,69 @@
+"""Cases of any size in memory, in the shape of a table of the image cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from xferlab.training.native_examples import NativeExamples
+
+
+@dataclass
+class Images:
+    """Images (C, H, W) and targets (H, W), uint8."""
+
+    images: list[np.ndarray]
+    targets: list[np.ndarray]
+    spacing_mm: np.ndarray = field(default_factory=lambda: np.full((0, 2), np.nan, np.float32))
+
+    def __post_init__(self) -> None:
+        if not len(self.spacing_mm):
+            self.spacing_mm = np.full((len(self.images), 2), np.nan, np.float32)
+
+    def image(self, row: int) -> np.ndarray:
+        return self.images[row]
+
+    def target(self, row: int) -> np.ndarray:
+        return self.targets[row]
+
+
+def smooth(height: int, width: int, *, seed: int, channels: int = 1) -> np.ndarray:
+    """A waving image (channels, height, width), brighter in a disc around the middle."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    waves = np.sin(rows / 9 + seed) + np.cos(columns / 7 + seed)
+    levels = 110 + 25 * waves + 60 * disc(height, width) + rng.normal(0, 5, (channels, height, width))
+    return np.clip(levels, 0, 255).astype(np.uint8)
+
+
+def disc(height: int, width: int) -> np.ndarray:
+    """An ellipse that fills the middle half of the sides, bool (height, width)."""
+    rows, columns = np.mgrid[:height, :width]
+    down, across = (rows + 0.5) / height - 0.5, (columns + 0.5) / width - 0.5
+    return down**2 + across**2 < 1 / 16
+
+
+def label(height: int, width: int) -> np.ndarray:
+    """A target with structure, background and a pixel to ignore, uint8 (height, width)."""
+    target = disc(height, width) * np.uint8(255)
+    target[0, 0] = 127
+    return target
+
+
+def images_of(sizes: Sequence[tuple[int, int]], *, channels: int = 1) -> Images:
+    return Images(
+        [smooth(height, width, seed=n, channels=channels) for n, (height, width) in enumerate(sizes)],
+        [label(height, width) for height, width in sizes],
+    )
+
+
+def digests(count: int) -> tuple[str, ...]:
+    return tuple(f"{(n + 1) * 0x9E3779B97F4A7C15 % 2**64:016x}" + "0" * 48 for n in range(count))
+
+
+def examples_of(images: Images) -> NativeExamples:
+    count = len(images.images)
+    return NativeExamples(digests(count), images, rows=np.arange(count), device=torch.device("cpu"))

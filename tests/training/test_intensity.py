@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import rankdata
+
+from xferlab.errors import UsageError
+from xferlab.training.intensity import INTENSITIES, normalise
+
+pytestmark = pytest.mark.component
+
+GREY = np.random.default_rng(0).integers(0, 256, (5, 2, 24, 20), dtype=np.uint8)
+GREY[1] //= 4
+GREY[2] = GREY[2] // 2 + 100
+
+
+def normalised(images: np.ndarray, intensity: str) -> np.ndarray:
+    return normalise(torch.from_numpy(images), intensity).numpy()
+
+
+def test_zscore_and_unit_are_what_they_were_bit_for_bit():
+    values = torch.from_numpy(GREY).float()
+    deviation, mean = torch.std_mean(values, dim=(2, 3), correction=0, keepdim=True)
+    assert normalise(torch.from_numpy(GREY), "zscore").equal((values - mean) / deviation.clamp_min(1.0))
+    assert normalise(torch.from_numpy(GREY), "unit").equal(values / 255.0)
+
+
+def test_minmax_stretches_each_image_and_channel():
+    found = normalised(GREY, "minmax")
+    assert (found.min(axis=(2, 3)) == 0).all()
+    assert (found.max(axis=(2, 3)) == 1).all()
+    low, high = (getattr(GREY, bound)(axis=(2, 3), keepdims=True).astype(float) for bound in ("min", "max"))
+    assert np.abs(found - (GREY - low) / (high - low)).max() < 1e-6
+
+
+def equalised_by_scipys_ranks(image: np.ndarray) -> np.ndarray:
+    """The share of pixels that are at most as bright, from ranks, then gamma 0.5 of 0..255 over 255."""
+    level = 255.0 * rankdata(image, method="max").reshape(image.shape) / image.size
+    return 255.0 * (level / 255.0) ** 0.5 / 255.0
+
+
+def test_equalise_is_the_share_at_most_as_bright_and_its_root():
+    found = normalised(GREY, "equalise")
+    for image, expected in zip(found.reshape(-1, 24, 20), GREY.reshape(-1, 24, 20), strict=True):
+        assert np.abs(image - equalised_by_scipys_ranks(expected)).max() < 1e-6
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 256))
+@settings(max_examples=40, deadline=None)
+def test_equalise_keeps_order_and_forgets_curves(seed, side, levels):
+    image = np.random.default_rng(seed).integers(0, levels, (1, 1, side, side), dtype=np.uint8)
+    found = normalised(image, "equalise")
+    order = np.argsort(image, axis=None, kind="stable")
+    assert (np.diff(found.flatten()[order]) >= 0).all()
+    assert found.max() == 1.0
+    assert found.min() > 0
+    # Any curve that keeps grey levels apart and in order changes nothing.
+    ranks = np.unique(image, return_inverse=True)[1].reshape(image.shape)
+    assert np.array_equal(normalised(ranks.astype(np.uint8), "equalise"), found)
+
+
+@pytest.mark.parametrize("intensity", INTENSITIES)
+def test_each_image_is_for_itself(intensity):
+    together = normalised(GREY, intensity)
+    for row in range(len(GREY)):
+        assert np.array_equal(normalised(GREY[row : row + 1], intensity)[0], together[row])
+    assert together.dtype == np.float32
+
+
+@pytest.mark.parametrize("intensity", INTENSITIES)
+@pytest.mark.parametrize("level", [0, 200])
+def test_a_constant_image_gives_constant_finite_numbers(intensity, level):
+    found = normalised(np.full((1, 1, 8, 8), level, np.uint8), intensity)
+    expected = {"zscore": 0.0, "minmax": 0.0, "unit": level / 255, "equalise": 1.0}[intensity]
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("intensity", INTENSITIES)
+def test_grey_levels_may_be_float(intensity):
+    assert np.array_equal(normalised(GREY.astype(np.float32), intensity), normalised(GREY, intensity))
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match=r"intensity: found 'min_max'; accepted: .*Did you mean 'minmax'\?"):
+        normalise(torch.zeros(1, 1, 2, 2), "min_max")

@@ -1,0 +1,259 @@
+"""`xferlab tune`: searches a space for one stage of one arm, and writes the winner as an arm."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from xferlab.cli.main import COMPLETE, INCOMPLETE, INTERRUPTED
+from xferlab.cli.prepare import store_donors
+from xferlab.cli.session import Session
+from xferlab.cohort import Case
+from xferlab.data.cache import open_table
+from xferlab.data.index import index_sections
+from xferlab.errors import UsageError, suggest
+from xferlab.plan.sample_spec import SampleSpec
+from xferlab.plan.tuning import Tuning, Wanted, wanted_stage
+from xferlab.records import reader
+from xferlab.records.store import Store
+from xferlab.records.tuning import SampleRecord, best_of, read_samples
+from xferlab.schedule.sampling import Sampling
+from xferlab.schedule.study import check_writable
+from xferlab.study.schema import DataSection
+from xferlab.study.space import load_space
+from xferlab.study.tuned import HEADER, Tuned, arm_file
+
+DEFAULT_REPEATS = 3
+SHOWN = 5
+_SECTION: TypeAdapter[DataSection] = TypeAdapter(DataSection)
+
+
+def run(options: Namespace) -> int:
+    """Runs what is left of a search, prints the best samples, writes the winner and the report."""
+    _check(options)
+    session = Session.open(options)
+    tuning = _tuning(session, options)
+    _check_parents(session.store, tuning)
+    out = _out(session, tuning, options)
+    num_samples = min(options.samples, tuning.space.size or options.samples)
+    for line in _begin(tuning, num_samples, options.samples):
+        print(line)
+    interrupted, num_failed = _search(session, tuning, options, num_samples)
+    if interrupted:
+        print("interrupted; the same command goes on")
+        return INTERRUPTED
+    _conclude(session, tuning, out=out, report=options.report)
+    return INCOMPLETE if num_failed else COMPLETE
+
+
+def _search(session: Session, tuning: Tuning, options: Namespace, num_samples: int) -> tuple[bool, int]:
+    from xferlab.schedule import ray_tune, tune
+
+    store, study = session.store, session.loaded.base.study
+    with ExitStack() as stack:
+        stack.enter_context(tune.SearchLease(store, study, tuning.tuning_id))
+        sampling = Sampling(tuning, store, num_samples, listener=_Lines())
+        sampling.begin()
+        if sampling.exhausted:
+            return False, 0
+        _decode(session, tuning)
+        stack.enter_context(ray_tune.cluster(options.address, num_cpus=options.workers))
+        if unmet := ray_tune.unmet_resources(list(tuning.base[:1])):
+            # A cluster may grow while samples wait for it; this machine does not.
+            if options.address is None:
+                raise UsageError(unmet)
+            print(f"warning: {unmet} Waiting for nodes.", file=sys.stderr)
+        retries = session.loaded.base.retries
+        finished = tune.execute(sampling, store, cache_dir=session.cache_dir, retries=retries)
+        return not finished, sampling.num_failed
+
+
+def _check(options: Namespace) -> None:
+    if options.samples < 1:
+        raise UsageError(f"--samples {options.samples}: at least one sample is needed")
+    if options.address and options.workers is not None:
+        raise UsageError("--workers is for this machine; the cluster at --address has its own number")
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(f"--workers {options.workers}: at least one CPU core is needed")
+
+
+def _tuning(session: Session, options: Namespace) -> Tuning:
+    arms = session.loaded.arms
+    if options.arm not in arms:
+        known = ", ".join(arms)
+        raise UsageError(
+            f"--arm: there is no arm {options.arm!r}; arms: {known}.{suggest(options.arm, arms)}"
+        )
+    study = arms[options.arm]
+    stage = wanted_stage(study, options.stage)
+    planned = study.stages[stage].repetitions or study.repetitions
+    wanted = Wanted(
+        arm=options.arm,
+        stage=stage,
+        repetitions=options.repeats if options.repeats is not None else min(DEFAULT_REPEATS, planned),
+        search=options.search,
+        asha=options.asha,
+        seed=session.loaded.base.seed if options.seed is None else options.seed,
+    )
+    space = load_space(options.space, study, stage=stage)
+    check_writable(session.store)
+    donors = store_donors(session)
+    setting = session.setting(donors or session.donors_at_hand())
+
+    def index(name: str, config: DataSection) -> Sequence[Case]:
+        return index_sections({name: config}, memo_dir=session.cache_dir / "digests")[name]
+
+    return Tuning(session.loaded, space, wanted, index=index, setting=setting)
+
+
+def _check_parents(store: Store, tuning: Tuning) -> None:
+    parents = tuning.parents
+    missing = [f"{parents[one]} ({one})" for one in parents if reader.read_trial(store, one) is None]
+    if missing:
+        listed = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+        raise UsageError(
+            f"samples start from the study's own trials, and {len(missing)} of {len(tuning.parents)} are not "
+            f"complete in {store.shown}: {listed}. Run the study first: "
+            f"`xferlab run STUDY --arms {tuning.wanted.arm}`."
+        )
+
+
+def _decode(session: Session, tuning: Tuning) -> None:
+    """Decodes what the samples read into this machine's cache, so that bad images end it with one message."""
+    for trial in tuning.base:
+        rows = tuning.selections[trial.selection].rows
+        open_table(
+            trial.section,
+            _SECTION.validate_python(trial.data[trial.section]),
+            size_px=trial.identity["model"]["image_size"],
+            digests=sorted(row[0] for row in rows),
+            cache_dir=session.cache_dir,
+        )
+
+
+def _begin(tuning: Tuning, num_samples: int, asked: int) -> list[str]:
+    wanted, asha = tuning.wanted, tuning.asha
+    early = f"the worse stop from epoch {asha['grace_epochs']} on" if asha else "none stops early"
+    lines = [
+        f"search {tuning.tuning_id}: stage {wanted.stage} of arm {wanted.arm}, {num_samples} samples of "
+        f"{wanted.repetitions} repetitions each, {wanted.search}, {early}"
+    ]
+    if num_samples < asked:
+        lines.append(
+            f"the space has {num_samples} points: {asked - num_samples} samples fewer than asked for"
+        )
+    return lines
+
+
+class _Lines:
+    """Prints a line for every sample that ends."""
+
+    def __init__(self) -> None:
+        self._total = self._done = 0
+        self._best: SampleRecord | None = None
+
+    def begin(self, num_samples: int, finished: int, begun: int) -> None:
+        self._total, self._done = num_samples, finished
+        print(f"{finished} of {num_samples} samples finished already, {begun} go on", flush=True)
+
+    def epoch(self, record: SampleRecord) -> None:
+        """Prints nothing."""
+
+    def finished(self, record: SampleRecord) -> None:
+        self._done += 1
+        self._best = best_of([one for one in (self._best, record) if one])
+        best = f"; best of this run: {self._best.loss:.4f} (sample {self._best.number})" if self._best else ""
+        loss = "" if record.loss is None else f", loss {record.loss:.4f}"
+        epochs = f"epoch {record.num_epochs} of {record.max_epochs}"
+        print(
+            f"[{self._done}/{self._total}] sample {record.number} {record.outcome} at {epochs}{loss}{best}",
+            flush=True,
+        )
+
+    def failed(self, sample: SampleSpec, reason: str) -> None:
+        print(f"sample {sample.number} failed: {reason}", file=sys.stderr, flush=True)
+
+
+def _out(session: Session, tuning: Tuning, options: Namespace) -> Path:
+    """Returns where the winner goes; refuses to replace a file that somebody wrote."""
+    name = f"{session.loaded.base.study}-{tuning.wanted.stage}.yaml"
+    out = Path(options.out) if options.out else Path("search_spaces") / "tuned" / name
+    if out.exists() and not (out.is_file() and out.read_text("utf-8", "replace").startswith(HEADER)):
+        raise UsageError(f"--out: {out} exists, and `xferlab tune` has not written it; give another file")
+    return out
+
+
+def _conclude(session: Session, tuning: Tuning, *, out: Path, report: str | None) -> None:
+    from analysis.tuning import tuning_report
+
+    records = read_samples(session.store, tuning.tuning_id)
+    wanted = tuning.wanted
+    study = session.loaded.base.study
+    for record in sorted((one for one in records if one.loss is not None), key=_by_loss)[:SHOWN]:
+        values = ", ".join(
+            f"{one.written} {_shown(record.parameters[one.path])}" for one in tuning.space.parameters
+        )
+        print(f"  {record.loss:.4f} sample {record.number} ({record.outcome}): {values}")
+    trained, saved = (sum(map(what, records)) for what in (_trained, _saved))
+    print(f"{trained} epochs trained; stopping early saved at most {saved}")
+    folder = Path(report) if report else Path("reports") / f"{study}-tuning-{wanted.stage}"
+    print(f"report: {tuning_report(session.store.location, tuning.tuning_id, folder)}")
+    best = best_of(records)
+    if best is None:
+        print("no sample trained to its end: there is no winner")
+        return
+    name = f"tuned_{wanted.stage}"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.tmp")
+    overrides = {one.path: best.parameters[one.path] for one in tuning.space.parameters}
+    temporary.write_text(arm_file(name, overrides, provenance(tuning, records, best)), "utf-8")
+    os.replace(temporary, out)
+    print(f"winner: sample {best.number}, written to {out}; include it in an arm as {out.name}#{name}")
+
+
+def provenance(tuning: Tuning, records: list[SampleRecord], best: SampleRecord) -> Tuned:
+    """Returns what the winner's arm carries."""
+    document: dict[str, Any] = tuning.to_json()
+    names = (
+        "tuning_id",
+        "study",
+        "arm",
+        "stage",
+        "search",
+        "asha",
+        "seed",
+        "space_sha256",
+        "validated_on",
+    )
+    return Tuned.model_validate(
+        {
+            **{name: document[name] for name in names},
+            "num_samples": len(records),
+            "num_stopped": sum(one.outcome == "stopped" for one in records),
+            "sample": best.number,
+            "loss": best.loss,
+        }
+    )
+
+
+def _by_loss(record: SampleRecord) -> tuple[bool, float, int]:
+    return record.outcome != "complete", record.loss or 0.0, record.number
+
+
+def _trained(record: SampleRecord) -> int:
+    return record.epochs_trained
+
+
+def _saved(record: SampleRecord) -> int:
+    return record.epochs_saved
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

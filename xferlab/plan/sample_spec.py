@@ -1,0 +1,59 @@
+"""Hand-over value of a search: one sample. JSON round trip, no torch, no study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from xferlab.errors import RecordError
+from xferlab.plan.spec import TrialSpec
+
+TUNING_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """Everything needed to run one sample, anywhere, again.
+
+    Attributes:
+        sample_id: Hash of the search, the number and the trials.
+        tuning_id: The search that it belongs to.
+        number: From 1.
+        parameters: Value of every path of the space.
+        trials: One training for each repetition, with nothing to evaluate.
+        judge: Fields of the untuned arm's training by which validation losses are taken: those of the
+            loss, and `batch_size`.
+    """
+
+    sample_id: str
+    tuning_id: str
+    number: int
+    parameters: Mapping[str, Any]
+    trials: tuple[TrialSpec, ...]
+    judge: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def max_epochs(self) -> int:
+        """Upper bound on epochs."""
+        return max(int(trial.identity["training"]["max_epochs"]) for trial in self.trials)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON value; `from_json` is its inverse."""
+        trials = [trial.to_json() for trial in self.trials]
+        return {"version": TUNING_VERSION, **asdict(self), "trials": trials}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> SampleSpec:
+        """Returns the sample that `to_json` wrote.
+
+        Raises:
+            RecordError: Another version of xferlab wrote it.
+        """
+        if value.get("version") != TUNING_VERSION:
+            raise RecordError(
+                f"the spec of sample {value.get('sample_id')} has version {value.get('version')}, and this "
+                f"xferlab reads {TUNING_VERSION}; use the xferlab that wrote it, or another storage"
+            )
+        fields = {key: item for key, item in value.items() if key != "version"}
+        return SampleSpec(**{**fields, "trials": tuple(map(TrialSpec.from_json, fields["trials"]))})

@@ -1,0 +1,234 @@
+"""A search as one Ray Tune run: a Tune trial is a sample, and each of its results an epoch.
+
+Like `ray_tune`, it starts a fresh run each time, from the records. A class is trained here and no function:
+Tune then knows between two epochs whether a sample goes on, and asks for no epoch that nobody needs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from xferlab.errors import XferlabError
+from xferlab.plan.sample_spec import SampleSpec
+from xferlab.plan.spec import TrialSpec
+from xferlab.records import layout
+from xferlab.records.store import Store
+from xferlab.records.tuning import SampleRecord, read_sample
+from xferlab.schedule.lease import Lease
+from xferlab.schedule.outcome import HOPELESS
+from xferlab.schedule.ray_tune import _bundle, _NeverRestored, _quiet, _sigterm_as_ctrl_c, _storage
+from xferlab.schedule.sampling import Sampling
+
+# Read at import, as what `ray_tune` sets: a sample that diverges in its first epoch has no loss to report.
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+
+import ray
+from ray import tune
+from ray.tune import CheckpointConfig, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
+from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.search.search_generator import SearchGenerator
+
+
+def execute(sampling: Sampling, store: Store, *, cache_dir: Path, retries: int) -> bool:
+    """Runs all samples that are left on the connected cluster. Returns False if it was interrupted.
+
+    A failed sample is retried up to `retries` times by Tune, unless it must meet the failure again.
+    """
+    if sampling.exhausted:
+        return True
+    slots = num_slots(sampling.tuning.base[0])
+    search = _SampleSearch(sampling, slots, cache_dir=cache_dir, location=store.location)
+    with tempfile.TemporaryDirectory(prefix="xferlab-tune-") as scratch:
+        tuner = Tuner(
+            _Sample,
+            tune_config=TuneConfig(
+                search_alg=search,
+                scheduler=_scheduler(sampling),
+                num_samples=sampling.num_left,
+                reuse_actors=True,
+            ),
+            run_config=RunConfig(
+                name="tune",
+                failure_config=FailureConfig(max_failures=retries),
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),  # ours are in the records
+                verbose=0,
+                **_storage(store, scratch),
+            ),
+        )
+        with _quiet(), _sigterm_as_ctrl_c():
+            tuner.fit()
+    if search.problem is not None:
+        raise search.problem
+    return sampling.finished
+
+
+def num_slots(trial: TrialSpec) -> int:
+    """Returns how many samples the cluster can run side by side now, at least one."""
+    free, wanted = ray.cluster_resources(), _bundle(trial)
+    fitting = [math.floor(float(free.get(kind, 0.0)) / amount) for kind, amount in wanted.items()]
+    return max(1, min(fitting))
+
+
+class SearchLease(Lease):
+    """One process at a time drives a search; studies and other searches go on beside it."""
+
+    def __init__(self, store: Store, study: str, tuning_id: str):
+        """Names the search; nothing is taken yet."""
+        super().__init__(store, f"{study} (search {tuning_id})")
+        self._name = layout.tuning_lease_path(tuning_id)
+
+
+def _scheduler(sampling: Sampling) -> Any:
+    asha = sampling.tuning.asha
+    if asha is None:
+        return FIFOScheduler()
+    scheduler = _Halving(
+        time_attr="epoch",
+        metric="loss",
+        mode="min",
+        max_t=2**31,  # a sample ends by itself; rungs go as far as there are epochs
+        grace_period=asha["grace_epochs"],
+        reduction_factor=asha["reduction"],
+        stop_last_trials=False,
+    )
+    scheduler.recall(sampling)
+    return scheduler
+
+
+class _Known:
+    """What a rung must know of a sample: its id."""
+
+    def __init__(self, trial_id: str):
+        self.trial_id = trial_id
+
+
+class _Halving(_NeverRestored, AsyncHyperBandScheduler):  # type: ignore[misc]
+    """Asynchronous successive halving (Li et al. 2020) that knows the samples of earlier runs."""
+
+    def recall(self, sampling: Sampling) -> None:
+        """Fills the rungs with the curves of finished samples."""
+        self._sampling = sampling
+        for record in sampling.earlier:
+            for epoch, loss in enumerate(record.curve, start=1):
+                for bracket in self._brackets:
+                    bracket.on_result(_Known(record.sample_id), epoch, -loss)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
+        """Records a sample at the epoch at which it is stopped."""
+        action = super().on_trial_result(tune_controller, trial, result)
+        if action == TrialScheduler.STOP and not result.get("done"):
+            self._sampling.stop(SampleRecord.from_json(json.loads(result["record"])))
+        return action
+
+
+class _SampleSearch(_NeverRestored, SearchGenerator):  # type: ignore[misc]
+    """Hands samples to Tune under their own ids, no more than run side by side: later ones may learn."""
+
+    def __init__(self, sampling: Sampling, slots: int, *, cache_dir: Path, location: str):
+        super().__init__(Searcher())
+        self._sampling, self._slots = sampling, slots
+        self._common = {"cache_dir": str(cache_dir), "location": location}
+        self._tune_parser = _make_parser()
+        self.problem: XferlabError | None = None
+
+    def next_trial(self) -> Any:
+        """Returns a Tune trial for the next sample, or None while all slots are taken."""
+        if self.problem or len(self._sampling.running) >= self._slots:
+            return None
+        try:
+            sample = self._sampling.take()
+        except XferlabError as error:  # Tune would log it and go on for ever
+            self.problem = error
+            return None
+        if sample is None:
+            return None
+        config = {**self._common, "sample": json.dumps(sample.to_json())}
+        experiment = {**self._experiment.spec, "config": config}
+        experiment["resources_per_trial"] = PlacementGroupFactory([_bundle(sample.trials[0])])
+        return _create_trial_from_spec(
+            experiment, self._tune_parser, evaluated_params={}, experiment_tag="", trial_id=sample.sample_id
+        )
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Passes progress on."""
+        if "record" in result:
+            self._sampling.progress(SampleRecord.from_json(json.loads(result["record"])))
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Lets the records decide what became of a sample."""
+        failed = error or "failure" in (result or {})
+        self._sampling.settle(trial_id, failed=failed)
+
+    def is_finished(self) -> bool:
+        """Returns whether nothing is left to hand out."""
+        return self._sampling.exhausted or self.problem is not None
+
+    def save_to_dir(self, dirpath: str, session_str: str) -> None:
+        """Saves nothing: the records are the state."""
+
+    def has_checkpoint(self, dirpath: str) -> bool:
+        """Returns False: a fresh run starts from the records."""
+        return False
+
+
+class _Sample(tune.Trainable):  # type: ignore[misc]
+    """A sample in a worker process; a hopeless failure ends it without an error: Tune is not to retry it."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Takes the sample; it is loaded with its first epoch, so that a failure becomes a result."""
+        self._config: dict[str, Any] = config
+        self._run: Any = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Leaves the sample for another."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Returns what an epoch gave."""
+        try:
+            record, done = self._next()
+        except HOPELESS:
+            # Stored with the attempt; the driver reads it.
+            return {"failure": True, "done": True}
+        losses = {} if record.loss is None else {"loss": record.loss}
+        return {
+            "epoch": record.num_epochs,
+            **losses,
+            "record": json.dumps(record.to_json()),
+            "done": done,
+        }
+
+    def cleanup(self) -> None:
+        """Stores the state of a sample that is to go on elsewhere."""
+        if self._run is not None:
+            self._run.leave()
+            self._run = None
+
+    def _next(self) -> tuple[SampleRecord, bool]:
+        """Returns what the record would be after an epoch, and whether it is final; at once where it is."""
+        # Imported here: the driver needs no torch.
+        from xferlab.trial import environment
+        from xferlab.trial.assemble import Workplace
+        from xferlab.trial.tuning import SampleRun
+
+        sample = SampleSpec.from_json(json.loads(self._config["sample"]))
+        store = Store.open(self._config["location"])
+        if self._run is None:
+            known = read_sample(store, sample.tuning_id, sample.sample_id)
+            if known is not None:  # the worker was lost between its record and Tune's hearing of it
+                return known, True
+            device = environment.prepare(sample.trials[0].identity["execution"])
+            self._run = SampleRun.begin(sample, Workplace(store, Path(self._config["cache_dir"]), device))
+        step = self._run.step()
+        return step.record, step.done

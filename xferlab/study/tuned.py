@@ -1,0 +1,84 @@
+"""What a tuned arm carries: that it was searched for, on what, and how hard. No part of any identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from xferlab.study.findings import Finding, of_validation
+
+HEADER = "# Written by `xferlab tune`."
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ValidatedOn(_Strict):
+    """The validation part of one repetition."""
+
+    repetition: int
+    """From 1."""
+    seed: int
+    """Of the training."""
+    section: str
+    """Data section."""
+    cases: int
+    """Number of images."""
+    patients: int
+    """Number of patients."""
+    sha256: str
+    """Digest of the cases' digests."""
+
+
+class Tuned(_Strict):
+    """How an arm's parameters were found; `xferlab tune` writes it."""
+
+    tuning_id: str
+    """The search."""
+    study: str
+    """Study that was searched in."""
+    arm: str
+    """Arm that was tuned."""
+    stage: str
+    """Stage that was tuned."""
+    search: str
+    """`random` or `optuna`."""
+    asha: dict[str, int] | None = None
+    """Whether samples were stopped early: first rung and reduction factor."""
+    seed: int
+    """Of the search."""
+    space_sha256: str
+    """Digest of the space."""
+    num_samples: int = Field(ge=1)
+    """Samples that were compared."""
+    num_stopped: int = Field(0, ge=0)
+    """Of these, stopped early."""
+    sample: int = Field(ge=1)
+    """Number of the sample that won."""
+    loss: float
+    """Its mean best validation loss."""
+    validated_on: list[ValidatedOn] = Field(min_length=1)
+    """What the samples were compared on."""
+
+
+def parsed(value: Any) -> tuple[Tuned | None, list[Finding]]:
+    """Returns an arm's `tuned`, or what is wrong with it."""
+    try:
+        return Tuned.model_validate(value), []
+    except ValidationError as error:
+        found = of_validation(error, value) if isinstance(value, dict) else []
+        hint = "leave it as `xferlab tune` wrote it"
+        told = [Finding(one.path, f"tuned: {one.what}; {hint}") for one in found]
+        return None, told or [Finding((), f"tuned must be a mapping; {hint}")]
+
+
+def arm_file(name: str, overrides: Mapping[str, Any], tuned: Tuned) -> str:
+    """Returns the text of a file with one arm that a study can include."""
+    body = {name: {**overrides, "tuned": tuned.model_dump(mode="json", exclude_none=True)}}
+    return f"{HEADER} Include it in an arm as THIS_FILE.yaml#{name}.\n" + yaml.safe_dump(
+        body, sort_keys=False, width=100, allow_unicode=True
+    )

@@ -1,0 +1,75 @@
+"""From grey levels to the numbers a network sees, for whole batches on their device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+
+from xferlab.errors import UsageError, suggest
+
+GREY_LEVELS = 256
+
+
+def normalise(images: torch.Tensor, intensity: str) -> torch.Tensor:
+    """Returns grey levels 0..255, (N, C, H, W) of any type, as the float32 input of a network.
+
+    Args:
+        images: uint8, or float32 where they were augmented before.
+        intensity: A key of `INTENSITIES`.
+
+    Raises:
+        UsageError: There is no such intensity.
+    """
+    if intensity not in INTENSITIES:
+        accepted = ", ".join(INTENSITIES)
+        raise UsageError(
+            f"intensity: found {intensity!r}; accepted: {accepted}.{suggest(intensity, INTENSITIES)}"
+        )
+    return INTENSITIES[intensity](images.float())
+
+
+def zscore(values: torch.Tensor) -> torch.Tensor:
+    """Returns each image and channel less its mean, divided by its population deviation.
+
+    The deviation is at least one grey level, so that a constant image gives zeros.
+    """
+    deviation, mean = torch.std_mean(values, dim=(2, 3), correction=0, keepdim=True)
+    return (values - mean) / deviation.clamp_min(1.0)
+
+
+def unit(values: torch.Tensor) -> torch.Tensor:
+    """Returns grey levels divided by 255."""
+    return values / 255.0
+
+
+def minmax(values: torch.Tensor) -> torch.Tensor:
+    """Returns each image and channel stretched to 0..1; a constant one gives zeros.
+
+    The range is at least one grey level.
+    """
+    lowest, highest = values.amin(dim=(2, 3), keepdim=True), values.amax(dim=(2, 3), keepdim=True)
+    return (values - lowest) / (highest - lowest).clamp_min(1.0)
+
+
+def equalise(values: torch.Tensor) -> torch.Tensor:
+    """Returns each image and channel after histogram equalisation to 0..255 and gamma 0.5, divided by 255.
+
+    A grey level v becomes the square root of the share of pixels that are at most v: in (0, 1], the brightest
+    1 (oh2020, preprocessing steps 2 and 3, whose range 0..255 is 0..1 here). Levels are rounded to integers
+    first, which changes nothing on stored images. A constant image gives ones.
+    """
+    count, channels, height, width = values.shape
+    levels = values.round().clamp(0, GREY_LEVELS - 1).long().reshape(count * channels, -1)
+    first = torch.arange(len(levels), device=values.device).unsqueeze(1) * GREY_LEVELS
+    histogram = torch.bincount((levels + first).flatten(), minlength=len(levels) * GREY_LEVELS)
+    # Whole numbers up to here: sums do not depend on their order.
+    at_most = histogram.reshape(-1, GREY_LEVELS).cumsum(dim=1)
+    curve = (at_most.float() / (height * width)).sqrt()
+    return curve.gather(1, levels).reshape(count, channels, height, width)
+
+
+INTENSITIES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType(
+    {"zscore": zscore, "unit": unit, "minmax": minmax, "equalise": equalise}
+)

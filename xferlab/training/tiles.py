@@ -1,0 +1,172 @@
+"""The geometry of tiles: which squares cover an image, which are drawn to train on, how they blend again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xferlab.errors import TrainingError
+from xferlab.training.randomness import uniform
+
+Positions = npt.NDArray[np.intp]
+"""(T, 2): first row and first column of each tile."""
+
+_LEAST = 1e-6
+"""A weight that is no more than rounding beside another, yet enough for a pixel that has no other."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How images are cut.
+
+    Attributes:
+        size: Side of a tile in px.
+        overlap: Share of the side that neighbouring tiles have in common at least, where they predict.
+        hit: Probability with which a tile to train on is put where the structure is; the others lie anywhere,
+            so that more than this share contain some of it.
+    """
+
+    size: int
+    overlap: float = 0.5
+    hit: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or not 0.0 <= self.overlap < 1.0 or not 0.0 <= self.hit <= 1.0:
+            raise TrainingError(
+                f"tiles: found size {self.size}, overlap {self.overlap}, hit {self.hit}; accepted: a size of "
+                "1 px or more, an overlap of 0 to below 1, a probability of 0 to 1."
+            )
+
+
+def tile_grid(height: int, width: int, *, size: int, overlap: float, align: int = 1) -> Positions:
+    """Returns where the tiles lie that cover an image, row by row, (T, 2).
+
+    They begin at multiples of a stride of `size * (1 - overlap)`; the last of each row and column is moved
+    back to end with the image. A side shorter than a tile has one tile, which begins at 0 and reaches beyond.
+
+    Args:
+        height: Of the image, px.
+        width: Likewise.
+        size: Side of a tile.
+        overlap: Share of the side that neighbours have in common at least, from 0 to below 1.
+        align: The stride is rounded down to a multiple of it (at least one), so that all tiles begin at
+            multiples where size, height and width are multiples too: a network that pools then sees the same
+            blocks in every tile.
+    """
+    stride = max(align, int(size * (1.0 - overlap)) // align * align)
+    rows, columns = _starts(height, size, stride), _starts(width, size, stride)
+    return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def _starts(length: int, size: int, stride: int) -> npt.NDArray[np.intp]:
+    last = max(length - size, 0)
+    return np.minimum(np.arange(0, last + stride, stride, dtype=np.intp), last)
+
+
+def blend_weights(size: int, overlap: float) -> npt.NDArray[np.float32]:
+    """Returns how much each pixel of a tile counts where tiles overlap, (size, size) float32 in (0, 1].
+
+    Towards each side it falls as a squared sine over the middle half of the overlap (at most half a tile).
+    The quarter before it is whole; in the last quarter, where a network knows least of the surroundings, it
+    is as good as nothing, so that the tile counts there only where no other does. Two neighbours that overlap
+    by as much add up to 1.
+    """
+    ramp = min(round(size * overlap), size // 2)
+    rest = ramp // 4
+    along = (np.arange(ramp) - rest + 0.5) / max(ramp - 2 * rest, 1)
+    rise = np.sin(0.5 * np.pi * np.clip(along, 0.0, 1.0)) ** 2
+    side = np.ones(size)
+    side[:ramp], side[size - ramp :] = rise, rise[::-1]
+    side = np.maximum(side, _LEAST)
+    return np.outer(side, side).astype(np.float32)
+
+
+def stitch(
+    tiles: Iterable[npt.NDArray[np.float32]],
+    positions: Positions,
+    *,
+    shape: tuple[int, int],
+    weights: npt.NDArray[np.float32],
+) -> npt.NDArray[np.float32]:
+    """Returns the weighted mean of overlapping tiles of probabilities, (height, width) float32 in [0, 1].
+
+    Where tiles agree it is what they say, to float precision.
+
+    Args:
+        tiles: (S, S) each, 0..1, in the order of the positions; what reaches beyond the image is left out.
+        positions: From `tile_grid`.
+        shape: Height and width of the image.
+        weights: From `blend_weights`, above 0.
+
+    Raises:
+        TrainingError: A pixel is in no tile.
+    """
+    total = np.zeros(shape, np.float32)
+    weight = np.zeros(shape, np.float32)
+    for tile, (top, left) in zip(tiles, positions.tolist(), strict=True):
+        place = np.s_[top : top + tile.shape[0], left : left + tile.shape[1]]
+        height, width = total[place].shape
+        total[place] += (tile * weights)[:height, :width]
+        weight[place] += weights[:height, :width]
+    if not weight.all():
+        raise TrainingError(f"tiles: {int((weight == 0).sum())} of {weight.size} pixels are in no tile.")
+    blended: npt.NDArray[np.float32] = np.clip(total / weight, 0.0, 1.0)
+    return blended
+
+
+class Anchors:
+    """The structure's pixels of one target, any of which a tile can be hung on.
+
+    Attributes:
+        size: Height and width of the target.
+        count: Number of its structure pixels.
+    """
+
+    def __init__(self, target: npt.NDArray[np.uint8], *, structure: int):
+        """Counts the structure's pixels of a target (H, W); keeps the view, and a number for each row."""
+        self._target, self._structure = target, structure
+        self._up_to = np.count_nonzero(target == structure, axis=1).cumsum()
+        self.size = (target.shape[0], target.shape[1])
+        self.count = int(self._up_to[-1])
+
+    def pick(self, share: float) -> tuple[int, int]:
+        """Returns row and column of the structure pixel at a share of them all, from 0 to below 1."""
+        number = min(int(share * self.count), self.count - 1)
+        row = int(np.searchsorted(self._up_to, number, side="right"))
+        before = int(self._up_to[row - 1]) if row else 0
+        columns = np.flatnonzero(self._target[row] == self._structure)
+        return row, int(columns[number - before])
+
+
+def draw_tiles(
+    anchors: Sequence[Anchors], keys: npt.NDArray[np.uint64], tiles: Tiles, *, seed: int, epoch: int
+) -> Positions:
+    """Returns one tile for each case, (N, 2), a pure function of seed, epoch and the case.
+
+    With probability `tiles.hit` the tile contains one structure pixel, any with equal chance, at any of the
+    places that contain it with equal chance; else, and where there is no structure, it lies anywhere.
+    A tile leaves the image only where that is smaller, at its lower and right sides.
+    """
+    draws = {
+        purpose: uniform(keys, seed=seed, purpose=f"tile_{purpose}", epoch=epoch)
+        for purpose in ("hit", "anchor", "row", "column")
+    }
+    positions = np.zeros((len(keys), 2), dtype=np.intp)
+    for case, one in enumerate(anchors):
+        hung = one.count and draws["hit"][case] < tiles.hit
+        at = one.pick(float(draws["anchor"][case])) if hung else (None, None)
+        for axis, purpose in enumerate(("row", "column")):
+            first, last = _places(one.size[axis], tiles.size, at[axis])
+            positions[case, axis] = first + int(draws[purpose][case] * (last - first + 1))
+    return positions
+
+
+def _places(length: int, size: int, anchor: int | None) -> tuple[int, int]:
+    """Returns the first and the last start of a tile, which contains the anchor if there is one."""
+    last = max(length - size, 0)
+    if anchor is None:
+        return 0, last
+    return max(0, anchor - size + 1), min(anchor, last)
