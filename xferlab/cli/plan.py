@@ -18,6 +18,8 @@ from xferlab.plan.expand import UNKNOWN_DONOR, Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.complete import complete_ids
 
+SHOWN_ARMS = 4
+
 
 def run(options: Namespace) -> int:
     """Prints the plan."""
@@ -74,13 +76,18 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> None:
             str(sizes["validation"]),
             str(trial.identity["training"]["max_epochs"]),
             ", ".join(one.name for one in trial.evaluations),
-            ", ".join(trial.arms),
+            _shortened(trial.arms),
             "complete" if trial.trial_id in complete else "",
         )
     console.print(table)
     for warning in plan.warnings:
         console.print(str(warning), markup=False)
     _print_totals(console, plan, trials, complete)
+
+
+def _shortened(arms: Sequence[str]) -> str:
+    more = f" and {len(arms) - SHOWN_ARMS} more" if len(arms) > SHOWN_ARMS else ""
+    return ", ".join(arms[:SHOWN_ARMS]) + more
 
 
 def _print_totals(console: Console, plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> None:

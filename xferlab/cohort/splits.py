@@ -74,6 +74,18 @@ class Cohort:
             parts[unit] = self.part_of_added(unit, repetition)
         return parts
 
+    def labelled(self, units: Iterable[str], fraction: float) -> frozenset[str]:
+        """Returns a share of training units: the first of each stratum in a seeded order, at least one.
+
+        A smaller share is a subset of a larger one, in every repetition.
+        """
+        strata = self._strata(self.sections)
+        groups: dict[Stratum | None, list[str]] = defaultdict(list)
+        for unit in sorted(units, key=lambda unit: (rank(self.seed, "labels", unit), unit)):
+            groups[strata.get(unit)].append(unit)
+        kept = (group[: max(1, round(fraction * len(group)))] for group in groups.values())
+        return frozenset(unit for group in kept for unit in group)
+
     def part_of_added(self, unit: str, repetition: int) -> Part:
         """Returns the part of a unit that only an arm has, which moves no other."""
         position = rank(self.seed, "split", repetition, "added", unit)

@@ -43,7 +43,7 @@ class Choices:
         self._cases: dict[str, Sequence[Case]] = {}
         self._section_keys: dict[int, str] = {}
         self._parts: dict[int, dict[str, Part]] = {}
-        self._chosen: dict[tuple[str, str, int], Chosen] = {}
+        self._chosen: dict[tuple[str, str, int, float | None], Chosen] = {}
         self.selections: dict[str, Selection] = {}
         self.cohort = Cohort(
             seed=base.seed,
@@ -78,17 +78,33 @@ class Choices:
             parts[unit] = self.cohort.part_of_added(unit, repetition)
         return parts[unit]
 
-    def choose(self, name: str, config: DataSection, part: str, repetition: int) -> Chosen:
-        """Returns the cases to train on (`part` is `fit`: training and validation) or to evaluate on."""
-        key = (self._section_key(name, config), part, 0 if part == "hold_out" else repetition)
+    def choose(
+        self, name: str, config: DataSection, part: str, repetition: int, *, labelled: float | None = None
+    ) -> Chosen:
+        """Returns the cases to train on (`part` is `fit`: training and validation) or to evaluate on.
+
+        Args:
+            name: The section.
+            config: Its configuration.
+            part: `fit`, or a part.
+            repetition: From 1.
+            labelled: Share of the training patients to keep; None for all.
+        """
+        key = (self._section_key(name, config), part, 0 if part == "hold_out" else repetition, labelled)
         if key not in self._chosen:
-            self._chosen[key] = self._choose(name, config, part, repetition)
+            self._chosen[key] = self._choose(name, config, part, repetition, labelled)
         return self._chosen[key]
 
-    def _choose(self, name: str, config: DataSection, part: str, repetition: int) -> Chosen:
+    def _choose(
+        self, name: str, config: DataSection, part: str, repetition: int, labelled: float | None
+    ) -> Chosen:
         wanted = ("train", "validation") if part == "fit" else (part,)
         placed = [(case, self.part_of(repetition, case)) for case in self.cases(name, config)]
         kept = [(case, its) for case, its in placed if its in wanted]
+        if labelled is not None:
+            trained = {self.cohort.unit(case) for case, its in kept if its == "train"}
+            few = self.cohort.labelled(trained, labelled)
+            kept = [(case, its) for case, its in kept if its != "train" or self.cohort.unit(case) in few]
         if part == "fit":
             selection = Selection.to_train(name, kept)
         else:

@@ -166,7 +166,7 @@ class _Arm:
     def _add(self, stage_name: str, stage: Stage, repetition: int) -> None:
         assert stage.data is not None
         config = self.study.data[stage.data]
-        chosen = self.expansion.choose(stage.data, config, "fit", repetition)
+        chosen = self.expansion.choose(stage.data, config, "fit", repetition, labelled=stage.label_fraction)
         self._check(stage_name, stage.data, chosen, repetition)
         parents, donor = self._origin(stage, repetition)
         fixed, data, settings = self._fixed_fields(stage_name, stage)
@@ -209,10 +209,12 @@ class _Arm:
             fixed = {
                 "task": "segmentation",
                 "version": self.expansion.setting.training_version,
-                "model": self.study.model.model_dump(mode="json", exclude_none=True),
+                "model": self.study.network_of(stage_name),
                 "training": training.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY), exclude_none=True),
                 "execution": execution(training, self.expansion.setting),
             }
+            if stage.adapt is not None:
+                fixed["adapt"] = stage.adapt.model_dump(mode="json", exclude_none=True)
             read = {stage.data, *(item.partition(".")[0] for item in self._evaluated(stage))}
             data = {n: c.model_dump(mode="json") for n, c in self.study.data.items() if n in read}
             wandb = self.study.tracking.wandb

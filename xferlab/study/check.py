@@ -8,6 +8,7 @@ from itertools import chain
 from pydantic import ValidationError
 
 from xferlab.errors import suggest
+from xferlab.study.adapt import Freezing
 from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.findings import Finding, of_validation
 from xferlab.study.schema import Stage, Study
@@ -35,7 +36,7 @@ def with_repetitions(study: Study, known: Mapping[str, int | None]) -> Study:
 
 def check(study: Study) -> list[Finding]:
     """Returns what is wrong with a validated study whose repetitions are set."""
-    checks = (_references, _evaluations, _training, _repetitions)
+    checks = (_references, _evaluations, _training, _repetitions, _adaptation)
     found = [
         finding
         for name, stage in study.stages.items()
@@ -166,3 +167,40 @@ def _cycles(study: Study) -> Iterator[Finding]:
                 related=paths,
             )
         done.update(walk)
+
+
+def _adaptation(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """What a stage cannot do to the weights it starts from."""
+    adapt = stage.adapt
+    if adapt is None or stage.starts_from not in study.stages or next(_cycles(study), None):
+        return
+    place: KeyPath = ("stages", name, "adapt")
+    before, after = study.network_of(stage.starts_from), study.network_of(name)
+    if adapt.fold is not None and before["in_channels"] != 3:
+        what = (
+            f"stage {stage.starts_from!r} has a network of {before['in_channels']} input channels, and only "
+            "three can be folded into one; leave fold out"
+        )
+        yield Finding((*place, "fold"), what)
+    if adapt.translator is not None and "translator" in before:
+        what = f"stage {stage.starts_from!r} hands down a translator already; leave it out"
+        yield Finding((*place, "translator"), what)
+    if adapt.freeze is not None:
+        yield from _freezing(study, name, adapt.freeze, has_translator="translator" in after)
+
+
+def _freezing(study: Study, name: str, freeze: Freezing, *, has_translator: bool) -> Iterator[Finding]:
+    thaws = freeze.unfreeze_after
+    trains_at_once = isinstance(thaws, dict) and 0 in thaws.values()
+    place: KeyPath = ("stages", name, "adapt", "freeze")
+    if freeze.part == "donor" and not has_translator and not trains_at_once:
+        what = (
+            "the whole donor is frozen and no translator is added, so that nothing would train in the first "
+            "epoch; add adapt.translator, freeze the encoder only, or let a level train from epoch 0"
+        )
+        yield Finding(place, what)
+    longest = study.training_of(name).max_epochs
+    last = max(thaws.values(), default=0) if isinstance(thaws, dict) else thaws or 0
+    if last >= longest:
+        what = f"it thaws after {last} epochs, and the stage trains for {longest} at most"
+        yield Finding((*place, "unfreeze_after"), what, "warning")

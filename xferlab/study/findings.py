@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.paths import field_names
-from xferlab.study.schema import NAME_PATTERN
+from xferlab.study.section import NAME_PATTERN
 from xferlab.study.yaml_lines import KeyPath
 
 Position = tuple[str, int]

@@ -7,40 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
+
+from xferlab.study.adapt import Adapt, Augmentations
+from xferlab.study.section import NO_BOOL, Count, Float, Int, Name, Scalar, Section
 
 PARTS = ("train", "validation", "test", "hold_out")
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 
 
-def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):  # pydantic passes on a ValueError, and no TypeError
-        raise ValueError(f"{str(value).lower()} is no number")  # noqa: TRY004
-    return value
-
-
-_NO_BOOL = BeforeValidator(_no_bool)
-Int = Annotated[int, _NO_BOOL]
-Float = Annotated[float, _NO_BOOL]
-Scalar = str | int | float | bool
-Count = Annotated[int, Field(ge=1, le=1_000_000), _NO_BOOL]  # bounds first, or the JSON Schema lacks them
-
-
-class _Section(BaseModel):
-    """Strict about names, frozen, and documented for editors by its attribute docstrings."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class _Data(_Section):
+class _Data(Section):
     hold_out: Float = Field(0.0, ge=0.0, lt=1.0)
     """Share of this section's patients that no stage ever trains, stops or selects on."""
     where: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
@@ -115,7 +90,7 @@ DataSection = Annotated[
 ]
 
 
-class Split(_Section):
+class Split(Section):
     """How patients are divided in every repetition; a split knows no stage."""
 
     train: Float = Field(0.6, gt=0, lt=1)
@@ -137,7 +112,7 @@ class Split(_Section):
         return self
 
 
-class Model(_Section):
+class Model(Section):
     """The network; all stages of an arm share it."""
 
     name: Literal["unet"] = "unet"
@@ -158,7 +133,7 @@ class Model(_Section):
         return value
 
 
-class Rotation(_Section):
+class Rotation(Section):
     """Rotation about the image centre, uniform in ±degrees."""
 
     degrees: Float = Field(10.0, ge=0, le=180)
@@ -167,7 +142,7 @@ class Rotation(_Section):
     """Share of samples that are rotated, drawn anew in each epoch."""
 
 
-class Plateau(_Section):
+class Plateau(Section):
     """Reduce the learning rate when the validation loss stalls."""
 
     factor: Float = Field(0.1, gt=0, lt=1)
@@ -176,10 +151,10 @@ class Plateau(_Section):
     """The rate falls at the first epoch without improvement beyond this many in a row (as in PyTorch)."""
 
 
-class Training(_Section):
+class Training(Section):
     """One training; everything here except `checkpoint_every_s` is part of a trial's identity."""
 
-    loss: Literal["dice", "dice_as_printed"] = "dice"
+    loss: Literal["dice", "dice_as_printed", "cross_entropy", "dice_cross_entropy", "focal_tversky"] = "dice"
     """`dice` is 1 - (2I + s)/(P + T + s); `dice_as_printed` is equation 1 of vidal2021 to the letter."""
     smoothing: Float = Field(1.0, gt=0)
     """The constant s of the loss (lambda in the paper)."""
@@ -197,8 +172,11 @@ class Training(_Section):
     """Learning-rate reduction; null keeps the rate."""
     rotation: Rotation | None = Field(default_factory=Rotation)
     """Augmentation; null trains on the images as they are."""
-    intensity: Literal["zscore", "unit"] = "zscore"
-    """`zscore`: each image by its own mean and deviation; `unit`: divided by 255."""
+    augmentation: Augmentations | None = None
+    """What else varies between epochs."""
+    intensity: Literal["zscore", "unit", "minmax", "equalise"] = "zscore"
+    """`zscore`: each image by its own mean and deviation; `unit`: divided by 255; `minmax`: each by its own
+    range; `equalise`: histogram equalisation, then gamma 0.5 (oh2020)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Resolved when planning; results are bit-equal on the CPU only."""
     threads: Int = Field(1, ge=1, le=256)
@@ -213,7 +191,7 @@ class Training(_Section):
     """Seconds between two checkpoints of the state needed to resume."""
 
 
-class Weights(_Section):
+class Weights(Section):
     """Weights from outside the study."""
 
     name: str | None = None
@@ -230,14 +208,14 @@ class Weights(_Section):
         return self
 
 
-class Resources(_Section):
+class Resources(Section):
     """What Ray reserves for one trial; never part of an identity."""
 
     cpu: Float = Field(1.0, gt=0)
     """CPU cores."""
     gpu: Float = Field(0.0, ge=0)
     """GPUs; 0.25 packs four trials on one. Ignored for trials that run on the CPU."""
-    memory_gib: Annotated[float, Field(gt=0), _NO_BOOL] | None = None
+    memory_gib: Annotated[float, Field(gt=0), NO_BOOL] | None = None
     """Host memory to reserve."""
 
 
@@ -245,7 +223,7 @@ def _or_bare_name(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"type": "string"})
 
 
-class Stage(_Section):
+class Stage(Section):
     """One training phase, or (with `weights`) a donor that is not trained here."""
 
     data: str | None = None
@@ -256,9 +234,13 @@ class Stage(_Section):
     """The stage whose best weights this one starts from; null starts from random weights."""
     chaining: Literal["paired", "best"] = "paired"
     """`paired`: repetition k from repetition k. `best`: all from the parent of lowest validation loss."""
+    adapt: Adapt | None = None
+    """How the weights it starts from are taken over."""
+    label_fraction: Float | None = Field(None, gt=0, le=1)
+    """Train on this share of the training patients only; smaller shares are subsets of larger ones."""
     evaluate_on: list[str] | None = None
     """`section.part` names; default: the stage's own test part."""
-    repetitions: Annotated[int, Field(ge=1, le=10_000), _NO_BOOL] | None = None
+    repetitions: Annotated[int, Field(ge=1, le=10_000), NO_BOOL] | None = None
     """Default: the study's number; 1 for a stage that nothing precedes and that others start from."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Training fields that differ in this stage; of `plateau` and `rotation`, the fields that differ."""
@@ -283,12 +265,20 @@ class Stage(_Section):
     def _trained_or_given(self) -> Stage:
         if (self.data is None) == (self.weights is None):
             raise ValueError("a stage has either `data` to train on or `weights` that are given")
-        if self.weights is not None and (self.starts_from or self.evaluate_on or self.training):
-            raise ValueError("a stage with given weights has no starts_from, evaluate_on or training")
+        trained = (self.starts_from, self.evaluate_on, self.training, self.adapt, self.label_fraction)
+        if self.weights is not None and any(trained):
+            raise ValueError(
+                "a stage with given weights has no starts_from, evaluate_on, training, adapt or "
+                "label_fraction"
+            )
+        if self.adapt is not None and self.starts_from is None:
+            raise ValueError(
+                "there is nothing to adapt in a stage that starts from random weights; give starts_from"
+            )
         return self
 
 
-class Wandb(_Section):
+class Wandb(Section):
     """The mirror in Weights & Biases."""
 
     project: str = "xferlab"
@@ -301,14 +291,14 @@ class Wandb(_Section):
     """Validation overlays a trial logs, of shareable sections only."""
 
 
-class Tracking(_Section):
+class Tracking(Section):
     """Where records are mirrored; the records themselves are the truth."""
 
     wandb: Wandb | None = None
     """null: no mirror."""
 
 
-class Study(_Section):
+class Study(Section):
     """One study: stages x arms x repetitions. Arms and profiles are overrides by dotted path."""
 
     study: Name
@@ -350,6 +340,24 @@ class Study(_Section):
                 in a study that was loaded.
         """
         return Training.model_validate(_merged(self.training.model_dump(), self.stages[stage].training))
+
+    def lineage(self, stage: str) -> list[str]:
+        """Returns a stage and what it starts from, from the root down."""
+        names = [stage]
+        while (parent := self.stages[names[0]].starts_from) is not None:
+            names.insert(0, parent)
+        return names
+
+    def network_of(self, stage: str) -> dict[str, Any]:
+        """Returns the network of one stage: the study's, as adapted by the stage and what precedes it."""
+        network = self.model.model_dump(mode="json", exclude_none=True)
+        for name in self.lineage(stage):
+            adapt = self.stages[name].adapt
+            if adapt is not None and adapt.fold is not None:
+                network["in_channels"] = 1
+            if adapt is not None and adapt.translator is not None:
+                network["translator"] = adapt.translator.model_dump(mode="json")
+        return network
 
     def resources_of(self, stage: str) -> Resources:
         """Returns what one stage reserves: its own `resources`, else the study's."""

@@ -12,7 +12,8 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout
 from xferlab.records.store import Store
 from xferlab.study.schema import Weights
-from xferlab.trial.assemble import Workplace, load_origin, network
+from xferlab.trial.assemble import Workplace, network
+from xferlab.trial.origin import load_origin
 
 
 def at_hand(weights: Weights, *, cache_dir: Path) -> str | None:

@@ -25,7 +25,8 @@ from xferlab.models.donors import load_strict, read_weights
 from xferlab.records import layout, reader
 from xferlab.records.store import Store
 from xferlab.training.segmentation import BinarySegmentation, ImageExamples
-from xferlab.trial.assemble import network, task_of, trained_weights
+from xferlab.trial.assemble import network, task_of
+from xferlab.trial.origin import trained_weights
 from xferlab.trial.overlay import MASK_ENDING, OVERLAY_ENDING, overlay
 
 BATCH_IMAGES = 8

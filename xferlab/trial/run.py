@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import nn
 
 from xferlab.errors import InterruptedTrialError
+from xferlab.models import freezing
 from xferlab.models.donors import load_strict, save_weights
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader, writer
@@ -29,16 +31,15 @@ from xferlab.trial import environment
 from xferlab.trial.assemble import (
     Workplace,
     examples,
-    load_origin,
     network,
     read_selection,
     recipe_of,
     task_of,
-    trained_weights,
 )
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.evaluate import evaluate, network_time, show
+from xferlab.trial.origin import freeze_of, load_origin, trained_weights
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,13 @@ class _Run:
         train, validation = self._fit_examples()
         origin = load_origin(spec, self.model, self.place)
         compiled: Any = torch.compile(self.model) if spec.identity["execution"]["compile"] else None
-        trainer = Trainer(self.model, task_of(spec.identity), recipe_of(spec.identity), forward=compiled)
+        trainer = Trainer(
+            self.model,
+            task_of(spec.identity),
+            recipe_of(spec.identity),
+            forward=compiled,
+            prepare=self._freezing(),
+        )
         self.checkpoints.resume(trainer.restore, self.place.device)
         self.attempt.begin(trainer.cursor.epoch)
         with ExitStack() as stack:
@@ -148,6 +155,13 @@ class _Run:
             self.checkpoints.clear()
             outcome[0] = "complete"
         return record
+
+    def _freezing(self) -> Callable[[nn.Module, int], None] | None:
+        """What rests in an epoch, as the trainer asks before it."""
+        freeze = freeze_of(self.spec.identity, self.model)
+        if freeze is None:
+            return None
+        return lambda model, epoch: freezing.apply(model, freeze, epoch=epoch)
 
     def _fit_examples(self) -> tuple[ImageExamples, ImageExamples]:
         rows = read_selection(self.place.store, self.spec.selection).rows

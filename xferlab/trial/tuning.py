@@ -35,13 +35,13 @@ from xferlab.training.loop import Trainer
 from xferlab.trial.assemble import (
     Workplace,
     examples,
-    load_origin,
     network,
     read_selection,
     recipe_of,
     task_of,
 )
 from xferlab.trial.checkpoint import Checkpoints
+from xferlab.trial.origin import load_origin
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,89 @@
+"""What a study may change about the weights and the cases that a stage takes over: the ablations' fields."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from xferlab.study.section import Float, Int, Section
+
+Level = Literal[
+    "encoder1", "encoder2", "encoder3", "encoder4", "bottleneck",
+    "decoder4", "decoder3", "decoder2", "decoder1", "head",
+]  # fmt: skip
+ENCODER = ("encoder1", "encoder2", "encoder3", "encoder4", "bottleneck")
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"{value} is even; the nearest kernels are {value - 1} and {value + 1}")
+    return value
+
+
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"{value[0]:g} to {value[1]:g} falls; give the lower number first")
+    return value
+
+
+Positive = Annotated[Float, Field(gt=0)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
+
+
+class TranslatorLayers(Section):
+    """New layers on the last decoder level's features, in place of the head ("domain translator")."""
+
+    depth: Int = Field(2, ge=1, le=16)
+    """Convolutions, each with batch norm and ReLU, before a 1x1 convolution to the output."""
+    width: Int = Field(32, ge=1, le=512)
+    """Their channels."""
+    kernel: Annotated[Int, AfterValidator(_odd)] = Field(3, ge=1, le=15)
+    """Side of their kernels, odd."""
+
+
+class Freezing(Section):
+    """What of the inherited network does not train, and until when; its batch-norm statistics rest, too."""
+
+    part: Literal["donor", "encoder"]
+    """`donor`: everything but a translator; `encoder`: its four levels and the bottleneck."""
+    unfreeze_after: Annotated[Int, Field(ge=1)] | dict[Level, Annotated[Int, Field(ge=0)]] | None = None
+    """Epochs until the part, or each named level, trains; null: to the end."""
+
+    @model_validator(mode="after")
+    def _levels_of_the_part(self) -> Freezing:
+        if self.part == "encoder" and isinstance(self.unfreeze_after, dict):
+            for level in self.unfreeze_after:
+                if level not in ENCODER:
+                    raise ValueError(f"{level!r} is no level of the encoder ({', '.join(ENCODER)})")
+        return self
+
+
+class Adapt(Section):
+    """How a stage takes over the weights that it starts from."""
+
+    control: Literal["matched"] | None = None
+    """`matched`: every tensor of the weights is shuffled by a seed; same statistics, nothing learnt."""
+    fold: Literal["sum", "mean", "luminance"] | None = None
+    """Fold the first convolution's three input channels into one, from this stage on."""
+    translator: TranslatorLayers | None = None
+    """Add layers at the end, from this stage on."""
+    freeze: Freezing | None = None
+    """Parts that do not train in this stage."""
+
+
+class Augmentations(Section):
+    """What varies between epochs beside the rotation; null leaves a thing as it is."""
+
+    objects: Int | None = Field(None, ge=1, le=32)
+    """Largest number of bright lines and discs laid on an image."""
+    blur: Float | None = Field(None, gt=0, le=16)
+    """Largest deviation of a Gaussian blur, in pixels."""
+    noise: Float | None = Field(None, gt=0, le=1)
+    """Largest deviation of Gaussian noise, as a share of the grey range."""
+    gamma: Range | None = None
+    """Lowest and highest exponent of the grey levels."""
+    scale: Range | None = None
+    """Lowest and highest magnification."""
+    flip: Float | None = Field(None, gt=0, le=1)
+    """Share of images mirrored left to right."""

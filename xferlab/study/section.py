@@ -1,0 +1,29 @@
+"""The base of every section of a study file, and its plain types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):  # pydantic passes on a ValueError, and no TypeError
+        raise ValueError(f"{str(value).lower()} is no number")  # noqa: TRY004
+    return value
+
+
+NO_BOOL = BeforeValidator(_no_bool)
+Int = Annotated[int, NO_BOOL]
+Float = Annotated[float, NO_BOOL]
+Scalar = str | int | float | bool
+Count = Annotated[int, Field(ge=1, le=1_000_000), NO_BOOL]  # bounds first, or the JSON Schema lacks them
+
+
+class Section(BaseModel):
+    """Strict about names, frozen, and documented for editors by its attribute docstrings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)

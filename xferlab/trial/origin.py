@@ -1,0 +1,129 @@
+"""What a trial starts from: given weights or a parent's best, taken over as the stage says."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import nn
+
+from xferlab.errors import RecordError
+from xferlab.models.donors import PUBLISHED, read_weights
+from xferlab.models.freezing import Freeze, check
+from xferlab.models.inherit import fold_channels, inherit, matched_control
+from xferlab.plan.spec import TrialSpec
+from xferlab.records import layout, reader
+from xferlab.records.schema import TrialRecord
+from xferlab.records.store import Store
+from xferlab.trial.assemble import Workplace
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a trial starts from.
+
+    Attributes:
+        name: The parent's trial id, or the donor's digest.
+        weights_sha256: Digest of the weights.
+    """
+
+    name: str
+    weights_sha256: str
+
+
+def load_origin(spec: TrialSpec, model: nn.Module, place: Workplace) -> Origin | None:
+    """Loads the weights that a trial starts from, shuffled and folded if its stage says so.
+
+    Returns:
+        Where they come from; None from scratch.
+
+    Raises:
+        DonorError: They do not fit the network.
+        RecordError: They are missing or altered.
+    """
+    if spec.donor is not None:
+        weights = _donor_weights(spec.donor, place)
+        title = f"donor {spec.donor['name'] or spec.donor['path']}"
+        origin = Origin(spec.donor["sha256"], spec.donor["sha256"])
+    elif spec.parents:
+        parent = best_parent(spec, place.store)
+        weights, title = trained_weights(place.store, parent.trial_id), f"trial {parent.trial_id}"
+        origin = Origin(parent.trial_id, parent.weights_sha256)
+    else:
+        return None
+    inherit(model, adapted(weights, spec.identity), origin=title)
+    return origin
+
+
+def adapted(weights: dict[str, torch.Tensor], identity: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Returns inherited weights shuffled or folded, where a trial's identity says so."""
+    adapt = identity.get("adapt", {})
+    if "control" in adapt:
+        weights = matched_control(weights, identity["seed"])
+    if "fold" in adapt:
+        weights = fold_channels(weights, adapt["fold"])
+    return weights
+
+
+def freeze_of(identity: Mapping[str, Any], model: nn.Module) -> Freeze | None:
+    """Returns what rests while a trial trains; None if nothing does.
+
+    Raises:
+        UsageError: The network lacks the part, or nothing would train.
+    """
+    options = identity.get("adapt", {}).get("freeze")
+    if options is None:
+        return None
+    freeze = Freeze(**options)
+    check(model, freeze)
+    return freeze
+
+
+def _donor_weights(donor: Mapping[str, Any], place: Workplace) -> dict[str, torch.Tensor]:
+    digest = donor["sha256"]
+    suffix = Path(donor["path"] or PUBLISHED[donor["name"]].file_name).suffix
+    data = place.store.read(layout.donor_path(digest))
+    if data is None or hashlib.sha256(data).hexdigest() != digest:
+        where = place.store.path(layout.donor_path(digest))
+        raise RecordError(f"{where}: is missing or altered; delete it and run the study again")
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        file.write(data)
+        file.flush()
+        return read_weights(Path(file.name))
+
+
+def best_parent(spec: TrialSpec, store: Store) -> TrialRecord:
+    """Returns the parent with the lowest validation loss (the only one, where trials are paired).
+
+    Raises:
+        RecordError: One of them is not complete.
+    """
+    records = [reader.read_trial(store, parent) for parent in spec.parents]
+    complete = [record for record in records if record is not None]
+    if len(complete) < len(records):
+        raise RecordError(f"{spec.name}: a parent is not complete; run the study again")
+    return min(complete, key=lambda record: (record.best_validation_loss, record.trial_id))
+
+
+def trained_weights(store: Store, trial_id: str) -> dict[str, torch.Tensor]:
+    """Returns the best weights of a complete trial.
+
+    Raises:
+        RecordError: The trial is not complete, or its weights differ from the digest in its record.
+    """
+    record = reader.read_trial(store, trial_id)
+    data = store.read(layout.weights_path(trial_id)) if record else None
+    if record is None or data is None:
+        raise RecordError(f"{store.path(layout.trial_dir(trial_id))}: is no complete trial")
+    if hashlib.sha256(data).hexdigest() != record.weights_sha256:
+        raise RecordError(
+            f"{store.path(layout.weights_path(trial_id))}: differs from the digest in record.json; "
+            "delete that record.json and run the study again"
+        )
+    return dict(load_safetensors(data))
