@@ -20,6 +20,7 @@ from xferlab.records.tuning import (
     read_sample,
     read_samples,
     read_tuning,
+    sweep,
     write_attempts,
     write_begun,
     write_sample,
@@ -85,6 +86,8 @@ def test_what_is_finished_is_not_begun_any_more(store: Store) -> None:
     # The folder is removed after the record is written: a kill between the two leaves it.
     write_begun(store, spec(2))
     assert [one.number for one in read_begun(store, "search")] == [1, 3]
+    sweep(store, "search")
+    assert store.list(layout.open_samples_dir("search")) == ["sample1", "sample3"]
     store.write(f"{layout.open_sample_dir('search', 'sample3')}/spec.json", b"torn")
     assert [one.number for one in read_begun(store, "search")] == [1]
 

@@ -165,6 +165,13 @@ def read_begun(store: Store, tuning_id: str) -> list[SampleSpec]:
     return sorted(found, key=lambda one: one.number)
 
 
+def sweep(store: Store, tuning_id: str) -> None:
+    """Removes what a kill between the record of a sample and its tidying up has left."""
+    for sample_id in store.list(layout.open_samples_dir(tuning_id)):
+        if read_sample(store, tuning_id, sample_id) is not None:
+            store.delete_dir(layout.open_sample_dir(tuning_id, sample_id))
+
+
 def read_attempts(store: Store, tuning_id: str, sample_id: str) -> list[dict[str, Any]]:
     """Returns the attempts at a sample; empty where the file is absent or damaged."""
     try:

@@ -17,6 +17,7 @@ from xferlab.records.tuning import (
     read_begun,
     read_sample,
     read_samples,
+    sweep,
     write_begun,
     write_sample,
     write_tuning,
@@ -70,6 +71,7 @@ class Sampling:
             if not self._store.exists(layout.selection_path(digest)):
                 codec.write_json(self._store, layout.selection_path(digest), selection.to_json())
         write_tuning(self._store, self.tuning.to_json())
+        sweep(self._store, self.tuning.tuning_id)
         finished = sum(one.number <= self._num_samples for one in self.earlier)
         self._listener.begin(self._num_samples, finished, len(self._begun))
 
