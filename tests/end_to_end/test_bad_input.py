@@ -233,7 +233,8 @@ RUN_ALONE: list[tuple[str, Change, str]] = [
     ("channels", donor,
      "xferlab: donor {folder}/donor.pt: these weights do not fit the network. 1 of another shape: "
      "encoder1.enc1conv1.weight (2, 3, 3, 3), not (2, 1, 3, 3). The first convolution has 3 input channels "
-     "while model.in_channels is 1: set in_channels: 3."),
+     "while model.in_channels is 1: set in_channels: 3; a stage may then fold them into one "
+     "(adapt: {{fold: sum}})."),
     ("no donor", given_donor,
      "xferlab: donor {folder}/donor.pt: there is no such file; correct `weights.path` in the study"),
     ("published", published,

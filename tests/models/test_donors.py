@@ -272,8 +272,8 @@ def test_three_channels_into_one_says_what_to_set():
     assert str(caught.value) == (
         "donor buda2019: these weights do not fit the network. "
         "1 of another shape: encoder1.enc1conv1.weight (4, 3, 3, 3), not (4, 1, 3, 3). "
-        "The first convolution has 3 input channels while model.in_channels is 1: set in_channels: 3, "
-        "or fold its channels into one."
+        "The first convolution has 3 input channels while model.in_channels is 1: set in_channels: 3; "
+        "a stage may then fold them into one (adapt: {fold: sum})."
     )
     assert donors.save_weights(model) == before
 

@@ -94,7 +94,7 @@ def test_half_a_translator_or_half_a_donor_is_refused():
 
 
 def test_three_channels_into_one_say_what_would_work():
-    with pytest.raises(DonorError, match="set in_channels: 3, or fold its channels into one"):
+    with pytest.raises(DonorError, match="set in_channels: 3; a stage may then fold them into one"):
         inherit(network(channels=1), trained(), origin="x")
 
 

@@ -185,13 +185,18 @@ def test_the_order_of_cases_renews_nothing(plan_of: PlanOf) -> None:
         "training: {device: cuda}",
         "model: {image_size: 128}",
         "model: {init_features: 16}",
-        "model: {in_channels: 1}",
     ],
 )
 def test_what_can_change_weights_renews_every_trial(plan_of: PlanOf, more: str) -> None:
     before, after = plan_of(), plan_of(more)
     assert set(after.by_id).isdisjoint(before.by_id)
     assert set(evaluation_ids(after)).isdisjoint(evaluation_ids(before))
+
+
+def test_another_number_of_channels_renews_every_trial(plan_of: PlanOf) -> None:
+    grey = {"source: phantom_mri": "source: phantom_cxr"}
+    before, after = plan_of(edits=grey), plan_of("model: {in_channels: 1}", edits=grey)
+    assert set(after.by_id).isdisjoint(before.by_id)
 
 
 def test_another_seed_renews_every_trial(plan_of: PlanOf) -> None:

@@ -109,7 +109,7 @@ FIELDS = [
         "lr: 1e-3",
         "loss: dise",
         8,
-        "training.loss is 'dise'; it must be one of dice, dice_as_printed. Did you ",
+        "training.loss is 'dise'; it must be one of dice, dice_as_printed, ",
     ),
     ("lr: 1e-3", "lr: fast", 8, "training.lr is 'fast'; it must be a number."),
     ("lr: 1e-3", "lr: false", 8, "training.lr: false is no number"),

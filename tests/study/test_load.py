@@ -74,7 +74,7 @@ def test_the_example_of_the_architecture(example: Path, tmp_path: Path) -> None:
 
 
 def test_the_overrides_of_arms_are_told_as_written_with_what_they_include(example: Path) -> None:
-    both = "{include: ../search_spaces/ablations.yaml#scratch, training.lr: 1e-4, model.in_channels: 1}"
+    both = "{include: ../search_spaces/ablations.yaml#scratch, training.lr: 1e-4, model.init_features: 8}"
     example.write_text(EXAMPLE.replace("arms:\n", f"arms:\n  both: {both}\n"))
     overrides = load(example, profile="cpu", environ={"DATA": "/d"}).overrides
     assert list(overrides) == ["both", "baseline", "scratch", "plain", "shared"]
@@ -84,7 +84,7 @@ def test_the_overrides_of_arms_are_told_as_written_with_what_they_include(exampl
     assert overrides["both"] == {
         "stages.general.starts_from": None,
         "training.lr": 1e-4,
-        "model.in_channels": 1,
+        "model.init_features": 8,
     }
 
 

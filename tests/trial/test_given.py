@@ -52,7 +52,7 @@ def test_channels_that_differ_are_told_with_the_field_to_change(bench: Make, tmp
     path = donor_file(tmp_path)
     trials = with_donor(bench, path, in_channels=1)
     provide(Weights(path=str(path)), trials.session.store, cache_dir=tmp_path)
-    message = "The first convolution has 3 input channels while model.in_channels is 1: set in_channels: 3.$"
+    message = "The first convolution has 3 input channels while model.in_channels is 1: set in_channels: 3; "
     with pytest.raises(DonorError, match=message):
         check_fits(trials[NAME], trials.session.store, cache_dir=tmp_path)
     with pytest.raises(DonorError, match=message):

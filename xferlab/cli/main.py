@@ -117,7 +117,9 @@ def _add_predict(verb: argparse.ArgumentParser) -> None:
         help="for a weights file: side it was trained at; default 256",
     )
     verb.add_argument(
-        "--intensity", choices=("zscore", "unit"), help="for a weights file: normalisation; default zscore"
+        "--intensity",
+        choices=("zscore", "unit", "minmax", "equalise"),
+        help="for a weights file: normalisation; default zscore",
     )
 
 

@@ -20,7 +20,7 @@ from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.errors import DataError, Problem, UsageError, suggest
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
-from xferlab.study.schema import Study
+from xferlab.study.schema import COLOUR_SOURCES, Study
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a wrong command line should fail at once
     from xferlab.trial.predict import Prediction, Segmenter
@@ -30,7 +30,6 @@ DEFAULT_SIZE_PX, DEFAULT_INTENSITY = 256, "zscore"
 
 _WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth")
 _TRIAL_ID = re.compile(r"[0-9a-f]{16}")
-_COLOUR_SOURCES = ("lgg", "phantom_mri")
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ def _segmenter(model: Trial | Path, options: Namespace) -> Segmenter:
 def _warn_of_colour(trial: Trial) -> None:
     spec = codec.read_json(trial.store, layout.spec_path(trial.trial_id)) or {}
     source = spec.get("data", {}).get(spec.get("section"), {}).get("source")
-    if source in _COLOUR_SOURCES:
+    if source in COLOUR_SOURCES:
         print(
             f"warning: trial {trial.trial_id} trained on slices of three channels ({source}); images are "
             "read as grey here, as in its evaluations on radiographs",

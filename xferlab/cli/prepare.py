@@ -43,13 +43,16 @@ def store_donors(session: Session) -> dict[str, str]:
 
 
 def check_donors(session: Session, trials: Iterable[TrialSpec]) -> None:
-    """Loads every given weights file once into each network that starts from it.
+    """Loads every given weights file into each network that starts from it, once for each way.
 
     Raises:
         DonorError: Names or shapes differ.
     """
     started = {
-        (trial.donor["sha256"], canonical_json(trial.identity["model"])): trial
+        (
+            trial.donor["sha256"],
+            canonical_json([trial.identity["model"], trial.identity.get("adapt")]),
+        ): trial
         for trial in trials
         if trial.donor
     }

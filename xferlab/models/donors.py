@@ -230,10 +230,10 @@ def _channel_advice(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> s
     found, wanted = state[first].shape, own[first].shape
     if found[1] == wanted[1] or (found[0], *found[2:]) != (wanted[0], *wanted[2:]):
         return ""
-    or_fold = ", or fold its channels into one" if (found[1], wanted[1]) == (3, 1) else ""
+    to_fold = "; a stage may then fold them into one (adapt: {fold: sum})"
     return (
         f" The first convolution has {found[1]} input channels while model.in_channels is {wanted[1]}: "
-        f"set in_channels: {found[1]}{or_fold}."
+        f"set in_channels: {found[1]}{to_fold if (found[1], wanted[1]) == (3, 1) else ''}."
     )
 
 

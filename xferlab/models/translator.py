@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -40,6 +41,18 @@ class Translator:
                 f"translator.kernel: found {self.kernel}; accepted: odd numbers, so that an image keeps its "
                 "size; 3 for instance."
             )
+
+
+def translator_in(state: Mapping[str, Tensor]) -> Translator | None:
+    """Returns the shape of the translator whose weights a state dict holds; None if it holds none.
+
+    Of weights that are no translator's, it says what the first convolution lets expect: loading them tells.
+    """
+    first = state.get(f"{TRANSLATOR}.conv1.weight")
+    if first is None or first.ndim != 4 or first.shape[-1] % 2 == 0:
+        return None
+    depth = sum(key.startswith(f"{TRANSLATOR}.conv") and key.endswith(".weight") for key in state)
+    return Translator(depth=depth, width=first.shape[0], kernel=first.shape[-1])
 
 
 class TranslatedUNet(UNet):

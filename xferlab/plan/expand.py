@@ -213,8 +213,8 @@ class _Arm:
                 "training": training.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY), exclude_none=True),
                 "execution": execution(training, self.expansion.setting),
             }
-            if stage.adapt is not None:
-                fixed["adapt"] = stage.adapt.model_dump(mode="json", exclude_none=True)
+            if stage.adapt is not None and (adapt := stage.adapt.model_dump(mode="json", exclude_none=True)):
+                fixed["adapt"] = adapt
             read = {stage.data, *(item.partition(".")[0] for item in self._evaluated(stage))}
             data = {n: c.model_dump(mode="json") for n, c in self.study.data.items() if n in read}
             wandb = self.study.tracking.wandb

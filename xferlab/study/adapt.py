@@ -55,7 +55,10 @@ class Freezing(Section):
         if self.part == "encoder" and isinstance(self.unfreeze_after, dict):
             for level in self.unfreeze_after:
                 if level not in ENCODER:
-                    raise ValueError(f"{level!r} is no level of the encoder ({', '.join(ENCODER)})")
+                    raise ValueError(
+                        f"{level!r} is no level of the encoder ({', '.join(ENCODER)}); name one of these, or "
+                        "freeze part: donor"
+                    )
         return self
 
 

@@ -11,7 +11,7 @@ from xferlab.errors import suggest
 from xferlab.study.adapt import Freezing
 from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.findings import Finding, of_validation
-from xferlab.study.schema import Stage, Study
+from xferlab.study.schema import COLOUR_SOURCES, Stage, Study
 from xferlab.study.yaml_lines import KeyPath
 
 
@@ -36,7 +36,7 @@ def with_repetitions(study: Study, known: Mapping[str, int | None]) -> Study:
 
 def check(study: Study) -> list[Finding]:
     """Returns what is wrong with a validated study whose repetitions are set."""
-    checks = (_references, _evaluations, _training, _repetitions, _adaptation)
+    checks = (_references, _evaluations, _training, _repetitions, _channels, _adaptation)
     found = [
         finding
         for name, stage in study.stages.items()
@@ -169,22 +169,60 @@ def _cycles(study: Study) -> Iterator[Finding]:
         done.update(walk)
 
 
+def _is_rooted(study: Study, name: str) -> bool:
+    """Whether all that precedes a stage is there; what is not is told elsewhere."""
+    walk: list[str] = []
+    while name in study.stages and name not in walk:
+        walk.append(name)
+        parent = study.stages[name].starts_from
+        if parent is None:
+            return True
+        name = parent
+    return False
+
+
+def _channels(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Colour images for a network of other channels: only grey images fit any."""
+    if stage.data is None or not _is_rooted(study, name):
+        return
+    channels = study.network_of(name)["in_channels"]
+    places: dict[str, KeyPath] = {stage.data: ("stages", name, "data")}
+    for index, item in enumerate(stage.evaluate_on or ()):
+        places.setdefault(item.partition(".")[0], ("stages", name, "evaluate_on", index))
+    for section, place in places.items():
+        if section in study.data and study.data[section].source in COLOUR_SOURCES and channels != 3:
+            what = (
+                f"the images of {section!r} have 3 channels, and the network of stage {name!r} takes "
+                f"{channels}; set model.in_channels: 3, and fold the channels (adapt: {{fold: sum}}) in a "
+                "later stage, whose images are grey"
+            )
+            folds = (("stages", one, "adapt", "fold") for one in study.lineage(name))
+            yield Finding(place, what, related=(("model", "in_channels"), *folds))
+
+
 def _adaptation(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """What a stage cannot do to the weights it starts from."""
-    adapt = stage.adapt
-    if adapt is None or stage.starts_from not in study.stages or next(_cycles(study), None):
+    adapt, parent = stage.adapt, stage.starts_from
+    if adapt is None or parent is None or not _is_rooted(study, name):
         return
     place: KeyPath = ("stages", name, "adapt")
-    before, after = study.network_of(stage.starts_from), study.network_of(name)
+    before, after = study.network_of(parent), study.network_of(name)
     if adapt.fold is not None and before["in_channels"] != 3:
-        what = (
-            f"stage {stage.starts_from!r} has a network of {before['in_channels']} input channels, and only "
-            "three can be folded into one; leave fold out"
+        remedy = (
+            "leave fold out"
+            if before["in_channels"] != study.model.in_channels
+            else "leave fold out, or set model.in_channels: 3"
         )
-        yield Finding((*place, "fold"), what)
+        what = (
+            f"the network of stage {parent!r} has {before['in_channels']} input channels, and only three can "
+            f"be folded into one; {remedy}"
+        )
+        folds = (("stages", one, "adapt", "fold") for one in study.lineage(parent))
+        yield Finding((*place, "fold"), what, related=(("model", "in_channels"), *folds))
     if adapt.translator is not None and "translator" in before:
-        what = f"stage {stage.starts_from!r} hands down a translator already; leave it out"
-        yield Finding((*place, "translator"), what)
+        what = f"stage {parent!r} hands down a translator already; leave it out"
+        others = (("stages", one, "adapt", "translator") for one in study.lineage(parent))
+        yield Finding((*place, "translator"), what, related=tuple(others))
     if adapt.freeze is not None:
         yield from _freezing(study, name, adapt.freeze, has_translator="translator" in after)
 
@@ -199,8 +237,12 @@ def _freezing(study: Study, name: str, freeze: Freezing, *, has_translator: bool
             "epoch; add adapt.translator, freeze the encoder only, or let a level train from epoch 0"
         )
         yield Finding(place, what)
-    longest = study.training_of(name).max_epochs
+    try:
+        longest = study.training_of(name).max_epochs
+    except ValidationError:
+        return  # told with the training
     last = max(thaws.values(), default=0) if isinstance(thaws, dict) else thaws or 0
     if last >= longest:
         what = f"it thaws after {last} epochs, and the stage trains for {longest} at most"
-        yield Finding((*place, "unfreeze_after"), what, "warning")
+        lengths = (("stages", name, "training", "max_epochs"), ("training", "max_epochs"))
+        yield Finding((*place, "unfreeze_after"), what, "warning", lengths)

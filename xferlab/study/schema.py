@@ -90,6 +90,10 @@ DataSection = Annotated[
 ]
 
 
+COLOUR_SOURCES = ("lgg", "phantom_mri")
+"""Kinds of sections whose images have three channels; all others are grey."""
+
+
 class Split(Section):
     """How patients are divided in every repetition; a split knows no stage."""
 
@@ -243,7 +247,7 @@ class Stage(Section):
     repetitions: Annotated[int, Field(ge=1, le=10_000), NO_BOOL] | None = None
     """Default: the study's number; 1 for a stage that nothing precedes and that others start from."""
     training: dict[str, Any] = Field(default_factory=dict)
-    """Training fields that differ in this stage; of `plateau` and `rotation`, the fields that differ."""
+    """Training fields that differ in this stage; of a mapping such as `plateau`, the fields that differ."""
     resources: Resources | None = None
     """Default: the study's."""
 

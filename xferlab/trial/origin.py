@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import nn
 
 from xferlab.errors import RecordError
 from xferlab.models.donors import PUBLISHED, read_weights
-from xferlab.models.freezing import Freeze, check
+from xferlab.models.freezing import Freeze, apply, check
 from xferlab.models.inherit import fold_channels, inherit, matched_control
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout, reader
@@ -71,8 +71,8 @@ def adapted(weights: dict[str, torch.Tensor], identity: Mapping[str, Any]) -> di
     return weights
 
 
-def freeze_of(identity: Mapping[str, Any], model: nn.Module) -> Freeze | None:
-    """Returns what rests while a trial trains; None if nothing does.
+def freezing_of(identity: Mapping[str, Any], model: nn.Module) -> Callable[[nn.Module, int], None] | None:
+    """Returns what a trainer calls before each epoch to let parts rest; None if nothing does.
 
     Raises:
         UsageError: The network lacks the part, or nothing would train.
@@ -82,7 +82,7 @@ def freeze_of(identity: Mapping[str, Any], model: nn.Module) -> Freeze | None:
         return None
     freeze = Freeze(**options)
     check(model, freeze)
-    return freeze
+    return lambda model, epoch: apply(model, freeze, epoch=epoch)
 
 
 def _donor_weights(donor: Mapping[str, Any], place: Workplace) -> dict[str, torch.Tensor]:

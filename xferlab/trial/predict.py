@@ -22,6 +22,8 @@ from xferlab.data.sources import Decoded
 from xferlab.errors import DataError, DonorError, Problem, RecordError
 from xferlab.models.build import build
 from xferlab.models.donors import load_strict, read_weights
+from xferlab.models.translator import translator_in
+from xferlab.models.unet import FIRST_CONVOLUTION
 from xferlab.records import layout, reader
 from xferlab.records.store import Store
 from xferlab.training.segmentation import BinarySegmentation, ImageExamples
@@ -32,7 +34,6 @@ from xferlab.trial.overlay import MASK_ENDING, OVERLAY_ENDING, overlay
 BATCH_IMAGES = 8
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
-_FIRST_WEIGHTS = "encoder1.enc1conv1.weight"
 _PNG_LEVEL = 3  # twice as fast as the default, for a tenth more bytes
 
 
@@ -103,26 +104,32 @@ class Segmenter:
 
     @staticmethod
     def of_weights(path: Path, *, size_px: int, intensity: str, device: torch.device) -> Segmenter:
-        """Returns the network of a weights file; width and channels are those of its first convolution.
+        """Returns the network of a weights file; its shapes are those of the weights.
 
         Args:
             path: A state dict of the U-Net: `.safetensors`, or a file of `torch.save`.
             size_px: Side of the images that it was trained on; a multiple of 16.
-            intensity: `zscore` or `unit`, as it was trained with.
+            intensity: A key of `training.intensity.INTENSITIES`, as it was trained with.
             device: Where to put it.
 
         Raises:
             DonorError: The file cannot be read or its weights are not those of a U-Net with one output.
         """
         state = read_weights(path)
-        first = state.get(_FIRST_WEIGHTS)
+        first = state.get(FIRST_CONVOLUTION)
         if first is None or first.ndim != 4:
             raise DonorError(
-                f"{path}: found no {_FIRST_WEIGHTS!r} of four dimensions; accepted: the weights of a unet, "
-                "such as checkpoint/best.safetensors of a trial."
+                f"{path}: found no {FIRST_CONVOLUTION!r} of four dimensions; accepted: the weights of a "
+                "unet, such as checkpoint/best.safetensors of a trial."
             )
         width, channels = first.shape[:2]
-        model = build("unet", in_channels=channels, out_channels=1, init_features=width)
+        model = build(
+            "unet",
+            in_channels=channels,
+            out_channels=1,
+            init_features=width,
+            translator=translator_in(state),
+        )
         load_strict(model, state, origin=str(path))
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         task = BinarySegmentation(in_channels=channels, intensity=intensity)

@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import nn
 
 from xferlab.errors import InterruptedTrialError
-from xferlab.models import freezing
 from xferlab.models.donors import load_strict, save_weights
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader, writer
@@ -39,7 +37,7 @@ from xferlab.trial.assemble import (
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.evaluate import evaluate, network_time, show
-from xferlab.trial.origin import freeze_of, load_origin, trained_weights
+from xferlab.trial.origin import freezing_of, load_origin, trained_weights
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class _Run:
             task_of(spec.identity),
             recipe_of(spec.identity),
             forward=compiled,
-            prepare=self._freezing(),
+            prepare=freezing_of(spec.identity, self.model),
         )
         self.checkpoints.resume(trainer.restore, self.place.device)
         self.attempt.begin(trainer.cursor.epoch)
@@ -155,13 +153,6 @@ class _Run:
             self.checkpoints.clear()
             outcome[0] = "complete"
         return record
-
-    def _freezing(self) -> Callable[[nn.Module, int], None] | None:
-        """What rests in an epoch, as the trainer asks before it."""
-        freeze = freeze_of(self.spec.identity, self.model)
-        if freeze is None:
-            return None
-        return lambda model, epoch: freezing.apply(model, freeze, epoch=epoch)
 
     def _fit_examples(self) -> tuple[ImageExamples, ImageExamples]:
         rows = read_selection(self.place.store, self.spec.selection).rows

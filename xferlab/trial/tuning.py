@@ -41,7 +41,7 @@ from xferlab.trial.assemble import (
     task_of,
 )
 from xferlab.trial.checkpoint import Checkpoints
-from xferlab.trial.origin import load_origin
+from xferlab.trial.origin import freezing_of, load_origin
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,13 @@ class _Member:
         load_origin(spec, model, place)
         compiled: Any = torch.compile(model) if spec.identity["execution"]["compile"] else None
         recipe = recipe_of(spec.identity)
-        self.trainer = Trainer(model, task_of(spec.identity), recipe, forward=compiled)
+        self.trainer = Trainer(
+            model,
+            task_of(spec.identity),
+            recipe,
+            forward=compiled,
+            prepare=freezing_of(spec.identity, model),
+        )
         training = {**spec.identity["training"], **judge}
         self._judge = None
         if training != spec.identity["training"]:
