@@ -8,6 +8,7 @@ from argparse import Namespace
 from rich.progress import Progress
 
 from xferlab.cli.main import BAD_INPUT, COMPLETE
+from xferlab.cli.prepare import check_tiles
 from xferlab.cli.session import Session
 from xferlab.data.check import check_sections
 from xferlab.errors import DataError, Problem, ProblemsError
@@ -33,7 +34,9 @@ def run(options: Namespace) -> int:
                 ]
     if not any(one.severity == "error" for one in findings):
         try:
-            findings += session.plan().warnings
+            plan = session.plan()
+            findings += plan.warnings
+            check_tiles(session, plan, progress=lambda name, done, total: None)
         except ProblemsError as error:
             findings += error.problems
     unique = list(dict.fromkeys(findings))

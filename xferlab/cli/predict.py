@@ -60,8 +60,8 @@ def run(options: Namespace) -> int:
     _write_table(Store.open(options.out), predictions)
     by = segmenter.origin if options.model in segmenter.origin else f"{options.model}, {segmenter.origin}"
     print(
-        f"{_counted(len(predictions), 'image')} segmented by {by} at {segmenter.size_px} px "
-        f"({segmenter.task.intensity}, {segmenter.device.type}); "
+        f"{_counted(len(predictions), 'image')} segmented by {by} at {_size(segmenter)} "
+        f"({segmenter.intensity}, {segmenter.device.type}); "
         f"masks, overlays and {TABLE} are in {options.out}"
     )
     if found.num_skipped:
@@ -71,6 +71,10 @@ def run(options: Namespace) -> int:
     if problems:
         print(f"{_counted(len(problems), 'input')} could not be read", file=sys.stderr)
     return INCOMPLETE if problems else COMPLETE
+
+
+def _size(segmenter: Segmenter) -> str:
+    return "native size" if segmenter.size_px == "native" else f"{segmenter.size_px} px"
 
 
 def _check(options: Namespace) -> None:

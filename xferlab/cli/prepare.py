@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
 from xferlab.cli.session import Session, given_weights
-from xferlab.data.cache import open_table
+from xferlab.data.cache import NativeTable, open_cases
 from xferlab.errors import DataError, Problem
 from xferlab.plan.expand import Plan
 from xferlab.plan.identity import canonical_json
@@ -18,6 +19,8 @@ from xferlab.study.schema import DataSection
 
 Progress = Callable[[str, int, int], None]
 """Told what is prepared, how much of it is done, and how much there is."""
+
+SIZE_MULTIPLE, SHOWN_NAMES = 16, 4
 
 _SECTION: TypeAdapter[DataSection] = TypeAdapter(DataSection)
 
@@ -68,36 +71,108 @@ def decode_images(session: Session, plan: Plan, trials: Iterable[TrialSpec], *, 
     """Decodes every image that the trials read into this machine's cache, unless it is there.
 
     Raises:
-        DataError: With all cases of all sections that cannot be decoded.
+        DataError: With all cases of all sections that cannot be decoded, or that tiles do not fit into.
         StorageError: The cache cannot be written.
     """
     problems: list[Problem] = []
-    for table in _tables(plan, trials).values():
+    for wanted in _wanted(plan, trials):
         try:
-            open_table(
-                table["name"],
-                _SECTION.validate_python(table["config"]),
-                size_px=table["size_px"],
-                digests=sorted(table["digests"]),
+            table = open_cases(
+                wanted.name,
+                _SECTION.validate_python(wanted.config),
+                size=wanted.size,
+                digests=sorted(wanted.digests),
                 cache_dir=session.cache_dir,
-                progress=partial(progress, f"images of {table['name']}"),
+                progress=partial(progress, f"images of {wanted.name}"),
             )
         except DataError as error:
             problems += error.problems
+            continue
+        if isinstance(table, NativeTable):
+            problems += _too_small(plan, wanted, table)
     if problems:
         raise DataError(list(dict.fromkeys(problems)))
 
 
-def _tables(plan: Plan, trials: Iterable[TrialSpec]) -> Mapping[str, dict[str, Any]]:
+def check_tiles(session: Session, plan: Plan, *, progress: Progress) -> None:
+    """Decodes the images that arms cut into tiles, to see that each is as large as a tile.
+
+    Raises:
+        DataError: With what is too small, section by section.
+        StorageError: The cache cannot be written.
+    """
+    tiled = [trial for trial in plan.trials if "tiles" in trial.identity["model"]]
+    decode_images(session, plan, tiled, progress=progress)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Cases to decode at one size.
+
+    Attributes:
+        name: Section, for messages.
+        config: Its configuration.
+        size: Side of the square; `native` for the cases' own.
+        digests: The cases.
+        tiles: Sides of the tiles that they are cut into.
+    """
+
+    name: str
+    config: Any
+    size: int | Literal["native"]
+    digests: set[str] = field(default_factory=set)
+    tiles: set[int] = field(default_factory=set)
+
+
+def _wanted(plan: Plan, trials: Iterable[TrialSpec]) -> Iterable[_Wanted]:
     """The cases to decode, by section and size; arms that agree on a section share its table."""
-    tables: dict[str, dict[str, Any]] = {}
+    tables: dict[str, _Wanted] = {}
     for trial in trials:
-        size_px = trial.identity["model"]["image_size"]
-        read = [(trial.section, trial.selection)]
-        read += [(one.source or one.section, one.selection) for one in trial.evaluations]
-        for name, selection in read:
+        model = trial.identity["model"]
+        for name, selection, size in _read(trial):
             config = trial.data[name]
-            key = f"{size_px} {canonical_json(config)}"
-            empty = {"name": name, "config": config, "size_px": size_px, "digests": set()}
-            tables.setdefault(key, empty)["digests"].update(plan.selections[selection].digests)
-    return tables
+            empty = _Wanted(name, config, size)
+            wanted = tables.setdefault(f"{size} {canonical_json(config)}", empty)
+            wanted.digests.update(plan.selections[selection].digests)
+            wanted.tiles.update([model["tiles"]["size"]] if "tiles" in model else [])
+    return tables.values()
+
+
+def _read(trial: TrialSpec) -> Iterator[tuple[str, str, int | Literal["native"]]]:
+    """Yields section, selection and size of all that a trial reads."""
+    size = trial.identity["model"]["image_size"]
+    yield trial.section, trial.selection, size
+    for one in trial.evaluations:
+        yield one.source or one.section, one.selection, size
+
+
+def _too_small(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:
+    """Yields a problem for each tile size that is larger than a side of some images."""
+    digests = sorted(wanted.digests)
+    sizes = table.sizes[table.rows(digests)]
+    sides = sizes.min(axis=1)
+    for size in sorted(wanted.tiles):
+        small = (sides < size).nonzero()[0]
+        if not len(small):
+            continue
+        names = _names(plan, [digests[row] for row in small])
+        smallest = small[sides[small].argmin()]
+        height, width = sizes[smallest].tolist()
+        fitting = int(sides[smallest]) // SIZE_MULTIPLE * SIZE_MULTIPLE
+        remedy = (
+            f"set model.tiles.size to {fitting} at most, keep larger images only (`where`), "
+            if fitting
+            else "keep larger images only (`where`), "
+        )
+        what = (
+            f"tiles of {size} px are larger than {len(small)} of {len(digests)} images ({names}; the "
+            f"smallest has {width} x {height} px); {remedy}"
+            "or leave model.tiles out: images are then taken whole"
+        )
+        yield Problem(f"data.{wanted.name}", what)
+
+
+def _names(plan: Plan, digests: Sequence[str]) -> str:
+    known = {case.digest: case.name for cases in plan.cohort.sections.values() for case in cases}
+    names = sorted({known.get(digest, digest[:16]) for digest in digests})
+    return ", ".join(names[:SHOWN_NAMES]) + (" and others" if len(names) > SHOWN_NAMES else "")

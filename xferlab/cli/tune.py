@@ -16,7 +16,7 @@ from xferlab.cli.main import COMPLETE, INCOMPLETE, INTERRUPTED
 from xferlab.cli.prepare import store_donors
 from xferlab.cli.session import Session
 from xferlab.cohort import Case
-from xferlab.data.cache import open_table
+from xferlab.data.cache import open_cases
 from xferlab.data.index import index_sections
 from xferlab.errors import UsageError, suggest
 from xferlab.plan.sample_spec import SampleSpec
@@ -129,10 +129,10 @@ def _decode(session: Session, tuning: Tuning) -> None:
     """Decodes what the samples read into this machine's cache, so that bad images end it with one message."""
     for trial in tuning.base:
         rows = tuning.selections[trial.selection].rows
-        open_table(
+        open_cases(
             trial.section,
             _SECTION.validate_python(trial.data[trial.section]),
-            size_px=trial.identity["model"]["image_size"],
+            size=trial.identity["model"]["image_size"],
             digests=sorted(row[0] for row in rows),
             cache_dir=session.cache_dir,
         )

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ __all__ = [
     "ImageTable",
     "NativeTable",
     "default_cache_dir",
+    "open_cases",
     "open_native",
     "open_table",
     "resized",
@@ -108,6 +110,28 @@ def open_native(
     folder = _tables_of(cache_dir) / "native"
     form = Form(folder, _native, NativeSpool, read_native_table, write_native_table)
     return _open(form, _Request(section_name, config, tuple(digests), cache_dir), progress)
+
+
+def open_cases(
+    section_name: str,
+    config: DataSection,
+    *,
+    size: int | Literal["native"],
+    digests: Sequence[str],
+    cache_dir: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImageTable | NativeTable:
+    """Returns a table of cases at a size in px, or at the size that they have; all else as `open_table`.
+
+    Raises:
+        DataError: With all cases that cannot be decoded, or if a digest is no case of the section.
+        StorageError: If the cache cannot be written.
+    """
+    if size == "native":
+        return open_native(section_name, config, digests=digests, cache_dir=cache_dir, progress=progress)
+    return open_table(
+        section_name, config, size_px=size, digests=digests, cache_dir=cache_dir, progress=progress
+    )
 
 
 def resized(decoded: Decoded, size_px: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -1,4 +1,4 @@
-"""What a study may change about the weights and the cases that a stage takes over: the ablations' fields."""
+"""What a study may change about weights, cases and images that a stage takes over: the ablations' fields."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ def _odd(value: int) -> int:
     return value
 
 
+def _sixteens(value: int) -> int:
+    if value % 16:
+        lower, upper = value // 16 * 16, (value // 16 + 1) * 16
+        raise ValueError(f"{value} is not divisible by 16; the nearest sizes are {lower} and {upper}")
+    return value
+
+
 def _rising(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] > value[1]:
         raise ValueError(f"{value[0]:g} to {value[1]:g} falls; give the lower number first")
@@ -28,7 +35,19 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
 
 
 Positive = Annotated[Float, Field(gt=0)]
+Sixteens = Annotated[Int, Field(ge=16, le=4096), AfterValidator(_sixteens)]
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
+
+
+class Tiling(Section):
+    """How images of native size are cut into squares."""
+
+    size: Sixteens
+    """Side of a tile in pixels, divisible by 16; no image's side may be shorter."""
+    overlap: Float = Field(0.5, ge=0, lt=1)
+    """Share of the side that neighbouring tiles have in common where they predict."""
+    hit: Float = Field(0.5, ge=0, le=1)
+    """Share of the tiles to train on that are put where the structure is; the others lie anywhere."""
 
 
 class TranslatorLayers(Section):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from xferlab.study.adapt import Adapt, Augmentations
+from xferlab.study.adapt import Adapt, Augmentations, Sixteens, Tiling
 from xferlab.study.section import NO_BOOL, Count, Float, Int, Name, Scalar, Section
 
 PARTS = ("train", "validation", "test", "hold_out")
@@ -125,16 +125,19 @@ class Model(Section):
     """Width of the first level; each level doubles it."""
     in_channels: Int = Field(3, ge=1, le=64)
     """Grey images are repeated over these channels."""
-    image_size: Int = Field(256, ge=16, le=4096)
-    """Side in pixels, divisible by 16; images are stretched to the square."""
+    image_size: Sixteens | Literal["native"] = 256
+    """Side in pixels, divisible by 16; images are stretched to the square. `native`: each as it is."""
+    tiles: Tiling | None = None
+    """With `image_size: native`: train and predict on tiles; null takes images whole."""
 
-    @field_validator("image_size")
-    @classmethod
-    def _divisible(cls, value: int) -> int:
-        if value % 16:
-            lower, upper = value // 16 * 16, (value // 16 + 1) * 16
-            raise ValueError(f"{value} is not divisible by 16; the nearest sizes are {lower} and {upper}")
-        return value
+    @model_validator(mode="after")
+    def _tiles_of_native_images(self) -> Model:
+        if self.tiles is not None and self.image_size != "native":
+            raise ValueError(
+                f"tiles are cut from images of native size, and image_size is {self.image_size}; "
+                "set image_size to native, or leave tiles out"
+            )
+        return self
 
 
 class Rotation(Section):

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from xferlab.cohort import Selection
-from xferlab.data.cache import open_table
+from xferlab.data.cache import open_native, open_table
 from xferlab.errors import RecordError
 from xferlab.models.build import build, initialise
 from xferlab.models.translator import Translator
@@ -23,7 +23,12 @@ from xferlab.records.store import Store
 from xferlab.study.schema import DataSection
 from xferlab.training.augment import Augmentation
 from xferlab.training.loop import Recipe
+from xferlab.training.native import NativeSegmentation
+from xferlab.training.native_examples import NativeExamples
 from xferlab.training.segmentation import BinarySegmentation, ImageExamples
+from xferlab.training.task import Task
+from xferlab.training.tiled import TiledSegmentation
+from xferlab.training.tiles import Tiles
 
 _SECTION: TypeAdapter[DataSection] = TypeAdapter(DataSection)
 
@@ -58,8 +63,15 @@ def read_selection(store: Store, digest: str) -> Selection:
     return selection
 
 
-def examples(spec: TrialSpec, section: str, digests: Sequence[str], place: Workplace) -> ImageExamples:
-    """Returns the cases of a section as examples, in the order given; builds the image cache if need be."""
+def examples(
+    spec: TrialSpec, section: str, digests: Sequence[str], place: Workplace
+) -> ImageExamples | NativeExamples:
+    """Returns the cases of a section as examples, in the order given; builds the image cache if need be.
+
+    At the size that the trial's network takes: that of its study, or the images' own.
+    """
+    if is_native(spec.identity):
+        return native_examples(spec, section, digests, place)
     table = open_table(
         section,
         _SECTION.validate_python(spec.data[section]),
@@ -73,8 +85,30 @@ def examples(spec: TrialSpec, section: str, digests: Sequence[str], place: Workp
     )
 
 
-def task_of(identity: Any) -> BinarySegmentation:
-    """Returns the task that an identity names."""
+def native_examples(
+    spec: TrialSpec, section: str, digests: Sequence[str], place: Workplace
+) -> NativeExamples:
+    """Returns the cases of a section at their own size, in the order given."""
+    config = _SECTION.validate_python(spec.data[section])
+    table = open_native(section, config, digests=digests, cache_dir=place.cache_dir)
+    return NativeExamples(digests, table, rows=table.rows(digests), device=place.device)
+
+
+def is_native(identity: Any) -> bool:
+    """Returns whether a trial's network takes images at the size that they have."""
+    return bool(identity["model"]["image_size"] == "native")
+
+
+def task_of(identity: Any) -> Task[Any, Any]:
+    """Returns the task that an identity names, for the examples that `examples` gives."""
+    base, tiles = base_task_of(identity), identity["model"].get("tiles")
+    if tiles is not None:
+        return TiledSegmentation(base, Tiles(**tiles))
+    return NativeSegmentation(base) if is_native(identity) else base
+
+
+def base_task_of(identity: Any) -> BinarySegmentation:
+    """Returns what an identity says of intensity, augmentation, loss and metrics, at whatever size."""
     training, rotation = identity["training"], identity["training"].get("rotation")
     return BinarySegmentation(
         in_channels=identity["model"]["in_channels"],

@@ -19,8 +19,8 @@ from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import writer
 from xferlab.records.schema import CASES_SCHEMA, OUTPUTS_SCHEMA, EvaluationRecord
 from xferlab.training.batches import fixed
-from xferlab.training.segmentation import BinarySegmentation, ImageExamples
-from xferlab.trial.assemble import Workplace, examples, read_selection, task_of
+from xferlab.training.task import Examples, Task
+from xferlab.trial.assemble import Workplace, examples, is_native, read_selection, task_of
 
 TIMED_IMAGES = 20
 
@@ -60,9 +60,9 @@ def to_show(cases: Sequence[Case], per_pathology: int) -> list[int]:
 
 
 def _measure(
-    task: BinarySegmentation,
+    task: Task[Any, Any],
     model: nn.Module,
-    loaded: ImageExamples,
+    loaded: Examples,
     *,
     batch_size: int,
     shown: Sequence[int],
@@ -79,9 +79,7 @@ def _measure(
     return measured, pixels
 
 
-def show(
-    spec: TrialSpec, model: nn.Module, loaded: ImageExamples, rows: Sequence[int]
-) -> list[dict[str, Any]]:
+def show(spec: TrialSpec, model: nn.Module, loaded: Examples, rows: Sequence[int]) -> list[dict[str, Any]]:
     """Returns the pixels of some cases, for a mirror's overlays."""
     task = task_of(spec.identity)
     model.eval()
@@ -117,17 +115,23 @@ def _identity_of(case: Case) -> dict[str, str]:
     }
 
 
-def network_time(spec: TrialSpec, model: nn.Module, loaded: ImageExamples) -> dict[str, float]:
-    """Returns the time of one image through the network in ms: mean, sd (n - 1), n; first calls left out."""
-    task = task_of(spec.identity)
+def network_time(spec: TrialSpec, model: nn.Module, loaded: Examples) -> dict[str, float]:
+    """Returns the time of one image through the network in ms: mean, sd (n - 1), n; first calls left out.
+
+    Of images at native size it is the time of a prediction: normalised, padded or cut, and blended.
+    """
+    task, native = task_of(spec.identity), is_native(spec.identity)
     model.eval()
     times: list[float] = []
     for row in range(min(len(loaded), TIMED_IMAGES) + 2):
         batch = task.batch(loaded, np.array([row % len(loaded)]), None)
         started = time.perf_counter()
         with torch.inference_mode():
-            model(batch.inputs)
-        if batch.inputs.device.type == "cuda":
+            if native:
+                task.predict(model, batch)
+            else:
+                model(batch.inputs)
+        if next(model.parameters()).is_cuda:
             torch.cuda.synchronize()
         times.append((time.perf_counter() - started) * 1e3)
     kept = np.array(times[2:])

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,9 @@ from xferlab.models.translator import translator_in
 from xferlab.models.unet import FIRST_CONVOLUTION
 from xferlab.records import layout, reader
 from xferlab.records.store import Store
+from xferlab.training.native_examples import NativeExamples
 from xferlab.training.segmentation import BinarySegmentation, ImageExamples
+from xferlab.training.task import Task
 from xferlab.trial.assemble import network, task_of
 from xferlab.trial.origin import trained_weights
 from xferlab.trial.overlay import MASK_ENDING, OVERLAY_ENDING, overlay
@@ -34,6 +36,7 @@ from xferlab.trial.overlay import MASK_ENDING, OVERLAY_ENDING, overlay
 BATCH_IMAGES = 8
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+_NO_DIGEST = ("0",)  # digests steer augmentation alone
 _PNG_LEVEL = 3  # twice as fast as the default, for a tenth more bytes
 
 
@@ -77,14 +80,16 @@ class Segmenter:
         origin: Where its weights are from, for messages.
         network: In evaluation mode, on its device.
         task: How images become its input.
-        size_px: Side of the square that images are stretched to.
+        size_px: Side of the square that images are stretched to; `native` leaves each as it is.
+        intensity: How grey levels are normalised.
         device: Of the network.
     """
 
     origin: str
     network: nn.Module
-    task: BinarySegmentation
-    size_px: int
+    task: Task[Any, Any]
+    size_px: int | Literal["native"]
+    intensity: str
     device: torch.device
 
     @staticmethod
@@ -99,8 +104,8 @@ class Segmenter:
             raise RecordError(f"{store.path(layout.trial_dir(trial_id))}: is no complete trial")
         model, origin = network(record.identity, device), f"trial {trial_id}"
         load_strict(model, trained_weights(store, trial_id), origin=origin)
-        size_px = record.identity["model"]["image_size"]
-        return Segmenter(origin, model.eval(), task_of(record.identity), size_px, device)
+        size_px, intensity = record.identity["model"]["image_size"], record.identity["training"]["intensity"]
+        return Segmenter(origin, model.eval(), task_of(record.identity), size_px, intensity, device)
 
     @staticmethod
     def of_weights(path: Path, *, size_px: int, intensity: str, device: torch.device) -> Segmenter:
@@ -133,35 +138,57 @@ class Segmenter:
         load_strict(model, state, origin=str(path))
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         task = BinarySegmentation(in_channels=channels, intensity=intensity)
-        return Segmenter(str(path), model.eval(), task, size_px, device)
+        return Segmenter(str(path), model.eval(), task, size_px, intensity, device)
 
     def prepared(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Returns a grey image `(H, W)` as the image cache holds it: `(1, size_px, size_px)`."""
+        """Returns a grey image `(H, W)` as the image cache holds it: `(1, size_px, size_px)`, or native."""
+        if self.size_px == "native":
+            return image[None]
         no_target = np.zeros((1, 1), np.uint8)
         return resized(Decoded(image, no_target), self.size_px)[0]
 
-    def probabilities(self, prepared: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-        """Returns the network's outputs `(N, size_px, size_px)`, 0..1, of prepared images.
+    def probabilities(self, prepared: Sequence[npt.NDArray[np.uint8]]) -> Sequence[npt.NDArray[np.float32]]:
+        """Returns the network's output, 0..1, of each prepared image, at its size.
 
         Raises:
             DonorError: An output is not finite.
         """
-        num, side = len(prepared), self.size_px
-        examples = ImageExamples(
-            ("0",) * num,  # digests steer augmentation alone
-            np.stack(prepared),
-            np.zeros((num, side, side), np.uint8),
-            np.full((num, 2), np.nan, np.float32),
-            rows=np.arange(num),
-            device=self.device,
-        )
-        found = self.task.predict(self.network, self.task.batch(examples, np.arange(num), None))
-        if not np.isfinite(found).all():
+        rows = np.arange(len(prepared))
+        examples = self._native(prepared) if self.size_px == "native" else self._square(prepared)
+        found = list(self.task.predict(self.network, self.task.batch(examples, rows, None)))
+        if not all(np.isfinite(one).all() for one in found):
             raise DonorError(
                 f"{self.origin}: its outputs are not finite; the weights are damaged, or were trained with "
                 "another intensity or image size."
             )
         return found
+
+    def _square(self, prepared: Sequence[npt.NDArray[np.uint8]]) -> ImageExamples:
+        images, spacing_mm = np.stack(prepared), np.full((len(prepared), 2), np.nan, np.float32)
+        targets = np.zeros((len(images), *images.shape[2:]), np.uint8)
+        rows, digests = np.arange(len(images)), _NO_DIGEST * len(images)
+        return ImageExamples(digests, images, targets, spacing_mm, rows=rows, device=self.device)
+
+    def _native(self, prepared: Sequence[npt.NDArray[np.uint8]]) -> NativeExamples:
+        rows, digests = np.arange(len(prepared)), _NO_DIGEST * len(prepared)
+        return NativeExamples(digests, _Untargeted(tuple(prepared)), rows=rows, device=self.device)
+
+
+@dataclass(frozen=True)
+class _Untargeted:
+    """Images of any size about which nothing else is known."""
+
+    images: tuple[npt.NDArray[np.uint8], ...]
+
+    @property
+    def spacing_mm(self) -> npt.NDArray[np.float32]:
+        return np.full((len(self.images), 2), np.nan, np.float32)
+
+    def image(self, row: int) -> npt.NDArray[np.uint8]:
+        return self.images[row]
+
+    def target(self, row: int) -> npt.NDArray[np.uint8]:
+        return np.zeros(self.images[row].shape[1:], np.uint8)
 
 
 def at_size(probability: npt.NDArray[np.float32], *, width: int, height: int) -> npt.NDArray[np.float32]:

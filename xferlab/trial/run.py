@@ -24,7 +24,7 @@ from xferlab.records.schema import EpochResult, TrialRecord
 from xferlab.records.store import Store
 from xferlab.training.loop import Fitted, Trainer
 from xferlab.training.randomness import uniform
-from xferlab.training.segmentation import ImageExamples
+from xferlab.training.task import Examples
 from xferlab.trial import environment
 from xferlab.trial.assemble import (
     Workplace,
@@ -154,7 +154,7 @@ class _Run:
             outcome[0] = "complete"
         return record
 
-    def _fit_examples(self) -> tuple[ImageExamples, ImageExamples]:
+    def _fit_examples(self) -> tuple[Examples, Examples]:
         rows = read_selection(self.place.store, self.spec.selection).rows
         parts = {part: [digest for digest, its in rows if its == part] for part in ("train", "validation")}
         loaded = {
@@ -166,8 +166,8 @@ class _Run:
     def _fit(
         self,
         trainer: Trainer[Any, Any],
-        train: ImageExamples,
-        validation: ImageExamples,
+        train: Examples,
+        validation: Examples,
         mirror: TrialMirror,
     ) -> Fitted:
         history = writer.HistoryFile(self.place.store, self.spec.trial_id, trainer.cursor.history)
@@ -208,7 +208,7 @@ class _Run:
             tables[one.name] = reader.read_cases(store, record)
         return tables
 
-    def _overlays(self, mirror: TrialMirror, validation: ImageExamples) -> None:
+    def _overlays(self, mirror: TrialMirror, validation: Examples) -> None:
         """Sends a fixed, seeded few validation cases to the mirror, which drops what is not shareable."""
         tracking = self.spec.settings["tracking"]
         if tracking:
