@@ -38,7 +38,7 @@ TINY: dict[str, Any] = {
     "arms": {"baseline": {}, "still": {"stages.portable.training": {"rotation": None}}},
 }  # fmt: skip
 
-RECORDED = ("record.json", "cases.parquet", "outputs.parquet", "best.safetensors")
+RECORDED = ("record.json", "cases.parquet", "outputs.parquet", "features.parquet", "best.safetensors")
 
 
 def write_study(folder: Path, **changes: Any) -> Path:

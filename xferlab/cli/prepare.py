@@ -144,6 +144,8 @@ def _read(trial: TrialSpec) -> Iterator[tuple[str, str, int | Literal["native"]]
     yield trial.section, trial.selection, size
     for one in trial.evaluations:
         yield one.source or one.section, one.selection, size
+    if trial.features:
+        yield trial.features.source, trial.features.selection, size
 
 
 def _too_small(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:

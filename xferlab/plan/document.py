@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from xferlab.cohort import Case
@@ -86,6 +87,8 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
             }
             for one in trial.evaluations
         ],
+        # Only where they are asked for.
+        **({"features": asdict(trial.features)} if trial.features else {}),
     }
 
 

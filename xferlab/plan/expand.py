@@ -11,6 +11,7 @@ from typing import Any
 from xferlab.cohort import Cohort, Selection
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.plan.choose import Choices, Chosen, Index
+from xferlab.plan.features import Probe
 from xferlab.plan.identity import seed_for, short_id
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.study.load import LoadedStudy
@@ -105,6 +106,7 @@ class _Expansion:
         self.loaded, self.setting = loaded, setting
         self.choices = Choices(loaded.base, index)
         self.cohort, self.choose = self.choices.cohort, self.choices.choose
+        self.probe = Probe(loaded.base, self.choices)
         self.trials: dict[str, TrialSpec] = {}
         self.trained_units: dict[str, tuple[int, frozenset[str]]] = {}
         self.names: dict[str, str] = {}
@@ -179,6 +181,7 @@ class _Arm:
         trial_id = short_id(identity)
         name = f"{self.name}/{stage_name}/r{repetition:02d}"
         evaluations = tuple(self._evaluations(stage_name, stage, repetition, trial_id, parents))
+        features, data = self.expansion.probe.of(trial_id, fixed["model"], data)
         spec = TrialSpec(
             trial_id=trial_id,
             name=name,
@@ -193,6 +196,7 @@ class _Arm:
             evaluations=evaluations,
             data=data,
             settings=settings,
+            features=features,
         )
         known = self.expansion.trials.get(trial_id)
         self.expansion.trials[trial_id] = _merged(known, spec) if known else spec

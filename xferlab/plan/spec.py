@@ -51,6 +51,23 @@ class EvaluationSpec:
 
 
 @dataclass(frozen=True)
+class FeaturesSpec:
+    """The few cases on which a trial's network shows its features, before and after training.
+
+    Attributes:
+        features_id: Hash of the trial's id, the cases, the resolution, the layers and the version.
+        section: Data section of the cases.
+        selection: Digest of the stored selection, the same for all trials of a study.
+        source: Key of the cases' configuration in `TrialSpec.data`.
+    """
+
+    features_id: str
+    section: str
+    selection: str
+    source: str
+
+
+@dataclass(frozen=True)
 class TrialSpec:
     """Everything needed to run one trial, anywhere, again.
 
@@ -69,6 +86,7 @@ class TrialSpec:
         data: Configuration of every section it reads, by name, or by `name@arm` where an arm that shares this
             trial has another configuration under that name; outside the identity.
         settings: Outside the identity: study, seed, checkpoint_every_s, resources, tracking.
+        features: What to store of its deep features; None where the study does not ask for them.
     """
 
     trial_id: str
@@ -84,10 +102,14 @@ class TrialSpec:
     evaluations: tuple[EvaluationSpec, ...] = ()
     data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    features: FeaturesSpec | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""
-        return {"version": SPEC_VERSION, **asdict(self)}
+        value = {"version": SPEC_VERSION, **asdict(self)}
+        if self.features is None:
+            del value["features"]
+        return value
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> TrialSpec:
@@ -105,4 +127,6 @@ class TrialSpec:
         fields["arms"] = tuple(fields["arms"])
         fields["parents"] = tuple(fields["parents"])
         fields["evaluations"] = tuple(map(EvaluationSpec.from_json, fields["evaluations"]))
+        if "features" in fields:
+            fields["features"] = FeaturesSpec(**fields["features"])
         return TrialSpec(**fields)

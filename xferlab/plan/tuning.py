@@ -134,7 +134,10 @@ class Tuning:
         trials = [trial for trial in plan.trials if trial.stage == self.wanted.stage]
         self.selections |= {one.selection: plan.selections[one.selection] for one in trials}
         self._names |= {trial_id: name for name, trial_id in plan.names.items()}
-        kept = [replace(one, data={one.section: one.data[one.section]}, evaluations=()) for one in trials]
+        kept = [
+            replace(one, data={one.section: one.data[one.section]}, evaluations=(), features=None)
+            for one in trials
+        ]
         return tuple(kept)
 
     def _probe(self) -> None:

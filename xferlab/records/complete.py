@@ -13,8 +13,19 @@ _READERS = 16
 
 
 def is_complete(store: Store, spec: TrialSpec) -> bool:
-    """Returns whether the training and every evaluation that the spec asks for have a valid record."""
-    return reader.read_trial(store, spec.trial_id) is not None and not missing_evaluations(store, spec)
+    """Returns whether the training and every measurement that the spec asks for have a valid record."""
+    return reader.read_trial(store, spec.trial_id) is not None and is_measured(store, spec)
+
+
+def is_measured(store: Store, spec: TrialSpec) -> bool:
+    """Returns whether every evaluation, and the deep features if asked for, have a valid record."""
+    return not missing_evaluations(store, spec) and not lacks_features(store, spec)
+
+
+def lacks_features(store: Store, spec: TrialSpec) -> bool:
+    """Returns whether deep features are asked for and have no valid record."""
+    asked = spec.features
+    return asked is not None and reader.read_features_record(store, spec.trial_id, asked.features_id) is None
 
 
 def missing_evaluations(store: Store, spec: TrialSpec) -> list[str]:

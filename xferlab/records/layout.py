@@ -73,6 +73,11 @@ def evaluation_path(trial_id: str, evaluation_id: str, name: str) -> str:
     return f"{evaluation_dir(trial_id, evaluation_id)}/{name}"
 
 
+def features_path(trial_id: str, features_id: str, name: str) -> str:
+    """One file of a trial's deep features: features.parquet, record.json."""
+    return f"{trial_dir(trial_id)}/features/{features_id}/{name}"
+
+
 def tuning_path(tuning_id: str) -> str:
     """What a search is: arm, stage, space, what its samples are judged by."""
     return f"tuning/{tuning_id}/tuning.json"

@@ -10,7 +10,7 @@ import pyarrow as pa
 from xferlab.errors import RecordError
 from xferlab.plan.spec import PLAN_VERSION
 from xferlab.records import codec, layout
-from xferlab.records.schema import EpochResult, EvaluationRecord, TrialRecord
+from xferlab.records.schema import EpochResult, EvaluationRecord, FeaturesRecord, TrialRecord
 from xferlab.records.store import Store
 
 
@@ -73,6 +73,26 @@ def read_outputs(store: Store, record: EvaluationRecord) -> pa.Table:
     """Returns the stored pixels of an evaluation (`OUTPUTS_SCHEMA`)."""
     name = layout.evaluation_path(record.trial_id, record.evaluation_id, "outputs.parquet")
     return codec.read_parquet(store, name, sha256=record.outputs_sha256)
+
+
+def read_features_record(store: Store, trial_id: str, features_id: str) -> FeaturesRecord | None:
+    """Returns the record of a trial's stored deep features; None where it is absent or damaged.
+
+    Raises:
+        RecordError: Another version of xferlab wrote it.
+    """
+    try:
+        body = codec.read_json(store, layout.features_path(trial_id, features_id, "record.json"))
+    except RecordError:
+        return None
+    record = FeaturesRecord.from_json(body) if body else None
+    return record if record and (record.trial_id, record.features_id) == (trial_id, features_id) else None
+
+
+def read_features(store: Store, record: FeaturesRecord) -> pa.Table:
+    """Returns the stored deep features of a trial, one row per layer (`FEATURES_SCHEMA`)."""
+    name = layout.features_path(record.trial_id, record.features_id, "features.parquet")
+    return codec.read_parquet(store, name, sha256=record.features_sha256)
 
 
 def read_history(store: Store, trial_id: str) -> list[EpochResult]:

@@ -46,6 +46,23 @@ OUTPUTS_SCHEMA = pa.schema(
 """`outputs.parquet`: pixels of a fixed, seeded few cases per pathology, row-major."""
 
 
+FEATURES_SCHEMA = pa.schema(
+    [
+        ("layer", pa.string()),
+        ("gram_start", pa.list_(pa.float32())),  # n x n, row-major: of the weights that training started from
+        ("gram_best", pa.list_(pa.float32())),  # of the best weights
+        ("distance", pa.float64()),  # ||W - W0|| / ||W0|| of the layer's kernels
+        ("cosine", pa.float64()),  # <W, W0> / (||W|| ||W0||)
+        ("filter_changes", pa.list_(pa.float32())),  # ||w - w0|| / ||w0|| of each filter
+    ]
+)
+"""`features.parquet`: one row per layer, in the order of the forward pass; never an activation.
+
+Gram matrices are of activations averaged over the image, centred over the n cases, in the order of the
+selection. A filter is what gives one output channel of a convolution; biases and normalisation stay out.
+"""
+
+
 @dataclass(frozen=True)
 class EpochResult:
     """What one epoch gave; one line of `history.jsonl`.
@@ -159,6 +176,38 @@ class EvaluationRecord:
             RecordError: Another version of xferlab wrote it.
         """
         return EvaluationRecord(**_fields(value, f"evaluation {value.get('evaluation_id')}"))
+
+
+@dataclass(frozen=True)
+class FeaturesRecord:
+    """Stored deep features of a trial; a function of the trial and the cases.
+
+    Attributes:
+        features_id: Their identity.
+        trial_id: Whose weights, at the start and the best.
+        selection: Digest of the selection of cases.
+        num_cases: n, the side of the Gram matrices.
+        features_sha256: Digest of `features.parquet`.
+    """
+
+    features_id: str
+    trial_id: str
+    selection: str
+    num_cases: int
+    features_sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON value; `from_json` is its inverse."""
+        return {"version": RECORD_VERSION, **asdict(self)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> FeaturesRecord:
+        """Returns the record that `to_json` wrote (a seal is ignored).
+
+        Raises:
+            RecordError: Another version of xferlab wrote it.
+        """
+        return FeaturesRecord(**_fields(value, f"features {value.get('features_id')}"))
 
 
 def _fields(value: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from xferlab.plan.identity import canonical_json
 from xferlab.records import codec, layout
-from xferlab.records.schema import EpochResult, EvaluationRecord, TrialRecord
+from xferlab.records.schema import EpochResult, EvaluationRecord, FeaturesRecord, TrialRecord
 from xferlab.records.store import Store
 
 REMOTE_HISTORY_EVERY_S = 10.0
@@ -64,6 +65,13 @@ def write_evaluation(store: Store, record: EvaluationRecord, *, cases: bytes, ou
         store.write(layout.evaluation_path(record.trial_id, record.evaluation_id, name), data)
     name = layout.evaluation_path(record.trial_id, record.evaluation_id, "record.json")
     codec.write_json(store, name, record.to_json())
+
+
+def write_features(store: Store, record: FeaturesRecord, features: bytes) -> None:
+    """Writes the deep features of a trial, then their record."""
+    name = partial(layout.features_path, record.trial_id, record.features_id)
+    store.write(name("features.parquet"), features)
+    codec.write_json(store, name("record.json"), record.to_json())
 
 
 def write_run(store: Store, trial_id: str, body: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ def check(study: Study) -> list[Finding]:
         for one in checks
         for finding in one(study, name, stage)
     ]
-    return found + list(_cycles(study))
+    return found + list(_features(study)) + list(_cycles(study))
 
 
 def pairing(base: Study, arm: Study) -> Iterator[Finding]:
@@ -69,6 +69,7 @@ def unused(base: Study, arms: Iterable[Study]) -> Iterator[Finding]:
     """Yields a warning for each data section, and each donor of given weights, that no arm makes use of."""
     stages = [stage for study in (base, *arms) for stage in study.stages.values()]
     evaluated = {item.partition(".")[0] for stage in stages for item in stage.evaluate_on or ()}
+    evaluated |= {base.features.on.partition(".")[0]} if base.features else set()
     sections = evaluated | {stage.data for stage in stages}
     parents = {stage.starts_from for stage in stages}
     for name in base.data:
@@ -112,6 +113,19 @@ def _evaluations(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             yield Finding(path, what, related=related)
         elif part == "test" and study.split.test == 0:
             yield Finding(path, f"{item!r} is empty: split.test is 0", related=(("split",),))
+
+
+def _features(study: Study) -> Iterator[Finding]:
+    if study.features is None:
+        return
+    path: KeyPath = ("features", "on")
+    section = study.features.on.partition(".")[0]
+    if section not in study.data:
+        what = f"{study.features.on!r} names no data section of this study{_choices(section, study.data)}"
+        yield Finding(path, what, related=(("data", section),))
+    elif study.data[section].hold_out == 0:
+        what = f"{study.features.on!r} is empty: set data.{section}.hold_out to the share to hold out"
+        yield Finding(path, what, related=(("data", section, "hold_out"), ("data", section)))
 
 
 def _training(study: Study, name: str, stage: Stage) -> Iterator[Finding]:

@@ -29,6 +29,7 @@ NOT_IN_ARMS = {
     "retries": _OF_THE_STUDY,
     "compare_to": _OF_THE_STUDY,
     "overlay_cases": _OF_THE_STUDY,
+    "features": _OF_THE_STUDY,
     "arms": "arms do not nest; use `include`",
     "profiles": "a profile holds for all arms",
 }

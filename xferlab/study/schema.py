@@ -285,6 +285,25 @@ class Stage(Section):
         return self
 
 
+class Features(Section):
+    """Deep features of every trial on the same few cases, so that stages can be compared layer by layer."""
+
+    on: str
+    """`section.hold_out`: cases that no stage has trained on; of each pathology by its share."""
+    cases: Int = Field(64, ge=4, le=64)
+    """Number of cases; all that are held out if there are fewer."""
+
+    @field_validator("on")
+    @classmethod
+    def _hold_out(cls, value: str) -> str:
+        section, _, part = value.partition(".")
+        if not section or part != "hold_out":
+            raise ValueError(
+                f"{value!r} is not `section.hold_out`; only a hold-out is the same for all trials"
+            )
+        return value
+
+
 class Wandb(Section):
     """The mirror in Weights & Biases."""
 
@@ -332,6 +351,8 @@ class Study(Section):
     """How often a failed trial is tried again before its descendants are blocked."""
     overlay_cases: Int = Field(4, ge=0, le=64)
     """Cases per pathology whose image, target and output are stored with each evaluation."""
+    features: Features | None = None
+    """What is stored for the analysis of deep features; null: nothing."""
     tracking: Tracking = Field(default_factory=Tracking)
     """Mirrors."""
     compare_to: Literal["vidal2021"] | None = None

@@ -18,7 +18,7 @@ from xferlab.errors import InterruptedTrialError
 from xferlab.models.donors import load_strict, save_weights
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader, writer
-from xferlab.records.complete import missing_evaluations
+from xferlab.records.complete import is_measured, lacks_features
 from xferlab.records.mirror import TrialMirror, trial_summary
 from xferlab.records.schema import EpochResult, TrialRecord
 from xferlab.records.store import Store
@@ -37,6 +37,7 @@ from xferlab.trial.assemble import (
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.evaluate import evaluate, network_time, show
+from xferlab.trial.features import extract
 from xferlab.trial.origin import freezing_of, load_origin, trained_weights
 
 
@@ -70,7 +71,7 @@ def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | 
         XferlabError: It cannot be done; the failure is stored as `failure.json`.
     """
     record = reader.read_trial(store, spec.trial_id)
-    if record is not None and not missing_evaluations(store, spec):
+    if record is not None and is_measured(store, spec):
         return record
     attempt = Attempt(store, spec.trial_id)
     try:
@@ -206,6 +207,8 @@ class _Run:
             if record is None:
                 record = evaluate(self.spec, one, self.model, self.place)
             tables[one.name] = reader.read_cases(store, record)
+        if lacks_features(store, self.spec):
+            extract(self.spec, self.model, self.place)
         return tables
 
     def _overlays(self, mirror: TrialMirror, validation: Examples) -> None:

@@ -1,0 +1,79 @@
+"""Deep features to compare trials by: which cases, which layers, and the identity of what is stored."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from xferlab.cohort import Case, Selection
+from xferlab.cohort.splits import largest_remainder, rank
+from xferlab.plan.choose import Choices
+from xferlab.plan.identity import short_id
+from xferlab.plan.spec import FeaturesSpec
+from xferlab.study.schema import Study
+
+FEATURES_VERSION = 1
+"""Raised when what is stored of a layer changes."""
+
+LAYERS = (
+    "encoder1", "encoder2", "encoder3", "encoder4", "bottleneck",
+    "decoder4", "decoder3", "decoder2", "decoder1",
+)  # fmt: skip
+"""The levels whose output is compared, in the order of the forward pass."""
+
+
+class Probe:
+    """The few cases on which every trial of a study, whatever its arm, shows its features."""
+
+    def __init__(self, base: Study, choices: Choices):
+        """Chooses from the hold-out that the study itself has: arms may see other pixels of it in training.
+
+        Args:
+            base: The study without its arms.
+            choices: Gets the selection.
+        """
+        self._asked = base.features
+        if self._asked is None:
+            return
+        self._section, _, part = self._asked.on.partition(".")
+        config = base.data[self._section]
+        self._config = config.model_dump(mode="json")
+        hold_out = choices.selections[choices.choose(self._section, config, part, 1).digest]
+        few = Selection.to_evaluate(self._section, stratified(hold_out.cases(), self._asked.cases))
+        self._digest, self.num_cases = few.identity(), len(few.rows)
+        choices.selections[self._digest] = few
+
+    def of(
+        self, trial_id: str, network: Mapping[str, Any], data: dict[str, Any]
+    ) -> tuple[FeaturesSpec | None, dict[str, Any]]:
+        """Returns what a trial is to store, and the configurations of the sections that it then reads."""
+        if self._asked is None:
+            return None, data
+        identity = {
+            "trial": trial_id,
+            "selection": self._digest,
+            "resolution": network["image_size"],
+            "layers": list(LAYERS),
+            "features": FEATURES_VERSION,
+        }
+        # No arm has an empty name: its own cases under this section's name are not mistaken for these.
+        own = data.get(self._section, self._config) == self._config
+        source = self._section if own else f"{self._section}@"
+        spec = FeaturesSpec(short_id(identity), self._section, self._digest, source)
+        return spec, {**data, source: self._config}
+
+
+def stratified(cases: Iterable[Case], number: int) -> list[Case]:
+    """Returns so many of the cases, or all if there are fewer: each pathology by its share, in seeded order.
+
+    A function of the cases alone: no study seed, trial or arm changes it.
+    """
+    groups: dict[str, list[Case]] = defaultdict(list)
+    for case in sorted(cases, key=lambda one: (rank("features", one.digest), one.digest)):
+        groups[case.pathology].append(case)
+    strata = [groups[pathology] for pathology in sorted(groups)]
+    num_cases = sum(map(len, strata))
+    total = min(number, num_cases)
+    sizes = largest_remainder([len(one) * total / num_cases for one in strata], total)
+    return [case for one, size in zip(strata, sizes, strict=True) for case in one[:size]]

@@ -1,0 +1,162 @@
+"""Deep features of a trial on a few cases, from its start to its best weights: never raw activations."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from xferlab.models.freezing import LEVELS
+from xferlab.plan.features import LAYERS
+from xferlab.plan.spec import TrialSpec
+from xferlab.records import writer
+from xferlab.records.schema import FEATURES_SCHEMA, FeaturesRecord
+from xferlab.training.task import Examples, Task
+from xferlab.trial.assemble import Workplace, examples, network, read_selection, task_of
+from xferlab.trial.origin import load_origin
+
+Array = NDArray[np.float64]
+
+
+def extract(spec: TrialSpec, model: nn.Module, place: Workplace) -> FeaturesRecord:
+    """Stores what the analysis of deep features needs of a trial.
+
+    Args:
+        spec: A trial that asks for features.
+        model: Its network with its best weights.
+        place: Where its parent's weights are and the record goes.
+
+    Returns:
+        The record, which is written last.
+
+    Raises:
+        DonorError: The weights that it started from do not fit.
+        RecordError: They are missing or altered.
+    """
+    asked = spec.features
+    assert asked is not None
+    start = network(spec.identity, place.device)
+    load_origin(spec, start, place)
+    digests = read_selection(place.store, asked.selection).digests
+    loaded = examples(spec, asked.source, digests, place)
+    task = task_of(spec.identity)
+    grams = [{layer: gram(x) for layer, x in pooled(one, task, loaded).items()} for one in (start, model)]
+    data = writer.table(FEATURES_SCHEMA, _columns(*grams, changes=_changes(start, model)))
+    record = FeaturesRecord(
+        features_id=asked.features_id,
+        trial_id=spec.trial_id,
+        selection=asked.selection,
+        num_cases=len(digests),
+        features_sha256=hashlib.sha256(data).hexdigest(),
+    )
+    writer.write_features(place.store, record, data)
+    return record
+
+
+def pooled(model: nn.Module, task: Task[Any, Any], loaded: Examples) -> dict[str, Array]:
+    """Returns the output of every layer averaged over the image: layer -> (N, channels), float64.
+
+    Each case goes through the network alone, as it is predicted, in float32; where that is done tile by tile,
+    all its tiles are averaged.
+
+    Args:
+        model: A unet on any device; left in evaluation mode.
+        task: How cases get into it.
+        loaded: The N cases.
+    """
+    parts = dict(model.named_children())
+    seen: dict[str, list[Array]] = {layer: [] for layer in LAYERS}
+
+    def keep(layer: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        del module, inputs
+        seen[layer].append(output.double().mean(dim=(2, 3)).cpu().numpy())
+
+    hooks = [parts[layer].register_forward_hook(partial(keep, layer)) for layer in LAYERS]
+    model.eval()
+    rows: dict[str, list[Array]] = {layer: [] for layer in LAYERS}
+    try:
+        for row in range(len(loaded)):
+            task.predict(model, task.batch(loaded, np.array([row]), None))
+            for layer, pieces in seen.items():
+                rows[layer].append(np.concatenate(pieces).mean(axis=0))
+                pieces.clear()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {layer: np.stack(found) for layer, found in rows.items()}
+
+
+def gram(features: Array) -> Array:
+    """Returns the Gram matrix (N, N) of features (N, channels) that are first centred over the N cases."""
+    centred = features - features.mean(axis=0)
+    # Not by a BLAS, whose order of summation, and so the last bit, is a matter of the machine.
+    products: Array = np.einsum("ic,jc->ij", centred, centred)
+    return products
+
+
+def filters(model: nn.Module, layer: str) -> list[Array]:
+    """Returns the kernels of a layer's convolutions, each as (output channels, all else).
+
+    An upsampling belongs to the decoder level that it feeds.
+    """
+    parts = dict(model.named_children())
+    found = []
+    for name in LEVELS[layer]:
+        for module in parts[name].modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                # A transposed convolution has its output channels second.
+                weight = module.weight.transpose(0, 1) if module.transposed else module.weight
+                found.append(weight.detach().flatten(1).double().cpu().numpy())
+    return found
+
+
+def change(before: list[Array], after: list[Array]) -> dict[str, Any]:
+    """Returns how far kernels moved.
+
+    Args:
+        before: Kernels of one layer, as `filters` gives them.
+        after: The same kernels later, W in place of W0.
+
+    Returns:
+        distance: ||W - W0|| / ||W0|| over all kernels. cosine: <W, W0> / (||W|| ||W0||), NaN where a norm is
+        0. filter_changes: ||w - w0|| / ||w0|| of each filter. A quotient is 0 for 0/0, infinite where only
+        the denominator is 0.
+    """
+    first, second = (np.concatenate([one.ravel() for one in each]) for each in (before, after))
+    norms = float(np.linalg.norm(first)), float(np.linalg.norm(second))
+    moved = [np.linalg.norm(b - a, axis=1) for a, b in zip(before, after, strict=True)]
+    size = [np.linalg.norm(one, axis=1) for one in before]
+    distance = _relative(np.array([np.linalg.norm(second - first)]), np.array([norms[0]]))
+    return {
+        "distance": float(distance[0]),
+        "cosine": float(first @ second) / (norms[0] * norms[1]) if all(norms) else float("nan"),
+        "filter_changes": _relative(np.concatenate(moved), np.concatenate(size)),
+    }
+
+
+def _relative(change: Array, size: Array) -> Array:
+    quotient = np.divide(change, size, out=np.full_like(change, np.inf), where=size > 0)
+    return np.where(change == 0, 0.0, quotient)
+
+
+def _changes(start: nn.Module, best: nn.Module) -> dict[str, dict[str, Any]]:
+    return {layer: change(filters(start, layer), filters(best, layer)) for layer in LAYERS}
+
+
+def _columns(
+    start: Mapping[str, Array], best: Mapping[str, Array], *, changes: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[Any]]:
+    return {
+        "layer": list(LAYERS),
+        "gram_start": [start[layer].ravel().astype(np.float32) for layer in LAYERS],
+        "gram_best": [best[layer].ravel().astype(np.float32) for layer in LAYERS],
+        **{
+            name: [changes[layer][name] for layer in LAYERS]
+            for name in ("distance", "cosine", "filter_changes")
+        },
+    }
