@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -303,3 +304,78 @@ def test_ranks_are_uniform_independent_and_pure() -> None:
     assert ((counts - 100.0) ** 2 / 100.0).sum() < 43.8  # chi square, 19 degrees of freedom, p = 0.001
     assert abs(np.corrcoef(draws)[0, 1]) < 0.07
     assert rank("a", "bc") != rank("ab", "c")
+
+
+# --- label fractions -------------------------------------------------------------------------------
+
+FRACTIONS_OF_LABELS = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def training_units(cohort: Cohort, repetition: int) -> set[str]:
+    return {unit for unit, part in cohort.parts(repetition).items() if part == "train"}
+
+
+def strata_of(cohort: Cohort, units: Iterable[str]) -> dict[tuple[frozenset[str], str], set[str]]:
+    """Units by the sections they appear in and their most frequent pathology, found anew."""
+    pathologies: dict[str, Counter[str]] = defaultdict(Counter)
+    sections: dict[str, set[str]] = defaultdict(set)
+    for name, cases in cohort.sections.items():
+        for case in cases:
+            pathologies[cohort.unit(case)][case.pathology] += 1
+            sections[cohort.unit(case)].add(name)
+    groups: dict[tuple[frozenset[str], str], set[str]] = defaultdict(set)
+    for unit in units:
+        groups[frozenset(sections[unit]), most_frequent(pathologies[unit])].add(unit)
+    return groups
+
+
+@few
+@given(cohorts(), st.integers(1, 30))
+def test_labels_are_nested_and_leave_no_stratum_out(cohort: Cohort, repetition: int) -> None:
+    trained = training_units(cohort, repetition)
+    chosen = [cohort.labelled(trained, fraction) for fraction in FRACTIONS_OF_LABELS]
+    assert chosen[-1] == trained
+    for smaller, larger in pairwise(chosen):
+        assert smaller <= larger
+    for fraction, kept in zip(FRACTIONS_OF_LABELS, chosen, strict=True):
+        for group in strata_of(cohort, trained).values():
+            assert 1 <= len(group & kept) <= len(group)
+            assert len(group & kept) == 1 or abs(len(group & kept) - fraction * len(group)) <= 0.5
+
+
+@few
+@given(cohorts(), st.integers(1, 30), st.integers())
+def test_labels_do_not_depend_on_any_order(cohort: Cohort, repetition: int, seed: int) -> None:
+    trained = sorted(training_units(cohort, repetition))
+    other = random.Random(seed).sample(trained, len(trained))
+    assert shuffled(cohort, seed).labelled(other, 0.3) == cohort.labelled(trained, 0.3)
+
+
+def test_labels_are_of_patients_by_the_seed_and_the_same_come_first_in_every_repetition() -> None:
+    cohort = Cohort(seed=3, sections={"a": patients(covid19=50, normal=30)}, hold_out={})
+    everybody = units_of(cohort)
+    first = cohort.labelled(everybody, 0.2)
+    assert first <= {case.patient for case in cohort.sections["a"]}
+    assert Counter(unit.split("-")[0] for unit in first) == {"covid19": 10, "normal": 6}
+    assert replace(cohort, seed=4).labelled(everybody, 0.2) != first
+    for repetition in (1, 2, 3):
+        trained = training_units(cohort, repetition)
+        kept = cohort.labelled(trained, 0.2)
+        assert kept <= trained
+        for pathology in ("covid19", "normal"):
+            theirs, earlier = (
+                {unit for unit in group if unit.startswith(pathology)} for group in (kept, first & trained)
+            )
+            assert theirs <= earlier or earlier <= theirs
+
+
+def test_no_label_is_asked_for_where_nobody_trains() -> None:
+    cohort = Cohort(seed=3, sections={"a": patients(covid19=5)}, hold_out={})
+    assert cohort.labelled([], 0.5) == frozenset()
+
+
+def test_patients_that_only_an_arm_has_have_a_share_of_labels_too() -> None:
+    cohort = Cohort(seed=3, sections={"a": patients(covid19=10)}, hold_out={})
+    strangers = [f"stranger-{number}" for number in range(10)]
+    kept = cohort.labelled([*units_of(cohort), *strangers], 0.2)
+    assert Counter(unit.split("-")[0] for unit in kept) == {"covid19": 2, "stranger": 2}
