@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.studies import write_study
+from tests.studies import TINY, write_study
 from xferlab.data.index import index_sections
 from xferlab.models.donors import save_weights
 from xferlab.plan.expand import Plan, Setting, expand
@@ -57,7 +57,10 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     folder = tmp_path_factory.mktemp("ground")
     cache, store = folder / "cache", Store.open(folder / "storage")
     arms = {"baseline": {}, "sample": {LR: 0.02}}
-    loaded = load(write_study(folder, training={**TRAINING, "checkpoint_every_s": 1e9}, arms=arms))
+    stages = {name: dict(stage) for name, stage in TINY["stages"].items()}
+    stages["portable"]["adapt"] = {"freeze": {"part": "encoder", "unfreeze_after": 1}}
+    training = {**TRAINING, "checkpoint_every_s": 1e9}
+    loaded = load(write_study(folder, training=training, stages=stages, arms=arms))
 
     def index(name: str, config: Any) -> Any:
         return index_sections({name: config}, memo_dir=cache)[name]

@@ -1,0 +1,256 @@
+"""Adapted trainings on tiny phantoms: what rests stays bit for bit, what is folded is as asked."""
+
+from __future__ import annotations
+
+import hashlib
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+
+from tests.studies import TINY, recorded, write_study
+from tests.trial.conftest import Bench, Make, quick
+from xferlab.cli.main import main
+from xferlab.cli.session import Session
+from xferlab.errors import InterruptedTrialError
+from xferlab.models.unet import FIRST_CONVOLUTION
+from xferlab.plan.spec import TrialSpec
+from xferlab.records import layout
+from xferlab.schedule.study import publish
+from xferlab.training.segmentation import BinarySegmentation, ImageBatch
+from xferlab.trial.assemble import Workplace, network
+from xferlab.trial.checkpoint import Checkpoints
+from xferlab.trial.origin import load_origin, trained_weights
+from xferlab.trial.predict import Segmenter
+from xferlab.trial.run import run_trial
+
+pytestmark = pytest.mark.component
+
+CPU = torch.device("cpu")
+SPACES = Path(__file__).parents[2] / "search_spaces" / "ablations.yaml"
+SHIPPED = yaml.safe_load(SPACES.read_text())
+ENCODER = ("encoder1.", "encoder2.", "encoder3.", "encoder4.", "bottleneck.")
+THAWS = {"bottleneck": 1, "encoder4": 2}
+ARMS = {
+    **{
+        name: SHIPPED[name]
+        for name in ("domain_translator", "frozen_encoder", "folded_sum", "matched_control")
+    },
+    "late": {"stages.general.adapt": {"freeze": {"part": "encoder", "unfreeze_after": 1}}},
+    "gradual": {"stages.general.adapt": {"freeze": {"part": "encoder", "unfreeze_after": THAWS}}},
+}
+STUDY: dict[str, Any] = {
+    "repetitions": 1,
+    "data": {"mri": {"source": "phantom_mri", "count": 48, "size_px": 32}, **TINY["data"]},
+    "stages": {
+        "donor": {"data": "mri"},
+        "general": {"data": "general", "starts_from": "donor", "evaluate_on": ["general.test"]},
+        "portable": {"data": "portable", "starts_from": "general", "evaluate_on": ["portable.hold_out"]},
+    },
+    "training": quick(max_epochs=2, patience=2),
+    "arms": ARMS,
+}
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """One study whose trials run when they are asked for."""
+    root = tmp_path_factory.mktemp("arms")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XFERLAB_CACHE", str(root / "cache"))
+        path = write_study(root, **STUDY)
+        session = Session.open(Namespace(study=str(path), profile=None, storage=str(root / "storage")))
+        plan = session.plan()
+        publish(plan, session.store)
+        yield Bench(session, plan)
+
+
+def completed(trials: Bench, name: str) -> TrialSpec:
+    """A trial after it and all that precedes it has run."""
+    spec = trials[name]
+    for parent in spec.parents:
+        run_trial(trials.plan.by_id[parent], trials.session.store, cache_dir=trials.session.cache_dir)
+    trials.run(name)
+    return spec
+
+
+def weights(trials: Bench, arm: str, stage: str) -> dict[str, Tensor]:
+    if stage == "portable":
+        weights(trials, arm, "general")
+    spec = completed(trials, f"{arm}/{stage}/r01")
+    return trained_weights(trials.session.store, spec.trial_id)
+
+
+def started(trials: Bench, arm: str) -> dict[str, Tensor]:
+    """The weights that `general` of an arm starts from."""
+    weights(trials, arm, "donor")
+    spec = trials[f"{arm}/general/r01"]
+    model = network(spec.identity, CPU)
+    load_origin(spec, model, Workplace(trials.session.store, trials.session.cache_dir, CPU))
+    return model.state_dict()
+
+
+def digests(state: Mapping[str, Tensor], *prefixes: str) -> dict[str, str]:
+    """SHA-256 of the bytes of every tensor, those that begin as told."""
+    return {
+        name: hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
+        for name, value in state.items()
+        if name.startswith(prefixes or "")
+    }
+
+
+def moved(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> set[str]:
+    """First parts of the names of tensors that differ."""
+    before, after = digests(one), digests(other)
+    return {name.split(".")[0] for name in before if before[name] != after[name]}
+
+
+def state_at(trials: Bench, name: str, *, epochs: int, batches: int) -> dict[str, Tensor]:
+    """The network so many batches after so many epochs of a training, which stops there."""
+    seen: list[int] = []
+    calls: list[int] = []
+
+    def stop() -> bool:
+        if len(seen) == epochs:
+            calls.append(1)
+        return len(calls) > batches
+
+    with pytest.raises(InterruptedTrialError):
+        trials.run(name, stop=stop, on_epoch=lambda result, best: seen.append(result.epoch))
+    found: dict[str, Any] = {}
+    Checkpoints(trials.session.store, trials[name].trial_id).resume(found.update, CPU)
+    model: dict[str, Tensor] = found["model"]
+    return model
+
+
+# --- what rests ------------------------------------------------------------------------------------
+
+
+def test_a_translated_donor_is_bit_identical_through_both_stages(trials: Bench) -> None:
+    donor = weights(trials, "domain_translator", "donor")
+    fresh = started(trials, "domain_translator")
+    general, portable = (weights(trials, "domain_translator", stage) for stage in ("general", "portable"))
+    assert {name for name in digests(donor) if name.endswith("running_var")}
+    for after in (fresh, general, portable):
+        assert digests(donor).items() <= digests(after).items()
+    assert moved(fresh, general) == moved(general, portable) == {"translator"}
+    assert digests(general).keys() - digests(donor).keys() == {
+        name for name in general if name.startswith("translator.")
+    }
+
+
+def test_a_frozen_encoder_is_bit_identical_and_the_decoder_is_not(trials: Bench) -> None:
+    donor, general, portable = (
+        weights(trials, "frozen_encoder", stage) for stage in ("donor", "general", "portable")
+    )
+    assert digests(donor, *ENCODER) == digests(general, *ENCODER) == digests(portable, *ENCODER)
+    decoder = {"conv", *(f"{part}{n}" for part in ("upconv", "decoder") for n in (1, 2, 3, 4))}
+    assert moved(donor, general) == moved(general, portable) == decoder
+
+
+def test_a_late_encoder_changes_after_its_time_and_not_before(trials: Bench) -> None:
+    donor = weights(trials, "late", "donor")
+    name = "late/general/r01"
+    before = state_at(trials, name, epochs=1, batches=0)
+    assert digests(before, *ENCODER) == digests(donor, *ENCODER)
+    assert "decoder1" in moved(donor, before)
+    after = state_at(trials, name, epochs=0, batches=0)
+    assert {one.rstrip(".") for one in ENCODER} <= moved(before, after)
+
+
+def test_levels_thaw_one_after_the_other(trials: Bench) -> None:
+    donor = weights(trials, "gradual", "donor")
+    name = "gradual/general/r01"
+    first = state_at(trials, name, epochs=1, batches=0)
+    assert digests(first, *ENCODER) == digests(donor, *ENCODER)
+    second = state_at(trials, name, epochs=0, batches=0)
+    assert moved(donor, second) & {one.rstrip(".") for one in ENCODER} == {"bottleneck"}
+
+
+@pytest.mark.parametrize("arm", ["domain_translator", "late"])
+def test_a_resumed_training_rests_the_same_parts(bench: Make, tmp_path: Path, arm: str) -> None:
+    asked = {**STUDY, "arms": {arm: ARMS[arm]}}
+    whole, parts = bench(storage="whole", **asked), bench(storage="parts", **asked)
+    for stage in ("donor", "general"):
+        name, stops = f"{arm}/{stage}/r01", 0
+        whole.run(name)
+        while True:
+            asks: list[int] = []
+            try:
+                parts.run(name, stop=lambda asks=asks: asks.append(1) or len(asks) == 2)
+                break
+            except InterruptedTrialError:
+                stops += 1
+        assert stops > 1
+    assert recorded(tmp_path / "parts") == recorded(tmp_path / "whole")
+
+
+# --- what is made of the donor ---------------------------------------------------------------------
+
+
+def test_a_folded_arm_trains_on_one_channel(trials: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: set[int] = set()
+    batch = BinarySegmentation.batch
+
+    def watched(task: BinarySegmentation, *args: Any) -> ImageBatch:
+        made = batch(task, *args)
+        shapes.add(made.inputs.shape[1])
+        return made
+
+    donor = weights(trials, "folded_sum", "donor")
+    monkeypatch.setattr(BinarySegmentation, "batch", watched)
+    general, portable = weights(trials, "folded_sum", "general"), weights(trials, "folded_sum", "portable")
+    assert shapes == {1}
+    assert [one[FIRST_CONVOLUTION].shape[1] for one in (donor, general, portable)] == [3, 1, 1]
+
+
+def test_a_folded_arm_starts_with_what_the_donor_says_of_grey_images(trials: Bench) -> None:
+    folded = network(trials["folded_sum/general/r01"].identity, CPU)
+    folded.load_state_dict(started(trials, "folded_sum"))
+    donor = network(trials["folded_sum/donor/r01"].identity, CPU)
+    donor.load_state_dict(weights(trials, "folded_sum", "donor"))
+    grey = torch.randn((4, 1, 32, 32), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        difference = folded.eval()(grey) - donor.eval()(grey.expand(-1, 3, -1, -1))
+    assert difference.abs().max() < 1e-5
+
+
+def test_a_control_starts_with_the_donors_values_in_other_places(trials: Bench) -> None:
+    donor, control = weights(trials, "matched_control", "donor"), started(trials, "matched_control")
+    assert donor.keys() == control.keys()
+    for name, value in donor.items():
+        assert torch.equal(control[name].flatten().sort().values, value.flatten().sort().values)
+    elsewhere = {name for name in donor if not torch.equal(donor[name], control[name])}
+    assert elsewhere >= {name for name in donor if name.endswith("weight") and donor[name].ndim == 4} - {
+        "conv.weight"  # of two numbers
+    }
+
+
+# --- prediction ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", ["domain_translator", "folded_sum"])
+def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, tmp_path: Path, arm: str) -> None:
+    store = trials.session.store
+    weights(trials, arm, "portable")
+    trial_id = trials[f"{arm}/portable/r01"].trial_id
+    path = Path(store.path(layout.weights_path(trial_id)))
+    by_trial = Segmenter.of_trial(store, trial_id, CPU)
+    by_file = Segmenter.of_weights(path, size_px=32, intensity="zscore", device=CPU)
+    image = np.random.default_rng(3).integers(0, 256, (40, 50), dtype=np.uint8)
+    outputs = [one.probabilities([one.prepared(image)])[0] for one in (by_trial, by_file)]
+    assert np.array_equal(outputs[0], outputs[1])
+    assert outputs[0].std() > 0
+
+    Image.fromarray(image).save(tmp_path / "image.png")
+    words = [str(tmp_path / "image.png"), "--out", str(tmp_path / "out"), "--storage", store.location]
+    assert main(["predict", f"{arm}/portable/r01", *words]) == 0
+    mask = np.asarray(Image.open(tmp_path / "out" / "image_mask.png"))
+    assert mask.shape == image.shape
