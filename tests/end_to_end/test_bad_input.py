@@ -308,6 +308,21 @@ def test_run_tells_before_the_first_trial(case: Case, command: Command, change: 
 
 
 @pytest.mark.component
+@pytest.mark.parametrize(
+    ("change", "message"), cases([one for one in RUN_ALONE if one[1] in (donor, given_donor)])
+)
+def test_check_tells_weights_that_do_not_fit(
+    case: Case, command: Command, change: Change, message: str
+) -> None:
+    study = changed(case, change)
+    said = command("check", study)
+    told = filled(message, case).removeprefix("xferlab: ")
+    errors = [line for line in said.out.splitlines()[:-1] if ": warning: " not in line]
+    assert (said.code, errors) == (2, [f"{study}: a/first/r01: {told}"])
+    assert not (case.folder / "st").exists()
+
+
+@pytest.mark.component
 def test_weights_that_are_none(case: Case, command: Command) -> None:
     said = command("run", changed(case, no_weights), "--executor", "in-process")
     assert said.code == 2

@@ -5,7 +5,7 @@ import torch
 
 from xferlab.errors import UsageError
 from xferlab.models.build import build, initialise
-from xferlab.models.translator import TranslatedUNet, Translator
+from xferlab.models.translator import TranslatedUNet, Translator, translator_in
 from xferlab.models.unet import UNet
 
 pytestmark = pytest.mark.component
@@ -97,3 +97,13 @@ def test_the_donors_head_is_neither_used_nor_touched():
 def test_impossible_layers_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         Translator(*options)
+
+
+@pytest.mark.parametrize("options", [(1, 4, 1), (2, 5, 3), (3, 2, 5)])
+def test_a_state_tells_its_translator(options):
+    translator = Translator(*options)
+    assert translator_in(translated(translator).state_dict()) == translator
+
+
+def test_a_plain_state_has_none():
+    assert translator_in(translated(None).state_dict()) is None

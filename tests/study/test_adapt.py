@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
+from xferlab.cli.main import build_parser
 from xferlab.errors import StudyError
 from xferlab.study import adapt
 from xferlab.study.load import LoadedStudy, load
@@ -312,5 +313,8 @@ def test_the_schema_names_what_there_is() -> None:
     assert literals(adapt.Adapt, "fold") == tuple(FOLDS)
     assert set(literals(Training, "loss")) == set(LOSSES)
     assert set(literals(Training, "intensity")) == set(INTENSITIES)
+    for one in INTENSITIES:
+        words = ["predict", "w.safetensors", "image.png", "--out", "out", "--intensity", one]
+        assert build_parser().parse_args(words).intensity == one
     assert list(adapt.TranslatorLayers.model_fields) == [one.name for one in fields(Translator)]
     assert list(adapt.Augmentations.model_fields) == [one.name for one in fields(Augmentation)]

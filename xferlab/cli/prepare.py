@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from xferlab.cli.session import Session, given_weights
 from xferlab.data.cache import NativeTable, open_cases
-from xferlab.errors import DataError, Problem
+from xferlab.errors import DataError, DonorError, Problem
 from xferlab.plan.expand import Plan
 from xferlab.plan.identity import canonical_json
 from xferlab.plan.spec import TrialSpec
@@ -51,20 +51,40 @@ def check_donors(session: Session, trials: Iterable[TrialSpec]) -> None:
     Raises:
         DonorError: Names or shapes differ.
     """
-    started = {
-        (
-            trial.donor["sha256"],
-            canonical_json([trial.identity["model"], trial.identity.get("adapt")]),
-        ): trial
-        for trial in trials
-        if trial.donor
-    }
+    started = _started_from_donors(trials)
     if not started:
         return
     from xferlab.trial.given import check_fits
 
-    for trial in started.values():
+    for trial in started:
         check_fits(trial, session.store, cache_dir=session.cache_dir)
+
+
+def donor_problems(session: Session, plan: Plan) -> Iterator[Problem]:
+    """Yields what is wrong with the given weights on this machine, writing nothing."""
+    started = _started_from_donors(plan.trials)
+    if not started:
+        return
+    from xferlab.trial.given import check_file
+
+    weights_by_name = given_weights(session.loaded.arms)
+    for trial in started:
+        assert trial.donor is not None
+        weights = weights_by_name[trial.donor["name"] or trial.donor["path"]]
+        try:
+            check_file(trial, weights, cache_dir=session.cache_dir)
+        except DonorError as error:
+            yield Problem(str(session.loaded.path), f"{trial.name}: {error}")
+
+
+def _started_from_donors(trials: Iterable[TrialSpec]) -> list[TrialSpec]:
+    """One trial for each given weights file, network, and way to take it over."""
+    ways = {
+        canonical_json([trial.donor, trial.identity["model"], trial.identity.get("adapt")]): trial
+        for trial in reversed(list(trials))
+        if trial.donor
+    }
+    return list(reversed(ways.values()))
 
 
 def decode_images(session: Session, plan: Plan, trials: Iterable[TrialSpec], *, progress: Progress) -> None:

@@ -13,7 +13,7 @@ from xferlab.records import layout
 from xferlab.records.store import Store
 from xferlab.study.schema import Weights
 from xferlab.trial.assemble import Workplace, network
-from xferlab.trial.origin import load_origin
+from xferlab.trial.origin import load_origin, take_over
 
 
 def at_hand(weights: Weights, *, cache_dir: Path) -> str | None:
@@ -33,9 +33,7 @@ def provide(weights: Weights, store: Store, *, cache_dir: Path) -> str:
     """
     if weights.name is not None:
         fetch(weights.name, cache_dir=cache_dir / "donors", sha256=weights.sha256)
-    path = _path(weights, cache_dir)
-    if not path.is_file():
-        raise DonorError(f"donor {path}: there is no such file; correct `weights.path` in the study")
+    path = _file(weights, cache_dir)
     digest = file_sha256(path)
     if weights.sha256 not in (None, digest):
         raise DonorError(
@@ -57,6 +55,24 @@ def check_fits(spec: TrialSpec, store: Store, *, cache_dir: Path) -> None:
     """
     place = Workplace(store, cache_dir, torch.device("cpu"))
     load_origin(spec, network(spec.identity, place.device), place)
+
+
+def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path) -> None:
+    """Likewise, with the file on this machine; published weights that are not fetched yet pass.
+
+    Raises:
+        DonorError: There is no such file, it holds no weights, or names or shapes differ.
+    """
+    if weights.name is None or _path(weights, cache_dir).is_file():
+        path = _file(weights, cache_dir)
+        take_over(spec, network(spec.identity, torch.device("cpu")), read_weights(path))
+
+
+def _file(weights: Weights, cache_dir: Path) -> Path:
+    path = _path(weights, cache_dir)
+    if not path.is_file():
+        raise DonorError(f"donor {path}: there is no such file; correct `weights.path` in the study")
+    return path
 
 
 def _path(weights: Weights, cache_dir: Path) -> Path:

@@ -48,17 +48,25 @@ def load_origin(spec: TrialSpec, model: nn.Module, place: Workplace) -> Origin |
         RecordError: They are missing or altered.
     """
     if spec.donor is not None:
-        weights = _donor_weights(spec.donor, place)
-        title = f"donor {spec.donor['name'] or spec.donor['path']}"
-        origin = Origin(spec.donor["sha256"], spec.donor["sha256"])
-    elif spec.parents:
-        parent = best_parent(spec, place.store)
-        weights, title = trained_weights(place.store, parent.trial_id), f"trial {parent.trial_id}"
-        origin = Origin(parent.trial_id, parent.weights_sha256)
-    else:
+        take_over(spec, model, _donor_weights(spec.donor, place))
+        return Origin(spec.donor["sha256"], spec.donor["sha256"])
+    if not spec.parents:
         return None
-    inherit(model, adapted(weights, spec.identity), origin=title)
-    return origin
+    parent = best_parent(spec, place.store)
+    weights = trained_weights(place.store, parent.trial_id)
+    inherit(model, adapted(weights, spec.identity), origin=f"trial {parent.trial_id}")
+    return Origin(parent.trial_id, parent.weights_sha256)
+
+
+def take_over(spec: TrialSpec, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Loads given weights into the network of a trial that starts from them, as its stage says.
+
+    Raises:
+        DonorError: They do not fit the network.
+    """
+    assert spec.donor is not None
+    origin = f"donor {spec.donor['name'] or spec.donor['path']}"
+    inherit(model, adapted(weights, spec.identity), origin=origin)
 
 
 def adapted(weights: dict[str, torch.Tensor], identity: Mapping[str, Any]) -> dict[str, torch.Tensor]:
