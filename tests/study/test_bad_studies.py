@@ -100,6 +100,13 @@ FIELDS = [
         "stages.general.evaluate_on: 'cxr.tset' is not `section.part` with a part ",
     ),
     (
+        "[cxr.test,",
+        "[cxr.test@implnat,",
+        7,
+        "stages.general.evaluate_on: 'cxr.test@implnat' has the variant 'implnat'; accepted after `@`: "
+        "cable, electrode, marker, implant, original. Did you mean 'implant'?",
+    ),
+    (
         "[cxr.test, cxr.hold_out]",
         "cxr.test",
         7,

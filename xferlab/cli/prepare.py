@@ -163,7 +163,10 @@ def _read(trial: TrialSpec) -> Iterator[tuple[str, str, int | Literal["native"]]
     size = trial.identity["model"]["image_size"]
     yield trial.section, trial.selection, size
     for one in trial.evaluations:
-        yield one.source or one.section, one.selection, size
+        name = one.source or one.section
+        yield name, one.selection, size
+        if one.at_original_size:
+            yield name, one.selection, "native"
     if trial.features:
         yield trial.features.source, trial.features.selection, size
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from xferlab.cohort import Case
 from xferlab.data.cache import default_cache_dir
 from xferlab.data.index import index_sections
+from xferlab.data.objects import OBJECTS_VERSION
 from xferlab.errors import UsageError, suggest
 from xferlab.metrics.catalogue import METRICS_VERSION
 from xferlab.plan.expand import Plan, Setting, expand
@@ -63,6 +64,7 @@ class Session:
             bfloat16=cpu_has_bfloat16(),
             training_version=TRAINING_VERSION,
             metrics_version=METRICS_VERSION,
+            objects_version=OBJECTS_VERSION,
             donors=donors,
         )
 

@@ -55,7 +55,7 @@ def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
         "trials": len(trials),
         "max_epochs": sum(epochs),
         "max_images": sum(e * n for e, n in zip(epochs, images, strict=True)),
-        "evaluations": sum(len(trial.evaluations) for trial in trials),
+        "evaluations": sum(len({one.evaluation_id for one in trial.evaluations}) for trial in trials),
     }
 
 
@@ -84,6 +84,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
                 "overlay_cases": one.overlay_cases,
                 "parent_may_have_seen": one.parent_may_have_seen,
                 "arms": list(one.arms),
+                "variant": one.variant,
             }
             for one in trial.evaluations
         ],

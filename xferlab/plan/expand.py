@@ -14,6 +14,7 @@ from xferlab.plan.choose import Choices, Chosen, Index
 from xferlab.plan.features import Probe
 from xferlab.plan.identity import seed_for, short_id
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.study.evaluated import OBJECTS, Evaluated
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Stage, Study, Training
 
@@ -30,6 +31,7 @@ class Setting:
         bfloat16: Whether bfloat16 pays on this machine's CPU.
         training_version: Version of the training numerics.
         metrics_version: Version of the metrics.
+        objects_version: Version of the foreign objects that evaluations lay on images.
         donors: Digest of every given weights file that is at hand, by its name or path: arms may give one
             stage different weights.
     """
@@ -38,6 +40,7 @@ class Setting:
     bfloat16: bool
     training_version: int
     metrics_version: int
+    objects_version: int = 1
     donors: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -263,7 +266,7 @@ class _Arm:
         self, stage_name: str, stage: Stage, repetition: int, trial_id: str, parents: tuple[str, ...]
     ) -> Iterator[EvaluationSpec]:
         for item in self._evaluated(stage):
-            section, _, part = item.partition(".")
+            section, part, variant = Evaluated.of(item)
             chosen = self.expansion.choose(section, self.study.data[section], part, repetition)
             if not sum(chosen.counts.values()):
                 what = f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition "
@@ -277,6 +280,7 @@ class _Arm:
                 "resolution": self.study.model.image_size,
                 "metrics": self.expansion.setting.metrics_version,
                 "overlay_cases": self.study.overlay_cases,
+                **self._variant_identity(variant),
             }
             seen = part != "hold_out" and self._may_have_seen(parents, repetition, chosen.units)
             yield EvaluationSpec(
@@ -287,7 +291,15 @@ class _Arm:
                 overlay_cases=self.study.overlay_cases,
                 parent_may_have_seen=seen,
                 arms=(self.name,),
+                variant=variant,
             )
+
+    def _variant_identity(self, variant: str) -> dict[str, Any]:
+        """What a variant adds to an evaluation's identity: nothing where it measures the same."""
+        if variant in OBJECTS:
+            return {"objects": variant, "objects_version": self.expansion.setting.objects_version}
+        is_resized = self.study.model.image_size != "native"
+        return {"variant": variant} if variant and is_resized else {}
 
     def _may_have_seen(self, parents: Iterable[str], repetition: int, units: frozenset[str]) -> bool:
         for parent in parents:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from xferlab.errors import RecordError
+from xferlab.study.evaluated import ORIGINAL
 
 SPEC_VERSION = 1
 PLAN_VERSION = 1
@@ -28,6 +29,8 @@ class EvaluationSpec:
         parent_may_have_seen: An ancestor of another repetition trained on some of these patients.
         arms: The arms that ask for it; a trial that arms share may be measured on other cases for each.
         source: Key of the cases' configuration in `TrialSpec.data`; empty: the section's name.
+        variant: Foreign object laid on the images, or `original` to measure at the images' own size; empty:
+            the cases as the network takes them.
     """
 
     evaluation_id: str
@@ -38,11 +41,17 @@ class EvaluationSpec:
     parent_may_have_seen: bool = False
     arms: tuple[str, ...] = ()
     source: str = ""
+    variant: str = ""
 
     @property
     def name(self) -> str:
-        """`section.part`."""
-        return f"{self.section}.{self.part}"
+        """`section.part`, with `@variant` if there is one."""
+        return f"{self.section}.{self.part}" + (f"@{self.variant}" if self.variant else "")
+
+    @property
+    def at_original_size(self) -> bool:
+        """Whether outputs are stretched back to the images' own size before they are measured."""
+        return self.variant == ORIGINAL
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> EvaluationSpec:

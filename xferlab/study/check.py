@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from xferlab.errors import suggest
 from xferlab.study.adapt import Freezing
 from xferlab.study.compose import PAIRING_FIELDS
+from xferlab.study.evaluated import Evaluated
 from xferlab.study.findings import Finding, of_validation
 from xferlab.study.schema import COLOUR_SOURCES, Stage, Study
 from xferlab.study.yaml_lines import KeyPath
@@ -103,7 +104,7 @@ def _evaluations(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         yield Finding(("stages", name), what, related=(("split",),))
     for index, item in enumerate(stage.evaluate_on or ()):
         path: KeyPath = ("stages", name, "evaluate_on", index)
-        section, _, part = item.partition(".")
+        section, part, _ = Evaluated.of(item)
         related: tuple[KeyPath, ...] = (("data", section, "hold_out"), ("data", section))
         if section not in study.data:
             what = f"{item!r} names no data section of this study{_choices(section, study.data)}"

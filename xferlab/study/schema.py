@@ -10,9 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from xferlab.study.adapt import Adapt, Augmentations, Sixteens, Tiling
+from xferlab.study.evaluated import Evaluated
 from xferlab.study.section import NO_BOOL, Count, Float, Int, Name, Scalar, Section
-
-PARTS = ("train", "validation", "test", "hold_out")
 
 
 class _Data(Section):
@@ -246,7 +245,8 @@ class Stage(Section):
     label_fraction: Float | None = Field(None, gt=0, le=1)
     """Train on this share of the training patients only; smaller shares are subsets of larger ones."""
     evaluate_on: list[str] | None = None
-    """`section.part` names; default: the stage's own test part."""
+    """`section.part` names; default: the stage's own test part. `@implant`, `@cable`, `@electrode` or
+    `@marker` behind a part lays such an object on every image; `@original` measures at the original size."""
     repetitions: Annotated[int, Field(ge=1, le=10_000), NO_BOOL] | None = None
     """Default: the study's number; 1 for a stage that nothing precedes and that others start from."""
     training: dict[str, Any] = Field(default_factory=dict)
@@ -263,9 +263,7 @@ class Stage(Section):
     @classmethod
     def _section_and_part(cls, value: list[str] | None) -> list[str] | None:
         for item in value or []:
-            section, _, part = item.partition(".")
-            if not section or part not in PARTS:
-                raise ValueError(f"{item!r} is not `section.part` with a part out of {', '.join(PARTS)}")
+            Evaluated.of(item)
         return value
 
     @model_validator(mode="after")

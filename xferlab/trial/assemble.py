@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import nn
 
 from xferlab.cohort import Selection
+from xferlab.data.arrow_table import NativeTable
 from xferlab.data.cache import open_native, open_table
+from xferlab.data.objects import with_objects
 from xferlab.errors import RecordError
 from xferlab.models.build import build, initialise
 from xferlab.models.translator import Translator
@@ -64,14 +67,15 @@ def read_selection(store: Store, digest: str) -> Selection:
 
 
 def examples(
-    spec: TrialSpec, section: str, digests: Sequence[str], place: Workplace
+    spec: TrialSpec, section: str, digests: Sequence[str], place: Workplace, *, objects: Sequence[str] = ()
 ) -> ImageExamples | NativeExamples:
     """Returns the cases of a section as examples, in the order given; builds the image cache if need be.
 
-    At the size that the trial's network takes: that of its study, or the images' own.
+    At the size that the trial's network takes: that of its study, or the images' own. Foreign `objects` are
+    laid on all images at once.
     """
     if is_native(spec.identity):
-        return native_examples(spec, section, digests, place)
+        return native_examples(spec, section, digests, place, objects=objects)
     table = open_table(
         section,
         _SECTION.validate_python(spec.data[section]),
@@ -80,18 +84,43 @@ def examples(
         cache_dir=place.cache_dir,
     )
     rows = np.asarray(table.rows(digests), dtype=np.intp)
-    return ImageExamples(
-        tuple(digests), table.images, table.targets, table.spacing_mm, rows=rows, device=place.device
-    )
+    images, targets, spacing_mm = table.images, table.targets, table.spacing_mm
+    if objects:
+        images, targets = with_objects(images[rows], digests, objects), targets[rows]
+        spacing_mm, rows = spacing_mm[rows], np.arange(len(rows))
+    return ImageExamples(tuple(digests), images, targets, spacing_mm, rows=rows, device=place.device)
 
 
 def native_examples(
-    spec: TrialSpec, section: str, digests: Sequence[str], place: Workplace
+    spec: TrialSpec, section: str, digests: Sequence[str], place: Workplace, *, objects: Sequence[str] = ()
 ) -> NativeExamples:
-    """Returns the cases of a section at their own size, in the order given."""
+    """Returns the cases of a section at their own size, in the order given; see `examples`."""
     config = _SECTION.validate_python(spec.data[section])
     table = open_native(section, config, digests=digests, cache_dir=place.cache_dir)
-    return NativeExamples(digests, table, rows=table.rows(digests), device=place.device)
+    rows = table.rows(digests)
+    if objects:
+        pairs = list(zip(rows.tolist(), digests, strict=True))
+        laid = {row: with_objects(table.image(row)[None], [one], objects)[0] for row, one in pairs}
+        return NativeExamples(digests, _Laid(table, laid), rows=rows, device=place.device)
+    return NativeExamples(digests, table, rows=rows, device=place.device)
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """Cases whose images have foreign objects on them."""
+
+    cases: NativeTable
+    images: Mapping[int, NDArray[np.uint8]]
+
+    @property
+    def spacing_mm(self) -> NDArray[np.float32]:
+        return self.cases.spacing_mm
+
+    def image(self, row: int) -> NDArray[np.uint8]:
+        return self.images[row]
+
+    def target(self, row: int) -> NDArray[np.uint8]:
+        return self.cases.target(row)
 
 
 def is_native(identity: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,9 @@ from xferlab.metrics import METRICS_VERSION
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import writer
 from xferlab.records.schema import CASES_SCHEMA, OUTPUTS_SCHEMA, EvaluationRecord
-from xferlab.training.batches import fixed
-from xferlab.training.task import Examples, Task
-from xferlab.trial.assemble import Workplace, examples, is_native, read_selection, task_of
+from xferlab.training.task import Examples
+from xferlab.trial.assemble import Workplace, is_native, read_selection, task_of
+from xferlab.trial.variants import View, views
 
 TIMED_IMAGES = 20
 
@@ -30,10 +30,9 @@ def evaluate(
 ) -> EvaluationRecord:
     """Measures every case, writes `cases.parquet` and `outputs.parquet`, and the record that completes it."""
     cases = read_selection(place.store, evaluation.selection).cases()
-    loaded = examples(spec, evaluation.source or evaluation.section, [case.digest for case in cases], place)
     shown = to_show(cases, evaluation.overlay_cases)
-    task, batch_size = task_of(spec.identity), spec.identity["training"]["batch_size"]
-    measured, pixels = _measure(task, model, loaded, batch_size=batch_size, shown=shown)
+    looked_at = views(spec, evaluation, [case.digest for case in cases], place)
+    measured, pixels = _measure(model, looked_at, shown=shown)
     tables = {
         "cases": writer.table(CASES_SCHEMA, _case_columns(cases, measured)),
         "outputs": writer.table(OUTPUTS_SCHEMA, _output_columns(cases, pixels)),
@@ -60,22 +59,16 @@ def to_show(cases: Sequence[Case], per_pathology: int) -> list[int]:
 
 
 def _measure(
-    task: Task[Any, Any],
-    model: nn.Module,
-    loaded: Examples,
-    *,
-    batch_size: int,
-    shown: Sequence[int],
+    model: nn.Module, looked_at: Iterable[View], *, shown: Sequence[int]
 ) -> tuple[list[dict[str, float]], dict[int, dict[str, Any]]]:
     model.eval()
     measured: list[dict[str, float]] = []
     pixels: dict[int, dict[str, Any]] = {}
-    for rows in fixed(len(loaded), batch_size):
-        predictions = task.predict(model, task.batch(loaded, rows, None))
-        for row, prediction in zip(rows.tolist(), predictions, strict=True):
-            measured.append(dict(task.measure(loaded, row, prediction)))
-            if row in shown:
-                pixels[row] = dict(task.pixels(loaded, row, prediction))
+    for view in looked_at:
+        for row, prediction in view.predictions(model):
+            if len(measured) in shown:
+                pixels[len(measured)] = dict(view.pixels(row, prediction))
+            measured.append(dict(view.measure(row, prediction)))
     return measured, pixels
 
 

@@ -1,0 +1,48 @@
+"""What a stage is evaluated on: `section.part`, or `section.part@variant` for the same cases otherwise."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from xferlab.errors import suggest
+
+PARTS = ("train", "validation", "test", "hold_out")
+OBJECTS = ("cable", "electrode", "marker", "implant")
+"""Variants with one foreign object of this kind on every image; the masks stay what they are."""
+ORIGINAL = "original"
+"""The variant that stretches outputs back and measures them at the images' own size."""
+VARIANTS = (*OBJECTS, ORIGINAL)
+
+
+class Evaluated(NamedTuple):
+    """An item of `evaluate_on`.
+
+    Attributes:
+        section: Data section of the cases.
+        part: One of `PARTS`.
+        variant: One of `VARIANTS`; empty for the cases as they are.
+    """
+
+    section: str
+    part: str
+    variant: str = ""
+
+    @staticmethod
+    def of(item: str) -> Evaluated:
+        """Returns an item's parts.
+
+        Raises:
+            ValueError: It is not of this form, or names an unknown part or variant.
+        """
+        place, at, variant = item.partition("@")
+        section, _, part = place.partition(".")
+        if not section or part not in PARTS:
+            hint = suggest(part, PARTS) if section else ""
+            what = f"{item!r} is not `section.part` with a part out of {', '.join(PARTS)}"
+            raise ValueError(what + (f".{hint}" if hint else ""))
+        if at and variant not in VARIANTS:
+            raise ValueError(
+                f"{item!r} has the variant {variant!r}; accepted after `@`: {', '.join(VARIANTS)}."
+                f"{suggest(variant, VARIANTS)}"
+            )
+        return Evaluated(section, part, variant)
