@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.aggregation import aggregate
 from analysis.comparison import Comparison, Side, compare
+from analysis.features import DeepFeatures
 from analysis.reference import Reference, reference
 from analysis.results import StudyResults
 from analysis.selection import (
@@ -25,6 +26,7 @@ from analysis.selection import (
     unseen,
 )
 from analysis.tables.differences import Found, differences_table
+from analysis.tables.features import features_table
 from analysis.tables.metrics import MetricsRequest, metrics_table
 from analysis.tables.model import Table
 from analysis.tables.times import times_table
@@ -121,6 +123,16 @@ class Contents:
         for evaluated in evaluation_sets(self.results):
             yield from self._differences(self.against_baseline(evaluated))
 
+    @cached_property
+    def _deep(self) -> DeepFeatures:
+        return DeepFeatures(self.results)
+
+    def features(self) -> Iterator[Table]:
+        """Yields the comparison of stages layer by layer, where the study asks for it."""
+        if self._deep:
+            table = features_table(self._deep, label=self.numbering.extra("table", "features"))
+            yield from [table] if table else []
+
     def times(self) -> Iterator[Table]:
         """Yields the table of times."""
         table = times_table(self.results, label="7", reference=self.reference)
@@ -132,6 +144,7 @@ class Contents:
         yield from self._before_after_pictures()
         yield from self._overlays()
         yield from self._arms_pictures()
+        yield from self._features_pictures()
 
     def pairs(self) -> Iterator[tuple[str, ChainPair]]:
         """Yields each arm with each of its before/after pairs; arms that share all its evaluations once."""
@@ -223,3 +236,13 @@ class Contents:
             if any(len(frame) for _, frame in found):
                 picture = arms_picture(self.results, found, label=self.numbering.extra("figure", evaluated))
                 yield from [picture] if picture else []
+
+    def _features_pictures(self) -> Iterator[Picture]:
+        if not self._deep:
+            return
+        from analysis.figures.features import features_picture
+
+        for arms in self._deep.groups:
+            label = self.numbering.extra("figure", ("features", arms))
+            picture = features_picture(self._deep, arms, label=label)
+            yield from [picture] if picture else []

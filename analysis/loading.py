@@ -149,6 +149,9 @@ def _evaluations(store: Store, trial: Mapping[str, Any]) -> list[_Evaluated] | N
         table = reader.read_cases(store, record)
         seen, arms = bool(one["parent_may_have_seen"]), arms_of(trial, one)
         found.append(_Evaluated(one["section"], one["part"], seen, arms, table))
+    asked = trial.get("features")
+    if asked and reader.read_features_record(store, trial["trial_id"], asked["features_id"]) is None:
+        return None
     return found
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from tests.studies import recorded
-from tests.trial.conftest import STAGES, Bench, Make
+from tests.trial import conftest
+from tests.trial.conftest import Bench, Make
 from xferlab.models.build import build, initialise
 from xferlab.models.freezing import LEVELS
 from xferlab.plan.features import LAYERS
@@ -27,10 +28,8 @@ pytestmark = pytest.mark.component
 GENERAL, PORTABLE = "a/general/r01", "a/portable/r01"
 ASKED = {"on": "portable.hold_out", "cases": 6}
 ENCODER = LAYERS[:5]
-FROZEN = {
-    **STAGES,
-    "portable": {**STAGES["portable"], "adapt": {"freeze": {"part": "encoder"}}},
-}  # fmt: skip
+STAGES: dict[str, Any] = dict(conftest.STAGES)
+FROZEN = {**STAGES, "portable": {**STAGES["portable"], "adapt": {"freeze": {"part": "encoder"}}}}
 
 
 def rows_of(trials: Bench, name: str) -> dict[str, dict[str, Any]]:
