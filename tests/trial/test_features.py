@@ -21,7 +21,7 @@ from xferlab.plan.features import LAYERS
 from xferlab.records import layout, reader
 from xferlab.records.complete import is_complete, lacks_features
 from xferlab.records.schema import FEATURES_SCHEMA
-from xferlab.trial.features import change, filters, gram
+from xferlab.trial.features import change, filters, gram, pooled
 
 pytestmark = pytest.mark.component
 
@@ -159,6 +159,40 @@ def test_what_is_stored_grows_with_cases_and_filters_and_not_with_the_image(benc
     num_filters = sum(len(one) for layer in LAYERS for one in filters(model, layer))
     assert num_numbers == 2 * len(LAYERS) * 6**2 + num_filters
     assert len(data) < 4 * num_numbers + 8192
+
+
+class Halves:
+    """A task that predicts an image in two tiles."""
+
+    def batch(self, loaded: torch.Tensor, rows: Any, draw: None) -> torch.Tensor:
+        return loaded[rows]
+
+    def predict(self, model: nn.Module, batch: torch.Tensor) -> Any:
+        with torch.inference_mode():
+            return [model(batch[..., side]).numpy() for side in (slice(0, 16), slice(16, 32))]
+
+
+def test_tiles_of_a_case_are_averaged_and_hooks_leave_nothing() -> None:
+    model: Any = build("unet", in_channels=1, out_channels=1, init_features=2)
+    initialise(model, 3)
+    images = torch.randn(3, 1, 16, 32, generator=torch.Generator().manual_seed(1))
+    task: Any = Halves()
+    loaded: Any = images
+    found = pooled(model, task, loaded)["encoder1"]
+    assert found.shape == (3, 2)
+    assert not model.encoder1._forward_hooks
+    with torch.inference_mode():
+        expected = [model.encoder1(images[..., side]).mean(dim=(2, 3)) for side in (slice(16), slice(16, 32))]
+    np.testing.assert_allclose(found, sum(expected) / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("tiles", [{}, {"model.tiles": {"size": 16}}], ids=["whole", "tiles"])
+def test_networks_at_native_size_show_features_too(bench: Make, tiles: dict[str, Any]) -> None:
+    trials = bench(features=ASKED, arms={"a": {"model.image_size": "native", **tiles}})
+    trials.run(GENERAL)
+    found = np.array(rows_of(trials, GENERAL)["decoder1"]["gram_best"]).reshape(6, 6)
+    assert np.abs(found).max() > 0
+    np.testing.assert_allclose(found.sum(axis=0), 0, atol=1e-5 * np.abs(found).max())
 
 
 def test_filters_are_the_output_channels_of_all_convolutions_of_a_level() -> None:

@@ -1,0 +1,86 @@
+"""The record of deep features: what is written is read, and what does not verify is not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from xferlab.errors import RecordError
+from xferlab.plan.spec import FeaturesSpec, TrialSpec
+from xferlab.records import codec, layout, reader, writer
+from xferlab.records.complete import is_measured, lacks_features
+from xferlab.records.schema import FEATURES_SCHEMA, FeaturesRecord
+from xferlab.records.store import Store
+
+TRIAL_ID, FEATURES_ID = "0" * 16, "f" * 16
+SPEC = TrialSpec(
+    trial_id=TRIAL_ID,
+    name="baseline/general/r01",
+    arms=("baseline",),
+    stage="general",
+    repetition=1,
+    identity={},
+    section="cxr",
+    selection="2" * 64,
+    features=FeaturesSpec(FEATURES_ID, "cxr", "3" * 64, "cxr"),
+)
+
+
+def write(store: Store) -> FeaturesRecord:
+    columns: dict[str, list[Any]] = {
+        "layer": ["encoder1"],
+        "gram_start": [[1.0, -1.0, -1.0, 1.0]],
+        "gram_best": [[2.0, -2.0, -2.0, 2.0]],
+        "distance": [0.5],
+        "cosine": [0.9],
+        "filter_changes": [[0.1, 0.2, float("inf")]],
+    }
+    data = writer.table(FEATURES_SCHEMA, columns)
+    record = FeaturesRecord(FEATURES_ID, TRIAL_ID, "3" * 64, 2, hashlib.sha256(data).hexdigest())
+    writer.write_features(store, record, data)
+    return record
+
+
+def test_what_is_written_is_read(store: Store) -> None:
+    assert lacks_features(store, SPEC)
+    record = write(store)
+    assert not lacks_features(store, SPEC)
+    assert is_measured(store, SPEC)
+    assert FeaturesRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+    assert reader.read_features_record(store, TRIAL_ID, FEATURES_ID) == record
+    table = reader.read_features(store, record)
+    assert table.schema.equals(FEATURES_SCHEMA)
+    assert table.column("gram_best").to_pylist() == [[2.0, -2.0, -2.0, 2.0]]
+
+
+def test_nothing_is_lacking_where_nothing_is_asked_for(store: Store) -> None:
+    assert not lacks_features(store, replace(SPEC, features=None))
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"torn"])
+def test_a_damaged_record_is_none(store: Store, damage: bytes) -> None:
+    write(store)
+    store.write(layout.features_path(TRIAL_ID, FEATURES_ID, "record.json"), damage)
+    assert lacks_features(store, SPEC)
+
+
+def test_a_record_of_other_features_is_none(store: Store) -> None:
+    record = write(store)
+    name = layout.features_path(TRIAL_ID, FEATURES_ID, "record.json")
+    codec.write_json(store, name, replace(record, features_id="e" * 16).to_json())
+    assert lacks_features(store, SPEC)
+
+
+def test_altered_features_and_other_versions_are_told(store: Store) -> None:
+    record = write(store)
+    store.write(layout.features_path(TRIAL_ID, FEATURES_ID, "features.parquet"), b"other")
+    with pytest.raises(RecordError, match=r"features\.parquet: does not match the digest in its record"):
+        reader.read_features(store, record)
+    name = layout.features_path(TRIAL_ID, FEATURES_ID, "record.json")
+    codec.write_json(store, name, {**record.to_json(), "version": 2})
+    with pytest.raises(RecordError, match=r"features f+ has version 2, and this xferlab reads 1"):
+        reader.read_features_record(store, TRIAL_ID, FEATURES_ID)
