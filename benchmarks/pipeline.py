@@ -48,6 +48,8 @@ NUM_LOADERS = 2
 NUM_VALIDATION = 4
 RATIO_WANTED, SHARE_WANTED = 2.5, 0.6
 """On a CPU with bfloat16 instructions."""
+QUIET = 0.5
+"""Load average of a machine that does nothing else."""
 
 
 # The ordinary way --------------------
@@ -298,6 +300,8 @@ def main(words: Sequence[str] | None = None) -> None:
             show(found[-1])
     machine["load_average_after"] = describe(options.threads)["load_average"]
     print(f"\nload average  {machine['load_average']} before, {machine['load_average_after']} after")
+    if machine["load_average"][0] > QUIET:
+        print("Other programs were running: the figures are too low, and their ratios uncertain.")
     if options.json:
         body = {"machine": machine, "images": what, "sizes": [asdict(one) for one in found]}
         options.json.write_text(json.dumps(body, indent=1) + "\n")
