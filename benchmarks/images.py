@@ -6,10 +6,14 @@ import csv
 import os
 from pathlib import Path
 
+import torch
 from PIL import Image
+from turns import Setting
 
+from xferlab.data.cache import open_table
 from xferlab.data.sources import open_source
 from xferlab.study.schema import ManifestData, PhantomCxrData
+from xferlab.training.segmentation import ImageExamples
 
 FIXED = {"device": "fixed"}
 NUM_PHANTOMS, PHANTOM_SIZE_PX = 192, 512
@@ -25,6 +29,18 @@ def manifest_rows(root: Path) -> list[dict[str, str]]:
     """Returns the same images as rows of the table."""
     with open(root / "metadata.csv", newline="") as file:
         return [row for row in csv.DictReader(file) if all(row[k] == v for k, v in FIXED.items())]
+
+
+def examples(setting: Setting, device: torch.device, *, count: int | None = None) -> ImageExamples:
+    """Returns the cases of the manifest, or the first ones."""
+    config = manifest(setting.root)
+    cases = open_source("general", config, memo_dir=setting.cache_dir / "digests").cases()
+    digests = sorted(case.digest for case in cases)[:count]
+    table = open_table(
+        "general", config, size_px=setting.size_px, digests=digests, cache_dir=setting.cache_dir
+    )
+    arrays = (table.images, table.targets, table.spacing_mm)
+    return ImageExamples(tuple(digests), *arrays, rows=table.rows(digests), device=device)
 
 
 def find_images(folder: Path) -> tuple[Path, str]:

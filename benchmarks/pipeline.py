@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from images import find_images, manifest, manifest_rows
+from images import examples, find_images, manifest_rows
 from machine import Share, Spread, describe, measure_share, num_cores
 from PIL import Image
 from skimage.transform import rotate
@@ -33,12 +33,9 @@ from torch.utils.data import DataLoader, Dataset
 from turns import WARM_UP, Process, Round, Setting, apart
 
 from xferlab.cli.session import cpu_has_bfloat16
-from xferlab.data.cache import open_table
-from xferlab.data.sources import open_source
 from xferlab.models.unet import UNet
 from xferlab.study.schema import Model, Training
 from xferlab.training.loop import Trainer
-from xferlab.training.segmentation import ImageExamples
 from xferlab.trial import assemble
 from xferlab.trial.assemble import recipe_of, task_of
 from xferlab.trial.environment import prepare
@@ -48,6 +45,8 @@ NUM_LOADERS = 2
 NUM_VALIDATION = 4
 RATIO_WANTED, SHARE_WANTED = 2.5, 0.6
 """On a CPU with bfloat16 instructions."""
+QUIET = 0.5
+"""Load average of a machine that does nothing else."""
 
 
 # The ordinary way --------------------
@@ -178,18 +177,6 @@ def engine_identity(setting: Setting) -> dict[str, Any]:
     }
 
 
-def examples(setting: Setting, device: torch.device, *, count: int | None = None) -> ImageExamples:
-    """Returns the cases of the manifest, or the first ones."""
-    config = manifest(setting.root)
-    cases = open_source("general", config, memo_dir=setting.cache_dir / "digests").cases()
-    digests = sorted(case.digest for case in cases)[:count]
-    table = open_table(
-        "general", config, size_px=setting.size_px, digests=digests, cache_dir=setting.cache_dir
-    )
-    arrays = (table.images, table.targets, table.spacing_mm)
-    return ImageExamples(tuple(digests), *arrays, rows=table.rows(digests), device=device)
-
-
 # Measuring --------------------
 
 
@@ -298,6 +285,8 @@ def main(words: Sequence[str] | None = None) -> None:
             show(found[-1])
     machine["load_average_after"] = describe(options.threads)["load_average"]
     print(f"\nload average  {machine['load_average']} before, {machine['load_average_after']} after")
+    if machine["load_average"][0] > QUIET:
+        print("Other programs were running: the figures are too low, and their ratios uncertain.")
     if options.json:
         body = {"machine": machine, "images": what, "sizes": [asdict(one) for one in found]}
         options.json.write_text(json.dumps(body, indent=1) + "\n")

@@ -50,7 +50,7 @@ def test_images_below_the_variable_are_taken(tmp_path: Path, monkeypatch: pytest
 
 
 def test_both_ways_see_the_same_images_and_labels(setting: Setting) -> None:
-    examples = pipeline.examples(setting, torch.device("cpu"))
+    examples = images.examples(setting, torch.device("cpu"))
     task = pipeline.task_of(pipeline.engine_identity(setting))
     source = open_source("general", images.manifest(setting.root), memo_dir=setting.cache_dir)
     names = [case.name for case in sorted(source.cases(), key=lambda case: case.digest)]

@@ -21,9 +21,7 @@ ONE = {
     "arms": {"a": {}, "b": {"training.rotation": None}},
     "stages": {"general": {"data": "general", "repetitions": 1, "evaluate_on": ["general.test"]}},
 }
-HEAVY = set(
-    ["torch", "ray", "wandb", "pandas", "matplotlib", "scipy", "pyarrow", "pydantic", "rich", "numpy", "yaml"]
-)
+HEAVY = {"torch", "ray", "wandb", "pandas", "matplotlib", "scipy", "pyarrow", "pydantic", "rich", "numpy"}
 HELP_LIMIT_S = 0.5
 
 

@@ -1,4 +1,4 @@
-"""Bad studies, data sets and options through the command line: one message each, exit code 2, no traceback."""
+"""Bad studies, data sets and options on the command line: one message each, exit code 2, no traceback."""
 
 from __future__ import annotations
 

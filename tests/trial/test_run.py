@@ -265,3 +265,12 @@ def test_the_best_parent_feeds_all_children(bench: Make) -> None:
         assert child.started_from == best.trial_id
     assert set(trials["a/portable/r01"].parents) == {record.trial_id for record in parents}
     assert len(attempts(Path(trials.session.store.root))) == 4
+
+
+def test_an_attempt_that_died_before_its_record_did_not_complete(bench: Make) -> None:
+    trials = bench()
+    trials.run(GENERAL)
+    record = trials.folder(GENERAL) / "record.json"
+    record.unlink()
+    trials.run(GENERAL)
+    assert [one["outcome"] for one in tries(trials, GENERAL)] == ["killed", "complete"]

@@ -208,9 +208,10 @@ def _read_torch(path: Path) -> object:
     except OSError as error:
         raise DonorError(f"{path}: cannot be read ({error}).") from error
     except (RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        # PyTorch's own words advise to load it all the same; they are not passed on.
         raise DonorError(
             f"{path}: is torn, no file of torch.save, or holds objects other than tensors, which are not "
-            f"read since they may run code. Accepted: a state dict, or .safetensors. ({_first_line(error)})"
+            "read since they may run code. Accepted: a state dict, or .safetensors."
         ) from error
 
 
@@ -246,7 +247,3 @@ def _listed(kind: str, keys: list[str]) -> list[str]:
 
 def _describe(value: object) -> str:
     return "an empty dict" if value == {} else f"a {type(value).__name__}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", maxsplit=1)[0]

@@ -220,7 +220,7 @@ class Resources(Section):
     cpu: Float = Field(1.0, gt=0)
     """CPU cores."""
     gpu: Float = Field(0.0, ge=0)
-    """GPUs; 0.25 packs four trials on one. Ignored for trials that run on the CPU."""
+    """GPUs; 0.25 packs four trials on one. A CUDA trial that names none gets a whole one; CPU trials none."""
     memory_gib: Annotated[float, Field(gt=0), NO_BOOL] | None = None
     """Host memory to reserve."""
 

@@ -22,12 +22,16 @@ def _now() -> str:
 class Attempt:
     """One attempt at a trial; its outcome is written however it ends, short of SIGKILL."""
 
-    def __init__(self, store: Store, trial_id: str):
-        """Appends this attempt to `run.json`; an earlier one left as `running` was killed."""
+    def __init__(self, store: Store, trial_id: str, *, trained: bool = False):
+        """Appends this attempt to `run.json`.
+
+        An earlier one left as `running` was killed, and so was one that says `complete` unless the training's
+        record exists (`trained`): it died before it could write that.
+        """
         self._store, self._trial_id = store, trial_id
         self._started = time.monotonic()
         body = reader.read_run(store, trial_id)
-        self._earlier = [_closed(one) for one in body.get("attempts", [])]
+        self._earlier = [_closed(one, trained=trained) for one in body.get("attempts", [])]
         self._spent_s = float(body.get("total_s", 0.0))
         self.facts: dict[str, Any] = {
             k: v for k, v in body.items() if k not in ("attempts", "total_s", "version")
@@ -86,5 +90,6 @@ class Attempt:
         writer.write_run(self._store, self._trial_id, body)
 
 
-def _closed(attempt: dict[str, Any]) -> dict[str, Any]:
-    return {**attempt, "outcome": "killed"} if attempt["outcome"] == "running" else attempt
+def _closed(attempt: dict[str, Any], *, trained: bool) -> dict[str, Any]:
+    ended = attempt["outcome"] != "running" and (trained or attempt["outcome"] != "complete")
+    return attempt if ended else {**attempt, "outcome": "killed"}

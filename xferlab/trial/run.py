@@ -73,7 +73,7 @@ def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | 
     record = reader.read_trial(store, spec.trial_id)
     if record is not None and is_measured(store, spec):
         return record
-    attempt = Attempt(store, spec.trial_id)
+    attempt = Attempt(store, spec.trial_id, trained=record is not None)
     try:
         place = Workplace(store, cache_dir, environment.prepare(spec.identity["execution"]))
         return _Run(spec, place, attempt, hooks or Hooks()).to_record(record)
