@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from analysis.results import is_hold_out
 from analysis.selection import ALL
 
 KEYS = ("arm", "stage", "section", "part", "pathology", "metric")
@@ -69,7 +71,7 @@ def _by_keys(cases: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     result["images_per_repetition"] = result["num_values"] / result["num_repetitions"]
     per_image = _grouped(cases, [*group, "case"])["value"].mean().reset_index()
     over_images = _grouped(per_image, group)["value"].agg(["std", "size"])
-    fixed = result.index.get_level_values("part") == "hold_out"
+    fixed = np.array([is_hold_out(part) for part in result.index.get_level_values("part")], dtype=bool)
     result["sd_images"] = result.pop("within").where(~fixed, over_images["std"])
     result["num_images"] = over_images["size"]
     result["num_patients"] = _num_patients(cases, group)

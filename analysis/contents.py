@@ -13,7 +13,7 @@ from analysis.aggregation import aggregate
 from analysis.comparison import Comparison, Side, compare
 from analysis.features import DeepFeatures
 from analysis.reference import Reference, reference
-from analysis.results import StudyResults
+from analysis.results import StudyResults, is_hold_out
 from analysis.selection import (
     ALL,
     ChainPair,
@@ -29,6 +29,7 @@ from analysis.tables.differences import Found, differences_table
 from analysis.tables.features import features_table
 from analysis.tables.metrics import MetricsRequest, metrics_table
 from analysis.tables.model import Table
+from analysis.tables.objects import ObjectCosts, object_costs_table
 from analysis.tables.times import times_table
 from analysis.tuning import tuned_arms
 from xferlab.plan.identity import seed_for
@@ -102,7 +103,7 @@ class Contents:
     def metrics(self, *, hold_out: bool) -> Iterator[Table]:
         """Yields the tables of stages on evaluation sets, the metrics beyond the paper behind each."""
         for evaluated in evaluation_sets(self.results):
-            if (evaluated.part == "hold_out") != hold_out:
+            if is_hold_out(evaluated.part) != hold_out:
                 continue
             request = MetricsRequest(self.results, self.aggregated, evaluated, self.reference)
             if not len(request.rows):
@@ -122,6 +123,22 @@ class Contents:
         """Yields the differences between arms and the baseline, set by set."""
         for evaluated in evaluation_sets(self.results):
             yield from self._differences(self.against_baseline(evaluated))
+
+    def objects(self) -> Iterator[Table]:
+        """Yields what each kind of foreign object costs, a table for each set of cases and pathology."""
+        plain: dict[tuple[str, str], list[EvaluationSet]] = {}
+        for one in evaluation_sets(self.results):
+            if one.object:
+                plain.setdefault((one.section, one.plain.part), []).append(one)
+        for (section, part), laid in plain.items():
+            pairs = [(self._cost(arms[0], one), arms) for one in laid for arms in self._laid_arms(one)]
+            found, arms = [cost for cost, _ in pairs], [arms for _, arms in pairs]
+            costs = ObjectCosts(self.results, section, part, found, arms)
+            names = {name for _, frame in found for name in frame["pathology"]}
+            for pathology in ordered_pathologies(names):
+                label = self.numbering.extra("table", ("objects", section, part, pathology))
+                table = object_costs_table(costs, pathology, label=label)
+                yield from [table] if table else []
 
     @cached_property
     def _deep(self) -> DeepFeatures:
@@ -165,7 +182,7 @@ class Contents:
         found = []
         for arm in self.results.arms[1:]:
             other = evaluation_ids(self.results, arm, evaluated)
-            if evaluated.part != "hold_out" and {arm, baseline} & set(tuned):
+            if not is_hold_out(evaluated.part) and {arm, baseline} & set(tuned):
                 continue  # it was chosen on test patients of other repetitions
             if own and other and own != other:
                 sides = Side(baseline, evaluated.stage), Side(arm, evaluated.stage)
@@ -180,6 +197,19 @@ class Contents:
             self._found[comparison] = compare(self.cases, comparison, seed=seed)
         return comparison, self._found[comparison]
 
+    def _laid_arms(self, laid: EvaluationSet) -> list[tuple[str, ...]]:
+        """The arms measured with an object and without, grouped by those that share both."""
+        groups: dict[object, list[str]] = {}
+        for arm in self.results.arms:
+            ids = tuple(evaluation_ids(self.results, arm, one) for one in (laid, laid.plain))
+            if all(ids):
+                groups.setdefault(ids, []).append(arm)
+        return [tuple(arms) for arms in groups.values()]
+
+    def _cost(self, arm: str, laid: EvaluationSet) -> Found:
+        side, ratio = Side(arm, laid.stage), self._test_to_train(arm, laid)
+        return self.compare(Comparison(side, side, laid.section, laid.part, ratio, laid.plain.part))
+
     def _differences(self, found: list[Found]) -> Iterator[Table]:
         if not any(len(frame) for _, frame in found):
             return
@@ -190,7 +220,7 @@ class Contents:
 
     def _test_to_train(self, arm: str, evaluated: EvaluationSet) -> float:
         """Returns test images per training image; 0 on a hold-out, which no repetition redraws."""
-        if evaluated.part == "hold_out":
+        if is_hold_out(evaluated.part):
             return 0.0
         a, t = self.aggregated, self.results.trials
         trials = set(t.loc[(t["arm"] == arm) & (t["stage"] == evaluated.stage), "trial_id"])
@@ -232,7 +262,7 @@ class Contents:
         from analysis.figures.arms import arms_picture
 
         for evaluated in evaluation_sets(self.results):
-            found = self.against_baseline(evaluated) if evaluated.part == "hold_out" else []
+            found = self.against_baseline(evaluated) if is_hold_out(evaluated.part) else []
             if any(len(frame) for _, frame in found):
                 picture = arms_picture(self.results, found, label=self.numbering.extra("figure", evaluated))
                 yield from [picture] if picture else []

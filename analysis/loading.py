@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.results import StudyResults, arms_of, planned_repetitions
+from analysis.results import StudyResults, arms_of, part_of, planned_repetitions
 from xferlab.errors import RecordError
 from xferlab.records import reader
 from xferlab.records.schema import CASES_SCHEMA
@@ -57,10 +57,11 @@ class _Placed(NamedTuple):
 def load(storage: str | Path, study: str) -> pd.DataFrame:
     """Returns a study's results as one tidy frame, a row per arm, trial, evaluation, case and metric.
 
-    Columns: arm, stage, repetition (from 1), trial_id, section, part, case (digest), name, patient,
-    pathology, simulated (empty for a real device), metric, value (float64, NaN where the metric is
-    undefined), parent_may_have_seen. A trial that arms share appears once per arm. Trials that are not
-    complete are absent; `attrs["planned"]` has the number of planned repetitions of each (arm, stage).
+    Columns: arm, stage, repetition (from 1), trial_id, section, part (with `@implant`
+    or another variant where the cases are looked at otherwise), case (digest), name, patient, pathology,
+    simulated (empty for a real device), metric, value (float64, NaN where the metric is undefined),
+    parent_may_have_seen. A trial that arms share appears once per arm. Trials that are not complete are
+    absent; `attrs["planned"]` has the number of planned repetitions of each (arm, stage).
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
@@ -148,7 +149,7 @@ def _evaluations(store: Store, trial: Mapping[str, Any]) -> list[_Evaluated] | N
             return None
         table = reader.read_cases(store, record)
         seen, arms = bool(one["parent_may_have_seen"]), arms_of(trial, one)
-        found.append(_Evaluated(one["section"], one["part"], seen, arms, table))
+        found.append(_Evaluated(one["section"], part_of(one), seen, arms, table))
     asked = trial.get("features")
     if asked and reader.read_features_record(store, trial["trial_id"], asked["features_id"]) is None:
         return None

@@ -82,6 +82,7 @@ def _sections(results: StudyResults, folder: Path, say: Echo) -> Iterable[Sectio
         ("Hold-out", contents.metrics(hold_out=True)),
         ("After against before", contents.before_after()),
         ("Arms against the baseline", contents.arms()),
+        ("What foreign objects cost", contents.objects()),
         ("Deep features", contents.features()),
         ("Times", contents.times()),
     ):

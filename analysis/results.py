@@ -97,7 +97,7 @@ class StudyResults:
                         arm,
                         trial["stage"],
                         one["section"],
-                        one["part"],
+                        part_of(one),
                         trial["trial_id"],
                         one["evaluation_id"],
                         bool(one["parent_may_have_seen"]),
@@ -138,6 +138,17 @@ def planned_repetitions(trials: pd.DataFrame) -> dict[tuple[str, str], int]:
     return {
         (str(arm), str(stage)): len(g) for (arm, stage), g in trials.groupby(["arm", "stage"], sort=False)
     }
+
+
+def part_of(evaluation: Mapping[str, Any]) -> str:
+    """Returns the part of an evaluation, with `@variant` where its cases are looked at in another way."""
+    variant = evaluation.get("variant")
+    return f"{evaluation['part']}@{variant}" if variant else str(evaluation["part"])
+
+
+def is_hold_out(part: str) -> bool:
+    """Returns whether a part is a hold-out, in whatever variant."""
+    return part.partition("@")[0] == "hold_out"
 
 
 def arms_of(trial: Mapping[str, Any], evaluation: Mapping[str, Any]) -> tuple[str, ...]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analysis.results import StudyResults
+from analysis.results import StudyResults, is_hold_out
 from xferlab.metrics.catalogue import CATALOGUE, Metric
 
 ALL = "all"
@@ -22,7 +22,7 @@ class EvaluationSet:
     Attributes:
         stage: The stage whose weights were measured.
         section: Data section of the cases.
-        part: `train`, `validation`, `test` or `hold_out`.
+        part: `train`, `validation`, `test` or `hold_out`, with `@variant` if there is one.
     """
 
     stage: str
@@ -34,6 +34,17 @@ class EvaluationSet:
         """`section.part`."""
         return f"{self.section}.{self.part}"
 
+    @property
+    def plain(self) -> EvaluationSet:
+        """The same cases as they are."""
+        return replace(self, part=self.part.partition("@")[0])
+
+    @property
+    def object(self) -> str:
+        """The kind of foreign object on its images; empty where there is none."""
+        variant = self.part.partition("@")[2]
+        return "" if variant == "original" else variant
+
 
 @dataclass(frozen=True)
 class ChainPair:
@@ -43,6 +54,7 @@ class ChainPair:
         before: The ancestor.
         after: The stage.
         section: Section of the hold-out.
+        part: `hold_out`, or a variant of it.
     """
 
     before: str
@@ -92,9 +104,7 @@ def evaluation_sets(results: StudyResults) -> tuple[EvaluationSet, ...]:
         if not one.parent_may_have_seen
     }
     stages = results.stages
-    return tuple(
-        sorted(found, key=lambda e: (e.part == "hold_out", stages.index(e.stage), e.section, e.part))
-    )
+    return tuple(sorted(found, key=lambda e: (is_hold_out(e.part), stages.index(e.stage), e.section, e.part)))
 
 
 def sharing_arms(results: StudyResults, evaluated: EvaluationSet) -> tuple[tuple[str, ...], ...]:
@@ -131,22 +141,22 @@ def unseen(cases: pd.DataFrame) -> pd.DataFrame:
 def chain_pairs(results: StudyResults, arm: str) -> tuple[ChainPair, ...]:
     """Returns the pairs of an arm: a stage and its nearest ancestor measured on the same hold-out."""
     sets = {
-        (one.stage, one.section)
+        (one.stage, one.section, one.part)
         for one in results.evaluations()
-        if one.arm == arm and one.part == "hold_out" and not one.parent_may_have_seen
+        if one.arm == arm and is_hold_out(one.part) and not one.parent_may_have_seen
     }
     pairs = []
     for stage in results.stages:
-        for section in sorted(section for owner, section in sets if owner == stage):
-            ancestors = [a for a in _ancestors(results, arm, stage) if (a, section) in sets]
-            pairs += [ChainPair(ancestors[0], stage, section)] if ancestors else []
+        for section, part in sorted(held for owner, *held in sets if owner == stage):
+            ancestors = [a for a in _ancestors(results, arm, stage) if (a, section, part) in sets]
+            pairs += [ChainPair(ancestors[0], stage, section, part)] if ancestors else []
     return tuple(pairs)
 
 
 def main_pair(results: StudyResults) -> ChainPair | None:
     """Returns the pair that takes the paper's table numbers: the baseline's last, else another arm's."""
     for arm in results.arms:
-        pairs = chain_pairs(results, arm)
+        pairs = [pair for pair in chain_pairs(results, arm) if pair.part == "hold_out"]
         if pairs:
             return pairs[-1]
     return None

@@ -14,6 +14,7 @@ from analysis.figures.style import AFTER, COLUMN_IN, GREY, Picture, drawing
 from analysis.results import StudyResults
 from analysis.selection import ALL
 from analysis.tables.differences import Found
+from analysis.tables.model import file_name
 from analysis.tables.notes import data_notes, incomplete_note
 from analysis.tuning import tuned_notes
 
@@ -36,7 +37,7 @@ def arms_picture(results: StudyResults, found: Sequence[Found], *, label: str) -
     few = [arm for arm, row in rows if row["num_repetitions"] < MIN_REPETITIONS]
     record: Any = pd.DataFrame([row for _, row in rows])
     return Picture(
-        name=f"fig{label}_arms_{stage}_on_{comparison.section}_{comparison.part}",
+        name=f"fig{label}_arms_{stage}_on_{file_name(f'{comparison.section}_{comparison.part}')}",
         title=f"Figure {label}: difference in Dice to arm {baseline}, stage {stage} on {where}",
         caption=(
             f"Paired by repetition ({_range(record['num_repetitions'])}) and image "

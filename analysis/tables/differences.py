@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.comparison import CONFIDENCE, MIN_PATIENTS, MIN_REPETITIONS, NUM_RESAMPLES, Comparison
 from analysis.results import StudyResults
 from analysis.selection import ALL, metric_named
-from analysis.tables.model import ABSENT, Group, Row, Table, interval, number, p_value, with_unit
+from analysis.tables.model import ABSENT, Group, Row, Table, file_name, interval, number, p_value, with_unit
 from analysis.tables.notes import data_notes, incomplete_note
 from analysis.tuning import tuned_notes
 
@@ -42,10 +42,11 @@ def differences_table(
     return Table(
         name=f"table{label}_{slug}{suffix}",
         title=f"Table {label}: {title} on {comparison.section}.{comparison.part}{beyond}",
-        caption=_caption([one for one, _ in kept]),
+        caption=difference_caption([one for one, _ in kept]),
         notes=(
             *_counts(frame),
             *(note for one, _ in kept for note in _tuned(results, one)),
+            *_sizes(results, [one for one, _ in kept]),
             *incomplete_note(results, {comparison.first.stage, comparison.second.stage}),
             *data_notes(results, [comparison.section], results.cases),
         ),
@@ -53,7 +54,21 @@ def differences_table(
         stub="Metric",
         columns=(*sides, "Difference", "95 % CI, repetitions", "p", "95 % CI, patients", "p (patients)"),
         groups=tuple(group for one in kept for group in _groups(*one)),
-        data=pd.concat([_data(*one) for one in kept], ignore_index=True),
+        data=pd.concat([difference_data(*one) for one in kept], ignore_index=True),
+    )
+
+
+def _sizes(results: StudyResults, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    """A warning where arms are measured at sizes of their own."""
+    arms = results.plan["arms"]
+    others = [one.second.arm for one in comparisons if one.second.arm != one.first.arm]
+    named = [arm for arm in others if arms.get(arm, {}).get("image_size")]
+    if not named or comparisons[0].part.endswith("@original"):
+        return ()
+    plain = f"{comparisons[0].section}.{comparisons[0].part.partition('@')[0]}"
+    return (
+        f"Images have another size in {', '.join(named)}: distances in px at different sizes do not "
+        f"compare; {plain}@original measures all at the original size.",
     )
 
 
@@ -69,7 +84,7 @@ def _of_family(frame: pd.DataFrame, *, in_paper: bool) -> pd.DataFrame:
 def _words(comparison: Comparison) -> tuple[str, str, tuple[str, str]]:
     """Returns file stem, title and the headings of the two sides."""
     first, second = comparison.first, comparison.second
-    evaluated = f"{comparison.section}_{comparison.part}"
+    evaluated = file_name(f"{comparison.section}_{comparison.part}")
     if first.arm == second.arm:
         slug = f"{first.stage}_to_{second.stage}_on_{evaluated}_{second.arm}"
         title = f"arm {second.arm}, stage {second.stage} against {first.stage}"
@@ -90,6 +105,13 @@ def _groups(comparison: Comparison, frame: pd.DataFrame) -> list[Group]:
 
 
 def _row(record: dict[Any, Any]) -> Row:
+    metric = metric_named(str(record["metric"]))
+    label = metric.name if metric.in_paper else with_unit(metric.label, metric.unit)
+    return Row(label, difference_cells(record))
+
+
+def difference_cells(record: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Returns both means, their difference, and each interval with its p-value, as text."""
     values = {key: float(value) for key, value in record.items() if isinstance(value, int | float)}
     metric = metric_named(str(record["metric"]))
     over_repetitions = interval(values["repetition_low"], values["repetition_high"], metric.unit)
@@ -98,22 +120,19 @@ def _row(record: dict[Any, Any]) -> Row:
         over_repetitions = f"n < {MIN_REPETITIONS} repetitions"
     if values["num_patients"] < MIN_PATIENTS:
         over_patients = f"n < {MIN_PATIENTS} patients"
-    label = metric.name if metric.in_paper else with_unit(metric.label, metric.unit)
-    return Row(
-        label,
-        (
-            number(values["first_mean"], metric.unit),
-            number(values["second_mean"], metric.unit),
-            number(values["difference"], metric.unit, signed=True),
-            over_repetitions,
-            p_value(values["repetition_p_holm"]),
-            over_patients,
-            p_value(values["patient_p_holm"]),
-        ),
+    return (
+        number(values["first_mean"], metric.unit),
+        number(values["second_mean"], metric.unit),
+        number(values["difference"], metric.unit, signed=True),
+        over_repetitions,
+        p_value(values["repetition_p_holm"]),
+        over_patients,
+        p_value(values["patient_p_holm"]),
     )
 
 
-def _caption(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+def difference_caption(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    """Returns what intervals and p-values of differences are."""
     ratios = sorted({f"{one.test_to_train:.2f}" for one in comparisons if one.test_to_train > 0})
     corrected = (
         f", widened for overlapping training sets (Nadeau and Bengio 2003, test/train {' or '.join(ratios)})"
@@ -147,7 +166,8 @@ def _counts(frame: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-def _data(comparison: Comparison, frame: pd.DataFrame) -> pd.DataFrame:
+def difference_data(comparison: Comparison, frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns what was compared beside its figures, for a CSV."""
     names = {
         "first_arm": comparison.first.arm,
         "first_stage": comparison.first.stage,

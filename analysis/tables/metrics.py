@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.comparison import MIN_PATIENTS
 from analysis.reference import Reference
-from analysis.results import StudyResults
+from analysis.results import StudyResults, is_hold_out
 from analysis.selection import (
     ALL,
     EvaluationSet,
@@ -17,7 +17,7 @@ from analysis.selection import (
     ordered_pathologies,
     sharing_arms,
 )
-from analysis.tables.model import ABSENT, Group, Row, Table, number, with_unit
+from analysis.tables.model import ABSENT, Group, Row, Table, file_name, number, with_unit
 from analysis.tables.notes import data_notes, incomplete_note
 from analysis.tuning import tuned_arms, tuned_notes
 from xferlab.metrics.catalogue import Metric
@@ -62,7 +62,7 @@ def metrics_table(request: MetricsRequest, *, label: str, in_paper: bool) -> Tab
     metrics = ordered_metrics(defined[defined > 0].index, in_paper=in_paper)
     if not metrics:
         return None
-    shown = [ALL] if evaluated.part != "hold_out" else list(ordered_pathologies(frame["pathology"]))
+    shown = [ALL] if not is_hold_out(evaluated.part) else list(ordered_pathologies(frame["pathology"]))
     groups = [group for pathology in shown for group in _groups(request, pathology, metrics)]
     data = frame[frame["metric"].isin([metric.name for metric in metrics])]
     suffix = "" if in_paper else "_beyond"
@@ -81,7 +81,8 @@ def metrics_table(request: MetricsRequest, *, label: str, in_paper: bool) -> Tab
 
 
 def _slug(evaluated: EvaluationSet) -> str:
-    return evaluated.part if evaluated.section == evaluated.stage else f"{evaluated.section}_{evaluated.part}"
+    same = evaluated.section == evaluated.stage
+    return file_name(evaluated.part if same else f"{evaluated.section}_{evaluated.part}")
 
 
 def _heading(metric: Metric) -> str:
@@ -166,7 +167,8 @@ def _published(request: MetricsRequest) -> pd.DataFrame:
 
 
 def _caption(request: MetricsRequest, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
-    fixed = request.evaluated.part == "hold_out"
+    fixed = is_hold_out(request.evaluated.part)
+    size = "the images' original" if request.evaluated.part.endswith("@original") else "evaluation"
     over_images = (
         "SD over images: sample SD over the images, equal in all repetitions, of an image's mean over them."
         if fixed
@@ -179,7 +181,7 @@ def _caption(request: MetricsRequest, metrics: tuple[Metric, ...]) -> tuple[str,
         "Mean: mean over repetitions of a repetition's mean over images.",
         "SD over repetitions: sample SD (n − 1) of those means.",
         over_images,
-        *([f"Distances are in {' and '.join(units)} at evaluation size."] if units else []),
+        *([f"Distances are in {' and '.join(units)} at {size} size."] if units else []),
         *([f"Numbers per image: {', '.join(counted)}."] if counted else []),
         *(["The CSV has every pathology."] if not fixed else []),
     )

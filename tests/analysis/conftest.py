@@ -58,6 +58,8 @@ class StudyBuilder:
     seen: set[str] = field(default_factory=set)
     simulated: str = ""
     warnings: tuple[str, ...] = ()
+    variants: dict[str, float] = field(default_factory=dict)
+    """Variants of the hold-out, each with what it adds to every metric."""
 
     def write(self) -> Path:
         """Writes plan and trials; returns the storage folder."""
@@ -95,7 +97,8 @@ class StudyBuilder:
     def _trial(self, arms: list[str], stage: str, repetition: int, parents: list[str]) -> dict[str, Any]:
         section = "mri" if stage == "donor" else stage
         trial_id = short_id([self.study, arms, stage, repetition])
-        sets = [(section, "test")] + ([] if stage == "donor" else [(self.hold_out, "hold_out")])
+        held = [(self.hold_out, "hold_out", variant) for variant in ("", *self.variants)]
+        sets = [(section, "test", ""), *([] if stage == "donor" else held)]
         return {
             "trial_id": trial_id,
             "names": [f"{arm}/{stage}/r{repetition:02d}" for arm in arms],
@@ -110,13 +113,14 @@ class StudyBuilder:
             "num_validation": 20,
             "evaluations": [
                 {
-                    "evaluation_id": short_id([trial_id, *one, askers]),
+                    "evaluation_id": short_id([trial_id, *filter(None, one), askers]),
                     "section": one[0],
                     "part": one[1],
                     "selection": "0" * 64,
                     "overlay_cases": 4,
                     "parent_may_have_seen": f"{arms[0]}/{stage}/{one[0]}.{one[1]}" in self.seen,
                     "arms": askers,
+                    **({"variant": one[2]} if one[2] else {}),
                 }
                 for one in sets
                 for askers in ([[arm] for arm in arms] if self.own_evaluations else [arms])
@@ -246,6 +250,7 @@ class StudyBuilder:
                     image=image,
                     metric=metric.name,
                 )
+                value += self.variants.get(one.get("variant", ""), 0.0)
                 row = (*identity, self.simulated, metric.name, value)
                 for name, item in zip(CASES_SCHEMA.names, row, strict=True):
                     cases[name].append(item)

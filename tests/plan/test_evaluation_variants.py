@@ -76,3 +76,9 @@ def test_a_spec_of_before_variants_is_read(plan_of: PlanOf) -> None:
     for one in value["evaluations"]:
         del one["variant"]
     assert TrialSpec.from_json(value).evaluations[0].variant == ""
+
+
+def test_an_arm_tells_its_image_size_where_it_is_another(plan_of: PlanOf) -> None:
+    arms = to_document(plan_of(ARMS))["arms"]
+    assert arms["native"]["image_size"] == "native"
+    assert "image_size" not in arms["baseline"]

@@ -99,6 +99,7 @@ def _part_sizes(plan: Plan, trial: TrialSpec) -> Counter[str]:
 
 def _arm(plan: Plan, arm: str) -> dict[str, Any]:
     study, tuned = plan.loaded.arms[arm], plan.loaded.tuned.get(arm)
+    base_size = plan.loaded.base.model.image_size
     return {
         "description": dict(plan.loaded.overrides.get(arm, {})),
         "stages": {
@@ -110,6 +111,8 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
             }
             for name, stage in study.stages.items()
         },
+        # Only where it is another: distances in pixels do not compare then.
+        **({"image_size": study.model.image_size} if study.model.image_size != base_size else {}),
         # Only where there is one: an arm that was not searched for says nothing.
         **({"tuned": [one.model_dump(mode="json") for one in tuned]} if tuned else {}),
     }

@@ -1,0 +1,98 @@
+"""What each kind of foreign object costs: the same images with it and without, by stage and arm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.comparison import Comparison
+from analysis.results import StudyResults
+from analysis.selection import EvaluationSet
+from analysis.tables.differences import (
+    Found,
+    difference_caption,
+    difference_cells,
+    difference_data,
+)
+from analysis.tables.model import Group, Row, Table, file_name
+from analysis.tables.notes import data_notes, incomplete_note
+from analysis.tuning import tuned_notes
+
+SHOWN = "DICE"
+_HEAD = ("Stage", "Arm", "Paired repetitions", "Images", "Patients")
+_COLUMNS = (
+    "without",
+    "with the object",
+    "Difference",
+    "95 % CI, repetitions",
+    "p",
+    "95 % CI, patients",
+    "p (patients)",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectCosts:
+    """Every object, stage and arm on one set of cases.
+
+    Attributes:
+        results: The study.
+        section: Data section of the cases.
+        part: Their part.
+        found: With an object against without, compared.
+        arms: The arms that share the results of each comparison.
+    """
+
+    results: StudyResults
+    section: str
+    part: str
+    found: Sequence[Found]
+    arms: Sequence[tuple[str, ...]]
+
+
+def object_costs_table(costs: ObjectCosts, pathology: str, *, label: str) -> Table | None:
+    """Returns the differences in Dice for one pathology; the CSV has every metric. None without pairs."""
+    kept: list[pd.DataFrame] = []
+    rows: dict[tuple[str, ...], list[Row]] = {}
+    for (comparison, frame), arms in zip(costs.found, costs.arms, strict=True):
+        own = frame[(frame["pathology"] == pathology) & frame["difference"].notna()]
+        kept += [difference_data(comparison, own)] if len(own) else []
+        for record in own[own["metric"] == SHOWN].to_dict("records"):
+            counts = (str(int(record[name])) for name in ("num_repetitions", "num_images", "num_patients"))
+            head = (comparison.second.stage, ", ".join(arms), *counts)
+            row = Row(_object(comparison), difference_cells(record))
+            rows.setdefault(head, []).append(row)
+    if not rows:
+        return None
+    where, compared = f"{costs.section}.{costs.part}", [comparison for comparison, _ in costs.found]
+    stages = {one.second.stage for one in compared}
+    tuned = {stage: [arm for arms in costs.arms for arm in arms] for stage in sorted(stages)}
+    return Table(
+        name=f"table{label}_objects_{file_name(f'{costs.section}_{costs.part}_{pathology}')}",
+        title=f"Table {label}: what each foreign object costs in Dice on {where}, {pathology}",
+        caption=(
+            "Difference: with one object of a kind on every image minus without, the same images and masks.",
+            *difference_caption(compared),
+            "The CSV has every metric; p is adjusted over those of the paper.",
+        ),
+        notes=(
+            *dict.fromkeys(
+                note
+                for stage, arms in tuned.items()
+                for note in tuned_notes(costs.results, stage, list(dict.fromkeys(arms)))
+            ),
+            *incomplete_note(costs.results, stages),
+            *data_notes(costs.results, [costs.section], costs.results.cases),
+        ),
+        head=_HEAD,
+        stub="Object",
+        columns=_COLUMNS,
+        groups=tuple(Group(head, tuple(lines)) for head, lines in rows.items()),
+        data=pd.concat(kept, ignore_index=True),
+    )
+
+
+def _object(comparison: Comparison) -> str:
+    return EvaluationSet(comparison.second.stage, comparison.section, comparison.part).object
