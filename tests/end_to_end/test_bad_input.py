@@ -176,7 +176,7 @@ STUDIES: list[tuple[str, Change, str]] = [
      "Did you mean 'lungs'?"),
     ("part", put("stages.first.evaluate_on", ["lungs.tset"]),
      "{study}:15: stages.first.evaluate_on: 'lungs.tset' is not `section.part` with a part out of train, "
-     "validation, test, hold_out"),
+     "validation, test, hold_out. Did you mean 'test'?"),
     ("yaml", text("study: [\n"),
      "{study}:1: this is not valid YAML: did not find expected node content, while parsing a flow node"),
     ("empty", text(""),
