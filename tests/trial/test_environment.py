@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -28,12 +31,23 @@ def test_threads_and_flags_are_those_of_the_identity() -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+PEAK = """
+import torch
+from xferlab.trial import environment
+cpu = torch.device("cpu")
+earlier = torch.ones(2**27)  # half a GiB, freed before the trial begins
+del earlier
+environment.prepare({"device": "cpu", "threads": 1})
+before = environment.memory_peak_gib(cpu)
+block = torch.ones(2**26)  # a quarter of a GiB
+print(environment.memory_peak_gib(cpu) - before)
+"""
+
+
 def test_the_memory_peak_is_that_of_this_trial() -> None:
-    environment.prepare(CPU)
-    before = environment.memory_peak_gib(torch.device("cpu"))
-    block = torch.ones(2**26)  # a quarter of a GiB
-    assert environment.memory_peak_gib(torch.device("cpu")) - before == pytest.approx(0.25, abs=0.05)
-    del block
+    # In a process of its own: here, blocks that other tests freed would be used again.
+    said = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    assert float(said.stdout) == pytest.approx(0.25, abs=0.05)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
