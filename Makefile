@@ -43,7 +43,6 @@ format: env
 
 ## bench: end-to-end training images/s against the ordinary way
 bench: env
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/pipeline.py
 
 clean:
