@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,7 @@ CasePixels = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class CaseTable:
+class CaseTable(ABC):
     """What all tables of decoded cases have in common: which case is in which row.
 
     Attributes:
@@ -56,9 +57,9 @@ class CaseTable:
             raise DataError(Problem("image cache", what))
         return np.array([self._row_of[digest] for digest in digests], dtype=np.intp)
 
+    @abstractmethod
     def case(self, row: int) -> CasePixels:
         """Returns image, target and spacing of a row, as views."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ Progress = Callable[[int, int], None]
 T = TypeVar("T", bound=CaseTable)
 
 
-class Spool(Generic[T]):
+class Spool(ABC, Generic[T]):
     """Two plain files that cases are written to in any order and from any thread, before they are a table.
 
     Rows are written with `pwrite`: through a map, a full disk would kill the process instead of raising.
@@ -37,13 +38,13 @@ class Spool(Generic[T]):
         """Takes empty files, open to write, for `count` cases."""
         self.images, self.targets, self.count = images, targets, count
 
+    @abstractmethod
     def put(self, row: int, image: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
         """Writes a case."""
-        raise NotImplementedError
 
+    @abstractmethod
     def table(self, digests: tuple[str, ...], spacing_mm: NDArray[np.float32]) -> T:
         """Returns all cases as a table over the files, mapped."""
-        raise NotImplementedError
 
 
 class SquareSpool(Spool[ImageTable]):
