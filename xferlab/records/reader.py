@@ -38,11 +38,8 @@ def read_trial(store: Store, trial_id: str) -> TrialRecord | None:
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    try:
-        body = codec.read_json(store, layout.record_path(trial_id))
-    except RecordError:
-        return None
-    if body is None:
+    body = _lenient(store, layout.record_path(trial_id))
+    if not body:
         return None
     record = TrialRecord.from_json(body)
     present = store.size(layout.weights_path(trial_id)) == record.weights_bytes
@@ -55,10 +52,7 @@ def read_evaluation(store: Store, trial_id: str, evaluation_id: str) -> Evaluati
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    try:
-        body = codec.read_json(store, layout.evaluation_path(trial_id, evaluation_id, "record.json"))
-    except RecordError:
-        return None
+    body = _lenient(store, layout.evaluation_path(trial_id, evaluation_id, "record.json"))
     record = EvaluationRecord.from_json(body) if body else None
     return record if record and (record.trial_id, record.evaluation_id) == (trial_id, evaluation_id) else None
 
@@ -81,10 +75,7 @@ def read_features_record(store: Store, trial_id: str, features_id: str) -> Featu
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    try:
-        body = codec.read_json(store, layout.features_path(trial_id, features_id, "record.json"))
-    except RecordError:
-        return None
+    body = _lenient(store, layout.features_path(trial_id, features_id, "record.json"))
     record = FeaturesRecord.from_json(body) if body else None
     return record if record and (record.trial_id, record.features_id) == (trial_id, features_id) else None
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from xferlab.errors import InterruptedTrialError
 from xferlab.models.donors import load_strict, save_weights
@@ -28,17 +27,14 @@ from xferlab.training.task import Examples
 from xferlab.trial import environment
 from xferlab.trial.assemble import (
     Workplace,
-    examples,
     network,
-    read_selection,
-    recipe_of,
-    task_of,
 )
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.evaluate import evaluate, network_time, show
 from xferlab.trial.features import extract
-from xferlab.trial.origin import freezing_of, load_origin, trained_weights
+from xferlab.trial.fitting import fit_examples, trainer_of
+from xferlab.trial.origin import load_origin, trained_weights
 
 
 @dataclass(frozen=True)
@@ -103,16 +99,9 @@ class _Run:
 
     def _train(self) -> TrialRecord:
         store, spec = self.place.store, self.spec
-        train, validation = self._fit_examples()
+        train, validation = fit_examples(spec, self.place)
         origin = load_origin(spec, self.model, self.place)
-        compiled: Any = torch.compile(self.model) if spec.identity["execution"]["compile"] else None
-        trainer = Trainer(
-            self.model,
-            task_of(spec.identity),
-            recipe_of(spec.identity),
-            forward=compiled,
-            prepare=freezing_of(spec.identity, self.model),
-        )
+        trainer = trainer_of(spec, self.model)
         self.checkpoints.resume(trainer.restore, self.place.device)
         self.attempt.begin(trainer.cursor.epoch)
         with ExitStack() as stack:
@@ -154,15 +143,6 @@ class _Run:
             self.checkpoints.clear()
             outcome[0] = "complete"
         return record
-
-    def _fit_examples(self) -> tuple[Examples, Examples]:
-        rows = read_selection(self.place.store, self.spec.selection).rows
-        parts = {part: [digest for digest, its in rows if its == part] for part in ("train", "validation")}
-        loaded = {
-            part: examples(self.spec, self.spec.section, digests, self.place)
-            for part, digests in parts.items()
-        }
-        return loaded["train"], loaded["validation"]
 
     def _fit(
         self,

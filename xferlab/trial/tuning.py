@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import torch
-
 from xferlab.errors import NonFiniteLossError
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.plan.spec import TrialSpec
@@ -34,14 +32,12 @@ from xferlab.records.tuning import (
 from xferlab.training.loop import Trainer
 from xferlab.trial.assemble import (
     Workplace,
-    examples,
     network,
-    read_selection,
-    recipe_of,
     task_of,
 )
 from xferlab.trial.checkpoint import Checkpoints
-from xferlab.trial.origin import freezing_of, load_origin
+from xferlab.trial.fitting import fit_examples, trainer_of
+from xferlab.trial.origin import load_origin
 
 
 @dataclass(frozen=True)
@@ -160,27 +156,17 @@ class _Member:
     """One repetition of a sample, trained as `run_trial` trains it, and judged as the untuned arm is."""
 
     def __init__(self, spec: TrialSpec, judge: Any, place: Workplace):
-        rows = read_selection(place.store, spec.selection).rows
-        self._train, self._validation = (
-            examples(spec, spec.section, [row[0] for row in rows if row[1] == part], place)
-            for part in ("train", "validation")
-        )
+        self._train, self._validation = fit_examples(spec, place)
         model = network(spec.identity, place.device)
         load_origin(spec, model, place)
-        compiled: Any = torch.compile(model) if spec.identity["execution"]["compile"] else None
-        recipe = recipe_of(spec.identity)
-        self.trainer = Trainer(
-            model,
-            task_of(spec.identity),
-            recipe,
-            forward=compiled,
-            prepare=freezing_of(spec.identity, model),
-        )
+        self.trainer = trainer_of(spec, model)
         training = {**spec.identity["training"], **judge}
         self._judge = None
         if training != spec.identity["training"]:
             judged = task_of({**spec.identity, "training": training})
-            self._judge = Trainer(model, judged, replace(recipe, batch_size=training["batch_size"]))
+            self._judge = Trainer(
+                model, judged, replace(self.trainer.recipe, batch_size=training["batch_size"])
+            )
         self._spec = spec
         self._losses: list[float] = []
 
