@@ -36,7 +36,7 @@ FIELDS = [
         4,
         "the name 'covid' in data.cxr.count must be one of covid19, normal, ",
     ),
-    ("hold_out: 0.5", "hold_out: 1", 4, "data.cxr.hold_out is 1; it must be less than 1.0."),
+    ("hold_out: 0.5", "hold_out: 2", 4, "data.cxr.hold_out is 2; it must be at most 1.0."),
     ("hold_out: 0.5", "hold_out: .nan", 4, "data.cxr.hold_out is nan; it must be a finite number."),
     ("hold_out: 0.5", "hold_out: 0", 7, "'cxr.hold_out' is empty: set data.cxr.hold_out to the share of "),
     ("count: 20", "count: 20, where: {a: [[1]]}", 3, "data.mri.where.a[0] is a list; it must be text "),

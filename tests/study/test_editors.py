@@ -49,7 +49,7 @@ def test_it_accepts_a_good_study(validator: Draft202012Validator, tmp_path: Path
         ("phantom_mri", "phantom"),
         ("count: 400", "count: 0"),
         ("count: 400", "root: x"),
-        ("hold_out: 0.5", "hold_out: 1"),
+        ("hold_out: 0.5", "hold_out: 2"),
         ("lr: 0.1", "lrr: 0.1"),
         ("lr: 0.1", "lr: 0"),
         ("degrees: 5", "degree: 5"),

@@ -15,8 +15,8 @@ from xferlab.study.section import NO_BOOL, Count, Float, Int, Name, Scalar, Sect
 
 
 class _Data(Section):
-    hold_out: Float = Field(0.0, ge=0.0, lt=1.0)
-    """Share of this section's patients that no stage ever trains, stops or selects on."""
+    hold_out: Float = Field(0.0, ge=0.0, le=1.0)
+    """Share of this section's patients that no stage ever trains, stops or selects on; 1.0: a test set only."""
     where: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
     """Keep the cases whose column has this value (or one of these values)."""
     same_patient: list[list[str]] = Field(default_factory=list)
