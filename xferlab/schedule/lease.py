@@ -1,108 +1,232 @@
-"""Who drives a study: one process at a time. A lease saves wasted work; safety comes from idempotence."""
+"""Who drives a study: one process at a time. A lease saves wasted work; safety comes from idempotence.
+
+The holder renews its lease; one that did not for `expires_after_s` is dead, or stopped, and is succeeded.
+Clocks of two machines are never compared: a reader elsewhere watches whether the lease changes. Should two
+processes take over at the same moment, the one whose lease was overwritten ends at its next heartbeat.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import secrets
+import signal
 import socket
 import threading
 import time
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from xferlab.errors import LeaseHeldError, StorageError
+from xferlab.errors import LeaseHeldError, StorageError, UsageError
 from xferlab.records import layout
 from xferlab.records.store import Store
 
-HEARTBEAT_S = 10.0
 EXPIRES_AFTER_S = 60.0
-_FIELDS = {"host", "pid", "born", "since", "heartbeat"}
+"""Unless `XFERLAB_LEASE_S` says otherwise."""
+BEATS, LOOKS = 6, 60
+"""How often a lease is renewed, and how often a watcher reads it, before it expires."""
 
 log = logging.getLogger("xferlab.schedule")
 
 
+@dataclass(frozen=True)
+class Holder:
+    """What a lease says.
+
+    Attributes:
+        host: For people.
+        pid: Process number on its machine.
+        since: When it took the lease, ISO 8601 in UTC.
+        machine: Boot of the kernel and process namespace in which `pid` means something; empty if unknown.
+        born: Start of the process in clock ticks since boot, which tells a reused number; empty if unknown.
+        token: Drawn by the holder: no two leases share it.
+        beat: Monotonic clock of its machine at the last renewal, s.
+        expires_after_s: Time without a renewal after which it is nobody's.
+    """
+
+    host: str
+    pid: int
+    since: str
+    machine: str
+    born: str
+    token: str
+    beat: float
+    expires_after_s: float
+
+    @staticmethod
+    def this_process() -> Holder:
+        """Returns what this process writes."""
+        return Holder(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
+            machine=_machine(),
+            born=_born(os.getpid()),
+            token=secrets.token_hex(8),
+            beat=time.monotonic(),
+            expires_after_s=_expires_after_s(),
+        )
+
+    @staticmethod
+    def read(content: bytes | None) -> Holder | None:
+        """Returns who holds the lease; None if nobody does, or nobody can tell."""
+        try:
+            body = json.loads(content or b"null")
+        except ValueError:
+            return None
+        if not isinstance(body, dict) or set(body) != {one.name for one in fields(Holder)}:
+            return None
+        known = all(isinstance(body[name], float | int) for name in ("pid", "beat", "expires_after_s"))
+        return Holder(**body) if known else None
+
+    @property
+    def who(self) -> str:
+        """Process and host, for messages."""
+        return f"process {self.pid} on {self.host}"
+
+    def to_bytes(self) -> bytes:
+        """Returns the content of the lease."""
+        return json.dumps(asdict(self)).encode()
+
+
 class Lease:
-    """Held while entered: exclusive locally, best effort on object stores; a dead holder's is taken over."""
+    """Held while entered: exclusive locally, best effort on object stores; a dead holder's is taken over.
+
+    A holder that finds another in its place was stopped for too long. It asks its process to stop, as SIGTERM
+    does, and leaves the lease as it is.
+    """
 
     def __init__(self, store: Store, study: str):
         """Names the study; nothing is taken yet."""
         self._store, self._name, self._study = store, layout.lease_path(study), study
-        self._since = datetime.now(UTC).isoformat(timespec="seconds")
+        self._own = Holder.this_process()
+        self._successor: Holder | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="xferlab-lease", daemon=True)
 
     def __enter__(self) -> Lease:
-        """Takes the lease.
+        """Takes the lease; from a holder on another machine only after it was watched for its time.
 
         Raises:
             LeaseHeldError: A live process holds it; says which and since when.
         """
-        if not self._store.create(self._name, self._content()):
-            holder = self._holder()
-            if _alive(holder):
-                raise LeaseHeldError(
-                    f"study {self._study!r} in {self._store.shown} is driven by process {holder['pid']} on "
-                    f"{holder['host']} since {holder['since']}. Wait for it, stop it, or use another storage."
-                )
-            self._store.write(self._name, self._content())
+        if not self._store.create(self._name, self._renewed()):
+            self._succeed()
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Gives the lease back, unless another process has taken it over."""
+        """Gives the lease back, unless another process has taken it over.
+
+        Raises:
+            LeaseHeldError: Another has; says which. Not raised over another error.
+        """
         self._stop.set()
         self._thread.join()
-        if _is_this_process(self._holder()):
+        holder = self._holder()
+        if holder is not None and holder.token == self._own.token:
             self._store.delete(self._name)
+        elif self._successor is not None and error is None:
+            raise LeaseHeldError(self._lost(self._successor))
+
+    @property
+    def _what(self) -> str:
+        return f"study {self._study!r} in {self._store.shown}"
+
+    def _lost(self, successor: Holder) -> str:
+        return (
+            f"{self._what} was taken over by {successor.who} at {successor.since}: this process "
+            f"({self._own.pid}) had not renewed its lease for {self._own.expires_after_s:g} s. It ends here "
+            "and goes on there; trials that both had begun are computed twice, with equal records."
+        )
+
+    def _succeed(self) -> None:
+        holder = self._holder()
+        if holder is not None:
+            if live := self._live(holder):
+                raise LeaseHeldError(
+                    f"{self._what} is driven by {live.who} since {live.since}. "
+                    "Wait for it, stop it, or use another storage."
+                )
+            log.warning(
+                "%s: taken over from %s, which is gone or stopped; what it had not finished goes on from its "
+                "last checkpoint, and is computed twice if it wakes", self._what, holder.who,
+            )  # fmt: skip
+        self._store.write(self._name, self._renewed())
 
     def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_S):
+        every_s = self._own.expires_after_s / BEATS
+        while not self._stop.wait(every_s):
             try:
-                self._store.write(self._name, self._content())
+                holder = self._holder()
+                if holder is not None and holder.token != self._own.token:
+                    self._successor = holder
+                    log.warning("%s", self._lost(holder))
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+                self._store.write(self._name, self._renewed())
             except StorageError as error:
-                log.warning("%s; trying again in %g s", error, HEARTBEAT_S)
+                log.warning("%s; trying again in %g s", error, every_s)
 
-    def _content(self) -> bytes:
-        content = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "born": _born(os.getpid()),
-            "since": self._since,
-            "heartbeat": time.time(),
-        }
-        return json.dumps(content).encode()
+    def _renewed(self) -> bytes:
+        self._own = replace(self._own, beat=time.monotonic())
+        return self._own.to_bytes()
 
-    def _holder(self) -> dict[str, Any]:
-        """Who holds the lease; empty if nobody does, or nobody can tell."""
-        try:
-            holder = json.loads(self._store.read(self._name) or b"{}")
-        except ValueError:
-            return {}
-        return holder if isinstance(holder, dict) and set(holder) >= _FIELDS else {}
+    def _holder(self) -> Holder | None:
+        return Holder.read(self._store.read(self._name))
 
+    def _live(self, holder: Holder) -> Holder | None:
+        """Who lives of the holder and its successors: here by process and clock, elsewhere by watching."""
+        if not holder.machine or holder.machine != self._own.machine:
+            return self._watched(holder)
+        # abs: a clock that is ahead of ours belongs to another time namespace
+        fresh = abs(time.monotonic() - holder.beat) < holder.expires_after_s
+        return holder if fresh and _born(holder.pid) == holder.born else None
 
-def _alive(holder: dict[str, Any]) -> bool:
-    """Whether a holder still lives: on this host by its process, elsewhere by its heartbeat."""
-    if not holder:
-        return False
-    if holder["host"] == socket.gethostname() and Path("/proc/self").exists():
-        return _born(holder["pid"]) is not None and _born(holder["pid"]) == holder["born"]
-    return time.time() - float(holder["heartbeat"]) < EXPIRES_AFTER_S
-
-
-def _is_this_process(holder: dict[str, Any]) -> bool:
-    return (holder.get("host"), holder.get("pid")) == (socket.gethostname(), os.getpid())
+    def _watched(self, holder: Holder) -> Holder | None:
+        log.warning(
+            "%s is held by %s since %s; watching for up to %g s whether that is alive",
+            self._what, holder.who, holder.since, holder.expires_after_s,
+        )  # fmt: skip
+        deadline = time.monotonic() + holder.expires_after_s
+        while time.monotonic() < deadline:
+            time.sleep(holder.expires_after_s / LOOKS)
+            found = self._holder()
+            if found != holder:
+                return found
+        return None
 
 
-def _born(pid: int) -> str | None:
-    """Start time of a process in clock ticks since boot, which tells a reused pid; None if there is none."""
+def _expires_after_s() -> float:
+    text = os.environ.get("XFERLAB_LEASE_S", str(EXPIRES_AFTER_S))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"XFERLAB_LEASE_S={text!r}: accepted are seconds, more than 0")
+    return seconds
+
+
+def _machine() -> str:
+    """Where a process number is unique: containers of one host share the boot and often the host's name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _born(pid: int) -> str:
+    """Start time of a live process in clock ticks since boot; empty if there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return None
-    return stat.rpartition(")")[2].split()[19]
+        return ""
+    state, *values = stat.rpartition(")")[2].split()
+    return "" if state in "ZX" else values[18]
