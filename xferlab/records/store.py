@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from xferlab.errors import StorageError
+from xferlab.records.found import Found
+from xferlab.records.local import LocalFiles
+from xferlab.records.objects import ObjectFiles
+from xferlab.records.retries import persistently
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -69,29 +77,16 @@ class Store:
         Raises:
             StorageError: It exists and cannot be read.
         """
-        try:
-            with self.filesystem.open_input_file(self.path(name)) as stream:
-                return bytes(stream.read())
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            if not self.exists(name):
-                return None
-            raise StorageError(f"{self.path(name)}: cannot be read: {error}") from error
+        return self._do("read", name, lambda: self._files.read(self.path(name)))
 
     def exists(self, name: str) -> bool:
         """Returns whether there is a file or folder of this name."""
-        return self.size(name) is not None or bool(
-            self.filesystem.get_file_info(self.path(name)).type == pafs.FileType.Directory
-        )
+        return self._look(name) is not None
 
     def size(self, name: str) -> int | None:
         """Returns the size of a file in bytes, or None where there is no such file."""
-        try:
-            info = self.filesystem.get_file_info(self.path(name))
-        except OSError as error:
-            raise StorageError(f"{self.path(name)}: cannot be reached: {error}") from error
-        return int(info.size) if info.type == pafs.FileType.File else None
+        found = self._look(name)
+        return found.size if found and not found.is_dir else None
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file as a whole or not at all: temp, fsync, replace locally; one PUT on object stores.
@@ -99,63 +94,82 @@ class Store:
         Raises:
             StorageError: It cannot be written; a file that was there before is unchanged.
         """
-        try:
-            if self.is_local:
-                _replace(Path(self.path(name)), data)
-            else:
-                with self.filesystem.open_output_stream(self.path(name)) as stream:
-                    stream.write(data)
-        except OSError as error:
-            raise StorageError(f"{self.path(name)}: cannot be written: {error}") from error
+        self._do("written", name, lambda: self._files.write(self.path(name), data))
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes a file only where none is: exclusive locally, best effort on object stores.
 
+        On a file system without hard links a reader may meet the file while it is still empty.
+
         Returns:
             Whether this call created it.
         """
-        if not self.is_local:
-            if self.exists(name):
-                return False
-            self.write(name, data)
-            return True
-        path = Path(self.path(name))
+        attempts = 0
+
+        def attempt() -> bool:
+            nonlocal attempts
+            attempts += 1
+            if self._files.create(self.path(name), data):
+                return True
+            # An attempt whose answer was lost may have created it.
+            return attempts > 1 and self._files.read(self.path(name)) == data
+
+        return self._do("written", name, attempt)
+
+    def append(self, name: str, data: bytes) -> bool:
+        """Adds to the end of a local file, at once; not tried again, since part of it may be there.
+
+        Returns:
+            Whether all of it was added; False on object stores too, where only whole files are written.
+        """
+        if not isinstance(self._files, LocalFiles):
+            return False
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = _write_temporary(path, data)
-            try:
-                return _link(temporary, path)
-            finally:
-                temporary.unlink()
-        except OSError as error:
-            raise StorageError(f"{path}: cannot be written: {error}") from error
+            self._files.append(self.path(name), data)
+        except OSError:
+            return False
+        return True
 
     def list(self, name: str) -> list[str]:
         """Returns the names directly inside a folder, sorted; none where it is absent."""
-        selector = pafs.FileSelector(self.path(name), allow_not_found=True)
-        try:
-            return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
-        except OSError as error:
-            raise StorageError(f"{self.path(name)}: cannot be listed: {error}") from error
+        return [found.name for found in self.entries(name)]
+
+    def entries(self, name: str) -> Sequence[Found]:
+        """Returns what lies directly inside a folder, by name; nothing where it is absent."""
+        found = self._do("listed", name, lambda: self._files.list(self.path(name)))
+        return sorted(found, key=lambda one: one.name)
 
     def delete(self, name: str) -> None:
         """Deletes a file; that it is already gone is no error."""
-        try:
-            self.filesystem.delete_file(self.path(name))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            if self.exists(name):
-                raise StorageError(f"{self.path(name)}: cannot be deleted: {error}") from error
+        self._do("deleted", name, lambda: self._files.delete(self.path(name)))
 
     def delete_dir(self, name: str) -> None:
         """Deletes a folder with all that it holds; that it is already gone is no error."""
+        self._do("deleted", name, lambda: self._files.delete_dir(self.path(name)))
+
+    def set_aside(self, name: str) -> str:
+        """Renames a damaged file, so that it counts as absent and nothing is lost.
+
+        Returns:
+            Where it lies now.
+        """
+        aside = f"{name}.damaged-{secrets.token_hex(4)}"
+        self._do("set aside", name, lambda: self._files.move(self.path(name), self.path(aside)))
+        return self.path(aside)
+
+    @cached_property
+    def _files(self) -> LocalFiles | ObjectFiles:
+        return LocalFiles() if self.is_local else ObjectFiles(self.filesystem)
+
+    def _look(self, name: str) -> Found | None:
+        return self._do("reached", name, lambda: self._files.look(self.path(name)))
+
+    def _do(self, verb: str, name: str, operation: Callable[[], Result]) -> Result:
+        path = self.path(name)
         try:
-            self.filesystem.delete_dir(self.path(name))
-        except FileNotFoundError:
-            return
+            return persistently(operation, what=path)
         except OSError as error:
-            raise StorageError(f"{self.path(name)}: cannot be deleted: {error}") from error
+            raise StorageError(f"{path}: cannot be {verb}: {error}") from error
 
 
 def without_query(uri: str) -> str:
@@ -172,41 +186,3 @@ def _in_one_request(uri: str) -> str:
     if not uri.startswith("s3://") or "allow_delayed_open" in uri:
         return uri
     return f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true"
-
-
-def _write_temporary(path: Path, data: bytes) -> Path:
-    # The prefix marks leftovers of a killed writer; the suffix keeps two writers apart.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)  # a full disk is no place for half a file
-        raise
-    return temporary
-
-
-def _link(temporary: Path, path: Path) -> bool:
-    """A hard link appears with its whole content, and fails where the name is taken."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _replace(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _write_temporary(path, data)
-    try:
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -34,8 +33,8 @@ class HistoryFile:
         """Adds one epoch."""
         self._lines.append(_line(result))
         if self._store.is_local:
-            with Path(self._store.path(self._name)).open("ab") as stream:
-                stream.write(self._lines[-1])
+            if not self._store.append(self._name, self._lines[-1]):
+                self.flush()  # part of the line may be there
         elif time.monotonic() - self._written_at >= REMOTE_HISTORY_EVERY_S:
             self.flush()
 

@@ -1,0 +1,158 @@
+"""Files in a local folder or a network mount, by system calls: whole or not at all, and on the disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from xferlab.records.found import Found
+
+TEMPORARY_SUFFIX = ".tmp"
+_PART = 2**24
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+"""What file systems without hard links (FAT, exFAT, some network mounts) answer to one."""
+
+
+class LocalFiles:
+    """The operations of a store on a local file system; every one may be tried again. Raises OSError."""
+
+    def read(self, path: str) -> bytes | None:
+        """Returns the bytes of a file, or None where there is none."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return b"".join(iter(lambda: os.read(descriptor, _PART), b""))
+        finally:
+            os.close(descriptor)
+
+    def look(self, path: str) -> Found | None:
+        """Returns what lies there, or None."""
+        try:
+            status = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        is_dir = stat.S_ISDIR(status.st_mode)
+        return Found(os.path.basename(path), is_dir, status.st_size, status.st_mtime)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Writes a file as a whole or not at all: temp, fsync, replace."""
+        _make_parent(path)
+        temporary = _write_temporary(path, data)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            _discard(temporary)
+            raise
+        _sync_folder(path)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Writes a file only where none is; returns whether this call created it.
+
+        A hard link appears with its whole content and fails where the name is taken. Where there are no hard
+        links, a reader may meet the file before its content is there.
+        """
+        _make_parent(path)
+        temporary = _write_temporary(path, data)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return _create_exclusively(path, data)
+        finally:
+            _discard(temporary)
+        return True
+
+    def append(self, path: str, data: bytes) -> None:
+        """Adds to the end of a file; after an error, part of it may be there."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            _write_all(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+    def list(self, path: str) -> list[Found]:
+        """Returns what lies directly inside a folder; nothing where it is absent."""
+        try:
+            names = os.listdir(path)
+        except FileNotFoundError:
+            return []
+        found = (self.look(os.path.join(path, name)) for name in names)
+        return [one for one in found if one is not None]
+
+    def delete(self, path: str) -> None:
+        """Deletes a file; that it is already gone is no error."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(path)
+
+    def delete_dir(self, path: str) -> None:
+        """Deletes a folder with all that it holds; that it is already gone is no error."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            shutil.rmtree(path)
+
+    def move(self, path: str, to: str) -> None:
+        """Renames a file; that it is already gone is no error."""
+        with suppress(FileNotFoundError):
+            os.replace(path, to)
+
+
+def _make_parent(path: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+
+
+def _write_temporary(path: str, data: bytes) -> str:
+    # The process tells leftovers of a killed writer; the random part keeps two writers apart.
+    target = Path(path)
+    name = f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+    temporary = str(target.with_name(name))
+    _write_new(temporary, data)
+    return temporary
+
+
+def _create_exclusively(path: str, data: bytes) -> bool:
+    try:
+        _write_new(path, data)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _write_new(path: str, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        try:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        _discard(path)  # a full disk is no place for half a file
+        raise
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _discard(path: str) -> None:
+    with suppress(OSError):  # the error that led here is the one to tell; a leftover is pruned
+        os.unlink(path)
+
+
+def _sync_folder(path: str) -> None:
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,79 @@
+"""Objects behind any pyarrow filesystem (`s3://` and others): a file is one PUT, whole or not at all."""
+
+from __future__ import annotations
+
+import pyarrow.fs as pafs
+
+from xferlab.records.found import Found
+
+
+class ObjectFiles:
+    """The operations of a store on an object store; every one may be tried again. Raises OSError."""
+
+    def __init__(self, filesystem: pafs.FileSystem):
+        """Takes the pyarrow filesystem."""
+        self._filesystem = filesystem
+
+    def read(self, path: str) -> bytes | None:
+        """Returns the bytes of a file, or None where there is none."""
+        try:
+            with self._filesystem.open_input_file(path) as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+
+    def look(self, path: str) -> Found | None:
+        """Returns what lies there, or None."""
+        return _found(self._filesystem.get_file_info(path))
+
+    def write(self, path: str, data: bytes) -> None:
+        """Writes a file as a whole or not at all."""
+        with self._filesystem.open_output_stream(path) as stream:
+            stream.write(data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Writes a file only where none is: best effort, since pyarrow has no conditional PUT."""
+        if self.look(path) is not None:
+            return False
+        self.write(path, data)
+        return True
+
+    def list(self, path: str) -> list[Found]:
+        """Returns what lies directly inside a folder; nothing where it is absent."""
+        infos = self._filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        return [one for one in map(_found, infos) if one is not None]
+
+    def delete(self, path: str) -> None:
+        """Deletes a file; that it is already gone is no error."""
+        try:
+            self._filesystem.delete_file(path)
+        except FileNotFoundError:
+            return
+        except OSError:
+            if self.look(path) is not None:
+                raise
+
+    def delete_dir(self, path: str) -> None:
+        """Deletes a folder with all that it holds; that it is already gone is no error."""
+        try:
+            self._filesystem.delete_dir(path)
+        except FileNotFoundError:
+            return
+        except OSError:
+            if self.look(path) is not None:
+                raise
+
+    def move(self, path: str, to: str) -> None:
+        """Renames a file, by a copy; that it is already gone is no error."""
+        try:
+            self._filesystem.move(path, to)
+        except OSError:
+            if self.look(path) is not None:
+                raise
+
+
+def _found(info: pafs.FileInfo) -> Found | None:
+    if info.type == pafs.FileType.NotFound:
+        return None
+    modified = info.mtime.timestamp() if info.mtime is not None else 0.0
+    return Found(info.base_name, info.type == pafs.FileType.Directory, int(info.size or 0), modified)
