@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from xferlab.data import decode
-from xferlab.data.decode import read_colour, read_image, read_labels
+from xferlab.data.decode import read_colour, read_image, read_labels, stretch
 from xferlab.errors import DataError
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -80,6 +80,16 @@ def test_stretching_ignores_gain_and_offset(tmp_path: Path) -> None:
     assert (first == second).all()
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int16, np.int32])
+def test_stretching_is_the_same_in_every_type(kind: type) -> None:
+    values = np.random.default_rng(0).integers(-30_000 if kind != np.uint16 else 0, 32_000, (200, 7))
+    assert (stretch(values.astype(kind)) == stretch(values.astype(np.float64))).all()
+    ends = np.array(
+        [[np.iinfo(kind).min, np.iinfo(kind).max]], kind
+    )  # their difference does not fit the type
+    assert stretch(ends).tolist() == [[0, 255]]
+
+
 def test_even_sixteen_bit_image_is_black(tmp_path: Path) -> None:
     image = Image.fromarray(np.full((8, 8), 700, np.uint16))
     assert not read_image(saved(tmp_path / "a.png", image)).pixels.any()
@@ -100,19 +110,50 @@ def test_white_is_zero_tiff_is_inverted(tmp_path: Path) -> None:
     assert (inverted == 255 - plain).all()
 
 
-@pytest.mark.parametrize(
-    ("orientation", "turn"),
-    [(3, lambda a: a[::-1, ::-1]), (6, lambda a: np.rot90(a, -1)), (8, lambda a: np.rot90(a))],
-)
-def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, turn: object) -> None:
+ORIENTATIONS = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.T,
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).T,
+    8: lambda a: np.rot90(a),
+}
+
+
+def oriented(path: Path, orientation: int) -> np.ndarray:
+    """Saves pixels that no orientation leaves as they are; returns them as stored."""
     pixels = np.zeros((16, 24), np.uint8)
     pixels[:8, :8] = 200
     image = Image.fromarray(pixels)
+    if path.suffix == ".tif":
+        saved(path, image, tiffinfo={274: orientation})
+        return pixels
     exif = image.getexif()
     exif[274] = orientation
-    picture = read_image(saved(tmp_path / "a.png", image, exif=exif))
+    saved(path, image, exif=exif)
+    return pixels
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_orientation_is_applied_to_images_and_masks(tmp_path: Path, name: str, orientation: int) -> None:
+    expected = ORIENTATIONS[orientation](oriented(tmp_path / name, orientation))
+    picture, labels = read_image(tmp_path / name), read_labels(tmp_path / name)
     assert picture.turned
-    assert (picture.pixels == turn(pixels)).all()  # type: ignore[operator]
+    assert labels.turned
+    assert picture.pixels.shape == expected.shape
+    assert np.abs(picture.pixels.astype(int) - expected).max() <= (3 if name == "a.jpg" else 0)
+    assert (labels.values == picture.pixels).all()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+@pytest.mark.parametrize("orientation", [0, 1, 9])
+def test_orientation_that_means_nothing_is_ignored(tmp_path: Path, name: str, orientation: int) -> None:
+    expected = oriented(tmp_path / name, orientation)
+    picture = read_image(tmp_path / name)
+    assert not picture.turned
+    assert np.abs(picture.pixels.astype(int) - expected).max() <= (3 if name == "a.jpg" else 0)
 
 
 def test_colour_reader_gives_three_channels(tmp_path: Path) -> None:
@@ -182,7 +223,7 @@ def test_refused_other_content(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("<html>not found</html>")
     assert "is no PNG, JPEG, TIFF or DICOM file of a kind that can be read." in refusal(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"")
-    assert "is no PNG" in refusal(tmp_path / "b.png")
+    assert refusal(tmp_path / "b.png") == "is empty (0 bytes). Fetch it again."
 
 
 def test_file_that_was_copied_as_text_is_told_so(tmp_path: Path) -> None:
@@ -196,9 +237,9 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, monkeypatch
     monkeypatch.setattr(decode, "MAX_PIXELS", 255)
     assert "16x16 pixels" in refusal(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow's own refusal, beyond twice its limit
-    assert "has more than 255 pixels" in refusal(path)
+    assert refusal(path) == "has 256 pixels; up to 255 pixels are accepted."
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)  # its warning, where warnings are errors
-    assert "has more than 255 pixels" in refusal(path)
+    assert refusal(path) == "has 256 pixels; up to 255 pixels are accepted."
 
 
 def test_absent_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1, generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGLosslessSV1, generate_uid
 
 from xferlab.data.decode import read_image
-from xferlab.errors import DataError
+from xferlab.data.parallel import for_each
+from xferlab.errors import DataError, Problem
 
 VALUES = np.arange(1200, dtype=np.uint16).reshape(30, 40)
 
@@ -97,6 +99,7 @@ def test_signed_values(tmp_path: Path) -> None:
 
 def test_spacing(tmp_path: Path) -> None:
     assert read_image(write(tmp_path / "a.dcm")).spacing_mm is None
+    assert read_image(write(tmp_path / "d.dcm", PixelSpacing=[0.2, float("inf")])).spacing_mm is None
     assert read_image(write(tmp_path / "b.dcm", ImagerPixelSpacing=[0.2, 0.1])).spacing_mm == (0.2, 0.1)
     both = write(tmp_path / "c.dcm", ImagerPixelSpacing=[0.2, 0.1], PixelSpacing=[0.4, 0.3])
     assert read_image(both).spacing_mm == (0.4, 0.3)
@@ -107,6 +110,15 @@ def test_told_by_content(tmp_path: Path) -> None:
     renamed = tmp_path / "a"
     renamed.write_bytes(path.read_bytes())
     assert (read_image(renamed).pixels == read_image(path).pixels).all()
+
+
+def problems_of(path: Path) -> tuple[Problem, ...]:
+    """In the threads that decode cases, pydicom's warnings are no errors."""
+    try:
+        read_image(path)
+    except DataError as error:
+        return error.problems
+    return ()
 
 
 def refusal(path: Path) -> str:
@@ -146,6 +158,51 @@ def test_compression_without_a_codec_names_it_and_what_to_install(tmp_path: Path
     assert "1.2.840.10008.1.2.4.70" in what
     assert "pip install" in what
     assert "pylibjpeg" in what
+
+
+def test_refused_more_pixels_than_the_header_tells(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", PixelData=np.stack([VALUES, VALUES, VALUES]).tobytes())
+    (problem,) = for_each([path], problems_of)[0]
+    assert problem.what == "has pixel data of shape 3x30x40; a case is one grey frame. Export it again."
+
+
+def test_refused_enormous_size(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", Rows=65_535, Columns=65_535)
+    assert refusal(path) == "is 65535x65535 pixels; up to 200,000,000 pixels are accepted."
+    assert "is 40x0 pixels" in refusal(write(tmp_path / "b.dcm", Rows=0))
+
+
+def test_large_values_are_read_after_the_header_was_checked(tmp_path: Path) -> None:
+    stored = np.arange(1_000_000, dtype=np.uint16).reshape(1000, 1000)
+    path = write(
+        tmp_path / "a.dcm", stored, WindowCenter=30_000, WindowWidth=40_000, BitsStored=16, HighBit=15
+    )
+    assert np.abs(read_image(path).pixels - linear_window(stored, 30_000, 40_000)).max() <= 0.5 + 1e-9
+    write(tmp_path / "b.dcm", stored, PhotometricInterpretation="RGB")
+    tracemalloc.start()
+    assert "photometric" in refusal(tmp_path / "b.dcm")
+    assert tracemalloc.get_traced_memory()[1] < stored.nbytes / 2
+    tracemalloc.stop()
+
+
+def test_refused_deflated_before_it_is_unpacked(tmp_path: Path) -> None:
+    dataset = dcmread(write(tmp_path / "a.dcm"))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.Rows = dataset.Columns = 4000
+    dataset.PixelData = bytes(2 * 4000 * 4000)
+    dataset.save_as(tmp_path / "b.dcm")
+    del dataset
+    assert (tmp_path / "b.dcm").stat().st_size < 100_000
+    tracemalloc.start()
+    assert "is stored deflated; store it as Explicit VR Little Endian" in refusal(tmp_path / "b.dcm")
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+def test_rescale_that_gives_no_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", RescaleSlope=1e308, RescaleIntercept=0)
+    (problem,) = for_each([path], problems_of)[0]
+    assert "its rescale slope and intercept give values that are no numbers. Export it again." in problem.what
 
 
 def test_refused_too_short_pixel_data(tmp_path: Path) -> None:

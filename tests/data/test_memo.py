@@ -99,3 +99,20 @@ def test_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, ro
     memo.digests(["a"])
     memo.save()
     assert reopened(tmp_path, root).digests(["a"])[0]["a"] == sha(root / "a")
+
+
+def test_what_is_no_file_is_told_and_never_opened(tmp_path: Path, root: Path) -> None:
+    os.mkfifo(root / "pipe")
+    (root / "folder").mkdir()
+    (root / "circle").symlink_to("circle")
+    names = ["pipe", "folder", "circle", "a\0b", "x" * 300, "absent", "a"]
+    digests, failures = reopened(tmp_path, root).digests(names)
+    assert digests == {"a": sha(root / "a")}
+    assert failures == {
+        "pipe": "Is no regular file",
+        "folder": "Is a directory",
+        "circle": "Too many levels of symbolic links",
+        "a\0b": "embedded null byte",
+        "x" * 300: "File name too long",
+        "absent": "No such file or directory",
+    }

@@ -1,12 +1,16 @@
 """Image files to 8-bit grey pixels, mask files to label values; refuses what it would have to guess.
 
-Grey levels. 8-bit images are kept as they are (colour by ITU-R 601 luma, palettes resolved, alpha ignored).
-Images of 16 or more integer bits are stretched so that their 0.5th and 99.5th percentiles become 0 and 255.
-DICOM is in `dicom.py`.
+Grey levels. 8-bit images are kept as they are (colour by ITU-R 601 luma, palettes resolved, alpha ignored);
+1, 2 and 4 bits of grey are spread over 0 to 255. Images of 16 or more integer bits are stretched so that
+their 0.5th and 99.5th percentiles become 0 and 255. DICOM is in `dicom.py`.
+
+Orientation. An EXIF or TIFF orientation is applied, to images and masks alike, so that both lie as a viewer
+shows them; where only one of the two has any, `turned` tells it.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -28,9 +32,14 @@ PERCENTILES = (0.5, 99.5)
 # Pillow's own limit would warn at 89 million pixels already, which stitched radiographs reach.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
-_ORIENTATION_TAG, _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 274, 262, 0
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+"""Pillow would open forty more, among them PostScript, which it hands to another program."""
+_ORIENTATION_TAG, _PHOTOMETRIC_TAG, _SAMPLE_FORMAT_TAG, _WHITE_IS_ZERO, _SIGNED = 274, 262, 339, 0, 2
+ROWS_AT_ONCE = 64
+"""Of a large image in floating point, so that memory stays a few bytes a pixel."""
 _GREY_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _INTEGER = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_WIDE_CHANNELS = re.compile(r"(LA|RGB|CMYK|YCbCr|LAB)\w*;16")
 _READ_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, zlib.error)
 
 
@@ -41,7 +50,7 @@ class Picture:
     Attributes:
         pixels: uint8, `(H, W)`.
         spacing_mm: Distance between rows and between columns, if the file tells it.
-        turned: Whether an EXIF orientation was applied.
+        turned: Whether an orientation of the file was applied.
     """
 
     pixels: NDArray[np.uint8]
@@ -55,11 +64,13 @@ class Labels:
 
     Attributes:
         values: `(H, W)`; uint8, or wider where the file is.
-        turned: Whether an EXIF orientation was applied.
+        turned: Whether an orientation of the file was applied.
+        lossy: Whether the file is a JPEG, which alters values.
     """
 
     values: NDArray[np.integer[Any]]
     turned: bool = False
+    lossy: bool = False
 
 
 def read_image(path: Path) -> Picture:
@@ -75,7 +86,7 @@ def read_image(path: Path) -> Picture:
         return Picture(pixels, spacing_mm)
     image, turned = load(path)
     if image.mode in _INTEGER:
-        pixels = stretch(np.asarray(image).astype(np.float64))
+        pixels = stretch(np.asarray(image))
         tags = getattr(image, "tag_v2", {})
         return Picture(255 - pixels if tags.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO else pixels, None, turned)
     return Picture(np.asarray(to_grey(image)), None, turned)
@@ -105,13 +116,14 @@ def read_labels(path: Path) -> Labels:
     if is_dicom(path):
         raise _refusal(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export the segmentation.")
     image, turned = load(path)
+    lossy = image.format in ("JPEG", "MPO")
     if image.mode in _INTEGER:
         return Labels(np.asarray(image), turned)
     if image.mode in ("1", "L", "LA", "La"):
-        return Labels(np.asarray(image.convert("L")), turned)
+        return Labels(np.asarray(image.convert("L")), turned, lossy)
     colours = np.asarray(image.convert("RGB"))
     if (np.ptp(colours, axis=-1) == 0).all():
-        return Labels(colours[..., 0], turned)
+        return Labels(colours[..., 0], turned, lossy)
     if image.mode == "P":
         return Labels(np.asarray(image), turned)
     raise _refusal(
@@ -120,63 +132,111 @@ def read_labels(path: Path) -> Labels:
 
 
 def load(path: Path) -> tuple[Image.Image, bool]:
-    """Returns the one frame of an image file as it is to be seen, and whether EXIF turned it.
+    """Returns the one frame of an image file as it is to be seen, and whether its orientation turned it.
 
     Raises:
-        DataError: If the file cannot be read, has several frames, floating-point pixels or too many pixels.
+        DataError: If the file cannot be read, has several frames, too many pixels, or pixels that would have
+            to be guessed.
     """
     try:
-        with Image.open(path) as image:
+        # Pillow maps a TIFF that it opened by name, at its size after turning: rows of the wrong length.
+        with open(path, "rb") as file, Image.open(file, formats=_FORMATS) as image:
             width, height = image.size
             check_size(path, width=width, height=height)
             frames = getattr(image, "n_frames", 1)
             if frames != 1:
                 raise _refusal(path, f"holds {frames} frames; a case is one frame. Save the frame you mean.")
-            if image.mode not in _GREY_8 and image.mode not in _INTEGER:
-                raise _refusal(
-                    path,
-                    f"has pixels of mode {image.mode!r} (floating point or unknown), whose range"
-                    " nobody tells; 8- and 16-bit integers are accepted. Convert it with a window of your"
-                    " choice.",
-                )
+            _check_pixels(path, image)
+            turned = image.getexif().get(_ORIENTATION_TAG, 1) in range(2, 9)  # loading a TIFF removes it
             image.load()
-            turned = image.getexif().get(_ORIENTATION_TAG, 1) != 1
-            return (ImageOps.exif_transpose(image) if turned else image), turned
+            _check_sign(path, image)
+            ImageOps.exif_transpose(image, in_place=True)
+            return image, turned
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _refusal(path, f"has more than {MAX_PIXELS:,} pixels, the most that is accepted.") from error
+        raise _refusal(path, _too_many(re.search(r"\d+", str(error)))) from error
     except UnidentifiedImageError as error:
-        raise _refusal(
-            path, f"is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.{_as_text(path)}"
-        ) from error
+        raise _refusal(path, _unidentified(path)) from error
     except _READ_ERRORS as error:
         raise _refusal(path, f"cannot be read: {error}.{_as_text(path)}") from error
 
 
+def _check_pixels(path: Path, image: Image.Image) -> None:
+    """Refuses what has no grey levels, or others after Pillow read it than before."""
+    if image.mode not in _GREY_8 and image.mode not in _INTEGER:
+        raise _refusal(
+            path,
+            f"has pixels of mode {image.mode!r} (floating point or unknown), whose range nobody tells; 8- and"
+            " 16-bit integers are accepted. Convert it with a window of your choice.",
+        )
+    if image.mode in _GREY_8 and _WIDE_CHANNELS.match(_raw_mode(image)):
+        raise _refusal(
+            path,
+            "has 16 bits in each of several channels, of which only 8 could be read. Save it as 16-bit grey,"
+            " or with 8 bits a channel.",
+        )
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How pixels are stored: what a decoder is told alone or first."""
+    for tile in getattr(image, "tile", ()):
+        return str(tile.args[0] if isinstance(tile.args, tuple) and tile.args else tile.args)
+    return ""
+
+
+def _check_sign(path: Path, image: Image.Image) -> None:
+    """Refuses integers whose sign was read differently from what a TIFF says."""
+    signed = getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT_TAG, (1,))[0] == _SIGNED
+    if signed and image.mode == "L":
+        raise _refusal(path, "has signed 8-bit pixels. Save them unsigned, or with 16 bits.")
+    if not signed and image.mode == "I" and np.asarray(image).min() < 0:
+        raise _refusal(path, f"has values above {2**31 - 1:,}. Save it with 16 bits.")
+
+
 def check_size(path: Path, *, width: int, height: int) -> None:
     """Raises DataError if an image has no pixels or more than `MAX_PIXELS`; call it before decoding."""
-    if not 0 < width * height <= MAX_PIXELS:
+    if min(width, height) < 1 or width * height > MAX_PIXELS:
         raise _refusal(path, f"is {width}x{height} pixels; up to {MAX_PIXELS:,} pixels are accepted.")
+
+
+def _too_many(found: re.Match[str] | None) -> str:
+    """Of a size that Pillow itself refused."""
+    return f"has {int(found[0]) if found else 0:,} pixels; up to {MAX_PIXELS:,} pixels are accepted."
+
+
+def _unidentified(path: Path) -> str:
+    if not path.stat().st_size:
+        return "is empty (0 bytes). Fetch it again."
+    return f"is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.{_as_text(path)}"
 
 
 def to_grey(image: Image.Image) -> Image.Image:
     """Returns an 8-bit image as mode L: ITU-R 601 luma of colour, palette resolved, alpha ignored."""
-    if image.mode in ("L", "1", "LA", "RGB", "RGBA"):
+    if image.mode == "L":
+        return image
+    if image.mode in ("1", "LA", "RGB", "RGBA"):
         return image.convert("L")
     return image.convert("RGB").convert("L")
 
 
-def stretch(values: NDArray[np.float64], valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+def stretch(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
     """Maps the 0.5th and 99.5th percentile of the valid pixels to 0 and 255, clipped; one value only gives 0.
 
     Args:
-        values: `(H, W)`.
+        values: `(H, W)`, finite, integer or floating.
         valid: Pixels that the percentiles are taken over; default all.
     """
+    if values.dtype not in (np.uint8, np.uint16):  # differences of others may overflow
+        values = values.astype(np.float64, copy=False)
     chosen = values if valid is None or not valid.any() else values[valid]
     low, high = np.percentile(chosen, PERCENTILES)
     if high <= low:  # a small bright object on an even ground: the percentiles miss it
         low, high = float(chosen.min()), float(chosen.max())
-    return to_uint8((values - low) / (high - low)) if high > low else np.zeros(values.shape, np.uint8)
+    shown = np.zeros(values.shape, np.uint8)
+    if high > low:
+        for row in range(0, len(values), ROWS_AT_ONCE):
+            strip = values[row : row + ROWS_AT_ONCE].astype(np.float64)
+            shown[row : row + ROWS_AT_ONCE] = to_uint8((strip - low) / (high - low))
+    return shown
 
 
 def to_uint8(shares: NDArray[np.float64]) -> NDArray[np.uint8]:

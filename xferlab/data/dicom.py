@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,16 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from xferlab.data.decode import check_size, stretch, to_uint8
+from xferlab.data.decode import ROWS_AT_ONCE, check_size, stretch, to_uint8
 from xferlab.errors import DataError, Problem
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
+_LARGE_VALUE = "1 MB"
+"""Values above this are read when they are asked for: after the header was checked."""
 
 
 def read_dicom(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float] | None]:
@@ -28,10 +33,10 @@ def read_dicom(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float] | Non
             not one grey frame.
     """
     try:
-        dataset = pydicom.dcmread(path)
+        _check_not_deflated(path)
+        dataset = pydicom.dcmread(path, defer_size=_LARGE_VALUE)
         _check_header(path, dataset)
-        stored = _stored_values(path, dataset)
-        shown = _windowed(np.asarray(apply_modality_lut(stored, dataset)), dataset, stored)
+        shown = _shown(_stored_values(path, dataset), dataset)
         spacing = _spacing_mm(dataset)
     except InvalidDicomError as error:
         raise _refusal(path, "is no DICOM file although its name says so.") from error
@@ -44,8 +49,15 @@ def read_dicom(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float] | Non
         TypeError,
         NotImplementedError,
     ) as error:
-        raise _refusal(path, f"cannot be read as DICOM: {error}") from error
+        why = " ".join(str(error).split()).rstrip(".")
+        raise _refusal(path, f"cannot be read as DICOM: {why}. Export it again.") from error
     return (255 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown), spacing
+
+
+def _check_not_deflated(path: Path) -> None:
+    """Refuses a data set in one zip stream: nothing in it can be checked before all of it is unpacked."""
+    if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        raise _refusal(path, "is stored deflated; store it as Explicit VR Little Endian, uncompressed.")
 
 
 def _check_header(path: Path, dataset: Any) -> None:
@@ -62,7 +74,7 @@ def _check_header(path: Path, dataset: Any) -> None:
 
 def _stored_values(path: Path, dataset: Any) -> NDArray[np.generic]:
     try:
-        return np.asarray(dataset.pixel_array)
+        stored = np.asarray(dataset.pixel_array)
     except RuntimeError as error:  # pydicom names the packages that would decode it
         syntax = dataset.file_meta.TransferSyntaxUID
         raise _refusal(
@@ -70,21 +82,43 @@ def _stored_values(path: Path, dataset: Any) -> NDArray[np.generic]:
             f"is compressed as {syntax.name} ({syntax}), which no installed package decodes. `pip install`"
             f" one of those named here, or store the file uncompressed. {' '.join(str(error).split())}",
         ) from error
+    if stored.ndim != 2:  # pydicom believes the length of the data more than the header
+        shape = "x".join(map(str, stored.shape))
+        raise _refusal(path, f"has pixel data of shape {shape}; a case is one grey frame. Export it again.")
+    return stored
 
 
-def _windowed(values: NDArray[np.generic], dataset: Any, stored: NDArray[np.generic]) -> NDArray[np.uint8]:
-    if dataset.get("VOILUTSequence"):
+def _shown(stored: NDArray[np.generic], dataset: Any) -> NDArray[np.uint8]:
+    if dataset.get("VOILUTSequence") or _window(dataset):
+        strips = (stored[row : row + ROWS_AT_ONCE] for row in range(0, len(stored), ROWS_AT_ONCE))
+        return np.concatenate([_windowed(_modality(strip, dataset), dataset) for strip in strips])
+    padding = dataset.get("PixelPaddingValue")
+    return stretch(_modality(stored, dataset), None if padding is None else stored != padding)
+
+
+def _modality(stored: NDArray[np.generic], dataset: Any) -> NDArray[np.generic]:
+    values = np.asarray(apply_modality_lut(stored, dataset))
+    if not np.isfinite(values).all():
+        raise ValueError("its rescale slope and intercept give values that are no numbers")
+    return values
+
+
+def _windowed(values: NDArray[np.generic], dataset: Any) -> NDArray[np.uint8]:
+    window = _window(dataset)
+    if window is None or dataset.get("VOILUTSequence"):
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
         shown = apply_voi_lut(values.astype(np.int64), dataset).astype(np.float64)
         return to_uint8(shown / (2**bits - 1))
-    center, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
-    if center is None or width is None:
-        padding = dataset.get("PixelPaddingValue")
-        return stretch(values.astype(np.float64), None if padding is None else stored != padding)
+    center, width = window
     shown = apply_windowing(values.astype(np.float64), dataset)
     # The output range depends on bits, sign and rescale; far outside the window it shows itself.
     low, high = apply_windowing(np.array([center - 20 * width, center + 20 * width]), dataset)
     return to_uint8((shown - low) / (high - low))
+
+
+def _window(dataset: Any) -> tuple[float, float] | None:
+    center, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    return None if center is None or width is None else (center, width)
 
 
 def _first(value: Any) -> float | None:
@@ -95,7 +129,7 @@ def _first(value: Any) -> float | None:
 
 def _spacing_mm(dataset: Any) -> tuple[float, float] | None:
     spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
-    if not spacing or len(spacing) != 2 or min(map(float, spacing)) <= 0:
+    if not spacing or len(spacing) != 2 or not all(0 < float(one) < math.inf for one in spacing):
         return None
     return float(spacing[0]), float(spacing[1])
 

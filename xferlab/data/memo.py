@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterable
@@ -39,8 +40,11 @@ class FileMemo:
         for name in dict.fromkeys(names):
             try:
                 status = os.stat(self.root / name)
-            except OSError as error:
-                failures[name] = error.strerror or str(error)
+            except (OSError, ValueError) as error:  # ValueError: a name that the file system cannot spell
+                failures[name] = getattr(error, "strerror", None) or str(error)
+                continue
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+                failures[name] = "Is a directory" if stat.S_ISDIR(status.st_mode) else "Is no regular file"
                 continue
             known = self._files.get(name)
             if known is not None and known[:2] == (status.st_size, status.st_mtime_ns):

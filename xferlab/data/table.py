@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from xferlab.errors import DataError, Problem, suggest
 
 REQUIRED = ("image", "mask", "patient_id", "pathology")
+MAX_ROWS = 1_000_000
+"""A small parquet file can unpack to any number of rows."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,10 @@ def read_table(path: Path) -> Table:
     """
     try:
         table = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
-        raise DataError(Problem(str(path), f"cannot be read as a table: {error}")) from error
-    missing = [name for name in REQUIRED if name not in table.columns]
-    if missing:
-        columns = ", ".join(table.columns)
-        raise DataError(
-            [
-                Problem(str(path), f"no column {name!r} (columns: {columns}).{suggest(name, table.columns)}")
-                for name in missing
-            ]
-        )
+    except (OSError, UnicodeDecodeError, OverflowError, csv.Error, pa.ArrowException) as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        what = f"cannot be read as a table: {why}. Save it as CSV (UTF-8, separated by commas) or Parquet."
+        raise DataError(Problem(str(path), what)) from error
     if not table.rows:
         raise DataError(Problem(str(path), "the table has no rows."))
     return table
@@ -79,8 +74,10 @@ def _read_csv(path: Path) -> Table:
         reader = csv.reader(file, strict=True)
         columns = tuple(name.strip() for name in next(reader, []))
         _check_columns(path, columns)
-        rows, problems = [], []
+        rows: list[Row] = []
+        problems: list[Problem] = []
         for cells in reader:
+            _check_count(path, len(rows) + len(problems) + 1)
             place = f"{path}:{reader.line_num}"
             if len(cells) == len(columns):
                 rows.append(Row(place, dict(zip(columns, (cell.strip() for cell in cells), strict=True))))
@@ -93,9 +90,11 @@ def _read_csv(path: Path) -> Table:
 
 
 def _read_parquet(path: Path) -> Table:
-    table = pq.read_table(path)
-    columns = tuple(table.column_names)
-    _check_columns(path, columns)
+    with pq.ParquetFile(path, memory_map=True) as file:
+        columns = tuple(file.schema_arrow.names)
+        _check_columns(path, columns)
+        _check_count(path, file.metadata.num_rows)
+        table = file.read()
     rows = tuple(
         Row(f"{path}: row {number}", {name: _text(value) for name, value in row.items()})
         for number, row in enumerate(table.to_pylist(), 1)
@@ -106,6 +105,8 @@ def _read_parquet(path: Path) -> Table:
 def _text(value: object) -> str:
     if value is None or value != value:  # None and NaN: empty
         return ""
+    if isinstance(value, float) and value.is_integer():  # a column of integers of which some are missing
+        return str(int(value))
     return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 
@@ -113,3 +114,23 @@ def _check_columns(path: Path, columns: tuple[str, ...]) -> None:
     doubled = sorted({name for name in columns if columns.count(name) > 1})
     if doubled:
         raise DataError(Problem(str(path), f"columns stand twice: {', '.join(doubled)}."))
+    missing = [name for name in REQUIRED if name not in columns]
+    found = ", ".join(columns)
+    separator = next((one for one in ";\t|" if one in found), None)
+    if len(columns) == 1 and separator:
+        what = f"its columns look separated by {separator!r} ({found!r}). Save it separated by commas."
+        raise DataError(Problem(str(path), what))
+    if missing:
+        raise DataError(
+            [
+                Problem(str(path), f"no column {name!r} (columns: {found}).{suggest(name, columns)}")
+                for name in missing
+            ]
+        )
+
+
+def _check_count(path: Path, rows: int) -> None:
+    if rows > MAX_ROWS:
+        raise DataError(
+            Problem(str(path), f"has more than {MAX_ROWS:,} rows. Divide it into several sections.")
+        )

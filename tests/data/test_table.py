@@ -1,0 +1,117 @@
+"""Tables: the same rows from every way to write them, and a message for what is no table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from xferlab.data import table
+from xferlab.data.table import read_table
+from xferlab.errors import DataError
+
+TEXT = 'image,mask,patient_id,pathology\na.png,b.png,"Doe, J",normal\n c.png ,d.png,é,covid19\n'
+CELLS = [("a.png", "b.png", "Doe, J", "normal"), ("c.png", "d.png", "é", "covid19")]
+
+
+def cells(path: Path) -> list[tuple[str, ...]]:
+    return [tuple(row.cells.values()) for row in read_table(path).rows]
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_table(path)
+    assert {problem.where for problem in caught.value.problems} == {str(path)}
+    return " ".join(problem.what for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_line_ends_and_byte_order_mark_change_nothing(tmp_path: Path, end: str, mark: str) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_bytes((mark + TEXT.replace("\n", end)).encode())
+    assert cells(path) == CELLS
+    assert [row.where for row in read_table(path).rows] == [f"{path}:2", f"{path}:3"]
+
+
+def test_a_row_after_a_quoted_line_break_has_its_own_line(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_text(TEXT.replace("Doe, J", "Doe\nJ"))
+    assert [row.where for row in read_table(path).rows] == [f"{path}:3", f"{path}:4"]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_other_separators_are_named(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_text(TEXT.replace(",", separator))
+    what = refusal(path)
+    assert what.startswith(f"its columns look separated by {separator!r} (")
+    assert what.endswith("Save it separated by commas.")
+
+
+def write_parquet(path: Path, **columns: Any) -> Path:
+    plain = {name: pa.array([name]) for name in ("image", "mask", "patient_id", "pathology")}
+    pq.write_table(pa.table(plain | {name: pa.array(*value) for name, value in columns.items()}), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (([1676519],), "1676519"),
+        (([1676519.0],), "1676519"),
+        (([1.5],), "1.5"),
+        (([float("nan")],), ""),
+        (([float("inf")],), "inf"),
+        (([None], pa.string()), ""),
+        (([True],), "true"),
+        ((["x "], pa.large_string()), "x"),
+        (([0], pa.timestamp("s")), "1970-01-01 00:00:00"),
+        (([[1, 2]],), "[1, 2]"),
+    ],
+)
+def test_every_value_of_parquet_is_text(tmp_path: Path, value: Any, text: str) -> None:
+    (row,) = read_table(write_parquet(tmp_path / "a.parquet", patient_id=value)).rows
+    assert row.cells["patient_id"] == text
+
+
+def test_dates_that_python_does_not_have(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", day=([2**62], pa.timestamp("us")))
+    assert "cannot be read as a table: date value out of range." in refusal(path)
+
+
+def test_text_that_is_no_utf_8(tmp_path: Path) -> None:
+    offsets, data = pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe")
+    broken = pa.Array.from_buffers(pa.string(), 1, [None, offsets, data])
+    plain = {name: pa.array([name]) for name in ("mask", "patient_id", "pathology")}
+    pq.write_table(pa.table({"image": broken} | plain), tmp_path / "a.parquet")
+    assert "cannot be read as a table: 'utf-8' codec" in refusal(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1PAR1", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"])
+def test_other_content(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert refusal(tmp_path / name)
+
+
+def test_rows_that_unpack_without_end_are_refused_before(tmp_path: Path) -> None:
+    codes = pa.array(np.zeros(table.MAX_ROWS + 1, np.int32))
+    column = pa.DictionaryArray.from_arrays(codes, pa.array(["x"]))
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table(dict.fromkeys(("image", "mask", "patient_id", "pathology"), column)), path)
+    assert path.stat().st_size < 20_000
+    assert refusal(path) == "has more than 1,000,000 rows. Divide it into several sections."
+
+
+def test_rows_of_a_csv_are_counted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "MAX_ROWS", 2)
+    path = tmp_path / "metadata.csv"
+    path.write_text(TEXT)
+    assert cells(path) == CELLS
+    path.write_text(TEXT + "e,f,g,h\n")
+    assert refusal(path) == "has more than 2 rows. Divide it into several sections."
