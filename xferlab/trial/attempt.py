@@ -81,13 +81,16 @@ class Attempt:
         self._write()
 
     def _write(self) -> None:
-        body = {
-            "version": 1,
-            **self.facts,
-            "total_s": self._spent_s + time.monotonic() - self._started,
-            "attempts": [*self._earlier, self._own],
-        }
-        writer.write_run(self._store, self._trial_id, body)
+        found = reader.read_run(self._store, self._trial_id)
+        others = [one for one in found.get("attempts", [])[len(self._earlier) :] if not self._is_own(one)]
+        body = {**self.facts, "total_s": self._spent_s + time.monotonic() - self._started}
+        if others and self._own["outcome"] != "complete":  # taken over while this process stood still
+            body |= found
+        attempts = [*self._earlier, *sorted([self._own, *others], key=lambda one: str(one["started"]))]
+        writer.write_run(self._store, self._trial_id, {**body, "version": 1, "attempts": attempts})
+
+    def _is_own(self, attempt: dict[str, Any]) -> bool:
+        return all(attempt.get(key) == self._own[key] for key in ("host", "pid", "started"))
 
 
 def _closed(attempt: dict[str, Any], *, trained: bool) -> dict[str, Any]:
