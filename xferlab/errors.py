@@ -76,6 +76,10 @@ class LeaseHeldError(StorageError):
     """Another live process works on the same thing."""
 
 
+class ClusterLostError(XferlabError):
+    """The Ray cluster that ran trials is gone; the records are not."""
+
+
 class TrainingError(XferlabError):
     """A training cannot go on."""
 

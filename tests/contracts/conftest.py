@@ -15,8 +15,9 @@ from tests.contracts.runs import Execute, Lab
 @pytest.fixture(scope="module")
 def ray_execute() -> Iterator[Execute]:
     """Ray's executor on a cluster of two cores, one for all tests of a module."""
+    ray_session: Any = importlib.import_module("xferlab.schedule.ray_session")
     ray_tune: Any = importlib.import_module("xferlab.schedule.ray_tune")
-    with ray_tune.cluster(None, num_cpus=2):
+    with ray_session.cluster(None, num_cpus=2):
         yield ray_tune.execute
 
 

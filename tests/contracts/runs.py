@@ -12,10 +12,11 @@ from tests.studies import write_study
 from xferlab.cli.session import Session
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
+from xferlab.schedule.outcome import Court, Ending
 from xferlab.schedule.ready import Board, State
 from xferlab.schedule.study import Outcome, run_study
 
-Execute = Callable[..., bool]
+Execute = Callable[..., Ending]
 
 
 @dataclass
@@ -72,12 +73,9 @@ class Lab:
 
     def run(self, session: Session, plan: Plan | None = None) -> Outcome:
         plan = plan or session.plan()
-        retries = session.loaded.base.retries
 
-        def execute(board: Board) -> bool:
-            return self.execute(
-                board, session.store, cache_dir=session.cache_dir, retries=retries, listener=self.heard
-            )
+        def execute(court: Court) -> Ending:
+            return self.execute(court, cache_dir=session.cache_dir)
 
         return run_study(plan, session.store, execute, listener=self.heard, trials=plan.trials)
 

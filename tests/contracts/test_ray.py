@@ -22,7 +22,7 @@ from tests.schedule.graphs import trial
 from tests.studies import TINY, attempts, recorded, write_study, xferlab
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
-from xferlab.schedule import in_process, ray_tune
+from xferlab.schedule import in_process, ray_session
 from xferlab.schedule.ready import State
 
 
@@ -44,7 +44,7 @@ def asking(device: str = "cpu", **resources: Any) -> TrialSpec:
     ],
 )
 def test_a_trial_reserves_what_its_stage_asks_for(spec: TrialSpec, bundle: dict[str, float]) -> None:
-    assert ray_tune._bundle(spec) == bundle
+    assert ray_session.bundle(spec) == bundle
 
 
 STAGES = TINY["stages"]
@@ -83,8 +83,8 @@ def test_what_no_node_has_is_refused_at_once(ray_lab: Lab) -> None:
         r"\(largest: \{'CPU': 2.0, 'GPU': 0.0\}\). "
         "Lower `resources` in the study, or add nodes.$"
     )
-    assert re.match(expected, ray_tune.unmet_resources(trials))
-    assert ray_tune.unmet_resources(list(session.plan().trials)) == ""
+    assert re.match(expected, ray_session.unmet_resources(trials))
+    assert ray_session.unmet_resources(list(session.plan().trials)) == ""
 
 
 @pytest.mark.slow
@@ -102,12 +102,17 @@ def test_a_lost_worker_is_retried_then_told_and_healed(ray_lab: Lab) -> None:
     ray_lab.heard.on_epoch = kill
     outcome = ray_lab.run(session, plan)
     assert ray_lab.states(outcome) == {"a/general/r01": State.FAILED, "a/general/r02": State.COMPLETE}
-    reason = "WorkerLost: its worker died without a word (killed, or out of memory)"
+    reason = (
+        "WorkerLost: its worker was killed without a word (SIGKILL: out of memory?), or its node was lost"
+    )
     assert ray_lab.heard.reason("a/general/r01") == reason
     failure = reader.read_failure(session.store, victim)
     assert failure is not None
-    assert (failure["type"], failure["host"]) == ("WorkerLost", socket.gethostname())
+    told = [failure[name] for name in ("type", "kind", "host", "traceback", "signal")]
+    assert told == ["WorkerLost", "lost", socket.gethostname(), "", None]
     assert failure["epoch"] > 0
+    assert failure["pid"] == attempts(ray_lab.storage)[victim][-1]["pid"]
+    assert 0.05 < failure["memory_peak_gib"] < 8
     assert [one["outcome"] for one in attempts(ray_lab.storage)[victim]] == ["killed", "running"]
 
     ray_lab.heard.on_epoch = lambda trial: None

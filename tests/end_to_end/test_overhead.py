@@ -12,7 +12,7 @@ import pytest
 
 from tests.contracts.runs import Heard, Lab
 from tests.studies import TINY
-from xferlab.schedule import ray_tune
+from xferlab.schedule import ray_session, ray_tune
 from xferlab.schedule.ready import State
 
 TRIALS, WORKERS, LIMIT_S = 50, 2, 0.1
@@ -38,7 +38,7 @@ def test_the_scheduler_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     stages = {"general": {"data": "general", "repetitions": TRIALS, "evaluate_on": ["general.test"]}}
     training = {**TINY["training"], "max_epochs": 1, "patience": 1, "checkpoint_every_s": 60}
     session = lab.study(stages=stages, arms={"a": {}}, repetitions=TRIALS, training=training)
-    with ray_tune.cluster(None, num_cpus=WORKERS):
+    with ray_session.cluster(None, num_cpus=WORKERS):
         outcome = lab.run(session)
     assert outcome.board.counts() == {State.COMPLETE: TRIALS}
     names = [trial.name for trial in outcome.board.trials.values()]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from xferlab import __version__
-from xferlab.errors import ProblemsError, XferlabError, suggest
+from xferlab.errors import ClusterLostError, ProblemsError, XferlabError, suggest
 
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+REQUEUE = 75
+"""Ended early from outside (SIGTERM, a lost cluster): the same command goes on (EX_TEMPFAIL)."""
 
 VERBS = {
     "check": "validate a study file and read all of its data",
@@ -138,7 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb.
 
     Returns:
-        0 all complete, 1 some failed or blocked, 2 bad study or usage, 130 interrupted.
+        0 all complete, 1 some failed or blocked, 2 bad study or usage, 130 interrupted, 75 ended from
+        outside (SIGTERM, SIGUSR1, a lost cluster): the same command goes on.
     """
     parser = build_parser()
     words = sys.argv[1:] if arguments is None else list(arguments)
@@ -155,11 +159,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except XferlabError as error:
         print(f"xferlab: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
+        return REQUEUE if isinstance(error, ClusterLostError) else BAD_INPUT
+    except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return exit_code(getattr(error, "signal", signal.SIGINT))
     except BrokenPipeError:
         # The reader (head, less) closed; Python would complain once more while it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return COMPLETE
+
+
+def exit_code(number: signal.Signals) -> int:
+    """Returns the exit code of a verb that a signal ended: a person's Ctrl-C, or a scheduler's notice."""
+    return INTERRUPTED if number == signal.SIGINT else REQUEUE

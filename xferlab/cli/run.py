@@ -6,12 +6,17 @@ import sys
 from argparse import Namespace
 from contextlib import ExitStack
 
-from xferlab.cli.main import COMPLETE, INCOMPLETE, INTERRUPTED
+from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
+from xferlab.cli.mirror import lacking
 from xferlab.cli.prepare import check_donors, decode_images, store_donors
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.view import View
 from xferlab.errors import UsageError
+from xferlab.plan.expand import Plan
+from xferlab.plan.spec import TrialSpec
+from xferlab.schedule.outcome import SAME_ERRORS, Court, Ending
 from xferlab.schedule.ready import Board, State
+from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import Executor, Outcome, check_writable, run_study
 
 _DONE = (State.COMPLETE, State.BLOCKED)
@@ -20,28 +25,46 @@ _DONE = (State.COMPLETE, State.BLOCKED)
 def run(options: Namespace) -> int:
     """Runs a study and prints how it ended."""
     _check(options)
-    session = Session.open(options)
-    plan = session.plan()  # bad studies and data are told before anything is written
-    of_arms(plan, options.arms)
-    check_writable(session.store)
-    donors = store_donors(session)
-    if donors:
-        plan = session.plan(donors)
-    trials = of_arms(plan, options.arms)
-    check_donors(session, trials)
-    for warning in plan.warnings:
-        print(warning, file=sys.stderr)
+    with StopRequest(graceful=False) as stop:
+        session = Session.open(options)
+        plan = session.plan()  # bad studies and data are told before anything is written
+        of_arms(plan, options.arms)
+        check_writable(session.store)
+        donors = store_donors(session)
+        if donors:
+            plan = session.plan(donors)
+        trials = of_arms(plan, options.arms)
+        check_donors(session, trials)
+        for warning in plan.warnings:
+            print(warning, file=sys.stderr)
+        return _conclude(_run(options, session, plan, trials=trials, stop=stop), options)
+
+
+def _run(
+    options: Namespace, session: Session, plan: Plan, *, trials: tuple[TrialSpec, ...], stop: StopRequest
+) -> Outcome:
     with ExitStack() as stack:
         view = stack.enter_context(View(session.store.shown))
-        executor = _executor(options, session, view, stack)
+        executor = _executor(options, session, stop, stack)
 
-        def prepare_and_execute(board: Board) -> bool:
-            open_trials = [board.trials[one] for one, state in board.states.items() if state not in _DONE]
-            decode_images(session, plan, open_trials, progress=view.preparing)
-            return executor(board)
+        def progress(what: str, done: int, total: int) -> None:
+            stop.check()
+            view.preparing(what, done, total)
+
+        def prepare_and_execute(court: Court) -> Ending:
+            stop.graceful = True
+            decode_images(session, plan, _open(court.board), progress=progress)
+            return executor(court)
 
         outcome = run_study(plan, session.store, prepare_and_execute, listener=view, trials=trials)
-    return _conclude(outcome, options)
+        # Before the workers go, with what they may still have to send.
+        if outcome.ending.signal is None and (line := lacking(session, _same(options))):
+            print(line, file=sys.stderr)
+        return outcome
+
+
+def _open(board: Board) -> list[TrialSpec]:
+    return [board.trials[one] for one, state in board.states.items() if state not in _DONE]
 
 
 def _check(options: Namespace) -> None:
@@ -53,42 +76,44 @@ def _check(options: Namespace) -> None:
         raise UsageError(f"--workers {options.workers}: at least one CPU core is needed")
 
 
-def _executor(options: Namespace, session: Session, view: View, stack: ExitStack) -> Executor:
-    retries = session.loaded.base.retries
+def _executor(options: Namespace, session: Session, stop: StopRequest, stack: ExitStack) -> Executor:
+    cache_dir = session.cache_dir
     if options.executor == "in-process":
         from xferlab.schedule import in_process
 
-        return lambda board: in_process.execute(
-            board, session.store, cache_dir=session.cache_dir, retries=retries, listener=view
-        )
-    from xferlab.schedule import ray_tune
+        return lambda court: in_process.execute(court, cache_dir=cache_dir, stop=stop)
+    from xferlab.schedule import ray_session, ray_tune
 
-    def execute(board: Board) -> bool:
-        if board.exhausted:
-            return True
-        stack.enter_context(ray_tune.cluster(options.address, num_cpus=options.workers))
-        left = [board.trials[one] for one, state in board.states.items() if state not in _DONE]
-        if unmet := ray_tune.unmet_resources(left):
+    def execute(court: Court) -> Ending:
+        if court.board.exhausted:
+            return Ending()
+        stack.enter_context(ray_session.cluster(options.address, num_cpus=options.workers))
+        if unmet := ray_session.unmet_resources(_open(court.board)):
             # A cluster may grow while trials wait for it; this machine does not.
             if options.address is None:
                 raise UsageError(unmet)
             print(f"warning: {unmet} Waiting for nodes.", file=sys.stderr)
-        return ray_tune.execute(
-            board, session.store, cache_dir=session.cache_dir, retries=retries, listener=view
-        )
+        return ray_tune.execute(court, cache_dir=cache_dir, stop=stop)
 
     return execute
 
 
-def _conclude(outcome: Outcome, options: Namespace) -> int:
-    same = options.study
+def _same(options: Namespace) -> str:
+    same = str(options.study)
     same += f" --profile {options.profile}" if options.profile else ""
-    same += f" --storage '{options.storage}'" if options.storage else ""
+    return same + (f" --storage '{options.storage}'" if options.storage else "")
+
+
+def _conclude(outcome: Outcome, options: Namespace) -> int:
+    same = _same(options)
     counts = outcome.board.counts()
     total = sum(counts.values())
-    if outcome.interrupted:
+    if outcome.ending.signal is not None:
         print(f"interrupted: {counts[State.COMPLETE]} of {total} trials complete; the same command goes on")
-        return INTERRUPTED
+        return exit_code(outcome.ending.signal)
+    if outcome.ending.repeated is not None:
+        print(_repeated(outcome), file=sys.stderr)
+        return INCOMPLETE
     if counts[State.FAILED] or counts[State.BLOCKED]:
         print(
             f"{counts[State.COMPLETE]} of {total} trials complete, {counts[State.FAILED]} failed, "
@@ -97,3 +122,16 @@ def _conclude(outcome: Outcome, options: Namespace) -> int:
         return INCOMPLETE
     print(f"all {total} trials complete; `xferlab report {same}` writes the tables")
     return COMPLETE
+
+
+def _repeated(outcome: Outcome) -> str:
+    failure = outcome.ending.repeated
+    assert failure is not None
+    counts = outcome.board.counts()
+    num_open = sum(counts[state] for state in (State.WAITING, State.READY))
+    return (
+        f"{failure['traceback'] or failure['message']}\n"
+        f"xferlab: stopped: the first {SAME_ERRORS} trials all failed with this error, on {failure['host']}; "
+        f"{num_open} trials stay open. Mend the cause, and the same command goes on; if it lies in one arm, "
+        "--arms runs the others."
+    )

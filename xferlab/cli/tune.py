@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from xferlab.cli.main import COMPLETE, INCOMPLETE, INTERRUPTED
+from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.prepare import store_donors
 from xferlab.cli.session import Session
 from xferlab.cohort import Case
@@ -25,6 +25,7 @@ from xferlab.records import reader
 from xferlab.records.store import Store
 from xferlab.records.tuning import SampleRecord, best_of, read_samples
 from xferlab.schedule.sampling import Sampling
+from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import check_writable
 from xferlab.study.schema import DataSection
 from xferlab.study.space import load_space
@@ -38,23 +39,29 @@ _SECTION: TypeAdapter[DataSection] = TypeAdapter(DataSection)
 def run(options: Namespace) -> int:
     """Runs what is left of a search, prints the best samples, writes the winner and the report."""
     _check(options)
-    session = Session.open(options)
-    tuning = _tuning(session, options)
-    _check_parents(session.store, tuning)
-    out = _out(session, tuning, options)
-    num_samples = min(options.samples, tuning.space.size or options.samples)
-    for line in _begin(tuning, num_samples, options.samples):
-        print(line)
-    interrupted, num_failed = _search(session, tuning, options, num_samples)
-    if interrupted:
-        print("interrupted; the same command goes on")
-        return INTERRUPTED
-    _conclude(session, tuning, out=out, report=options.report)
-    return INCOMPLETE if num_failed else COMPLETE
+    with StopRequest(graceful=False) as stop:
+        session = Session.open(options)
+        tuning = _tuning(session, options)
+        _check_parents(session.store, tuning)
+        out = _out(session, tuning, options)
+        num_samples = min(options.samples, tuning.space.size or options.samples)
+        for line in _begin(tuning, num_samples, options.samples):
+            print(line)
+        finished, num_failed = _search(session, tuning, options, num_samples=num_samples, stop=stop)
+        if not finished:
+            assert stop.signal is not None
+            print("interrupted; the same command goes on")
+            return exit_code(stop.signal)
+        stop.graceful = False
+        _conclude(session, tuning, out=out, report=options.report)
+        return INCOMPLETE if num_failed else COMPLETE
 
 
-def _search(session: Session, tuning: Tuning, options: Namespace, num_samples: int) -> tuple[bool, int]:
-    from xferlab.schedule import ray_tune, tune
+def _search(
+    session: Session, tuning: Tuning, options: Namespace, *, num_samples: int, stop: StopRequest
+) -> tuple[bool, int]:
+    """Returns whether the search came to its end, and how many samples failed."""
+    from xferlab.schedule import ray_session, tune
 
     store, study = session.store, session.loaded.base.study
     with ExitStack() as stack:
@@ -62,17 +69,18 @@ def _search(session: Session, tuning: Tuning, options: Namespace, num_samples: i
         sampling = Sampling(tuning, store, num_samples, listener=_Lines())
         sampling.begin()
         if sampling.exhausted:
-            return False, 0
+            return True, 0
         _decode(session, tuning)
-        stack.enter_context(ray_tune.cluster(options.address, num_cpus=options.workers))
-        if unmet := ray_tune.unmet_resources(list(tuning.base[:1])):
+        stop.graceful = True
+        stack.enter_context(ray_session.cluster(options.address, num_cpus=options.workers))
+        if unmet := ray_session.unmet_resources(list(tuning.base[:1])):
             # A cluster may grow while samples wait for it; this machine does not.
             if options.address is None:
                 raise UsageError(unmet)
             print(f"warning: {unmet} Waiting for nodes.", file=sys.stderr)
         retries = session.loaded.base.retries
-        finished = tune.execute(sampling, store, cache_dir=session.cache_dir, retries=retries)
-        return not finished, sampling.num_failed
+        finished = tune.execute(sampling, store, cache_dir=session.cache_dir, retries=retries, stop=stop)
+        return finished, sampling.num_failed
 
 
 def _check(options: Namespace) -> None:

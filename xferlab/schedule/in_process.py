@@ -2,57 +2,58 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 from xferlab.errors import InterruptedTrialError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.schema import EpochResult
-from xferlab.records.store import Store
-from xferlab.schedule.listener import Listener
-from xferlab.schedule.outcome import HOPELESS, Court
-from xferlab.schedule.ready import Board
+from xferlab.schedule.outcome import Court, Ending
 from xferlab.schedule.stop import StopRequest
+from xferlab.trial.failure import Failure, described
 from xferlab.trial.run import Hooks, run_trial
 
 
-def execute(board: Board, store: Store, *, cache_dir: Path, retries: int, listener: Listener) -> bool:
-    """Runs all that may run. Returns False if Ctrl-C or SIGTERM ended it early.
+def execute(court: Court, *, cache_dir: Path, stop: StopRequest | None = None) -> Ending:
+    """Runs all that may run, and says what ended it early.
 
-    A failure is retried up to `retries` times unless the same spec must meet it again.
+    Args:
+        court: Of the board to run.
+        cache_dir: Folder of decoded images and of the mirror's files on this machine.
+        stop: Signals; listened to here if none is given.
     """
-    court = Court(board, store, listener)
-    with StopRequest() as stop:
-        while (trial := board.take()) is not None:
-            if stop.asked():
-                board.put_back(trial.trial_id)
-                return False
-            court.started(trial)
-            try:
-                _attempts(
-                    trial, store, cache_dir=cache_dir, retries=retries, hooks=_hooks(trial, listener, stop)
-                )
-            except InterruptedTrialError:
-                board.put_back(trial.trial_id)
-                return False
-            court.settle(trial)
-    return True
-
-
-def _attempts(trial: TrialSpec, store: Store, *, cache_dir: Path, retries: int, hooks: Hooks) -> None:
-    for attempt in range(retries + 1):
+    if stop is None:
+        with StopRequest() as stop:
+            return execute(court, cache_dir=cache_dir, stop=stop)
+    board = court.board
+    while court.repeated is None and (trial := board.take()) is not None:
+        if stop.asked():
+            board.put_back(trial.trial_id)
+            return Ending(signal=stop.signal)
+        court.started(trial)
         try:
-            run_trial(trial, store, cache_dir=cache_dir, hooks=hooks)
+            told = _attempt(trial, court, cache_dir=cache_dir, stop=stop)
         except InterruptedTrialError:
-            raise
-        except Exception as error:  # noqa: BLE001 - run_trial stored it as failure.json; the next trial must run
-            if isinstance(error, HOPELESS) or attempt == retries:
-                return
-        else:
-            return
+            board.put_back(trial.trial_id)
+            return Ending(signal=stop.signal)
+        court.ended(trial, told)
+    return Ending(repeated=court.repeated)
 
 
-def _hooks(trial: TrialSpec, listener: Listener, stop: StopRequest) -> Hooks:
+def _attempt(trial: TrialSpec, court: Court, *, cache_dir: Path, stop: StopRequest) -> Failure | None:
+    """Returns what ended an attempt other than its end; memory that it held is free again then."""
+
     def on_epoch(result: EpochResult, best_loss: float) -> None:
-        listener.epoch(trial, result.epoch, best_loss)
+        court.listener.epoch(trial, result.epoch, best_loss)
 
-    return Hooks(stop=stop.asked, on_epoch=on_epoch)
+    hooks = Hooks(stop=stop.asked, on_epoch=on_epoch)
+    try:
+        run_trial(trial, court.store, cache_dir=cache_dir, hooks=hooks)
+    except InterruptedTrialError:
+        raise
+    except Exception as error:  # noqa: BLE001 - run_trial stored it as failure.json; the next trial must run
+        told = described(error, epoch=0)
+    else:
+        return None
+    gc.collect()  # the frames of the error held tensors
+    return told

@@ -1,65 +1,176 @@
-"""What an executor makes of an attempt: the record decides, not the message that a worker sends."""
+"""What an executor makes of an attempt: the record decides, not the message that a worker sends.
+
+An executor is a loop around two parts that know nothing of it, `Board` (which trial may start) and `Court`
+(what became of one):
+
+    while (trial := board.take()) is not None and court.repeated is None:
+        court.started(trial)
+        ...                                  # run_trial(trial, ...), anywhere
+        court.ended(trial, told)             # complete, again (on the board already), or failed
+
+A trial that was stopped rather than ended is given back with `board.put_back`.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import signal
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from xferlab.errors import DataError, DonorError, StorageError, TrainingError
+from xferlab.errors import StorageError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.complete import is_complete
 from xferlab.records.store import Store
 from xferlab.schedule.listener import Listener
 from xferlab.schedule.ready import Board, State
+from xferlab.trial.failure import Failure, Kind, lost, signature
 
-HOPELESS = (TrainingError, DataError, DonorError)
-"""Failures that the same spec meets again: not retried."""
+SAME_ERRORS = 3
+"""So many first trials that end with one error stop the study."""
+
+
+class Verdict(StrEnum):
+    """What becomes of a trial whose attempt has ended."""
+
+    COMPLETE = "complete"
+    AGAIN = "again"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an executor left a board.
+
+    Attributes:
+        signal: What asked it to end early; None if nothing did.
+        repeated: The error that the first trials have in common, which stopped the study; else None.
+    """
+
+    signal: signal.Signals | None = None
+    repeated: Failure | None = None
 
 
 class Court:
-    """Moves a trial on the board by what its records say, and tells the listener."""
+    """Moves a trial on the board by what its records say, and tells the listener. The one rule of retries.
 
-    def __init__(self, board: Board, store: Store, listener: Listener):
-        """Takes the board of a run, the storage of its records, and who watches."""
-        self.board, self._store, self._listener = board, store, listener
+    After an attempt that failed, a trial is tried again, unless
+
+    - its failure is hopeless (the same spec meets it again), or
+    - it has failed more than `retries` times in this run.
+
+    A trial that ran out of memory beside others gets one attempt alone that does not count; from then on
+    `alone` is true of it. If the first three trials of a run that end fail with one error (type and message
+    without digits and names), `repeated` is that failure, and the executor is to stop: the rest stays open.
+    Lost workers do not count as one error: what they have in common is the machine, not the study.
+    """
+
+    def __init__(self, board: Board, store: Store, listener: Listener, *, retries: int):
+        """Takes the board of a run, the storage of its records, who watches, and the study's `retries`."""
+        self.board, self.store, self.listener, self.retries = board, store, listener, retries
+        self.repeated: Failure | None = None
+        self._failures: Counter[str] = Counter()
+        self._alone: dict[str, Failure] = {}
+        self._first: list[str] | None = []
 
     def started(self, trial: TrialSpec) -> None:
         """Tells that a trial runs."""
-        self._listener.changed(trial, State.RUNNING)
+        self.listener.changed(trial, State.RUNNING)
 
-    def settle(self, trial: TrialSpec, fallback: str = "its worker ended without a record") -> None:
-        """Calls a trial complete if its records are, else failed; blocks its descendants then."""
-        if is_complete(self._store, trial):
-            self.board.complete(trial.trial_id)
-            self._listener.changed(trial, State.COMPLETE)
-            return
+    def alone(self, trial_id: str) -> Failure | None:
+        """Returns the failure for which a trial is to run beside no other; None where it may share."""
+        return self._alone.get(trial_id)
+
+    def ended(self, trial: TrialSpec, told: Failure | None = None) -> Verdict:
+        """Decides what becomes of a trial whose attempt ended, and moves it on the board.
+
+        Args:
+            trial: A running trial.
+            told: What the executor knows of the failure, for a worker that could not write it down.
+
+        Raises:
+            StorageError: The records cannot be read or written.
+        """
+        trial_id = trial.trial_id
+        if is_complete(self.store, trial):
+            self.board.complete(trial_id)
+            self._forget(trial_id)
+            self._first = None
+            self.listener.changed(trial, State.COMPLETE)
+            return Verdict.COMPLETE
+        failure = self._failure(trial, told)
+        if self._worth_another(trial_id, failure):
+            self.board.put_back(trial_id)
+            self.listener.changed(trial, State.READY, f"{_said(failure)}; it is tried again")
+            return Verdict.AGAIN
+        self._fail(trial, failure)
+        return Verdict.FAILED
+
+    def _worth_another(self, trial_id: str, failure: Failure) -> bool:
+        if failure["kind"] == Kind.HOPELESS:
+            return False
+        if failure["kind"] == Kind.MEMORY and trial_id not in self._alone:
+            self._alone[trial_id] = failure
+            return True
+        self._failures[trial_id] += 1
+        return self._failures[trial_id] <= self.retries
+
+    def _fail(self, trial: TrialSpec, failure: Failure) -> None:
         before = dict(self.board.states)
         self.board.fail(trial.trial_id)
-        failure = reader.read_failure(self._store, trial.trial_id) or self._lost(trial, fallback)
-        self._listener.changed(trial, State.FAILED, f"{failure['type']}: {failure['message']}")
+        self._forget(trial.trial_id)
+        self.listener.changed(trial, State.FAILED, _said(failure))
         for other, state in self.board.states.items():
             if state is State.BLOCKED and before[other] is not State.BLOCKED:
-                blocked = self.board.trials[other]
-                self._listener.changed(blocked, State.BLOCKED, f"{trial.name} failed")
+                self.listener.changed(self.board.trials[other], State.BLOCKED, f"{trial.name} failed")
+        self._compare(trial, failure)
 
-    def _lost(self, trial: TrialSpec, reason: str) -> dict[str, Any]:
-        """Writes the failure of a worker that could not write its own."""
-        tries = reader.read_run(self._store, trial.trial_id).get("attempts", [])
-        failure = {
-            "type": "WorkerLost",
-            "message": reason,
-            "traceback": "",
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "host": tries[-1]["host"] if tries else "an unknown host",
-            "epoch": self._last_epoch(trial),
-        }
-        codec.write_json(self._store, layout.failure_path(trial.trial_id), failure)
+    def _compare(self, trial: TrialSpec, failure: Failure) -> None:
+        if self._first is None:
+            return
+        if failure["kind"] == Kind.LOST:
+            self._first = None
+            return
+        self._first.append(signature(failure, trial.name, trial.stage))
+        if len(set(self._first)) > 1:
+            self._first = None
+        elif len(self._first) == SAME_ERRORS:
+            self.repeated = failure
+
+    def _forget(self, trial_id: str) -> None:
+        self._failures.pop(trial_id, None)
+        self._alone.pop(trial_id, None)
+
+    def _failure(self, trial: TrialSpec, told: Failure | None) -> Failure:
+        """The failure of this attempt: its own words if they are stored, else what the executor was told."""
+        stored = reader.read_failure(self.store, trial.trial_id)
+        if stored is not None and (told is None or _one_process(stored, told)):
+            return stored
+        failure = told or lost("its worker ended without a record")
+        failure = self._placed(trial, failure)
+        codec.write_json(self.store, layout.failure_path(trial.trial_id), failure)
         return failure
+
+    def _placed(self, trial: TrialSpec, failure: Failure) -> Failure:
+        """Adds what the records know of an attempt that did not write its own failure."""
+        tries = reader.read_run(self.store, trial.trial_id).get("attempts", [])
+        host = failure["host"] if failure["pid"] or not tries else tries[-1]["host"]
+        return {**failure, "host": host, "epoch": max(failure["epoch"], self._last_epoch(trial))}
 
     def _last_epoch(self, trial: TrialSpec) -> int:
         try:
-            history = reader.read_history(self._store, trial.trial_id)
+            history = reader.read_history(self.store, trial.trial_id)
         except StorageError:
             return 0
         return history[-1].epoch if history else 0
+
+
+def _said(failure: Mapping[str, Any]) -> str:
+    return f"{failure['type']}: {failure['message']}"
+
+
+def _one_process(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return (one.get("host"), one.get("pid")) == (other["host"], other["pid"])

@@ -1,218 +1,161 @@
-"""All trials of a study as one Ray Tune run, without barriers between stages. The only file that knows Ray.
+"""All trials of a study as one Ray Tune run, without barriers between stages.
 
-Tune gets a fresh run each time, seeded from the records: none of its own state is ever read back. The hooks
-into `SearchGenerator` and `_create_trial_from_spec` are private to Ray; the version range in `pyproject.toml`
-is the tested one.
+Tune gets a fresh run each time, seeded from the records: none of its own state is ever read back, and it
+retries nothing: `Court` decides. The hooks into `SearchGenerator`, `_create_trial_from_spec` and
+`Trial.handle_error` are private to Ray; the version range in `pyproject.toml` is the tested one.
 """
 
 from __future__ import annotations
 
 import atexit
 import json
-import logging
-import os
-import signal
-import socket
 import tempfile
 import threading
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Read at import: no phoning home, no loggers beside our records, no snapshots of a state that nobody reads.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")
-os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-
-import ray
 from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
 from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
 from ray.tune.search import Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
-from xferlab.errors import InterruptedTrialError, StorageError, UsageError
+from xferlab.errors import InterruptedTrialError, XferlabError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
 from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
-from xferlab.schedule.listener import Listener
-from xferlab.schedule.outcome import HOPELESS, Court
-from xferlab.schedule.ready import Board, State
+from xferlab.schedule import ray_session
+from xferlab.schedule.lost import told_by
+from xferlab.schedule.outcome import Court, Ending
+from xferlab.schedule.ray_session import NeverRestored, StopWhen
+from xferlab.schedule.ready import State
+from xferlab.schedule.stop import StopRequest
+from xferlab.trial.failure import HOPELESS
 
 REPORT_EVERY_S = 1.0
-PROBE_S = 5.0
 SAVE_WITHIN_S = 4.0
 """Time that a stopped trial has for its checkpoint; Tune kills after 5 s what it stops."""
 
 
-def execute(
-    board: Board,
-    store: Store,
-    *,
-    cache_dir: Path,
-    retries: int,
-    listener: Listener,
-) -> bool:
-    """Runs all that may run on the connected cluster. Returns False if Ctrl-C or SIGTERM ended it early.
+def execute(court: Court, *, cache_dir: Path, stop: StopRequest | None = None) -> Ending:
+    """Runs all that may run on the connected cluster, and says what ended it early.
 
-    A failed trial is retried up to `retries` times by Tune, unless the same spec must meet the failure again.
+    Args:
+        court: Of the board to run.
+        cache_dir: Folder of decoded images and of the mirror's files on each machine.
+        stop: Signals; listened to here if none is given.
     """
-    if board.exhausted:
-        return True
-    court = Court(board, store, listener)
-    search = _BoardSearch(board, court, listener, cache_dir=cache_dir, location=store.location)
+    if stop is None:
+        with StopRequest() as stop:
+            return execute(court, cache_dir=cache_dir, stop=stop)
+    if court.board.exhausted:
+        return Ending()
+    search = _BoardSearch(court, stop, cache_dir=cache_dir)
     with tempfile.TemporaryDirectory(prefix="xferlab-tune-") as scratch:
         tuner = Tuner(
             _work,
-            tune_config=TuneConfig(search_alg=search, num_samples=len(board.trials), reuse_actors=True),
+            tune_config=TuneConfig(search_alg=search, num_samples=len(court.board.trials), reuse_actors=True),
             run_config=RunConfig(
                 name="tune",
-                failure_config=FailureConfig(max_failures=retries),
+                failure_config=FailureConfig(max_failures=0),
+                stop=StopWhen(lambda: search.stopping),
                 verbose=0,
-                **_storage(store, scratch),
+                **ray_session.scratch_storage(court.store, scratch),
             ),
         )
-        with _quiet(), _sigterm_as_ctrl_c():
+        with ray_session.quiet():
             tuner.fit()
-    _release_interrupted(board, store, search.started)
-    return board.exhausted
+    _release_interrupted(court, {one.trial.trial_id for one in search.handed.values() if one.last})
+    if search.problem is not None:
+        raise search.problem
+    return Ending(stop.signal if not court.board.exhausted else None, court.repeated)
 
 
-@contextmanager
-def cluster(address: str | None, *, num_cpus: int | None = None) -> Iterator[None]:
-    """Joins the cluster at `address`, or starts one on this machine, for the time of the context.
+@dataclass
+class _Handed:
+    """A trial in Tune's hands.
 
-    Raises:
-        UsageError: There is no cluster at the address.
+    Attributes:
+        trial: Ours.
+        last: Its worker's last report; empty before the first.
+        error: What Tune says that ended it.
     """
-    options: dict[str, Any] = (
-        {"address": address} if address else {"num_cpus": num_cpus, "include_dashboard": False}
-    )
-    if address is None:
-        options["address"] = "local"
-    else:
-        _probe(address)
-    try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **options)
-    except ConnectionError as error:
-        raise _no_cluster(address, f"{error}; a cluster with a token needs RAY_AUTH_MODE=token") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+
+    trial: TrialSpec
+    last: dict[str, Any] = field(default_factory=dict)
+    error: BaseException | None = None
 
 
-def _probe(address: str) -> None:
-    """Finds out at once that nobody listens there; Ray tries for minutes, then ends the process."""
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if "://" in address or not host or not port.isdigit():
-        raise _no_cluster(address, "an address is host:port")
-    try:
-        socket.create_connection((host, int(port)), timeout=PROBE_S).close()
-    except (OSError, OverflowError) as error:
-        raise _no_cluster(address, str(error)) from error
-
-
-def _no_cluster(address: str | None, why: str) -> UsageError:
-    return UsageError(
-        f"--address {address}: no Ray cluster answers ({why}). Give the address that "
-        "`ray start --head` printed, `auto` on a node of the cluster, or leave it out to run here."
-    )
-
-
-def unmet_resources(trials: list[TrialSpec]) -> str:
-    """Returns what trials ask for that no live node of the cluster has: they would wait; empty if none."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for trial in trials:
-        wanted = _bundle(trial)
-        if not any(all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in nodes):
-            largest = {kind: max(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
-            return (
-                f"stage {trial.stage!r} asks for {wanted}, and no node has that (largest: {largest}). "
-                "Lower `resources` in the study, or add nodes."
-            )
-    return ""
-
-
-def _bundle(trial: TrialSpec) -> dict[str, float]:
-    resources = trial.settings["resources"]
-    bundle = {"CPU": float(resources["cpu"])}
-    if trial.identity["execution"]["device"] == "cuda":
-        # Without a reservation Ray hides all GPUs from the worker: a study that names none gets a whole one.
-        bundle["GPU"] = float(resources["gpu"]) or 1.0
-    if resources["memory_gib"]:
-        bundle["memory"] = float(resources["memory_gib"]) * 2**30
-    return bundle
-
-
-def _storage(store: Store, scratch: str) -> dict[str, Any]:
-    """Where Tune keeps its scratch files: beside the records if other nodes must see them, else nowhere."""
-    if len([node for node in ray.nodes() if node["Alive"]]) == 1:
-        return {"storage_path": scratch}
-    return {"storage_path": store.path("tune"), "storage_filesystem": store.filesystem}
-
-
-class _NeverRestored:
-    """Tune pickles its parts to restore them; ours live in the driver alone, and nothing is restored."""
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return object, ()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return self
-
-
-class _BoardSearch(_NeverRestored, SearchGenerator):  # type: ignore[misc]
+class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
     """Hands the board's trials to Tune, under our own ids, as soon as they are ready."""
 
-    def __init__(self, board: Board, court: Court, listener: Listener, *, cache_dir: Path, location: str):
+    def __init__(self, court: Court, stop: StopRequest, *, cache_dir: Path):
         super().__init__(Searcher())
-        self._board, self._court, self._listener = board, court, listener
-        self.started: set[str] = set()
-        self._common = {"cache_dir": str(cache_dir), "location": location}
+        self._court, self._stop = court, stop
+        self.handed: dict[str, _Handed] = {}
+        self.problem: XferlabError | None = None
+        self._num_handed: dict[str, int] = {}
+        self._common = {"cache_dir": str(cache_dir), "location": court.store.location}
         self._tune_parser = _make_parser()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run is to end before all is done."""
+        return self._stop.asked() or self._court.repeated is not None or self.problem is not None
 
     def next_trial(self) -> Any:
         """Returns a Tune trial for the next ready one, or None."""
-        trial = self._board.take()
+        if not self._num_handed:
+            self._stop.listen()  # Tune takes SIGUSR1 for itself when a run starts
+        trial = None if self.stopping else self._court.board.take()
         if trial is None:
             return None
         # A string, since Tune flattens and logs nested configurations.
-        spec = json.dumps(trial.to_json())
-        experiment = {**self._experiment.spec, "config": {**self._common, "spec": spec}}
-        experiment["resources_per_trial"] = PlacementGroupFactory([_bundle(trial)])
-        return _create_trial_from_spec(
-            experiment, self._tune_parser, evaluated_params={}, experiment_tag="", trial_id=trial.trial_id
+        config = {**self._common, "spec": json.dumps(trial.to_json())}
+        experiment = {**self._experiment.spec, "config": config}
+        bundle = ray_session.bundle(trial, self._court.alone(trial.trial_id))
+        experiment["resources_per_trial"] = PlacementGroupFactory([bundle])
+        handed = _Handed(trial)
+        tune_id = self._tune_id(trial.trial_id)
+        self.handed[tune_id] = handed
+        tuned = _create_trial_from_spec(
+            experiment, self._tune_parser, evaluated_params={}, experiment_tag="", trial_id=tune_id
         )
+        tuned.handle_error = _Overhear(tuned.handle_error, handed)
+        return tuned
+
+    def _tune_id(self, trial_id: str) -> str:
+        """Tune wants an id of its own for every attempt."""
+        number = self._num_handed[trial_id] = self._num_handed.get(trial_id, 0) + 1
+        return trial_id if number == 1 else f"{trial_id}-{number}"
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Passes progress on. Tune calls a trial started when it asks for a worker; the first report is."""
-        if trial_id not in self.started:
-            self.started.add(trial_id)
-            self._court.started(self._board.trials[trial_id])
+        handed = self.handed[trial_id]
+        if not handed.last:
+            self._court.started(handed.trial)
+        handed.last = result
         if result.get("epoch"):
-            self._listener.epoch(self._board.trials[trial_id], result["epoch"], result["best_loss"])
+            self._court.listener.epoch(handed.trial, result["epoch"], result["best_loss"])
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Lets the records decide what became of a trial."""
-        self._court.settle(
-            self._board.trials[trial_id], "its worker died without a word (killed, or out of memory)"
-        )
+        handed = self.handed.pop(trial_id)
+        told = told_by(handed.error, handed.last) if error else None
+        try:
+            self._court.ended(handed.trial, told)
+        except XferlabError as problem:  # Tune would log it and go on
+            self.problem = problem
 
     def is_finished(self) -> bool:
         """Returns whether nothing is left to hand out, now or later."""
-        return self._board.exhausted
+        return self.stopping or self._court.board.exhausted
 
     def save_to_dir(self, dirpath: str, session_str: str) -> None:
         """Saves nothing: the records are the state."""
@@ -222,16 +165,31 @@ class _BoardSearch(_NeverRestored, SearchGenerator):  # type: ignore[misc]
         return False
 
 
+class _Overhear(NeverRestored):
+    """Notes the error that Tune gives to a trial: it tells searchers only that there was one."""
+
+    def __init__(self, handle: Callable[[BaseException | None], None], handed: _Handed):
+        self._handle, self._handed = handle, handed
+
+    def __call__(self, error: BaseException | None = None) -> None:
+        self._handed.error = error
+        self._handle(error)
+
+
 def _work(config: dict[str, Any]) -> None:
-    """One trial in a worker process. A hopeless failure ends it without an error: Tune is not to retry it."""
+    """One trial in a worker process. A hopeless failure ends it without an error, and the process stays.
+
+    Any other error makes Tune end the process: none that met one goes on to another trial.
+    """
     # Imported here: the driver needs no torch.
+    from xferlab.trial.environment import host_memory_peak_gib
     from xferlab.trial.run import Hooks, run_trial
 
     spec = TrialSpec.from_json(json.loads(config["spec"]))
     ended = threading.Event()
     # Tune ends the process of a trial that it stops without waiting for this thread.
     atexit.register(ended.wait, SAVE_WITHIN_S)
-    reporter = _Reporter()
+    reporter = _Reporter(host_memory_peak_gib)
     reporter.stopped()  # the first report tells the driver that the trial really runs
     hooks = Hooks(stop=reporter.stopped, on_epoch=reporter.note)
     try:
@@ -250,8 +208,9 @@ def _work(config: dict[str, Any]) -> None:
 class _Reporter:
     """Reports at most once a second, since each report waits for the driver; that is where Tune says stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory_peak_gib: Callable[[], float]) -> None:
         self._epoch, self._best = 0, float("inf")
+        self._memory_peak_gib = memory_peak_gib
         self._reported_at = float("-inf")
         self._stopped = False
 
@@ -261,54 +220,24 @@ class _Reporter:
     def stopped(self) -> bool:
         if not self._stopped and time.monotonic() - self._reported_at >= REPORT_EVERY_S:
             self._reported_at = time.monotonic()
+            told = {"epoch": self._epoch, "best_loss": self._best, "memory_peak_gib": self._memory_peak_gib()}
             try:
-                tune.report({"epoch": self._epoch, "best_loss": self._best})
+                tune.report(told)
             except SystemExit:
                 self._stopped = True
         return self._stopped
 
 
-def _release_interrupted(board: Board, store: Store, started: set[str]) -> None:
+def _release_interrupted(court: Court, started: set[str]) -> None:
     """Makes trials ready again that were stopped; gives their workers time to save a checkpoint."""
-    running = [one for one, state in board.states.items() if state is State.RUNNING]
+    running = [one for one, state in court.board.states.items() if state is State.RUNNING]
     deadline = time.monotonic() + SAVE_WITHIN_S
     for trial_id in running:
-        while trial_id in started and _is_open(store, trial_id) and time.monotonic() < deadline:
+        while trial_id in started and _is_open(court.store, trial_id) and time.monotonic() < deadline:
             time.sleep(0.05)
-        board.put_back(trial_id)
+        court.board.put_back(trial_id)
 
 
 def _is_open(store: Store, trial_id: str) -> bool:
     attempts = reader.read_run(store, trial_id).get("attempts", [])
     return bool(attempts) and attempts[-1]["outcome"] == "running"
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Lets Tune end gracefully on SIGTERM, too; by itself it listens to Ctrl-C only."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps Tune's tables and advice off the terminal: the live view tells what matters."""
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.air")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except OSError as error:
-        raise StorageError(f"Ray Tune cannot use its scratch folder: {error}") from error
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request: the first ends gracefully, the second at once."""
+"""Ctrl-C and the notice of a scheduler as a request: the first ends gracefully, the second at once."""
 
 from __future__ import annotations
 
@@ -7,25 +7,54 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Ctrl-C; the notice of batch systems and containers; what SLURM jobs ask for with `--signal=B:USR1@120`."""
+
+
+class StopNow(KeyboardInterrupt):
+    """A signal that ends the process at once.
+
+    Attributes:
+        signal: Which one came first.
+    """
+
+    def __init__(self, number: signal.Signals):
+        super().__init__(number.name)
+        self.signal = number
 
 
 class StopRequest:
-    """While entered, the first signal sets a flag; the next one raises KeyboardInterrupt."""
+    """While entered, the first signal is noted and the next one raises `StopNow`.
 
-    def __init__(self) -> None:
+    Attributes:
+        graceful: While False, the first signal raises, too: nobody asks for it yet.
+        signal: The first signal that came.
+    """
+
+    def __init__(self, *, graceful: bool = True) -> None:
         """Nothing is asked yet."""
-        self._asked = False
+        self.graceful = graceful
+        self.signal: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def asked(self) -> bool:
         """Returns whether a signal came."""
-        return self._asked
+        return self.signal is not None
+
+    def check(self) -> None:
+        """Raises `StopNow` if a signal came: for work that has nothing to save."""
+        if self.signal is not None:
+            raise StopNow(self.signal)
+
+    def listen(self) -> None:
+        """Installs the handlers, where this is the main thread; again, if a library put its own there."""
+        if threading.current_thread() is threading.main_thread():
+            before = {one: signal.signal(one, self._handle) for one in SIGNALS}
+            self._before = self._before or before
 
     def __enter__(self) -> StopRequest:
-        """Installs the handlers, where this is the main thread."""
-        if threading.current_thread() is threading.main_thread():
-            self._before = {one: signal.signal(one, self._handle) for one in _SIGNALS}
+        """Installs the handlers."""
+        self.listen()
         return self
 
     def __exit__(
@@ -34,8 +63,10 @@ class StopRequest:
         """Puts back the handlers that were there before."""
         for one, handler in self._before.items():
             signal.signal(one, handler)
+        self._before = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
+        first = self.signal is None
+        self.signal = self.signal or signal.Signals(number)
+        if not (first and self.graceful):
+            raise StopNow(self.signal)

@@ -15,10 +15,11 @@ from xferlab.records.complete import complete_ids
 from xferlab.records.store import Store
 from xferlab.schedule.lease import Lease
 from xferlab.schedule.listener import Listener
+from xferlab.schedule.outcome import Court, Ending
 from xferlab.schedule.ready import Board
 
-Executor = Callable[[Board], bool]
-"""Runs a board until it is exhausted; returns False if it was interrupted."""
+Executor = Callable[[Court], Ending]
+"""Runs the board of a court until it is exhausted, or is to end early."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,16 @@ class Outcome:
 
     Attributes:
         board: The states of all trials.
-        interrupted: Whether Ctrl-C or SIGTERM ended it early.
+        ending: What ended it early, if anything did.
     """
 
     board: Board
-    interrupted: bool
+    ending: Ending
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended it early."""
+        return self.ending.signal is not None
 
 
 def run_study(
@@ -47,8 +53,8 @@ def run_study(
         publish(plan, store)
         board = Board(trials, complete=complete_ids(store, trials))
         listener.begin(board)
-        finished = executor(board)
-    return Outcome(board, interrupted=not finished)
+        ending = executor(Court(board, store, listener, retries=plan.loaded.base.retries))
+    return Outcome(board, ending)
 
 
 def publish(plan: Plan, store: Store) -> None:

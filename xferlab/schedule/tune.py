@@ -13,20 +13,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from xferlab.errors import XferlabError
-from xferlab.plan.sample_spec import SampleSpec
-from xferlab.plan.spec import TrialSpec
-from xferlab.records import layout
-from xferlab.records.store import Store
-from xferlab.records.tuning import SampleRecord, read_sample
-from xferlab.schedule.lease import Lease
-from xferlab.schedule.outcome import HOPELESS
-from xferlab.schedule.ray_tune import _bundle, _NeverRestored, _quiet, _sigterm_as_ctrl_c, _storage
-from xferlab.schedule.sampling import Sampling
-
-# Read at import, as what `ray_tune` sets: a sample that diverges in its first epoch has no loss to report.
-os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-
 import ray
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
@@ -35,16 +21,31 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search import Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
+from xferlab.errors import XferlabError
+from xferlab.plan.sample_spec import SampleSpec
+from xferlab.plan.spec import TrialSpec
+from xferlab.records import layout
+from xferlab.records.store import Store
+from xferlab.records.tuning import SampleRecord, read_sample
+from xferlab.schedule import ray_session
+from xferlab.schedule.lease import Lease
+from xferlab.schedule.ray_session import NeverRestored, StopWhen
+from xferlab.schedule.sampling import Sampling
+from xferlab.schedule.stop import StopRequest
+from xferlab.trial.failure import HOPELESS
 
-def execute(sampling: Sampling, store: Store, *, cache_dir: Path, retries: int) -> bool:
-    """Runs all samples that are left on the connected cluster. Returns False if it was interrupted.
+# As what `ray_session` sets: a sample that diverges in its first epoch has no loss to report.
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+
+
+def execute(sampling: Sampling, store: Store, *, cache_dir: Path, retries: int, stop: StopRequest) -> bool:
+    """Runs all samples that are left on the connected cluster. Returns False if a signal ended it early.
 
     A failed sample is retried up to `retries` times by Tune, unless it must meet the failure again.
     """
     if sampling.exhausted:
         return True
-    slots = num_slots(sampling.tuning.base[0])
-    search = _SampleSearch(sampling, slots, cache_dir=cache_dir, location=store.location)
+    search = _SampleSearch(sampling, stop, cache_dir=cache_dir, location=store.location)
     with tempfile.TemporaryDirectory(prefix="xferlab-tune-") as scratch:
         tuner = Tuner(
             _Sample,
@@ -58,11 +59,12 @@ def execute(sampling: Sampling, store: Store, *, cache_dir: Path, retries: int) 
                 name="tune",
                 failure_config=FailureConfig(max_failures=retries),
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),  # ours are in the records
+                stop=StopWhen(lambda: search.stopping),
                 verbose=0,
-                **_storage(store, scratch),
+                **ray_session.scratch_storage(store, scratch),
             ),
         )
-        with _quiet(), _sigterm_as_ctrl_c():
+        with ray_session.quiet():
             tuner.fit()
     if search.problem is not None:
         raise search.problem
@@ -71,7 +73,7 @@ def execute(sampling: Sampling, store: Store, *, cache_dir: Path, retries: int) 
 
 def num_slots(trial: TrialSpec) -> int:
     """Returns how many samples the cluster can run side by side now, at least one."""
-    free, wanted = ray.cluster_resources(), _bundle(trial)
+    free, wanted = ray.cluster_resources(), ray_session.bundle(trial)
     fitting = [math.floor(float(free.get(kind, 0.0)) / amount) for kind, amount in wanted.items()]
     return max(1, min(fitting))
 
@@ -109,7 +111,7 @@ class _Known:
         self.trial_id = trial_id
 
 
-class _Halving(_NeverRestored, AsyncHyperBandScheduler):  # type: ignore[misc]
+class _Halving(NeverRestored, AsyncHyperBandScheduler):  # type: ignore[misc]
     """Asynchronous successive halving (Li et al. 2020) that knows the samples of earlier runs."""
 
     def recall(self, sampling: Sampling) -> None:
@@ -128,19 +130,27 @@ class _Halving(_NeverRestored, AsyncHyperBandScheduler):  # type: ignore[misc]
         return action
 
 
-class _SampleSearch(_NeverRestored, SearchGenerator):  # type: ignore[misc]
+class _SampleSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
     """Hands samples to Tune under their own ids, no more than run side by side: later ones may learn."""
 
-    def __init__(self, sampling: Sampling, slots: int, *, cache_dir: Path, location: str):
+    def __init__(self, sampling: Sampling, stop: StopRequest, *, cache_dir: Path, location: str):
         super().__init__(Searcher())
-        self._sampling, self._slots = sampling, slots
+        self._sampling, self._stop = sampling, stop
+        self._slots = num_slots(sampling.tuning.base[0])
         self._common = {"cache_dir": str(cache_dir), "location": location}
         self._tune_parser = _make_parser()
         self.problem: XferlabError | None = None
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the run is to end before all is done."""
+        return self._stop.asked() or self.problem is not None
+
     def next_trial(self) -> Any:
         """Returns a Tune trial for the next sample, or None while all slots are taken."""
-        if self.problem or len(self._sampling.running) >= self._slots:
+        if not self._sampling.samples:
+            self._stop.listen()  # Tune takes SIGUSR1 for itself when a run starts
+        if self.stopping or len(self._sampling.running) >= self._slots:
             return None
         try:
             sample = self._sampling.take()
@@ -151,7 +161,7 @@ class _SampleSearch(_NeverRestored, SearchGenerator):  # type: ignore[misc]
             return None
         config = {**self._common, "sample": json.dumps(sample.to_json())}
         experiment = {**self._experiment.spec, "config": config}
-        experiment["resources_per_trial"] = PlacementGroupFactory([_bundle(sample.trials[0])])
+        experiment["resources_per_trial"] = PlacementGroupFactory([ray_session.bundle(sample.trials[0])])
         return _create_trial_from_spec(
             experiment, self._tune_parser, evaluated_params={}, experiment_tag="", trial_id=sample.sample_id
         )
@@ -170,7 +180,7 @@ class _SampleSearch(_NeverRestored, SearchGenerator):  # type: ignore[misc]
 
     def is_finished(self) -> bool:
         """Returns whether nothing is left to hand out."""
-        return self._sampling.exhausted or self.problem is not None
+        return self.stopping or self._sampling.exhausted
 
     def save_to_dir(self, dirpath: str, session_str: str) -> None:
         """Saves nothing: the records are the state."""

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import time
-import traceback
-from datetime import UTC, datetime
 from typing import Any
 
 from xferlab.errors import InterruptedTrialError
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.store import Store
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+from xferlab.trial.failure import described, now
 
 
 class Attempt:
@@ -37,7 +31,7 @@ class Attempt:
             k: v for k, v in body.items() if k not in ("attempts", "total_s", "version")
         }
         self._own: dict[str, Any] = {
-            "started": _now(),
+            "started": now(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "outcome": "running",
@@ -63,21 +57,14 @@ class Attempt:
         if isinstance(error, InterruptedTrialError | KeyboardInterrupt | SystemExit):
             self._end("interrupted")
             return
-        failure = {
-            "type": type(error).__name__,
-            "message": str(error),
-            "traceback": "".join(traceback.format_exception(error)),
-            "when": _now(),
-            "host": socket.gethostname(),
-            "epoch": self._own.get("last_epoch", self._own.get("first_epoch", 1) - 1),
-            "memory_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        }
+        epoch = self._own.get("last_epoch", self._own.get("first_epoch", 1) - 1)
+        failure = described(error, epoch=epoch)
         self._own["failure"] = failure
         codec.write_json(self._store, layout.failure_path(self._trial_id), failure)
         self._end("failed")
 
     def _end(self, outcome: str) -> None:
-        self._own["outcome"], self._own["ended"] = outcome, _now()
+        self._own["outcome"], self._own["ended"] = outcome, now()
         self._write()
 
     def _write(self) -> None:

@@ -62,6 +62,11 @@ def memory_peak_gib(device: torch.device) -> float:
     """Returns the peak since `prepare`: of the device on CUDA, else the process's resident memory."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated()) / 2**30
+    return host_memory_peak_gib()
+
+
+def host_memory_peak_gib() -> float:
+    """Returns the peak of the process's resident memory since `prepare`."""
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,23 +16,31 @@ from xferlab.cohort import Case
 from xferlab.cohort.splits import rank
 from xferlab.metrics import METRICS_VERSION
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
-from xferlab.records import writer
+from xferlab.records import reader, writer
 from xferlab.records.schema import CASES_SCHEMA, OUTPUTS_SCHEMA, EvaluationRecord
 from xferlab.training.task import Examples
-from xferlab.trial.assemble import Workplace, is_native, read_selection, task_of
+from xferlab.trial.assemble import Workplace, is_native, task_of
 from xferlab.trial.variants import View, views
 
 TIMED_IMAGES = 20
 
 
 def evaluate(
-    spec: TrialSpec, evaluation: EvaluationSpec, model: nn.Module, place: Workplace
+    spec: TrialSpec,
+    evaluation: EvaluationSpec,
+    model: nn.Module,
+    place: Workplace,
+    *,
+    after_case: Callable[[], None] = lambda: None,
 ) -> EvaluationRecord:
-    """Measures every case, writes `cases.parquet` and `outputs.parquet`, and the record that completes it."""
-    cases = read_selection(place.store, evaluation.selection).cases()
+    """Measures every case, writes `cases.parquet` and `outputs.parquet`, and the record that completes it.
+
+    `after_case` is called after each case, and may raise to end it with nothing written.
+    """
+    cases = reader.read_selection(place.store, evaluation.selection).cases()
     shown = to_show(cases, evaluation.overlay_cases)
     looked_at = views(spec, evaluation, [case.digest for case in cases], place)
-    measured, pixels = _measure(model, looked_at, shown=shown)
+    measured, pixels = _measure(model, looked_at, shown=shown, after_case=after_case)
     tables = {
         "cases": writer.table(CASES_SCHEMA, _case_columns(cases, measured)),
         "outputs": writer.table(OUTPUTS_SCHEMA, _output_columns(cases, pixels)),
@@ -59,7 +67,7 @@ def to_show(cases: Sequence[Case], per_pathology: int) -> list[int]:
 
 
 def _measure(
-    model: nn.Module, looked_at: Iterable[View], *, shown: Sequence[int]
+    model: nn.Module, looked_at: Iterable[View], *, shown: Sequence[int], after_case: Callable[[], None]
 ) -> tuple[list[dict[str, float]], dict[int, dict[str, Any]]]:
     model.eval()
     measured: list[dict[str, float]] = []
@@ -69,6 +77,7 @@ def _measure(
             if len(measured) in shown:
                 pixels[len(measured)] = dict(view.pixels(row, prediction))
             measured.append(dict(view.measure(row, prediction)))
+            after_case()
     return measured, pixels
 
 

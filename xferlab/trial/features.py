@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,22 +14,25 @@ from torch import Tensor, nn
 from xferlab.models.freezing import LEVELS
 from xferlab.plan.features import LAYERS
 from xferlab.plan.spec import TrialSpec
-from xferlab.records import writer
+from xferlab.records import reader, writer
 from xferlab.records.schema import FEATURES_SCHEMA, FeaturesRecord
 from xferlab.training.task import Examples, Task
-from xferlab.trial.assemble import Workplace, examples, network, read_selection, task_of
+from xferlab.trial.assemble import Workplace, examples, network, task_of
 from xferlab.trial.origin import load_origin
 
 Array = NDArray[np.float64]
 
 
-def extract(spec: TrialSpec, model: nn.Module, place: Workplace) -> FeaturesRecord:
+def extract(
+    spec: TrialSpec, model: nn.Module, place: Workplace, *, after_case: Callable[[], None] = lambda: None
+) -> FeaturesRecord:
     """Stores what the analysis of deep features needs of a trial.
 
     Args:
         spec: A trial that asks for features.
         model: Its network with its best weights.
         place: Where its parent's weights are and the record goes.
+        after_case: Called after each case; may raise to end it with nothing written.
 
     Returns:
         The record, which is written last.
@@ -42,10 +45,13 @@ def extract(spec: TrialSpec, model: nn.Module, place: Workplace) -> FeaturesReco
     assert asked is not None
     start = network(spec.identity, place.device)
     load_origin(spec, start, place)
-    digests = read_selection(place.store, asked.selection).digests
+    digests = reader.read_selection(place.store, asked.selection).digests
     loaded = examples(spec, asked.source, digests, place)
     task = task_of(spec.identity)
-    grams = [{layer: gram(x) for layer, x in pooled(one, task, loaded).items()} for one in (start, model)]
+    grams = [
+        {layer: gram(x) for layer, x in pooled(one, task, loaded, after_case=after_case).items()}
+        for one in (start, model)
+    ]
     data = writer.table(FEATURES_SCHEMA, _columns(*grams, changes=_changes(start, model)))
     record = FeaturesRecord(
         features_id=asked.features_id,
@@ -58,7 +64,13 @@ def extract(spec: TrialSpec, model: nn.Module, place: Workplace) -> FeaturesReco
     return record
 
 
-def pooled(model: nn.Module, task: Task[Any, Any], loaded: Examples) -> dict[str, Array]:
+def pooled(
+    model: nn.Module,
+    task: Task[Any, Any],
+    loaded: Examples,
+    *,
+    after_case: Callable[[], None] = lambda: None,
+) -> dict[str, Array]:
     """Returns the output of every layer averaged over the image: layer -> (N, channels), float64.
 
     Each case goes through the network alone, as it is predicted, in float32; where that is done tile by tile,
@@ -68,6 +80,7 @@ def pooled(model: nn.Module, task: Task[Any, Any], loaded: Examples) -> dict[str
         model: A unet on any device; left in evaluation mode.
         task: How cases get into it.
         loaded: The N cases.
+        after_case: Called after each case.
     """
     parts = dict(model.named_children())
     seen: dict[str, list[Array]] = {layer: [] for layer in LAYERS}
@@ -85,6 +98,7 @@ def pooled(model: nn.Module, task: Task[Any, Any], loaded: Examples) -> dict[str
             for layer, pieces in seen.items():
                 rows[layer].append(np.concatenate(pieces).mean(axis=0))
                 pieces.clear()
+            after_case()
     finally:
         for hook in hooks:
             hook.remove()

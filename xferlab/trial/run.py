@@ -42,7 +42,7 @@ class Hooks:
     """What the scheduler around a trial wants.
 
     Attributes:
-        stop: Asked after every batch; True stores a checkpoint and ends the trial.
+        stop: Asked after every batch and every measured case; True ends the trial with its training stored.
         on_epoch: Told of every finished epoch, with the lowest validation loss of all epochs so far.
     """
 
@@ -185,11 +185,18 @@ class _Run:
         for one in self.spec.evaluations:
             record = reader.read_evaluation(store, trial_id, one.evaluation_id)
             if record is None:
-                record = evaluate(self.spec, one, self.model, self.place)
+                record = evaluate(self.spec, one, self.model, self.place, after_case=self._go_on)
             tables[one.name] = reader.read_cases(store, record)
         if lacks_features(store, self.spec):
-            extract(self.spec, self.model, self.place)
+            extract(self.spec, self.model, self.place, after_case=self._go_on)
         return tables
+
+    def _go_on(self) -> None:
+        """Ends the trial if it is to stop: what it has measured is lost, what it has trained is not."""
+        if self.hooks.stop():
+            raise InterruptedTrialError(
+                f"{self.spec.name}: stopped while it was evaluated; run the study again to go on"
+            )
 
     def _overlays(self, mirror: TrialMirror, validation: Examples) -> None:
         """Sends a fixed, seeded few validation cases to the mirror, which drops what is not shareable."""

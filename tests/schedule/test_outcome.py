@@ -1,0 +1,186 @@
+"""What becomes of a trial after an attempt: the one rule of retries, and when a study is given up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.schedule.graphs import trial
+from xferlab.plan.spec import TrialSpec
+from xferlab.records import codec, layout, reader
+from xferlab.records.store import Store
+from xferlab.schedule.listener import Silent
+from xferlab.schedule.outcome import SAME_ERRORS, Court, Verdict
+from xferlab.schedule.ready import Board, State
+from xferlab.trial.failure import Failure, lost
+
+
+@dataclass
+class Ends:
+    """Drives a board and a court: every attempt ends as told.
+
+    Attributes:
+        store: Where failures go.
+        court: Under test.
+        started: Names of trials, in the order of their attempts.
+    """
+
+    store: Store
+    court: Court
+    started: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def of(folder: Path, trials: list[TrialSpec], *, retries: int = 1) -> Ends:
+        store = Store.open(folder)
+        return Ends(store, Court(Board(trials), store, Silent(), retries=retries))
+
+    def attempt(self, failure: Failure) -> Verdict:
+        """The next trial runs and writes a failure."""
+        one = self.court.board.take()
+        assert one is not None
+        self.started.append(one.trial_id)
+        codec.write_json(self.store, layout.failure_path(one.trial_id), failure)
+        return self.court.ended(one)
+
+
+def raised(kind: str, message: str = "no", **known: Any) -> Failure:
+    return {**lost(message), "type": "RuntimeError", "kind": kind, **known}
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_a_failure_is_tried_again_as_often_as_the_study_says(tmp_path: Path, retries: int) -> None:
+    ends = Ends.of(tmp_path, [trial("a")], retries=retries)
+    for _ in range(retries):
+        assert ends.attempt(raised("other")) is Verdict.AGAIN
+        assert ends.court.board.states["a"] is State.READY
+    assert ends.attempt(raised("other")) is Verdict.FAILED
+    assert ends.court.board.exhausted
+
+
+def test_what_must_come_again_is_not_tried_again(tmp_path: Path) -> None:
+    ends = Ends.of(tmp_path, [trial("a"), trial("b", parents=["a"])], retries=9)
+    assert ends.attempt(raised("hopeless")) is Verdict.FAILED
+    assert ends.court.board.states == {"a": State.FAILED, "b": State.BLOCKED}
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_want_of_memory_gets_one_attempt_alone_that_does_not_count(tmp_path: Path, retries: int) -> None:
+    ends = Ends.of(tmp_path, [trial("a"), trial("b")], retries=retries)
+    assert ends.court.alone("a") is None
+    assert ends.attempt(raised("memory")) is Verdict.AGAIN
+    assert ends.started == ["a"]
+    alone = ends.court.alone("a")
+    assert alone is not None
+    assert alone["kind"] == "memory"
+    assert ends.court.alone("b") is None
+    for _ in range(retries):
+        assert ends.attempt(raised("memory")) is Verdict.AGAIN
+        assert ends.court.alone("a") == alone
+    assert ends.attempt(raised("memory")) is Verdict.FAILED
+    assert set(ends.started) == {"a"}
+
+
+def trials(number: int) -> list[TrialSpec]:
+    return [trial(f"t{k}") for k in range(number)]
+
+
+def test_one_error_of_the_first_three_stops_the_study(tmp_path: Path) -> None:
+    ends = Ends.of(tmp_path, trials(6), retries=1)
+    for number in range(SAME_ERRORS):
+        assert ends.court.repeated is None
+        ends.attempt(raised("other", f"a/t{number}/r01: shape ({number}, {number * 7}) of {number:016x}"))
+        ends.attempt(raised("other", f"a/t{number}/r01: shape ({number}, 9) of {number:016x}"))
+    repeated = ends.court.repeated
+    assert repeated is not None
+    assert repeated["message"] == "a/t2/r01: shape (2, 9) of 0000000000000002"
+    states = ends.court.board.counts()
+    assert states == {State.FAILED: 3, State.READY: 3}  # the rest stays open
+
+
+@pytest.mark.parametrize(
+    "third", [raised("other", "another"), {**raised("other"), "type": "KeyError"}, {**lost("no")}]
+)
+def test_another_error_among_the_first_three_lets_it_go_on(tmp_path: Path, third: Failure) -> None:
+    ends = Ends.of(tmp_path, trials(6), retries=0)
+    for failure in (
+        raised("other"),
+        raised("other"),
+        third,
+        raised("other"),
+        raised("other"),
+        raised("other"),
+    ):
+        ends.attempt(failure)
+    assert ends.court.repeated is None
+    assert ends.court.board.counts() == {State.FAILED: 6}
+
+
+def test_lost_workers_do_not_stop_a_study(tmp_path: Path) -> None:
+    ends = Ends.of(tmp_path, trials(4), retries=0)
+    for _ in range(4):
+        ends.attempt(lost("killed"))
+    assert ends.court.repeated is None
+
+
+def test_memory_does_once_each_was_alone(tmp_path: Path) -> None:
+    ends = Ends.of(tmp_path, trials(4), retries=0)
+    for _ in range(6):
+        assert ends.court.repeated is None
+        ends.attempt(raised("memory", "DefaultCPUAllocator: can't allocate memory: you tried 12 bytes"))
+    assert ends.court.repeated is not None
+
+
+def test_a_complete_trial_among_the_first_lets_it_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = Ends.of(tmp_path, trials(6), retries=0)
+    monkeypatch.setattr("xferlab.schedule.outcome.is_complete", lambda store, spec: spec.trial_id == "t1")
+    for _ in range(6):
+        ends.attempt(raised("other"))
+    assert ends.court.repeated is None
+    assert ends.court.board.counts() == {State.FAILED: 5, State.COMPLETE: 1}
+
+
+def test_a_lost_worker_hides_behind_no_older_failure(tmp_path: Path) -> None:
+    ends = Ends.of(tmp_path, [trial("a")], retries=1)
+    ends.attempt(raised("other", "the first", host="h", pid=1))
+    one = ends.court.board.take()
+    assert one is not None
+    ends.court.ended(one, lost("killed", host="h", pid=2, epoch=3))
+    stored = reader.read_failure(ends.store, "a")
+    assert stored is not None
+    assert (stored["type"], stored["message"], stored["epoch"]) == ("WorkerLost", "killed", 3)
+
+
+def test_what_a_worker_wrote_before_it_was_lost_is_kept(tmp_path: Path) -> None:
+    ends = Ends.of(tmp_path, [trial("a")], retries=0)
+    one = ends.court.board.take()
+    assert one is not None
+    own = raised("device", "CUDA error: an illegal memory access", host="h", pid=2, traceback="Traceback")
+    codec.write_json(ends.store, layout.failure_path("a"), own)
+    ends.court.ended(one, lost("killed", host="h", pid=2))
+    assert reader.read_failure(ends.store, "a") == own
+
+
+@given(
+    st.lists(st.sampled_from(["other", "memory", "device", "lost", "hopeless"]), max_size=12),
+    st.integers(0, 4),
+)
+def test_no_history_of_failures_goes_on_for_ever(
+    tmp_path_factory: pytest.TempPathFactory, kinds: list[str], retries: int
+) -> None:
+    ends = Ends.of(tmp_path_factory.mktemp("s"), [trial("a")], retries=retries)
+    verdicts = []
+    for kind in [*kinds, *["other"] * (retries + 2)]:
+        verdicts.append(ends.attempt(raised(kind)))
+        if verdicts[-1] is Verdict.FAILED:
+            break
+    tried = [*kinds, *["other"] * (retries + 2)][: len(verdicts)]
+    assert verdicts[-1] is Verdict.FAILED
+    assert len(tried) - ("memory" in tried) <= retries + 1 or tried[-1] == "hopeless"
+    assert "hopeless" not in tried[:-1]

@@ -1,0 +1,81 @@
+"""What kind of failure it is, by the name of its type and its message, as libraries really write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from xferlab.errors import DataError, NonFiniteLossError, Problem, StorageError
+from xferlab.trial.failure import Kind, described, kind_of, lost, on_device, signature
+
+ALLOCATOR = (
+    "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+    "allocate 4398046511104 bytes. Error code 12 (Cannot allocate memory)"
+)
+CUDA_MEMORY = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 139.80 GiB"
+ILLEGAL = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously"
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "kind"),
+    [
+        ("MemoryError", "", Kind.MEMORY),
+        ("_ArrayMemoryError", "Unable to allocate 7.28 TiB for an array", Kind.MEMORY),
+        ("RuntimeError", ALLOCATOR, Kind.MEMORY),
+        ("OutOfMemoryError", CUDA_MEMORY, Kind.MEMORY),
+        ("AcceleratorError", "CUDA error: out of memory", Kind.MEMORY),
+        ("OSError", "[Errno 12] Cannot allocate memory", Kind.MEMORY),
+        ("WorkerLost", "Ray killed its worker: out of memory, the node was running low", Kind.MEMORY),
+        ("AcceleratorError", ILLEGAL, Kind.DEVICE),
+        ("RuntimeError", ILLEGAL, Kind.DEVICE),
+        ("RuntimeError", "CUDA error: device-side assert triggered", Kind.DEVICE),
+        ("RuntimeError", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", Kind.DEVICE),
+        ("RuntimeError", "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", Kind.DEVICE),
+        ("NonFiniteLossError", "the training loss became nan in epoch 3", Kind.HOPELESS),
+        ("DataError", "", Kind.HOPELESS),
+        ("WorkerLost", "its node was lost", Kind.LOST),
+        ("StorageError", "trials/x: cannot be written: [Errno 28] No space left on device", Kind.OTHER),
+        ("RuntimeError", "mat1 and mat2 shapes cannot be multiplied", Kind.OTHER),
+        ("KeyError", "'cuda'", Kind.OTHER),
+    ],
+)  # fmt: skip
+def test_the_kind_follows_from_type_and_message(name: str, message: str, kind: Kind) -> None:
+    assert kind_of(name, message) is kind
+
+
+def test_memory_of_the_device_is_told_from_the_hosts() -> None:
+    assert on_device({"type": "OutOfMemoryError", "message": CUDA_MEMORY})
+    assert not on_device({"type": "RuntimeError", "message": ALLOCATOR})
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (NonFiniteLossError("nan"), "hopeless"),
+        (DataError(Problem("x", "y")), "hopeless"),
+        (StorageError("full"), "other"),
+        (MemoryError(), "memory"),
+    ],
+)
+def test_an_error_describes_itself(error: Exception, kind: str) -> None:
+    try:
+        raise error
+    except Exception as caught:  # noqa: BLE001 - any
+        failure = described(caught, epoch=4)
+    assert (failure["type"], failure["kind"], failure["epoch"]) == (type(error).__name__, kind, 4)
+    assert "test_failure.py" in failure["traceback"]
+    assert set(failure) == set(lost(""))
+    assert 0.01 < failure["memory_peak_gib"] < 64
+
+
+def test_one_error_met_by_two_trials_has_one_signature() -> None:
+    one = {
+        "type": "ValueError",
+        "message": "a/general/r01 (0123456789abcdef): 3 of 24 at 0x7f12ab, 1.5e-3",
+    }
+    two = {
+        "type": "ValueError",
+        "message": "b/general/r12 (fedcba9876543210): 7 of 96 at 0x55d0cc, 2.5e-9",
+    }
+    same = signature(one, "a/general/r01"), signature(two, "b/general/r12")
+    assert len(set(same)) == 1
+    assert signature({**one, "type": "KeyError"}) != same[0]

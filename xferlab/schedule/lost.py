@@ -1,0 +1,63 @@
+"""What can be known of a worker that ended without writing why: from Ray's error and from its log."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.exceptions import OutOfMemoryError, RayTaskError
+
+from xferlab.schedule import ray_session
+from xferlab.trial.failure import Failure, kind_of, lost
+
+_SIGNAL = re.compile(r"\*\*\* (SIG[A-Z]+) received")
+_LOG_TAIL = 65_536
+
+
+def told_by(error: BaseException | None, last: Mapping[str, Any]) -> Failure:
+    """Returns a failure from what Tune says that ended a trial.
+
+    Args:
+        error: Ray's error.
+        last: The worker's last report: `pid`, `hostname`, `epoch`, `memory_peak_gib`; empty if none came.
+    """
+    known = {
+        "pid": last.get("pid"),
+        "host": last.get("hostname"),
+        "epoch": last.get("epoch", 0),
+        "memory_peak_gib": last.get("memory_peak_gib"),
+    }
+    if isinstance(error, RayTaskError):
+        return _raised(error, known)
+    text = str(error)
+    if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
+        return lost("Ray killed its worker: out of memory, the node was running low", **known)
+    if "node has died" in text or "node died" in text:
+        return lost("its node was lost", **known)
+    signal = _signal_of(known["pid"], known["host"])
+    if signal:
+        return lost(f"its worker crashed with {signal}", signal=signal, **known)
+    return lost(
+        "its worker was killed without a word (SIGKILL: out of memory?), or its node was lost", **known
+    )
+
+
+def _raised(error: RayTaskError, known: Mapping[str, Any]) -> Failure:
+    """The failure of an attempt that raised; it should have written its own."""
+    cause = error.cause if isinstance(error.cause, BaseException) else error
+    name, message = type(cause).__name__, str(cause)
+    return {**lost(message, **known), "type": name, "kind": kind_of(name, message), "traceback": str(error)}
+
+
+def _signal_of(pid: int | None, host: str | None) -> str | None:
+    """The signal that a worker on this host died of, where its handler could still write it."""
+    if pid is None or host != socket.gethostname():
+        return None
+    for path in Path(ray_session.logs_dir()).glob(f"worker-*-{pid}.err"):
+        tail = path.read_bytes()[-_LOG_TAIL:].decode(errors="replace")
+        if found := _SIGNAL.search(tail):
+            return found[1]
+    return None

@@ -1,0 +1,126 @@
+"""What ended an attempt: one small record, and what kind of failure it is.
+
+`failure.json` is this record. Executors act on its `kind`, never on what a worker says.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import socket
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from xferlab.errors import DataError, DonorError, TrainingError
+
+HOPELESS = (TrainingError, DataError, DonorError)
+"""Failures that the same spec meets again: not retried."""
+
+
+class Kind(StrEnum):
+    """What a failure says about the next attempt."""
+
+    MEMORY = "memory"
+    """Too little memory, of the host or of the device: worth an attempt alone."""
+    DEVICE = "device"
+    """The accelerator's context is broken: worth an attempt in another process."""
+    HOPELESS = "hopeless"
+    """The same spec meets it again."""
+    LOST = "lost"
+    """The worker ended without a word: killed, crashed, or with its node."""
+    OTHER = "other"
+    """Anything else, such as a storage that was away for a while."""
+
+
+Failure = dict[str, Any]
+"""`type`, `kind`, `message`, `traceback` (empty where there is none), `signal` (None where it is not known),
+`memory_peak_gib` (None where it is not known), `host`, `pid` (None where it is not known), `epoch` (the last
+that was finished), `when` (ISO 8601, UTC)."""
+
+_MEMORY_TYPES = {"MemoryError", "_ArrayMemoryError", "OutOfMemoryError", "ArrowMemoryError"}
+_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|out of memory|not enough memory|running low on memory",
+    re.IGNORECASE,
+)
+_DEVICE_TYPES = {"AcceleratorError"}
+_DEVICE = re.compile(r"\b(CUDA|cuDNN|CUDNN|CUBLAS|cuBLAS|cuFFT)[ _](error|STATUS)|device-side assert")
+_DIGITS = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+")
+
+
+def kind_of(type_name: str, message: str) -> Kind:
+    """Returns the kind of an error from the name of its type and its message."""
+    if type_name in _hopeless_names():
+        return Kind.HOPELESS
+    if type_name in _MEMORY_TYPES or _MEMORY.search(message):
+        return Kind.MEMORY
+    if type_name in _DEVICE_TYPES or _DEVICE.search(message):
+        return Kind.DEVICE
+    return Kind.LOST if type_name == "WorkerLost" else Kind.OTHER
+
+
+def on_device(failure: Mapping[str, Any]) -> bool:
+    """Returns whether memory ran out on the accelerator rather than on the host."""
+    return bool(re.search(r"CUDA|HIP", f"{failure['type']} {failure['message']}"))
+
+
+def described(error: BaseException, *, epoch: int) -> Failure:
+    """Returns the record of an error that is being handled in the process that it ended."""
+    name, message = type(error).__name__, str(error)
+    return {
+        "type": name,
+        "kind": kind_of(name, message),
+        "message": message,
+        "traceback": "".join(traceback.format_exception(error)),
+        "signal": None,
+        "memory_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "epoch": epoch,
+        "when": now(),
+    }
+
+
+def lost(message: str, **known: Any) -> Failure:
+    """Returns the record of a worker that could not write its own; `known` are facts that somebody else has.
+
+    A message that says that memory ran out makes it a failure of that kind.
+    """
+    return {
+        "type": "WorkerLost",
+        "kind": kind_of("WorkerLost", message),
+        "message": message,
+        "traceback": "",
+        "signal": None,
+        "memory_peak_gib": None,
+        "host": "an unknown host",
+        "pid": None,
+        "epoch": 0,
+        "when": now(),
+        **{name: value for name, value in known.items() if value is not None},
+    }
+
+
+def signature(failure: Mapping[str, Any], *names: str) -> str:
+    """Returns what is equal for one error met twice: type and message without digits, ids, and `names`."""
+    text = str(failure["message"])
+    for name in names:
+        text = text.replace(name, "#")
+    return f"{failure['type']}: {_DIGITS.sub('#', text)}"
+
+
+def now() -> str:
+    """Returns this second, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _hopeless_names() -> set[str]:
+    open_types, names = list(HOPELESS), set()
+    while open_types:
+        one = open_types.pop()
+        names.add(one.__name__)
+        open_types += one.__subclasses__()
+    return names
