@@ -1,0 +1,160 @@
+"""Drivers and workers that stand still too long, drivers side by side: equal bytes, work twice at worst."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.studies import TINY, attempts, command, environment, recorded, write_study, xferlab
+
+pytestmark = pytest.mark.slow
+
+LEASE_S, WITHIN_S = 3.0, 120.0
+IN_PROCESS = ("--executor", "in-process")
+RAY = ("--workers", "2")
+LONG = {
+    "training": {**TINY["training"], "max_epochs": 120, "patience": 120, "checkpoint_every_s": 0.2},
+    "stages": {"general": {"data": "general", "repetitions": 2, "evaluate_on": ["general.test"]}},
+    "arms": {"a": {}},
+}
+
+
+@contextmanager
+def driver(folder: Path, *words: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """`xferlab run`, in a session of its own; whatever is left of that is killed at the end."""
+    with subprocess.Popen(
+        command("run", *words), env={**environment(folder), "XFERLAB_LEASE_S": str(LEASE_S)}, cwd=folder,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            for pid in session_of(process.pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def session_of(leader: int) -> list[int]:
+    """Live processes of a session."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(session) == leader and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def eventually(holds: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Waits until something holds, while the process lives."""
+    deadline = time.monotonic() + WITHIN_S
+    while not holds():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def training(storage: Path) -> bool:
+    """Whether a trial has finished some epochs."""
+    return any(path.stat().st_size > 500 for path in storage.glob("trials/*/history.jsonl"))
+
+
+def undisturbed(folder: Path, study: Path) -> dict[str, str]:
+    """What a run gives that nothing disturbs."""
+    whole = xferlab(folder, "run", study, "--storage", folder / "whole", *IN_PROCESS)
+    assert whole.returncode == 0, whole.stderr
+    return recorded(folder / "whole")
+
+
+def tried_by(storage: Path, process: subprocess.Popen[str]) -> list[str]:
+    """Trials whose last attempt is in a process of a driver."""
+    own = session_of(process.pid)
+    return [one for one, tries in attempts(storage).items() if tries[-1]["pid"] in own]
+
+
+def expire(storage: Path, process: subprocess.Popen[str]) -> None:
+    """Waits until the lease of a process that stands still has run out."""
+    lease = json.loads((storage / "studies/tiny/driver.lease").read_text())
+    assert lease["pid"] == process.pid
+    time.sleep(max(0.0, lease["beat"] + LEASE_S - time.monotonic()))
+
+
+@pytest.mark.parametrize("executor", [IN_PROCESS, RAY], ids=["in-process", "ray"])
+def test_a_driver_that_stood_still_is_succeeded_and_ends_when_it_wakes(
+    tmp_path: Path, executor: tuple[str, ...]
+) -> None:
+    study, storage = write_study(tmp_path, **LONG), tmp_path / "st"
+    words = (study, "--storage", storage, *executor)
+    with driver(tmp_path, *words) as first:
+        eventually(lambda: training(storage), first)
+        first.send_signal(signal.SIGSTOP)
+        expire(storage, first)
+        begun = tried_by(storage, first)
+        with driver(tmp_path, *words) as second:
+            eventually(lambda: set(begun) & set(tried_by(storage, second)), second)
+            first.send_signal(signal.SIGCONT)
+            _, said = first.communicate(timeout=WITHIN_S)
+            out, err = second.communicate(timeout=WITHIN_S)
+        assert not session_of(first.pid)
+    assert "Traceback" not in said + err
+    assert (first.returncode, second.returncode) == (2, 0), said + err
+    assert f"was taken over by process {second.pid} on " in said.splitlines()[-1]
+    assert f"taken over from process {first.pid} on " in err
+    assert "all 2 trials complete" in out
+    assert not list(storage.rglob("driver.lease"))
+    assert recorded(storage) == undisturbed(tmp_path, study)
+    tries = {one: [try_["outcome"] for try_ in tries] for one, tries in attempts(storage).items()}
+    print(tries)
+    assert all(len(ends) <= 2 and ends.count("complete") >= 1 for ends in tries.values())
+    assert all(len(tries[one]) == 2 for one in begun)
+
+
+def test_a_worker_that_wakes_after_its_cluster_died_changes_nothing(tmp_path: Path) -> None:
+    study, storage = write_study(tmp_path, **LONG), tmp_path / "st"
+    with driver(tmp_path, study, "--storage", storage, *RAY) as first:
+        eventually(lambda: training(storage) and len(tried_by(storage, first)) == 2, first)
+        sleepers = {tries[-1]["pid"] for tries in attempts(storage).values()}
+        for pid in session_of(first.pid):  # all at once, lest Ray ends its workers
+            os.kill(pid, signal.SIGSTOP)
+        for pid in set(session_of(first.pid)) - sleepers:
+            os.kill(pid, signal.SIGKILL)
+        first.wait()
+        with driver(tmp_path, study, "--storage", storage, *IN_PROCESS) as second:
+            eventually(lambda: tried_by(storage, second), second)
+            assert set(session_of(first.pid)) == sleepers
+            for pid in sleepers:
+                os.kill(pid, signal.SIGCONT)
+            out, err = second.communicate(timeout=WITHIN_S)
+        assert (second.returncode, "all 2 trials complete" in out) == (0, True), err
+        deadline = time.monotonic() + WITHIN_S
+        while session_of(first.pid):  # without a raylet a worker ends by itself
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert recorded(storage) == undisturbed(tmp_path, study)
+
+
+def test_two_studies_that_share_trials_run_side_by_side(tmp_path: Path) -> None:
+    shared = write_study(tmp_path, **LONG)
+    other = tmp_path / "other.yaml"
+    arms = {"a": {}, "b": {"stages.general.training": {"lr": 0.01, "max_epochs": 50}}}
+    other.write_text(yaml.safe_dump({**TINY, **LONG, "study": "other", "arms": arms}, sort_keys=False))
+    storage = tmp_path / "st"
+    plainly = driver(tmp_path, shared, "--storage", storage, *IN_PROCESS)
+    with plainly as first, driver(tmp_path, other, "--storage", storage, *RAY) as second:
+        both = [process.communicate(timeout=2 * WITHIN_S) for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), both
+    assert "all 2 trials complete" in both[0][0]
+    assert "all 4 trials complete" in both[1][0]
+    assert not list(storage.rglob("failure.json"))
+    assert recorded(storage) == undisturbed(tmp_path, other)
+    print({one: [try_["outcome"] for try_ in tries] for one, tries in attempts(storage).items()})
