@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +14,10 @@ import pyarrow as pa
 from analysis.results import StudyResults, arms_of, part_of, planned_repetitions
 from xferlab.errors import RecordError
 from xferlab.records import reader
-from xferlab.records.schema import CASES_SCHEMA
+from xferlab.records.schema import CASES_SCHEMA, EpochResult
 from xferlab.records.store import Store
+
+log = logging.getLogger("xferlab.analysis")
 
 CASE_COLUMNS = (
     "arm",
@@ -186,9 +189,18 @@ def _spread(name: str, values: Sequence[Any], lengths: Sequence[int]) -> Any:
 def _histories(store: Store, placed: Sequence[_Placed]) -> pd.DataFrame:
     rows = []
     for trial_id, places in _by_trial(placed).items():
-        epochs = [result.to_json() for result in reader.read_history(store, trial_id)]
+        epochs = [result.to_json() for result in _history(store, trial_id)]
         rows += [(*place, *(epoch[name] for name in _EPOCH_COLUMNS)) for place in places for epoch in epochs]
     return pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, *_EPOCH_COLUMNS])
+
+
+def _history(store: Store, trial_id: str) -> list[EpochResult]:
+    record = reader.read_trial(store, trial_id)
+    try:
+        return reader.read_history(store, trial_id, sha256=record.history_sha256 if record else None)
+    except RecordError as error:  # a learning curve is not worth the report
+        log.warning("%s; the report leaves its curve out", error)
+        return []
 
 
 def _runs(store: Store, placed: Sequence[_Placed]) -> pd.DataFrame:

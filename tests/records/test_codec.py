@@ -159,7 +159,7 @@ def test_every_torn_or_altered_table_is_found(local: Store) -> None:
     for position in range(0, len(data), 97):
         for bad in (data[:position], data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]):
             overwrite(local, "t.parquet", bad)
-            with pytest.raises(RecordError, match=r"digest .*delete the record\.json beside it"):
+            with pytest.raises(RecordError, match=r"digest .*run the study again: it is measured again"):
                 codec.read_parquet(local, "t.parquet", sha256=digest)
 
 
@@ -173,7 +173,7 @@ def test_a_damaged_table_without_a_digest_is_an_error_of_ours(local: Store) -> N
         except RecordError:
             refused += 1
     assert refused
-    with pytest.raises(RecordError, match="is missing; delete"):
+    with pytest.raises(RecordError, match="is missing; run the study again"):
         codec.read_parquet(local, "none.parquet")
 
 

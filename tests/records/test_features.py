@@ -49,6 +49,8 @@ def test_what_is_written_is_read(store: Store) -> None:
     assert lacks_features(store, SPEC)
     record = write(store)
     assert not lacks_features(store, SPEC)
+    assert not is_measured(store, SPEC)
+    codec.write_json(store, layout.spec_path(TRIAL_ID), SPEC.to_json())
     assert is_measured(store, SPEC)
     assert FeaturesRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
     assert reader.read_features_record(store, TRIAL_ID, FEATURES_ID) == record

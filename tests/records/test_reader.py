@@ -134,14 +134,17 @@ def test_a_record_in_the_folder_of_another_is_not_its_record(local: Store) -> No
 
 def test_a_record_of_another_version_is_told_and_not_run_again(local: Store) -> None:
     write_trial(local)
-    codec.write_json(local, layout.record_path(TRIAL.trial_id), {**TRIAL.to_json(), "version": 2, "new": 1})
-    with pytest.raises(
-        RecordError, match=r"trial 0123456789abcdef has version 2, and this xferlab reads 1; use"
-    ):
+    newer = {**TRIAL.to_json(), "version": 2, "new": 1}
+    codec.write_json(local, layout.record_path(TRIAL.trial_id), newer)
+    told = r"/record\.json: the record of trial 0123456789abcdef has version 2, and this xferlab reads 1; use"
+    with pytest.raises(RecordError, match=told):
         reader.read_trial(local, TRIAL.trial_id)
+    with pytest.raises(RecordError, match=r"/record\.json: has version 2, and this xferlab writes 1; use"):
+        writer.write_trial(local, TRIAL)
+    assert codec.read_json(local, layout.record_path(TRIAL.trial_id)) == newer
     record = write_evaluation(local)
     name = layout.evaluation_path(TRIAL.trial_id, "e" * 16, "record.json")
-    codec.write_json(local, name, {**record.to_json(), "version": 0})
+    local.write(name, codec.json_bytes({**record.to_json(), "version": 0}))
     with pytest.raises(RecordError, match=r"evaluation e+ has version 0"):
         reader.read_evaluation(local, TRIAL.trial_id, "e" * 16)
 
@@ -151,8 +154,9 @@ def test_complete_means_that_all_records_verify(store: Store) -> None:
     assert complete_ids(store, [SPEC]) == set()
     write_trial(store)
     assert missing_evaluations(store, SPEC) == ["e" * 16]
-    assert not is_complete(store, SPEC)
     write_evaluation(store)
+    assert not is_complete(store, SPEC)
+    codec.write_json(store, layout.spec_path(SPEC.trial_id), SPEC.to_json())
     assert is_complete(store, SPEC)
     other = replace(SPEC, trial_id="f" * 16)
     assert complete_ids(store, [SPEC, other]) == {TRIAL.trial_id}
@@ -256,8 +260,46 @@ def test_a_torn_last_line_is_dropped_wherever_it_is_torn(local: Store) -> None:
 def test_a_damaged_line_in_the_middle_is_told_with_its_number(local: Store, damage: bytes) -> None:
     lines = [json.dumps(epoch(number).to_json()).encode() for number in (1, 2, 3)]
     local.write(layout.history_path("t"), b"\n".join([lines[0], damage, lines[2], b""]))
-    with pytest.raises(RecordError, match=r"history\.jsonl:2: is damaged"):
+    place = rf"history\.jsonl:2 \(byte {len(lines[0]) + 1}\): is damaged .*run the study again, which trains"
+    with pytest.raises(RecordError, match=place):
         reader.read_history(local, "t")
+
+
+def test_every_flipped_bit_of_a_history_is_told_or_drops_the_last_line(
+    local: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bit turns a digit into another, a line's end into none, a letter into a line's end."""
+    history = writer.HistoryFile(local, "t")
+    whole = [epoch(number) for number in (1, 2, 3)]
+    for one in whole:
+        history.append(one)
+    path = Path(local.path(layout.history_path("t")))
+    data = path.read_bytes()
+    for position in range(len(data)):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 1 << position % 8]) + data[position + 1 :])
+        try:
+            found = reader.read_history(local, "t", sha256=writer.history_sha256(whole))
+        except RecordError as error:
+            assert "history.jsonl" in str(error)  # noqa: PT017
+        else:
+            assert found == whole  # white space only
+    caplog.clear()
+    path.write_bytes(data[:-1] + b"x")
+    assert reader.read_history(local, "t") == whole[:2]
+    assert f"history.jsonl:3 (byte {data.rindex(b'{')}): the last line is torn; left out" in caplog.text
+
+
+def test_a_history_that_lacks_epochs_is_told_by_the_record(local: Store) -> None:
+    history = writer.HistoryFile(local, "t")
+    history.append(epoch(1))
+    with pytest.raises(RecordError, match="its 1 epochs are not those of the record"):
+        reader.read_history(local, "t", sha256=writer.history_sha256([epoch(1), epoch(2)]))
+
+
+def test_a_history_of_the_first_version_is_read(local: Store) -> None:
+    lines = [json.dumps(epoch(number).to_json()) + "\n" for number in (1, 2)]
+    local.write(layout.history_path("t"), "".join(lines).encode())
+    assert reader.read_history(local, "t") == [epoch(1), epoch(2)]
 
 
 def test_an_epoch_that_stands_twice_counts_once_and_the_later_one(local: Store) -> None:

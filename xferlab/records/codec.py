@@ -15,12 +15,30 @@ from xferlab.errors import RecordError
 from xferlab.plan.identity import canonical_json, seal_holds, sealed
 from xferlab.records.store import Store
 
-_MEND = "delete the record.json beside it and run the study again"
+_MEND = "run the study again: it is measured again"
 
 
 def write_json(store: Store, name: str, body: Mapping[str, Any]) -> None:
-    """Writes a sealed JSON file, atomically."""
+    """Writes a sealed JSON file, atomically.
+
+    Raises:
+        RecordError: The file that is there has a higher version: a newer xferlab wrote it.
+    """
+    if "version" in body:
+        _check_no_newer(store, name, body["version"])
     store.write(name, json_bytes(body))
+
+
+def _check_no_newer(store: Store, name: str, version: int) -> None:
+    try:
+        found = (read_json(store, name) or {}).get("version")
+    except RecordError:
+        return  # what is damaged may be written again
+    if isinstance(found, int) and found > version:
+        raise RecordError(
+            f"{store.path(name)}: has version {found}, and this xferlab writes {version}; use the xferlab "
+            "that wrote it, or another storage"
+        )
 
 
 def json_bytes(body: Mapping[str, Any]) -> bytes:
@@ -38,11 +56,25 @@ def read_json(store: Store, name: str) -> dict[str, Any] | None:
     if data is None:
         return None
     try:
+        return unsealed(data)
+    except ValueError as error:
+        raise RecordError(f"{store.path(name)}: {error}; delete it and run again") from error
+
+
+def unsealed(data: bytes) -> dict[str, Any]:
+    """Returns the body of sealed JSON.
+
+    Raises:
+        ValueError: It is torn, altered, or nothing of the kind.
+    """
+    try:
         value = json.loads(data)
     except ValueError as error:
-        raise RecordError(f"{store.path(name)}: is no JSON ({error}); delete it and run again") from error
+        raise ValueError(f"is no JSON ({error})") from error
+    except RecursionError:
+        raise ValueError("is no JSON of ours (nested too deeply)") from None
     if not isinstance(value, dict) or not _holds(value):
-        raise RecordError(f"{store.path(name)}: does not match its own digest; delete it and run again")
+        raise ValueError("does not match its own digest")
     return {key: item for key, item in value.items() if key != "sha256"}
 
 
@@ -51,6 +83,11 @@ def _holds(value: dict[str, Any]) -> bool:
         return seal_holds(value)
     except ValueError:  # a number that was altered into infinity
         return False
+
+
+def matches(data: bytes | None, sha256: str) -> bool:
+    """Returns whether a file is there and has this digest."""
+    return data is not None and hashlib.sha256(data).hexdigest() == sha256
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -69,7 +106,7 @@ def read_parquet(store: Store, name: str, *, sha256: str | None = None) -> pa.Ta
     data = store.read(name)
     if data is None:
         raise RecordError(f"{store.path(name)}: is missing; {_MEND}")
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+    if sha256 is not None and not matches(data, sha256):
         raise RecordError(f"{store.path(name)}: does not match the digest in its record; {_MEND}")
     try:
         return pq.read_table(pa.BufferReader(data))

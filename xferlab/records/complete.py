@@ -18,20 +18,21 @@ def is_complete(store: Store, spec: TrialSpec) -> bool:
 
 
 def is_measured(store: Store, spec: TrialSpec) -> bool:
-    """Returns whether every evaluation, and the deep features if asked for, have a valid record."""
-    return not missing_evaluations(store, spec) and not lacks_features(store, spec)
+    """Returns whether the spec, every evaluation, and the deep features if asked for are stored and whole."""
+    stored = reader.holds_spec(store, spec.trial_id)
+    return stored and not missing_evaluations(store, spec) and not lacks_features(store, spec)
 
 
 def lacks_features(store: Store, spec: TrialSpec) -> bool:
-    """Returns whether deep features are asked for and have no valid record."""
+    """Returns whether deep features are asked for and not stored as their record says."""
     asked = spec.features
-    return asked is not None and reader.read_features_record(store, spec.trial_id, asked.features_id) is None
+    return asked is not None and reader.read_whole_features(store, spec.trial_id, asked.features_id) is None
 
 
 def missing_evaluations(store: Store, spec: TrialSpec) -> list[str]:
-    """Returns the ids of evaluations without a valid record."""
+    """Returns the ids of evaluations without a valid record, or whose tables are not as it says."""
     ids = [one.evaluation_id for one in spec.evaluations]
-    return [one for one in ids if reader.read_evaluation(store, spec.trial_id, one) is None]
+    return [one for one in ids if reader.read_whole_evaluation(store, spec.trial_id, one) is None]
 
 
 def complete_ids(store: Store, specs: Iterable[TrialSpec]) -> set[str]:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import logging
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
+from xferlab.cohort import Selection
 from xferlab.errors import RecordError
 from xferlab.plan.spec import PLAN_VERSION
 from xferlab.records import codec, layout
 from xferlab.records.schema import EpochResult, EvaluationRecord, FeaturesRecord, TrialRecord
 from xferlab.records.store import Store
+from xferlab.records.writer import history_sha256
+
+log = logging.getLogger("xferlab.records")
+
+Kind = TypeVar("Kind", covariant=True)
+_CURVE = (
+    "Only learning curves read it. To have it again, delete the record.json beside it and run the study "
+    "again, which trains that trial again"
+)
 
 
 def read_plan(store: Store, study: str) -> dict[str, Any]:
@@ -24,6 +37,11 @@ def read_plan(store: Store, study: str) -> dict[str, Any]:
     if document is None:
         known = ", ".join(store.list("studies")) or "none"
         raise RecordError(f"{store.shown}: no plan of study {study!r} (studies here: {known})")
+    if document.get("study", study) != study:
+        raise RecordError(
+            f"{store.path(layout.plan_path(study))}: is the plan of study {document['study']!r}; run or plan "
+            f"study {study!r} again"
+        )
     if document.get("version") != PLAN_VERSION:
         raise RecordError(
             f"{store.shown}: the plan of study {study!r} has version {document.get('version')}, and this "
@@ -32,29 +50,66 @@ def read_plan(store: Store, study: str) -> dict[str, Any]:
     return document
 
 
+def read_selection(store: Store, digest: str) -> Selection:
+    """Returns a stored selection. An altered one is set aside, so that a rerun writes it again.
+
+    Raises:
+        RecordError: It is absent or differs from its digest.
+    """
+    name = layout.selection_path(digest)
+    selection, reason = None, "missing"
+    try:
+        body = codec.read_json(store, name)
+        selection = Selection.from_json(body) if body is not None else None
+        whole = selection is not None and selection.identity() == digest
+    except (RecordError, LookupError, TypeError):
+        whole, selection = False, None
+    if selection is not None and whole:
+        return selection
+    if store.exists(name):
+        reason = f"altered, and is now {store.set_aside(name)}"
+    raise RecordError(f"{store.path(name)}: is {reason}; run the study again, which writes it anew")
+
+
 def read_trial(store: Store, trial_id: str) -> TrialRecord | None:
     """Returns the record of a complete training; None where it is absent, damaged, or lacks its weights.
 
+    Of the weights only the size is looked at here; whoever loads them compares their digest.
+
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    body = _lenient(store, layout.record_path(trial_id))
-    if not body:
+    record = _record(store, layout.record_path(trial_id), TrialRecord)
+    if record is None or record.trial_id != trial_id:
         return None
-    record = TrialRecord.from_json(body)
     present = store.size(layout.weights_path(trial_id)) == record.weights_bytes
-    return record if present and record.trial_id == trial_id else None
+    return record if present else None
 
 
 def read_evaluation(store: Store, trial_id: str, evaluation_id: str) -> EvaluationRecord | None:
-    """Returns the record of a complete evaluation; None where it is absent or damaged.
+    """Returns the record of an evaluation; None where it is absent or damaged. Its tables are not looked at.
 
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    body = _lenient(store, layout.evaluation_path(trial_id, evaluation_id, "record.json"))
-    record = EvaluationRecord.from_json(body) if body else None
+    name = layout.evaluation_path(trial_id, evaluation_id, "record.json")
+    record = _record(store, name, EvaluationRecord)
     return record if record and (record.trial_id, record.evaluation_id) == (trial_id, evaluation_id) else None
+
+
+def read_whole_evaluation(store: Store, trial_id: str, evaluation_id: str) -> EvaluationRecord | None:
+    """Returns the record of an evaluation whose tables match their digests; None for any other.
+
+    Raises:
+        RecordError: Another version of xferlab wrote it.
+    """
+    record = read_evaluation(store, trial_id, evaluation_id)
+    if record is None:
+        return None
+    digests = {"cases.parquet": record.cases_sha256, "outputs.parquet": record.outputs_sha256}
+    name = partial(layout.evaluation_path, trial_id, evaluation_id)
+    whole = all(_is_whole(store, name(file), digest) for file, digest in digests.items())
+    return record if whole else None
 
 
 def read_cases(store: Store, record: EvaluationRecord) -> pa.Table:
@@ -75,9 +130,20 @@ def read_features_record(store: Store, trial_id: str, features_id: str) -> Featu
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    body = _lenient(store, layout.features_path(trial_id, features_id, "record.json"))
-    record = FeaturesRecord.from_json(body) if body else None
+    name = layout.features_path(trial_id, features_id, "record.json")
+    record = _record(store, name, FeaturesRecord)
     return record if record and (record.trial_id, record.features_id) == (trial_id, features_id) else None
+
+
+def read_whole_features(store: Store, trial_id: str, features_id: str) -> FeaturesRecord | None:
+    """Returns the record of deep features whose table matches its digest; None for any other.
+
+    Raises:
+        RecordError: Another version of xferlab wrote it.
+    """
+    record = read_features_record(store, trial_id, features_id)
+    name = layout.features_path(trial_id, features_id, "features.parquet")
+    return record if record and _is_whole(store, name, record.features_sha256) else None
 
 
 def read_features(store: Store, record: FeaturesRecord) -> pa.Table:
@@ -86,29 +152,57 @@ def read_features(store: Store, record: FeaturesRecord) -> pa.Table:
     return codec.read_parquet(store, name, sha256=record.features_sha256)
 
 
-def read_history(store: Store, trial_id: str) -> list[EpochResult]:
-    """Returns one result an epoch, in order; a torn last line is dropped.
+def holds_spec(store: Store, trial_id: str) -> bool:
+    """Returns whether the spec of a trial is stored and undamaged."""
+    return _lenient(store, layout.spec_path(trial_id)).get("trial_id") == trial_id
+
+
+def read_history(store: Store, trial_id: str, *, sha256: str | None = None) -> list[EpochResult]:
+    """Returns one result an epoch, in order; a torn last line is dropped with a warning.
+
+    Args:
+        store: The storage.
+        trial_id: Whose.
+        sha256: `TrialRecord.history_sha256` of a complete trial, to tell a history that lacks epochs.
 
     Raises:
-        RecordError: A line before the last is damaged; says which.
+        RecordError: Another line is damaged (says which, and its first byte), or the digest differs.
     """
     name = layout.history_path(trial_id)
-    lines = (store.read(name) or b"").splitlines(keepends=True)
+    where, offset = store.path(name), 0
     results: dict[int, EpochResult] = {}
-    for number, line in enumerate(lines, start=1):
+    *lines, rest = (store.read(name) or b"").split(b"\n")
+    for number, line in enumerate([*lines, rest] if rest else lines, start=1):
         try:
-            result = EpochResult(**json.loads(line))
+            result = _epoch(line)
         except (ValueError, TypeError) as error:
-            if number == len(lines):
+            place = f"{where}:{number} (byte {offset})"
+            if number > len(lines):
+                log.warning("%s: the last line is torn; left out", place)
                 break
-            raise RecordError(f"{store.path(name)}:{number}: is damaged ({error})") from error
+            raise RecordError(f"{place}: is damaged ({error}). {_CURVE}") from error
         results[result.epoch] = result
-    return [results[epoch] for epoch in sorted(results)]
+        offset += len(line) + 1
+    epochs = [results[epoch] for epoch in sorted(results)]
+    if sha256 is not None and history_sha256(epochs) != sha256:
+        raise RecordError(f"{where}: its {len(epochs)} epochs are not those of the record. {_CURVE}")
+    return epochs
+
+
+def _epoch(line: bytes) -> EpochResult:
+    value = json.loads(line)
+    # Lines of the first version have no digest of their own; that in the record covers them.
+    sealed = not isinstance(value, dict) or "sha256" in value
+    return EpochResult(**(codec.unsealed(line) if sealed else value))
 
 
 def read_run(store: Store, trial_id: str) -> dict[str, Any]:
     """Returns `run.json`: attempts, times, memory, host, versions; empty where it is absent or damaged."""
-    return _lenient(store, layout.run_path(trial_id))
+    body = _lenient(store, layout.run_path(trial_id))
+    if body.pop("trial_id", trial_id) != trial_id:
+        log.warning("%s: is that of another trial; left out", store.path(layout.run_path(trial_id)))
+        return {}
+    return body
 
 
 def read_failure(store: Store, trial_id: str) -> dict[str, Any] | None:
@@ -116,8 +210,33 @@ def read_failure(store: Store, trial_id: str) -> dict[str, Any] | None:
     return _lenient(store, layout.failure_path(trial_id)) or None
 
 
+class _Kind(Protocol[Kind]):
+    def from_json(self, value: Mapping[str, Any]) -> Kind: ...
+
+
+def _record(store: Store, name: str, kind: _Kind[Kind]) -> Kind | None:
+    body = _lenient(store, name)
+    if not isinstance(body.get("version"), int):
+        return None  # absent, damaged, or no record at all
+    try:
+        return kind.from_json(body)
+    except TypeError:
+        log.warning("%s: is a file of another kind; left out", store.path(name))
+        return None
+    except RecordError as error:
+        raise RecordError(f"{store.path(name)}: {error}") from error
+
+
+def _is_whole(store: Store, name: str, sha256: str) -> bool:
+    data = store.read(name)
+    if data is not None and not codec.matches(data, sha256):
+        log.warning("%s: does not match the digest in its record; left out", store.path(name))
+    return codec.matches(data, sha256)
+
+
 def _lenient(store: Store, name: str) -> dict[str, Any]:
     try:
         return codec.read_json(store, name) or {}
-    except RecordError:
+    except RecordError as error:
+        log.warning("%s; left out", error)
         return {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -11,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from xferlab.plan.identity import canonical_json
+from xferlab.plan.identity import sha256_of
 from xferlab.records import codec, layout
 from xferlab.records.schema import EpochResult, EvaluationRecord, FeaturesRecord, TrialRecord
 from xferlab.records.store import Store
@@ -45,12 +43,12 @@ class HistoryFile:
 
 
 def _line(result: EpochResult) -> bytes:
-    return (json.dumps(result.to_json()) + "\n").encode()
+    return codec.json_bytes(result.to_json())
 
 
 def history_sha256(results: Iterable[EpochResult]) -> str:
     """Returns the digest of the epochs' outcomes, times left out."""
-    return hashlib.sha256(canonical_json([result.outcome() for result in results]).encode()).hexdigest()
+    return sha256_of([result.outcome() for result in results])
 
 
 def write_trial(store: Store, record: TrialRecord) -> None:
@@ -75,7 +73,7 @@ def write_features(store: Store, record: FeaturesRecord, features: bytes) -> Non
 
 def write_run(store: Store, trial_id: str, body: Mapping[str, Any]) -> None:
     """Writes all that is no function of the spec."""
-    codec.write_json(store, layout.run_path(trial_id), body)
+    codec.write_json(store, layout.run_path(trial_id), {**body, "trial_id": trial_id})
 
 
 def table(schema: pa.Schema, columns: Mapping[str, list[Any]]) -> bytes:

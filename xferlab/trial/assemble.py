@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import nn
 
-from xferlab.cohort import Selection
 from xferlab.data.arrow_table import NativeTable
 from xferlab.data.cache import open_native, open_table
 from xferlab.data.objects import with_objects
-from xferlab.errors import RecordError
 from xferlab.models.build import build, initialise
 from xferlab.models.translator import Translator
 from xferlab.plan.spec import TrialSpec
-from xferlab.records import codec, layout
 from xferlab.records.store import Store
 from xferlab.study.schema import DataSection
 from xferlab.training.augment import Augmentation
@@ -49,21 +46,6 @@ class Workplace:
     store: Store
     cache_dir: Path
     device: torch.device
-
-
-def read_selection(store: Store, digest: str) -> Selection:
-    """Returns a stored selection.
-
-    Raises:
-        RecordError: It is absent or differs from its digest.
-    """
-    body = codec.read_json(store, layout.selection_path(digest))
-    selection = Selection.from_json(body) if body else None
-    if selection is None or selection.identity() != digest:
-        raise RecordError(
-            f"{store.path(layout.selection_path(digest))}: is missing or altered; run the study again"
-        )
-    return selection
 
 
 def examples(

@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from xferlab.errors import RecordError
+from xferlab.errors import RecordError, StorageError
 from xferlab.records import layout
 from xferlab.records.store import Store
 
 log = logging.getLogger("xferlab.trial")
 
 KEPT = 2
-_MAGIC = b"xferlab-state-1\n"
+_FAMILY, _VERSION = b"xferlab-state-", b"2\n"
+_MAGIC = _FAMILY + _VERSION
+_DIGEST_BYTES = 32
 
 
 class Checkpoints:
@@ -25,7 +28,7 @@ class Checkpoints:
 
     def __init__(self, store: Store, trial_id: str):
         """Takes the storage and the trial's id."""
-        self._store, self._folder = store, layout.checkpoint_dir(trial_id)
+        self._store, self._folder, self._owner = store, layout.checkpoint_dir(trial_id), trial_id.encode()
 
     def names(self) -> list[str]:
         """Returns the stored states, oldest first."""
@@ -38,20 +41,27 @@ class Checkpoints:
         payload = buffer.getvalue()
         cursor = state["cursor"]
         name = f"state-{cursor['epoch']:06d}-{cursor['next_batch']:06d}.pt"
-        data = _MAGIC + hashlib.sha256(payload).digest() + payload
-        self._store.write(f"{self._folder}/{name}", data)
+        self._store.write(f"{self._folder}/{name}", self._head(_MAGIC, payload) + payload)
         for old in self.names()[:-KEPT]:
             self._store.delete(f"{self._folder}/{old}")
 
     def resume(self, restore: Callable[[dict[str, Any]], None], device: torch.device) -> bool:
-        """Restores the latest state that verifies; returns whether there was one."""
-        for name in reversed(self.names()):
+        """Restores the latest state that verifies; returns whether there was one.
+
+        Raises:
+            StorageError: A state cannot be read, or a newer xferlab wrote it.
+        """
+        names = self.names()
+        for name in reversed(names):
             try:
-                restore(self._load(f"{self._folder}/{name}", device))
+                state = self._load(f"{self._folder}/{name}", device)
             except RecordError as error:
                 log.warning("%s; trying the one before", error)
-            else:
-                return True
+                continue
+            restore(state)
+            return True
+        if names:
+            log.warning("%s: no state is whole; training from the start", self._store.path(self._folder))
         return False
 
     def clear(self) -> None:
@@ -60,11 +70,25 @@ class Checkpoints:
             if name.startswith(("state-", ".state-")):
                 self._store.delete(f"{self._folder}/{name}")
 
+    def _head(self, magic: bytes, payload: bytes) -> bytes:
+        """What stands before a state; its digest holds whose it is, so that no other's is resumed."""
+        return magic + hashlib.sha256(magic + self._owner + b"\n" + payload).digest()
+
     def _load(self, name: str, device: torch.device) -> dict[str, Any]:
-        data = self._store.read(name) or b""
-        head, payload = data[: len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
-        if head != _MAGIC + hashlib.sha256(payload).digest():
-            raise RecordError(f"{self._store.path(name)}: does not match its own digest")
-        state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+        data, where = self._store.read(name) or b"", self._store.path(name)
+        length = len(_MAGIC) + _DIGEST_BYTES
+        magic, head, payload = data[: len(_MAGIC)], data[:length], data[length:]
+        if head != self._head(magic, payload):
+            raise RecordError(f"{where}: does not match its own digest")
+        if magic != _MAGIC:
+            raise StorageError(
+                f"{where}: is a state that another xferlab wrote; use that one, or delete it to train from "
+                "the start"
+            )
+        try:
+            state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise RecordError(f"{where}: holds more than tensors and plain values ({reason})") from error
         assert isinstance(state, dict)
         return state

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from xferlab.plan.spec import TrialSpec
+from xferlab.records.reader import read_selection
 from xferlab.training.loop import Trainer
 from xferlab.training.task import Examples
-from xferlab.trial.assemble import Workplace, examples, read_selection, recipe_of, task_of
+from xferlab.trial.assemble import Workplace, examples, recipe_of, task_of
 from xferlab.trial.origin import freezing_of
 
 

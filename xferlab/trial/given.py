@@ -9,7 +9,7 @@ import torch
 from xferlab.errors import DonorError, suggest
 from xferlab.models.donors import PUBLISHED, fetch, file_sha256, read_weights
 from xferlab.plan.spec import TrialSpec
-from xferlab.records import layout
+from xferlab.records import codec, layout
 from xferlab.records.store import Store
 from xferlab.study.schema import Weights
 from xferlab.trial.assemble import Workplace, network
@@ -41,7 +41,7 @@ def provide(weights: Weights, store: Store, *, cache_dir: Path) -> str:
             "correct `weights.sha256`; else replace it."
         )
     read_weights(path)
-    if store.size(layout.donor_path(digest)) != path.stat().st_size:
+    if not codec.matches(store.read(layout.donor_path(digest)), digest):
         store.write(layout.donor_path(digest), path.read_bytes())
     return digest
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from xferlab.models.donors import PUBLISHED, read_weights
 from xferlab.models.freezing import Freeze, apply, check
 from xferlab.models.inherit import fold_channels, inherit, matched_control
 from xferlab.plan.spec import TrialSpec
-from xferlab.records import layout, reader
+from xferlab.records import codec, layout, reader
 from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
 from xferlab.trial.assemble import Workplace
@@ -96,10 +95,7 @@ def freezing_of(identity: Mapping[str, Any], model: nn.Module) -> Callable[[nn.M
 def _donor_weights(donor: Mapping[str, Any], place: Workplace) -> dict[str, torch.Tensor]:
     digest = donor["sha256"]
     suffix = Path(donor["path"] or PUBLISHED[donor["name"]].file_name).suffix
-    data = place.store.read(layout.donor_path(digest))
-    if data is None or hashlib.sha256(data).hexdigest() != digest:
-        where = place.store.path(layout.donor_path(digest))
-        raise RecordError(f"{where}: is missing or altered; delete it and run the study again")
+    data = _verified(place.store, layout.donor_path(digest), digest)
     with tempfile.NamedTemporaryFile(suffix=suffix) as file:
         file.write(data)
         file.flush()
@@ -123,15 +119,24 @@ def trained_weights(store: Store, trial_id: str) -> dict[str, torch.Tensor]:
     """Returns the best weights of a complete trial.
 
     Raises:
-        RecordError: The trial is not complete, or its weights differ from the digest in its record.
+        RecordError: The trial is not complete, or its weights differ from the digest in its record; they are
+            set aside then, so that it counts as not complete, and a rerun trains it again.
     """
     record = reader.read_trial(store, trial_id)
-    data = store.read(layout.weights_path(trial_id)) if record else None
-    if record is None or data is None:
+    if record is None:
         raise RecordError(f"{store.path(layout.trial_dir(trial_id))}: is no complete trial")
-    if hashlib.sha256(data).hexdigest() != record.weights_sha256:
+    return dict(load_safetensors(_verified(store, layout.weights_path(trial_id), record.weights_sha256)))
+
+
+def _verified(store: Store, name: str, sha256: str) -> bytes:
+    """Returns a file whose digest is known; sets an altered one aside, so that a rerun makes it anew."""
+    data = store.read(name)
+    if data is None:
+        raise RecordError(f"{store.path(name)}: is missing; run the study again, which makes it anew")
+    if not codec.matches(data, sha256):
+        aside = store.set_aside(name)
         raise RecordError(
-            f"{store.path(layout.weights_path(trial_id))}: differs from the digest in record.json; "
-            "delete that record.json and run the study again"
+            f"{store.path(name)}: is altered (its digest is not the recorded one) and is now {aside}; run "
+            "the study again, which makes it anew"
         )
-    return dict(load_safetensors(data))
+    return data

@@ -109,6 +109,7 @@ class _Run:
                 spec,
                 directory=self.place.cache_dir / "wandb",
                 parent_weights=origin.weights_sha256 if origin else None,
+                store=store,
             )
             summary: dict[str, float] = {}
             outcome = ["failed"]
@@ -183,7 +184,7 @@ class _Run:
         store, trial_id = self.place.store, self.spec.trial_id
         tables = {}
         for one in self.spec.evaluations:
-            record = reader.read_evaluation(store, trial_id, one.evaluation_id)
+            record = reader.read_whole_evaluation(store, trial_id, one.evaluation_id)
             if record is None:
                 record = evaluate(self.spec, one, self.model, self.place, after_case=self._go_on)
             tables[one.name] = reader.read_cases(store, record)
