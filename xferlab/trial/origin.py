@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
@@ -125,7 +126,13 @@ def trained_weights(store: Store, trial_id: str) -> dict[str, torch.Tensor]:
     record = reader.read_trial(store, trial_id)
     if record is None:
         raise RecordError(f"{store.path(layout.trial_dir(trial_id))}: is no complete trial")
-    return dict(load_safetensors(_verified(store, layout.weights_path(trial_id), record.weights_sha256)))
+    name = layout.weights_path(trial_id)
+    try:
+        return dict(load_safetensors(_verified(store, name, record.weights_sha256)))
+    except SafetensorError as error:
+        raise RecordError(
+            f"{store.path(name)}: is no safetensors file ({error}); delete it and run again"
+        ) from error
 
 
 def _verified(store: Store, name: str, sha256: str) -> bytes:

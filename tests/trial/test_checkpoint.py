@@ -1,0 +1,223 @@
+"""States to resume from: whose they are, what is damaged, and that nothing in one is ever run."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.studies import recorded
+from tests.trial.conftest import Bench, Make, quick
+from xferlab.errors import DonorError, InterruptedTrialError, RecordError, StorageError
+from xferlab.records import codec, layout
+from xferlab.records.store import Store
+
+pytestmark = pytest.mark.component
+
+GENERAL, PORTABLE = "a/general/r01", "a/portable/r01"
+DEVICE = "cpu"
+
+
+class Evil:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, victim: Path):
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Path.touch, (self.victim,)
+
+
+def state(epoch: int, batch: int = 0) -> dict[str, Any]:
+    return {"cursor": {"epoch": epoch, "next_batch": batch}, "value": epoch}
+
+
+def resumed(store: Store, trial_id: str = "t") -> int | None:
+    """The epoch of the state that is resumed; None from the start."""
+    import torch
+
+    from xferlab.trial.checkpoint import Checkpoints
+
+    found: list[dict[str, Any]] = []
+    any_state = Checkpoints(store, trial_id).resume(found.append, torch.device(DEVICE))
+    assert any_state == bool(found)
+    return found[0]["value"] if found else None
+
+
+def saved(store: Store, *epochs: int, trial_id: str = "t") -> list[Path]:
+    from xferlab.trial.checkpoint import Checkpoints
+
+    states = Checkpoints(store, trial_id)
+    for epoch in epochs:
+        states.save(state(epoch))
+    return [Path(store.path(layout.checkpoint_dir(trial_id))) / name for name in states.names()]
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Store:
+    return Store.open(tmp_path)
+
+
+def flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def test_the_latest_two_are_kept_and_the_latest_is_resumed(local: Store) -> None:
+    assert resumed(local) is None
+    assert [path.name for path in saved(local, 1, 2, 3)] == [
+        "state-000002-000000.pt",
+        "state-000003-000000.pt",
+    ]
+    assert resumed(local) == 3
+
+
+def test_a_flipped_bit_anywhere_falls_back_to_the_one_before(
+    local: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, latest = saved(local, 1, 2)
+    whole = latest.read_bytes()
+    for position in [*range(60), *range(60, len(whole), 211), len(whole) - 1]:
+        latest.write_bytes(whole)
+        flip(latest, position)
+        assert resumed(local) == 1
+    assert "state-000002-000000.pt: does not match its own digest; trying the one before" in caplog.text
+
+
+@pytest.mark.parametrize("length", [0, 1, 15, 16, 47, 48, 49, 300])
+def test_a_torn_latest_falls_back_to_the_one_before(local: Store, length: int) -> None:
+    _, latest = saved(local, 1, 2)
+    latest.write_bytes(latest.read_bytes()[:length])
+    assert resumed(local) == 1
+
+
+def test_with_none_whole_the_trial_starts_over_and_says_so(
+    local: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in saved(local, 1, 2):
+        flip(path, -1)
+    assert resumed(local) is None
+    assert "trials/t/checkpoint: no state is whole; training from the start" in caplog.text
+
+
+def test_the_state_of_another_trial_is_not_resumed(local: Store) -> None:
+    (own,) = saved(local, 1)
+    (other,) = saved(local, 2, trial_id="u")
+    own.with_name(other.name).write_bytes(other.read_bytes())
+    assert resumed(local) == 1
+
+
+def test_a_state_of_another_version_is_told_and_stays(local: Store) -> None:
+    _, latest = saved(local, 1, 2)
+    magic, payload = b"xferlab-state-3\n", b"what a later version writes"
+    data = magic + hashlib.sha256(magic + b"t\n" + payload).digest() + payload
+    latest.write_bytes(data)
+    with pytest.raises(StorageError, match="is a state that another xferlab wrote; use that one, or"):
+        resumed(local)
+    assert latest.read_bytes() == data
+
+
+def forged(trial_id: str, payload: bytes) -> bytes:
+    """A state with a right digest."""
+    magic = b"xferlab-state-2\n"
+    return magic + hashlib.sha256(magic + trial_id.encode() + b"\n" + payload).digest() + payload
+
+
+def payloads(victim: Path) -> dict[str, bytes]:
+    """Pickles that run code when they are loaded, as `torch.save` and as `pickle` write them."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save({**state(9), "evil": Evil(victim)}, buffer)
+    return {"torch": buffer.getvalue(), "pickle": pickle.dumps(Evil(victim), protocol=2)}
+
+
+def test_the_malicious_files_of_this_test_do_harm(tmp_path: Path) -> None:
+    import torch
+
+    for number, kind in enumerate(("torch", "pickle")):
+        victim = tmp_path / str(number)
+        payload = payloads(victim)[kind]
+        if kind == "torch":
+            torch.load(io.BytesIO(payload), weights_only=False)
+        else:
+            pickle.loads(payload)
+        assert victim.exists()
+
+
+@pytest.mark.parametrize("kind", ["torch", "pickle"])
+def test_a_malicious_state_is_refused_and_did_not_run(
+    bench: Make, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, parts = bench(storage="whole"), bench(storage="parts", training=quick(checkpoint_every_s=0.0001))
+    whole.run(GENERAL)
+    with pytest.raises(InterruptedTrialError):
+        parts.run(GENERAL, stop=After(6))
+    victim = tmp_path / "harm"
+    latest = sorted((parts.folder(GENERAL) / "checkpoint").glob("state-*"))[-1]
+    latest.write_bytes(forged(parts[GENERAL].trial_id, payloads(victim)[kind]))
+    caplog.set_level(logging.WARNING)
+    parts.run(GENERAL)
+    assert not victim.exists()
+    assert "holds more than tensors and plain values" in caplog.text
+    assert recorded(tmp_path / "parts") == recorded(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kind", ["torch", "pickle"])
+def test_malicious_weights_of_a_parent_are_refused_and_did_not_run(
+    bench: Make, tmp_path: Path, kind: str
+) -> None:
+    """The record is forged, too: its digest, its size and its seal are right."""
+    trials = bench()
+    record = trials.run(GENERAL)
+    victim = tmp_path / "harm"
+    payload = payloads(victim)[kind]
+    (trials.folder(GENERAL) / "checkpoint/best.safetensors").write_bytes(payload)
+    body = {**record.to_json(), "weights_bytes": len(payload)}
+    body["weights_sha256"] = hashlib.sha256(payload).hexdigest()
+    codec.write_json(trials.session.store, layout.record_path(record.trial_id), body)
+    with pytest.raises(RecordError, match=r"best\.safetensors: is no safetensors file"):
+        trials.run(PORTABLE)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("kind", ["torch", "pickle"])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_malicious_donor_is_refused_and_did_not_run(
+    bench: Make, tmp_path: Path, kind: str, suffix: str
+) -> None:
+    from xferlab.study.schema import Weights
+    from xferlab.trial.given import provide
+
+    victim, path = tmp_path / "harm", tmp_path / f"donor{suffix}"
+    path.write_bytes(payloads(victim)[kind])
+    with pytest.raises(DonorError, match="donor"):
+        provide(Weights(path=str(path)), Store.open(tmp_path / "st"), cache_dir=tmp_path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    stages = {
+        "donor": {"weights": {"path": str(path)}},
+        "general": {"data": "general", "starts_from": "donor"},
+    }
+    trials: Bench = bench(stages=stages, donors={str(path): digest})
+    trials.session.store.write(layout.donor_path(digest), path.read_bytes())  # as if it had got there
+    with pytest.raises(DonorError):
+        trials.run(GENERAL)
+    assert not victim.exists()
+
+
+class After:
+    """A stop request after so many batches."""
+
+    def __init__(self, batches: int):
+        self._left = batches
+
+    def __call__(self) -> bool:
+        self._left -= 1
+        return self._left == 0
