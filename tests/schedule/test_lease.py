@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,27 @@ def test_a_holder_that_was_succeeded_asks_its_process_to_stop_and_changes_nothin
         overtaken(tmp_path)
     assert held(tmp_path)["token"] == "theirs"
     assert "goes on there; trials that both had begun are computed twice" in caplog.text
+
+
+def test_a_late_write_of_the_predecessor_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XFERLAB_LEASE_S", str(BRIEF_S))
+    given(tmp_path, **ELSEWHERE, token="theirs")
+    with Lease(store_of(tmp_path), "s"):
+        given(tmp_path, **ELSEWHERE, token="theirs", beat=1e9)
+        eventually(lambda: held(tmp_path)["host"] == socket.gethostname())
+
+
+def test_a_holder_that_stood_still_while_it_wrote_looks_before_it_writes_again(tmp_path: Path) -> None:
+    lease = Lease(store_of(tmp_path), "s")  # its heart beats by hand
+    given(tmp_path, **vars(replace(lease._own, beat=0.0)))
+    lease._own = replace(lease._own, beat=time.monotonic() - EXPIRES_AFTER_S - 1)
+    for _ in range(2):
+        lease._renew()
+        assert held(tmp_path)["beat"] == 0.0
+    lease._renew()
+    assert held(tmp_path)["beat"] > 0.0
 
 
 def test_a_holder_that_ends_before_it_notices_leaves_the_lease(tmp_path: Path) -> None:

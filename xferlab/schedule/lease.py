@@ -28,6 +28,8 @@ EXPIRES_AFTER_S = 60.0
 """Unless `XFERLAB_LEASE_S` says otherwise."""
 BEATS, LOOKS = 6, 60
 """How often a lease is renewed, and how often a watcher reads it, before it expires."""
+YIELDED_BEATS = 2
+"""A holder that wakes only looks so many times: its successor writes over what it may have written late."""
 
 log = logging.getLogger("xferlab.schedule")
 
@@ -103,7 +105,9 @@ class Lease:
         """Names the study; nothing is taken yet."""
         self._store, self._name, self._study = store, layout.lease_path(study), study
         self._own = Holder.this_process()
+        self._predecessor = ""
         self._successor: Holder | None = None
+        self._yields = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="xferlab-lease", daemon=True)
 
@@ -148,6 +152,7 @@ class Lease:
     def _succeed(self) -> None:
         holder = self._holder()
         if holder is not None:
+            self._predecessor = holder.token
             if live := self._live(holder):
                 raise LeaseHeldError(
                     f"{self._what} is driven by {live.who} since {live.since}. "
@@ -161,17 +166,26 @@ class Lease:
 
     def _beat(self) -> None:
         every_s = self._own.expires_after_s / BEATS
-        while not self._stop.wait(every_s):
+        while self._successor is None and not self._stop.wait(every_s):
             try:
-                holder = self._holder()
-                if holder is not None and holder.token != self._own.token:
-                    self._successor = holder
-                    log.warning("%s", self._lost(holder))
-                    os.kill(os.getpid(), signal.SIGTERM)
-                    return
-                self._store.write(self._name, self._renewed())
+                self._renew()
             except StorageError as error:
                 log.warning("%s; trying again in %g s", error, every_s)
+
+    def _renew(self) -> None:
+        holder = self._holder()
+        if holder is not None and holder.token not in (self._own.token, self._predecessor):
+            self._successor = holder
+            log.warning("%s", self._lost(holder))
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        now = time.monotonic()
+        if now - self._own.beat > self._own.expires_after_s:
+            self._own, self._yields = replace(self._own, beat=now), YIELDED_BEATS
+        if self._yields:
+            self._yields -= 1
+            return
+        self._store.write(self._name, self._renewed())
 
     def _renewed(self) -> bytes:
         self._own = replace(self._own, beat=time.monotonic())
