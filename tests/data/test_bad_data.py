@@ -84,7 +84,10 @@ INDEX = [
         r"has 'portabel' \(values: 'fixed', 'portable'\). Did you mean 'por",
     ),
     (fields(where={"device": ["fixed", "mobile"]}), r"data.general.where.device: no row .* has 'mobile'"),
-    (fields(where={"device": "portable", "patient_id": "p1"}), "data.general.where: no row .* passes all of"),
+    (
+        fields(where={"device": "portable", "patient_id": "p1"}, shareable=True),
+        "data.general.where: no row .* passes all of",
+    ),
 ]
 
 
@@ -207,7 +210,7 @@ def test_blank_images_are_not_one_image(folder: Any, tmp_path: Path) -> None:
 def test_image_shared_by_two_sections(folder: Any, tmp_path: Path) -> None:
     same_picture(folder)
     sections = {
-        "general": folder.section(where={"patient_id": "p1"}),
+        "general": folder.section(where={"patient_id": "p1"}, shareable=True),
         "portable": folder.section(where={"device": "portable"}),
     }
     (problem,) = check_sections(sections, memo_dir=tmp_path / "memo")

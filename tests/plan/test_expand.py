@@ -145,7 +145,7 @@ def test_an_evaluation_asked_for_twice_is_done_once(plan_of: PlanOf) -> None:
         ("training: {precision: float32}", {}),
         ("training: {deterministic: false}", {}),  # on the CPU always
         ("training: {lr: 0.001}", {}),  # the default
-        ("", {"count: 60, seed: 1": "seed: 1, note: shown, shareable: true, count: 60"}),
+        ("", {"count: 60, seed: 1": "seed: 1, note: shown, count: 60"}),
         ("", {"{data: mri}": "{data: mri, resources: {cpu: 2}}"}),
         ("arms: {another: {}, baseline: {}}", {}),
     ],
@@ -260,18 +260,25 @@ def test_a_renamed_patient_that_keeps_its_part_renews_evaluations_alone(plan_of:
     )
 
 
-def test_the_ids_of_a_small_study_stay_as_they_are(plan_of: PlanOf) -> None:
+@pytest.mark.parametrize(
+    ("shareable", "evaluations"),
+    [
+        ("true", ["f78dd6ce3e84f99b", "021108528866f1f9"]),
+        ("false", ["b34aceb7e4745381", "c4a312cd5f3793b9"]),  # of pseudonyms
+    ],
+)
+def test_the_ids_of_a_small_study_stay_as_they_are(
+    plan_of: PlanOf, shareable: str, evaluations: list[str]
+) -> None:
     """Other ids mean that finished work runs again; they are renewed on purpose, by a version."""
-    plan = plan_of()
+    plan = plan_of(edits={"hold_out: 0.5": f"hold_out: 0.5, shareable: {shareable}"})
     assert [plan.names[f"baseline/{name}"] for name in ("donor/r01", "general/r01", "portable/r03")] == [
         "136731339ab56901",
         "5566f1c4f3010757",
         "7c63686f73609a7c",
     ]
-    assert [one.evaluation_id for one in trial(plan, "baseline/portable/r03").evaluations] == [
-        "f78dd6ce3e84f99b",
-        "021108528866f1f9",
-    ]
+    portable = trial(plan, "baseline/portable/r03")
+    assert [one.evaluation_id for one in portable.evaluations] == evaluations
 
 
 # --- given weights ---------------------------------------------------------------------------------

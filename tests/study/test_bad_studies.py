@@ -39,6 +39,12 @@ FIELDS = [
     ("hold_out: 0.5", "hold_out: 2", 4, "data.cxr.hold_out is 2; it must be at most 1.0."),
     ("hold_out: 0.5", "hold_out: .nan", 4, "data.cxr.hold_out is nan; it must be a finite number."),
     ("hold_out: 0.5", "hold_out: 0", 7, "'cxr.hold_out' is empty: set data.cxr.hold_out to the share of "),
+    (
+        "source: phantom_mri, count: 20",
+        "source: lgg, root: x, where: {patient_id: TCGA_CS}",
+        3,
+        "data.mri: where.patient_id names patients or images, and records, which hold `where`, name none ",
+    ),
     ("count: 20", "count: 20, where: {a: [[1]]}", 3, "data.mri.where.a[0] is a list; it must be text "),
     ("count: 20", "count: 20, where: [a]", 3, "data.mri.where is a list; it must be a mapping."),
     (

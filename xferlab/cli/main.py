@@ -62,6 +62,11 @@ def _add_study_options(verb: argparse.ArgumentParser) -> None:
 
 def _add_plan(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="print the plan as JSON")
+    verb.add_argument(
+        "--cases",
+        metavar="FILE",
+        help="write a table of all cases: what records call them, who they are, and their parts",
+    )
     verb.add_argument("--arms", metavar="A,B", help="only these arms")
 
 

@@ -6,11 +6,13 @@ import json
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from xferlab.cli.cases import write_cases
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.view import wide_console
 from xferlab.plan.document import to_document, totals
@@ -27,6 +29,8 @@ def run(options: Namespace) -> int:
     plan = session.plan()
     trials = of_arms(plan, options.arms)
     complete = complete_ids(session.store, trials)
+    if options.cases:
+        write_cases(plan, Path(options.cases))
     if options.json:
         print(json.dumps(_as_json(plan, trials, complete), indent=2))
         return 0

@@ -1,6 +1,7 @@
 """Who is in the study: cases and patients, their parts in each repetition, the hold-out. Pure values."""
 
 from xferlab.cohort.case import Case, Selection
+from xferlab.cohort.pseudonyms import Pseudonyms
 from xferlab.cohort.splits import Cohort, Part
 
-__all__ = ["Case", "Cohort", "Part", "Selection"]
+__all__ = ["Case", "Cohort", "Part", "Pseudonyms", "Selection"]

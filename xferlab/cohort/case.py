@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -20,6 +20,8 @@ class Case:
         patient: Patient id; the unit that splits keep whole.
         pathology: Class by which splits are stratified and tables are grouped.
         simulated: Name of the device simulation that the image passed through; empty for a real device.
+        image_sha256: SHA-256 of the image file alone. No record holds it, and `digest` does not tell it: it
+            keys the patient's pseudonym. Empty for a case that was read from a record.
     """
 
     digest: str
@@ -27,6 +29,12 @@ class Case:
     patient: str
     pathology: str
     simulated: str = ""
+    image_sha256: str = field(default="", compare=False, repr=False)
+
+    @property
+    def row(self) -> tuple[str, str, str, str, str]:
+        """What records say of it."""
+        return self.digest, self.name, self.patient, self.pathology, self.simulated
 
 
 @dataclass(frozen=True)
@@ -58,9 +66,11 @@ class Selection:
 
     @staticmethod
     def to_evaluate(section: str, cases: Iterable[Case]) -> Selection:
-        """Returns cases to evaluate on with all that their records say, in digest order."""
-        rows = sorted(tuple(asdict(case).values()) for case in cases)
-        return Selection(section, tuple(rows))
+        """Returns cases to evaluate on with all that their records say, in digest order.
+
+        Cases of a section that is not shareable come with pseudonyms (`Pseudonyms`).
+        """
+        return Selection(section, tuple(sorted(case.row for case in cases)))
 
     def cases(self) -> tuple[Case, ...]:
         """Returns the cases of an evaluation."""

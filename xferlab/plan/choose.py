@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from xferlab.cohort import Case, Cohort, Part, Selection
+from xferlab.cohort import Case, Cohort, Part, Pseudonyms, Selection
 from xferlab.plan.identity import canonical_json
 from xferlab.study.schema import DataSection, Study
 
 Index = Callable[[str, DataSection], Sequence[Case]]
+
+
+def for_workers(config: DataSection) -> dict[str, Any]:
+    """Returns what a trial must know of a section; it knows cases by digest, and no patient."""
+    return config.model_dump(mode="json", exclude={"same_patient"})
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Choices:
         """Takes the study without its arms, and what gives the cases of a section."""
         self._index = index
         self._cases: dict[str, Sequence[Case]] = {}
+        self._seen: list[tuple[str, DataSection]] = []
+        self._recorded: dict[str, Mapping[str, Case]] = {}
         self._section_keys: dict[int, str] = {}
         self._parts: dict[int, dict[str, Part]] = {}
         self._chosen: dict[tuple[str, str, int, float | None], Chosen] = {}
@@ -52,12 +60,14 @@ class Choices:
             fractions=(base.split.train, base.split.validation, base.split.test),
             by_patient=base.split.group_by is not None,
         )
+        private = (cases for name, cases in self.cohort.sections.items() if not base.data[name].shareable)
+        self._pseudonyms = Pseudonyms(case for cases in private for case in cases)
 
     def _section_key(self, name: str, config: DataSection) -> str:
         # id() is safe as a key: the loaded study keeps every configuration alive.
         key = self._section_keys.get(id(config))
         if key is None:
-            fields = config.model_dump(mode="json", exclude={"hold_out", "note", "shareable"})
+            fields = config.model_dump(mode="json", exclude={"hold_out", "note"})
             key = self._section_keys[id(config)] = f"{name}\x1f{canonical_json(fields)}"
         return key
 
@@ -66,7 +76,17 @@ class Choices:
         key = self._section_key(name, config)
         if key not in self._cases:
             self._cases[key] = self._index(name, config)
+            self._seen.append((name, config))
         return self._cases[key]
+
+    def recorded(self, name: str, config: DataSection) -> Mapping[str, Case]:
+        """Returns a section's cases as records know them, by digest: under pseudonyms unless shareable."""
+        key = self._section_key(name, config)
+        if key not in self._recorded:
+            cases = self.cases(name, config)
+            told = {case.digest: case for case in cases} if config.shareable else self._pseudonyms.hide(cases)
+            self._recorded[key] = told
+        return self._recorded[key]
 
     def part_of(self, repetition: int, case: Case) -> Part:
         """Returns the part of a case's unit, whether the study has it or only an arm."""
@@ -108,7 +128,8 @@ class Choices:
         if part == "fit":
             selection = Selection.to_train(name, kept)
         else:
-            selection = Selection.to_evaluate(name, (case for case, _ in kept))
+            recorded = self.recorded(name, config)
+            selection = Selection.to_evaluate(name, (recorded[case.digest] for case, _ in kept))
         digest = selection.identity()
         self.selections[digest] = selection
         classes = {case.pathology for case, _ in placed}
@@ -117,6 +138,12 @@ class Choices:
         counts = {its: sum(other == its for _, other in kept) for its in wanted}
         units = frozenset(self.cohort.unit(case) for case, _ in kept)
         return Chosen(digest, units, counts, tuple(missing))
+
+    def listed(self) -> Iterator[tuple[str, Case, Case]]:
+        """Yields section, case, and case as records know it, of all sections of the study and its arms."""
+        for name, config in self._seen:
+            recorded = self.recorded(name, config)
+            yield from ((name, case, recorded[case.digest]) for case in self.cases(name, config))
 
     def straddling(self) -> dict[str, tuple[int, int]]:
         """Returns by section: patients that are in several parts of repetition 1, and all patients."""

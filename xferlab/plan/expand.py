@@ -10,7 +10,7 @@ from typing import Any
 
 from xferlab.cohort import Cohort, Selection
 from xferlab.errors import Problem, StudyError, suggest
-from xferlab.plan.choose import Choices, Chosen, Index
+from xferlab.plan.choose import Choices, Chosen, Index, for_workers
 from xferlab.plan.features import Probe
 from xferlab.plan.identity import seed_for, short_id
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
@@ -55,6 +55,7 @@ class Plan:
         names: `arm/stage/rNN` -> trial id.
         selections: Every choice of cases that trials refer to, by digest.
         cohort: Patients and their parts.
+        choices: The cases of all sections, with their parts and with what records call them.
         warnings: What a reader of the results should know.
     """
 
@@ -64,6 +65,7 @@ class Plan:
     names: Mapping[str, str]
     selections: Mapping[str, Selection]
     cohort: Cohort
+    choices: Choices = field(repr=False)
     warnings: tuple[Problem, ...] = ()
 
     @cached_property
@@ -130,6 +132,7 @@ class _Expansion:
             names=self.names,
             selections=self.choices.selections,
             cohort=self.cohort,
+            choices=self.choices,
             warnings=(*self.loaded.warnings, *self.warnings.values()),
         )
 
@@ -223,7 +226,7 @@ class _Arm:
             if stage.adapt is not None and (adapt := stage.adapt.model_dump(mode="json", exclude_none=True)):
                 fixed["adapt"] = adapt
             read = {stage.data, *(item.partition(".")[0] for item in self._evaluated(stage))}
-            data = {n: c.model_dump(mode="json") for n, c in self.study.data.items() if n in read}
+            data = {n: for_workers(c) for n, c in self.study.data.items() if n in read}
             wandb = self.study.tracking.wandb
             settings = {
                 "study": self.study.study,

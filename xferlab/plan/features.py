@@ -8,7 +8,7 @@ from typing import Any
 
 from xferlab.cohort import Case, Selection
 from xferlab.cohort.splits import largest_remainder, rank
-from xferlab.plan.choose import Choices
+from xferlab.plan.choose import Choices, for_workers
 from xferlab.plan.identity import short_id
 from xferlab.plan.spec import FeaturesSpec
 from xferlab.study.schema import Study
@@ -38,7 +38,7 @@ class Probe:
             return
         self._section, _, part = self._asked.on.partition(".")
         config = base.data[self._section]
-        self._config = config.model_dump(mode="json")
+        self._config = for_workers(config)
         hold_out = choices.selections[choices.choose(self._section, config, part, 1).digest]
         few = Selection.to_evaluate(self._section, stratified(hold_out.cases(), self._asked.cases))
         self._digest, self.num_cases = few.identity(), len(few.rows)

@@ -13,10 +13,13 @@ from xferlab.study.adapt import Adapt, Augmentations, Sixteens, Tiling
 from xferlab.study.evaluated import Evaluated
 from xferlab.study.section import NO_BOOL, Count, Float, Int, Name, Scalar, Section
 
+NAMING_COLUMNS = ("patient_id", "image", "mask", "name")
+"""Columns whose values tell who somebody is."""
+
 
 class _Data(Section):
     hold_out: Float = Field(0.0, ge=0.0, le=1.0)
-    """Share of this section's patients that no stage ever trains, stops or selects on; 1.0: a test set only."""
+    """Share of this section's patients that no stage trains, stops or selects on; 1.0: a test set only."""
     where: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
     """Keep the cases whose column has this value (or one of these values)."""
     same_patient: list[list[str]] = Field(default_factory=list)
@@ -24,12 +27,28 @@ class _Data(Section):
     simulate: Literal["portable"] | None = None
     """Pass every image through the portable-device simulation; the cases are then marked `simulated`."""
     shareable: bool = False
-    """Whether pixels and patient ids may leave for Weights & Biases."""
+    """Whether pixels may leave for Weights & Biases, and records name patients and images.
+
+    Elsewhere they hold pseudonyms; `xferlab plan --cases FILE` writes who is who.
+    """
     note: str | None = None
     """A sentence that stands under every table that uses this section."""
 
 
-class ManifestData(_Data):
+class _Files(_Data):
+    @model_validator(mode="after")
+    def _filters_name_nobody(self) -> _Files:
+        named = [column for column in NAMING_COLUMNS if column in self.where]
+        if named and not self.shareable:
+            raise ValueError(
+                f"where.{named[0]} names patients or images, and records, which hold `where`, name none "
+                "unless the section is `shareable: true`; mark the cases in a column of their own and "
+                "filter by that, or leave the others out of the folder"
+            )
+        return self
+
+
+class ManifestData(_Files):
     """A folder with `metadata.csv` or `.parquet`: columns image, mask, patient_id, pathology, any others."""
 
     source: Literal["manifest"]
@@ -47,7 +66,7 @@ class ManifestData(_Data):
         return self
 
 
-class LggData(_Data):
+class LggData(_Files):
     """The LGG MRI set in its published layout, `kaggle_3m/<patient>/<patient>_<slice>[_mask].tif`."""
 
     source: Literal["lgg"]

@@ -29,6 +29,7 @@ from xferlab.training.segmentation import BinarySegmentation, ImageExamples
 from xferlab.training.task import Task
 from xferlab.training.tiled import TiledSegmentation
 from xferlab.training.tiles import Tiles
+from xferlab.trial.discretion import naming_nobody
 
 _SECTION: TypeAdapter[DataSection] = TypeAdapter(DataSection)
 
@@ -58,13 +59,10 @@ def examples(
     """
     if is_native(spec.identity):
         return native_examples(spec, section, digests, place, objects=objects)
-    table = open_table(
-        section,
-        _SECTION.validate_python(spec.data[section]),
-        size_px=spec.identity["model"]["image_size"],
-        digests=digests,
-        cache_dir=place.cache_dir,
-    )
+    config = _SECTION.validate_python(spec.data[section])
+    size_px = spec.identity["model"]["image_size"]
+    with naming_nobody(section, config):
+        table = open_table(section, config, size_px=size_px, digests=digests, cache_dir=place.cache_dir)
     rows = np.asarray(table.rows(digests), dtype=np.intp)
     images, targets, spacing_mm = table.images, table.targets, table.spacing_mm
     if objects:
@@ -78,7 +76,8 @@ def native_examples(
 ) -> NativeExamples:
     """Returns the cases of a section at their own size, in the order given; see `examples`."""
     config = _SECTION.validate_python(spec.data[section])
-    table = open_native(section, config, digests=digests, cache_dir=place.cache_dir)
+    with naming_nobody(section, config):
+        table = open_native(section, config, digests=digests, cache_dir=place.cache_dir)
     rows = table.rows(digests)
     if objects:
         pairs = list(zip(rows.tolist(), digests, strict=True))

@@ -208,5 +208,5 @@ def test_turned_image_with_a_turned_mask(folder: Any, tmp_path: Path) -> None:
 
 def test_a_case_of_another_section_is_refused(folder: Any, tmp_path: Path) -> None:
     source = open_source("general", folder.section(), memo_dir=tmp_path / "memo")
-    with pytest.raises(DataError, match=r"data.general: no row has the case x.png .*plan the study again"):
+    with pytest.raises(DataError, match=r"data.general: no row has the case 0{16}; plan the study again"):
         source.decode(Case("0" * 64, "x.png", "p", "normal"))

@@ -75,7 +75,8 @@ class LggSource(Source):
                 if name in lesions and all(slice_ in digests for slice_ in slices):
                     digest = _digest(name, slices, digests)
                     pathology = LESION if lesions[name] else NO_LESION
-                    cases.append(Case(digest, name, joined.get(patient, patient), pathology))
+                    person = joined.get(patient, patient)
+                    cases.append(Case(digest, name, person, pathology, image_sha256=digests[name]))
                     self._slices[digest] = (name, volume)
         if not volumes:
             return Survey((), tuple(problems))
@@ -90,7 +91,7 @@ class LggSource(Source):
         """
         _ = self.survey
         if case.digest not in self._slices:
-            what = f"no slice is the case {case.name} ({case.digest[:16]}); plan the study again."
+            what = f"no slice is the case {case.digest[:16]}; plan the study again."
             raise DataError(Problem(f"data.{self._section}", what))
         name, volume = self._slices[case.digest]
         scale = self._scale(volume)

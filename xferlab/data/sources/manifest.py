@@ -83,7 +83,7 @@ class ManifestSource(Source):
     def _entry_of(self, case: Case) -> _Entry:
         _ = self.survey
         if case.digest not in self._files:
-            what = f"no row has the case {case.name} ({case.digest[:16]}); plan the study again."
+            what = f"no row has the case {case.digest[:16]}; plan the study again."
             raise DataError(Problem(f"data.{self._section}", what))
         return self._files[case.digest]
 
@@ -126,6 +126,7 @@ class ManifestSource(Source):
             patient=patients.get(patient, patient),
             pathology=row.cells["pathology"],
             simulated=self._config.simulate or "",
+            image_sha256=image_digest,
         )
         return _Entry(row.where, case, name, _path(row, "mask"), image_digest)
 

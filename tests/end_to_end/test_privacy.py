@@ -1,0 +1,147 @@
+"""No patient id and no file name of a section that is not shareable stands in what a study writes."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+
+from tests.cli.conftest import Command
+from tests.end_to_end.written import holding
+from xferlab.data.phantoms import PATHOLOGIES, chest_mask, chest_xray
+from xferlab.errors import DataError
+
+PATIENTS = [
+    f"{name}_Doe_1959{number:04d}" for number, name in enumerate(["Jane", "Ömer", "Li"] * 8, start=301)
+]
+WORDS = ["Jane_Doe", "Ömer_Doe", "mer_Doe", "_Doe_", "_1959", "thorax-of"]
+SIZE_PX = 32
+
+
+def write_pack(root: Path) -> None:
+    """Writes two images of each patient, all file names with the patient's."""
+    root.mkdir()
+    rows = ["image,mask,patient_id,pathology"]
+    for index, patient in enumerate(PATIENTS):
+        for view in "ab":
+            number = 2 * index + (view == "b")
+            pathology = PATHOLOGIES[index % len(PATHOLOGIES)]
+            drawn = chest_xray(seed=1, index=number, pathology=pathology, size_px=SIZE_PX)
+            name = f"thorax-of-{patient}-{view}.png"
+            Image.fromarray(drawn.image).save(root / name)
+            Image.fromarray(chest_mask(drawn.labels).astype("uint8") * 255).save(root / f"mask-{name}")
+            rows.append(f"{name},mask-{name},{patient},{pathology}")
+    (root / "metadata.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def write_study(folder: Path, *, shareable: bool) -> Path:
+    section = {
+        "source": "manifest", "root": "pack", "hold_out": 0.4, "shareable": shareable,
+        "same_patient": [PATIENTS[:2]],
+    }  # fmt: skip
+    study: dict[str, Any] = {
+        "study": "private", "seed": 3, "repetitions": 1,
+        "data": {"lungs": section},
+        "model": {"init_features": 2, "image_size": SIZE_PX},
+        "stages": {"lungs": {"data": "lungs", "evaluate_on": ["lungs.test", "lungs.hold_out"]}},
+        "training": {
+            "batch_size": 4, "max_epochs": 2, "patience": 2, "device": "cpu", "precision": "float32",
+        },
+        "overlay_cases": 2,
+        "features": {"on": "lungs.hold_out", "cases": 4},
+        "arms": {
+            "baseline": {},
+            "more": {
+                "data.lungs2": {**section, "hold_out": 0.0, "same_patient": []},
+                "stages.lungs.evaluate_on": ["lungs2.test"],
+            },
+        },
+        "tracking": {"wandb": {"project": "p", "mode": "offline"}},
+    }  # fmt: skip
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(study, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def run_all(command: Command, folder: Path, *, shareable: bool) -> tuple[dict[str, list[str]], str]:
+    """Runs a study to its report; returns what was found where, and all that was printed."""
+    write_pack(folder / "pack")
+    study = write_study(folder, shareable=shareable)
+    storage = ("--storage", folder / "storage")
+    said = [
+        command("run", study, *storage, "--executor", "in-process"),
+        command("report", study, *storage, "--out", folder / "report"),
+        command("status", study, *storage),
+        command("plan", study, *storage, "--json"),
+    ]
+    assert [one.code for one in said] == [0, 0, 0, 0], said
+    written = [folder / "storage", folder / "report", folder / "cache" / "wandb"]
+    assert all(any(one.rglob("*")) for one in written), "the test would prove nothing"
+    return holding(WORDS, *written), "".join(one.out + one.err for one in said)
+
+
+@pytest.mark.component
+def test_no_byte_of_a_private_study_names_anybody(command: Command, tmp_path: Path) -> None:
+    found, printed = run_all(command, tmp_path, shareable=False)
+    assert found == {}
+    assert not [word for word in WORDS if word in printed]
+    finds_its_way_back(command, tmp_path)
+    says_nobody_when_it_fails(tmp_path)
+
+
+@pytest.mark.component
+def test_a_shareable_study_names_its_patients(command: Command, tmp_path: Path) -> None:
+    found, _ = run_all(command, tmp_path, shareable=True)
+    assert set(found) == set(WORDS)  # the search above finds what is there
+    kinds = {Path(path).name for paths in found.values() for path in paths}
+    assert {"cases.parquet", "outputs.parquet"} <= kinds
+
+
+def finds_its_way_back(command: Command, folder: Path) -> None:
+    """Who has the data gets from every row of the records to a patient and a file."""
+    table = folder / "who.csv"
+    said = command("plan", folder / "study.yaml", "--storage", folder / "storage", "--cases", table)
+    assert (said.code, stat.S_IMODE(table.stat().st_mode)) == (0, 0o600)
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    joined = {row["patient"] for row in rows if row["section"] == "lungs"}
+    assert joined == set(PATIENTS) - {max(PATIENTS[:2])}
+    known = {(row["case"], row["recorded_name"], row["recorded_patient"]): row for row in rows}
+    recorded = set()
+    for path in (folder / "storage").glob("trials/*/evaluations/*/cases.parquet"):
+        for one in pq.read_table(path).select(["case", "name", "patient"]).to_pylist():
+            row = known[one["case"], one["name"], one["patient"]]
+            assert (folder / "pack" / row["name"]).is_file()
+            assert row["patient"] in row["name"] or row["patient"] in PATIENTS[:2]
+            recorded.add(one["patient"])
+    held_out = {row["recorded_patient"] for row in rows if row["part_r01"] == "hold_out"}
+    assert held_out
+    assert held_out <= recorded
+
+
+def says_nobody_when_it_fails(folder: Path) -> None:
+    """A worker that meets a file that is gone says so, and not whose it is."""
+    from xferlab.plan.spec import TrialSpec
+    from xferlab.records import codec, layout
+    from xferlab.records.store import Store
+    from xferlab.trial.run import run_trial
+
+    store = Store.open(folder / "storage")
+    trial_id = next((folder / "storage" / "trials").iterdir()).name
+    body = codec.read_json(store, layout.spec_path(trial_id))
+    assert body is not None
+    spec = replace(TrialSpec.from_json(body), trial_id="f" * 16)
+    gone = next((folder / "pack").glob("mask-*"))
+    shutil.move(gone, folder / "gone.png")
+    with pytest.raises(DataError, match="xferlab check"):
+        run_trial(spec, store, cache_dir=folder / "other cache")
+    assert store.exists(layout.failure_path(spec.trial_id))
+    assert holding(WORDS, folder / "storage") == {}
