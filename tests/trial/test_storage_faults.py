@@ -1,0 +1,157 @@
+"""A storage that fails at the N-th operation of a real trial, for every N: equal records, or a clean stop."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.records.faults import Faults, faulty, faulty_disk, never, nth, onwards, seeded, without_pauses
+from tests.studies import recorded
+from tests.trial.conftest import STAGES, Bench, Make, quick
+from xferlab.errors import StorageError
+from xferlab.records.complete import is_complete
+
+pytestmark = pytest.mark.component
+
+GENERAL, PORTABLE = "a/general/r01", "a/portable/r01"
+SHORT = {
+    "data": {
+        "general": {"source": "phantom_cxr", "count": 12, "seed": 1, "size_px": 32},
+        "portable": {"source": "phantom_cxr", "count": 12, "seed": 2, "size_px": 32, "hold_out": 0.4},
+    },
+    "model": {"init_features": 1, "image_size": 16},
+    "stages": {**STAGES, "general": {"data": "general", "repetitions": 1, "evaluate_on": ["general.test"]}},
+    "training": quick(batch_size=8, max_epochs=2, patience=2, rotation=None, checkpoint_every_s=0.0001),
+}
+KINDS = ["disk", "objects"]
+ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES)
+Child = Callable[[str], Bench]
+SOME = {"disk": (11, 31), "objects": (5, 10)}
+"""The operations that the default tier tries: from, and every so many. The slow tier tries all, in parts."""
+PARTS = 2
+
+
+@pytest.fixture(autouse=True)
+def _at_once() -> Iterator[None]:
+    with without_pauses():
+        yield
+
+
+@contextmanager
+def failing(bench: Bench, kind: str, faults: Faults) -> Iterator[Bench]:
+    """The same bench, its storage failing."""
+    if kind == "objects":
+        yield replace(bench, session=replace(bench.session, store=faulty(bench.session.store, faults)))
+        return
+    with faulty_disk(faults):
+        yield bench
+
+
+@pytest.fixture
+def child(bench: Make, tmp_path: Path) -> Child:
+    """Makes a bench in a storage of its own where the parent is complete and the child is not begun."""
+    parent = bench(storage="parent", **SHORT)
+    parent.run(GENERAL)
+
+    def make(storage: str) -> Bench:
+        shutil.copytree(tmp_path / "parent", tmp_path / storage)
+        return bench(storage=storage, **SHORT)
+
+    return make
+
+
+def run_child(trials: Bench, kind: str, faults: Faults) -> None:
+    with failing(trials, kind, faults) as its:
+        its.run(PORTABLE)
+
+
+def undisturbed(child: Child, tmp_path: Path, kind: str) -> tuple[int, dict[str, str]]:
+    """The number of operations of a calm run, and its records."""
+    counted = Faults(never)
+    run_child(child("calm"), kind, counted)
+    found = recorded(tmp_path / "calm")
+    assert len(found) == 10
+    return len(counted.log), found
+
+
+def numbers(kind: str, total: int, part: int | None) -> range:
+    if part is None:
+        first, step = SOME[kind]
+        return range(first, total + 1, step)
+    return range(part, total + 1, PARTS)
+
+
+some_or_every = pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(None, id="some"),
+        *(pytest.param(n, id=f"every-{n}", marks=pytest.mark.slow) for n in range(1, PARTS + 1)),
+    ],
+)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
+@pytest.mark.parametrize("kind", KINDS)
+@some_or_every
+def test_a_fault_that_passes_changes_no_record(
+    child: Child, tmp_path: Path, kind: str, late: bool, part: int | None
+) -> None:
+    total, calm = undisturbed(child, tmp_path, kind)
+    tried = 0
+    for number in numbers(kind, total, part):
+        faults = Faults(nth(number), late=late)
+        run_child(child(str(number)), kind, faults)
+        assert faults.num_failed == 1
+        assert recorded(tmp_path / str(number)) == calm
+        tried += 1
+    print(f"{kind}, {'late' if late else 'early'}: {tried} of {total} operations failed once, equal records")
+
+
+@some_or_every
+@pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_that_stays_stops_the_trial_and_a_rerun_converges(
+    child: Child, tmp_path: Path, kind: str, error: int, part: int | None
+) -> None:
+    total, calm = undisturbed(child, tmp_path, kind)
+    stopped = 0
+    for number in numbers(kind, total, part):
+        trials = child(str(number))
+        try:
+            run_child(trials, kind, Faults(onwards(number), error=error))
+        except StorageError as told:
+            stopped += 1
+            assert str(tmp_path / str(number)) in str(told)  # noqa: PT017 - the last ones only tidy up
+        assert recorded(tmp_path / str(number)).items() <= calm.items()
+        run_child(trials, kind, Faults(never))
+        assert recorded(tmp_path / str(number)) == calm
+        assert is_complete(trials.session.store, trials[PORTABLE])
+    print(
+        f"{kind}, {errno.errorcode[error]}: stopped {stopped} times of {total} operations, then equal records"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(8))
+def test_a_storage_that_fails_now_and_then_is_got_along_with(
+    child: Child, tmp_path: Path, kind: str, seed: int
+) -> None:
+    _, calm = undisturbed(child, tmp_path, kind)
+    trials, stops = child("shaky"), 0
+    faults = Faults(seeded(seed, share=0.3), late=seed % 2 == 1)
+    for _ in range(200):
+        try:
+            run_child(trials, kind, faults)
+        except StorageError:
+            stops += 1
+        else:
+            break
+    print(f"seed {seed}: {faults.num_failed} of {len(faults.log)} operations failed, {stops} clean stops")
+    assert recorded(tmp_path / "shaky") == calm
