@@ -13,6 +13,10 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
+from xferlab.data.cache import ImageTable, NativeTable, open_cases
+from xferlab.data.index import index_sections
+from xferlab.data.sources import Decoded
+from xferlab.data.sources.manifest import ManifestSource
 from xferlab.study.schema import DataSection
 
 Section = Callable[..., Any]
@@ -90,6 +94,53 @@ class Folder:
 def folder(tmp_path: Path) -> Folder:
     """A manifest folder with six good cases."""
     return Folder(tmp_path / "pack", 6)
+
+
+SIZES = [(40, 30), (1, 1), (3, 200), (257, 2), (64, 64), (31, 33)]
+
+
+@pytest.fixture
+def many_sizes(folder: Folder) -> Folder:
+    """A manifest folder with six cases of six sizes."""
+    for number, (height, width) in enumerate(SIZES):
+        image, mask = make_image(number, height=height, width=width), make_mask(height=height, width=width)
+        mask[0, 0] = (255, 127, 0)[number % 3]
+        for kind, pixels in (("images", image), ("masks", mask)):
+            path = folder.root / f"{kind}/{number}.png"
+            Image.fromarray(pixels).save(path)
+            settle(path)
+    return folder
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the cases that were decoded, in the order of completion."""
+    names: list[str] = []
+    decode = ManifestSource.decode
+
+    def counting(self: ManifestSource, case: Any) -> Decoded:
+        names.append(case.name)
+        return decode(self, case)
+
+    monkeypatch.setattr(ManifestSource, "decode", counting)
+    return names
+
+
+@pytest.fixture
+def opener(tmp_path: Path) -> Callable[..., ImageTable | NativeTable]:
+    """Opens a section's table at a size, by default for all of its cases."""
+
+    def opener(
+        config: Any, *, size: Any, digests: Any = None, progress: Any = None
+    ) -> ImageTable | NativeTable:
+        if digests is None:
+            cases = index_sections({"s": config}, memo_dir=tmp_path / "memo")["s"]
+            digests = [case.digest for case in cases]
+        return open_cases(
+            "s", config, size=size, digests=digests, cache_dir=tmp_path / "cache", progress=progress
+        )
+
+    return opener
 
 
 @pytest.fixture(scope="session")

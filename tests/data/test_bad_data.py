@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,21 @@ def rename_table(folder: Any) -> None:
     (folder.root / "metadata.csv").rename(folder.root / "metadta.csv")
 
 
+def pipe(folder: Any) -> None:
+    remove("images/4.png")(folder)
+    os.mkfifo(folder.root / "images/4.png")
+
+
+def loop(folder: Any) -> None:
+    remove("images/4.png")(folder)
+    (folder.root / "images/4.png").symlink_to("4.png")
+
+
+def link_out(folder: Any) -> None:
+    (folder.root / "masks").rename(folder.root.parent / "elsewhere")
+    (folder.root / "masks").symlink_to(folder.root.parent / "elsewhere")
+
+
 def fields(**changes: Any) -> Spoil:
     return lambda folder: changes
 
@@ -60,6 +76,9 @@ def fields(**changes: Any) -> Spoil:
 HEADER = "image,mask,patient_id,pathology,device"
 INDEX = [
     (fields(root="/no/such/folder"), "/no/such/folder: there is no such folder. Is the environment variable"),
+    (fields(root="/" + "x" * 5000), "x: cannot be looked into: File name too long.$"),
+    (fields(table="x" * 300), "/pack: cannot be looked into: File name too long.$"),
+    (fields(table="\0"), "/pack: no \0; tables there: metadata.csv. Name one with `table:`."),
     (rename_table, "no metadata.csv or metadata.parquet; tables there: metadta.csv. Name one with `table:`."),
     (remove("metadata.csv"), "no metadata.csv or metadata.parquet; no table is there."),
     (fields(table="metdata.csv"), "no metdata.csv; tables there: metadata.csv.*Did you mean 'metadata.csv'?"),
@@ -67,6 +86,15 @@ INDEX = [
     (drop_column("patient_id", rename="patient"), "no column 'patient_id'.*Did you mean 'patient'?"),
     (text(f"{HEADER}\n"), "metadata.csv: the table has no rows."),
     (text(""), r"no column 'image' \(columns: \)"),
+    (
+        text(HEADER.replace(",", ";")),
+        r"metadata.csv: its columns look separated by ';' \('image;mask;pat.*commas",
+    ),
+    (
+        text(f"{HEADER}\n".encode("utf-16")),
+        "read as a table: .*codec can't decode.* Save it as CSV .UTF-8, sep",
+    ),
+    (text(f"{HEADER}\n{'x' * 200_000},b,c,d,e\n"), "cannot be read as a table: field larger than .*Save it"),
     (text(f"{HEADER},device\n"), "columns stand twice: device."),
     (text(f"{HEADER}\na,b,c\n"), "metadata.csv:2: 3 cells for 5 columns; quote cells that contain commas."),
     (text(f"{HEADER}\n\xe4,b,c,d,e\n".encode("latin-1")), "metadata.csv: cannot be read as a table: .*utf-8"),
@@ -76,6 +104,24 @@ INDEX = [
     (cell(2, mask=""), "metadata.csv:4: mask is empty; every case needs one."),
     (cell(2, image="/etc/passwd"), "metadata.csv:4: image '/etc/passwd' leaves the section's folder"),
     (cell(2, mask="masks/../../x.png"), "metadata.csv:4: mask .* leaves the section's folder; paths are rel"),
+    (
+        cell(2, image="images/\0.png"),
+        r"metadata.csv:4: image 'images/\\x00.png' holds a line break or another con",
+    ),
+    (
+        cell(2, mask="a\nb.png"),
+        r"metadata.csv:5: mask 'a\\nb.png' holds a line break or another control charac",
+    ),
+    (
+        cell(2, patient_id="p\r2"),
+        r"metadata.csv:\d: patient_id 'p\\r2' holds a line break or another control",
+    ),
+    (cell(4, image="Images/4.png"), "metadata.csv:6: .*Images/4.png: No such file or directory.$"),
+    (cell(4, image="images/4.PNG"), "/4.PNG: No such file or directory. Did you mean 'images/4.png'[?]$"),
+    (cell(4, image="x" * 300), "metadata.csv:6: .*xxx: File name too long.$"),
+    (cell(4, image="images/4.png/x"), "metadata.csv:6: .*: Not a directory.$"),
+    (pipe, "metadata.csv:6: .*images/4.png: Is no regular file.$"),
+    (loop, "metadata.csv:6: .*images/4.png: Too many levels of symbolic links.$"),
     (remove("images/4.png"), "metadata.csv:6: .*images/4.png: No such file or directory."),
     (cell(4, mask="masks"), "metadata.csv:6: .*masks: Is a directory."),
     (fields(where={"devcie": "fixed"}), "where.devcie: .* has no such column.*Did you mean 'device'?"),
@@ -121,6 +167,23 @@ def turned(folder: Any, orientation: int = 6) -> None:
     file.save(folder.root / "images/1.png", exif=exif)
 
 
+def turned_mask(folder: Any) -> None:
+    """A square image whose mask alone carries an orientation."""
+    Image.new("L", (40, 40), 7).save(folder.root / "images/1.png")
+    mask = Image.new("L", (40, 40), 255)
+    mask.paste(0, (0, 0, 20, 20))
+    exif = mask.getexif()
+    exif[274] = 6
+    mask.save(folder.root / "masks/1.png", exif=exif)
+    image("images/1.png", lambda m: m + np.arange(40, dtype=np.uint8))(folder)
+
+
+def jpeg_mask(folder: Any) -> None:
+    with Image.open(folder.root / "masks/1.png") as file:
+        file.load()
+    file.save(folder.root / "masks/1.png", "JPEG", quality=60)
+
+
 def broken(name: str) -> Spoil:
     return lambda folder: (folder.root / name).write_bytes(b"not an image") and None
 
@@ -144,6 +207,46 @@ CHECK = [
         "warning",
         "data.general: images/1.png",
         "the mask none: see that it lies on it",
+    ),
+    (
+        turned_mask,
+        "warning",
+        "images/1.png",
+        "the mask carries an EXIF orientation, which was applied, the image n",
+    ),
+    (
+        image("masks/1.png", lambda m: np.where(m == 255, 254, np.where(m == 0, 1, m)).astype(np.uint8)),
+        "error",
+        "masks/1.png",
+        "1 (1118 px), 254 (81 px) are in no label (accepted: 0, 127, 255). They look like JPEG compression",
+    ),
+    (
+        image("masks/1.png", lambda m: (m == 255).astype(np.uint8)),
+        "error",
+        "1.png",
+        "Name them under `labels:`",
+    ),
+    (jpeg_mask, "error", "masks/1.png", "The mask is a JPEG, which alters values: export it again as PNG."),
+    (image("masks/1.png", lambda m: m * 0 + 255), "warning", "images/1.png", "the mask is full: every pixel"),
+    (link_out, "warning", "data.general", "6 files lie outside of"),
+    (
+        cell(1, patient_id="P0"),
+        "warning",
+        "data.general",
+        "patients 'P0' and 'p0' differ in case or blanks only.",
+    ),
+    (cell(1, patient_id="p 0"), "warning", "data.general", "add `same_patient: [[p 0, p0]]`"),
+    (
+        cell(1, patient_id="NaN"),
+        "warning",
+        "data.general",
+        "patient 'NaN' looks like a missing value; its 1 im",
+    ),
+    (
+        cell(1, pathology="Normal"),
+        "warning",
+        "data.general",
+        "pathologies 'Normal' and 'normal' differ in case",
     ),
     (image("masks/1.png", lambda m: m // 2), "error", "masks/1.png", "mask values 63 (1 px)"),
     (image("masks/1.png", lambda m: m.astype(np.uint16) * 2), "error", "masks/1.png", "254 (1 px), 510 ("),
@@ -176,6 +279,33 @@ def test_check(folder: Any, tmp_path: Path, spoil: Spoil, severity: str, where: 
     assert problem.severity == severity
     assert problem.where.endswith(where)
     assert what in problem.what
+
+
+def test_mask_that_ignores_everything(folder: Any, tmp_path: Path) -> None:
+    image("masks/1.png", lambda m: m * 0 + 127)(folder)
+    found = check_sections({"general": folder.section()}, memo_dir=tmp_path / "memo")
+    assert "the mask ignores every pixel: nothing is learnt or measured here." in [p.what for p in found]
+    assert {p.severity for p in found} == {"warning"}
+
+
+def test_names_in_any_script(folder: Any, tmp_path: Path) -> None:
+    name = "images/фото 影像 é.png"
+    (folder.root / "images/1.png").rename(folder.root / name)
+    cell(1, image=name, patient_id="Ünal 7", pathology="肺炎")(folder)
+    (folder.root / "metadata.csv").write_bytes(b"\xef\xbb\xbf" + (folder.root / "metadata.csv").read_bytes())
+    assert check_sections({"general": folder.section()}, memo_dir=tmp_path / "memo") == []
+    cases = index_sections({"general": folder.section()}, memo_dir=tmp_path / "memo")["general"]
+    assert [(c.name, c.patient, c.pathology) for c in cases if c.name == name] == [(name, "Ünal 7", "肺炎")]
+
+
+def test_one_patient_with_most_images(folder: Any, tmp_path: Path) -> None:
+    folder.rows += [folder.add(number) for number in range(6, 16)]
+    for row in folder.rows[:10]:
+        row["patient_id"] = "p0"
+    folder.write()
+    (problem,) = check_sections({"general": folder.section()}, memo_dir=tmp_path / "memo")
+    assert (problem.where, problem.severity) == ("data.general", "warning")
+    assert problem.what.startswith("patient 'p0' has 10 of 16 images, which all go to one part of a split.")
 
 
 def test_all_findings_at_once(folder: Any, tmp_path: Path) -> None:
@@ -226,6 +356,12 @@ def test_good_data_has_no_findings(folder: Any, tmp_path: Path) -> None:
     )
     assert found == []
     assert calls == [(n, 8) for n in range(1, 9)]
+
+
+def test_root_of_volumes_that_cannot_be_looked_into(section: Any, tmp_path: Path) -> None:
+    config = section(source="lgg", root="/" + "x" * 5000)
+    with pytest.raises(DataError, match=r"x: cannot be looked into: File name too long\.$"):
+        index_sections({"mri": config}, memo_dir=tmp_path / "memo")
 
 
 @pytest.mark.parametrize("source", ["phantom_mri", "lgg"])

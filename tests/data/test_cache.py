@@ -1,9 +1,10 @@
-"""The cache: right pixels, zero copies, built once, shared by all that use the same cases."""
+"""What every table of decoded cases promises: built once, never torn, shared by all that use its cases."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,106 +14,70 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from filelock import FileLock
-from PIL import Image
 
+from tests.data.conftest import Folder
 from xferlab.data import cache
-from xferlab.data.cache import ImageTable, default_cache_dir, open_table, resized
-from xferlab.data.index import index_sections
-from xferlab.data.sources import Decoded, open_source
-from xferlab.data.sources.manifest import ManifestSource
+from xferlab.data.cache import ImageTable, NativeTable, default_cache_dir
 from xferlab.errors import DataError, StorageError
 
+Table = ImageTable | NativeTable
+FOLDERS = {16: "16px", "native": "native"}
 
-@pytest.fixture
-def opened(folder: Any, tmp_path: Path) -> Callable[..., ImageTable]:
-    """Opens the table of a section, by default for all of its cases."""
 
-    def opener(
-        config: Any = None, *, digests: Any = None, size_px: int = 16, progress: Any = None
-    ) -> ImageTable:
-        config = config or folder.section()
-        if digests is None:
-            cases = index_sections({"s": config}, memo_dir=tmp_path / "memo")["s"]
-            digests = [case.digest for case in cases]
-        return open_table(
-            "s", config, size_px=size_px, digests=digests, cache_dir=tmp_path / "cache", progress=progress
-        )
-
-    return opener
+@pytest.fixture(params=list(FOLDERS), ids=list(FOLDERS.values()))
+def size(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the cases that were decoded, in the order of completion."""
-    names: list[str] = []
-    decode = ManifestSource.decode
-
-    def counting(self: ManifestSource, case: Any) -> Decoded:
-        names.append(case.name)
-        return decode(self, case)
-
-    monkeypatch.setattr(ManifestSource, "decode", counting)
-    return names
+def opened(many_sizes: Folder, size: Any, opener: Any) -> Callable[..., Table]:
+    """Opens the table of a section, by default of all images and for all of its cases."""
+    return lambda config=None, **more: opener(config or many_sizes.section(), size=size, **more)
 
 
-def test_pixels_are_those_of_pillow(folder: Any, tmp_path: Path, opened: Any) -> None:
-    table = opened()
-    assert (table.images.shape, table.images.dtype) == ((6, 1, 16, 16), np.uint8)
-    assert (table.targets.shape, table.targets.dtype) == ((6, 16, 16), np.uint8)
-    source = open_source("s", folder.section(), memo_dir=tmp_path / "memo")
-    for case in source.cases():
-        (row,) = table.rows([case.digest])
-        with Image.open(folder.root / case.name) as image:
-            expected = image.resize((16, 16), Image.Resampling.BILINEAR)
-        assert (table.images[row, 0] == np.asarray(expected)).all()
-        assert set(np.unique(table.targets[row])) <= {0, 127, 255}
-        assert (table.targets[row] == 255).any()
-    assert np.isnan(table.spacing_mm).all()
-    assert list(table.digests) == sorted(table.digests)
+def pixels(table: Table) -> dict[str, list[np.ndarray]]:
+    """Digest -> image and target, copied."""
+    return {
+        digest: [np.array(one) for one in table.case(row)[:2]] for row, digest in enumerate(table.digests)
+    }
 
 
-def test_arrays_are_views_of_a_read_only_map(opened: Any) -> None:
-    table = opened()
-    for array in (table.images, table.targets, table.spacing_mm):
-        assert not array.flags.owndata
-        assert not array.flags.writeable
-        assert array.flags.c_contiguous
+def assert_equal(found: Table, expected: dict[str, list[np.ndarray]]) -> None:
+    for digest, wanted in expected.items():
+        (row,) = found.rows([digest])
+        for one, other in zip(found.case(row)[:2], wanted, strict=True):
+            assert np.array_equal(one, other)
 
 
-def test_known_cases_need_neither_decoding_nor_files(folder: Any, opened: Any, decoded: list[str]) -> None:
-    first = opened()
-    assert len(decoded) == 6
-    config = folder.section()
-    for path in folder.root.rglob("*.*"):
-        path.unlink()
+def test_known_cases_need_neither_decoding_nor_files(
+    many_sizes: Folder, opened: Any, decoded: list[str]
+) -> None:
+    first, config = opened(), many_sizes.section()
+    before = pixels(first)
+    shutil.rmtree(many_sizes.root)
     again = opened(config, digests=list(reversed(first.digests))[:2])
     assert len(decoded) == 6
-    assert (again.images == first.images).all()
+    assert again.digests == first.digests
+    assert_equal(again, before)
 
 
-def test_filters_and_sections_share_the_work(folder: Any, opened: Any, decoded: list[str]) -> None:
-    portable = opened(folder.section(where={"device": "portable"}))
+def test_filters_and_sections_share_the_work(many_sizes: Folder, opened: Any, decoded: list[str]) -> None:
+    portable = opened(many_sizes.section(where={"device": "portable"}))
     assert sorted(decoded) == ["images/0.png", "images/3.png"]
     everything = opened()
-    assert sorted(decoded) == [f"images/{n}.png" for n in (0, 1, 2, 3, 4, 5)]
-    opened(folder.section(where={"device": "fixed"}, same_patient=[["p1", "p2"]]))
+    assert sorted(decoded) == [f"images/{n}.png" for n in range(6)]
+    opened(many_sizes.section(where={"device": "fixed"}, same_patient=[["p1", "p2"]]))
     assert len(decoded) == 6
-    rows = everything.rows(portable.digests)
-    assert (everything.images[rows] == portable.images).all()
-    assert (everything.targets[rows] == portable.targets).all()
+    assert_equal(everything, pixels(portable))
 
 
-def test_another_size_is_another_table(opened: Any, decoded: list[str]) -> None:
-    assert opened(size_px=16).images.shape[-1] == 16
-    assert opened(size_px=32).images.shape[-2:] == (32, 32)
-    assert len(decoded) == 12
-
-
-def test_new_cases_are_added_to_what_is_known(folder: Any, opened: Any, decoded: list[str]) -> None:
-    opened()
-    folder.rows.append(folder.add(6))
-    folder.write()
-    assert len(opened().digests) == 7
+def test_new_cases_are_added_to_what_is_known(many_sizes: Folder, opened: Any, decoded: list[str]) -> None:
+    before = pixels(opened())
+    many_sizes.rows.append(many_sizes.add(6))
+    many_sizes.write()
+    table = opened()
+    assert len(table.digests) == 7
+    assert_equal(table, before)
     assert decoded[6:] == ["images/6.png"]
 
 
@@ -129,9 +94,9 @@ def test_rows_follow_the_request(opened: Any) -> None:
         table.rows([table.digests[0], "abc"])
 
 
-def test_all_bad_cases_at_once_and_nothing_is_left(folder: Any, tmp_path: Path, opened: Any) -> None:
+def test_all_bad_cases_at_once_and_nothing_is_left(many_sizes: Folder, tmp_path: Path, opened: Any) -> None:
     for name in ("images/1.png", "masks/4.png"):
-        (folder.root / name).write_bytes(b"broken")
+        (many_sizes.root / name).write_bytes(b"broken")
     with pytest.raises(DataError) as caught:
         opened()
     assert sorted(Path(p.where).name for p in caught.value.problems) == ["1.png", "4.png"]
@@ -139,19 +104,19 @@ def test_all_bad_cases_at_once_and_nothing_is_left(folder: Any, tmp_path: Path, 
     assert left == []
 
 
-def test_files_that_changed_since_the_plan(folder: Any, opened: Any) -> None:
+def test_files_that_changed_since_the_plan(opened: Any) -> None:
     with pytest.raises(DataError, match=r"data\.s: 1 of 1 planned cases are not there any more, such as abc"):
         opened(digests=["abc"])
 
 
 @pytest.mark.parametrize("keep", [0, 100, -9])
 def test_torn_table_is_built_again(tmp_path: Path, opened: Any, decoded: list[str], keep: int) -> None:
-    images = np.array(opened().images)
+    before = pixels(opened())
     (path,) = (tmp_path / "cache").rglob("*.arrow")
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content[:keep])
-    assert (opened().images == images).all()
+    assert_equal(opened(), before)
     assert len(decoded) == 12
 
 
@@ -166,8 +131,8 @@ def test_table_of_another_kind_is_built_again(tmp_path: Path, opened: Any, decod
     assert len(decoded) == 12
 
 
-def test_leftovers_of_killed_builders_are_removed(tmp_path: Path, opened: Any) -> None:
-    folder = tmp_path / "cache" / f"tables-v{cache.CACHE_VERSION}" / "16px"
+def test_leftovers_of_killed_builders_are_removed(tmp_path: Path, size: Any, opened: Any) -> None:
+    folder = tmp_path / "cache" / f"tables-v{cache.CACHE_VERSION}" / FOLDERS[size]
     folder.mkdir(parents=True)
     (folder / "dead.images.tmp").write_bytes(b"x")
     (folder / "alive.images.tmp").write_bytes(b"x")
@@ -178,7 +143,7 @@ def test_leftovers_of_killed_builders_are_removed(tmp_path: Path, opened: Any) -
 
 def test_who_waits_for_a_builder_does_not_build(opened: Any, decoded: list[str]) -> None:
     barrier = threading.Barrier(3)
-    tables: list[ImageTable] = []
+    tables: list[Table] = []
 
     def open_together() -> None:
         barrier.wait()
@@ -190,7 +155,8 @@ def test_who_waits_for_a_builder_does_not_build(opened: Any, decoded: list[str])
     for thread in threads:
         thread.join()
     assert len(decoded) == 6
-    assert all((table.images == tables[0].images).all() for table in tables)
+    for table in tables:
+        assert_equal(table, pixels(tables[0]))
 
 
 def test_full_disk(opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,25 +173,6 @@ def test_cache_folder_that_is_a_file(opened: Any, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("")
     with pytest.raises(StorageError, match="cache: the image cache cannot be written"):
         opened()
-
-
-def test_spacing_follows_the_size(folder: Any, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(self: ManifestSource, case: Any) -> Decoded:
-        return Decoded(np.zeros((40, 20), np.uint8), np.zeros((40, 20), np.uint8), (0.5, 0.25))
-
-    monkeypatch.setattr(ManifestSource, "decode", decode)
-    assert opened().spacing_mm.tolist() == [[0.5 * 40 / 16, 0.25 * 20 / 16]] * 6
-
-
-def test_resizing_is_antialiased_and_masks_keep_their_values() -> None:
-    fine = np.tile(np.array([[0, 200], [200, 0]], np.uint8), (32, 32))
-    image, target = resized(Decoded(fine, np.where(fine > 0, 255, 127).astype(np.uint8)), 8)
-    assert image.shape == (1, 8, 8)
-    assert np.abs(image.astype(int) - 100).max() <= 1
-    assert set(np.unique(target)) <= {127, 255}
-    colour, _ = resized(Decoded(fine[..., None].repeat(3, -1), fine), 8)
-    assert (colour == image).all()
-    assert colour.shape == (3, 8, 8)
 
 
 def test_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:

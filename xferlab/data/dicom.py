@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -18,6 +18,17 @@ from xferlab.data.decode import ROWS_AT_ONCE, check_size, stretch, to_uint8
 from xferlab.errors import DataError, Problem
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
+_READ_ERRORS = (
+    OSError,
+    EOFError,
+    AttributeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    NotImplementedError,
+    OverflowError,
+    BytesLengthException,
+)
 _LARGE_VALUE = "1 MB"
 """Values above this are read when they are asked for: after the header was checked."""
 
@@ -40,15 +51,7 @@ def read_dicom(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float] | Non
         spacing = _spacing_mm(dataset)
     except InvalidDicomError as error:
         raise _refusal(path, "is no DICOM file although its name says so.") from error
-    except (
-        OSError,
-        AttributeError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        NotImplementedError,
-    ) as error:
+    except _READ_ERRORS as error:
         why = " ".join(str(error).split()).rstrip(".")
         raise _refusal(path, f"cannot be read as DICOM: {why}. Export it again.") from error
     return (255 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown), spacing

@@ -38,8 +38,15 @@ def find_table(root: Path, name: str | None) -> Path:
     """Returns the path of the table: the named one, else `metadata.csv`, else `metadata.parquet`.
 
     Raises:
-        DataError: If the folder or the table is not there.
+        DataError: If the folder or the table is not there, or cannot be looked into.
     """
+    try:
+        return _found(root, name)
+    except OSError as error:
+        raise DataError(Problem(str(root), f"cannot be looked into: {error.strerror or error}.")) from error
+
+
+def _found(root: Path, name: str | None) -> Path:
     if not root.is_dir():
         hint = " Is the environment variable of `root` set to where the data lies?"
         raise DataError(Problem(str(root), f"there is no such folder.{hint}"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ class LggSource(Source):
     def __init__(self, section: str, config: LggData, *, memo_dir: Path):
         self._section, self._config, self._memo_dir = section, config, memo_dir
         root = Path(config.root)
-        self._root = root / "kaggle_3m" if (root / "kaggle_3m").is_dir() else root
+        self._root = root / "kaggle_3m" if os.path.isdir(root / "kaggle_3m") else root
         self._slices: dict[str, tuple[str, _Volume]] = {}
 
     def look(self) -> Survey:
@@ -137,6 +138,13 @@ class LggSource(Source):
 
 def find_volumes(root: Path, drop_ends: int) -> tuple[dict[str, tuple[str, ...]], list[Problem]]:
     """Returns folder -> its slices in order without the dropped ends (paths below the root), and findings."""
+    try:
+        return _volumes(root, drop_ends)
+    except OSError as error:
+        return {}, [Problem(str(root), f"cannot be looked into: {error.strerror or error}.")]
+
+
+def _volumes(root: Path, drop_ends: int) -> tuple[dict[str, tuple[str, ...]], list[Problem]]:
     if not root.is_dir():
         hint = " Is the environment variable of `root` set to where the data lies?"
         return {}, [Problem(str(root), f"there is no such folder.{hint}")]

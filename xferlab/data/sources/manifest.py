@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from xferlab.cohort import Case
 from xferlab.data.decode import DECODE_VERSION, Labels, Picture, read_image, read_labels
 from xferlab.data.filters import apply_where, join_patients
+from xferlab.data.folder import Nearest, outside
 from xferlab.data.memo import FileMemo
+from xferlab.data.patients import odd_patients
 from xferlab.data.simulation import simulate, simulation_recipe
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey
 from xferlab.data.table import REQUIRED, Row, Table, find_table, read_table
@@ -25,6 +27,8 @@ from xferlab.study.schema import ManifestData
 
 _STRANGE = 1
 """Marks, while a target is made, mask values that are in no label."""
+_RINGING = 16
+"""Mask values this near to 0 or 255 are what JPEG makes of those."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,9 @@ class ManifestSource(Source):
         for entry in entries:
             self._files.setdefault(entry.case.digest, entry)
         problems += _doubled_rows(entries)
-        return Survey(tuple(entry.case for entry in self._files.values()), tuple(problems))
+        cases = tuple(entry.case for entry in self._files.values())
+        problems += odd_patients(self._section, cases, patients)
+        return Survey(cases, tuple(problems))
 
     def decode(self, case: Case) -> Decoded:
         """Returns the grey pixels and the target of a case; the target's values come from `labels`.
@@ -72,13 +78,13 @@ class ManifestSource(Source):
         """
         entry = self._entry_of(case)
         picture, labels = self._read(entry)
-        image, target = picture.pixels, self._target(entry, labels.values)
+        image, target = picture.pixels, self._target(entry, labels)
         if image.shape != target.shape:
-            raise DataError(Problem(str(self._root / entry.mask), _sizes(entry, picture, target)))
+            raise DataError(Problem(str(self._root / entry.mask), _sizes(entry, picture, labels)))
         if self._config.simulate:
             # Keyed by the image alone, so that a corrected mask keeps the picture.
             image, target = simulate(image, target, seed=0, key=entry.image_digest)
-        return Decoded(image, target, picture.spacing_mm, _remarks(picture, labels))
+        return Decoded(image, target, picture.spacing_mm, _remarks(picture, labels, target))
 
     def _entry_of(self, case: Case) -> _Entry:
         _ = self.survey
@@ -108,14 +114,29 @@ class ManifestSource(Source):
         memo = FileMemo(self._memo_dir, self._root)
         digests, failures = memo.digests(_path(row, kind) for row in usable for kind in ("image", "mask"))
         memo.save()
+        problems += self._linked(outside(self._root, digests))
+        nearest = Nearest(self._root)
         entries = []
         for row in usable:
             image, mask = _path(row, "image"), _path(row, "mask")
             bad = [name for name in dict.fromkeys((image, mask)) if name in failures]
-            problems += [Problem(row.where, f"{self._root / name}: {failures[name]}.") for name in bad]
+            problems += [
+                Problem(row.where, f"{self._root / name}: {failures[name]}.{nearest.hint(name)}")
+                for name in bad
+            ]
             if not bad:
                 entries.append(self._entry(row, patients, digests[image], digests[mask]))
         return entries
+
+    def _linked(self, outside: Mapping[str, str]) -> list[Problem]:
+        if not outside:
+            return []
+        name = min(outside)
+        what = (
+            f"{len(outside)} files lie outside of {self._root}, where links lead, such as {name} at"
+            f" {outside[name]}. They are used; copy them into the folder if that is not meant."
+        )
+        return [Problem(f"data.{self._section}", what, "warning")]
 
     def _entry(self, row: Row, patients: Mapping[str, str], image_digest: str, mask_digest: str) -> _Entry:
         name = _path(row, "image")
@@ -160,18 +181,20 @@ class ManifestSource(Source):
             raise DataError(problems)
         return picture, labels
 
-    def _target(self, entry: _Entry, labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    def _target(self, entry: _Entry, labels: Labels) -> NDArray[np.uint8]:
         meaning = np.full(257, _STRANGE, np.uint8)  # the last entry is for all values beyond 255
         meaning[0] = 0
         for name, group in self._config.labels.items():
             meaning[group] = IGNORED if name == "ignore" else STRUCTURE
-        target = np.take(meaning, labels if labels.dtype == np.uint8 else np.clip(labels, -1, 256))
+        stored = labels.values
+        target = np.take(meaning, stored if stored.dtype == np.uint8 else np.clip(stored, -1, 256))
         strange = target == _STRANGE
         if strange.any():
-            values, counts = np.unique(labels[strange], return_counts=True)
+            values, counts = np.unique(stored[strange], return_counts=True)
             found = list(zip(values.tolist(), counts.tolist(), strict=True))
             accepted = np.flatnonzero(meaning[:256] != _STRANGE).tolist()
-            raise DataError(Problem(str(self._root / entry.mask), _strange_values(found, accepted)))
+            what = _strange_values(found, accepted, lossy=labels.lossy)
+            raise DataError(Problem(str(self._root / entry.mask), what))
         return target
 
 
@@ -180,6 +203,12 @@ def _row_problems(row: Row) -> list[Problem]:
         Problem(row.where, f"{column} is empty; every case needs one.")
         for column in REQUIRED
         if not row.cells[column]
+    ]
+    problems += [
+        Problem(row.where, f"{column} {row.cells[column]!r} holds a line break or another control character.")
+        for column in REQUIRED
+        if not row.cells[column].isprintable()
+        and any(unicodedata.category(one) == "Cc" for one in row.cells[column])
     ]
     for column in ("image", "mask"):
         path = posixpath.normpath(row.cells[column])
@@ -207,26 +236,36 @@ def _doubled_rows(entries: Sequence[_Entry]) -> list[Problem]:
     return problems
 
 
-def _remarks(picture: Picture, labels: Labels) -> tuple[str, ...]:
-    if not picture.turned or labels.turned:
-        return ()
-    return (
-        "the image carries an EXIF orientation, which was applied, the mask none: see that it lies on it.",
-    )
+def _remarks(picture: Picture, labels: Labels, target: NDArray[np.uint8]) -> tuple[str, ...]:
+    remarks = []
+    if picture.turned != labels.turned:
+        which, other = ("image", "mask") if picture.turned else ("mask", "image")
+        what = f"the {which} carries an EXIF orientation, which was applied, the {other} none"
+        remarks.append(f"{what}: see that it lies on it.")
+    if (target == IGNORED).all():
+        remarks.append("the mask ignores every pixel: nothing is learnt or measured here.")
+    elif (target == STRUCTURE).all():
+        remarks.append("the mask is full: every pixel belongs to the structure.")
+    return tuple(remarks)
 
 
-def _sizes(entry: _Entry, picture: Picture, target: NDArray[np.uint8]) -> str:
-    (height, width), (mask_height, mask_width) = picture.pixels.shape, target.shape
+def _sizes(entry: _Entry, picture: Picture, labels: Labels) -> str:
+    (height, width), (mask_height, mask_width) = picture.pixels.shape, labels.values.shape
     what = f"the mask is {mask_width}x{mask_height} pixels, its image {entry.image} is {width}x{height}."
-    if picture.turned and picture.pixels.shape == target.shape[::-1]:
-        what += " The image carries an EXIF orientation that was applied; turn the mask alike."
+    if picture.turned != labels.turned and picture.pixels.shape == labels.values.shape[::-1]:
+        which, other = ("image", "mask") if picture.turned else ("mask", "image")
+        what += f" The {which} carries an EXIF orientation that was applied; turn the {other} alike."
     return what
 
 
-def _strange_values(strange: Sequence[tuple[int, int]], accepted: Iterable[int]) -> str:
+def _strange_values(strange: Sequence[tuple[int, int]], accepted: Sequence[int], *, lossy: bool) -> str:
     shown = ", ".join(f"{value} ({count} px)" for value, count in strange[:8])
     more = f" and {len(strange) - 8} more" if len(strange) > 8 else ""
-    what = f"mask values {shown}{more} are in no label (accepted: {', '.join(map(str, sorted(accepted)))})."
-    if len(strange) > 8:
-        return f"{what} So many look like JPEG compression or smooth resizing: export the mask again as PNG."
+    what = f"mask values {shown}{more} are in no label (accepted: {', '.join(map(str, accepted))})."
+    if lossy:
+        return f"{what} The mask is a JPEG, which alters values: export it again as PNG."
+    ringing = [v > _RINGING for v, _ in strange if v <= _RINGING or 255 - _RINGING <= v <= 255]
+    at_both_ends = len(ringing) == len(strange) and len(set(ringing)) == 2
+    if len(strange) > 8 or at_both_ends:
+        return f"{what} They look like JPEG compression or smooth resizing: export the mask again as PNG."
     return f"{what} Name them under `labels:`, as a structure's or as `ignore`."

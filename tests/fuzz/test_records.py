@@ -1,0 +1,117 @@
+"""Whatever the bytes of a record are: what was written, nothing, or an error that names the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tests.fuzz.mutations import feed, mutated
+from xferlab.errors import RecordError
+from xferlab.records import codec, layout, reader
+from xferlab.records.schema import EpochResult
+from xferlab.records.store import Store
+
+ID = "0123456789abcdef"
+EPOCHS = [EpochResult(number, 0.5, 0.25, 1e-3, True, 1.5, 0.5) for number in (1, 2, 3)]
+HISTORY = b"".join(json.dumps(epoch.to_json()).encode() + b"\n" for epoch in EPOCHS)
+SEALED = codec.json_bytes(
+    {"version": 1, "trial_id": ID, "losses": [0.5, 1e-3], "names": {"a": None, "é": True}}
+)
+TABLE = codec.parquet_bytes(
+    pa.table({"case": ["a", "b"], "value": [0.5, float("nan")], "pixels": [b"\0\1", None]})
+)
+TOKENS = [
+    b"{", b"}", b"[", b"]", b'"', b"\\", b"\n", b"\r", b"\0", b"\xff", b"NaN", b"Infinity", b"1e999", b"null",
+    b"true", b"-", b"[" * 2000, b'{"a":' * 2000, b"9" * 5000, b"\xe2\x80\xa8", b"\\ud800", b"\x0b", b"\x85",
+    b"[1]", b'"x"', b"{}", b"1.5", b",", b":", b'"epoch":',
+]  # fmt: skip
+
+
+def sealed(store: Store) -> bool:
+    body = codec.read_json(store, "x.json")
+    assert isinstance(body, dict)
+    return True
+
+
+def record(store: Store) -> bool:
+    return reader.read_run(store, ID) == {} and reader.read_failure(store, ID) is None
+
+
+def history(store: Store) -> bool:
+    epochs = reader.read_history(store, ID)
+    numbers = [one.epoch for one in epochs]
+    assert numbers == sorted(set(numbers))
+    return True
+
+
+def table(store: Store) -> bool:
+    assert isinstance(codec.read_parquet(store, "x.parquet"), pa.Table)
+    return True
+
+
+READERS: dict[str, tuple[str, Callable[[Store], Any], list[bytes]]] = {
+    "json": ("x.json", sealed, [SEALED]),
+    "run": (layout.run_path(ID), record, [SEALED]),
+    "history": (layout.history_path(ID), history, [HISTORY]),
+    "parquet": ("x.parquet", table, [TABLE]),
+}
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_records(tmp_path: Path, kind: str, examples: int) -> None:
+    name, reads, originals = READERS[kind]
+    store = Store.open(tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def read(data: bytes) -> bool:
+        path.write_bytes(data)
+        try:
+            return bool(reads(store))
+        except RecordError as error:
+            told = str(error)
+        assert name.rpartition("/")[2] in told
+        return False
+
+    tokens = [] if kind == "parquet" else TOKENS
+    tally = feed(mutated(originals, tokens), read, examples=examples)
+    assert tally.refused or kind == "run"
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("resealed", [False, True])
+def test_checkpoints(tmp_path: Path, resealed: bool, examples: int) -> None:
+    import hashlib
+
+    import torch
+
+    from xferlab.trial.checkpoint import _MAGIC, Checkpoints
+
+    store = Store.open(tmp_path)
+    saved = Checkpoints(store, ID)
+    state = {"cursor": {"epoch": 1, "next_batch": 2}, "weights": {"w": torch.arange(6.0)}, "note": "x"}
+    saved.save(state)
+    (name,) = saved.names()
+    path = tmp_path / layout.checkpoint_dir(ID) / name
+    whole = path.read_bytes()
+    body = len(_MAGIC) + 32
+    given: list[dict[str, Any]] = []
+
+    def read(data: bytes) -> bool:
+        if resealed:
+            data = _MAGIC + hashlib.sha256(data).digest() + data
+        path.write_bytes(data)
+        given.clear()
+        resumed = saved.resume(given.append, torch.device("cpu"))
+        assert resumed == bool(given)
+        if resumed and not resealed:
+            assert data == whole
+        return resumed
+
+    tally = feed(mutated([whole[body:] if resealed else whole]), read, examples=examples)
+    assert tally.refused
