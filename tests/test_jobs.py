@@ -1,14 +1,11 @@
-"""What the project ships to be run or copied: jobs with all their profiles, the cluster file, the README."""
+"""What the project ships to be run or copied: jobs with all their profiles, the README."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
@@ -78,45 +75,6 @@ def test_the_profile_images_splits_images() -> None:
     path = ROOT / "jobs" / "vidal2021.yaml"
     assert loaded(path).base.split.group_by == "patient_id"
     assert loaded(path, "images").base.split.group_by is None
-
-
-@pytest.fixture(scope="module")
-def cluster() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text())
-    return found
-
-
-def test_the_cluster_file_fits_the_schema_of_the_installed_ray(cluster: dict[str, Any]) -> None:
-    spec = importlib.util.find_spec("ray")  # found, not imported
-    assert spec is not None
-    assert spec.origin is not None
-    schema = json.loads((Path(spec.origin).parent / "autoscaler" / "ray-schema.json").read_text())
-    jsonschema.validate(cluster, schema, cls=jsonschema.Draft7Validator)
-
-
-def test_the_cluster_grows_with_the_work_and_has_a_gpu(cluster: dict[str, Any]) -> None:
-    types = cluster["available_node_types"]
-    workers = {name: node for name, node in types.items() if name != cluster["head_node_type"]}
-    assert cluster["head_node_type"] in types
-    assert all(node["max_workers"] <= cluster["max_workers"] for node in workers.values())
-    assert all(node["node_config"]["InstanceType"].startswith("g") for node in workers.values())
-
-
-def test_the_cluster_opens_nothing_to_the_world(cluster: dict[str, Any]) -> None:
-    for node in cluster["available_node_types"].values():
-        assert node["node_config"]["SecurityGroupIds"]  # without them Ray opens SSH to every address
-    assert "IpPermissions" not in cluster["provider"].get("security_group", {})
-    starts = [command for command in cluster["head_start_ray_commands"] if "ray start" in command]
-    assert ["--dashboard-host=127.0.0.1" in command for command in starts] == [True]
-    assert any("RAY_AUTH_MODE=token" in command for command in cluster["initialization_commands"])
-    assert "0.0.0.0" not in (ROOT / "cluster.yaml").read_text()
-
-
-def test_what_is_synced_holds_no_results(cluster: dict[str, Any]) -> None:
-    assert cluster["file_mounts"]["~/xferlab"] == "."
-    ignored = {line.strip().rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
-    synced = {pattern.removeprefix("**/") for pattern in cluster["rsync_exclude"]}
-    assert {".venv", "xferlab-results", "reports", "wandb"} <= ignored & synced
 
 
 @pytest.fixture(scope="module")
