@@ -1,4 +1,7 @@
-"""The part of W&B's protocol that a run needs, on loopback, for the real client: runs live in a dict."""
+"""The part of W&B's protocol that a run needs, on loopback, for the real client: runs live in a dict.
+
+The server can be put out of order at any moment: `server.fault = "hang"`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+FAULTS = ("hang", "429", "500", "401", "garbage", "lost answer")
+"""What a server can do in place of its work; with `lost answer` it does its work, and then says 500."""
 
 
 @dataclass
@@ -71,17 +77,35 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
+        data = self.rfile.read(int(self.headers["Content-Length"])) or b"{}"
+        body = json.loads(data)
+        fault = self.server.fault_at(data)
+        if fault and fault != "lost answer":
+            self._fail(fault)
+            return
         with self.server.guard:
             if self.path == "/graphql":
                 value = {"data": self.server.answer(body["query"], body.get("variables") or {})}
             else:
                 value = self.server.stream(self.path.split("/")[-2], body)
-        self._reply(200, json.dumps(value).encode())
+        self._reply(500 if fault else 200, json.dumps(value).encode())
 
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        self._reply(200, b"{}")
+        if self.server.fault:
+            self._fail(self.server.fault)
+        else:
+            self._reply(200, b"{}")
+
+    def _fail(self, fault: str) -> None:
+        self.server.refused += 1
+        if fault == "hang":
+            self.server.closing.wait()
+            self.close_connection = True
+        elif fault == "garbage":
+            self._reply(200, b"<html>Sign in to the hospital's proxy\xff</html>")
+        else:
+            self._reply(500 if fault == "lost answer" else int(fault), b'{"errors": [{"message": "no"}]}')
 
     def do_GET(self) -> None:
         self._reply(404, b"{}")
@@ -98,7 +122,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """The server; `runs` is what it was told."""
+    """The server.
+
+    Attributes:
+        runs: What it was told.
+        fault: One of `FAULTS`, or None.
+        break_on: (bytes, fault): it gets that fault with the first request that holds these bytes.
+        refused: Number of requests that met a fault.
+    """
 
     daemon_threads = True
 
@@ -107,6 +138,10 @@ class Server(http.server.ThreadingHTTPServer):
         self.runs: dict[str, OnlineRun] = {}
         self.guard = threading.Lock()
         self.asked: list[str] = []
+        self.fault: str | None = None
+        self.break_on: tuple[bytes, str] | None = None
+        self.refused = 0
+        self.closing = threading.Event()
 
     @property
     def url(self) -> str:
@@ -114,6 +149,11 @@ class Server(http.server.ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         return  # a client that goes without closing its connection is no error of the server
+
+    def fault_at(self, data: bytes) -> str | None:
+        if self.break_on and self.break_on[0] in data:
+            self.fault = self.break_on[1]
+        return self.fault
 
     def answer(self, query: str, given: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(query)
@@ -160,5 +200,6 @@ def serving() -> Iterator[Server]:
         try:
             yield server
         finally:
+            server.closing.set()
             server.shutdown()
             thread.join()

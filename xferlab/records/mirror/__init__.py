@@ -2,12 +2,15 @@
 
 The trial writes short messages into a pipe that never blocks (`live`, `pipe`); the process behind it alone
 imports wandb (`writer`, `offline`). Whatever goes wrong there ends in one warning of the logger
-`xferlab.mirror`. The records are the truth, and `rebuild` writes from them what is missing. Metrics, settings
-and digests leave; pixels and names of cases leave for data sections that are `shareable`.
+`xferlab.mirror` and in a note in the storage (`notes`), from which the driver tells the user. The records are
+the truth, and `rebuild` writes from them what is missing. Metrics, settings and digests leave; pixels and
+names of cases leave for data sections that are `shareable`. Searches (`xferlab tune`) are not mirrored: their
+records hold every sample with its curve.
 """
 
 from xferlab.records.mirror.content import trial_summary
 from xferlab.records.mirror.live import TrialMirror
+from xferlab.records.mirror.notes import unmirrored
 from xferlab.records.mirror.rebuild import MirrorReport, mirror_study
 
-__all__ = ["MirrorReport", "TrialMirror", "mirror_study", "trial_summary"]
+__all__ = ["MirrorReport", "TrialMirror", "mirror_study", "trial_summary", "unmirrored"]

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +20,15 @@ from xferlab.errors import StorageError
 
 PENDING_LIMIT = 1 << 28
 """Bytes that wait for a process that does not read before it is given up."""
+LINGER_S = 20.0
+"""How long the process may go on alone once nobody feeds it any more; it ends itself then."""
+GAVE_UP = 75
+"""Its exit code then."""
+_GRACE_S = 10.0
+_LAST_WORD_S = 0.5
+
+Ended = Callable[[str | None], None]
+"""Takes why a process failed, or None where it did not."""
 
 
 class MirrorProcess:
@@ -90,7 +100,7 @@ class MirrorProcess:
         return word.decode().strip()
 
     def close(self, timeout_s: float) -> bool:
-        """Ends the messages and waits for the process; False where it is not ready in time and is let go.
+        """Ends the messages and waits for the process; False if it is not ready in time: `abandon` it then.
 
         Raises:
             StorageError: It failed.
@@ -105,34 +115,44 @@ class MirrorProcess:
                 raise StorageError(self._reason())
         except subprocess.TimeoutExpired:
             return False
-        finally:
+        except StorageError:
             self.abandon()
+            raise
+        self.abandon()
         return True
 
-    def abandon(self) -> None:
-        """Lets the process go: a thread gives it what is pending, and collects its exit code."""
+    def abandon(self, ended: Ended = lambda reason: None) -> None:
+        """Lets the process go: a thread gives it what is pending, collects how it ended, and tells that."""
+        threading.Thread(target=self._see_off, args=(ended,), daemon=True).start()
+
+    def kill(self) -> None:
+        """Ends the process at once; the service that it started sees that and ends, too."""
+        self._process.kill()
+        self.abandon()
+
+    def _see_off(self, ended: Ended) -> None:
+        if not self._input.closed:
+            with suppress(OSError, StorageError):  # how it ended is told below
+                self._drain(time.monotonic() + LINGER_S)
+            self._input.close()
+        try:
+            code = self._process.wait(LINGER_S + _GRACE_S)
+        except subprocess.TimeoutExpired:  # it is stopped, and cannot end itself
+            self._process.kill()
+            code = self._process.wait()
+        reason = self._reason() if code else None
         self._output.close()
         self._errors.close()
-        if self._process.poll() is None:
-            threading.Thread(target=self._see_off, daemon=True).start()
-        else:
-            self._input.close()
-
-    def _see_off(self) -> None:
-        if not self._input.closed:
-            # A second failure tells nothing new; ValueError: the errors of the first one are read and closed.
-            with suppress(OSError, StorageError, ValueError):
-                os.set_blocking(self._input.fileno(), True)
-                self._push()
-            self._input.close()
-        self._process.wait()
+        ended(reason)
 
     def _reason(self) -> str:
         # The last line of a traceback says it; a process that was killed says nothing.
         try:
-            code: int | None = self._process.wait(1.0)
+            code: int | None = self._process.wait(_LAST_WORD_S)
         except subprocess.TimeoutExpired:
             code = None
+        if code == GAVE_UP:
+            return f"W&B had not taken the whole run {LINGER_S:g} s later"
         self._errors.seek(0)
         lines = self._errors.read()[-4000:].decode(errors="replace").split("\n")
         said = [line for line in lines if line and not line[0].isspace()]
@@ -142,7 +162,7 @@ class MirrorProcess:
 def _spawn(directory: Path, errors: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         # -P: a folder `wandb` where the command runs must not hide the library.
-        [sys.executable, "-P", "-m", "xferlab.records.mirror.writer"],
+        [sys.executable, "-P", "-m", "xferlab.records.mirror.writer", str(LINGER_S)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,

@@ -13,6 +13,7 @@ from xferlab.errors import RecordError, StorageError, UsageError
 from xferlab.plan.identity import sha256_of, short_id
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import codec, layout
+from xferlab.records.mirror import notes
 from xferlab.records.mirror.content import is_shareable, pixel_row, run_config, run_order, trial_summary
 from xferlab.records.mirror.pipe import MirrorProcess
 from xferlab.records.reader import (
@@ -28,7 +29,9 @@ from xferlab.records.store import Store
 
 MODES = ("online", "offline", "disabled")
 DEFAULT_TRACKING = {"project": "xferlab", "entity": None, "mode": "offline", "images": 4}
-ANSWER_TIMEOUT_S = 300.0
+ANSWER_TIMEOUT_S = 120.0
+"""Longest wait for a run to be begun, and for it to be written."""
+_CLOSE_TIMEOUT_S = 10.0
 _FAILURES_IN_A_ROW = 2
 
 
@@ -150,7 +153,8 @@ class _Rebuild:
         writer, self._writer = self._writer, None
         if writer is not None:
             with suppress(StorageError):  # it answered for every run: how it ends is its own affair
-                writer.close(ANSWER_TIMEOUT_S)
+                if not writer.close(_CLOSE_TIMEOUT_S):
+                    writer.kill()
 
     def _run(self, run_id: str, tell: Callable[[MirrorProcess], str]) -> None:
         if self._failures_in_a_row >= _FAILURES_IN_A_ROW:
@@ -162,11 +166,12 @@ class _Rebuild:
         except (OSError, StorageError) as error:
             self._failures_in_a_row += 1
             if self._writer is not None:
-                self._writer.abandon()
+                self._writer.kill()  # nobody waits for what it might still write: a rerun goes on from there
                 self._writer = None
             self._note("failed", (run_id, str(error)), f"failed: {error}")
         else:
             self._failures_in_a_row = 0
+            notes.clear(self._store, self._plan["study"], run_id)
             self._note(word, run_id, word)
 
     def _note(self, kind: str, value: Any, line: str | None) -> None:

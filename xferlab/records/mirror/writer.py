@@ -14,7 +14,9 @@ import json
 import os
 import queue
 import shutil
+import sys
 import threading
+import time
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -28,21 +30,26 @@ from filelock import FileLock
 from xferlab.errors import StorageError
 from xferlab.records.mirror.held import Held, continues
 from xferlab.records.mirror.offline import is_synced, read_runs
+from xferlab.records.mirror.pipe import GAVE_UP
 
-LINGER_S = 60.0
-"""How long the process may go on alone once its trial has let go of it."""
 LOCK_S = 60.0
+ARRIVAL_S = 10.0
+"""Time that W&B has to show that a run has ended."""
 FLUSH_S = 2.0
 _LABELS = {1: "structure", 2: "ignored"}
 
 
-def main() -> None:
-    """Serves standard input until it ends; standard output carries the answers alone."""
+def main(linger_s: float) -> None:
+    """Serves standard input until it ends; standard output carries the answers alone.
+
+    Args:
+        linger_s: Longest time that it goes on alone then.
+    """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     os.nice(5)
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(lines,), daemon=True).start()
+    threading.Thread(target=_receive, args=(lines, linger_s), daemon=True).start()
     serve(iter(lines.get, b""), lambda word: _answer(answers, word))
 
 
@@ -51,7 +58,7 @@ def _answer(stream: IO[str], word: str) -> None:
         print(word, file=stream)
 
 
-def _receive(lines: queue.SimpleQueue[bytes]) -> None:
+def _receive(lines: queue.SimpleQueue[bytes], linger_s: float) -> None:
     # `os.read`, because a thread that sits inside sys.stdin cannot be left behind at exit.
     text = b""
     while chunk := os.read(0, 1 << 16):
@@ -59,7 +66,7 @@ def _receive(lines: queue.SimpleQueue[bytes]) -> None:
         for line in whole:
             lines.put(line)
     lines.put(b"")
-    timer = threading.Timer(LINGER_S, os._exit, (75,))
+    timer = threading.Timer(linger_s, os._exit, (GAVE_UP,))
     timer.daemon = True
     timer.start()
 
@@ -146,12 +153,10 @@ class RunWriter:
         wanted = self._order["wanted"]
         if not wanted:
             return True
-        api = wandb.Api()
-        entity = self._order["entity"] or api.default_entity
         for run_id in _ids(self._order["id"]):
             self._id = run_id
             try:
-                run = api.run(f"{entity}/{self._order['project']}/{self._id}")
+                run = self._online_run()
             except wandb.errors.CommError as error:
                 if not isinstance(error.exc, ValueError):  # it is one where there is no such run
                     raise
@@ -166,6 +171,11 @@ class RunWriter:
                 run.tags = [*run.tags, "superseded"]
                 run.update()
         return True
+
+    def _online_run(self) -> Any:
+        api = wandb.Api()
+        entity = self._order["entity"] or api.default_entity
+        return api.run(f"{entity}/{self._order['project']}/{self._id}")
 
     def _init(self) -> Any:
         order = self._order
@@ -219,7 +229,8 @@ class RunWriter:
         """Closes the run, and lets go of what it replaces once it is whole on disk.
 
         Raises:
-            StorageError: The offline file lacks epochs that were logged, as on a full disk.
+            StorageError: The offline file lacks epochs that were logged, as on a full disk; or the server did
+                not take the whole run.
         """
         if not self._sent:
             for number in sorted(self._held):
@@ -229,12 +240,24 @@ class RunWriter:
         self._run.finish(exit_code=0 if outcome == "complete" else 1)
         if self._offline:
             wandb.teardown()  # `finish` may return before the file is closed; the service ends after that
-            self._check()
+            self._check_file()
             for folder in read_runs(self._root / "replaced", self._id):
                 shutil.rmtree(folder)
+        else:
+            self._check_arrival()
         self._lock.release()
 
-    def _check(self) -> None:
+    def _check_arrival(self) -> None:
+        # After some answers (401, no JSON) the service drops what follows, and `finish` says nothing of it.
+        run = self._online_run()
+        deadline = time.monotonic() + ARRIVAL_S
+        while run.state == "running":  # the end is the last that is sent
+            if time.monotonic() > deadline:
+                raise StorageError("W&B did not take the whole run")
+            time.sleep(0.2)
+            run.load(force=True)
+
+    def _check_file(self) -> None:
         runs = read_runs(self._root / "wandb", self._id)
         found = [held for folder, held in runs.items() if not is_synced(folder)]
         if len(found) != 1 or not found[0].finished or found[0].epochs.keys() != self._sent:
@@ -292,4 +315,4 @@ def _overlay(row: Mapping[str, Any]) -> wandb.Image:
 
 
 if __name__ == "__main__":
-    main()
+    main(float(sys.argv[1]))
