@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +14,14 @@ import pandas as pd
 from analysis.selection import ALL, metric_named, ordered_metrics, ordered_pathologies
 
 MIN_REPETITIONS = 3
+MIN_TESTED = 5
+"""Paired repetitions below which no p is given: with three or four, p rests on the assumed distribution."""
 MIN_PATIENTS = 5
 NUM_RESAMPLES = 4999
 CONFIDENCE = 0.95
 
 Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,7 @@ class Comparison:
     section: str
     part: str
     test_to_train: float = 0.0
-    # Not in the text that resampling is seeded with: one stage of one arm on both sides tells enough.
-    first_part: str = field(default="", repr=False)
+    first_part: str = ""
 
 
 class Interval(NamedTuple):
@@ -74,7 +77,7 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, seed: int) -> pd.Dat
     num_unpaired (values that only one side has); and two intervals with p-values:
 
     - repetition_low, repetition_high, repetition_p: t interval over the repetitions' mean differences, at
-      least 3 of them, widened by `test_to_train`: what training again may change.
+      least 3 of them (5 for p), widened by `test_to_train`: what training again may change.
     - patient_low, patient_high: percentile bootstrap of whole patients; patient_p: sign-flip permutation
       of patients' summed differences; at least 5 of them: what other patients may change, given these
       trained models.
@@ -86,13 +89,7 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, seed: int) -> pd.Dat
     pairs, num_unpaired = _pairs(cases, comparison)
     rows: list[dict[str, Any]] = []
     for pathology, part in _by_pathology(pairs):
-        metrics = [metric.name for metric in ordered_metrics(part["metric"].unique())]
-        over_patients = _patient_intervals(part, metrics, seed=seed)
-        block = [
-            _row(part[part["metric"] == metric], comparison.test_to_train, over_patients[metric])
-            | {"pathology": pathology, "metric": metric}
-            for metric in metrics
-        ]
+        block = [{"pathology": pathology, **row} for row in _block(part, comparison, seed=seed)]
         for in_paper in (True, False):
             _adjust([row for row in block if metric_named(str(row["metric"])).in_paper == in_paper])
         rows += block
@@ -155,9 +152,9 @@ def patient_interval(sums: Floats, counts: Floats, *, seed: int) -> list[Interva
         seed: Of resampling and flips.
     """
     num = len(sums)
-    random = np.random.default_rng(seed)
-    weights = random.multinomial(num, np.full(num, 1 / num), size=NUM_RESAMPLES).astype(float)
-    signs = random.integers(0, 2, size=(NUM_RESAMPLES, num)) * 2.0 - 1.0
+    if num < MIN_PATIENTS:
+        return [UNDEFINED] * sums.shape[1]
+    weights, signs = _draws(num, seed)
     totals = weights @ counts
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.where(totals > 0, weights @ sums / totals, np.nan)
@@ -172,10 +169,23 @@ def patient_interval(sums: Floats, counts: Floats, *, seed: int) -> list[Interva
         if units < MIN_PATIENTS:
             intervals.append(UNDEFINED)
             continue
-        low, high = np.nanquantile(means[:, column], [tail, 1 - tail])
+        drawn = means[:, column]
+        low, high = np.quantile(drawn[~np.isnan(drawn)], [tail, 1 - tail])
         varies = bool(np.abs(sums[:, column]).sum() > 0)
         intervals.append(Interval(float(low), float(high), float(p_values[column]) if varies else np.nan))
     return intervals
+
+
+@lru_cache(maxsize=4)
+def _draws(num: int, seed: int) -> tuple[Floats, Floats]:
+    """Returns how often each resample holds each unit, and signs: (resamples, units) both.
+
+    Kept, since a study compares many arms on the same patients.
+    """
+    random = np.random.default_rng(seed)
+    weights = random.multinomial(num, np.full(num, 1 / num), size=NUM_RESAMPLES).astype(np.float64)
+    signs = random.integers(0, 2, size=(NUM_RESAMPLES, num)).astype(np.float64) * 2 - 1
+    return weights, signs
 
 
 def _adjust(family: list[dict[str, Any]]) -> None:
@@ -212,29 +222,70 @@ def _by_pathology(pairs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield pathology, pairs[pairs["pathology"] == pathology]
 
 
-def _row(pairs: pd.DataFrame, test_to_train: float, over_patients: Interval) -> dict[str, Any]:
-    defined = pairs[pairs["defined"]]
-    means = defined.groupby("repetition")[["value_first", "value_second", "difference"]].mean()
-    over = repetition_interval(means["difference"].to_numpy(float), test_to_train=test_to_train)
+def _block(pairs: pd.DataFrame, comparison: Comparison, *, seed: int) -> list[dict[str, Any]]:
+    """Returns a row for each metric of the pairs of one pathology."""
+    metrics = [metric.name for metric in ordered_metrics(pairs["metric"].unique())]
+    metric = pd.Categorical(pairs["metric"], categories=metrics).codes.astype(np.int64)
+    num, defined = len(metrics), pairs["defined"].to_numpy(bool)
+    columns = {name: pairs[name].to_numpy(float)[defined] for name in _VALUES}
+    by_repetition = {
+        name: _Cells(metric[defined], _codes(pairs["repetition"])[defined], num, values)
+        for name, values in columns.items()
+    }
+    by_patient = _Cells(metric[defined], _codes(pairs["patient"])[defined], num, columns["difference"])
+    images = _Cells(metric[defined], _codes(pairs["case"])[defined], num, columns["difference"])
+    over = patient_interval(by_patient.sums.T, by_patient.counts.T, seed=seed)
+    undefined = np.bincount(metric[~defined], minlength=num)
+    return [
+        {
+            "metric": name,
+            **_row({key: cells.means(place) for key, cells in by_repetition.items()}, comparison),
+            "num_images": int((images.counts[place] > 0).sum()),
+            "num_patients": int((by_patient.counts[place] > 0).sum()),
+            "num_undefined": int(undefined[place]),
+            "patient_low": over[place].low,
+            "patient_high": over[place].high,
+            "patient_p": over[place].p,
+        }
+        for place, name in enumerate(metrics)
+    ]
+
+
+_VALUES = ("value_first", "value_second", "difference")
+
+
+class _Cells:
+    """Sums and counts (metrics, units) of values, with arrays for what pandas takes a second for."""
+
+    def __init__(self, metric: Codes, unit: Codes, num_metrics: int, values: Floats):
+        shape = (num_metrics, int(unit.max(initial=-1)) + 1)
+        place = metric * shape[1] + unit
+        sums = np.bincount(place, values, minlength=shape[0] * shape[1]).reshape(shape)
+        self.sums: Floats = sums.astype(np.float64)
+        counts = np.bincount(place, minlength=shape[0] * shape[1]).reshape(shape)
+        self.counts: Floats = counts.astype(np.float64)
+
+    def means(self, metric: int) -> Floats:
+        """Returns the means over the units that have a value."""
+        known = self.counts[metric] > 0
+        return np.asarray(self.sums[metric][known] / self.counts[metric][known], dtype=float)
+
+
+def _codes(values: pd.Series) -> Codes:
+    # Sorted, so that no order of rows changes what is resampled.
+    return np.asarray(pd.factorize(values.astype(object), sort=True)[0], dtype=np.int64)
+
+
+def _row(means: dict[str, Floats], comparison: Comparison) -> dict[str, Any]:
+    first, second, difference = (means[name] for name in _VALUES)
+    over = repetition_interval(difference, test_to_train=comparison.test_to_train)
+    known = len(difference) > 0
     return {
-        "first_mean": means["value_first"].mean(),
-        "second_mean": means["value_second"].mean(),
-        "difference": means["difference"].mean(),
-        "num_repetitions": len(means),
-        "num_images": defined["case"].nunique(),
-        "num_patients": defined["patient"].nunique(),
-        "num_undefined": len(pairs) - len(defined),
+        "first_mean": first.mean() if known else np.nan,
+        "second_mean": second.mean() if known else np.nan,
+        "difference": difference.mean() if known else np.nan,
+        "num_repetitions": len(difference),
         "repetition_low": over.low,
         "repetition_high": over.high,
-        "repetition_p": over.p,
-        "patient_low": over_patients.low,
-        "patient_high": over_patients.high,
-        "patient_p": over_patients.p,
+        "repetition_p": over.p if len(difference) >= MIN_TESTED else np.nan,
     }
-
-
-def _patient_intervals(pairs: pd.DataFrame, metrics: list[str], *, seed: int) -> dict[str, Interval]:
-    grouped = pairs.groupby(["patient", "metric"], observed=True)["difference"].agg(["sum", "count"])
-    table = grouped.unstack("metric", fill_value=0).sort_index()
-    sums, counts = (table[[(name, m) for m in metrics]].to_numpy(float) for name in ("sum", "count"))
-    return dict(zip(metrics, patient_interval(sums, counts, seed=seed), strict=True))

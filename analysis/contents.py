@@ -1,11 +1,10 @@
-"""What a report holds and in which order: tables and figures with their numbers, nothing written yet."""
+"""What a report holds: tables with their numbers, and all that figures are drawn from; nothing is written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -19,12 +18,13 @@ from analysis.selection import (
     ChainPair,
     EvaluationSet,
     chain_pairs,
+    detailed_arms,
     evaluation_ids,
     evaluation_sets,
     main_pair,
-    ordered_pathologies,
     unseen,
 )
+from analysis.tables.arms import ArmsRequest, arms_table
 from analysis.tables.differences import Found, differences_table
 from analysis.tables.features import features_table
 from analysis.tables.metrics import MetricsRequest, metrics_table
@@ -33,11 +33,6 @@ from analysis.tables.objects import ObjectCosts, object_costs_table
 from analysis.tables.times import times_table
 from analysis.tuning import tuned_arms
 from xferlab.plan.identity import seed_for
-
-if TYPE_CHECKING:
-    from analysis.figures.style import Picture
-
-_PAPER_FIGURES = {"covid19": "9", "normal": "10", "pathological": "11"}
 
 
 @dataclass(eq=False)
@@ -103,7 +98,7 @@ class Contents:
     def metrics(self, *, hold_out: bool) -> Iterator[Table]:
         """Yields the tables of stages on evaluation sets, the metrics beyond the paper behind each."""
         for evaluated in evaluation_sets(self.results):
-            if is_hold_out(evaluated.part) != hold_out:
+            if is_hold_out(evaluated.part) != hold_out or evaluated.object:
                 continue
             request = MetricsRequest(self.results, self.aggregated, evaluated, self.reference)
             if not len(request.rows):
@@ -113,19 +108,40 @@ class Contents:
                 table = metrics_table(request, label=label, in_paper=in_paper)
                 yield from [table] if table else []
 
+    def all_arms(self) -> Iterator[Table]:
+        """Yields every arm and pathology on each hold-out, where there are several arms."""
+        for evaluated in self.plain_sets():
+            found = self.against_baseline(evaluated) if is_hold_out(evaluated.part) else []
+            if found:
+                request = ArmsRequest(self.results, self.aggregated, evaluated, found)
+                label = self.numbering.extra("table", ("all arms", evaluated))
+                table = arms_table(request, label=label)
+                yield from [table] if table else []
+
     def before_after(self) -> Iterator[Table]:
-        """Yields the differences between stages of a chain, arm by arm."""
+        """Yields the differences between stages of a chain, all arms in a table."""
+        by_pair: dict[ChainPair, list[Found]] = {}
         for arm, pair in self.pairs():
             sides = Side(arm, pair.before), Side(arm, pair.after)
-            yield from self._differences([self.compare(Comparison(*sides, pair.section, pair.part))])
+            found = self.compare(Comparison(*sides, pair.section, pair.part))
+            by_pair.setdefault(pair, []).append(found)
+        for found_by_arm in by_pair.values():
+            yield from self._differences(found_by_arm)
 
     def arms(self) -> Iterator[Table]:
-        """Yields the differences between arms and the baseline, set by set."""
-        for evaluated in evaluation_sets(self.results):
+        """Yields the differences between arms and the baseline in every metric, set by set."""
+        for evaluated in self.plain_sets():
             yield from self._differences(self.against_baseline(evaluated))
 
     def objects(self) -> Iterator[Table]:
-        """Yields what each kind of foreign object costs, a table for each set of cases and pathology."""
+        """Yields what each kind of foreign object costs, a table for each set of cases."""
+        for costs in self.object_costs():
+            label = self.numbering.extra("table", ("objects", costs.section, costs.part))
+            table = object_costs_table(costs, detailed_arms(self.results), label=label)
+            yield from [table] if table else []
+
+    def object_costs(self) -> Iterator[ObjectCosts]:
+        """Yields sets of cases with all that is known of objects laid on them."""
         plain: dict[tuple[str, str], list[EvaluationSet]] = {}
         for one in evaluation_sets(self.results):
             if one.object:
@@ -133,21 +149,21 @@ class Contents:
         for (section, part), laid in plain.items():
             pairs = [(self._cost(arms[0], one), arms) for one in laid for arms in self._laid_arms(one)]
             found, arms = [cost for cost, _ in pairs], [arms for _, arms in pairs]
-            costs = ObjectCosts(self.results, section, part, found, arms)
-            names = {name for _, frame in found for name in frame["pathology"]}
-            for pathology in ordered_pathologies(names):
-                label = self.numbering.extra("table", ("objects", section, part, pathology))
-                table = object_costs_table(costs, pathology, label=label)
-                yield from [table] if table else []
+            yield ObjectCosts(self.results, section, part, found, arms)
+
+    def plain_sets(self) -> Iterator[EvaluationSet]:
+        """Yields the evaluation sets without foreign objects."""
+        yield from (one for one in evaluation_sets(self.results) if not one.object)
 
     @cached_property
-    def _deep(self) -> DeepFeatures:
+    def deep(self) -> DeepFeatures:
+        """What trials stored of their features."""
         return DeepFeatures(self.results)
 
     def features(self) -> Iterator[Table]:
         """Yields the comparison of stages layer by layer, where the study asks for it."""
-        if self._deep:
-            table = features_table(self._deep, label=self.numbering.extra("table", "features"))
+        if self.deep:
+            table = features_table(self.deep, label=self.numbering.extra("table", "features"))
             yield from [table] if table else []
 
     def times(self) -> Iterator[Table]:
@@ -155,19 +171,16 @@ class Contents:
         table = times_table(self.results, label="7", reference=self.reference)
         yield from [table] if table else []
 
-    def pictures(self) -> Iterator[Picture]:
-        """Yields the figures in the paper's order; loads matplotlib."""
-        yield from self._losses()
-        yield from self._before_after_pictures()
-        yield from self._overlays()
-        yield from self._arms_pictures()
-        yield from self._features_pictures()
-
     def pairs(self) -> Iterator[tuple[str, ChainPair]]:
-        """Yields each arm with each of its before/after pairs; arms that share all its evaluations once."""
+        """Yields each arm with each of its before/after pairs, those with objects aside.
+
+        Arms that share all evaluations of a pair come once.
+        """
         seen = set()
         for arm in self.results.arms:
             for pair in chain_pairs(self.results, arm):
+                if EvaluationSet(pair.after, pair.section, pair.part).object:
+                    continue
                 sides = [EvaluationSet(s, pair.section, pair.part) for s in (pair.before, pair.after)]
                 key = (pair, *(evaluation_ids(self.results, arm, side) for side in sides))
                 if key not in seen:
@@ -193,7 +206,7 @@ class Contents:
     def compare(self, comparison: Comparison) -> Found:
         """Returns a comparison with its result, computed once."""
         if comparison not in self._found:
-            seed = seed_for(self.results.plan["seed"], purpose="analysis", comparison=repr(comparison))
+            seed = seed_for(self.results.plan["seed"], purpose="analysis")
             self._found[comparison] = compare(self.cases, comparison, seed=seed)
         return comparison, self._found[comparison]
 
@@ -228,51 +241,3 @@ class Contents:
         images = a.loc[own & (a["part"] == evaluated.part) & (a["pathology"] == ALL), "images_per_repetition"]
         sizes = [t["num_train"] for t in self.results.plan["trials"] if t["trial_id"] in trials]
         return float(images.iloc[0]) * len(sizes) / sum(sizes) if len(images) and sum(sizes) else 0.0
-
-    def _losses(self) -> Iterator[Picture]:
-        from analysis.figures.losses import loss_picture
-
-        for stage in self.results.stages:
-            label = self.numbering.losses(stage)
-            for arms in self.results.shared_arms(stage):
-                picture = loss_picture(self.results, stage, arms, label=label)
-                yield from [picture] if picture else []
-
-    def _before_after_pictures(self) -> Iterator[Picture]:
-        from analysis.figures.before_after import BeforeAfter, before_after_picture
-
-        for arm, pair in self.pairs():
-            request = BeforeAfter(self.results, self.aggregated, pair, arm, self.reference)
-            for pathology in ordered_pathologies(request.rows(pair.after)["pathology"]):
-                if pathology != ALL:
-                    label = self.numbering.paired(pair, pathology, _PAPER_FIGURES.get(pathology))
-                    picture = before_after_picture(request, pathology, label=label)
-                    yield from [picture] if picture else []
-
-    def _overlays(self) -> Iterator[Picture]:
-        from analysis.figures.overlays import OverlayRequest, artefact_picture, overlay_picture
-
-        for arm, pair in self.pairs():
-            request = OverlayRequest(self.results, pair, arm)
-            for number, build in (("12", overlay_picture), ("13", artefact_picture)):
-                picture = build(request, label=self.numbering.paired(pair, number, number))
-                yield from [picture] if picture else []
-
-    def _arms_pictures(self) -> Iterator[Picture]:
-        from analysis.figures.arms import arms_picture
-
-        for evaluated in evaluation_sets(self.results):
-            found = self.against_baseline(evaluated) if is_hold_out(evaluated.part) else []
-            if any(len(frame) for _, frame in found):
-                picture = arms_picture(self.results, found, label=self.numbering.extra("figure", evaluated))
-                yield from [picture] if picture else []
-
-    def _features_pictures(self) -> Iterator[Picture]:
-        if not self._deep:
-            return
-        from analysis.figures.features import features_picture
-
-        for arms in self._deep.groups:
-            label = self.numbering.extra("figure", ("features", arms))
-            picture = features_picture(self._deep, arms, label=label)
-            yield from [picture] if picture else []

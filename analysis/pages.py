@@ -20,6 +20,9 @@ class SavedPicture:
     svg: Path
 
 
+LONG = 130
+"""Lines above which a table is a link in Markdown and folded in HTML."""
+
 Block = str | tuple[str, ...] | Table | SavedPicture
 """A paragraph, a list, a table or a figure."""
 
@@ -49,6 +52,11 @@ class Page:
     sections: tuple[Section, ...]
 
 
+def num_lines(table: Table) -> int:
+    """Returns how many lines a table prints."""
+    return sum(len(group.rows) for group in table.groups)
+
+
 def markdown_page(page: Page, folder: Path) -> str:
     """Returns the report as Markdown; figures are links relative to `folder`."""
     status = markdown_text(" ".join(page.status))
@@ -67,6 +75,10 @@ def _markdown_block(block: Block, folder: Path) -> str:
         return "\n".join(f"- {markdown_text(item)}" for item in block)
     if isinstance(block, Table):
         files = ", ".join(f"[{ending}](tables/{block.name}.{ending})" for ending in ("csv", "tex"))
+        if (lines := num_lines(block)) > LONG:
+            words = markdown_text(" ".join((*block.caption, *block.notes)))
+            whole = f"{lines} lines: [md](tables/{block.name}.md), {files}"
+            return f"### {markdown_text(block.title)}\n\n{words}\n\n{whole}"
         return f"### {markdown_text(block.title)}\n\n{to_markdown(block)}\nFiles: {files}"
     png, svg = (path.relative_to(folder).as_posix() for path in (block.png, block.svg))
     caption = markdown_text(" ".join(block.caption))
@@ -102,6 +114,9 @@ def _html_block(block: Block) -> str:
     if isinstance(block, tuple):
         return f"<ul>{''.join(f'<li>{html_text(item)}</li>' for item in block)}</ul>"
     if isinstance(block, Table):
+        if (lines := num_lines(block)) > LONG:
+            name = f"{html_text(block.title)} ({lines} lines)"
+            return f"<details><summary>{name}</summary>{to_html(block)}</details>"
         return to_html(block)
     # Drawings stay sharp as SVG; overlays are smaller as PNG.
     smaller = min((block.svg, block.png), key=lambda path: path.stat().st_size)
@@ -127,6 +142,7 @@ nav ol { columns: 2; padding-left: 1.2em; color: var(--soft) }
 a { color: #0550ae }
 figure { margin: 1.6em 0 2.2em }
 figcaption { color: var(--soft); font-size: .85rem; max-width: 60rem; margin-top: .5em }
+summary { cursor: pointer; font-weight: 600; margin: .8em 0 }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-size: .85rem; border: solid var(--ink); border-width: 2px 0 }
 th, td { padding: .18em .65em; text-align: left; font-weight: 400; white-space: nowrap }

@@ -14,6 +14,7 @@ from analysis.tables.model import Table
 from analysis.tables.notes import trial_name
 from analysis.tables.overview import cohorts_table, progress_table
 from analysis.tables.rendering import write_table
+from analysis.tables.training import training_table
 from xferlab.errors import StorageError
 
 Echo = Callable[[str], None]
@@ -78,6 +79,7 @@ def _sections(results: StudyResults, folder: Path, say: Echo) -> Iterable[Sectio
         return
     contents = Contents(results)
     for title, tables in (
+        ("All arms", contents.all_arms()),
         ("Test parts", contents.metrics(hold_out=False)),
         ("Hold-out", contents.metrics(hold_out=True)),
         ("After against before", contents.before_after()),
@@ -104,7 +106,8 @@ def _overview(results: StudyResults, folder: Path) -> Section:
     warnings = tuple(str(warning) for warning in plan.get("warnings") or ())
     profile = f", profile {plan['profile']}" if plan.get("profile") else ""
     arms, stages = ", ".join(results.arms), ", ".join(plan["stages"])
-    tables = _written([cohorts_table(results), progress_table(results)], folder)
+    trained = training_table(results)
+    tables = _written([cohorts_table(results), *filter(None, [trained]), progress_table(results)], folder)
     blocks: tuple[Block, ...] = (
         f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}.",
         *tables,
@@ -135,8 +138,9 @@ def _written(tables: Iterable[Table], folder: Path) -> Iterable[Table]:
 
 
 def _saved(contents: Contents, folder: Path) -> Iterable[SavedPicture]:
+    from analysis.figures.gallery import pictures
     from analysis.figures.style import save
 
-    for picture in contents.pictures():
+    for picture in pictures(contents):
         png, svg = save(picture, folder / "figures")
         yield SavedPicture(picture.title, picture.caption, png, svg)

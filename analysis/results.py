@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,8 +106,14 @@ class StudyResults:
 
     def evaluation_ids(self, arm: str, *, stage: str, section: str, part: str) -> frozenset[str]:
         """Returns the ids of an arm's evaluations of a stage on one set, whether complete or not."""
-        wanted = (arm, stage, section, part)
-        return frozenset(one.evaluation_id for one in self.evaluations() if one[:4] == wanted)
+        return frozenset(self._evaluation_ids.get((arm, stage, section, part), ()))
+
+    @cached_property
+    def _evaluation_ids(self) -> dict[tuple[str, str, str, str], set[str]]:
+        found: dict[tuple[str, str, str, str], set[str]] = {}
+        for one in self.evaluations():
+            found.setdefault(one[:4], set()).add(one.evaluation_id)
+        return found
 
     def outputs(self, trial_id: str, *, arm: str, section: str, part: str) -> pd.DataFrame:
         """Returns the stored pixels of one evaluation, a row per case; empty where there are none.

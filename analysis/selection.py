@@ -11,6 +11,7 @@ from analysis.results import StudyResults, is_hold_out
 from xferlab.metrics.catalogue import CATALOGUE, Metric
 
 ALL = "all"
+NUM_DETAILED = 3
 _PATHOLOGIES = (ALL, "covid19", "normal", "pathological")
 _BY_NAME = {metric.name: metric for metric in CATALOGUE}
 
@@ -123,6 +124,14 @@ def evaluation_ids(results: StudyResults, arm: str, evaluated: EvaluationSet) ->
     return results.evaluation_ids(arm, stage=e.stage, section=e.section, part=e.part)
 
 
+def detailed_arms(results: StudyResults) -> tuple[str, ...]:
+    """Returns the arms that are shown in every detail: the baseline and the two that the study names next.
+
+    Of more arms than a reader can follow, figures of single arms and rows by pathology are for these.
+    """
+    return results.arms[:NUM_DETAILED]
+
+
 def seen_by_parents(results: StudyResults) -> tuple[str, ...]:
     """Returns the `arm/stage on section.part` whose patients an ancestor may have trained on."""
     found = {
@@ -135,7 +144,9 @@ def seen_by_parents(results: StudyResults) -> tuple[str, ...]:
 
 def unseen(cases: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows whose patients no ancestor may have trained on: those that enter tables."""
-    return cases[~cases["parent_may_have_seen"]] if cases["parent_may_have_seen"].any() else cases
+    frame = cases[~cases["parent_may_have_seen"]]
+    frame.attrs = {}  # pandas copies them deeply at every step: most of the time of a large report
+    return frame
 
 
 def chain_pairs(results: StudyResults, arm: str) -> tuple[ChainPair, ...]:

@@ -1,47 +1,44 @@
-"""Arms against the baseline on one hold-out: difference in Dice with both intervals."""
+"""Arms at a glance on one hold-out: what each reaches in Dice, and its paired difference to the baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.comparison import MIN_PATIENTS, MIN_REPETITIONS
-from analysis.figures.style import AFTER, COLUMN_IN, GREY, Picture, drawing
-from analysis.results import StudyResults
+from analysis.figures.style import AFTER, GREY, PAGE_IN, Picture, drawing
 from analysis.selection import ALL
-from analysis.tables.differences import Found
+from analysis.tables.arms import MAIN, ArmsRequest
 from analysis.tables.model import file_name
 from analysis.tables.notes import data_notes, incomplete_note
 from analysis.tuning import tuned_notes
 
 _SHIFT = 0.14
+_Line = tuple[str, dict[Any, Any], dict[Any, Any] | None]
+"""Names of arms, what they reach, and their difference to the baseline."""
 
 
-def arms_picture(results: StudyResults, found: Sequence[Found], *, label: str) -> Picture | None:
-    """Returns the differences in Dice to the baseline of all arms; None where none is known."""
-    rows = []
-    for comparison, frame in found:
-        own = frame[(frame["pathology"] == ALL) & (frame["metric"] == "DICE") & frame["difference"].notna()]
-        rows += [(comparison.second.arm, record) for record in own.to_dict("records")]
-    if not rows:
+def arms_picture(request: ArmsRequest, *, label: str) -> Picture | None:
+    """Returns all arms on a hold-out, all pathologies together; None where no difference is known."""
+    lines = _lines(request)
+    compared = [found for _, _, found in lines if found]
+    if not compared:
         return None
-    comparison = found[0][0]
-    baseline, stage = comparison.first.arm, comparison.second.stage
-    where = f"{comparison.section}.{comparison.part}"
+    results, evaluated = request.results, request.evaluated
     with drawing():
-        figure = _draw(rows, baseline)
-    few = [arm for arm, row in rows if row["num_repetitions"] < MIN_REPETITIONS]
-    record: Any = pd.DataFrame([row for _, row in rows])
+        figure = _draw(lines, results.baseline)
+    few = [arm for arm, _, row in lines if row and row["num_repetitions"] < MIN_REPETITIONS]
     return Picture(
-        name=f"fig{label}_arms_{stage}_on_{file_name(f'{comparison.section}_{comparison.part}')}",
-        title=f"Figure {label}: difference in Dice to arm {baseline}, stage {stage} on {where}",
+        name=f"fig{label}_arms_{evaluated.stage}_on_{file_name(f'{evaluated.section}_{evaluated.part}')}",
+        title=f"Figure {label}: arms at a glance, stage {evaluated.stage} on {evaluated.name}",
         caption=(
-            f"Paired by repetition ({_range(record['num_repetitions'])}) and image "
-            f"({_range(record['num_images'])} of {_range(record['num_patients'])} patients).",
+            "Left: Dice, mean over repetitions; thick bars: ± sample SD over repetitions; thin bars: ± SD "
+            "over images.",
+            f"Right: difference to {results.baseline}, paired by repetition "
+            f"({_range(compared, 'num_repetitions')}) and image "
+            f"({_range(compared, 'num_images')} of {_range(compared, 'num_patients')} patients).",
             "Upper bar: 95 % t interval over repetitions; lower bar: 95 % bootstrap interval over patients; "
             "neither is adjusted for the number of arms.",
             *(
@@ -50,39 +47,75 @@ def arms_picture(results: StudyResults, found: Sequence[Found], *, label: str) -
                 else []
             ),
             f"No interval over patients below {MIN_PATIENTS} of them.",
-            *tuned_notes(results, stage, [arm for arm, _ in rows]),
-            *incomplete_note(results, [stage]),
-            *data_notes(results, [comparison.section], results.cases),
+            *tuned_notes(results, evaluated.stage, results.arms),
+            *incomplete_note(results, [evaluated.stage]),
+            *data_notes(results, [evaluated.section], results.cases),
         ),
         figure=figure,
     )
 
 
-def _range(values: Any) -> str:
-    low, high = int(values.min()), int(values.max())
+def _lines(request: ArmsRequest) -> list[_Line]:
+    rows, differences = request.rows, request.differences()
+    rows = rows[(rows["metric"] == MAIN) & (rows["pathology"] == ALL)].set_index("arm")
+    apart = differences[differences["pathology"] == ALL].set_index("arm")
+    return [
+        (
+            request.name(arms),
+            rows.loc[arms[0]].to_dict(),
+            apart.loc[arms[0]].to_dict() if arms[0] in apart.index else None,
+        )
+        for arms in request.groups
+        if arms[0] in rows.index
+    ]
+
+
+def _range(compared: list[dict[Any, Any]], name: str) -> str:
+    values = [int(row[name]) for row in compared]
+    low, high = min(values), max(values)
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _draw(rows: list[tuple[str, Any]], baseline: str) -> Figure:
-    figure = Figure(figsize=(COLUMN_IN, 0.85 + 0.27 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    axes.axvline(0, color="#333333", linewidth=0.7)
-    for place, (_, row) in enumerate(rows):
-        for unit, colour, shift in (("repetition", AFTER, -_SHIFT), ("patient", GREY, _SHIFT)):
-            low, high = row[f"{unit}_low"], row[f"{unit}_high"]
-            if low == low:
-                axes.plot([low, high], [place + shift] * 2, color=colour, solid_capstyle="butt")
-        axes.plot([row["difference"]], [place], "o", color="black", markersize=3.2)
-    axes.set_yticks(range(len(rows)), [arm for arm, _ in rows])
-    axes.set_ylim(len(rows) - 0.45, -0.55)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="#DDDDDD", linewidth=0.5)
-    axes.set_axisbelow(True)
-    axes.margins(x=0.08)
-    axes.set_xlabel(f"Dice, difference to {baseline} (dimensionless)")
+def _draw(lines: list[_Line], baseline: str) -> Figure:
+    figure = Figure(figsize=(PAGE_IN, 0.8 + 0.22 * len(lines)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    left.axvline(lines[0][1]["mean"], color="#333333", linewidth=0.5, linestyle=":")
+    right.axvline(0, color="#333333", linewidth=0.7)
+    for place, (_, reached, apart) in enumerate(lines):
+        _reached(left, reached, place)
+        if apart:
+            _apart(right, apart, place)
+    left.set_yticks(range(len(lines)), [arm for arm, _, _ in lines])
+    left.set_ylim(len(lines) - 0.45, -0.55)
+    for axes, name in ((left, "Dice"), (right, f"Dice, difference to {baseline}")):
+        axes.tick_params(axis="y", length=0)
+        axes.grid(color="#DDDDDD", linewidth=0.5)
+        axes.set_axisbelow(True)
+        axes.margins(x=0.06)
+        axes.set_xlabel(f"{name} (dimensionless)")
     handles = [
         Line2D([], [], color=AFTER, label="over repetitions"),
         Line2D([], [], color=GREY, label="over patients"),
     ]
     figure.legend(handles=handles, loc="outside upper right", ncols=2, columnspacing=1)
     return figure
+
+
+def _reached(axes: Any, row: dict[Any, Any], y: float) -> None:
+    mean = float(row["mean"])
+    if row["num_patients"] >= MIN_PATIENTS:
+        for column, look in (
+            ("sd_images", {"color": "#333333", "linewidth": 0.7}),
+            ("sd_repetitions", {"color": AFTER, "linewidth": 3.2, "alpha": 0.5}),
+        ):
+            if (sd := float(row[column])) == sd:
+                axes.plot([mean - sd, mean + sd], [y, y], solid_capstyle="butt", **look)
+    axes.plot([mean], [y], "o", color="black", markersize=3.2)
+
+
+def _apart(axes: Any, row: dict[Any, Any], y: float) -> None:
+    for unit, colour, shift in (("repetition", AFTER, -_SHIFT), ("patient", GREY, _SHIFT)):
+        low, high = row[f"{unit}_low"], row[f"{unit}_high"]
+        if low == low:
+            axes.plot([low, high], [y + shift] * 2, color=colour, solid_capstyle="butt")
+    axes.plot([row["difference"]], [y], "o", color="black", markersize=3.2)

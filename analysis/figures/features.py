@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.features import CKA, DISTANCE, SHARE_MOVED, DeepFeatures
-from analysis.figures.style import PAGE_IN, Picture, drawing
+from analysis.figures.style import LOOKS, PAGE_IN, Picture, drawing
 from analysis.tables.features import reading
-from analysis.tables.notes import data_notes, incomplete_note
+from analysis.tables.notes import arm_names, data_notes, incomplete_note
 
-# Okabe and Ito's palette; the shape tells lines apart without colour.
-_LOOKS = (
-    ("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"),
-    ("#56B4E9", "P"), ("#6B6B6B", "X"),
-)  # fmt: skip
 _PANELS = (
     (CKA, "CKA (dimensionless)"),
     (DISTANCE, "Distance of weights\n||W − W0|| / ||W0||"),
@@ -49,11 +45,60 @@ def features_picture(features: DeepFeatures, arms: tuple[str, ...], *, label: st
     )
 
 
+def features_map(features: DeepFeatures, *, label: str) -> Picture | None:
+    """Returns similarity and change of every arm and layer, from the parent to the last stage.
+
+    None where nothing is known.
+    """
+    results = features.results
+    last = results.stages[-1]
+    summary = features.summary[features.summary["after"] == last]
+    groups = [arms for arms in features.groups if (summary["arm"] == arms[0]).any()]
+    if not groups:
+        return None
+    with drawing():
+        figure = _draw_map(features, summary, groups, last)
+    return Picture(
+        name=f"fig{label}_features_all_arms_{last}",
+        title=f"Figure {label}: deep features of stage {last} against what it started from, all arms",
+        caption=(
+            "Mean over repetitions. White: not defined. The table has the deviations.",
+            *reading(features),
+            *incomplete_note(results, {last}),
+            *data_notes(results, [features.section], results.cases),
+        ),
+        figure=figure,
+    )
+
+
+def _draw_map(
+    features: DeepFeatures, summary: pd.DataFrame, groups: list[tuple[str, ...]], last: str
+) -> Figure:
+    figure = Figure(figsize=(PAGE_IN, 1.25 + 0.17 * len(groups)), layout="constrained")
+    panels = figure.subplots(1, len(_PANELS), sharey=True)
+    chains = features.results.plan["arms"]
+    for axes, (quantity, name) in zip(panels, _PANELS, strict=True):
+        values = np.full((len(groups), len(features.layers)), np.nan)
+        for place, arms in enumerate(groups):
+            origin = chains[arms[0]]["stages"][last]["starts_from"]
+            own = summary[(summary["arm"] == arms[0]) & (summary["quantity"] == quantity)]
+            own = own[own["before"] == origin].set_index("layer")["mean"]
+            values[place] = own.reindex(features.layers).to_numpy(float)
+        top = None if quantity == DISTANCE else 1.0
+        drawn = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=top)
+        axes.set_xticks(range(len(features.layers)), features.layers, rotation=90)
+        axes.set_title(name.replace("\n", " "), fontsize=6.5)
+        figure.colorbar(drawn, ax=axes, location="bottom", aspect=25, pad=0.02)
+    named = [arm_names(features.results, arms) for arms in groups]
+    panels[0].set_yticks(range(len(groups)), named)
+    return figure
+
+
 def _draw(features: DeepFeatures, own: pd.DataFrame, arm: str) -> Figure:
     figure = Figure(figsize=(PAGE_IN, 2.9), layout="constrained")
     panels = figure.subplots(1, len(_PANELS), width_ratios=[1.3, 1, 1])
     pairs = features.pairs(CKA, arm)
-    looks = {pair: _LOOKS[place % len(_LOOKS)] for place, pair in enumerate(pairs)}
+    looks = {pair: LOOKS[place % len(LOOKS)] for place, pair in enumerate(pairs)}
     for axes, (quantity, name) in zip(panels, _PANELS, strict=True):
         for place, pair in enumerate(pairs):
             rows = own[(own["quantity"] == quantity) & (own["before"] == pair[0]) & (own["after"] == pair[1])]

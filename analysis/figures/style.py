@@ -18,6 +18,11 @@ DPI = 300
 # Okabe and Ito's palette: distinct for all common kinds of colour blindness.
 BEFORE, AFTER, TRAIN, VALIDATION = "#D55E00", "#0072B2", "#0072B2", "#D55E00"
 TARGET, GREY = "#F0E442", "#6B6B6B"
+# The shape tells lines apart without colour.
+LOOKS = (
+    ("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"),
+    ("#56B4E9", "P"), ("#6B6B6B", "X"),
+)  # fmt: skip
 
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # shipped with matplotlib: equal on every machine

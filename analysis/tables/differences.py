@@ -7,11 +7,18 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import CONFIDENCE, MIN_PATIENTS, MIN_REPETITIONS, NUM_RESAMPLES, Comparison
+from analysis.comparison import (
+    CONFIDENCE,
+    MIN_PATIENTS,
+    MIN_REPETITIONS,
+    MIN_TESTED,
+    NUM_RESAMPLES,
+    Comparison,
+)
 from analysis.results import StudyResults
-from analysis.selection import ALL, metric_named
+from analysis.selection import ALL, NUM_DETAILED, EvaluationSet, metric_named
 from analysis.tables.model import ABSENT, Group, Row, Table, file_name, interval, number, p_value, with_unit
-from analysis.tables.notes import data_notes, incomplete_note
+from analysis.tables.notes import data_notes, incomplete_note, size_note
 from analysis.tuning import tuned_notes
 
 _HEAD = ("Arm", "Pathology", "Paired repetitions", "Images", "Patients")
@@ -26,8 +33,8 @@ def differences_table(
 
     Args:
         results: The study.
-        found: After against before of one arm (printed by pathology), or several arms against the
-            baseline in one stage (printed for all pathologies together; the CSV has each).
+        found: After against before of some arms (of few, printed by pathology), or several arms against
+            the baseline in one stage (printed for all pathologies together). The CSV has each.
         label: Number, such as `S3`.
         in_paper: Whether to print the metrics of the paper's tables, or those beyond them.
     """
@@ -35,7 +42,7 @@ def differences_table(
     kept = [(one, frame) for one, frame in kept if len(frame)]
     if not kept:
         return None
-    comparison = kept[0][0]
+    comparison, by_pathology = kept[0][0], len(kept) <= NUM_DETAILED
     frame = pd.concat([frame for _, frame in kept])
     suffix, beyond = ("", "") if in_paper else ("_beyond", ", metrics beyond the paper")
     slug, title, sides = _words(comparison)
@@ -46,30 +53,24 @@ def differences_table(
         notes=(
             *_counts(frame),
             *(note for one, _ in kept for note in _tuned(results, one)),
-            *_sizes(results, [one for one, _ in kept]),
+            *size_note(results, _others([one for one, _ in kept]), _evaluated(comparison)),
             *incomplete_note(results, {comparison.first.stage, comparison.second.stage}),
             *data_notes(results, [comparison.section], results.cases),
         ),
         head=_HEAD,
         stub="Metric",
         columns=(*sides, "Difference", "95 % CI, repetitions", "p", "95 % CI, patients", "p (patients)"),
-        groups=tuple(group for one in kept for group in _groups(*one)),
+        groups=tuple(group for one in kept for group in _groups(*one, by_pathology=by_pathology)),
         data=pd.concat([difference_data(*one) for one in kept], ignore_index=True),
     )
 
 
-def _sizes(results: StudyResults, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
-    """A warning where arms are measured at sizes of their own."""
-    arms = results.plan["arms"]
-    others = [one.second.arm for one in comparisons if one.second.arm != one.first.arm]
-    named = [arm for arm in others if arms.get(arm, {}).get("image_size")]
-    if not named or comparisons[0].part.endswith("@original"):
-        return ()
-    plain = f"{comparisons[0].section}.{comparisons[0].part.partition('@')[0]}"
-    return (
-        f"Images have another size in {', '.join(named)}: distances in px at different sizes do not "
-        f"compare; {plain}@original measures all at the original size.",
-    )
+def _others(comparisons: Sequence[Comparison]) -> list[str]:
+    return [one.second.arm for one in comparisons if one.second.arm != one.first.arm]
+
+
+def _evaluated(comparison: Comparison) -> EvaluationSet:
+    return EvaluationSet(comparison.second.stage, comparison.section, comparison.part)
 
 
 def _tuned(results: StudyResults, comparison: Comparison) -> tuple[str, ...]:
@@ -86,16 +87,16 @@ def _words(comparison: Comparison) -> tuple[str, str, tuple[str, str]]:
     first, second = comparison.first, comparison.second
     evaluated = file_name(f"{comparison.section}_{comparison.part}")
     if first.arm == second.arm:
-        slug = f"{first.stage}_to_{second.stage}_on_{evaluated}_{second.arm}"
-        title = f"arm {second.arm}, stage {second.stage} against {first.stage}"
+        slug = f"{first.stage}_to_{second.stage}_on_{evaluated}"
+        title = f"stage {second.stage} against {first.stage}"
         return slug, title, (first.stage, second.stage)
     slug = f"arms_against_{first.arm}_{second.stage}_on_{evaluated}"
     return slug, f"arms against {first.arm}, stage {second.stage}", (first.arm, "arm")
 
 
-def _groups(comparison: Comparison, frame: pd.DataFrame) -> list[Group]:
+def _groups(comparison: Comparison, frame: pd.DataFrame, *, by_pathology: bool) -> list[Group]:
     across_stages = comparison.first.arm == comparison.second.arm
-    shown = frame if across_stages else frame[frame["pathology"] == ALL]
+    shown = frame if across_stages and by_pathology else frame[frame["pathology"] == ALL]
     groups = []
     for pathology, own in shown.groupby("pathology", sort=False):
         counts = (str(int(own[name].max())) for name in ("num_repetitions", "num_images", "num_patients"))
@@ -154,10 +155,10 @@ def difference_caption(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
 
 def _counts(frame: pd.DataFrame) -> tuple[str, ...]:
     undefined, unpaired = int(frame["num_undefined"].sum()), int(frame["num_unpaired"].max())
-    few = int(frame["num_repetitions"].max()) < MIN_REPETITIONS
+    few = int(frame["num_repetitions"].max()) < MIN_TESTED
     return (
         *(
-            [f"Fewer than {MIN_REPETITIONS} paired repetitions: nothing is tested over repetitions."]
+            [f"Fewer than {MIN_TESTED} paired repetitions: nothing is tested over repetitions."]
             if few
             else []
         ),

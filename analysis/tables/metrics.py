@@ -11,6 +11,7 @@ from analysis.reference import Reference
 from analysis.results import StudyResults, is_hold_out
 from analysis.selection import (
     ALL,
+    NUM_DETAILED,
     EvaluationSet,
     metric_named,
     ordered_metrics,
@@ -62,7 +63,7 @@ def metrics_table(request: MetricsRequest, *, label: str, in_paper: bool) -> Tab
     metrics = ordered_metrics(defined[defined > 0].index, in_paper=in_paper)
     if not metrics:
         return None
-    shown = [ALL] if not is_hold_out(evaluated.part) else list(ordered_pathologies(frame["pathology"]))
+    shown = list(ordered_pathologies(frame["pathology"])) if _by_pathology(request) else [ALL]
     groups = [group for pathology in shown for group in _groups(request, pathology, metrics)]
     data = frame[frame["metric"].isin([metric.name for metric in metrics])]
     suffix = "" if in_paper else "_beyond"
@@ -78,6 +79,12 @@ def metrics_table(request: MetricsRequest, *, label: str, in_paper: bool) -> Tab
         groups=tuple(groups),
         data=_data(request, data),
     )
+
+
+def _by_pathology(request: MetricsRequest) -> bool:
+    """Whether there is a hold-out, and no more arms than a reader can follow pathology by pathology."""
+    few = len(sharing_arms(request.results, request.evaluated)) <= NUM_DETAILED
+    return is_hold_out(request.evaluated.part) and few
 
 
 def _slug(evaluated: EvaluationSet) -> str:
@@ -183,7 +190,7 @@ def _caption(request: MetricsRequest, metrics: tuple[Metric, ...]) -> tuple[str,
         over_images,
         *([f"Distances are in {' and '.join(units)} at {size} size."] if units else []),
         *([f"Numbers per image: {', '.join(counted)}."] if counted else []),
-        *(["The CSV has every pathology."] if not fixed else []),
+        *(["The CSV has every pathology."] if not _by_pathology(request) else []),
     )
 
 

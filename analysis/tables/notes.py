@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from analysis.results import StudyResults
+from analysis.selection import EvaluationSet
+
+_NAMED = 4
 
 
 def data_notes(results: StudyResults, sections: Iterable[str], cases: pd.DataFrame) -> tuple[str, ...]:
@@ -41,6 +44,26 @@ def incomplete_note(results: StudyResults, stages: Iterable[str]) -> tuple[str, 
     names = [trial_name(dict(row)) for row in absent.to_dict("records")]
     listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     return (f"Not complete and in no number: {listed}.",)
+
+
+def arm_names(results: StudyResults, arms: Sequence[str]) -> str:
+    """Returns names of arms; of most of many, the ones that are not among them."""
+    others = [arm for arm in results.arms if arm not in arms]
+    if len(arms) <= _NAMED or len(others) > _NAMED:
+        return ", ".join(arms)
+    return f"all {len(arms)} arms" + (f" but {', '.join(others)}" if others else "")
+
+
+def size_note(results: StudyResults, arms: Iterable[str], evaluated: EvaluationSet) -> tuple[str, ...]:
+    """Returns a warning where some arms are measured at sizes of their own."""
+    told = results.plan["arms"]
+    named = [arm for arm in arms if told.get(arm, {}).get("image_size")]
+    if not named or evaluated.part.endswith("@original"):
+        return ()
+    return (
+        f"Images have another size in {', '.join(named)}: distances in px at different sizes do not "
+        f"compare; {evaluated.plain.name}@original measures all at the original size.",
+    )
 
 
 def trial_name(row: Mapping[Any, Any]) -> str:

@@ -17,11 +17,11 @@ from analysis.tables.differences import (
     difference_data,
 )
 from analysis.tables.model import Group, Row, Table, file_name
-from analysis.tables.notes import data_notes, incomplete_note
+from analysis.tables.notes import arm_names, data_notes, incomplete_note
 from analysis.tuning import tuned_notes
 
 SHOWN = "DICE"
-_HEAD = ("Stage", "Arm", "Paired repetitions", "Images", "Patients")
+_HEAD = ("Stage", "Arm", "Pathology", "Paired repetitions", "Images", "Patients")
 _COLUMNS = (
     "without",
     "with the object",
@@ -52,17 +52,25 @@ class ObjectCosts:
     arms: Sequence[tuple[str, ...]]
 
 
-def object_costs_table(costs: ObjectCosts, pathology: str, *, label: str) -> Table | None:
-    """Returns the differences in Dice for one pathology; the CSV has every metric. None without pairs."""
+def object_costs_table(costs: ObjectCosts, shown: Sequence[str], *, label: str) -> Table | None:
+    """Returns the differences in Dice; None without pairs.
+
+    Args:
+        costs: What is known.
+        shown: Arms to print; the CSV has every arm, and every metric.
+        label: Number, such as `S3`.
+    """
     kept: list[pd.DataFrame] = []
     rows: dict[tuple[str, ...], list[Row]] = {}
     for (comparison, frame), arms in zip(costs.found, costs.arms, strict=True):
-        own = frame[(frame["pathology"] == pathology) & frame["difference"].notna()]
+        own = frame[frame["difference"].notna()]
         kept += [difference_data(comparison, own)] if len(own) else []
-        for record in own[own["metric"] == SHOWN].to_dict("records"):
+        printed = own[own["metric"] == SHOWN] if set(arms) & set(shown) else own.head(0)
+        for record in printed.to_dict("records"):
             counts = (str(int(record[name])) for name in ("num_repetitions", "num_images", "num_patients"))
-            head = (comparison.second.stage, ", ".join(arms), *counts)
-            row = Row(_object(comparison), difference_cells(record))
+            named = arm_names(costs.results, arms)
+            head = (comparison.second.stage, named, str(record["pathology"]), *counts)
+            row = Row(object_of(comparison), difference_cells(record))
             rows.setdefault(head, []).append(row)
     if not rows:
         return None
@@ -70,12 +78,12 @@ def object_costs_table(costs: ObjectCosts, pathology: str, *, label: str) -> Tab
     stages = {one.second.stage for one in compared}
     tuned = {stage: [arm for arms in costs.arms for arm in arms] for stage in sorted(stages)}
     return Table(
-        name=f"table{label}_objects_{file_name(f'{costs.section}_{costs.part}_{pathology}')}",
-        title=f"Table {label}: what each foreign object costs in Dice on {where}, {pathology}",
+        name=f"table{label}_objects_{file_name(f'{costs.section}_{costs.part}')}",
+        title=f"Table {label}: what each foreign object costs in Dice on {where}",
         caption=(
             "Difference: with one object of a kind on every image minus without, the same images and masks.",
             *difference_caption(compared),
-            "The CSV has every metric; p is adjusted over those of the paper.",
+            f"Arms shown: {', '.join(shown)}. The CSV has every arm and metric.",
         ),
         notes=(
             *dict.fromkeys(
@@ -94,5 +102,6 @@ def object_costs_table(costs: ObjectCosts, pathology: str, *, label: str) -> Tab
     )
 
 
-def _object(comparison: Comparison) -> str:
+def object_of(comparison: Comparison) -> str:
+    """Returns the kind of object that a comparison is about."""
     return EvaluationSet(comparison.second.stage, comparison.section, comparison.part).object

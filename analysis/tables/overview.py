@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.results import StudyResults
 from analysis.selection import ordered_pathologies
 from analysis.tables.model import Group, Row, Table
-from analysis.tables.notes import data_notes
+from analysis.tables.notes import arm_names, data_notes
 
 
 def cohorts_table(results: StudyResults) -> Table:
@@ -53,21 +53,21 @@ def cohorts_table(results: StudyResults) -> Table:
 
 def progress_table(results: StudyResults) -> Table:
     """Returns how many repetitions are complete of how many planned, by arm and stage."""
-    counts = results.counts()
-    groups = []
+    counts, alike = results.counts(), dict[tuple[Row, ...], list[str]]()
     for arm in results.arms:
         own = counts[counts["arm"] == arm]
         lines = tuple(
             Row(str(row["stage"]), (str(row["num_done"]), str(row["num_planned"])))
             for row in own.to_dict("records")
         )
-        groups.append(Group((arm,), lines or (Row("no trained stage", ("0", "0")),)))
+        alike.setdefault(lines or (Row("no trained stage", ("0", "0")),), []).append(arm)
+    groups = [Group((arm_names(results, arms),), lines) for lines, arms in alike.items()]
     return Table(
         name="progress",
         title="Complete repetitions",
         caption=("A trial counts when its training and all its evaluations are stored and verify.",),
         notes=(),
-        head=("Arm",),
+        head=("Arms",),
         stub="Stage",
         columns=("Complete", "Planned"),
         groups=tuple(groups),

@@ -63,6 +63,13 @@ def test_too_few_repetitions_are_not_tested() -> None:
     assert not np.isnan(row["patient_low"])
 
 
+def test_below_five_repetitions_there_is_an_interval_and_no_p() -> None:
+    four, five = (overall(compare(cases(repetitions=n), BEFORE_AFTER, seed=1)) for n in (4, 5))
+    assert not np.isnan(four["repetition_low"])
+    assert np.isnan(four["repetition_p"])
+    assert not np.isnan(five["repetition_p"])
+
+
 def test_differences_that_do_not_vary_have_no_p() -> None:
     found = repetition_interval(np.full(5, 0.1 + 0.2) - 0.2)
     assert (found.low, found.high) == (pytest.approx(0.1), pytest.approx(0.1))
@@ -100,7 +107,7 @@ def test_fewer_than_five_patients_give_no_interval() -> None:
 
 
 def test_swapped_sides_negate_the_difference() -> None:
-    frame = cases()
+    frame = cases(repetitions=5)
     there = overall(compare(frame, BEFORE_AFTER, seed=1))
     swapped = Comparison(BEFORE_AFTER.second, BEFORE_AFTER.first, "d", "hold_out")
     back = overall(compare(frame, swapped, seed=1))
@@ -139,7 +146,9 @@ def test_nothing_in_common_gives_no_rows() -> None:
 
 @pytest.mark.component
 def test_no_effect_is_rarely_significant() -> None:
-    frames = [compare(cases(seed=s, gain=0.0, images=16), BEFORE_AFTER, seed=s) for s in range(20)]
+    frames = [
+        compare(cases(seed=s, gain=0.0, images=16, repetitions=5), BEFORE_AFTER, seed=s) for s in range(20)
+    ]
     found = pd.DataFrame([overall(frame) for frame in frames])
     assert (found["repetition_p"] < 0.05).sum() <= 4
     assert (found["patient_p"] < 0.05).sum() <= 4

@@ -4,6 +4,8 @@ import json
 from collections import Counter
 from dataclasses import replace
 
+import pytest
+
 from tests.plan.studies import HERE, STUDY, PlanOf, phantom_cases
 from xferlab.plan.document import to_document, totals
 
@@ -49,6 +51,21 @@ def test_cases_and_patients_are_counted_by_pathology(plan_of: PlanOf) -> None:
     assert told["pathologies"]["covid19"]["patients"] == 7
     assert told["source"] == "phantom_cxr"
     assert told["shareable"] is False
+
+
+def test_training_patients_are_counted_also_of_a_share_of_the_labels(plan_of: PlanOf) -> None:
+    few = "arms:\n  baseline: {}\n  few: {stages.portable.label_fraction: 0.5}\n"
+    plan = plan_of(few)
+    document = to_document(plan)
+    patients = {case.digest: case.patient for cases in plan.cohort.sections.values() for case in cases}
+    for told, trial in zip(document["trials"], plan.trials, strict=True):
+        rows = plan.selections[trial.selection].rows
+        trained = [patients[digest] for digest, part in rows if part == "train"]
+        assert (told["num_train"], told["train_patients"]) == (len(trained), len(set(trained)))
+    by_arm = {
+        t["arms"][0]: t for t in document["trials"] if t["stage"] == "portable" and t["repetition"] == 1
+    }
+    assert 2 * by_arm["few"]["train_patients"] == pytest.approx(by_arm["baseline"]["train_patients"], abs=1)
 
 
 def test_every_arm_tells_its_stages(plan_of: PlanOf) -> None:

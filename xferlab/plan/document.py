@@ -75,6 +75,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
         "device": trial.identity["execution"]["device"],
         "num_train": sizes["train"],
         "num_validation": sizes["validation"],
+        "train_patients": plan.train_patients[trial.selection],
         "evaluations": [
             {
                 "evaluation_id": one.evaluation_id,

@@ -9,6 +9,7 @@ from PIL import Image
 
 from analysis import load_study
 from analysis.contents import Contents
+from analysis.figures.gallery import pictures as gallery
 from analysis.figures.losses import loss_picture
 from analysis.figures.style import DPI, Picture, save
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.component
 
 @pytest.fixture(scope="module")
 def pictures(results) -> dict[str, Picture]:
-    return {picture.name: picture for picture in Contents(results).pictures()}
+    return {picture.name: picture for picture in gallery(Contents(results))}
 
 
 def test_the_papers_figures_are_all_there(pictures) -> None:
@@ -84,7 +85,8 @@ def test_artefacts_show_the_worst_stored_cases(pictures) -> None:
 
 def test_without_pixels_there_are_no_overlays(builder) -> None:
     builder.pixels, builder.repetitions, builder.arms = False, 1, ("baseline",)
-    found = [picture.name for picture in Contents(load_study(builder.write(), "covid_lung")).pictures()]
+    contents = Contents(load_study(builder.write(), "covid_lung"))
+    found = [picture.name for picture in gallery(contents)]
     assert not any(name.startswith(("fig12", "fig13")) for name in found)
     assert any(name.startswith("fig9") for name in found)
 

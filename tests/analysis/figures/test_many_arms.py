@@ -1,0 +1,67 @@
+"""A study of many arms: figures of all together, and of few alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis import load_study
+from analysis.contents import Contents
+from analysis.figures.gallery import pictures
+from analysis.figures.style import Picture
+from tests.analysis.conftest import StudyBuilder
+
+pytestmark = pytest.mark.component
+ARMS = ("baseline", "frozen", "third", "fourth", "fifth", "sixth")
+COST = -0.05
+
+
+def write(folder: Path, arms: tuple[str, ...]) -> Path:
+    variants = {"implant": COST, "cable": -0.01, "original": 0.0}
+    builder = StudyBuilder(folder, arms=arms, variants=variants, missing=set(), repetitions=1)
+    builder.pixels, builder.images, builder.epochs = False, 6, 3
+    return builder.write()
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("many"), ARMS)
+
+
+@pytest.fixture(scope="module")
+def found(storage: Path) -> dict[str, Picture]:
+    return {one.name: one for one in pictures(Contents(load_study(storage, "covid_lung")))}
+
+
+def test_only_the_first_three_arms_have_figures_alone(found: dict[str, Picture]) -> None:
+    alone = {arm for arm in ARMS if any(name.endswith(f"_{arm}") for name in found)}
+    assert alone == set(ARMS[:3])
+
+
+def test_more_arms_cost_no_more_figures(found: dict[str, Picture], tmp_path: Path) -> None:
+    fewer = pictures(Contents(load_study(write(tmp_path, ARMS[:4]), "covid_lung")))
+    assert len(list(fewer)) == len(found)
+
+
+def test_every_arm_has_a_panel_of_losses_and_a_line_of_differences(found: dict[str, Picture]) -> None:
+    (losses,) = (one for name, one in found.items() if name.endswith("_losses_portable"))
+    assert [axes.get_title(loc="left") for axes in losses.figure.axes if axes.get_visible()] == list(ARMS)
+    (arms,) = (one for name, one in found.items() if name.endswith("_arms_portable_on_portable_hold_out"))
+    assert [text.get_text() for text in arms.figure.axes[0].get_yticklabels()] == list(ARMS)
+
+
+def test_objects_are_drawn_by_pathology_and_by_arm(found: dict[str, Picture]) -> None:
+    (by_arm,) = (one for name, one in found.items() if "objects_by_arm" in name)
+    (costs,) = (one for name, one in found.items() if "_objects_on_" in name)
+    for one, lines in ((by_arm, list(ARMS)), (costs, ["all", "covid19", "normal", "pathological"])):
+        assert [axes.get_title(loc="left") for axes in one.figure.axes] == ["cable", "implant"]
+        assert [text.get_text() for text in one.figure.axes[0].get_yticklabels()] == lines
+        dots = {
+            round(line.get_xdata()[0], 6) for line in one.figure.axes[1].lines if line.get_marker() != "None"
+        }
+        assert dots == {COST}
+
+
+def test_no_figure_is_of_an_object_alone(found: dict[str, Picture]) -> None:
+    assert [name for name in found if "implant" in name or "cable" in name] == []

@@ -1,0 +1,111 @@
+"""All arms on a hold-out: the numbers of the other tables, marks, and what may not be concluded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis import StudyResults, load_study
+from analysis.comparison import holm
+from analysis.contents import Contents
+from analysis.tables.model import Table
+from analysis.tables.rendering import write_table
+from analysis.tables.training import training_table
+from tests.analysis.conftest import StudyBuilder
+
+ARMS = ("baseline", "frozen", "few", "other")
+
+
+def study(folder: Path, **changes: object) -> StudyResults:
+    made = {"arms": ARMS, "missing": set(), "pixels": False, "noise": 0.05, **changes}
+    results = load_study(StudyBuilder(folder, **made).write(), "covid_lung")
+    for trial in results.plan["trials"]:
+        trial["train_patients"] = 50 + trial["repetition"]
+        if trial["stage"] == "portable" and trial["arms"] == ["few"]:
+            trial |= {"num_train": 5 + trial["repetition"], "train_patients": 4}
+    return results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
+    return study(tmp_path_factory.mktemp("arms"), repetitions=5)
+
+
+@pytest.fixture(scope="module")
+def contents(results: StudyResults) -> Contents:
+    return Contents(results)
+
+
+def portable(contents: Contents) -> Table:
+    (table,) = (t for t in contents.all_arms() if "stage portable" in t.title)
+    return table
+
+
+def test_every_arm_and_pathology_has_a_line(contents: Contents, tmp_path: Path) -> None:
+    table = portable(contents)
+    names = ["baseline", "frozen", "few (13 % of the labels)", "other"]
+    assert [group.labels[0] for group in table.groups] == names
+    assert all(
+        [r.label for r in g.rows] == ["all", "covid19", "normal", "pathological"] for g in table.groups
+    )
+    assert table.groups[0].rows[0].cells[3:] == ("–",) * 5
+    write_table(table, tmp_path)
+
+
+def test_a_line_says_what_the_other_tables_say(contents: Contents) -> None:
+    a = contents.aggregated
+    own = a[(a["arm"] == "frozen") & (a["stage"] == "portable") & (a["part"] == "hold_out")]
+    row = own[(own["metric"] == "DICE") & (own["pathology"] == "normal")].iloc[0]
+    cells = portable(contents).groups[1].rows[2].cells
+    assert cells[0] == "6 (6)"
+    assert cells[1] == f"{row['mean']:.4f} ± {row['sd_repetitions']:.4f} (± {row['sd_images']:.4f})"
+
+
+def test_p_is_adjusted_over_the_arms(contents: Contents) -> None:
+    data = portable(contents).data
+    own = data[(data["metric"] == "DICE") & (data["pathology"] == "all") & data["difference"].notna()]
+    assert list(own["arm"]) == ["frozen", "few", "other"]
+    for unit in ("repetition", "patient"):
+        assert list(own[f"{unit}_p_holm_arms"]) == pytest.approx(holm(list(own[f"{unit}_p"])))
+
+
+def test_what_arms_were_trained_on_is_counted(contents: Contents, results: StudyResults) -> None:
+    trained = [group.labels[1] for group in portable(contents).groups]
+    assert trained[0] == "53.0 [51–55] (60)"
+    assert trained[2] == "4 (8.0 [6–10])"
+    table = training_table(results)
+    assert table is not None
+    (stage,) = (group for group in table.groups if group.labels == ("portable",))
+    assert [(row.label, *row.cells) for row in stage.rows] == [
+        ("baseline, frozen, other", "5", "53.0 [51–55]", "60", "20"),
+        ("few", "5", "4", "8.0 [6–10]", "20"),
+    ]
+    few = table.data[(table.data["arm"] == "few") & (table.data["stage"] == "portable")].iloc[0]
+    assert (few["images_mean"], few["images_min"], few["images_max"]) == (8, 6, 10)
+
+
+def test_plans_that_did_not_count_patients_leave_a_dash(tmp_path: Path) -> None:
+    built = StudyBuilder(tmp_path, pixels=False, repetitions=2, missing=set())
+    table = training_table(load_study(built.write(), "covid_lung"))
+    assert table is not None
+    assert table.groups[-1].rows[0].cells == ("2", "–", "60", "20")
+
+
+@pytest.mark.component
+def test_few_repetitions_and_patients_carry_no_test_and_no_claim(tmp_path: Path) -> None:
+    few = Contents(study(tmp_path, repetitions=3, images=12))
+    table = portable(few)
+    notes = " ".join(table.notes)
+    assert "3 paired repetitions: no test over repetitions (at least 5)" in notes
+    assert "Pathologies of fewer than 5 patients carry no claim." in notes
+    assert "Of 3 intervals about 0.15 miss by chance alone" in notes
+    everyone, one = table.groups[1].rows[0].cells, table.groups[1].rows[1].cells
+    assert everyone[5] == "–"  # p over repetitions
+    assert everyone[4].startswith("[")
+    assert one[1].endswith("(n < 5 patients)")
+    assert one[6:] == ("n < 5 patients", "–")
+    by_few = table.data[table.data["num_patients"] < 5]
+    assert by_few[["sd_images", "patient_low", "patient_p"]].isna().all().all()
+    assert not np.isnan(table.data["difference"]).all()
