@@ -116,3 +116,14 @@ def test_what_is_no_file_is_told_and_never_opened(tmp_path: Path, root: Path) ->
         "x" * 300: "File name too long",
         "absent": "No such file or directory",
     }
+
+
+def test_a_memo_with_a_flipped_bit_is_not_believed(tmp_path: Path, root: Path) -> None:
+    memo = reopened(tmp_path, root)
+    truth, _ = memo.digests(["a", "b"])
+    memo.save()
+    (path,) = (tmp_path / "memo").iterdir()
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert reopened(tmp_path, root).digests(["a", "b"]) == (truth, {}), place

@@ -69,6 +69,7 @@ class FileMemo:
         if not self._changed:
             return
         content = json.dumps({"files": self._files, "facts": self._facts})
+        content = f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}"
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=self._path.parent, suffix=".tmp")
@@ -79,10 +80,13 @@ class FileMemo:
 
     def _load(self) -> None:
         try:
-            content = json.loads(self._path.read_text())
+            digest, _, text = self._path.read_bytes().partition(b"\n")
+            if digest.decode() != hashlib.sha256(text).hexdigest():
+                return  # a flipped bit would give a case another digest, and a trial another identity
+            content = json.loads(text)
             self._files = {name: (size, mtime, sha) for name, (size, mtime, sha) in content["files"].items()}
             self._facts = dict(content["facts"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError):
             self._files, self._facts = {}, {}
 
     def _hash_all(self, names: list[str], digests: dict[str, str], failures: dict[str, str]) -> None:
