@@ -25,6 +25,7 @@ VERBS = {
     "tune": "search hyperparameters of one stage; running again goes on; writes the winner as an arm",
     "mirror": "rebuild in Weights & Biases what is missing there",
     "predict": "segment images with the weights of a trial or a file",
+    "prune": "list, and with --yes delete, what a storage holds and no study's last plan names",
     "schema": "print the JSON Schema of study files, for editors",
 }
 
@@ -47,7 +48,7 @@ def build_parser() -> _Parser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, summary in VERBS.items():
         verb = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        if name not in ("schema", "predict"):
+        if name not in ("schema", "predict", "prune"):
             _add_study_options(verb)
         if name in _ADD:
             _ADD[name](verb)
@@ -131,6 +132,15 @@ def _add_predict(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_prune(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("studies", metavar="STUDY", nargs="*", help="study files whose storages are pruned")
+    verb.add_argument("--profile", metavar="P", help="apply this profile of the study files")
+    verb.add_argument("--storage", metavar="DIR|URI", help="one storage, in place of the studies'")
+    verb.add_argument("--yes", action="store_true", help="delete what is listed")
+    verb.add_argument("--names", action="store_true", help="list every file and folder by name")
+    verb.add_argument("--searches", action="store_true", help="take searches (`xferlab tune`) as well")
+
+
 _ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "plan": _add_plan,
     "run": _add_run,
@@ -139,6 +149,7 @@ _ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "tune": _add_tune,
     "mirror": _add_mirror,
     "predict": _add_predict,
+    "prune": _add_prune,
 }
 
 

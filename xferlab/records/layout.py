@@ -33,8 +33,13 @@ def spec_path(trial_id: str) -> str:
     return f"{trial_dir(trial_id)}/spec.json"
 
 
+def progress_path(trial_id: str) -> str:
+    """One line an epoch of a training that has not ended."""
+    return f"{trial_dir(trial_id)}/progress.jsonl"
+
+
 def history_path(trial_id: str) -> str:
-    """One line an epoch."""
+    """One line an epoch of a training that has ended."""
     return f"{trial_dir(trial_id)}/history.jsonl"
 
 
@@ -73,9 +78,14 @@ def evaluation_path(trial_id: str, evaluation_id: str, name: str) -> str:
     return f"{evaluation_dir(trial_id, evaluation_id)}/{name}"
 
 
+def features_dir(trial_id: str, features_id: str) -> str:
+    """Folder of a trial's deep features: features.parquet, record.json."""
+    return f"{trial_dir(trial_id)}/features/{features_id}"
+
+
 def features_path(trial_id: str, features_id: str, name: str) -> str:
-    """One file of a trial's deep features: features.parquet, record.json."""
-    return f"{trial_dir(trial_id)}/features/{features_id}/{name}"
+    """One file of a trial's deep features."""
+    return f"{features_dir(trial_id, features_id)}/{name}"
 
 
 def tuning_path(tuning_id: str) -> str:

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,6 +89,14 @@ class LocalFiles:
             return []
         found = (self.look(os.path.join(path, name)) for name in names)
         return [one for one in found if one is not None]
+
+    def walk(self, path: str) -> Iterator[tuple[str, Found]]:
+        """Yields all files below a folder, by their path from there."""
+        for folder, _, names in os.walk(path):
+            for name in names:
+                file = os.path.join(folder, name)
+                if found := self.look(file):
+                    yield os.path.relpath(file, path), found
 
     def delete(self, path: str) -> None:
         """Deletes a file; that it is already gone is no error."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow.fs as pafs
 
 from xferlab.records.found import Found
@@ -42,6 +44,14 @@ class ObjectFiles:
         """Returns what lies directly inside a folder; nothing where it is absent."""
         infos = self._filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
         return [one for one in map(_found, infos) if one is not None]
+
+    def walk(self, path: str) -> Iterator[tuple[str, Found]]:
+        """Yields all files below a folder, by their path from there."""
+        selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
+        for info in self._filesystem.get_file_info(selector):
+            found = _found(info)
+            if found is not None and not found.is_dir:
+                yield info.path[len(path) + 1 :], found
 
     def delete(self, path: str) -> None:
         """Deletes a file; that it is already gone is no error."""

@@ -139,6 +139,12 @@ class Store:
         found = self._do("listed", name, lambda: self._files.list(self.path(name)))
         return sorted(found, key=lambda one: one.name)
 
+    def walk(self, name: str) -> Sequence[tuple[str, Found]]:
+        """Returns all files below a folder, by their names in the storage; nothing where it is absent."""
+        found = self._do("listed", name, lambda: dict(self._files.walk(self.path(name).rstrip("/"))))
+        prefix = f"{name}/" if name else ""
+        return [(prefix + below, found[below]) for below in sorted(found)]
+
     def delete(self, name: str) -> None:
         """Deletes a file; that it is already gone is no error."""
         self._do("deleted", name, lambda: self._files.delete(self.path(name)))

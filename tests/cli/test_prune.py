@@ -1,0 +1,85 @@
+"""`xferlab prune`, on a study that was run: what it lists, deletes, refuses, and what runs afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+from tests.studies import TINY, recorded, write_study
+from xferlab.records.store import Store
+from xferlab.schedule.lease import Lease
+
+ONE_STAGE = {"general": {"data": "general", "repetitions": 1, "evaluate_on": ["general.test"]}}
+
+
+def of(command: Command, tmp_path: Path, **changes: object) -> Path:
+    """Runs a study of one or two trials."""
+    study = write_study(tmp_path, **{"repetitions": 1, "stages": ONE_STAGE, "arms": {"a": {}}, **changes})
+    said = command("run", study, "--storage", "st", "--executor", "in-process")
+    assert said.code == 0, said.err
+    return study
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.component
+def test_an_arm_that_is_gone_is_listed_then_deleted_and_the_rest_is_complete(
+    command: Command, tmp_path: Path
+) -> None:
+    of(command, tmp_path, arms={"a": {}, "b": {"training.rotation": None}})
+    study = of(command, tmp_path)
+    storage = tmp_path / "st"
+    before, records = files(storage), recorded(storage)
+    listed = command("prune", study, "--storage", "st")
+    assert listed.code == 0
+    assert "trials that no plan names" in listed.out
+    assert "nothing is deleted without --yes" in listed.out
+    assert files(storage) == before
+    named = command("prune", "--storage", "st", "--names")
+    (gone,) = [line.strip() for line in named.out.splitlines() if line.strip().startswith("trials/")]
+    deleted = command("prune", "--storage", "st", "--yes")
+    assert deleted.code == 0
+    assert deleted.out.rstrip().endswith("deleted")
+    assert files(storage) == {name for name in before if not name.startswith(gone)}
+    assert recorded(storage).items() <= records.items()
+    assert command("prune", "--storage", "st").out.endswith("nothing to prune\n")
+    assert command("run", study, "--storage", "st", "--executor", "in-process").code == 0
+    assert files(storage) <= before
+    shutil.rmtree(storage / "studies")
+    refused = command("prune", "--storage", "st", "--yes")
+    assert refused.code == 2
+    assert "no plan of any study, so nothing tells what is needed" in refused.err
+
+
+@pytest.mark.component
+def test_while_a_driver_lives_nothing_is_deleted(command: Command, tmp_path: Path) -> None:
+    study = of(command, tmp_path)
+    (tmp_path / "st/trials/0000").mkdir()
+    (tmp_path / "st/trials/0000/spec.json").write_text("{}")
+    with Lease(Store.open(tmp_path / "st"), str(TINY["study"])):
+        refused = command("prune", study, "--storage", "st", "--yes")
+        assert refused.code == 2
+        assert f"is driven by process {os.getpid()}" in refused.err
+        assert (tmp_path / "st/trials/0000/spec.json").exists()
+        assert command("prune", study, "--storage", "st").code == 0
+    assert command("prune", study, "--storage", "st", "--yes").code == 0
+    assert not (tmp_path / "st/trials/0000").exists()
+
+
+def test_what_is_pruned_must_be_named(command: Command, tmp_path: Path) -> None:
+    said = command("prune", "--yes")
+    assert said.code == 2
+    assert "name study files, whose storages are pruned, or one storage by --storage" in said.err
+
+
+def test_a_storage_that_is_not_there_is_refused(command: Command, tmp_path: Path) -> None:
+    said = command("prune", "--storage", "nowhere")
+    assert said.code == 2
+    assert "no plan of any study" in said.err
+    assert not (tmp_path / "nowhere").exists()

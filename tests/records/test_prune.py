@@ -1,0 +1,208 @@
+"""What nothing needs is found whatever else is there, and deleting it in any order of kills loses nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.records.faults import Faults, faulty, onwards, without_pauses
+from tests.records.test_reader import SPEC, TRIAL
+from xferlab.cohort import Selection
+from xferlab.errors import RecordError, StorageError
+from xferlab.plan.spec import TrialSpec
+from xferlab.records import codec, layout, reader, writer
+from xferlab.records.prune import DAY_S, delete, find_surplus
+from xferlab.records.store import Store
+
+KEPT, OTHER, DONOR, OLD_DONOR = "a" * 16, "b" * 16, "d" * 64, "f" * 64
+EVALUATION, OLD = "e" * 16, "0" * 16
+
+
+def selection(name: str) -> Selection:
+    return Selection("cxr", ((name, "train"),))
+
+
+TRAINED, MEASURED, UNUSED = (selection(name).identity() for name in ("t", "m", "u"))
+
+
+def entry(trial_id: str, **changed: Any) -> dict[str, Any]:
+    evaluations = [{"evaluation_id": EVALUATION, "selection": MEASURED}]
+    return {"trial_id": trial_id, "evaluations": evaluations, "donor": {"sha256": DONOR}, **changed}
+
+
+def write_plan(store: Store, study: str, *entries: dict[str, Any]) -> None:
+    body = {"version": 1, "study": study, "trials": list(entries)}
+    codec.write_json(store, layout.plan_path(study), body)
+
+
+def write_trial(store: Store, trial_id: str) -> TrialSpec:
+    spec = replace(SPEC, trial_id=trial_id, selection=TRAINED, donor={"sha256": DONOR}, evaluations=())
+    codec.write_json(store, layout.spec_path(trial_id), spec.to_json())
+    for name in (EVALUATION, OLD):
+        for file in ("cases.parquet", "outputs.parquet", "record.json"):
+            store.write(layout.evaluation_path(trial_id, name, file), b"x" * 10)
+    store.write(layout.weights_path(trial_id), b"1234")
+    store.write(f"{layout.checkpoint_dir(trial_id)}/state-000001-000000.pt", b"x" * 7)
+    writer.write_trial(store, replace(TRIAL, trial_id=trial_id))
+    return spec
+
+
+def fill(store: Store) -> None:
+    for name in ("t", "m", "u"):
+        one = selection(name)
+        codec.write_json(store, layout.selection_path(one.identity()), one.to_json())
+    for digest in (DONOR, OLD_DONOR):
+        store.write(layout.donor_path(digest), b"weights")
+    for trial_id in (KEPT, OTHER):
+        write_trial(store, trial_id)
+    write_plan(store, "s", entry(KEPT))
+    store.write("tuning/x/tuning.json", b"{}")
+    store.write("README", b"mine")
+
+
+def contents(store: Store) -> set[str]:
+    return {name for name, _ in store.walk("")}
+
+
+def found(store: Store, **options: Any) -> dict[str, tuple[str, ...]]:
+    return {one.kind: one.names for one in find_surplus(store, **options)}
+
+
+SURPLUS = {
+    "given weights that nothing refers to": (layout.donor_path(OLD_DONOR),),
+    "measurements that no plan names": (layout.evaluation_dir(KEPT, OLD),),
+    "selections that nothing refers to": (layout.selection_path(UNUSED),),
+    "states of complete trials": (f"{layout.checkpoint_dir(KEPT)}/state-000001-000000.pt",),
+    "trials that no plan names": (layout.trial_dir(OTHER),),
+}
+
+
+def test_what_no_plan_names_is_found_and_deleted_and_nothing_else(store: Store) -> None:
+    fill(store)
+    before = contents(store)
+    assert found(store) == SURPLUS
+    sizes = {one.kind: one.size for one in find_surplus(store)}
+    assert sizes["measurements that no plan names"] == 30
+    assert sizes["states of complete trials"] == len(b"x" * 7)
+    assert contents(store) == before
+    for one in find_surplus(store):
+        delete(store, one)
+    assert found(store) == {}
+    gone = tuple(name for names in SURPLUS.values() for name in names)
+    assert contents(store) == {name for name in before if not name.startswith(gone)}
+    assert reader.read_trial(store, KEPT) is not None
+
+
+def test_the_plans_of_all_studies_count(store: Store) -> None:
+    fill(store)
+    write_plan(store, "other", entry(OTHER))
+    assert "trials that no plan names" not in found(store)
+
+
+def test_states_of_a_trial_that_is_not_complete_stay(store: Store) -> None:
+    fill(store)
+    store.delete(layout.weights_path(KEPT))
+    assert "states of complete trials" not in found(store)
+
+
+def test_searches_are_taken_only_when_asked(store: Store) -> None:
+    fill(store)
+    assert found(store, searches=True) == {**SURPLUS, "searches": ("tuning/x",)}
+
+
+def test_what_a_begun_sample_starts_from_stays(store: Store) -> None:
+    from xferlab.plan.sample_spec import SampleSpec
+    from xferlab.records.tuning import write_begun
+
+    fill(store)
+    trial = replace(SPEC, parents=(OTHER,), selection=UNUSED, donor={"sha256": OLD_DONOR}, evaluations=())
+    write_begun(store, SampleSpec("n", "x", 1, {}, (trial,)))
+    assert set(SURPLUS) - set(found(store)) == {
+        "trials that no plan names",
+        "selections that nothing refers to",
+        "given weights that nothing refers to",
+    }
+
+
+def test_without_a_plan_or_with_a_damaged_one_nothing_is_pruned(store: Store) -> None:
+    store.write(layout.record_path(OTHER), b"x")
+    with pytest.raises(RecordError, match="no plan of any study, so nothing tells what is needed"):
+        find_surplus(store)
+    fill(store)
+    store.write(layout.plan_path("broken"), b"{")
+    with pytest.raises(RecordError, match=r"studies/broken/plan\.json: is no JSON"):
+        find_surplus(store)
+    codec.write_json(store, layout.plan_path("broken"), {"version": 99, "study": "broken", "trials": []})
+    with pytest.raises(RecordError, match="has version 99"):
+        find_surplus(store)
+
+
+def test_a_damaged_spec_of_a_kept_trial_is_no_obstacle(store: Store) -> None:
+    fill(store)
+    store.write(layout.spec_path(KEPT), b"{")
+    kinds = found(store)
+    assert (
+        layout.selection_path(TRAINED) in kinds["selections that nothing refers to"]
+    )  # `run` writes it again
+    assert kinds["trials that no plan names"] == SURPLUS["trials that no plan names"]
+
+
+def test_leftovers_of_dead_or_old_writers_are_found(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    fill(store)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    of = "trials/{}/.record.json.{}.0123abcd.tmp".format
+    young, gone, old = of(KEPT, os.getpid()), of(KEPT, dead.pid), of(KEPT, f"0{os.getpid()}")
+    for name in (young, gone, old):
+        store.write(name, b"half")
+    os.utime(store.path(old), (0, os.stat(store.path(old)).st_mtime - DAY_S - 60))
+    aside = store.set_aside(layout.spec_path(KEPT))
+    kinds = found(store)
+    assert kinds["leftovers of killed writers"] == tuple(sorted((gone, old)))
+    assert kinds["damaged files that were set aside"] == (os.path.relpath(aside, tmp_path),)
+
+
+@pytest.fixture
+def _at_once() -> Iterator[None]:
+    with without_pauses():
+        yield
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_a_pruning_that_ends_anywhere_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
+    """The records of what goes are gone first; another pruning ends it."""
+    calm = Store.open(tmp_path / "calm")
+    fill(calm)
+    counted = Faults(on=lambda operation, path: operation.startswith("delete"))
+    prune(faulty(calm, counted))
+    assert len(counted.log) > 8
+    for number in range(1, len(counted.log) + 1):
+        store = Store.open(tmp_path / str(number))
+        fill(store)
+        before = contents(store)
+        with pytest.raises(StorageError):
+            prune(faulty(store, Faults(onwards(number), on=counted.on)))
+        left = contents(store)
+        for record in (name for name in before & left if name.endswith("record.json")):
+            assert vouched_for(record, before) <= left
+        prune(store)
+        assert contents(store) == contents(calm)
+
+
+def vouched_for(record: str, names: set[str]) -> set[str]:
+    folder = record.removesuffix("record.json")
+    its = folder if "/evaluations/" in folder else f"{folder}checkpoint/best"
+    return {name for name in names if name.startswith(its)}
+
+
+def prune(store: Store) -> None:
+    for one in find_surplus(store):
+        delete(store, one)
