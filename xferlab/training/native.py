@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,13 +53,8 @@ class NativeBatch:
 
 
 @dataclass(frozen=True)
-class NativeSegmentation:
-    """Binary segmentation of whole images of any size.
-
-    An image is turned about its own centre and filled as at a fixed size, then padded to the largest of its
-    batch and to a multiple of 16, below and to the right, with its minimum. Padded pixels count nowhere in
-    the loss; batch statistics see them while a network trains. A prediction is made of each image alone,
-    padded to a multiple of 16 and cropped back, so that it does not depend on the batch.
+class OwnSizeSegmentation(ABC):
+    """What all segmentation at the images' own size has in common: a loss by parts, a prediction by case.
 
     Attributes:
         base: The task at a fixed size, which tells intensity, augmentation, loss and metrics.
@@ -66,20 +62,21 @@ class NativeSegmentation:
 
     base: BinarySegmentation
 
+    @abstractmethod
     def batch(self, examples: NativeExamples, rows: Rows, draw: Draw | None) -> NativeBatch:
-        """Returns whole images with their targets, augmented if there is something to draw from."""
-        batch = NativeBatch(examples, rows, lambda: (self._framed(examples, rows, draw),))
-        if draw is not None:
-            _ = batch.parts  # augmenting belongs to the making of a batch
-        return batch
+        """Returns cases with their targets, augmented if there is something to draw from."""
+
+    @abstractmethod
+    def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> npt.NDArray[np.float32]:
+        """Returns the probabilities (H, W) of one case at its own size."""
 
     def loss(self, model: nn.Module, batch: NativeBatch) -> torch.Tensor:
-        """Returns the loss of the base task, float32."""
-        return mean_loss(self.base, model, batch)
+        """Returns the loss of the base task, float32, the mean over the batch's parts."""
+        return torch.stack([self.base.loss(model, part) for part in batch.parts]).mean()
 
     def predict(self, model: nn.Module, batch: NativeBatch) -> list[npt.NDArray[np.float32]]:
         """Returns probabilities (H, W) of each case at its own size, float32 throughout."""
-        return [self._whole(model, batch.examples, row) for row in batch.rows.tolist()]
+        return [self.whole(model, batch.examples, row) for row in batch.rows.tolist()]
 
     def measure(
         self, examples: NativeExamples, row: int, prediction: npt.NDArray[np.float32]
@@ -93,7 +90,26 @@ class NativeSegmentation:
         """Returns what is stored of a case to look at; see `shown_pixels`."""
         return shown_pixels(examples, row, prediction)
 
-    def _whole(self, model: nn.Module, examples: NativeExamples, row: int) -> npt.NDArray[np.float32]:
+
+@dataclass(frozen=True)
+class NativeSegmentation(OwnSizeSegmentation):
+    """Binary segmentation of whole images of any size.
+
+    An image is turned about its own centre and filled as at a fixed size, then padded to the largest of its
+    batch and to a multiple of 16, below and to the right, with its minimum. Padded pixels count nowhere in
+    the loss; batch statistics see them while a network trains. A prediction is made of each image alone,
+    padded to a multiple of 16 and cropped back, so that it does not depend on the batch.
+    """
+
+    def batch(self, examples: NativeExamples, rows: Rows, draw: Draw | None) -> NativeBatch:
+        """Returns whole images with their targets, augmented if there is something to draw from."""
+        batch = NativeBatch(examples, rows, lambda: (self._framed(examples, rows, draw),))
+        if draw is not None:
+            _ = batch.parts  # augmenting belongs to the making of a batch
+        return batch
+
+    def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> npt.NDArray[np.float32]:
+        """Returns the probabilities (H, W) of one whole image."""
         height, width = examples.size(row)
         toned = examples.toned(row, self.base.intensity)
         window = toned.window(0, 0, (padded(height), padded(width)))
@@ -126,11 +142,6 @@ class NativeSegmentation:
 def padded(length: int) -> int:
     """Returns the next multiple of 16."""
     return math.ceil(length / PADDED_TO) * PADDED_TO
-
-
-def mean_loss(base: BinarySegmentation, model: nn.Module, batch: NativeBatch) -> torch.Tensor:
-    """Returns the mean over the batch's parts of the base task's loss."""
-    return torch.stack([base.loss(model, part) for part in batch.parts]).mean()
 
 
 def toned_for(base: BinarySegmentation, examples: NativeExamples, row: int, draw: Draw | None) -> Toned:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +16,13 @@ from xferlab.training.batches import Rows
 from xferlab.training.native import (
     PADDED_TO,
     NativeBatch,
-    mean_loss,
+    OwnSizeSegmentation,
     padded,
     predict_windows,
-    shown_pixels,
     toned_for,
 )
 from xferlab.training.native_examples import NativeExamples, labels_of
-from xferlab.training.segmentation import BinarySegmentation, ImageBatch
+from xferlab.training.segmentation import ImageBatch
 from xferlab.training.task import Draw
 from xferlab.training.tiles import Positions, Tiles, blend_weights, draw_tiles, stitch, tile_grid
 
@@ -36,7 +34,7 @@ PREDICTED_PX = 2**20
 
 
 @dataclass(frozen=True)
-class TiledSegmentation:
+class TiledSegmentation(OwnSizeSegmentation):
     """Binary segmentation of images of any size by square tiles.
 
     Training sees one tile of each case in each epoch, normalised by the statistics of the whole image, and
@@ -50,11 +48,9 @@ class TiledSegmentation:
     A prediction is the smooth blend of overlapping tiles that cover the image; it has the image's size.
 
     Attributes:
-        base: The task at a fixed size, which tells intensity, augmentation, loss and metrics.
         tiles: How images are cut; the size is a multiple of 16.
     """
 
-    base: BinarySegmentation
     tiles: Tiles
 
     def __post_init__(self) -> None:
@@ -70,26 +66,6 @@ class TiledSegmentation:
             return NativeBatch(examples, rows, lambda: self._fixed(examples, rows))
         drawn = self._turned(examples, rows, draw)
         return NativeBatch(examples, rows, lambda: (drawn,))
-
-    def loss(self, model: nn.Module, batch: NativeBatch) -> torch.Tensor:
-        """Returns the loss of the base task, float32, the mean over the batch's parts."""
-        return mean_loss(self.base, model, batch)
-
-    def predict(self, model: nn.Module, batch: NativeBatch) -> list[npt.NDArray[np.float32]]:
-        """Returns probabilities (H, W) of each case at its own size, float32 throughout."""
-        return [self._whole(model, batch.examples, row) for row in batch.rows.tolist()]
-
-    def measure(
-        self, examples: NativeExamples, row: int, prediction: npt.NDArray[np.float32]
-    ) -> Mapping[str, float]:
-        """Returns the metrics of one image at its own size."""
-        return self.base.measure(examples, row, prediction)
-
-    def pixels(
-        self, examples: NativeExamples, row: int, prediction: npt.NDArray[np.float32]
-    ) -> Mapping[str, Any]:
-        """Returns what is stored of a case to look at; see `shown_pixels`."""
-        return shown_pixels(examples, row, prediction)
 
     def _fixed(self, examples: NativeExamples, rows: Rows) -> tuple[ImageBatch, ...]:
         # No training has an epoch below 1.
@@ -133,7 +109,8 @@ class TiledSegmentation:
         device = examples.device
         return torch.from_numpy(np.stack(images)).to(device), torch.from_numpy(np.stack(labels)).to(device)
 
-    def _whole(self, model: nn.Module, examples: NativeExamples, row: int) -> npt.NDArray[np.float32]:
+    def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> npt.NDArray[np.float32]:
+        """Returns the probabilities (H, W) of one image, blended from its tiles."""
         height, width = examples.size(row)
         size, overlap = self.tiles.size, self.tiles.overlap
         positions = tile_grid(padded(height), padded(width), size=size, overlap=overlap, align=PADDED_TO)
