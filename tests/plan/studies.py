@@ -1,4 +1,4 @@
-"""A small study and its cases, which exist in memory only."""
+"""A small study and its cases, which exist in memory only; what is looked up in its plans."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from xferlab.cohort import Case
 from xferlab.plan.choose import Index
 from xferlab.plan.expand import Plan, Setting
+from xferlab.plan.spec import TrialSpec
 
 HERE = Setting(device="cpu", bfloat16=False, training_version=1, metrics_version=1)
 PATHOLOGIES = ("covid19", "normal", "pathological")
@@ -56,3 +57,12 @@ def with_case(index: Index, digest_of: str, **changed: str) -> Index:
         return [replace(one, **changed) if f"{name}/{one.name}" == digest_of else one for one in cases]
 
     return changed_index
+
+
+def trial(plan: Plan, name: str) -> TrialSpec:
+    """The trial of `arm/stage/rNN`."""
+    return plan.by_id[plan.names[name]]
+
+
+def evaluation_ids(plan: Plan) -> list[str]:
+    return [one.evaluation_id for spec in plan.trials for one in spec.evaluations]

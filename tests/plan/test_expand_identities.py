@@ -1,0 +1,169 @@
+"""What renews a trial or an evaluation, and what does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.plan.studies import (
+    HERE,
+    PlanOf,
+    evaluation_ids,
+    phantom_cases,
+    text_digest,
+    trial,
+    with_case,
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "edits"),
+    [
+        ("", {"study: s": "study: other"}),
+        ("resources: {cpu: 2, gpu: 0.5}", {}),
+        ("tracking: {wandb: {project: p}}", {}),
+        ("retries: 5", {}),
+        ("storage: /elsewhere", {}),
+        ("note: hello", {}),
+        ("compare_to: vidal2021", {}),
+        ("training: {checkpoint_every_s: 1}", {}),
+        ("training: {device: cpu}", {}),  # what `auto` means here
+        ("training: {precision: float32}", {}),
+        ("training: {deterministic: false}", {}),  # on the CPU always
+        ("training: {lr: 0.001}", {}),  # the default
+        ("", {"count: 60, seed: 1": "seed: 1, note: shown, count: 60"}),
+        ("", {"{data: mri}": "{data: mri, resources: {cpu: 2}}"}),
+        ("arms: {another: {}, baseline: {}}", {}),
+    ],
+)
+def test_what_cannot_change_weights_renews_no_trial(
+    plan_of: PlanOf, more: str, edits: dict[str, str]
+) -> None:
+    before, after = plan_of(), plan_of(more, edits=edits)
+    assert set(after.by_id) == set(before.by_id)
+    assert set(evaluation_ids(after)) == set(evaluation_ids(before))
+
+
+def test_the_order_of_cases_renews_nothing(plan_of: PlanOf) -> None:
+    def backwards(name: str, config: Any) -> Any:
+        return list(reversed(phantom_cases(name, config)))
+
+    assert set(plan_of(index=backwards).by_id) == set(plan_of().by_id)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "training: {lr: 0.002}",
+        "training: {loss: dice_as_printed}",
+        "training: {smoothing: 2}",
+        "training: {batch_size: 8}",
+        "training: {max_epochs: 100}",
+        "training: {patience: 5}",
+        "training: {plateau: null}",
+        "training: {plateau: {factor: 0.5}}",
+        "training: {rotation: null}",
+        "training: {rotation: {degrees: 5}}",
+        "training: {intensity: unit}",
+        "training: {precision: bfloat16}",
+        "training: {compile: true}",
+        "training: {threads: 2}",
+        "training: {device: cuda}",
+        "model: {image_size: 128}",
+        "model: {init_features: 16}",
+    ],
+)
+def test_what_can_change_weights_renews_every_trial(plan_of: PlanOf, more: str) -> None:
+    before, after = plan_of(), plan_of(more)
+    assert set(after.by_id).isdisjoint(before.by_id)
+    assert set(evaluation_ids(after)).isdisjoint(evaluation_ids(before))
+
+
+def test_another_number_of_channels_renews_every_trial(plan_of: PlanOf) -> None:
+    grey = {"source: phantom_mri": "source: phantom_cxr"}
+    before, after = plan_of(edits=grey), plan_of("model: {in_channels: 1}", edits=grey)
+    assert set(after.by_id).isdisjoint(before.by_id)
+
+
+def test_another_seed_renews_every_trial(plan_of: PlanOf) -> None:
+    assert set(plan_of(edits={"seed: 7": "seed: 8"}).by_id).isdisjoint(plan_of().by_id)
+
+
+@pytest.mark.parametrize("changed", [{"bfloat16": True}, {"device": "cuda"}, {"training_version": 2}])
+def test_machine_and_numerics_renew_every_trial(plan_of: PlanOf, changed: dict[str, Any]) -> None:
+    assert set(plan_of(setting=replace(HERE, **changed)).by_id).isdisjoint(plan_of().by_id)
+
+
+def test_threads_count_on_the_cpu_and_determinism_on_cuda(plan_of: PlanOf) -> None:
+    def ids(training: str) -> set[str]:
+        return set(plan_of(f"training: {{{training}}}").by_id)
+
+    assert ids("device: cuda, threads: 2") == ids("device: cuda")
+    assert ids("device: cuda, deterministic: false") != ids("device: cuda")
+    assert ids("threads: 2") != ids("threads: 1")
+
+
+def test_metrics_and_overlays_renew_evaluations_alone(plan_of: PlanOf) -> None:
+    before = plan_of()
+    for after in (plan_of(setting=replace(HERE, metrics_version=2)), plan_of("overlay_cases: 5")):
+        assert set(after.by_id) == set(before.by_id)
+        assert set(evaluation_ids(after)).isdisjoint(evaluation_ids(before))
+
+
+def test_another_evaluation_retrains_nothing_and_keeps_the_old_ones(plan_of: PlanOf) -> None:
+    before, after = plan_of(), plan_of(edits={"[fixed.test, portable": "[fixed.test, fixed.train, portable"})
+    assert set(after.by_id) == set(before.by_id)
+    assert set(evaluation_ids(before)) < set(evaluation_ids(after))
+
+
+def test_more_repetitions_keep_the_first_ones(plan_of: PlanOf) -> None:
+    before, after = plan_of(), plan_of(edits={"repetitions: 3": "repetitions: 5"})
+    assert before.names.items() < after.names.items()
+
+
+def test_a_changed_image_renews_what_trains_on_it_and_what_descends_from_it(plan_of: PlanOf) -> None:
+    before = plan_of()
+    after = plan_of(index=with_case(phantom_cases, "fixed/0.png", digest=text_digest("mended")))
+    renewed = {name for name in before.names if before.names[name] != after.names[name]}
+    trained_on = {
+        spec.repetition
+        for spec in before.trials
+        if spec.stage == "general"
+        and phantom_cases("fixed", before.loaded.base.data["fixed"])[0].digest
+        in before.selections[spec.selection].digests
+    }
+    assert trained_on  # else the test would prove nothing
+    assert renewed == {f"baseline/{stage}/r{n:02d}" for stage in ("general", "portable") for n in trained_on}
+
+
+def test_a_renamed_patient_that_keeps_its_part_renews_evaluations_alone(plan_of: PlanOf) -> None:
+    """What an evaluation's record says of a case is part of its identity; a training sees the pixels only."""
+    before = plan_of()
+    after = plan_of(index=with_case(phantom_cases, "fixed/0.png", name="renamed.png"))
+    assert before.names == after.names
+    assert evaluation_ids(before) != evaluation_ids(after) or all(
+        before.cohort.parts(n)[before.cohort.sections["fixed"][0].patient] != "test" for n in (1, 2, 3)
+    )
+
+
+@pytest.mark.parametrize(
+    ("shareable", "evaluations"),
+    [
+        ("true", ["f78dd6ce3e84f99b", "021108528866f1f9"]),
+        ("false", ["b34aceb7e4745381", "c4a312cd5f3793b9"]),  # of pseudonyms
+    ],
+)
+def test_the_ids_of_a_small_study_stay_as_they_are(
+    plan_of: PlanOf, shareable: str, evaluations: list[str]
+) -> None:
+    """Other ids mean that finished work runs again; they are renewed on purpose, by a version."""
+    plan = plan_of(edits={"hold_out: 0.5": f"hold_out: 0.5, shareable: {shareable}"})
+    assert [plan.names[f"baseline/{name}"] for name in ("donor/r01", "general/r01", "portable/r03")] == [
+        "136731339ab56901",
+        "5566f1c4f3010757",
+        "7c63686f73609a7c",
+    ]
+    portable = trial(plan, "baseline/portable/r03")
+    assert [one.evaluation_id for one in portable.evaluations] == evaluations

@@ -1,0 +1,112 @@
+"""What trials start from: given weights, and parents, paired or the best."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.plan.studies import (
+    HERE,
+    STUDY,
+    PlanOf,
+    trial,
+)
+
+GIVEN = STUDY.replace("donor: {data: mri}", "donor: {weights: buda2019}").replace(
+    "  mri: {source: phantom_mri, count: 20}\n", ""
+)
+
+
+def test_ids_are_provisional_until_the_donor_is_there(plan_of: PlanOf) -> None:
+    absent = plan_of(base=GIVEN)
+    assert absent.provisional == {one.trial_id for one in absent.trials}
+    there = plan_of(base=GIVEN, setting=replace(HERE, donors={"buda2019": "a" * 64}))
+    assert not there.provisional
+    spec = trial(there, "baseline/general/r01")
+    assert spec.donor is not None
+    assert spec.donor["sha256"] == "a" * 64
+    assert spec.parents == ()
+    assert spec.identity["parent"] == {"weights": "a" * 64}
+    assert set(absent.by_id).isdisjoint(there.by_id)
+
+
+def test_a_digest_in_the_study_makes_ids_known_before_the_file_is_there(plan_of: PlanOf) -> None:
+    told = GIVEN.replace("weights: buda2019", f"weights: {{name: buda2019, sha256: {'a' * 64}}}")
+    there = plan_of(base=GIVEN, setting=replace(HERE, donors={"buda2019": "a" * 64}))
+    assert plan_of(base=told).names == there.names
+
+
+def test_weights_enter_by_content_and_not_by_path(plan_of: PlanOf) -> None:
+    local = GIVEN.replace("weights: buda2019", "weights: {path: /d/w.pt}")
+    there = plan_of(base=GIVEN, setting=replace(HERE, donors={"buda2019": "a" * 64}))
+    assert plan_of(base=local, setting=replace(HERE, donors={"/d/w.pt": "a" * 64})).names == there.names
+
+
+def test_arms_may_give_one_stage_different_weights(plan_of: PlanOf) -> None:
+    arms = "arms: {baseline: {}, other: {stages.donor.weights: {path: /d/w.pt}}}"
+    digests = {"buda2019": "a" * 64, "/d/w.pt": "b" * 64}
+    plan = plan_of(arms, base=GIVEN, setting=replace(HERE, donors=digests))
+    found = [trial(plan, f"{arm}/general/r01").identity["parent"] for arm in ("baseline", "other")]
+    assert found == [{"weights": "a" * 64}, {"weights": "b" * 64}]
+    provisional = plan_of(arms, base=GIVEN)
+    assert provisional.names["baseline/general/r01"] != provisional.names["other/general/r01"]
+
+
+BEST = {"starts_from: general,": "starts_from: general, chaining: best,"}
+
+
+def test_best_feeds_all_children_from_all_parents(plan_of: PlanOf) -> None:
+    plan = plan_of(edits=BEST)
+    parents = tuple(sorted(plan.names[f"baseline/general/r0{n}"] for n in (1, 2, 3)))
+    children = [spec for spec in plan.trials if spec.stage == "portable"]
+    assert [child.parents for child in children] == [parents] * 3
+    assert len({child.trial_id for child in children}) == 3
+
+
+def test_more_parents_renew_the_children_of_the_best(plan_of: PlanOf) -> None:
+    before, after = plan_of(edits=BEST), plan_of(edits={**BEST, "repetitions: 3": "repetitions: 4"})
+    for n in (1, 2, 3):
+        assert before.names[f"baseline/general/r0{n}"] == after.names[f"baseline/general/r0{n}"]
+        assert before.names[f"baseline/portable/r0{n}"] != after.names[f"baseline/portable/r0{n}"]
+    assert any("another number of repetitions renews" in warning.what for warning in after.warnings)
+    assert not any("another number of repetitions renews" in warning.what for warning in plan_of().warnings)
+
+
+SAME = STUDY.replace(
+    "portable: {source: phantom_cxr, count: 40, seed: 2,",
+    "portable: {source: phantom_cxr, count: 60, seed: 1,",
+).replace("count: 60, seed: 1}", "count: 60, seed: 1, hold_out: 0.5}")
+
+
+def test_what_a_parent_of_another_repetition_trained_on_is_marked(plan_of: PlanOf) -> None:
+    """The same patients in both stages: paired, nobody is seen; the best parent may have seen a test part."""
+    paired, best = plan_of(base=SAME), plan_of(base=SAME, edits=BEST)
+    assert not any(one.parent_may_have_seen for spec in paired.trials for one in spec.evaluations)
+    for n in (1, 2, 3):
+        marks = {
+            one.name: one.parent_may_have_seen for one in trial(best, f"baseline/portable/r0{n}").evaluations
+        }
+        assert marks == {"portable.test": True, "portable.hold_out": False}
+
+
+def test_what_the_parent_of_the_same_repetition_trained_on_is_no_mark(plan_of: PlanOf) -> None:
+    """Whoever evaluates on a training part knows that it was trained on."""
+    plan = plan_of(base=SAME, edits={"[portable.test,": "[portable.train,"})
+    assert not any(one.parent_may_have_seen for spec in plan.trials for one in spec.evaluations)
+
+
+def test_best_parents_with_other_patients_have_seen_nobody(plan_of: PlanOf) -> None:
+    plan = plan_of(edits=BEST)
+    assert not any(one.parent_may_have_seen for spec in plan.trials for one in spec.evaluations)
+
+
+def test_a_grandparent_may_have_seen_them_too(plan_of: PlanOf) -> None:
+    donor_on_same = SAME.replace("donor: {data: mri}", "donor: {data: fixed}").replace(
+        "  mri: {source: phantom_mri, count: 20}\n", ""
+    )
+    plan = plan_of(base=donor_on_same)  # the donor has one repetition, its descendants have three
+    marks = {
+        spec.repetition: [one.parent_may_have_seen for one in spec.evaluations]
+        for spec in plan.trials
+        if spec.stage == "portable"
+    }
+    assert marks == {1: [False, False], 2: [True, False], 3: [True, False]}

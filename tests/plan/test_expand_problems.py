@@ -1,0 +1,93 @@
+"""What is refused or warned of while a study is planned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.plan.studies import (
+    PlanOf,
+    phantom_cases,
+)
+from xferlab.errors import StudyError
+
+
+@pytest.mark.parametrize(
+    ("edits", "text"),
+    [
+        (
+            {"count: 60": "count: 2"},
+            r"the (train|validation) part of section 'fixed' is empty in repetition 1; add",
+        ),
+        (
+            {"count: 40": "count: 4"},
+            r"evaluated on portable\.test, which has no case in repetition \d; add patients",
+        ),
+    ],
+)
+def test_an_empty_part_is_refused(plan_of: PlanOf, edits: dict[str, str], text: str) -> None:
+    with pytest.raises(StudyError, match=text):
+        plan_of(edits=edits)
+
+
+def test_all_empty_parts_are_told_at_once(plan_of: PlanOf) -> None:
+    with pytest.raises(StudyError) as caught:
+        plan_of(edits={"count: 60": "count: 2", "count: 20": "count: 2"})
+    whole = str(caught.value)
+    assert "section 'fixed'" in whole
+    assert "section 'mri'" in whole
+
+
+FEW = {"count: 40": "count: 14"}  # 7 patients, of whom 3 or 4 are held out
+
+
+def test_a_class_that_a_part_lacks_is_a_warning_and_an_error_where_required(plan_of: PlanOf) -> None:
+    plan = plan_of(edits=FEW)
+    lacking = [one for one in plan.warnings if "'portable'" in one.what]
+    assert lacking
+    assert all(one.severity == "warning" and one.where == "data.portable" for one in lacking)
+    with pytest.raises(StudyError, match=r"'covid19' is in no \w+ case of section 'portable' .* asks for it"):
+        plan_of("split: {require_classes: [covid19]}", edits=FEW)
+
+
+def test_the_test_part_must_have_the_required_classes_too(plan_of: PlanOf) -> None:
+    with pytest.raises(StudyError, match=r"is in no test case of section 'portable' in repetition"):
+        plan_of("split: {require_classes: [covid19, normal, pathological]}", edits=FEW)
+
+
+def test_a_required_class_that_nobody_has_is_refused_with_the_nearest(plan_of: PlanOf) -> None:
+    with pytest.raises(StudyError, match=r"'covid-19', which no case has .*Did you mean 'covid19'\?"):
+        plan_of("split: {require_classes: [covid-19]}")
+
+
+def test_required_classes_that_all_parts_have_are_fine(plan_of: PlanOf) -> None:
+    assert plan_of("split: {require_classes: [normal]}").names == plan_of().names
+
+
+def test_splitting_images_is_reported_with_the_number_of_patients(plan_of: PlanOf) -> None:
+    plan = plan_of("split: {group_by: null}")
+    found = {one.where: one.what for one in plan.warnings if "group_by" in one.what}
+    assert found.keys() == {"data.mri", "data.fixed", "data.portable"}
+    parts = plan.cohort.parts(1)
+    pairs = [plan.cohort.sections["fixed"][i : i + 2] for i in range(0, 60, 2)]
+    unit = plan.cohort.unit
+    straddling = sum(parts[unit(one)] != parts[unit(other)] for one, other in pairs)
+    assert f"{straddling} of 30 patients have images in more than one part" in found["data.fixed"]
+    assert not [one for one in plan_of().warnings if "group_by" in one.what]
+
+
+def test_arms_share_the_work_of_choosing_cases(plan_of: PlanOf) -> None:
+    """What keeps ten thousand trials quick: cases are divided once a repetition, not once a trial."""
+    calls = 0
+
+    def counted(name: str, config: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return phantom_cases(name, config)
+
+    arms = "arms:\n" + "".join(f"  a{n}: {{training.lr: {n + 1}e-6}}\n" for n in range(20))
+    plan = plan_of(arms, index=counted)
+    assert len(plan.trials) == 20 * (1 + 3 + 3)
+    assert calls == 3
+    assert len(plan.selections) == 2 + 2 * 3 + 2 * 3 + 1  # donor and stages: to fit, to test; the hold-out
