@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 
 from tests.contracts.runs import Lab
+from tests.end_to_end.processes import descendants, listening, program
 from tests.schedule.graphs import trial
 from tests.studies import TINY, attempts, recorded, write_study, xferlab
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
-from xferlab.schedule import in_process, ray_session
+from xferlab.schedule import in_process, nodes
 from xferlab.schedule.ready import State
 
 
@@ -44,7 +45,17 @@ def asking(device: str = "cpu", **resources: Any) -> TrialSpec:
     ],
 )
 def test_a_trial_reserves_what_its_stage_asks_for(spec: TrialSpec, bundle: dict[str, float]) -> None:
-    assert ray_session.bundle(spec) == bundle
+    assert nodes.bundle(spec) == bundle
+
+
+@pytest.mark.slow
+def test_a_cluster_of_one_machine_listens_on_loopback_only(ray_execute: Any) -> None:
+    below = [os.getpid(), *descendants(os.getpid())]
+    sockets = {pid: listening(pid) for pid in below}
+    addresses = {address for found in sockets.values() for address, _ in found}
+    assert {program(pid) for pid, found in sockets.items() if found} >= {"gcs_server", "raylet"}
+    assert addresses == {"127.0.0.1"}
+    print(f"{sum(map(len, sockets.values()))} listening sockets of {len(below)} processes: {addresses}")
 
 
 STAGES = TINY["stages"]
@@ -83,12 +94,21 @@ def test_what_no_node_has_is_refused_at_once(ray_lab: Lab) -> None:
         r"\(largest: \{'CPU': 2.0, 'GPU': 0.0\}\). "
         "Lower `resources` in the study, or add nodes.$"
     )
-    assert re.match(expected, ray_session.unmet_resources(trials))
-    assert ray_session.unmet_resources(list(session.plan().trials)) == ""
+    assert re.match(expected, nodes.unmet_resources(trials))
+    assert nodes.unmet_resources(list(session.plan().trials)) == ""
+
+
+KILLED = "its worker was killed without a word (SIGKILL, as for want of memory), or its node was lost"
 
 
 @pytest.mark.slow
-def test_a_lost_worker_is_retried_then_told_and_healed(ray_lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(signal.SIGKILL, KILLED), (signal.SIGSEGV, "its worker crashed with SIGSEGV")],
+)
+def test_a_lost_worker_is_retried_then_told_and_healed(
+    ray_lab: Lab, number: signal.Signals, reason: str
+) -> None:
     session = ray_lab.study(arms={"a": {}}, retries=1, stages={"general": {**STAGES["general"]}},
                             training={**TINY["training"], **SLOW, "checkpoint_every_s": 0.2})  # fmt: skip
     plan = session.plan()
@@ -97,19 +117,17 @@ def test_a_lost_worker_is_retried_then_told_and_healed(ray_lab: Lab) -> None:
     def kill(of: TrialSpec) -> None:
         if of.trial_id == victim:
             with suppress(ProcessLookupError):
-                os.kill(attempts(ray_lab.storage)[victim][-1]["pid"], signal.SIGKILL)
+                os.kill(attempts(ray_lab.storage)[victim][-1]["pid"], number)
 
     ray_lab.heard.on_epoch = kill
     outcome = ray_lab.run(session, plan)
     assert ray_lab.states(outcome) == {"a/general/r01": State.FAILED, "a/general/r02": State.COMPLETE}
-    reason = (
-        "WorkerLost: its worker was killed without a word (SIGKILL: out of memory?), or its node was lost"
-    )
-    assert ray_lab.heard.reason("a/general/r01") == reason
+    assert ray_lab.heard.reason("a/general/r01") == f"WorkerLost: {reason}"
     failure = reader.read_failure(session.store, victim)
     assert failure is not None
     told = [failure[name] for name in ("type", "kind", "host", "traceback", "signal")]
-    assert told == ["WorkerLost", "lost", socket.gethostname(), "", None]
+    known = None if number == signal.SIGKILL else number.name
+    assert told == ["WorkerLost", "lost", socket.gethostname(), "", known]
     assert failure["epoch"] > 0
     assert failure["pid"] == attempts(ray_lab.storage)[victim][-1]["pid"]
     assert 0.05 < failure["memory_peak_gib"] < 8

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.processes import descendants, until_gone
 from tests.studies import TINY, attempts, command, environment, recorded, write_study, xferlab
 
 pytestmark = pytest.mark.slow
 
-WITHIN_S = 15.0
+WITHIN_S = 30.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 IN_PROCESS = ("--executor", "in-process")
 RAY = ("--workers", "2")
 LONG = {
@@ -33,14 +35,16 @@ def start(folder: Path, *words: str | Path) -> subprocess.Popen[str]:
 def until_training(storage: Path, process: subprocess.Popen[str]) -> None:
     """Waits until a trial has finished some epochs."""
     deadline = time.monotonic() + 120
-    while not any(path.stat().st_size > 500 for path in storage.glob("trials/*/history.jsonl")):
+    while not any(path.stat().st_size > 500 for path in storage.glob("trials/*/progress.jsonl")):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("executor", [IN_PROCESS, RAY])
+@pytest.mark.parametrize(
+    ("executor", "number"),
+    [(IN_PROCESS, signal.SIGINT), (IN_PROCESS, signal.SIGUSR1), *((RAY, one) for one in SIGNALS)],
+)
 def test_one_signal_ends_it_and_nothing_is_lost(
     tmp_path: Path, executor: tuple[str, ...], number: signal.Signals
 ) -> None:
@@ -48,13 +52,15 @@ def test_one_signal_ends_it_and_nothing_is_lost(
     storage = tmp_path / "stopped"
     with start(tmp_path, "run", study, "--storage", storage, *executor) as process:
         until_training(storage, process)
+        below = descendants(process.pid)
         asked = time.monotonic()
         process.send_signal(number)
         out, err = process.communicate(timeout=WITHIN_S)
     took_s = time.monotonic() - asked
     print(f"{executor[0]} {number.name}: ended after {took_s:.1f} s")
-    assert process.returncode == 130, err
+    assert process.returncode == (130 if number == signal.SIGINT else 75), err
     assert "Traceback" not in err
+    until_gone(below, within_s=5.0)
     assert "interrupted: 0 of 2 trials complete; the same command goes on" in out
     assert not list(storage.rglob("driver.lease"))
     assert not list(storage.rglob("failure.json"))

@@ -11,20 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.processes import command_of, descendants, until_gone
 from tests.studies import attempts, command, environment, recorded, write_study, xferlab
 
 pytestmark = pytest.mark.slow
 
 SEED = 20211
-
-
-def children_of(pid: int) -> list[int]:
-    """All descendants of a process that are alive."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += [int(child), *children_of(int(child))]
-    return found
+ORPHANS_WITHIN_S = 60.0
 
 
 def killed_until_complete(
@@ -72,14 +65,15 @@ def test_ray_run_survives_killed_workers_and_drivers(tmp_path: Path) -> None:
     process = start(tmp_path, study, storage)
     until_training(storage, process)
     time.sleep(waits.uniform(0.0, 1.0))
+    below = descendants(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    os.killpg(process.pid, signal.SIGKILL)
+    orphans_s = until_gone(below, within_s=ORPHANS_WITHIN_S)
     process = start(tmp_path, study, storage)
     until_training(storage, process)
     deadline = time.monotonic() + 120
     while process.poll() is None and kills < 3 and time.monotonic() < deadline:
-        victims = [pid for pid in children_of(process.pid) if is_worker(pid)]
+        victims = [pid for pid in descendants(process.pid) if is_worker(pid)]
         if victims:
             os.kill(waits.choice(victims), signal.SIGKILL)
             kills += 1
@@ -87,7 +81,10 @@ def test_ray_run_survives_killed_workers_and_drivers(tmp_path: Path) -> None:
     assert process.wait(timeout=300) == 0
     assert kills >= 1
     assert recorded(storage) == recorded(tmp_path / "whole")
-    print(f"seed {SEED}: 1 driver and {kills} workers killed")
+    print(
+        f"seed {SEED}: 1 driver and {kills} workers killed; the driver's {len(below)} processes ended "
+        f"{orphans_s:.1f} s after it"
+    )
 
 
 LONGER = {
@@ -116,8 +113,4 @@ def until_training(storage: Path, process: subprocess.Popen[bytes]) -> None:
 
 def is_worker(pid: int) -> bool:
     """Whether a process is a Ray worker that runs a trial (Ray names it after Tune's trainable)."""
-    try:
-        name = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-    except FileNotFoundError:
-        return False
-    return name.startswith("ray::ImplicitFunc")
+    return command_of(pid).startswith("ray::ImplicitFunc")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,10 @@ from xferlab.schedule import ray_session, ray_tune
 from xferlab.schedule.ready import State
 
 TRIALS, WORKERS, LIMIT_S = 50, 2, 0.1
+MANY, FIRST = int(os.environ.get("XFERLAB_TEST_TRIALS", "2000")), 0.25
+MANY_WITHIN_S = 1800.0
+GROWTH_KIB = 4.0
+"""Of the driver for each trial that has finished: its name and state in Tune, and nothing of its spec."""
 
 
 class Timed(Heard):
@@ -30,14 +36,22 @@ class Timed(Heard):
         self.at.setdefault((trial.name, state), time.monotonic())
 
 
+def trivial(number: int) -> dict[str, Any]:
+    """A study of so many trials that do next to nothing."""
+    return {
+        "stages": {"general": {"data": "general", "repetitions": number, "evaluate_on": ["general.test"]}},
+        "training": {**TINY["training"], "max_epochs": 1, "patience": 1, "checkpoint_every_s": 60},
+        "repetitions": number,
+        "arms": {"a": {}},
+    }
+
+
 @pytest.mark.slow
 def test_the_scheduler_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
     heard = Timed()
     lab = Lab(tmp_path, ray_tune.execute, heard=heard)
-    stages = {"general": {"data": "general", "repetitions": TRIALS, "evaluate_on": ["general.test"]}}
-    training = {**TINY["training"], "max_epochs": 1, "patience": 1, "checkpoint_every_s": 60}
-    session = lab.study(stages=stages, arms={"a": {}}, repetitions=TRIALS, training=training)
+    session = lab.study(**trivial(TRIALS))
     with ray_session.cluster(None, num_cpus=WORKERS):
         outcome = lab.run(session)
     assert outcome.board.counts() == {State.COMPLETE: TRIALS}
@@ -57,3 +71,43 @@ def test_the_scheduler_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         f"overhead {overhead:.3f} s a trial"
     )
     assert overhead <= LIMIT_S
+
+
+@dataclass
+class Weighed(Heard):
+    """Remembers how large this process is, by the number of trials that have finished."""
+
+    sizes_kib: list[int] = field(default_factory=list)
+
+    def changed(self, trial: Any, state: State, reason: str = "") -> None:
+        if state is State.COMPLETE:
+            self.sizes_kib.append(resident_kib())
+
+
+def resident_kib() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+@pytest.mark.slow
+def test_the_driver_does_not_grow_with_finished_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+    heard = Weighed()
+    lab = Lab(tmp_path, ray_tune.execute, heard=heard)
+    session = lab.study(**trivial(MANY))
+    began = time.monotonic()
+    with ray_session.cluster(None, num_cpus=WORKERS):
+        outcome = lab.run(session)
+    took_s = time.monotonic() - began
+    assert outcome.board.counts() == {State.COMPLETE: MANY}
+    first = int(MANY * FIRST)
+    growth = (heard.sizes_kib[-1] - heard.sizes_kib[first]) / (MANY - first)
+    mib = [size / 1024 for size in (heard.sizes_kib[first], heard.sizes_kib[-1])]
+    print(
+        f"{MANY} trials over {WORKERS} workers in {took_s:.0f} s; the driver: {mib[0]:.0f} MiB after {first} "
+        f"and {mib[1]:.0f} MiB after all: {growth:.1f} KiB a trial"
+    )
+    assert growth <= GROWTH_KIB
+    assert took_s <= MANY_WITHIN_S

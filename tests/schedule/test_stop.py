@@ -7,31 +7,61 @@ import threading
 
 import pytest
 
-from xferlab.schedule.stop import StopRequest
+from xferlab.errors import ClusterLostError
+from xferlab.schedule.stop import SIGNALS, StopNow, StopRequest
+
+either = pytest.mark.parametrize("number", SIGNALS)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@either
 def test_the_first_signal_asks_and_the_second_raises(number: signal.Signals) -> None:
     with StopRequest() as stop:
         assert not stop.asked()
+        stop.check()
         signal.raise_signal(number)
         assert stop.asked()
-        with pytest.raises(KeyboardInterrupt):
+        assert stop.signal is number
+        with pytest.raises(StopNow):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(StopNow) as raised:
+            stop.check()
+    assert raised.value.signal is number  # what came first says how the process ends
+
+
+@either
+def test_while_nobody_asks_the_first_signal_raises(number: signal.Signals) -> None:
+    with StopRequest(graceful=False) as stop:
+        with pytest.raises(StopNow) as raised:
             signal.raise_signal(number)
+        assert raised.value.signal is number
+        assert stop.asked()
+    assert isinstance(raised.value, KeyboardInterrupt)  # no `except Exception` holds it up
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@either
 def test_handlers_of_before_are_put_back(number: signal.Signals) -> None:
     before = signal.getsignal(number)
 
     def fail() -> None:
-        with StopRequest():
-            assert signal.getsignal(number) != before
+        with StopRequest() as stop:
+            signal.signal(number, signal.SIG_IGN)  # a library takes it for itself
+            stop.listen()
+            assert signal.getsignal(number) not in (before, signal.SIG_IGN)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
     assert signal.getsignal(number) is before
+
+
+def test_a_problem_asks_too_and_is_raised_where_nothing_is_saved() -> None:
+    stop = StopRequest()
+    problem = ClusterLostError("gone")
+    stop.fail(problem)
+    assert stop.asked()
+    assert stop.signal is None
+    with pytest.raises(ClusterLostError, match="gone"):
+        stop.check()
 
 
 def test_beside_the_main_thread_no_handler_is_touched() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 
 from xferlab.errors import DataError, NonFiniteLossError, Problem, StorageError
@@ -45,6 +47,15 @@ def test_the_kind_follows_from_type_and_message(name: str, message: str, kind: K
 def test_memory_of_the_device_is_told_from_the_hosts() -> None:
     assert on_device({"type": "OutOfMemoryError", "message": CUDA_MEMORY})
     assert not on_device({"type": "RuntimeError", "message": ALLOCATOR})
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("library", ["torch", "numpy"])
+def test_what_libraries_really_raise_is_want_of_memory(library: str) -> None:
+    module = importlib.import_module(library)
+    with pytest.raises(Exception, match="allocate") as raised:
+        module.empty(2**46, dtype=module.float32)
+    assert described(raised.value, epoch=0)["kind"] == "memory"
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from xferlab import __version__
 from xferlab.errors import ClusterLostError, ProblemsError, XferlabError, suggest
 
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-REQUEUE = 75
-"""Ended early from outside (SIGTERM, a lost cluster): the same command goes on (EX_TEMPFAIL)."""
+REQUEUE = os.EX_TEMPFAIL
+"""Ended early from outside (SIGTERM, a lost cluster): the same command goes on (75)."""
 
 VERBS = {
     "check": "validate a study file and read all of its data",

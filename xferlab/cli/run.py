@@ -82,17 +82,19 @@ def _executor(options: Namespace, session: Session, stop: StopRequest, stack: Ex
         from xferlab.schedule import in_process
 
         return lambda court: in_process.execute(court, cache_dir=cache_dir, stop=stop)
-    from xferlab.schedule import ray_session, ray_tune
+    from xferlab.schedule import nodes, ray_session, ray_tune
 
     def execute(court: Court) -> Ending:
         if court.board.exhausted:
             return Ending()
-        stack.enter_context(ray_session.cluster(options.address, num_cpus=options.workers))
-        if unmet := ray_session.unmet_resources(_open(court.board)):
+        stack.enter_context(ray_session.cluster(options.address, num_cpus=options.workers, stop=stop))
+        if unmet := nodes.unmet_resources(_open(court.board)):
             # A cluster may grow while trials wait for it; this machine does not.
             if options.address is None:
                 raise UsageError(unmet)
             print(f"warning: {unmet} Waiting for nodes.", file=sys.stderr)
+        if options.address is not None:
+            nodes.check_nodes(court.store)
         return ray_tune.execute(court, cache_dir=cache_dir, stop=stop)
 
     return execute

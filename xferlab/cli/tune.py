@@ -61,7 +61,7 @@ def _search(
     session: Session, tuning: Tuning, options: Namespace, *, num_samples: int, stop: StopRequest
 ) -> tuple[bool, int]:
     """Returns whether the search came to its end, and how many samples failed."""
-    from xferlab.schedule import ray_session, tune
+    from xferlab.schedule import nodes, ray_session, tune
 
     store, study = session.store, session.loaded.base.study
     with ExitStack() as stack:
@@ -72,12 +72,14 @@ def _search(
             return True, 0
         _decode(session, tuning)
         stop.graceful = True
-        stack.enter_context(ray_session.cluster(options.address, num_cpus=options.workers))
-        if unmet := ray_session.unmet_resources(list(tuning.base[:1])):
+        stack.enter_context(ray_session.cluster(options.address, num_cpus=options.workers, stop=stop))
+        if unmet := nodes.unmet_resources(list(tuning.base[:1])):
             # A cluster may grow while samples wait for it; this machine does not.
             if options.address is None:
                 raise UsageError(unmet)
             print(f"warning: {unmet} Waiting for nodes.", file=sys.stderr)
+        if options.address is not None:
+            nodes.check_nodes(store)
         retries = session.loaded.base.retries
         finished = tune.execute(sampling, store, cache_dir=session.cache_dir, retries=retries, stop=stop)
         return finished, sampling.num_failed

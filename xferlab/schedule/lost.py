@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,42 @@ from xferlab.trial.failure import Failure, kind_of, lost
 
 _SIGNAL = re.compile(r"\*\*\* (SIG[A-Z]+) received")
 _LOG_TAIL = 65_536
+_OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 
-def told_by(error: BaseException | None, last: Mapping[str, Any]) -> Failure:
+class MemoryKills:
+    """Whether the kernel has killed a process for want of memory on this host, or in this container."""
+
+    def __init__(self, counters: Sequence[Path] = _OOM_COUNTERS):
+        """Takes files with a line `oom_kill N`; the first that has one counts."""
+        self._counters = counters
+        self._known = self._count()
+
+    def any_new(self) -> bool:
+        """Returns whether there was one since it was last asked."""
+        before, self._known = self._known, self._count()
+        return self._known > before
+
+    def _count(self) -> int:
+        for path in self._counters:
+            try:
+                lines = path.read_text().splitlines()
+            except OSError:
+                continue
+            for line in lines:
+                name, _, value = line.partition(" ")
+                if name == "oom_kill":
+                    return int(value)
+        return 0
+
+
+def told_by(error: BaseException | None, last: Mapping[str, Any], kills: MemoryKills) -> Failure:
     """Returns a failure from what Tune says that ended a trial.
 
     Args:
         error: Ray's error.
         last: The worker's last report: `pid`, `hostname`, `epoch`, `memory_peak_gib`; empty if none came.
+        kills: What the kernel did on this host.
     """
     known = {
         "pid": last.get("pid"),
@@ -35,13 +63,15 @@ def told_by(error: BaseException | None, last: Mapping[str, Any]) -> Failure:
     text = str(error)
     if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
         return lost("Ray killed its worker: out of memory, the node was running low", **known)
-    if "node has died" in text or "node died" in text:
+    if "node has died" in text:
         return lost("its node was lost", **known)
     signal = _signal_of(known["pid"], known["host"])
     if signal:
         return lost(f"its worker crashed with {signal}", signal=signal, **known)
+    if kills.any_new() and known["host"] == socket.gethostname():
+        return lost("the kernel killed its worker: out of memory", signal="SIGKILL", **known)
     return lost(
-        "its worker was killed without a word (SIGKILL: out of memory?), or its node was lost", **known
+        "its worker was killed without a word (SIGKILL, as for want of memory), or its node was lost", **known
     )
 
 

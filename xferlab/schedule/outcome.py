@@ -68,9 +68,10 @@ class Court:
     Lost workers do not count as one error: what they have in common is the machine, not the study.
     """
 
-    def __init__(self, board: Board, store: Store, listener: Listener, *, retries: int):
-        """Takes the board of a run, the storage of its records, who watches, and the study's `retries`."""
-        self.board, self.store, self.listener, self.retries = board, store, listener, retries
+    def __init__(self, board: Board, store: Store, listener: Listener, *, retries: int, study: str = "study"):
+        """Takes the board of a run, the storage of its records, who watches, and the study's own words."""
+        self.board, self.store, self.listener = board, store, listener
+        self.retries, self.study = retries, study
         self.repeated: Failure | None = None
         self._failures: Counter[str] = Counter()
         self._alone: dict[str, Failure] = {}

@@ -1,14 +1,15 @@
-"""What trials and searches share of Ray: joining or starting a cluster, what a trial reserves, scratch files.
+"""What trials and searches share of Ray: joining or starting a cluster, and what a Tune run needs.
 
-Ray is imported here, in `ray_tune`, `tune` and `lost`, and nowhere else.
+Ray is imported here, in `nodes`, `ray_tune`, `tune` and `lost`, and nowhere else.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
+import secrets
 import socket
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +19,9 @@ import ray
 from ray.tune import Stopper
 
 from xferlab.errors import StorageError, UsageError
-from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
-from xferlab.trial.failure import Failure, on_device
+from xferlab.schedule.stop import StopRequest
+from xferlab.schedule.watch import Watch
 
 # Read when a cluster or a Tune run starts: no phoning home, no loggers beside our records, no snapshots of a
 # state that nobody reads; signals are ours.
@@ -32,31 +33,69 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 
+SCRATCH = "tune"
 PROBE_S = 5.0
+SILENT_HERE_S, SILENT_ELSEWHERE_S = 5.0, 30.0
+"""A cluster is lost when nobody has listened for so long; Ray ends this process after 60 s."""
 
 
 @contextmanager
-def cluster(address: str | None, *, num_cpus: int | None = None) -> Iterator[None]:
+def cluster(
+    address: str | None, *, num_cpus: int | None = None, stop: StopRequest | None = None
+) -> Iterator[None]:
     """Joins the cluster at `address`, or starts one on this machine, for the time of the context.
+
+    Args:
+        address: Of its head; None for a cluster of this machine alone, which listens on loopback only.
+        num_cpus: Of this machine, where one is started; None for all.
+        stop: Told if the cluster is lost.
 
     Raises:
         UsageError: There is no cluster at the address.
     """
-    options: dict[str, Any] = (
-        {"address": address} if address else {"num_cpus": num_cpus, "include_dashboard": False}
-    )
-    if address is None:
-        options["address"] = "local"
-    else:
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
         _probe(address)
-    try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **options)
-    except ConnectionError as error:
-        raise _no_cluster(address, f"{error}; a cluster with a token needs RAY_AUTH_MODE=token") from error
+        try:
+            ray.init(address=address, **options)
+        except ConnectionError as error:
+            raise _no_cluster(
+                address, f"{error}; a cluster with a token needs RAY_AUTH_MODE=token"
+            ) from error
+    else:
+        with _loopback():
+            ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **options)
+    patience_s = SILENT_HERE_S if address is None else SILENT_ELSEWHERE_S
+    with Watch(_places(), stop or StopRequest(), patience_s=patience_s, own=address is None):
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Lets Ray take 127.0.0.1 for this machine's address, as it does where it knows no clusters.
+
+    It listens at its address, and replaces a loopback address that it is given by one that others reach.
+    """
+    constants = ray._private.ray_constants
+    before, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
     try:
         yield
     finally:
-        ray.shutdown()
+        constants.ENABLE_RAY_CLUSTER = before
+
+
+def _places() -> dict[str, tuple[str, int]]:
+    """Where the two processes listen without which this one can run nothing: the head, and our own node."""
+    context = ray.get_runtime_context()
+    host, _, port = context.gcs_address.rpartition(":")
+    places = {f"its head at {host}:{port}": (host.strip("[]"), int(port))}
+    for node in ray.nodes():
+        if node["NodeID"] == context.get_node_id():
+            places["the node of this process"] = (node["NodeManagerAddress"], node["NodeManagerPort"])
+    return places
 
 
 def _probe(address: str) -> None:
@@ -79,54 +118,22 @@ def _no_cluster(address: str | None, why: str) -> UsageError:
     )
 
 
-def unmet_resources(trials: list[TrialSpec]) -> str:
-    """Returns what trials ask for that no live node of the cluster has: they would wait; empty if none."""
-    nodes = _nodes()
-    for trial in trials:
-        wanted = bundle(trial)
-        if not any(_has(node, wanted) for node in nodes):
-            largest = {kind: max(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
-            return (
-                f"stage {trial.stage!r} asks for {wanted}, and no node has that (largest: {largest}). "
-                "Lower `resources` in the study, or add nodes."
-            )
-    return ""
+@contextmanager
+def scratch(store: Store, name: str) -> Iterator[dict[str, Any]]:
+    """Yields where Tune keeps its scratch files, as options of its run; they are removed at the end.
 
-
-def bundle(trial: TrialSpec, alone: Failure | None = None) -> dict[str, float]:
-    """Returns what a trial reserves.
-
-    After a failure for want of memory nothing else fits beside it: a whole GPU where that ran out, else all
-    CPUs of the largest node that may run it.
+    On a joined cluster they lie beside the records, `tune/<name>/<run>`: nodes may come at any time. What a
+    killed run left is removed by the next; a lease on `name` keeps others away.
     """
-    resources = trial.settings["resources"]
-    wanted = {"CPU": float(resources["cpu"])}
-    if trial.identity["execution"]["device"] == "cuda":
-        # Without a reservation Ray hides all GPUs from the worker: a study that names none gets a whole one.
-        wanted["GPU"] = float(resources["gpu"]) or 1.0
-    if resources["memory_gib"]:
-        wanted["memory"] = float(resources["memory_gib"]) * 2**30
-    if alone is None:
-        return wanted
-    if "GPU" in wanted and on_device(alone):
-        return {**wanted, "GPU": float(math.ceil(wanted["GPU"]))}
-    return {**wanted, "CPU": max([wanted["CPU"], *(node["CPU"] for node in _nodes() if _has(node, wanted))])}
-
-
-def _nodes() -> list[dict[str, float]]:
-    """Resources of the nodes that are alive."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def _has(node: dict[str, float], wanted: dict[str, float]) -> bool:
-    return all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items())
-
-
-def scratch_storage(store: Store, scratch: str) -> dict[str, Any]:
-    """Where Tune keeps its scratch files: beside the records if other nodes must see them, else nowhere."""
-    if len([node for node in ray.nodes() if node["Alive"]]) == 1:
-        return {"storage_path": scratch}
-    return {"storage_path": store.path("tune"), "storage_filesystem": store.filesystem}
+    if ray._private.worker._global_node.is_head():  # this process has started the cluster, and alone uses it
+        with tempfile.TemporaryDirectory(prefix="xferlab-tune-") as folder:
+            yield {"storage_path": folder}
+        return
+    place = f"{SCRATCH}/{name}"
+    store.delete_dir(place)
+    run = f"{place}/{secrets.token_hex(4)}"
+    yield {"storage_path": store.path(run), "storage_filesystem": store.filesystem}
+    store.delete_dir(place)
 
 
 def logs_dir() -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -29,7 +28,8 @@ from xferlab.records import reader
 from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
 from xferlab.schedule import ray_session
-from xferlab.schedule.lost import told_by
+from xferlab.schedule.lost import MemoryKills, told_by
+from xferlab.schedule.nodes import bundle
 from xferlab.schedule.outcome import Court, Ending
 from xferlab.schedule.ray_session import NeverRestored, StopWhen
 from xferlab.schedule.ready import State
@@ -55,7 +55,7 @@ def execute(court: Court, *, cache_dir: Path, stop: StopRequest | None = None) -
     if court.board.exhausted:
         return Ending()
     search = _BoardSearch(court, stop, cache_dir=cache_dir)
-    with tempfile.TemporaryDirectory(prefix="xferlab-tune-") as scratch:
+    with ray_session.scratch(court.store, court.study) as storage:
         tuner = Tuner(
             _work,
             tune_config=TuneConfig(search_alg=search, num_samples=len(court.board.trials), reuse_actors=True),
@@ -64,14 +64,14 @@ def execute(court: Court, *, cache_dir: Path, stop: StopRequest | None = None) -
                 failure_config=FailureConfig(max_failures=0),
                 stop=StopWhen(lambda: search.stopping),
                 verbose=0,
-                **ray_session.scratch_storage(court.store, scratch),
+                **storage,
             ),
         )
         with ray_session.quiet():
             tuner.fit()
     _release_interrupted(court, {one.trial.trial_id for one in search.handed.values() if one.last})
-    if search.problem is not None:
-        raise search.problem
+    if problem := search.problem or stop.problem:
+        raise problem
     return Ending(stop.signal if not court.board.exhausted else None, court.repeated)
 
 
@@ -98,6 +98,7 @@ class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
         self._court, self._stop = court, stop
         self.handed: dict[str, _Handed] = {}
         self.problem: XferlabError | None = None
+        self._kills = MemoryKills()
         self._num_handed: dict[str, int] = {}
         self._common = {"cache_dir": str(cache_dir), "location": court.store.location}
         self._tune_parser = _make_parser()
@@ -117,8 +118,8 @@ class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
         # A string, since Tune flattens and logs nested configurations.
         config = {**self._common, "spec": json.dumps(trial.to_json())}
         experiment = {**self._experiment.spec, "config": config}
-        bundle = ray_session.bundle(trial, self._court.alone(trial.trial_id))
-        experiment["resources_per_trial"] = PlacementGroupFactory([bundle])
+        reserved = bundle(trial, self._court.alone(trial.trial_id))
+        experiment["resources_per_trial"] = PlacementGroupFactory([reserved])
         handed = _Handed(trial)
         tune_id = self._tune_id(trial.trial_id)
         self.handed[tune_id] = handed
@@ -146,8 +147,10 @@ class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Lets the records decide what became of a trial."""
+        if error and self.stopping:  # it may have failed for that; it stays open
+            return
         handed = self.handed.pop(trial_id)
-        told = told_by(handed.error, handed.last) if error else None
+        told = told_by(handed.error, handed.last, self._kills) if error else None
         try:
             self._court.ended(handed.trial, told)
         except XferlabError as problem:  # Tune would log it and go on

@@ -7,6 +7,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from xferlab.errors import XferlabError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C; the notice of batch systems and containers; what SLURM jobs ask for with `--signal=B:USR1@120`."""
 
@@ -29,20 +31,28 @@ class StopRequest:
     Attributes:
         graceful: While False, the first signal raises, too: nobody asks for it yet.
         signal: The first signal that came.
+        problem: What else makes it impossible to go on.
     """
 
     def __init__(self, *, graceful: bool = True) -> None:
         """Nothing is asked yet."""
         self.graceful = graceful
         self.signal: signal.Signals | None = None
+        self.problem: XferlabError | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def asked(self) -> bool:
-        """Returns whether a signal came."""
-        return self.signal is not None
+        """Returns whether to end."""
+        return self.signal is not None or self.problem is not None
+
+    def fail(self, problem: XferlabError) -> None:
+        """Asks to end for a reason of our own; whoever runs trials raises it when they have ended."""
+        self.problem = problem
 
     def check(self) -> None:
-        """Raises `StopNow` if a signal came: for work that has nothing to save."""
+        """Raises `StopNow` or the problem if it is to end: for work that has nothing to save."""
+        if self.problem is not None:
+            raise self.problem
         if self.signal is not None:
             raise StopNow(self.signal)
 

@@ -49,11 +49,12 @@ def run_study(
         LeaseHeldError: Another live process drives this study on this storage.
         StorageError: The storage cannot be written.
     """
-    with Lease(store, plan.loaded.base.study):
+    base = plan.loaded.base
+    with Lease(store, base.study):
         publish(plan, store)
         board = Board(trials, complete=complete_ids(store, trials))
         listener.begin(board)
-        ending = executor(Court(board, store, listener, retries=plan.loaded.base.retries))
+        ending = executor(Court(board, store, listener, retries=base.retries, study=base.study))
     return Outcome(board, ending)
 
 

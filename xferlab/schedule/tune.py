@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from xferlab.records.store import Store
 from xferlab.records.tuning import SampleRecord, read_sample
 from xferlab.schedule import ray_session
 from xferlab.schedule.lease import Lease
+from xferlab.schedule.nodes import bundle
 from xferlab.schedule.ray_session import NeverRestored, StopWhen
 from xferlab.schedule.sampling import Sampling
 from xferlab.schedule.stop import StopRequest
@@ -46,7 +46,7 @@ def execute(sampling: Sampling, store: Store, *, cache_dir: Path, retries: int, 
     if sampling.exhausted:
         return True
     search = _SampleSearch(sampling, stop, cache_dir=cache_dir, location=store.location)
-    with tempfile.TemporaryDirectory(prefix="xferlab-tune-") as scratch:
+    with ray_session.scratch(store, sampling.tuning.tuning_id) as storage:
         tuner = Tuner(
             _Sample,
             tune_config=TuneConfig(
@@ -61,19 +61,19 @@ def execute(sampling: Sampling, store: Store, *, cache_dir: Path, retries: int, 
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),  # ours are in the records
                 stop=StopWhen(lambda: search.stopping),
                 verbose=0,
-                **ray_session.scratch_storage(store, scratch),
+                **storage,
             ),
         )
         with ray_session.quiet():
             tuner.fit()
-    if search.problem is not None:
-        raise search.problem
+    if problem := search.problem or stop.problem:
+        raise problem
     return sampling.finished
 
 
 def num_slots(trial: TrialSpec) -> int:
     """Returns how many samples the cluster can run side by side now, at least one."""
-    free, wanted = ray.cluster_resources(), ray_session.bundle(trial)
+    free, wanted = ray.cluster_resources(), bundle(trial)
     fitting = [math.floor(float(free.get(kind, 0.0)) / amount) for kind, amount in wanted.items()]
     return max(1, min(fitting))
 
@@ -161,7 +161,7 @@ class _SampleSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
             return None
         config = {**self._common, "sample": json.dumps(sample.to_json())}
         experiment = {**self._experiment.spec, "config": config}
-        experiment["resources_per_trial"] = PlacementGroupFactory([ray_session.bundle(sample.trials[0])])
+        experiment["resources_per_trial"] = PlacementGroupFactory([bundle(sample.trials[0])])
         return _create_trial_from_spec(
             experiment, self._tune_parser, evaluated_params={}, experiment_tag="", trial_id=sample.sample_id
         )

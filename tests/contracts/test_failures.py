@@ -1,0 +1,113 @@
+"""What executors make of failures by their kind: memory, device, and one error of all trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contracts.runs import Execute, Lab
+from tests.studies import attempts, recorded, write_study, xferlab
+from xferlab.records import reader
+from xferlab.schedule import in_process
+from xferlab.schedule.ready import State
+
+GENERAL = {"data": "general", "evaluate_on": ["general.test"]}
+
+
+def one_stage(repetitions: int, **changes: Any) -> dict[str, Any]:
+    stages = {"general": {**GENERAL, "repetitions": repetitions}}
+    return {"stages": stages, "repetitions": repetitions, "arms": {"a": {}}, **changes}
+
+
+def obstruct(lab: Lab, trial_ids: list[str]) -> None:
+    """A folder where the history goes: every attempt fails."""
+    for trial_id in trial_ids:
+        (lab.storage / "trials" / trial_id / "progress.jsonl").mkdir(parents=True)
+
+
+def named(lab: Lab, name: str) -> Lab:
+    """A lab in a folder whose name makes errors of the storage look like others."""
+    (lab.folder / name).mkdir()
+    return Lab(lab.folder / name, lab.execute)
+
+
+def test_want_of_memory_is_tried_once_more_alone(lab: Lab) -> None:
+    lab = named(lab, "can't allocate memory")
+    session = lab.study(**one_stage(6, retries=0))
+    plan = session.plan()
+    unlucky = ["a/general/r02", "a/general/r05"]
+    obstruct(lab, [plan.names[name] for name in unlucky])
+    outcome = lab.run(session, plan)
+    for name in unlucky:
+        failure = reader.read_failure(session.store, plan.names[name])
+        assert failure is not None
+        assert failure["kind"] == "memory"
+        assert [one["outcome"] for one in attempts(lab.storage)[plan.names[name]]] == ["failed", "failed"]
+    states = lab.states(outcome)
+    assert {name for name, state in states.items() if state is State.FAILED} == set(unlucky)
+    running: set[str] = set()
+    seen: dict[str, int] = {}
+    for name, state, _ in lab.heard.events:
+        if state is State.RUNNING:
+            seen[name] = seen.get(name, 0) + 1
+            running.add(name)
+            alone = [one for one in running if one.startswith("huge") and seen[one] == 2]
+            assert not alone or (running == set(alone) and len(alone) == 1)
+        else:
+            running.discard(name)
+    assert {name for name, count in seen.items() if count == 2} == set(unlucky)
+
+
+def test_one_error_of_the_first_three_trials_leaves_the_rest_open(lab: Lab) -> None:
+    session = lab.study(**one_stage(7, retries=0))
+    plan = session.plan()
+    obstruct(lab, list(plan.by_id))
+    outcome = lab.run(session, plan)
+    assert not outcome.interrupted
+    repeated = outcome.ending.repeated
+    assert repeated is not None
+    assert (repeated["type"], repeated["kind"]) == ("StorageError", "other")
+    counts = outcome.board.counts()
+    assert counts == {State.FAILED: 3, State.READY: 4}
+    for trial_id in plan.by_id:
+        (lab.storage / "trials" / trial_id / "progress.jsonl").rmdir()
+    outcome = lab.run(session)
+    assert set(lab.states(outcome).values()) == {State.COMPLETE}
+
+
+@pytest.mark.slow
+def test_a_process_that_met_an_error_of_the_device_runs_nothing_more(
+    ray_execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+    lab = named(Lab(tmp_path, ray_execute), "CUDA error: an illegal memory access was encountered")
+    session = lab.study(**one_stage(6, retries=2))
+    plan = session.plan()
+    unlucky = [plan.names[f"a/general/r0{number}"] for number in (1, 4)]
+    obstruct(lab, unlucky)
+    lab.run(session, plan)
+    tries = [one for each in attempts(lab.storage).values() for one in each]
+    failed = [one for one in tries if one["outcome"] == "failed"]
+    assert {one["failure"]["kind"] for one in failed} == {"device"}
+    assert len(failed) == 6
+    assert len({one["pid"] for one in failed}) == 6
+    for one in failed:
+        assert one["ended"] >= max(other["ended"] for other in tries if other["pid"] == one["pid"])
+
+
+@pytest.mark.slow
+def test_the_command_shows_one_traceback_and_what_to_do(tmp_path: Path) -> None:
+    study = write_study(tmp_path, **one_stage(5, retries=0))
+    words = ("run", study, "--storage", tmp_path / "results", "--executor", "in-process")
+    lab = Lab(tmp_path, in_process.execute)
+    obstruct(lab, list(lab.study(**one_stage(5, retries=0)).plan().by_id))
+    run = xferlab(tmp_path, *words)
+    assert run.returncode == 1
+    assert run.stderr.count("in run_trial") == 1
+    assert "progress.jsonl: cannot be written" in run.stderr
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("xferlab: stopped: the first 3 trials all failed with this error, on ")
+    assert "; 2 trials stay open. Mend the cause, and the same command goes on; " in last
+    assert recorded(lab.storage) == {}

@@ -1,0 +1,98 @@
+"""The head or the only node is killed: the run ends and says so, nothing stays, and running again goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.processes import descendants, program, until_gone
+from tests.studies import TINY, command, environment, recorded, write_study, xferlab
+from xferlab.errors import ClusterLostError
+from xferlab.schedule.stop import StopRequest
+from xferlab.schedule.watch import Watch
+
+LONG = {
+    "training": {**TINY["training"], "max_epochs": 150, "patience": 150, "checkpoint_every_s": 1},
+    "stages": {"general": {"data": "general", "repetitions": 2, "evaluate_on": ["general.test"]}},
+    "arms": {"a": {}},
+    "retries": 0,
+}
+
+
+def until_training(storage: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 180
+    while len(list(storage.glob("trials/*/checkpoint/state-*"))) < 2:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["raylet", "gcs_server"])
+def test_a_run_ends_when_its_cluster_is_gone(tmp_path: Path, victim: str) -> None:
+    study, storage = write_study(tmp_path, **LONG), tmp_path / "lost"
+    process = subprocess.Popen(
+        command("run", study, "--storage", storage, "--workers", "2"), env=environment(tmp_path),
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        until_training(storage, process)
+        below = descendants(process.pid)
+        (pid,) = (one for one in below if program(one) == victim)
+        killed = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        out, err = process.communicate(timeout=90)
+    took_s = time.monotonic() - killed
+    gone_s = until_gone(below, within_s=30)
+    print(f"{victim} killed: ended after {took_s:.1f} s, its processes after {gone_s:.1f} s more")
+    assert process.returncode == 75, err
+    last = err.splitlines()[-1]
+    assert last.startswith("xferlab: the Ray cluster was lost (")
+    assert last.endswith("; the same command goes on")
+    assert "failed" not in out
+    assert not list(storage.rglob("failure.json"))
+    again = xferlab(tmp_path, "run", study, "--storage", storage, "--executor", "in-process")
+    assert again.returncode == 0, again.stderr
+    whole = xferlab(tmp_path, "run", study, "--storage", tmp_path / "whole", "--executor", "in-process")
+    assert whole.returncode == 0, whole.stderr
+    assert recorded(storage) == recorded(tmp_path / "whole")
+
+
+@pytest.mark.component
+def test_a_watch_asks_to_end_once_nobody_listens() -> None:
+    stop = StopRequest()
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        places = {"the head": server.getsockname(), "the node": other.getsockname()}
+        with Watch(places, stop, patience_s=1.5):
+            time.sleep(0)  # it listens: nothing is asked
+            assert not stop.asked()
+            server.close()
+            deadline = time.monotonic() + 30
+            while not stop.asked():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+    assert isinstance(stop.problem, ClusterLostError)
+    assert str(stop.problem) == "the Ray cluster was lost (the head is gone); the same command goes on"
+
+
+HANGING = """
+import socket, threading, xferlab.schedule.watch as watch
+from xferlab.schedule.stop import StopRequest
+watch.END_WITHIN_S = 0.2
+with watch.Watch({"the head": ("127.0.0.1", 1)}, StopRequest(), patience_s=0.1):
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.component
+def test_a_run_that_cannot_end_by_itself_is_ended() -> None:
+    done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=60)
+    said = "xferlab: the Ray cluster was lost (the head is gone); the same command goes on\n"
+    assert (done.returncode, done.stderr) == (75, said)

@@ -1,0 +1,129 @@
+"""Several nodes: each is asked before work begins, scratch files go away, and nodes may come at any time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import xferlab
+from tests.contracts.runs import Lab
+from tests.studies import TINY, recorded
+from xferlab.errors import StorageError
+from xferlab.plan.spec import TrialSpec
+from xferlab.records.store import Store
+from xferlab.schedule import in_process, nodes, ray_session, ray_tune
+from xferlab.schedule.ready import State
+
+GOOD = {"version": xferlab.__version__, "digest": "d"}
+
+
+@pytest.mark.component
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (GOOD, ""),
+        ({**GOOD, "digest": ""}, "it does not see a file that was just written there: the folder is another"),
+        ({**GOOD, "digest": "e"}, "it reads another content there"),
+        ({**GOOD, "version": "0.0.0"}, f"it runs xferlab 0.0.0, and this is {xferlab.__version__}"),
+        ({"error": "no answer within 120 s"}, "no answer within 120 s"),
+        ({"error": "ModuleNotFoundError: No module named 'xferlab'"}, "ModuleNotFoundError"),
+    ],
+)
+def test_what_is_wrong_with_a_node_is_told(answer: dict[str, str], problem: str) -> None:
+    found = nodes.problem_of(answer, "d")
+    assert found.startswith(problem)
+    assert bool(found) == bool(problem)
+
+
+Join = Callable[..., Any]
+
+
+@pytest.fixture
+def join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Join]:
+    """Starts a head with one core; the function that it yields adds nodes like it."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    join = lambda **options: made.add_node(num_cpus=1, **options)  # noqa: E731
+    join.address = made.address  # type: ignore[attr-defined]
+    try:
+        yield join
+    finally:
+        made.shutdown()
+
+
+def another_xferlab(folder: Path) -> Path:
+    """A package that is ours but for its version."""
+    ours = Path(xferlab.__file__).parent
+    package = folder / "elsewhere" / "xferlab"
+    package.mkdir(parents=True)
+    for path in ours.iterdir():
+        if path.name not in ("__init__.py", "__pycache__"):
+            (package / path.name).symlink_to(path)
+    (package / "__init__.py").write_text('__version__ = "0.0.0"\n')
+    return package.parent
+
+
+@pytest.mark.slow
+def test_nodes_that_cannot_do_the_work_are_named_before_it_begins(join: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    join(env_vars={"HOME": str(home)})
+    join(env_vars={"PYTHONPATH": str(another_xferlab(tmp_path))})
+    here = Store.open(Path("~").expanduser() / f"xferlab-test-{os.getpid()}")
+    each_its_own = Store(f"~/{Path(here.location).name}", here.filesystem, here.root)
+    try:
+        with ray_session.cluster(join.address):
+            with pytest.raises(StorageError) as raised:
+                nodes.check_nodes(each_its_own)
+            with pytest.raises(StorageError, match="1 of 3 nodes of the cluster cannot work on") as other:
+                nodes.check_nodes(here)
+        assert list(Path(here.root).iterdir()) == []
+    finally:
+        here.delete_dir("")
+    _, *problems, remedy = str(raised.value).splitlines()
+    assert len(problems) == 2
+    assert sum("it does not see a file that was just written there" in one for one in problems) == 1
+    assert sum(f"it runs xferlab 0.0.0, and this is {xferlab.__version__}" in one for one in problems) == 1
+    assert remedy.startswith("All need the same xferlab and the same storage")
+    assert "it runs xferlab 0.0.0" in str(other.value)
+
+
+@pytest.mark.slow
+def test_a_node_joins_a_run_and_no_scratch_file_stays(join: Any, tmp_path: Path) -> None:
+    lab = Lab(tmp_path, ray_tune.execute)
+    training = {**TINY["training"], "max_epochs": 40, "patience": 40, "checkpoint_every_s": 60}
+    session = lab.study(training=training)
+    left, foreign = (lab.storage / "tune" / name / "old" for name in ("tiny", "other"))
+    for folder in (left, foreign):
+        folder.mkdir(parents=True)
+        (folder / "params.json").write_text("{}")
+    seen: list[list[str]] = []
+
+    def grow(trial: TrialSpec) -> None:
+        if not seen:
+            seen.append(sorted(path.name for path in (lab.storage / "tune" / "tiny").iterdir()))
+            join()
+
+    lab.heard.on_epoch = grow
+    with ray_session.cluster(join.address):
+        outcome = lab.run(session)
+    assert set(lab.states(outcome).values()) == {State.COMPLETE}
+    assert len(seen[0]) == 1
+    assert seen[0] != ["old"]
+    assert [path.name for path in (lab.storage / "tune").iterdir()] == ["other"]
+    assert (foreign / "params.json").exists()
+    running = most = 0
+    for _, state, _ in lab.heard.events:
+        running += 1 if state is State.RUNNING else -1
+        most = max(most, running)
+    assert most == 2  # one core a node: both worked
+    plain = Lab(tmp_path / "plain", in_process.execute)
+    plain.folder.mkdir()
+    plain.run(plain.study(training=training))
+    assert recorded(lab.storage) == recorded(plain.storage)

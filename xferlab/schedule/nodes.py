@@ -1,0 +1,131 @@
+"""The nodes of the connected cluster: what a trial reserves on one, and whether each can do the work."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from xferlab import __version__
+from xferlab.errors import StorageError, XferlabError
+from xferlab.plan.spec import TrialSpec
+from xferlab.records.store import Store
+from xferlab.trial.failure import Failure, on_device
+
+ANSWER_WITHIN_S = 120.0
+
+
+def check_nodes(store: Store) -> None:
+    """Lets every node read a file that was just written to the storage, before any trial takes a worker.
+
+    Raises:
+        StorageError: With all nodes that read something else, or run another version of xferlab.
+    """
+    name, content = f".xferlab-probe-{secrets.token_hex(8)}", secrets.token_bytes(32)
+    store.write(name, content)
+    try:
+        found = _ask_nodes(store, name, hashlib.sha256(content).hexdigest())
+    finally:
+        store.delete(name)
+    if problems := sorted(f"  {where}: {problem}" for where, problem in found if problem):
+        raise StorageError(
+            f"{len(problems)} of {len(found)} nodes of the cluster cannot work on storage {store.shown}:\n"
+            + "\n".join(problems)
+            + "\nAll need the same xferlab and the same storage (a shared folder at the same path, or "
+            "s3://...); give it with --storage."
+        )
+
+
+def _ask_nodes(store: Store, name: str, digest: str) -> list[tuple[str, str]]:
+    """Every node, and what is wrong with it; empty if nothing is."""
+    asked = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(report)
+            asked[task.remote(store.location, name)] = (
+                f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            )
+    ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_WITHIN_S)
+    return [(where, problem_of(_answer(reference), digest)) for reference, where in asked.items()]
+
+
+def _answer(reference: Any) -> dict[str, str]:
+    try:
+        answer: dict[str, str] = ray.get(reference, timeout=0)
+    except ray.exceptions.GetTimeoutError:
+        return {"error": f"no answer within {ANSWER_WITHIN_S:g} s"}
+    except ray.exceptions.RayError as error:  # another xferlab, or none: the task itself cannot be loaded
+        return {"error": str(error).strip().splitlines()[-1]}
+    return answer
+
+
+def report(location: str, name: str) -> dict[str, str]:
+    """Returns what the node that this runs on finds under a name: `digest` or `error`, and its `version`."""
+    try:
+        content = Store.open(location).read(name)
+    except XferlabError as error:
+        return {"version": __version__, "error": str(error)}
+    return {
+        "version": __version__,
+        "digest": hashlib.sha256(content).hexdigest() if content is not None else "",
+    }
+
+
+def problem_of(answer: dict[str, str], digest: str) -> str:
+    """Returns what is wrong with a node's answer; empty if nothing is."""
+    version = answer.get("version", __version__)
+    if version != __version__:
+        return f"it runs xferlab {version}, and this is {__version__}"
+    if "error" in answer:
+        return answer["error"]
+    if not answer["digest"]:
+        return "it does not see a file that was just written there: the folder is another one on that node"
+    return "" if answer["digest"] == digest else "it reads another content there"
+
+
+def unmet_resources(trials: list[TrialSpec]) -> str:
+    """Returns what trials ask for that no live node of the cluster has: they would wait; empty if none."""
+    nodes = _nodes()
+    for trial in trials:
+        wanted = bundle(trial)
+        if not any(_has(node, wanted) for node in nodes):
+            largest = {kind: max(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
+            return (
+                f"stage {trial.stage!r} asks for {wanted}, and no node has that (largest: {largest}). "
+                "Lower `resources` in the study, or add nodes."
+            )
+    return ""
+
+
+def bundle(trial: TrialSpec, alone: Failure | None = None) -> dict[str, float]:
+    """Returns what a trial reserves.
+
+    After a failure for want of memory nothing else fits beside it: a whole GPU where that ran out, else all
+    CPUs of the largest node that may run it.
+    """
+    resources = trial.settings["resources"]
+    wanted = {"CPU": float(resources["cpu"])}
+    if trial.identity["execution"]["device"] == "cuda":
+        # Without a reservation Ray hides all GPUs from the worker: a study that names none gets a whole one.
+        wanted["GPU"] = float(resources["gpu"]) or 1.0
+    if resources["memory_gib"]:
+        wanted["memory"] = float(resources["memory_gib"]) * 2**30
+    if alone is None:
+        return wanted
+    if "GPU" in wanted and on_device(alone):
+        return {**wanted, "GPU": float(math.ceil(wanted["GPU"]))}
+    return {**wanted, "CPU": max([wanted["CPU"], *(node["CPU"] for node in _nodes() if _has(node, wanted))])}
+
+
+def _nodes() -> list[dict[str, float]]:
+    """Resources of the nodes that are alive."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _has(node: dict[str, float], wanted: dict[str, float]) -> bool:
+    return all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items())

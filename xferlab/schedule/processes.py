@@ -1,0 +1,38 @@
+"""The processes below this one, so that none stays behind; without /proc nothing is known of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+Processes = dict[int, str]
+"""Start times, in clock ticks since boot, by pid: together they name a process for good."""
+
+
+def below(pid: int) -> Processes:
+    """Returns all descendants of a process."""
+    found: Processes = {}
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # a thread or process may end at any time
+            for child in map(int, children.read_text().split()):
+                if start := _born(child):
+                    found |= {child: start, **below(child)}
+    return found
+
+
+def kill(processes: Processes) -> None:
+    """Kills those of some processes that are still there."""
+    for pid, start in processes.items():
+        if _born(pid) == start:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _born(pid: int) -> str | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return stat.rpartition(")")[2].split()[19]
