@@ -10,7 +10,7 @@ from typing import Any
 from xferlab.plan.identity import short_id
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import codec, layout, schema, writer
-from xferlab.records.schema import EpochResult, EvaluationRecord, TrialRecord
+from xferlab.records.schema import EpochResult, EvaluationRecord, TrialRecord, history_sha256
 from xferlab.records.store import Store
 
 PATIENT = "patient-0815-secret"
@@ -59,7 +59,7 @@ def store_trial(store: Store, one: TrialSpec, *, num_epochs: int = 5) -> None:
     """Writes all that a complete trial leaves behind."""
     results = epochs(1, num_epochs)
     codec.write_json(store, layout.spec_path(one.trial_id), one.to_json())
-    writer.HistoryFile(store, one.trial_id, results)
+    writer.HistoryFile(store, one.trial_id, results).finish()
     store.write(layout.weights_path(one.trial_id), b"weights")
     writer.write_trial(
         store,
@@ -76,7 +76,7 @@ def store_trial(store: Store, one: TrialSpec, *, num_epochs: int = 5) -> None:
             started_from=None,
             weights_sha256="a" * 64,
             weights_bytes=len(b"weights"),
-            history_sha256=writer.history_sha256(results),
+            history_sha256=history_sha256(results),
         ),
     )
     for evaluation in one.evaluations:

@@ -11,7 +11,14 @@ from xferlab.errors import RecordError
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.complete import complete_ids, is_complete, missing_evaluations
-from xferlab.records.schema import CASES_SCHEMA, OUTPUTS_SCHEMA, EpochResult, EvaluationRecord, TrialRecord
+from xferlab.records.schema import (
+    CASES_SCHEMA,
+    OUTPUTS_SCHEMA,
+    EpochResult,
+    EvaluationRecord,
+    TrialRecord,
+    history_sha256,
+)
 from xferlab.records.store import Store
 
 TRIAL = TrialRecord(
@@ -198,12 +205,13 @@ def test_a_history_grows_by_a_line_an_epoch(store: Store) -> None:
     assert reader.read_history(store, "t") == []
     for number in (1, 2, 3):
         history.append(epoch(number))
-    history.flush()
+    history.finish()
     assert reader.read_history(store, "t") == [epoch(1), epoch(2), epoch(3)]
     assert (store.read(layout.history_path("t")) or b"").count(b"\n") == 3
+    assert store.read(layout.progress_path("t")) is None
 
 
-def test_a_local_history_is_there_at_once_and_needs_no_flush(local: Store) -> None:
+def test_progress_is_there_at_once_on_a_local_storage(local: Store) -> None:
     history = writer.HistoryFile(local, "t")
     for number in (1, 2):
         history.append(epoch(number))
@@ -211,7 +219,7 @@ def test_a_local_history_is_there_at_once_and_needs_no_flush(local: Store) -> No
 
 
 @pytest.mark.component
-def test_an_object_stores_history_is_put_again_only_now_and_then(
+def test_on_an_object_store_progress_is_put_again_only_now_and_then(
     s3_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, now = Store.open(s3_uri), 100.0
@@ -224,27 +232,37 @@ def test_an_object_stores_history_is_put_again_only_now_and_then(
     assert [one.epoch for one in reader.read_history(store, "t")] == [1, 2]
     history.append(epoch(3))
     assert len(reader.read_history(store, "t")) == 2
-    history.flush()
+    history.finish()
     assert len(reader.read_history(store, "t")) == 3
 
 
-def test_a_resumed_history_is_cut_to_what_the_checkpoint_vouches_for(store: Store) -> None:
+def test_resumed_progress_is_cut_to_what_the_checkpoint_vouches_for(store: Store) -> None:
     history = writer.HistoryFile(store, "t")
     for number in (1, 2, 3):
         history.append(epoch(number))
-    history.flush()
     resumed = writer.HistoryFile(store, "t", [epoch(1)])
     assert reader.read_history(store, "t") == [epoch(1)]
     resumed.append(epoch(2, train_loss=9.0))
-    resumed.flush()
+    resumed.finish()
     assert [one.train_loss for one in reader.read_history(store, "t")] == [0.5, 9.0]
+
+
+def test_a_late_execution_takes_nothing_from_a_whole_history(store: Store) -> None:
+    """It may be killed at any moment, when the trial is complete already."""
+    ahead = writer.HistoryFile(store, "t")
+    for number in (1, 2, 3):
+        ahead.append(epoch(number))
+    ahead.finish()
+    late = writer.HistoryFile(store, "t", [epoch(1)])
+    late.append(epoch(2))
+    assert reader.read_history(store, "t") == [epoch(1), epoch(2), epoch(3)]
 
 
 def test_a_torn_last_line_is_dropped_wherever_it_is_torn(local: Store) -> None:
     history = writer.HistoryFile(local, "t")
     for number in (1, 2, 3):
         history.append(epoch(number))
-    path = Path(local.path(layout.history_path("t")))
+    path = Path(local.path(layout.progress_path("t")))
     data = path.read_bytes()
     last = data.rindex(b"\n", 0, -1) + 1
     for length in range(last, len(data) - 1):
@@ -273,27 +291,27 @@ def test_every_flipped_bit_of_a_history_is_told_or_drops_the_last_line(
     whole = [epoch(number) for number in (1, 2, 3)]
     for one in whole:
         history.append(one)
-    path = Path(local.path(layout.history_path("t")))
+    path = Path(local.path(layout.progress_path("t")))
     data = path.read_bytes()
     for position in range(len(data)):
         path.write_bytes(data[:position] + bytes([data[position] ^ 1 << position % 8]) + data[position + 1 :])
         try:
-            found = reader.read_history(local, "t", sha256=writer.history_sha256(whole))
+            found = reader.read_history(local, "t", sha256=history_sha256(whole))
         except RecordError as error:
-            assert "history.jsonl" in str(error)  # noqa: PT017
+            assert "progress.jsonl" in str(error)  # noqa: PT017
         else:
             assert found == whole  # white space only
     caplog.clear()
     path.write_bytes(data[:-1] + b"x")
     assert reader.read_history(local, "t") == whole[:2]
-    assert f"history.jsonl:3 (byte {data.rindex(b'{')}): the last line is torn; left out" in caplog.text
+    assert f"progress.jsonl:3 (byte {data.rindex(b'{')}): the last line is torn; left out" in caplog.text
 
 
 def test_a_history_that_lacks_epochs_is_told_by_the_record(local: Store) -> None:
     history = writer.HistoryFile(local, "t")
     history.append(epoch(1))
     with pytest.raises(RecordError, match="its 1 epochs are not those of the record"):
-        reader.read_history(local, "t", sha256=writer.history_sha256([epoch(1), epoch(2)]))
+        reader.read_history(local, "t", sha256=history_sha256([epoch(1), epoch(2)]))
 
 
 def test_a_history_of_the_first_version_is_read(local: Store) -> None:
@@ -309,7 +327,7 @@ def test_an_epoch_that_stands_twice_counts_once_and_the_later_one(local: Store) 
 
 
 def test_the_digest_of_a_history_leaves_times_out() -> None:
-    digest = writer.history_sha256([epoch(1), epoch(2)])
-    assert writer.history_sha256([epoch(1, train_s=99.0), epoch(2, validation_s=0.0)]) == digest
-    assert writer.history_sha256([epoch(1), epoch(2, train_loss=0.1)]) != digest
-    assert writer.history_sha256([epoch(2), epoch(1)]) != digest
+    digest = history_sha256([epoch(1), epoch(2)])
+    assert history_sha256([epoch(1, train_s=99.0), epoch(2, validation_s=0.0)]) == digest
+    assert history_sha256([epoch(1), epoch(2, train_loss=0.1)]) != digest
+    assert history_sha256([epoch(2), epoch(1)]) != digest

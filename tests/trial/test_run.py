@@ -195,9 +195,9 @@ def test_an_infinite_loss_is_told_before_the_step(bench: Make) -> None:
 
 def test_a_failure_becomes_an_entry_when_a_retry_succeeds(bench: Make) -> None:
     trials = bench()
-    obstacle = trials.folder(GENERAL) / "history.jsonl"
+    obstacle = trials.folder(GENERAL) / "progress.jsonl"
     obstacle.mkdir(parents=True)
-    with pytest.raises(StorageError, match=r"history\.jsonl: cannot be written"):
+    with pytest.raises(StorageError, match=r"progress.jsonl: cannot be written"):
         trials.run(GENERAL)
     assert (trials.folder(GENERAL) / "failure.json").exists()
     obstacle.rmdir()

@@ -14,9 +14,14 @@ from xferlab.cohort import Selection
 from xferlab.errors import RecordError
 from xferlab.plan.spec import PLAN_VERSION
 from xferlab.records import codec, layout
-from xferlab.records.schema import EpochResult, EvaluationRecord, FeaturesRecord, TrialRecord
+from xferlab.records.schema import (
+    EpochResult,
+    EvaluationRecord,
+    FeaturesRecord,
+    TrialRecord,
+    history_sha256,
+)
 from xferlab.records.store import Store
-from xferlab.records.writer import history_sha256
 
 log = logging.getLogger("xferlab.records")
 
@@ -169,13 +174,17 @@ def read_history(store: Store, trial_id: str, *, sha256: str | None = None) -> l
         RecordError: Another line is damaged (says which, and its first byte), or the digest differs.
     """
     name = layout.history_path(trial_id)
+    data = store.read(name)
+    if data is None:
+        name = layout.progress_path(trial_id)
+        data = store.read(name) or b""
     where, offset = store.path(name), 0
     results: dict[int, EpochResult] = {}
-    *lines, rest = (store.read(name) or b"").split(b"\n")
+    *lines, rest = data.split(b"\n")
     for number, line in enumerate([*lines, rest] if rest else lines, start=1):
         try:
             result = _epoch(line)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             place = f"{where}:{number} (byte {offset})"
             if number > len(lines):
                 log.warning("%s: the last line is torn; left out", place)
@@ -193,7 +202,10 @@ def _epoch(line: bytes) -> EpochResult:
     value = json.loads(line)
     # Lines of the first version have no digest of their own; that in the record covers them.
     sealed = not isinstance(value, dict) or "sha256" in value
-    return EpochResult(**(codec.unsealed(line) if sealed else value))
+    result = EpochResult(**(codec.unsealed(line + b"\n") if sealed else value))
+    if not isinstance(result.epoch, int):
+        raise TypeError(f"its epoch is {result.epoch!r}")
+    return result
 
 
 def read_run(store: Store, trial_id: str) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from xferlab.errors import RecordError
+from xferlab.plan.identity import sha256_of
 
 RECORD_VERSION = 1
 
@@ -92,6 +93,11 @@ class EpochResult:
     def outcome(self) -> list[Any]:
         """Returns what is a function of the spec: everything but the times."""
         return [self.epoch, self.train_loss, self.validation_loss, self.lr, self.improved]
+
+
+def history_sha256(results: Iterable[EpochResult]) -> str:
+    """Returns the digest of the epochs' outcomes, times left out."""
+    return sha256_of([result.outcome() for result in results])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from xferlab.plan.identity import sha256_of
 from xferlab.records import codec, layout
 from xferlab.records.schema import EpochResult, EvaluationRecord, FeaturesRecord, TrialRecord
 from xferlab.records.store import Store
@@ -18,37 +17,41 @@ REMOTE_HISTORY_EVERY_S = 10.0
 
 
 class HistoryFile:
-    """The growing `history.jsonl`: appended and flushed locally, PUT again at most every 10 s elsewhere."""
+    """One line an epoch: `progress.jsonl` while a trial trains, `history.jsonl` as a whole at its end.
+
+    Two files, since another execution of the trial may be ahead, or complete: this one may write what it has,
+    and be killed, without taking anything from a whole history. Progress is appended and flushed locally, PUT
+    again at most every 10 s elsewhere.
+    """
 
     def __init__(self, store: Store, trial_id: str, kept: Iterable[EpochResult] = ()):
         """Starts the file from `kept`, the epochs that the checkpoint vouches for."""
-        self._store, self._name = store, layout.history_path(trial_id)
+        self._store, self._trial_id, self._progress = store, trial_id, layout.progress_path(trial_id)
         self._lines = [_line(result) for result in kept]
         self._written_at = 0.0
-        self.flush()
+        self._flush()
 
     def append(self, result: EpochResult) -> None:
         """Adds one epoch."""
         self._lines.append(_line(result))
         if self._store.is_local:
-            if not self._store.append(self._name, self._lines[-1]):
-                self.flush()  # part of the line may be there
+            if not self._store.append(self._progress, self._lines[-1]):
+                self._flush()  # part of the line may be there
         elif time.monotonic() - self._written_at >= REMOTE_HISTORY_EVERY_S:
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
-        """Writes the whole file."""
-        self._store.write(self._name, b"".join(self._lines))
+    def finish(self) -> None:
+        """Writes the whole history."""
+        self._store.write(layout.history_path(self._trial_id), b"".join(self._lines))
+        self._store.delete(self._progress)
+
+    def _flush(self) -> None:
+        self._store.write(self._progress, b"".join(self._lines))
         self._written_at = time.monotonic()
 
 
 def _line(result: EpochResult) -> bytes:
     return codec.json_bytes(result.to_json())
-
-
-def history_sha256(results: Iterable[EpochResult]) -> str:
-    """Returns the digest of the epochs' outcomes, times left out."""
-    return sha256_of([result.outcome() for result in results])
 
 
 def write_trial(store: Store, record: TrialRecord) -> None:

@@ -19,7 +19,7 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.complete import is_measured, lacks_features
 from xferlab.records.mirror import TrialMirror, trial_summary
-from xferlab.records.schema import EpochResult, TrialRecord
+from xferlab.records.schema import EpochResult, TrialRecord, history_sha256
 from xferlab.records.store import Store
 from xferlab.training.loop import Fitted, Trainer
 from xferlab.training.randomness import uniform
@@ -131,7 +131,7 @@ class _Run:
                 started_from=origin.name if origin else None,
                 weights_sha256=hashlib.sha256(weights).hexdigest(),
                 weights_bytes=len(weights),
-                history_sha256=writer.history_sha256(fitted.history),
+                history_sha256=history_sha256(fitted.history),
             )
             summary.update(trial_summary(record, self._evaluate()))
             self._overlays(mirror, validation)
@@ -176,7 +176,7 @@ class _Run:
         fitted = trainer.fit(train, validation, after_batch=after_batch, after_epoch=after_epoch)
         # The evaluation may be killed, too: the end of training is worth a checkpoint of its own.
         self.checkpoints.save(trainer.state())
-        history.flush()
+        history.finish()
         return fitted
 
     def _evaluate(self) -> dict[str, pa.Table]:

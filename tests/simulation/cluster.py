@@ -1,0 +1,452 @@
+"""A cluster on a virtual clock: the real board, court and records, drivers and workers that keep their contracts,
+and a storage behind a real pyarrow filesystem that may fail.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from tests.records.faults import Faults, faulty
+from tests.simulation.clock import Clock, Killed, Process, current
+from xferlab.errors import RecordError, StorageError, TrainingError
+from xferlab.plan.expand import Plan
+from xferlab.plan.spec import TrialSpec
+from xferlab.records import codec, layout, reader, writer
+from xferlab.records.complete import complete_ids, is_measured
+from xferlab.records.schema import EpochResult, EvaluationRecord, TrialRecord, history_sha256
+from xferlab.records.store import Store
+from xferlab.schedule.outcome import Court
+from xferlab.schedule.ready import Board, State
+from xferlab.schedule.study import publish
+from xferlab.trial.attempt import Attempt
+from xferlab.trial.failure import Failure, described, lost
+
+NUM_EPOCHS = 3
+
+
+@dataclass
+class Weather:
+    """How often things go wrong, and for how long they may; probabilities are per occasion.
+
+    Attributes:
+        storage: An operation on the storage fails.
+        answer_lost: A failed writing operation has taken effect nevertheless.
+        worker_death: A worker is killed at an operation.
+        worker_error: A worker raises at the end of an epoch.
+        node_death: All workers of a node are killed, at an operation of one of them.
+        driver_death: The driver is killed at an operation.
+        freeze: A process stands still for long at an operation (SIGSTOP, a page that is swapped).
+        suspected: The driver takes a worker for lost that goes on.
+        duplicate: A message arrives twice.
+        orphans: A worker goes on for a while when its driver has died.
+        hopeless: Names of stages whose trials raise what the same spec meets again.
+    """
+
+    storage: float = 0.0
+    answer_lost: float = 0.5
+    worker_death: float = 0.0
+    worker_error: float = 0.0
+    node_death: float = 0.0
+    driver_death: float = 0.0
+    freeze: float = 0.0
+    suspected: float = 0.0
+    duplicate: float = 0.0
+    orphans: float = 0.5
+    hopeless: frozenset[str] = frozenset()
+
+    @staticmethod
+    def drawn(draws: random.Random, stages: Sequence[str]) -> Weather:
+        """Returns weather of some kinds, each fair or foul."""
+
+        def often(most: float) -> float:
+            return draws.choice((0.0, most / 8, most))
+
+        return Weather(
+            storage=often(0.02), worker_death=often(0.02), worker_error=often(0.05), node_death=often(0.005),
+            driver_death=often(0.02), freeze=often(0.02), suspected=often(0.2), duplicate=often(0.3),
+            hopeless=frozenset(draws.sample(stages, 1)) if draws.random() < 0.1 else frozenset(),
+        )  # fmt: skip
+
+
+@dataclass
+class Log:
+    """What happened, for the invariants.
+
+    Attributes:
+        trained: (trial id, attempt, time of its first look, time at which training began).
+        completed: Trial id -> time at which its record was first written.
+        starts: Trial id -> digests of the weights that attempts started from.
+        counted: Completions of each trial in each run of a driver.
+        runs: How each driver's run ended: its states, or None if it was killed or gave up.
+        text: One line an event, to read a failing seed by.
+    """
+
+    trained: list[tuple[str, float]] = field(default_factory=list)
+    completed: dict[str, float] = field(default_factory=dict)
+    starts: dict[str, set[str]] = field(default_factory=dict)
+    counted: list[Counter[str]] = field(default_factory=list)
+    runs: list[dict[str, State] | None] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+
+
+def weights_of(spec: TrialSpec, parent: bytes) -> bytes:
+    """What training gives: a function of the spec and of what it starts from."""
+    return hashlib.sha256(spec.trial_id.encode() + parent).digest() * 4
+
+
+def loss_of(spec: TrialSpec, epoch: int) -> float:
+    """A validation loss that falls, another for each trial."""
+    return 1.0 / epoch + int(spec.trial_id[:6], 16) / 1e9
+
+
+class Cluster:
+    """Nodes with slots, and the storage that they share.
+
+    Attributes:
+        log: What happened.
+        store: The storage as it is, without faults.
+    """
+
+    def __init__(self, plan: Plan, seed: int, weather: Weather, *, nodes: int = 2, slots: int = 2):
+        self.plan, self.weather, self.draws = plan, weather, random.Random(seed)
+        self.clock, self.log = Clock(), Log()
+        self.store = Store("memory", pafs._MockFileSystem(), "lab")
+        self._seen = faulty(self.store, _Wire(self))
+        self._nodes, self._slots, self._drivers = nodes, slots, list[Driver]()
+
+    def disturb(self, path: str, effect: Callable[[], Any], *, writes: bool) -> Any:
+        """One operation of a process on the storage: it takes time, and the weather strikes."""
+        process = current()
+        if process is None:
+            return effect()
+        if process.killed:
+            raise Killed
+        draws, weather = self.draws, self.weather
+        self.clock.pause(draws.expovariate(20.0))
+        if draws.random() < weather.freeze:
+            process.frozen_until = self.clock.now + draws.uniform(5.0, 200.0)
+            self.clock.pause(0.0)
+        self._strike(process)
+        if draws.random() < weather.storage:
+            if writes and draws.random() < weather.answer_lost:
+                effect()
+            raise OSError(draws.choice((errno.EIO, errno.ENOSPC, errno.EACCES)), "injected", path)
+        result = effect()
+        self._strike(process)  # the effect is there, and the process does not learn it
+        return result
+
+    def _strike(self, process: Process) -> None:
+        draws, weather = self.draws, self.weather
+        driver = next((one for one in self._drivers if one.process is process), None)
+        if driver is not None:
+            doomed = [process] if draws.random() < weather.driver_death else []
+        elif draws.random() < weather.node_death:
+            doomed = self._beside(process)
+        else:
+            doomed = [process] if draws.random() < weather.worker_death else []
+        for one in doomed:
+            self.note(f"{one.name} is killed")
+            one.kill()
+        if doomed:
+            raise Killed
+
+    def _beside(self, process: Process) -> list[Process]:
+        """All that runs on the node of a worker."""
+        nodes = [node for driver in self._drivers for node in driver.nodes]
+        return next(node.processes for node in nodes if process in node.processes)
+
+    def note(self, text: str) -> None:
+        """Adds a line to the log."""
+        self.log.text.append(f"{self.clock.now:9.2f} {text}")
+
+    def run_driver(self, weather: Weather | None = None) -> dict[str, State] | None:
+        """Runs a driver until nothing is left to happen; returns the states that it ended with, if it did."""
+        self.weather = weather or self.weather
+        self._start_driver()
+        self.clock.run()
+        return self.log.runs[-1]
+
+    def run_two_drivers(self) -> None:
+        """Two drivers at once: what a lease prevents, unless its holder stood still for too long."""
+        self._start_driver()
+        self._start_driver(after=self.draws.uniform(0.0, 30.0))
+        self.clock.run()
+
+    def _start_driver(self, *, after: float = 0.0) -> None:
+        self.log.runs.append(None)
+        self.log.counted.append(Counter())
+        nodes = [Node(self._slots) for _ in range(self._nodes)]
+        self._drivers.append(Driver(self, number=len(self.log.runs), nodes=nodes, after=after))
+
+    def worker(self, node: Node, spec: TrialSpec, ended: Callable[[Failure | None], None]) -> Process:
+        """Starts an attempt at a trial on a node; `ended` is called as it ends, with what is known."""
+
+        told: list[Failure] = []
+
+        def body() -> None:
+            try:
+                work(self, self._seen, spec)
+            except (StorageError, TrainingError) as error:
+                told.append(described(error, epoch=0))
+
+        def last() -> None:
+            ended(lost("killed") if process.killed else told[0] if told else None)
+
+        after = self.draws.expovariate(1.0)
+        process = self.clock.start(f"worker of {spec.name}", body, after=after, last=last)
+        node.processes.append(process)
+        return process
+
+    @property
+    def seen(self) -> Store:
+        """The storage as processes see it."""
+        return self._seen
+
+
+@dataclass
+class Node:
+    """A machine of a driver's cluster.
+
+    Attributes:
+        slots: How many workers run on it at once.
+        processes: The latest of them; dead ones among them hold no slot.
+    """
+
+    slots: int
+    processes: list[Process] = field(default_factory=list)
+
+    @property
+    def free(self) -> bool:
+        """Whether another worker may start."""
+        self.processes = [one for one in self.processes if one.alive]
+        return len(self.processes) < self.slots
+
+
+class _Wire(Faults):
+    """Every operation of a process goes through the cluster."""
+
+    def __init__(self, cluster: Cluster):
+        super().__init__()
+        self._cluster = cluster
+
+    def meet(self, operation: str, path: str, effect: Callable[[], Any], *, writes: bool = False) -> Any:
+        return self._cluster.disturb(path, effect, writes=writes)
+
+
+class Driver:
+    """One run of the study: the real board and court, and a loop as the executors have it."""
+
+    def __init__(self, cluster: Cluster, number: int, *, nodes: list[Node], after: float):
+        self.cluster, self.number, self.nodes = cluster, number, nodes
+        self._inbox: list[tuple[int, Failure | None]] = []
+        self._waiting: Process | None = None
+        self._running: dict[int, tuple[TrialSpec, Process]] = {}
+        self._attempts = 0
+        self.process = cluster.clock.start(f"driver {number}", self.drive, after=after)
+
+    def drive(self) -> None:
+        """Runs what may run, as `run_study` with an executor does."""
+        cluster = self.cluster
+        try:
+            states = self._drive()
+        except StorageError as error:
+            cluster.note(f"driver {self.number} gives up: {error}")
+        else:
+            cluster.log.runs[self.number - 1] = states
+            cluster.note(f"driver {self.number} ends: {dict(Counter(states.values()))}")
+        finally:
+            self._leave()
+
+    def _drive(self) -> dict[str, State]:
+        cluster, plan = self.cluster, self.cluster.plan
+        publish(plan, cluster.seen)
+        board = Board(plan.trials, complete=complete_ids(cluster.seen, plan.trials))
+        court = Court(board, cluster.seen, _Counting(cluster, self.number), retries=2)
+        while True:
+            self._fill(board, court)
+            if not self._running:
+                if court.repeated is not None or board.exhausted:
+                    return dict(board.states)
+                cluster.clock.pause(1.0)  # workers that were given up hold all slots
+                continue
+            while not self._inbox:
+                self._waiting = current()
+                cluster.clock.pause(None)
+            attempt, told = self._inbox.pop(0)
+            if attempt in self._running:  # else a duplicate, or of an attempt that was given up
+                trial, _ = self._running.pop(attempt)
+                court.ended(trial, told)
+
+    def _fill(self, board: Board, court: Court) -> None:
+        while court.repeated is None and (free := [node for node in self.nodes if node.free]):
+            trial = board.take()
+            if trial is None:
+                return
+            node = self.cluster.draws.choice(free)
+            self._attempts += 1
+            attempt = self._attempts
+            court.started(trial)
+            process = self.cluster.worker(node, trial, partial(self._send, attempt))
+            self._running[attempt] = (trial, process)
+            if self.cluster.draws.random() < self.cluster.weather.suspected:
+                wait_s = self.cluster.draws.uniform(1.0, 60.0)
+                self._deliver(attempt, lost("no word for long"), after=wait_s)
+
+    def _send(self, attempt: int, told: Failure | None) -> None:
+        """A message takes its time; now and then it comes twice, and of a killed worker it comes late."""
+        draws = self.cluster.draws
+        times = 2 if draws.random() < self.cluster.weather.duplicate else 1
+        for _ in range(times):
+            self._deliver(attempt, told, after=draws.expovariate(0.5))
+
+    def _deliver(self, attempt: int, told: Failure | None, *, after: float) -> None:
+        def arrive() -> None:
+            self._inbox.append((attempt, told))
+            if self._waiting is not None:
+                process, self._waiting = self._waiting, None
+                self.cluster.clock.wake(process, after=0.0)
+
+        self.cluster.clock.at(after, arrive)
+
+    def _leave(self) -> None:
+        """Workers end with their driver, some of them later."""
+        for _, process in self._running.values():
+            if self.cluster.draws.random() < self.cluster.weather.orphans:
+                self.cluster.clock.at(self.cluster.draws.uniform(0.0, 20.0), process.kill)
+            else:
+                process.kill()
+
+
+class _Counting:
+    """Listens to a driver."""
+
+    def __init__(self, cluster: Cluster, number: int):
+        self._cluster, self._counted = cluster, cluster.log.counted[number - 1]
+        self._number = number
+
+    def begin(self, board: Board) -> None:
+        pass
+
+    def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:
+        self._cluster.note(f"driver {self._number}: {trial.name} {state.value} {reason[:80]}")
+        if state is State.COMPLETE:
+            self._counted[trial.trial_id] += 1
+
+    def epoch(self, trial: TrialSpec, epoch: int, best_loss: float) -> None:
+        pass
+
+
+def work(cluster: Cluster, store: Store, spec: TrialSpec) -> None:
+    """The contract of a trial, with the real records and arithmetic in place of training."""
+    came = cluster.clock.now
+    record = reader.read_trial(store, spec.trial_id)
+    if record is not None and is_measured(store, spec):
+        return
+    attempt = Attempt(store, spec.trial_id, trained=record is not None)
+    try:
+        codec.write_json(store, layout.spec_path(spec.trial_id), spec.to_json())
+        if record is None:
+            record = _train(cluster, store, spec, attempt, came=came)
+        else:
+            attempt.begin(record.num_epochs + 1)
+            _measure(store, spec)
+            attempt.complete()
+            return
+        _measure(store, spec)
+        attempt.complete()
+        writer.write_trial(store, record)
+        cluster.log.completed.setdefault(spec.trial_id, cluster.clock.now)
+        _clear(store, spec)
+    except BaseException as error:
+        attempt.failed(error)
+        raise
+
+
+def _train(cluster: Cluster, store: Store, spec: TrialSpec, attempt: Attempt, *, came: float) -> TrialRecord:
+    parent = _parent_weights(store, spec)
+    cluster.log.starts.setdefault(spec.trial_id, set()).add(hashlib.sha256(parent).hexdigest())
+    cluster.log.trained.append((spec.trial_id, came))
+    history = _resume(store, spec)
+    attempt.begin(len(history) + 1)
+    file = writer.HistoryFile(store, spec.trial_id, history)
+    for epoch in range(len(history) + 1, NUM_EPOCHS + 1):
+        cluster.clock.pause(cluster.draws.expovariate(0.2))
+        if cluster.draws.random() < cluster.weather.worker_error:
+            raise StorageError(f"the connection {cluster.draws.random()} was reset")
+        if spec.stage in cluster.weather.hopeless:
+            raise TrainingError(f"{spec.name}: the loss is NaN in epoch {epoch}")
+        loss = loss_of(spec, epoch)
+        history = [*history, EpochResult(epoch, loss, loss, 1e-3, True, 0.0, 0.0)]
+        file.append(history[-1])
+        attempt.epoch(epoch)
+        _save(store, spec, history)
+    file.finish()
+    weights = weights_of(spec, parent)
+    store.write(layout.weights_path(spec.trial_id), weights)
+    return TrialRecord(
+        trial_id=spec.trial_id, identity=spec.identity, num_epochs=NUM_EPOCHS, best_epoch=NUM_EPOCHS,
+        best_validation_loss=history[-1].validation_loss, stopped_by="max_epochs", num_parameters=1,
+        num_train=1, num_validation=1, started_from=spec.parents[0] if spec.parents else None,
+        weights_sha256=hashlib.sha256(weights).hexdigest(), weights_bytes=len(weights),
+        history_sha256=history_sha256(history),
+    )  # fmt: skip
+
+
+def _parent_weights(store: Store, spec: TrialSpec) -> bytes:
+    """The weights of the best parent, verified; as `trial.origin` does it."""
+    if not spec.parents:
+        return b""
+    records = [reader.read_trial(store, parent) for parent in spec.parents]
+    if not all(records):
+        raise RecordError(f"{spec.name}: a parent is not complete")
+    best = min((one for one in records if one), key=lambda one: (one.best_validation_loss, one.trial_id))
+    data = store.read(layout.weights_path(best.trial_id))
+    if data is None or not codec.matches(data, best.weights_sha256):
+        raise RecordError(f"{spec.name}: the weights of {best.trial_id} are altered")
+    return data
+
+
+def _save(store: Store, spec: TrialSpec, history: Sequence[EpochResult]) -> None:
+    folder = layout.checkpoint_dir(spec.trial_id)
+    codec.write_json(
+        store, f"{folder}/state-{len(history):06d}", {"history": [one.to_json() for one in history]}
+    )
+    for old in [name for name in store.list(folder) if name.startswith("state-")][:-2]:
+        store.delete(f"{folder}/{old}")
+
+
+def _resume(store: Store, spec: TrialSpec) -> list[EpochResult]:
+    folder = layout.checkpoint_dir(spec.trial_id)
+    for name in reversed([one for one in store.list(folder) if one.startswith("state-")]):
+        body = codec.read_json(store, f"{folder}/{name}")
+        if body is not None:
+            return [EpochResult(**one) for one in body["history"]]
+    return []
+
+
+def _measure(store: Store, spec: TrialSpec) -> None:
+    for one in spec.evaluations:
+        if reader.read_evaluation(store, spec.trial_id, one.evaluation_id) is None:
+            cases = f"cases of {one.evaluation_id}".encode()
+            digest = hashlib.sha256(cases).hexdigest()
+            record = EvaluationRecord(
+                evaluation_id=one.evaluation_id, trial_id=spec.trial_id, selection=one.selection,
+                num_cases=1, metrics_version=1, cases_sha256=digest, outputs_sha256=digest,
+            )  # fmt: skip
+            writer.write_evaluation(store, record, cases=cases, outputs=cases)
+
+
+def _clear(store: Store, spec: TrialSpec) -> None:
+    folder = layout.checkpoint_dir(spec.trial_id)
+    for name in store.list(folder):
+        if name.startswith("state-"):
+            store.delete(f"{folder}/{name}")

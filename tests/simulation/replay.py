@@ -1,0 +1,9 @@
+"""Plays seeds again: `python -m tests.simulation.replay 123`."""
+
+import sys
+
+from tests.simulation.test_simulation import simulate
+
+if __name__ == "__main__":
+    for seed in map(int, sys.argv[1:]):
+        print(f"seed {seed}", *simulate(seed).log.text, sep="\n")
