@@ -1,0 +1,153 @@
+"""Real raylets that come and go while a study runs: nothing is lost, equal bytes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.studies import TINY, attempts, command, environment, recorded, write_study, xferlab
+
+pytestmark = pytest.mark.slow
+
+WITHIN_S = 120.0
+LONG = {
+    "training": {**TINY["training"], "max_epochs": 60, "patience": 60, "checkpoint_every_s": 0.05},
+    "stages": {"general": {"data": "general", "repetitions": 2, "evaluate_on": ["general.test"]}},
+    "arms": {"a": {}},
+}
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[], Any]]:
+    """Starts clusters with a head that runs no trials; none outlives the test."""
+    cluster_utils = importlib.import_module("ray.cluster_utils")
+    clusters = []
+
+    def start() -> Any:
+        cluster = cluster_utils.Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+        )
+        clusters.append(cluster)
+        return cluster
+
+    yield start
+    for cluster in clusters:
+        cluster.shutdown()
+
+
+@contextmanager
+def driver(folder: Path, study: Path, storage: Path, cluster: Any) -> Iterator[subprocess.Popen[str]]:
+    """`xferlab run` on a cluster that runs already."""
+    with subprocess.Popen(
+        command("run", study, "--storage", storage, "--address", cluster.address), env=environment(folder),
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def eventually(holds: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Waits until something holds, while the process lives."""
+    deadline = time.monotonic() + WITHIN_S
+    while not holds():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def parent_of(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+def raylet_of(node: Any) -> int:
+    """Process of a node's raylet, the parent of its workers."""
+    (raylet,) = node.all_processes["raylet"]
+    return int(raylet.process.pid)
+
+
+def running_on(node: Any, storage: Path) -> list[tuple[str, int]]:
+    """Trials, and their processes, whose last attempt is on a node."""
+    last = [(one, tries[-1]["pid"]) for one, tries in attempts(storage).items()]
+    return [(one, pid) for one, pid in last if parent_of(pid) == raylet_of(node)]
+
+
+def kill(node: Any, storage: Path) -> None:
+    """SIGKILL to a node: its raylet and its workers, at once."""
+    workers = [pid for _, pid in running_on(node, storage)]
+    for pid in [raylet_of(node), *workers]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def has_checkpoint(storage: Path, trial_id: str) -> bool:
+    return any((storage / "trials" / trial_id / "checkpoint").glob("state-*"))
+
+
+def undisturbed(folder: Path, study: Path) -> dict[str, str]:
+    """What a run gives that nothing disturbs."""
+    whole = xferlab(folder, "run", study, "--storage", folder / "whole", "--executor", "in-process")
+    assert whole.returncode == 0, whole.stderr
+    return recorded(folder / "whole")
+
+
+def test_a_node_that_comes_is_used_and_what_ran_on_a_lost_one_goes_on_elsewhere(
+    tmp_path: Path, started: Callable[[], Any]
+) -> None:
+    study, storage, cluster = write_study(tmp_path, **LONG), tmp_path / "st", started()
+    first = cluster.add_node(num_cpus=1)
+    with driver(tmp_path, study, storage, cluster) as process:
+        eventually(lambda: running_on(first, storage), process)
+        ((victim, worker),) = running_on(first, storage)
+        eventually(lambda: has_checkpoint(storage, victim), process)
+        os.kill(worker, signal.SIGSTOP)  # it holds its node's only core
+        second = cluster.add_node(num_cpus=1)
+        eventually(lambda: running_on(second, storage), process)
+        kill(first, storage)
+        out, err = process.communicate(timeout=2 * WITHIN_S)
+    assert process.returncode == 0, err
+    assert "all 2 trials complete" in out
+    tries = attempts(storage)
+    print({one: [try_["outcome"] for try_ in tries] for one, tries in tries.items()})
+    assert [one["outcome"] for one in tries.pop(victim)] == ["killed", "complete"]
+    assert [one["outcome"] for (one,) in tries.values()] == ["complete"]
+    assert recorded(storage) == undisturbed(tmp_path, study)
+
+
+def test_a_lost_head_ends_the_run_and_a_rerun_on_another_cluster_goes_on(
+    tmp_path: Path, started: Callable[[], Any]
+) -> None:
+    study, storage, cluster = write_study(tmp_path, **LONG), tmp_path / "st", started()
+    node = cluster.add_node(num_cpus=2)
+    with driver(tmp_path, study, storage, cluster) as process:
+        eventually(lambda: len(running_on(node, storage)) == 2, process)
+        trials = dict(running_on(node, storage))
+        eventually(lambda: all(has_checkpoint(storage, one) for one in trials), process)
+        for pid in trials.values():
+            os.kill(pid, signal.SIGSTOP)  # nothing is finished before the head is lost
+        cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        kill(node, storage)
+        out, err = process.communicate(timeout=2 * WITHIN_S)
+    assert (process.returncode, "Traceback" in err) == (75, False), out + err
+    print(err.splitlines()[-1])
+    again = started()
+    again.add_node(num_cpus=2)
+    with driver(tmp_path, study, storage, again) as process:
+        out, err = process.communicate(timeout=2 * WITHIN_S)
+    assert process.returncode == 0, err
+    tries = attempts(storage)
+    assert {tuple(one["outcome"] for one in tries[trial]) for trial in trials} == {("killed", "complete")}
+    assert recorded(storage) == undisturbed(tmp_path, study)
