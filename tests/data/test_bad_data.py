@@ -266,7 +266,7 @@ CHECK = [
     (image("masks/1.png", lambda m: m * 0), "warning", "data.general: images/1.png", "the mask is empty"),
     (image("images/1.png", lambda m: m * 0 + 9), "warning", "data.general: images/1.png", "one grey level"),
     (cell(1, image="images/0.png", mask="masks/0.png"), "warning", "csv:3", "only that row is used"),
-    (same_picture, "warning", "data.general", "add `same_patient: [[p0, p1]]`"),
+    (same_picture, "warning", "data.general", "one image has 2 different masks (images/0.png, images/1.png)"),
     (second_mask, "warning", "data.general", "one image has 2 different masks (images/0.png, images/1.png)"),
     (fields(same_patient=[["p1", "p99"]]), "warning", "data.general.same_patient", "patient_id 'p99'"),
 ]
@@ -335,17 +335,6 @@ def test_blank_images_are_not_one_image(folder: Any, tmp_path: Path) -> None:
         Image.new("L", (30, 40), 7).save(folder.root / f"images/{number}.png")
     found = check_sections({"general": folder.section()}, memo_dir=tmp_path / "memo")
     assert [p.what for p in found] == ["the image has one grey level."] * 2
-
-
-def test_image_shared_by_two_sections(folder: Any, tmp_path: Path) -> None:
-    same_picture(folder)
-    sections = {
-        "general": folder.section(where={"patient_id": "p1"}, shareable=True),
-        "portable": folder.section(where={"device": "portable"}),
-    }
-    (problem,) = check_sections(sections, memo_dir=tmp_path / "memo")
-    assert problem.where == "data.general, data.portable"
-    assert problem.what.endswith("add `same_patient: [[p0, p1]]` to each of these sections.")
 
 
 def test_good_data_has_no_findings(folder: Any, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xferlab.data.cache import open_table
-from xferlab.data.index import check_sections, index_sections
+from xferlab.data.index import StudyIndex, check_sections, index_sections
 from xferlab.data.sources import open_source
 from xferlab.errors import DataError
 
@@ -53,14 +53,29 @@ def test_planning_the_known_pack_is_quick(section: Any, real_data: Path, tmp_pat
     assert best_s < 0.3
 
 
-def test_check_finds_the_image_of_two_patients(section: Any, real_data: Path, tmp_path: Path) -> None:
+def test_check_finds_the_image_of_two_masks(section: Any, real_data: Path, tmp_path: Path) -> None:
     (problem,) = check_sections({"all": pack(section, real_data)}, memo_dir=tmp_path)
     assert problem.severity == "warning"
-    assert "images/1676519.jpg, images/1676588.jpg" in problem.what
-    assert "same_patient: [[cohen-201, cohen-78]]" in problem.what
-    joined = pack(section, real_data, same_patient=[["cohen-201", "cohen-78"]])
-    (problem,) = check_sections({"all": joined}, memo_dir=tmp_path)
-    assert "one image has 2 different masks" in problem.what
+    assert "one image has 2 different masks (images/1676519.jpg, images/1676588.jpg)" in problem.what
+
+
+def test_the_audit_finds_three_persons_under_two_ids(section: Any, real_data: Path, tmp_path: Path) -> None:
+    sections = {
+        "general": pack(section, real_data, where={"device": "fixed"}),
+        "portable": pack(section, real_data, where={"device": "portable"}),
+    }
+    index = StudyIndex(sections, memo_dir=tmp_path)
+    # One pixel-equal file; one crop with other grey levels; one exposure with "day 1" burned in.
+    assert index.audit.persons == {
+        "cohen-78": "cohen-201", "cohen-201": "cohen-201",
+        "cohen-137": "cohen-137", "cohen-202": "cohen-137",
+        "cohen-192": "cohen-192", "cohen-196": "cohen-192",
+    }  # fmt: skip
+    assert 0 < index.audit.num_near < 20
+    (known,) = (problem for problem in index.audit.warnings if "1676519" in problem.what)
+    assert known.where == "data.general, data.portable"
+    assert "images/1676588.jpg (cohen-201)" in known.what
+    assert "`same_patient: [[cohen-201, cohen-78]]`" in known.what
 
 
 def test_native_images_fill_a_table(section: Any, real_data: Path, tmp_path: Path) -> None:

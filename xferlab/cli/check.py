@@ -19,6 +19,7 @@ def run(options: Namespace) -> int:
     """Prints all findings; exit code 2 if one is an error."""
     session = Session.open(options)
     findings: list[Problem] = []
+    num_near = 0
     with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("reading images")
         for arm, sections in _distinct_sections(session).items():
@@ -35,7 +36,8 @@ def run(options: Namespace) -> int:
     if not any(one.severity == "error" for one in findings):
         try:
             plan = session.plan()
-            findings += plan.warnings
+            num_near = session.index.audit.num_near
+            findings += (*session.index.audit.warnings, *plan.warnings)
             findings += donor_problems(session, plan)
             check_tiles(session, plan, progress=lambda name, done, total: None)
         except ProblemsError as error:
@@ -43,6 +45,8 @@ def run(options: Namespace) -> int:
     unique = list(dict.fromkeys(findings))
     for finding in unique:
         print(finding)
+    if num_near:
+        print(f"{num_near} pairs of images under different patients are nearly alike; taken for two people's")
     errors = sum(one.severity == "error" for one in unique)
     print(f"{options.study}: {errors} errors, {len(unique) - errors} warnings")
     return BAD_INPUT if errors else COMPLETE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ def run(options: Namespace) -> int:
     complete = complete_ids(session.store, trials)
     if options.cases:
         write_cases(plan, Path(options.cases))
+    for warning in session.index.audit.warnings:
+        print(warning, file=sys.stderr)
     if options.json:
         print(json.dumps(_as_json(plan, trials, complete), indent=2))
         return 0

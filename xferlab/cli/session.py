@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from xferlab.cohort import Case
+from rich.progress import Progress
+
 from xferlab.data.cache import default_cache_dir
-from xferlab.data.index import index_sections
+from xferlab.data.index import StudyIndex
 from xferlab.data.objects import OBJECTS_VERSION
 from xferlab.errors import UsageError, suggest
 from xferlab.metrics.catalogue import METRICS_VERSION
@@ -17,7 +20,7 @@ from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
 from xferlab.study.load import LoadedStudy, load
-from xferlab.study.schema import DataSection, Study, Weights
+from xferlab.study.schema import Study, Weights
 from xferlab.training import TRAINING_VERSION
 
 
@@ -47,15 +50,25 @@ class Session:
         Raises:
             DataError: With all problems of all of the study's own sections.
         """
-        sections, memo_dir = self.loaded.base.data, self.cache_dir / "digests"
-        known = index_sections(sections, memo_dir=memo_dir)
+        plan = expand(self.loaded, self.index, self.setting(donors or self.donors_at_hand()))
+        return replace(plan, warnings=(*self.index.audit.summary, *plan.warnings))
 
-        def index(name: str, config: DataSection) -> Sequence[Case]:
-            if config == sections.get(name):
-                return known[name]
-            return index_sections({name: config}, memo_dir=memo_dir)[name]
+    @cached_property
+    def index(self) -> StudyIndex:
+        """The cases of the study and its arms; the first time, new images are compared with all others.
 
-        return expand(self.loaded, index, self.setting(donors or self.donors_at_hand()))
+        Raises:
+            DataError: With all problems of all of the study's own sections.
+        """
+        arms = [study.data for study in self.loaded.arms.values()]
+        with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
+            task = bar.add_task("comparing images", visible=False)
+            return StudyIndex(
+                self.loaded.base.data,
+                arms=arms,
+                memo_dir=self.cache_dir / "digests",
+                progress=lambda done, all_: bar.update(task, completed=done, total=all_, visible=True),
+            )
 
     def setting(self, donors: Mapping[str, str]) -> Setting:
         """Returns what planning must know of this machine and this version."""

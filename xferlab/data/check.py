@@ -37,8 +37,8 @@ def check_sections(
     """Reads and decodes every case of every section and returns all findings, errors and warnings.
 
     Errors: unreadable tables and files, missing patients or pathologies, mask values outside of `labels`,
-    sizes that disagree. Warnings: empty masks, images of one grey level, doubled rows, one image under
-    several patients or with several masks.
+    sizes that disagree. Warnings: empty masks, images of one grey level, doubled rows, one image with
+    several masks.
 
     Args:
         sections: Data sections by name, roots absolute.
@@ -80,32 +80,19 @@ def _oddities(where: str, decoded: Decoded, *, empty_is_odd: bool) -> list[Probl
 
 
 def _same_pixels(seen: Sequence[_Seen]) -> list[Problem]:
-    """Images that are equal pixel by pixel, though their files may differ."""
+    """Images that are equal pixel by pixel, though their files may differ; equal masks make one case."""
     groups: dict[str, list[_Seen]] = defaultdict(list)
     for one in seen:
         if one.pixels:
             groups[one.pixels].append(one)
     problems = []
     for group in groups.values():
-        if len({one.case.patient for one in group}) > 1:
-            problems.append(_several_patients(group))
         for section in sorted({one.section for one in group}):
             cases = [one.case for one in group if one.section == section]
-            if len({case.patient for case in cases}) < len(cases):
+            if len(cases) > 1:
                 what = f"one image has {len(cases)} different masks ({_names(cases)}); keep the right one."
                 problems.append(Problem(f"data.{section}", what, "warning"))
     return problems
-
-
-def _several_patients(group: Sequence[_Seen]) -> Problem:
-    sections = sorted({one.section for one in group})
-    ids = ", ".join(sorted({one.case.patient for one in group}))
-    what = (
-        f"one image stands under several patients ({_names([one.case for one in group])}), so that a split"
-        f" may put it into two parts. If they are one person, add `same_patient: [[{ids}]]`"
-        f"{' to each of these sections' if len(sections) > 1 else ''}."
-    )
-    return Problem(", ".join(f"data.{section}" for section in sections), what, "warning")
 
 
 def _names(cases: Sequence[Case]) -> str:

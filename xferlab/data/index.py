@@ -2,16 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from xferlab.cohort import Case
+from xferlab.data.audit import Audited, audit
 from xferlab.data.check import check_sections
-from xferlab.data.sources import open_source
+from xferlab.data.parallel import Progress
+from xferlab.data.sources import Source, open_source
 from xferlab.errors import DataError, Problem
-from xferlab.study.schema import DataSection
+from xferlab.study.schema import DataSection, LggData, ManifestData
 
-__all__ = ["check_sections", "index_sections"]
+__all__ = ["StudyIndex", "check_sections", "index_sections"]
+
+
+class StudyIndex:
+    """The cases of a study and its arms, as planning asks for them: under persons, not ids.
+
+    Attributes:
+        audit: What comparing their images found.
+    """
+
+    def __init__(
+        self,
+        own: Mapping[str, DataSection],
+        *,
+        arms: Iterable[Mapping[str, DataSection]] = (),
+        memo_dir: Path,
+        progress: Progress | None = None,
+    ):
+        """Looks at all sections; images that are new to this machine are decoded once.
+
+        Args:
+            own: The study's own sections by name, roots absolute.
+            arms: The sections of each arm.
+            memo_dir: Where digests of known files, and what is known of their images, are kept.
+            progress: Told (done, all) while new images are decoded.
+
+        Raises:
+            DataError: With all errors of all the study's own sections, or of the first bad one of an arm.
+        """
+        self._memo_dir = memo_dir
+        sources = zip(own.items(), _opened(own, memo_dir).values(), strict=True)
+        self._sources = {_key(name, config): source for (name, config), source in sources}
+        audited = [self._audited(name, config, own=True) for name, config in own.items()]
+        for name, config in (item for sections in arms for item in sections.items()):
+            if _key(name, config) not in self._sources:
+                audited.append(self._audited(name, config, own=False))
+        self.audit = audit([one for one in audited if one], memo_dir=memo_dir, progress=progress)
+
+    def __call__(self, name: str, config: DataSection) -> tuple[Case, ...]:
+        """Returns the cases of a section.
+
+        Raises:
+            DataError: With all of its errors, where it is of neither the study nor its arms.
+        """
+        return self.audit.joined(self._source(name, config).survey.cases)
+
+    def _source(self, name: str, config: DataSection) -> Source:
+        key = _key(name, config)
+        if key not in self._sources:
+            self._sources[key] = _opened({name: config}, self._memo_dir)[name]
+        return self._sources[key]
+
+    def _audited(self, name: str, config: DataSection, *, own: bool) -> Audited | None:
+        source = self._source(name, config)
+        if not isinstance(config, ManifestData | LggData):
+            return None
+        if config.simulate:  # the image is what may be known, not what a simulated device makes of it
+            source = self._source(name, config.model_copy(update={"simulate": None}))
+        return Audited(name, source, own, config.different_patients)
 
 
 def index_sections(sections: Mapping[str, DataSection], *, memo_dir: Path) -> dict[str, tuple[Case, ...]]:
@@ -24,9 +84,17 @@ def index_sections(sections: Mapping[str, DataSection], *, memo_dir: Path) -> di
     Raises:
         DataError: With all errors of all sections.
     """
-    surveys = {name: open_source(name, config, memo_dir=memo_dir).survey for name, config in sections.items()}
-    found = [problem for survey in surveys.values() for problem in survey.problems]
+    return {name: source.survey.cases for name, source in _opened(sections, memo_dir).items()}
+
+
+def _opened(sections: Mapping[str, DataSection], memo_dir: Path) -> dict[str, Source]:
+    sources = {name: open_source(name, config, memo_dir=memo_dir) for name, config in sections.items()}
+    found = [problem for source in sources.values() for problem in source.survey.problems]
     errors: list[Problem] = [problem for problem in found if problem.severity == "error"]
     if errors:
         raise DataError(errors)
-    return {name: survey.cases for name, survey in surveys.items()}
+    return sources
+
+
+def _key(name: str, config: DataSection) -> tuple[str, str]:
+    return name, config.model_dump_json()

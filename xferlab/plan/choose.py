@@ -15,7 +15,7 @@ Index = Callable[[str, DataSection], Sequence[Case]]
 
 def for_workers(config: DataSection) -> dict[str, Any]:
     """Returns what a trial must know of a section; it knows cases by digest, and no patient."""
-    return config.model_dump(mode="json", exclude={"same_patient"})
+    return config.model_dump(mode="json", exclude={"same_patient", "different_patients"})
 
 
 @dataclass(frozen=True)

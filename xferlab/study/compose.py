@@ -36,7 +36,7 @@ NOT_IN_ARMS = {
 NOT_IN_PROFILES = ("arms", "profiles", "study")
 MAX_INCLUDES = 16
 _TUNED = "#tuned"  # no dotted path of a file begins like this
-PAIRING_FIELDS = ("hold_out", "same_patient")
+PAIRING_FIELDS = ("hold_out", "same_patient", "different_patients")
 
 
 @dataclass(frozen=True)

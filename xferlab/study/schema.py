@@ -24,6 +24,8 @@ class _Data(Section):
     """Keep the cases whose column has this value (or one of these values)."""
     same_patient: list[list[str]] = Field(default_factory=list)
     """Groups of patient ids that are one person."""
+    different_patients: list[list[str]] = Field(default_factory=list)
+    """Groups of patient ids that are different people, though the audit takes images of theirs for one."""
     simulate: Literal["portable"] | None = None
     """Pass every image through the portable-device simulation; the cases are then marked `simulated`."""
     shareable: bool = False

@@ -68,7 +68,8 @@ class ManifestSource(Source):
         problems += _doubled_rows(entries)
         cases = tuple(entry.case for entry in self._files.values())
         problems += odd_patients(self._section, cases, patients)
-        return Survey(cases, tuple(problems))
+        doubled = tuple(e.case for e in entries if self._files[e.case.digest] is not e)
+        return Survey(cases, tuple(problems), doubled)
 
     def decode(self, case: Case) -> Decoded:
         """Returns the grey pixels and the target of a case; the target's values come from `labels`.

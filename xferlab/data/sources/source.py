@@ -40,10 +40,12 @@ class Survey:
     Attributes:
         cases: Usable cases, after `where` and `same_patient`, by patient and name; no digest stands twice.
         problems: All findings, errors and warnings.
+        doubled: Cases left out since image and mask stand in `cases` already, maybe under another patient.
     """
 
     cases: tuple[Case, ...]
     problems: tuple[Problem, ...] = ()
+    doubled: tuple[Case, ...] = ()
 
 
 class Source(ABC):

@@ -1,0 +1,68 @@
+"""What `check`, `plan` and `run` say of patients who share an exposure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+from tests.data.test_audit import Pack, altered
+from tests.studies import write_study
+
+pytestmark = pytest.mark.component
+JOIN = "patients 'a2', 'p2' are taken for one, 'a2', whom no split parts."
+
+
+def study_of(pack: Pack, folder: Path, **fields: object) -> Path:
+    shared = {"source": "manifest", "root": str(pack.root), **fields}
+    data = {
+        "general": {**shared, "where": {"device": "fixed"}},
+        "portable": {**shared, "where": {"device": "portable"}, "hold_out": 0.4},
+    }
+    return write_study(folder, data=data)
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Pack:
+    pack = Pack(tmp_path / "pack")
+    for number in range(8, 20):
+        pack.add(f"{number}", altered(number), device="fixed" if number % 2 else "portable")
+    pack.add("copy", altered(2), patient="a2", device="portable")
+    return pack
+
+
+def test_check_and_plan_tell_who_is_joined(command: Command, pack: Pack, tmp_path: Path) -> None:
+    study = study_of(pack, tmp_path)
+    check = command("check", study)
+    assert check.code == 0
+    assert check.out.count(JOIN) == 1
+    plan = command("plan", study, "--json")
+    assert plan.err.count(JOIN) == 1
+    (summary,) = (told for told in json.loads(plan.out)["warnings"] if "patient ids" in told)
+    assert "1 persons" in summary
+    assert "'a2'" not in plan.out  # what is stored with the plan names nobody
+
+
+def test_declared_is_silent_and_plans_the_same(command: Command, pack: Pack, tmp_path: Path) -> None:
+    found = json.loads(command("plan", study_of(pack, tmp_path), "--json").out)
+    study = study_of(pack, tmp_path, same_patient=[["a2", "p2"]])
+    plan = command("plan", study, "--json")
+    assert plan.err == ""
+    declared = json.loads(plan.out)
+    assert [trial["trial_id"] for trial in declared["trials"]] == [
+        trial["trial_id"] for trial in found["trials"]
+    ]
+    study = study_of(pack, tmp_path, different_patients=[["a2", "p2"]])
+    apart = json.loads(command("plan", study, "--json").out)
+    assert [one["trial_id"] for one in apart["trials"]] != [one["trial_id"] for one in found["trials"]]
+
+
+def test_run_tells_it_before_it_starts(command: Command, pack: Pack, tmp_path: Path) -> None:
+    arms = ("--arms", "baseline", "--executor", "in-process", "--storage", tmp_path / "st")
+    run = command("run", study_of(pack, tmp_path), *arms)
+    assert run.code == 0
+    assert run.err.count(JOIN) == 1
+    stored = [path.read_bytes() for path in (tmp_path / "st").rglob("*") if path.is_file()]
+    assert not any(b"'a2'" in content or b"different_patients" in content for content in stored)

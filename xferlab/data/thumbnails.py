@@ -1,0 +1,108 @@
+"""Small grey copies of known cases, kept beside the digests, so that comparing images decodes them once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from xferlab.cohort import Case
+from xferlab.data.likeness import SIDE_PX
+from xferlab.data.parallel import Progress, for_each
+from xferlab.data.sources import Source
+from xferlab.errors import DataError
+
+_AT_ONCE = 8192
+_TORN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+Thumbnail = NDArray[np.uint8]
+
+
+class Thumbnails:
+    """The thumbnails of a cache: files that are written once, whole, and only ever read or deleted.
+
+    Two processes may write the same ones; a torn file is as good as none.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def of(
+        self, cases: Mapping[str, tuple[Source, Case]], progress: Progress | None = None
+    ) -> dict[str, Thumbnail]:
+        """Returns case digest -> `(64, 64)` uint8: the area averages of the image's first channel.
+
+        A case that cannot be decoded has none; `check` and `run` say why.
+
+        Args:
+            cases: Case digest -> where it is decoded.
+            progress: Told (done, all) while new images are decoded.
+        """
+        found = self._stored(cases)
+        new = [digest for digest in cases if digest not in found]
+        for start in range(0, len(new), _AT_ONCE):  # so that an interrupted one goes on where it was
+            digests = new[start : start + _AT_ONCE]
+
+            def told(done: int, _: int, before: int = start) -> None:
+                if progress is not None:
+                    progress(before + done, len(new))
+
+            drawn = for_each(digests, lambda digest: _drawn(*cases[digest]), progress=told)
+            fresh = {digest: one for digest, one in zip(digests, drawn, strict=True) if one is not None}
+            if fresh:
+                self._store(fresh)
+                found |= fresh
+        return found
+
+    def _stored(self, wanted: Mapping[str, object]) -> dict[str, Thumbnail]:
+        found: dict[str, Thumbnail] = {}
+        for path in sorted(self._folder.glob("*.npz")):
+            with suppress(*_TORN), open(path, "rb") as opened, np.load(opened) as file:
+                digests = file["digests"].tolist()
+                rows = [row for row, digest in enumerate(digests) if digest in wanted]
+                if rows:
+                    pixels = file["pixels"]
+                    found |= {digests[row]: pixels[row] for row in rows}
+        return found
+
+    def _store(self, thumbnails: Mapping[str, Thumbnail]) -> None:
+        digests = np.array(sorted(thumbnails))
+        pixels = np.stack([thumbnails[digest] for digest in digests.tolist()])
+        name = f"{digest_of(digests.tolist())}.npz"
+        write_whole(self._folder / name, lambda file: np.savez(file, digests=digests, pixels=pixels))
+
+
+def digest_of(texts: Sequence[str]) -> str:
+    """Returns a name for a sequence of texts."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:24]
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file of the cache atomically; a folder that cannot be written costs time later, no more."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _drawn(source: Source, case: Case) -> Thumbnail | None:
+    try:
+        image = source.decode(case).image
+    except DataError:
+        return None
+    grey = Image.fromarray(np.ascontiguousarray(image if image.ndim == 2 else image[..., 0]))
+    return np.asarray(grey.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX))
