@@ -35,7 +35,7 @@ def run(options: Namespace) -> int:
             plan = session.plan(donors)
         trials = of_arms(plan, options.arms)
         check_donors(session, trials)
-        for warning in plan.warnings:
+        for warning in (*session.index.audit.warnings, *plan.warnings):
             print(warning, file=sys.stderr)
         return _conclude(_run(options, session, plan, trials=trials, stop=stop), options)
 

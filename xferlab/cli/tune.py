@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,7 @@ from pydantic import TypeAdapter
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.prepare import store_donors
 from xferlab.cli.session import Session
-from xferlab.cohort import Case
 from xferlab.data.cache import open_cases
-from xferlab.data.index import index_sections
 from xferlab.errors import UsageError, suggest
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.plan.tuning import Tuning, Wanted, wanted_stage
@@ -116,11 +113,7 @@ def _tuning(session: Session, options: Namespace) -> Tuning:
     check_writable(session.store)
     donors = store_donors(session)
     setting = session.setting(donors or session.donors_at_hand())
-
-    def index(name: str, config: DataSection) -> Sequence[Case]:
-        return index_sections({name: config}, memo_dir=session.cache_dir / "digests")[name]
-
-    return Tuning(session.loaded, space, wanted, index=index, setting=setting)
+    return Tuning(session.loaded, space, wanted, index=session.index, setting=setting)
 
 
 def _check_parents(store: Store, tuning: Tuning) -> None:
