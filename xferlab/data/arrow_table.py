@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +19,15 @@ from xferlab.errors import DataError, Problem
 
 # Digests are bytes, and arrays are made from buffers: pyarrow's conversion of lists and NumPy arrays would
 # import pandas, which takes longer than the rest.
-_DIGEST = pa.binary(32)
-_COLUMNS = ("digest", "image", "target", "spacing_mm")
-_NATIVE_COLUMNS = (*_COLUMNS, "size")
+_DIGEST, _PIXELS = pa.binary(32), pa.large_list_view(pa.uint8())
+_COLUMNS = {
+    "digest": _DIGEST,
+    "image": (pa.uint8(), 3),
+    "target": (pa.uint8(), 2),
+    "spacing_mm": (pa.float32(), 1),
+}
+_NATIVE_COLUMNS = _COLUMNS | {"image": _PIXELS, "target": _PIXELS, "size": (pa.int32(), 1)}
+"""Column -> its type; of tensors the type of values and the number of dimensions of a row."""
 
 CasePixels = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
 """Image `(C, H, W)`, target `(H, W)` and spacing `(2,)` in mm of one case."""
@@ -139,6 +145,7 @@ def read_table(path: Path) -> ImageTable:
 
     Raises:
         pyarrow.ArrowException: If the file is torn or of another kind.
+        ValueError: Likewise.
         OSError: If the file cannot be opened.
     """
     batch = _mapped(path, _COLUMNS)
@@ -172,16 +179,18 @@ def read_native_table(path: Path) -> NativeTable:
 
     Raises:
         pyarrow.ArrowException: If the file is torn or of another kind.
+        ValueError: Likewise.
         OSError: If the file cannot be opened.
     """
     batch = _mapped(path, _NATIVE_COLUMNS)
     image, target = (batch.column(name) for name in ("image", "target"))
+    sizes = batch.column("size").to_numpy_ndarray()
+    channels = image.sizes[0].as_py() // max(target.sizes[0].as_py(), 1)
+    images, targets = (Ragged(one.values.to_numpy(), one.offsets.to_numpy()) for one in (image, target))
+    if not (_fits(images, sizes, channels) and _fits(targets, sizes, 1)):
+        raise pa.ArrowInvalid(f"{path}: images and sizes do not fit")
     return NativeTable(
-        _digests(batch),
-        image.sizes[0].as_py() // target.sizes[0].as_py(),
-        batch.column("size").to_numpy_ndarray(),
-        batch.column("spacing_mm").to_numpy_ndarray(),
-        *(Ragged(one.values.to_numpy(), one.offsets.to_numpy()) for one in (image, target)),
+        _digests(batch), channels, sizes, batch.column("spacing_mm").to_numpy_ndarray(), images, targets
     )
 
 
@@ -202,11 +211,27 @@ def write_native_table(path: Path, table: NativeTable) -> None:
     _write(path, pa.RecordBatch.from_arrays(columns, names=list(_NATIVE_COLUMNS)))
 
 
-def _mapped(path: Path, columns: tuple[str, ...]) -> Any:
+def _mapped(path: Path, columns: Mapping[str, Any]) -> Any:
     batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-    if batch.schema.names != list(columns) or batch.schema.field("digest").type != _DIGEST:
-        raise pa.ArrowInvalid(f"{path}: columns {batch.schema.names} are not {list(columns)}")
+    found = {field.name: _kind(field.type) for field in batch.schema}
+    if found != columns or batch.schema.names != list(columns) or not batch.num_rows:
+        raise pa.ArrowInvalid(f"{path}: columns {found} are not {columns}")
+    if any(column.null_count for column in batch.columns):
+        raise pa.ArrowInvalid(f"{path}: values are missing")
     return batch
+
+
+def _kind(found: Any) -> Any:
+    if isinstance(found, pa.FixedShapeTensorType):
+        return found.value_type, len(found.shape)
+    return found
+
+
+def _fits(ragged: Ragged, sizes: NDArray[np.int32], channels: int) -> bool:
+    """Whether the pixels of every row lie within those that are there."""
+    lengths = sizes.astype(np.int64).prod(axis=1) * channels
+    inside = (ragged.starts >= 0) & (ragged.starts <= len(ragged.values) - lengths)
+    return bool(channels > 0 and (sizes > 0).all() and inside.all())
 
 
 def _digests(batch: Any) -> tuple[str, ...]:

@@ -128,7 +128,7 @@ class Form(Generic[T]):
         """A table that cannot be read is as good as none: it is built anew."""
         try:
             return self.read(path)
-        except (OSError, pa.ArrowException):
+        except (OSError, ValueError, pa.ArrowException):
             return None
 
 
