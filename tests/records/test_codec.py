@@ -6,7 +6,6 @@ import math
 import os
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +43,16 @@ def test_what_is_written_is_read(store: Store) -> None:
     assert codec.read_json(store, "a/none.json") is None
 
 
-def test_every_flipped_bit_is_found_or_changes_nothing(local: Store) -> None:
-    """White space and the case of \\u00E9 carry no value; all else does."""
+def test_every_flipped_bit_is_found(local: Store) -> None:
+    """White space and the case of \\u00E9 carry no value, and are found all the same."""
     data = codec.json_bytes(BODY)
-    harmless = set()
     for position in range(len(data)):
         for bit in (0, 5, 7):
             overwrite(
                 local, "r.json", data[:position] + bytes([data[position] ^ 1 << bit]) + data[position + 1 :]
             )
-            with suppress(RecordError):
-                assert codec.read_json(local, "r.json") == BODY
-                harmless.add(position)
-    assert {data[position : position + 1] for position in harmless} <= {b"\n", b"e"}
-    assert len(harmless) <= 3
+            with pytest.raises(RecordError):
+                codec.read_json(local, "r.json")
 
 
 def test_every_byte_replaced_by_another_digit_is_found(local: Store) -> None:
@@ -73,7 +68,7 @@ def test_every_byte_replaced_by_another_digit_is_found(local: Store) -> None:
 
 def test_every_torn_file_is_found(local: Store) -> None:
     data = codec.json_bytes(BODY)
-    for length in range(len(data) - 1):
+    for length in range(len(data)):
         overwrite(local, "r.json", data[:length])
         with pytest.raises(RecordError):
             codec.read_json(local, "r.json")

@@ -73,15 +73,15 @@ def unsealed(data: bytes) -> dict[str, Any]:
         raise ValueError(f"is no JSON ({error})") from error
     except RecursionError:
         raise ValueError("is no JSON of ours (nested too deeply)") from None
-    if not isinstance(value, dict) or not _holds(value):
+    if not isinstance(value, dict) or not _holds(value, data):
         raise ValueError("does not match its own digest")
     return {key: item for key, item in value.items() if key != "sha256"}
 
 
-def _holds(value: dict[str, Any]) -> bool:
+def _holds(value: dict[str, Any], data: bytes) -> bool:
     try:
-        return seal_holds(value)
-    except ValueError:  # a number that was altered into infinity
+        return seal_holds(value) and (canonical_json(value) + "\n").encode() == data
+    except (ValueError, RecursionError):  # a number that was altered into infinity
         return False
 
 
