@@ -1,4 +1,4 @@
-"""A cluster on a virtual clock: the real board, court and records, drivers and workers that keep their contracts,
+"""A cluster on a virtual clock: real board, court and records; drivers, and workers that keep the contract;
 and a storage behind a real pyarrow filesystem that may fail.
 """
 
