@@ -15,7 +15,7 @@ from PIL import Image
 from tests.data.conftest import data_section, settle, write_rows
 from xferlab.cohort import Case, Cohort
 from xferlab.data.index import StudyIndex, index_sections
-from xferlab.data.phantoms import PATHOLOGIES, chest_xray
+from xferlab.data.phantoms import PATHOLOGIES, brain_mri, chest_xray
 from xferlab.errors import DataError
 
 pytestmark = pytest.mark.component
@@ -299,3 +299,19 @@ def test_two_at_once_find_the_same(pack: Pack, index: Any) -> None:
         found = list(pool.map(lambda _: index().audit, range(4)))
     assert found == [index(memo="alone").audit] * 4
     assert not [name for name in os.listdir(pack.root.parent / "memo") if name.endswith(".tmp")]
+
+
+def test_slices_of_one_head_under_two_patients(tmp_path: Path) -> None:
+    for folder, brighter in (("TCGA_AA_1_19990101", 0), ("TCGA_BB_2_19990101", 5), ("TCGA_CC_3_19990101", 0)):
+        path = tmp_path / "kaggle_3m" / folder
+        path.mkdir(parents=True)
+        for place in range(1, 4):
+            head = brain_mri(seed=4, index=place + 40 * folder.startswith("TCGA_CC"), size_px=64).image
+            Image.fromarray(np.clip(head.astype(int) + brighter, 0, 255).astype(np.uint8)).save(
+                path / f"{folder}_{place}.tif"
+            )
+            Image.new("L", (64, 64)).save(path / f"{folder}_{place}_mask.tif")
+    config = data_section(source="lgg", root=str(tmp_path), drop_ends=0)
+    found = StudyIndex({"mri": config}, memo_dir=tmp_path / "memo")
+    assert found.audit.persons == dict.fromkeys(("TCGA_AA_1", "TCGA_BB_2"), "TCGA_AA_1")
+    assert {case.patient for case in found("mri", config)} == {"TCGA_AA_1", "TCGA_CC_3"}
