@@ -89,6 +89,7 @@ def test_records(tmp_path: Path, kind: str, examples: int) -> None:
 
 
 @pytest.mark.component
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
 @pytest.mark.parametrize("resealed", [False, True])
 def test_checkpoints(tmp_path: Path, resealed: bool, examples: int) -> None:
     import torch
