@@ -162,12 +162,29 @@ class Server(http.server.ThreadingHTTPServer):
         if "createRunFiles" in query:
             files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in given["files"]]
             return {"createRunFiles": {"runID": "x", "uploadHeaders": [], "files": files}}
+        if "rtifact" in query:
+            return self._artifact(given)
         run = self.runs.get(given.get("name") or given.get("run") or "")
         bucket = run.bucket() if run else None
         if "viewer" in query:
             return {"viewer": {"id": "u", "entity": "someone", "username": "someone", "flags": "{}"}}
         project = {"id": "p", "name": "mirror-test", "entity": {"id": "e", "name": "someone"}}
         return {"model": {**project, "bucket": bucket}, "project": {**project, "run": bucket}}
+
+    def _artifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Takes the files of a table and keeps none of them."""
+        artifact = {"id": "a", "state": "PENDING", "artifactSequence": {"id": "s", "latestArtifact": None}}
+        upload = {"uploadUrl": f"{self.url}/upload/x", "uploadHeaders": []}
+        names = [spec["name"] for spec in given.get("artifactFiles") or ()]
+        edges = [{"node": {"name": name, "storagePath": "x", "artifact": artifact, **upload}} for name in names]
+        return {
+            "project": {"artifact": None},
+            "createArtifact": {"artifact": artifact},
+            "createArtifactManifest": {"artifactManifest": {"id": "m", "file": {"id": "f", **upload}}},
+            "updateArtifactManifest": {"artifactManifest": {"id": "m", "file": {"id": "f", **upload}}},
+            "createArtifactFiles": {"files": {"edges": edges}},
+            "commitArtifact": {"artifact": {"id": "a", "digest": "d"}},
+        }
 
     def _upsert(self, given: dict[str, Any]) -> dict[str, Any]:
         name = given.get("name") or given["id"].removeprefix("storage-")

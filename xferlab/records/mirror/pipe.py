@@ -146,7 +146,7 @@ class MirrorProcess:
         ended(reason)
 
     def _reason(self) -> str:
-        # The last line of a traceback says it; a process that was killed says nothing.
+        # The last line of a traceback says it; a process that was killed says nothing of that.
         try:
             code: int | None = self._process.wait(_LAST_WORD_S)
         except subprocess.TimeoutExpired:
@@ -155,8 +155,8 @@ class MirrorProcess:
             return f"W&B had not taken the whole run {LINGER_S:g} s later"
         self._errors.seek(0)
         lines = self._errors.read()[-4000:].decode(errors="replace").split("\n")
-        said = [line for line in lines if line and not line[0].isspace()]
-        return said[-1] if said else f"its process ended with code {code}"
+        said = [line for line in lines if line and not line.startswith((" ", "wandb: "))]
+        return said[-1] if said and (code or 0) >= 0 else f"its process ended with code {code}"
 
 
 def _spawn(directory: Path, errors: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -125,7 +125,10 @@ class RunWriter:
         # What a killed attempt left behind may get the lock after the attempt that follows it.
         if path.exists() and float(path.read_text()) > self._order["started"]:
             return False
-        path.write_text(repr(self._order["started"]))
+        # In one step: a full disk would leave an empty file, which no later attempt could read.
+        fresh = path.with_suffix(".new")
+        fresh.write_text(repr(self._order["started"]))
+        fresh.replace(path)
         return True
 
     def _claim_offline(self) -> bool:
