@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.results import StudyResults
 from analysis.tables.model import ABSENT, Group, Row, Table, number
-from analysis.tables.rendering import markdown_text, to_markdown, write_table
+from analysis.tables.rendering import markdown_text, to_markdown, write_csv, write_table
 from xferlab.errors import StorageError
 from xferlab.records.store import Store
 from xferlab.records.tuning import SampleRecord, best_of, read_samples, read_tuning
@@ -66,8 +66,15 @@ def tuning_report(storage: str | Path, tuning_id: str, out: str | Path) -> Path:
     try:
         write_table(table, folder / "tables")
         curves = load_curves(storage, tuning_id)
-        curves.to_csv(folder / "tables" / "curves.csv", index=False, lineterminator="\n")
-        lines = [f"# Search {tuning_id}", "", *_listed(_facts(document)), "", f"## {table.title}", ""]
+        write_csv(curves, folder / "tables" / "curves.csv")
+        lines = [
+            f"# Search {markdown_text(tuning_id)}",
+            "",
+            *_listed(_facts(document)),
+            "",
+            f"## {markdown_text(table.title)}",
+            "",
+        ]
         lines += [to_markdown(table)]
         for picture in tuning_pictures(document, frame):
             png, _ = save(picture, folder / "figures")
@@ -194,7 +201,7 @@ def _facts(document: Mapping[str, Any]) -> list[str]:
         f"Study {document['study']}, arm {document['arm']}, stage {document['stage']}.",
         f"{document['search']} search with seed {document['seed']}; {early}.",
         f"{document['repetitions']} repetitions a sample, validated on "
-        + ", ".join(f"{one['cases']} images of {one['patients']} patients" for one in on)
+        + ", ".join(dict.fromkeys(f"{one['cases']} images of {one['patients']} patients" for one in on))
         + f" of {on[0]['section']}.",
         "No test or hold-out case was read.",
     ]

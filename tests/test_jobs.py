@@ -11,6 +11,7 @@ import yaml
 
 from xferlab.cli.main import VERBS
 from xferlab.study.load import LoadedStudy, load
+from xferlab.study.space import load_space
 
 ROOT = Path(__file__).parents[1]
 JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
@@ -75,6 +76,19 @@ def test_the_profile_images_splits_images() -> None:
     path = ROOT / "jobs" / "vidal2021.yaml"
     assert loaded(path).base.split.group_by == "patient_id"
     assert loaded(path, "images").base.split.group_by is None
+
+
+def test_the_steps_of_the_tuning_job_fit_it() -> None:
+    """Its head names a space that loads for the stage, and arm `tuned` the file that a search writes."""
+    path = ROOT / "jobs" / "tuning.yaml"
+    text, study = path.read_text(), loaded(path)
+    command = re.search(r"xferlab tune (\S+) --space (\S+) --samples (\d+) --stage (\w+)", text)
+    assert command is not None
+    job, space, samples, stage = command.groups()
+    assert (ROOT / job, int(samples)) == (path, 20)
+    assert load_space(ROOT / space, study.base, stage=stage).parameters
+    written = f"../search_spaces/tuned/{study.base.study}-{stage}.yaml#tuned_{stage}"
+    assert f"# tuned: {{include: {written}}}" in text
 
 
 @pytest.fixture(scope="module")

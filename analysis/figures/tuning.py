@@ -120,7 +120,13 @@ def _draw_parallel(document: Mapping[str, Any], frame: pd.DataFrame, axes_of: li
         axes.axvline(place, color=GREY, linewidth=0.6, zorder=0)
         for height, text in _ticks(one):
             axes.annotate(
-                text, (place, height), xytext=(3, 0), textcoords="offset points", va="center", fontsize=6
+                text,
+                (place, height),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=6,
+                bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
             )
     axes.set_xticks(range(len(axes_of)), [_label(document, one["path"]) for one in axes_of], rotation=12)
     axes.set_yticks([])

@@ -13,7 +13,7 @@ from xferlab.models.build import build, initialise
 from xferlab.models.donors import file_sha256
 from xferlab.records import layout
 from xferlab.study.schema import Weights
-from xferlab.trial.given import at_hand, check_fits, provide
+from xferlab.trial.given import at_hand, check_file, check_fits, provide
 
 pytestmark = pytest.mark.component
 
@@ -57,6 +57,28 @@ def test_channels_that_differ_are_told_with_the_field_to_change(bench: Make, tmp
         check_fits(trials[NAME], trials.session.store, cache_dir=tmp_path)
     with pytest.raises(DonorError, match=message):
         trials.run(NAME)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"in_channels": 1}, "has 3 input channels while model.in_channels is 1: set in_channels: 3; "),
+        ({"init_features": 16}, "32 features while model.init_features is 16: set init_features: 32, or"),
+    ],
+)
+def test_published_weights_that_misfit_are_told_before_they_are_fetched(
+    bench: Make, tmp_path: Path, model: dict[str, int], message: str
+) -> None:
+    stages = {
+        "donor": {"weights": "buda2019"},
+        "general": {"data": "general", "starts_from": "donor", "evaluate_on": ["general.test"]},
+    }
+    fitting = {"init_features": 32, "image_size": 32, "in_channels": 3}
+    weights, nowhere = Weights(name="buda2019"), tmp_path / "empty"
+    check_file(bench(stages=stages, model=fitting)[NAME], weights, cache_dir=nowhere)
+    misfit = bench(stages=stages, model=fitting | model)[NAME]
+    with pytest.raises(DonorError, match=message):
+        check_file(misfit, weights, cache_dir=nowhere)
 
 
 def test_a_stored_donor_that_was_altered_is_refused(bench: Make, tmp_path: Path) -> None:

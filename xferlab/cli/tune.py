@@ -218,7 +218,9 @@ def _conclude(session: Session, tuning: Tuning, *, out: Path, report: str | None
     overrides = {one.path: best.parameters[one.path] for one in tuning.space.parameters}
     temporary.write_text(arm_file(name, overrides, provenance(tuning, records, best)), "utf-8")
     os.replace(temporary, out)
-    print(f"winner: sample {best.number}, written to {out}; include it in an arm as {out.name}#{name}")
+    there = Path(os.path.relpath(out, session.loaded.path.parent)).as_posix()
+    print(f"winner: sample {best.number}, written to {out}; as an arm of the study:")
+    print(f"  tuned: {{include: {there}#{name}}}")
 
 
 def provenance(tuning: Tuning, records: list[SampleRecord], best: SampleRecord) -> Tuned:

@@ -224,11 +224,16 @@ def _shape_misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> li
 
 
 def _channel_advice(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Says what to do if the first convolution differs in its input channels and in nothing else."""
+    """Says what to do if the first convolution differs in width, or in its input channels alone."""
     first = next((key for key in own if own[key].ndim == 4), None)
     if first is None or first not in state or state[first].ndim != 4:
         return ""
     found, wanted = state[first].shape, own[first].shape
+    if found[0] != wanted[0] and found[2:] == wanted[2:]:
+        return (
+            f" The first level has {found[0]} features while model.init_features is {wanted[0]}: "
+            f"set init_features: {found[0]}, or train a donor of that width."
+        )
     if found[1] == wanted[1] or (found[0], *found[2:]) != (wanted[0], *wanted[2:]):
         return ""
     to_fold = "; a stage may then fold them into one (adapt: {fold: sum})"

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from xferlab.errors import DonorError, suggest
+from xferlab.models.build import build
 from xferlab.models.donors import PUBLISHED, fetch, file_sha256, read_weights
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout
@@ -58,14 +59,24 @@ def check_fits(spec: TrialSpec, store: Store, *, cache_dir: Path) -> None:
 
 
 def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path) -> None:
-    """Likewise, with the file on this machine; published weights that are not fetched yet pass.
+    """Likewise, with the file on this machine, or the known shapes of published weights not yet fetched.
 
     Raises:
         DonorError: There is no such file, it holds no weights, or names or shapes differ.
     """
-    if weights.name is None or _path(weights, cache_dir).is_file():
-        path = _file(weights, cache_dir)
-        take_over(spec, network(spec.identity, torch.device("cpu")), read_weights(path))
+    path = _path(weights, cache_dir)
+    if weights.name is None or path.is_file():
+        state = read_weights(_file(weights, cache_dir))
+    else:
+        published = PUBLISHED[weights.name]
+        shaped = build(
+            published.model,
+            in_channels=published.in_channels,
+            out_channels=published.out_channels,
+            init_features=published.init_features,
+        )
+        state = shaped.state_dict()
+    take_over(spec, network(spec.identity, torch.device("cpu")), state)
 
 
 def _file(weights: Weights, cache_dir: Path) -> Path:
