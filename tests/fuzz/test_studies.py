@@ -11,7 +11,9 @@ from xferlab.errors import StudyError
 from xferlab.study.load import load
 
 ROOT = Path(__file__).parents[2]
-JOBS = [path.read_bytes() for path in sorted((ROOT / "jobs").glob("*.yaml")) if path.name != "kuberay.yaml"]
+JOBS = [
+    data for path in sorted((ROOT / "jobs").glob("*.yaml")) if b"\nstudy: " in (data := path.read_bytes())
+]
 TOKENS = [
     b"\n", b"\t", b" ", b": ", b"- ", b"[", b"]", b"{", b"}", b"&a ", b"*a", b"!x ", b"!!python/none ",
     b"#", b"'", b'"', b"\\", b"|\n", b">", b"%", b"@", b"`", b"---\n", b"...\n", b"\xff", b"\0", b"\r",

@@ -18,7 +18,7 @@ from tests.fuzz.mutations import feed, mutated
 from xferlab.data.check import check_sections
 from xferlab.data.index import index_sections
 from xferlab.errors import DataError
-from xferlab.study.schema import DataSection
+from xferlab.study.sections import DataSection
 
 TEXT = (
     "image,mask,patient_id,pathology,device\na.png,m.png,p1,normal,fixed\nb.png,m.png,p2,covid19,portable\n"
