@@ -12,7 +12,7 @@ from turns import Setting
 
 from xferlab.data.cache import open_table
 from xferlab.data.sources import open_source
-from xferlab.study.schema import ManifestData, PhantomCxrData
+from xferlab.study.sections import ManifestData, PhantomCxrData
 from xferlab.training.segmentation import ImageExamples
 
 FIXED = {"device": "fixed"}

@@ -34,7 +34,8 @@ from turns import WARM_UP, Process, Round, Setting, apart
 
 from xferlab.cli.session import cpu_has_bfloat16
 from xferlab.models.unet import UNet
-from xferlab.study.schema import Model, Training
+from xferlab.study.schema import Model
+from xferlab.study.training import Training
 from xferlab.training.loop import Trainer
 from xferlab.trial import assemble
 from xferlab.trial.assemble import recipe_of, task_of

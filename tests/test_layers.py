@@ -23,7 +23,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "xferlab.study": ("xferlab.errors",),
     "xferlab.models": ("xferlab.errors",),
     "xferlab.metrics": ("xferlab.errors",),
-    "xferlab.data": ("xferlab.cohort", "xferlab.errors", "xferlab.study.schema"),
+    "xferlab.data": ("xferlab.cohort", "xferlab.errors", "xferlab.study.sections"),
     "xferlab.plan": ("xferlab.study", "xferlab.cohort", "xferlab.errors"),
     "xferlab.records": ("xferlab.plan", "xferlab.cohort", "xferlab.errors"),
     "xferlab.records.mirror": ("xferlab.records", "xferlab.plan", "xferlab.cohort", "xferlab.errors"),
@@ -38,6 +38,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.cohort",
         "xferlab.errors",
         "xferlab.study.schema",
+        "xferlab.study.sections",
     ),
     "xferlab.schedule": ("xferlab.plan", "xferlab.records", "xferlab.trial", "xferlab.errors"),
     "analysis": (

@@ -17,7 +17,7 @@ from xferlab.data.cache import ImageTable, NativeTable, open_cases
 from xferlab.data.index import index_sections
 from xferlab.data.sources import Decoded
 from xferlab.data.sources.manifest import ManifestSource
-from xferlab.study.schema import DataSection
+from xferlab.study.sections import DataSection
 
 Section = Callable[..., Any]
 COLUMNS = ("image", "mask", "patient_id", "pathology", "device")

@@ -26,7 +26,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from xferlab.data.cache import open_native, open_table
 from xferlab.data.index import index_sections
-from xferlab.study.schema import DataSection
+from xferlab.study.sections import DataSection
 
 config = TypeAdapter(DataSection).validate_python({"source": "phantom_cxr", "count": 24, "size_px": 64})
 cache = Path(sys.argv[1])

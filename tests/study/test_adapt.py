@@ -13,7 +13,7 @@ from xferlab.cli.main import build_parser
 from xferlab.errors import StudyError
 from xferlab.study import adapt
 from xferlab.study.load import LoadedStudy, load
-from xferlab.study.schema import Training
+from xferlab.study.training import Training
 
 Write = Callable[..., Path]
 THIRD = "  third: {data: cxr, starts_from: general, adapt: {%s}}\n"

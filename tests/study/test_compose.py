@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from xferlab.errors import StudyError
 from xferlab.study.load import load
 from xferlab.study.paths import complaint, replaced, without
-from xferlab.study.schema import PhantomMriData, Study
+from xferlab.study.schema import Study
+from xferlab.study.sections import PhantomMriData
 
 Write = Callable[..., Path]
 KEYS = st.sampled_from("abc")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from xferlab.errors import StudyError
 from xferlab.study.load import LoadedStudy, load
-from xferlab.study.schema import LggData, ManifestData, Study
+from xferlab.study.schema import Study
+from xferlab.study.sections import LggData, ManifestData
 
 Write = Callable[..., Path]
 

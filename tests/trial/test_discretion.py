@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from xferlab.errors import DataError, Problem, StorageError
-from xferlab.study.schema import DataSection
+from xferlab.study.sections import DataSection
 from xferlab.trial.discretion import naming_nobody
 
 ROOT = "/data/hospital"

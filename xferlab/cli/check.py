@@ -12,7 +12,7 @@ from xferlab.cli.prepare import check_tiles, donor_problems
 from xferlab.cli.session import Session
 from xferlab.data.check import check_sections
 from xferlab.errors import DataError, Problem, ProblemsError
-from xferlab.study.schema import DataSection
+from xferlab.study.sections import DataSection
 
 
 def run(options: Namespace) -> int:

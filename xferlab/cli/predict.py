@@ -20,7 +20,8 @@ from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.errors import DataError, Problem, UsageError, suggest
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
-from xferlab.study.schema import COLOUR_SOURCES, Study
+from xferlab.study.schema import Study
+from xferlab.study.sections import COLOUR_SOURCES
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a wrong command line should fail at once
     from xferlab.trial.predict import Prediction, Segmenter

@@ -15,7 +15,7 @@ from xferlab.errors import DataError, DonorError, Problem
 from xferlab.plan.expand import Plan
 from xferlab.plan.identity import canonical_json
 from xferlab.plan.spec import TrialSpec
-from xferlab.study.schema import DataSection
+from xferlab.study.sections import DataSection
 
 Progress = Callable[[str, int, int], None]
 """Told what is prepared, how much of it is done, and how much there is."""

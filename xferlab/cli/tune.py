@@ -24,7 +24,7 @@ from xferlab.records.tuning import SampleRecord, best_of, read_samples
 from xferlab.schedule.sampling import Sampling
 from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import check_writable
-from xferlab.study.schema import DataSection
+from xferlab.study.sections import DataSection
 from xferlab.study.space import load_space
 from xferlab.study.tuned import HEADER, Tuned, arm_file
 

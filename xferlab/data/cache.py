@@ -33,7 +33,7 @@ from xferlab.data.arrow_table import (
 from xferlab.data.building import Builder, Form, NativeSpool, Progress, SquareSpool, T
 from xferlab.data.sources import Decoded, open_source
 from xferlab.errors import DataError, Problem, StorageError
-from xferlab.study.schema import DataSection
+from xferlab.study.sections import DataSection
 
 __all__ = [
     "CACHE_VERSION",

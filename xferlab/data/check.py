@@ -15,7 +15,7 @@ from xferlab.cohort import Case
 from xferlab.data.parallel import for_each
 from xferlab.data.sources import STRUCTURE, Decoded, Source, open_source
 from xferlab.errors import DataError, Problem
-from xferlab.study.schema import DataSection
+from xferlab.study.sections import DataSection
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from xferlab.data.check import check_sections
 from xferlab.data.parallel import Progress
 from xferlab.data.sources import Source, open_source
 from xferlab.errors import DataError, Problem
-from xferlab.study.schema import DataSection, LggData, ManifestData
+from xferlab.study.sections import DataSection, LggData, ManifestData
 
 __all__ = ["StudyIndex", "check_sections", "index_sections"]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from xferlab.cohort import Case, Cohort, Part, Pseudonyms, Selection
 from xferlab.plan.identity import canonical_json
-from xferlab.study.schema import DataSection, Study
+from xferlab.study.schema import Study
+from xferlab.study.sections import DataSection
 
 Index = Callable[[str, DataSection], Sequence[Case]]
 

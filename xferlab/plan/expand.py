@@ -16,7 +16,8 @@ from xferlab.plan.identity import seed_for, short_id
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.study.evaluated import OBJECTS, Evaluated
 from xferlab.study.load import LoadedStudy
-from xferlab.study.schema import Stage, Study, Training
+from xferlab.study.schema import Stage, Study
+from xferlab.study.training import Training
 
 NOT_IN_IDENTITY = ("device", "threads", "precision", "deterministic", "compile", "checkpoint_every_s")
 UNKNOWN_DONOR = "unknown until the donor is fetched"

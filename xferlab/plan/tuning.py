@@ -18,7 +18,8 @@ from xferlab.plan.identity import canonical_json, sha256_of, short_id
 from xferlab.plan.sample_spec import TUNING_VERSION, SampleSpec
 from xferlab.plan.spec import TrialSpec
 from xferlab.study.load import LoadedStudy
-from xferlab.study.schema import DataSection, Study
+from xferlab.study.schema import Study
+from xferlab.study.sections import DataSection
 from xferlab.study.space import Space
 
 Index = Callable[[str, DataSection], Sequence[Case]]

@@ -12,7 +12,8 @@ from xferlab.study.adapt import Freezing
 from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.evaluated import Evaluated
 from xferlab.study.findings import Finding, of_validation
-from xferlab.study.schema import COLOUR_SOURCES, Stage, Study
+from xferlab.study.schema import Stage, Study
+from xferlab.study.sections import COLOUR_SOURCES
 from xferlab.study.yaml_lines import KeyPath
 
 

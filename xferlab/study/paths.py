@@ -9,7 +9,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from xferlab.errors import suggest
-from xferlab.study.schema import Stage, Study, Training
+from xferlab.study.schema import Stage, Study
+from xferlab.study.training import Training
 from xferlab.study.yaml_lines import KeyPath
 
 _NOUNS = {"data": "data section", "stages": "stage"}

@@ -9,109 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from xferlab.study.adapt import Adapt, Augmentations, Sixteens, Tiling
+from xferlab.study.adapt import Adapt, Sixteens, Tiling
 from xferlab.study.evaluated import Evaluated
-from xferlab.study.section import NO_BOOL, Count, Float, Int, Name, Scalar, Section
-
-NAMING_COLUMNS = ("patient_id", "image", "mask", "name")
-"""Columns whose values tell who somebody is."""
-
-
-class _Data(Section):
-    hold_out: Float = Field(0.0, ge=0.0, le=1.0)
-    """Share of this section's patients that no stage trains, stops or selects on; 1.0: a test set only."""
-    where: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
-    """Keep the cases whose column has this value (or one of these values)."""
-    same_patient: list[list[str]] = Field(default_factory=list)
-    """Groups of patient ids that are one person."""
-    different_patients: list[list[str]] = Field(default_factory=list)
-    """Groups of patient ids that are different people, though the audit takes images of theirs for one."""
-    simulate: Literal["portable"] | None = None
-    """Pass every image through the portable-device simulation; the cases are then marked `simulated`."""
-    shareable: bool = False
-    """Whether pixels may leave for Weights & Biases, and records name patients and images.
-
-    Elsewhere they hold pseudonyms; `xferlab plan --cases FILE` writes who is who.
-    """
-    note: str | None = None
-    """A sentence that stands under every table that uses this section."""
-
-
-class _Files(_Data):
-    @model_validator(mode="after")
-    def _filters_name_nobody(self) -> _Files:
-        named = [column for column in NAMING_COLUMNS if column in self.where]
-        if named and not self.shareable:
-            raise ValueError(
-                f"where.{named[0]} names patients or images, and records, which hold `where`, name none "
-                "unless the section is `shareable: true`; mark the cases in a column of their own and "
-                "filter by that, or leave the others out of the folder"
-            )
-        return self
-
-
-class ManifestData(_Files):
-    """A folder with `metadata.csv` or `.parquet`: columns image, mask, patient_id, pathology, any others."""
-
-    source: Literal["manifest"]
-    """Kind of this section."""
-    root: str
-    """The folder; `${NAME}` is taken from the environment, relative paths start at the study file."""
-    table: str | None = None
-    """The table's file name; default: `metadata.csv`, else `metadata.parquet`."""
-    labels: dict[Name, list[Int]] = Field(default_factory=lambda: {"lung": [255]})
-    """Mask values of the structure to segment, and of `ignore` (counted nowhere); 0 is background."""
-
-    @model_validator(mode="after")
-    def _one_structure(self) -> ManifestData:
-        check_labels(self.labels)
-        return self
-
-
-class LggData(_Files):
-    """The LGG MRI set in its published layout, `kaggle_3m/<patient>/<patient>_<slice>[_mask].tif`."""
-
-    source: Literal["lgg"]
-    """Kind of this section."""
-    root: str
-    """The folder that holds `kaggle_3m`, or `kaggle_3m` itself."""
-    drop_ends: Int = Field(1, ge=0)
-    """Slices dropped at each end of a volume."""
-
-
-class PhantomMriData(_Data):
-    """Procedural brain MRI with FLAIR-like lesions, three channels."""
-
-    source: Literal["phantom_mri"]
-    """Kind of this section."""
-    count: Count
-    """Number of slices."""
-    seed: Int = Field(0, ge=0)
-    """Another seed gives other patients."""
-    size_px: Int = Field(256, ge=32, le=1024)
-    """Side of the rendered image."""
-
-
-class PhantomCxrData(_Data):
-    """Procedural chest X-rays of clear, COVID-19-like and otherwise pathological lungs."""
-
-    source: Literal["phantom_cxr"]
-    """Kind of this section."""
-    count: Count | Annotated[dict[Literal["covid19", "normal", "pathological"], Count], Field(min_length=1)]
-    """Number of images: one number, shared equally, or a number for each pathology."""
-    seed: Int = Field(0, ge=0)
-    """Another seed gives other patients."""
-    size_px: Int = Field(256, ge=32, le=1024)
-    """Side of the rendered image."""
-
-
-DataSection = Annotated[
-    ManifestData | LggData | PhantomMriData | PhantomCxrData, Field(discriminator="source")
-]
-
-
-COLOUR_SOURCES = ("lgg", "phantom_mri")
-"""Kinds of sections whose images have three channels; all others are grey."""
+from xferlab.study.section import NO_BOOL, Float, Int, Name, Section
+from xferlab.study.sections import DataSection
+from xferlab.study.training import Training
 
 
 class Split(Section):
@@ -158,64 +60,6 @@ class Model(Section):
                 "set image_size to native, or leave tiles out"
             )
         return self
-
-
-class Rotation(Section):
-    """Rotation about the image centre, uniform in ±degrees."""
-
-    degrees: Float = Field(10.0, ge=0, le=180)
-    """Largest angle."""
-    probability: Float = Field(0.75, ge=0, le=1)
-    """Share of samples that are rotated, drawn anew in each epoch."""
-
-
-class Plateau(Section):
-    """Reduce the learning rate when the validation loss stalls."""
-
-    factor: Float = Field(0.1, gt=0, lt=1)
-    """The learning rate is multiplied by it."""
-    patience: Int = Field(10, ge=1)
-    """The rate falls at the first epoch without improvement beyond this many in a row (as in PyTorch)."""
-
-
-class Training(Section):
-    """One training; everything here except `checkpoint_every_s` is part of a trial's identity."""
-
-    loss: Literal["dice", "dice_as_printed", "cross_entropy", "dice_cross_entropy", "focal_tversky"] = "dice"
-    """`dice` is 1 - (2I + s)/(P + T + s); `dice_as_printed` is equation 1 of vidal2021 to the letter."""
-    smoothing: Float = Field(1.0, gt=0)
-    """The constant s of the loss (lambda in the paper)."""
-    optimizer: Literal["adam"] = "adam"
-    """Optimizer."""
-    lr: Float = Field(1e-3, gt=0)
-    """Initial learning rate."""
-    batch_size: Int = Field(16, ge=1)
-    """Images in a batch."""
-    max_epochs: Int = Field(200, ge=1)
-    """Upper bound on epochs."""
-    patience: Int = Field(20, ge=1)
-    """Stop at this many consecutive validations without improvement."""
-    plateau: Plateau | None = Field(default_factory=Plateau)
-    """Learning-rate reduction; null keeps the rate."""
-    rotation: Rotation | None = Field(default_factory=Rotation)
-    """Augmentation; null trains on the images as they are."""
-    augmentation: Augmentations | None = None
-    """What else varies between epochs."""
-    intensity: Literal["zscore", "unit", "minmax", "equalise"] = "zscore"
-    """`zscore`: each image by its own mean and deviation; `unit`: divided by 255; `minmax`: each by its own
-    range; `equalise`: histogram equalisation, then gamma 0.5 (oh2020)."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Resolved when planning; results are bit-equal on the CPU only."""
-    threads: Int = Field(1, ge=1, le=256)
-    """CPU threads of the network, independent of `resources`; another number gives other bits."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the forward and backward pass; loss and evaluation are float32 always."""
-    deterministic: bool = True
-    """On CUDA: deterministic algorithms, somewhat slower."""
-    compile: bool = False
-    """Use torch.compile."""
-    checkpoint_every_s: Float = Field(60.0, gt=0)
-    """Seconds between two checkpoints of the state needed to resume."""
 
 
 class Weights(Section):
@@ -409,16 +253,6 @@ class Study(Section):
     def resources_of(self, stage: str) -> Resources:
         """Returns what one stage reserves: its own `resources`, else the study's."""
         return self.stages[stage].resources or self.resources
-
-
-def check_labels(labels: dict[str, list[int]]) -> None:
-    """Raises ValueError unless labels name one structure, and each value (1 to 255) once."""
-    structures = [name for name in labels if name != "ignore"]
-    if len(structures) != 1:
-        raise ValueError(f"name one structure to segment (and `ignore`), not {len(structures)}: {structures}")
-    values = [value for group in labels.values() for value in group]
-    if not labels[structures[0]] or len(set(values)) != len(values) or not all(0 < v < 256 for v in values):
-        raise ValueError("each structure needs mask values from 1 to 255, and no value may stand twice")
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from xferlab.models.build import build, initialise
 from xferlab.models.translator import Translator
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
-from xferlab.study.schema import DataSection
+from xferlab.study.sections import DataSection
 from xferlab.training.augment import Augmentation
 from xferlab.training.loop import Recipe
 from xferlab.training.native import NativeSegmentation

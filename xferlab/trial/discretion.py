@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xferlab.errors import DataError, Problem
-from xferlab.study.schema import DataSection
+from xferlab.study.sections import DataSection
 
 
 @contextmanager

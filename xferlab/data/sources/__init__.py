@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey
-from xferlab.study.schema import DataSection
+from xferlab.study.sections import DataSection
 
 __all__ = ["IGNORED", "STRUCTURE", "Decoded", "Source", "Survey", "open_source"]
 

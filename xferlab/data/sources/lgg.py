@@ -27,7 +27,7 @@ from xferlab.data.sources.phantom import no_simulation
 from xferlab.data.sources.source import STRUCTURE, Decoded, Source, Survey
 from xferlab.data.volume import Scale, crop_and_pad, normalised, scale_of
 from xferlab.errors import DataError, Problem
-from xferlab.study.schema import LggData
+from xferlab.study.sections import LggData
 
 LESION, NO_LESION = "tumour", "no_tumour"
 

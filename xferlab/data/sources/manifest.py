@@ -23,7 +23,7 @@ from xferlab.data.simulation import simulate, simulation_recipe
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey
 from xferlab.data.table import REQUIRED, Row, Table, find_table, read_table
 from xferlab.errors import DataError, Problem
-from xferlab.study.schema import ManifestData
+from xferlab.study.sections import ManifestData
 
 _STRANGE = 1
 """Marks, while a target is made, mask values that are in no label."""

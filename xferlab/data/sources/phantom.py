@@ -23,7 +23,7 @@ from xferlab.data.phantoms import (
 from xferlab.data.simulation import simulate, simulation_recipe
 from xferlab.data.sources.source import STRUCTURE, Decoded, Source, Survey
 from xferlab.errors import DataError, Problem
-from xferlab.study.schema import PhantomCxrData, PhantomMriData
+from xferlab.study.sections import PhantomCxrData, PhantomMriData
 
 
 @dataclass(frozen=True)
