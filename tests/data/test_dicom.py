@@ -205,6 +205,15 @@ def test_rescale_that_gives_no_numbers(tmp_path: Path) -> None:
     assert "its rescale slope and intercept give values that are no numbers. Export it again." in problem.what
 
 
+def test_sequences_without_end_are_refused(tmp_path: Path) -> None:
+    start = write(tmp_path / "a.dcm").read_bytes()
+    item = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    head = start[: start.index(b"\x28\x00\x02\x00US")]
+    (tmp_path / "b.dcm").write_bytes(head + item * 5000)
+    (problem,) = for_each([tmp_path / "b.dcm"], problems_of)[0]
+    assert problem.what.startswith(("cannot be read as DICOM: ", "is a DICOM file without pixels"))
+
+
 def test_refused_too_short_pixel_data(tmp_path: Path) -> None:
     assert "cannot be read as DICOM" in refusal(write(tmp_path / "a.dcm", PixelData=b"\0" * 100))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ _READ_ERRORS = (
     LookupError,
     TypeError,
     NotImplementedError,
-    OverflowError,
+    RecursionError,
+    ArithmeticError,
+    struct.error,
     BytesLengthException,
 )
 _LARGE_VALUE = "1 MB"
