@@ -10,6 +10,9 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from analysis.tables.rendering import visible
 
 COLUMN_IN = 3.5
 PAGE_IN = 7.2
@@ -27,6 +30,7 @@ LOOKS = (
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # shipped with matplotlib: equal on every machine
     "font.size": 7.5,
+    "text.parse_math": False,  # names from data may hold dollar signs
     "axes.titlesize": 7.5,
     "axes.labelsize": 7.5,
     "xtick.labelsize": 7,
@@ -76,6 +80,8 @@ def save(picture: Picture, folder: Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     png, svg = (folder / f"{picture.name}.{ending}" for ending in ("png", "svg"))
     with drawing():
+        for text in picture.figure.findobj(Text):
+            text.set_text("\n".join(map(visible, text.get_text().split("\n"))))
         picture.figure.savefig(png, dpi=DPI, metadata={"Software": None})
         # The layout is found once: both files show the same, and the second is cheap.
         picture.figure.set_layout_engine("none")

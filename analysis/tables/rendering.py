@@ -5,7 +5,10 @@ from __future__ import annotations
 import html
 import re
 import textwrap
+import unicodedata
 from pathlib import Path
+
+import pandas as pd
 
 from analysis.tables.model import Row, Table
 
@@ -33,6 +36,10 @@ _LATEX = {
     "≥": r"$\geq$",
     "≤": r"$\leq$",
 }
+_FORMULA = ("=", "+", "-", "@")
+"""What a spreadsheet takes a cell for a formula by."""
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn")
+"""Unicode categories of characters that control, reorder, or show nothing."""
 _LONG_TABLE_ROWS = 42
 _NAMING = ("Section", "Stage", "Arm", "Pathology", "Source")
 
@@ -40,16 +47,44 @@ _NAMING = ("Section", "Stage", "Arm", "Pathology", "Source")
 def write_table(table: Table, folder: Path) -> None:
     """Writes `name.csv`, `.md` and `.tex` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{table.name}.csv").write_text(table.data.to_csv(index=False, lineterminator="\n"), "utf-8")
+    write_csv(table.data, folder / f"{table.name}.csv")
     (folder / f"{table.name}.md").write_text(
         f"### {markdown_text(table.title)}\n\n{to_markdown(table)}", "utf-8"
     )
     (folder / f"{table.name}.tex").write_text(to_latex(table), "utf-8")
 
 
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Writes a frame; text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    texts = frame.rename(columns=_no_formula)
+    for place, kind in enumerate(frame.dtypes):
+        if not pd.api.types.is_numeric_dtype(kind):
+            texts.isetitem(place, [_no_formula(value) for value in frame.iloc[:, place]])
+    path.write_text(texts.to_csv(index=False, lineterminator="\n"), "utf-8")
+
+
+def _no_formula(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = _shown(value)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+
+
+def visible(text: object) -> str:
+    """Returns text on one line; characters that control, reorder or show nothing stand as `<U+202E>`."""
+    return _shown(" ".join(str(text).split()))
+
+
+def _shown(text: str) -> str:
+    if text.isprintable():
+        return text
+    unseen = {c for c in text if unicodedata.category(c) in _UNSEEN} - {"\n", "\t"}
+    return "".join(f"<U+{ord(c):04X}>" if c in unseen else c for c in text)
+
+
 def markdown_text(text: str) -> str:
     """Returns text that Markdown shows as it is, on one line."""
-    flat = " ".join(str(text).split())
+    flat = visible(text)
     # Only what would be mark-up is escaped, so that numbers and intervals stay readable as plain text.
     flat = re.sub(r"&(?=[A-Za-z#])", "&amp;", flat)
     flat = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", flat)
@@ -61,12 +96,12 @@ def markdown_text(text: str) -> str:
 
 def latex_text(text: str) -> str:
     """Returns text that LaTeX typesets as it is, on one line."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(str(text).split()))
+    return "".join(_LATEX.get(character, character) for character in visible(text))
 
 
 def html_text(text: str) -> str:
-    """Returns text that HTML shows as it is."""
-    return html.escape(str(text), quote=True)
+    """Returns text that HTML shows as it is, on one line."""
+    return html.escape(visible(text), quote=True)
 
 
 def to_markdown(table: Table) -> str:
