@@ -79,7 +79,7 @@ def test_a_failure_that_must_come_again_is_not_retried_and_blocks_its_descendant
 
 def obstruct(lab: Lab, trial_dir: Path) -> Path:
     """A folder where the history goes: every attempt fails until it is removed."""
-    obstacle = trial_dir / "history.jsonl"
+    obstacle = trial_dir / "progress.jsonl"
     obstacle.mkdir(parents=True)
     return obstacle
 
@@ -94,7 +94,7 @@ def test_another_failure_is_retried_then_healed_and_nothing_finished_runs_twice(
     assert {name for name, state in states.items() if state is State.BLOCKED} == {
         "baseline/portable/r01", "still/portable/r01",
     }  # fmt: skip
-    assert "history.jsonl: cannot be written" in lab.heard.reason("baseline/general/r01")
+    assert "progress.jsonl: cannot be written" in lab.heard.reason("baseline/general/r01")
     failed = plan.names["baseline/general/r01"]
     tries = attempts(lab.storage)
     assert [one["outcome"] for one in tries[failed]] == ["failed"] * 3

@@ -79,6 +79,23 @@ def test_one_signal_ends_it_and_nothing_is_lost(
     assert recorded(storage) == recorded(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("executor", [IN_PROCESS, RAY])
+def test_a_signal_while_images_are_read_ends_it(tmp_path: Path, executor: tuple[str, ...]) -> None:
+    general = {**TINY["data"]["general"], "count": 4000, "size_px": 256}
+    study = write_study(tmp_path, **{**LONG, "data": {"general": general}})
+    with start(tmp_path, "run", study, "--storage", tmp_path / "st", *executor) as process:
+        assert process.stdout is not None
+        assert any("reading images of general" in line for line in process.stdout)
+        asked = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=WITHIN_S)
+    print(f"{executor[0]} while images were read: ended after {time.monotonic() - asked:.1f} s")
+    assert process.returncode == 75, err
+    assert "Traceback" not in err
+    assert not list((tmp_path / "st").rglob("driver.lease"))
+    assert not list((tmp_path / "st").glob("trials/*"))
+
+
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     study = write_study(tmp_path, **LONG)
     with start(tmp_path, "run", study, "--storage", tmp_path / "st", *IN_PROCESS) as process:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.schedule.graphs import trial
@@ -167,6 +167,7 @@ def test_what_a_worker_wrote_before_it_was_lost_is_kept(tmp_path: Path) -> None:
     assert reader.read_failure(ends.store, "a") == own
 
 
+@settings(max_examples=30, deadline=None)  # every attempt writes files
 @given(
     st.lists(st.sampled_from(["other", "memory", "device", "lost", "hopeless"]), max_size=12),
     st.integers(0, 4),

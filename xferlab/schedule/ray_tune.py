@@ -57,7 +57,7 @@ def execute(court: Court, *, cache_dir: Path, stop: StopRequest | None = None) -
     search = _BoardSearch(court, stop, cache_dir=cache_dir)
     with ray_session.scratch(court.store, court.study) as storage:
         tuner = Tuner(
-            _work,
+            tune.with_parameters(_work, access=ray_session.Access.to(court.store)),
             tune_config=TuneConfig(search_alg=search, num_samples=len(court.board.trials), reuse_actors=True),
             run_config=RunConfig(
                 name="tune",
@@ -83,11 +83,13 @@ class _Handed:
         trial: Ours.
         last: Its worker's last report; empty before the first.
         error: What Tune says that ended it.
+        tuned: Tune's.
     """
 
     trial: TrialSpec
     last: dict[str, Any] = field(default_factory=dict)
     error: BaseException | None = None
+    tuned: Any = None
 
 
 class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
@@ -99,8 +101,9 @@ class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
         self.handed: dict[str, _Handed] = {}
         self.problem: XferlabError | None = None
         self._kills = MemoryKills()
+        self._ended: list[Any] = []
         self._num_handed: dict[str, int] = {}
-        self._common = {"cache_dir": str(cache_dir), "location": court.store.location}
+        self._common = {"cache_dir": str(cache_dir)}
         self._tune_parser = _make_parser()
 
     @property
@@ -112,6 +115,8 @@ class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
         """Returns a Tune trial for the next ready one, or None."""
         if not self._num_handed:
             self._stop.listen()  # Tune takes SIGUSR1 for itself when a run starts
+        while self._ended:
+            _forget(self._ended.pop())
         trial = None if self.stopping else self._court.board.take()
         if trial is None:
             return None
@@ -127,6 +132,7 @@ class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
             experiment, self._tune_parser, evaluated_params={}, experiment_tag="", trial_id=tune_id
         )
         tuned.handle_error = _Overhear(tuned.handle_error, handed)
+        handed.tuned = tuned
         return tuned
 
     def _tune_id(self, trial_id: str) -> str:
@@ -150,6 +156,7 @@ class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
         if error and self.stopping:  # it may have failed for that; it stays open
             return
         handed = self.handed.pop(trial_id)
+        self._ended.append(handed.tuned)
         told = told_by(handed.error, handed.last, self._kills) if error else None
         try:
             self._court.ended(handed.trial, told)
@@ -168,6 +175,14 @@ class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
         return False
 
 
+def _forget(tuned: Any) -> None:
+    """Empties a trial that Tune has ended: it keeps all of them, with what they were given and reported."""
+    del tuned.handle_error
+    tuned.config = tuned._Trial__unresolved_config = {}
+    reported = tuned.run_metadata
+    reported.last_result, reported.metric_analysis, reported.metric_n_steps = {}, {}, {}
+
+
 class _Overhear(NeverRestored):
     """Notes the error that Tune gives to a trial: it tells searchers only that there was one."""
 
@@ -179,7 +194,7 @@ class _Overhear(NeverRestored):
         self._handle(error)
 
 
-def _work(config: dict[str, Any]) -> None:
+def _work(config: dict[str, Any], access: ray_session.Access) -> None:
     """One trial in a worker process. A hopeless failure ends it without an error, and the process stays.
 
     Any other error makes Tune end the process: none that met one goes on to another trial.
@@ -196,7 +211,7 @@ def _work(config: dict[str, Any]) -> None:
     reporter.stopped()  # the first report tells the driver that the trial really runs
     hooks = Hooks(stop=reporter.stopped, on_epoch=reporter.note)
     try:
-        run_trial(spec, Store.open(config["location"]), cache_dir=Path(config["cache_dir"]), hooks=hooks)
+        run_trial(spec, access.open(), cache_dir=Path(config["cache_dir"]), hooks=hooks)
     except HOPELESS:
         # Stored as failure.json; the driver reads it.
         return
