@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 
 from xferlab.data.likeness import (
     CORRELATION,
+    DETAIL,
     MAX_BITS,
     equalised,
     find_pairs,
@@ -95,7 +96,7 @@ ALTERED: dict[str, Alter] = {
 def test_altered_copies_are_found(chests: list[Image.Image], people: np.ndarray, alter: Alter) -> None:
     copies = np.stack([thumbnail(alter(chest)) for chest in chests])
     pairs = find_pairs(np.concatenate([people, copies]), np.arange(2 * PEOPLE), np.ones(2 * PEOPLE, bool))
-    found = {(pair.first, pair.second) for pair in pairs if pair.one_exposure}
+    found = {(pair.first, pair.second) for pair in pairs if pair.detail >= DETAIL}
     assert found <= {(row, row + PEOPLE) for row in range(PEOPLE)}
     assert len(found) >= 0.75 * PEOPLE  # the hash loses some crops; all else is found
     assert all(pair.correlation >= CORRELATION for pair in pairs)
@@ -103,7 +104,7 @@ def test_altered_copies_are_found(chests: list[Image.Image], people: np.ndarray,
 
 def test_other_people_are_not_found(people: np.ndarray) -> None:
     pairs = find_pairs(people, np.arange(PEOPLE), np.ones(PEOPLE, bool))
-    assert not [pair for pair in pairs if pair.one_exposure]
+    assert not [pair for pair in pairs if pair.detail >= DETAIL]
 
 
 def test_brains_of_other_people_are_not_found() -> None:
@@ -111,7 +112,7 @@ def test_brains_of_other_people_are_not_found() -> None:
     pixels = np.stack([thumbnail(Image.fromarray(np.ascontiguousarray(one))) for one in drawn])
     patients = np.array([brain_patient(index) for index in range(80)])
     pairs = find_pairs(pixels, patients, np.ones(80, bool))
-    assert not [pair for pair in pairs if pair.one_exposure]
+    assert not [pair for pair in pairs if pair.detail >= DETAIL]
 
 
 def test_images_alike_but_in_their_detail_are_near_only(people: np.ndarray) -> None:
@@ -121,13 +122,15 @@ def test_images_alike_but_in_their_detail_are_near_only(people: np.ndarray) -> N
     pixels = np.clip(smooth + grain, 0, 255).astype(np.uint8)
     (pair,) = find_pairs(pixels, np.arange(2), np.ones(2, bool))
     assert pair.correlation >= CORRELATION
-    assert not pair.one_exposure
+    assert pair.detail < DETAIL
 
 
 def test_images_of_one_patient_are_not_compared(people: np.ndarray) -> None:
     twice = np.concatenate([people, people])
     patients = np.concatenate([np.arange(PEOPLE), np.arange(PEOPLE)])
-    assert not [pair for pair in find_pairs(twice, patients, np.ones(len(twice), bool)) if pair.one_exposure]
+    assert not [
+        pair for pair in find_pairs(twice, patients, np.ones(len(twice), bool)) if pair.detail >= DETAIL
+    ]
 
 
 def test_figures_do_not_depend_on_the_company(people: np.ndarray) -> None:
