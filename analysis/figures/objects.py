@@ -74,7 +74,7 @@ def _picture(
         caption=(
             "Difference in Dice: with one object of a kind on every image minus without, the same images and "
             "masks; left of 0 the object does harm.",
-            _BARS,
+            f"{_BARS} Arms that share the trials of a stage show the same points in it.",
             *incomplete_note(results, stages),
             *data_notes(results, [costs.section], results.cases),
         ),
