@@ -14,6 +14,7 @@ from xferlab import __version__
 from xferlab.errors import StorageError, XferlabError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
+from xferlab.schedule.ray_session import Access
 from xferlab.trial.failure import Failure, on_device
 
 ANSWER_WITHIN_S = 120.0
@@ -47,7 +48,7 @@ def _ask_nodes(store: Store, name: str, digest: str) -> list[tuple[str, str]]:
         if node["Alive"]:
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(report)
-            asked[task.remote(store.location, name)] = (
+            asked[task.remote(Access.to(store), name)] = (
                 f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
             )
     ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_WITHIN_S)
@@ -64,10 +65,10 @@ def _answer(reference: Any) -> dict[str, str]:
     return answer
 
 
-def report(location: str, name: str) -> dict[str, str]:
+def report(access: Access, name: str) -> dict[str, str]:
     """Returns what the node that this runs on finds under a name: `digest` or `error`, and its `version`."""
     try:
-        content = Store.open(location).read(name)
+        content = access.open().read(name)
     except XferlabError as error:
         return {"version": __version__, "error": str(error)}
     return {

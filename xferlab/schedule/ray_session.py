@@ -11,12 +11,14 @@ import secrets
 import socket
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray.tune import Stopper
+from ray.tune.execution import class_cache
 
 from xferlab.errors import StorageError, UsageError
 from xferlab.records.store import Store
@@ -34,6 +36,10 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 
 SCRATCH = "tune"
+AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+# Tune hands these to its workers in a runtime environment, and Ray writes that to its logs; see `Access`.
+class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_KEYS)
+
 PROBE_S = 5.0
 SILENT_HERE_S, SILENT_ELSEWHERE_S = 5.0, 30.0
 """A cluster is lost when nobody has listened for so long; Ray ends this process after 60 s."""
@@ -71,6 +77,31 @@ def cluster(
             yield
         finally:
             ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a worker needs to open the storage, keys included.
+
+    Give it to Tune with `tune.with_parameters`: Tune writes configurations to files, and these to none.
+
+    Attributes:
+        location: Of the storage; a URI may hold keys.
+        environment: AWS keys of the driver's environment.
+    """
+
+    location: str = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)
+
+    @staticmethod
+    def to(store: Store) -> Access:
+        """Returns the access that this process has."""
+        return Access(store.location, {key: os.environ[key] for key in AWS_KEYS if key in os.environ})
+
+    def open(self) -> Store:
+        """Opens the storage in a worker; its other processes get the keys, too."""
+        os.environ.update(self.environment)
+        return Store.open(self.location)
 
 
 @contextmanager

@@ -45,10 +45,10 @@ def execute(sampling: Sampling, store: Store, *, cache_dir: Path, retries: int, 
     """
     if sampling.exhausted:
         return True
-    search = _SampleSearch(sampling, stop, cache_dir=cache_dir, location=store.location)
+    search = _SampleSearch(sampling, stop, cache_dir=cache_dir)
     with ray_session.scratch(store, sampling.tuning.tuning_id) as storage:
         tuner = Tuner(
-            _Sample,
+            tune.with_parameters(_Sample, access=ray_session.Access.to(store)),
             tune_config=TuneConfig(
                 search_alg=search,
                 scheduler=_scheduler(sampling),
@@ -133,11 +133,11 @@ class _Halving(NeverRestored, AsyncHyperBandScheduler):  # type: ignore[misc]
 class _SampleSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
     """Hands samples to Tune under their own ids, no more than run side by side: later ones may learn."""
 
-    def __init__(self, sampling: Sampling, stop: StopRequest, *, cache_dir: Path, location: str):
+    def __init__(self, sampling: Sampling, stop: StopRequest, *, cache_dir: Path):
         super().__init__(Searcher())
         self._sampling, self._stop = sampling, stop
         self._slots = num_slots(sampling.tuning.base[0])
-        self._common = {"cache_dir": str(cache_dir), "location": location}
+        self._common = {"cache_dir": str(cache_dir)}
         self._tune_parser = _make_parser()
         self.problem: XferlabError | None = None
 
@@ -193,9 +193,10 @@ class _SampleSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
 class _Sample(tune.Trainable):  # type: ignore[misc]
     """A sample in a worker process; a hopeless failure ends it without an error: Tune is not to retry it."""
 
-    def setup(self, config: dict[str, Any]) -> None:
+    def setup(self, config: dict[str, Any], access: ray_session.Access | None = None) -> None:
         """Takes the sample; it is loaded with its first epoch, so that a failure becomes a result."""
         self._config: dict[str, Any] = config
+        self._access = access
         self._run: Any = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -233,7 +234,8 @@ class _Sample(tune.Trainable):  # type: ignore[misc]
         from xferlab.trial.tuning import SampleRun
 
         sample = SampleSpec.from_json(json.loads(self._config["sample"]))
-        store = Store.open(self._config["location"])
+        assert self._access is not None  # Tune gives it with every setup
+        store = self._access.open()
         if self._run is None:
             known = read_sample(store, sample.tuning_id, sample.sample_id)
             if known is not None:  # the worker was lost between its record and Tune's hearing of it
