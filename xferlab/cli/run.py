@@ -14,6 +14,7 @@ from xferlab.cli.view import View
 from xferlab.errors import UsageError
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
+from xferlab.records.store import without_query
 from xferlab.schedule.outcome import SAME_ERRORS, Court, Ending
 from xferlab.schedule.ready import Board, State
 from xferlab.schedule.stop import StopRequest
@@ -103,7 +104,13 @@ def _executor(options: Namespace, session: Session, stop: StopRequest, stack: Ex
 def _same(options: Namespace) -> str:
     same = str(options.study)
     same += f" --profile {options.profile}" if options.profile else ""
-    return same + (f" --storage '{options.storage}'" if options.storage else "")
+    return same + (f" --storage '{_without_keys(options.storage)}'" if options.storage else "")
+
+
+def _without_keys(location: str) -> str:
+    """A storage as the user gave it; `?...` stands for the part in which there may be keys."""
+    shown = without_query(location) if "://" in location else location
+    return shown if shown == location else f"{shown}?..."
 
 
 def _conclude(outcome: Outcome, options: Namespace) -> int:
