@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from xferlab.cohort import Case
@@ -12,8 +14,8 @@ def cases(*patients: str, pathology: str = "normal") -> list[Case]:
     return [Case(f"{number:064x}", f"{number}.png", one, pathology) for number, one in enumerate(patients)]
 
 
-def told(*patients: str, joined: tuple[str, ...] = ()) -> list[str]:
-    found = odd_patients("s", cases(*patients), joined)
+def told(*patients: str, different: Sequence[Sequence[str]] = ()) -> list[str]:
+    found = odd_patients("s", cases(*patients), different)
     assert {(one.where, one.severity) for one in found} <= {("data.s", "warning")}
     return [one.what for one in found]
 
@@ -31,14 +33,15 @@ def test_not_alike(other: str) -> None:
 def test_one_warning_for_each_group() -> None:
     assert told("p1", "p2", "P1", "p 1", "p2", "q", "Q") == [
         "patients 'P1' and 'p 1' and 'p1' differ in case or blanks only. If they are one person, add"
-        " `same_patient: [[P1, p 1, p1]]`.",
+        " `same_patient: [[P1, p 1, p1]]`, else `different_patients: [[P1, p 1, p1]]`.",
         "patients 'Q' and 'q' differ in case or blanks only. If they are one person, add"
-        " `same_patient: [[Q, q]]`.",
+        " `same_patient: [[Q, q]]`, else `different_patients: [[Q, q]]`.",
     ]
 
 
-def test_patients_that_were_joined_are_no_longer_odd() -> None:
-    assert told("P1", "P1", joined=("P1", "p1")) == []
+def test_who_is_known_to_be_different_is_not_odd() -> None:
+    assert told("P1", "p1", different=[["q", "P1", "p1"]]) == []
+    assert len(told("P1", "p1", "p 1", different=[["P1", "p1"]])) == 1
 
 
 def test_placeholders_count_as_one_person() -> None:

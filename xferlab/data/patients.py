@@ -22,21 +22,23 @@ def alike(text: str) -> str:
     return "".join(character for character in plain if character.isprintable() and not character.isspace())
 
 
-def odd_patients(section: str, cases: Sequence[Case], joined: Iterable[str]) -> list[Problem]:
+def odd_patients(section: str, cases: Sequence[Case], different: Sequence[Sequence[str]]) -> list[Problem]:
     """Returns warnings about patients and pathologies that a split would take for what they are not.
 
     Args:
         section: As in the study, for messages.
         cases: Those of the section.
-        joined: Ids that `same_patient` already names.
+        different: Groups of ids that are known to be of different people.
     """
     patients = Counter(case.patient for case in cases)
-    known = set(joined)
     problems = []
-    for group in _spelled_alike(one for one in patients if one not in known):
+    for group in _spelled_alike(patients):
+        if any(set(group) <= set(known) for known in different):
+            continue
         ids = ", ".join(group)
         what = f"patients {_quoted(group)} differ in case or blanks only. If they are one person, add"
-        problems.append(_warning(section, f"{what} `same_patient: [[{ids}]]`."))
+        what += f" `same_patient: [[{ids}]]`, else `different_patients: [[{ids}]]`."
+        problems.append(_warning(section, what))
     for group in _spelled_alike({case.pathology for case in cases}):
         what = f"pathologies {_quoted(group)} differ in case or blanks only, and count as {len(group)}."
         problems.append(_warning(section, f"{what} Spell them alike in the table."))

@@ -67,7 +67,7 @@ class ManifestSource(Source):
             self._files.setdefault(entry.case.digest, entry)
         problems += _doubled_rows(entries)
         cases = tuple(entry.case for entry in self._files.values())
-        problems += odd_patients(self._section, cases, patients)
+        problems += odd_patients(self._section, cases, self._config.different_patients)
         doubled = tuple(e.case for e in entries if self._files[e.case.digest] is not e)
         return Survey(cases, tuple(problems), doubled)
 
