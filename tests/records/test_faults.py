@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +19,9 @@ from typing import Any
 import pytest
 
 from tests.records.faults import Faults, faulty, faulty_disk, nth, onwards, without_pauses
+from tests.records.test_reader import epoch
 from xferlab.errors import StorageError
-from xferlab.records import retries
+from xferlab.records import reader, retries, writer
 from xferlab.records.store import Store
 
 PAUSES_S = retries.DELAYS_S
@@ -135,24 +143,6 @@ def test_only_what_may_pass_is_tried_again(number: str, attempts: int) -> None:
     assert len(operation.attempts) == attempts  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    ("text", "attempts"),
-    [
-        ("When reading ...: AWS Error SLOW_DOWN during PutObject operation: Please reduce", 4),
-        ("AWS Error NETWORK_CONNECTION during HeadObject operation: curlCode: 28, Timeout was reached", 4),
-        ("AWS Error UNKNOWN (HTTP status 503) during HeadObject operation: No response body.", 4),
-        ("AWS Error ACCESS_DENIED during PutObject operation", 1),
-        ("AWS Error NO_SUCH_BUCKET during PutObject operation", 1),
-        ("AWS Error UNKNOWN (HTTP status 403) during HeadObject operation: No response body.", 1),
-    ],
-)
-def test_of_s3_only_what_may_pass_is_tried_again(text: str, attempts: int) -> None:
-    operation = counting(OSError(text))
-    with pytest.raises(OSError, match="AWS Error"):
-        retries.persistently(operation, what="it")
-    assert len(operation.attempts) == attempts  # type: ignore[attr-defined]
-
-
 def test_retries_are_few_short_and_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), pytest.raises(OSError, match="injected"):
         retries.persistently(counting(OSError(errno.EIO, "injected")), what="/st/a")
@@ -187,3 +177,131 @@ def test_another_error_of_a_link_is_no_reason_to_do_without(tmp_path: Path) -> N
     with faulty_disk(no_links(errno.EACCES)), pytest.raises(StorageError, match="cannot be written"):
         Store.open(tmp_path).create("lease", b"mine")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- real disks --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_leaves_what_was_there_and_takes_more_when_there_is_room(full_disk: Path) -> None:
+    store = Store.open(full_disk / "st")
+    store.write("record", BEFORE)
+    store.write("large", b"x" * 150_000)
+    with pytest.raises(StorageError, match=r"record: cannot be written: .*No space left on device"):
+        store.write("record", b"y" * 150_000)
+    with pytest.raises(StorageError, match=r"lease: cannot be written: .*No space left on device"):
+        store.create("lease", b"y" * 150_000)
+    assert store.read("record") == BEFORE
+    assert store.list("") == ["large", "record"]
+    store.delete("large")
+    store.write("record", b"y" * 150_000)
+    assert store.size("record") == 150_000
+
+
+def test_a_full_disk_keeps_the_lines_of_a_history(full_disk: Path) -> None:
+    """An epoch that is not written stops the trial; what was written before is read."""
+    store = Store.open(full_disk / "st")
+    history = writer.HistoryFile(store, "t")
+    history.append(epoch(1))
+    store.write("large", b"x" * (200_000))
+
+    def fill() -> None:
+        for number in range(2, 2000):
+            history.append(epoch(number))
+
+    with pytest.raises(StorageError, match=r"\.jsonl: cannot be written: .*No space left on device"):
+        fill()
+    kept = reader.read_history(store, "t")
+    assert len(kept) > 100
+    assert [one.epoch for one in kept] == list(range(1, len(kept) + 1))
+
+
+LIMITED = """
+import resource, signal, sys
+from xferlab.errors import StorageError
+from xferlab.records.store import Store
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    Store.open(sys.argv[1]).write("record", b"y" * 2000)
+except StorageError as error:
+    print(error)
+"""
+
+
+def test_a_quota_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    store.write("record", BEFORE)
+    said = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "record: cannot be written: [Errno 27] File too large" in said.stdout
+    assert store.read("record") == BEFORE
+    assert store.list("") == ["record"]
+
+
+FORBIDDEN = """
+import os, sys
+from xferlab.errors import StorageError
+from xferlab.records.store import Store
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+store = Store.open(sys.argv[1])
+for name, arguments in (("write", ("record", b"y")), ("read", ("record",)), ("create", ("b", b"y"))):
+    try:
+        getattr(store, name)(*arguments)
+    except StorageError as error:
+        print(error)
+"""
+
+
+def test_lost_permission_is_told_at_once(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "st")
+    store.write("record", BEFORE)
+    os.chmod(store.path("record"), 0)
+    os.chmod(tmp_path / "st", 0o555)
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        os.chmod(folder, 0o755)
+    said = subprocess.run(
+        [sys.executable, "-c", FORBIDDEN, str(tmp_path / "st")], capture_output=True, text=True, check=True
+    )
+    os.chmod(tmp_path / "st", 0o755)
+    lines = said.stdout.splitlines()
+    assert [line.count("Permission denied") for line in lines] == [1, 1, 1]
+    assert "record: cannot be written" in lines[0]
+    assert "record: cannot be read" in lines[1]
+    assert "trying again" not in said.stderr
+
+
+def test_a_storage_that_does_not_answer_is_told_while_it_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pipe that nobody writes to: opening it does not return."""
+    monkeypatch.setattr(retries, "STALLED_AFTER_S", 0.05)
+    os.mkfifo(tmp_path / "stuck")
+    found: list[bytes | None] = []
+    reading = threading.Thread(target=lambda: found.append(Store.open(tmp_path).read("stuck")))
+    with caplog.at_level(logging.WARNING):
+        reading.start()
+        deadline = time.monotonic() + 30
+        while len(caplog.messages) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert reading.is_alive()
+        assert len(caplog.messages) >= 2
+        (tmp_path / "stuck").write_bytes(b"late")
+        reading.join(30)
+    assert found == [b"late"]
+    assert all(re.match(r".*/stuck: no answer for \d+ s; waiting\. If", line) for line in caplog.messages)
