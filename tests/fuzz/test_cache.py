@@ -61,3 +61,14 @@ def test_tables(
     whole = (tmp_path / "whole.arrow").read_bytes()
     assert read(whole)
     assert feed(mutated([whole]), read, examples=examples).refused
+
+
+def test_a_row_without_a_digest_is_no_table(tmp_path: Path) -> None:
+    square(tmp_path / "whole.arrow")
+    with pa.OSFile(str(tmp_path / "whole.arrow")) as file:
+        batch = pa.ipc.open_file(file).get_batch(0)
+    digests = pa.array([None, *batch.column("digest").to_pylist()[1:]], pa.binary(32))
+    with pa.ipc.new_file(str(tmp_path / "x.arrow"), batch.schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays([digests, *batch.columns[1:]], schema=batch.schema))
+    with pytest.raises(pa.ArrowInvalid, match="values are missing"):
+        read_table(tmp_path / "x.arrow")
