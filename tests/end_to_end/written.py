@@ -10,6 +10,9 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+MIN_DIGITS = 8
+"""Fewer digits in base64 stand in a picture by chance."""
+
 
 def holding(words: Iterable[str], *folders: Path) -> dict[str, list[str]]:
     """Returns the words that stand in names or contents of files, plain or encoded, and where."""
@@ -33,7 +36,9 @@ def encodings(word: str) -> Iterator[bytes]:
     for shift in range(3):
         # What its neighbours take part in is cut off at both ends.
         whole = b64encode(b"\0" * shift + plain)
-        yield whole[(0, 2, 3)[shift] : len(whole) - 4]
+        inner = whole[(0, 2, 3)[shift] : len(whole) - 4]
+        if len(inner) >= MIN_DIGITS:
+            yield inner
 
 
 def contents(path: Path) -> Iterator[bytes]:
