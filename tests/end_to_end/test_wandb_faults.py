@@ -243,14 +243,16 @@ def test_a_process_is_killed(
 
 
 def test_a_driver_is_killed_and_nothing_stays(tmp_path: Path, server: Server) -> None:
-    server.fault = "hang"
-    tracked(tmp_path, "online")
+    server.break_on = (b"wandb-history", "hang")
+    long = {**ONE["training"], "max_epochs": 10_000, "patience": 10_000}
+    write_study(tmp_path, **{**ONE, "training": long}, tracking={"wandb": {"mode": "online"}})
     folder = wandb_folder(tmp_path)
     with subprocess.Popen(
         words(*RUN), env=environment(tmp_path), cwd=tmp_path, stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, start_new_session=True,
     ) as driver:  # fmt: skip
-        until(lambda: len(mirror_processes(folder)) == 2, timeout_s=60)
+        until(lambda: server.refused > 0, timeout_s=60)
+        assert sorted(mirror_processes(folder).values()) == [SERVICE, WRITER]
         driver.send_signal(signal.SIGKILL)
     started = time.monotonic()
     until(lambda: not mirror_processes(folder), timeout_s=pipe.LINGER_S + SLACK_S)

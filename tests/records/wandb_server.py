@@ -176,13 +176,13 @@ class Server(http.server.ThreadingHTTPServer):
         artifact = {"id": "a", "state": "PENDING", "artifactSequence": {"id": "s", "latestArtifact": None}}
         upload = {"uploadUrl": f"{self.url}/upload/x", "uploadHeaders": []}
         names = [spec["name"] for spec in given.get("artifactFiles") or ()]
-        edges = [{"node": {"name": name, "storagePath": "x", "artifact": artifact, **upload}} for name in names]
+        nodes = [{"name": name, "storagePath": "x", "artifact": artifact, **upload} for name in names]
         return {
             "project": {"artifact": None},
             "createArtifact": {"artifact": artifact},
             "createArtifactManifest": {"artifactManifest": {"id": "m", "file": {"id": "f", **upload}}},
             "updateArtifactManifest": {"artifactManifest": {"id": "m", "file": {"id": "f", **upload}}},
-            "createArtifactFiles": {"files": {"edges": edges}},
+            "createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}},
             "commitArtifact": {"artifact": {"id": "a", "digest": "d"}},
         }
 
