@@ -205,6 +205,21 @@ def test_rescale_that_gives_no_numbers(tmp_path: Path) -> None:
     assert "its rescale slope and intercept give values that are no numbers. Export it again." in problem.what
 
 
+def test_windows_that_show_nothing_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", WindowCenter=1e300, WindowWidth=2)
+    (problem,) = for_each([path], problems_of)[0]
+    assert "its window of 2 around 1e+300 shows nothing. Export it again." in problem.what
+
+
+def test_empty_voi_lut_is_refused(tmp_path: Path) -> None:
+    table = Dataset()
+    table.LUTDescriptor = [4, 600, 16]
+    table.add_new("LUTData", "OW", None)
+    path = write(tmp_path / "a.dcm", VOILUTSequence=Sequence([table]))
+    (problem,) = for_each([path], problems_of)[0]
+    assert problem.what == "cannot be read as DICOM: its VOI LUT is empty. Export it again."
+
+
 def test_sequences_without_end_are_refused(tmp_path: Path) -> None:
     start = write(tmp_path / "a.dcm").read_bytes()
     item = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"

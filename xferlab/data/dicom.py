@@ -112,13 +112,18 @@ def _modality(stored: NDArray[np.generic], dataset: Any) -> NDArray[np.generic]:
 def _windowed(values: NDArray[np.generic], dataset: Any) -> NDArray[np.uint8]:
     window = _window(dataset)
     if window is None or dataset.get("VOILUTSequence"):
-        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
+        table = dataset.VOILUTSequence[0]
+        bits = int(table.LUTDescriptor[2])
+        if bits < 1 or not table.get("LUTData"):  # pydicom would leave the values as they are
+            raise ValueError("its VOI LUT is empty")
         shown = apply_voi_lut(values.astype(np.int64), dataset).astype(np.float64)
         return to_uint8(shown / (2**bits - 1))
     center, width = window
     shown = apply_windowing(values.astype(np.float64), dataset)
     # The output range depends on bits, sign and rescale; far outside the window it shows itself.
     low, high = apply_windowing(np.array([center - 20 * width, center + 20 * width]), dataset)
+    if not low < high:
+        raise ValueError(f"its window of {width:g} around {center:g} shows nothing")
     return to_uint8((shown - low) / (high - low))
 
 
