@@ -82,6 +82,16 @@ def test_a_watch_asks_to_end_once_nobody_listens() -> None:
     assert str(stop.problem) == "the Ray cluster was lost (the head is gone); the same command goes on"
 
 
+@pytest.mark.component
+def test_a_cluster_that_is_left_may_go() -> None:
+    stop = StopRequest()
+    with Watch({"the head": ("127.0.0.1", 1)}, stop, patience_s=3.0) as watch:
+        watch.rest()
+        watch._thread.join(timeout=60)  # nobody listens there, and it gives up looking
+        assert not watch._thread.is_alive()
+    assert not stop.asked()
+
+
 HANGING = """
 import socket, threading, xferlab.schedule.watch as watch
 from xferlab.schedule.stop import StopRequest

@@ -72,10 +72,11 @@ def cluster(
         with _loopback():
             ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **options)
     patience_s = SILENT_HERE_S if address is None else SILENT_ELSEWHERE_S
-    with Watch(_places(), stop or StopRequest(), patience_s=patience_s, own=address is None):
+    with Watch(_places(), stop or StopRequest(), patience_s=patience_s, own=address is None) as watch:
         try:
             yield
         finally:
+            watch.rest()
             ray.shutdown()
 
 

@@ -36,7 +36,7 @@ class Watch:
         """
         self._places, self._stop, self._patience_s, self._own = places, stop, patience_s, own
         self._below: Processes = {}
-        self._left = threading.Event()
+        self._resting, self._left = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="xferlab-watch", daemon=True)
 
     def __enter__(self) -> Watch:
@@ -44,10 +44,15 @@ class Watch:
         self._thread.start()
         return self
 
+    def rest(self) -> None:
+        """Stops looking: the cluster is about to be left, and may go."""
+        self._resting.set()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stops watching."""
+        """Stops watching; until then a cluster that was lost may hold up its leaving for a while only."""
+        self._resting.set()
         self._left.set()
         self._thread.join()
         if self._stop.problem is not None:
@@ -55,13 +60,13 @@ class Watch:
 
     def _watch(self) -> None:
         heard = dict.fromkeys(self._places, time.monotonic())
-        while not self._left.wait(PROBE_EVERY_S):
+        while not self._resting.wait(PROBE_EVERY_S):
             if self._own:
                 self._below |= below(os.getpid())
             for name, place in self._places.items():
                 if _listens(place, timeout_s=self._patience_s):
                     heard[name] = time.monotonic()
-                elif time.monotonic() - heard[name] >= self._patience_s:
+                elif time.monotonic() - heard[name] >= self._patience_s and not self._resting.is_set():
                     self._lost(name)
                     return
 
