@@ -156,6 +156,16 @@ def test_a_record_of_another_version_is_told_and_not_run_again(local: Store) -> 
         reader.read_evaluation(local, TRIAL.trial_id, "e" * 16)
 
 
+@pytest.mark.parametrize("body", [{"version": 1, "attempts": []}, {"type": "E", "message": ""}, {}])
+def test_a_whole_file_of_another_kind_is_no_record(local: Store, body: dict[str, object]) -> None:
+    write_trial(local)
+    write_evaluation(local)
+    local.write(layout.record_path(TRIAL.trial_id), codec.json_bytes(body))
+    local.write(layout.evaluation_path(TRIAL.trial_id, "e" * 16, "record.json"), codec.json_bytes(body))
+    assert reader.read_trial(local, TRIAL.trial_id) is None
+    assert reader.read_evaluation(local, TRIAL.trial_id, "e" * 16) is None
+
+
 def test_complete_means_that_all_records_verify(store: Store) -> None:
     assert not is_complete(store, SPEC)
     assert complete_ids(store, [SPEC]) == set()

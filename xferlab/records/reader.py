@@ -175,12 +175,11 @@ def read_history(store: Store, trial_id: str, *, sha256: str | None = None) -> l
     """
     name = layout.history_path(trial_id)
     data = store.read(name)
-    if data is None:
+    if data is None and (data := store.read(layout.progress_path(trial_id))) is not None:
         name = layout.progress_path(trial_id)
-        data = store.read(name) or b""
     where, offset = store.path(name), 0
     results: dict[int, EpochResult] = {}
-    *lines, rest = data.split(b"\n")
+    *lines, rest = (data or b"").split(b"\n")
     for number, line in enumerate([*lines, rest] if rest else lines, start=1):
         try:
             result = _epoch(line)
