@@ -123,13 +123,15 @@ class Clock:
             self.wake(process, after=seconds)
         process.give_away()
 
-    def run(self) -> None:
+    def run(self, *, until: float = 1e6) -> None:
         """Goes on until nothing is left to happen.
 
         Raises:
+            AssertionError: Something still happens at the time `until`.
             BaseException: What escaped from a process.
         """
         while self._heap:
+            assert self.now < until, "this does not end"
             when, _, what = heapq.heappop(self._heap)
             self.now = max(self.now, when)
             if not isinstance(what, Process):

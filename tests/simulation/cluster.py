@@ -21,7 +21,7 @@ from xferlab.errors import RecordError, StorageError, TrainingError
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader, writer
-from xferlab.records.complete import complete_ids, is_measured
+from xferlab.records.complete import complete_ids, is_complete, is_measured
 from xferlab.records.schema import EpochResult, EvaluationRecord, TrialRecord, history_sha256
 from xferlab.records.store import Store
 from xferlab.schedule.outcome import Court
@@ -47,6 +47,7 @@ class Weather:
         freeze: A process stands still for long at an operation (SIGSTOP, a page that is swapped).
         suspected: The driver takes a worker for lost that goes on.
         duplicate: A message arrives twice.
+        mute: A message says that a worker ended, and not how.
         orphans: A worker goes on for a while when its driver has died.
         hopeless: Names of stages whose trials raise what the same spec meets again.
     """
@@ -60,6 +61,7 @@ class Weather:
     freeze: float = 0.0
     suspected: float = 0.0
     duplicate: float = 0.0
+    mute: float = 0.0
     orphans: float = 0.5
     hopeless: frozenset[str] = frozenset()
 
@@ -72,7 +74,7 @@ class Weather:
 
         return Weather(
             storage=often(0.02), worker_death=often(0.02), worker_error=often(0.05), node_death=often(0.005),
-            driver_death=often(0.02), freeze=often(0.02), suspected=often(0.2), duplicate=often(0.3),
+            driver_death=often(0.02), freeze=often(0.02), suspected=often(0.2), duplicate=often(0.3), mute=often(0.3),
             hopeless=frozenset(draws.sample(stages, 1)) if draws.random() < 0.1 else frozenset(),
         )  # fmt: skip
 
@@ -305,6 +307,7 @@ class Driver:
         """A message takes its time; now and then it comes twice, and of a killed worker it comes late."""
         draws = self.cluster.draws
         times = 2 if draws.random() < self.cluster.weather.duplicate else 1
+        told = None if draws.random() < self.cluster.weather.mute else told
         for _ in range(times):
             self._deliver(attempt, told, after=draws.expovariate(0.5))
 
@@ -339,6 +342,7 @@ class _Counting:
     def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:
         self._cluster.note(f"driver {self._number}: {trial.name} {state.value} {reason[:80]}")
         if state is State.COMPLETE:
+            assert is_complete(self._cluster.store, trial), "called complete without a record"
             self._counted[trial.trial_id] += 1
 
     def epoch(self, trial: TrialSpec, epoch: int, best_loss: float) -> None:
