@@ -74,7 +74,8 @@ class Weather:
 
         return Weather(
             storage=often(0.02), worker_death=often(0.02), worker_error=often(0.05), node_death=often(0.005),
-            driver_death=often(0.02), freeze=often(0.02), suspected=often(0.2), duplicate=often(0.3), mute=often(0.3),
+            driver_death=often(0.02), freeze=often(0.02), suspected=often(0.2), duplicate=often(0.3),
+            mute=often(0.3),
             hopeless=frozenset(draws.sample(stages, 1)) if draws.random() < 0.1 else frozenset(),
         )  # fmt: skip
 
