@@ -25,6 +25,7 @@ from xferlab.records.schema import (
     EpochResult,
     EvaluationRecord,
     TrialRecord,
+    history_sha256,
 )
 from xferlab.records.store import Store
 
@@ -192,7 +193,7 @@ class StudyBuilder:
             )
             for epoch in range(1, num_epochs + 1)
         ]
-        writer.HistoryFile(store, trial_id, results)
+        writer.HistoryFile(store, trial_id, results).finish()
         store.write(layout.weights_path(trial_id), b"weights")
         for one in trial["evaluations"]:
             self._write_evaluation(store, trial, one)
@@ -223,7 +224,7 @@ class StudyBuilder:
                 started_from=None,
                 weights_sha256="0" * 64,
                 weights_bytes=len(b"weights"),
-                history_sha256=writer.history_sha256(results),
+                history_sha256=history_sha256(results),
             ),
         )
 

@@ -11,8 +11,8 @@ import pytest
 from tests.plan.studies import HERE, STUDY, PlanOf, phantom_cases
 from xferlab.cohort import Case
 from xferlab.errors import StudyError
-from xferlab.plan.document import to_document
 from xferlab.plan.choose import for_workers
+from xferlab.plan.document import to_document
 from xferlab.plan.features import LAYERS, stratified
 from xferlab.plan.identity import short_id
 from xferlab.plan.spec import TrialSpec
