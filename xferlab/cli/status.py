@@ -24,7 +24,7 @@ def run(options: Namespace) -> int:
     """Prints states; exit code 1 unless all trials are complete."""
     session = Session.open(options)
     plan = session.plan()
-    rows = _rows(session.store, plan.trials)
+    rows = states(session.store, plan.trials)
     counts = Counter(row["state"] for row in rows)
     if options.json:
         print(json.dumps({"study": plan.loaded.base.study, "counts": counts, "trials": rows}, indent=2))
@@ -33,11 +33,12 @@ def run(options: Namespace) -> int:
     return COMPLETE if counts["complete"] == len(rows) else INCOMPLETE
 
 
-def _rows(store: Store, trials: tuple[TrialSpec, ...]) -> list[dict[str, Any]]:
+def states(store: Store, trials: tuple[TrialSpec, ...]) -> list[dict[str, Any]]:
+    """Returns a row for each trial; those of failed ones have their `failure`."""
     complete = complete_ids(store, trials)
     present = set(store.list("trials"))
     rows: list[dict[str, Any]] = []
-    states: dict[str, str] = {}
+    found: dict[str, str] = {}
     for trial in trials:
         row: dict[str, Any] = {"name": trial.name, "trial_id": trial.trial_id, "arms": list(trial.arms)}
         history = _history(store, trial.trial_id) if trial.trial_id in present else []
@@ -46,11 +47,11 @@ def _rows(store: Store, trials: tuple[TrialSpec, ...]) -> list[dict[str, Any]]:
             row["state"] = "complete"
         elif failure is not None:
             row["state"], row["failure"] = "failed", failure
-        elif any(states.get(parent) in ("failed", "blocked") for parent in trial.parents):
+        elif any(found.get(parent) in ("failed", "blocked") for parent in trial.parents):
             row["state"] = "blocked"
         else:
             row["state"] = "started" if history else "open"
-        states[trial.trial_id] = row["state"]
+        found[trial.trial_id] = row["state"]
         row["epochs"] = len(history)
         row["best_validation_loss"] = min((one.validation_loss for one in history), default=None)
         rows.append(row)
@@ -81,4 +82,6 @@ def _print(rows: list[dict[str, Any]], counts: Counter[str]) -> None:
             console.print(
                 f"  on {failure['host']} at {failure['when']}, after epoch {failure['epoch']}", markup=False
             )
+    if counts["failed"]:
+        console.print("`xferlab failures` shows tracebacks, and what to do")
     console.print(", ".join(f"{number} {state}" for state, number in sorted(counts.items())))

@@ -1,0 +1,78 @@
+"""`xferlab failures`: which trials failed, each error once with its first real traceback, and what to do."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from xferlab.cli.main import COMPLETE, INCOMPLETE
+from xferlab.cli.session import Session
+from xferlab.cli.status import states
+from xferlab.records import reader
+from xferlab.records.store import Store
+from xferlab.trial.failure import Kind, signature
+
+ADVICE: Mapping[str, str] = {
+    Kind.MEMORY: "It ran out of memory alone, too. Give it more (`resources.memory_gib`, a larger device), or "
+    "make it smaller in the study (`training.batch_size`, `model.image_size`): other trials, with other ids.",
+    Kind.DEVICE: "The device failed, not the study: run again, which resumes. If one host keeps coming back "
+    "here, leave it out.",
+    Kind.HOPELESS: "The same trial meets it again: change the study or the data as the message says.",
+    Kind.LOST: "Run again, which resumes from its last checkpoint. If it comes back, look on the host for "
+    "what killed it: out of memory, a time limit, a node that went down.",
+    Kind.OTHER: "Run again, which resumes from its last checkpoint. If it comes back, the traceback says where.",
+}
+"""What to do, by kind of failure."""
+
+
+def run(options: Namespace) -> int:
+    """Prints failures, equal errors together; exit code 1 if there is one."""
+    session = Session.open(options)
+    found = [row for row in states(session.store, session.plan().trials) if "failure" in row]
+    for row in found:
+        row["attempts"] = _attempts(session.store, row["trial_id"])
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        _print(found)
+    return INCOMPLETE if found else COMPLETE
+
+
+def _attempts(store: Store, trial_id: str) -> int:
+    return len(reader.read_run(store, trial_id).get("attempts", []))
+
+
+def _print(found: list[dict[str, Any]]) -> None:
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in found:
+        _, stage, repetition = row["name"].rsplit("/", 2)
+        groups[signature(row["failure"], row["name"], stage, repetition)].append(row)
+    for rows in groups.values():
+        failure = rows[0]["failure"]
+        console.print(f"{failure['type']}: {failure['message']}")
+        for row in rows:
+            console.print(f"  {_facts(row)}")
+        console.print(ADVICE.get(failure.get("kind", Kind.OTHER), ADVICE[Kind.OTHER]))
+        if failure["traceback"]:
+            console.print(failure["traceback"].rstrip())
+        console.print()
+    console.print(f"{len(found)} trials failed, of {len(groups)} errors" if found else "no trial failed")
+
+
+def _facts(row: Mapping[str, Any]) -> str:
+    failure = row["failure"]
+    peak, pid = failure.get("memory_peak_gib"), failure.get("pid")
+    parts = [
+        f"{row['name']} ({row['trial_id']}): attempt {row['attempts']}, after epoch {failure['epoch']}",
+        f"on {failure['host']}" + (f" (pid {pid})" if pid else ""),
+        f"at {failure['when']}",
+        f"signal {failure['signal']}" if failure.get("signal") else "",
+        f"memory at most {peak:.1f} GiB" if peak else "",
+    ]
+    return ", ".join(part for part in parts if part)
