@@ -6,15 +6,17 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.clusters.network import lacking, network
 from tests.studies import TINY, attempts, environment, recorded, write_study, xferlab
 
 ROOT = Path(__file__).parents[2]
@@ -22,8 +24,18 @@ SCRIPT = ROOT / "jobs" / "slurm.sbatch"
 WITHIN_S = 240.0
 STUBS = {
     "srun": 'while [[ $1 == --* ]]; do shift; done\nexec "$@"',
-    "scontrol": 'if [[ $1 == show ]]; then echo 127.0.0.1; else echo "$@" >>"$NOTES"; fi',
+    "scontrol": 'if [[ $1 == show ]]; then echo "$HEAD_NODE"; else echo "$@" >>"$NOTES"; fi',
 }
+TELLING = """\
+while [[ $1 == --* ]]; do shift; done
+if [[ ! -e $NOTES.step ]]; then
+    env -0 >"$NOTES.env"
+    printf '%s\\0' "$@" >"$NOTES.new"
+    mv "$NOTES.new" "$NOTES.step"
+fi
+exec "$@"
+"""
+"""An `srun` that tells its first command, so that another host can run it, too."""
 OWN_PROCESSES = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--")
 """Its Ray sees no other Ray on this machine, and stops none."""
 LONG = {
@@ -41,7 +53,7 @@ def test_shellcheck_finds_nothing() -> None:
 
 def test_it_asks_for_a_notice_to_the_script_and_for_its_place_in_the_queue() -> None:
     asked = re.findall(r"^#SBATCH (.*)$", SCRIPT.read_text(), re.MULTILINE)
-    assert {"--requeue", "--open-mode=append", "--exclusive", "--signal=B:USR1@120"} <= set(asked)
+    assert {"--requeue", "--open-mode=append", "--exclusive", "--signal=B:USR1@240"} <= set(asked)
 
 
 def can_unshare() -> bool:
@@ -54,29 +66,32 @@ def can_unshare() -> bool:
 
 @contextmanager
 def submitted(
-    folder: Path, *words: str | Path, restarts: int, **changes: str
+    folder: Path, *words: str | Path, restarts: int, stubs: dict[str, str] | None = None, **changes: str
 ) -> Iterator[subprocess.Popen[str]]:
     """The script as SLURM starts it; its process namespace, and all in it, ends with the context."""
-    stubs = folder / "bin"
-    stubs.mkdir(exist_ok=True)
-    for name, text in STUBS.items():
-        (stubs / name).write_text(f"#!/bin/bash\n{text}\n")
-        (stubs / name).chmod(0o755)
+    path = folder / "bin"
+    path.mkdir(exist_ok=True)
+    for name, text in {**STUBS, **(stubs or {})}.items():
+        (path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (path / name).chmod(0o755)
     job = {
         "SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "one", "SLURM_NNODES": "1",
         "SLURM_CPUS_PER_TASK": "2", "SLURM_SUBMIT_DIR": str(ROOT), "SLURM_RESTART_COUNT": str(restarts),
         "XFERLAB_VENV": sys.prefix, "NOTES": str(folder / "notes"), "HOME": str(folder),
-        "PATH": f"{stubs}:{os.environ['PATH']}", **changes,
+        "PATH": f"{path}:{os.environ['PATH']}", "HEAD_NODE": "127.0.0.1", **changes,
     }  # fmt: skip
     log = folder / f"job-{restarts}.log"
+    on_head = ["ip", "netns", "exec", job["HEAD"]] if "HEAD" in job else []
     with log.open("w") as out, subprocess.Popen(
-        [*OWN_PROCESSES, "bash", SCRIPT, *map(str, words)], env={**environment(folder), **job}, cwd=folder,
-        stdout=out, stderr=subprocess.STDOUT, text=True,
+        [*on_head, *OWN_PROCESSES, "bash", SCRIPT, *map(str, words)], env={**environment(folder), **job},
+        cwd=folder, stdout=out, stderr=subprocess.STDOUT, text=True,
     ) as process:  # fmt: skip
         try:
             yield process
         finally:
             process.kill()  # the kernel kills the rest of the namespace
+            for left in Path("/tmp").glob(f"xl-{job['SLURM_JOB_ID']}-*"):
+                subprocess.run(["rm", "-rf", left], check=False)
 
 
 def script_of(process: subprocess.Popen[str]) -> int:
@@ -119,10 +134,43 @@ def test_a_bad_study_is_not_requeued(tmp_path: Path) -> None:
     assert not (tmp_path / "notes").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(bool(lacking()), reason=lacking() or "-")
+def test_two_hosts_join(tmp_path: Path) -> None:
+    study, storage = write_study(tmp_path, **LONG), tmp_path / "st"
+    step = tmp_path / "notes.step"
+    with network(tmp_path, "head", "east") as hosts:
+        job_of_two = submitted(
+            tmp_path, study, "--storage", storage, restarts=0, stubs={"srun": TELLING},
+            HEAD=hosts.namespace("head"), HEAD_NODE=hosts.address("head"), SLURM_NNODES="2",
+            SLURM_CPUS_PER_TASK="1",
+        )  # fmt: skip
+        with job_of_two as job:
+            eventually(step.exists, job, tmp_path / "job-0.log")
+            env = dict(one.split("=", 1) for one in (tmp_path / "notes.env").read_text().split("\0") if one)
+            words = step.read_text().split("\0")[:-1]
+            other = hosts.start("east", *OWN_PROCESSES, *words, env=env)
+            status = job.wait(timeout=WITHIN_S)
+            ended = time.monotonic()
+            other.wait(timeout=WITHIN_S)
+            print(f"the other host followed after {time.monotonic() - ended:.0f} s")
+    log = (tmp_path / "job-0.log").read_text()
+    assert status == 0, log
+    assert "all 2 trials complete" in log
+    assert {one["host"] for tries in attempts(storage).values() for one in tries} == {
+        socket.gethostname(), "east",
+    }  # fmt: skip
+
+
 def until_training(storage: Path, job: subprocess.Popen[str], log: Path) -> None:
     """Waits until a trial has finished some epochs."""
+    found = storage.glob
+    eventually(lambda: any(path.stat().st_size > 500 for path in found("trials/*/*.jsonl")), job, log)
+
+
+def eventually(holds: Callable[[], object], job: subprocess.Popen[str], log: Path) -> None:
     deadline = time.monotonic() + WITHIN_S
-    while not any(path.stat().st_size > 500 for path in storage.glob("trials/*/history.jsonl")):
+    while not holds():
         assert job.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)

@@ -66,7 +66,7 @@ def eventually(holds: Callable[[], object], process: subprocess.Popen[str]) -> N
 
 def training(storage: Path) -> bool:
     """Whether a trial has finished some epochs."""
-    return any(path.stat().st_size > 500 for path in storage.glob("trials/*/history.jsonl"))
+    return any(path.stat().st_size > 500 for path in storage.glob("trials/*/*.jsonl"))
 
 
 def undisturbed(folder: Path, study: Path) -> dict[str, str]:
