@@ -124,3 +124,10 @@ def test_the_readme_lists_the_rooms(readme: str) -> None:
     )
     packages = {path.parent.name for path in (ROOT / "xferlab").glob("*/__init__.py")}
     assert named == packages | {"errors", "analysis"}
+
+
+def test_every_promise_of_the_readme_names_tests_that_exist(readme: str) -> None:
+    table = readme[readme.index("| promise |") : readme.index("The quick ones are in")]
+    named = re.findall(r"`([\w/.]+)`", "".join(row.split("|")[2] for row in table.splitlines() if row))
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / "tests" / name).exists()] == []
