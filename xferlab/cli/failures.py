@@ -19,7 +19,7 @@ from xferlab.trial.failure import Kind, signature
 
 ADVICE: Mapping[str, str] = {
     Kind.MEMORY: "It ran out of memory alone, too. Give it more (`resources.memory_gib`, a larger device) "
-    "or make it smaller in the study (`training.batch_size`, `model.image_size`): other trials, with other ids.",
+    "or make it smaller in the study (`training.batch_size`, `model.image_size`), which renews its id.",
     Kind.DEVICE: "The device failed, not the study: run again, which resumes. If one host keeps coming back "
     "here, leave it out.",
     Kind.HOPELESS: "The same trial meets it again: change the study or the data as the message says.",
