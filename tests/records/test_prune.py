@@ -50,6 +50,7 @@ def write_trial(store: Store, trial_id: str) -> TrialSpec:
             store.write(layout.evaluation_path(trial_id, name, file), b"x" * 10)
     store.write(layout.weights_path(trial_id), b"1234")
     store.write(f"{layout.checkpoint_dir(trial_id)}/state-000001-000000.pt", b"x" * 7)
+    store.write(layout.progress_path(trial_id), b"late")
     writer.write_trial(store, replace(TRIAL, trial_id=trial_id))
     return spec
 
@@ -79,7 +80,10 @@ SURPLUS = {
     "given weights that nothing refers to": (layout.donor_path(OLD_DONOR),),
     "measurements that no plan names": (layout.evaluation_dir(KEPT, OLD),),
     "selections that nothing refers to": (layout.selection_path(UNUSED),),
-    "states of complete trials": (f"{layout.checkpoint_dir(KEPT)}/state-000001-000000.pt",),
+    "states of complete trials": (
+        f"{layout.checkpoint_dir(KEPT)}/state-000001-000000.pt",
+        layout.progress_path(KEPT),
+    ),
     "trials that no plan names": (layout.trial_dir(OTHER),),
 }
 
@@ -90,7 +94,7 @@ def test_what_no_plan_names_is_found_and_deleted_and_nothing_else(store: Store) 
     assert found(store) == SURPLUS
     sizes = {one.kind: one.size for one in find_surplus(store)}
     assert sizes["measurements that no plan names"] == 30
-    assert sizes["states of complete trials"] == len(b"x" * 7)
+    assert sizes["states of complete trials"] == len(b"x" * 7) + len(b"late")
     assert contents(store) == before
     for one in find_surplus(store):
         delete(store, one)

@@ -102,8 +102,8 @@ def _judge(
         return ("", "") if part in needed.parts else ("measurements that no plan names", part)
     if _ASIDE.fullmatch(found.name):
         return "damaged files that were set aside", name
-    if top == "trials" and below[0] in complete and below[1:-1] == ["checkpoint"]:
-        return ("states of complete trials", name) if found.name.startswith("state-") else ("", "")
+    if top == "trials" and below[0] in complete and _is_of_a_training(below[1:]):
+        return "states of complete trials", name
     if top == "selections" and below[0].removesuffix(".json") not in needed.selections:
         return "selections that nothing refers to", name
     if top == "donors" and below[0] not in needed.donors:
@@ -111,6 +111,11 @@ def _judge(
     if top == "tuning" and searches:
         return "searches", f"tuning/{below[0]}"
     return "", ""
+
+
+def _is_of_a_training(path: list[str]) -> bool:
+    """Whether only a training that has not ended needs this file of its trial."""
+    return path == ["progress.jsonl"] or (path[:-1] == ["checkpoint"] and path[-1].startswith("state-"))
 
 
 def _is_leftover(found: Found) -> bool:
