@@ -17,7 +17,8 @@ from tests.studies import attempts, command, environment, recorded, write_study,
 pytestmark = pytest.mark.slow
 
 SEED = 20211
-ORPHANS_WITHIN_S = 60.0
+WORKERS_WITHIN_S, ALL_WITHIN_S = 30.0, 180.0
+"""After their driver's death; Ray's agents, which hold nothing, look for the head for a minute first."""
 
 
 def killed_until_complete(
@@ -65,26 +66,26 @@ def test_ray_run_survives_killed_workers_and_drivers(tmp_path: Path) -> None:
     process = start(tmp_path, study, storage)
     until_training(storage, process)
     time.sleep(waits.uniform(0.0, 1.0))
-    below = descendants(process.pid)
+    below = {pid: command_of(pid) for pid in descendants(process.pid)}
     process.send_signal(signal.SIGKILL)
     process.wait()
-    orphans_s = until_gone(below, within_s=ORPHANS_WITHIN_S)
+    workers = [pid for pid, name in below.items() if is_worker(name)]
+    assert workers
+    workers_s = until_gone(workers, within_s=WORKERS_WITHIN_S)
     process = start(tmp_path, study, storage)
     until_training(storage, process)
     deadline = time.monotonic() + 120
     while process.poll() is None and kills < 3 and time.monotonic() < deadline:
-        victims = [pid for pid in descendants(process.pid) if is_worker(pid)]
+        victims = [pid for pid in descendants(process.pid) if is_worker(command_of(pid))]
         if victims:
             os.kill(waits.choice(victims), signal.SIGKILL)
             kills += 1
         time.sleep(waits.uniform(1.0, 3.0))
     assert process.wait(timeout=300) == 0
     assert kills >= 1
+    until_gone(below, within_s=ALL_WITHIN_S)
     assert recorded(storage) == recorded(tmp_path / "whole")
-    print(
-        f"seed {SEED}: 1 driver and {kills} workers killed; the driver's {len(below)} processes ended "
-        f"{orphans_s:.1f} s after it"
-    )
+    print(f"seed {SEED}: 1 driver (its workers ended {workers_s:.1f} s after it) and {kills} workers killed")
 
 
 LONGER = {
@@ -111,6 +112,6 @@ def until_training(storage: Path, process: subprocess.Popen[bytes]) -> None:
     pytest.fail("no trial began to train within 120 s")
 
 
-def is_worker(pid: int) -> bool:
+def is_worker(command_line: str) -> bool:
     """Whether a process is a Ray worker that runs a trial (Ray names it after Tune's trainable)."""
-    return command_of(pid).startswith("ray::ImplicitFunc")
+    return command_line.startswith("ray::ImplicitFunc")

@@ -20,8 +20,8 @@ from xferlab.schedule.ready import State
 TRIALS, WORKERS, LIMIT_S = 50, 2, 0.1
 MANY, FIRST = int(os.environ.get("XFERLAB_TEST_TRIALS", "2000")), 0.25
 MANY_WITHIN_S = 1800.0
-GROWTH_KIB = 4.0
-"""Of the driver for each trial that has finished: its name and state in Tune, and nothing of its spec."""
+GROWTH_KIB = 16.0
+"""Of the driver for each trial that has finished: Tune keeps the trial, without its spec and reports."""
 
 
 class Timed(Heard):
