@@ -209,6 +209,18 @@ def test_who_only_an_arm_adds_takes_the_id_of_the_study(pack: Pack, index: Any, 
     assert joined == {"a2": "p2", "b": "pb", "c": "pb2", "b2": "pb2"}
 
 
+def test_what_an_arm_says_of_two_people_of_the_study_parts_nobody(
+    pack: Pack, index: Any, tmp_path: Path
+) -> None:
+    pack.add("copy", altered(2), patient="a2", device="portable")
+    added, _ = more(tmp_path, b=chest(30), c=chest(31), b2=altered(31))
+    apart = [["p2", "a2"], ["pc", "pb2"]]
+    arm = {"added": data_section(source="manifest", root=str(added.root), different_patients=apart)}
+    found = index(arms=[arm])
+    assert patients(found, pack) == patients(index(), pack)
+    assert set(found.audit.persons) == {"a2", "p2"}
+
+
 def test_an_image_of_an_arm_may_not_join_two_people_of_the_study(
     pack: Pack, index: Any, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -127,6 +128,37 @@ def test_a_file_where_a_folder_should_be_is_told(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"/a/b: cannot be written"):
         store.create("a/b", b"y")
     assert store.read("a") == b"x"
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, real = Store.open(tmp_path / "st"), os.scandir
+    assert store.walk("") == []
+    store.write("a/b/c", b"c")
+
+    def scandir(path: str) -> object:
+        if os.path.basename(path) == "b":
+            raise PermissionError(errno.EACCES, "injected", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(StorageError, match="cannot be listed"):
+        store.walk("")
+
+
+def test_a_link_whose_answer_was_lost_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, real = Store.open(tmp_path), os.link
+
+    def link(*paths: str) -> None:
+        real(*paths)
+        raise FileExistsError(errno.EEXIST, "injected", *paths)
+
+    monkeypatch.setattr(os, "link", link)
+    assert store.create("lease", b"mine")
+    monkeypatch.setattr(os, "link", real)
+    assert not store.create("lease", b"other")
+    assert os.listdir(tmp_path) == ["lease"]
 
 
 def test_a_folder_cannot_be_read_as_a_file(tmp_path: Path) -> None:

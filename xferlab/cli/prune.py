@@ -40,9 +40,10 @@ def _prune(store: Store, options: Namespace) -> None:
             _shut_out_drivers(store, stack)
         surplus = find_surplus(store, searches=options.searches)
         _print(store, surplus, options)
-        if options.yes:
+        if surplus and options.yes:
             for one in surplus:
                 delete(store, one)
+            print(f"{_total(surplus)} deleted")
 
 
 def _shut_out_drivers(store: Store, stack: ExitStack) -> None:
@@ -75,8 +76,12 @@ def _print(store: Store, surplus: list[Surplus], options: Namespace) -> None:
         for one in surplus:
             for name in one.names:
                 print(f"  {name}")
-    total = _size(sum(one.size for one in surplus))
-    print(f"{total} deleted" if options.yes else f"{total}; nothing is deleted without --yes")
+    if not options.yes:
+        print(f"{_total(surplus)}; nothing is deleted without --yes")
+
+
+def _total(surplus: list[Surplus]) -> str:
+    return _size(sum(one.size for one in surplus))
 
 
 def _size(size: float) -> str:

@@ -89,7 +89,7 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
     }
     alike = compare(places, memo_dir=memo_dir, progress=progress)
     own = {case.patient for section in sections if section.own for case in _cases(section)}
-    shared = [one for one in alike if one.one_exposure and not _told_apart(one, sections)]
+    shared = [one for one in alike if one.one_exposure and not _told_apart(one, sections, own)]
     inside = join_patients(_ids(one) for one in shared if own.issuperset(_ids(one)))
     report = _Report(sections, places)
     persons, problems = {}, []
@@ -114,8 +114,11 @@ def _ids(pair: Likeness) -> tuple[str, str]:
     return pair.first.patient, pair.second.patient
 
 
-def _told_apart(pair: Likeness, sections: Sequence[Audited]) -> bool:
-    return any(set(_ids(pair)) <= set(group) for section in sections for group in section.different)
+def _told_apart(pair: Likeness, sections: Sequence[Audited], own: Set[str]) -> bool:
+    """Whether the study says so; of people whom it does not have alone, an arm's section may."""
+    ids = set(_ids(pair))
+    heard = (section for section in sections if section.own or not ids <= own)
+    return any(ids <= set(group) for section in heard for group in section.different)
 
 
 def _groups(pairs: Iterable[Likeness]) -> list[set[str]]:

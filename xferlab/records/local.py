@@ -64,7 +64,7 @@ class LocalFiles:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            return False
+            return os.stat(temporary).st_nlink > 1  # NFS may ask twice, and answer for the second time
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
@@ -92,7 +92,7 @@ class LocalFiles:
 
     def walk(self, path: str) -> Iterator[tuple[str, Found]]:
         """Yields all files below a folder, by their path from there."""
-        for folder, _, names in os.walk(path):
+        for folder, _, names in os.walk(path, onerror=_unless_gone):
             for name in names:
                 file = os.path.join(folder, name)
                 if found := self.look(file):
@@ -112,6 +112,11 @@ class LocalFiles:
         """Renames a file; that it is already gone is no error."""
         with suppress(FileNotFoundError):
             os.replace(path, to)
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # `os.walk` would take the folder for an empty one
+        raise error
 
 
 def _make_parent(path: str) -> None:

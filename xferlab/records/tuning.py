@@ -11,8 +11,6 @@ from xferlab.plan.sample_spec import TUNING_VERSION, SampleSpec
 from xferlab.records import codec, layout
 from xferlab.records.store import Store
 
-OUTCOMES = ("complete", "stopped", "diverged")
-
 
 @dataclass(frozen=True)
 class RepetitionCurve:
