@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,26 @@ class Every:
     def __call__(self) -> bool:
         self._asked += 1
         return self._asked % self._batches == 0
+
+
+def test_what_was_measured_with_other_weights_is_measured_again(bench: Make) -> None:
+    """Lost weights come back with other bits where another device trains them."""
+    trials = bench()
+    trials.run(GENERAL)
+    folder, whole = trials.folder(GENERAL), recorded(trials.folder(GENERAL))
+    weights, cases = folder / "checkpoint/best.safetensors", next(folder.glob("evaluations/*/cases.parquet"))
+
+    def measured_again(change: Callable[[], object]) -> bool:
+        (folder / "record.json").unlink(missing_ok=True)
+        change()
+        before = cases.stat().st_mtime_ns
+        trials.run(GENERAL)
+        assert recorded(folder) == whole
+        return cases.stat().st_mtime_ns > before
+
+    assert measured_again(weights.unlink)
+    assert measured_again(lambda: weights.write_bytes(bytes(weights.stat().st_size)))
+    assert not measured_again(lambda: None)
 
 
 def test_a_complete_trial_is_returned_at_once(bench: Make) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -117,7 +116,6 @@ class _Run:
             fitted = self._fit(trainer, train, validation, mirror)
             load_strict(self.model, fitted.weights, origin=f"trial {spec.trial_id}")
             weights = save_weights(fitted.weights)
-            store.write(layout.weights_path(spec.trial_id), weights)
             record = TrialRecord(
                 trial_id=spec.trial_id,
                 identity=spec.identity,
@@ -129,7 +127,7 @@ class _Run:
                 num_train=len(train),
                 num_validation=len(validation),
                 started_from=origin.name if origin else None,
-                weights_sha256=hashlib.sha256(weights).hexdigest(),
+                weights_sha256=writer.write_weights(store, spec.trial_id, weights),
                 weights_bytes=len(weights),
                 history_sha256=history_sha256(fitted.history),
             )
