@@ -396,12 +396,11 @@ def _train(cluster: Cluster, store: Store, spec: TrialSpec, attempt: Attempt, *,
         _save(store, spec, history)
     file.finish()
     weights = weights_of(spec, parent)
-    store.write(layout.weights_path(spec.trial_id), weights)
     return TrialRecord(
         trial_id=spec.trial_id, identity=spec.identity, num_epochs=NUM_EPOCHS, best_epoch=NUM_EPOCHS,
         best_validation_loss=history[-1].validation_loss, stopped_by="max_epochs", num_parameters=1,
         num_train=1, num_validation=1, started_from=spec.parents[0] if spec.parents else None,
-        weights_sha256=hashlib.sha256(weights).hexdigest(), weights_bytes=len(weights),
+        weights_sha256=writer.write_weights(store, spec.trial_id, weights), weights_bytes=len(weights),
         history_sha256=history_sha256(history),
     )  # fmt: skip
 
