@@ -222,7 +222,7 @@ def test_a_sample_that_diverges_is_finished(ground: Ground) -> None:
 def test_a_failure_is_kept_with_its_attempt(ground: Ground, tmp_path: Path) -> None:
     sample = ground.tuning.sample(8, POINT)
     elsewhere = replace(ground.place, store=Store.open(tmp_path))
-    with pytest.raises(Exception, match="missing or altered"):
+    with pytest.raises(Exception, match="is missing; run the study again"):
         SampleRun.begin(sample, elsewhere)
     [attempt] = read_attempts(elsewhere.store, sample.tuning_id, sample.sample_id)
     told: Mapping[str, Any] = attempt
