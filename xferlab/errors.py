@@ -76,6 +76,10 @@ class LeaseHeldError(StorageError):
     """Another live process works on the same thing."""
 
 
+class StorageLostError(StorageError):
+    """The storage failed while trials ran; what it holds is whole."""
+
+
 class ClusterLostError(XferlabError):
     """The Ray cluster that ran trials is gone; the records are not."""
 

@@ -146,7 +146,7 @@ def test_a_failed_trial_gives_one_and_status_tells_why(command: Command, tmp_pat
     assert "Traceback" not in run.err + run.out
     assert "wild/general/r01 failed: NonFiniteLossError: the training loss became " in run.out
     assert "wild/portable/r01 blocked: wild/general/r01 failed" in run.out
-    assert "2 of 4 trials complete, 1 failed, 1 blocked; `xferlab status " in run.out
+    assert "2 of 4 trials complete, 1 failed, 1 blocked; `xferlab failures " in run.out
     status = command("status", study, *storage)
     assert status.code == 1
     assert "wild/general/r01: NonFiniteLossError: the training loss became " in status.out

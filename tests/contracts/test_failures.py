@@ -53,7 +53,7 @@ def test_want_of_memory_is_tried_once_more_alone(lab: Lab) -> None:
         if state is State.RUNNING:
             seen[name] = seen.get(name, 0) + 1
             running.add(name)
-            alone = [one for one in running if one.startswith("huge") and seen[one] == 2]
+            alone = [one for one in running if one in unlucky and seen[one] == 2]
             assert not alone or (running == set(alone) and len(alone) == 1)
         else:
             running.discard(name)

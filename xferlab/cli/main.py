@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from xferlab import __version__
-from xferlab.errors import ClusterLostError, ProblemsError, XferlabError, suggest
+from xferlab.errors import ClusterLostError, ProblemsError, StorageLostError, XferlabError, suggest
 
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 REQUEUE = os.EX_TEMPFAIL
-"""Ended early from outside (SIGTERM, a lost cluster): the same command goes on (75)."""
+"""Ended early from outside (SIGTERM, a lost cluster or storage): the same command goes on (75)."""
 
 VERBS = {
     "check": "validate a study file and read all of its data",
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 all complete, 1 some failed or blocked, 2 bad study or usage, 130 interrupted, 75 ended from
-        outside (SIGTERM, SIGUSR1, a lost cluster): the same command goes on.
+        outside (SIGTERM, SIGUSR1, a lost cluster or storage): the same command goes on.
     """
     parser = build_parser()
     words = sys.argv[1:] if arguments is None else list(arguments)
@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except XferlabError as error:
         print(f"xferlab: {error}", file=sys.stderr)
-        return REQUEUE if isinstance(error, ClusterLostError) else BAD_INPUT
+        return REQUEUE if isinstance(error, ClusterLostError | StorageLostError) else BAD_INPUT
     except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
         return exit_code(getattr(error, "signal", signal.SIGINT))

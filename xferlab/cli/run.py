@@ -11,7 +11,7 @@ from xferlab.cli.mirror import lacking
 from xferlab.cli.prepare import check_donors, decode_images, store_donors
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.view import View
-from xferlab.errors import UsageError
+from xferlab.errors import LeaseHeldError, RecordError, StorageError, StorageLostError, UsageError
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import without_query
@@ -55,7 +55,12 @@ def _run(
         def prepare_and_execute(court: Court) -> Ending:
             stop.graceful = True
             decode_images(session, plan, _open(court.board), progress=progress)
-            return executor(court)
+            try:
+                return executor(court)
+            except (RecordError, LeaseHeldError):
+                raise
+            except StorageError as error:
+                raise StorageLostError(f"{error}; when it is back, the same command goes on") from error
 
         outcome = run_study(plan, session.store, prepare_and_execute, listener=view, trials=trials)
         # Before the workers go, with what they may still have to send.
@@ -126,7 +131,7 @@ def _conclude(outcome: Outcome, options: Namespace) -> int:
     if counts[State.FAILED] or counts[State.BLOCKED]:
         print(
             f"{counts[State.COMPLETE]} of {total} trials complete, {counts[State.FAILED]} failed, "
-            f"{counts[State.BLOCKED]} blocked; `xferlab status {same}` tells why"
+            f"{counts[State.BLOCKED]} blocked; `xferlab failures {same}` tells why"
         )
         return INCOMPLETE
     print(f"all {total} trials complete; `xferlab report {same}` writes the tables")

@@ -102,7 +102,9 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def _drawn(source: Source, case: Case) -> Thumbnail | None:
     try:
         image = source.decode(case).image
-    except DataError:
+    except DataError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+            raise  # another day the file can be read: the splits must not depend on the day
         return None
     grey = Image.fromarray(np.ascontiguousarray(image if image.ndim == 2 else image[..., 0]))
     return np.asarray(grey.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX))

@@ -23,6 +23,7 @@ from types import TracebackType
 from xferlab.errors import LeaseHeldError, StorageError, UsageError
 from xferlab.records import layout
 from xferlab.records.store import Store
+from xferlab.schedule.processes import born
 
 EXPIRES_AFTER_S = 60.0
 """Unless `XFERLAB_LEASE_S` says otherwise."""
@@ -66,7 +67,7 @@ class Holder:
             pid=os.getpid(),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
             machine=_machine(),
-            born=_born(os.getpid()),
+            born=born(os.getpid()),
             token=secrets.token_hex(8),
             beat=time.monotonic(),
             expires_after_s=_expires_after_s(),
@@ -200,7 +201,7 @@ class Lease:
             return self._watched(holder)
         # abs: a clock that is ahead of ours belongs to another time namespace
         fresh = abs(time.monotonic() - holder.beat) < holder.expires_after_s
-        return holder if fresh and _born(holder.pid) == holder.born else None
+        return holder if fresh and born(holder.pid) == holder.born else None
 
     def _watched(self, holder: Holder) -> Holder | None:
         log.warning(
@@ -234,13 +235,3 @@ def _machine() -> str:
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return ""
-
-
-def _born(pid: int) -> str:
-    """Start time of a live process in clock ticks since boot; empty if there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    state, *values = stat.rpartition(")")[2].split()
-    return "" if state in "ZX" else values[18]

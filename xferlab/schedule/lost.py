@@ -68,7 +68,7 @@ def told_by(error: BaseException | None, last: Mapping[str, Any], kills: MemoryK
     signal = _signal_of(known["pid"], known["host"])
     if signal:
         return lost(f"its worker crashed with {signal}", signal=signal, **known)
-    if kills.any_new() and known["host"] == socket.gethostname():
+    if known["host"] == socket.gethostname() and kills.any_new():
         return lost("the kernel killed its worker: out of memory", signal="SIGKILL", **known)
     return lost(
         "its worker was killed without a word (SIGKILL, as for want of memory), or its node was lost", **known

@@ -17,7 +17,7 @@ def below(pid: int) -> Processes:
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):  # a thread or process may end at any time
             for child in map(int, children.read_text().split()):
-                if start := _born(child):
+                if start := born(child):
                     found |= {child: start, **below(child)}
     return found
 
@@ -25,14 +25,16 @@ def below(pid: int) -> Processes:
 def kill(processes: Processes) -> None:
     """Kills those of some processes that are still there."""
     for pid, start in processes.items():
-        if _born(pid) == start:
+        if born(pid) == start:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
-def _born(pid: int) -> str | None:
+def born(pid: int) -> str:
+    """Returns the start time of a live process in clock ticks since boot; empty if there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return None
-    return stat.rpartition(")")[2].split()[19]
+        return ""
+    state, *values = stat.rpartition(")")[2].split()
+    return "" if state in "ZX" else values[18]

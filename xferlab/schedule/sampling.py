@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 from xferlab.plan.sample_spec import SampleSpec
@@ -136,7 +135,3 @@ class Sampling:
 
     def _tell(self, record: SampleRecord) -> None:
         self._sampler.tell(record.number, record.parameters, record.curve, outcome=record.outcome)
-
-
-Executor = Callable[[Sampling], bool]
-"""Runs a search until nothing is left; returns False if it was interrupted."""

@@ -175,8 +175,13 @@ class _SampleSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Lets the records decide what became of a sample."""
+        if error and self.stopping:  # it may have failed for that; it stays open
+            return
         failed = error or "failure" in (result or {})
-        self._sampling.settle(trial_id, failed=failed)
+        try:
+            self._sampling.settle(trial_id, failed=failed)
+        except XferlabError as problem:  # Tune would log it and go on
+            self.problem = problem
 
     def is_finished(self) -> bool:
         """Returns whether nothing is left to hand out."""
