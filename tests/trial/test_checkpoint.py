@@ -124,6 +124,17 @@ def test_a_state_of_another_version_is_told_and_stays(local: Store) -> None:
     assert latest.read_bytes() == data
 
 
+@pytest.mark.parametrize("payload", [b"", b"PK\x03\x04" + bytes(26) + b"\x10\x00\x12\x00archive/data.pklFB"])
+def test_a_state_that_torch_cannot_read_is_told(
+    local: Store, caplog: pytest.LogCaptureFixture, payload: bytes
+) -> None:
+    """Torch says nothing but the type of some errors."""
+    (path,) = saved(local, 1)
+    path.write_bytes(forged("t", payload))
+    assert resumed(local) is None
+    assert "holds more than tensors and plain values (" in caplog.text
+
+
 def forged(trial_id: str, payload: bytes) -> bytes:
     """A state with a right digest."""
     magic = b"xferlab-state-2\n"

@@ -88,7 +88,7 @@ class Checkpoints:
         try:
             state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RecordError(f"{where}: holds more than tensors and plain values ({reason})") from error
         assert isinstance(state, dict)
         return state
