@@ -90,5 +90,6 @@ class Checkpoints:
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RecordError(f"{where}: holds more than tensors and plain values ({reason})") from error
-        assert isinstance(state, dict)
+        if not isinstance(state, dict):
+            raise RecordError(f"{where}: holds {type(state).__name__}, no state of a training")
         return state
