@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from xferlab.cli.main import main
 from xferlab.records import reader
 from xferlab.records.store import Store
 from xferlab.training.augment import rotate
+from xferlab.trial.failure import Kind, described, on_device
 
 pytestmark = pytest.mark.gpu
 
@@ -70,3 +73,27 @@ def test_rotation_is_the_same_on_both_devices() -> None:
     found, labels = rotate(images.cuda(), targets.cuda(), angles)
     assert torch.allclose(found.cpu(), expected, atol=1e-4)
     assert (labels.cpu() != moved).float().mean() < 1e-3
+
+
+def test_want_of_device_memory_is_known_as_such() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50, dtype=torch.uint8, device="cuda")
+    failure = described(caught.value, epoch=0)
+    assert failure["kind"] == Kind.MEMORY
+    assert on_device(failure)
+
+
+BROKEN = """
+import torch
+from xferlab.trial.failure import described
+try:
+    torch.zeros(2, device="cuda")[torch.tensor([7], device="cuda")].cpu()
+except RuntimeError as error:
+    print(described(error, epoch=0)["kind"])
+"""
+
+
+def test_a_broken_device_is_known_as_such() -> None:
+    """In a process of its own, which no kernel can be started in afterwards."""
+    said = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == [Kind.DEVICE.value]
