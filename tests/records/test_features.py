@@ -46,12 +46,12 @@ def write(store: Store) -> FeaturesRecord:
 
 
 def test_what_is_written_is_read(store: Store) -> None:
-    assert lacks_features(store, SPEC)
+    assert lacks_features(store, SPEC, "w")
     record = write(store)
-    assert not lacks_features(store, SPEC)
-    assert not is_measured(store, SPEC)
+    assert not lacks_features(store, SPEC, "w")
+    assert not is_measured(store, SPEC, "w")
     codec.write_json(store, layout.spec_path(TRIAL_ID), SPEC.to_json())
-    assert is_measured(store, SPEC)
+    assert is_measured(store, SPEC, "w")
     assert FeaturesRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
     assert reader.read_features_record(store, TRIAL_ID, FEATURES_ID) == record
     table = reader.read_features(store, record)
@@ -60,21 +60,21 @@ def test_what_is_written_is_read(store: Store) -> None:
 
 
 def test_nothing_is_lacking_where_nothing_is_asked_for(store: Store) -> None:
-    assert not lacks_features(store, replace(SPEC, features=None))
+    assert not lacks_features(store, replace(SPEC, features=None), "w")
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"torn"])
 def test_a_damaged_record_is_none(store: Store, damage: bytes) -> None:
     write(store)
     store.write(layout.features_path(TRIAL_ID, FEATURES_ID, "record.json"), damage)
-    assert lacks_features(store, SPEC)
+    assert lacks_features(store, SPEC, "w")
 
 
 def test_a_record_of_other_features_is_none(store: Store) -> None:
     record = write(store)
     name = layout.features_path(TRIAL_ID, FEATURES_ID, "record.json")
     codec.write_json(store, name, replace(record, features_id="e" * 16).to_json())
-    assert lacks_features(store, SPEC)
+    assert lacks_features(store, SPEC, "w")
 
 
 def test_altered_features_and_other_versions_are_told(store: Store) -> None:

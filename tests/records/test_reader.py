@@ -170,7 +170,7 @@ def test_complete_means_that_all_records_verify(store: Store) -> None:
     assert not is_complete(store, SPEC)
     assert complete_ids(store, [SPEC]) == set()
     write_trial(store)
-    assert missing_evaluations(store, SPEC) == ["e" * 16]
+    assert missing_evaluations(store, SPEC, "w") == ["e" * 16]
     write_evaluation(store)
     assert not is_complete(store, SPEC)
     codec.write_json(store, layout.spec_path(SPEC.trial_id), SPEC.to_json())
@@ -180,7 +180,7 @@ def test_complete_means_that_all_records_verify(store: Store) -> None:
     more = replace(
         SPEC, evaluations=(*SPEC.evaluations, replace(SPEC.evaluations[0], evaluation_id="d" * 16))
     )
-    assert missing_evaluations(store, more) == ["d" * 16]
+    assert missing_evaluations(store, more, "w") == ["d" * 16]
 
 
 # --- plan, run, failure ------------------------------------------------------------------------------------

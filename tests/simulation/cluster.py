@@ -354,7 +354,7 @@ def work(cluster: Cluster, store: Store, spec: TrialSpec) -> None:
     """The contract of a trial, with the real records and arithmetic in place of training."""
     came = cluster.clock.now
     record = reader.read_trial(store, spec.trial_id)
-    if record is not None and is_measured(store, spec):
+    if record is not None and is_measured(store, spec, record.weights_sha256):
         return
     attempt = Attempt(store, spec.trial_id, trained=record is not None)
     try:
@@ -363,10 +363,10 @@ def work(cluster: Cluster, store: Store, spec: TrialSpec) -> None:
             record = _train(cluster, store, spec, attempt, came=came)
         else:
             attempt.begin(record.num_epochs + 1)
-            _measure(store, spec)
+            _measure(store, spec, record.weights_sha256)
             attempt.complete()
             return
-        _measure(store, spec)
+        _measure(store, spec, record.weights_sha256)
         attempt.complete()
         writer.write_trial(store, record)
         cluster.log.completed.setdefault(spec.trial_id, cluster.clock.now)
@@ -396,11 +396,12 @@ def _train(cluster: Cluster, store: Store, spec: TrialSpec, attempt: Attempt, *,
         _save(store, spec, history)
     file.finish()
     weights = weights_of(spec, parent)
+    store.write(layout.weights_path(spec.trial_id), weights)
     return TrialRecord(
         trial_id=spec.trial_id, identity=spec.identity, num_epochs=NUM_EPOCHS, best_epoch=NUM_EPOCHS,
         best_validation_loss=history[-1].validation_loss, stopped_by="max_epochs", num_parameters=1,
         num_train=1, num_validation=1, started_from=spec.parents[0] if spec.parents else None,
-        weights_sha256=writer.write_weights(store, spec.trial_id, weights), weights_bytes=len(weights),
+        weights_sha256=hashlib.sha256(weights).hexdigest(), weights_bytes=len(weights),
         history_sha256=history_sha256(history),
     )  # fmt: skip
 
@@ -437,14 +438,16 @@ def _resume(store: Store, spec: TrialSpec) -> list[EpochResult]:
     return []
 
 
-def _measure(store: Store, spec: TrialSpec) -> None:
+def _measure(store: Store, spec: TrialSpec, weights: str) -> None:
     for one in spec.evaluations:
-        if reader.read_evaluation(store, spec.trial_id, one.evaluation_id) is None:
+        stored = reader.read_whole_evaluation(store, spec.trial_id, one.evaluation_id, weights=weights)
+        if stored is None:
             cases = f"cases of {one.evaluation_id}".encode()
             digest = hashlib.sha256(cases).hexdigest()
             record = EvaluationRecord(
                 evaluation_id=one.evaluation_id, trial_id=spec.trial_id, selection=one.selection,
                 num_cases=1, metrics_version=1, cases_sha256=digest, outputs_sha256=digest,
+                weights_sha256=weights,
             )  # fmt: skip
             writer.write_evaluation(store, record, cases=cases, outputs=cases)
 

@@ -109,7 +109,7 @@ def test_a_complete_trial_gets_its_features_without_training(bench: Make, tmp_pa
     asking = bench(features=ASKED)
     spec = asking[GENERAL]
     assert spec.trial_id == trials[GENERAL].trial_id
-    assert lacks_features(asking.session.store, spec)
+    assert lacks_features(asking.session.store, spec, "w")
     assert not is_complete(asking.session.store, spec)
     epochs: list[int] = []
     asking.run(GENERAL, on_epoch=lambda result, best_loss: epochs.append(result.epoch))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
@@ -14,25 +15,28 @@ _READERS = 16
 
 def is_complete(store: Store, spec: TrialSpec) -> bool:
     """Returns whether the training and every measurement that the spec asks for have a valid record."""
-    return reader.read_trial(store, spec.trial_id) is not None and is_measured(store, spec)
+    record = reader.read_trial(store, spec.trial_id)
+    return record is not None and is_measured(store, spec, record.weights_sha256)
 
 
-def is_measured(store: Store, spec: TrialSpec) -> bool:
-    """Returns whether the spec, every evaluation, and the deep features if asked for are stored and whole."""
+def is_measured(store: Store, spec: TrialSpec, weights: str) -> bool:
+    """Returns whether the spec, and all that it asks for of these weights (SHA-256), are stored and whole."""
     stored = reader.holds_spec(store, spec.trial_id)
-    return stored and not missing_evaluations(store, spec) and not lacks_features(store, spec)
+    return (
+        stored and not missing_evaluations(store, spec, weights) and not lacks_features(store, spec, weights)
+    )
 
 
-def lacks_features(store: Store, spec: TrialSpec) -> bool:
+def lacks_features(store: Store, spec: TrialSpec, weights: str) -> bool:
     """Returns whether deep features are asked for and not stored as their record says."""
-    asked = spec.features
-    return asked is not None and reader.read_whole_features(store, spec.trial_id, asked.features_id) is None
+    asked, read = spec.features, partial(reader.read_whole_features, store, spec.trial_id, weights=weights)
+    return asked is not None and read(asked.features_id) is None
 
 
-def missing_evaluations(store: Store, spec: TrialSpec) -> list[str]:
+def missing_evaluations(store: Store, spec: TrialSpec, weights: str) -> list[str]:
     """Returns the ids of evaluations without a valid record, or whose tables are not as it says."""
-    ids = [one.evaluation_id for one in spec.evaluations]
-    return [one for one in ids if reader.read_whole_evaluation(store, spec.trial_id, one) is None]
+    read = partial(reader.read_whole_evaluation, store, spec.trial_id, weights=weights)
+    return [one.evaluation_id for one in spec.evaluations if read(one.evaluation_id) is None]
 
 
 def complete_ids(store: Store, specs: Iterable[TrialSpec]) -> set[str]:

@@ -68,14 +68,9 @@ def record_path(trial_id: str) -> str:
     return f"{trial_dir(trial_id)}/record.json"
 
 
-def measured_dirs(trial_id: str) -> tuple[str, str]:
-    """The folders of all evaluations and all deep features, each in a folder of its own."""
-    return f"{trial_dir(trial_id)}/evaluations", f"{trial_dir(trial_id)}/features"
-
-
 def evaluation_dir(trial_id: str, evaluation_id: str) -> str:
     """Folder of one evaluation: cases.parquet, outputs.parquet, record.json."""
-    return f"{measured_dirs(trial_id)[0]}/{evaluation_id}"
+    return f"{trial_dir(trial_id)}/evaluations/{evaluation_id}"
 
 
 def evaluation_path(trial_id: str, evaluation_id: str, name: str) -> str:
@@ -85,7 +80,7 @@ def evaluation_path(trial_id: str, evaluation_id: str, name: str) -> str:
 
 def features_dir(trial_id: str, features_id: str) -> str:
     """Folder of a trial's deep features: features.parquet, record.json."""
-    return f"{measured_dirs(trial_id)[1]}/{features_id}"
+    return f"{trial_dir(trial_id)}/features/{features_id}"
 
 
 def features_path(trial_id: str, features_id: str, name: str) -> str:

@@ -102,14 +102,18 @@ def read_evaluation(store: Store, trial_id: str, evaluation_id: str) -> Evaluati
     return record if record and (record.trial_id, record.evaluation_id) == (trial_id, evaluation_id) else None
 
 
-def read_whole_evaluation(store: Store, trial_id: str, evaluation_id: str) -> EvaluationRecord | None:
-    """Returns the record of an evaluation whose tables match their digests; None for any other.
+def read_whole_evaluation(
+    store: Store, trial_id: str, evaluation_id: str, *, weights: str
+) -> EvaluationRecord | None:
+    """Returns the record of an evaluation of these weights (SHA-256) whose tables match their digests.
+
+    None for any other: weights that were lost come back with other bits where another device trains them.
 
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
     record = read_evaluation(store, trial_id, evaluation_id)
-    if record is None:
+    if record is None or record.weights_sha256 not in ("", weights):
         return None
     digests = {"cases.parquet": record.cases_sha256, "outputs.parquet": record.outputs_sha256}
     name = partial(layout.evaluation_path, trial_id, evaluation_id)
@@ -140,15 +144,19 @@ def read_features_record(store: Store, trial_id: str, features_id: str) -> Featu
     return record if record and (record.trial_id, record.features_id) == (trial_id, features_id) else None
 
 
-def read_whole_features(store: Store, trial_id: str, features_id: str) -> FeaturesRecord | None:
-    """Returns the record of deep features whose table matches its digest; None for any other.
+def read_whole_features(
+    store: Store, trial_id: str, features_id: str, *, weights: str
+) -> FeaturesRecord | None:
+    """Returns the record of deep features of these weights (SHA-256) whose table matches its digest, or None.
 
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
     record = read_features_record(store, trial_id, features_id)
+    if record is None or record.weights_sha256 not in ("", weights):
+        return None
     name = layout.features_path(trial_id, features_id, "features.parquet")
-    return record if record and _is_whole(store, name, record.features_sha256) else None
+    return record if _is_whole(store, name, record.features_sha256) else None
 
 
 def read_features(store: Store, record: FeaturesRecord) -> pa.Table:

@@ -160,6 +160,7 @@ class EvaluationRecord:
         metrics_version: Version of the metrics.
         cases_sha256: Digest of `cases.parquet`.
         outputs_sha256: Digest of `outputs.parquet`.
+        weights_sha256: Digest of the weights that were measured; empty where it is not known.
     """
 
     evaluation_id: str
@@ -169,6 +170,7 @@ class EvaluationRecord:
     metrics_version: int
     cases_sha256: str
     outputs_sha256: str
+    weights_sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""
@@ -194,6 +196,7 @@ class FeaturesRecord:
         selection: Digest of the selection of cases.
         num_cases: n, the side of the Gram matrices.
         features_sha256: Digest of `features.parquet`.
+        weights_sha256: Digest of the best weights that they are of; empty where it is not known.
     """
 
     features_id: str
@@ -201,6 +204,7 @@ class FeaturesRecord:
     selection: str
     num_cases: int
     features_sha256: str
+    weights_sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""

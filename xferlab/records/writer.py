@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -53,24 +52,6 @@ class HistoryFile:
 
 def _line(result: EpochResult) -> bytes:
     return codec.json_bytes(result.to_json())
-
-
-def write_weights(store: Store, trial_id: str, weights: bytes) -> str:
-    """Writes the best weights of a trial; first, records of others, and of what was measured with them, go.
-
-    Weights that were lost come back with other bits where another device trains them.
-
-    Returns:
-        Their SHA-256, hex.
-    """
-    digest, name = hashlib.sha256(weights).hexdigest(), layout.weights_path(trial_id)
-    if not codec.matches(store.read(name), digest):
-        store.delete(layout.record_path(trial_id))
-        for folder in layout.measured_dirs(trial_id):
-            for one in store.list(folder):
-                store.delete(f"{folder}/{one}/record.json")
-        store.write(name, weights)
-    return digest
 
 
 def write_trial(store: Store, record: TrialRecord) -> None:

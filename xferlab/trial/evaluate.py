@@ -31,11 +31,13 @@ def evaluate(
     model: nn.Module,
     place: Workplace,
     *,
+    weights: str,
     after_case: Callable[[], None] = lambda: None,
 ) -> EvaluationRecord:
     """Measures every case, writes `cases.parquet` and `outputs.parquet`, and the record that completes it.
 
-    `after_case` is called after each case, and may raise to end it with nothing written.
+    `weights` is the SHA-256 of the model's. `after_case` is called after each case, and may raise to end it
+    with nothing written.
     """
     cases = reader.read_selection(place.store, evaluation.selection).cases()
     shown = to_show(cases, evaluation.overlay_cases)
@@ -53,6 +55,7 @@ def evaluate(
         metrics_version=METRICS_VERSION,
         cases_sha256=hashlib.sha256(tables["cases"]).hexdigest(),
         outputs_sha256=hashlib.sha256(tables["outputs"]).hexdigest(),
+        weights_sha256=weights,
     )
     writer.write_evaluation(place.store, record, **tables)
     return record

@@ -24,7 +24,12 @@ Array = NDArray[np.float64]
 
 
 def extract(
-    spec: TrialSpec, model: nn.Module, place: Workplace, *, after_case: Callable[[], None] = lambda: None
+    spec: TrialSpec,
+    model: nn.Module,
+    place: Workplace,
+    *,
+    weights: str,
+    after_case: Callable[[], None] = lambda: None,
 ) -> FeaturesRecord:
     """Stores what the analysis of deep features needs of a trial.
 
@@ -32,6 +37,7 @@ def extract(
         spec: A trial that asks for features.
         model: Its network with its best weights.
         place: Where its parent's weights are and the record goes.
+        weights: SHA-256 of its best weights.
         after_case: Called after each case; may raise to end it with nothing written.
 
     Returns:
@@ -59,6 +65,7 @@ def extract(
         selection=asked.selection,
         num_cases=len(digests),
         features_sha256=hashlib.sha256(data).hexdigest(),
+        weights_sha256=weights,
     )
     writer.write_features(place.store, record, data)
     return record

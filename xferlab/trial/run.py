@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,7 @@ def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | 
         XferlabError: It cannot be done; the failure is stored as `failure.json`.
     """
     record = reader.read_trial(store, spec.trial_id)
-    if record is not None and is_measured(store, spec):
+    if record is not None and is_measured(store, spec, record.weights_sha256):
         return record
     attempt = Attempt(store, spec.trial_id, trained=record is not None)
     try:
@@ -91,7 +93,7 @@ class _Run:
         if record is not None:
             self.attempt.begin(record.num_epochs + 1)
             load_strict(self.model, trained_weights(store, trial_id), origin=f"trial {trial_id}")
-            self._evaluate()
+            self._evaluate(record.weights_sha256)
             self.attempt.complete()
             return record
         return self._train()
@@ -116,6 +118,7 @@ class _Run:
             fitted = self._fit(trainer, train, validation, mirror)
             load_strict(self.model, fitted.weights, origin=f"trial {spec.trial_id}")
             weights = save_weights(fitted.weights)
+            store.write(layout.weights_path(spec.trial_id), weights)
             record = TrialRecord(
                 trial_id=spec.trial_id,
                 identity=spec.identity,
@@ -127,11 +130,11 @@ class _Run:
                 num_train=len(train),
                 num_validation=len(validation),
                 started_from=origin.name if origin else None,
-                weights_sha256=writer.write_weights(store, spec.trial_id, weights),
+                weights_sha256=hashlib.sha256(weights).hexdigest(),
                 weights_bytes=len(weights),
                 history_sha256=history_sha256(fitted.history),
             )
-            summary.update(trial_summary(record, self._evaluate()))
+            summary.update(trial_summary(record, self._evaluate(record.weights_sha256)))
             self._overlays(mirror, validation)
             self.attempt.complete(
                 **environment.describe(self.place.device),
@@ -177,17 +180,18 @@ class _Run:
         history.finish()
         return fitted
 
-    def _evaluate(self) -> dict[str, pa.Table]:
-        """Measures what has no valid record yet; returns the rows of every evaluation by `section.part`."""
+    def _evaluate(self, weights: str) -> dict[str, pa.Table]:
+        """Measures what has no valid record yet of these weights; returns all rows by `section.part`."""
         store, trial_id = self.place.store, self.spec.trial_id
         tables = {}
         for one in self.spec.evaluations:
-            record = reader.read_whole_evaluation(store, trial_id, one.evaluation_id)
+            record = reader.read_whole_evaluation(store, trial_id, one.evaluation_id, weights=weights)
             if record is None:
-                record = evaluate(self.spec, one, self.model, self.place, after_case=self._go_on)
+                measure = partial(evaluate, self.spec, one, self.model, self.place)
+                record = measure(weights=weights, after_case=self._go_on)
             tables[one.name] = reader.read_cases(store, record)
-        if lacks_features(store, self.spec):
-            extract(self.spec, self.model, self.place, after_case=self._go_on)
+        if lacks_features(store, self.spec, weights):
+            extract(self.spec, self.model, self.place, weights=weights, after_case=self._go_on)
         return tables
 
     def _go_on(self) -> None:
