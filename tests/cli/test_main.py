@@ -159,6 +159,17 @@ def test_a_failed_trial_gives_one_and_status_tells_why(command: Command, tmp_pat
     assert next(row for row in rows if row["state"] == "failed")["failure"]["epoch"] == 0
 
 
+@pytest.mark.slow
+def test_a_run_that_is_refused_leaves_the_last_plan(command: Command, tmp_path: Path) -> None:
+    storage = ("--storage", tmp_path / "st")
+    assert command("run", write_study(tmp_path, **ONE), "--executor", "in-process", *storage).code == 0
+    before = (tmp_path / "st/studies/tiny/plan.json").read_bytes()
+    refused = command("run", write_study(tmp_path, **{**ONE, "resources": {"cpu": 999}, "seed": 6}), *storage)
+    assert refused.code == 2
+    assert "and no node has that" in refused.err
+    assert (tmp_path / "st/studies/tiny/plan.json").read_bytes() == before
+
+
 @pytest.mark.component
 def test_a_damaged_history_hides_nothing_else(command: Command, tmp_path: Path) -> None:
     study = write_study(tmp_path, **ONE)

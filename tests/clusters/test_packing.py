@@ -50,8 +50,9 @@ def run(trials: list[TrialSpec], folder: Path, address: str, monkeypatch: pytest
     """Runs trials whose work is to hold their resources for a while, on the real executor."""
     ray_tune: Any = importlib.import_module("xferlab.schedule.ray_tune")
     ray_session: Any = importlib.import_module("xferlab.schedule.ray_session")
+    storage = str(folder)
 
-    def hold(config: dict[str, Any]) -> None:
+    def hold(config: dict[str, Any], access: Any = None) -> None:
         from ray import tune
 
         spec = json.loads(config["spec"])
@@ -61,7 +62,7 @@ def run(trials: list[TrialSpec], folder: Path, address: str, monkeypatch: pytest
         started = time.time()
         time.sleep(RUNS_S)
         told = {"gpus": visible, "asked": asked, "started": started, "ended": time.time()}
-        Path(config["location"], spec["trial_id"]).write_text(json.dumps(told))
+        Path(storage, spec["trial_id"]).write_text(json.dumps(told))
 
     def has_run(store: Store, spec: TrialSpec) -> bool:
         return store.exists(spec.trial_id)

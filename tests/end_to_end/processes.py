@@ -64,7 +64,7 @@ def listening(pid: int) -> set[tuple[str, int]]:
     own = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
     found = set()
     for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == LISTENING and fields[9] in own:
                 address, _, port = fields[1].partition(":")

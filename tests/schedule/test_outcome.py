@@ -14,6 +14,7 @@ from tests.schedule.graphs import trial
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
+from xferlab.schedule import outcome
 from xferlab.schedule.listener import Silent
 from xferlab.schedule.outcome import SAME_ERRORS, Court, Verdict
 from xferlab.schedule.ready import Board, State
@@ -28,11 +29,13 @@ class Ends:
         store: Where failures go.
         court: Under test.
         started: Names of trials, in the order of their attempts.
+        whole: Names of trials whose records are complete, where a test says so.
     """
 
     store: Store
     court: Court
     started: list[str] = field(default_factory=list)
+    whole: set[str] = field(default_factory=set)
 
     @staticmethod
     def of(folder: Path, trials: list[TrialSpec], *, retries: int = 1) -> Ends:
@@ -185,3 +188,60 @@ def test_no_history_of_failures_goes_on_for_ever(
     assert verdicts[-1] is Verdict.FAILED
     assert len(tried) - ("memory" in tried) <= retries + 1 or tried[-1] == "hopeless"
     assert "hopeless" not in tried[:-1]
+
+
+def completed(ends: Ends, name: str) -> None:
+    """A trial that ran and left its records."""
+    one = ends.court.board.take()
+    assert one is not None
+    assert one.trial_id == name
+    ends.whole.add(name)
+    assert ends.court.ended(one) is Verdict.COMPLETE
+
+
+@pytest.fixture
+def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ends:
+    """A parent and two children; what is complete is said by `whole`."""
+    children = [trial(name, parents=("parent",)) for name in ("first", "second")]
+    ends = Ends.of(tmp_path, [trial("parent"), *children], retries=0)
+    monkeypatch.setattr(outcome, "is_complete", lambda store, spec: spec.trial_id in ends.whole)
+    return ends
+
+
+def test_a_parent_whose_files_are_damaged_is_made_anew_and_its_children_wait(family: Ends) -> None:
+    completed(family, "parent")
+    board, court = family.court.board, family.court
+    first, second = board.take(), board.take()
+    assert first is not None
+    assert second is not None
+    family.whole.clear()  # the first child found it, and set the weights aside
+    for child in (first, second):
+        assert court.ended(child, lost("the parent's weights are altered")) is Verdict.AGAIN
+        assert board.states[child.trial_id] is State.WAITING
+    assert board.states["parent"] is State.READY
+    completed(family, "parent")
+    completed(family, "first")
+    completed(family, "second")
+    assert board.exhausted
+
+
+def test_a_parent_is_made_anew_once(family: Ends) -> None:
+    completed(family, "parent")
+    for verdict in (Verdict.AGAIN, Verdict.FAILED):
+        child = family.court.board.take()
+        assert child is not None
+        family.whole.clear()
+        assert family.court.ended(child, lost("altered")) is verdict
+        if verdict is Verdict.AGAIN:
+            completed(family, "parent")
+
+
+def test_children_of_a_parent_that_cannot_be_made_anew_are_blocked(family: Ends) -> None:
+    completed(family, "parent")
+    child = family.court.board.take()
+    assert child is not None
+    family.whole.clear()
+    assert family.court.ended(child, lost("altered")) is Verdict.AGAIN
+    assert family.attempt(raised("hopeless")) is Verdict.FAILED
+    states = family.court.board.states
+    assert (states["first"], states["second"]) == (State.BLOCKED, State.BLOCKED)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -275,3 +276,12 @@ def test_any_values_in_a_good_study_give_a_study_or_a_study_error(
     text = yaml.safe_dump({**good, **values})
     result = outcome(tmp_path_factory.getbasetemp() / "values.yaml", text.encode())
     assert "Input should" not in str(result)
+
+
+@pytest.mark.parametrize("storage", ["${LAB}/results", "s3://${LAB}/results"])
+def test_the_storage_may_name_variables(example: Path, storage: str) -> None:
+    example.write_text(re.sub(r"(?m)^storage: .*$", f"storage: '{storage}'", EXAMPLE))
+    loaded = load(example, environ={"LAB": "here", "DATA": "/d"})
+    assert loaded.base.storage == storage.replace("${LAB}", "here")
+    with pytest.raises(StudyError, match="storage needs the environment variable `LAB`, which is not set"):
+        load(example, environ={"DATA": "/d"})

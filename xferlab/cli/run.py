@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
@@ -18,7 +19,7 @@ from xferlab.records.store import without_query
 from xferlab.schedule.outcome import SAME_ERRORS, Court, Ending
 from xferlab.schedule.ready import Board, State
 from xferlab.schedule.stop import StopRequest
-from xferlab.schedule.study import Executor, Outcome, check_writable, run_study
+from xferlab.schedule.study import Outcome, check_writable, run_study
 
 _DONE = (State.COMPLETE, State.BLOCKED)
 
@@ -46,23 +47,27 @@ def _run(
 ) -> Outcome:
     with ExitStack() as stack:
         view = stack.enter_context(View(session.store.shown))
-        executor = _executor(options, session, stop, stack)
 
         def progress(what: str, done: int, total: int) -> None:
             stop.check()
             view.preparing(what, done, total)
 
-        def prepare_and_execute(court: Court) -> Ending:
+        def prepare(board: Board) -> None:
             stop.graceful = True
-            decode_images(session, plan, _open(court.board), progress=progress)
+            decode_images(session, plan, _open(board), progress=progress)
+            _join_cluster(options, session, board, stop=stop, stack=stack)
+
+        def execute(court: Court) -> Ending:
+            if court.board.exhausted:
+                return Ending()
             try:
-                return executor(court)
+                return _executor(options)(court, cache_dir=session.cache_dir, stop=stop)
             except (RecordError, LeaseHeldError):
                 raise
             except StorageError as error:
                 raise StorageLostError(f"{error}; when it is back, the same command goes on") from error
 
-        outcome = run_study(plan, session.store, prepare_and_execute, listener=view, trials=trials)
+        outcome = run_study(plan, session.store, execute, listener=view, trials=trials, prepare=prepare)
         # Before the workers go, with what they may still have to send.
         if outcome.ending.signal is None and (line := lacking(session, _same(options))):
             print(line, file=sys.stderr)
@@ -82,28 +87,32 @@ def _check(options: Namespace) -> None:
         raise UsageError(f"--workers {options.workers}: at least one CPU core is needed")
 
 
-def _executor(options: Namespace, session: Session, stop: StopRequest, stack: ExitStack) -> Executor:
-    cache_dir = session.cache_dir
+def _join_cluster(
+    options: Namespace, session: Session, board: Board, *, stop: StopRequest, stack: ExitStack
+) -> None:
+    """Starts or joins Ray for as long as the stack holds, and refuses what could never run there."""
+    if options.executor == "in-process" or board.exhausted:
+        return
+    from xferlab.schedule import nodes, ray_session
+
+    stack.enter_context(ray_session.cluster(options.address, num_cpus=options.workers, stop=stop))
+    if unmet := nodes.unmet_resources(_open(board)):
+        # A cluster may grow while trials wait for it; this machine does not.
+        if options.address is None:
+            raise UsageError(unmet)
+        print(f"warning: {unmet} Waiting for nodes.", file=sys.stderr)
+    if options.address is not None:
+        nodes.check_nodes(session.store)
+
+
+def _executor(options: Namespace) -> Callable[..., Ending]:
     if options.executor == "in-process":
         from xferlab.schedule import in_process
 
-        return lambda court: in_process.execute(court, cache_dir=cache_dir, stop=stop)
-    from xferlab.schedule import nodes, ray_session, ray_tune
+        return in_process.execute
+    from xferlab.schedule import ray_tune
 
-    def execute(court: Court) -> Ending:
-        if court.board.exhausted:
-            return Ending()
-        stack.enter_context(ray_session.cluster(options.address, num_cpus=options.workers, stop=stop))
-        if unmet := nodes.unmet_resources(_open(court.board)):
-            # A cluster may grow while trials wait for it; this machine does not.
-            if options.address is None:
-                raise UsageError(unmet)
-            print(f"warning: {unmet} Waiting for nodes.", file=sys.stderr)
-        if options.address is not None:
-            nodes.check_nodes(court.store)
-        return ray_tune.execute(court, cache_dir=cache_dir, stop=stop)
-
-    return execute
+    return ray_tune.execute
 
 
 def _same(options: Namespace) -> str:

@@ -59,6 +59,7 @@ class Court:
 
     After an attempt that failed, a trial is tried again, unless
 
+    - a parent's files turned out to be damaged: then the parent is made anew first,
     - its failure is hopeless (the same spec meets it again), or
     - it has failed more than `retries` times in this run.
 
@@ -75,6 +76,7 @@ class Court:
         self.repeated: Failure | None = None
         self._failures: Counter[str] = Counter()
         self._alone: dict[str, Failure] = {}
+        self._renewed: set[str] = set()
         self._first: list[str] | None = []
 
     def started(self, trial: TrialSpec) -> None:
@@ -103,12 +105,32 @@ class Court:
             self.listener.changed(trial, State.COMPLETE)
             return Verdict.COMPLETE
         failure = self._failure(trial, told)
+        if self._lacks_parents(trial):
+            self.listener.changed(trial, State.WAITING, f"{_said(failure)}; it waits for that")
+            self.board.wait(trial_id)
+            return Verdict.AGAIN
         if self._worth_another(trial_id, failure):
             self.board.put_back(trial_id)
             self.listener.changed(trial, State.READY, f"{_said(failure)}; it is tried again")
             return Verdict.AGAIN
         self._fail(trial, failure)
         return Verdict.FAILED
+
+    def _lacks_parents(self, trial: TrialSpec) -> bool:
+        """Whether a trial has to wait for parents that are complete no more; these are opened again, once.
+
+        Altered weights are found by the child that loads them, which sets them aside.
+        """
+        states = self.board.states
+        for parent in trial.parents:
+            spec = self.board.trials[parent]
+            known = states[parent] is not State.COMPLETE or parent in self._renewed
+            if known or is_complete(self.store, spec):
+                continue
+            self._renewed.add(parent)
+            self.listener.changed(spec, State.READY, "its files are damaged; it is made anew")
+            self.board.reopen(parent)
+        return any(states[one] in (State.WAITING, State.READY, State.RUNNING) for one in trial.parents)
 
     def _worth_another(self, trial_id: str, failure: Failure) -> bool:
         if failure["kind"] == Kind.HOPELESS:

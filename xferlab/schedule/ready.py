@@ -64,6 +64,20 @@ class Board:
             self._open_parents[child] -= 1
             self._offer(child)
 
+    def reopen(self, trial_id: str) -> None:
+        """Makes a complete trial ready again: its files turned out to be damaged. Its open children wait."""
+        for child in self._children[trial_id]:
+            self._open_parents[child] += 1
+            if self.states[child] is State.READY:
+                self.states[child] = State.WAITING
+        self.states[trial_id] = State.WAITING
+        self._offer(trial_id)
+
+    def wait(self, trial_id: str) -> None:
+        """Makes a running trial wait for its parents again; ready at once if all of them are complete."""
+        self.states[trial_id] = State.WAITING
+        self._offer(trial_id)
+
     def fail(self, trial_id: str) -> None:
         """Notes that a trial cannot be done; all of its descendants that are not complete are blocked."""
         self.states[trial_id] = State.FAILED

@@ -41,9 +41,17 @@ class Outcome:
 
 
 def run_study(
-    plan: Plan, store: Store, executor: Executor, *, listener: Listener, trials: Sequence[TrialSpec]
+    plan: Plan,
+    store: Store,
+    executor: Executor,
+    *,
+    listener: Listener,
+    trials: Sequence[TrialSpec],
+    prepare: Callable[[Board], None] = lambda board: None,
 ) -> Outcome:
     """Runs those of a plan's trials that are not complete; `trials` is closed under parents.
+
+    What keeps the run from its start is found by `prepare`, before the plan takes the place of the last one.
 
     Raises:
         LeaseHeldError: Another live process drives this study on this storage.
@@ -51,9 +59,10 @@ def run_study(
     """
     base = plan.loaded.base
     with Lease(store, base.study):
-        publish(plan, store)
         board = Board(trials, complete=complete_ids(store, trials))
         listener.begin(board)
+        prepare(board)
+        publish(plan, store)
         ending = executor(Court(board, store, listener, retries=base.retries, study=base.study))
     return Outcome(board, ending)
 

@@ -221,11 +221,16 @@ def _with_places(
             findings.append(Finding(path, what))
             continue
         expanded = os.path.expanduser(_VARIABLE.sub(lambda match: environ[match[1]], text))
+        if path == ("storage",):  # a URI, or a folder where the command runs
+            tree = {**tree, "storage": expanded}
+            continue
         tree = replaced(tree, [str(part) for part in path], os.path.abspath(os.path.join(folder, expanded)))
     return tree, findings
 
 
 def _places(tree: dict[str, Any]) -> Iterable[tuple[KeyPath, str]]:
+    if isinstance(tree.get("storage"), str):
+        yield ("storage",), tree["storage"]
     for group, inner in (("data", ("root",)), ("stages", ("weights", "path"))):
         sections = tree.get(group)
         for name, section in sections.items() if isinstance(sections, dict) else ():
