@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import random
 import shutil
 import threading
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from filelock import FileLock
 from tests.data.conftest import Folder
 from xferlab.data import cache
 from xferlab.data.cache import ImageTable, NativeTable, default_cache_dir
+from xferlab.data.seal import seal_path
 from xferlab.errors import DataError, StorageError
 
 Table = ImageTable | NativeTable
@@ -118,6 +121,109 @@ def test_torn_table_is_built_again(tmp_path: Path, opened: Any, decoded: list[st
     path.write_bytes(content[:keep])
     assert_equal(opened(), before)
     assert len(decoded) == 12
+
+
+def flip(path: Path, place: int) -> None:
+    """Changes a bit as a failing disk does: neither size nor time stamp tell."""
+    status = path.stat()
+    with open(path, "r+b") as file:
+        file.seek(place)
+        (old,) = file.read(1)
+        file.seek(place)
+        file.write(bytes([old ^ 1]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+
+
+@pytest.mark.parametrize("part", ["head", "pixels", "end"])
+@pytest.mark.parametrize("seed", range(3))
+def test_flipped_bit_is_built_again(
+    tmp_path: Path, opened: Any, decoded: list[str], part: str, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = pixels(opened())
+    assert caplog.records == []
+    (path,) = (tmp_path / "cache").rglob("*.arrow")
+    size, draw = path.stat().st_size, random.Random(seed)
+    pixel = path.read_bytes().index(before[min(before)][0].tobytes())
+    flip(
+        path,
+        {
+            "head": draw.randrange(64),
+            "pixels": pixel + draw.randrange(before[min(before)][0].size),
+            "end": size - 1 - draw.randrange(64),
+        }[part],
+    )
+    assert_equal(opened(), before)
+    assert len(decoded) == 12
+    (record,) = caplog.records
+    assert str(path) in record.getMessage()
+    assert "building it anew" in record.getMessage()
+    assert_equal(opened(), before)
+    assert len(decoded) == 12
+
+
+def test_table_without_a_digest_is_built_again(tmp_path: Path, opened: Any, decoded: list[str]) -> None:
+    before = pixels(opened())
+    (path,) = (tmp_path / "cache").rglob("*.arrow")
+    seal_path(path).unlink()
+    assert_equal(opened(), before)
+    assert len(decoded) == 12
+    assert seal_path(path).read_text() == f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+
+
+def test_damaged_rows_do_not_enter_other_tables(
+    many_sizes: Folder, tmp_path: Path, opened: Any, decoded: list[str]
+) -> None:
+    before = pixels(opened())
+    (path,) = (tmp_path / "cache").rglob("*.arrow")
+    flip(path, path.read_bytes().index(before[min(before)][0].tobytes()))
+    many_sizes.rows.append(many_sizes.add(6))
+    many_sizes.write()
+    assert_equal(opened(), before)
+    assert len(decoded) == 6 + 7
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that were read as a whole for their digest."""
+    names: list[str] = []
+    digest = hashlib.file_digest
+
+    def counting(file: Any, kind: Any) -> Any:
+        names.append(Path(file.name).name)
+        return digest(file, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", counting)
+    return names
+
+
+def test_bytes_are_read_once_per_process_and_file(
+    many_sizes: Folder, tmp_path: Path, opened: Any, hashed: list[str]
+) -> None:
+    digests = opened().digests
+    opened(many_sizes.section(where={"device": "portable"}), digests=digests[:1])
+    (path,) = (tmp_path / "cache").rglob("*.arrow")
+    hashed.clear()
+    for _ in range(3):
+        opened(digests=digests)
+    assert path.name not in hashed
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    os.utime(path, (1, 1))
+    for _ in range(3):
+        opened(digests=digests)
+    assert hashed.count(path.name) == 1  # another file at the same path
+
+
+def test_tables_that_are_of_no_use_are_not_read(
+    many_sizes: Folder, tmp_path: Path, opened: Any, hashed: list[str]
+) -> None:
+    opened(many_sizes.section(where={"device": "portable"}))
+    (other,) = (tmp_path / "cache").rglob("*.arrow")
+    hashed.clear()
+    opened(many_sizes.section(where={"device": "fixed"}))
+    assert other.name not in hashed
 
 
 def test_table_of_another_kind_is_built_again(tmp_path: Path, opened: Any, decoded: list[str]) -> None:

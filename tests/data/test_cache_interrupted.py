@@ -101,7 +101,14 @@ def test_killed_anywhere_then_built_equal(section: Any, tmp_path: Path, kind: st
 
 
 @KINDS
-def test_two_processes_build_once(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("damaged", [False, True], ids=["none", "damaged"])
+def test_two_processes_build_once(section: Any, tmp_path: Path, kind: str, damaged: bool) -> None:
+    if damaged:
+        build_here(section, tmp_path / "cache", kind)
+        (path,) = (tmp_path / "cache").rglob("*.arrow")
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
     processes = [start(tmp_path / "cache", kind) for _ in range(2)]
     for process in processes:
         go(process)

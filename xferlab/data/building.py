@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -19,11 +20,13 @@ from numpy.typing import NDArray
 from xferlab.cohort import Case
 from xferlab.data.arrow_table import CasePixels, CaseTable, ImageTable, NativeTable, Ragged
 from xferlab.data.parallel import for_each
+from xferlab.data.seal import FileIdentity, is_intact, replace_sealed
 from xferlab.data.sources import Decoded, Source
 from xferlab.errors import DataError, Problem
 
 Progress = Callable[[int, int], None]
 
+log = logging.getLogger("xferlab.data")
 
 T = TypeVar("T", bound=CaseTable)
 
@@ -115,21 +118,23 @@ class Form(Generic[T]):
 
     def covering(self, digests: Sequence[str]) -> T | None:
         """Returns a table that holds all of the cases, or None."""
-        return next((table for table in self.tables() if table.covers(digests)), None)
+        return next(self.tables(lambda table: table.covers(digests)), None)
 
-    def tables(self) -> Iterator[T]:
-        """Yields every table of the folder that can be read."""
+    def tables(self, useful: Callable[[T], bool]) -> Iterator[T]:
+        """Yields every intact table of the folder that is of use; the bytes of others are not read."""
         for path in sorted(self.folder.glob("*.arrow")):
-            table = self.read_or_none(path)
+            table = self.read_or_none(path, useful)
             if table is not None:
                 yield table
 
-    def read_or_none(self, path: Path) -> T | None:
-        """A table that cannot be read is as good as none: it is built anew."""
+    def read_or_none(self, path: Path, useful: Callable[[T], bool] = lambda table: True) -> T | None:
+        """A table that cannot be read, or has other bytes than were written, is as good as none."""
         try:
-            return self.read(path)
+            identity = FileIdentity.of(path)
+            table = self.read(path)
         except (OSError, ValueError, pa.ArrowException):
             return None
+        return table if useful(table) and is_intact(identity) else None
 
 
 @dataclass(frozen=True)
@@ -159,13 +164,15 @@ class Builder(Generic[T]):
             built = self.form.read_or_none(path)
             if built is not None:
                 return built
+            if path.exists():
+                log.warning("%s: does not have the bytes that were written; building it anew", path)
             self._remove_leftovers()
             parts = [folder / f"{key}.{part}.tmp" for part in ("images", "targets", "table")]
             try:
                 with open(parts[0], "wb") as images, open(parts[1], "wb") as targets:
                     spool = self.form.spool(images, targets, len(self.cases))
                     self.form.write(parts[2], self._fill(spool, progress))
-                os.replace(parts[2], path)
+                replace_sealed(parts[2], path)
             finally:
                 for part in parts:
                     part.unlink(missing_ok=True)
@@ -213,7 +220,7 @@ class _Known(Generic[T]):
     def __init__(self, digests: Sequence[str], form: Form[T]):
         self._rows: dict[int, tuple[T, int]] = {}
         wanted = {digest: row for row, digest in enumerate(digests)}
-        for table in form.tables():
+        for table in form.tables(lambda table: not wanted.keys().isdisjoint(table.digests)):
             for old_row, digest in enumerate(table.digests):
                 if digest in wanted:
                     self._rows[wanted[digest]] = (table, old_row)

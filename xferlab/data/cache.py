@@ -3,7 +3,8 @@
 `<cache>/tables-v1/<size>px/<key>.arrow` holds the cases of one section at one size, `native/<key>.arrow` at
 their own; the key is the SHA-256 of their digests. A table answers every request that it covers, whoever
 built it, and a new table takes the rows that older ones have, so sections and filters over the same files
-share the work. Any file in it may be deleted.
+share the work. `<key>.sha256` beside it is the digest of its bytes, which every process checks once: a table
+without it, or with other bytes, is built anew. Any file in it may be deleted.
 """
 
 from __future__ import annotations
