@@ -37,7 +37,10 @@ from xferlab.plan.identity import seed_for
 
 @dataclass(eq=False)
 class Numbering:
-    """Gives the paper's numbers to what corresponds to them, S1, S2, ... to the rest."""
+    """Gives the paper's numbers to what corresponds to them, S1, S2, ... to the rest.
+
+    In a study that compares to no paper too: a number then means the same in every report.
+    """
 
     results: StudyResults
     _given: dict[str, dict[object, str]] = field(default_factory=lambda: {"table": {}, "figure": {}})

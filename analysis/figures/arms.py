@@ -16,8 +16,8 @@ from analysis.tables.notes import data_notes, incomplete_note
 from analysis.tuning import tuned_notes
 
 _SHIFT = 0.14
-_Line = tuple[str, dict[Any, Any], dict[Any, Any] | None]
-"""Names of arms, what they reach, and their difference to the baseline."""
+_Line = tuple[str, dict[Any, Any] | str, dict[Any, Any] | None]
+"""Names of arms, what they reach (or `0 of m` repetitions), and their difference to the baseline."""
 
 
 def arms_picture(request: ArmsRequest, *, label: str) -> Picture | None:
@@ -36,6 +36,7 @@ def arms_picture(request: ArmsRequest, *, label: str) -> Picture | None:
         caption=(
             "Left: Dice, mean over repetitions; thick bars: ± sample SD over repetitions; thin bars: ± SD "
             "over images.",
+            *(["0 of m: no repetition is complete."] if request.unmeasured else []),
             f"Right: difference to {results.baseline}, paired by repetition "
             f"({_range(compared, 'num_repetitions')}) and image "
             f"({_range(compared, 'num_images')} of {_range(compared, 'num_patients')} patients).",
@@ -62,11 +63,10 @@ def _lines(request: ArmsRequest) -> list[_Line]:
     return [
         (
             request.name(arms),
-            rows.loc[arms[0]].to_dict(),
+            rows.loc[arms[0]].to_dict() if arms[0] in rows.index else request.repetitions(arms),
             apart.loc[arms[0]].to_dict() if arms[0] in apart.index else None,
         )
         for arms in request.groups
-        if arms[0] in rows.index
     ]
 
 
@@ -79,9 +79,13 @@ def _range(compared: list[dict[Any, Any]], name: str) -> str:
 def _draw(lines: list[_Line], baseline: str) -> Figure:
     figure = Figure(figsize=(PAGE_IN, 0.8 + 0.22 * len(lines)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    left.axvline(lines[0][1]["mean"], color="#333333", linewidth=0.5, linestyle=":")
     right.axvline(0, color="#333333", linewidth=0.7)
     for place, (_, reached, apart) in enumerate(lines):
+        if isinstance(reached, str):
+            left.text(0.5, place, reached, transform=left.get_yaxis_transform(), ha="center", va="center")
+            continue
+        if place == 0:  # the baseline
+            left.axvline(reached["mean"], color="#333333", linewidth=0.5, linestyle=":")
         _reached(left, reached, place)
         if apart:
             _apart(right, apart, place)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
+from analysis.aggregation import KEYS
 from analysis.comparison import CONFIDENCE, MIN_PATIENTS, MIN_REPETITIONS, MIN_TESTED, NUM_RESAMPLES, holm
 from analysis.results import StudyResults
 from analysis.selection import ALL, EvaluationSet, ordered_pathologies, sharing_arms
@@ -19,6 +21,16 @@ from analysis.tuning import tuned_arms, tuned_notes
 
 MAIN, BORDER = "DICE", "HD95_px"
 _HEAD = ("Arm", "Trained on patients (images)", "Repetitions")
+_COLUMNS = (
+    "Images (patients)",
+    "Dice",
+    "HD95 (px)",
+    "Dice, difference",
+    f"{100 * CONFIDENCE:g} % CI, repetitions",
+    "p",
+    f"{100 * CONFIDENCE:g} % CI, patients",
+    "p (patients)",
+)
 _UNITS = ("repetition", "patient")
 
 
@@ -47,9 +59,31 @@ class ArmsRequest:
 
     @property
     def groups(self) -> list[tuple[str, ...]]:
-        """Arms with a result, those that share it together."""
+        """Arms that share their results together, those without any too; empty where no arm has one."""
         known = set(self.rows["arm"])
-        return [arms for arms in sharing_arms(self.results, self.evaluated) if arms[0] in known]
+        named = known | set(self.unmeasured) if known else known
+        return [arms for arms in sharing_arms(self.results, self.evaluated) if arms[0] in named]
+
+    @cached_property
+    def unmeasured(self) -> Mapping[str, str]:
+        """The arms of which no repetition is complete, with the states of their trials.
+
+        An arm whose ancestors may have trained on these patients is none of them: the report lists it.
+        """
+        trials, known, where = self.results.trials, set(self.rows["arm"]), _where(self.evaluated)
+        asked = {
+            (one.arm, one.trial_id)
+            for one in self.results.evaluations()
+            if one[1:4] == where and one.arm not in known and not one.parent_may_have_seen
+        }
+        own = trials[[pair in asked for pair in zip(trials["arm"], trials["trial_id"], strict=True)]]
+        return {str(arm): ", ".join(states.unique()) for arm, states in own.groupby("arm")["state"]}
+
+    def repetitions(self, arms: tuple[str, ...]) -> str:
+        """Returns `complete of planned` repetitions of arms that share them."""
+        own = self.rows[self.rows["arm"] == arms[0]]
+        done = own.iloc[0]["num_repetitions"] if len(own) else 0
+        return f"{done} of {self.results.planned()[arms[0], self.evaluated.stage]}"
 
     def name(self, arms: tuple[str, ...]) -> str:
         """Returns names of arms with what a reader must know of each."""
@@ -58,6 +92,8 @@ class ArmsRequest:
         marks = {arm: ["tuned"] if arm in tuned else [] for arm in arms}
         for arm in set(arms) & set(few):
             marks[arm].append(f"{few[arm] * 100:.2g} % of the labels")
+        for arm in set(arms) & set(self.unmeasured):
+            marks[arm].append(self.unmeasured[arm])
         return ", ".join(f"{arm} ({', '.join(marks[arm])})" if marks[arm] else arm for arm in arms)
 
     def differences(self) -> pd.DataFrame:
@@ -76,6 +112,10 @@ class ArmsRequest:
             )
             joined[f"{unit}_p_holm_arms"] = adjusted
         return joined
+
+
+def _where(evaluated: EvaluationSet) -> tuple[str, str, str]:
+    return evaluated.stage, evaluated.section, evaluated.part
 
 
 def arms_table(request: ArmsRequest, *, label: str) -> Table | None:
@@ -98,24 +138,17 @@ def arms_table(request: ArmsRequest, *, label: str) -> Table | None:
         ),
         head=_HEAD,
         stub="Pathology",
-        columns=(
-            "Images (patients)",
-            "Dice",
-            "HD95 (px)",
-            "Dice, difference",
-            f"{100 * CONFIDENCE:g} % CI, repetitions",
-            "p",
-            f"{100 * CONFIDENCE:g} % CI, patients",
-            "p (patients)",
-        ),
+        columns=_COLUMNS,
         groups=tuple(_group(request, arms, differences) for arms in groups),
         data=_data(request, differences),
     )
 
 
 def _group(request: ArmsRequest, arms: tuple[str, ...], differences: pd.DataFrame) -> Group:
+    name, done = request.name(arms), request.repetitions(arms)
+    if arms[0] in request.unmeasured:
+        return Group((name, ABSENT, done), (Row(ALL, (ABSENT,) * len(_COLUMNS)),))
     own = request.rows[request.rows["arm"] == arms[0]]
-    first = own.iloc[0]
     fit = fitted(request.results, request.evaluated.stage, arms[0])
     trained = f"{spread(fit, 'patients')} ({spread(fit, 'images')})"
     apart = differences[differences["arm"] == arms[0]].set_index("pathology")
@@ -124,8 +157,7 @@ def _group(request: ArmsRequest, arms: tuple[str, ...], differences: pd.DataFram
         by_metric = own[own["pathology"] == pathology].set_index("metric")
         found = apart.loc[pathology].to_dict() if pathology in apart.index else None
         rows.append(Row(pathology, _cells(by_metric, found)))
-    done = f"{first['num_repetitions']} of {first['num_planned']:.0f}"
-    return Group((request.name(arms), trained, done), tuple(rows))
+    return Group((name, trained, done), tuple(rows))
 
 
 def _cells(by_metric: pd.DataFrame, found: Mapping[Any, Any] | None) -> tuple[str, ...]:
@@ -217,4 +249,16 @@ def _data(request: ArmsRequest, differences: pd.DataFrame) -> pd.DataFrame:
         for how in ("mean", "min", "max"):
             values = {arm: getattr(fit[what], how)() for arm, fit in fits.items()}
             rows[f"train_{what}_{how}"] = rows["arm"].map(values)
-    return rows.reset_index(drop=True)
+    return pd.concat([rows, *_unmeasured_data(request)], ignore_index=True)
+
+
+def _unmeasured_data(request: ArmsRequest) -> list[pd.DataFrame]:
+    """Returns zero counts of the arms without a result, if any; what is no count is missing, not zero."""
+    e, planned = request.evaluated, request.results.planned()
+    counts = ("num_repetitions", "num_images", "num_patients", "num_values", "num_undefined")
+    rows = [
+        (arm, *_where(e), ALL, metric, planned[arm, e.stage], *[0] * len(counts))
+        for arm in request.unmeasured
+        for metric in (MAIN, BORDER)
+    ]
+    return [pd.DataFrame(rows, columns=[*KEYS, "num_planned", *counts])] if rows else []

@@ -51,6 +51,21 @@ def test_every_arm_has_a_panel_of_losses_and_a_line_of_differences(found: dict[s
     assert [text.get_text() for text in arms.figure.axes[0].get_yticklabels()] == list(ARMS)
 
 
+def test_an_arm_without_a_result_is_named_without_a_point(tmp_path: Path) -> None:
+    builder = StudyBuilder(tmp_path, arms=ARMS[:3], repetitions=2, pixels=False, images=6)
+    builder.missing = {f"third/{stage}/r{r:02d}" for stage in ("general", "portable") for r in (1, 2)}
+    contents = Contents(load_study(builder.write(), "covid_lung"))
+    (arms,) = (one for one in pictures(contents) if "_arms_portable_on_portable_hold_out" in one.name)
+    left, right = arms.figure.axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["baseline", "frozen", "third (failed)"]
+    assert [(text.get_text(), text.get_position()[1]) for text in left.texts] == [("0 of 2", 2)]
+    points = {
+        line.get_ydata()[0] for axes in (left, right) for line in axes.lines if line.get_marker() == "o"
+    }
+    assert points == {0, 1}
+    assert "0 of m: no repetition is complete." in arms.caption
+
+
 def test_objects_are_drawn_by_pathology_and_by_arm(found: dict[str, Picture]) -> None:
     (by_arm,) = (one for name, one in found.items() if "objects_by_arm" in name)
     (costs,) = (one for name, one in found.items() if "_objects_on_" in name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from analysis.tables.model import Table
 from analysis.tables.rendering import write_table
 from analysis.tables.training import training_table
 from tests.analysis.conftest import StudyBuilder
+from xferlab.records import layout
+from xferlab.records.store import Store
 
 ARMS = ("baseline", "frozen", "few", "other")
 
@@ -109,3 +112,58 @@ def test_few_repetitions_and_patients_carry_no_test_and_no_claim(tmp_path: Path)
     by_few = table.data[table.data["num_patients"] < 5]
     assert by_few[["sd_images", "patient_low", "patient_p"]].isna().all().all()
     assert not np.isnan(table.data["difference"]).all()
+
+
+LOST = {f"frozen/{stage}/r{repetition:02d}" for stage in ("general", "portable") for repetition in (1, 2)}
+
+
+def test_an_arm_without_a_result_has_a_line_that_says_so(tmp_path: Path) -> None:
+    results = study(tmp_path, repetitions=2, missing=LOST | {"other/portable/r01"})
+    table = portable(Contents(results))
+    assert [(group.labels[0], group.labels[2]) for group in table.groups] == [
+        ("baseline", "2 of 2"),
+        ("frozen (failed)", "0 of 2"),
+        ("few (11 % of the labels)", "2 of 2"),
+        ("other", "1 of 2"),
+    ]
+    lost = table.groups[1]
+    assert lost.labels[1] == "–"
+    assert [(row.label, set(row.cells), len(row.cells)) for row in lost.rows] == [
+        ("all", {"–"}, len(table.columns))
+    ]
+    own = table.data[table.data["arm"] == "frozen"]
+    assert list(own["metric"]) == ["DICE", "HD95_px"]
+    assert (own["num_repetitions"] == 0).all()
+    assert (own["num_planned"] == 2).all()
+    assert own[["mean", "sd_images", "difference"]].isna().all().all()
+    assert table.data["num_images"].dtype == "int64"
+    write_table(table, tmp_path / "tables")
+
+
+def test_states_of_an_arm_without_a_result_are_all_named(tmp_path: Path) -> None:
+    folder = StudyBuilder(tmp_path, arms=ARMS, missing=LOST, pixels=False, repetitions=2).write()
+    plan = load_study(folder, "covid_lung").plan["trials"]
+    (last,) = (trial["trial_id"] for trial in plan if trial["names"] == ["frozen/portable/r02"])
+    Store.open(folder).delete(layout.failure_path(last))
+    table = portable(Contents(load_study(folder, "covid_lung")))
+    assert table.groups[1].labels == ("frozen (failed, not complete)", "–", "0 of 2")
+
+
+def test_a_lost_baseline_has_a_line_too(tmp_path: Path) -> None:
+    lost = {name.replace("frozen", "baseline") for name in LOST}
+    table = portable(Contents(study(tmp_path, repetitions=2, missing=lost)))
+    assert table.groups[0].labels == ("baseline (failed)", "–", "0 of 2")
+    assert all(row.cells[3:] == ("–",) * 5 for group in table.groups for row in group.rows)
+
+
+def test_arms_that_are_not_measured_here_have_no_line(tmp_path: Path) -> None:
+    seen = {"few/portable/portable.hold_out"}
+    results = study(tmp_path, repetitions=2, missing=LOST, own_evaluations=True, seen=seen)
+    for trial in results.plan["trials"]:
+        if trial["stage"] == "portable" and trial["arms"] == ["other"]:
+            trial["evaluations"] = [one for one in trial["evaluations"] if one["part"] != "hold_out"]
+    results = replace(results, cases=results.cases[results.cases["arm"] != "other"])
+    assert [group.labels[0] for group in portable(Contents(results)).groups] == [
+        "baseline",
+        "frozen (failed)",
+    ]
