@@ -83,8 +83,8 @@ def test_a_node_that_sees_another_folder_is_told_before_work_begins(join: Any, t
 @pytest.mark.slow
 def test_a_node_joins_a_run_and_no_scratch_file_stays(join: Any, tmp_path: Path) -> None:
     lab = Lab(tmp_path, ray_tune.execute)
-    training = {**TINY["training"], "max_epochs": 40, "patience": 40, "checkpoint_every_s": 60}
-    session = lab.study(training=training)
+    training = {**TINY["training"], "max_epochs": 250, "patience": 250, "checkpoint_every_s": 60}
+    session = lab.study(training=training, arms={"a": {}})  # long enough for a node to come
     left, foreign = (lab.storage / "tune" / name / "old" for name in ("tiny", "other"))
     for folder in (left, foreign):
         folder.mkdir(parents=True)
@@ -111,5 +111,5 @@ def test_a_node_joins_a_run_and_no_scratch_file_stays(join: Any, tmp_path: Path)
     assert most == 2  # one core a node: both worked
     plain = Lab(tmp_path / "plain", in_process.execute)
     plain.folder.mkdir()
-    plain.run(plain.study(training=training))
+    plain.run(plain.study(training=training, arms={"a": {}}))
     assert recorded(lab.storage) == recorded(plain.storage)
