@@ -6,7 +6,6 @@ import importlib
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.end_to_end.processes import eventually
 from tests.studies import TINY, attempts, command, environment, recorded, write_study, xferlab
 
 pytestmark = pytest.mark.slow
@@ -55,15 +55,6 @@ def driver(folder: Path, study: Path, storage: Path, cluster: Any) -> Iterator[s
             yield process
         finally:
             process.kill()
-
-
-def eventually(holds: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Waits until something holds, while the process lives."""
-    deadline = time.monotonic() + WITHIN_S
-    while not holds():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def parent_of(pid: int) -> int | None:

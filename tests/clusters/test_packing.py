@@ -23,6 +23,7 @@ from xferlab.records.store import Store
 from xferlab.schedule import outcome
 from xferlab.schedule.outcome import Court
 from xferlab.schedule.ready import Board, State
+from xferlab.schedule.stop import StopRequest
 
 pytestmark = pytest.mark.slow
 
@@ -71,8 +72,8 @@ def run(trials: list[TrialSpec], folder: Path, address: str, monkeypatch: pytest
     monkeypatch.setattr(outcome, "is_complete", has_run)
     board = Board(trials, complete=set())
     court = Court(board, Store.open(folder), Heard(), retries=0)
-    with ray_session.cluster(address):
-        ray_tune.execute(court, cache_dir=folder)
+    with ray_session.cluster(address), StopRequest() as stop:
+        ray_tune.execute(court, cache_dir=folder, stop=stop)
     return board
 
 

@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.end_to_end.processes import eventually
 from tests.studies import TINY, attempts, command, environment, recorded, write_study, xferlab
 
 pytestmark = pytest.mark.slow
@@ -53,15 +54,6 @@ def session_of(leader: int) -> list[int]:
         if int(session) == leader and state != "Z":
             found.append(int(path.parent.name))
     return found
-
-
-def eventually(holds: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Waits until something holds, while the process lives."""
-    deadline = time.monotonic() + WITHIN_S
-    while not holds():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def training(storage: Path) -> bool:

@@ -14,6 +14,7 @@ from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.schedule.outcome import Court, Ending
 from xferlab.schedule.ready import Board, State
+from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import Outcome, run_study
 
 Execute = Callable[..., Ending]
@@ -75,7 +76,8 @@ class Lab:
         plan = plan or session.plan()
 
         def execute(court: Court) -> Ending:
-            return self.execute(court, cache_dir=session.cache_dir)
+            with StopRequest() as stop:
+                return self.execute(court, cache_dir=session.cache_dir, stop=stop)
 
         return run_study(plan, session.store, execute, listener=self.heard, trials=plan.trials)
 

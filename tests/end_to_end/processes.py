@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -77,3 +78,14 @@ def _address(words: str) -> str:
     packed = b"".join(bytes.fromhex(words[at : at + 8])[::-1] for at in range(0, len(words), 8))
     address = ip_address(packed)
     return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def eventually(
+    holds: Callable[[], object], process: subprocess.Popen[str], *, within_s: float = 120.0
+) -> None:
+    """Waits until something holds, while the process lives."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -13,9 +13,10 @@ import numpy as np
 
 from xferlab.cohort import Case
 from xferlab.data.likeness import DETAIL, find_pairs, is_flat
+from xferlab.data.memo import write_whole
 from xferlab.data.parallel import Progress
 from xferlab.data.sources import Source
-from xferlab.data.thumbnails import Thumbnail, Thumbnails, digest_of, write_whole
+from xferlab.data.thumbnails import Thumbnail, Thumbnails, digest_of
 
 VERSION = 1
 """Raised when other pairs are found or thumbnails change; part of the name of the folder."""

@@ -8,10 +8,10 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 _RACY_S = 2.0
 """A file as young as this may change again without a new time stamp, so it is not remembered."""
@@ -70,13 +70,7 @@ class FileMemo:
             return
         content = json.dumps({"files": self._files, "facts": self._facts})
         content = f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}"
-        with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self._path.parent, suffix=".tmp")
-            with os.fdopen(handle, "w") as file:
-                file.write(content)
-            os.replace(temporary, self._path)
-            self._changed = False
+        self._changed = not write_whole(self._path, lambda file: file.write(content.encode()))
 
     def _load(self) -> None:
         try:
@@ -108,3 +102,23 @@ class FileMemo:
         except OSError as error:
             return error
         return status.st_size, status.st_mtime_ns, digest
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> bool:
+    """Writes a file of the cache atomically; a folder that cannot be written costs time later, no more.
+
+    Returns:
+        Whether it is written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +14,7 @@ from PIL import Image
 
 from xferlab.cohort import Case
 from xferlab.data.likeness import SIDE_PX
+from xferlab.data.memo import write_whole
 from xferlab.data.parallel import Progress, for_each
 from xferlab.data.sources import Source
 from xferlab.errors import DataError
@@ -84,19 +82,6 @@ class Thumbnails:
 def digest_of(texts: Sequence[str]) -> str:
     """Returns a name for a sequence of texts."""
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:24]
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes a file of the cache atomically; a folder that cannot be written costs time later, no more."""
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                write(file)
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def _drawn(source: Source, case: Case) -> Thumbnail | None:

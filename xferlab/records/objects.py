@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pyarrow.fs as pafs
 
@@ -55,18 +55,15 @@ class ObjectFiles:
 
     def delete(self, path: str) -> None:
         """Deletes a file; that it is already gone is no error."""
-        try:
-            self._filesystem.delete_file(path)
-        except FileNotFoundError:
-            return
-        except OSError:
-            if self.look(path) is not None:
-                raise
+        self._delete(path, self._filesystem.delete_file)
 
     def delete_dir(self, path: str) -> None:
         """Deletes a folder with all that it holds; that it is already gone is no error."""
+        self._delete(path, self._filesystem.delete_dir)
+
+    def _delete(self, path: str, delete: Callable[[str], None]) -> None:
         try:
-            self._filesystem.delete_dir(path)
+            delete(path)
         except FileNotFoundError:
             return
         except OSError:

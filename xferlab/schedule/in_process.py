@@ -14,17 +14,14 @@ from xferlab.trial.failure import Failure, described
 from xferlab.trial.run import Hooks, run_trial
 
 
-def execute(court: Court, *, cache_dir: Path, stop: StopRequest | None = None) -> Ending:
+def execute(court: Court, *, cache_dir: Path, stop: StopRequest) -> Ending:
     """Runs all that may run, and says what ended it early.
 
     Args:
         court: Of the board to run.
         cache_dir: Folder of decoded images and of the mirror's files on this machine.
-        stop: Signals; listened to here if none is given.
+        stop: Signals that end it early.
     """
-    if stop is None:
-        with StopRequest() as stop:
-            return execute(court, cache_dir=cache_dir, stop=stop)
     board = court.board
     while court.repeated is None and (trial := board.take()) is not None:
         if stop.asked():

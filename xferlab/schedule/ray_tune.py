@@ -41,17 +41,14 @@ SAVE_WITHIN_S = 4.0
 """Time that a stopped trial has for its checkpoint; Tune kills after 5 s what it stops."""
 
 
-def execute(court: Court, *, cache_dir: Path, stop: StopRequest | None = None) -> Ending:
+def execute(court: Court, *, cache_dir: Path, stop: StopRequest) -> Ending:
     """Runs all that may run on the connected cluster, and says what ended it early.
 
     Args:
         court: Of the board to run.
         cache_dir: Folder of decoded images and of the mirror's files on each machine.
-        stop: Signals; listened to here if none is given.
+        stop: Signals that end it early.
     """
-    if stop is None:
-        with StopRequest() as stop:
-            return execute(court, cache_dir=cache_dir, stop=stop)
     if court.board.exhausted:
         return Ending()
     search = _BoardSearch(court, stop, cache_dir=cache_dir)
