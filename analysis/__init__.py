@@ -2,14 +2,14 @@
 
 Notebooks start here:
 
-    >>> import analysis
+    >>> from xferlab import analysis
     >>> cases = analysis.load("./xferlab-results", "covid_lung")   # doctest: +SKIP
     >>> analysis.aggregate(cases)                                  # doctest: +SKIP
 """
 
-from analysis.aggregation import aggregate
-from analysis.loading import load, load_study
-from analysis.reporting import report
-from analysis.results import StudyResults
+from xferlab.analysis.aggregation import aggregate
+from xferlab.analysis.loading import load, load_study
+from xferlab.analysis.reporting import report
+from xferlab.analysis.results import StudyResults
 
 __all__ = ["StudyResults", "aggregate", "load", "load_study", "report"]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.results import is_hold_out
-from analysis.selection import ALL
+from xferlab.analysis.results import is_hold_out
+from xferlab.analysis.selection import ALL
 
 KEYS = ("arm", "stage", "section", "part", "pathology", "metric")
 _MEASURES = (

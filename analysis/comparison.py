@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.selection import ALL, metric_named, ordered_metrics, ordered_pathologies
+from xferlab.analysis.selection import ALL, metric_named, ordered_metrics, ordered_pathologies
 
 MIN_REPETITIONS = 3
 MIN_TESTED = 5

@@ -8,12 +8,12 @@ from functools import cached_property
 
 import pandas as pd
 
-from analysis.aggregation import aggregate
-from analysis.comparison import Comparison, Side, compare
-from analysis.features import DeepFeatures
-from analysis.reference import Reference, reference
-from analysis.results import StudyResults, is_hold_out
-from analysis.selection import (
+from xferlab.analysis.aggregation import aggregate
+from xferlab.analysis.comparison import Comparison, Side, compare
+from xferlab.analysis.features import DeepFeatures
+from xferlab.analysis.reference import Reference, reference
+from xferlab.analysis.results import StudyResults, is_hold_out
+from xferlab.analysis.selection import (
     ALL,
     ChainPair,
     EvaluationSet,
@@ -24,14 +24,14 @@ from analysis.selection import (
     main_pair,
     unseen,
 )
-from analysis.tables.arms import ArmsRequest, arms_table
-from analysis.tables.differences import Found, differences_table
-from analysis.tables.features import features_table
-from analysis.tables.metrics import MetricsRequest, metrics_table
-from analysis.tables.model import Table
-from analysis.tables.objects import ObjectCosts, object_costs_table
-from analysis.tables.times import times_table
-from analysis.tuning import tuned_arms
+from xferlab.analysis.tables.arms import ArmsRequest, arms_table
+from xferlab.analysis.tables.differences import Found, differences_table
+from xferlab.analysis.tables.features import features_table
+from xferlab.analysis.tables.metrics import MetricsRequest, metrics_table
+from xferlab.analysis.tables.model import Table
+from xferlab.analysis.tables.objects import ObjectCosts, object_costs_table
+from xferlab.analysis.tables.times import times_table
+from xferlab.analysis.tuning import tuned_arms
 from xferlab.plan.identity import seed_for
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.results import StudyResults
+from xferlab.analysis.results import StudyResults
 from xferlab.records import reader
 
 MOVED = 0.1

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.results import StudyResults, arms_of, part_of, planned_repetitions
+from xferlab.analysis.results import StudyResults, arms_of, part_of, planned_repetitions
 from xferlab.errors import RecordError
 from xferlab.records import reader
 from xferlab.records.schema import CASES_SCHEMA, EpochResult

@@ -6,8 +6,8 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.tables.model import Table
-from analysis.tables.rendering import html_text, markdown_text, to_html, to_markdown
+from xferlab.analysis.tables.model import Table
+from xferlab.analysis.tables.rendering import html_text, markdown_text, to_html, to_markdown
 
 
 @dataclass(frozen=True)

@@ -95,5 +95,9 @@ def reference(name: str) -> Reference:
 
 
 def _read(name: str) -> pd.DataFrame:
-    with resources.files("analysis").joinpath("published", f"{name}.csv").open(encoding="utf-8") as stream:
+    with (
+        resources.files("xferlab.analysis")
+        .joinpath("published", f"{name}.csv")
+        .open(encoding="utf-8") as stream
+    ):
         return pd.read_csv(stream, dtype={"table": str})

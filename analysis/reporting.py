@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from analysis.contents import Contents
-from analysis.loading import load_study
-from analysis.pages import Block, Page, SavedPicture, Section, html_page, markdown_page
-from analysis.results import StudyResults
-from analysis.selection import ordered_metrics, seen_by_parents
-from analysis.tables.model import Table
-from analysis.tables.notes import trial_name
-from analysis.tables.overview import cohorts_table, progress_table
-from analysis.tables.rendering import write_table
-from analysis.tables.training import training_table
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.loading import load_study
+from xferlab.analysis.pages import Block, Page, SavedPicture, Section, html_page, markdown_page
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.selection import ordered_metrics, seen_by_parents
+from xferlab.analysis.tables.model import Table
+from xferlab.analysis.tables.notes import trial_name
+from xferlab.analysis.tables.overview import cohorts_table, progress_table
+from xferlab.analysis.tables.rendering import write_table
+from xferlab.analysis.tables.training import training_table
 from xferlab.errors import StorageError
 
 Echo = Callable[[str], None]
@@ -138,8 +138,8 @@ def _written(tables: Iterable[Table], folder: Path) -> Iterable[Table]:
 
 
 def _saved(contents: Contents, folder: Path) -> Iterable[SavedPicture]:
-    from analysis.figures.gallery import pictures
-    from analysis.figures.style import save
+    from xferlab.analysis.figures.gallery import pictures
+    from xferlab.analysis.figures.style import save
 
     for picture in pictures(contents):
         png, svg = save(picture, folder / "figures")

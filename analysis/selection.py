@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analysis.results import StudyResults, is_hold_out
+from xferlab.analysis.results import StudyResults, is_hold_out
 from xferlab.metrics.catalogue import CATALOGUE, Metric
 
 ALL = "all"

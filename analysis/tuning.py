@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.results import StudyResults
-from analysis.tables.model import ABSENT, Group, Row, Table, number
-from analysis.tables.rendering import markdown_text, to_markdown, write_csv, write_table
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.tables.model import ABSENT, Group, Row, Table, number
+from xferlab.analysis.tables.rendering import markdown_text, to_markdown, write_csv, write_table
 from xferlab.errors import StorageError
 from xferlab.records.store import Store
 from xferlab.records.tuning import SampleRecord, best_of, read_samples, read_tuning
@@ -56,8 +56,8 @@ def tuning_report(storage: str | Path, tuning_id: str, out: str | Path) -> Path:
         RecordError: There is no such search, or it is damaged.
         StorageError: The folder cannot be written.
     """
-    from analysis.figures.style import save
-    from analysis.figures.tuning import tuning_pictures
+    from xferlab.analysis.figures.style import save
+    from xferlab.analysis.figures.tuning import tuning_pictures
 
     store = Store.open(storage)
     document, records = read_tuning(store, tuning_id), read_samples(store, tuning_id)

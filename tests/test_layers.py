@@ -41,13 +41,13 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.study.sections",
     ),
     "xferlab.schedule": ("xferlab.plan", "xferlab.records", "xferlab.trial", "xferlab.errors"),
-    "analysis": (
+    "xferlab.analysis": (
         "xferlab.records",
         "xferlab.plan.identity",
         "xferlab.metrics.catalogue",
         "xferlab.errors",
     ),
-    "xferlab.cli": ("xferlab", "analysis"),
+    "xferlab.cli": ("xferlab",),
     "xferlab.__main__": ("xferlab.cli",),
     "xferlab.__init__": (),
 }
@@ -67,7 +67,9 @@ def is_module(name: str) -> bool:
 
 
 def module_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    """The import name; the folder `analysis` at the top is installed as `xferlab.analysis`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts if parts[0] == "xferlab" else ("xferlab", *parts))
 
 
 def imports(module: str, source: str) -> Iterator[tuple[int, str]]:
@@ -88,7 +90,7 @@ def violations(module: str, source: str) -> list[str]:
     room = max((name for name in TABLE if within(module, name)), key=len, default="")
     found = []
     for line, target in imports(module, source):
-        if not within(target, "xferlab") and not within(target, "analysis"):
+        if not within(target, "xferlab"):
             continue
         own = within(target, room) or target == "xferlab"  # the package itself holds the version only
         if not room or not (own or any(within(target, allowed) for allowed in TABLE[room])):
@@ -114,8 +116,8 @@ def test_every_room_imports_only_what_the_table_allows(path: Path) -> None:
         ("xferlab.training.loop", "from xferlab.records.store import Store"),
         ("xferlab.schedule.ready", "from xferlab.records import mirror"),
         ("xferlab.records.reader", "from . import mirror"),
-        ("analysis.loading", "from xferlab.plan.expand import Plan"),
-        ("analysis.loading", "from xferlab.records.mirror.content import x"),
+        ("xferlab.analysis.loading", "from xferlab.plan.expand import Plan"),
+        ("xferlab.analysis.loading", "from xferlab.records.mirror.content import x"),
         ("xferlab.new_room.file", "from xferlab.errors import StudyError"),
         ("xferlab.errors", "from xferlab.cohort import Case"),
         ("xferlab.plan.expand", "if TYPE_CHECKING:\n    from xferlab.records.store import Store"),
@@ -181,8 +183,8 @@ def import_all(package: str, *, without: str = "") -> str:
         (import_all("xferlab.cohort"), {"torch", "ray", "wandb", "numpy", "pydantic"}),
         (import_all("xferlab.plan"), {"torch", "ray", "wandb", "pandas"}),
         (import_all("xferlab.records", without=MIRROR), {"torch", "ray", "wandb", "pydantic"}),
-        (import_all("analysis"), {"torch", "ray", "wandb"}),
-        ("import analysis", {"torch", "ray", "wandb", "matplotlib"}),
+        (import_all("xferlab.analysis"), {"torch", "ray", "wandb"}),
+        ("import xferlab.analysis", {"torch", "ray", "wandb", "matplotlib"}),
     ],
     ids=["study", "cohort", "plan", "records", "analysis", "notebook"],
 )

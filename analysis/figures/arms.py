@@ -7,13 +7,13 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.comparison import MIN_PATIENTS, MIN_REPETITIONS
-from analysis.figures.style import AFTER, GREY, PAGE_IN, Picture, drawing
-from analysis.selection import ALL
-from analysis.tables.arms import MAIN, ArmsRequest
-from analysis.tables.model import file_name
-from analysis.tables.notes import data_notes, incomplete_note
-from analysis.tuning import tuned_notes
+from xferlab.analysis.comparison import MIN_PATIENTS, MIN_REPETITIONS
+from xferlab.analysis.figures.style import AFTER, GREY, PAGE_IN, Picture, drawing
+from xferlab.analysis.selection import ALL
+from xferlab.analysis.tables.arms import MAIN, ArmsRequest
+from xferlab.analysis.tables.model import file_name
+from xferlab.analysis.tables.notes import data_notes, incomplete_note
+from xferlab.analysis.tuning import tuned_notes
 
 _SHIFT = 0.14
 _Line = tuple[str, dict[Any, Any] | str, dict[Any, Any] | None]

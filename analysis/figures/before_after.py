@@ -9,13 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.comparison import MIN_PATIENTS
-from analysis.figures.style import AFTER, BEFORE, COLUMN_IN, GREY, Picture, drawing
-from analysis.reference import Reference
-from analysis.results import StudyResults
-from analysis.selection import ChainPair, ordered_metrics
-from analysis.tables.model import file_name
-from analysis.tables.notes import data_notes, incomplete_note
+from xferlab.analysis.comparison import MIN_PATIENTS
+from xferlab.analysis.figures.style import AFTER, BEFORE, COLUMN_IN, GREY, Picture, drawing
+from xferlab.analysis.reference import Reference
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.selection import ChainPair, ordered_metrics
+from xferlab.analysis.tables.model import file_name
+from xferlab.analysis.tables.notes import data_notes, incomplete_note
 from xferlab.metrics.catalogue import Metric
 
 _SHIFT = 0.17

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.features import CKA, DISTANCE, SHARE_MOVED, DeepFeatures
-from analysis.figures.style import LOOKS, PAGE_IN, Picture, drawing
-from analysis.tables.features import reading
-from analysis.tables.notes import arm_names, data_notes, incomplete_note
+from xferlab.analysis.features import CKA, DISTANCE, SHARE_MOVED, DeepFeatures
+from xferlab.analysis.figures.style import LOOKS, PAGE_IN, Picture, drawing
+from xferlab.analysis.tables.features import reading
+from xferlab.analysis.tables.notes import arm_names, data_notes, incomplete_note
 
 _PANELS = (
     (CKA, "CKA (dimensionless)"),

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analysis.contents import Contents
-from analysis.figures.arms import arms_picture
-from analysis.figures.before_after import BeforeAfter, before_after_picture
-from analysis.figures.features import features_map, features_picture
-from analysis.figures.losses import loss_picture, losses_picture
-from analysis.figures.objects import object_arms_picture, object_costs_picture
-from analysis.figures.overlays import OverlayRequest, artefact_picture, overlay_picture
-from analysis.figures.style import Picture
-from analysis.results import is_hold_out
-from analysis.selection import ALL, ChainPair, detailed_arms, ordered_pathologies
-from analysis.tables.arms import ArmsRequest
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.figures.arms import arms_picture
+from xferlab.analysis.figures.before_after import BeforeAfter, before_after_picture
+from xferlab.analysis.figures.features import features_map, features_picture
+from xferlab.analysis.figures.losses import loss_picture, losses_picture
+from xferlab.analysis.figures.objects import object_arms_picture, object_costs_picture
+from xferlab.analysis.figures.overlays import OverlayRequest, artefact_picture, overlay_picture
+from xferlab.analysis.figures.style import Picture
+from xferlab.analysis.results import is_hold_out
+from xferlab.analysis.selection import ALL, ChainPair, detailed_arms, ordered_pathologies
+from xferlab.analysis.tables.arms import ArmsRequest
 
 _PAPER_FIGURES = {"covid19": "9", "normal": "10", "pathological": "11"}
 

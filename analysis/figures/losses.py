@@ -11,9 +11,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import COLUMN_IN, GREY, PAGE_IN, TRAIN, VALIDATION, Picture, drawing
-from analysis.results import StudyResults
-from analysis.tables.notes import arm_names, data_notes, incomplete_note
+from xferlab.analysis.figures.style import COLUMN_IN, GREY, PAGE_IN, TRAIN, VALIDATION, Picture, drawing
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.tables.notes import arm_names, data_notes, incomplete_note
 
 _CURVES = (
     ("train_loss", "Training", TRAIN, "-"),

@@ -8,12 +8,12 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.comparison import MIN_PATIENTS
-from analysis.figures.style import LOOKS, PAGE_IN, Picture, drawing
-from analysis.selection import ALL, ordered_pathologies
-from analysis.tables.model import file_name
-from analysis.tables.notes import data_notes, incomplete_note
-from analysis.tables.objects import SHOWN, ObjectCosts, object_of
+from xferlab.analysis.comparison import MIN_PATIENTS
+from xferlab.analysis.figures.style import LOOKS, PAGE_IN, Picture, drawing
+from xferlab.analysis.selection import ALL, ordered_pathologies
+from xferlab.analysis.tables.model import file_name
+from xferlab.analysis.tables.notes import data_notes, incomplete_note
+from xferlab.analysis.tables.objects import SHOWN, ObjectCosts, object_of
 
 _BARS = f"Bars: 95 % bootstrap interval over patients, none below {MIN_PATIENTS} of them."
 _Points = dict[tuple[str, str, str], dict[Any, Any]]

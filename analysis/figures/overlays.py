@@ -14,10 +14,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.figures.style import BEFORE, PAGE_IN, TARGET, Picture, drawing
-from analysis.results import StudyResults
-from analysis.selection import ChainPair, ordered_pathologies
-from analysis.tables.notes import data_notes
+from xferlab.analysis.figures.style import BEFORE, PAGE_IN, TARGET, Picture, drawing
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.selection import ChainPair, ordered_pathologies
+from xferlab.analysis.tables.notes import data_notes
 
 _AFTER = "#56B4E9"  # the palette's light blue: it stands out on dark lungs
 _MAX_CASES = 4

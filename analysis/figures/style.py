@@ -12,7 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis.tables.rendering import visible
+from xferlab.analysis.tables.rendering import visible
 
 COLUMN_IN = 3.5
 PAGE_IN = 7.2

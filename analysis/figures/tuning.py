@@ -13,7 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from analysis.figures.style import AFTER, GREY, PAGE_IN, Picture, drawing
+from xferlab.analysis.figures.style import AFTER, GREY, PAGE_IN, Picture, drawing
 
 MIN_SAMPLES = 8
 MAX_LABEL = 14

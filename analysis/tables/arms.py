@@ -9,15 +9,22 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.aggregation import KEYS
-from analysis.comparison import CONFIDENCE, MIN_PATIENTS, MIN_REPETITIONS, MIN_TESTED, NUM_RESAMPLES, holm
-from analysis.results import StudyResults
-from analysis.selection import ALL, EvaluationSet, ordered_pathologies, sharing_arms
-from analysis.tables.differences import Found
-from analysis.tables.model import ABSENT, Group, Row, Table, file_name, interval, number, p_value
-from analysis.tables.notes import data_notes, incomplete_note, size_note
-from analysis.tables.training import few_labels, fitted, spread
-from analysis.tuning import tuned_arms, tuned_notes
+from xferlab.analysis.aggregation import KEYS
+from xferlab.analysis.comparison import (
+    CONFIDENCE,
+    MIN_PATIENTS,
+    MIN_REPETITIONS,
+    MIN_TESTED,
+    NUM_RESAMPLES,
+    holm,
+)
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.selection import ALL, EvaluationSet, ordered_pathologies, sharing_arms
+from xferlab.analysis.tables.differences import Found
+from xferlab.analysis.tables.model import ABSENT, Group, Row, Table, file_name, interval, number, p_value
+from xferlab.analysis.tables.notes import data_notes, incomplete_note, size_note
+from xferlab.analysis.tables.training import few_labels, fitted, spread
+from xferlab.analysis.tuning import tuned_arms, tuned_notes
 
 MAIN, BORDER = "DICE", "HD95_px"
 _HEAD = ("Arm", "Trained on patients (images)", "Repetitions")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison import (
+from xferlab.analysis.comparison import (
     CONFIDENCE,
     MIN_PATIENTS,
     MIN_REPETITIONS,
@@ -15,11 +15,21 @@ from analysis.comparison import (
     NUM_RESAMPLES,
     Comparison,
 )
-from analysis.results import StudyResults
-from analysis.selection import ALL, NUM_DETAILED, EvaluationSet, metric_named
-from analysis.tables.model import ABSENT, Group, Row, Table, file_name, interval, number, p_value, with_unit
-from analysis.tables.notes import data_notes, incomplete_note, size_note
-from analysis.tuning import tuned_notes
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.selection import ALL, NUM_DETAILED, EvaluationSet, metric_named
+from xferlab.analysis.tables.model import (
+    ABSENT,
+    Group,
+    Row,
+    Table,
+    file_name,
+    interval,
+    number,
+    p_value,
+    with_unit,
+)
+from xferlab.analysis.tables.notes import data_notes, incomplete_note, size_note
+from xferlab.analysis.tuning import tuned_notes
 
 _HEAD = ("Arm", "Pathology", "Paired repetitions", "Images", "Patients")
 Found = tuple[Comparison, pd.DataFrame]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.features import CKA, DISTANCE, MOVED, SHARE_MOVED, DeepFeatures
-from analysis.tables.model import ABSENT, Group, Row, Table
-from analysis.tables.notes import data_notes, incomplete_note
+from xferlab.analysis.features import CKA, DISTANCE, MOVED, SHARE_MOVED, DeepFeatures
+from xferlab.analysis.tables.model import ABSENT, Group, Row, Table
+from xferlab.analysis.tables.notes import data_notes, incomplete_note
 
 Column = tuple[str, str, str]
 """Quantity, and the stages before and after."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.comparison import MIN_PATIENTS
-from analysis.reference import Reference
-from analysis.results import StudyResults, is_hold_out
-from analysis.selection import (
+from xferlab.analysis.comparison import MIN_PATIENTS
+from xferlab.analysis.reference import Reference
+from xferlab.analysis.results import StudyResults, is_hold_out
+from xferlab.analysis.selection import (
     ALL,
     NUM_DETAILED,
     EvaluationSet,
@@ -18,9 +18,9 @@ from analysis.selection import (
     ordered_pathologies,
     sharing_arms,
 )
-from analysis.tables.model import ABSENT, Group, Row, Table, file_name, number, with_unit
-from analysis.tables.notes import data_notes, incomplete_note
-from analysis.tuning import tuned_arms, tuned_notes
+from xferlab.analysis.tables.model import ABSENT, Group, Row, Table, file_name, number, with_unit
+from xferlab.analysis.tables.notes import data_notes, incomplete_note
+from xferlab.analysis.tuning import tuned_arms, tuned_notes
 from xferlab.metrics.catalogue import Metric
 
 HEAD = ("Pathology", "Arm", "Repetitions", "Images", "Patients")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.results import StudyResults
-from analysis.selection import EvaluationSet
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.selection import EvaluationSet
 
 _NAMED = 4
 

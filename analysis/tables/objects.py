@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.comparison import Comparison
-from analysis.results import StudyResults
-from analysis.selection import EvaluationSet
-from analysis.tables.differences import (
+from xferlab.analysis.comparison import Comparison
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.selection import EvaluationSet
+from xferlab.analysis.tables.differences import (
     Found,
     difference_caption,
     difference_cells,
     difference_data,
 )
-from analysis.tables.model import Group, Row, Table, file_name
-from analysis.tables.notes import arm_names, data_notes, incomplete_note
-from analysis.tuning import tuned_notes
+from xferlab.analysis.tables.model import Group, Row, Table, file_name
+from xferlab.analysis.tables.notes import arm_names, data_notes, incomplete_note
+from xferlab.analysis.tuning import tuned_notes
 
 SHOWN = "DICE"
 _HEAD = ("Stage", "Arm", "Pathology", "Paired repetitions", "Images", "Patients")

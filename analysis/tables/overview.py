@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.results import StudyResults
-from analysis.selection import ordered_pathologies
-from analysis.tables.model import Group, Row, Table
-from analysis.tables.notes import arm_names, data_notes
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.selection import ordered_pathologies
+from xferlab.analysis.tables.model import Group, Row, Table
+from xferlab.analysis.tables.notes import arm_names, data_notes
 
 
 def cohorts_table(results: StudyResults) -> Table:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.tables.model import Row, Table
+from xferlab.analysis.tables.model import Row, Table
 
 _LATEX = {
     "\\": r"\textbackslash{}",

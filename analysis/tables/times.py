@@ -6,10 +6,10 @@ import math
 
 import pandas as pd
 
-from analysis.reference import Reference
-from analysis.results import StudyResults
-from analysis.tables.model import ABSENT, Group, Row, Table, number
-from analysis.tables.notes import data_notes, incomplete_note
+from xferlab.analysis.reference import Reference
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.tables.model import ABSENT, Group, Row, Table, number
+from xferlab.analysis.tables.notes import data_notes, incomplete_note
 
 _QUANTITIES = ("train_epoch", "validation_epoch", "repetition", "network_per_image")
 _COLUMNS = ("Training epoch (ms)", "Validation epoch (ms)", "Whole repetition (s)", "Network, per image (ms)")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.results import StudyResults
-from analysis.tables.model import ABSENT, Group, Row, Table
-from analysis.tables.notes import arm_names
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.tables.model import ABSENT, Group, Row, Table
+from xferlab.analysis.tables.notes import arm_names
 
 FEW = 0.6
 """Share of the baseline's training images below which an arm is marked."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import StudyResults, load_study
+from xferlab.analysis import StudyResults, load_study
 from xferlab.metrics.catalogue import CATALOGUE
 from xferlab.plan.identity import short_id
 from xferlab.records import codec, layout, writer

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import analysis
+from xferlab import analysis
 
 IMAGES = 0.001 * np.arange(18)
 REPETITIONS = 0.01 * np.arange(1, 5)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.comparison import Comparison, Side, compare, holm, patient_interval, repetition_interval
+from xferlab.analysis.comparison import Comparison, Side, compare, holm, patient_interval, repetition_interval
 
 BEFORE_AFTER = Comparison(Side("a", "one"), Side("a", "two"), "d", "hold_out")
 

@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-import analysis
-from analysis.tables.rendering import html_text, latex_text, markdown_text, visible, write_csv
 from tests.analysis.conftest import StudyBuilder
+from xferlab import analysis
+from xferlab.analysis.tables.rendering import html_text, latex_text, markdown_text, visible, write_csv
 
 UNSEEN = "\u202e\u2066\u200b\ufeff\u200f\x1b\x00\x7f\u2028\ud800"
 NASTY = (

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import StudyResults, load_study
-from analysis.contents import Contents
-from analysis.features import MOVED, DeepFeatures, linear_cka
-from analysis.reporting import report
 from tests.analysis.conftest import StudyBuilder
+from xferlab.analysis import StudyResults, load_study
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.features import MOVED, DeepFeatures, linear_cka
+from xferlab.analysis.reporting import report
 from xferlab.plan.identity import short_id
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.schema import FEATURES_SCHEMA, FeaturesRecord

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-import analysis
+from xferlab import analysis
 from xferlab.errors import RecordError
 from xferlab.records import layout
 from xferlab.records.store import Store
@@ -19,7 +19,7 @@ NUM_METRICS = 18
 @pytest.mark.component
 def test_the_import_loads_neither_torch_nor_matplotlib() -> None:
     code = (
-        "import sys, analysis; "
+        "import sys; from xferlab import analysis; "
         "print([m for m in ('torch', 'ray', 'wandb', 'matplotlib', 'scipy.stats') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import pytest
 
-import analysis
 from tests.analysis.conftest import StudyBuilder
+from xferlab import analysis
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.pages import LONG, Page, Section, html_page, markdown_page
-from analysis.tables.model import Group, Row, Table
+from xferlab.analysis.pages import LONG, Page, Section, html_page, markdown_page
+from xferlab.analysis.tables.model import Group, Row, Table
 
 SHORT = Table(
     name="table1",

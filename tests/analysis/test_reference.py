@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.reference import reference
+from xferlab.analysis.reference import reference
 from xferlab.errors import UsageError
 from xferlab.metrics.catalogue import CATALOGUE
 

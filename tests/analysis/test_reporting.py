@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import analysis
+from xferlab import analysis
 from xferlab.errors import RecordError, StorageError
 
 pytestmark = pytest.mark.component

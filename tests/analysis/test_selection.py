@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis import StudyResults
-from analysis.selection import (
+from xferlab.analysis import StudyResults
+from xferlab.analysis.selection import (
     ChainPair,
     chain_pairs,
     main_pair,

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import load_study
-from analysis.contents import Contents
-from analysis.figures.tuning import importance
-from analysis.tuning import (
+from tests.analysis.conftest import StudyBuilder
+from xferlab.analysis import load_study
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.figures.tuning import importance
+from xferlab.analysis.tuning import (
     load_curves,
     load_samples,
     samples_table,
@@ -20,7 +21,6 @@ from analysis.tuning import (
     tuned_sentence,
     tuning_report,
 )
-from tests.analysis.conftest import StudyBuilder
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
 from xferlab.records.tuning import RepetitionCurve, SampleRecord, write_sample, write_tuning

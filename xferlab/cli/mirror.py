@@ -17,7 +17,7 @@ _SETTLE_S = 3.0
 
 def run(options: Namespace) -> int:
     """Mirrors a study and prints what was written; exit code 1 if something could not be."""
-    from analysis import aggregate, load
+    from xferlab.analysis import aggregate, load
 
     session = Session.open(options)
     study = session.loaded.base.study

@@ -10,7 +10,7 @@ from xferlab.cli.session import Session
 
 def run(options: Namespace) -> int:
     """Writes the report and prints its path."""
-    from analysis import report
+    from xferlab.analysis import report
 
     session = Session.open(options)
     study = session.loaded.base.study

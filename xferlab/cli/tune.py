@@ -194,7 +194,7 @@ def _out(session: Session, tuning: Tuning, options: Namespace) -> Path:
 
 
 def _conclude(session: Session, tuning: Tuning, *, out: Path, report: str | None) -> None:
-    from analysis.tuning import tuning_report
+    from xferlab.analysis.tuning import tuning_report
 
     records = read_samples(session.store, tuning.tuning_id)
     wanted = tuning.wanted

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis import load_study
-from analysis.contents import Contents
-from analysis.figures.gallery import pictures as gallery
-from analysis.figures.losses import loss_picture
-from analysis.figures.style import DPI, Picture, save
+from xferlab.analysis import load_study
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.figures.gallery import pictures as gallery
+from xferlab.analysis.figures.losses import loss_picture
+from xferlab.analysis.figures.style import DPI, Picture, save
 
 pytestmark = pytest.mark.component
 

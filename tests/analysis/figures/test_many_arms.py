@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis import load_study
-from analysis.contents import Contents
-from analysis.figures.gallery import pictures
-from analysis.figures.style import Picture
 from tests.analysis.conftest import StudyBuilder
+from xferlab.analysis import load_study
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.figures.gallery import pictures
+from xferlab.analysis.figures.style import Picture
 
 pytestmark = pytest.mark.component
 ARMS = ("baseline", "frozen", "third", "fourth", "fifth", "sixth")

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import StudyResults, load_study
-from analysis.comparison import holm
-from analysis.contents import Contents
-from analysis.tables.model import Table
-from analysis.tables.rendering import write_table
-from analysis.tables.training import training_table
 from tests.analysis.conftest import StudyBuilder
+from xferlab.analysis import StudyResults, load_study
+from xferlab.analysis.comparison import holm
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.tables.model import Table
+from xferlab.analysis.tables.rendering import write_table
+from xferlab.analysis.tables.training import training_table
 from xferlab.records import layout
 from xferlab.records.store import Store
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from analysis import aggregate, load_study
-from analysis.contents import Contents
-from analysis.tables.model import Table
+from xferlab.analysis import aggregate, load_study
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.tables.model import Table
 
 
 def by_name(tables) -> dict[str, Table]:

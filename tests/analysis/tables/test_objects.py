@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis import StudyResults, aggregate, load, load_study
-from analysis.contents import Contents
-from analysis.selection import ChainPair, chain_pairs, evaluation_sets, main_pair
-from analysis.tables.rendering import write_table
 from tests.analysis.conftest import StudyBuilder
+from xferlab.analysis import StudyResults, aggregate, load, load_study
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, main_pair
+from xferlab.analysis.tables.rendering import write_table
 
 COST = -0.05
 

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from analysis.tables.model import Group, Row, Table, file_name, interval, number, p_value
-from analysis.tables.rendering import (
+from xferlab.analysis.tables.model import Group, Row, Table, file_name, interval, number, p_value
+from xferlab.analysis.tables.rendering import (
     html_text,
     latex_text,
     markdown_text,

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.reference import reference
-from analysis.tables.times import pooled, times, times_table
+from xferlab.analysis.reference import reference
+from xferlab.analysis.tables.times import pooled, times, times_table
 
 
 def test_epochs_are_pooled_over_repetitions(results) -> None:

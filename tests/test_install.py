@@ -1,0 +1,86 @@
+"""What a user installs: the wheel in a bare environment, beside files of the user's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = ("pyproject.toml", "README.md", "LICENSE", "xferlab", "analysis")
+MODULES = sorted(
+    ".".join((ROOT / "xferlab" / path.relative_to(ROOT)).relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "analysis").rglob("*.py")
+    if path.name != "__init__.py"
+)
+
+pytestmark = pytest.mark.component
+
+
+def call(*command: str | Path, cwd: Path, **variables: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | variables
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The python of an environment that holds the wheel and, without the checkout, this one's libraries."""
+    folder = tmp_path_factory.mktemp("install")
+    source = folder / "source"
+    source.mkdir()
+    for name in SHIPPED:
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, source / name)
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    call(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source, cwd=folder)
+    (wheel,) = folder.glob("*.whl")
+    venv.create(folder / "bare", with_pip=False, symlinks=True)
+    python = folder / "bare" / "bin" / "python"
+    call(*pip, "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=folder)
+    site = next((folder / "bare" / "lib").glob("python*")) / "site-packages"
+    # A line of a .pth file adds a folder, but none of the folder's own .pth files: no editable install.
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def test_the_wheel_holds_one_name_only(bare: Path) -> None:
+    site = next(bare.parents[1].glob("lib/python*/site-packages"))
+    ours = {path.name for path in site.iterdir() if not path.name.endswith((".dist-info", ".pth"))}
+    assert ours == {"xferlab"}
+    assert (site / "xferlab/analysis/published/vidal2021_tables.csv").is_file()
+
+
+def test_every_module_of_the_analysis_is_imported_from_the_wheel(bare: Path, tmp_path: Path) -> None:
+    code = f"import importlib\nfor name in {MODULES}:\n    print(importlib.import_module(name).__file__)"
+    paths = call(bare, "-c", code, cwd=tmp_path).splitlines()
+    assert len(paths) == len(MODULES) > 30
+    assert all(path.startswith(str(bare.parents[1])) for path in paths)
+
+
+def test_files_of_the_user_do_not_take_our_place(bare: Path, tmp_path: Path) -> None:
+    for name in ("analysis", "study", "report", "data", "models", "training", "metrics", "plan", "trial"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('THE USER OWN SCRIPT RAN')\n")
+    (tmp_path / "s.yaml").write_text(
+        "study: s\nseed: 1\nrepetitions: 2\nstorage: ./out\n"
+        "data: {d: {source: phantom_cxr, count: 24, size_px: 32}}\n"
+        "model: {init_features: 4, image_size: 32}\n"
+        "stages: {one: {data: d}}\ntraining: {max_epochs: 1, patience: 1, device: cpu}\n"
+    )
+    here = {"PYTHONPATH": str(tmp_path), "XFERLAB_CACHE": str(tmp_path / "cache")}
+    xferlab = (bare, "-m", "xferlab")
+    call(*xferlab, "run", "s.yaml", "--executor", "in-process", cwd=tmp_path, **here)
+    assert "report.md" in call(*xferlab, "report", "s.yaml", cwd=tmp_path, **here)
+    assert (tmp_path / "reports" / "s" / "index.html").is_file()
+    code = "from xferlab import analysis; print(len(analysis.load('out', 's')))"
+    assert int(call(bare, "-c", code, cwd=tmp_path, **here)) > 0
