@@ -10,12 +10,13 @@ shows them; where only one of the two has any, `turned` tells it.
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,18 +74,22 @@ class Labels:
     lossy: bool = False
 
 
-def read_image(path: Path) -> Picture:
+def read_image(path: Path, data: bytes | None = None) -> Picture:
     """Returns the grey pixels of a PNG, JPEG, TIFF or DICOM file (told by content, not by name).
+
+    Args:
+        path: The file.
+        data: Its bytes, where they were read already.
 
     Raises:
         DataError: If the file cannot be read, has several frames, floating-point pixels or too many pixels.
     """
-    if is_dicom(path):
+    if is_dicom(path, data):
         from xferlab.data.dicom import read_dicom
 
-        pixels, spacing_mm = read_dicom(path)
+        pixels, spacing_mm = read_dicom(path, data)
         return Picture(pixels, spacing_mm)
-    image, turned = load(path)
+    image, turned = load(path, data)
     if image.mode in _INTEGER:
         pixels = stretch(np.asarray(image))
         tags = getattr(image, "tag_v2", {})
@@ -92,20 +97,20 @@ def read_image(path: Path) -> Picture:
     return Picture(np.asarray(to_grey(image)), None, turned)
 
 
-def read_colour(path: Path) -> NDArray[np.uint8]:
-    """Returns `(H, W, 3)` uint8 pixels of an 8-bit image; grey is repeated.
+def read_colour(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
+    """Returns `(H, W, 3)` uint8 pixels of an 8-bit image; grey is repeated. Takes what `read_image` takes.
 
     Raises:
         DataError: As `read_image`, and if the file is not an 8-bit image.
     """
-    image, _ = load(path)
+    image, _ = load(path, data)
     if image.mode not in _GREY_8:
         raise _refusal(path, f"has pixels of mode {image.mode!r}; 8-bit grey or colour is accepted.")
     return np.asarray(image.convert("RGB"))
 
 
-def read_labels(path: Path) -> Labels:
-    """Returns the label values of a mask file.
+def read_labels(path: Path, data: bytes | None = None) -> Labels:
+    """Returns the label values of a mask file. Takes what `read_image` takes.
 
     Colour is accepted where its three channels agree, and then means its grey; so does a palette. The indices
     of a palette of other colours are the labels.
@@ -113,9 +118,9 @@ def read_labels(path: Path) -> Labels:
     Raises:
         DataError: If the file cannot be read or is not a label image.
     """
-    if is_dicom(path):
+    if is_dicom(path, data):
         raise _refusal(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export the segmentation.")
-    image, turned = load(path)
+    image, turned = load(path, data)
     lossy = image.format in ("JPEG", "MPO")
     if image.mode in _INTEGER:
         return Labels(np.asarray(image), turned)
@@ -131,8 +136,10 @@ def read_labels(path: Path) -> Labels:
     )
 
 
-def load(path: Path) -> tuple[Image.Image, bool]:
+def load(path: Path, data: bytes | None = None) -> tuple[Image.Image, bool]:
     """Returns the one frame of an image file as it is to be seen, and whether its orientation turned it.
+
+    Takes what `read_image` takes.
 
     Raises:
         DataError: If the file cannot be read, has several frames, too many pixels, or pixels that would have
@@ -140,7 +147,7 @@ def load(path: Path) -> tuple[Image.Image, bool]:
     """
     try:
         # Pillow maps a TIFF that it opened by name, at its size after turning: rows of the wrong length.
-        with open(path, "rb") as file, Image.open(file, formats=_FORMATS) as image:
+        with opened(path, data) as file, Image.open(file, formats=_FORMATS) as image:
             width, height = image.size
             check_size(path, width=width, height=height)
             frames = getattr(image, "n_frames", 1)
@@ -155,9 +162,14 @@ def load(path: Path) -> tuple[Image.Image, bool]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _refusal(path, _too_many(re.search(r"\d+", str(error)))) from error
     except UnidentifiedImageError as error:
-        raise _refusal(path, _unidentified(path)) from error
+        raise _refusal(path, _unidentified(path, data)) from error
     except _READ_ERRORS as error:
-        raise _refusal(path, f"cannot be read: {error}.{_as_text(path)}") from error
+        raise _refusal(path, f"cannot be read: {error}.{_as_text(path, data)}") from error
+
+
+def opened(path: Path, data: bytes | None) -> BinaryIO:
+    """Returns a file to read, from the bytes that were read already if there are any."""
+    return open(path, "rb") if data is None else io.BytesIO(data)
 
 
 def _check_pixels(path: Path, image: Image.Image) -> None:
@@ -203,10 +215,10 @@ def _too_many(found: re.Match[str] | None) -> str:
     return f"has {int(found[0]) if found else 0:,} pixels; up to {MAX_PIXELS:,} pixels are accepted."
 
 
-def _unidentified(path: Path) -> str:
-    if not path.stat().st_size:
+def _unidentified(path: Path, data: bytes | None) -> str:
+    if not (path.stat().st_size if data is None else len(data)):
         return "is empty (0 bytes). Fetch it again."
-    return f"is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.{_as_text(path)}"
+    return f"is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.{_as_text(path, data)}"
 
 
 def to_grey(image: Image.Image) -> Image.Image:
@@ -244,20 +256,20 @@ def to_uint8(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.rint(np.clip(shares, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def is_dicom(path: Path) -> bool:
+def is_dicom(path: Path, data: bytes | None = None) -> bool:
     """Tells DICOM by its magic bytes, or by its name where a file lacks the preamble."""
     try:
-        with open(path, "rb") as file:
+        with opened(path, data) as file:
             magic = file.read(132)[128:]
     except OSError as error:
         raise _refusal(path, f"cannot be read: {error.strerror or error}.") from error
     return magic == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
 
 
-def _as_text(path: Path) -> str:
+def _as_text(path: Path, data: bytes | None) -> str:
     """A hint where a binary file was copied as text: undecodable bytes became U+FFFD, in UTF-8."""
     try:
-        damaged = path.read_bytes().count(b"\xef\xbf\xbd")
+        damaged = (path.read_bytes() if data is None else data).count(b"\xef\xbf\xbd")
     except OSError:
         return ""
     if damaged < 3:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from xferlab.data.decode import ROWS_AT_ONCE, check_size, stretch, to_uint8
+from xferlab.data.decode import ROWS_AT_ONCE, check_size, opened, stretch, to_uint8
 from xferlab.errors import DataError, Problem
 
+_META_GROUP = 2
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _READ_ERRORS = (
     OSError,
@@ -36,21 +37,26 @@ _LARGE_VALUE = "1 MB"
 """Values above this are read when they are asked for: after the header was checked."""
 
 
-def read_dicom(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float] | None]:
+def read_dicom(path: Path, data: bytes | None = None) -> tuple[NDArray[np.uint8], tuple[float, float] | None]:
     """Returns `(H, W)` uint8 pixels, bright where rays were absorbed, and the spacing in mm.
 
     Stored values pass the modality LUT (or rescale), then the first VOI LUT or window of the file; without
     one, their 0.5th and 99.5th percentiles become 0 and 255. MONOCHROME1 is inverted last.
+
+    Args:
+        path: The file.
+        data: Its bytes, where they were read already.
 
     Raises:
         DataError: If the file cannot be read, is compressed in a way that no installed package decodes, or is
             not one grey frame.
     """
     try:
-        _check_not_deflated(path)
-        dataset = pydicom.dcmread(path, defer_size=_LARGE_VALUE)
-        _check_header(path, dataset)
-        shown = _shown(_stored_values(path, dataset), dataset)
+        with opened(path, data) as file:
+            _check_not_deflated(path, file)
+            dataset = pydicom.dcmread(file, defer_size=_LARGE_VALUE)
+            _check_header(path, dataset)
+            shown = _shown(_stored_values(path, dataset), dataset)
         spacing = _spacing_mm(dataset)
     except InvalidDicomError as error:
         raise _refusal(path, "is no DICOM file although its name says so.") from error
@@ -60,9 +66,12 @@ def read_dicom(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float] | Non
     return (255 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown), spacing
 
 
-def _check_not_deflated(path: Path) -> None:
+def _check_not_deflated(path: Path, file: BinaryIO) -> None:
     """Refuses a data set in one zip stream: nothing in it can be checked before all of it is unpacked."""
-    if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+    read_preamble(file, force=False)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != _META_GROUP)
+    file.seek(0)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         raise _refusal(path, "is stored deflated; store it as Explicit VR Little Endian, uncompressed.")
 
 

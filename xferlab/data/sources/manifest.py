@@ -17,12 +17,12 @@ from xferlab.cohort import Case
 from xferlab.data.decode import DECODE_VERSION, Labels, Picture, read_image, read_labels
 from xferlab.data.filters import apply_where, join_patients
 from xferlab.data.folder import Nearest, outside
-from xferlab.data.memo import FileMemo
+from xferlab.data.memo import FileMemo, PlannedFiles
 from xferlab.data.patients import odd_patients
 from xferlab.data.simulation import simulate, simulation_recipe
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey
 from xferlab.data.table import REQUIRED, Row, Table, find_table, read_table
-from xferlab.errors import DataError, Problem
+from xferlab.errors import DataError, Problem, joined
 from xferlab.study.sections import ManifestData
 
 _STRANGE = 1
@@ -33,13 +33,14 @@ _RINGING = 16
 
 @dataclass(frozen=True)
 class _Entry:
-    """A row whose files could be read: its place in the table, its files, and the SHA-256 of the image."""
+    """A row whose files could be read: its place in the table, its files, and their SHA-256."""
 
     where: str
     case: Case
     image: str
     mask: str
     image_digest: str
+    mask_digest: str
 
 
 class ManifestSource(Source):
@@ -150,7 +151,7 @@ class ManifestSource(Source):
             simulated=self._config.simulate or "",
             image_sha256=image_digest,
         )
-        return _Entry(row.where, case, name, _path(row, "mask"), image_digest)
+        return _Entry(row.where, case, name, _path(row, "mask"), image_digest, mask_digest)
 
     def _digest(self, image_digest: str, mask_digest: str) -> str:
         labels = {
@@ -168,18 +169,21 @@ class ManifestSource(Source):
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
     def _read(self, entry: _Entry) -> tuple[Picture, Labels]:
-        problems: list[Problem] = []
+        files = PlannedFiles(self._root, self._memo_dir)
+        errors: list[DataError] = []
         picture = labels = None
         try:
-            picture = read_image(self._root / entry.image)
+            data = files.read(entry.image, entry.image_digest)
+            picture = read_image(self._root / entry.image, data)
         except DataError as error:
-            problems += error.problems
+            errors.append(error)
         try:
-            labels = read_labels(self._root / entry.mask)
+            data = files.read(entry.mask, entry.mask_digest)
+            labels = read_labels(self._root / entry.mask, data)
         except DataError as error:
-            problems += error.problems
+            errors.append(error)
         if picture is None or labels is None:
-            raise DataError(problems)
+            raise joined(errors)
         return picture, labels
 
     def _target(self, entry: _Entry, labels: Labels) -> NDArray[np.uint8]:
