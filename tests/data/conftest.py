@@ -49,6 +49,15 @@ def remembering(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xferlab.data.memo._RACY_S", 0.0)
 
 
+def await_tick(path: Path) -> None:
+    """Returns when a change of a file would give it another change time: within milliseconds."""
+    probe, changed_ns = path.with_name(".tick"), path.stat().st_ctime_ns
+    probe.touch()
+    while probe.stat().st_ctime_ns <= changed_ns:
+        probe.touch()
+    probe.unlink()
+
+
 def replace_keeping_times(path: Path, content: bytes) -> None:
     """Puts another file in a file's place, as an archive does that keeps sizes and time stamps."""
     status = path.stat()

@@ -285,6 +285,25 @@ def test_torn_files_of_the_memo_are_made_anew(pack: Pack, index: Any, tmp_path: 
     assert index().audit == before
 
 
+def test_an_altered_comparison_is_not_believed(pack: Pack, index: Any, tmp_path: Path) -> None:
+    """A digit of a correlation decides who is one person, and so about parts and identities."""
+    pack.add("copy", altered(2), patient="a2", device="portable")
+    before = index().audit
+    (path,) = (tmp_path / "memo").rglob("thumbnails-*/*.json")
+    text = path.read_text()
+    place = text.rindex("0.")
+    path.write_text(f"{text[:place]}-{text[place + 1 :]}")
+    assert index().audit == before
+    path.unlink()
+    pack.rows.pop()
+    write_rows(pack.root, pack.rows)
+    assert index().audit.persons == {}
+    (fewer,) = (tmp_path / "memo").rglob("thumbnails-*/*.json")
+    path.write_bytes(fewer.read_bytes())  # under the name of the cases with the copy
+    pack.add("copy", altered(2), patient="a2", device="portable")
+    assert index().audit == before
+
+
 def test_the_memo_names_no_patient(pack: Pack, index: Any, tmp_path: Path) -> None:
     pack.add("copy", altered(2), patient="patient-named", device="portable")
     index()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.data.conftest import await_tick
 from xferlab.data import memo
 from xferlab.data.memo import FileMemo, PlannedFiles
 from xferlab.errors import DataError, FileUnavailableError
@@ -103,6 +104,7 @@ def test_a_changed_file_is_read_again_whatever_its_time_stamp(
     tmp_path: Path, root: Path, change: Callable[[Path], None], time_s: int
 ) -> None:
     before = planned(tmp_path, root)
+    await_tick(root / "a")
     change(root / "a")
     os.utime(root / "a", (time_s, time_s))
     os.utime(root / "b", (LONG_AGO_S, LONG_AGO_S))
@@ -139,6 +141,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = hashlib.file_digest
+    await_tick(root / "a")
 
     def interrupted(file: Any, kind: str) -> Any:
         found = digest(file, kind)

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from xferlab.errors import DataError, FileUnavailableError, Problem
 
@@ -99,16 +99,11 @@ class FileMemo:
         """Writes what is new, atomically. A folder that cannot be written costs time later, no more."""
         if not self._changed:
             return
-        content = json.dumps({"files": self._files, "facts": self._facts})
-        content = f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}"
-        self._changed = not write_whole(self._path, lambda file: file.write(content.encode()))
+        self._changed = not write_json(self._path, {"files": self._files, "facts": self._facts})
 
     def _load(self) -> None:
         try:
-            digest, _, text = self._path.read_bytes().partition(b"\n")
-            if digest.decode() != hashlib.sha256(text).hexdigest():
-                return  # a flipped bit would give a case another digest, and a trial another identity
-            content = json.loads(text)
+            content = read_json(self._path)
             self._files = {name: (_Stamp(*stamp), sha) for name, (stamp, sha) in content["files"].items()}
             self._facts = dict(content["facts"])
         except (OSError, ValueError, TypeError, LookupError):
@@ -185,7 +180,30 @@ def _unavailable(path: Path, what: str) -> FileUnavailableError:
 
 
 def _memo_path(memo_dir: Path, root: Path) -> Path:
-    return memo_dir / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.v{_VERSION}.json"
+    return memo_dir / f"{_sha256(str(root))[:16]}.v{_VERSION}.json"
+
+
+def write_json(path: Path, content: object) -> bool:
+    """Writes a value atomically, after its digest; returns whether it is written."""
+    text = json.dumps(content)
+    return write_whole(path, lambda file: file.write(f"{_sha256(text)}\n{text}".encode()))
+
+
+def read_json(path: Path) -> Any:
+    """Returns what `write_json` wrote.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is torn, or a bit of it flipped, which could give a trial another identity.
+    """
+    digest, _, text = path.read_text().partition("\n")
+    if digest != _sha256(text):
+        raise ValueError(f"{path}: does not match its own digest")
+    return json.loads(text)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> bool:
