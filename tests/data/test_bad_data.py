@@ -230,13 +230,6 @@ CHECK = [
     (image("masks/1.png", lambda m: m * 0 + 255), "warning", "images/1.png", "the mask is full: every pixel"),
     (link_out, "warning", "data.general", "6 files lie outside of"),
     (
-        cell(1, patient_id="P0"),
-        "warning",
-        "data.general",
-        "patients 'P0' and 'p0' differ in case or blanks only.",
-    ),
-    (cell(1, patient_id="p 0"), "warning", "data.general", "add `same_patient: [[p 0, p0]]`"),
-    (
         cell(1, patient_id="NaN"),
         "warning",
         "data.general",

@@ -18,7 +18,7 @@ from xferlab.data.decode import DECODE_VERSION, Labels, Picture, read_image, rea
 from xferlab.data.filters import apply_where, join_patients
 from xferlab.data.folder import Nearest, outside
 from xferlab.data.memo import FileMemo, PlannedFiles
-from xferlab.data.patients import odd_patients
+from xferlab.data.patients import odd_patients, person_key
 from xferlab.data.simulation import simulate, simulation_recipe
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey
 from xferlab.data.table import REQUIRED, Row, Table, find_table, read_table
@@ -68,7 +68,7 @@ class ManifestSource(Source):
             self._files.setdefault(entry.case.digest, entry)
         problems += _doubled_rows(entries)
         cases = tuple(entry.case for entry in self._files.values())
-        problems += odd_patients(self._section, cases, self._config.different_patients)
+        problems += odd_patients(self._section, cases)
         doubled = tuple(e.case for e in entries if self._files[e.case.digest] is not e)
         return Survey(cases, tuple(problems), doubled)
 
@@ -98,8 +98,11 @@ class ManifestSource(Source):
     def _patients(self, table: Table, problems: list[Problem]) -> dict[str, str]:
         """Patient id -> the id that stands for the person; a warning for ids that no row has."""
         known = {row.cells["patient_id"] for row in table.rows}
+        spelled = set(map(person_key, known)) if self._config.same_patient else set()
         for group in self._config.same_patient:
             for patient in sorted(set(group) - known):
+                if person_key(patient) in spelled:
+                    continue  # the spelling of another section
                 what = f"no row of {table.path} has patient_id {patient!r}."
                 problems.append(Problem(f"data.{self._section}.same_patient", what, "warning"))
         return join_patients(self._config.same_patient)
