@@ -178,15 +178,6 @@ def test_wide_masks_keep_their_values(tmp_path: Path) -> None:
     assert (read_labels(saved(tmp_path / "m.png", Image.fromarray(labels))).values == labels).all()
 
 
-def test_grey_palette_gives_greys_and_colour_palette_indices(tmp_path: Path) -> None:
-    indices = np.array([[0, 1], [1, 2]], np.uint8)
-    image = Image.fromarray(indices)
-    image.putpalette([0, 0, 0, 255, 255, 255, 127, 127, 127])
-    assert (read_labels(saved(tmp_path / "grey.png", image)).values == [[0, 255], [255, 127]]).all()
-    image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
-    assert (read_labels(saved(tmp_path / "colour.png", image)).values == indices).all()
-
-
 def refusal(path: Path, read: object = read_image) -> str:
     with pytest.raises(DataError) as caught:
         read(path)  # type: ignore[operator]

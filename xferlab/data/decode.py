@@ -66,11 +66,13 @@ class Labels:
         values: `(H, W)`; uint8, or wider where the file is.
         turned: Whether an orientation of the file was applied.
         lossy: Whether the file is a JPEG, which alters values.
+        indexed: Whether the values are indices of a palette.
     """
 
     values: NDArray[np.integer[Any]]
     turned: bool = False
     lossy: bool = False
+    indexed: bool = False
 
 
 def read_image(path: Path) -> Picture:
@@ -107,8 +109,8 @@ def read_colour(path: Path) -> NDArray[np.uint8]:
 def read_labels(path: Path) -> Labels:
     """Returns the label values of a mask file.
 
-    Colour is accepted where its three channels agree, and then means its grey; so does a palette. The indices
-    of a palette of other colours are the labels.
+    The values of a palette image are its indices, whatever colours they show, so that they mean the same in
+    all masks of a section. Colour is accepted where its three channels agree, and then means its grey.
 
     Raises:
         DataError: If the file cannot be read or is not a label image.
@@ -121,11 +123,11 @@ def read_labels(path: Path) -> Labels:
         return Labels(np.asarray(image), turned)
     if image.mode in ("1", "L", "LA", "La"):
         return Labels(np.asarray(image.convert("L")), turned, lossy)
+    if image.mode in ("P", "PA"):
+        return Labels(np.asarray(image.getchannel("P")), turned, indexed=True)
     colours = np.asarray(image.convert("RGB"))
     if (np.ptp(colours, axis=-1) == 0).all():
         return Labels(colours[..., 0], turned, lossy)
-    if image.mode == "P":
-        return Labels(np.asarray(image), turned)
     raise _refusal(
         path, "is a colour image; a mask has one channel of label values. Save it as grey or palette."
     )

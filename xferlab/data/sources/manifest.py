@@ -17,6 +17,7 @@ from xferlab.cohort import Case
 from xferlab.data.decode import DECODE_VERSION, Labels, Picture, read_image, read_labels
 from xferlab.data.filters import apply_where, join_patients
 from xferlab.data.folder import Nearest, outside
+from xferlab.data.labels import LabelMap
 from xferlab.data.memo import FileMemo
 from xferlab.data.patients import odd_patients
 from xferlab.data.simulation import simulate, simulation_recipe
@@ -24,11 +25,6 @@ from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Sur
 from xferlab.data.table import REQUIRED, Row, Table, find_table, read_table
 from xferlab.errors import DataError, Problem
 from xferlab.study.sections import ManifestData
-
-_STRANGE = 1
-"""Marks, while a target is made, mask values that are in no label."""
-_RINGING = 16
-"""Mask values this near to 0 or 255 are what JPEG makes of those."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,7 @@ class ManifestSource(Source):
     def __init__(self, section: str, config: ManifestData, *, memo_dir: Path):
         self._section, self._config = section, config
         self._root = Path(config.root)
+        self._labels = LabelMap(config.labels)
         self._memo_dir = memo_dir
         self._files: dict[str, _Entry] = {}
 
@@ -79,7 +76,7 @@ class ManifestSource(Source):
         """
         entry = self._entry_of(case)
         picture, labels = self._read(entry)
-        image, target = picture.pixels, self._target(entry, labels)
+        image, target = picture.pixels, self._labels.target(labels, where=str(self._root / entry.mask))
         if image.shape != target.shape:
             raise DataError(Problem(str(self._root / entry.mask), _sizes(entry, picture, labels)))
         if self._config.simulate:
@@ -153,14 +150,10 @@ class ManifestSource(Source):
         return _Entry(row.where, case, name, _path(row, "mask"), image_digest)
 
     def _digest(self, image_digest: str, mask_digest: str) -> str:
-        labels = {
-            "ignore": sorted(self._config.labels.get("ignore", [])),
-            "structure": sorted(v for k, vs in self._config.labels.items() if k != "ignore" for v in vs),
-        }
         recipe: dict[str, object] = {
             "image": image_digest,
             "mask": mask_digest,
-            "labels": labels,
+            "labels": self._labels.recipe,
             "decode": DECODE_VERSION,
         }
         if self._config.simulate:
@@ -181,22 +174,6 @@ class ManifestSource(Source):
         if picture is None or labels is None:
             raise DataError(problems)
         return picture, labels
-
-    def _target(self, entry: _Entry, labels: Labels) -> NDArray[np.uint8]:
-        meaning = np.full(257, _STRANGE, np.uint8)  # the last entry is for all values beyond 255
-        meaning[0] = 0
-        for name, group in self._config.labels.items():
-            meaning[group] = IGNORED if name == "ignore" else STRUCTURE
-        stored = labels.values
-        target = np.take(meaning, stored if stored.dtype == np.uint8 else np.clip(stored, -1, 256))
-        strange = target == _STRANGE
-        if strange.any():
-            values, counts = np.unique(stored[strange], return_counts=True)
-            found = list(zip(values.tolist(), counts.tolist(), strict=True))
-            accepted = np.flatnonzero(meaning[:256] != _STRANGE).tolist()
-            what = _strange_values(found, accepted, lossy=labels.lossy)
-            raise DataError(Problem(str(self._root / entry.mask), what))
-        return target
 
 
 def _row_problems(row: Row) -> list[Problem]:
@@ -257,16 +234,3 @@ def _sizes(entry: _Entry, picture: Picture, labels: Labels) -> str:
         which, other = ("image", "mask") if picture.turned else ("mask", "image")
         what += f" The {which} carries an EXIF orientation that was applied; turn the {other} alike."
     return what
-
-
-def _strange_values(strange: Sequence[tuple[int, int]], accepted: Sequence[int], *, lossy: bool) -> str:
-    shown = ", ".join(f"{value} ({count} px)" for value, count in strange[:8])
-    more = f" and {len(strange) - 8} more" if len(strange) > 8 else ""
-    what = f"mask values {shown}{more} are in no label (accepted: {', '.join(map(str, accepted))})."
-    if lossy:
-        return f"{what} The mask is a JPEG, which alters values: export it again as PNG."
-    ringing = [v > _RINGING for v, _ in strange if v <= _RINGING or 255 - _RINGING <= v <= 255]
-    at_both_ends = len(ringing) == len(strange) and len(set(ringing)) == 2
-    if len(strange) > 8 or at_both_ends:
-        return f"{what} They look like JPEG compression or smooth resizing: export the mask again as PNG."
-    return f"{what} Name them under `labels:`, as a structure's or as `ignore`."
