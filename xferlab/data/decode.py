@@ -10,17 +10,19 @@ shows them; where only one of the two has any, `turned` tells it.
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from xferlab.data.contrast import lost_contrast
 from xferlab.errors import DataError, Problem
 
 DECODE_VERSION = 1
@@ -28,6 +30,9 @@ DECODE_VERSION = 1
 
 MAX_PIXELS = 200_000_000
 PERCENTILES = (0.5, 99.5)
+STRETCH = "the range of its values, which extreme ones widen,"
+"""What makes an image without a window 8 bit, as the subject of a sentence."""
+_CONVERT = "Convert it to 8 bits with a window of your choice."
 
 # Pillow's own limit would warn at 89 million pixels already, which stitched radiographs reach.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -39,6 +44,11 @@ ROWS_AT_ONCE = 64
 """Of a large image in floating point, so that memory stays a few bytes a pixel."""
 _GREY_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _INTEGER = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_FIRST_ELEMENT = re.compile(
+    rb"\x02\x00\x00\x00UL\x04\x00|\x08\x00[\x00\x01\x05\x08\x12\x16\x18]\x00([A-Z][A-Z]|..\x00\x00)",
+    re.DOTALL,
+)
+"""The length of DICOM's file meta information, or an early element of the group after it."""
 _WIDE_CHANNELS = re.compile(r"(LA|RGB|CMYK|YCbCr|LAB)\w*;16")
 _READ_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, zlib.error)
 
@@ -51,11 +61,13 @@ class Picture:
         pixels: uint8, `(H, W)`.
         spacing_mm: Distance between rows and between columns, if the file tells it.
         turned: Whether an orientation of the file was applied.
+        remarks: What somebody should look at, though it can be used.
     """
 
     pixels: NDArray[np.uint8]
     spacing_mm: tuple[float, float] | None = None
     turned: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,39 +87,45 @@ class Labels:
     indexed: bool = False
 
 
-def read_image(path: Path) -> Picture:
+def read_image(path: Path, data: bytes | None = None) -> Picture:
     """Returns the grey pixels of a PNG, JPEG, TIFF or DICOM file (told by content, not by name).
+
+    Args:
+        path: The file.
+        data: Its bytes, where they were read already.
 
     Raises:
         DataError: If the file cannot be read, has several frames, floating-point pixels or too many pixels.
     """
-    if is_dicom(path):
+    if is_dicom(path, data):
         from xferlab.data.dicom import read_dicom
 
-        pixels, spacing_mm = read_dicom(path)
-        return Picture(pixels, spacing_mm)
-    image, turned = load(path)
+        return read_dicom(path, data)
+    image, turned = load(path, data)
     if image.mode in _INTEGER:
-        pixels = stretch(np.asarray(image))
-        tags = getattr(image, "tag_v2", {})
-        return Picture(255 - pixels if tags.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO else pixels, None, turned)
+        stored = np.asarray(image)
+        pixels = stretch(stored)
+        remarks = lost_contrast(stored, pixels, valid=None, cause=f"{STRETCH}|{_CONVERT}")
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
+            pixels = 255 - pixels
+        return Picture(pixels, None, turned, remarks)
     return Picture(np.asarray(to_grey(image)), None, turned)
 
 
-def read_colour(path: Path) -> NDArray[np.uint8]:
-    """Returns `(H, W, 3)` uint8 pixels of an 8-bit image; grey is repeated.
+def read_colour(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
+    """Returns `(H, W, 3)` uint8 pixels of an 8-bit image; grey is repeated. Takes what `read_image` takes.
 
     Raises:
         DataError: As `read_image`, and if the file is not an 8-bit image.
     """
-    image, _ = load(path)
+    image, _ = load(path, data)
     if image.mode not in _GREY_8:
         raise _refusal(path, f"has pixels of mode {image.mode!r}; 8-bit grey or colour is accepted.")
     return np.asarray(image.convert("RGB"))
 
 
-def read_labels(path: Path) -> Labels:
-    """Returns the label values of a mask file.
+def read_labels(path: Path, data: bytes | None = None) -> Labels:
+    """Returns the label values of a mask file. Takes what `read_image` takes.
 
     The values of a palette image are its indices, whatever colours they show, so that they mean the same in
     all masks of a section. Colour is accepted where its three channels agree, and then means its grey.
@@ -115,9 +133,9 @@ def read_labels(path: Path) -> Labels:
     Raises:
         DataError: If the file cannot be read or is not a label image.
     """
-    if is_dicom(path):
+    if is_dicom(path, data):
         raise _refusal(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export the segmentation.")
-    image, turned = load(path)
+    image, turned = load(path, data)
     lossy = image.format in ("JPEG", "MPO")
     if image.mode in _INTEGER:
         return Labels(np.asarray(image), turned)
@@ -133,8 +151,10 @@ def read_labels(path: Path) -> Labels:
     )
 
 
-def load(path: Path) -> tuple[Image.Image, bool]:
+def load(path: Path, data: bytes | None = None) -> tuple[Image.Image, bool]:
     """Returns the one frame of an image file as it is to be seen, and whether its orientation turned it.
+
+    Takes what `read_image` takes.
 
     Raises:
         DataError: If the file cannot be read, has several frames, too many pixels, or pixels that would have
@@ -142,7 +162,7 @@ def load(path: Path) -> tuple[Image.Image, bool]:
     """
     try:
         # Pillow maps a TIFF that it opened by name, at its size after turning: rows of the wrong length.
-        with open(path, "rb") as file, Image.open(file, formats=_FORMATS) as image:
+        with opened(path, data) as file, Image.open(file, formats=_FORMATS) as image:
             width, height = image.size
             check_size(path, width=width, height=height)
             frames = getattr(image, "n_frames", 1)
@@ -157,9 +177,14 @@ def load(path: Path) -> tuple[Image.Image, bool]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _refusal(path, _too_many(re.search(r"\d+", str(error)))) from error
     except UnidentifiedImageError as error:
-        raise _refusal(path, _unidentified(path)) from error
+        raise _refusal(path, _unidentified(path, data)) from error
     except _READ_ERRORS as error:
-        raise _refusal(path, f"cannot be read: {error}.{_as_text(path)}") from error
+        raise _refusal(path, f"cannot be read: {error}.{_as_text(path, data)}") from error
+
+
+def opened(path: Path, data: bytes | None) -> BinaryIO:
+    """Returns a file to read, from the bytes that were read already if there are any."""
+    return open(path, "rb") if data is None else io.BytesIO(data)
 
 
 def _check_pixels(path: Path, image: Image.Image) -> None:
@@ -205,10 +230,10 @@ def _too_many(found: re.Match[str] | None) -> str:
     return f"has {int(found[0]) if found else 0:,} pixels; up to {MAX_PIXELS:,} pixels are accepted."
 
 
-def _unidentified(path: Path) -> str:
-    if not path.stat().st_size:
+def _unidentified(path: Path, data: bytes | None) -> str:
+    if not (path.stat().st_size if data is None else len(data)):
         return "is empty (0 bytes). Fetch it again."
-    return f"is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.{_as_text(path)}"
+    return f"is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.{_as_text(path, data)}"
 
 
 def to_grey(image: Image.Image) -> Image.Image:
@@ -246,20 +271,25 @@ def to_uint8(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.rint(np.clip(shares, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def is_dicom(path: Path) -> bool:
-    """Tells DICOM by its magic bytes, or by its name where a file lacks the preamble."""
+def is_dicom(path: Path, data: bytes | None = None) -> bool:
+    """Tells DICOM by its magic bytes, or by its first element or name where a file lacks the preamble."""
     try:
-        with open(path, "rb") as file:
-            magic = file.read(132)[128:]
+        with opened(path, data) as file:
+            head = file.read(132)
     except OSError as error:
         raise _refusal(path, f"cannot be read: {error.strerror or error}.") from error
-    return magic == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
+    return head[128:] == b"DICM" or lacks_preamble(head) or path.suffix.lower() in (".dcm", ".dicom")
 
 
-def _as_text(path: Path) -> str:
+def lacks_preamble(head: bytes) -> bool:
+    """Returns whether a file begins with a DICOM element, without the 128 bytes and `DICM` before it."""
+    return head[128:132] != b"DICM" and _FIRST_ELEMENT.match(head) is not None
+
+
+def _as_text(path: Path, data: bytes | None) -> str:
     """A hint where a binary file was copied as text: undecodable bytes became U+FFFD, in UTF-8."""
     try:
-        damaged = path.read_bytes().count(b"\xef\xbf\xbd")
+        damaged = (path.read_bytes() if data is None else data).count(b"\xef\xbf\xbd")
     except OSError:
         return ""
     if damaged < 3:

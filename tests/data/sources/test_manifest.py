@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
 from pathlib import Path
@@ -13,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.data.test_dicom import write as write_dicom
 from xferlab.cohort import Case
 from xferlab.data.index import index_sections
 from xferlab.data.sources import open_source
@@ -152,6 +155,24 @@ def test_equal_rows_of_two_pathologies_do_not_depend_on_the_order(folder: Any, t
     folder.rows.reverse()
     folder.write()
     assert cases(folder.section(), tmp_path) == found
+
+
+@pytest.mark.parametrize(("limit", "same"), [({}, True), ({"PixelPaddingRangeLimit": 9}, False)])
+def test_only_dicom_with_a_range_of_padding_has_another_digest(
+    folder: Any, tmp_path: Path, limit: dict[str, int], same: bool
+) -> None:
+    stored = np.arange(1200, dtype=np.uint16).reshape(40, 30)
+    write_dicom(folder.root / "images/1.dcm", stored, PixelPaddingValue=0, **limit)
+    folder.rows[1]["image"] = "images/1.dcm"
+    folder.write()
+    for _ in range(2):  # also when it is remembered
+        (case,) = (case for case in cases(folder.section(), tmp_path) if case.name == "images/1.dcm")
+        files = [(folder.root / name).read_bytes() for name in ("images/1.dcm", "masks/1.png")]
+        image, mask = (hashlib.sha256(content).hexdigest() for content in files)
+        labels = {"ignore": [127], "structure": [255]}
+        recipe = {"image": image, "mask": mask, "labels": labels, "decode": 1}
+        before = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+        assert (case.digest == before) == same
 
 
 def test_planning_known_data_reads_no_image(

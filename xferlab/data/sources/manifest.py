@@ -6,7 +6,7 @@ import hashlib
 import json
 import posixpath
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.cohort import Case
-from xferlab.data.decode import DECODE_VERSION, Labels, Picture, read_image, read_labels
+from xferlab.data.decode import DECODE_VERSION, Labels, Picture, is_dicom, read_image, read_labels
 from xferlab.data.filters import apply_where, join_patients
 from xferlab.data.folder import Nearest, outside
 from xferlab.data.labels import LabelMap
@@ -25,6 +25,8 @@ from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Sur
 from xferlab.data.table import REQUIRED, Row, Table, find_table, read_table
 from xferlab.errors import DataError, Problem
 from xferlab.study.sections import ManifestData
+
+_NEVER_DICOM = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class ManifestSource(Source):
                 usable.append(row)
         memo = FileMemo(self._memo_dir, self._root)
         digests, failures = memo.digests(_path(row, kind) for row in usable for kind in ("image", "mask"))
+        padded = self._with_padding_ranges((_path(row, "image") for row in usable), digests, memo)
         memo.save()
         problems += self._linked(outside(self._root, digests))
         nearest = Nearest(self._root)
@@ -123,8 +126,27 @@ class ManifestSource(Source):
                 for name in bad
             ]
             if not bad:
-                entries.append(self._entry(row, patients, digests[image], digests[mask]))
+                case_digest = self._digest(digests[image], digests[mask], padding_range=image in padded)
+                entries.append(self._entry(row, patients, case_digest, digests[image]))
         return entries
+
+    def _with_padding_ranges(
+        self, names: Iterable[str], digests: Mapping[str, str], memo: FileMemo
+    ) -> set[str]:
+        """DICOM images whose grey levels changed when all of their padding was left out; see `_digest`."""
+        padded = set()
+        for name in dict.fromkeys(names):
+            if name not in digests or name.lower().endswith(_NEVER_DICOM):
+                continue
+            key = f"padding range {digests[name]}"
+            if memo.fact(key) is None:
+                from xferlab.data.dicom import has_padding_range
+
+                path = self._root / name
+                memo.remember(key, "yes" if is_dicom(path) and has_padding_range(path) else "no")
+            if memo.fact(key) == "yes":
+                padded.add(name)
+        return padded
 
     def _linked(self, outside: Mapping[str, str]) -> list[Problem]:
         if not outside:
@@ -136,11 +158,11 @@ class ManifestSource(Source):
         )
         return [Problem(f"data.{self._section}", what, "warning")]
 
-    def _entry(self, row: Row, patients: Mapping[str, str], image_digest: str, mask_digest: str) -> _Entry:
+    def _entry(self, row: Row, patients: Mapping[str, str], digest: str, image_digest: str) -> _Entry:
         name = _path(row, "image")
         patient = row.cells["patient_id"]
         case = Case(
-            digest=self._digest(image_digest, mask_digest),
+            digest=digest,
             name=name,
             patient=patients.get(patient, patient),
             pathology=row.cells["pathology"],
@@ -149,13 +171,15 @@ class ManifestSource(Source):
         )
         return _Entry(row.where, case, name, _path(row, "mask"), image_digest)
 
-    def _digest(self, image_digest: str, mask_digest: str) -> str:
+    def _digest(self, image_digest: str, mask_digest: str, *, padding_range: bool) -> str:
         recipe: dict[str, object] = {
             "image": image_digest,
             "mask": mask_digest,
             "labels": self._labels.recipe,
             "decode": DECODE_VERSION,
         }
+        if padding_range:  # of these images alone the grey levels changed, so DECODE_VERSION stays
+            recipe["padding"] = "range"
         if self._config.simulate:
             recipe["simulate"] = simulation_recipe(self._config.simulate)
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
@@ -215,7 +239,7 @@ def _doubled_rows(entries: Sequence[_Entry]) -> list[Problem]:
 
 
 def _remarks(picture: Picture, labels: Labels, target: NDArray[np.uint8]) -> tuple[str, ...]:
-    remarks = []
+    remarks = list(picture.remarks)
     if picture.turned != labels.turned:
         which, other = ("image", "mask") if picture.turned else ("mask", "image")
         what = f"the {which} carries an EXIF orientation, which was applied, the {other} none"
