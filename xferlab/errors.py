@@ -98,6 +98,13 @@ class InterruptedTrialError(XferlabError):
     """A trial was asked to stop; its latest checkpoint is stored and the next run resumes it."""
 
 
+def pointer_hint(head: bytes) -> str:
+    """Returns what to do about a file that begins like a git-LFS pointer, else an empty text."""
+    if not head.startswith(b"version https://git-lfs"):
+        return ""
+    return " It is a git-LFS pointer, not the file itself: run `git lfs pull` where it lies."
+
+
 def suggest(name: str, accepted: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'?` for the accepted name nearest to `name`, or an empty string."""
     nearest = get_close_matches(name, list(accepted), n=1, cutoff=0.6)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from xferlab.data.contrast import lost_contrast
-from xferlab.errors import DataError, Problem
+from xferlab.errors import DataError, Problem, pointer_hint
 
 DECODE_VERSION = 1
 """Raised when the pixels of any case change; part of every case digest."""
@@ -233,7 +233,9 @@ def _too_many(found: re.Match[str] | None) -> str:
 def _unidentified(path: Path, data: bytes | None) -> str:
     if not (path.stat().st_size if data is None else len(data)):
         return "is empty (0 bytes). Fetch it again."
-    return f"is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.{_as_text(path, data)}"
+    with opened(path, data) as file:
+        hint = pointer_hint(file.read(64)) or _as_text(path, data)
+    return f"is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.{hint}"
 
 
 def to_grey(image: Image.Image) -> Image.Image:

@@ -33,7 +33,7 @@ from xferlab.data.decode import (
     stretch,
     to_uint8,
 )
-from xferlab.errors import DataError, Problem
+from xferlab.errors import DataError, Problem, pointer_hint
 
 _META_GROUP = 2
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -88,7 +88,9 @@ def read_dicom(path: Path, data: bytes | None = None) -> Picture:
         spacing = _spacing_mm(dataset)
         remarks = lost_contrast(stored, shown, valid=valid, cause=_cause(dataset))
     except InvalidDicomError as error:
-        raise _refusal(path, "is no DICOM file although its name says so.") from error
+        with opened(path, data) as file:
+            hint = pointer_hint(file.read(64))
+        raise _refusal(path, f"is no DICOM file although its name says so.{hint}") from error
     except _READ_ERRORS as error:
         why = " ".join(str(error).split()).rstrip(".")
         raise _refusal(path, f"cannot be read as DICOM: {why}. Export it again.") from error

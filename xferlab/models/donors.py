@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from xferlab.errors import DonorError, suggest
+from xferlab.errors import DonorError, pointer_hint, suggest
 
 TIMEOUT_S = 30.0
 """Longest silence of the host, not the longest download."""
@@ -198,7 +198,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
-        raise DonorError(f"{path}: cannot be read as safetensors ({error}).") from error
+        raise DonorError(f"{path}: cannot be read as safetensors ({error}).{_pointer_hint(path)}") from error
     return state
 
 
@@ -211,8 +211,16 @@ def _read_torch(path: Path) -> object:
         # PyTorch's own words advise to load it all the same; they are not passed on.
         raise DonorError(
             f"{path}: is torn, no file of torch.save, or holds objects other than tensors, which are not "
-            "read since they may run code. Accepted: a state dict, or .safetensors."
+            f"read since they may run code. Accepted: a state dict, or .safetensors.{_pointer_hint(path)}"
         ) from error
+
+
+def _pointer_hint(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return pointer_hint(file.read(64))
+    except OSError:
+        return ""
 
 
 def _shape_misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:

@@ -55,6 +55,19 @@ def test_labels_map_any_values(folder: Any, tmp_path: Path) -> None:
     assert ((decoded.target == 127) == (mask == 255)).all()
 
 
+def test_paths_of_windows_are_read(folder: Any, tmp_path: Path) -> None:
+    before = cases(folder.section(), tmp_path)
+    (folder.root / "images/1.png").rename(folder.root / r"images\1.png")  # a name that only looks like a path
+    for row in folder.rows:
+        row |= {column: row[column].replace("/", "\\") for column in ("image", "mask")}
+    folder.write()
+    after = cases(folder.section(), tmp_path)
+    assert [case.digest for case in after] == [case.digest for case in before]
+    assert [case.name for case in after] == [
+        r"images\1.png" if number == 1 else f"images/{number}.png" for number in range(6)
+    ]
+
+
 def test_order_of_rows_changes_nothing(folder: Any, tmp_path: Path) -> None:
     before = cases(folder.section(), tmp_path)
     random.Random(0).shuffle(folder.rows)

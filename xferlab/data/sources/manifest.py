@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import posixpath
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from xferlab.data.table import REQUIRED, Row, Table, find_table, read_table
 from xferlab.errors import DataError, Problem
 from xferlab.study.sections import ManifestData
 
+_DRIVE = re.compile("[A-Za-z]:/")
 _NEVER_DICOM = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
@@ -106,7 +109,7 @@ class ManifestSource(Source):
         self, rows: Sequence[Row], patients: Mapping[str, str], problems: list[Problem]
     ) -> list[_Entry]:
         usable = []
-        for row in rows:
+        for row in map(self._with_slashes, rows):
             found = _row_problems(row)
             problems += found
             if not found:
@@ -147,6 +150,15 @@ class ManifestSource(Source):
             if memo.fact(key) == "yes":
                 padded.add(name)
         return padded
+
+    def _with_slashes(self, row: Row) -> Row:
+        """Returns the row with `/` in its paths: tables that were written under Windows have backslashes."""
+        paths = {
+            column: row.cells[column].replace("\\", "/")
+            for column in ("image", "mask")
+            if "\\" in row.cells[column] and not os.path.lexists(self._root / row.cells[column])
+        }
+        return Row(row.where, {**row.cells, **paths}) if paths else row
 
     def _linked(self, outside: Mapping[str, str]) -> list[Problem]:
         if not outside:
@@ -214,7 +226,7 @@ def _row_problems(row: Row) -> list[Problem]:
     ]
     for column in ("image", "mask"):
         path = posixpath.normpath(row.cells[column])
-        if path.startswith(("/", "..")):
+        if path.startswith(("/", "..")) or _DRIVE.match(path):
             what = f"{column} {row.cells[column]!r} leaves the section's folder; paths are relative to it."
             problems.append(Problem(row.where, what))
     return problems
