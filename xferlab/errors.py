@@ -6,7 +6,7 @@ A message says where, what was found, what is accepted and what to do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 
@@ -22,11 +22,13 @@ class Problem:
         where: File, and line if known (`jobs/smoke.yaml:12`), or the case that it concerns.
         what: What was found, what is accepted, what to do.
         severity: `error` (nothing may run) or `warning`.
+        kind: What many findings of this sort are called together, such as `empty masks`; may be empty.
     """
 
     where: str
     what: str
     severity: str = "error"
+    kind: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         prefix = "" if self.severity == "error" else f"{self.severity}: "
@@ -105,6 +107,13 @@ def joined(errors: Sequence[DataError]) -> DataError:
     unavailable = any(isinstance(error, FileUnavailableError) for error in errors)
     kind = FileUnavailableError if unavailable else DataError
     return kind([problem for error in errors for problem in error.problems])
+
+
+def pointer_hint(head: bytes) -> str:
+    """Returns what to do about a file that begins like a git-LFS pointer, else an empty text."""
+    if not head.startswith(b"version https://git-lfs"):
+        return ""
+    return " It is a git-LFS pointer, not the file itself: run `git lfs pull` where it lies."
 
 
 def suggest(name: str, accepted: Iterable[str]) -> str:

@@ -54,6 +54,10 @@ def rename_table(folder: Any) -> None:
     (folder.root / "metadata.csv").rename(folder.root / "metadta.csv")
 
 
+def no_table(folder: Any) -> None:
+    (folder.root / "metadata.csv").rename(folder.root / "metadata.XLSX")
+
+
 def pipe(folder: Any) -> None:
     remove("images/4.png")(folder)
     os.mkfifo(folder.root / "images/4.png")
@@ -80,7 +84,16 @@ INDEX = [
     (fields(table="x" * 300), "/pack: cannot be looked into: File name too long.$"),
     (fields(table="\0"), "/pack: no \0; tables there: metadata.csv. Name one with `table:`."),
     (rename_table, "no metadata.csv or metadata.parquet; tables there: metadta.csv. Name one with `table:`."),
-    (remove("metadata.csv"), "no metadata.csv or metadata.parquet; no table is there."),
+    (
+        remove("metadata.csv"),
+        "no metadata.csv or metadata.parquet; no table is there. It needs the columns image, mask, patient_"
+        "id, pathology, for example:\n  image,mask,patient_id,pathology\n  images/001.png,"
+        "masks/001.png,P001,n",
+    ),
+    (
+        no_table,
+        "no metadata.csv or metadata.parquet; save metadata.XLSX as metadata.csv .UTF-8, separated by",
+    ),
     (fields(table="metdata.csv"), "no metdata.csv; tables there: metadata.csv.*Did you mean 'metadata.csv'?"),
     (drop_column("pathology"), r"no column 'pathology' \(columns: image, mask, patient_id, other, device\)"),
     (drop_column("patient_id", rename="patient"), "no column 'patient_id'.*Did you mean 'patient'?"),
@@ -116,6 +129,8 @@ INDEX = [
         cell(2, patient_id="p\r2"),
         r"metadata.csv:\d: patient_id 'p\\r2' holds a line break or another control",
     ),
+    (cell(2, image="C:\\images\\2.png"), r"metadata.csv:4: image 'C:/images/2.png' leaves the section's fol"),
+    (cell(2, mask="..\\masks\\2.png"), r"metadata.csv:4: mask '../masks/2.png' leaves the section's folder"),
     (cell(4, image="Images/4.png"), "metadata.csv:6: .*Images/4.png: No such file or directory.$"),
     (cell(4, image="images/4.PNG"), "/4.PNG: No such file or directory. Did you mean 'images/4.png'[?]$"),
     (cell(4, image="x" * 300), "metadata.csv:6: .*xxx: File name too long.$"),
@@ -188,6 +203,23 @@ def broken(name: str) -> Spoil:
     return lambda folder: (folder.root / name).write_bytes(b"not an image") and None
 
 
+def pointer(name: str) -> Spoil:
+    """What a checkout without git-LFS has in place of a file."""
+
+    def spoil(folder: Any) -> None:
+        (folder.root / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+
+    return spoil
+
+
+def pointer_to_dicom(folder: Any) -> None:
+    pointer("images/1.dcm")(folder)
+    cell(1, image="images/1.dcm")(folder)
+
+
+LFS = "It is a git-LFS pointer, not the file itself: run `git lfs pull` where it lies."
+
+
 def same_picture(folder: Any) -> None:
     with Image.open(folder.root / "images/0.png") as file:
         file.save(folder.root / "images/1.png", compress_level=0)  # other bytes, equal pixels
@@ -256,6 +288,9 @@ CHECK = [
         "masks/1.png",
         "is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.",
     ),
+    (pointer("images/1.png"), "error", "images/1.png", f"of a kind that can be read. {LFS}"),
+    (pointer("masks/1.png"), "error", "masks/1.png", f"of a kind that can be read. {LFS}"),
+    (pointer_to_dicom, "error", "images/1.dcm", f"is no DICOM file although its name says so. {LFS}"),
     (image("masks/1.png", lambda m: m * 0), "warning", "data.general: images/1.png", "the mask is empty"),
     (image("images/1.png", lambda m: m * 0 + 9), "warning", "data.general: images/1.png", "one grey level"),
     (cell(1, image="images/0.png", mask="masks/0.png"), "warning", "csv:3", "only that row is used"),

@@ -102,6 +102,23 @@ def test_small_bright_object_that_percentiles_miss_is_kept(tmp_path: Path) -> No
     assert pixels.sum() == 255
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_contrast_that_extreme_values_take_is_told(tmp_path: Path, name: str) -> None:
+    values = np.arange(1000, dtype=np.uint16).reshape(25, 40)
+    assert read_image(saved(tmp_path / name, Image.fromarray(values))).remarks == ()
+    values[0] = 65_535  # a burned-in marker
+    (remark,) = read_image(saved(tmp_path / name, Image.fromarray(values))).remarks
+    assert remark == (
+        "the range of its values, which extreme ones widen, leaves 6 of 256 grey levels to 961 different "
+        "values. Convert it to 8 bits with a window of your choice."
+    )
+
+
+def test_few_values_are_no_lost_contrast(tmp_path: Path) -> None:
+    values = np.arange(9, dtype=np.uint16).repeat(9).reshape(9, 9) * 1000
+    assert read_image(saved(tmp_path / "a.png", Image.fromarray(values))).remarks == ()
+
+
 def test_white_is_zero_tiff_is_inverted(tmp_path: Path) -> None:
     values = np.arange(1000, dtype=np.uint16).reshape(25, 40)
     plain = read_image(saved(tmp_path / "a.tif", Image.fromarray(values))).pixels
@@ -176,15 +193,6 @@ def test_binary_mask_is_0_and_255(tmp_path: Path) -> None:
 def test_wide_masks_keep_their_values(tmp_path: Path) -> None:
     labels = np.array([[0, 1], [255, 4000]], np.uint16)
     assert (read_labels(saved(tmp_path / "m.png", Image.fromarray(labels))).values == labels).all()
-
-
-def test_grey_palette_gives_greys_and_colour_palette_indices(tmp_path: Path) -> None:
-    indices = np.array([[0, 1], [1, 2]], np.uint8)
-    image = Image.fromarray(indices)
-    image.putpalette([0, 0, 0, 255, 255, 255, 127, 127, 127])
-    assert (read_labels(saved(tmp_path / "grey.png", image)).values == [[0, 255], [255, 127]]).all()
-    image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
-    assert (read_labels(saved(tmp_path / "colour.png", image)).values == indices).all()
 
 
 def refusal(path: Path, read: object = read_image) -> str:

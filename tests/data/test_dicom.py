@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import gdcm
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels import get_decoder
 from pydicom.sequence import Sequence
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGLosslessSV1, generate_uid
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEGBaseline8Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    generate_uid,
+)
 
-from xferlab.data.decode import read_image
+from xferlab.data.decode import is_dicom, read_image, stretch
+from xferlab.data.dicom import has_padding_range
 from xferlab.data.parallel import for_each
 from xferlab.errors import DataError, Problem
 
@@ -147,17 +161,188 @@ def test_refused_without_pixels(tmp_path: Path) -> None:
     assert "without pixels" in refusal(path)
 
 
-def test_compression_without_a_codec_names_it_and_what_to_install(tmp_path: Path) -> None:
+def compressed(path: Path, frame: bytes, syntax: str, stored: np.ndarray = VALUES, **fields: Any) -> Path:
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = JPEGLosslessSV1
+    meta.TransferSyntaxUID = syntax
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["xferlab"])
-    path = write(tmp_path / "a.dcm", file_meta=meta, PixelData=encapsulate([b"\xff\xd8\xff\xd9"]))
-    what = refusal(path)
-    assert "JPEG Lossless" in what
-    assert "1.2.840.10008.1.2.4.70" in what
-    assert "pip install" in what
-    assert "pylibjpeg" in what
+    return write(path, stored, file_meta=meta, PixelData=encapsulate([frame]), **fields)
+
+
+def without_plugins(monkeypatch: pytest.MonkeyPatch, syntax: str) -> None:
+    """Hides the optional packages, as if they were not installed."""
+    decoder = get_decoder(syntax)
+    hidden = dict.fromkeys(decoder.available_plugins, ("gdcm>=3",))
+    monkeypatch.setattr(decoder, "_available", {})
+    monkeypatch.setattr(decoder, "_unavailable", {**decoder._unavailable, **hidden})
+
+
+def test_compression_without_a_codec_names_the_extra_and_no_gpl_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_plugins(monkeypatch, JPEGLosslessSV1)
+    what = refusal(compressed(tmp_path / "a.dcm", b"\xff\xd8\xff\xd9", JPEGLosslessSV1))
+    assert what.startswith("is compressed as JPEG Lossless")
+    assert what.endswith(
+        "(1.2.840.10008.1.2.4.70), which no installed package decodes. `pip install 'xferlab[dicom]'`, or "
+        "store the file uncompressed."
+    )
+    assert "libjpeg" not in what
+
+
+def test_compression_that_the_extra_does_not_decode_is_not_promised(tmp_path: Path) -> None:
+    what = refusal(compressed(tmp_path / "a.dcm", b"\xff\x4f", HTJ2KLossless))
+    assert what.endswith("which no installed package decodes. Store the file uncompressed.")
+
+
+def recoded(path: Path, syntax: int) -> Path:
+    """Returns the file in another transfer syntax of GDCM."""
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    target = path.with_name(f"{syntax}-{path.name}")
+    writer.SetFileName(str(target))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    return target
+
+
+@pytest.mark.parametrize(
+    ("syntax", "uid"),
+    [
+        (gdcm.TransferSyntax.JPEGLosslessProcess14_1, JPEGLosslessSV1),
+        (gdcm.TransferSyntax.JPEGLosslessProcess14, JPEGLossless),
+        (gdcm.TransferSyntax.JPEGLSLossless, JPEGLSLossless),
+    ],
+)
+def test_lossless_jpeg_equals_the_uncompressed_file(tmp_path: Path, syntax: int, uid: str) -> None:
+    plain = write(tmp_path / "a.dcm", VALUES.astype(np.int16) - 300, WindowCenter=100, WindowWidth=400)
+    lossless = recoded(plain, syntax)
+    assert dcmread(lossless).file_meta.TransferSyntaxUID == uid
+    assert (read_image(lossless).pixels == read_image(plain).pixels).all()
+
+
+def test_damaged_compressed_pixels_are_not_blamed_on_a_package(tmp_path: Path) -> None:
+    what = refusal(compressed(tmp_path / "a.dcm", b"\xff\xd8\xff\xd9", JPEGLosslessSV1))
+    assert ", and cannot be decoded: " in what
+    assert "pip" not in what
+
+
+def test_an_optional_package_changes_no_pixel_that_pillow_reads(tmp_path: Path) -> None:
+    assert {"gdcm", "pillow"} <= set(get_decoder(JPEGBaseline8Bit).available_plugins)
+    noise, jpeg = np.random.default_rng(0).integers(0, 256, (64, 48), dtype=np.uint8), io.BytesIO()
+    Image.fromarray(noise).save(jpeg, "JPEG", quality=50)
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    path = compressed(tmp_path / "a.dcm", jpeg.getvalue(), JPEGBaseline8Bit, noise, **bits)
+    assert (read_image(path).pixels == stretch(np.asarray(Image.open(jpeg)))).all()
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "IM0001"])
+def test_a_file_without_preamble_is_read(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "b.dcm", WindowCenter=500, WindowWidth=400)
+    (tmp_path / name).write_bytes(path.read_bytes()[132:])
+    assert is_dicom(tmp_path / name)
+    assert (read_image(tmp_path / name).pixels == read_image(path).pixels).all()
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_a_data_set_without_file_meta_information_is_read(tmp_path: Path, implicit: bool) -> None:
+    path = write(tmp_path / "a.dcm", WindowCenter=500, WindowWidth=400, Modality="CR", SOPClassUID="1.2.3")
+    bare = Dataset()
+    bare.update(dcmread(path))
+    bare.save_as(tmp_path / "b", implicit_vr=implicit, little_endian=True, enforce_file_format=False)
+    assert (read_image(tmp_path / "b").pixels == read_image(path).pixels).all()
+
+
+def test_compressed_pixels_without_file_meta_information_are_refused(tmp_path: Path) -> None:
+    path = compressed(tmp_path / "a.dcm", b"\xff\xd8\xff\xd9", JPEGLosslessSV1, SOPClassUID="1.2.3")
+    content = path.read_bytes()
+    (tmp_path / "b.dcm").write_bytes(content[content.index(b"\x08\0\x16\0UI") :])
+    what = refusal(tmp_path / "b.dcm")
+    assert what.startswith("lacks the file meta information, which says how its pixels are compressed.")
+
+
+def padded(low: int, high: int, *, kind: type = np.uint16) -> np.ndarray:
+    """Values from 1000 to 2199, and below them five rows from `low` to `high`."""
+    stored = (VALUES.astype(np.int32) + 1000).astype(kind)
+    stored[:5] = np.linspace(low, high, 200).astype(kind).reshape(5, 40)
+    return stored
+
+
+@pytest.mark.parametrize("limit_first", [False, True])
+def test_a_range_of_padding_is_left_out_of_the_percentiles(tmp_path: Path, limit_first: bool) -> None:
+    stored = padded(0, 99)
+    value, limit = (99, 0) if limit_first else (0, 99)
+    path = write(tmp_path / "a.dcm", stored, PixelPaddingValue=value, PixelPaddingRangeLimit=limit)
+    assert has_padding_range(path, path.read_bytes())
+    low, high = np.percentile(stored[5:], [0.5, 99.5])
+    assert np.abs(read_image(path).pixels - np.clip((stored - low) / (high - low), 0, 1) * 255).max() <= 0.501
+
+
+def test_signed_padding_that_is_declared_unsigned_is_left_out(tmp_path: Path) -> None:
+    stored = padded(-2000, -2000, kind=np.int16)
+    path = write(tmp_path / "a.dcm", stored, BitsStored=16, HighBit=15)
+    dataset = dcmread(path)
+    dataset.add_new("PixelPaddingValue", "US", 63536)
+    dataset.save_as(path)
+    assert has_padding_range(path, path.read_bytes())
+    low, high = np.percentile(stored[5:], [0.5, 99.5])
+    assert np.abs(read_image(path).pixels - np.clip((stored - low) / (high - low), 0, 1) * 255).max() <= 0.501
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"PixelPaddingValue": 0},
+        {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 0},
+        {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 9, "WindowCenter": 500, "WindowWidth": 400},
+    ],
+)
+def test_other_files_keep_their_grey_levels_and_ids(tmp_path: Path, fields: dict[str, int]) -> None:
+    path = write(tmp_path / "a.dcm", **fields)
+    assert not has_padding_range(path, path.read_bytes())
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    ("fields", "remark"),
+    [
+        (
+            {"WindowCenter": 500, "WindowWidth": 5},
+            "its window of 5 around 500 leaves 6 of 256 grey levels to 1,200 different values. Correct it in "
+            "the file, or remove it: the range of its values is then shown.",
+        ),
+        ({"WindowCenter": 9000, "WindowWidth": 400}, "its window of 400 around 9000 leaves 1 of 256 grey le"),
+        ({"WindowCenter": 1150, "WindowWidth": 100}, "its window of 100 around 1150 makes 92% of the pixels"),
+        (
+            {"RescaleSlope": 0, "RescaleIntercept": 5},
+            "its rescale slope or modality LUT leaves 1 of 256 grey levels to 1,200 different values.",
+        ),
+        ({"WindowCenter": 600, "WindowWidth": 1200}, None),
+        ({"WindowCenter": 600, "WindowWidth": 300}, None),
+        ({"RescaleSlope": -1, "RescaleIntercept": 1200}, None),
+        ({}, None),
+    ],
+)
+def test_contrast_that_a_window_takes_is_told(
+    tmp_path: Path, photometric: str, fields: dict[str, Any], remark: str | None
+) -> None:
+    picture = read_image(write(tmp_path / "a.dcm", PhotometricInterpretation=photometric, **fields))
+    assert len(picture.remarks) == (remark is not None)
+    assert "".join(picture.remarks).startswith(remark or "")
+
+
+def test_contrast_that_undeclared_padding_takes_is_told(tmp_path: Path) -> None:
+    stored = padded(65_535, 65_535)
+    bits = {"BitsStored": 16, "HighBit": 15}
+    (remark,) = read_image(write(tmp_path / "a.dcm", stored, **bits)).remarks
+    assert "leaves 6 of 256 grey levels to 1,001 different values. Declare padding in the file (" in remark
+    assert read_image(write(tmp_path / "b.dcm", stored, PixelPaddingValue=65_535, **bits)).remarks == ()
 
 
 def test_refused_more_pixels_than_the_header_tells(tmp_path: Path) -> None:

@@ -115,3 +115,74 @@ def test_rows_of_a_csv_are_counted_too(tmp_path: Path, monkeypatch: pytest.Monke
     assert cells(path) == CELLS
     path.write_text(TEXT + "e,f,g,h\n")
     assert refusal(path) == "has more than 2 rows. Divide it into several sections."
+
+
+HEADER = "image,mask,patient_id,pathology"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT.replace("\n", ",,\n"),
+        TEXT + ",,,\n,,,\n",
+        TEXT.replace("pathology\n", "pathology,\n")
+        .replace("normal\n", "normal, ,\n")
+        .replace("19\n", "19,,,\n"),
+        TEXT.replace("patient_id", ",patient_id").replace('"Doe', ',"Doe').replace(",é", ",,é"),
+    ],
+)
+def test_empty_cells_of_a_spreadsheet_are_left_out(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_text(text)
+    assert cells(path) == CELLS
+    assert read_table(path).columns == ("image", "mask", "patient_id", "pathology")
+
+
+def test_row_numbers_of_pandas_are_a_column_without_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_text(f",{HEADER}\n0,a,b,p,n\n1,c,d,q,n\n")
+    assert [row[1:] for row in cells(path)] == [("a", "b", "p", "n"), ("c", "d", "q", "n")]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (f"{HEADER},,\na,b,Doe, J,normal,\n", "6 cells for 4 columns; quote cells that contain commas."),
+        (f"{HEADER},,x\na,b,p,n,y,z\n", "'y' stands in column 5, which has no name; name it or empty it."),
+        (f"{HEADER},,x\na,b,p,n\n", "4 cells for 6 columns; quote cells that contain commas."),
+    ],
+)
+def test_values_in_columns_without_a_name_are_refused(tmp_path: Path, text: str, what: str) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_table(path)
+    assert [(problem.where, problem.what) for problem in caught.value.problems] == [(f"{path}:2", what)]
+
+
+def test_empty_columns_and_rows(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_text(f"{HEADER}\na,,p,n\nb,,q,n\n")
+    assert refusal(path) == "the column 'mask' is empty in all 2 rows; every case needs one."
+    path.write_text(f"{HEADER}\n,,,\n")
+    assert refusal(path) == "the table has no rows."
+    empty = {name: pa.array(["x", None]) for name in HEADER.split(",")}
+    pq.write_table(pa.table(empty), tmp_path / "a.parquet")
+    assert len(read_table(tmp_path / "a.parquet").rows) == 1
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "It is a git-LFS pointer, not the file",
+        ),
+        (b"PK\3\4", "is a spreadsheet file; save the sheet as CSV (UTF-8, separated by commas)."),
+        (b"\xd0\xcf\x11\xe0", "is a spreadsheet file; save the sheet as CSV (UTF-8, separated by commas)."),
+    ],
+)
+def test_other_files_are_named(tmp_path: Path, name: str, content: bytes, what: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert what in refusal(tmp_path / name)

@@ -248,6 +248,14 @@ def test_torn_and_foreign_files_are_refused(tmp_path, content, suffix):
         donors.read_weights(path)
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_pointer_of_git_lfs_is_named(tmp_path, suffix):
+    path = tmp_path / f"weights{suffix}"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(DonorError, match=r"It is a git-LFS pointer, not the file itself: run `git lfs pull`"):
+        donors.read_weights(path)
+
+
 def test_every_truncation_is_refused(tmp_path):
     whole, path = tmp_path / "whole.pt", tmp_path / "torn.pt"
     torch.save(seeded(init_features=1).state_dict(), whole)

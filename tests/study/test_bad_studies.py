@@ -47,6 +47,31 @@ FIELDS = [
     ),
     ("count: 20", "count: 20, where: {a: [[1]]}", 3, "data.mri.where.a[0] is a list; it must be text "),
     ("count: 20", "count: 20, where: [a]", 3, "data.mri.where is a list; it must be a mapping."),
+    *(
+        ("source: phantom_mri, count: 20", f"source: manifest, root: x, labels: {labels}", 3, message)
+        for labels, message in (
+            ("{lung: 255}", "data.mri.labels.lung is 255; it must be a list or a mapping."),
+            (
+                "{lung: {abov: 3}}",
+                "the name 'abov' in data.mri.labels.lung must be above. Did you mean 'above'?",
+            ),
+            ("{lung: {}}", "data.mri.labels.lung is a mapping; it must be at least 1 entry long."),
+            ("{lung: {above: true}}", "data.mri.labels.lung.above: true is no number"),
+            ("{lung: {above: 65535}}", "data.mri: `above` is a whole number from 0 to 65534, not 65535"),
+            ("{lung: {above: -1}}", "data.mri: `above` is a whole number from 0 to 65534, not -1"),
+            (
+                "{lung: [1], ignore: {above: 3}}",
+                "data.mri: `above` is for the structure; list the values to ",
+            ),
+            (
+                "{lung: {above: 3}, ignore: [4]}",
+                "data.mri: `ignore` names 4, which is above 3 and so the structure's",
+            ),
+            ("{lung: [65536]}", "data.mri: mask values are whole numbers from 1 to 65535; 0 is background"),
+            ("{lung: []}", "data.mri: each structure needs mask values, and no value may stand twice"),
+            ("{lung: [1], ignore: [1]}", "data.mri: each structure needs mask values, and no value may sta"),
+        )
+    ),
     (
         "{data: mri}",
         "{data: mir}",

@@ -42,6 +42,24 @@ def test_it_accepts_a_good_study(validator: Draft202012Validator, tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    ("labels", "accepted"),
+    [
+        ("{lung: [65535], ignore: [127]}", True),
+        ("{lung: {above: 127}}", True),
+        ("{lung: {abov: 127}}", False),
+        ("{lung: 255}", False),
+    ],
+)
+def test_labels_are_lists_or_a_threshold(
+    validator: Draft202012Validator, tmp_path: Path, labels: str, accepted: bool
+) -> None:
+    section = "{source: phantom_mri, count: 400}"
+    study = GOOD.replace(section, f"{{source: manifest, root: x, labels: {labels}}}")
+    assert study != GOOD
+    assert validator.is_valid(parsed(tmp_path, study)) == accepted
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [
         ("study: s", "studi: s"),

@@ -22,13 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from xferlab.errors import DataError, Problem
+from xferlab.data.contrast import lost_contrast
+from xferlab.errors import DataError, Problem, pointer_hint
 
 DECODE_VERSION = 1
 """Raised when the pixels of any case change; part of every case digest."""
 
 MAX_PIXELS = 200_000_000
 PERCENTILES = (0.5, 99.5)
+STRETCH = "the range of its values, which extreme ones widen,"
+"""What makes an image without a window 8 bit, as the subject of a sentence."""
+_CONVERT = "Convert it to 8 bits with a window of your choice."
 
 # Pillow's own limit would warn at 89 million pixels already, which stitched radiographs reach.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -40,6 +44,11 @@ ROWS_AT_ONCE = 64
 """Of a large image in floating point, so that memory stays a few bytes a pixel."""
 _GREY_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _INTEGER = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_FIRST_ELEMENT = re.compile(
+    rb"\x02\x00\x00\x00UL\x04\x00|\x08\x00[\x00\x01\x05\x08\x12\x16\x18]\x00([A-Z][A-Z]|..\x00\x00)",
+    re.DOTALL,
+)
+"""The length of DICOM's file meta information, or an early element of the group after it."""
 _WIDE_CHANNELS = re.compile(r"(LA|RGB|CMYK|YCbCr|LAB)\w*;16")
 _READ_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, zlib.error)
 
@@ -52,11 +61,13 @@ class Picture:
         pixels: uint8, `(H, W)`.
         spacing_mm: Distance between rows and between columns, if the file tells it.
         turned: Whether an orientation of the file was applied.
+        remarks: What somebody should look at, though it can be used.
     """
 
     pixels: NDArray[np.uint8]
     spacing_mm: tuple[float, float] | None = None
     turned: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,11 +78,13 @@ class Labels:
         values: `(H, W)`; uint8, or wider where the file is.
         turned: Whether an orientation of the file was applied.
         lossy: Whether the file is a JPEG, which alters values.
+        indexed: Whether the values are indices of a palette.
     """
 
     values: NDArray[np.integer[Any]]
     turned: bool = False
     lossy: bool = False
+    indexed: bool = False
 
 
 def read_image(path: Path, data: bytes | None = None) -> Picture:
@@ -87,13 +100,15 @@ def read_image(path: Path, data: bytes | None = None) -> Picture:
     if is_dicom(path, data):
         from xferlab.data.dicom import read_dicom
 
-        pixels, spacing_mm = read_dicom(path, data)
-        return Picture(pixels, spacing_mm)
+        return read_dicom(path, data)
     image, turned = load(path, data)
     if image.mode in _INTEGER:
-        pixels = stretch(np.asarray(image))
-        tags = getattr(image, "tag_v2", {})
-        return Picture(255 - pixels if tags.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO else pixels, None, turned)
+        stored = np.asarray(image)
+        pixels = stretch(stored)
+        remarks = lost_contrast(stored, pixels, valid=None, cause=f"{STRETCH}|{_CONVERT}")
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
+            pixels = 255 - pixels
+        return Picture(pixels, None, turned, remarks)
     return Picture(np.asarray(to_grey(image)), None, turned)
 
 
@@ -112,8 +127,8 @@ def read_colour(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
 def read_labels(path: Path, data: bytes | None = None) -> Labels:
     """Returns the label values of a mask file. Takes what `read_image` takes.
 
-    Colour is accepted where its three channels agree, and then means its grey; so does a palette. The indices
-    of a palette of other colours are the labels.
+    The values of a palette image are its indices, whatever colours they show, so that they mean the same in
+    all masks of a section. Colour is accepted where its three channels agree, and then means its grey.
 
     Raises:
         DataError: If the file cannot be read or is not a label image.
@@ -126,11 +141,11 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
         return Labels(np.asarray(image), turned)
     if image.mode in ("1", "L", "LA", "La"):
         return Labels(np.asarray(image.convert("L")), turned, lossy)
+    if image.mode in ("P", "PA"):
+        return Labels(np.asarray(image.getchannel("P")), turned, indexed=True)
     colours = np.asarray(image.convert("RGB"))
     if (np.ptp(colours, axis=-1) == 0).all():
         return Labels(colours[..., 0], turned, lossy)
-    if image.mode == "P":
-        return Labels(np.asarray(image), turned)
     raise _refusal(
         path, "is a colour image; a mask has one channel of label values. Save it as grey or palette."
     )
@@ -218,7 +233,9 @@ def _too_many(found: re.Match[str] | None) -> str:
 def _unidentified(path: Path, data: bytes | None) -> str:
     if not (path.stat().st_size if data is None else len(data)):
         return "is empty (0 bytes). Fetch it again."
-    return f"is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.{_as_text(path, data)}"
+    with opened(path, data) as file:
+        hint = pointer_hint(file.read(64)) or _as_text(path, data)
+    return f"is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.{hint}"
 
 
 def to_grey(image: Image.Image) -> Image.Image:
@@ -257,13 +274,18 @@ def to_uint8(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def is_dicom(path: Path, data: bytes | None = None) -> bool:
-    """Tells DICOM by its magic bytes, or by its name where a file lacks the preamble."""
+    """Tells DICOM by its magic bytes, or by its first element or name where a file lacks the preamble."""
     try:
         with opened(path, data) as file:
-            magic = file.read(132)[128:]
+            head = file.read(132)
     except OSError as error:
         raise _refusal(path, f"cannot be read: {error.strerror or error}.") from error
-    return magic == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
+    return head[128:] == b"DICM" or lacks_preamble(head) or path.suffix.lower() in (".dcm", ".dicom")
+
+
+def lacks_preamble(head: bytes) -> bool:
+    """Returns whether a file begins with a DICOM element, without the 128 bytes and `DICM` before it."""
+    return head[128:132] != b"DICM" and _FIRST_ELEMENT.match(head) is not None
 
 
 def _as_text(path: Path, data: bytes | None) -> str:

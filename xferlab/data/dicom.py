@@ -1,7 +1,8 @@
-"""DICOM files to 8-bit grey: modality LUT, VOI window, MONOCHROME1, pixel spacing."""
+"""DICOM files to 8-bit grey: modality LUT, VOI window, padding, MONOCHROME1, pixel spacing."""
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from pathlib import Path
@@ -12,14 +13,37 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing, get_decoder
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
-from xferlab.data.decode import ROWS_AT_ONCE, check_size, opened, stretch, to_uint8
-from xferlab.errors import DataError, Problem
+from xferlab.data.contrast import lost_contrast
+from xferlab.data.decode import (
+    ROWS_AT_ONCE,
+    STRETCH,
+    Picture,
+    check_size,
+    lacks_preamble,
+    opened,
+    stretch,
+    to_uint8,
+)
+from xferlab.errors import DataError, Problem, pointer_hint
 
 _META_GROUP = 2
 _GREY = ("MONOCHROME1", "MONOCHROME2")
+_SYNTAXES = {
+    (True, True): ImplicitVRLittleEndian,
+    (False, True): ExplicitVRLittleEndian,
+    (False, False): ExplicitVRBigEndian,
+}
+_PLUGINS = ("pillow", "pydicom", "gdcm", "pylibjpeg", "pyjpegls")
+"""In this order, so that a package more on one machine changes no pixel of what can be read without it."""
 _READ_ERRORS = (
     OSError,
     EOFError,
@@ -37,11 +61,12 @@ _LARGE_VALUE = "1 MB"
 """Values above this are read when they are asked for: after the header was checked."""
 
 
-def read_dicom(path: Path, data: bytes | None = None) -> tuple[NDArray[np.uint8], tuple[float, float] | None]:
-    """Returns `(H, W)` uint8 pixels, bright where rays were absorbed, and the spacing in mm.
+def read_dicom(path: Path, data: bytes | None = None) -> Picture:
+    """Returns the pixels, bright where rays were absorbed, and the spacing.
 
     Stored values pass the modality LUT (or rescale), then the first VOI LUT or window of the file; without
-    one, their 0.5th and 99.5th percentiles become 0 and 255. MONOCHROME1 is inverted last.
+    one, the 0.5th and 99.5th percentiles of all that is no padding become 0 and 255. MONOCHROME1 is inverted
+    last.
 
     Args:
         path: The file.
@@ -52,18 +77,64 @@ def read_dicom(path: Path, data: bytes | None = None) -> tuple[NDArray[np.uint8]
             not one grey frame.
     """
     try:
-        with opened(path, data) as file:
+        with opened(path, data) as plain, _with_preamble(plain) as file:
             _check_not_deflated(path, file)
             dataset = pydicom.dcmread(file, defer_size=_LARGE_VALUE)
             _check_header(path, dataset)
-            shown = _shown(_stored_values(path, dataset), dataset)
+            _complete_syntax(path, dataset)
+            stored = _stored_values(path, dataset)
+            valid = _valid(stored, dataset)
+            shown = _shown(stored, dataset, valid)
         spacing = _spacing_mm(dataset)
+        remarks = lost_contrast(stored, shown, valid=valid, cause=_cause(dataset))
     except InvalidDicomError as error:
-        raise _refusal(path, "is no DICOM file although its name says so.") from error
+        with opened(path, data) as file:
+            hint = pointer_hint(file.read(64))
+        raise _refusal(path, f"is no DICOM file although its name says so.{hint}") from error
     except _READ_ERRORS as error:
         why = " ".join(str(error).split()).rstrip(".")
         raise _refusal(path, f"cannot be read as DICOM: {why}. Export it again.") from error
-    return (255 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown), spacing
+    pixels = 255 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown
+    return Picture(pixels, spacing, remarks=remarks)
+
+
+def has_padding_range(path: Path, data: bytes) -> bool:
+    """Returns whether a file is DICOM without a window whose padding is more than `PixelPaddingValue` says.
+
+    Its grey levels differ from those of versions that took padding for that one value. Reads the header.
+
+    Args:
+        path: The file.
+        data: Its bytes.
+    """
+    try:
+        with opened(path, data) as plain, _with_preamble(plain) as file:
+            _check_not_deflated(path, file)
+            dataset = pydicom.dcmread(file, stop_before_pixels=True)
+            if dataset.get("VOILUTSequence") or _window(dataset) or dataset.get("PixelPaddingValue") is None:
+                return False
+            kind = np.dtype(f"{'iu'[not dataset.PixelRepresentation]}{dataset.BitsAllocated // 8}")
+            low, high = _padding_range(dataset, kind)
+            return not low == high == dataset.PixelPaddingValue
+    except (DataError, InvalidDicomError, *_READ_ERRORS):
+        return False  # reading its pixels tells what is wrong with it
+
+
+def _with_preamble(file: BinaryIO) -> BinaryIO:
+    """Returns a file with the 128 bytes and `DICM` before its first element, which some exports leave out."""
+    head = file.read(132)
+    file.seek(0)
+    return io.BytesIO(bytes(128) + b"DICM" + file.read()) if lacks_preamble(head) else file
+
+
+def _complete_syntax(path: Path, dataset: Any) -> None:
+    """Names the transfer syntax of uncompressed pixels where the file meta information is missing."""
+    if "TransferSyntaxUID" in dataset.file_meta:
+        return
+    if dataset["PixelData"].is_undefined_length:
+        what = "lacks the file meta information, which says how its pixels are compressed. Export it again"
+        raise _refusal(path, f"{what} as a DICOM file with a preamble (Part 10).")
+    dataset.file_meta.TransferSyntaxUID = _SYNTAXES[dataset.original_encoding]
 
 
 def _check_not_deflated(path: Path, file: BinaryIO) -> None:
@@ -88,27 +159,70 @@ def _check_header(path: Path, dataset: Any) -> None:
 
 
 def _stored_values(path: Path, dataset: Any) -> NDArray[np.generic]:
-    try:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_encapsulated:
+        stored = _decompressed(path, dataset, syntax)
+    else:
         stored = np.asarray(dataset.pixel_array)
-    except RuntimeError as error:  # pydicom names the packages that would decode it
-        syntax = dataset.file_meta.TransferSyntaxUID
-        raise _refusal(
-            path,
-            f"is compressed as {syntax.name} ({syntax}), which no installed package decodes. `pip install`"
-            f" one of those named here, or store the file uncompressed. {' '.join(str(error).split())}",
-        ) from error
     if stored.ndim != 2:  # pydicom believes the length of the data more than the header
         shape = "x".join(map(str, stored.shape))
         raise _refusal(path, f"has pixel data of shape {shape}; a case is one grey frame. Export it again.")
     return stored
 
 
-def _shown(stored: NDArray[np.generic], dataset: Any) -> NDArray[np.uint8]:
+def _decompressed(path: Path, dataset: Any, syntax: UID) -> NDArray[np.generic]:
+    decoder = get_decoder(syntax)
+    name = f"{syntax.name} ({syntax})"
+    plugins = [plugin for plugin in _PLUGINS if plugin in decoder.available_plugins]
+    if not plugins:
+        what = f"is compressed as {name}, which no installed package decodes."
+        # Not all that pydicom names: pylibjpeg-libjpeg is under the GPL.
+        if any(missing.startswith("gdcm") for missing in decoder.missing_dependencies):
+            raise _refusal(path, f"{what} `pip install 'xferlab[dicom]'`, or store the file uncompressed.")
+        raise _refusal(path, f"{what} Store the file uncompressed.")
+    for plugin in plugins:
+        dataset.pixel_array_options(decoding_plugin=plugin)
+        try:
+            return np.asarray(dataset.pixel_array)
+        except RuntimeError as error:
+            failure = error
+    why = " ".join(str(failure).split()).rstrip(".")
+    raise _refusal(path, f"is compressed as {name}, and cannot be decoded: {why}.") from failure
+
+
+def _valid(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_] | None:
+    """Pixels that are no padding; None if the file declares none."""
+    if dataset.get("PixelPaddingValue") is None:
+        return None
+    low, high = _padding_range(dataset, stored.dtype)
+    return np.asarray((stored < low) | (stored > high))
+
+
+def _padding_range(dataset: Any, kind: np.dtype[Any]) -> tuple[int, int]:
+    """Lowest and highest padding, as values of the stored type: some files give signed ones unsigned."""
+    value, limit = dataset.PixelPaddingValue, dataset.get("PixelPaddingRangeLimit")
+    ends = np.array([value, value if limit is None else limit], np.int64).astype(kind)
+    return int(ends.min()), int(ends.max())
+
+
+def _cause(dataset: Any) -> str:
+    """What made the pixels 8 bit, and what to do if that took their contrast."""
+    window = _window(dataset)
+    if dataset.get("VOILUTSequence"):
+        return "its VOI LUT|Remove the VOI LUT from the file: the range of its values is then shown."
+    if window is None and (dataset.get("ModalityLUTSequence") or not dataset.get("RescaleSlope", 1)):
+        return "its rescale slope or modality LUT|Correct it in the file, or remove it."
+    if window is None:
+        return f"{STRETCH}|Declare padding in the file (PixelPaddingValue), or give it a window."
+    shown = f"its window of {window[1]:g} around {window[0]:g}"
+    return f"{shown}|Correct it in the file, or remove it: the range of its values is then shown."
+
+
+def _shown(stored: NDArray[np.generic], dataset: Any, valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
     if dataset.get("VOILUTSequence") or _window(dataset):
         strips = (stored[row : row + ROWS_AT_ONCE] for row in range(0, len(stored), ROWS_AT_ONCE))
         return np.concatenate([_windowed(_modality(strip, dataset), dataset) for strip in strips])
-    padding = dataset.get("PixelPaddingValue")
-    return stretch(_modality(stored, dataset), None if padding is None else stored != padding)
+    return stretch(_modality(stored, dataset), valid)
 
 
 def _modality(stored: NDArray[np.generic], dataset: Any) -> NDArray[np.generic]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xferlab.errors import DataError, Problem, suggest
+from xferlab.errors import DataError, Problem, pointer_hint, suggest
 
 REQUIRED = ("image", "mask", "patient_id", "pathology")
+EXAMPLE = f"{','.join(REQUIRED)}\n  images/001.png,masks/001.png,P001,normal"
+_SPREADSHEETS = (".xlsx", ".xls", ".ods", ".tsv")
+_WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How files of Excel begin, new ones and old."""
 MAX_ROWS = 1_000_000
 """A small parquet file can unpack to any number of rows."""
 
@@ -54,18 +58,28 @@ def _found(root: Path, name: str | None) -> Path:
     for candidate in names:
         if (root / candidate).is_file():
             return root / candidate
-    others = sorted(p.name for p in root.iterdir() if p.suffix in (".csv", ".parquet"))
-    found = f"tables there: {', '.join(others)}. Name one with `table:`." if others else "no table is there."
+    files = sorted(path.name for path in root.iterdir())
+    others = [name for name in files if name.endswith((".csv", ".parquet"))]
+    found = f"tables there: {', '.join(others)}. Name one with `table:`." if others else _no_table(files)
     raise DataError(Problem(str(root), f"no {' or '.join(names)}; {found}{suggest(names[0], others)}"))
+
+
+def _no_table(files: Sequence[str]) -> str:
+    sheets = [name for name in files if name.lower().endswith(_SPREADSHEETS)]
+    if sheets:
+        return f"save {sheets[0]} as metadata.csv (UTF-8, separated by commas)."
+    return f"no table is there. It needs the columns {', '.join(REQUIRED)}, for example:\n  {EXAMPLE}"
 
 
 def read_table(path: Path) -> Table:
     """Returns a CSV (UTF-8, comma) or Parquet table, every value as text.
 
     Raises:
-        DataError: With all problems: an unreadable file, missing or doubled columns, ragged rows, no rows.
+        DataError: With all problems: an unreadable file, missing, doubled or empty columns, ragged rows, no
+            rows.
     """
     try:
+        _check_kind(path)
         table = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     except (OSError, UnicodeDecodeError, OverflowError, csv.Error, pa.ArrowException) as error:
         why = " ".join(str(error).split()).rstrip(".")
@@ -73,27 +87,61 @@ def read_table(path: Path) -> Table:
         raise DataError(Problem(str(path), what)) from error
     if not table.rows:
         raise DataError(Problem(str(path), "the table has no rows."))
+    empty = [name for name in REQUIRED if not any(row.cells[name] for row in table.rows)]
+    if empty and len(table.rows) > 1:
+        what = f"is empty in all {len(table.rows)} rows; every case needs one."
+        raise DataError([Problem(str(path), f"the column {name!r} {what}") for name in empty])
     return table
+
+
+def _check_kind(path: Path) -> None:
+    with open(path, "rb") as file:
+        head = file.read(64)
+    if hint := pointer_hint(head):
+        raise DataError(Problem(str(path), f"is no table.{hint}"))
+    if head.startswith(_WORKBOOK):
+        what = "is a spreadsheet file; save the sheet as CSV (UTF-8, separated by commas)."
+        raise DataError(Problem(str(path), what))
 
 
 def _read_csv(path: Path) -> Table:
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, strict=True)
-        columns = tuple(name.strip() for name in next(reader, []))
+        header = [name.strip() for name in next(reader, [])]
+        while len(header) > 1 and not header[-1]:
+            header.pop()
+        columns = tuple(name for number, name in enumerate(header) if name or not number)
         _check_columns(path, columns)
         rows: list[Row] = []
         problems: list[Problem] = []
-        for cells in reader:
+        for line in reader:
             _check_count(path, len(rows) + len(problems) + 1)
-            place = f"{path}:{reader.line_num}"
-            if len(cells) == len(columns):
-                rows.append(Row(place, dict(zip(columns, (cell.strip() for cell in cells), strict=True))))
-            elif cells:
-                what = f"{len(cells)} cells for {len(columns)} columns; quote cells that contain commas."
-                problems.append(Problem(place, what))
+            cells = [cell.strip() for cell in line]
+            where = f"{path}:{reader.line_num}"
+            if what := _row_problem(header, cells):
+                problems.append(Problem(where, what))
+            elif any(cells):
+                named = (
+                    cell
+                    for number, (name, cell) in enumerate(zip(header, cells, strict=False))
+                    if name or not number
+                )
+                rows.append(Row(where, dict(zip(columns, named, strict=True))))
     if problems:
         raise DataError(problems)
     return Table(path, columns, tuple(rows))
+
+
+def _row_problem(header: Sequence[str], cells: Sequence[str]) -> str:
+    """Returns why a row does not fit the header; empty cells behind the last column are a spreadsheet's."""
+    if not any(cells):
+        return ""
+    if len(cells) < len(header) or any(cells[len(header) :]):
+        return f"{len(cells)} cells for {len(header)} columns; quote cells that contain commas."
+    for number, (name, cell) in enumerate(zip(header, cells, strict=False), 1):
+        if cell and not name and number > 1:  # the first may be the row numbers that pandas writes
+            return f"{cell!r} stands in column {number}, which has no name; name it or empty it."
+    return ""
 
 
 def _read_parquet(path: Path) -> Table:
@@ -106,7 +154,7 @@ def _read_parquet(path: Path) -> Table:
         Row(f"{path}: row {number}", {name: _text(value) for name, value in row.items()})
         for number, row in enumerate(table.to_pylist(), 1)
     )
-    return Table(path, columns, rows)
+    return Table(path, columns, tuple(row for row in rows if any(row.cells.values())))
 
 
 def _text(value: object) -> str:

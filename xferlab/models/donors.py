@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from xferlab.errors import DonorError, suggest
+from xferlab.errors import DonorError, pointer_hint, suggest
 
 TIMEOUT_S = 30.0
 """Longest silence of the host, not the longest download."""
@@ -227,7 +227,7 @@ def _read_safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
-        raise DonorError(f"{path}: cannot be read as safetensors ({error}).") from error
+        raise DonorError(f"{path}: cannot be read as safetensors ({error}).{pointer_hint(data)}") from error
     return state
 
 
@@ -238,7 +238,7 @@ def _read_torch(path: Path, data: bytes) -> object:
         # PyTorch's own words advise to load it all the same; they are not passed on.
         raise DonorError(
             f"{path}: is torn, no file of torch.save, or holds objects other than tensors, which are not "
-            "read since they may run code. Accepted: a state dict, or .safetensors."
+            f"read since they may run code. Accepted: a state dict, or .safetensors.{pointer_hint(data)}"
         ) from error
 
 

@@ -45,6 +45,16 @@ class _Files(_Data):
         return self
 
 
+Threshold = Annotated[dict[Literal["above"], Int], Field(min_length=1)]
+"""Mask values strictly above a number."""
+LabelValues = dict[str, list[int] | dict[Literal["above"], int]]
+MAX_LABEL = 65_535
+
+
+def _lung_masks() -> LabelValues:
+    return {"lung": [255]}
+
+
 class ManifestData(_Files):
     """A folder with `metadata.csv` or `.parquet`: columns image, mask, patient_id, pathology, any others."""
 
@@ -54,8 +64,12 @@ class ManifestData(_Files):
     """The folder; `${NAME}` is taken from the environment, relative paths start at the study file."""
     table: str | None = None
     """The table's file name; default: `metadata.csv`, else `metadata.parquet`."""
-    labels: dict[Name, list[Int]] = Field(default_factory=lambda: {"lung": [255]})
-    """Mask values of the structure to segment, and of `ignore` (counted nowhere); 0 is background."""
+    labels: dict[Name, list[Int] | Threshold] = Field(default_factory=_lung_masks)
+    """Mask values of the structure to segment, and of `ignore` (counted nowhere); 0 is background.
+
+    Values of masks with a palette are its indices. `{above: 127}` in place of the structure's list takes all
+    values above 127, and makes all others background: for masks with smooth edges.
+    """
 
     @model_validator(mode="after")
     def _one_structure(self) -> ManifestData:
@@ -109,11 +123,28 @@ COLOUR_SOURCES = ("lgg", "phantom_mri")
 """Kinds of sections whose images have three channels; all others are grey."""
 
 
-def check_labels(labels: dict[str, list[int]]) -> None:
-    """Raises ValueError unless labels name one structure, and each value (1 to 255) once."""
+def check_labels(labels: LabelValues) -> None:
+    """Raises ValueError unless labels name one structure, and each value (1 to 65535) once."""
     structures = [name for name in labels if name != "ignore"]
     if len(structures) != 1:
         raise ValueError(f"name one structure to segment (and `ignore`), not {len(structures)}: {structures}")
-    values = [value for group in labels.values() for value in group]
-    if not labels[structures[0]] or len(set(values)) != len(values) or not all(0 < v < 256 for v in values):
-        raise ValueError("each structure needs mask values from 1 to 255, and no value may stand twice")
+    lists = {name: group for name, group in labels.items() if isinstance(group, list)}
+    values = [value for group in lists.values() for value in group]
+    if lists.get(structures[0]) == [] or len(set(values)) != len(values):
+        raise ValueError("each structure needs mask values, and no value may stand twice")
+    if not all(0 < value <= MAX_LABEL for value in values):
+        raise ValueError(f"mask values are whole numbers from 1 to {MAX_LABEL}; 0 is background")
+    if "ignore" in labels and "ignore" not in lists:
+        raise ValueError("`above` is for the structure; list the values to ignore, such as `ignore: [127]`")
+    above = threshold_of(labels)
+    if above is None:
+        return
+    if not 0 <= above < MAX_LABEL:
+        raise ValueError(f"`above` is a whole number from 0 to {MAX_LABEL - 1}, not {above}")
+    if max(values, default=0) > above:
+        raise ValueError(f"`ignore` names {max(values)}, which is above {above} and so the structure's")
+
+
+def threshold_of(labels: LabelValues) -> int | None:
+    """Returns the number that the structure's mask values lie above, or None if they are listed."""
+    return next((group["above"] for group in labels.values() if isinstance(group, dict)), None)

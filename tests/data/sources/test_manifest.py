@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.data.test_dicom import write as write_dicom
 from xferlab.cohort import Case
 from xferlab.data.index import index_sections
 from xferlab.data.sources import open_source
@@ -50,6 +52,19 @@ def test_labels_map_any_values(folder: Any, tmp_path: Path) -> None:
     mask = np.asarray(Image.open(folder.root / "masks/0.png"))
     assert ((decoded.target == 255) == (mask == 127)).all()
     assert ((decoded.target == 127) == (mask == 255)).all()
+
+
+def test_paths_of_windows_are_read(folder: Any, tmp_path: Path) -> None:
+    before = cases(folder.section(), tmp_path)
+    (folder.root / "images/1.png").rename(folder.root / r"images\1.png")  # a name that only looks like a path
+    for row in folder.rows:
+        row |= {column: row[column].replace("/", "\\") for column in ("image", "mask")}
+    folder.write()
+    after = cases(folder.section(), tmp_path)
+    assert [case.digest for case in after] == [case.digest for case in before]
+    assert [case.name for case in after] == [
+        r"images\1.png" if number == 1 else f"images/{number}.png" for number in range(6)
+    ]
 
 
 def test_order_of_rows_changes_nothing(folder: Any, tmp_path: Path) -> None:
@@ -152,6 +167,24 @@ def test_equal_rows_of_two_pathologies_do_not_depend_on_the_order(folder: Any, t
     folder.rows.reverse()
     folder.write()
     assert cases(folder.section(), tmp_path) == found
+
+
+@pytest.mark.parametrize(("limit", "same"), [({}, True), ({"PixelPaddingRangeLimit": 9}, False)])
+def test_only_dicom_with_a_range_of_padding_has_another_digest(
+    folder: Any, tmp_path: Path, limit: dict[str, int], same: bool
+) -> None:
+    stored = np.arange(1200, dtype=np.uint16).reshape(40, 30)
+    write_dicom(folder.root / "images/1.dcm", stored, PixelPaddingValue=0, **limit)
+    folder.rows[1]["image"] = "images/1.dcm"
+    folder.write()
+    for _ in range(2):  # also when it is remembered
+        (case,) = (case for case in cases(folder.section(), tmp_path) if case.name == "images/1.dcm")
+        files = [(folder.root / name).read_bytes() for name in ("images/1.dcm", "masks/1.png")]
+        image, mask = (hashlib.sha256(content).hexdigest() for content in files)
+        labels = {"ignore": [127], "structure": [255]}
+        recipe = {"image": image, "mask": mask, "labels": labels, "decode": 1}
+        before = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+        assert (case.digest == before) == same
 
 
 @pytest.mark.usefixtures("remembering")

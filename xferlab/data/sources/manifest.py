@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import posixpath
+import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.cohort import Case
-from xferlab.data.decode import DECODE_VERSION, Labels, Picture, read_image, read_labels
+from xferlab.data.decode import DECODE_VERSION, Labels, Picture, is_dicom, read_image, read_labels
 from xferlab.data.filters import apply_where, join_patients
 from xferlab.data.folder import Nearest, outside
+from xferlab.data.labels import LabelMap
 from xferlab.data.memo import FileMemo, PlannedFiles
 from xferlab.data.patients import odd_patients, person_key
 from xferlab.data.simulation import simulate, simulation_recipe
@@ -25,10 +29,8 @@ from xferlab.data.table import REQUIRED, Row, Table, find_table, read_table
 from xferlab.errors import DataError, Problem, joined
 from xferlab.study.sections import ManifestData
 
-_STRANGE = 1
-"""Marks, while a target is made, mask values that are in no label."""
-_RINGING = 16
-"""Mask values this near to 0 or 255 are what JPEG makes of those."""
+_DRIVE = re.compile("[A-Za-z]:/")
+_NEVER_DICOM = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class ManifestSource(Source):
     def __init__(self, section: str, config: ManifestData, *, memo_dir: Path):
         self._section, self._config = section, config
         self._root = Path(config.root)
+        self._labels = LabelMap(config.labels)
         self._memo_dir = memo_dir
         self._files: dict[str, _Entry] = {}
 
@@ -80,7 +83,7 @@ class ManifestSource(Source):
         """
         entry = self._entry_of(case)
         picture, labels = self._read(entry)
-        image, target = picture.pixels, self._target(entry, labels)
+        image, target = picture.pixels, self._labels.target(labels, where=str(self._root / entry.mask))
         if image.shape != target.shape:
             raise DataError(Problem(str(self._root / entry.mask), _sizes(entry, picture, labels)))
         if self._config.simulate:
@@ -111,13 +114,14 @@ class ManifestSource(Source):
         self, rows: Sequence[Row], patients: Mapping[str, str], problems: list[Problem]
     ) -> list[_Entry]:
         usable = []
-        for row in rows:
+        for row in map(self._with_slashes, rows):
             found = _row_problems(row)
             problems += found
             if not found:
                 usable.append(row)
         memo = FileMemo(self._memo_dir, self._root)
         digests, failures = memo.digests(_path(row, kind) for row in usable for kind in ("image", "mask"))
+        padded = self._with_padding_ranges((_path(row, "image") for row in usable), digests, memo)
         memo.save()
         problems += self._linked(outside(self._root, digests))
         nearest = Nearest(self._root)
@@ -130,8 +134,38 @@ class ManifestSource(Source):
                 for name in bad
             ]
             if not bad:
-                entries.append(self._entry(row, patients, digests[image], digests[mask]))
+                entries.append(self._entry(row, patients, digests, padding_range=image in padded))
         return entries
+
+    def _with_padding_ranges(
+        self, names: Iterable[str], digests: Mapping[str, str], memo: FileMemo
+    ) -> set[str]:
+        """DICOM images whose grey levels changed when all of their padding was left out; see `_digest`."""
+        padded = set()
+        for name in dict.fromkeys(names):
+            if name not in digests or name.lower().endswith(_NEVER_DICOM):
+                continue
+            key = f"padding range {digests[name]}"
+            if memo.fact(key) is None:
+                from xferlab.data.dicom import has_padding_range
+
+                path = self._root / name
+                with suppress(DataError):  # decoding tells what is wrong with the file
+                    data = PlannedFiles(self._root, self._memo_dir).read(name, digests[name])
+                    padding = is_dicom(path, data) and has_padding_range(path, data)
+                    memo.remember(key, "yes" if padding else "no")
+            if memo.fact(key) == "yes":
+                padded.add(name)
+        return padded
+
+    def _with_slashes(self, row: Row) -> Row:
+        """Returns the row with `/` in its paths: tables that were written under Windows have backslashes."""
+        paths = {
+            column: row.cells[column].replace("\\", "/")
+            for column in ("image", "mask")
+            if "\\" in row.cells[column] and not os.path.lexists(self._root / row.cells[column])
+        }
+        return Row(row.where, {**row.cells, **paths}) if paths else row
 
     def _linked(self, outside: Mapping[str, str]) -> list[Problem]:
         if not outside:
@@ -143,30 +177,30 @@ class ManifestSource(Source):
         )
         return [Problem(f"data.{self._section}", what, "warning")]
 
-    def _entry(self, row: Row, patients: Mapping[str, str], image_digest: str, mask_digest: str) -> _Entry:
-        name = _path(row, "image")
+    def _entry(
+        self, row: Row, patients: Mapping[str, str], digests: Mapping[str, str], *, padding_range: bool
+    ) -> _Entry:
+        name, mask = _path(row, "image"), _path(row, "mask")
         patient = row.cells["patient_id"]
         case = Case(
-            digest=self._digest(image_digest, mask_digest),
+            digest=self._digest(digests[name], digests[mask], padding_range=padding_range),
             name=name,
             patient=patients.get(patient, patient),
             pathology=row.cells["pathology"],
             simulated=self._config.simulate or "",
-            image_sha256=image_digest,
+            image_sha256=digests[name],
         )
-        return _Entry(row.where, case, name, _path(row, "mask"), image_digest, mask_digest)
+        return _Entry(row.where, case, name, mask, digests[name], digests[mask])
 
-    def _digest(self, image_digest: str, mask_digest: str) -> str:
-        labels = {
-            "ignore": sorted(self._config.labels.get("ignore", [])),
-            "structure": sorted(v for k, vs in self._config.labels.items() if k != "ignore" for v in vs),
-        }
+    def _digest(self, image_digest: str, mask_digest: str, *, padding_range: bool) -> str:
         recipe: dict[str, object] = {
             "image": image_digest,
             "mask": mask_digest,
-            "labels": labels,
+            "labels": self._labels.recipe,
             "decode": DECODE_VERSION,
         }
+        if padding_range:  # of these images alone the grey levels changed, so DECODE_VERSION stays
+            recipe["padding"] = "range"
         if self._config.simulate:
             recipe["simulate"] = simulation_recipe(self._config.simulate)
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
@@ -189,22 +223,6 @@ class ManifestSource(Source):
             raise joined(errors)
         return picture, labels
 
-    def _target(self, entry: _Entry, labels: Labels) -> NDArray[np.uint8]:
-        meaning = np.full(257, _STRANGE, np.uint8)  # the last entry is for all values beyond 255
-        meaning[0] = 0
-        for name, group in self._config.labels.items():
-            meaning[group] = IGNORED if name == "ignore" else STRUCTURE
-        stored = labels.values
-        target = np.take(meaning, stored if stored.dtype == np.uint8 else np.clip(stored, -1, 256))
-        strange = target == _STRANGE
-        if strange.any():
-            values, counts = np.unique(stored[strange], return_counts=True)
-            found = list(zip(values.tolist(), counts.tolist(), strict=True))
-            accepted = np.flatnonzero(meaning[:256] != _STRANGE).tolist()
-            what = _strange_values(found, accepted, lossy=labels.lossy)
-            raise DataError(Problem(str(self._root / entry.mask), what))
-        return target
-
 
 def _row_problems(row: Row) -> list[Problem]:
     problems = [
@@ -220,7 +238,7 @@ def _row_problems(row: Row) -> list[Problem]:
     ]
     for column in ("image", "mask"):
         path = posixpath.normpath(row.cells[column])
-        if path.startswith(("/", "..")):
+        if path.startswith(("/", "..")) or _DRIVE.match(path):
             what = f"{column} {row.cells[column]!r} leaves the section's folder; paths are relative to it."
             problems.append(Problem(row.where, what))
     return problems
@@ -245,7 +263,7 @@ def _doubled_rows(entries: Sequence[_Entry]) -> list[Problem]:
 
 
 def _remarks(picture: Picture, labels: Labels, target: NDArray[np.uint8]) -> tuple[str, ...]:
-    remarks = []
+    remarks = list(picture.remarks)
     if picture.turned != labels.turned:
         which, other = ("image", "mask") if picture.turned else ("mask", "image")
         what = f"the {which} carries an EXIF orientation, which was applied, the {other} none"
@@ -264,16 +282,3 @@ def _sizes(entry: _Entry, picture: Picture, labels: Labels) -> str:
         which, other = ("image", "mask") if picture.turned else ("mask", "image")
         what += f" The {which} carries an EXIF orientation that was applied; turn the {other} alike."
     return what
-
-
-def _strange_values(strange: Sequence[tuple[int, int]], accepted: Sequence[int], *, lossy: bool) -> str:
-    shown = ", ".join(f"{value} ({count} px)" for value, count in strange[:8])
-    more = f" and {len(strange) - 8} more" if len(strange) > 8 else ""
-    what = f"mask values {shown}{more} are in no label (accepted: {', '.join(map(str, accepted))})."
-    if lossy:
-        return f"{what} The mask is a JPEG, which alters values: export it again as PNG."
-    ringing = [v > _RINGING for v, _ in strange if v <= _RINGING or 255 - _RINGING <= v <= 255]
-    at_both_ends = len(ringing) == len(strange) and len(set(ringing)) == 2
-    if len(strange) > 8 or at_both_ends:
-        return f"{what} They look like JPEG compression or smooth resizing: export the mask again as PNG."
-    return f"{what} Name them under `labels:`, as a structure's or as `ignore`."

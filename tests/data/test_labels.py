@@ -1,0 +1,114 @@
+"""What mask values mean: the same in every file, and a remedy that works for values of no label."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from xferlab.data.decode import Labels, read_labels
+from xferlab.data.labels import LabelMap
+from xferlab.errors import DataError
+
+BLACK_WHITE_RED = [0, 0, 0, 255, 255, 255, 255, 0, 0]
+
+
+def disk(size: int = 40) -> np.ndarray:
+    """A disk of ones on zeros."""
+    rows, columns = np.mgrid[:size, :size] - size / 2
+    return (rows**2 + columns**2 < (size / 4) ** 2).astype(np.uint8)
+
+
+def refusal(labels: dict[str, Any], mask: Labels) -> str:
+    with pytest.raises(DataError) as caught:
+        LabelMap(labels).target(mask, where="m.png")
+    (problem,) = caught.value.problems
+    assert problem.where == "m.png"
+    return problem.what
+
+
+@pytest.mark.parametrize("colours", [[0, 0, 0, 255, 255, 255], BLACK_WHITE_RED, [9, 9, 9, 0, 80, 0]])
+def test_palette_masks_are_read_by_index_whatever_their_colours(tmp_path: Path, colours: list[int]) -> None:
+    image = Image.fromarray(disk())
+    image.putpalette(colours)
+    image.save(tmp_path / "m.png")
+    mask = read_labels(tmp_path / "m.png")
+    assert mask.indexed
+    assert (mask.values == disk()).all()
+    assert (LabelMap({"lung": [1]}).target(mask, where="") == 255 * disk()).all()
+    what = refusal({"lung": [255]}, mask)
+    assert (
+        "mask values 1 (305 px) are in no label (accepted: 0, 255). The mask has a palette: its val" in what
+    )
+    assert "indices" in what
+
+
+def test_sixteen_bit_labels(tmp_path: Path) -> None:
+    Image.fromarray(disk().astype(np.uint16) * 65_535).save(tmp_path / "m.png")
+    mask = read_labels(tmp_path / "m.png")
+    assert (LabelMap({"lung": [65_535]}).target(mask, where="") == 255 * disk()).all()
+    assert "65535 (305 px) are in no label (accepted: 0, 255). Name them under" in refusal(
+        {"lung": [255]}, mask
+    )
+
+
+@pytest.mark.parametrize("value", [-1, 65_536, 2**31 - 1])
+def test_values_that_no_label_can_name_have_another_remedy(value: int) -> None:
+    mask = Labels(disk().astype(np.int32) * value)
+    what = refusal({"lung": [255]}, mask)
+    assert what.endswith("Labels are values from 1 to 65535: save the mask with 8 or 16 bits, unsigned.")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_threshold_is_strict_and_leaves_no_value_unnamed(dtype: type) -> None:
+    values = np.array([[0, 1, 126, 127, 128, 254, 255]], dtype)
+    target = LabelMap({"lung": {"above": 127}}).target(Labels(values), where="")
+    assert target.tolist() == [[0, 0, 0, 0, 255, 255, 255]]
+    target = LabelMap({"lung": {"above": 127}, "ignore": [126]}).target(Labels(values), where="")
+    assert target.tolist() == [[0, 0, 127, 0, 255, 255, 255]]
+
+
+def test_threshold_of_values_beyond_all_labels() -> None:
+    values = np.array([[-7, 0, 65_536, 2**31 - 1]], np.int32)
+    assert LabelMap({"lung": {"above": 0}}).target(Labels(values), where="").tolist() == [[0, 0, 255, 255]]
+
+
+@pytest.mark.parametrize("scale", [1, 257])
+@pytest.mark.parametrize("smoothing", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+def test_smooth_edges_are_recognised_and_the_remedy_works(smoothing: Image.Resampling, scale: int) -> None:
+    smooth = Image.fromarray(disk() * 255).resize((57, 57), smoothing)
+    mask = Labels(np.asarray(smooth).astype(np.uint16) * scale if scale > 1 else np.asarray(smooth))
+    what = refusal({"lung": [255 * scale]}, mask)
+    assert "They look like JPEG compression or smooth resizing: export the mask again as PNG." in what
+    labels = yaml.safe_load(re.findall(r"`labels: (.*?)`", what)[0])
+    assert labels == {"lung": {"above": 255 * scale // 2}}
+    target = LabelMap(labels).target(mask, where="")
+    expected = np.asarray(Image.fromarray(disk() * 255).resize((57, 57), Image.Resampling.NEAREST))
+    assert (target != expected).mean() < 0.03
+
+
+def test_few_smooth_values_are_recognised_by_where_they_are() -> None:
+    doubled = np.asarray(Image.fromarray(disk() * 255).resize((80, 80), Image.Resampling.BILINEAR)).copy()
+    doubled = doubled // 64 * 64  # four levels, as a mask of few bits
+    doubled[doubled == 192] = 255
+    assert set(np.unique(doubled)) == {0, 64, 128, 255}
+    assert "above: 127" in refusal({"lung": [255]}, Labels(doubled))
+
+
+def test_another_structure_is_no_smooth_edge() -> None:
+    values = 255 * disk()
+    values[15:25, 15:25] = 127  # inside
+    values[:8] = 64  # elsewhere
+    what = refusal({"lung": [255]}, Labels(values))
+    assert what.endswith("Name them under `labels:`, as a structure's or as `ignore`.")
+
+
+def test_lists_keep_their_recipe() -> None:
+    assert LabelMap({"lung": [255, 1], "ignore": [127]}).recipe == {"ignore": [127], "structure": [1, 255]}
+    assert LabelMap({"lung": [255]}).recipe == {"ignore": [], "structure": [255]}
+    assert LabelMap({"lung": {"above": 9}}).recipe == {"ignore": [], "structure": {"above": 9}}
