@@ -58,6 +58,10 @@ class DataError(ProblemsError):
     """Images, masks or their table cannot be used as they are."""
 
 
+class FileUnavailableError(DataError):
+    """A file cannot be read now, or does not hold the bytes that it was planned with."""
+
+
 class UsageError(XferlabError):
     """The command line asks for what does not exist or does not fit together."""
 
@@ -96,6 +100,13 @@ class NonFiniteLossError(TrainingError):
 
 class InterruptedTrialError(XferlabError):
     """A trial was asked to stop; its latest checkpoint is stored and the next run resumes it."""
+
+
+def joined(errors: Sequence[DataError]) -> DataError:
+    """Returns one error with all problems; it is a `FileUnavailableError` if one of them is."""
+    unavailable = any(isinstance(error, FileUnavailableError) for error in errors)
+    kind = FileUnavailableError if unavailable else DataError
+    return kind([problem for error in errors for problem in error.problems])
 
 
 def pointer_hint(head: bytes) -> str:

@@ -74,4 +74,4 @@ def test_tiles_as_large_as_the_images_fit(tmp_path: Path) -> None:
 def test_whole_images_are_not_decoded_for_a_check(tmp_path: Path) -> None:
     session = Session.open(options(tmp_path, native={"model.image_size": "native"}))
     check_tiles(session, session.plan(), progress=nobody)
-    assert not (tmp_path / "cache" / "tables-v1").exists()
+    assert not list((tmp_path / "cache").rglob("*.arrow"))

@@ -21,7 +21,6 @@ from xferlab.study.sections import DataSection
 
 Section = Callable[..., Any]
 COLUMNS = ("image", "mask", "patient_id", "pathology", "device")
-LONG_AGO_S = 1_700_000_000
 
 
 def data_section(**fields: Any) -> Any:
@@ -44,10 +43,29 @@ def make_mask(*, height: int = 40, width: int = 30) -> np.ndarray:
     return mask
 
 
-def settle(*paths: Path) -> None:
-    """Dates files back, since a file of this very second is not remembered."""
-    for path in paths:
-        os.utime(path, (LONG_AGO_S, LONG_AGO_S))
+@pytest.fixture
+def remembering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the memo remember files that were written a moment ago."""
+    monkeypatch.setattr("xferlab.data.memo._RACY_S", 0.0)
+
+
+def await_tick(path: Path) -> None:
+    """Returns when a change of a file would give it another change time: within milliseconds."""
+    probe, changed_ns = path.with_name(".tick"), path.stat().st_ctime_ns
+    probe.touch()
+    while probe.stat().st_ctime_ns <= changed_ns:
+        probe.touch()
+    probe.unlink()
+
+
+def replace_keeping_times(path: Path, content: bytes) -> None:
+    """Puts another file in a file's place, as an archive does that keeps sizes and time stamps."""
+    status = path.stat()
+    assert len(content) == status.st_size
+    new = path.with_name("new")
+    new.write_bytes(content)
+    os.replace(new, path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def write_rows(root: Path, rows: Sequence[Mapping[str, str]], columns: Sequence[str] = COLUMNS) -> None:
@@ -73,7 +91,6 @@ class Folder:
         mask[0, 0] = 255 if number % 2 else 0
         mask[1, 1] = 127
         Image.fromarray(mask).save(self.root / f"masks/{number}.png")
-        settle(self.root / f"images/{number}.png", self.root / f"masks/{number}.png")
         return {
             "image": f"images/{number}.png",
             "mask": f"masks/{number}.png",
@@ -106,9 +123,7 @@ def many_sizes(folder: Folder) -> Folder:
         image, mask = make_image(number, height=height, width=width), make_mask(height=height, width=width)
         mask[0, 0] = (255, 127, 0)[number % 3]
         for kind, pixels in (("images", image), ("masks", mask)):
-            path = folder.root / f"{kind}/{number}.png"
-            Image.fromarray(pixels).save(path)
-            settle(path)
+            Image.fromarray(pixels).save(folder.root / f"{kind}/{number}.png")
     return folder
 
 

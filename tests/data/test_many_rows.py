@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.data.conftest import settle
 from xferlab.data.index import index_sections
 
 ROWS, IMAGES, MASKS = 100_000, 500, 200
@@ -18,14 +17,13 @@ MOST_S = 60.0
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("remembering")
 def test_a_hundred_thousand_rows_are_indexed_in_seconds(section: Any, tmp_path: Path) -> None:
     root = tmp_path / "pack"
     for kind, count in (("images", IMAGES), ("masks", MASKS)):
         (root / kind).mkdir(parents=True)
         for number in range(count):
-            path = root / kind / f"{number}.png"
-            Image.new("I;16", (8, 8), number).save(path)
-            settle(path)
+            Image.new("I;16", (8, 8), number).save(root / kind / f"{number}.png")
     lines = ["image,mask,patient_id,pathology"]
     lines += [f"images/{n % IMAGES}.png,masks/{n // IMAGES}.png,p{n // 3},normal" for n in range(ROWS)]
     (root / "metadata.csv").write_text("\n".join(lines) + "\n")

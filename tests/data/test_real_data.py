@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from xferlab.data.cache import open_table
 from xferlab.data.index import StudyIndex, check_sections, index_sections
-from xferlab.data.sources import open_source
-from xferlab.errors import DataError
+from xferlab.data.sources import lgg, open_source
 
 LABELS = {"lung": [255], "ignore": [127]}
 
@@ -88,19 +87,48 @@ def test_native_images_fill_a_table(section: Any, real_data: Path, tmp_path: Pat
     assert ((table.targets == 255).mean(axis=(1, 2)) > 0.05).all()
 
 
-def test_every_slice_of_the_mri_sample_is_read_or_told(section: Any, real_data: Path, tmp_path: Path) -> None:
-    root = real_data / "lgg-mri-sample"
-    config = section(source="lgg", root=str(root), drop_ends=0)
-    found = check_sections({"lgg": config}, memo_dir=tmp_path)
-    told = {Path(problem.where).name.replace("_mask", "") for problem in found}
-    source = open_source("lgg", config, memo_dir=tmp_path)
-    read = set()
-    for case in source.survey.cases:
-        with suppress(DataError):
-            decoded = source.decode(case)
-            assert decoded.image.shape == (*decoded.target.shape, 3)
-            read.add(Path(case.name).name)
-    slices = {path.name for path in root.rglob("*[0-9].tif")}
-    assert slices
-    assert read | told >= slices
-    assert not read & told
+@pytest.mark.parametrize("name", ["lgg-mri-256", pytest.param("lgg-mri-192", marks=pytest.mark.slow)])
+def test_every_slice_of_the_mri_sample_is_read_or_told(
+    section: Any, real_data: Path, tmp_path: Path, name: str
+) -> None:
+    config = section(source="lgg", root=str(real_data / name), drop_ends=0)
+    told = {Path(problem.where).name for problem in check_sections({"lgg": config}, memo_dir=tmp_path)}
+    read = {Path(case.name).name for case in index_sections({"lgg": config}, memo_dir=tmp_path)["lgg"]}
+    slices = {path.name for path in (real_data / name).rglob("*[0-9].tif")}
+    assert len(slices) == {"lgg-mri-256": 60, "lgg-mri-192": 3031}[name]
+    assert read == slices
+    assert not told & {*slices, *map(lgg.mask_of, slices)}
+
+
+def test_the_mri_set_that_a_donor_trains_on(section: Any, real_data: Path, tmp_path: Path) -> None:
+    source = open_source(
+        "lgg", section(source="lgg", root=str(real_data / "lgg-mri-192"), drop_ends=0), memo_dir=tmp_path
+    )
+    cases = source.cases()
+    assert len({case.patient for case in cases}) == 85
+    assert Counter(case.pathology for case in cases) == {lgg.LESION: 1055, lgg.NO_LESION: 1976}
+    volume = [case for case in cases if case.patient == "TCGA_CS_4941"]
+    for decoded in map(source.decode, volume):
+        assert decoded.image.shape == (*decoded.target.shape, 3)
+        assert decoded.image.std() > 10
+    lesions = [bool(source.decode(case).target.any()) for case in volume]
+    assert lesions == [case.pathology == lgg.LESION for case in volume]
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "pathologies"),
+    [
+        ("jsrt-scr-512", {"lungs": [170, 255], "ignore": [85]}, {"normal": 79, "nodule": 104}),
+        ("montgomery-512", {"lungs": [255]}, {"normal": 60, "tuberculosis": 40}),
+        ("shenzhen-512", {"lungs": [255]}, {"normal": 31, "tuberculosis": 31}),
+    ],
+)
+def test_lungs_of_other_hospitals(
+    section: Any, real_data: Path, tmp_path: Path, name: str, labels: Any, pathologies: dict[str, int]
+) -> None:
+    config = section(source="manifest", root=str(real_data / name), labels=labels)
+    found = check_sections({"s": config}, memo_dir=tmp_path)
+    assert [str(problem) for problem in found if problem.severity == "error"] == []
+    cases = index_sections({"s": config}, memo_dir=tmp_path)["s"]
+    assert Counter(case.pathology for case in cases) == pathologies
+    assert len({case.patient for case in cases}) == len(cases)

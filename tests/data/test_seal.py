@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.conftest import await_tick
 from xferlab.data.seal import FileIdentity, is_intact, replace_sealed, seal_path
 
 
@@ -39,6 +40,16 @@ def test_file_that_another_replaced_is_not_that_which_was_mapped(path: Path) -> 
     sealed(path, b"others")
     assert not is_intact(mapped)
     assert is_intact(FileIdentity.of(path))
+
+
+def test_altered_bytes_behind_equal_time_stamps_are_found(path: Path) -> None:
+    before, status = FileIdentity.of(path), path.stat()
+    assert is_intact(before)
+    await_tick(path)
+    with open(path, "r+b") as file:
+        file.write(b"P")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not is_intact(FileIdentity.of(path))
 
 
 def test_who_asks_between_the_renames_does_not_remember_it_of_the_new_file(

@@ -211,8 +211,8 @@ INDEX: list[tuple[str, Change, str]] = [
      "{study}:8: data.lungs.where.device: {pack}/metadata.csv has no such column (columns: image, mask, "
      "patient_id, pathology)."),
     ("no table", put("data.lungs.table", "metdata.csv"),
-     "{study}:8: data.lungs.table: {pack}/metdata.csv: there is no such table; tables there: metadata.csv. Name "
-     "one with `table:`. Did you mean 'metadata.csv'?"),
+     "{study}:8: data.lungs.table: {pack}/metdata.csv: there is no such table; tables there: metadata.csv. "
+     "Name one with `table:`. Did you mean 'metadata.csv'?"),
 ]  # fmt: skip
 
 DECODE: list[tuple[str, Change, str]] = [

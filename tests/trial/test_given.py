@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 from tests.trial.conftest import Bench, Make
 from xferlab.errors import DonorError, RecordError
 from xferlab.models.build import build, initialise
-from xferlab.models.donors import file_sha256
+from xferlab.models.donors import file_sha256, read_weights
 from xferlab.records import layout
 from xferlab.study.schema import Weights
+from xferlab.trial import given
 from xferlab.trial.given import at_hand, check_file, check_fits, provide
 
 pytestmark = pytest.mark.component
@@ -46,6 +48,31 @@ def test_given_weights_reach_the_trial_through_the_storage(bench: Make, tmp_path
     check_fits(trials[NAME], trials.session.store, cache_dir=tmp_path)
     path.unlink()  # workers do not see the user's disk
     assert trials.run(NAME).started_from == digest
+
+
+def test_the_weights_that_are_stored_are_those_that_were_checked(
+    bench: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is replaced while it is read: under a digest lie the bytes of that digest, whenever."""
+    path, other = donor_file(tmp_path), b"other bytes"
+    whole, store = path.read_bytes(), bench().session.store
+
+    def replacing(file: Path, *read: bytes) -> object:
+        path.write_bytes(other)
+        return read_weights(file, *read)
+
+    monkeypatch.setattr(given, "read_weights", replacing)
+    digest = provide(Weights(path=str(path)), store, cache_dir=tmp_path)
+    assert digest == hashlib.sha256(whole).hexdigest()
+    assert store.read(layout.donor_path(digest)) == whole
+
+
+def test_check_compares_the_digest_that_the_study_gives(bench: Make, tmp_path: Path) -> None:
+    path = donor_file(tmp_path)
+    spec = with_donor(bench, path)[NAME]
+    check_file(spec, Weights(path=str(path), sha256=file_sha256(path)), cache_dir=tmp_path)
+    with pytest.raises(DonorError, match=f"has SHA-256 {file_sha256(path)}; the study gives 000"):
+        check_file(spec, Weights(path=str(path), sha256="0" * 64), cache_dir=tmp_path)
 
 
 def test_channels_that_differ_are_told_with_the_field_to_change(bench: Make, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The image cache: every case decoded and resized once for a node, whatever studies and trials use it.
 
-`<cache>/tables-v1/<size>px/<key>.arrow` holds the cases of one section at one size, `native/<key>.arrow` at
+`<cache>/tables-v2/<size>px/<key>.arrow` holds the cases of one section at one size, `native/<key>.arrow` at
 their own; the key is the SHA-256 of their digests. A table answers every request that it covers, whoever
 built it, and a new table takes the rows that older ones have, so sections and filters over the same files
 share the work. `<key>.sha256` beside it is the digest of its bytes, which every process checks once: a table
@@ -47,8 +47,11 @@ __all__ = [
     "resized",
 ]
 
-CACHE_VERSION = 1
-"""Raised when resizing or the layout of tables changes."""
+CACHE_VERSION = 2
+"""Raised when resizing or the layout of tables changes.
+
+Tables of version 1 may hold pixels of other bytes than a case's digest says.
+"""
 
 
 def default_cache_dir() -> Path:

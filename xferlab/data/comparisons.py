@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,16 @@ import numpy as np
 
 from xferlab.cohort import Case
 from xferlab.data.likeness import DETAIL, find_pairs, is_flat
-from xferlab.data.memo import write_whole
+from xferlab.data.memo import read_json, write_json
 from xferlab.data.parallel import Progress
 from xferlab.data.sources import Source
 from xferlab.data.thumbnails import Thumbnail, Thumbnails, digest_of
 
-VERSION = 1
-"""Raised when other pairs are found or thumbnails change; part of the name of the folder."""
+VERSION = 2
+"""Raised when other pairs are found or thumbnails change; part of the name of the folder.
+
+Thumbnails of version 1 may be of other bytes than their case's digest says.
+"""
 
 
 class Member(NamedTuple):
@@ -87,7 +89,8 @@ def compare(places: Places, *, memo_dir: Path, progress: Progress | None = None)
         seen = {key: member for key, member in members.items() if member.digest in thumbnails}
         found = _extended(_most_like(folder, seen.keys()), seen, thumbnails)
         # Under the name of those that could be decoded: the others are tried again.
-        write_whole(_path(folder, found.members), lambda file: file.write(_as_bytes(found)))
+        content = {"members": sorted(found.members), "pairs": found.pairs}
+        write_json(_path(folder, found.members), content)
     return [Likeness(members[one], members[other], *figures) for one, other, *figures in found.pairs]
 
 
@@ -123,15 +126,12 @@ def _path(folder: Path, members: Set[str]) -> Path:
     return folder / f"{digest_of(sorted(members))}.json"
 
 
-def _as_bytes(found: _Found) -> bytes:
-    return json.dumps({"members": sorted(found.members), "pairs": found.pairs}).encode()
-
-
 def _read(path: Path) -> _Found | None:
-    """A file that is torn is as good as none: it is made anew."""
+    """A file that is torn or altered is as good as none: it is written again."""
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
         pairs = tuple((str(a), str(b), float(whole), float(fine)) for a, b, whole, fine in content["pairs"])
-        return _Found(frozenset(content["members"]), pairs)
+        found = _Found(frozenset(content["members"]), pairs)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return found if path == _path(path.parent, found.members) else None

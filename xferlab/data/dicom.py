@@ -98,13 +98,14 @@ def read_dicom(path: Path, data: bytes | None = None) -> Picture:
     return Picture(pixels, spacing, remarks=remarks)
 
 
-def has_padding_range(path: Path) -> bool:
-    """Returns whether a file is DICOM without a window whose padding is more than `PixelPaddingValue` says.
+def has_padding_range(path: Path, data: bytes | None = None) -> bool:
+    """Returns whether a DICOM file has no window, and padding of more values than `PixelPaddingValue`.
 
-    Its grey levels differ from those of versions that took padding for that one value. Reads the header.
+    Its grey levels differ from those of versions that took padding for that one value. Takes what
+    `read_dicom` takes, and reads the header.
     """
     try:
-        with opened(path, None) as plain, _with_preamble(plain) as file:
+        with opened(path, data) as plain, _with_preamble(plain) as file:
             _check_not_deflated(path, file)
             dataset = pydicom.dcmread(file, stop_before_pixels=True)
             if dataset.get("VOILUTSequence") or _window(dataset) or dataset.get("PixelPaddingValue") is None:

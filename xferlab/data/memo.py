@@ -1,4 +1,10 @@
-"""Digests of files, remembered by (path, size, modification time), so that known files are not read again."""
+"""Digests of files, remembered while nothing about a file changed, so that known files are not read again.
+
+A digest is believed only together with size, modification time, change time and inode: the change time moves
+when a file is replaced or written, whatever time stamp it is given. The device is left out, since network and
+container file systems number it anew with each mount. Even so, a remembered digest may be wrong where a file
+system has no such times: `PlannedFiles` compares it with the bytes that are decoded.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +16,36 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
+from xferlab.errors import DataError, FileUnavailableError, Problem
+
+MAX_BYTES = 2**30
+"""Of a file to decode: above it no image has as few pixels as are accepted."""
+
+_VERSION = 2
+"""Part of the name of the memo's file; version 1 did not remember change time and inode."""
 _RACY_S = 2.0
 """A file as young as this may change again without a new time stamp, so it is not remembered."""
+
+
+class _Stamp(NamedTuple):
+    """What tells, without reading a file, that it was not replaced or written."""
+
+    size: int
+    modified_ns: int
+    changed_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> _Stamp:
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+    def is_older_than(self, time_ns: int) -> bool:
+        return max(self.modified_ns, self.changed_ns) < time_ns - _RACY_S * 1e9
 
 
 class FileMemo:
@@ -26,8 +57,8 @@ class FileMemo:
 
     def __init__(self, memo_dir: Path, root: Path):
         self.root = root
-        self._path = memo_dir / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
-        self._files: dict[str, tuple[int, int, str]] = {}
+        self._path = _memo_path(memo_dir, root)
+        self._files: dict[str, tuple[_Stamp, str]] = {}
         self._facts: dict[str, str] = {}
         self._changed = False
         self._load()
@@ -47,8 +78,8 @@ class FileMemo:
                 failures[name] = "Is a directory" if stat.S_ISDIR(status.st_mode) else "Is no regular file"
                 continue
             known = self._files.get(name)
-            if known is not None and known[:2] == (status.st_size, status.st_mtime_ns):
-                digests[name] = known[2]
+            if known is not None and known[0] == _Stamp.of(status):
+                digests[name] = known[1]
             else:
                 unknown.append(name)
         if unknown:
@@ -68,19 +99,14 @@ class FileMemo:
         """Writes what is new, atomically. A folder that cannot be written costs time later, no more."""
         if not self._changed:
             return
-        content = json.dumps({"files": self._files, "facts": self._facts})
-        content = f"{hashlib.sha256(content.encode()).hexdigest()}\n{content}"
-        self._changed = not write_whole(self._path, lambda file: file.write(content.encode()))
+        self._changed = not write_json(self._path, {"files": self._files, "facts": self._facts})
 
     def _load(self) -> None:
         try:
-            digest, _, text = self._path.read_bytes().partition(b"\n")
-            if digest.decode() != hashlib.sha256(text).hexdigest():
-                return  # a flipped bit would give a case another digest, and a trial another identity
-            content = json.loads(text)
-            self._files = {name: (size, mtime, sha) for name, (size, mtime, sha) in content["files"].items()}
+            content = read_json(self._path)
+            self._files = {name: (_Stamp(*stamp), sha) for name, (stamp, sha) in content["files"].items()}
             self._facts = dict(content["facts"])
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError, LookupError):
             self._files, self._facts = {}, {}
 
     def _hash_all(self, names: list[str], digests: dict[str, str], failures: dict[str, str]) -> None:
@@ -89,19 +115,95 @@ class FileMemo:
                 if isinstance(result, OSError):
                     failures[name] = result.strerror or str(result)
                     continue
-                digests[name] = result[2]
-                if time.time() - result[1] / 1e9 > _RACY_S:
-                    self._files[name] = result
+                stamp, digests[name], started_ns = result
+                if stamp.is_older_than(started_ns):
+                    self._files[name] = stamp, digests[name]
                     self._changed = True
 
-    def _hash(self, name: str) -> tuple[int, int, str] | OSError:
+    def _hash(self, name: str) -> tuple[_Stamp, str, int] | OSError:
+        """The stamp from before the file was read, its digest, and the time when reading began."""
+        started_ns = time.time_ns()
         try:
             with open(self.root / name, "rb") as file:
-                status = os.fstat(file.fileno())
+                stamp = _Stamp.of(os.fstat(file.fileno()))
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             return error
-        return status.st_size, status.st_mtime_ns, digest
+        return stamp, digest, started_ns
+
+
+@dataclass(frozen=True)
+class PlannedFiles:
+    """The files of a folder, read to be decoded: their bytes have the digests that they were planned with.
+
+    Attributes:
+        root: The folder.
+        memo_dir: Where its digests are remembered.
+    """
+
+    root: Path
+    memo_dir: Path
+
+    def read(self, name: str, sha256: str) -> bytes:
+        """Returns the bytes of a file below the root.
+
+        Raises:
+            FileUnavailableError: The file cannot be read, or has another digest: then all digests of the
+                folder are forgotten, so that planning again reads its files.
+            DataError: The file has more than `MAX_BYTES`.
+        """
+        path = self.root / name
+        try:
+            data = _read_whole(path)
+        except OSError as error:
+            raise _unavailable(path, f"cannot be read: {error.strerror or error}.") from error
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != sha256:
+            with suppress(OSError):
+                _memo_path(self.memo_dir, self.root).unlink()
+            what = f"changed since the study was planned: its SHA-256 was {sha256[:16]}... and is now"
+            raise _unavailable(path, f"{what} {digest[:16]}.... Plan the study again, or restore the file.")
+        return data
+
+
+def _read_whole(path: Path) -> bytes:
+    # Without blocking: a pipe that took the file's name would keep us waiting for ever.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            raise DataError(Problem(str(path), f"has {size:,} bytes; up to {MAX_BYTES:,} are accepted."))
+        return file.read()
+
+
+def _unavailable(path: Path, what: str) -> FileUnavailableError:
+    return FileUnavailableError(Problem(str(path), what))
+
+
+def _memo_path(memo_dir: Path, root: Path) -> Path:
+    return memo_dir / f"{_sha256(str(root))[:16]}.v{_VERSION}.json"
+
+
+def write_json(path: Path, content: object) -> bool:
+    """Writes a value atomically, after its digest; returns whether it is written."""
+    text = json.dumps(content)
+    return write_whole(path, lambda file: file.write(f"{_sha256(text)}\n{text}".encode()))
+
+
+def read_json(path: Path) -> Any:
+    """Returns what `write_json` wrote.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is torn, or a bit of it flipped, which could give a trial another identity.
+    """
+    digest, _, text = path.read_text().partition("\n")
+    if digest != _sha256(text):
+        raise ValueError(f"{path}: does not match its own digest")
+    return json.loads(text)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> bool:

@@ -20,6 +20,7 @@ class FileIdentity:
     inode: int
     size: int
     modified_ns: int
+    changed_ns: int
 
     @classmethod
     def of(cls, path: Path, file: int | None = None) -> FileIdentity:
@@ -29,7 +30,7 @@ class FileIdentity:
             OSError: If there is none.
         """
         status = os.stat(path if file is None else file)
-        return cls(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        return cls(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def seal_path(path: Path) -> Path:

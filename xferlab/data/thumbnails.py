@@ -17,7 +17,7 @@ from xferlab.data.likeness import SIDE_PX
 from xferlab.data.memo import write_whole
 from xferlab.data.parallel import Progress, for_each
 from xferlab.data.sources import Source
-from xferlab.errors import DataError
+from xferlab.errors import DataError, FileUnavailableError
 
 _AT_ONCE = 8192
 _TORN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
@@ -87,9 +87,9 @@ def digest_of(texts: Sequence[str]) -> str:
 def _drawn(source: Source, case: Case) -> Thumbnail | None:
     try:
         image = source.decode(case).image
-    except DataError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
-            raise  # another day the file can be read: the splits must not depend on the day
+    except FileUnavailableError:
+        raise  # another day it can be read: the splits must not depend on the day
+    except DataError:
         return None
     grey = Image.fromarray(np.ascontiguousarray(image if image.ndim == 2 else image[..., 0]))
     return np.asarray(grey.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX))

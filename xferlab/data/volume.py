@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.data.decode import read_colour, to_uint8
-from xferlab.errors import DataError, Problem
+from xferlab.errors import DataError, Problem, joined
 
 BRAIN_SHARE = 0.1
 """Pixels below this share of the volume's maximum are no brain."""
@@ -38,24 +38,28 @@ class Scale:
     deviation: NDArray[np.float64]
 
 
-def scale_of(slices: Sequence[Path]) -> Scale:
+def scale_of(slices: Sequence[Path], read: Callable[[Path], NDArray[np.uint8]] = read_colour) -> Scale:
     """Returns a volume's crop and normalisation, from its used slices.
+
+    Args:
+        slices: Their files.
+        read: Gives the `(H, W, 3)` pixels of one.
 
     Raises:
         DataError: With all slices that cannot be read, or if their sizes differ.
     """
     images: list[NDArray[np.uint8]] = []
-    problems: list[Problem] = []
+    errors: list[DataError] = []
     for path in slices:
         try:
-            images.append(read_colour(path))
+            images.append(read(path))
         except DataError as error:
-            problems += error.problems
-    if not problems and len({image.shape for image in images}) > 1:
+            errors.append(error)
+    if errors:
+        raise joined(errors)
+    if len({image.shape for image in images}) > 1:
         sizes = ", ".join(sorted({f"{image.shape[1]}x{image.shape[0]}" for image in images}))
-        problems.append(Problem(str(slices[0].parent), f"slices of one volume differ in size: {sizes}."))
-    if problems:
-        raise DataError(problems)
+        raise DataError(Problem(str(slices[0].parent), f"slices of one volume differ in size: {sizes}."))
     volume = np.stack(images)
     box = brain_box(volume)
     cropped = np.stack([crop_and_pad(image, box) for image in volume]).astype(np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import io
 import os
 import pickle
 import shutil
@@ -95,19 +96,47 @@ def fetch(name: str, *, cache_dir: Path, sha256: str | None) -> Path:
     return path
 
 
+def read_bytes(path: Path) -> bytes:
+    """Returns the bytes of a weights file.
+
+    Raises:
+        DonorError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DonorError:
+    return DonorError(f"{path}: cannot be read ({error.strerror or error}).")
+
+
 def file_sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes, as 64 lower-case hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Returns the SHA-256 of a file's bytes, as 64 lower-case hex digits.
+
+    Raises:
+        DonorError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, data: bytes | None = None) -> dict[str, Tensor]:
     """Reads a state dict onto the CPU, running no code in it: safetensors by suffix, else `torch.save`'s.
+
+    Args:
+        path: The file.
+        data: Its bytes, where they were read already.
 
     Raises:
         DonorError: The file is absent, torn, holds objects other than tensors, or is no flat dict of tensors.
     """
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
+    state = read(path, read_bytes(path) if data is None else data)
     if not isinstance(state, dict) or not state:
         raise DonorError(f"{path}: found {_describe(state)}; accepted: a state dict, names to tensors.")
     for key, value in state.items():
@@ -194,33 +223,23 @@ def _verify(path: Path, expected: str | None, *, origin: str) -> None:
         )
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
     try:
-        state: dict[str, Tensor] = safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise DonorError(f"{path}: cannot be read as safetensors ({error}).{_pointer_hint(path)}") from error
+        state: dict[str, Tensor] = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise DonorError(f"{path}: cannot be read as safetensors ({error}).{pointer_hint(data)}") from error
     return state
 
 
-def _read_torch(path: Path) -> object:
+def _read_torch(path: Path, data: bytes) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise DonorError(f"{path}: cannot be read ({error}).") from error
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
         # PyTorch's own words advise to load it all the same; they are not passed on.
         raise DonorError(
             f"{path}: is torn, no file of torch.save, or holds objects other than tensors, which are not "
-            f"read since they may run code. Accepted: a state dict, or .safetensors.{_pointer_hint(path)}"
+            f"read since they may run code. Accepted: a state dict, or .safetensors.{pointer_hint(data)}"
         ) from error
-
-
-def _pointer_hint(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return pointer_hint(file.read(64))
-    except OSError:
-        return ""
 
 
 def _shape_misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
 
 from xferlab.errors import DonorError, suggest
 from xferlab.models.build import build
-from xferlab.models.donors import PUBLISHED, fetch, file_sha256, read_weights
+from xferlab.models.donors import PUBLISHED, fetch, file_sha256, read_bytes, read_weights
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout
 from xferlab.records.store import Store
@@ -34,16 +35,11 @@ def provide(weights: Weights, store: Store, *, cache_dir: Path) -> str:
     """
     if weights.name is not None:
         fetch(weights.name, cache_dir=cache_dir / "donors", sha256=weights.sha256)
-    path = _file(weights, cache_dir)
-    digest = file_sha256(path)
-    if weights.sha256 not in (None, digest):
-        raise DonorError(
-            f"donor {path} has SHA-256 {digest}; the study gives {weights.sha256}. If you trust the file, "
-            "correct `weights.sha256`; else replace it."
-        )
-    read_weights(path)
+    path, data = _file(weights, cache_dir)
+    read_weights(path, data)
+    digest = hashlib.sha256(data).hexdigest()
     if not codec.matches(store.read(layout.donor_path(digest)), digest):
-        store.write(layout.donor_path(digest), path.read_bytes())
+        store.write(layout.donor_path(digest), data)
     return digest
 
 
@@ -66,7 +62,7 @@ def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path) -> None:
     """
     path = _path(weights, cache_dir)
     if weights.name is None or path.is_file():
-        state = read_weights(_file(weights, cache_dir))
+        state = read_weights(*_file(weights, cache_dir))
     else:
         published = PUBLISHED[weights.name]
         shaped = build(
@@ -79,11 +75,19 @@ def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path) -> None:
     take_over(spec, network(spec.identity, torch.device("cpu")), state)
 
 
-def _file(weights: Weights, cache_dir: Path) -> Path:
+def _file(weights: Weights, cache_dir: Path) -> tuple[Path, bytes]:
+    """Returns a donor's file and its bytes, read once: what is checked of them holds for what is stored."""
     path = _path(weights, cache_dir)
     if not path.is_file():
         raise DonorError(f"donor {path}: there is no such file; correct `weights.path` in the study")
-    return path
+    data = read_bytes(path)
+    digest = hashlib.sha256(data).hexdigest()
+    if weights.sha256 not in (None, digest):
+        raise DonorError(
+            f"donor {path} has SHA-256 {digest}; the study gives {weights.sha256}. If you trust the file, "
+            "correct `weights.sha256`; else replace it."
+        )
+    return path, data
 
 
 def _path(weights: Weights, cache_dir: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,12 +94,8 @@ def freezing_of(identity: Mapping[str, Any], model: nn.Module) -> Callable[[nn.M
 
 def _donor_weights(donor: Mapping[str, Any], place: Workplace) -> dict[str, torch.Tensor]:
     digest = donor["sha256"]
-    suffix = Path(donor["path"] or PUBLISHED[donor["name"]].file_name).suffix
-    data = _verified(place.store, layout.donor_path(digest), digest)
-    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
-        file.write(data)
-        file.flush()
-        return read_weights(Path(file.name))
+    path = Path(donor["path"] or PUBLISHED[donor["name"]].file_name)
+    return read_weights(path, _verified(place.store, layout.donor_path(digest), digest))
 
 
 def best_parent(spec: TrialSpec, store: Store) -> TrialRecord:

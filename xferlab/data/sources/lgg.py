@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from xferlab.cohort import Case
 from xferlab.data.decode import DECODE_VERSION, read_colour, read_labels
 from xferlab.data.filters import join_patients, select_cases
-from xferlab.data.memo import FileMemo
+from xferlab.data.memo import FileMemo, PlannedFiles
 from xferlab.data.parallel import for_each
 from xferlab.data.sources.phantom import no_simulation
 from xferlab.data.sources.source import STRUCTURE, Decoded, Source, Survey
 from xferlab.data.volume import Scale, crop_and_pad, normalised, scale_of
-from xferlab.errors import DataError, Problem
+from xferlab.errors import DataError, Problem, joined
 from xferlab.study.sections import LggData
 
 LESION, NO_LESION = "tumour", "no_tumour"
@@ -55,6 +55,7 @@ class LggSource(Source):
         root = Path(config.root)
         self._root = root / "kaggle_3m" if os.path.isdir(root / "kaggle_3m") else root
         self._slices: dict[str, tuple[str, _Volume]] = {}
+        self._digests: Mapping[str, str] = {}
 
     def look(self) -> Survey:
         """Returns the cases and all findings; decodes the masks that are new, to know who has a lesion."""
@@ -64,6 +65,7 @@ class LggSource(Source):
         memo = FileMemo(self._memo_dir, self._root)
         names = [name for volume in volumes.values() for name in volume]
         digests, failures = memo.digests([*names, *map(mask_of, names)])
+        self._digests = digests
         problems += [Problem(str(self._root / name), f"{why}.") for name, why in failures.items()]
         lesions = self._lesions([name for name in names if mask_of(name) in digests], digests, memo, problems)
         memo.save()
@@ -96,8 +98,8 @@ class LggSource(Source):
             raise DataError(Problem(f"data.{self._section}", what))
         name, volume = self._slices[case.digest]
         scale = self._scale(volume)
-        image = read_colour(self._root / name)
-        lesion = _lesion(self._root / mask_of(name))
+        image = self._image(self._root / name)
+        lesion = self._lesion(name)
         if lesion.shape != image.shape[:2]:
             what = f"the mask's shape is {lesion.shape}, its image's {image.shape[:2]}."
             raise DataError(Problem(str(self._root / mask_of(name)), what))
@@ -120,7 +122,7 @@ class LggSource(Source):
 
     def _has_lesion(self, name: str) -> bool | DataError:
         try:
-            return bool(_lesion(self._root / mask_of(name)).any())
+            return bool(self._lesion(name).any())
         except DataError as error:
             return error
 
@@ -128,12 +130,27 @@ class LggSource(Source):
         with volume.lock:
             if volume.scale is None:
                 try:
-                    volume.scale = scale_of([self._root / name for name in volume.slices])
+                    volume.scale = scale_of([self._root / name for name in volume.slices], self._image)
                 except DataError as error:
                     volume.scale = error
         if isinstance(volume.scale, DataError):
-            raise DataError(volume.scale.problems)
+            raise joined([volume.scale])
         return volume.scale
+
+    def _image(self, path: Path) -> NDArray[np.uint8]:
+        return read_colour(path, self._bytes(path.relative_to(self._root).as_posix()))
+
+    def _lesion(self, name: str) -> NDArray[np.bool_]:
+        path = self._root / mask_of(name)
+        labels = read_labels(path, self._bytes(mask_of(name))).values
+        strange = sorted(set(np.unique(labels).tolist()) - {0, 255})
+        if strange:
+            shown = ", ".join(map(str, strange[:8]))
+            raise DataError(Problem(str(path), f"mask values {shown}; a lesion is 255, everything else 0."))
+        return np.asarray(labels == 255)
+
+    def _bytes(self, name: str) -> bytes:
+        return PlannedFiles(self._root, self._memo_dir).read(name, self._digests[name])
 
 
 def find_volumes(root: Path, drop_ends: int) -> tuple[dict[str, tuple[str, ...]], list[Problem]]:
@@ -178,15 +195,6 @@ def patient_of(folder: str) -> str:
     """Returns the patient of a volume: a TCGA name without its date, so that two visits are one patient."""
     match = _TCGA.match(folder)
     return match["patient"] if match else folder
-
-
-def _lesion(path: Path) -> NDArray[np.bool_]:
-    labels = read_labels(path).values
-    strange = sorted(set(np.unique(labels).tolist()) - {0, 255})
-    if strange:
-        found = ", ".join(map(str, strange[:8]))
-        raise DataError(Problem(str(path), f"mask values {found}; a lesion is 255, everything else 0."))
-    return np.asarray(labels == 255)
 
 
 def _digest(name: str, slices: Sequence[str], digests: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +21,12 @@ from xferlab.data.decode import DECODE_VERSION, Labels, Picture, is_dicom, read_
 from xferlab.data.filters import apply_where, join_patients
 from xferlab.data.folder import Nearest, outside
 from xferlab.data.labels import LabelMap
-from xferlab.data.memo import FileMemo
+from xferlab.data.memo import FileMemo, PlannedFiles
 from xferlab.data.patients import odd_patients
 from xferlab.data.simulation import simulate, simulation_recipe
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey
 from xferlab.data.table import REQUIRED, Row, Table, find_table, read_table
-from xferlab.errors import DataError, Problem
+from xferlab.errors import DataError, Problem, joined
 from xferlab.study.sections import ManifestData
 
 _DRIVE = re.compile("[A-Za-z]:/")
@@ -34,13 +35,14 @@ _NEVER_DICOM = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 @dataclass(frozen=True)
 class _Entry:
-    """A row whose files could be read: its place in the table, its files, and the SHA-256 of the image."""
+    """A row whose files could be read: its place in the table, its files, and their SHA-256."""
 
     where: str
     case: Case
     image: str
     mask: str
     image_digest: str
+    mask_digest: str
 
 
 class ManifestSource(Source):
@@ -129,8 +131,8 @@ class ManifestSource(Source):
                 for name in bad
             ]
             if not bad:
-                case_digest = self._digest(digests[image], digests[mask], padding_range=image in padded)
-                entries.append(self._entry(row, patients, case_digest, digests[image]))
+                digest = self._digest(digests[image], digests[mask], padding_range=image in padded)
+                entries.append(self._entry(row, patients, digest, (digests[image], digests[mask])))
         return entries
 
     def _with_padding_ranges(
@@ -142,11 +144,10 @@ class ManifestSource(Source):
             if name not in digests or name.lower().endswith(_NEVER_DICOM):
                 continue
             key = f"padding range {digests[name]}"
-            if memo.fact(key) is None:
-                from xferlab.data.dicom import has_padding_range
-
-                path = self._root / name
-                memo.remember(key, "yes" if is_dicom(path) and has_padding_range(path) else "no")
+            with suppress(DataError):  # decoding it tells what is wrong with it
+                if memo.fact(key) is None:
+                    data = PlannedFiles(self._root, self._memo_dir).read(name, digests[name])
+                    memo.remember(key, "yes" if _has_padding_range(self._root / name, data) else "no")
             if memo.fact(key) == "yes":
                 padded.add(name)
         return padded
@@ -170,7 +171,7 @@ class ManifestSource(Source):
         )
         return [Problem(f"data.{self._section}", what, "warning")]
 
-    def _entry(self, row: Row, patients: Mapping[str, str], digest: str, image_digest: str) -> _Entry:
+    def _entry(self, row: Row, patients: Mapping[str, str], digest: str, files: tuple[str, str]) -> _Entry:
         name = _path(row, "image")
         patient = row.cells["patient_id"]
         case = Case(
@@ -179,9 +180,9 @@ class ManifestSource(Source):
             patient=patients.get(patient, patient),
             pathology=row.cells["pathology"],
             simulated=self._config.simulate or "",
-            image_sha256=image_digest,
+            image_sha256=files[0],
         )
-        return _Entry(row.where, case, name, _path(row, "mask"), image_digest)
+        return _Entry(row.where, case, name, _path(row, "mask"), *files)
 
     def _digest(self, image_digest: str, mask_digest: str, *, padding_range: bool) -> str:
         recipe: dict[str, object] = {
@@ -197,19 +198,30 @@ class ManifestSource(Source):
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
     def _read(self, entry: _Entry) -> tuple[Picture, Labels]:
-        problems: list[Problem] = []
+        files = PlannedFiles(self._root, self._memo_dir)
+        errors: list[DataError] = []
         picture = labels = None
         try:
-            picture = read_image(self._root / entry.image)
+            data = files.read(entry.image, entry.image_digest)
+            picture = read_image(self._root / entry.image, data)
         except DataError as error:
-            problems += error.problems
+            errors.append(error)
         try:
-            labels = read_labels(self._root / entry.mask)
+            data = files.read(entry.mask, entry.mask_digest)
+            labels = read_labels(self._root / entry.mask, data)
         except DataError as error:
-            problems += error.problems
+            errors.append(error)
         if picture is None or labels is None:
-            raise DataError(problems)
+            raise joined(errors)
         return picture, labels
+
+
+def _has_padding_range(path: Path, data: bytes) -> bool:
+    if not is_dicom(path, data):
+        return False
+    from xferlab.data.dicom import has_padding_range
+
+    return has_padding_range(path, data)
 
 
 def _row_problems(row: Row) -> list[Problem]:
