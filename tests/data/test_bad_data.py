@@ -79,22 +79,27 @@ def fields(**changes: Any) -> Spoil:
 
 HEADER = "image,mask,patient_id,pathology,device"
 INDEX = [
-    (fields(root="/no/such/folder"), "/no/such/folder: there is no such folder. Is the environment variable"),
+    (
+        fields(root="/no/such/folder"),
+        "/no/such/folder: there is no such folder. If `root` names an environment var",
+    ),
     (fields(root="/" + "x" * 5000), "x: cannot be looked into: File name too long.$"),
     (fields(table="x" * 300), "/pack: cannot be looked into: File name too long.$"),
-    (fields(table="\0"), "/pack: no \0; tables there: metadata.csv. Name one with `table:`."),
+    (fields(table="\0"), "/pack/\0: there is no such table; tables there: metadata.csv. Name one wi"),
     (rename_table, "no metadata.csv or metadata.parquet; tables there: metadta.csv. Name one with `table:`."),
     (
         remove("metadata.csv"),
-        "no metadata.csv or metadata.parquet; no table is there. It needs the columns image, mask, patient_"
-        "id, pathology, for example:\n  image,mask,patient_id,pathology\n  images/001.png,"
-        "masks/001.png,P001,n",
+        "no metadata.csv or metadata.parquet; no table is there. It needs the columns image, mask, patient_id"
+        ", pathology, for example:\n  image,mask,patient_id,pathology\n  images/001.png,masks/001.png,P001,",
     ),
     (
         no_table,
         "no metadata.csv or metadata.parquet; save metadata.XLSX as metadata.csv .UTF-8, separated by",
     ),
-    (fields(table="metdata.csv"), "no metdata.csv; tables there: metadata.csv.*Did you mean 'metadata.csv'?"),
+    (
+        fields(table="metdata.csv"),
+        "/pack/metdata.csv: there is no such table; tables.*Did you mean 'metadata.csv'?",
+    ),
     (drop_column("pathology"), r"no column 'pathology' \(columns: image, mask, patient_id, other, device\)"),
     (drop_column("patient_id", rename="patient"), "no column 'patient_id'.*Did you mean 'patient'?"),
     (text(f"{HEADER}\n"), "metadata.csv: the table has no rows."),

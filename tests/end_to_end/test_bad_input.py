@@ -200,16 +200,19 @@ STUDIES: list[tuple[str, Change, str]] = [
 
 INDEX: list[tuple[str, Change, str]] = [
     ("no folder", put("data.lungs.root", "/no/such/folder"),
-     "/no/such/folder: there is no such folder. Is the environment variable of `root` set to where the data "
-     "lies?"),
+     "{study}:7: data.lungs.root: /no/such/folder: there is no such folder. If `root` names an environment "
+     "variable, see that it is set right."),
     ("empty part", two_patients_only, f"{EMPTY.format('first')}\n{EMPTY.format('second')}\n2 problems"),
     ("column", lambda case: (case.pack / "metadata.csv").write_text("image,mask,patient,pathology\n"),
      "{pack}/metadata.csv: no column 'patient_id' (columns: image, mask, patient, pathology). "
      "Did you mean 'patient'?"),
     ("absent image", absent_image, "{pack}/metadata.csv:6: {pack}/4.png: No such file or directory."),
     ("where", put("data.lungs.where", {"device": "fixed"}),
-     "data.lungs.where.device: {pack}/metadata.csv has no such column (columns: image, mask, patient_id, "
-     "pathology)."),
+     "{study}:8: data.lungs.where.device: {pack}/metadata.csv has no such column (columns: image, mask, "
+     "patient_id, pathology)."),
+    ("no table", put("data.lungs.table", "metdata.csv"),
+     "{study}:8: data.lungs.table: {pack}/metdata.csv: there is no such table; tables there: metadata.csv. "
+     "Name one with `table:`. Did you mean 'metadata.csv'?"),
 ]  # fmt: skip
 
 DECODE: list[tuple[str, Change, str]] = [

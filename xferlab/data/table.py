@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,8 @@ def find_table(root: Path, name: str | None) -> Path:
 
 def _found(root: Path, name: str | None) -> Path:
     if not root.is_dir():
-        hint = " Is the environment variable of `root` set to where the data lies?"
-        raise DataError(Problem(str(root), f"there is no such folder.{hint}"))
+        what = "there is no such folder. If `root` names an environment variable, see that it is set right."
+        raise DataError(Problem(str(root), what))
     names = [name] if name else ["metadata.csv", "metadata.parquet"]
     for candidate in names:
         if (root / candidate).is_file():
@@ -61,7 +62,10 @@ def _found(root: Path, name: str | None) -> Path:
     files = sorted(path.name for path in root.iterdir())
     others = [name for name in files if name.endswith((".csv", ".parquet"))]
     found = f"tables there: {', '.join(others)}. Name one with `table:`." if others else _no_table(files)
-    raise DataError(Problem(str(root), f"no {' or '.join(names)}; {found}{suggest(names[0], others)}"))
+    hint = suggest(names[0], others)
+    if name:
+        raise DataError(Problem(os.path.join(root, name), f"there is no such table; {found}{hint}"))
+    raise DataError(Problem(str(root), f"no {' or '.join(names)}; {found}{hint}"))
 
 
 def _no_table(files: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from xferlab.study.check import check, pairing, unused, with_repetitions
 from xferlab.study.compose import NOT_IN_PROFILES, Draft, Library, Override, named, refused_in_arms
 from xferlab.study.editors import json_schema
 from xferlab.study.findings import Finding, Report, dotted, found, of_validation
+from xferlab.study.located import Located
 from xferlab.study.paths import complaint, replaced, without
 from xferlab.study.schema import Study
 from xferlab.study.tuned import Tuned
@@ -39,6 +40,7 @@ class LoadedStudy:
         overrides: What each arm changes, as written: dotted path -> value, with what it includes.
         warnings: What may be a mistake, with its line.
         tuned: The searches that an arm comes from, if any.
+        located: Gives messages about files that the study names their line.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class LoadedStudy:
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
     tuned: Mapping[str, tuple[Tuned, ...]] = field(default_factory=dict)
+    located: Located = field(default_factory=Located, compare=False, repr=False)
 
 
 def load(
@@ -81,6 +84,7 @@ class _Loading:
         self.environ = environ
         self.report = Report()
         self.library = Library(document, self.report)
+        self.located = Located()
 
     def load(self, path: Path, profile: str | None) -> LoadedStudy:
         draft = self.with_profile(profile)
@@ -99,6 +103,7 @@ class _Loading:
             arms=arms or {"baseline": base},
             overrides=self.overrides(arms),
             warnings=self.report.problems("warning"),
+            located=self.located,
         )
 
     def without_arms(self) -> dict[str, Any]:
@@ -157,6 +162,7 @@ class _Loading:
     def examine(self, draft: Draft, known: Mapping[str, int | None]) -> tuple[Study | None, list[Finding]]:
         """Returns the study and all findings; the study is without the fields that are invalid."""
         tree, findings = _with_places(draft.tree, self.document.folder, self.environ)
+        self.located.note(draft, tree)
         try:
             study = Study.model_validate(tree)
         except ValidationError as error:

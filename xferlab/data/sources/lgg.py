@@ -163,8 +163,8 @@ def find_volumes(root: Path, drop_ends: int) -> tuple[dict[str, tuple[str, ...]]
 
 def _volumes(root: Path, drop_ends: int) -> tuple[dict[str, tuple[str, ...]], list[Problem]]:
     if not root.is_dir():
-        hint = " Is the environment variable of `root` set to where the data lies?"
-        return {}, [Problem(str(root), f"there is no such folder.{hint}")]
+        what = "there is no such folder. If `root` names an environment variable, see that it is set right."
+        return {}, [Problem(str(root), what)]
     volumes: dict[str, tuple[str, ...]] = {}
     problems: list[Problem] = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):

@@ -146,14 +146,10 @@ class ManifestSource(Source):
             if name not in digests or name.lower().endswith(_NEVER_DICOM):
                 continue
             key = f"padding range {digests[name]}"
-            if memo.fact(key) is None:
-                from xferlab.data.dicom import has_padding_range
-
-                path = self._root / name
-                with suppress(DataError):  # decoding tells what is wrong with the file
+            with suppress(DataError):  # decoding it tells what is wrong with it
+                if memo.fact(key) is None:
                     data = PlannedFiles(self._root, self._memo_dir).read(name, digests[name])
-                    padding = is_dicom(path, data) and has_padding_range(path, data)
-                    memo.remember(key, "yes" if padding else "no")
+                    memo.remember(key, "yes" if _has_padding_range(self._root / name, data) else "no")
             if memo.fact(key) == "yes":
                 padded.add(name)
         return padded
@@ -222,6 +218,14 @@ class ManifestSource(Source):
         if picture is None or labels is None:
             raise joined(errors)
         return picture, labels
+
+
+def _has_padding_range(path: Path, data: bytes) -> bool:
+    if not is_dicom(path, data):
+        return False
+    from xferlab.data.dicom import has_padding_range
+
+    return has_padding_range(path, data)
 
 
 def _row_problems(row: Row) -> list[Problem]:
