@@ -81,12 +81,13 @@ class Plan:
         return {one: Counter(row[1] for row in self.selections[one].rows) for one in trained}
 
     @cached_property
-    def train_patients(self) -> dict[str, int]:
+    def train_patients(self) -> dict[str, frozenset[str]]:
         """Patients of the training part of every selection to train on, by its digest."""
         patients = {case.digest: case.patient for _, case, _ in self.choices.listed()}
         trained = {trial.selection: self.selections[trial.selection].rows for trial in self.trials}
         return {
-            one: len({patients[row[0]] for row in rows if row[1] == "train"}) for one, rows in trained.items()
+            digest: frozenset(patients[row[0]] for row in rows if row[1] == "train")
+            for digest, rows in trained.items()
         }
 
     @cached_property
