@@ -39,9 +39,9 @@ SCRATCH = "tune"
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 # Tune hands these to its workers in a runtime environment, and Ray writes that to its logs; see `Access`.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_KEYS)
-# Tune trains each trial in a new thread of its worker, and glibc gives a new thread a new heap of its own, up to
-# eight a core: each heap keeps the peak of a trial. With one heap all trials of a worker share it. glibc reads
-# this when a process starts, so workers need it in their environment.
+# Tune trains each trial in a new thread of its worker. glibc gives new threads heaps of their own, up to
+# eight a core, and each keeps the peak of a trial; so all trials of a worker share one heap. glibc reads this
+# when a process starts.
 os.environ.setdefault("MALLOC_ARENA_MAX", "1")
 class_cache.ENV_VARS_TO_PROPAGATE.add("MALLOC_ARENA_MAX")
 
