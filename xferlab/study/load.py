@@ -39,6 +39,7 @@ class LoadedStudy:
         overrides: What each arm changes, as written: dotted path -> value, with what it includes.
         warnings: What may be a mistake, with its line.
         tuned: The searches that an arm comes from, if any.
+        drafts: Where each arm's fields are written; under an empty name, those of the base.
     """
 
     path: Path
@@ -48,6 +49,15 @@ class LoadedStudy:
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
     tuned: Mapping[str, tuple[Tuned, ...]] = field(default_factory=dict)
+    drafts: Mapping[str, Draft] = field(default_factory=dict, repr=False, compare=False)
+
+    def problem(self, arm: str, finding: Finding) -> Problem:
+        """Returns what is found about an arm when it is planned, at the line that causes it."""
+        base = self.drafts[""]
+        draft = self.drafts.get(arm, base)
+        draft = draft if draft.cause(finding) else base
+        file, line = draft.position(finding)
+        return Problem(f"{file}:{line}", draft.prefix + finding.what, finding.severity)
 
 
 def load(
@@ -81,9 +91,10 @@ class _Loading:
         self.environ = environ
         self.report = Report()
         self.library = Library(document, self.report)
+        self.drafts: dict[str, Draft] = {}
 
     def load(self, path: Path, profile: str | None) -> LoadedStudy:
-        draft = self.with_profile(profile)
+        draft = self.drafts[""] = self.with_profile(profile)
         base, base_findings = self.examine(draft, {})
         self.tell_base(draft, base_findings)
         arms = self.arms(draft, base, base_findings)
@@ -99,6 +110,7 @@ class _Loading:
             arms=arms or {"baseline": base},
             overrides=self.overrides(arms),
             warnings=self.report.problems("warning"),
+            drafts=self.drafts,
         )
 
     def without_arms(self) -> dict[str, Any]:
@@ -140,6 +152,7 @@ class _Loading:
             allowed = refused_in_arms(overrides, self.report, name)
             shared = len(base_draft.overrides)
             draft = replace(base_draft, arm=name, num_shared=shared).apply(allowed, self.report)
+            self.drafts[name] = draft
             if base is None:
                 continue
             study, findings = self.examine(draft, known)

@@ -17,6 +17,7 @@ from torch import nn
 from xferlab.errors import NonFiniteLossError
 from xferlab.records.schema import EpochResult
 from xferlab.training.batches import divide, fixed
+from xferlab.training.precision import float32
 from xferlab.training.randomness import permutation
 from xferlab.training.task import B, Draw, E_contra, Task
 
@@ -34,6 +35,7 @@ class Recipe:
         max_epochs: Upper bound.
         patience: Stop at this many consecutive validations without improvement.
         plateau: (factor, patience) of the learning-rate reduction, or None.
+        tf32: Whether steps on CUDA may round float32 products to TF32; validations never do.
     """
 
     seed: int
@@ -42,6 +44,7 @@ class Recipe:
     max_epochs: int
     patience: int
     plateau: tuple[float, int] | None = None
+    tf32: bool = False
 
 
 @dataclass
@@ -182,6 +185,10 @@ class Trainer(Generic[E_contra, B]):
                 after_batch()
 
     def _step(self, batch: B) -> float:
+        with float32(tf32=self.recipe.tf32):
+            return self._stepped(batch)
+
+    def _stepped(self, batch: B) -> float:
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.task.loss(self.forward, batch)
         value = float(loss.detach())
@@ -231,7 +238,7 @@ class Trainer(Generic[E_contra, B]):
         """
         self.model.eval()
         total = 0.0
-        with torch.inference_mode():
+        with torch.inference_mode(), float32():
             for rows in fixed(len(validation), self.recipe.batch_size):
                 batch = self.task.batch(validation, rows, None)
                 total += float(self.task.loss(self.model, batch)) * len(rows)
