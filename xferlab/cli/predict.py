@@ -172,7 +172,13 @@ def _segmenter(model: Trial | Path, options: Namespace) -> Segmenter:
                 f"{max(1, round(size_px / SIZE_MULTIPLE)) * SIZE_MULTIPLE}"
             )
         intensity = options.intensity or DEFAULT_INTENSITY
-        return Segmenter.of_weights(model, size_px=size_px, intensity=intensity, device=device)
+        return Segmenter.of_weights(
+            model,
+            size_px=size_px,
+            intensity=intensity,
+            device=device,
+            note=lambda sentence: print(sentence, file=sys.stderr),
+        )
     _warn_of_colour(model)
     return Segmenter.of_trial(model.store, model.trial_id, device)
 

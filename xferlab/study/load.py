@@ -41,6 +41,7 @@ class LoadedStudy:
         warnings: What may be a mistake, with its line.
         tuned: The searches that an arm comes from, if any.
         located: Gives messages about files that the study names their line.
+        drafts: Where each arm's fields are written; under an empty name, those of the base.
     """
 
     path: Path
@@ -51,6 +52,15 @@ class LoadedStudy:
     warnings: tuple[Problem, ...] = ()
     tuned: Mapping[str, tuple[Tuned, ...]] = field(default_factory=dict)
     located: Located = field(default_factory=Located, compare=False, repr=False)
+    drafts: Mapping[str, Draft] = field(default_factory=dict, repr=False, compare=False)
+
+    def problem(self, arm: str, finding: Finding) -> Problem:
+        """Returns what is found about an arm when it is planned, at the line that causes it."""
+        base = self.drafts[""]
+        draft = self.drafts.get(arm, base)
+        draft = draft if draft.cause(finding) else base
+        file, line = draft.position(finding)
+        return Problem(f"{file}:{line}", draft.prefix + finding.what, finding.severity)
 
 
 def load(
@@ -85,9 +95,10 @@ class _Loading:
         self.report = Report()
         self.library = Library(document, self.report)
         self.located = Located()
+        self.drafts: dict[str, Draft] = {}
 
     def load(self, path: Path, profile: str | None) -> LoadedStudy:
-        draft = self.with_profile(profile)
+        draft = self.drafts[""] = self.with_profile(profile)
         base, base_findings = self.examine(draft, {})
         self.tell_base(draft, base_findings)
         arms = self.arms(draft, base, base_findings)
@@ -104,6 +115,7 @@ class _Loading:
             overrides=self.overrides(arms),
             warnings=self.report.problems("warning"),
             located=self.located,
+            drafts=self.drafts,
         )
 
     def without_arms(self) -> dict[str, Any]:
@@ -145,6 +157,7 @@ class _Loading:
             allowed = refused_in_arms(overrides, self.report, name)
             shared = len(base_draft.overrides)
             draft = replace(base_draft, arm=name, num_shared=shared).apply(allowed, self.report)
+            self.drafts[name] = draft
             if base is None:
                 continue
             study, findings = self.examine(draft, known)

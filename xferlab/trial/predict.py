@@ -22,6 +22,7 @@ from xferlab.data.sources import Decoded
 from xferlab.errors import DataError, DonorError, Problem, RecordError
 from xferlab.models.build import build
 from xferlab.models.donors import load_strict, read_weights
+from xferlab.models.state_dicts import Note, silent
 from xferlab.models.translator import translator_in
 from xferlab.models.unet import FIRST_CONVOLUTION
 from xferlab.records import layout, reader
@@ -108,7 +109,9 @@ class Segmenter:
         return Segmenter(origin, model.eval(), task_of(record.identity), size_px, intensity, device)
 
     @staticmethod
-    def of_weights(path: Path, *, size_px: int, intensity: str, device: torch.device) -> Segmenter:
+    def of_weights(
+        path: Path, *, size_px: int, intensity: str, device: torch.device, note: Note = silent
+    ) -> Segmenter:
         """Returns the network of a weights file; its shapes are those of the weights.
 
         Args:
@@ -116,11 +119,12 @@ class Segmenter:
             size_px: Side of the images that it was trained on; a multiple of 16.
             intensity: A key of `training.intensity.INTENSITIES`, as it was trained with.
             device: Where to put it.
+            note: Told if the file is a checkpoint, or its names have a wrapper's prefix.
 
         Raises:
             DonorError: The file cannot be read or its weights are not those of a U-Net with one output.
         """
-        state = read_weights(path)
+        state = read_weights(path, note=note)
         first = state.get(FIRST_CONVOLUTION)
         if first is None or first.ndim != 4:
             raise DonorError(
