@@ -135,10 +135,10 @@ def test_a_mask_that_changes_while_its_lesions_are_looked_for_is_told(
             replace_keeping_times(data.mask, data.mask.read_bytes().replace(b"\xff", b"\0"))
         return read(self, name, sha256)
 
-    monkeypatch.setattr(memo.PlannedFiles, "read", changing)
-    with pytest.raises(DataError, match=f"_1_mask.tif: {CHANGED}"):
-        digests(data.config, tmp_path)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(memo.PlannedFiles, "read", changing)
+        with pytest.raises(DataError, match=f"_1_mask.tif: {CHANGED}"):
+            digests(data.config, tmp_path)
     found = index_sections({"s": data.config}, memo_dir=tmp_path / "cache" / "digests")["s"]
     assert [case.pathology for case in found] == ["no_tumour", "tumour"]
 
