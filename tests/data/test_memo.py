@@ -125,6 +125,13 @@ def test_a_file_of_this_moment_is_not_remembered(
     assert planned(tmp_path, root)["a"] == hashlib.sha256(b"read again").hexdigest()
 
 
+def test_a_stamp_tells_size_both_times_and_inode() -> None:
+    fields = ["st_size", "st_mtime_ns", "st_ctime_ns", "st_ino"]
+    known = dict.fromkeys(fields, 1)
+    others = [memo._Stamp.of(SimpleNamespace(**known | {field: 2})) for field in fields]
+    assert len({memo._Stamp.of(SimpleNamespace(**known)), *others}) == 5
+
+
 @pytest.mark.parametrize("stamp", ["st_mtime_ns", "st_ctime_ns"])
 def test_either_time_makes_a_file_young(
     tmp_path: Path, root: Path, stamp: str, monkeypatch: pytest.MonkeyPatch

@@ -143,6 +143,27 @@ def test_a_mask_that_changes_while_its_lesions_are_looked_for_is_told(
     assert [case.pathology for case in found] == ["no_tumour", "tumour"]
 
 
+def test_what_is_decoded_are_the_bytes_that_were_compared(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file is gone as soon as it was read once: nothing is read a second time."""
+    source = open_source("s", data.config, memo_dir=tmp_path / "memo")
+    case = next(case for case in source.cases() if case.name in str(data.image))
+    expected = source.decode(case)
+    read = memo.PlannedFiles.read
+
+    def read_once(self: memo.PlannedFiles, name: str, sha256: str) -> bytes:
+        found = read(self, name, sha256)
+        (self.root / name).unlink()
+        return found
+
+    monkeypatch.setattr(memo.PlannedFiles, "read", read_once)
+    decoded = source.decode(case)
+    assert (decoded.image == expected.image).all()
+    assert (decoded.target == expected.target).all()
+    assert not (data.image.exists() or data.mask.exists())
+
+
 def test_image_and_mask_that_are_swapped_are_both_told(data: Data, tmp_path: Path) -> None:
     source = open_source("s", data.config, memo_dir=tmp_path / "memo")
     case = next(case for case in source.cases() if case.name in str(data.image))
