@@ -161,7 +161,8 @@ def test_what_is_decoded_are_the_bytes_that_were_compared(
     decoded = source.decode(case)
     assert (decoded.image == expected.image).all()
     assert (decoded.target == expected.target).all()
-    assert not (data.image.exists() or data.mask.exists())
+    assert not data.image.exists()
+    assert not data.mask.exists()
 
 
 def test_image_and_mask_that_are_swapped_are_both_told(data: Data, tmp_path: Path) -> None:
