@@ -46,11 +46,13 @@ class Audit:
         persons: Patient id -> the id of the person, for patients that are joined.
         warnings: One for each person with several ids.
         num_near: Pairs that correlate and were left apart, since they differ in detail.
+        unusable: Why cases cannot be used, whose image or mask cannot be read or does not fit.
     """
 
     persons: Mapping[str, str]
     warnings: tuple[Problem, ...] = ()
     num_near: int = 0
+    unusable: tuple[Problem, ...] = ()
 
     @property
     def summary(self) -> tuple[Problem, ...]:
@@ -87,7 +89,7 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
         for section in sections
         for case in _cases(section)
     }
-    alike = compare(places, memo_dir=memo_dir, progress=progress)
+    alike, failures = compare(places, memo_dir=memo_dir, progress=progress)
     own = {case.patient for section in sections if section.own for case in _cases(section)}
     shared = [one for one in alike if one.one_exposure and not _told_apart(one, sections, own)]
     inside = join_patients(_ids(one) for one in shared if own.issuperset(_ids(one)))
@@ -103,7 +105,12 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
     errors = [problem for problem in problems if problem.severity == "error"]
     if errors:
         raise DataError(errors)
-    return Audit(persons, tuple(problems), num_near=sum(not one.one_exposure for one in alike))
+    return Audit(
+        persons,
+        tuple(problems),
+        num_near=sum(not one.one_exposure for one in alike),
+        unusable=tuple(problem for error in failures.values() for problem in error.problems),
+    )
 
 
 def _cases(section: Audited) -> tuple[Case, ...]:

@@ -85,7 +85,8 @@ class ManifestSource(Source):
         picture, labels = self._read(entry)
         image, target = picture.pixels, self._labels.target(labels, where=str(self._root / entry.mask))
         if image.shape != target.shape:
-            raise DataError(Problem(str(self._root / entry.mask), _sizes(entry, picture, labels)))
+            what = _sizes(entry, picture, labels)
+            raise DataError(Problem(str(self._root / entry.mask), what, kind="masks of another size"))
         if self._config.simulate:
             # Keyed by the image alone, so that a corrected mask keeps the picture.
             image, target = simulate(image, target, seed=0, key=entry.image_digest)
