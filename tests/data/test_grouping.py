@@ -20,6 +20,14 @@ def test_messages_that_differ_in_numbers_and_paths_are_one() -> None:
     ]
 
 
+def test_places_in_other_folders_keep_what_differs() -> None:
+    wheres = ("data.d: a/1.png", "data.d: a/2.png", "data.d: b/1.png")
+    (problem,) = grouped([Problem(where, "the mask is empty.", "warning") for where in wheres])
+    assert problem.what.endswith("(2 more like this: 2.png, b/1.png)")
+    files = grouped([Problem(where, "is empty.") for where in ("/x/a/1.png", "/x/b/1.png", "/x/t.csv:3")])
+    assert files[0].what.endswith("(2 more like this: /x/b/1.png, /x/t.csv:3)")
+
+
 def test_few_places_are_listed() -> None:
     (problem,) = grouped(masks(*range(1, 41)), shown=2)
     assert problem.what.endswith("(39 more like this: 002.png, 003.png, ...)")
@@ -32,8 +40,13 @@ def test_a_single_problem_stays_as_it_is() -> None:
 def test_severity_and_kind_divide_and_join() -> None:
     first, second = Problem("a", "x"), Problem("b", "x", "warning")
     assert grouped([first, second]) == [first, second]
-    named = [Problem(place, what, kind="empty masks") for place, what in (("a", "x"), ("a", "y"))]
-    assert [problem.what for problem in grouped(named)] == ["x (1 more like this)"]
+    named = [Problem(place, what, kind="empty masks") for place, what in (("a", "x"), ("b", "y"))]
+    assert [problem.what for problem in grouped(named)] == ["x (1 more like this: b)"]
+
+
+def test_problems_of_one_place_remain() -> None:
+    found = [Problem("data.d", f"patient {number} is odd", kind="odd patients") for number in range(3)]
+    assert grouped(found) == found
 
 
 def test_counts_in_words() -> None:

@@ -41,8 +41,9 @@ def run(options: Namespace) -> int:
     if not any(one.severity == "error" for one in files):
         try:
             plan = session.plan()
-            num_near = session.index.audit.num_near
-            findings += (*session.index.audit.warnings, *plan.warnings)
+            audit = session.index.audit
+            num_near = audit.num_near
+            findings += (*audit.warnings, *(entry for entry in plan.warnings if entry not in audit.summary))
             findings += donor_problems(session, plan)
             check_tiles(session, plan, progress=lambda name, done, total: None)
         except ProblemsError as error:

@@ -13,23 +13,25 @@ _SHOWN = 5
 _OF_A_FILE = re.compile(r"'[^']*'|`[^`]*`|\S*[\d/]\S*")
 """What differs between messages of one kind: quotations, numbers, paths."""
 
-_FOLDER = re.compile(r"(.*(/|: ))?")
-"""What stands before the name of a file or case."""
-
 
 def grouped(problems: Iterable[Problem], *, shown: int = _SHOWN) -> list[Problem]:
     """Returns one problem for each kind, in the order in which kinds first appear.
 
     Problems are of one kind if they say so, or if their words agree but for numbers, paths and quotations.
-    The first of a kind stands for all, with the number and the places of the others.
+    The first of a kind stands for all, with the number and the places of the others; so several problems of
+    one place, which say different things about it, remain.
 
     Args:
         problems: Any number of them.
         shown: How many places of the others are listed.
     """
-    groups: dict[tuple[str, str], list[Problem]] = defaultdict(list)
+    groups: dict[tuple[str, str, int], list[Problem]] = defaultdict(list)
+    at_place: Counter[tuple[str, str, str]] = Counter()
     for problem in problems:
-        groups[problem.severity, problem.kind or _OF_A_FILE.sub("#", problem.what)].append(problem)
+        kind = problem.kind or _OF_A_FILE.sub("#", problem.what)
+        number = at_place[problem.severity, kind, problem.where]
+        at_place[problem.severity, kind, problem.where] += 1
+        groups[problem.severity, kind, number].append(problem)
     return [_one(group, shown) for group in groups.values()]
 
 
@@ -48,11 +50,12 @@ def _one(group: Sequence[Problem], shown: int) -> Problem:
     first, *rest = group
     if not rest:
         return first
-    places = list(dict.fromkeys(problem.where for problem in rest if problem.where != first.where))
-    folder = _FOLDER.match(first.where)
-    before = folder[0] if folder else ""
-    listed = ", ".join(place.removeprefix(before) for place in places[:shown])
-    more = ", ..." if len(places) > shown else ""
-    return replace(
-        first, what=f"{first.what} ({len(rest)} more like this{': ' if listed else ''}{listed}{more})"
-    )
+    listed = ", ".join(_short(problem.where, first.where) for problem in rest[:shown])
+    more = ", ..." if len(rest) > shown else ""
+    return replace(first, what=f"{first.what} ({len(rest)} more like this: {listed}{more})")
+
+
+def _short(place: str, first: str) -> str:
+    """A place without the section or folder that it shares with the first."""
+    section, folder = f"{first.rpartition(': ')[0]}: ", f"{first.rpartition('/')[0]}/"
+    return place.removeprefix(folder).removeprefix(section)

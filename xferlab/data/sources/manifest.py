@@ -90,7 +90,8 @@ class ManifestSource(Source):
         if self._config.simulate:
             # Keyed by the image alone, so that a corrected mask keeps the picture.
             image, target = simulate(image, target, seed=0, key=entry.image_digest)
-        return Decoded(image, target, picture.spacing_mm, _remarks(picture, labels, target))
+        remarks = _remarks(picture, labels, target)
+        return Decoded(image, target, picture.spacing_mm, remarks, self._labels.occurring(labels))
 
     def _entry_of(self, case: Case) -> _Entry:
         _ = self.survey
