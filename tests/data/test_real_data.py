@@ -52,6 +52,20 @@ def test_planning_the_known_pack_is_quick(section: Any, real_data: Path, tmp_pat
     assert best_s < 0.3
 
 
+def test_planning_knows_usable_masks_without_decoding(section: Any, real_data: Path, tmp_path: Path) -> None:
+    sections = {"all": pack(section, real_data)}
+    assert StudyIndex(sections, memo_dir=tmp_path).audit.unusable == ()
+    best_s = np.inf
+    for _ in range(3):
+        start_s = time.perf_counter()
+        StudyIndex(sections, memo_dir=tmp_path)
+        best_s = min(best_s, time.perf_counter() - start_s)
+    assert best_s < 0.3
+    sections = {"all": section(source="manifest", root=sections["all"].root, labels={"lung": [255]})}
+    unusable = StudyIndex(sections, memo_dir=tmp_path).audit.unusable
+    assert [problem.kind for problem in unusable] == ["masks with values that no label names"] * 40
+
+
 def test_check_finds_the_image_of_two_masks(section: Any, real_data: Path, tmp_path: Path) -> None:
     found = check_sections({"all": pack(section, real_data)}, memo_dir=tmp_path)
     assert {problem.severity for problem in found} == {"warning"}

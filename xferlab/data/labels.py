@@ -73,7 +73,11 @@ class LabelMap:
 
     def occurring(self, labels: Labels) -> frozenset[int]:
         """Returns the listed values that a mask has."""
-        return frozenset(np.unique(labels.values).tolist()) & frozenset(self.named)
+        stored = labels.values
+        values = (
+            np.flatnonzero(np.bincount(stored.ravel())) if stored.dtype == np.uint8 else np.unique(stored)
+        )
+        return frozenset(values.tolist()) & frozenset(self.named)
 
     def _refusal(self, labels: Labels, unknown: NDArray[np.bool_], target: NDArray[np.uint8]) -> str:
         values, counts = np.unique(labels.values[unknown], return_counts=True)

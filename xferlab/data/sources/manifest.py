@@ -260,7 +260,7 @@ def _doubled_rows(entries: Sequence[_Entry]) -> list[Problem]:
                 f"image and mask equal those of {earlier.where} ({earlier.case.name},"
                 f" patient {earlier.case.patient}); only that row is used."
             )
-            problems.append(Problem(entry.where, what, "warning"))
+            problems.append(Problem(entry.where, what, "warning", "repeated rows"))
     return problems
 
 
