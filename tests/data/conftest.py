@@ -88,7 +88,7 @@ class Folder:
     def add(self, number: int) -> dict[str, str]:
         Image.fromarray(make_image(number)).save(self.root / f"images/{number}.png")
         mask = make_mask()
-        mask[0, 0] = 255 if number % 2 else 0
+        mask[2 - 2 * (number % 2), number // 2] = 255 if number else 0  # no two masks are equal
         mask[1, 1] = 127
         Image.fromarray(mask).save(self.root / f"masks/{number}.png")
         return {

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.test_dicom import write as write_dicom
 from xferlab.data.index import check_sections, index_sections
 from xferlab.errors import DataError, Problem
 
@@ -190,8 +191,8 @@ def turned(folder: Any, orientation: int = 6) -> None:
 def turned_mask(folder: Any) -> None:
     """A square image whose mask alone carries an orientation."""
     Image.new("L", (40, 40), 7).save(folder.root / "images/1.png")
-    mask = Image.new("L", (40, 40), 255)
-    mask.paste(0, (0, 0, 20, 20))
+    mask = Image.new("L", (40, 40))
+    mask.paste(255, (0, 0, 20, 20))
     exif = mask.getexif()
     exif[274] = 6
     mask.save(folder.root / "masks/1.png", exif=exif)
@@ -220,6 +221,23 @@ def pointer(name: str) -> Spoil:
 def pointer_to_dicom(folder: Any) -> None:
     pointer("images/1.dcm")(folder)
     cell(1, image="images/1.dcm")(folder)
+
+
+def inverted(folder: Any) -> None:
+    image("masks/1.png", lambda m: np.where(m == 127, 127, 255 - m).astype(np.uint8))(folder)
+
+
+def same_mask(folder: Any) -> None:
+    with Image.open(folder.root / "masks/1.png") as file:
+        file.save(folder.root / "masks/2.png", compress_level=0)  # another file
+
+
+def few_levels(folder: Any) -> None:
+    image("images/1.png", lambda m: m // 31 * 31)(folder)
+
+
+def absent_label(folder: Any) -> dict[str, Any]:
+    return {"labels": {"lung": [9, 255, 3], "ignore": [127]}}
 
 
 LFS = "It is a git-LFS pointer, not the file itself: run `git lfs pull` where it lies."
@@ -265,6 +283,25 @@ CHECK = [
     ),
     (jpeg_mask, "error", "masks/1.png", "The mask is a JPEG, which alters values: export it again as PNG."),
     (image("masks/1.png", lambda m: m * 0 + 255), "warning", "images/1.png", "the mask is full: every pixel"),
+    (
+        inverted,
+        "warning",
+        "data.general: images/1.png",
+        "the structure fills 93% of the image and most of its",
+    ),
+    (
+        same_mask,
+        "warning",
+        "data.general",
+        "one mask stands for several different images (images/1.png, images/2.png",
+    ),
+    (
+        few_levels,
+        "warning",
+        "images/1.png",
+        "the image has only 9 grey levels; see whether its export lost",
+    ),
+    (absent_label, "warning", "data.general.labels", "no mask of the section has the value 3, 9 of 'lung'."),
     (link_out, "warning", "data.general", "6 files lie outside of"),
     (
         cell(1, patient_id="NaN"),
@@ -299,8 +336,8 @@ CHECK = [
     (image("masks/1.png", lambda m: m * 0), "warning", "data.general: images/1.png", "the mask is empty"),
     (image("images/1.png", lambda m: m * 0 + 9), "warning", "data.general: images/1.png", "one grey level"),
     (cell(1, image="images/0.png", mask="masks/0.png"), "warning", "csv:3", "only that row is used"),
-    (same_picture, "warning", "data.general", "one image has 2 different masks (images/0.png, images/1.png)"),
-    (second_mask, "warning", "data.general", "one image has 2 different masks (images/0.png, images/1.png)"),
+    (same_picture, "warning", "data.general", "one image has different masks (images/0.png, images/1.png)"),
+    (second_mask, "warning", "data.general", "one image has different masks (images/0.png, images/1.png)"),
     (fields(same_patient=[["p1", "p99"]]), "warning", "data.general.same_patient", "patient_id 'p99'"),
 ]
 
@@ -319,6 +356,102 @@ def test_mask_that_ignores_everything(folder: Any, tmp_path: Path) -> None:
     found = check_sections({"general": folder.section()}, memo_dir=tmp_path / "memo")
     assert "the mask ignores every pixel: nothing is learnt or measured here." in [p.what for p in found]
     assert {p.severity for p in found} == {"warning"}
+
+
+def many(folder: Any, *, count: int = 20) -> None:
+    folder.rows += [folder.add(number) for number in range(len(folder.rows), count)]
+    folder.write()
+
+
+def lone(folder: Any, pixels: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Alters image and mask 7."""
+    image("images/7.png", pixels)(folder)
+    image("masks/7.png", pixels)(folder)
+
+
+def small_area(folder: Any) -> None:
+    image("masks/7.png", lambda m: np.where(np.arange(40)[:, None] > 11, m // 255 * 0, m).astype(np.uint8))(
+        folder
+    )
+
+
+def spaced(folder: Any) -> None:
+    for number, row in enumerate(folder.rows):
+        with Image.open(folder.root / row["image"]) as file:
+            stored = np.asarray(file).astype(np.uint16)
+        row["image"] = f"images/{number}.dcm"
+        write_dicom(folder.root / row["image"], stored, PixelSpacing=[9.0 if number == 7 else 0.2] * 2)
+    folder.write()
+
+
+def one_patient(folder: Any) -> None:
+    many(folder, count=60)
+    for row in folder.rows[7:32]:
+        row["patient_id"] = "p7"
+    folder.write()
+
+
+UNLIKE: list[tuple[Spoil, str, str]] = [
+    (
+        lambda f: lone(f, lambda m: m[::5, ::5]),
+        "the image is 6x8 pixels, most of the section about 30x40.",
+        "size",
+    ),
+    (
+        lambda f: lone(f, lambda m: m[:, ::6]),
+        "the image is 5x40 pixels, most of the section about 30x40.",
+        "size",
+    ),
+    (small_area, "the structure fills 1.42% of the image, in most of the section about 7%.", "area"),
+    (spaced, "its pixel spacing is 9 x 9 mm, in most of the section about 0.2 mm.", "pixel spacing"),
+    (
+        one_patient,
+        "patients have very many images ('p7' has 25), half of all at most 1. See that each is one person.",
+        "many",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoil", "what", "kind"), UNLIKE)
+def test_what_is_unlike_all_others(folder: Any, tmp_path: Path, spoil: Spoil, what: str, kind: str) -> None:
+    many(folder)
+    assert check_sections({"general": folder.section()}, memo_dir=tmp_path / "memo") == []
+    spoil(folder)
+    (problem,) = check_sections({"general": folder.section()}, memo_dir=tmp_path / "memo")
+    assert (problem.what, problem.severity) == (what, "warning")
+    assert kind in problem.kind
+
+
+def test_one_line_for_all_masks_of_several_images(folder: Any, tmp_path: Path) -> None:
+    many(folder)
+    for number in range(10, 20):
+        (folder.root / f"masks/{number}.png").write_bytes(
+            (folder.root / f"masks/{number - 10}.png").read_bytes()
+        )
+    (problem,) = check_sections({"general": folder.section()}, memo_dir=tmp_path / "memo")
+    shown = "images/0.png, images/10.png; images/1.png, images/11.png; images/12.png, images/2.png; "
+    shown += "images/13.png, images/3.png"
+    assert problem.what == (
+        f"10 masks stand for several different images ({shown}; 6 more); each image needs its own."
+    )
+
+
+def test_equal_rows_in_other_files(folder: Any, tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        with Image.open(folder.root / f"{kind}/1.png") as file:
+            file.save(folder.root / f"{kind}/2.png", compress_level=0)
+    (problem,) = check_sections({"general": folder.section()}, memo_dir=tmp_path / "memo")
+    assert problem.what == (
+        "one image stands in the table twice, with the same mask (images/1.png, images/2.png); keep one row."
+    )
+
+
+def test_many_that_are_alike_are_a_group_of_their_own(folder: Any, tmp_path: Path) -> None:
+    many(folder)
+    for number in range(10):
+        for kind in ("images", "masks"):
+            image(f"{kind}/{number}.png", lambda m: m.repeat(9, axis=0).repeat(9, axis=1))(folder)
+    assert check_sections({"general": folder.section()}, memo_dir=tmp_path / "memo") == []
 
 
 def test_names_in_any_script(folder: Any, tmp_path: Path) -> None:

@@ -108,6 +108,12 @@ def test_another_structure_is_no_smooth_edge() -> None:
     assert what.endswith("Name them under `labels:`, as a structure's or as `ignore`.")
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_listed_values_that_occur(dtype: type) -> None:
+    labels = LabelMap({"lung": [255, 3], "ignore": [127]})
+    assert labels.occurring(Labels(np.array([[0, 3, 127, 127]], dtype))) == {3, 127}
+
+
 def test_lists_keep_their_recipe() -> None:
     assert LabelMap({"lung": [255, 1], "ignore": [127]}).recipe == {"ignore": [127], "structure": [1, 255]}
     assert LabelMap({"lung": [255]}).recipe == {"ignore": [], "structure": [255]}

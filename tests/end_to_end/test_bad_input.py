@@ -208,7 +208,7 @@ INDEX: list[tuple[str, Change, str]] = [
      "Did you mean 'patient'?"),
     ("absent image", absent_image, "{pack}/metadata.csv:6: {pack}/4.png: No such file or directory."),
     ("where", put("data.lungs.where", {"device": "fixed"}),
-     "{study}:8: data.lungs.where.device: {pack}/metadata.csv has no such column (columns: image, mask, "
+     "{study}:9: data.lungs.where.device: {pack}/metadata.csv has no such column (columns: image, mask, "
      "patient_id, pathology)."),
     ("no table", put("data.lungs.table", "metdata.csv"),
      "{study}:8: data.lungs.table: {pack}/metdata.csv: there is no such table; tables there: metadata.csv. "
@@ -239,7 +239,8 @@ RUN_ALONE: list[tuple[str, Change, str]] = [
      "while model.in_channels is 1: set in_channels: 3; a stage may then fold them into one "
      "(adapt: {{fold: sum}})."),
     ("no donor", given_donor,
-     "xferlab: donor {folder}/donor.pt: there is no such file; correct `weights.path` in the study"),
+     "{study}:21: stages.donor.weights.path: {folder}/donor.pt: there is no such file. Correct the path, or "
+     "copy the file there."),
     ("published", published,
      "xferlab: donor 'buda2091' is not known; published weights: buda2019. Did you mean 'buda2019'?"),
 ]  # fmt: skip
@@ -319,10 +320,46 @@ def test_check_tells_weights_that_do_not_fit(
 ) -> None:
     study = changed(case, change)
     said = command("check", study)
-    told = filled(message, case).removeprefix("xferlab: ")
+    told = filled(message, case).replace("xferlab: ", f"{study}: a/first/r01: ")
     errors = [line for line in said.out.splitlines()[:-1] if ": warning: " not in line]
-    assert (said.code, errors) == (2, [f"{study}: a/first/r01: {told}"])
+    assert (said.code, errors) == (2, [told])
     assert not (case.folder / "st").exists()
+
+
+@pytest.mark.component
+@pytest.mark.parametrize(
+    ("change", "message"), cases(DECODE, [one for one in RUN_ALONE if one[1] is given_donor])
+)
+def test_plan_refuses_files_that_cannot_be_used(
+    case: Case, command: Command, change: Change, message: str
+) -> None:
+    study = changed(case, change)
+    for _ in range(2):  # also when all other images are known
+        said = command("plan", study)
+        assert (said.code, said.err, said.out) == (2, filled(message, case) + "\n", "")
+    assert not (case.folder / "st").exists()
+
+
+def two_values(case: Case) -> None:
+    for number in range(6):
+        Image.fromarray(np.full((40, 40), 7 + number % 2, np.uint8)).save(case.pack / f"{number}_mask.png")
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("verb", ["plan", "run", "check"])
+def test_many_unusable_masks_are_one_line(case: Case, command: Command, verb: str) -> None:
+    said = command(verb, changed(case, two_values))
+    line, *others = (said.out if verb == "check" else said.err).splitlines()
+    assert said.code == 2
+    assert line.startswith(
+        f"{case.pack}/0_mask.png: mask values 7 (1600 px) are in no label (accepted: 0, 255)"
+    )
+    assert " (5 more like this: 1_mask.png, 2_mask.png, 3_mask.png, 4_mask.png, 5_mask.png)" in line
+    if verb == "check":
+        assert others[-1].endswith("study.yaml: 6 errors, 0 warnings")
+    else:
+        assert others == []
+        assert line.endswith(f"`xferlab check {case.folder}/study.yaml` lists all.")
 
 
 @pytest.mark.component

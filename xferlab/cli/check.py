@@ -11,44 +11,53 @@ from xferlab.cli.main import BAD_INPUT, COMPLETE
 from xferlab.cli.prepare import check_tiles, donor_problems, parent_problems
 from xferlab.cli.session import Session
 from xferlab.data.check import check_sections
+from xferlab.data.grouping import grouped
 from xferlab.errors import DataError, Problem, ProblemsError
 from xferlab.study.sections import DataSection
+
+SHOWN = 20
+"""Files that are listed for each kind of finding."""
 
 
 def run(options: Namespace) -> int:
     """Prints all findings; exit code 2 if one is an error."""
     session = Session.open(options)
     findings: list[Problem] = []
+    files: list[Problem] = []
     num_near = 0
     with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("reading images")
         for arm, sections in _distinct_sections(session).items():
             try:
-                findings += check_sections(
+                files += check_sections(
                     sections,
                     memo_dir=session.cache_dir / "digests",
                     progress=lambda done, total: bar.update(task, completed=done, total=total),
                 )
             except DataError as error:
-                findings += [
+                files += [
                     Problem(one.where, f"{one.what} (arm {arm})", one.severity) for one in error.problems
                 ]
-    if not any(one.severity == "error" for one in findings):
+    if not any(one.severity == "error" for one in files):
         try:
             plan = session.plan()
-            num_near = session.index.audit.num_near
-            findings += (*session.index.audit.warnings, *plan.warnings)
+            audit = session.index.audit
+            num_near = audit.num_near
+            findings += (*audit.warnings, *(entry for entry in plan.warnings if entry not in audit.summary))
             findings += (*donor_problems(session, plan), *parent_problems(session, plan))
             check_tiles(session, plan, progress=lambda name, done, total: None)
         except ProblemsError as error:
             findings += error.problems
-    unique = list(dict.fromkeys(findings))
-    for finding in unique:
+    files, findings = (
+        list(dict.fromkeys(map(session.loaded.located.locate, group))) for group in (files, findings)
+    )
+    findings = [finding for finding in findings if finding not in files]
+    for finding in (*grouped(files, shown=SHOWN), *findings):
         print(finding)
     if num_near:
         print(f"{num_near} pairs of images under different patients are nearly alike; taken for two people's")
-    errors = sum(one.severity == "error" for one in unique)
-    print(f"{options.study}: {errors} errors, {len(unique) - errors} warnings")
+    errors = sum(one.severity == "error" for one in (*files, *findings))
+    print(f"{options.study}: {errors} errors, {len(files) + len(findings) - errors} warnings")
     return BAD_INPUT if errors else COMPLETE
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xferlab.cli.cases import write_cases
+from xferlab.cli.findings import print_warnings, refuse_unusable
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.view import wide_console
 from xferlab.plan.document import to_document, totals
@@ -28,12 +28,12 @@ def run(options: Namespace) -> int:
     """Prints the plan."""
     session = Session.open(options)
     plan = session.plan()
+    refuse_unusable(session)
     trials = of_arms(plan, options.arms)
     complete = complete_ids(session.store, trials)
     if options.cases:
         write_cases(plan, Path(options.cases))
-    for warning in session.index.audit.warnings:
-        print(warning, file=sys.stderr)
+    print_warnings(session, plan, options)
     if options.json:
         print(json.dumps(_as_json(plan, trials, complete), indent=2))
         return 0
@@ -87,8 +87,6 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> None:
             "complete" if trial.trial_id in complete else "",
         )
     console.print(table)
-    for warning in plan.warnings:
-        console.print(str(warning), markup=False)
     _print_totals(console, plan, trials, complete)
 
 

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from xferlab.cli.findings import absent_weights, refuse_absent_weights, unusable_files
 from xferlab.cli.session import Session, given_weights
 from xferlab.data.cache import NativeTable, open_cases
 from xferlab.errors import DataError, DonorError, Problem, StorageError
@@ -37,10 +39,12 @@ def store_donors(session: Session) -> dict[str, str]:
 
     Raises:
         DonorError: Weights cannot be had, or the file holds none.
+        StudyError: There is no file where the study says.
     """
     weights_by_name = given_weights(session.loaded.arms)
     if not weights_by_name:
         return {}
+    refuse_absent_weights(session)
     from xferlab.trial.given import provide
 
     return {
@@ -76,9 +80,12 @@ def donor_problems(session: Session, plan: Plan) -> Iterator[Problem]:
     from xferlab.trial.given import check_file
 
     weights_by_name = given_weights(session.loaded.arms)
+    yield from absent_weights(session)
     for trial in started:
         assert trial.donor is not None
         weights = weights_by_name[trial.donor["name"] or trial.donor["path"]]
+        if weights.path is not None and not Path(weights.path).is_file():
+            continue
         path: KeyPath = ("stages", trial.donor["stage"], "weights")
         told: list[str] = []
         try:
@@ -131,6 +138,7 @@ def decode_images(session: Session, plan: Plan, trials: Iterable[TrialSpec], *, 
         DataError: With all cases of all sections that cannot be decoded, or that tiles do not fit into.
         StorageError: The cache cannot be written.
     """
+    unusable: list[Problem] = []
     problems: list[Problem] = []
     for wanted in _wanted(plan, trials):
         try:
@@ -143,12 +151,12 @@ def decode_images(session: Session, plan: Plan, trials: Iterable[TrialSpec], *, 
                 progress=partial(progress, f"images of {wanted.name}"),
             )
         except DataError as error:
-            problems += error.problems
+            unusable += error.problems
             continue
         if isinstance(table, NativeTable):
             problems += _too_small(plan, wanted, table)
-    if problems:
-        raise DataError(list(dict.fromkeys(problems)))
+    if unusable or problems:
+        raise DataError([*unusable_files(session, unusable), *problems])
 
 
 def check_tiles(session: Session, plan: Plan, *, progress: Progress) -> None:

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from xferlab.cli.findings import print_warnings
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.mirror import lacking
 from xferlab.cli.prepare import check_donors, decode_images, store_donors
@@ -37,8 +38,7 @@ def run(options: Namespace) -> int:
             plan = session.plan(donors)
         trials = of_arms(plan, options.arms)
         check_donors(session, trials)
-        for warning in (*session.index.audit.warnings, *plan.warnings):
-            print(warning, file=sys.stderr)
+        print_warnings(session, plan, options)
         return _conclude(_run(options, session, plan, trials=trials, stop=stop), options)
 
 

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from xferlab.data.cache import default_cache_dir
 from xferlab.data.index import StudyIndex
 from xferlab.data.objects import OBJECTS_VERSION
-from xferlab.errors import UsageError, suggest
+from xferlab.errors import DataError, UsageError, suggest
 from xferlab.metrics.catalogue import METRICS_VERSION
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.spec import TrialSpec
@@ -63,12 +63,17 @@ class Session:
         arms = [study.data for study in self.loaded.arms.values()]
         with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
             task = bar.add_task("comparing images", visible=False)
-            return StudyIndex(
-                self.loaded.base.data,
-                arms=arms,
-                memo_dir=self.cache_dir / "digests",
-                progress=lambda done, all_: bar.update(task, completed=done, total=all_, visible=True),
-            )
+            try:
+                return StudyIndex(
+                    self.loaded.base.data,
+                    arms=arms,
+                    memo_dir=self.cache_dir / "digests",
+                    progress=lambda done, all_: bar.update(task, completed=done, total=all_, visible=True),
+                )
+            except DataError as error:
+                raise DataError(
+                    [self.loaded.located.locate(problem) for problem in error.problems]
+                ) from error
 
     def setting(self, donors: Mapping[str, str]) -> Setting:
         """Returns what planning must know of this machine and this version."""

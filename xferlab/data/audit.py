@@ -51,12 +51,14 @@ class Audit:
         warnings: One for each person whose images tell it, one for all whose ids do.
         summary: What a reader of the results should know; it names nobody.
         num_near: Pairs that correlate and were left apart, since they differ in detail.
+        unusable: Why cases cannot be used, whose image or mask cannot be read or does not fit.
     """
 
     persons: Mapping[str, str]
     warnings: tuple[Problem, ...] = ()
     summary: tuple[Problem, ...] = ()
     num_near: int = 0
+    unusable: tuple[Problem, ...] = ()
 
     def joined(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Returns cases under their persons, by patient and name."""
@@ -83,7 +85,7 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
         for section in sections
         for case in _cases(section)
     }
-    alike = compare(places, memo_dir=memo_dir, progress=progress)
+    alike, failures = compare(places, memo_dir=memo_dir, progress=progress)
     own = {case.patient for section in sections if section.own for case in _cases(section)}
     shared = [one for one in alike if one.one_exposure and not _told_apart(_ids(one), sections, own)]
     everybody = {case.patient for section in sections for case in _cases(section)}
@@ -114,6 +116,7 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
         tuple(warnings),
         tuple(_summary(len(_groups(map(_ids, shared))), len(spellings))),
         num_near=sum(not one.one_exposure for one in alike),
+        unusable=tuple(problem for error in failures.values() for problem in error.problems),
     )
 
 

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xferlab.cohort import Case
 from xferlab.data.parallel import for_each
+from xferlab.data.plausibility import Observation, implausible
 from xferlab.data.sources import STRUCTURE, Decoded, Source, open_source
 from xferlab.errors import DataError, Problem
-from xferlab.study.sections import DataSection
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What decoding one case told: its findings, and the SHA-256 of its image's pixels."""
-
-    section: str
-    case: Case
-    problems: tuple[Problem, ...]
-    pixels: str = ""
+from xferlab.study.sections import DataSection, LggData, ManifestData
 
 
 def check_sections(
@@ -37,8 +25,8 @@ def check_sections(
     """Reads and decodes every case of every section and returns all findings, errors and warnings.
 
     Errors: unreadable tables and files, missing patients or pathologies, mask values outside of `labels`,
-    sizes that disagree. Warnings: empty masks, images of one grey level, doubled rows, one image with
-    several masks.
+    sizes that disagree. Warnings: what `implausible` lists, labels that never occur, empty masks, images of
+    one grey level, repeated rows.
 
     Args:
         sections: Data sections by name, roots absolute.
@@ -49,51 +37,43 @@ def check_sections(
     problems = [problem for source in sources.values() for problem in source.survey.problems]
     todo = [(name, source, case) for name, source in sources.items() for case in source.survey.cases]
     seen = for_each(todo, lambda item: _look_at(*item), progress=progress)
-    problems += [problem for one in seen for problem in one.problems]
-    problems += _same_pixels(seen)
+    problems += [problem for _, found in seen for problem in found]
+    by_section: dict[str, list[Observation | None]] = defaultdict(list)
+    for (name, _, _), (observation, _) in zip(todo, seen, strict=True):
+        by_section[name].append(observation)
+    for name, observations in by_section.items():
+        config, usable = sections[name], [entry for entry in observations if entry]
+        if isinstance(config, ManifestData | LggData):
+            problems += implausible(name, usable, empty_targets=sources[name].empty_targets)
+        if isinstance(config, ManifestData) and len(usable) == len(observations):
+            problems += _absent_labels(name, config, usable)
     return list(dict.fromkeys(problems))
 
 
-def _look_at(section: str, source: Source, case: Case) -> _Seen:
+def _look_at(section: str, source: Source, case: Case) -> tuple[Observation | None, Sequence[Problem]]:
     try:
         decoded = source.decode(case)
     except DataError as error:
-        return _Seen(section, case, error.problems)
-    oddities = _oddities(f"data.{section}: {case.name}", decoded, empty_is_odd=not source.empty_targets)
-    return _Seen(section, case, tuple(oddities), _fingerprint(decoded.image))
+        return None, error.problems
+    where = f"data.{section}: {case.name}"
+    return Observation.of(case, decoded), list(_oddities(where, decoded, source))
 
 
-def _fingerprint(image: NDArray[np.uint8]) -> str:
-    """SHA-256 of shape and pixels; empty for an even image, which resembles others by chance."""
-    if not np.ptp(image, axis=(0, 1)).any():
-        return ""
-    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-
-
-def _oddities(where: str, decoded: Decoded, *, empty_is_odd: bool) -> list[Problem]:
-    found = list(decoded.remarks)
-    if empty_is_odd and not (decoded.target == STRUCTURE).any():
-        found.append("the mask is empty: no pixel belongs to the structure.")
+def _oddities(where: str, decoded: Decoded, source: Source) -> Iterator[Problem]:
+    for remark in decoded.remarks:
+        yield Problem(where, remark, "warning")
+    if not source.empty_targets and not (decoded.target == STRUCTURE).any():
+        what = "the mask is empty: no pixel belongs to the structure."
+        yield Problem(where, what, "warning", "empty masks")
     if not np.ptp(decoded.image, axis=(0, 1)).any():
-        found.append("the image has one grey level.")
-    return [Problem(where, what, "warning") for what in found]
+        yield Problem(where, "the image has one grey level.", "warning", "images of one grey level")
 
 
-def _same_pixels(seen: Sequence[_Seen]) -> list[Problem]:
-    """Images that are equal pixel by pixel, though their files may differ; equal masks make one case."""
-    groups: dict[str, list[_Seen]] = defaultdict(list)
-    for one in seen:
-        if one.pixels:
-            groups[one.pixels].append(one)
-    problems = []
-    for group in groups.values():
-        for section in sorted({one.section for one in group}):
-            cases = [one.case for one in group if one.section == section]
-            if len(cases) > 1:
-                what = f"one image has {len(cases)} different masks ({_names(cases)}); keep the right one."
-                problems.append(Problem(f"data.{section}", what, "warning"))
-    return problems
-
-
-def _names(cases: Sequence[Case]) -> str:
-    return ", ".join(sorted({case.name for case in cases}))
+def _absent_labels(section: str, config: ManifestData, seen: Iterable[Observation]) -> Iterator[Problem]:
+    occurring = frozenset[int]().union(*(entry.values for entry in seen))
+    for name, values in config.labels.items():
+        absent = sorted(set(values) - occurring) if isinstance(values, list) else []
+        if absent:
+            listed = ", ".join(map(str, absent))
+            what = f"no mask of the section has the value {listed} of {name!r}."
+            yield Problem(f"data.{section}.labels", what, "warning", "labels that never occur")

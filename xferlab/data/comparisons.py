@@ -16,6 +16,7 @@ from xferlab.data.memo import read_json, write_json
 from xferlab.data.parallel import Progress
 from xferlab.data.sources import Source
 from xferlab.data.thumbnails import Thumbnail, Thumbnails, digest_of
+from xferlab.errors import DataError
 
 VERSION = 2
 """Raised when other pairs are found or thumbnails change; part of the name of the folder.
@@ -72,8 +73,12 @@ class _Found(NamedTuple):
         return _Found(self.members & members, both)
 
 
-def compare(places: Places, *, memo_dir: Path, progress: Progress | None = None) -> list[Likeness]:
+def compare(
+    places: Places, *, memo_dir: Path, progress: Progress | None = None
+) -> tuple[list[Likeness], dict[str, DataError]]:
     """Returns all pairs of cases of different patients that correlate once they are aligned.
+
+    Also returns, by case digest, why cases cannot be compared: their image or mask cannot be used.
 
     Args:
         places: Where each member is decoded.
@@ -83,15 +88,17 @@ def compare(places: Places, *, memo_dir: Path, progress: Progress | None = None)
     folder = memo_dir / f"thumbnails-{VERSION}"
     members = {member.key: member for member in sorted(places)}
     found = _read(_path(folder, members.keys()))
+    failures: dict[str, DataError] = {}
     if found is None:
         cases = {member.digest: place for member, place in places.items()}
-        thumbnails = Thumbnails(folder).of(cases, progress)
+        thumbnails, failures = Thumbnails(folder).of(cases, progress)
         seen = {key: member for key, member in members.items() if member.digest in thumbnails}
         found = _extended(_most_like(folder, seen.keys()), seen, thumbnails)
         # Under the name of those that could be decoded: the others are tried again.
         content = {"members": sorted(found.members), "pairs": found.pairs}
         write_json(_path(folder, found.members), content)
-    return [Likeness(members[one], members[other], *figures) for one, other, *figures in found.pairs]
+    pairs = [Likeness(members[one], members[other], *figures) for one, other, *figures in found.pairs]
+    return pairs, failures
 
 
 def _extended(before: _Found, seen: Mapping[str, Member], thumbnails: Mapping[str, Thumbnail]) -> _Found:

@@ -22,6 +22,7 @@ class StudyIndex:
 
     Attributes:
         audit: What comparing their images found.
+        warnings: What looking at their tables found.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class StudyIndex:
         for name, config in (item for sections in arms for item in sections.items()):
             if _key(name, config) not in self._sources:
                 audited.append(self._audited(name, config, own=False))
+        surveys = (source.survey for source in self._sources.values())
+        self.warnings = tuple(dict.fromkeys(problem for survey in surveys for problem in survey.problems))
         self.audit = audit([one for one in audited if one], memo_dir=memo_dir, progress=progress)
 
     def __call__(self, name: str, config: DataSection) -> tuple[Case, ...]:

@@ -23,6 +23,7 @@ class LabelMap:
     """The `labels:` of a section.
 
     Attributes:
+        named: The mask values that it lists.
         recipe: What of it determines targets; part of every case digest.
     """
 
@@ -69,6 +70,14 @@ class LabelMap:
                 )
             )
         return target
+
+    def occurring(self, labels: Labels) -> frozenset[int]:
+        """Returns the listed values that a mask has."""
+        stored = labels.values
+        values = (
+            np.flatnonzero(np.bincount(stored.ravel())) if stored.dtype == np.uint8 else np.unique(stored)
+        )
+        return frozenset(values.tolist()) & frozenset(self.named)
 
     def _refusal(self, labels: Labels, unknown: NDArray[np.bool_], target: NDArray[np.uint8]) -> str:
         values, counts = np.unique(labels.values[unknown], return_counts=True)

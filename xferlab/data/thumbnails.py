@@ -36,16 +36,18 @@ class Thumbnails:
 
     def of(
         self, cases: Mapping[str, tuple[Source, Case]], progress: Progress | None = None
-    ) -> dict[str, Thumbnail]:
-        """Returns case digest -> `(64, 64)` uint8: the area averages of the image's first channel.
+    ) -> tuple[dict[str, Thumbnail], dict[str, DataError]]:
+        """Returns the thumbnails of cases, and why others have none: their image or mask cannot be used.
 
-        A case that cannot be decoded has none; `check` and `run` say why.
+        A thumbnail is `(64, 64)` uint8: the area averages of the image's first channel. Cases without one are
+        decoded again each time, since another version of a package may read them.
 
         Args:
             cases: Case digest -> where it is decoded.
             progress: Told (done, all) while new images are decoded.
         """
         found = self._stored(cases)
+        failures: dict[str, DataError] = {}
         new = [digest for digest in cases if digest not in found]
         for start in range(0, len(new), _AT_ONCE):  # so that an interrupted one goes on where it was
             digests = new[start : start + _AT_ONCE]
@@ -55,11 +57,16 @@ class Thumbnails:
                     progress(before + done, len(new))
 
             drawn = for_each(digests, lambda digest: _drawn(*cases[digest]), progress=told)
-            fresh = {digest: one for digest, one in zip(digests, drawn, strict=True) if one is not None}
+            fresh = {}
+            for digest, result in zip(digests, drawn, strict=True):
+                if isinstance(result, DataError):
+                    failures[digest] = result
+                else:
+                    fresh[digest] = result
             if fresh:
                 self._store(fresh)
                 found |= fresh
-        return found
+        return found, failures
 
     def _stored(self, wanted: Mapping[str, object]) -> dict[str, Thumbnail]:
         found: dict[str, Thumbnail] = {}
@@ -84,12 +91,12 @@ def digest_of(texts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:24]
 
 
-def _drawn(source: Source, case: Case) -> Thumbnail | None:
+def _drawn(source: Source, case: Case) -> Thumbnail | DataError:
     try:
         image = source.decode(case).image
     except FileUnavailableError:
         raise  # another day it can be read: the splits must not depend on the day
-    except DataError:
-        return None
+    except DataError as error:
+        return error
     grey = Image.fromarray(np.ascontiguousarray(image if image.ndim == 2 else image[..., 0]))
     return np.asarray(grey.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX))

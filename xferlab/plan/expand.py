@@ -167,7 +167,8 @@ class _Expansion:
                 f"split.group_by is null: in repetition 1, {straddling} of {number} patients "
                 "have images in more than one part; test results are optimistic"
             )
-            self.warnings[f"straddle {name}"] = Problem(f"data.{name}", text, "warning")
+            problem = Problem(f"data.{name}", text, "warning", "sections whose patients straddle parts")
+            self.warnings[f"straddle {name}"] = problem
 
 
 class _Arm:
@@ -274,7 +275,7 @@ class _Arm:
             f"the best of {number} repetitions feeds all trials that start from it; "
             "another number of repetitions renews those trials and their descendants"
         )
-        problem = Problem(f"stages.{stage.starts_from}", what, "warning")
+        problem = Problem(f"stages.{stage.starts_from}", what, "warning", "stages that start from the best")
         self.expansion.warnings.setdefault(f"best {stage.starts_from}", problem)
 
     def _evaluated(self, stage: Stage) -> list[str]:
@@ -363,10 +364,9 @@ class _Arm:
             if pathology in self.study.split.require_classes:
                 required = f"{what} in repetition {repetition}, and split.require_classes asks for it"
                 self._problem(key, required, ("split", "require_classes"))
-            self.expansion.warnings.setdefault(
-                key,
-                Problem(f"data.{section}", f"{what} in some repetitions (first: {repetition})", "warning"),
-            )
+            what += f" in some repetitions (first: {repetition})"
+            problem = Problem(f"data.{section}", what, "warning", "pathologies missing from a part")
+            self.expansion.warnings.setdefault(key, problem)
 
     def _problem(self, key: str, what: str, path: KeyPath, *related: KeyPath) -> None:
         self._add_problem(key, Finding(path, what, related=related))

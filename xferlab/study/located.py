@@ -47,7 +47,7 @@ def _named(tree: Any) -> Iterator[tuple[KeyPath, str]]:
             yield ("data", section, "root"), root
             if isinstance(table, str):
                 yield ("data", section, "table"), os.path.join(root, table)
-        for name in ("same_patient", "simulate", "where"):
+        for name in ("labels", "same_patient", "simulate", "where"):
             yield ("data", section, name), f"data.{section}.{name}"
         for name in config["where"] if isinstance(config.get("where"), dict) else ():
             yield ("data", section, "where", name), f"data.{section}.where.{name}"

@@ -38,6 +38,7 @@ def root(tmp_path: Path) -> Path:
             mask = np.zeros((32, 32), np.uint8)
             if place in (3, 4, 11):
                 mask[10:14, 12:18] = 255
+                mask[15 + number, 10 + place] = 255  # no two masks are equal
             Image.fromarray(mask).save(path / f"{folder}_{place}_mask.tif")
     (root / "kaggle_3m" / "data.csv").write_text("Patient\n")
     return root
@@ -104,7 +105,13 @@ def test_pixels(section: Any, root: Path) -> None:
     assert np.abs(decoded.image - np.clip((z[1] + 2) / 8 * 255, 0, 255)).max() <= 0.5 + 1e-6
     expected = np.zeros((20, 20), np.uint8)
     expected[4:8, 6:12] = 255
+    expected[11, 7] = 255
     assert (decoded.target == expected).all()
+
+
+def test_slices_without_a_lesion_are_nothing_odd(section: Any, root: Path) -> None:
+    config = section(source="lgg", root=str(root))
+    assert check_sections({"s": config}, memo_dir=root.parent / "memo") == []
 
 
 def test_findings(section: Any, root: Path) -> None:

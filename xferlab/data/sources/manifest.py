@@ -85,11 +85,13 @@ class ManifestSource(Source):
         picture, labels = self._read(entry)
         image, target = picture.pixels, self._labels.target(labels, where=str(self._root / entry.mask))
         if image.shape != target.shape:
-            raise DataError(Problem(str(self._root / entry.mask), _sizes(entry, picture, labels)))
+            what = _sizes(entry, picture, labels)
+            raise DataError(Problem(str(self._root / entry.mask), what, kind="masks of another size"))
         if self._config.simulate:
             # Keyed by the image alone, so that a corrected mask keeps the picture.
             image, target = simulate(image, target, seed=0, key=entry.image_digest)
-        return Decoded(image, target, picture.spacing_mm, _remarks(picture, labels, target))
+        remarks = _remarks(picture, labels, target)
+        return Decoded(image, target, picture.spacing_mm, remarks, self._labels.occurring(labels))
 
     def _entry_of(self, case: Case) -> _Entry:
         _ = self.survey
@@ -262,7 +264,7 @@ def _doubled_rows(entries: Sequence[_Entry]) -> list[Problem]:
                 f"image and mask equal those of {earlier.where} ({earlier.case.name},"
                 f" patient {earlier.case.patient}); only that row is used."
             )
-            problems.append(Problem(entry.where, what, "warning"))
+            problems.append(Problem(entry.where, what, "warning", "repeated rows"))
     return problems
 
 

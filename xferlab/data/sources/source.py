@@ -25,12 +25,14 @@ class Decoded:
         target: uint8, `(H, W)`: 0 background, 255 structure, 127 ignored.
         spacing_mm: Distance between rows and between columns, if the file tells it.
         remarks: What somebody should look at, though it can be used; `check` lists them.
+        values: Values of the mask file that the section's labels name.
     """
 
     image: NDArray[np.uint8]
     target: NDArray[np.uint8]
     spacing_mm: tuple[float, float] | None = None
     remarks: tuple[str, ...] = ()
+    values: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,69 @@
+"""What `plan` and `run` say of bad and odd data: a line for each kind that ends them, and a summary."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from xferlab.cli.session import Session, given_weights
+from xferlab.data.grouping import counted, grouped
+from xferlab.errors import DataError, Problem, StudyError
+from xferlab.plan.expand import Plan
+
+
+def refuse_unusable(session: Session) -> None:
+    """Ends a verb if images or masks of the study or its arms cannot be used, or given weights are not there.
+
+    Raises:
+        DataError: One problem for each kind.
+        StudyError: Weights files that the study names do not exist.
+    """
+    refuse_absent_weights(session)
+    if unusable := session.index.audit.unusable:
+        raise DataError(unusable_files(session, unusable))
+
+
+def unusable_files(session: Session, problems: Iterable[Problem]) -> list[Problem]:
+    """Returns one problem for each kind, and where all can be read if these are fewer."""
+    unique = sorted(dict.fromkeys(problems), key=lambda problem: problem.where)
+    kinds = grouped(unique)
+    if len(kinds) < len(unique):
+        what = f"{kinds[-1].what}. `xferlab check {session.loaded.path}` lists all."
+        kinds[-1] = replace(kinds[-1], what=what)
+    return kinds
+
+
+def refuse_absent_weights(session: Session) -> None:
+    """Ends a verb if the study names weights files by paths where there are none.
+
+    Raises:
+        StudyError: With all of them.
+    """
+    if absent := absent_weights(session):
+        raise StudyError(absent)
+
+
+def absent_weights(session: Session) -> list[Problem]:
+    """Returns a problem for each weights file that the study names by its path and that does not exist."""
+    paths = (weights.path for weights in given_weights(session.loaded.arms).values())
+    what = "there is no such file. Correct the path, or copy the file there."
+    absent = (Problem(path, what) for path in paths if path is not None and not Path(path).is_file())
+    return [session.loaded.located.locate(problem) for problem in absent]
+
+
+def print_warnings(session: Session, plan: Plan, options: Namespace) -> None:
+    """Prints who stands under several patient ids, and counts all other warnings, to standard error."""
+    joined = session.index.audit.warnings
+    for warning in grouped(joined):
+        print(warning, file=sys.stderr)
+    others = [
+        warning
+        for warning in (*session.index.warnings, *plan.warnings)
+        if warning not in session.index.audit.summary
+    ]
+    if others:
+        same = f"{options.study} --profile {options.profile}" if options.profile else options.study
+        print(f"warning: {counted(others)}; `xferlab check {same}` shows them", file=sys.stderr)

@@ -1,0 +1,217 @@
+"""What a careful data manager would ask about: masks, images and patients unlike the others."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xferlab.cohort import Case
+from xferlab.data.contrast import FEW_LEVELS
+from xferlab.data.sources import STRUCTURE, Decoded
+from xferlab.errors import Problem
+
+# Chosen on eight packs of radiographs and MRI so that what they tell there is true.
+_ENOUGH = 10
+"""Cases that a section needs before one of them can be unlike the others."""
+_FAR, _AREA_FACTOR = 5.0, 3.0
+"""Robust standard deviations of the logarithm, and the factor, between a mask's area and the median."""
+_SIDE_FACTOR, _ASPECT_FACTOR, _SPACING_FACTOR = 4.0, 2.5, 3.0
+_RARE = 0.1
+"""Larger shares of a section are a group of their own rather than mistakes."""
+_MANY_IMAGES, _MANY_TIMES = 20, 10
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What decoding one case showed.
+
+    Attributes:
+        case: The case.
+        image: SHA-256 of its pixels; empty for an even image, which resembles others by chance.
+        mask: SHA-256 of its target; empty if no pixel belongs to the structure, or all.
+        shape: Height and width.
+        spacing_mm: Distance between rows and between columns; None if the file does not tell it.
+        levels: Number of grey levels.
+        share: Share of the structure in the image.
+        border: Share of the structure along the image's border.
+        values: Mask values of the section's labels that occur.
+        is_told: Whether decoding remarked on the image already.
+    """
+
+    case: Case
+    image: str
+    mask: str
+    shape: tuple[int, int]
+    spacing_mm: tuple[float, float] | None
+    levels: int
+    share: float
+    border: float
+    values: frozenset[int]
+    is_told: bool
+
+    @staticmethod
+    def of(case: Case, decoded: Decoded) -> Observation:
+        """Returns what a decoded case shows."""
+        image, inside = decoded.image, decoded.target == STRUCTURE
+        levels = int((np.bincount(image.ravel(), minlength=256) > 0).sum())
+        edges = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
+        return Observation(
+            case,
+            image=_digest(image) if np.ptp(image, axis=(0, 1)).any() else "",
+            mask=_digest(decoded.target) if 0 < inside.sum() < inside.size else "",
+            shape=decoded.target.shape,
+            spacing_mm=decoded.spacing_mm,
+            levels=levels,
+            share=float(inside.mean()),
+            border=float(edges.mean()),
+            values=decoded.values,
+            is_told=bool(decoded.remarks),
+        )
+
+
+def implausible(section: str, seen: Sequence[Observation], *, empty_targets: bool) -> list[Problem]:
+    """Returns warnings about the cases of a section.
+
+    Args:
+        section: As in the study, for messages.
+        seen: Its cases.
+        empty_targets: Whether cases without the structure belong to the set, such as the outermost slices of
+            volumes: then areas and grey levels tell nothing.
+    """
+    where = f"data.{section}"
+    problems = [*_several_masks(where, seen), *_shared_masks(where, seen)]
+    if not empty_targets:
+        problems += _few_levels(where, seen)
+        inverted = [entry for entry in seen if entry.share > 0.5 and entry.border > 0.5 and entry.mask]
+        problems += _inverted(where, inverted)
+        problems += _areas(where, [entry for entry in seen if entry.share > 0 and entry not in inverted])
+    return [*problems, *_sizes(where, seen), *_spacings(where, seen), *_patients(where, seen)]
+
+
+def _several_masks(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
+    """Images that are equal pixel by pixel, though their files may differ."""
+    groups = _equal((entry.image, entry) for entry in seen)
+    several = [group for group in groups if len({entry.mask for entry in group}) > 1]
+    if several:
+        number = "one image has" if len(several) == 1 else f"{len(several)} images have"
+        what = f"{number} different masks ({_listed(several)}); keep the right one."
+        yield Problem(where, what, "warning", "images with several masks")
+    if repeated := [group for group in groups if group not in several]:
+        number = "one image stands" if len(repeated) == 1 else f"{len(repeated)} images stand"
+        what = f"{number} in the table twice, with the same mask ({_listed(repeated)}); keep one row."
+        yield Problem(where, what, "warning", "repeated images")
+
+
+def _shared_masks(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
+    groups = [
+        list({entry.image: entry for entry in group}.values())
+        for group in _equal((entry.mask, entry) for entry in seen)
+    ]
+    if shared := [group for group in groups if len(group) > 1]:
+        number = "one mask stands" if len(shared) == 1 else f"{len(shared)} masks stand"
+        what = f"{number} for several different images ({_listed(shared)}); each image needs its own."
+        yield Problem(where, what, "warning", "masks of several images")
+
+
+def _few_levels(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
+    for entry in seen:
+        if 1 < entry.levels < FEW_LEVELS and not entry.is_told:
+            what = f"the image has only {entry.levels} grey levels; see whether its export lost contrast."
+            yield _about(where, entry, what, "images of few grey levels")
+
+
+def _inverted(where: str, inverted: Iterable[Observation]) -> Iterator[Problem]:
+    for entry in inverted:
+        what = (
+            f"the structure fills {entry.share:.0%} of the image and most of its border; see whether the mask"
+        )
+        what += " is inverted."
+        yield _about(where, entry, what, "masks that seem inverted")
+
+
+def _areas(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
+    shares = np.array([entry.share for entry in seen])
+    for row in _unlike(shares, factor=_AREA_FACTOR, far=_FAR):
+        what = f"the structure fills {shares[row]:.2%} of the image, in most of the section about"
+        yield _about(where, seen[row], f"{what} {np.median(shares):.0%}.", "masks of an unusual area")
+
+
+def _sizes(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
+    sides = np.array([entry.shape for entry in seen], float).reshape(-1, 2)
+    rows = {
+        *_unlike(np.sqrt(sides.prod(axis=1)), factor=_SIDE_FACTOR),
+        *_unlike(sides[:, 0] / sides[:, 1], factor=_ASPECT_FACTOR),
+    }
+    for row in sorted(rows):
+        height, width = np.median(sides, axis=0).astype(int)
+        what = f"the image is {seen[row].shape[1]}x{seen[row].shape[0]} pixels, most of the section about"
+        yield _about(where, seen[row], f"{what} {width}x{height}.", "images of an unusual size")
+
+
+def _spacings(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
+    known = [entry for entry in seen if entry.spacing_mm is not None]
+    spacings = np.array([entry.spacing_mm for entry in known], float).reshape(-1, 2)
+    rows = {
+        *_unlike(spacings[:, 0], factor=_SPACING_FACTOR),
+        *_unlike(spacings[:, 0] / spacings[:, 1], factor=_ASPECT_FACTOR),
+    }
+    for row in sorted(rows):
+        (down, across), usual = spacings[row], np.median(spacings[:, 0])
+        what = f"its pixel spacing is {down:g} x {across:g} mm, in most of the section about {usual:.3g} mm."
+        yield _about(where, known[row], what, "images of an unusual pixel spacing")
+
+
+def _patients(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
+    counts = Counter(entry.case.patient for entry in seen)
+    usual = float(np.median(list(counts.values()))) if counts else 0.0
+    limit = max(_MANY_IMAGES, _MANY_TIMES * usual)
+    many = [
+        f"{patient!r} has {count}"
+        for patient, count in counts.most_common()
+        if count >= limit and 2 * count <= len(seen)
+    ]
+    if many:
+        more = f" and {len(many) - _SHOWN} more" if len(many) > _SHOWN else ""
+        what = f"patients have very many images ({', '.join(many[:_SHOWN])}{more}), half of all at most"
+        what += f" {usual:g}. See that each is one person."
+        yield Problem(where, what, "warning", "patients with very many images")
+
+
+def _unlike(values: NDArray[np.float64], *, factor: float, far: float = 0.0) -> list[int]:
+    """Rows whose value is more than a factor and `far` robust standard deviations from the median, if few."""
+    if len(values) < _ENOUGH:
+        return []
+    distance = np.abs(np.log(values) - np.median(np.log(values)))
+    deviation = 1.4826 * np.median(distance)
+    rows = np.flatnonzero((distance > np.log(factor)) & (distance > far * deviation)).tolist()
+    return rows if len(rows) <= _RARE * len(values) else []
+
+
+def _equal(pairs: Iterable[tuple[str, Observation]]) -> list[list[Observation]]:
+    groups: dict[str, list[Observation]] = defaultdict(list)
+    for digest, entry in pairs:
+        if digest:
+            groups[digest].append(entry)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _digest(pixels: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+def _listed(groups: Sequence[Sequence[Observation]]) -> str:
+    """The names of the first groups, and the number of the others."""
+    names = (sorted({entry.case.name for entry in group}) for group in groups[:_SHOWN])
+    texts = [", ".join(group[:_SHOWN]) + (", ..." if len(group) > _SHOWN else "") for group in names]
+    more = [f"{len(groups) - _SHOWN} more"] if len(groups) > _SHOWN else []
+    return "; ".join([*texts, *more])
+
+
+def _about(where: str, entry: Observation, what: str, kind: str) -> Problem:
+    return Problem(f"{where}: {entry.case.name}", what, "warning", kind)
