@@ -53,7 +53,7 @@ TABLE: dict[str, tuple[str, ...]] = {
 }
 MIRROR = "xferlab.records.mirror"
 MAY_MIRROR = ("xferlab.cli", "xferlab.trial", MIRROR)
-BEFORE_A_VERB = ("cli/__init__.py", "cli/main.py", "__main__.py", "__init__.py", "errors.py")
+BEFORE_A_VERB = ("cli/__init__.py", "cli/main.py", "cli/output.py", "__main__.py", "__init__.py", "errors.py")
 
 
 def within(module: str, package: str) -> bool:
