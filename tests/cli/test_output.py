@@ -12,7 +12,6 @@ import subprocess
 import sys
 import termios
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -206,14 +205,6 @@ def test_what_an_encoding_cannot_spell_is_printed_as_numbers() -> None:
     stream.write("Müller \udcff\n")
     assert os.read(pipe.reader, 100) == b"M\\xfcller \\udcff\n"
     pipe.close()
-
-
-def test_a_warning_needs_no_stream(pipe: Pipe) -> None:
-    pipe.leave()
-    with guarded(pipe.writer) as streams:
-        sys.stderr = streams.out
-        warnings._showwarnmsg_impl(warnings.WarningMessage("lost", UserWarning, "file.py", 1))  # type: ignore[attr-defined]
-        assert isinstance(streams.out.error, BrokenPipeError)
 
 
 @pytest.mark.component

@@ -62,7 +62,11 @@ def build_parser() -> _Parser:
 def _add_study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("study", metavar="STUDY", help="the study file")
     verb.add_argument("--profile", metavar="P", help="apply this profile of the study file")
-    verb.add_argument("--storage", metavar="DIR|URI", help="in place of the study's `storage`")
+    verb.add_argument(
+        "--storage",
+        metavar="DIR|URI",
+        help="in place of the study's `storage`; starts where the command runs",
+    )
 
 
 def _add_plan(verb: argparse.ArgumentParser) -> None:
@@ -87,7 +91,7 @@ def _add_status(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_report(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--out", metavar="DIR", help="folder of the report; default: reports/<study>")
+    verb.add_argument("--out", metavar="DIR", help="folder of the report; default: ./reports/<study>")
 
 
 def _add_tune(verb: argparse.ArgumentParser) -> None:
@@ -104,10 +108,10 @@ def _add_tune(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--address", metavar="A", help="join the Ray cluster at this address")
     verb.add_argument("--workers", metavar="N", type=int, help="CPU cores that Ray may use on this machine")
     verb.add_argument(
-        "--out", metavar="FILE", help="the winner; default: search_spaces/tuned/<study>-<stage>.yaml"
+        "--out", metavar="FILE", help="the winner; default: ./search_spaces/tuned/<study>-<stage>.yaml"
     )
     verb.add_argument(
-        "--report", metavar="DIR", help="tables and figures; default: reports/<study>-tuning-<stage>"
+        "--report", metavar="DIR", help="tables and figures; default: ./reports/<study>-tuning-<stage>"
     )
 
 
