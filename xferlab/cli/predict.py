@@ -124,10 +124,11 @@ def _plans(options: Namespace) -> tuple[Store, dict[str, dict[str, Any]]]:
         store = Store.open(options.storage or Study.model_fields["storage"].default)
         plans = {study: codec.read_json(store, layout.plan_path(study)) for study in store.list("studies")}
         return store, {study: plan for study, plan in plans.items() if plan}
+    from xferlab.cli.session import open_storage
     from xferlab.study.load import load
 
-    base = load(options.study, profile=options.profile).base
-    store = Store.open(options.storage or base.storage)
+    loaded = load(options.study, profile=options.profile)
+    base, store = loaded.base, open_storage(loaded, options.storage)
     plan = reader.read_plan(store, base.study)
     if options.profile and plan["profile"] != options.profile:
         ran = f"profile {plan['profile']!r}" if plan["profile"] else "no profile"

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from rich.table import Table
 
 from xferlab.cli.main import COMPLETE
+from xferlab.cli.session import open_storage
 from xferlab.cli.view import wide_console
 from xferlab.errors import UsageError
 from xferlab.records.prune import Surplus, delete, find_surplus
@@ -30,8 +31,8 @@ def _locations(options: Namespace) -> list[str]:
         return [options.storage]
     if not options.studies:
         raise UsageError("prune: name study files, whose storages are pruned, or one storage by --storage")
-    storages = [load(path, profile=options.profile).base.storage for path in options.studies]
-    return list(dict.fromkeys(map(str, storages)))
+    studies = [load(path, profile=options.profile) for path in options.studies]
+    return list(dict.fromkeys(open_storage(study, None).location for study in studies))
 
 
 def _prune(store: Store, options: Namespace) -> None:

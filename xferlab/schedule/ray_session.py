@@ -22,7 +22,7 @@ from ray.tune.execution import class_cache
 
 from xferlab.errors import StorageError, UsageError
 from xferlab.records.store import Store
-from xferlab.schedule.stop import StopRequest
+from xferlab.schedule.stop import StopRequest, deaf_to_hangup
 from xferlab.schedule.watch import Watch
 
 # Read when a cluster or a Tune run starts: no phoning home, no loggers beside our records, no snapshots of a
@@ -76,7 +76,7 @@ def cluster(
                 address, f"{error}; a cluster with a token needs RAY_AUTH_MODE=token"
             ) from error
     else:
-        with _loopback():
+        with _loopback(), deaf_to_hangup():
             ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **options)
     patience_s = SILENT_HERE_S if address is None else SILENT_ELSEWHERE_S
     with Watch(_places(), stop or StopRequest(), patience_s=patience_s, own=address is None) as watch:

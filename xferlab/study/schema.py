@@ -220,7 +220,7 @@ class Study(Section):
     repetitions: Int = Field(25, ge=1, le=10_000)
     """Independent seeded reruns of every stage."""
     storage: str = "./xferlab-results"
-    """Folder or URI (`s3://bucket/prefix`); relative paths start where the command runs."""
+    """Folder or URI (`s3://bucket/prefix`); relative paths start at the study file."""
     data: dict[Name, DataSection] = Field(min_length=1)
     """Data sections by name."""
     split: Split = Field(default_factory=Split)
