@@ -27,6 +27,7 @@ STUDY: dict[str, Any] = {
     "repetitions": 1,
 }
 DONOR_LINE = 12
+HOW = ("--image-size", "32", "--intensity", "zscore")
 
 
 def damaged(state: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def test_a_damaged_donor_is_named_before_any_trial(
     assert f"{path}:{DONOR_LINE}: baseline/a/r01: {text}" in check.out
     run = command("run", path, "--executor", "in-process")
     assert (run.code, text in run.err) == (2, True)
-    predict = command("predict", "donor.pt", "image.png", "--out", "out", "--image-size", "32")
+    predict = command("predict", "donor.pt", "image.png", "--out", "out", *HOW)
     assert (predict.code, "donor.pt: the tensor" in predict.err) == (2, True)
 
 
@@ -80,5 +81,5 @@ def test_a_wrapped_donor_is_taken_with_a_line_that_says_so(
     assert all(f"{path}:{DONOR_LINE}: warning: {line}" in check.out for line in told)
     run = command("run", path, "--executor", "in-process")
     assert (run.code, [line for line in run.err.splitlines() if "donor.pt" in line]) == (0, told)
-    predict = command("predict", tmp_path / "donor.pt", "image.png", "--out", "out", "--image-size", "32")
+    predict = command("predict", tmp_path / "donor.pt", "image.png", "--out", "out", *HOW)
     assert (predict.code, all(line in predict.err for line in told)) == (0, True)

@@ -36,6 +36,8 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 # Without it Tune starts a trial of a preempted node again by itself, and nobody decides how often.
 os.environ["RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE"] = "1"
+# A worker that ends would kill the mirror of its last trial, which ends by itself soon after.
+os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
 
 SCRATCH = "tune"
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
