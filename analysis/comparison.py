@@ -236,7 +236,7 @@ def _reason(comparison: Comparison, num_paired: int) -> str:
     design, is_fixed = comparison.design, is_hold_out(comparison.part)
     if comparison.part.partition("@")[0] in ("train", "validation"):
         return "trained on these"
-    if is_fixed and not design.share < 1:
+    if is_fixed and design.planned > 1 and not design.share < 1:
         return "same patients" if design.share >= 1 else "unknown pool"
     return "pairs missing" if num_paired < MIN_PAIRED * design.planned else ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from xferlab.analysis.aggregation import MIN_PATIENTS
@@ -40,7 +41,7 @@ def arms_picture(request: ArmsRequest, *, label: str) -> Picture | None:
             f"({_range(compared, 'num_images')} of {_range(compared, 'num_patients')} patients).",
             f"Bars: {INTERVAL}, not adjusted for the number of arms.",
             *inference_caption(request.found),
-            *inference_notes(request.differences()),
+            *inference_notes(pd.DataFrame(compared)),
             *tuned_notes(results, evaluated.stage, results.arms),
             *incomplete_note(results, [evaluated.stage]),
             *data_notes(results, [evaluated.section], results.cases),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from xferlab.analysis.figures.style import LOOKS, PAGE_IN, Picture, drawing
 from xferlab.analysis.selection import ALL, ordered_pathologies
-from xferlab.analysis.tables.inference import INTERVAL, inference_caption
+from xferlab.analysis.tables.inference import INTERVAL, inference_caption, inference_notes
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes, incomplete_note
 from xferlab.analysis.tables.objects import SHOWN, ObjectCosts, object_of
@@ -75,6 +76,7 @@ def _picture(
             "masks; left of 0 the object does harm.",
             f"Bars: {INTERVAL}. Arms that share the trials of a stage show the same points in it.",
             *inference_caption(costs.found),
+            *inference_notes(pd.DataFrame(list(points.values()))),
             *incomplete_note(results, stages),
             *data_notes(results, [costs.section], results.cases),
         ),

@@ -37,7 +37,7 @@ def inference_caption(found: Sequence[Found]) -> tuple[str, ...]:
         f"{method}, another sample of training patients from the same pool and other seeds may change.",
         *([f"Patients in the pool: {pools}; nothing is said of other pools."] if pools else []),
         *(
-            f"Where both sides start from {donor}, all repetitions share this one donor; another donor may "
+            f"Where both sides start from one donor for all repetitions (stage {donor}), another donor may "
             "change the difference."
             for donor in donors
         ),

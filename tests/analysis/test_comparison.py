@@ -215,6 +215,13 @@ def test_what_forbids_a_claim_takes_interval_and_p(change: dict[str, float], rea
     assert row["difference"] == pytest.approx(0.1, abs=0.05)
 
 
+def test_a_single_repetition_says_that_more_are_needed() -> None:
+    # Its training patients are the whole pool that the plan knows.
+    comparison = replace(BEFORE_AFTER, design=replace(DESIGN, planned=1, share=1.0))
+    row = overall(compare(cases(repetitions=1), comparison))
+    assert (row["no_p"], np.isnan(row["low"])) == ("n < 5 repetitions", True)
+
+
 def test_nine_of_ten_planned_pairs_are_enough() -> None:
     comparison = replace(BEFORE_AFTER, design=replace(DESIGN, planned=10))
     assert overall(compare(cases(repetitions=9), comparison))["no_p"] == ""

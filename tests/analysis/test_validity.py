@@ -62,6 +62,7 @@ def test_the_rule_keeps_its_level_where_nothing_differs(name: str) -> None:
     print(f"{name}: hold-out {hold_out:.3f}, test parts {test_parts:.3f}, t over repetitions {old:.3f}")
     assert hold_out <= LARGEST
     assert test_parts <= LARGEST
+    assert old > LARGEST  # or the simulation could not show a rule that forgets the pool
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,9 +60,9 @@ def test_the_weights_that_are_stored_are_those_that_were_checked(
     path, other = donor_file(tmp_path), b"other bytes"
     whole, store = path.read_bytes(), bench().session.store
 
-    def replacing(file: Path, *read: bytes) -> object:
+    def replacing(file: Path, *read: bytes, **options: Any) -> object:
         path.write_bytes(other)
-        return read_weights(file, *read)
+        return read_weights(file, *read, **options)
 
     monkeypatch.setattr(given, "read_weights", replacing)
     digest = provide(Weights(path=str(path)), store, cache_dir=tmp_path)

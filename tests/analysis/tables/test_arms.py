@@ -137,7 +137,7 @@ def test_the_caption_says_which_pool_and_which_donor_is_meant(contents: Contents
     caption = " ".join(portable(contents).caption)
     assert "other patients like these, another sample of training patients from the same pool and" in caption
     assert "Patients in the pool: general 80, portable 80; nothing is said of other pools." in caption
-    assert "Where both sides start from a training of stage donor, all repetitions share this one" in caption
+    assert "Where both sides start from one donor for all repetitions (stage donor), another donor" in caption
     assert "Exploratory" in caption
 
 
