@@ -45,7 +45,7 @@ def test_check_and_plan_tell_who_is_joined(command: Command, pack: Pack, tmp_pat
     plan = command("plan", study, "--json")
     assert plan.err.count(JOIN) == 1
     (summary,) = (told for told in json.loads(plan.out)["warnings"] if "patient ids" in told)
-    assert "1 persons" in summary
+    assert "judging by images, 1 person has several patient ids" in summary
     assert "'a2'" not in plan.out  # what is stored with the plan names nobody
 
 

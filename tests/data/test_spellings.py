@@ -85,7 +85,7 @@ def test_spellings_of_two_exports_are_one_person(sections: dict[str, Any], tmp_p
     )
     (summary,) = index.audit.summary
     assert summary.what == (
-        "by the spelling of their ids, 3 persons stand under several patient ids; each counts as one patient"
+        "judging by the spelling of their ids, 3 persons have several patient ids; each counts as one patient"
     )
 
 

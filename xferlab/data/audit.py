@@ -133,12 +133,11 @@ def _spelled(patients: Set[str], sections: Sequence[Audited], own: Set[str]) -> 
 
 
 def _summary(num_by_image: int, num_by_id: int) -> Iterator[Problem]:
-    if num_by_image:
-        what = f"by their images, {num_by_image} persons stand under several patient ids; each counts as one"
-        yield Problem("data", f"{what} patient", "warning")
-    if num_by_id:
-        what = f"by the spelling of their ids, {num_by_id} persons stand under several patient ids; each"
-        yield Problem("data", f"{what} counts as one patient", "warning")
+    for number, evidence in ((num_by_image, "images"), (num_by_id, "the spelling of their ids")):
+        if number:
+            persons = "1 person has" if number == 1 else f"{number} persons have"
+            what = f"judging by {evidence}, {persons} several patient ids; each counts as one patient"
+            yield Problem("data", what, "warning")
 
 
 def _cases(section: Audited) -> tuple[Case, ...]:
