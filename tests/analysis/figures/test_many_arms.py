@@ -9,8 +9,11 @@ import pytest
 from tests.analysis.conftest import StudyBuilder
 from xferlab.analysis import load_study
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.figures.arms import arms_picture
 from xferlab.analysis.figures.gallery import pictures
 from xferlab.analysis.figures.style import Picture
+from xferlab.analysis.selection import EvaluationSet
+from xferlab.analysis.tables.arms import ArmsRequest
 
 pytestmark = pytest.mark.component
 ARMS = ("baseline", "frozen", "third", "fourth", "fifth", "sixth")
@@ -55,7 +58,10 @@ def test_an_arm_has_one_interval_that_holds_its_difference(tmp_path: Path) -> No
     builder = StudyBuilder(tmp_path, arms=ARMS[:2], repetitions=5, pixels=False, images=10, noise=0.05)
     builder.missing, builder.epochs = set(), 2
     contents = Contents(load_study(builder.write(), "covid_lung"))
-    (arms,) = (one for one in pictures(contents) if "_arms_portable_on_portable_hold_out" in one.name)
+    evaluated = EvaluationSet("portable", "portable", "hold_out")
+    found = contents.against_baseline(evaluated)
+    arms = arms_picture(ArmsRequest(contents.results, contents.aggregated, evaluated, found), label="1")
+    assert arms is not None
     zero, bar, point = arms.figure.axes[1].lines
     assert list(zero.get_xdata()) == [0, 0]
     low, high = bar.get_xdata()
