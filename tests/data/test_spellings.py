@@ -220,7 +220,7 @@ class Listed(Source):
 
 
 def audited(monkeypatch: pytest.MonkeyPatch, *patients: str, **fields: Any) -> auditing.Audit:
-    monkeypatch.setattr(auditing, "compare", lambda places, **_: [])
+    monkeypatch.setattr(auditing, "compare", lambda places, **_: ([], {}))
     return auditing.audit([Audited("s", Listed(*patients), own=True, **fields)], memo_dir=Path())
 
 

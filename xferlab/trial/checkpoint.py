@@ -26,8 +26,13 @@ _DIGEST_BYTES = 32
 class Checkpoints:
     """The stored states of one trial, named by (epoch, batch) so that the latest sorts last."""
 
-    def __init__(self, store: Store, trial_id: str):
-        """Takes the storage and the trial's id."""
+    def __init__(self, store: Store, trial_id: str, *, origin: str | None = None):
+        """Takes the storage, the trial's id, and the SHA-256 of the weights that it starts from.
+
+        A state that goes on from other weights is not resumed: a parent that was lost may come back with
+        other bits, or another of several parents may be the best by then.
+        """
+        self._origin = origin
         self._store, self._folder, self._owner = store, layout.checkpoint_dir(trial_id), trial_id.encode()
 
     def names(self) -> list[str]:
@@ -37,7 +42,7 @@ class Checkpoints:
     def save(self, state: dict[str, Any]) -> None:
         """Writes a state, then deletes all but the latest two."""
         buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save(state if self._origin is None else {**state, "origin": self._origin}, buffer)
         payload = buffer.getvalue()
         cursor = state["cursor"]
         name = f"state-{cursor['epoch']:06d}-{cursor['next_batch']:06d}.pt"
@@ -92,4 +97,8 @@ class Checkpoints:
             raise RecordError(f"{where}: holds more than tensors and plain values ({reason})") from error
         if not isinstance(state, dict):
             raise RecordError(f"{where}: holds {type(state).__name__}, no state of a training")
+        if self._origin is not None and state.pop("origin", self._origin) != self._origin:
+            raise RecordError(
+                f"{where}: goes on from other weights than those that its trial starts from now"
+            )
         return state
