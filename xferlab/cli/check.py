@@ -11,7 +11,7 @@ from xferlab.cli.main import BAD_INPUT, COMPLETE
 from xferlab.cli.prepare import check_tiles, donor_problems, parent_problems
 from xferlab.cli.session import Session
 from xferlab.data.check import check_sections
-from xferlab.errors import DataError, Problem, ProblemsError
+from xferlab.errors import DataError, Problem, ProblemsError, XferlabError
 from xferlab.study.sections import DataSection
 
 
@@ -42,6 +42,8 @@ def run(options: Namespace) -> int:
             check_tiles(session, plan, progress=lambda name, done, total: None)
         except ProblemsError as error:
             findings += error.problems
+        except XferlabError as error:  # such as a donor of an unknown name: the other findings are told, too
+            findings.append(Problem(str(options.study), str(error)))
     unique = list(dict.fromkeys(findings))
     for finding in unique:
         print(finding)
