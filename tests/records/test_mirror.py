@@ -102,7 +102,7 @@ def test_a_mirror_that_dies_is_one_warning(tmp_path, caplog):
         mirror.epoch(result)
     mirror.finish(summary={}, outcome="complete")
     (warning,) = warnings_of(caplog)
-    assert "somebody else killed its process (SIGKILL)" in warning
+    assert "its process was ended by SIGKILL" in warning
     assert "`xferlab mirror STUDY` completes it later" in warning
 
 
