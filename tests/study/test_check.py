@@ -113,4 +113,4 @@ def test_a_name_that_wandb_refuses_is_refused_at_its_line(write: Write, field: s
 )
 def test_a_value_that_no_training_survives_is_refused(write: Write, training: str, text: str) -> None:
     path = write(base=BASE.replace("lr: 1e-3", training))
-    assert problems(path) == [f"{path}:8: {text}"]
+    assert problems(path) == [f"{path}:8: {text}."]
