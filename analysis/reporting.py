@@ -21,7 +21,14 @@ Echo = Callable[[str], None]
 _NO_RESULT = "No trial of this study is complete: there is nothing to report yet."
 
 
-def report(storage: str | Path, study: str, out: str | Path, *, echo: Echo | None = None) -> Path:
+def report(
+    storage: str | Path,
+    study: str,
+    out: str | Path,
+    *,
+    echo: Echo | None = None,
+    fail: Echo | None = None,
+) -> Path:
     """Writes everything about a study into a folder and returns the path of its `report.md`.
 
     Beside it: `index.html` with all pictures inside, `tables/*.{csv,md,tex}` and `figures/*.{png,svg}`.
@@ -32,6 +39,8 @@ def report(storage: str | Path, study: str, out: str | Path, *, echo: Echo | Non
         study: Name.
         out: Folder to write into; files of the same names are replaced.
         echo: Called with one line of progress at a time.
+        fail: Called, when all else is written, with a line for each table, figure or stored file that could
+            not be written or read; without it they are raised.
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
@@ -45,6 +54,10 @@ def report(storage: str | Path, study: str, out: str | Path, *, echo: Echo | Non
     except OSError as error:
         raise StorageError(f"{folder}: the report cannot be written: {error}") from error
     say(f"report: {path}")
+    if results.problems and fail is None:
+        raise StorageError("\n".join(results.problems))
+    for problem in results.problems:
+        (fail or _silent)(problem)
     return path
 
 
@@ -88,7 +101,7 @@ def _sections(results: StudyResults, folder: Path, say: Echo) -> Iterable[Sectio
         ("Deep features", contents.features()),
         ("Times", contents.times()),
     ):
-        written = tuple(_written(tables, folder))
+        written = tuple(_written(results, tables, folder))
         if written:
             say(f"{title}: {len(written)} table{'' if len(written) == 1 else 's'}")
             yield Section(title, written)
@@ -107,7 +120,8 @@ def _overview(results: StudyResults, folder: Path) -> Section:
     profile = f", profile {plan['profile']}" if plan.get("profile") else ""
     arms, stages = ", ".join(results.arms), ", ".join(plan["stages"])
     trained = training_table(results)
-    tables = _written([cohorts_table(results), *filter(None, [trained]), progress_table(results)], folder)
+    overview = [cohorts_table(results), *filter(None, [trained]), progress_table(results)]
+    tables = _written(results, overview, folder)
     blocks: tuple[Block, ...] = (
         f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}.",
         *tables,
@@ -131,9 +145,13 @@ def _definitions(results: StudyResults, contents: Contents) -> Section:
     return Section("Definitions", (items, *paper))
 
 
-def _written(tables: Iterable[Table], folder: Path) -> Iterable[Table]:
+def _written(results: StudyResults, tables: Iterable[Table], folder: Path) -> Iterable[Table]:
+    """Yields the tables, which stand on the page even where a file of theirs cannot be written."""
     for table in tables:
-        write_table(table, folder / "tables")
+        try:
+            write_table(table, folder / "tables")
+        except OSError as error:
+            results.note(f"table {table.name}: its files cannot be written: {error}")
         yield table
 
 
@@ -142,5 +160,9 @@ def _saved(contents: Contents, folder: Path) -> Iterable[SavedPicture]:
     from xferlab.analysis.figures.style import save
 
     for picture in pictures(contents):
-        png, svg = save(picture, folder / "figures")
+        try:
+            png, svg = save(picture, folder / "figures")
+        except OSError as error:
+            contents.results.note(f"figure {picture.name}: cannot be written and is left out: {error}")
+            continue
         yield SavedPicture(picture.title, picture.caption, png, svg)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from xferlab.cli import mirror
 from xferlab.cli.findings import print_warnings
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
-from xferlab.cli.prepare import check_donors, decode_images, store_donors
+from xferlab.cli.prepare import check_device, check_donors, decode_images, store_donors
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.view import View
 from xferlab.errors import LeaseHeldError, RecordError, StorageError, StorageLostError, UsageError
@@ -54,6 +54,8 @@ def _run(
 
         def prepare(board: Board) -> None:
             stop.graceful = True
+            if options.executor == "in-process":
+                check_device(_open(board))
             decode_images(session, plan, _open(board), progress=progress)
             _join_cluster(options, session, board, stop=stop, stack=stack)
 
