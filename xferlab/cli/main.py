@@ -167,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.asked = next((word for word in words if not word.startswith("-")), "")
     options = parser.parse_args(words)
     try:
+        importlib.import_module("xferlab.schedule.machine").prepare()
         verb = importlib.import_module(f"xferlab.cli.{options.verb}")
         return int(verb.run(options))
     except ProblemsError as error:
