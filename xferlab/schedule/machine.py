@@ -27,7 +27,7 @@ OBJECT_STORE_BYTES = 80 * 2**20
 """Trials exchange nothing but short messages; Ray accepts no less than 75 MiB."""
 RAY_BYTES = 128 * 2**20
 """What Ray's logs need at least, and its object store where there is no shared memory."""
-LOOPBACK, PORTS, THREADS, ANSWER_S = "127.0.0.1", 24, 150, 5.0
+LOOPBACK, PORTS, THREADS, ANSWER_S = "127.0.0.1", 24, 200, 5.0
 _USER = ("LOGNAME", "USER", "LNAME", "USERNAME")
 _HOMES = {"MPLCONFIGDIR": "matplotlib", "WANDB_CONFIG_DIR": "wandb", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 """Where libraries write below the home folder, and what they take instead."""
@@ -132,7 +132,7 @@ def _new_folder(base: str) -> Path | None:
 
 
 def check_room_for_ray() -> None:
-    """Finds out at once what keeps Ray's processes from working; Ray waits for minutes or for ever, or aborts.
+    """Finds out at once what keeps Ray from working here; Ray waits for minutes or for ever, or aborts.
 
     Raises:
         UsageError: There is no loopback network, too few free ports, or too few processes.
@@ -141,15 +141,15 @@ def check_room_for_ray() -> None:
         _open_ports()
     except OSError as error:
         raise UsageError(
-            f"Ray needs {PORTS} free ports and open files on the loopback network {LOOPBACK}, and this machine "
-            f"does not give them ({error.strerror}); use --executor in-process"
+            f"Ray needs {PORTS} free ports and open files on the loopback network {LOOPBACK}, and this "
+            f"machine does not give them ({error.strerror}); use --executor in-process"
         ) from error
     try:
         _start_threads()
     except RuntimeError as error:
         raise UsageError(
-            f"Ray needs {THREADS} processes and threads, and this machine does not give them ({error}); raise "
-            "`ulimit -u` or the container's limit of processes, or use --executor in-process"
+            f"Ray needs {THREADS} processes and threads, and this machine does not give them ({error}); "
+            "raise `ulimit -u` or the container's limit of processes, or use --executor in-process"
         ) from error
 
 
