@@ -194,6 +194,7 @@ def _run(words: list[str], streams: Streams) -> tuple[int, bool]:
 
 def _exit_code(options: argparse.Namespace) -> int:
     try:
+        importlib.import_module("xferlab.schedule.machine").prepare()
         verb = importlib.import_module(f"xferlab.cli.{options.verb}")
         return int(verb.run(options))
     except ProblemsError as error:
