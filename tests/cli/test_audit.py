@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Command
+from tests.data.conftest import write_rows
 from tests.data.test_audit import Pack, altered
 from tests.studies import write_study
 
 pytestmark = pytest.mark.component
-JOIN = "patients 'a2', 'p2' are taken for one, 'a2', whom no split parts."
+SPELLED = "data.general, data.portable: warning: 1 person has several patient ids that probably differ in"
+JOIN = "patients 'a2', 'p2' are taken for one, 'a2', whom no split divides."
 
 
 def study_of(pack: Pack, folder: Path, **fields: object) -> Path:
@@ -38,11 +41,39 @@ def test_check_and_plan_tell_who_is_joined(command: Command, pack: Pack, tmp_pat
     check = command("check", study)
     assert check.code == 0
     assert check.out.count(JOIN) == 1
+    assert SPELLED not in check.out
     plan = command("plan", study, "--json")
     assert plan.err.count(JOIN) == 1
     (summary,) = (told for told in json.loads(plan.out)["warnings"] if "patient ids" in told)
     assert "1 persons" in summary
     assert "'a2'" not in plan.out  # what is stored with the plan names nobody
+
+
+def test_check_and_plan_tell_spellings_of_one_id(command: Command, pack: Pack, tmp_path: Path) -> None:
+    apart = json.loads(command("plan", study_of(pack, tmp_path), "--json").out)
+    renamed = next(row for row in pack.rows if row["patient_id"] == "p8")
+    renamed["patient_id"] = "P 03"  # p3 is in the other section
+    write_rows(pack.root, pack.rows)
+    study = study_of(pack, tmp_path)
+    assert command("check", study).out.count(SPELLED) == 1
+    plan = command("plan", study, "--json", "--cases", tmp_path / "who.csv")
+    assert plan.err.count(SPELLED) == 1
+    assert '`same_patient: [["P 03", p3]]`' in plan.err
+    document = json.loads(plan.out)
+    assert "p3" not in json.dumps(document["warnings"])
+    assert [one["trial_id"] for one in document["trials"]] != [one["trial_id"] for one in apart["trials"]]
+    who = [
+        row
+        for row in csv.DictReader((tmp_path / "who.csv").read_text().splitlines())
+        if row["patient"] == "P 03"
+    ]
+    assert [row["name"] for row in who] == ["images/3.png", "images/8.png"]
+    assert len({row["part_r01"] for row in who}) == 1
+    declared = command(
+        "plan", study_of(pack, tmp_path, same_patient=[["P 03", "p3"], ["a2", "p2"]]), "--json"
+    )
+    assert declared.err == ""
+    assert json.loads(declared.out)["trials"] == document["trials"]
 
 
 def test_declared_is_silent_and_plans_the_same(command: Command, pack: Pack, tmp_path: Path) -> None:
@@ -61,8 +92,10 @@ def test_declared_is_silent_and_plans_the_same(command: Command, pack: Pack, tmp
 
 def test_run_tells_it_before_it_starts(command: Command, pack: Pack, tmp_path: Path) -> None:
     arms = ("--arms", "baseline", "--executor", "in-process", "--storage", tmp_path / "st")
+    pack.add("spelled", altered(30), patient="P 03", device="portable")
     run = command("run", study_of(pack, tmp_path), *arms)
     assert run.code == 0
     assert run.err.count(JOIN) == 1
+    assert run.err.count(SPELLED) == 1
     stored = [path.read_bytes() for path in (tmp_path / "st").rglob("*") if path.is_file()]
     assert not any(b"'a2'" in content or b"different_patients" in content for content in stored)

@@ -304,13 +304,6 @@ CHECK = [
     (absent_label, "warning", "data.general.labels", "no mask of the section has the value 3, 9 of 'lung'."),
     (link_out, "warning", "data.general", "6 files lie outside of"),
     (
-        cell(1, patient_id="P0"),
-        "warning",
-        "data.general",
-        "patients 'P0' and 'p0' differ in case or blanks only.",
-    ),
-    (cell(1, patient_id="p 0"), "warning", "data.general", "add `same_patient: [[p 0, p0]]`"),
-    (
         cell(1, patient_id="NaN"),
         "warning",
         "data.general",

@@ -125,6 +125,13 @@ def test_a_file_of_this_moment_is_not_remembered(
     assert planned(tmp_path, root)["a"] == hashlib.sha256(b"read again").hexdigest()
 
 
+def test_a_stamp_tells_size_both_times_and_inode() -> None:
+    fields = ["st_size", "st_mtime_ns", "st_ctime_ns", "st_ino"]
+    known = dict.fromkeys(fields, 1)
+    others = [memo._Stamp.of(SimpleNamespace(**known | {field: 2})) for field in fields]
+    assert len({memo._Stamp.of(SimpleNamespace(**known)), *others}) == 5
+
+
 @pytest.mark.parametrize("stamp", ["st_mtime_ns", "st_ctime_ns"])
 def test_either_time_makes_a_file_young(
     tmp_path: Path, root: Path, stamp: str, monkeypatch: pytest.MonkeyPatch
@@ -246,7 +253,9 @@ def test_other_bytes_are_refused_and_nothing_that_is_remembered_is_believed_any_
     monkeypatch.setattr(memo._Stamp, "of", lambda status: memo._Stamp(status.st_size, 0, 0, 0))
     before = planned(tmp_path, root)
     rewritten(root / "a")
-    assert planned(tmp_path, root) == before
+    stale = reopened(tmp_path, root)
+    stale.remember("lesion x", "yes")
+    assert stale.digests(["a", "b"])[0] == before
     with pytest.raises(FileUnavailableError) as caught:
         planned_files(tmp_path, root).read("a", before["a"])
     (problem,) = caught.value.problems
@@ -255,6 +264,7 @@ def test_other_bytes_are_refused_and_nothing_that_is_remembered_is_believed_any_
         f"changed since the study was planned: its SHA-256 was {before['a'][:16]}... and is now"
         f" {sha(root / 'a')[:16]}.... Plan the study again, or restore the file."
     )
+    stale.save()  # what another process had in memory does not come back
     assert planned(tmp_path, root)["a"] == sha(root / "a")
 
 

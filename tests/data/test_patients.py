@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+import yaml
 
 from xferlab.cohort import Case
-from xferlab.data.patients import alike, odd_patients
+from xferlab.data.patients import alike, as_yaml, odd_patients, person_key
+from xferlab.study.yaml_lines import read
 
 
 def cases(*patients: str, pathology: str = "normal") -> list[Case]:
     return [Case(f"{number:064x}", f"{number}.png", one, pathology) for number, one in enumerate(patients)]
 
 
-def told(*patients: str, different: Sequence[Sequence[str]] = ()) -> list[str]:
-    found = odd_patients("s", cases(*patients), different)
+def told(*patients: str) -> list[str]:
+    found = odd_patients("s", cases(*patients))
     assert {(one.where, one.severity) for one in found} <= {("data.s", "warning")}
     return [one.what for one in found]
 
@@ -30,18 +32,51 @@ def test_not_alike(other: str) -> None:
     assert alike(other) != alike("p1")
 
 
-def test_one_warning_for_each_group() -> None:
-    assert told("p1", "p2", "P1", "p 1", "p2", "q", "Q") == [
-        "patients 'P1' and 'p 1' and 'p1' differ in case or blanks only. If they are one person, add"
-        " `same_patient: [[P1, p 1, p1]]`, else `different_patients: [[P1, p 1, p1]]`.",
-        "patients 'Q' and 'q' differ in case or blanks only. If they are one person, add"
-        " `same_patient: [[Q, q]]`, else `different_patients: [[Q, q]]`.",
-    ]
+@pytest.mark.parametrize(
+    "group",
+    [
+        ["1", "1.0", "001", "01.0", "1.00", "\uff11", " 1"],
+        ["P1", "P01", "p 1", "P001", "p1.0"],
+        ["A 1", "a1", "A1", "a01"],
+        ["007", "7", "7.0"],
+        ["0", "000", "0.0"],
+        ["10", "010", "10.0"],
+        ["site.01", "site.1", "Site.001"],
+        ["1-02-3", "01-2-3"],
+        ["M\u00fcller", "Mu\u0308ller", "m\u00fcller "],
+        ["Stra\u00dfe", "STRASSE"],
+    ],
+)
+def test_spellings_of_one_id(group: list[str]) -> None:
+    assert len({person_key(patient) for patient in group}) == 1
 
 
-def test_who_is_known_to_be_different_is_not_odd() -> None:
-    assert told("P1", "p1", different=[["q", "P1", "p1"]]) == []
-    assert len(told("P1", "p1", "p 1", different=[["P1", "p1"]])) == 1
+@pytest.mark.parametrize(
+    "group",
+    [
+        ["1", "10", "100", "1.1", "1.01", "1.10", "11", "-1", "1-0", "1_0", "1a", "a1"],
+        ["1.0", "10"],
+        ["0", "", ".0", "\u200b", "0x", "x0"],
+        ["1.2.0", "1.2", "1.20"],
+        ["p1", "p10", "p100", "p-1"],
+        ["TCGA_CS_4941", "TCGA_CS_49410", "TCGA_CS_0_4941"],
+        ["10.0.0.1", "10.0.1", "100.1"],
+    ],
+)
+def test_ids_of_different_people(group: list[str]) -> None:
+    assert len({person_key(patient) for patient in group}) == len(group)
+
+
+PLAIN = "a2 Müller p-1 1 001 1.0 1e3 it's [x] {x} #1 null No ~ *a &a !a %a @a \\n .inf 0x1f 2020-01-05"
+SPACED = ["", "p 1", "a, b", 'say "x"', "- a", "a: b", "\u00a0"]
+
+
+@pytest.mark.parametrize("patient", [*PLAIN.split(), *SPACED])
+def test_ids_to_paste_are_read_as_the_same_text(patient: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(f"same_patient: [{as_yaml([patient, 'b'])}]\n", encoding="utf-8")
+    assert read(path).value == {"same_patient": [[patient, "b"]]}
+    assert yaml.safe_load(path.read_text(encoding="utf-8")) == read(path).value
 
 
 def test_placeholders_count_as_one_person() -> None:
@@ -57,7 +92,7 @@ def test_most_images_of_one_patient() -> None:
 
 
 def test_pathologies_spelled_in_two_ways() -> None:
-    (found,) = odd_patients("s", [*cases("a"), *cases("b", pathology="Normal")], ())
+    (found,) = odd_patients("s", [*cases("a"), *cases("b", pathology="Normal")])
     assert found.what.startswith(
         "pathologies 'Normal' and 'normal' differ in case or blanks only, and count as 2."
     )

@@ -135,12 +135,34 @@ def test_a_mask_that_changes_while_its_lesions_are_looked_for_is_told(
             replace_keeping_times(data.mask, data.mask.read_bytes().replace(b"\xff", b"\0"))
         return read(self, name, sha256)
 
-    monkeypatch.setattr(memo.PlannedFiles, "read", changing)
-    with pytest.raises(DataError, match=f"_1_mask.tif: {CHANGED}"):
-        digests(data.config, tmp_path)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(memo.PlannedFiles, "read", changing)
+        with pytest.raises(DataError, match=f"_1_mask.tif: {CHANGED}"):
+            digests(data.config, tmp_path)
     found = index_sections({"s": data.config}, memo_dir=tmp_path / "cache" / "digests")["s"]
     assert [case.pathology for case in found] == ["no_tumour", "tumour"]
+
+
+def test_what_is_decoded_are_the_bytes_that_were_compared(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file is gone as soon as it was read once: nothing is read a second time."""
+    source = open_source("s", data.config, memo_dir=tmp_path / "memo")
+    case = next(case for case in source.cases() if case.name in str(data.image))
+    expected = source.decode(case)
+    read = memo.PlannedFiles.read
+
+    def read_once(self: memo.PlannedFiles, name: str, sha256: str) -> bytes:
+        found = read(self, name, sha256)
+        (self.root / name).unlink()
+        return found
+
+    monkeypatch.setattr(memo.PlannedFiles, "read", read_once)
+    decoded = source.decode(case)
+    assert (decoded.image == expected.image).all()
+    assert (decoded.target == expected.target).all()
+    assert not data.image.exists()
+    assert not data.mask.exists()
 
 
 def test_image_and_mask_that_are_swapped_are_both_told(data: Data, tmp_path: Path) -> None:

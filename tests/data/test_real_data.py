@@ -12,7 +12,9 @@ import pytest
 
 from xferlab.data.cache import open_table
 from xferlab.data.index import StudyIndex, check_sections, index_sections
+from xferlab.data.patients import person_key, spelled_alike
 from xferlab.data.sources import lgg, open_source
+from xferlab.data.table import read_table
 
 LABELS = {"lung": [255], "ignore": [127]}
 
@@ -155,3 +157,12 @@ def test_lungs_of_other_hospitals(
     cases = index_sections({"s": config}, memo_dir=tmp_path)["s"]
     assert Counter(case.pathology for case in cases) == pathologies
     assert len({case.patient for case in cases}) == len(cases)
+
+
+def test_no_real_ids_are_taken_for_spellings_of_one(real_data: Path) -> None:
+    tables = [
+        read_table(path) for path in real_data.glob("*-*/metadata.csv") if path.parent.name != "views-512"
+    ]
+    ids = {row.cells["patient_id"] for table in tables for row in table.rows}
+    assert len(ids) > 1000
+    assert spelled_alike(ids, key=person_key) == []

@@ -1,13 +1,14 @@
-"""The leakage audit: one image under several patients, found before patients are divided.
+"""The leakage audit: one person under several patient ids, found before patients are divided.
 
-Patients who share an exposure are taken for one person, whom no split parts, in any stage. Sections of files
-are compared within and with each other; phantoms are different people by construction.
+Patients who share an exposure, or whose ids are spellings of one, are taken for one person, whom no split
+divides, in any stage. Sections of files are compared within and with each other; phantoms are different
+people by construction.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +17,11 @@ from xferlab.cohort import Case
 from xferlab.data.comparisons import Likeness, Member, Places, compare
 from xferlab.data.filters import join_patients
 from xferlab.data.parallel import Progress
+from xferlab.data.patients import as_yaml, person_key, spelled_alike
 from xferlab.data.sources import Source
 from xferlab.errors import DataError, Problem
 
-_SHOWN = 3
+_SHOWN, _PASTED = 3, 20
 
 
 class Audited(NamedTuple):
@@ -29,13 +31,15 @@ class Audited(NamedTuple):
         name: As in the study.
         source: Where its images come from, before any device simulation.
         own: Whether the study itself has it, rather than an arm.
-        different: Groups of patients who are different people, whatever their images show.
+        different: Groups of patients who are different people, whatever their images and ids suggest.
+        same: Groups of patients who are one person.
     """
 
     name: str
     source: Source
     own: bool
     different: Sequence[Sequence[str]] = ()
+    same: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -44,26 +48,17 @@ class Audit:
 
     Attributes:
         persons: Patient id -> the id of the person, for patients that are joined.
-        warnings: One for each person with several ids.
+        warnings: One for each person whose images tell it, one for all whose ids do.
+        summary: What a reader of the results should know; it names nobody.
         num_near: Pairs that correlate and were left apart, since they differ in detail.
         unusable: Why cases cannot be used, whose image or mask cannot be read or does not fit.
     """
 
     persons: Mapping[str, str]
     warnings: tuple[Problem, ...] = ()
+    summary: tuple[Problem, ...] = ()
     num_near: int = 0
     unusable: tuple[Problem, ...] = ()
-
-    @property
-    def summary(self) -> tuple[Problem, ...]:
-        """What a reader of the results should know; it names nobody."""
-        if not self.warnings:
-            return ()
-        number = len(set(self.persons.values()))
-        what = (
-            f"by their images, {number} persons stand under several patient ids; each counts as one patient"
-        )
-        return (Problem("data", what, "warning"),)
 
     def joined(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Returns cases under their persons, by patient and name."""
@@ -74,7 +69,7 @@ class Audit:
 
 
 def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | None = None) -> Audit:
-    """Compares the images of different patients and joins the patients who share an exposure.
+    """Joins the patients who share an exposure, found by comparing images, and the spellings of one id.
 
     Args:
         sections: All sections of files of the study and its arms.
@@ -82,7 +77,8 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
         progress: Told (done, all) while new images are decoded.
 
     Raises:
-        DataError: An image that only an arm has would join two people of the study, whom splits may part.
+        DataError: An image or id that only an arm has would join two people of the study, whom splits may
+                divide.
     """
     places: Places = {
         Member(case.digest, case.patient): (section.source, case)
@@ -91,26 +87,58 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
     }
     alike, failures = compare(places, memo_dir=memo_dir, progress=progress)
     own = {case.patient for section in sections if section.own for case in _cases(section)}
-    shared = [one for one in alike if one.one_exposure and not _told_apart(one, sections, own)]
-    inside = join_patients(_ids(one) for one in shared if own.issuperset(_ids(one)))
+    shared = [one for one in alike if one.one_exposure and not _told_apart(_ids(one), sections, own)]
+    everybody = {case.patient for section in sections for case in _cases(section)}
+    spelled = _spelled(everybody, sections, own)
+    inside = join_patients(
+        [*(_ids(one) for one in shared if own.issuperset(_ids(one))), *_spelled(own, sections, own)]
+    )
     report = _Report(sections, places)
-    persons, problems = {}, []
-    for group in _groups(shared):
+    persons, warnings, errors = {}, [], []
+    for group in _groups([*map(_ids, shared), *spelled]):
         found = [one for one in shared if one.first.patient in group]
         # The study's own patients keep the id that they have without any arm.
         anchors = {inside.get(patient, patient) for patient in group & own}
         person = min(anchors or group)
         persons.update(dict.fromkeys(group, person))
-        problems.append(report.refusal(found, anchors) if len(anchors) > 1 else report.warning(found, person))
-    errors = [problem for problem in problems if problem.severity == "error"]
+        if len(anchors) > 1:
+            errors.append(report.refusal(found, group, anchors))
+        elif found:
+            warnings.append(report.warning(found, person))
     if errors:
         raise DataError(errors)
+    declared = join_patients(group for section in sections for group in section.same)
+    spellings = [group for group in spelled if len({declared.get(id_, id_) for id_ in group}) > 1]
+    if spellings:
+        warnings.append(report.spellings(spellings))
     return Audit(
         persons,
-        tuple(problems),
+        tuple(warnings),
+        tuple(_summary(len(_groups(map(_ids, shared))), len(spellings))),
         num_near=sum(not one.one_exposure for one in alike),
         unusable=tuple(problem for error in failures.values() for problem in error.problems),
     )
+
+
+def _spelled(patients: Set[str], sections: Sequence[Audited], own: Set[str]) -> list[set[str]]:
+    """Groups of ids that are spellings of one, without those that the study says are different people's."""
+    groups: list[set[str]] = []
+    for ids in spelled_alike(patients, key=person_key):
+        parts: list[set[str]] = []
+        for patient in ids:
+            near = [p for p in parts if not all(_told_apart((patient, other), sections, own) for other in p)]
+            parts = [part for part in parts if part not in near] + [{patient}.union(*near)]
+        groups += (part for part in parts if len(part) > 1)
+    return groups
+
+
+def _summary(num_by_image: int, num_by_id: int) -> Iterator[Problem]:
+    if num_by_image:
+        what = f"by their images, {num_by_image} persons stand under several patient ids; each counts as one"
+        yield Problem("data", f"{what} patient", "warning")
+    if num_by_id:
+        what = f"by the spelling of their ids, {num_by_id} persons stand under several patient ids; each"
+        yield Problem("data", f"{what} counts as one patient", "warning")
 
 
 def _cases(section: Audited) -> tuple[Case, ...]:
@@ -121,16 +149,16 @@ def _ids(pair: Likeness) -> tuple[str, str]:
     return pair.first.patient, pair.second.patient
 
 
-def _told_apart(pair: Likeness, sections: Sequence[Audited], own: Set[str]) -> bool:
+def _told_apart(pair: tuple[str, str], sections: Sequence[Audited], own: Set[str]) -> bool:
     """Whether the study says so; of people whom it does not have alone, an arm's section may."""
-    ids = set(_ids(pair))
+    ids = set(pair)
     heard = (section for section in sections if section.own or not ids <= own)
     return any(ids <= set(group) for section in heard for group in section.different)
 
 
-def _groups(pairs: Iterable[Likeness]) -> list[set[str]]:
+def _groups(joined: Iterable[Iterable[str]]) -> list[set[str]]:
     groups: dict[str, set[str]] = defaultdict(set)
-    for patient, first in join_patients(_ids(pair) for pair in pairs).items():
+    for patient, first in join_patients(joined).items():
         groups[first].add(patient)
     return [groups[first] for first in sorted(groups)]
 
@@ -149,19 +177,36 @@ class _Report:
         ids = sorted({patient for pair in pairs for patient in _ids(pair)})
         what = (
             f"{self._shown(pairs)}: patients {_listed(ids)} are taken for one, {person!r}, whom no"
-            f" split parts. `same_patient: [[{', '.join(ids)}]]` says so; if they are different people,"
-            f" `different_patients: [[{', '.join(ids)}]]`."
+            f" split divides. `same_patient: [{as_yaml(ids)}]` says so; if they are different people,"
+            f" `different_patients: [{as_yaml(ids)}]`."
         )
-        return Problem(self._where(ids), what, "warning")
+        return Problem(self._where(ids), what, "warning", "persons joined by their images")
 
-    def refusal(self, pairs: Sequence[Likeness], anchors: Set[str]) -> Problem:
-        """What is told where an arm's image joins people whom the study's splits may part."""
-        ids = sorted({patient for pair in pairs for patient in _ids(pair)})
+    def spellings(self, groups: Sequence[Set[str]]) -> Problem:
+        """What is told of all persons whose ids are spelled in several ways."""
+        ids = [sorted(group) for group in groups]
+        shown = "; ".join(map(_listed, ids[:_SHOWN])) + (
+            f"; {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+        )
+        number = "1 person has" if len(ids) == 1 else f"{len(ids)} persons have"
+        of_all = f" (the first {_PASTED} of {len(ids)})" if len(ids) > _PASTED else ""
         what = (
-            f"{self._shown(pairs)}: an image that only an arm has joins patients {_listed(sorted(anchors))}"
-            " of the study, whom its splits may put into different parts. If they are one person, write"
-            f" `same_patient: [[{', '.join(ids)}]]`; if not, `different_patients` with the ids of those whose"
-            " images are alike, or leave the image out."
+            f"{number} several patient ids that probably differ in spelling only ({shown}). Each counts as"
+            " one person, whom no split divides. If that is right, declare it with"
+            f" `same_patient: [{', '.join(map(as_yaml, ids[:_PASTED]))}]`{of_all}; list ids of different"
+            " people under `different_patients` in the same way."
+        )
+        return Problem(self._where([patient for group in groups for patient in group]), what, "warning")
+
+    def refusal(self, pairs: Sequence[Likeness], group: Set[str], anchors: Set[str]) -> Problem:
+        """What is told where an arm's image or id joins people whom the study's splits may divide."""
+        ids = sorted(group)
+        cause = f"{self._shown(pairs)}: an image" if pairs else "an id"
+        what = (
+            f"{cause} that only an arm has joins patients {_listed(sorted(anchors))} of the study, whom its"
+            " splits may put into different parts. If they are one person, write"
+            f" `same_patient: [{as_yaml(ids)}]`; if not, list those who are different people under"
+            " `different_patients`, or leave the image out."
         )
         return Problem(self._where(ids), what)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from xferlab.cohort import Case
 from xferlab.data.audit import Audited, audit
 from xferlab.data.check import check_sections
+from xferlab.data.filters import join_patients
 from xferlab.data.parallel import Progress
 from xferlab.data.sources import Source, open_source
 from xferlab.errors import DataError, Problem
@@ -74,7 +75,10 @@ class StudyIndex:
             return None
         if config.simulate:  # the image is what may be known, not what a simulated device makes of it
             source = self._source(name, config.model_copy(update={"simulate": None}))
-        return Audited(name, source, own, config.different_patients)
+        # In a survey, declared patients are under one id; who differs from one of them differs from all.
+        joined = join_patients(config.same_patient)
+        different = [[joined.get(one, one) for one in group] for group in config.different_patients]
+        return Audited(name, source, own, different, config.same_patient)
 
 
 def index_sections(sections: Mapping[str, DataSection], *, memo_dir: Path) -> dict[str, tuple[Case, ...]]:

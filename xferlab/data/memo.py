@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -52,7 +51,8 @@ class FileMemo:
     """SHA-256 of the files of one folder, and facts that follow from them.
 
     The memo is an accelerator only: it may be deleted at any time, and a torn file counts as empty.
-    Writers replace it as a whole; of two at once the later wins and the other's files are read again.
+    Writers replace it as a whole; of two at once the first wins and the other's files are read again, so that
+    nobody writes back what `PlannedFiles` made all forget.
     """
 
     def __init__(self, memo_dir: Path, root: Path):
@@ -61,6 +61,7 @@ class FileMemo:
         self._files: dict[str, tuple[_Stamp, str]] = {}
         self._facts: dict[str, str] = {}
         self._changed = False
+        self._loaded_from = self._stamp()
         self._load()
 
     def digests(self, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -97,9 +98,16 @@ class FileMemo:
 
     def save(self) -> None:
         """Writes what is new, atomically. A folder that cannot be written costs time later, no more."""
-        if not self._changed:
+        if not self._changed or self._stamp() != self._loaded_from:
             return
         self._changed = not write_json(self._path, {"files": self._files, "facts": self._facts})
+        self._loaded_from = self._stamp()
+
+    def _stamp(self) -> _Stamp | None:
+        try:
+            return _Stamp.of(os.stat(self._path))
+        except OSError:
+            return None
 
     def _load(self) -> None:
         try:
@@ -159,8 +167,7 @@ class PlannedFiles:
             raise _unavailable(path, f"cannot be read: {error.strerror or error}.") from error
         digest = hashlib.sha256(data).hexdigest()
         if digest != sha256:
-            with suppress(OSError):
-                _memo_path(self.memo_dir, self.root).unlink()
+            write_json(_memo_path(self.memo_dir, self.root), {"files": {}, "facts": {}})
             what = f"changed since the study was planned: its SHA-256 was {sha256[:16]}... and is now"
             raise _unavailable(path, f"{what} {digest[:16]}.... Plan the study again, or restore the file.")
         return data

@@ -1,10 +1,12 @@
-"""Odd patients and pathologies of a section: spelled in two ways, unknown, or one with most images."""
+"""Odd patients and pathologies: spelled in several ways, unknown, or one patient with most images."""
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from xferlab.cohort import Case
 from xferlab.errors import Problem
@@ -12,6 +14,10 @@ from xferlab.errors import Problem
 _UNKNOWN = frozenset(
     ("na", "n/a", "#n/a", "nan", "none", "null", "nil", "unknown", "anonymous", "-", "?", ".")
 )
+_LEADING_ZEROS = re.compile(r"(?<![0-9])(?<![0-9]\.)0+(?=[0-9])")
+_ZERO_FRACTION = re.compile(r"(?<![0-9])(?<![0-9]\.)([0-9]+)\.0+$")
+_PLAIN_YAML = re.compile(r"[^\W\d][\w-]*")
+_YAML_VALUES = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n"))
 _MANY = 10
 """Fewer images of one patient are no surprise, whatever their share."""
 
@@ -22,48 +28,64 @@ def alike(text: str) -> str:
     return "".join(character for character in plain if character.isprintable() and not character.isspace())
 
 
-def odd_patients(section: str, cases: Sequence[Case], different: Sequence[Sequence[str]]) -> list[Problem]:
+def person_key(patient: str) -> str:
+    """Returns what is equal for several spellings of one patient id.
+
+    Beside what `alike` ignores: leading zeros of a number (`P01` is `P1`, `007` is `7`, but `1.01` is not
+    `1.1`), and a fraction of zeros behind a whole number at the end (`1.0` is `1`, and never `10`).
+    """
+    whole = _ZERO_FRACTION.sub(r"\1", alike(patient))
+    return _LEADING_ZEROS.sub("", whole) or patient
+
+
+def spelled_alike(names: Iterable[str], *, key: Callable[[str], str] = alike) -> list[list[str]]:
+    """Returns the groups of different names that have one key, sorted."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        groups[key(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def as_yaml(patients: Iterable[str]) -> str:
+    """Returns a list of ids as a study file takes it: in quotes what YAML would not read as the same text."""
+    return f"[{', '.join(map(_yaml_text, patients))}]"
+
+
+def _yaml_text(text: str) -> str:
+    plain = _PLAIN_YAML.fullmatch(text) and text.lower() not in _YAML_VALUES
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def odd_patients(section: str, cases: Sequence[Case]) -> list[Problem]:
     """Returns warnings about patients and pathologies that a split would take for what they are not.
 
     Args:
         section: As in the study, for messages.
         cases: Those of the section.
-        different: Groups of ids that are known to be of different people.
     """
     patients = Counter(case.patient for case in cases)
     problems = []
-    for group in _spelled_alike(patients):
-        if any(set(group) <= set(known) for known in different):
-            continue
-        ids = ", ".join(group)
-        what = f"patients {_quoted(group)} differ in case or blanks only. If they are one person, add"
-        what += f" `same_patient: [[{ids}]]`, else `different_patients: [[{ids}]]`."
-        problems.append(_warning(section, what))
-    for group in _spelled_alike({case.pathology for case in cases}):
+    for group in spelled_alike(case.pathology for case in cases):
         what = f"pathologies {_quoted(group)} differ in case or blanks only, and count as {len(group)}."
-        problems.append(_warning(section, f"{what} Spell them alike in the table."))
+        problems.append(
+            _warning(section, f"{what} Spell them alike in the table.", "spellings of pathologies")
+        )
     for patient, count in sorted(patients.items()):
         if alike(patient) in _UNKNOWN:
             what = (
                 f"patient {patient!r} looks like a missing value; its {count} images count as one person's."
             )
-            problems.append(_warning(section, f"{what} Give every patient an id."))
+            problems.append(_warning(section, f"{what} Give every patient an id.", "unknown patients"))
         elif count >= _MANY and 2 * count > len(cases):
             what = f"patient {patient!r} has {count} of {len(cases)} images, which all go to one part of a"
-            problems.append(_warning(section, f"{what} split. See that they are one person's."))
+            what += " split. See that they are one person's."
+            problems.append(_warning(section, what, "patients with most of the images"))
     return problems
-
-
-def _spelled_alike(names: Iterable[str]) -> list[list[str]]:
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(names):
-        groups[alike(name)].append(name)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 def _quoted(names: Sequence[str]) -> str:
     return " and ".join(map(repr, names))
 
 
-def _warning(section: str, what: str) -> Problem:
-    return Problem(f"data.{section}", what, "warning")
+def _warning(section: str, what: str, kind: str) -> Problem:
+    return Problem(f"data.{section}", what, "warning", kind)

@@ -20,7 +20,7 @@ class _Data(Section):
     same_patient: list[list[str]] = Field(default_factory=list)
     """Groups of patient ids that are one person."""
     different_patients: list[list[str]] = Field(default_factory=list)
-    """Groups of patient ids that are different people, though the audit takes images of theirs for one."""
+    """Groups of patient ids that are different people, though the audit takes images or ids for one's."""
     simulate: Literal["portable"] | None = None
     """Pass every image through the portable-device simulation; the cases are then marked `simulated`."""
     shareable: bool = False

@@ -22,7 +22,7 @@ from xferlab.data.filters import apply_where, join_patients
 from xferlab.data.folder import Nearest, outside
 from xferlab.data.labels import LabelMap
 from xferlab.data.memo import FileMemo, PlannedFiles
-from xferlab.data.patients import odd_patients
+from xferlab.data.patients import odd_patients, person_key
 from xferlab.data.simulation import simulate, simulation_recipe
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey
 from xferlab.data.table import REQUIRED, Row, Table, find_table, read_table
@@ -71,7 +71,7 @@ class ManifestSource(Source):
             self._files.setdefault(entry.case.digest, entry)
         problems += _doubled_rows(entries)
         cases = tuple(entry.case for entry in self._files.values())
-        problems += odd_patients(self._section, cases, self._config.different_patients)
+        problems += odd_patients(self._section, cases)
         doubled = tuple(e.case for e in entries if self._files[e.case.digest] is not e)
         return Survey(cases, tuple(problems), doubled)
 
@@ -103,10 +103,14 @@ class ManifestSource(Source):
     def _patients(self, table: Table, problems: list[Problem]) -> dict[str, str]:
         """Patient id -> the id that stands for the person; a warning for ids that no row has."""
         known = {row.cells["patient_id"] for row in table.rows}
+        spelled = set(map(person_key, known)) if self._config.same_patient else set()
         for group in self._config.same_patient:
             for patient in sorted(set(group) - known):
+                if person_key(patient) in spelled:
+                    continue  # the spelling of another section
                 what = f"no row of {table.path} has patient_id {patient!r}."
-                problems.append(Problem(f"data.{self._section}.same_patient", what, "warning"))
+                where = f"data.{self._section}.same_patient"
+                problems.append(Problem(where, what, "warning", "unknown ids in same_patient"))
         return join_patients(self._config.same_patient)
 
     def _entries(
@@ -133,8 +137,7 @@ class ManifestSource(Source):
                 for name in bad
             ]
             if not bad:
-                digest = self._digest(digests[image], digests[mask], padding_range=image in padded)
-                entries.append(self._entry(row, patients, digest, (digests[image], digests[mask])))
+                entries.append(self._entry(row, patients, digests, padding_range=image in padded))
         return entries
 
     def _with_padding_ranges(
@@ -146,10 +149,14 @@ class ManifestSource(Source):
             if name not in digests or name.lower().endswith(_NEVER_DICOM):
                 continue
             key = f"padding range {digests[name]}"
-            with suppress(DataError):  # decoding it tells what is wrong with it
-                if memo.fact(key) is None:
+            if memo.fact(key) is None:
+                from xferlab.data.dicom import has_padding_range
+
+                path = self._root / name
+                with suppress(DataError):  # decoding tells what is wrong with the file
                     data = PlannedFiles(self._root, self._memo_dir).read(name, digests[name])
-                    memo.remember(key, "yes" if _has_padding_range(self._root / name, data) else "no")
+                    padding = is_dicom(path, data) and has_padding_range(path, data)
+                    memo.remember(key, "yes" if padding else "no")
             if memo.fact(key) == "yes":
                 padded.add(name)
         return padded
@@ -171,20 +178,22 @@ class ManifestSource(Source):
             f"{len(outside)} files lie outside of {self._root}, where links lead, such as {name} at"
             f" {outside[name]}. They are used; copy them into the folder if that is not meant."
         )
-        return [Problem(f"data.{self._section}", what, "warning")]
+        return [Problem(f"data.{self._section}", what, "warning", "folders with files elsewhere")]
 
-    def _entry(self, row: Row, patients: Mapping[str, str], digest: str, files: tuple[str, str]) -> _Entry:
-        name = _path(row, "image")
+    def _entry(
+        self, row: Row, patients: Mapping[str, str], digests: Mapping[str, str], *, padding_range: bool
+    ) -> _Entry:
+        name, mask = _path(row, "image"), _path(row, "mask")
         patient = row.cells["patient_id"]
         case = Case(
-            digest=digest,
+            digest=self._digest(digests[name], digests[mask], padding_range=padding_range),
             name=name,
             patient=patients.get(patient, patient),
             pathology=row.cells["pathology"],
             simulated=self._config.simulate or "",
-            image_sha256=files[0],
+            image_sha256=digests[name],
         )
-        return _Entry(row.where, case, name, _path(row, "mask"), *files)
+        return _Entry(row.where, case, name, mask, digests[name], digests[mask])
 
     def _digest(self, image_digest: str, mask_digest: str, *, padding_range: bool) -> str:
         recipe: dict[str, object] = {
@@ -216,14 +225,6 @@ class ManifestSource(Source):
         if picture is None or labels is None:
             raise joined(errors)
         return picture, labels
-
-
-def _has_padding_range(path: Path, data: bytes) -> bool:
-    if not is_dicom(path, data):
-        return False
-    from xferlab.data.dicom import has_padding_range
-
-    return has_padding_range(path, data)
 
 
 def _row_problems(row: Row) -> list[Problem]:

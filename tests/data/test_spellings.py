@@ -1,0 +1,252 @@
+"""One person under several spellings of an id: in one part of every split, told once, with what to paste."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tests.data.conftest import Folder
+from xferlab.cohort import Case, Cohort
+from xferlab.data import audit as auditing
+from xferlab.data.audit import Audited
+from xferlab.data.index import StudyIndex
+from xferlab.data.sources import Source, Survey
+from xferlab.errors import DataError
+
+pytestmark = pytest.mark.component
+
+
+class Hospital(Folder):
+    """A folder of one image a patient; all images differ."""
+
+    def __init__(self, root: Path, *patients: str, first: int = 0):
+        self.first = first
+        super().__init__(root, 0)
+        for patient in patients:
+            self.rows.append(self.add(first + len(self.rows)) | {"patient_id": patient})
+        self.write()
+
+    def add(self, number: int) -> dict[str, str]:
+        row = super().add(number)
+        mask = self.root / row["mask"]
+        mask.write_bytes(
+            mask.read_bytes() + bytes([number])
+        )  # equal masks are fine; equal files are no cases
+        return row
+
+
+def persons(index: StudyIndex, sections: dict[str, Any]) -> dict[str, str]:
+    """Image -> person, over all sections."""
+    return {
+        f"{name}/{Path(case.name).stem}": case.patient
+        for name, config in sections.items()
+        for case in index(name, config)
+    }
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Hospital:
+    return Hospital(tmp_path / "one", "1", "2", "3", "10", "P1")
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Hospital:
+    return Hospital(tmp_path / "two", "1.0", "002", "4", "p 01", "100", first=10)
+
+
+@pytest.fixture
+def sections(one: Hospital, two: Hospital) -> dict[str, Any]:
+    return {"one": one.section(), "two": two.section()}
+
+
+EXPECTED = {
+    "one/0": "1", "one/1": "002", "one/2": "3", "one/3": "10", "one/4": "P1",
+    "two/10": "1", "two/11": "002", "two/12": "4", "two/13": "P1", "two/14": "100",
+}  # fmt: skip
+
+
+def test_spellings_of_two_exports_are_one_person(sections: dict[str, Any], tmp_path: Path) -> None:
+    index = StudyIndex(sections, memo_dir=tmp_path / "memo")
+    assert persons(index, sections) == EXPECTED
+    (warning,) = index.audit.warnings
+    assert (warning.severity, warning.where) == ("warning", "data.one, data.two")
+    assert warning.what == (
+        "3 persons have several patient ids that probably differ in spelling only ('002', '2'; '1', '1.0';"
+        " 'P1', 'p 01'). Each counts as one person, whom no split divides. If that is right, declare it with"
+        ' `same_patient: [["002", "2"], ["1", "1.0"], [P1, "p 01"]]`; list ids of different people under'
+        " `different_patients` in the same way."
+    )
+    (summary,) = index.audit.summary
+    assert summary.what == (
+        "by the spelling of their ids, 3 persons stand under several patient ids; each counts as one patient"
+    )
+
+
+def test_a_person_is_in_one_part_of_every_split(sections: dict[str, Any], tmp_path: Path) -> None:
+    index = StudyIndex(sections, memo_dir=tmp_path / "memo")
+    cases = {name: index(name, config) for name, config in sections.items()}
+    for seed in range(10):
+        parts = Cohort(seed, cases, hold_out={"two": 0.4}).parts(1)
+        assert set(parts) == set(EXPECTED.values())
+
+
+def test_neither_the_order_of_rows_nor_of_sections_matters(
+    one: Hospital, two: Hospital, sections: dict[str, Any], tmp_path: Path
+) -> None:
+    before = StudyIndex(sections, memo_dir=tmp_path / "memo")
+    for hospital in (one, two):
+        random.Random(0).shuffle(hospital.rows)
+        hospital.write()
+    swapped = dict(reversed(sections.items()))
+    after = StudyIndex(swapped, memo_dir=tmp_path / "other")
+    assert after.audit.persons == before.audit.persons
+    assert persons(after, sections) == persons(before, sections)
+    assert {name: set(after(name, c)) for name, c in sections.items()} == {
+        name: set(before(name, c)) for name, c in sections.items()
+    }
+
+
+@pytest.mark.parametrize("place", [("one",), ("two",), ("one", "two")])
+def test_what_is_pasted_silences_it_and_changes_nothing(
+    one: Hospital, two: Hospital, sections: dict[str, Any], tmp_path: Path, place: tuple[str, ...]
+) -> None:
+    found = StudyIndex(sections, memo_dir=tmp_path / "memo")
+    line = found.audit.warnings[0].what.split("`")[1]
+    pasted = yaml.safe_load(line)
+    declared = {
+        name: hospital.section(**(pasted if name in place else {}))
+        for name, hospital in (("one", one), ("two", two))
+    }
+    index = StudyIndex(declared, memo_dir=tmp_path / "memo")
+    assert index.audit.warnings == index.audit.summary == ()
+    assert persons(index, declared) == EXPECTED
+    for name, config in declared.items():
+        assert index(name, config) == found(name, sections[name])
+        assert index._source(name, config).survey.problems == ()
+
+
+def test_who_is_declared_different_is_left_apart(one: Hospital, two: Hospital, tmp_path: Path) -> None:
+    apart = {"different_patients": [["1", "1.0"], ["p 01", "P1", "2"]]}
+    sections = {"one": one.section(), "two": two.section(**apart)}
+    index = StudyIndex(sections, memo_dir=tmp_path / "memo")
+    assert persons(index, sections) == EXPECTED | {"two/10": "1.0", "two/13": "p 01"}
+    (warning,) = index.audit.warnings
+    assert warning.what.startswith(
+        "1 person has several patient ids that probably differ in spelling only ('002', '2')."
+    )
+
+
+def test_who_differs_from_a_declared_person_differs_from_all_its_ids(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path / "one", "p1", "P1", "p 1", "q")
+    sections = {
+        "s": hospital.section(same_patient=[["p1", "p 1"]], different_patients=[["P1", "p1"]]),
+    }
+    index = StudyIndex(sections, memo_dir=tmp_path / "memo")
+    assert persons(index, sections) == {"s/0": "p 1", "s/1": "P1", "s/2": "p 1", "s/3": "q"}
+    assert index.audit.warnings == ()
+
+
+def test_ids_of_numbers_in_parquet_and_text_in_csv(tmp_path: Path) -> None:
+    one, two = Hospital(tmp_path / "one", "001", "002"), Hospital(tmp_path / "two", "", "", "", first=10)
+    table = pa.Table.from_pylist(
+        [row | {"patient_id": number} for row, number in zip(two.rows, (1.0, 2.0, 10.5), strict=True)]
+    )
+    (two.root / "metadata.csv").unlink()
+    pq.write_table(table, two.root / "metadata.parquet")
+    sections = {"one": one.section(), "two": two.section()}
+    index = StudyIndex(sections, memo_dir=tmp_path / "memo")
+    assert persons(index, sections) == {
+        "one/0": "001", "one/1": "002", "two/10": "001", "two/11": "002", "two/12": "10.5",
+    }  # fmt: skip
+
+
+def test_volumes_of_one_patient_under_two_spellings(tmp_path: Path, section: Any) -> None:
+    from tests.data.sources.test_lgg import slice_pixels
+    from tests.data.test_planned_files import save_tiff
+
+    for number, folder in enumerate(("volunteer_7", "volunteer_07", "volunteer_70")):
+        (tmp_path / "lgg" / folder).mkdir(parents=True)
+        path = tmp_path / "lgg" / folder / f"{folder}_1.tif"
+        save_tiff(path, slice_pixels(number))
+        save_tiff(path.with_name(f"{folder}_1_mask.tif"), slice_pixels(number)[..., 0] * 0)
+    sections = {"mri": section(source="lgg", root=str(tmp_path / "lgg"), drop_ends=0)}
+    index = StudyIndex(sections, memo_dir=tmp_path / "memo")
+    assert sorted(persons(index, sections).values()) == ["volunteer_07", "volunteer_07", "volunteer_70"]
+
+
+def test_who_only_an_arm_spells_otherwise_takes_the_id_of_the_study(
+    one: Hospital, two: Hospital, tmp_path: Path
+) -> None:
+    sections, arm = {"one": one.section()}, {"two": two.section()}
+    index = StudyIndex(sections, arms=[sections, arm], memo_dir=tmp_path / "memo")
+    assert persons(index, sections) == {f"one/{n}": p for n, p in enumerate(["1", "2", "3", "10", "P1"])}
+    assert persons(index, arm) == {
+        "two/10": "1", "two/11": "2", "two/12": "4", "two/13": "P1", "two/14": "100",
+    }  # fmt: skip
+
+
+def test_an_arm_whose_spelling_may_be_either_of_two_people_is_refused(tmp_path: Path) -> None:
+    one = Hospital(tmp_path / "one", "p1", "P1", "q")
+    arm = {"two": Hospital(tmp_path / "two", "p 1", first=10).section()}
+    sections = {"one": one.section(different_patients=[["p1", "P1"]])}
+    with pytest.raises(DataError) as caught:
+        StudyIndex(sections, arms=[arm], memo_dir=tmp_path / "memo")
+    (problem,) = caught.value.problems
+    assert problem.where == "data.one, data.two"
+    assert problem.what.startswith("an id that only an arm has joins patients 'P1', 'p1' of the study")
+    assert '`same_patient: [[P1, "p 1", p1]]`' in problem.what
+
+
+class Listed(Source):
+    """Cases without files."""
+
+    def __init__(self, *patients: str):
+        self.patients = patients
+
+    def look(self) -> Survey:
+        return Survey(
+            tuple(Case(f"{n:064x}", str(n), patient, "normal") for n, patient in enumerate(self.patients))
+        )
+
+    def decode(self, case: Case) -> Any:
+        raise DataError(())
+
+
+def audited(monkeypatch: pytest.MonkeyPatch, *patients: str, **fields: Any) -> auditing.Audit:
+    monkeypatch.setattr(auditing, "compare", lambda places, **_: ([], {}))
+    return auditing.audit([Audited("s", Listed(*patients), own=True, **fields)], memo_dir=Path())
+
+
+def test_ids_without_spellings_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    patients = ("p1", "p2", "p10", "1", "10", "", "TCGA_CS_4941", "TCGA_CS_4942")
+    assert audited(monkeypatch, *patients) == auditing.Audit({})
+
+
+def test_many_persons_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = audited(monkeypatch, *(form.format(n) for n in range(1, 501) for form in ("{}", "{}.0", "{:04}")))
+    (warning,) = found.warnings
+    assert warning.what.startswith("500 persons have several patient ids")
+    assert "('0001', '1', '1.0'; '0002', '2', '2.0'; '0003', '3', '3.0'; 497 more)" in warning.what
+    pasted = yaml.safe_load(warning.what.split("`")[1])["same_patient"]
+    assert len(pasted) == 20
+    assert "]` (the first 20 of 500); list ids" in warning.what
+    assert len(warning.what) < 1200
+    assert len(set(found.persons.values())) == 500
+
+
+@pytest.mark.parametrize("different", [(), (["0", "00"],)])
+def test_any_number_of_spellings_is_joined_in_no_time(
+    monkeypatch: pytest.MonkeyPatch, different: Any
+) -> None:
+    start_s = time.process_time()
+    zeros = ["0" * length for length in range(1, 1000)]
+    found = audited(monkeypatch, *zeros, different=different)
+    assert set(found.persons.values()) == {"0"}
+    assert time.process_time() - start_s < 2
