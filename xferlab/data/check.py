@@ -65,7 +65,7 @@ def _oddities(where: str, decoded: Decoded, source: Source) -> Iterator[Problem]
     if not source.empty_targets and not (decoded.target == STRUCTURE).any():
         what = "the mask is empty: no pixel belongs to the structure."
         yield Problem(where, what, "warning", "empty masks")
-    if not np.ptp(decoded.image, axis=(0, 1)).any():
+    if not decoded.remarks and not np.ptp(decoded.image, axis=(0, 1)).any():
         yield Problem(where, "the image has one grey level.", "warning", "images of one grey level")
 
 
