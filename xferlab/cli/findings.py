@@ -68,4 +68,4 @@ def print_warnings(session: Session, plan: Plan, options: Namespace) -> None:
     others = [*by_image[_SHOWN:], *session.index.warnings, *rest]
     if others:
         same = f"{options.study} --profile {options.profile}" if options.profile else options.study
-        print(f"warning: {counted(others)}; `xferlab check {same}` shows them", file=sys.stderr)
+        print(f"{counted(others)}; `xferlab check {same}` shows them", file=sys.stderr)
