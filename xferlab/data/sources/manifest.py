@@ -229,7 +229,7 @@ class ManifestSource(Source):
 
 def _row_problems(row: Row) -> list[Problem]:
     problems = [
-        Problem(row.where, f"{column} is empty; every case needs one.")
+        Problem(row.where, f"{column} is empty; every case needs one. Fill it in, or leave the row out.")
         for column in REQUIRED
         if not row.cells[column]
     ]
