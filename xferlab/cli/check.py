@@ -15,9 +15,6 @@ from xferlab.data.grouping import grouped
 from xferlab.errors import DataError, Problem, ProblemsError, XferlabError
 from xferlab.study.sections import DataSection
 
-SHOWN = 20
-"""Files that are listed for each kind of finding."""
-
 
 def run(options: Namespace) -> int:
     """Prints all findings; exit code 2 if one is an error."""
@@ -54,7 +51,7 @@ def run(options: Namespace) -> int:
         list(dict.fromkeys(map(session.loaded.located.locate, group))) for group in (files, findings)
     )
     findings = [finding for finding in findings if finding not in files]
-    for finding in (*grouped(files, shown=SHOWN), *findings):
+    for finding in (*grouped(files, shown=len(files)), *findings):
         print(finding)
     if num_near:
         print(f"{num_near} pairs of images under different patients are nearly alike; taken for two people's")
