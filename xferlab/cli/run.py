@@ -10,12 +10,11 @@ from contextlib import ExitStack
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.mirror import lacking
 from xferlab.cli.prepare import check_donors, decode_images, store_donors
-from xferlab.cli.session import Session, of_arms
+from xferlab.cli.session import Session, of_arms, words_of
 from xferlab.cli.view import View
 from xferlab.errors import LeaseHeldError, RecordError, StorageError, StorageLostError, UsageError
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
-from xferlab.records.store import without_query
 from xferlab.schedule.outcome import SAME_ERRORS, Court, Ending
 from xferlab.schedule.ready import Board, State
 from xferlab.schedule.stop import StopRequest
@@ -69,7 +68,7 @@ def _run(
 
         outcome = run_study(plan, session.store, execute, listener=view, trials=trials, prepare=prepare)
         # Before the workers go, with what they may still have to send.
-        if outcome.ending.signal is None and (line := lacking(session, _same(options))):
+        if outcome.ending.signal is None and (line := lacking(session, words_of(options))):
             print(line, file=sys.stderr)
         return outcome
 
@@ -115,20 +114,8 @@ def _executor(options: Namespace) -> Callable[..., Ending]:
     return ray_tune.execute
 
 
-def _same(options: Namespace) -> str:
-    same = str(options.study)
-    same += f" --profile {options.profile}" if options.profile else ""
-    return same + (f" --storage '{_without_keys(options.storage)}'" if options.storage else "")
-
-
-def _without_keys(location: str) -> str:
-    """A storage as the user gave it; `?...` stands for the part in which there may be keys."""
-    shown = without_query(location) if "://" in location else location
-    return shown if shown == location else f"{shown}?..."
-
-
 def _conclude(outcome: Outcome, options: Namespace) -> int:
-    same = _same(options)
+    same = words_of(options)
     counts = outcome.board.counts()
     total = sum(counts.values())
     if outcome.ending.signal is not None:
