@@ -28,6 +28,7 @@ def report(
     *,
     echo: Echo | None = None,
     remarks: Sequence[str] = (),
+    fail: Echo | None = None,
 ) -> Path:
     """Writes everything about a study into a folder and returns the path of its `report.md`.
 
@@ -40,6 +41,8 @@ def report(
         out: Folder to write into; files of the same names are replaced.
         echo: Called with one line of progress at a time.
         remarks: Sentences that stand above all else on the page, which is not called complete then.
+        fail: Called, when all else is written, with a line for each table, figure or stored file that could
+            not be written or read; without it they are raised.
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
@@ -53,6 +56,10 @@ def report(
     except OSError as error:
         raise StorageError(f"{folder}: the report cannot be written: {error}") from error
     say(f"report: {path}")
+    if results.problems and fail is None:
+        raise StorageError("\n".join(results.problems))
+    for problem in results.problems:
+        (fail or _silent)(problem)
     return path
 
 
@@ -98,7 +105,7 @@ def _sections(results: StudyResults, folder: Path, say: Echo) -> Iterable[Sectio
         ("Deep features", contents.features()),
         ("Times", contents.times()),
     ):
-        written = tuple(_written(tables, folder))
+        written = tuple(_written(results, tables, folder))
         if written:
             say(f"{title}: {len(written)} table{'' if len(written) == 1 else 's'}")
             yield Section(title, written)
@@ -117,7 +124,8 @@ def _overview(results: StudyResults, folder: Path) -> Section:
     profile = f", profile {plan['profile']}" if plan.get("profile") else ""
     arms, stages = ", ".join(results.arms), ", ".join(plan["stages"])
     trained = training_table(results)
-    tables = _written([cohorts_table(results), *filter(None, [trained]), progress_table(results)], folder)
+    overview = [cohorts_table(results), *filter(None, [trained]), progress_table(results)]
+    tables = _written(results, overview, folder)
     blocks: tuple[Block, ...] = (
         f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}.",
         *tables,
@@ -141,9 +149,13 @@ def _definitions(results: StudyResults, contents: Contents) -> Section:
     return Section("Definitions", (items, *paper))
 
 
-def _written(tables: Iterable[Table], folder: Path) -> Iterable[Table]:
+def _written(results: StudyResults, tables: Iterable[Table], folder: Path) -> Iterable[Table]:
+    """Yields the tables, which stand on the page even where a file of theirs cannot be written."""
     for table in tables:
-        write_table(table, folder / "tables")
+        try:
+            write_table(table, folder / "tables")
+        except OSError as error:
+            results.note(f"table {table.name}: its files cannot be written: {error}")
         yield table
 
 
@@ -153,5 +165,9 @@ def _saved(contents: Contents, folder: Path, say: Echo) -> Iterable[SavedPicture
 
     for picture in pictures(contents):
         say(f"drawing: {picture.title}")
-        png, svg = save(picture, folder / "figures")
+        try:
+            png, svg = save(picture, folder / "figures")
+        except OSError as error:
+            contents.results.note(f"figure {picture.name}: cannot be written and is left out: {error}")
+            continue
         yield SavedPicture(picture.title, picture.caption, png, svg)

@@ -8,10 +8,10 @@ from argparse import Namespace
 from rich.progress import Progress
 
 from xferlab.cli.main import BAD_INPUT, COMPLETE
-from xferlab.cli.prepare import check_tiles, donor_problems
+from xferlab.cli.prepare import check_tiles, donor_problems, parent_problems
 from xferlab.cli.session import Session
 from xferlab.data.check import check_sections
-from xferlab.errors import DataError, Problem, ProblemsError
+from xferlab.errors import DataError, Problem, ProblemsError, XferlabError
 from xferlab.study.sections import DataSection
 
 
@@ -38,10 +38,12 @@ def run(options: Namespace) -> int:
             plan = session.plan()
             num_near = session.index.audit.num_near
             findings += (*session.index.audit.warnings, *plan.warnings)
-            findings += donor_problems(session, plan)
+            findings += (*donor_problems(session, plan), *parent_problems(session, plan))
             check_tiles(session, plan, progress=lambda name, done, total: None)
         except ProblemsError as error:
             findings += error.problems
+        except XferlabError as error:  # such as a donor of an unknown name: the other findings are told, too
+            findings.append(Problem(str(options.study), str(error)))
     unique = list(dict.fromkeys(findings))
     for finding in unique:
         print(finding)

@@ -139,12 +139,12 @@ def _add_predict(verb: argparse.ArgumentParser) -> None:
         "--image-size",
         metavar="PX",
         type=int,
-        help="for a weights file: side it was trained at; default 256",
+        help="for a weights file without its trial's record: side it was trained at",
     )
     verb.add_argument(
         "--intensity",
         choices=("zscore", "unit", "minmax", "equalise"),
-        help="for a weights file: normalisation; default zscore",
+        help="for a weights file without its trial's record: normalisation it was trained with",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -14,7 +15,11 @@ from xferlab.records import reader
 
 
 def run(options: Namespace) -> int:
-    """Writes the report and prints its path; exit code 1 unless all trials of the study are complete."""
+    """Writes the report and prints its path.
+
+    Returns:
+        1 if trials of the study are not complete, or parts of the report could not be read or written.
+    """
     session = Session.open(options)
     study = session.loaded.base.study
     reader.read_plan(session.store, study)  # without one there is nothing to report, nor to compare
@@ -22,11 +27,16 @@ def run(options: Namespace) -> int:
     for remark in now.remarks:
         print(remark)
     out = Path(options.out) if options.out else Path("reports") / study
+    problems: list[str] = []
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     with console.status("reading records", spinner="line") as status:
         from xferlab.analysis import report
 
         echo = status.update if console.is_terminal else console.print
-        path = report(session.store.location, study, out, echo=echo, remarks=now.remarks)
+        path = report(
+            session.store.location, study, out, echo=echo, fail=problems.append, remarks=now.remarks
+        )
     print(path)
-    return COMPLETE if now.is_complete(session) else INCOMPLETE
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return COMPLETE if now.is_complete(session) and not problems else INCOMPLETE

@@ -60,6 +60,12 @@ def read_dicom(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float] | Non
     return (255 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown), spacing
 
 
+def modality(path: Path) -> str:
+    """Returns what a readable DICOM file says that it was taken with (`DX`, `MR`); empty if nothing."""
+    header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=["Modality"])
+    return str(header.get("Modality") or "")
+
+
 def _check_not_deflated(path: Path) -> None:
     """Refuses a data set in one zip stream: nothing in it can be checked before all of it is unpacked."""
     if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:

@@ -40,6 +40,7 @@ class LoadedStudy:
         warnings: What may be a mistake, with its line.
         tuned: The searches that an arm comes from, if any.
         relative_storage: The storage as written, where that is a relative path; else empty.
+        drafts: Where each arm's fields are written; under an empty name, those of the base.
     """
 
     path: Path
@@ -50,6 +51,15 @@ class LoadedStudy:
     warnings: tuple[Problem, ...] = ()
     tuned: Mapping[str, tuple[Tuned, ...]] = field(default_factory=dict)
     relative_storage: str = ""
+    drafts: Mapping[str, Draft] = field(default_factory=dict, repr=False, compare=False)
+
+    def problem(self, arm: str, finding: Finding) -> Problem:
+        """Returns what is found about an arm when it is planned, at the line that causes it."""
+        base = self.drafts[""]
+        draft = self.drafts.get(arm, base)
+        draft = draft if draft.cause(finding) else base
+        file, line = draft.position(finding)
+        return Problem(f"{file}:{line}", draft.prefix + finding.what, finding.severity)
 
 
 def load(
@@ -83,9 +93,10 @@ class _Loading:
         self.environ = environ
         self.report = Report()
         self.library = Library(document, self.report)
+        self.drafts: dict[str, Draft] = {}
 
     def load(self, path: Path, profile: str | None) -> LoadedStudy:
-        draft = self.with_profile(profile)
+        draft = self.drafts[""] = self.with_profile(profile)
         base, base_findings = self.examine(draft, {})
         self.tell_base(draft, base_findings)
         arms = self.arms(draft, base, base_findings)
@@ -102,6 +113,7 @@ class _Loading:
             overrides=self.overrides(arms),
             warnings=self.report.problems("warning"),
             relative_storage=_relative(_expanded(_storage_of(draft.tree), self.environ)),
+            drafts=self.drafts,
         )
 
     def without_arms(self) -> dict[str, Any]:
@@ -143,6 +155,7 @@ class _Loading:
             allowed = refused_in_arms(overrides, self.report, name)
             shared = len(base_draft.overrides)
             draft = replace(base_draft, arm=name, num_shared=shared).apply(allowed, self.report)
+            self.drafts[name] = draft
             if base is None:
                 continue
             study, findings = self.examine(draft, known)
