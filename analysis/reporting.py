@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from xferlab.analysis.contents import Contents
@@ -27,6 +27,7 @@ def report(
     out: str | Path,
     *,
     echo: Echo | None = None,
+    remarks: Sequence[str] = (),
     fail: Echo | None = None,
 ) -> Path:
     """Writes everything about a study into a folder and returns the path of its `report.md`.
@@ -39,6 +40,7 @@ def report(
         study: Name.
         out: Folder to write into; files of the same names are replaced.
         echo: Called with one line of progress at a time.
+        remarks: Sentences that stand above all else on the page, which is not called complete then.
         fail: Called, when all else is written, with a line for each table, figure or stored file that could
             not be written or read; without it they are raised.
 
@@ -50,7 +52,7 @@ def report(
     results = load_study(storage, study)
     folder = Path(out).resolve()
     try:
-        path = _write(results, folder, say)
+        path = _write(results, folder, say, remarks)
     except OSError as error:
         raise StorageError(f"{folder}: the report cannot be written: {error}") from error
     say(f"report: {path}")
@@ -65,8 +67,8 @@ def _silent(line: str) -> None:
     del line
 
 
-def _write(results: StudyResults, folder: Path, say: Echo) -> Path:
-    status, complete = _status(results)
+def _write(results: StudyResults, folder: Path, say: Echo, remarks: Sequence[str]) -> Path:
+    status, complete = _status(results, remarks)
     for sentence in status:
         say(sentence)
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,13 +79,15 @@ def _write(results: StudyResults, folder: Path, say: Echo) -> Path:
     return path
 
 
-def _status(results: StudyResults) -> tuple[tuple[str, ...], bool]:
+def _status(results: StudyResults, remarks: Sequence[str]) -> tuple[tuple[str, ...], bool]:
     distinct = results.trials.drop_duplicates("trial_id")
     done, planned = int((distinct["state"] == "complete").sum()), len(distinct)
+    if done == planned and remarks:
+        return (*remarks, f"All {planned} trials of the last plan are complete."), False
     if done == planned:
         return (f"Complete: all {planned} planned trials.",), True
     sentence = f"Incomplete: {done} of {planned} planned trials are complete; the others are in no number."
-    return (sentence, _NO_RESULT) if done == 0 else (sentence,), False
+    return (*remarks, sentence, *([_NO_RESULT] if done == 0 else [])), False
 
 
 def _sections(results: StudyResults, folder: Path, say: Echo) -> Iterable[Section]:
@@ -105,7 +109,7 @@ def _sections(results: StudyResults, folder: Path, say: Echo) -> Iterable[Sectio
         if written:
             say(f"{title}: {len(written)} table{'' if len(written) == 1 else 's'}")
             yield Section(title, written)
-    pictures = tuple(_saved(contents, folder))
+    pictures = tuple(_saved(contents, folder, say))
     if pictures:
         say(f"Figures: {len(pictures)}")
         yield Section("Figures", pictures)
@@ -155,11 +159,12 @@ def _written(results: StudyResults, tables: Iterable[Table], folder: Path) -> It
         yield table
 
 
-def _saved(contents: Contents, folder: Path) -> Iterable[SavedPicture]:
+def _saved(contents: Contents, folder: Path, say: Echo) -> Iterable[SavedPicture]:
     from xferlab.analysis.figures.gallery import pictures
     from xferlab.analysis.figures.style import save
 
     for picture in pictures(contents):
+        say(f"drawing: {picture.title}")
         try:
             png, svg = save(picture, folder / "figures")
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,11 +11,10 @@ from typing import Any
 
 from rich.console import Console
 
+from xferlab.cli.last_plan import study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.session import Session
-from xferlab.cli.status import states
-from xferlab.records import reader
-from xferlab.records.store import Store
+from xferlab.cli.session import Session, words_of
+from xferlab.cli.states import states
 from xferlab.trial.failure import Kind, signature
 
 ADVICE: Mapping[str, str] = {
@@ -35,18 +35,16 @@ ADVICE: Mapping[str, str] = {
 def run(options: Namespace) -> int:
     """Prints failures, equal errors together; exit code 1 if there is one."""
     session = Session.open(options)
-    found = [row for row in states(session.store, session.plan().trials) if "failure" in row]
-    for row in found:
-        row["attempts"] = _attempts(session.store, row["trial_id"])
+    now = study_now(session, words_of(options))
+    for remark in now.remarks:
+        print(remark, file=sys.stderr if options.json else sys.stdout)
+    rows = states(session.store, session.loaded.base.study, now.trials)
+    found = [row for row in rows if "failure" in row]
     if options.json:
         print(json.dumps(found, indent=2))
     else:
         _print(found)
     return INCOMPLETE if found else COMPLETE
-
-
-def _attempts(store: Store, trial_id: str) -> int:
-    return len(reader.read_run(store, trial_id).get("attempts", []))
 
 
 def _print(found: list[dict[str, Any]]) -> None:

@@ -149,10 +149,14 @@ class ManifestSource(Source):
             if name not in digests or name.lower().endswith(_NEVER_DICOM):
                 continue
             key = f"padding range {digests[name]}"
-            with suppress(DataError):  # decoding it tells what is wrong with it
-                if memo.fact(key) is None:
+            if memo.fact(key) is None:
+                from xferlab.data.dicom import has_padding_range
+
+                path = self._root / name
+                with suppress(DataError):  # decoding tells what is wrong with the file
                     data = PlannedFiles(self._root, self._memo_dir).read(name, digests[name])
-                    memo.remember(key, "yes" if _has_padding_range(self._root / name, data) else "no")
+                    padding = is_dicom(path, data) and has_padding_range(path, data)
+                    memo.remember(key, "yes" if padding else "no")
             if memo.fact(key) == "yes":
                 padded.add(name)
         return padded
