@@ -301,7 +301,7 @@ CHECK = [
         "images/1.png",
         "the image has only 9 grey levels; see whether its export lost",
     ),
-    (absent_label, "warning", "data.general.labels", "no mask of the section has the value 3, 9 of 'lung'."),
+    (absent_label, "warning", "data.general.labels", "no mask has the value 3, 9 of 'lung'."),
     (link_out, "warning", "data.general", "6 files lie outside of"),
     (
         cell(1, patient_id="NaN"),
@@ -420,6 +420,23 @@ def test_what_is_unlike_all_others(folder: Any, tmp_path: Path, spoil: Spoil, wh
     (problem,) = check_sections({"general": folder.section()}, memo_dir=tmp_path / "memo")
     assert (problem.what, problem.severity) == (what, "warning")
     assert kind in problem.kind
+
+
+def test_a_label_may_occur_in_another_section_of_the_folder(folder: Any, tmp_path: Path) -> None:
+    for number in (0, 3):
+        image(f"masks/{number}.png", lambda m: np.where(m == 127, 0, m).astype(np.uint8))(folder)
+    portable = folder.section(where={"device": "portable"})
+    (problem,) = check_sections({"portable": portable}, memo_dir=tmp_path / "memo")
+    assert problem.what == "no mask has the value 127 of 'ignore'."
+    sections = {"fixed": folder.section(where={"device": "fixed"}), "portable": portable}
+    assert check_sections(sections, memo_dir=tmp_path / "memo") == []
+
+
+def test_a_simulated_device_hides_nothing(folder: Any, tmp_path: Path) -> None:
+    few_levels(folder)
+    same_mask(folder)
+    found = check_sections({"general": folder.section(simulate="portable")}, memo_dir=tmp_path / "memo")
+    assert {"masks of several images", "images of few grey levels"} <= {problem.kind for problem in found}
 
 
 def test_one_line_for_all_masks_of_several_images(folder: Any, tmp_path: Path) -> None:

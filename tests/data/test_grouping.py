@@ -51,7 +51,6 @@ def test_problems_of_one_place_remain() -> None:
 
 def test_counts_in_words() -> None:
     named = [Problem("a", str(number), kind="repeated rows") for number in range(3)]
-    assert counted([*named, *masks(1, 2)]) == "3 repeated rows, 2 others"
-    assert counted([*named, *masks(1)]) == "3 repeated rows, 1 other"
-    assert counted(masks(1)) == "1 warning"
+    assert counted([*named, *masks(1, 2)]) == "5 warnings: repeated rows (3), others (2)"
+    assert counted(named[:1]) == "1 warning: repeated rows (1)"
     assert counted(masks(1, 2)) == "2 warnings"

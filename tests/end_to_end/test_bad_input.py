@@ -356,7 +356,7 @@ def test_many_unusable_masks_are_one_line(case: Case, command: Command, verb: st
     )
     assert " (5 more like this: 1_mask.png, 2_mask.png, 3_mask.png, 4_mask.png, 5_mask.png)" in line
     if verb == "check":
-        assert others[-1].endswith("study.yaml: 6 errors, 0 warnings")
+        assert "study.yaml: 6 errors, " in others[-1]
     else:
         assert others == []
         assert line.endswith(f"`xferlab check {case.folder}/study.yaml` lists all.")

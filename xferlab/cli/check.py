@@ -12,11 +12,8 @@ from xferlab.cli.prepare import check_tiles, donor_problems, parent_problems
 from xferlab.cli.session import Session
 from xferlab.data.check import check_sections
 from xferlab.data.grouping import grouped
-from xferlab.errors import DataError, Problem, ProblemsError
+from xferlab.errors import DataError, Problem, ProblemsError, XferlabError
 from xferlab.study.sections import DataSection
-
-SHOWN = 20
-"""Files that are listed for each kind of finding."""
 
 
 def run(options: Namespace) -> int:
@@ -48,11 +45,13 @@ def run(options: Namespace) -> int:
             check_tiles(session, plan, progress=lambda name, done, total: None)
         except ProblemsError as error:
             findings += error.problems
+        except XferlabError as error:  # such as a donor of an unknown name: the other findings are told, too
+            findings.append(Problem(str(options.study), str(error)))
     files, findings = (
         list(dict.fromkeys(map(session.loaded.located.locate, group))) for group in (files, findings)
     )
     findings = [finding for finding in findings if finding not in files]
-    for finding in (*grouped(files, shown=SHOWN), *findings):
+    for finding in (*grouped(files, shown=len(files)), *findings):
         print(finding)
     if num_near:
         print(f"{num_near} pairs of images under different patients are nearly alike; taken for two people's")

@@ -13,6 +13,9 @@ from xferlab.data.grouping import counted, grouped
 from xferlab.errors import DataError, Problem, StudyError
 from xferlab.plan.expand import Plan
 
+_SHOWN = 3
+"""Persons whose ids are joined, of whom `plan` and `run` tell in full; `check` tells of all."""
+
 
 def refuse_unusable(session: Session) -> None:
     """Ends a verb if images or masks of the study or its arms cannot be used, or given weights are not there.
@@ -56,14 +59,13 @@ def absent_weights(session: Session) -> list[Problem]:
 
 def print_warnings(session: Session, plan: Plan, options: Namespace) -> None:
     """Prints who stands under several patient ids, and counts all other warnings, to standard error."""
-    joined = session.index.audit.warnings
-    for warning in grouped(joined):
+    audit = session.index.audit
+    by_image = [warning for warning in audit.warnings if warning.kind]
+    by_spelling = [warning for warning in audit.warnings if not warning.kind]  # one for all persons
+    for warning in (*by_image[:_SHOWN], *by_spelling):
         print(warning, file=sys.stderr)
-    others = [
-        warning
-        for warning in (*session.index.warnings, *plan.warnings)
-        if warning not in session.index.audit.summary
-    ]
+    rest = (warning for warning in plan.warnings if warning not in audit.summary)
+    others = [*by_image[_SHOWN:], *session.index.warnings, *rest]
     if others:
         same = f"{options.study} --profile {options.profile}" if options.profile else options.study
-        print(f"warning: {counted(others)}; `xferlab check {same}` shows them", file=sys.stderr)
+        print(f"{counted(others)}; `xferlab check {same}` shows them", file=sys.stderr)

@@ -179,7 +179,7 @@ class _Report:
             f" split divides. `same_patient: [{as_yaml(ids)}]` says so; if they are different people,"
             f" `different_patients: [{as_yaml(ids)}]`."
         )
-        return Problem(self._where(ids), what, "warning")
+        return Problem(self._where(ids), what, "warning", "persons joined by their images")
 
     def spellings(self, groups: Sequence[Set[str]]) -> Problem:
         """What is told of all persons whose ids are spelled in several ways."""

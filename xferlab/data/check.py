@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,19 +35,28 @@ def check_sections(
     """
     sources = {name: open_source(name, config, memo_dir=memo_dir) for name, config in sections.items()}
     problems = [problem for source in sources.values() for problem in source.survey.problems]
-    todo = [(name, source, case) for name, source in sources.items() for case in source.survey.cases]
+    plain = {name: _plain(name, config, sources[name], memo_dir) for name, config in sections.items()}
+    readers = [(name, reader) for name in sections for reader in dict.fromkeys((sources[name], plain[name]))]
+    todo = [(name, reader, case) for name, reader in readers for case in reader.survey.cases]
     seen = for_each(todo, lambda item: _look_at(*item), progress=progress)
     problems += [problem for _, found in seen for problem in found]
-    by_section: dict[str, list[Observation | None]] = defaultdict(list)
-    for (name, _, _), (observation, _) in zip(todo, seen, strict=True):
-        by_section[name].append(observation)
+    by_section: dict[str, list[Observation | None]] = {name: [] for name in sections}
+    for (name, reader, _), (observation, _) in zip(todo, seen, strict=True):
+        if reader is plain[name]:
+            by_section[name].append(observation)
     for name, observations in by_section.items():
-        config, usable = sections[name], [entry for entry in observations if entry]
-        if isinstance(config, ManifestData | LggData):
+        usable = [entry for entry in observations if entry]
+        if isinstance(sections[name], ManifestData | LggData):
             problems += implausible(name, usable, empty_targets=sources[name].empty_targets)
-        if isinstance(config, ManifestData) and len(usable) == len(observations):
-            problems += _absent_labels(name, config, usable)
+    problems += _absent_labels(sections, by_section)
     return list(dict.fromkeys(problems))
+
+
+def _plain(name: str, config: DataSection, source: Source, memo_dir: Path) -> Source:
+    """The source of the images before any device simulation: these are what may be implausible."""
+    if not isinstance(config, ManifestData) or not config.simulate:
+        return source
+    return open_source(name, config.model_copy(update={"simulate": None}), memo_dir=memo_dir)
 
 
 def _look_at(section: str, source: Source, case: Case) -> tuple[Observation | None, Sequence[Problem]]:
@@ -65,15 +74,24 @@ def _oddities(where: str, decoded: Decoded, source: Source) -> Iterator[Problem]
     if not source.empty_targets and not (decoded.target == STRUCTURE).any():
         what = "the mask is empty: no pixel belongs to the structure."
         yield Problem(where, what, "warning", "empty masks")
-    if not np.ptp(decoded.image, axis=(0, 1)).any():
+    if not decoded.remarks and not np.ptp(decoded.image, axis=(0, 1)).any():
         yield Problem(where, "the image has one grey level.", "warning", "images of one grey level")
 
 
-def _absent_labels(section: str, config: ManifestData, seen: Iterable[Observation]) -> Iterator[Problem]:
-    occurring = frozenset[int]().union(*(entry.values for entry in seen))
-    for name, values in config.labels.items():
-        absent = sorted(set(values) - occurring) if isinstance(values, list) else []
-        if absent:
-            listed = ", ".join(map(str, absent))
-            what = f"no mask of the section has the value {listed} of {name!r}."
-            yield Problem(f"data.{section}.labels", what, "warning", "labels that never occur")
+def _absent_labels(
+    sections: Mapping[str, DataSection], seen: Mapping[str, Sequence[Observation | None]]
+) -> Iterator[Problem]:
+    """Listed mask values that occur nowhere in a folder, whichever of its sections have them."""
+    folders: dict[str, list[Observation | None]] = defaultdict(list)
+    manifests = {name: config for name, config in sections.items() if isinstance(config, ManifestData)}
+    for name, config in manifests.items():
+        folders[config.root] += seen[name]
+    for section, config in manifests.items():
+        if not folders[config.root] or None in folders[config.root]:
+            continue  # a mask that cannot be used may have them
+        occurring = frozenset[int]().union(*(entry.values for entry in folders[config.root] if entry))
+        for name, values in config.labels.items():
+            absent = sorted(set(values) - occurring) if isinstance(values, list) else []
+            if absent:
+                what = f"no mask has the value {', '.join(map(str, absent))} of {name!r}."
+                yield Problem(f"data.{section}.labels", what, "warning", "labels that never occur")

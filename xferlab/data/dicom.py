@@ -98,11 +98,14 @@ def read_dicom(path: Path, data: bytes | None = None) -> Picture:
     return Picture(pixels, spacing, remarks=remarks)
 
 
-def has_padding_range(path: Path, data: bytes | None = None) -> bool:
+def has_padding_range(path: Path, data: bytes) -> bool:
     """Returns whether a DICOM file has no window, and padding of more values than `PixelPaddingValue`.
 
-    Its grey levels differ from those of versions that took padding for that one value. Takes what
-    `read_dicom` takes, and reads the header.
+    Its grey levels differ from those of versions that took padding for that one value. Reads the header.
+
+    Args:
+        path: The file.
+        data: Its bytes.
     """
     try:
         with opened(path, data) as plain, _with_preamble(plain) as file:

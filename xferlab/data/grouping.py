@@ -35,15 +35,12 @@ def grouped(problems: Iterable[Problem], *, shown: int = _SHOWN) -> list[Problem
     return [_one(group, shown) for group in groups.values()]
 
 
-def counted(problems: Iterable[Problem]) -> str:
-    """Returns how many problems of each kind there are, in words: `3 repeated rows, 2 others`."""
-    counts = Counter(problem.kind for problem in problems)
-    unnamed = counts.pop("", 0)
-    words = [f"{count} {kind}" for kind, count in counts.items()]
-    others = (
-        ("other" if unnamed == 1 else "others") if counts else ("warning" if unnamed == 1 else "warnings")
-    )
-    return ", ".join([*words, *([f"{unnamed} {others}"] if unnamed else [])])
+def counted(problems: Sequence[Problem]) -> str:
+    """Returns how many warnings of each kind there are: `3 warnings: repeated rows (2), others (1)`."""
+    counts = Counter(problem.kind or "others" for problem in problems)
+    listed = ", ".join(f"{kind} ({count})" for kind, count in counts.items())
+    number = "1 warning" if len(problems) == 1 else f"{len(problems)} warnings"
+    return number if set(counts) == {"others"} else f"{number}: {listed}"
 
 
 def _one(group: Sequence[Problem], shown: int) -> Problem:

@@ -74,9 +74,8 @@ class LabelMap:
     def occurring(self, labels: Labels) -> frozenset[int]:
         """Returns the listed values that a mask has."""
         stored = labels.values
-        values = (
-            np.flatnonzero(np.bincount(stored.ravel())) if stored.dtype == np.uint8 else np.unique(stored)
-        )
+        few = stored.dtype in (np.uint8, np.uint16)  # counting is several times faster than sorting
+        values = np.flatnonzero(np.bincount(stored.ravel())) if few else np.unique(stored)
         return frozenset(values.tolist()) & frozenset(self.named)
 
     def _refusal(self, labels: Labels, unknown: NDArray[np.bool_], target: NDArray[np.uint8]) -> str:

@@ -109,7 +109,8 @@ class ManifestSource(Source):
                 if person_key(patient) in spelled:
                     continue  # the spelling of another section
                 what = f"no row of {table.path} has patient_id {patient!r}."
-                problems.append(Problem(f"data.{self._section}.same_patient", what, "warning"))
+                where = f"data.{self._section}.same_patient"
+                problems.append(Problem(where, what, "warning", "unknown ids in same_patient"))
         return join_patients(self._config.same_patient)
 
     def _entries(
@@ -148,10 +149,14 @@ class ManifestSource(Source):
             if name not in digests or name.lower().endswith(_NEVER_DICOM):
                 continue
             key = f"padding range {digests[name]}"
-            with suppress(DataError):  # decoding it tells what is wrong with it
-                if memo.fact(key) is None:
+            if memo.fact(key) is None:
+                from xferlab.data.dicom import has_padding_range
+
+                path = self._root / name
+                with suppress(DataError):  # decoding tells what is wrong with the file
                     data = PlannedFiles(self._root, self._memo_dir).read(name, digests[name])
-                    memo.remember(key, "yes" if _has_padding_range(self._root / name, data) else "no")
+                    padding = is_dicom(path, data) and has_padding_range(path, data)
+                    memo.remember(key, "yes" if padding else "no")
             if memo.fact(key) == "yes":
                 padded.add(name)
         return padded
@@ -173,7 +178,7 @@ class ManifestSource(Source):
             f"{len(outside)} files lie outside of {self._root}, where links lead, such as {name} at"
             f" {outside[name]}. They are used; copy them into the folder if that is not meant."
         )
-        return [Problem(f"data.{self._section}", what, "warning")]
+        return [Problem(f"data.{self._section}", what, "warning", "folders with files elsewhere")]
 
     def _entry(
         self, row: Row, patients: Mapping[str, str], digests: Mapping[str, str], *, padding_range: bool
@@ -222,17 +227,9 @@ class ManifestSource(Source):
         return picture, labels
 
 
-def _has_padding_range(path: Path, data: bytes) -> bool:
-    if not is_dicom(path, data):
-        return False
-    from xferlab.data.dicom import has_padding_range
-
-    return has_padding_range(path, data)
-
-
 def _row_problems(row: Row) -> list[Problem]:
     problems = [
-        Problem(row.where, f"{column} is empty; every case needs one.")
+        Problem(row.where, f"{column} is empty; every case needs one. Fill it in, or leave the row out.")
         for column in REQUIRED
         if not row.cells[column]
     ]
