@@ -166,17 +166,18 @@ def _named(asked: str, names: dict[tuple[str, str], str], store: Store) -> str:
 def _segmenter(model: Trial | Path, options: Namespace) -> Segmenter:
     import torch
 
-    from xferlab.models.donors import read_weights
+    from xferlab.models.donors import read_bytes, read_weights
     from xferlab.models.unet import SIZE_MULTIPLE
     from xferlab.trial.segmenter import Segmenter, TrainedOn
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(model, Trial):
         return Segmenter.of_trial(model.store, model.trial_id, device)
-    if trained := TrainedOn.beside(model):
+    data = read_bytes(model)
+    if trained := TrainedOn.beside(model, data):
         _refuse_preprocessing(options, "the record beside the weights file")
         origin = f"{model}, trial {trained.record.trial_id}"
-        return Segmenter.of_record(trained, read_weights(model), origin=origin, device=device)
+        return Segmenter.of_record(trained, read_weights(model, data), origin=origin, device=device)
     if options.image_size is None or options.intensity is None:
         raise UsageError(
             f"{model}: no record beside these weights tells how they were trained; give --image-size PX and "

@@ -17,7 +17,7 @@ from xferlab.data.cache import resized
 from xferlab.data.sources import Decoded
 from xferlab.errors import DonorError, RecordError
 from xferlab.models.build import build
-from xferlab.models.donors import file_sha256, load_strict, read_weights
+from xferlab.models.donors import load_strict, read_weights
 from xferlab.models.state_dicts import Note, silent
 from xferlab.models.translator import translator_in
 from xferlab.models.unet import FIRST_CONVOLUTION
@@ -47,16 +47,16 @@ class TrainedOn:
     section: Mapping[str, Any]
 
     @staticmethod
-    def beside(path: Path) -> TrainedOn | None:
+    def beside(path: Path, data: bytes) -> TrainedOn | None:
         """Returns what lies beside a weights file: in a storage, or copied with it into one folder.
 
-        None where there is no record, or it is one of other weights.
+        None where there is no record, or it is one of other weights than `data`, the bytes of the file.
         """
         for folder in dict.fromkeys((path.absolute().parent, path.absolute().parents[1])):
             store = Store.open(folder)
             with suppress(RecordError, TypeError, LookupError):  # a file of that name, and of another program
                 record = TrialRecord.from_json(codec.read_json(store, "record.json") or {})
-                if record.weights_sha256 == file_sha256(path):
+                if codec.matches(data, record.weights_sha256):
                     return TrainedOn(record, _section(codec.read_json(store, "spec.json")))
         return None
 
