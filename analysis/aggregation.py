@@ -12,6 +12,8 @@ from xferlab.analysis.results import is_hold_out
 from xferlab.analysis.selection import ALL
 
 KEYS = ("arm", "stage", "section", "part", "pathology", "metric")
+MIN_PATIENTS = 5
+"""Patients below which tables and figures give no deviations."""
 _MEASURES = (
     "mean",
     "sd_repetitions",

@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import pandas as pd
-
 from xferlab.analysis.aggregation import aggregate
-from xferlab.analysis.comparison import Comparison, Side, compare
+from xferlab.analysis.comparison import Comparison, compare
+from xferlab.analysis.design import Side, design_of
 from xferlab.analysis.features import DeepFeatures
 from xferlab.analysis.reference import Reference, reference
 from xferlab.analysis.results import StudyResults, is_hold_out
 from xferlab.analysis.selection import (
-    ALL,
     ChainPair,
     EvaluationSet,
     chain_pairs,
@@ -25,14 +23,14 @@ from xferlab.analysis.selection import (
     unseen,
 )
 from xferlab.analysis.tables.arms import ArmsRequest, arms_table
-from xferlab.analysis.tables.differences import Found, differences_table
+from xferlab.analysis.tables.differences import differences_table
 from xferlab.analysis.tables.features import features_table
+from xferlab.analysis.tables.inference import Found
 from xferlab.analysis.tables.metrics import MetricsRequest, metrics_table
 from xferlab.analysis.tables.model import Table
 from xferlab.analysis.tables.objects import ObjectCosts, object_costs_table
 from xferlab.analysis.tables.times import times_table
 from xferlab.analysis.tuning import tuned_arms
-from xferlab.plan.identity import seed_for
 
 
 @dataclass(eq=False)
@@ -96,7 +94,7 @@ class Contents:
         self.aggregated = aggregate(self.cases, planned=results.planned())
         name = results.plan.get("compare_to")
         self.reference: Reference | None = reference(name) if name else None
-        self._found: dict[Comparison, pd.DataFrame] = {}
+        self._found: dict[tuple[Side, Side, EvaluationSet, str], Found] = {}
 
     def metrics(self, *, hold_out: bool) -> Iterator[Table]:
         """Yields the tables of stages on evaluation sets, the metrics beyond the paper behind each."""
@@ -126,7 +124,7 @@ class Contents:
         by_pair: dict[ChainPair, list[Found]] = {}
         for arm, pair in self.pairs():
             sides = Side(arm, pair.before), Side(arm, pair.after)
-            found = self.compare(Comparison(*sides, pair.section, pair.part))
+            found = self.compare(*sides, EvaluationSet(pair.after, pair.section, pair.part))
             by_pair.setdefault(pair, []).append(found)
         for found_by_arm in by_pair.values():
             yield from self._differences(found_by_arm)
@@ -202,16 +200,17 @@ class Contents:
                 continue  # it was chosen on test patients of other repetitions
             if own and other and own != other:
                 sides = Side(baseline, evaluated.stage), Side(arm, evaluated.stage)
-                ratio = self._test_to_train(arm, evaluated)
-                found.append(self.compare(Comparison(*sides, evaluated.section, evaluated.part, ratio)))
+                found.append(self.compare(*sides, evaluated))
         return found
 
-    def compare(self, comparison: Comparison) -> Found:
-        """Returns a comparison with its result, computed once."""
-        if comparison not in self._found:
-            seed = seed_for(self.results.plan["seed"], purpose="analysis")
-            self._found[comparison] = compare(self.cases, comparison, seed=seed)
-        return comparison, self._found[comparison]
+    def compare(self, first: Side, second: Side, evaluated: EvaluationSet, *, first_part: str = "") -> Found:
+        """Returns two sides compared on a set, computed once."""
+        key = first, second, evaluated, first_part
+        if key not in self._found:
+            design = design_of(self.results, first, second)
+            comparison = Comparison(first, second, evaluated.section, evaluated.part, design, first_part)
+            self._found[key] = comparison, compare(self.cases, comparison)
+        return self._found[key]
 
     def _laid_arms(self, laid: EvaluationSet) -> list[tuple[str, ...]]:
         """The arms measured with an object and without, grouped by those that share both."""
@@ -223,8 +222,8 @@ class Contents:
         return [tuple(arms) for arms in groups.values()]
 
     def _cost(self, arm: str, laid: EvaluationSet) -> Found:
-        side, ratio = Side(arm, laid.stage), self._test_to_train(arm, laid)
-        return self.compare(Comparison(side, side, laid.section, laid.part, ratio, laid.plain.part))
+        side = Side(arm, laid.stage)
+        return self.compare(side, side, laid, first_part=laid.plain.part)
 
     def _differences(self, found: list[Found]) -> Iterator[Table]:
         if not any(len(frame) for _, frame in found):
@@ -233,14 +232,3 @@ class Contents:
         for in_paper in (True, False):
             table = differences_table(self.results, found, label=label, in_paper=in_paper)
             yield from [table] if table else []
-
-    def _test_to_train(self, arm: str, evaluated: EvaluationSet) -> float:
-        """Returns test images per training image; 0 on a hold-out, which no repetition redraws."""
-        if is_hold_out(evaluated.part):
-            return 0.0
-        a, t = self.aggregated, self.results.trials
-        trials = set(t.loc[(t["arm"] == arm) & (t["stage"] == evaluated.stage), "trial_id"])
-        own = (a["arm"] == arm) & (a["stage"] == evaluated.stage) & (a["section"] == evaluated.section)
-        images = a.loc[own & (a["part"] == evaluated.part) & (a["pathology"] == ALL), "images_per_repetition"]
-        sizes = [t["num_train"] for t in self.results.plan["trials"] if t["trial_id"] in trials]
-        return float(images.iloc[0]) * len(sizes) / sum(sizes) if len(images) and sum(sizes) else 0.0

@@ -68,6 +68,11 @@ class StudyResults:
         trained = set(self.trials["stage"])
         return tuple(stage for stage in self.plan["stages"] if stage in trained)
 
+    @cached_property
+    def trials_by_id(self) -> dict[str, Mapping[str, Any]]:
+        """The plan's entry of each trial."""
+        return {trial["trial_id"]: trial for trial in self.plan["trials"]}
+
     def planned(self) -> dict[tuple[str, str], int]:
         """Returns the number of planned repetitions of each (arm, stage)."""
         return planned_repetitions(self.trials)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from xferlab.analysis.comparison import MIN_PATIENTS, MIN_REPETITIONS
-from xferlab.analysis.figures.style import AFTER, GREY, PAGE_IN, Picture, drawing
+from xferlab.analysis.aggregation import MIN_PATIENTS
+from xferlab.analysis.figures.style import AFTER, PAGE_IN, Picture, drawing
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.arms import MAIN, ArmsRequest
+from xferlab.analysis.tables.inference import INTERVAL, inference_caption, inference_notes
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes, incomplete_note
 from xferlab.analysis.tuning import tuned_notes
 
-_SHIFT = 0.14
 _Line = tuple[str, dict[Any, Any] | str, dict[Any, Any] | None]
 """Names of arms, what they reach (or `0 of m` repetitions), and their difference to the baseline."""
 
@@ -29,7 +29,6 @@ def arms_picture(request: ArmsRequest, *, label: str) -> Picture | None:
     results, evaluated = request.results, request.evaluated
     with drawing():
         figure = _draw(lines, results.baseline)
-    few = [arm for arm, _, row in lines if row and row["num_repetitions"] < MIN_REPETITIONS]
     return Picture(
         name=f"fig{label}_arms_{evaluated.stage}_on_{file_name(f'{evaluated.section}_{evaluated.part}')}",
         title=f"Figure {label}: arms at a glance, stage {evaluated.stage} on {evaluated.name}",
@@ -40,14 +39,9 @@ def arms_picture(request: ArmsRequest, *, label: str) -> Picture | None:
             f"Right: difference to {results.baseline}, paired by repetition "
             f"({_range(compared, 'num_repetitions')}) and image "
             f"({_range(compared, 'num_images')} of {_range(compared, 'num_patients')} patients).",
-            "Upper bar: 95 % t interval over repetitions; lower bar: 95 % bootstrap interval over patients; "
-            "neither is adjusted for the number of arms.",
-            *(
-                [f"No interval over repetitions below {MIN_REPETITIONS} of them: {', '.join(few)}."]
-                if few
-                else []
-            ),
-            f"No interval over patients below {MIN_PATIENTS} of them.",
+            f"Bars: {INTERVAL}, not adjusted for the number of arms.",
+            *inference_caption(request.found),
+            *inference_notes(pd.DataFrame(compared)),
             *tuned_notes(results, evaluated.stage, results.arms),
             *incomplete_note(results, [evaluated.stage]),
             *data_notes(results, [evaluated.section], results.cases),
@@ -97,11 +91,6 @@ def _draw(lines: list[_Line], baseline: str) -> Figure:
         axes.set_axisbelow(True)
         axes.margins(x=0.06)
         axes.set_xlabel(f"{name} (dimensionless)")
-    handles = [
-        Line2D([], [], color=AFTER, label="over repetitions"),
-        Line2D([], [], color=GREY, label="over patients"),
-    ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=2, columnspacing=1)
     return figure
 
 
@@ -118,8 +107,6 @@ def _reached(axes: Any, row: dict[Any, Any], y: float) -> None:
 
 
 def _apart(axes: Any, row: dict[Any, Any], y: float) -> None:
-    for unit, colour, shift in (("repetition", AFTER, -_SHIFT), ("patient", GREY, _SHIFT)):
-        low, high = row[f"{unit}_low"], row[f"{unit}_high"]
-        if low == low:
-            axes.plot([low, high], [y + shift] * 2, color=colour, solid_capstyle="butt")
+    if row["low"] == row["low"]:
+        axes.plot([row["low"], row["high"]], [y, y], color=AFTER, solid_capstyle="butt")
     axes.plot([row["difference"]], [y], "o", color="black", markersize=3.2)

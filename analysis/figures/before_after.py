@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from xferlab.analysis.comparison import MIN_PATIENTS
+from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.figures.style import AFTER, BEFORE, COLUMN_IN, GREY, Picture, drawing
 from xferlab.analysis.reference import Reference
 from xferlab.analysis.results import StudyResults

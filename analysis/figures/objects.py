@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from xferlab.analysis.comparison import MIN_PATIENTS
 from xferlab.analysis.figures.style import LOOKS, PAGE_IN, Picture, drawing
 from xferlab.analysis.selection import ALL, ordered_pathologies
+from xferlab.analysis.tables.inference import INTERVAL, inference_caption, inference_notes
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes, incomplete_note
 from xferlab.analysis.tables.objects import SHOWN, ObjectCosts, object_of
 
-_BARS = f"Bars: 95 % bootstrap interval over patients, none below {MIN_PATIENTS} of them."
 _Points = dict[tuple[str, str, str], dict[Any, Any]]
 """What is known by object, line and stage."""
 
@@ -74,7 +74,9 @@ def _picture(
         caption=(
             "Difference in Dice: with one object of a kind on every image minus without, the same images and "
             "masks; left of 0 the object does harm.",
-            f"{_BARS} Arms that share the trials of a stage show the same points in it.",
+            f"Bars: {INTERVAL}. Arms that share the trials of a stage show the same points in it.",
+            *inference_caption(costs.found),
+            *inference_notes(pd.DataFrame(list(points.values()))),
             *incomplete_note(results, stages),
             *data_notes(results, [costs.section], results.cases),
         ),
@@ -110,6 +112,6 @@ def _draw(points: _Points, lines: Sequence[str], stages: Sequence[str]) -> Figur
 
 def _point(axes: Any, row: dict[Any, Any], y: float, look: tuple[str, str]) -> None:
     colour, marker = look
-    if row["num_patients"] >= MIN_PATIENTS:
-        axes.plot([row["patient_low"], row["patient_high"]], [y, y], color=colour, linewidth=0.9)
+    if row["low"] == row["low"]:
+        axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=0.9)
     axes.plot([row["difference"]], [y], color=colour, marker=marker, markersize=3)

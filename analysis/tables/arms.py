@@ -9,36 +9,25 @@ from typing import Any
 
 import pandas as pd
 
-from xferlab.analysis.aggregation import KEYS
-from xferlab.analysis.comparison import (
-    CONFIDENCE,
-    MIN_PATIENTS,
-    MIN_REPETITIONS,
-    MIN_TESTED,
-    NUM_RESAMPLES,
-    holm,
-)
+from xferlab.analysis.aggregation import KEYS, MIN_PATIENTS
+from xferlab.analysis.comparison import CONFIDENCE, holm
 from xferlab.analysis.results import StudyResults
 from xferlab.analysis.selection import ALL, EvaluationSet, ordered_pathologies, sharing_arms
-from xferlab.analysis.tables.differences import Found
-from xferlab.analysis.tables.model import ABSENT, Group, Row, Table, file_name, interval, number, p_value
+from xferlab.analysis.tables.inference import (
+    INTERVAL,
+    Found,
+    inference_caption,
+    inference_notes,
+    interval_cells,
+)
+from xferlab.analysis.tables.model import ABSENT, Group, Row, Table, file_name, number
 from xferlab.analysis.tables.notes import data_notes, incomplete_note, size_note
 from xferlab.analysis.tables.training import few_labels, fitted, spread
 from xferlab.analysis.tuning import tuned_arms, tuned_notes
 
 MAIN, BORDER = "DICE", "HD95_px"
 _HEAD = ("Arm", "Trained on patients (images)", "Repetitions")
-_COLUMNS = (
-    "Images (patients)",
-    "Dice",
-    "HD95 (px)",
-    "Dice, difference",
-    f"{100 * CONFIDENCE:g} % CI, repetitions",
-    "p",
-    f"{100 * CONFIDENCE:g} % CI, patients",
-    "p (patients)",
-)
-_UNITS = ("repetition", "patient")
+_COLUMNS = ("Images (patients)", "Dice", "HD95 (px)", "Dice, difference", INTERVAL, "p (Holm)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,12 +102,10 @@ class ArmsRequest:
         if not kept:
             return pd.DataFrame(columns=["arm", "pathology"])
         joined = pd.concat(kept, ignore_index=True)
-        for unit in _UNITS:
-            adjusted = joined.groupby("pathology", sort=False)[f"{unit}_p"].transform(
-                lambda p: pd.Series(holm(list(p)), index=p.index)
-            )
-            joined[f"{unit}_p_holm_arms"] = adjusted
-        return joined
+        adjusted = joined.groupby("pathology", sort=False)["p"].transform(
+            lambda p: pd.Series(holm(list(p)), index=p.index)
+        )
+        return joined.assign(p_holm_arms=adjusted)
 
 
 def _where(evaluated: EvaluationSet) -> tuple[str, str, str]:
@@ -135,9 +122,10 @@ def arms_table(request: ArmsRequest, *, label: str) -> Table | None:
     return Table(
         name=f"table{label}_all_arms_{evaluated.stage}_on_{file_name(where)}",
         title=f"Table {label}: all arms, stage {evaluated.stage} on {evaluated.name}",
-        caption=_caption(results.baseline),
+        caption=_caption(request),
         notes=(
-            *_claims(differences),
+            *(inference_notes(differences) if len(differences) else ()),
+            *_chance(differences),
             *tuned_notes(results, evaluated.stage, results.arms),
             *size_note(results, results.arms, evaluated),
             *incomplete_note(results, [evaluated.stage]),
@@ -188,58 +176,27 @@ def _reached(row: Any, unit: str) -> str:
 
 def _difference(found: Mapping[Any, Any] | None) -> tuple[str, ...]:
     if found is None:
-        return (ABSENT,) * 5
-    over = [interval(found[f"{unit}_low"], found[f"{unit}_high"]) for unit in _UNITS]
-    if found["num_repetitions"] < MIN_REPETITIONS:
-        over[0] = f"n < {MIN_REPETITIONS} repetitions"
-    if found["num_patients"] < MIN_PATIENTS:
-        over[1] = f"n < {MIN_PATIENTS} patients"
-    p = [p_value(float(found[f"{unit}_p_holm_arms"])) for unit in _UNITS]
-    return (number(found["difference"], signed=True), over[0], p[0], over[1], p[1])
+        return (ABSENT,) * 3
+    return (number(found["difference"], signed=True), *interval_cells(found, p="p_holm_arms"))
 
 
-def _caption(baseline: str) -> tuple[str, ...]:
+def _caption(request: ArmsRequest) -> tuple[str, ...]:
     return (
         "Dice, HD95: mean over repetitions ± sample SD over repetitions (± SD over images, each averaged "
         "over repetitions).",
         "Trained on: training patients (images) of a repetition, mean and, where they differ, range.",
-        f"Difference: to {baseline}, paired by repetition and image.",
-        "CI, repetitions: t interval over repetitions, what training again may change; CI, patients: "
-        f"bootstrap of whole patients ({NUM_RESAMPLES} resamples), what other patients may change, given "
-        "these models.",
-        "p: paired t test over repetitions; p (patients): sign-flip permutation; each adjusted by Holm's "
-        "method over the arms of this table, pathology by pathology, and not over pathologies or tables. "
-        "Intervals are not adjusted.",
+        f"Difference: to {request.results.baseline}, paired by repetition and image.",
+        *inference_caption(request.found),
+        "p (Holm): adjusted by Holm's method over the arms of this table, pathology by pathology, and not "
+        "over pathologies or tables; intervals are not adjusted.",
     )
 
 
-def _claims(differences: pd.DataFrame) -> tuple[str, ...]:
-    """Returns what may not be concluded from these numbers."""
-    if not len(differences):
-        return ()
-    overall = differences[differences["pathology"] == ALL]
-    num, repetitions = len(overall), int(differences["num_repetitions"].max())
-    few = (differences["num_patients"] < MIN_PATIENTS).any()
-    return (
-        *(
-            [
-                f"{repetitions} paired repetition{'' if repetitions == 1 else 's'}: no test over repetitions "
-                f"(at least {MIN_TESTED}); whether an arm would win again, trained again, is not known."
-            ]
-            if repetitions < MIN_TESTED
-            else []
-        ),
-        *(
-            [
-                f"Of {num} intervals about {num * (1 - CONFIDENCE):.2g} miss by chance alone: the "
-                "best of many arms looks better than it is; one interval that excludes 0 proves nothing."
-            ]
-            if num > 1
-            else []
-        ),
-        *([f"Pathologies of fewer than {MIN_PATIENTS} patients carry no claim."] if few else []),
-        "An interval that holds 0 does not show that two arms are equal.",
-    )
+def _chance(differences: pd.DataFrame) -> tuple[str, ...]:
+    num = int((differences["pathology"] == ALL).sum())
+    missed = f"Of {num} intervals about {num * (1 - CONFIDENCE):.2g} miss by chance alone: the best of many "
+    missed += "arms looks better than it is; one interval that excludes 0 proves nothing."
+    return (missed,) if num > 1 else ()
 
 
 def _data(request: ArmsRequest, differences: pd.DataFrame) -> pd.DataFrame:
@@ -247,7 +204,7 @@ def _data(request: ArmsRequest, differences: pd.DataFrame) -> pd.DataFrame:
     few = rows["num_patients"] < MIN_PATIENTS
     rows.loc[few, ["sd_repetitions", "sd_images"]] = float("nan")
     if len(differences):
-        told = ["difference", *(f"{u}_{n}" for u in _UNITS for n in ("low", "high", "p", "p_holm_arms"))]
+        told = ["difference", "low", "high", "p", "p_holm_arms", "df", "no_p", "counted_patients", "overlap"]
         paired = {"num_repetitions": "num_paired_repetitions"}
         wanted = differences[["arm", "pathology", "metric", "num_repetitions", *told]].rename(columns=paired)
         rows = rows.merge(wanted, on=["arm", "pathology", "metric"], how="left")

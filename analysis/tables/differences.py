@@ -7,33 +7,24 @@ from typing import Any
 
 import pandas as pd
 
-from xferlab.analysis.comparison import (
-    CONFIDENCE,
-    MIN_PATIENTS,
-    MIN_REPETITIONS,
-    MIN_TESTED,
-    NUM_RESAMPLES,
-    Comparison,
-)
+from xferlab.analysis.comparison import Comparison
 from xferlab.analysis.results import StudyResults
 from xferlab.analysis.selection import ALL, NUM_DETAILED, EvaluationSet, metric_named
-from xferlab.analysis.tables.model import (
-    ABSENT,
-    Group,
-    Row,
-    Table,
-    file_name,
-    interval,
-    number,
-    p_value,
-    with_unit,
+from xferlab.analysis.tables.inference import (
+    INTERVAL,
+    Found,
+    inference_caption,
+    inference_notes,
+    interval_cells,
 )
+from xferlab.analysis.tables.model import Group, Row, Table, file_name, number, with_unit
 from xferlab.analysis.tables.notes import data_notes, incomplete_note, size_note
 from xferlab.analysis.tuning import tuned_notes
 
 _HEAD = ("Arm", "Pathology", "Paired repetitions", "Images", "Patients")
-Found = tuple[Comparison, pd.DataFrame]
-"""A comparison with what `compare` returned for it."""
+DIFFERENCE = ("Difference", INTERVAL, "p")
+"""Headings of the last three of `difference_cells`."""
+PAIRED = "Paired by repetition and image; means over repetitions of the mean over images with both values."
 
 
 def differences_table(
@@ -59,9 +50,9 @@ def differences_table(
     return Table(
         name=f"table{label}_{slug}{suffix}",
         title=f"Table {label}: {title} on {comparison.section}.{comparison.part}{beyond}",
-        caption=difference_caption([one for one, _ in kept]),
+        caption=(PAIRED, *inference_caption(kept)),
         notes=(
-            *_counts(frame),
+            *inference_notes(frame),
             *(note for one, _ in kept for note in _tuned(results, one)),
             *size_note(results, _others([one for one, _ in kept]), _evaluated(comparison)),
             *incomplete_note(results, {comparison.first.stage, comparison.second.stage}),
@@ -69,7 +60,7 @@ def differences_table(
         ),
         head=_HEAD,
         stub="Metric",
-        columns=(*sides, "Difference", "95 % CI, repetitions", "p", "95 % CI, patients", "p (patients)"),
+        columns=(*sides, *DIFFERENCE),
         groups=tuple(group for one in kept for group in _groups(*one, by_pathology=by_pathology)),
         data=pd.concat([difference_data(*one) for one in kept], ignore_index=True),
     )
@@ -122,59 +113,10 @@ def _row(record: dict[Any, Any]) -> Row:
 
 
 def difference_cells(record: Mapping[Any, Any]) -> tuple[str, ...]:
-    """Returns both means, their difference, and each interval with its p-value, as text."""
-    values = {key: float(value) for key, value in record.items() if isinstance(value, int | float)}
-    metric = metric_named(str(record["metric"]))
-    over_repetitions = interval(values["repetition_low"], values["repetition_high"], metric.unit)
-    over_patients = interval(values["patient_low"], values["patient_high"], metric.unit)
-    if values["num_repetitions"] < MIN_REPETITIONS:
-        over_repetitions = f"n < {MIN_REPETITIONS} repetitions"
-    if values["num_patients"] < MIN_PATIENTS:
-        over_patients = f"n < {MIN_PATIENTS} patients"
-    return (
-        number(values["first_mean"], metric.unit),
-        number(values["second_mean"], metric.unit),
-        number(values["difference"], metric.unit, signed=True),
-        over_repetitions,
-        p_value(values["repetition_p_holm"]),
-        over_patients,
-        p_value(values["patient_p_holm"]),
-    )
-
-
-def difference_caption(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
-    """Returns what intervals and p-values of differences are."""
-    ratios = sorted({f"{one.test_to_train:.2f}" for one in comparisons if one.test_to_train > 0})
-    corrected = (
-        f", widened for overlapping training sets (Nadeau and Bengio 2003, test/train {' or '.join(ratios)})"
-        if ratios
-        else ""
-    )
-    percent = f"{100 * CONFIDENCE:g} %"
-    return (
-        "Paired by repetition and image; means over repetitions of the mean over images with both values.",
-        f"CI, repetitions: {percent} t interval over the repetitions' mean differences{corrected}: "
-        "what training again may change on these images.",
-        f"CI, patients: {percent} percentile bootstrap of whole patients ({NUM_RESAMPLES} resamples): "
-        "what other patients may change, given these trained models.",
-        "p: paired t test over repetitions; p (patients): sign-flip permutation of patients' sums; "
-        "each adjusted by Holm's method over this table's metrics, not over pathologies or arms.",
-        f"{ABSENT}: not defined (differences that do not vary have no p).",
-    )
-
-
-def _counts(frame: pd.DataFrame) -> tuple[str, ...]:
-    undefined, unpaired = int(frame["num_undefined"].sum()), int(frame["num_unpaired"].max())
-    few = int(frame["num_repetitions"].max()) < MIN_TESTED
-    return (
-        *(
-            [f"Fewer than {MIN_TESTED} paired repetitions: nothing is tested over repetitions."]
-            if few
-            else []
-        ),
-        *([f"{unpaired} values exist on one side only and are left out."] if unpaired else []),
-        *(["Pairs with an undefined value are left out; the CSV counts them."] if undefined else []),
-    )
+    """Returns both means, their difference, its interval and its p, as text."""
+    unit = metric_named(str(record["metric"])).unit
+    means = (number(record[name], unit) for name in ("first_mean", "second_mean"))
+    return (*means, number(record["difference"], unit, signed=True), *interval_cells(record, unit))
 
 
 def difference_data(comparison: Comparison, frame: pd.DataFrame) -> pd.DataFrame:

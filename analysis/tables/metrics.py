@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from xferlab.analysis.comparison import MIN_PATIENTS
+from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.reference import Reference
 from xferlab.analysis.results import StudyResults, is_hold_out
 from xferlab.analysis.selection import (

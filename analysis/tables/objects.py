@@ -10,27 +10,15 @@ import pandas as pd
 from xferlab.analysis.comparison import Comparison
 from xferlab.analysis.results import StudyResults
 from xferlab.analysis.selection import EvaluationSet
-from xferlab.analysis.tables.differences import (
-    Found,
-    difference_caption,
-    difference_cells,
-    difference_data,
-)
+from xferlab.analysis.tables.differences import DIFFERENCE, PAIRED, difference_cells, difference_data
+from xferlab.analysis.tables.inference import Found, inference_caption, inference_notes
 from xferlab.analysis.tables.model import Group, Row, Table, file_name
 from xferlab.analysis.tables.notes import arm_names, data_notes, incomplete_note
 from xferlab.analysis.tuning import tuned_notes
 
 SHOWN = "DICE"
 _HEAD = ("Stage", "Arm", "Pathology", "Paired repetitions", "Images", "Patients")
-_COLUMNS = (
-    "without",
-    "with the object",
-    "Difference",
-    "95 % CI, repetitions",
-    "p",
-    "95 % CI, patients",
-    "p (patients)",
-)
+_COLUMNS = ("without", "with the object", *DIFFERENCE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,18 +62,20 @@ def object_costs_table(costs: ObjectCosts, shown: Sequence[str], *, label: str) 
             rows.setdefault(head, []).append(row)
     if not rows:
         return None
-    where, compared = f"{costs.section}.{costs.part}", [comparison for comparison, _ in costs.found]
-    stages = {one.second.stage for one in compared}
+    where, data = f"{costs.section}.{costs.part}", pd.concat(kept, ignore_index=True)
+    stages = {comparison.second.stage for comparison, _ in costs.found}
     tuned = {stage: [arm for arms in costs.arms for arm in arms] for stage in sorted(stages)}
     return Table(
         name=f"table{label}_objects_{file_name(f'{costs.section}_{costs.part}')}",
         title=f"Table {label}: what each foreign object costs in Dice on {where}",
         caption=(
             "Difference: with one object of a kind on every image minus without, the same images and masks.",
-            *difference_caption(compared),
+            PAIRED,
+            *inference_caption(costs.found),
             f"Arms shown: {', '.join(shown)}. The CSV has every arm and metric.",
         ),
         notes=(
+            *inference_notes(data[data["metric"] == SHOWN]),
             *dict.fromkeys(
                 note
                 for stage, arms in tuned.items()
@@ -98,7 +88,7 @@ def object_costs_table(costs: ObjectCosts, shown: Sequence[str], *, label: str) 
         stub="Object",
         columns=_COLUMNS,
         groups=tuple(Group(head, tuple(lines)) for head, lines in rows.items()),
-        data=pd.concat(kept, ignore_index=True),
+        data=data,
     )
 
 

@@ -59,6 +59,8 @@ class StudyBuilder:
     seen: set[str] = field(default_factory=set)
     simulated: str = ""
     warnings: tuple[str, ...] = ()
+    train_patients: int | None = 48
+    """Of each repetition, out of 80 who train in any; None: the plan counts neither."""
     variants: dict[str, float] = field(default_factory=dict)
     """Variants of the hold-out, each with what it adds to every metric."""
 
@@ -112,6 +114,7 @@ class StudyBuilder:
             "device": "cpu",
             "num_train": 60,
             "num_validation": 20,
+            **({"train_patients": self.train_patients} if self.train_patients else {}),
             "evaluations": [
                 {
                     "evaluation_id": short_id([trial_id, *filter(None, one), askers]),
@@ -159,7 +162,13 @@ class StudyBuilder:
                 arm: {
                     "description": {},
                     "stages": {
-                        stage: {"data": stage, "starts_from": parent, "repetitions": 1, "evaluate_on": None}
+                        stage: {
+                            "data": stage,
+                            "starts_from": parent,
+                            "repetitions": 1,
+                            "evaluate_on": None,
+                            **({"pool_patients": 80} if self.train_patients else {}),
+                        }
                         for stage, parent in chain.items()
                     },
                 }

@@ -100,8 +100,8 @@ def test_a_complete_study_says_so(builder, tmp_path) -> None:
     builder.missing, builder.repetitions, builder.pixels = set(), 1, False
     text = analysis.report(builder.write(), "covid_lung", tmp_path / "out").read_text("utf-8")
     assert "Complete: all 5 planned trials." in text
-    assert "n < 3 repetitions" in text
-    assert "nothing is tested over repetitions" in text
+    assert "| n < 5 repetitions |" in text
+    assert "n < 5 repetitions: no p, since at least 5 paired repetitions are needed." in text
     assert "SD over repetitions (1 repetition)" in text
 
 

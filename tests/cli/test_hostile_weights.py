@@ -53,6 +53,9 @@ FILES: dict[str, Callable[[Path], bytes]] = {
 }
 
 
+HOW = ("--image-size", "32", "--intensity", "zscore")
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_hostile_weights_are_refused_and_do_not_run(command: Command, tmp_path: Path, name: str) -> None:
     victim, weights = tmp_path / "victim", tmp_path / name
@@ -66,7 +69,7 @@ def test_hostile_weights_are_refused_and_do_not_run(command: Command, tmp_path: 
     }  # fmt: skip
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     asked = [
-        command("predict", weights, tmp_path / "image.png", "--out", tmp_path / "out"),
+        command("predict", weights, tmp_path / "image.png", "--out", tmp_path / "out", *HOW),
         command("check", tmp_path / "study.yaml"),
         command("run", tmp_path / "study.yaml", "--executor", "in-process", "--storage", tmp_path / "s"),
     ]

@@ -69,6 +69,19 @@ def test_equal_stems_keep_apart(touch: Touch) -> None:
     assert set(names("one", "two")) == {"one/b", "two/b"}
 
 
+def test_outputs_of_a_folder_keep_their_paths_whatever_else_is_named(touch: Touch) -> None:
+    touch("here/in/a.png", "here/in/ward/b.png", "there/c.png", "there/in/ward/d.png")
+    assert names("here/in") == {"a": "here/in/a.png", "ward/b": "here/in/ward/b.png"}
+    assert set(names("here/in", "there/c.png")) == {"a", "ward/b", "c"}
+    assert set(names("here/in", "there/in", "there/c.png")) == {"a", "ward/b", "ward/d", "c"}
+    assert set(names("here/in/ward", "here/in")) == {"a", "ward/b"}  # the outer folder names them
+
+
+def test_only_what_would_have_one_name_keeps_more_of_its_path(touch: Touch) -> None:
+    touch("one/a.png", "one/b.png", "two/a.png", "two/c.png", "two/c.jpg")
+    assert set(names("one", "two")) == {"one/a", "b", "two/a", "two/c.png", "two/c.jpg"}
+
+
 def test_a_file_given_twice_is_one(touch: Touch) -> None:
     touch("in/a.png")
     assert names("in", "in/a.png", os.path.abspath("in/../in/a.png")) == {"a": "in/a.png"}
@@ -126,4 +139,4 @@ def test_a_folder_that_cannot_be_read_is_a_problem(touch: Touch, monkeypatch: py
 def test_names_are_always_distinct(files: set[str]) -> None:
     extra = {file + ".png" for file in files} | {file.replace(".png", ".dcm") for file in files}
     paths = {file: Path(file) for file in files | extra}
-    assert sorted(_named(paths, "/r").values()) == sorted(paths.values())
+    assert sorted(_named(paths, ["/r"], "/r").values()) == sorted(paths.values())

@@ -179,10 +179,3 @@ def test_a_damaged_history_hides_nothing_else(command: Command, tmp_path: Path) 
     history.write_text("torn\n" + history.read_text())
     said = command("status", study, *storage)
     assert (said.code, said.out.splitlines()[-1]) == (0, "2 complete")
-
-
-@pytest.mark.slow
-def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
-    words = f"{sys.executable} -m xferlab schema | head -n 1"
-    run = subprocess.run(["bash", "-c", f"set -o pipefail; {words}"], capture_output=True, text=True)
-    assert (run.returncode, run.stderr) == (0, "")

@@ -95,7 +95,7 @@ def wide_picture(trained: Trained) -> Image.Image:
     return Image.fromarray(trained.case["image"]).resize((150, 110), Image.Resampling.BICUBIC)
 
 
-def write_dicom(path: Path, values: np.ndarray) -> None:
+def write_dicom(path: Path, values: np.ndarray, *, modality: str | None = "DX") -> None:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
     meta.MediaStorageSOPInstanceUID = UID + ".3"
@@ -107,6 +107,8 @@ def write_dicom(path: Path, values: np.ndarray) -> None:
         UID + ".2",
         UID + ".3",
     )
+    if modality is not None:
+        dataset.Modality = modality
     dataset.InstitutionName = "Saint Somewhere"
     dataset.Rows, dataset.Columns = values.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -219,7 +221,7 @@ def test_a_folder_with_bad_files(
         str(folder / "fake.dcm"),
         str(folder / "torn.png"),
     ]
-    assert text.err.endswith("2 inputs could not be read\n")
+    assert text.err.endswith("2 inputs could not be segmented\n")
     assert [row["mask"] for row in rows(out)] == ["a_mask.png", "ward/a_mask.png", "ward/deep/b_mask.png"]
     before = contents(out)
     assert predict(trained, folder, "--out", out) == 1
@@ -243,9 +245,65 @@ def test_a_weights_file_gives_the_trials_pixels(trained: Trained, level: str, tm
     assert predict(trained, *common, "--out", tmp_path / "t") == 0
     for number, path in enumerate((moved, as_torch)):
         out = tmp_path / str(number)
-        assert predict(trained, *common, "--out", out, "--image-size", 64, model=path) == 0
-        assert contents(out) == contents(tmp_path / "t")
+        told = ("--image-size", 64, "--intensity", "zscore")
+        assert predict(trained, *common, "--out", out, *told, model=path) == 0
+        unnamed = (tmp_path / "t" / "predictions.csv").read_text().replace("lung_", "structure_")
+        assert contents(out) == {**contents(tmp_path / "t"), "predictions.csv": unnamed.encode()}
     assert len(np.unique(pixels(tmp_path / "t" / "a_mask.png"))) == 2
+
+
+def test_a_weights_file_beside_its_record_needs_no_options(
+    trained: Trained, level: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide_picture(trained).save(tmp_path / "a.png")
+    best = Path(trained.store.path(layout.weights_path(trained.trial_id)))
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    shutil.copy(best, copied / "mine.safetensors")
+    for name in ("record.json", "spec.json"):
+        shutil.copy(best.parents[1] / name, copied)
+    common = (tmp_path / "a.png", "--threshold", level)
+    assert predict(trained, *common, "--out", tmp_path / "t") == 0
+    for number, path in enumerate((best, copied / "mine.safetensors")):
+        capsys.readouterr()
+        assert predict(trained, *common, "--out", tmp_path / str(number), model=path) == 0
+        assert f"by {path}, trial {trained.trial_id} at 64 px (zscore" in capsys.readouterr().out
+        assert contents(tmp_path / str(number)) == contents(tmp_path / "t")
+    words = (*common, "--out", tmp_path / "o", "--image-size", 64)
+    text = refusal(capsys, predict(trained, *words, model=best))
+    assert "--image-size: the record beside the weights file tells how the weights were trained" in text
+
+
+@pytest.mark.parametrize("told", [(), ("--image-size", 64), ("--intensity", "unit")])
+def test_a_weights_file_alone_is_asked_how_it_was_trained(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str], told: tuple[object, ...]
+) -> None:
+    wide_picture(trained).save(tmp_path / "a.png")
+    best = Path(trained.store.path(layout.weights_path(trained.trial_id)))
+    shutil.copy(best, tmp_path / "mine.safetensors")
+    (tmp_path / "record.json").write_text('{"made by": "another program"}')
+    words = (tmp_path / "a.png", "--out", tmp_path / "o", *told)
+    text = refusal(capsys, predict(trained, *words, model=tmp_path / "mine.safetensors"))
+    assert (
+        "no record beside these weights tells how they were trained; give --image-size PX and --inten" in text
+    )
+
+
+def test_images_of_another_kind_than_the_weights_were_trained_on_are_told(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.asarray(wide_picture(trained)).astype(np.uint16) * 16
+    for name, modality in (("a", "CT"), ("b", "CT"), ("c", "MR"), ("d", "DX"), ("e", None)):
+        write_dicom(tmp_path / f"{name}.dcm", values, modality=modality)
+    capsys.readouterr()
+    assert predict(trained, tmp_path, "--out", tmp_path / "o") == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: 2 CT images (first: {tmp_path}/a.dcm); the weights were trained on radiographs",
+        f"warning: 1 MR image (first: {tmp_path}/c.dcm); the weights were trained on radiographs",
+    ]
+    assert predict(trained, tmp_path / "c.dcm", "--out", tmp_path / "o", model="baseline/donor/r01") == 0
+    assert capsys.readouterr().err == ""
+    assert "lesion_pixels" in rows(tmp_path / "o")[0]
 
 
 def test_every_way_to_name_a_trial(trained: Trained, tmp_path: Path) -> None:
@@ -324,8 +382,11 @@ def test_a_profile_that_the_study_did_not_run_with(
     [
         (["--threshold", "1"], "--threshold: found 1.0; accepted: 0 to below 1"),
         (["--threshold", "nan"], "--threshold: found nan"),
-        (["--image-size", "64"], "--image-size belongs to a weights file"),
-        (["--intensity", "unit"], "--intensity belongs to a weights file"),
+        (
+            ["--image-size", "64"],
+            "--image-size: a trial's record tells how the weights were trained. Leave it",
+        ),
+        (["--intensity", "unit"], "--intensity: a trial's record tells how the weights were trained."),
     ],
 )
 def test_options_that_do_not_fit(
@@ -342,8 +403,9 @@ def test_an_image_size_that_does_not_fit_the_network(
 ) -> None:
     wide_picture(trained).save(tmp_path / "a.png")
     best = trained.store.path(layout.weights_path(trained.trial_id))
-    words = (tmp_path / "a.png", "--out", tmp_path / "o", "--image-size", 250)
-    text = refusal(capsys, predict(trained, *words, model=best))
+    shutil.copy(best, tmp_path / "w.safetensors")
+    words = (tmp_path / "a.png", "--out", tmp_path / "o", "--image-size", 250, "--intensity", "zscore")
+    text = refusal(capsys, predict(trained, *words, model=tmp_path / "w.safetensors"))
     assert "--image-size: found 250; accepted: multiples of 16, such as 256" in text
 
 

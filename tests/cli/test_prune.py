@@ -72,6 +72,21 @@ def test_while_a_driver_lives_nothing_is_deleted(command: Command, tmp_path: Pat
     assert not (tmp_path / "st/trials/0000").exists()
 
 
+@pytest.mark.component
+def test_a_storage_that_cannot_be_pruned_keeps_no_other_from_it(command: Command, tmp_path: Path) -> None:
+    first = of(command, tmp_path)
+    second = first.with_name("second.yaml")
+    second.write_text(first.read_text() + f"storage: {tmp_path / 'absent'}\n")
+    first.write_text(first.read_text() + f"storage: {tmp_path / 'st'}\n")
+    (tmp_path / "st/trials/0000").mkdir()
+    (tmp_path / "st/trials/0000/spec.json").write_text("{}")
+    said = command("prune", second, first, "--yes")
+    assert said.code == 1
+    assert f"{tmp_path}/absent: no plan of any study" in said.err
+    assert not (tmp_path / "st/trials/0000").exists()
+    assert command("prune", second).code == 2
+
+
 def test_what_is_pruned_must_be_named(command: Command, tmp_path: Path) -> None:
     said = command("prune", "--yes")
     assert said.code == 2

@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,12 +19,14 @@ from tests.studies import TINY, attempts, command, environment, recorded, write_
 
 pytestmark = pytest.mark.slow
 
-WITHIN_S = 120.0
-LONG = {
+WITHIN_S, NOTICE_S = 120.0, 1.0
+LONG: dict[str, Any] = {
     "training": {**TINY["training"], "max_epochs": 60, "patience": 60, "checkpoint_every_s": 0.05},
     "stages": {"general": {"data": "general", "repetitions": 2, "evaluate_on": ["general.test"]}},
     "arms": {"a": {}},
 }
+
+ONE = {"repetitions": 1, "stages": {"general": {**LONG["stages"]["general"], "repetitions": 1}}}
 
 
 @pytest.fixture
@@ -84,6 +87,18 @@ def kill(node: Any, storage: Path) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def drain(node: Any, cluster: Any, process: subprocess.Popen[str]) -> None:
+    """Announces the end of a node, as a cloud's notice of preemption does; when the time is up, it ends."""
+    ray: Any = importlib.import_module("ray")
+    reasons: Any = importlib.import_module("ray.core.generated.autoscaler_pb2")
+    reason = reasons.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    deadline_ms = int(1000 * (time.time() + NOTICE_S))
+    client = ray._raylet.GcsClient(address=cluster.address)
+    assert client.drain_node(node.node_id, reason, "spot instance", deadline_ms)[0]
+    eventually(lambda: 1000 * time.time() > deadline_ms, process)
+    os.kill(raylet_of(node), signal.SIGTERM)
+
+
 def has_checkpoint(storage: Path, trial_id: str) -> bool:
     return any((storage / "trials" / trial_id / "checkpoint").glob("state-*"))
 
@@ -115,6 +130,37 @@ def test_a_node_that_comes_is_used_and_what_ran_on_a_lost_one_goes_on_elsewhere(
     print({one: [try_["outcome"] for try_ in tries] for one, tries in tries.items()})
     assert [one["outcome"] for one in tries.pop(victim)] == ["killed", "complete"]
     assert [one["outcome"] for (one,) in tries.values()] == ["complete"]
+    assert recorded(storage) == undisturbed(tmp_path, study)
+
+
+def test_nodes_that_are_drained_stopped_or_killed_cost_no_retry(
+    tmp_path: Path, started: Callable[[], Any]
+) -> None:
+    study, storage, cluster = write_study(tmp_path, **{**LONG, **ONE}, retries=0), tmp_path / "st", started()
+    node = cluster.add_node(num_cpus=1)
+    with driver(tmp_path, study, storage, cluster) as process:
+        ends: list[Callable[[Any], None]] = [
+            lambda node: drain(node, cluster, process),
+            lambda node: os.kill(raylet_of(node), signal.SIGTERM),
+            lambda node: kill(node, storage),
+        ]
+        for end in ends:
+            eventually(lambda: running_on(node, storage), process)  # noqa: B023 - asked at once
+            ((trial, worker),) = running_on(node, storage)
+            eventually(lambda: has_checkpoint(storage, trial), process)  # noqa: B023
+            os.kill(worker, signal.SIGSTOP)  # it does not end before its node does
+            end(node)
+            node = cluster.add_node(num_cpus=1)
+        out, err = process.communicate(timeout=2 * WITHIN_S)
+    assert process.returncode == 0, out + err
+    reasons = [line.partition("WorkerLost: ")[2] for line in out.splitlines() if "tried again" in line]
+    assert reasons == [
+        "its node was preempted: spot instance; it is tried again",
+        "its node was terminated expectedly: received SIGTERM; it is tried again",
+        "its node was lost; it is tried again",
+    ]
+    (tries,) = attempts(storage).values()
+    assert [one["outcome"] for one in tries] == ["killed", "killed", "killed", "complete"]
     assert recorded(storage) == undisturbed(tmp_path, study)
 
 

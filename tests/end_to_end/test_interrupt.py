@@ -15,7 +15,7 @@ from tests.studies import TINY, attempts, command, environment, recorded, write_
 pytestmark = pytest.mark.slow
 
 WITHIN_S = 30.0
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 IN_PROCESS = ("--executor", "in-process")
 RAY = ("--workers", "2")
 LONG = {
@@ -43,7 +43,7 @@ def until_training(storage: Path, process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.parametrize(
     ("executor", "number"),
-    [(IN_PROCESS, signal.SIGINT), (IN_PROCESS, signal.SIGUSR1), *((RAY, one) for one in SIGNALS)],
+    [(IN_PROCESS, signal.SIGINT), (IN_PROCESS, signal.SIGHUP), *((RAY, one) for one in SIGNALS)],
 )
 def test_one_signal_ends_it_and_nothing_is_lost(
     tmp_path: Path, executor: tuple[str, ...], number: signal.Signals

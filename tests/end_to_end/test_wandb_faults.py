@@ -233,9 +233,9 @@ def test_a_process_is_killed(
             kill_one(folder, victim)
 
     clock.at_epoch = disturb
-    assert is_told(command(*RUN))
+    said = command(*RUN)
+    assert (said.code, "warning: W&B" in said.err) == (0, False)  # the end of the run has completed it
     assert is_harmless(tmp_path, clock, undisturbed)
-    assert command(*MIRROR).code == 0
     told = [run.epochs for run in server.runs.values()]
     if mode == "offline":
         told = [run.epochs for run in offline_runs(folder)]

@@ -16,6 +16,8 @@ from xferlab.cli.main import main
 from xferlab.records import reader
 from xferlab.records.store import Store
 from xferlab.training.augment import rotate
+from xferlab.training.precision import float32
+from xferlab.training.segmentation import BinarySegmentation, ImageBatch
 from xferlab.trial.failure import Kind, described, on_device
 
 pytestmark = pytest.mark.gpu
@@ -73,6 +75,32 @@ def test_rotation_is_the_same_on_both_devices() -> None:
     found, labels = rotate(images.cuda(), targets.cuda(), angles)
     assert torch.allclose(found.cpu(), expected, atol=1e-4)
     assert (labels.cpu() != moved).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_a_prediction_in_float32_agrees_with_float64(*, tf32: bool) -> None:
+    """cuDNN rounds to TF32 by default, which errs by 1e-4 or more; so may the training around it."""
+    model = torch.nn.Conv2d(64, 1, kernel_size=3, padding=1).cuda().eval()
+    images = torch.randn(4, 64, 64, 64, generator=torch.Generator().manual_seed(1)).cuda()
+    task, nothing = BinarySegmentation(in_channels=64), torch.zeros(4, 1, 64, 64).cuda()
+    with float32(tf32=tf32):
+        found = task.predict(model, ImageBatch(images, nothing, nothing))
+    exact = torch.sigmoid(model.double()(images.double()))[:, 0].detach().cpu().numpy()
+    assert np.abs(found / exact - 1).max() < 1e-6
+
+
+def test_a_step_in_tf32_is_rounded_and_one_in_float32_is_not() -> None:
+    if torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("this device has no TF32")
+    model = torch.nn.Conv2d(64, 64, kernel_size=3).cuda()
+    images = torch.randn(4, 64, 64, 64, generator=torch.Generator().manual_seed(1)).cuda()
+    errors = []
+    for tf32 in (False, True):
+        with float32(tf32=tf32):
+            errors.append(model(images).double())
+    exact = model.double()(images.double())
+    plain, rounded = (float((one - exact).abs().max() / exact.abs().max()) for one in errors)
+    assert plain < 1e-6 < 1e-5 < rounded
 
 
 def test_want_of_device_memory_is_known_as_such() -> None:

@@ -225,7 +225,7 @@ def test_code_in_a_file_does_not_run(tmp_path, new_format):
     ("stored", "message"),
     [
         ({"epoch": 3, "model": {}}, "entry 'epoch' is a int; accepted: a state dict"),
-        ({"model": {"conv.weight": torch.zeros(1)}}, "Save the inner state dict"),
+        ({"generator": {"conv.weight": torch.zeros(1)}}, "Save the inner state dict"),
         ({0: torch.zeros(1)}, "entry 0 is a Tensor"),
         (torch.zeros(3), "found a Tensor; accepted"),
         ({}, "found an empty dict"),

@@ -68,6 +68,23 @@ def test_training_patients_are_counted_also_of_a_share_of_the_labels(plan_of: Pl
     assert 2 * by_arm["few"]["train_patients"] == pytest.approx(by_arm["baseline"]["train_patients"], abs=1)
 
 
+def test_the_pool_of_training_patients_is_counted_over_the_repetitions(plan_of: PlanOf) -> None:
+    few = "arms:\n  baseline: {}\n  few: {stages.portable.label_fraction: 0.5}\n"
+    plan = plan_of(few)
+    patients = {case.digest: case.patient for cases in plan.cohort.sections.values() for case in cases}
+    arms = to_document(plan)["arms"]
+    for arm in ("baseline", "few"):
+        for stage in ("donor", "general", "portable"):
+            pool = {
+                patients[digest]
+                for trial in plan.trials
+                if arm in trial.arms and trial.stage == stage
+                for digest, part in plan.selections[trial.selection].rows
+                if part == "train"
+            }
+            assert arms[arm]["stages"][stage]["pool_patients"] == len(pool)
+
+
 def test_every_arm_tells_its_stages(plan_of: PlanOf) -> None:
     arms = to_document(plan_of(ARMS))["arms"]
     assert list(arms) == ["baseline", "scratch"]
@@ -76,6 +93,7 @@ def test_every_arm_tells_its_stages(plan_of: PlanOf) -> None:
         "starts_from": "donor",
         "repetitions": 3,
         "evaluate_on": ["fixed.test", "portable.hold_out"],
+        "pool_patients": 28,
     }
     assert arms["scratch"]["stages"]["general"]["starts_from"] is None
     assert arms["baseline"]["stages"]["donor"]["repetitions"] == 1
@@ -124,6 +142,7 @@ def test_a_donor_that_is_given_is_told_with_its_digest(plan_of: PlanOf) -> None:
     assert first["donor"]["name"] == "buda2019"
     assert first["donor"]["sha256"] == "a" * 64
     assert document["arms"]["baseline"]["stages"]["donor"]["repetitions"] is None
+    assert document["arms"]["baseline"]["stages"]["donor"]["pool_patients"] is None
 
 
 def test_totals_are_upper_bounds_on_the_work(plan_of: PlanOf) -> None:

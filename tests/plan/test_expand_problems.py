@@ -91,3 +91,39 @@ def test_arms_share_the_work_of_choosing_cases(plan_of: PlanOf) -> None:
     assert len(plan.trials) == 20 * (1 + 3 + 3)
     assert calls == 3
     assert len(plan.selections) == 2 + 2 * 3 + 2 * 3 + 1  # donor and stages: to fit, to test; the hold-out
+
+
+def test_an_empty_part_is_told_at_the_line_of_the_stage(plan_of: PlanOf) -> None:
+    with pytest.raises(
+        StudyError, match=r"study\.yaml:10: stage 'general': the \w+ part of section 'fixed' is empty"
+    ):
+        plan_of(edits={"count: 60": "count: 2"})
+
+
+def test_an_arm_that_empties_a_part_is_told_at_its_line(plan_of: PlanOf) -> None:
+    text = r"study\.yaml:14: arm 'few': stage 'general': the \w+ part .* is empty"
+    with pytest.raises(StudyError, match=text) as caught:
+        plan_of("arms:\n  all: {}\n  few: {data.fixed.where: {pathology: nothing}}")
+    assert all(problem.where.endswith("study.yaml:14") for problem in caught.value.problems)
+
+
+def test_a_training_part_of_one_image_is_refused_at_a_bottleneck_of_one_pixel(plan_of: PlanOf) -> None:
+    split = "split: {group_by: null, train: 0.34, validation: 0.33, test: 0.33}\nmodel: {image_size: 16}"
+    text = (
+        r"study\.yaml:9: stage 'donor' would train on a single image at a time \(its training part is one "
+        r"image in repetition 1\), and at 16 px its bottleneck is one pixel: .*; add patients, or set mod"
+    )
+    with pytest.raises(StudyError, match=text) as caught:
+        plan_of(split, edits={"count: 20": "count: 3"})
+    assert len(caught.value.problems) == 1
+    plan_of(split.replace("16", "32"), edits={"count: 20": "count: 3"})
+
+
+def test_tf32_on_the_cpu_is_refused_at_its_line(plan_of: PlanOf) -> None:
+    text = r"study\.yaml:12: stage 'donor' trains in tf32 on the CPU, which only CUDA devices have; set"
+    with pytest.raises(StudyError, match=text) as caught:
+        plan_of("training: {precision: tf32}")
+    assert len(caught.value.problems) == 1
+    assert plan_of("training: {precision: tf32, device: cuda}").trials[0].identity["execution"] == {
+        "device": "cuda", "precision": "tf32", "compile": False, "deterministic": True, "float32": "ieee",
+    }  # fmt: skip

@@ -102,7 +102,7 @@ def test_a_mirror_that_dies_is_one_warning(tmp_path, caplog):
         mirror.epoch(result)
     mirror.finish(summary={}, outcome="complete")
     (warning,) = warnings_of(caplog)
-    assert "its process ended with code -9" in warning
+    assert "somebody else killed its process (SIGKILL)" in warning
     assert "`xferlab mirror STUDY` completes it later" in warning
 
 
@@ -154,7 +154,8 @@ def test_a_mirror_that_stays_stopped_is_killed(tmp_path, caplog, monkeypatch):
     os.kill(process.pid, signal.SIGSTOP)
     mirror.finish(summary={}, outcome="complete", timeout_s=0.0)
     assert warnings_of(caplog) == []
-    until(lambda: warnings_of(caplog))
+    (warning,) = until(lambda: warnings_of(caplog))
+    assert "its process had not ended 1 s later and was killed" in warning
     assert process.returncode == -signal.SIGKILL
 
 

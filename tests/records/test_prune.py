@@ -104,6 +104,22 @@ def test_what_no_plan_names_is_found_and_deleted_and_nothing_else(store: Store) 
     assert reader.read_trial(store, KEPT) is not None
 
 
+def test_what_cannot_be_deleted_is_told_and_all_else_is_gone(store: Store) -> None:
+    fill(store)
+    names = [f"trials/{number:016x}" for number in range(4)]
+    for name in names:
+        store.write(f"{name}/spec.json", b"{}")
+    stubborn = faulty(
+        store,
+        Faults(lambda number: True, on=lambda operation, path: names[1] in path and "dele" in operation),
+    )
+    trials = next(one for one in find_surplus(stubborn) if one.kind == "trials that no plan names")
+    with pytest.raises(StorageError, match=names[1]) as caught:
+        delete(stubborn, trials)
+    assert len(str(caught.value).splitlines()) == 1
+    assert [name for name in trials.names if store.list(name)] == [names[1]]
+
+
 def test_the_plans_of_all_studies_count(store: Store) -> None:
     fill(store)
     write_plan(store, "other", entry(OTHER))

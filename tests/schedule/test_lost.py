@@ -13,20 +13,33 @@ pytestmark = pytest.mark.component  # Ray is imported
 LAST = {"pid": 4_000_000, "hostname": "elsewhere", "epoch": 3, "memory_peak_gib": 1.5}
 
 
-def died(message: str) -> Exception:
+NODE_DIED = "The actor died because its node has died. Node Id: 12ab"
+
+
+def died(message: str, **context: Any) -> Exception:
     """As Ray raises it where an actor's process or node is gone."""
     from ray.core.generated.common_pb2 import ActorDiedErrorContext
     from ray.exceptions import ActorDiedError
 
-    return ActorDiedError(ActorDiedErrorContext(error_message=message, actor_id=bytes(16)))
+    return ActorDiedError(ActorDiedErrorContext(error_message=message, actor_id=bytes(16), **context))
+
+
+def preempted() -> Exception:
+    """As Ray raises it where a node was drained before it ended, and its message was lost on the way."""
+    from ray.core.generated.common_pb2 import NodeDeathInfo
+
+    return died("", node_death_info=NodeDeathInfo(reason=NodeDeathInfo.AUTOSCALER_DRAIN_PREEMPTED))
 
 
 @pytest.fixture
 def told(tmp_path: Path) -> Any:
-    """`told_by` on a host where the kernel kills nobody."""
+    """`told_by` on a host where the kernel kills nobody; nodes stay unless a test says so."""
     from xferlab.schedule.lost import MemoryKills, told_by
 
-    return lambda error, last: told_by(error, last, MemoryKills([tmp_path / "none"]))
+    def tell(error: Any, last: Any, *, left: bool = False) -> Any:
+        return told_by(error, last, MemoryKills([tmp_path / "none"]), node_left=lambda actor: left)
+
+    return tell
 
 
 def test_rays_own_kill_for_memory_is_of_that_kind(told: Any) -> None:
@@ -37,13 +50,49 @@ def test_rays_own_kill_for_memory_is_of_that_kind(told: Any) -> None:
     assert (failure["epoch"], failure["memory_peak_gib"]) == (3, 1.5)
 
 
-def test_a_lost_node_is_told(told: Any) -> None:
-    failure = told(died("The actor died because its node has died. Node Id: 12ab"), LAST)
-    assert [failure[name] for name in ("type", "kind", "message")] == [
-        "WorkerLost",
-        "lost",
-        "its node was lost",
-    ]
+@pytest.mark.parametrize(
+    ("reason", "told_as"),
+    [
+        ("", "its node was lost"),
+        ("terminated expectedly: received SIGTERM", "its node was terminated expectedly: received SIGTERM"),
+        ("preempted: spot", "its node was preempted: spot"),
+        ("terminated unexpectedly: no answer", "its node was terminated unexpectedly: no answer"),
+    ],
+)  # fmt: skip
+def test_a_node_that_went_away_is_no_failure_of_the_trial(told: Any, reason: str, told_as: str) -> None:
+    failure = told(died(NODE_DIED + (f"\n\tthe actor's node was {reason}" if reason else "")), LAST)
+    assert [failure[name] for name in ("type", "kind", "message")] == ["WorkerLost", "node", told_as]
+
+
+def test_a_preempted_node_is_known_without_words(told: Any) -> None:
+    failure = told(preempted(), LAST)
+    assert (failure["kind"], failure["message"]) == ("node", "its node was preempted")
+
+
+def test_a_worker_that_vanishes_with_its_node_is_lost_with_it(told: Any) -> None:
+    from ray.exceptions import ActorUnavailableError
+
+    closed = ActorUnavailableError("RpcError: Socket closed", bytes(16))
+    for error in (closed, died("The actor is dead because its worker process has died.")):
+        assert told(error, LAST, left=True)["kind"] == "node"
+        assert told(error, LAST, left=False)["kind"] == "lost"
+
+
+def test_a_worker_that_ray_cannot_start_is_no_failure_of_the_trial(told: Any) -> None:
+    from ray.exceptions import ActorUnschedulableError, RuntimeEnvSetupError
+
+    never = died("", never_started=True)
+    for error in (RuntimeEnvSetupError("no space"), ActorUnschedulableError("no node"), never):
+        failure = told(error, {})
+        assert failure["kind"] == "node"
+        assert failure["message"].startswith("its worker could not be started: ")
+
+
+def test_raylets_kill_for_memory_on_a_node_that_goes_is_of_memory(told: Any) -> None:
+    from ray.exceptions import OutOfMemoryError
+
+    error = OutOfMemoryError("Task was killed due to the node running low on memory.")
+    assert told(error, LAST, left=True)["kind"] == "memory"
 
 
 def test_rays_guesses_are_no_knowledge(told: Any) -> None:
@@ -72,8 +121,12 @@ def test_a_kill_by_the_kernel_counts_once_and_on_this_host_only(tmp_path: Path) 
     kills = MemoryKills([tmp_path / "absent", counter])
     here = {**LAST, "hostname": socket.gethostname()}
     kinds = []
+
+    def stays(actor_id: str | None) -> bool:
+        return False
+
     for total, last in [(2, here), (3, here), (3, here), (4, LAST)]:
         counter.write_text(f"low 0\noom 9\noom_kill {total}\n")
         # No worker of this host has that pid: Ray is not running.
-        kinds.append(told_by(died("unexpectedly"), {**last, "pid": None}, kills)["kind"])
+        kinds.append(told_by(died("unexpectedly"), {**last, "pid": None}, kills, node_left=stays)["kind"])
     assert kinds == ["lost", "memory", "lost", "lost"]

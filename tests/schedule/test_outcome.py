@@ -16,7 +16,7 @@ from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
 from xferlab.schedule import outcome
 from xferlab.schedule.listener import Silent
-from xferlab.schedule.outcome import SAME_ERRORS, Court, Verdict
+from xferlab.schedule.outcome import NODE_LOSSES, SAME_ERRORS, Court, Verdict
 from xferlab.schedule.ready import Board, State
 from xferlab.trial.failure import Failure, lost
 
@@ -86,6 +86,38 @@ def test_want_of_memory_gets_one_attempt_alone_that_does_not_count(tmp_path: Pat
         assert ends.court.alone("a") == alone
     assert ends.attempt(raised("memory")) is Verdict.FAILED
     assert set(ends.started) == {"a"}
+
+
+def gone() -> Failure:
+    return lost("its node was preempted", kind="node")
+
+
+def test_losses_of_nodes_cost_no_retry(tmp_path: Path) -> None:
+    ends = Ends.of(tmp_path, [trial("a")], retries=0)
+    for _ in range(NODE_LOSSES):
+        assert ends.attempt(gone()) is Verdict.AGAIN
+    assert ends.attempt(raised("other")) is Verdict.FAILED
+
+
+def test_a_trial_whose_nodes_vanish_for_ever_ends(tmp_path: Path) -> None:
+    ends = Ends.of(tmp_path, [trial("a")], retries=2)
+    verdicts = [ends.attempt(gone()) for _ in range(NODE_LOSSES + 3)]
+    assert verdicts == [Verdict.AGAIN] * (NODE_LOSSES + 2) + [Verdict.FAILED]
+
+
+def test_a_trial_that_gets_further_each_time_may_lose_any_number_of_nodes(tmp_path: Path) -> None:
+    ends = Ends.of(tmp_path, [trial("a")], retries=0)
+    for number in range(3 * NODE_LOSSES):
+        ends.store.write(f"{layout.checkpoint_dir('a')}/state-{number // 2:06d}-000000.pt", b"")
+        assert ends.attempt(gone()) is Verdict.AGAIN
+
+
+def test_lost_nodes_are_not_one_error_of_the_study(tmp_path: Path) -> None:
+    ends = Ends.of(tmp_path, trials(4), retries=0)
+    for _ in range(4 * (NODE_LOSSES + 1)):
+        ends.attempt(gone())
+    assert ends.court.repeated is None
+    assert ends.court.board.counts() == {State.FAILED: 4}
 
 
 def trials(number: int) -> list[TrialSpec]:
@@ -172,7 +204,7 @@ def test_what_a_worker_wrote_before_it_was_lost_is_kept(tmp_path: Path) -> None:
 
 @settings(max_examples=30, deadline=None)  # every attempt writes files
 @given(
-    st.lists(st.sampled_from(["other", "memory", "device", "lost", "hopeless"]), max_size=12),
+    st.lists(st.sampled_from(["other", "memory", "device", "lost", "hopeless", "node"]), max_size=12),
     st.integers(0, 4),
 )
 def test_no_history_of_failures_goes_on_for_ever(
@@ -180,13 +212,14 @@ def test_no_history_of_failures_goes_on_for_ever(
 ) -> None:
     ends = Ends.of(tmp_path_factory.mktemp("s"), [trial("a")], retries=retries)
     verdicts = []
-    for kind in [*kinds, *["other"] * (retries + 2)]:
+    for kind in [*kinds, *["node"] * (NODE_LOSSES + retries + 2)]:
         verdicts.append(ends.attempt(raised(kind)))
         if verdicts[-1] is Verdict.FAILED:
             break
-    tried = [*kinds, *["other"] * (retries + 2)][: len(verdicts)]
+    tried = [*kinds, *["node"] * (NODE_LOSSES + retries + 2)][: len(verdicts)]
+    free = ("memory" in tried) + min(NODE_LOSSES, tried.count("node"))
     assert verdicts[-1] is Verdict.FAILED
-    assert len(tried) - ("memory" in tried) <= retries + 1 or tried[-1] == "hopeless"
+    assert len(tried) - free <= retries + 1 or tried[-1] == "hopeless"
     assert "hopeless" not in tried[:-1]
 
 

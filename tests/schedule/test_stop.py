@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from xferlab.errors import ClusterLostError
-from xferlab.schedule.stop import StopNow, StopRequest
+from xferlab.schedule.stop import StopNow, StopRequest, deaf_to_hangup
 
-either = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+either = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 
 
 @either
@@ -52,6 +54,27 @@ def test_handlers_of_before_are_put_back(number: signal.Signals) -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     assert signal.getsignal(number) is before
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            stop.listen()
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_process_that_is_started_deaf_survives_a_hangup_and_this_one_hears_it() -> None:
+    with StopRequest() as stop:
+        with deaf_to_hangup():
+            words = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGHUP)"]
+            assert subprocess.run(words, check=False).returncode == 0
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.asked()
+        assert stop.signal is signal.SIGHUP
 
 
 def test_a_problem_asks_too_and_is_raised_where_nothing_is_saved() -> None:

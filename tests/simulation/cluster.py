@@ -28,7 +28,7 @@ from xferlab.schedule.outcome import Court
 from xferlab.schedule.ready import Board, State
 from xferlab.schedule.study import publish
 from xferlab.trial.attempt import Attempt
-from xferlab.trial.failure import Failure, described, lost
+from xferlab.trial.failure import Failure, Kind, described, lost
 
 NUM_EPOCHS = 3
 
@@ -43,6 +43,7 @@ class Weather:
         worker_death: A worker is killed at an operation.
         worker_error: A worker raises at the end of an epoch.
         node_death: All workers of a node are killed, at an operation of one of them.
+        preemption: So, and the node is away for a while.
         driver_death: The driver is killed at an operation.
         freeze: A process stands still for long at an operation (SIGSTOP, a page that is swapped).
         suspected: The driver takes a worker for lost that goes on.
@@ -57,6 +58,7 @@ class Weather:
     worker_death: float = 0.0
     worker_error: float = 0.0
     node_death: float = 0.0
+    preemption: float = 0.0
     driver_death: float = 0.0
     freeze: float = 0.0
     suspected: float = 0.0
@@ -75,7 +77,7 @@ class Weather:
         return Weather(
             storage=often(0.02), worker_death=often(0.02), worker_error=often(0.05), node_death=often(0.005),
             driver_death=often(0.02), freeze=often(0.02), suspected=often(0.2), duplicate=often(0.3),
-            mute=often(0.3),
+            mute=often(0.3), preemption=often(0.005),
             hopeless=frozenset(draws.sample(stages, 1)) if draws.random() < 0.1 else frozenset(),
         )  # fmt: skip
 
@@ -125,6 +127,7 @@ class Cluster:
         self.store = Store("memory", pafs._MockFileSystem(), "lab")
         self._seen = faulty(self.store, _Wire(self))
         self._nodes, self._slots, self._drivers = nodes, slots, list[Driver]()
+        self._with_node: set[Process] = set()
 
     def disturb(self, path: str, effect: Callable[[], Any], *, writes: bool) -> Any:
         """One operation of a process on the storage: it takes time, and the weather strikes."""
@@ -153,7 +156,9 @@ class Cluster:
         if driver is not None:
             doomed = [process] if draws.random() < weather.driver_death else []
         elif draws.random() < weather.node_death:
-            doomed = self._beside(process)
+            doomed = self._node_goes(process, away_s=0.0)
+        elif draws.random() < weather.preemption:
+            doomed = self._node_goes(process, away_s=draws.uniform(10.0, 100.0))
         else:
             doomed = [process] if draws.random() < weather.worker_death else []
         for one in doomed:
@@ -162,10 +167,13 @@ class Cluster:
         if doomed:
             raise Killed
 
-    def _beside(self, process: Process) -> list[Process]:
-        """All that runs on the node of a worker."""
+    def _node_goes(self, process: Process, *, away_s: float) -> list[Process]:
+        """The node of a worker is lost for a while; returns all that ran on it."""
         nodes = [node for driver in self._drivers for node in driver.nodes]
-        return next(node.processes for node in nodes if process in node.processes)
+        node = next(node for node in nodes if process in node.processes)
+        self._with_node.update(node.processes)
+        node.away_until = self.clock.now + away_s
+        return node.processes
 
     def note(self, text: str) -> None:
         """Adds a line to the log."""
@@ -202,7 +210,10 @@ class Cluster:
                 told.append(described(error, epoch=0))
 
         def last() -> None:
-            ended(lost("killed") if process.killed else told[0] if told else None)
+            if process in self._with_node:
+                ended(lost("its node was lost", kind=Kind.NODE))
+            else:
+                ended(lost("killed") if process.killed else told[0] if told else None)
 
         after = self.draws.expovariate(1.0)
         process = self.clock.start(f"worker of {spec.name}", body, after=after, last=last)
@@ -222,16 +233,17 @@ class Node:
     Attributes:
         slots: How many workers run on it at once.
         processes: The latest of them; dead ones among them hold no slot.
+        away_until: When it comes back after a preemption.
     """
 
     slots: int
     processes: list[Process] = field(default_factory=list)
+    away_until: float = 0.0
 
-    @property
-    def free(self) -> bool:
+    def free(self, now: float) -> bool:
         """Whether another worker may start."""
         self.processes = [one for one in self.processes if one.alive]
-        return len(self.processes) < self.slots
+        return now >= self.away_until and len(self.processes) < self.slots
 
 
 class _Wire(Faults):
@@ -290,7 +302,7 @@ class Driver:
                 court.ended(trial, told)
 
     def _fill(self, board: Board, court: Court) -> None:
-        while court.repeated is None and (free := [node for node in self.nodes if node.free]):
+        while court.repeated is None and (free := self._free_nodes()):
             trial = board.take()
             if trial is None:
                 return
@@ -303,6 +315,9 @@ class Driver:
             if self.cluster.draws.random() < self.cluster.weather.suspected:
                 wait_s = self.cluster.draws.uniform(1.0, 60.0)
                 self._deliver(attempt, lost("no word for long"), after=wait_s)
+
+    def _free_nodes(self) -> list[Node]:
+        return [node for node in self.nodes if node.free(self.cluster.clock.now)]
 
     def _send(self, attempt: int, told: Failure | None) -> None:
         """A message takes its time; now and then it comes twice, and of a killed worker it comes late."""

@@ -10,6 +10,7 @@ import os
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -135,6 +136,18 @@ def expected_weights(cluster: Cluster) -> dict[str, bytes]:
 def test_studies_survive_what_a_seed_brings(seed: int) -> None:
     for one in range(seed, seed + 20):
         simulate(one)
+
+
+def test_nodes_that_come_and_go_cost_no_retry() -> None:
+    attempts: Counter[str] = Counter()
+    for seed in range(10):
+        cluster = Cluster(plan("paired"), seed, Weather(preemption=0.01, node_death=0.01), slots=1)
+        with without_pauses():
+            states = cluster.run_driver()
+        assert states is not None
+        assert set(states.values()) == {State.COMPLETE}
+        attempts |= Counter(trial_id for trial_id, _ in cluster.log.trained)
+    assert max(attempts.values()) > 2 + 1  # more than the retries of the simulation's drivers allow
 
 
 def test_one_seed_always_tells_one_story() -> None:

@@ -278,10 +278,28 @@ def test_any_values_in_a_good_study_give_a_study_or_a_study_error(
     assert "Input should" not in str(result)
 
 
-@pytest.mark.parametrize("storage", ["${LAB}/results", "s3://${LAB}/results"])
-def test_the_storage_may_name_variables(example: Path, storage: str) -> None:
-    example.write_text(re.sub(r"(?m)^storage: .*$", f"storage: '{storage}'", EXAMPLE))
+@pytest.mark.parametrize(
+    ("storage", "location", "relative"),
+    [
+        ("${LAB}/results", "{folder}/here/results", "here/results"),
+        ("../results", "{parent}/results", "../results"),
+        ("/${LAB}/results", "/here/results", ""),
+        ("s3://${LAB}/results", "s3://here/results", ""),
+        (None, "{folder}/xferlab-results", "./xferlab-results"),
+    ],
+)
+def test_a_storage_starts_at_the_study_file_and_may_name_variables(
+    example: Path, monkeypatch: pytest.MonkeyPatch, storage: str | None, location: str, relative: str
+) -> None:
+    line = f"storage: '{storage}'" if storage else ""
+    example.write_text(re.sub(r"(?m)^storage: .*$", line, EXAMPLE))
+    monkeypatch.chdir("/")
     loaded = load(example, environ={"LAB": "here", "DATA": "/d"})
-    assert loaded.base.storage == storage.replace("${LAB}", "here")
+    assert loaded.base.storage == location.format(folder=example.parent, parent=example.parent.parent)
+    assert loaded.relative_storage == relative
+
+
+def test_a_storage_needs_its_variables(example: Path) -> None:
+    example.write_text(re.sub(r"(?m)^storage: .*$", "storage: '${LAB}/results'", EXAMPLE))
     with pytest.raises(StudyError, match="storage needs the environment variable `LAB`, which is not set"):
         load(example, environ={"DATA": "/d"})

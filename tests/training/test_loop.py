@@ -170,6 +170,35 @@ def test_a_bad_training_loss_raises_before_the_step(bad):
     assert [result.epoch for result in trainer.cursor.history] == [1]
 
 
+@pytest.mark.parametrize(
+    ("train", "text"),
+    [
+        ([NAN], r"batch 1; no step was taken yet, so the learning rate is not the cause: the weights that"),
+        (
+            [0.5, NAN],
+            r"batch 2; the weights are finite, and .*\. Most often training\.lr \(now 0\.001\) is too",
+        ),
+    ],
+)
+def test_a_bad_loss_blames_the_learning_rate_only_after_a_step(train, text):
+    trainer = Trainer(nn.Linear(1, 1), Script([5], train=train), recipe(batch_size=4))
+    with pytest.raises(NonFiniteLossError, match=text):
+        trainer.fit(Cases(8), Cases(4))
+
+
+def test_weights_that_a_step_has_damaged_are_named():
+    class Overflowing(Script):
+        def loss(self, model, batch):  # a finite loss with a gradient that is not
+            weight = next(model.parameters())
+            return super().loss(model, batch) + (weight - weight.detach()).abs().sum().sqrt()
+
+    trainer = Trainer(nn.Linear(1, 1), Overflowing([5], train=[0.5, NAN]), recipe(batch_size=4))
+    with pytest.raises(
+        NonFiniteLossError, match=r"batch 2; a step before it made 'weight' NaN or infinite\. Most"
+    ):
+        trainer.fit(Cases(8), Cases(4))
+
+
 def test_a_bad_validation_loss_raises_and_is_never_the_best():
     trainer = Trainer(nn.Linear(1, 1), Script([5, NAN]), recipe())
     with pytest.raises(NonFiniteLossError, match="validation loss became nan in epoch 2"):

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from tests.trial.conftest import Bench, Make
+from tests.trial.conftest import Bench, Make, quick
 from xferlab.errors import DonorError, RecordError
 from xferlab.models.build import build, initialise
-from xferlab.models.donors import file_sha256, read_weights
-from xferlab.records import layout
+from xferlab.models.donors import file_sha256, read_weights, save_weights
+from xferlab.records import layout, writer
 from xferlab.study.schema import Weights
 from xferlab.trial import given
-from xferlab.trial.given import at_hand, check_file, check_fits, provide
+from xferlab.trial.given import at_hand, check_file, check_fits, check_parent, provide
 
 pytestmark = pytest.mark.component
 
-NAME = "a/general/r01"
+NAME, KEY = "a/general/r01", "decoder1.dec1conv1.weight"
 
 
 def donor_file(folder: Path, *, in_channels: int = 3) -> Path:
@@ -57,9 +60,9 @@ def test_the_weights_that_are_stored_are_those_that_were_checked(
     path, other = donor_file(tmp_path), b"other bytes"
     whole, store = path.read_bytes(), bench().session.store
 
-    def replacing(file: Path, *read: bytes) -> object:
+    def replacing(file: Path, *read: bytes, **options: Any) -> object:
         path.write_bytes(other)
-        return read_weights(file, *read)
+        return read_weights(file, *read, **options)
 
     monkeypatch.setattr(given, "read_weights", replacing)
     digest = provide(Weights(path=str(path)), store, cache_dir=tmp_path)
@@ -141,3 +144,31 @@ def test_weights_that_cannot_be_had(
     with pytest.raises(DonorError, match=message):
         provide(Weights(**weights), store, cache_dir=tmp_path)
     assert not store.list("donors")
+
+
+def test_a_parent_whose_weights_are_not_finite_is_named_before_and_when_it_is_read(bench: Make) -> None:
+    trials = bench(training=quick(max_epochs=1, patience=1))
+    store, parent = trials.session.store, trials["a/general/r01"]
+    record = trials.run("a/general/r01")
+    check_parent(parent.trial_id, store)
+    path = Path(store.path(layout.weights_path(parent.trial_id)))
+    weights = load_file(path)
+    weights[KEY].view(-1)[3] = float("inf")
+    data = save_weights(weights)
+    path.write_bytes(data)
+    with pytest.raises(
+        RecordError, match=r"best\.safetensors: these weights are altered .*; the next `run` trains"
+    ):
+        check_parent(parent.trial_id, store)
+    assert path.exists(), "a check changes nothing"
+    writer.write_trial(store, replace(record, weights_sha256=hashlib.sha256(data).hexdigest()))
+    text = rf"{path}: the tensor '{KEY}' holds 1 of 72 values that are NaN or infinite"
+    with pytest.raises(DonorError, match=text):
+        check_parent(parent.trial_id, store)
+    with pytest.raises(DonorError, match=text):
+        trials.run("a/portable/r01")
+
+
+def test_a_parent_that_is_not_complete_is_nothing_to_check(bench: Make) -> None:
+    trials = bench()
+    check_parent(trials["a/general/r01"].trial_id, trials.session.store)

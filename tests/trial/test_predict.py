@@ -105,10 +105,10 @@ def test_the_row_agrees_with_the_mask(tmp_path: Path) -> None:
     assert written.shape == (45, 60)
     assert written.dtype == np.uint8
     assert set(np.unique(written)) == {0, 255}
-    row = columns(found)
+    row = columns(found, "heart")
     assert (row["width"], row["height"]) == (60, 45)
-    assert row["lung_pixels"] == (written == 255).sum()
-    assert row["lung_share"] == pytest.approx((written == 255).mean(), abs=1e-6)
+    assert row["heart_pixels"] == (written == 255).sum()
+    assert row["heart_share"] == pytest.approx((written == 255).mean(), abs=1e-6)
 
 
 @pytest.mark.component
@@ -145,12 +145,52 @@ def test_refuses_a_network_with_several_outputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.component
-def test_outputs_that_are_not_finite_are_an_error_and_no_empty_mask(tmp_path: Path) -> None:
-    own = segmenter(tmp_path)
-    with torch.no_grad():
-        next(own.network.parameters())[:] = torch.nan
-    with pytest.raises(DonorError, match="outputs are not finite"):
-        own.probabilities([own.prepared(picture(0))])
+def test_an_output_that_is_not_finite_is_told_and_no_empty_mask(tmp_path: Path) -> None:
+    own, asked = segmenter(tmp_path), requests(tmp_path, 3)
+
+    def spoiled(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
+        output[1] = torch.nan
+        return output
+
+    own.network.register_forward_hook(spoiled)
+    found, problems = segment(own, asked, Folder(Store.open(tmp_path / "out"), 0.5))
+    assert [one.request.name for one in found] == ["00", "02"]
+    text = (
+        f"{asked[1].image}: the network's output is not finite, although its weights are; no mask is written."
+    )
+    assert [str(problem) for problem in problems] == [text]
+    assert not (tmp_path / "out" / "01_mask.png").exists()
+
+
+@pytest.mark.component
+def test_an_output_that_cannot_be_written_is_told_and_all_others_are(tmp_path: Path) -> None:
+    own, asked = segmenter(tmp_path), requests(tmp_path, 4)
+    (tmp_path / "out" / "01_mask.png").mkdir(parents=True)
+    (tmp_path / "out" / "03_overlay.png").mkdir()
+    found, problems = segment(own, asked, Folder(Store.open(tmp_path / "out"), 0.5))
+    assert [one.request.name for one in found] == ["00", "02"]
+    assert [problem.where for problem in problems] == [str(asked[1].image), str(asked[3].image)]
+    assert all(problem.what.startswith("its outputs cannot be written: ") for problem in problems)
+    assert mask(tmp_path / "out", "02").shape == (45, 60)
+
+
+@pytest.mark.component
+def test_an_image_too_large_for_the_device_is_told_and_all_others_are_segmented(tmp_path: Path) -> None:
+    own, asked = segmenter(tmp_path), requests(tmp_path, 3)
+    asked.append(Request(asked[2].image, "large"))
+
+    def full(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if len(inputs[0]) > 1 or inputs[0].equal(largest):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+
+    read = own.task.batch(own._square([own.prepared(picture(1))]), np.arange(1), None)
+    largest = read.inputs
+    own.network.register_forward_pre_hook(full)
+    found, problems = segment(own, asked, Folder(Store.open(tmp_path / "out"), 0.5))
+    assert [one.request.name for one in found] == ["00", "02", "large"]
+    assert [str(problem) for problem in problems] == [
+        f"{asked[1].image}: is too large for the memory of the cpu device."
+    ]
 
 
 @pytest.mark.component

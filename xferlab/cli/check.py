@@ -8,7 +8,7 @@ from argparse import Namespace
 from rich.progress import Progress
 
 from xferlab.cli.main import BAD_INPUT, COMPLETE
-from xferlab.cli.prepare import check_tiles, donor_problems
+from xferlab.cli.prepare import check_tiles, donor_problems, parent_problems
 from xferlab.cli.session import Session
 from xferlab.data.check import check_sections
 from xferlab.data.grouping import grouped
@@ -41,7 +41,7 @@ def run(options: Namespace) -> int:
             audit = session.index.audit
             num_near = audit.num_near
             findings += (*audit.warnings, *(entry for entry in plan.warnings if entry not in audit.summary))
-            findings += donor_problems(session, plan)
+            findings += (*donor_problems(session, plan), *parent_problems(session, plan))
             check_tiles(session, plan, progress=lambda name, done, total: None)
         except ProblemsError as error:
             findings += error.problems

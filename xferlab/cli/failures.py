@@ -24,7 +24,8 @@ ADVICE: Mapping[str, str] = {
     "here, leave it out.",
     Kind.HOPELESS: "The same trial meets it again: change the study or the data as the message says.",
     Kind.LOST: "Run again, which resumes from its last checkpoint. If it comes back, look on the host for "
-    "what killed it: out of memory, a time limit, a node that went down.",
+    "what killed it: out of memory, a time limit.",
+    Kind.NODE: "The nodes failed, not the study: run again, which resumes from its last checkpoint.",
     Kind.OTHER: "Run again, which resumes from its last checkpoint. If it comes back, see the traceback.",
 }
 """What to do, by kind of failure."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,9 +34,10 @@ class Found:
 def find(paths: Sequence[str], *, out: str) -> Found:
     """Returns the files that were named, and the images in the folders that were named.
 
-    A folder is searched with all its folders, but without hidden files and `out`. Outputs mirror the folders
-    below what all paths have in common. A named file is taken whatever its name; where two differ in their
-    suffix alone, their outputs keep it.
+    A folder is searched with all its folders, but without hidden files and `out`. Outputs of a folder keep
+    their paths relative to it, those of a named file its name. Where two outputs would have one name, they
+    keep the folders below what all paths have in common, and then their suffixes, too. A named file is taken
+    whatever its name.
 
     Raises:
         UsageError: Outputs would lie among the images of a folder, or replace one of them.
@@ -47,9 +48,10 @@ def find(paths: Sequence[str], *, out: str) -> Found:
     for named in paths:
         for path in _search(named, out, found) if named in folders else (Path(named),):
             files.setdefault(os.path.abspath(path), path)
-    base = os.path.commonpath([*map(os.path.abspath, folders), *(os.path.dirname(f) for f in files)])
-    found.images = _named(files, base)
-    _check_out(found.images, out, base if folders else None)
+    roots = list(map(os.path.abspath, folders))
+    base = os.path.commonpath([*roots, *(os.path.dirname(f) for f in files)])
+    found.images = _named(files, roots, base)
+    _check_out(found.images, out, roots)
     return found
 
 
@@ -83,8 +85,13 @@ def _is_image(path: Path) -> bool:
         return False
 
 
-def _named(files: Mapping[str, Path], base: str) -> dict[str, Path]:
-    names = {file: _without_suffix(os.path.relpath(file, base)) for file in files}
+def _named(files: Mapping[str, Path], roots: Sequence[str], base: str) -> dict[str, Path]:
+    """Returns the files by the names of their outputs, which are as short as sets them apart."""
+    names = {file: _without_suffix(os.path.relpath(file, _root(file, roots))) for file in files}
+    longer: list[Callable[[str], str]] = [
+        lambda file: _without_suffix(os.path.relpath(file, base)),
+        lambda file: os.path.relpath(file, base),
+    ]
     while True:
         owners = defaultdict(list)
         for file, name in names.items():
@@ -92,7 +99,17 @@ def _named(files: Mapping[str, Path], base: str) -> dict[str, Path]:
         clashes = [file for group in owners.values() if len(group) > 1 for file in group]
         if not clashes:
             return {names[file]: files[file] for file in sorted(files)}
-        names.update({file: os.path.relpath(file, base) for file in clashes})
+        longest = longer[0] if len(longer) > 1 else longer[-1]
+        lengthened = {file: longest(file) for file in clashes}
+        if all(names[file] == name for file, name in lengthened.items()):
+            longer.pop(0)
+        names.update(lengthened)
+
+
+def _root(file: str, roots: Sequence[str]) -> str:
+    """Returns the outermost folder that was named and holds a file; for a named file the folder it is in."""
+    holding = [root for root in roots if os.path.commonpath([root, file]) == root]
+    return min(holding, key=len, default=os.path.dirname(file))
 
 
 def _without_suffix(name: str) -> str:
@@ -101,8 +118,8 @@ def _without_suffix(name: str) -> str:
     return stem if suffix.lower() in SUFFIXES else name
 
 
-def _check_out(images: Mapping[str, Path], out: str, searched: str | None) -> None:
-    if searched is not None and os.path.realpath(out) == os.path.realpath(searched):
+def _check_out(images: Mapping[str, Path], out: str, searched: Sequence[str]) -> None:
+    if os.path.realpath(out) in map(os.path.realpath, searched):
         raise UsageError(
             f"--out: {out} is where the images are; another folder is needed, or the next search would take "
             f"masks for images. For example: --out {os.path.join(out, 'predictions')}"

@@ -10,11 +10,14 @@ import sys
 from collections.abc import Callable, Sequence
 
 from xferlab import __version__
+from xferlab.cli.output import Streams
 from xferlab.errors import ClusterLostError, ProblemsError, StorageLostError, XferlabError, suggest
 
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 REQUEUE = os.EX_TEMPFAIL
 """Ended early from outside (SIGTERM, a lost cluster or storage): the same command goes on (75)."""
+WORKING = ("run", "tune", "report", "mirror", "predict")
+"""Verbs that do more than print: a reader that has stopped does not hold them up."""
 
 VERBS = {
     "check": "validate a study file and read all of its data",
@@ -59,7 +62,11 @@ def build_parser() -> _Parser:
 def _add_study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("study", metavar="STUDY", help="the study file")
     verb.add_argument("--profile", metavar="P", help="apply this profile of the study file")
-    verb.add_argument("--storage", metavar="DIR|URI", help="in place of the study's `storage`")
+    verb.add_argument(
+        "--storage",
+        metavar="DIR|URI",
+        help="in place of the study's `storage`; starts where the command runs",
+    )
 
 
 def _add_plan(verb: argparse.ArgumentParser) -> None:
@@ -84,7 +91,7 @@ def _add_status(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_report(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--out", metavar="DIR", help="folder of the report; default: reports/<study>")
+    verb.add_argument("--out", metavar="DIR", help="folder of the report; default: ./reports/<study>")
 
 
 def _add_tune(verb: argparse.ArgumentParser) -> None:
@@ -101,10 +108,10 @@ def _add_tune(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--address", metavar="A", help="join the Ray cluster at this address")
     verb.add_argument("--workers", metavar="N", type=int, help="CPU cores that Ray may use on this machine")
     verb.add_argument(
-        "--out", metavar="FILE", help="the winner; default: search_spaces/tuned/<study>-<stage>.yaml"
+        "--out", metavar="FILE", help="the winner; default: ./search_spaces/tuned/<study>-<stage>.yaml"
     )
     verb.add_argument(
-        "--report", metavar="DIR", help="tables and figures; default: reports/<study>-tuning-<stage>"
+        "--report", metavar="DIR", help="tables and figures; default: ./reports/<study>-tuning-<stage>"
     )
 
 
@@ -124,12 +131,12 @@ def _add_predict(verb: argparse.ArgumentParser) -> None:
         "--image-size",
         metavar="PX",
         type=int,
-        help="for a weights file: side it was trained at; default 256",
+        help="for a weights file without its trial's record: side it was trained at",
     )
     verb.add_argument(
         "--intensity",
         choices=("zscore", "unit", "minmax", "equalise"),
-        help="for a weights file: normalisation; default zscore",
+        help="for a weights file without its trial's record: normalisation it was trained with",
     )
 
 
@@ -156,16 +163,36 @@ _ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb.
+    """Runs one verb. What happens to its output changes nothing of its work.
 
     Returns:
-        0 all complete, 1 some failed or blocked, 2 bad study or usage, 130 interrupted, 75 ended from
-        outside (SIGTERM, SIGUSR1, a lost cluster or storage): the same command goes on.
+        0 all complete, 1 some failed or blocked (or a verb that only prints could not), 2 bad study or usage,
+        130 interrupted, 75 ended from outside (SIGTERM, SIGHUP, SIGUSR1, a lost cluster or storage): the same
+        command goes on.
     """
+    streams = Streams()
+    streams.install()
+    try:
+        code, works = _run(sys.argv[1:] if arguments is None else list(arguments), streams)
+    finally:
+        arrived = streams.finish()
+        if arguments is not None:
+            streams.remove()  # else they stay: what libraries print at exit must not change the exit code
+    return INCOMPLETE if code == COMPLETE and not works and not arrived else code
+
+
+def _run(words: list[str], streams: Streams) -> tuple[int, bool]:
+    """Returns the exit code of a verb, and whether it does more than print."""
     parser = build_parser()
-    words = sys.argv[1:] if arguments is None else list(arguments)
     parser.asked = next((word for word in words if not word.startswith("-")), "")
     options = parser.parse_args(words)
+    works = options.verb in WORKING or getattr(options, "yes", False)
+    if works:
+        streams.unblock()
+    return _exit_code(options), works
+
+
+def _exit_code(options: argparse.Namespace) -> int:
     try:
         verb = importlib.import_module(f"xferlab.cli.{options.verb}")
         return int(verb.run(options))
@@ -181,10 +208,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
         return exit_code(getattr(error, "signal", signal.SIGINT))
-    except BrokenPipeError:
-        # The reader (head, less) closed; Python would complain once more while it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return COMPLETE
 
 
 def exit_code(number: signal.Signals) -> int:

@@ -7,55 +7,78 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from typing import Any
 
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.session import Session
-from xferlab.records.mirror import mirror_study, unmirrored
+from xferlab.errors import XferlabError
+from xferlab.records.mirror import complete_study, mirror_study, unmirrored
 
-_SETTLE_S = 3.0
+COMPLETE_WITHIN_S = {"offline": 60.0, "online": 20.0}
+"""Longest time that a run spends on W&B after its last trial."""
 
 
 def run(options: Namespace) -> int:
     """Mirrors a study and prints what was written; exit code 1 if something could not be."""
-    from xferlab.analysis import aggregate, load
-
     session = Session.open(options)
-    study = session.loaded.base.study
-    rows = aggregate(load(session.store.location, study)).to_dict("records")
     report = mirror_study(
         session.store,
-        study,
+        session.loaded.base.study,
         directory=session.cache_dir / "wandb",
         mode=options.mode,
-        aggregate=[{str(key): value for key, value in row.items()} for row in rows],
+        aggregate=_rows(session),
         echo=print,
     )
     print(report)
     if not report.failed:
         return COMPLETE
     print(
-        "xferlab: the lines above say why runs failed. Mend that (network, key, disk), and the same command "
+        "xferlab: the lines above say why runs failed. Fix that (network, key, disk), and the same command "
         "sends what is missing; nothing is sent twice.",
         file=sys.stderr,
     )
     return INCOMPLETE
 
 
-def lacking(session: Session, same: str) -> str:
-    """Returns one line on the trials that W&B may lack after a run, empty if there are none.
+def _rows(session: Session) -> list[dict[str, Any]]:
+    """Returns the rows of the study's summary run."""
+    from xferlab.analysis import aggregate, load
+
+    rows = aggregate(load(session.store.location, session.loaded.base.study)).to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in rows]
+
+
+def complete(session: Session, same: str) -> str:
+    """Completes in W&B what a run has left open there, and writes the study's summary run.
 
     Args:
         session: The study.
-        same: Its file and options, for the command that completes them.
+        same: Its file and options, for the command that completes the rest.
+
+    Returns:
+        One line on what W&B still lacks, empty if that is nothing.
     """
-    tracking = session.loaded.base.tracking.wandb
+    tracking, study = session.loaded.base.tracking.wandb, session.loaded.base.study
     if tracking is None or tracking.mode == "disabled":
         return ""
-    found = unmirrored(session.store, session.loaded.base.study, wait_s=_SETTLE_S)
-    if not found:
+    lacking: dict[str, str] = {}
+    try:
+        report = complete_study(
+            session.store,
+            study,
+            directory=session.cache_dir / "wandb",
+            aggregate=_rows(session),
+            within_s=COMPLETE_WITHIN_S[tracking.mode],
+        )
+        lacking = {**dict.fromkeys(report.not_tried, "not tried for lack of time"), **dict(report.failed)}
+    except XferlabError as error:
+        lacking = {study: str(error)}
+    trials = unmirrored(session.store, study)
+    if not trials and not lacking:
         return ""
-    trial_id, reason = next(iter(found.items()))
+    what = f"something of {len(trials)} trials" if trials else "the summary run of the study"
+    run_id, reason = next(iter({**trials, **lacking}.items()))
     return (
-        f"warning: W&B lacks something of {len(found)} trials ({trial_id}: {reason}); the records are whole, "
-        f"and `xferlab mirror {same}` completes it"
+        f"warning: W&B lacks {what} ({run_id}: {reason}); the records are whole, and `xferlab mirror {same}` "
+        "completes it"
     )

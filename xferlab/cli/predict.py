@@ -7,6 +7,7 @@ import io
 import re
 import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,14 @@ from xferlab.study.schema import Study
 from xferlab.study.sections import COLOUR_SOURCES
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a wrong command line should fail at once
-    from xferlab.trial.predict import Prediction, Segmenter
+    from xferlab.trial.predict import Folder, Prediction
+    from xferlab.trial.segmenter import Segmenter
 
 TABLE = "predictions.csv"
-DEFAULT_SIZE_PX, DEFAULT_INTENSITY = 256, "zscore"
+RADIOGRAPHS, MRI = ("CR", "DX", "DR", "RG", "RF"), ("MR",)
+"""Modalities of DICOM files."""
+UNTOLD = ("", "OT", "SC")
+"""What a file has that is no DICOM, or does not say how it was taken."""
 
 _WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth")
 _TRIAL_ID = re.compile(r"[0-9a-f]{16}")
@@ -47,18 +52,22 @@ class Trial:
 
 
 def run(options: Namespace) -> int:
-    """Segments images; exit code 1 if some cannot be read, 2 if none can."""
+    """Segments images; exit code 1 if some cannot be read, segmented or written, 2 if none can."""
     _check(options)
     model = _model(options)
     found = find(options.images, out=options.out)
     if not found.images:
         raise _nothing(options.images, found)
+    from xferlab.trial.predict import Folder
+
     segmenter = _segmenter(model, options)
-    predictions, problems = _segment(segmenter, found, options)
+    out = Store.open(options.out)
+    predictions, problems = _segment(segmenter, found, Folder(out, options.threshold))
     problems = [*found.problems, *problems]
     if not predictions:
         raise DataError(problems)
-    _write_table(Store.open(options.out), predictions)
+    _write_table(out, predictions, segmenter.structure)
+    _warn_of_others(predictions, segmenter)
     by = segmenter.origin if options.model in segmenter.origin else f"{options.model}, {segmenter.origin}"
     print(
         f"{_counted(len(predictions), 'image')} segmented by {by} at {_size(segmenter)} "
@@ -70,7 +79,7 @@ def run(options: Namespace) -> int:
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:
-        print(f"{_counted(len(problems), 'input')} could not be read", file=sys.stderr)
+        print(f"{_counted(len(problems), 'input')} could not be segmented", file=sys.stderr)
     return INCOMPLETE if problems else COMPLETE
 
 
@@ -89,11 +98,7 @@ def _model(options: Namespace) -> Trial | Path:
         return path
     if path.suffix in _WEIGHTS_SUFFIXES:
         raise UsageError(f"{path}: there is no such file")
-    for name, given in (("--image-size", options.image_size), ("--intensity", options.intensity)):
-        if given is not None:
-            raise UsageError(
-                f"{name} belongs to a weights file; a trial's record tells its own. Leave it out."
-            )
+    _refuse_preprocessing(options, "a trial's record")
     return _trial(options)
 
 
@@ -124,10 +129,11 @@ def _plans(options: Namespace) -> tuple[Store, dict[str, dict[str, Any]]]:
         store = Store.open(options.storage or Study.model_fields["storage"].default)
         plans = {study: codec.read_json(store, layout.plan_path(study)) for study in store.list("studies")}
         return store, {study: plan for study, plan in plans.items() if plan}
+    from xferlab.cli.session import open_storage
     from xferlab.study.load import load
 
-    base = load(options.study, profile=options.profile).base
-    store = Store.open(options.storage or base.storage)
+    loaded = load(options.study, profile=options.profile)
+    base, store = loaded.base, open_storage(loaded, options.storage)
     plan = reader.read_plan(store, base.study)
     if options.profile and plan["profile"] != options.profile:
         ran = f"profile {plan['profile']!r}" if plan["profile"] else "no profile"
@@ -160,38 +166,66 @@ def _named(asked: str, names: dict[tuple[str, str], str], store: Store) -> str:
 def _segmenter(model: Trial | Path, options: Namespace) -> Segmenter:
     import torch
 
+    from xferlab.models.donors import read_weights
     from xferlab.models.unet import SIZE_MULTIPLE
-    from xferlab.trial.predict import Segmenter
+    from xferlab.trial.segmenter import Segmenter, TrainedOn
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if isinstance(model, Path):
-        size_px = DEFAULT_SIZE_PX if options.image_size is None else options.image_size
-        if size_px < SIZE_MULTIPLE or size_px % SIZE_MULTIPLE:
-            raise UsageError(
-                f"--image-size: found {size_px}; accepted: multiples of {SIZE_MULTIPLE}, such as "
-                f"{max(1, round(size_px / SIZE_MULTIPLE)) * SIZE_MULTIPLE}"
-            )
-        intensity = options.intensity or DEFAULT_INTENSITY
-        return Segmenter.of_weights(model, size_px=size_px, intensity=intensity, device=device)
-    _warn_of_colour(model)
-    return Segmenter.of_trial(model.store, model.trial_id, device)
+    if isinstance(model, Trial):
+        return Segmenter.of_trial(model.store, model.trial_id, device)
+    if trained := TrainedOn.beside(model):
+        _refuse_preprocessing(options, "the record beside the weights file")
+        origin = f"{model}, trial {trained.record.trial_id}"
+        return Segmenter.of_record(trained, read_weights(model), origin=origin, device=device)
+    if options.image_size is None or options.intensity is None:
+        raise UsageError(
+            f"{model}: no record beside these weights tells how they were trained; give --image-size PX and "
+            "--intensity (zscore, unit, minmax or equalise; zscore is a study's default). A trial's "
+            "record.json, copied into the folder of its weights, tells both."
+        )
+    if options.image_size < SIZE_MULTIPLE or options.image_size % SIZE_MULTIPLE:
+        raise UsageError(
+            f"--image-size: found {options.image_size}; accepted: multiples of {SIZE_MULTIPLE}, such as "
+            f"{max(1, round(options.image_size / SIZE_MULTIPLE)) * SIZE_MULTIPLE}"
+        )
+    return Segmenter.of_weights(
+        model,
+        size_px=options.image_size,
+        intensity=options.intensity,
+        device=device,
+        note=lambda sentence: print(sentence, file=sys.stderr),
+    )
 
 
-def _warn_of_colour(trial: Trial) -> None:
-    spec = codec.read_json(trial.store, layout.spec_path(trial.trial_id)) or {}
-    source = spec.get("data", {}).get(spec.get("section"), {}).get("source")
-    if source in COLOUR_SOURCES:
+def _refuse_preprocessing(options: Namespace, teller: str) -> None:
+    for name, given in (("--image-size", options.image_size), ("--intensity", options.intensity)):
+        if given is not None:
+            raise UsageError(f"{name}: {teller} tells how the weights were trained. Leave it out.")
+
+
+def _warn_of_others(predictions: Sequence[Prediction], segmenter: Segmenter) -> None:
+    """Says which images are of another kind than those that the weights were trained on."""
+    source = segmenter.section.get("source")
+    is_mri = source in COLOUR_SOURCES
+    trained_on = "slices of brain MRI" if is_mri else "radiographs" if source else ""
+    accepted = MRI if is_mri else RADIOGRAPHS
+    others = [one for one in predictions if one.modality not in (*accepted, *UNTOLD)]
+    if is_mri and any(one.modality not in MRI for one in predictions):
         print(
-            f"warning: trial {trial.trial_id} trained on slices of three channels ({source}); images are "
-            "read as grey here, as in its evaluations on radiographs",
+            f"warning: these weights were trained on slices of three channels ({source}); images are read as "
+            "grey here, as in their evaluations on radiographs",
             file=sys.stderr,
         )
+    for modality, number in Counter(one.modality for one in others).items():
+        first = next(one.request.image for one in others if one.modality == modality)
+        remark = (
+            f"the weights were trained on {trained_on}" if trained_on else "see that the weights fit them"
+        )
+        print(f"warning: {_counted(number, f'{modality} image')} (first: {first}); {remark}", file=sys.stderr)
 
 
-def _segment(
-    segmenter: Segmenter, found: Found, options: Namespace
-) -> tuple[list[Prediction], list[Problem]]:
-    from xferlab.trial.predict import Folder, Request, segment
+def _segment(segmenter: Segmenter, found: Found, folder: Folder) -> tuple[list[Prediction], list[Problem]]:
+    from xferlab.trial.predict import Request, segment
 
     requests = [Request(path, name) for name, path in found.images.items()]
     shown = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -201,15 +235,15 @@ def _segment(
         return segment(
             segmenter,
             requests,
-            Folder(Store.open(options.out), options.threshold),
+            folder,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
 
 
-def _write_table(store: Store, predictions: Sequence[Prediction]) -> None:
+def _write_table(store: Store, predictions: Sequence[Prediction], structure: str) -> None:
     from xferlab.trial.predict import columns
 
-    rows = [columns(one) for one in predictions]
+    rows = [columns(one, structure) for one in predictions]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

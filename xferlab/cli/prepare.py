@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,11 +14,14 @@ from pydantic import TypeAdapter
 from xferlab.cli.findings import absent_weights, refuse_absent_weights, unusable_files
 from xferlab.cli.session import Session, given_weights
 from xferlab.data.cache import NativeTable, open_cases
-from xferlab.errors import DataError, DonorError, Problem
+from xferlab.errors import DataError, DonorError, Problem, StorageError
 from xferlab.plan.expand import Plan
 from xferlab.plan.identity import canonical_json
 from xferlab.plan.spec import TrialSpec
+from xferlab.records.complete import complete_ids
+from xferlab.study.findings import Finding
 from xferlab.study.sections import DataSection
+from xferlab.study.yaml_lines import KeyPath
 
 Progress = Callable[[str, int, int], None]
 """Told what is prepared, how much of it is done, and how much there is."""
@@ -44,9 +48,13 @@ def store_donors(session: Session) -> dict[str, str]:
     from xferlab.trial.given import provide
 
     return {
-        name: provide(given, session.store, cache_dir=session.cache_dir)
+        name: provide(given, session.store, cache_dir=session.cache_dir, note=_say)
         for name, given in weights_by_name.items()
     }
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 def check_donors(session: Session, trials: Iterable[TrialSpec]) -> None:
@@ -78,10 +86,39 @@ def donor_problems(session: Session, plan: Plan) -> Iterator[Problem]:
         weights = weights_by_name[trial.donor["name"] or trial.donor["path"]]
         if weights.path is not None and not Path(weights.path).is_file():
             continue
+        path: KeyPath = ("stages", trial.donor["stage"], "weights")
+        told: list[str] = []
         try:
-            check_file(trial, weights, cache_dir=session.cache_dir)
+            check_file(trial, weights, cache_dir=session.cache_dir, note=told.append)
         except DonorError as error:
-            yield Problem(str(session.loaded.path), f"{trial.name}: {error}")
+            yield session.loaded.problem(trial.arms[0], Finding(path, f"{trial.name}: {error}"))
+        for sentence in told:
+            yield session.loaded.problem(trial.arms[0], Finding(path, sentence, "warning"))
+
+
+def parent_problems(session: Session, plan: Plan) -> Iterator[Problem]:
+    """Yields what is wrong with the weights of complete trials from which trials that are not start.
+
+    A file that is not as its record says is a warning: a run trains that trial again.
+    """
+    try:
+        complete = complete_ids(session.store, plan.trials)
+    except StorageError as error:
+        yield Problem(str(session.loaded.path), f"stored weights cannot be checked: {error}", "warning")
+        return
+    waiting = [trial for trial in plan.trials if trial.trial_id not in complete]
+    parents = {one: trial for trial in reversed(waiting) for one in trial.parents if one in complete}
+    if not parents:
+        return
+    from xferlab.trial.given import check_parent
+
+    for parent, trial in parents.items():
+        path: KeyPath = ("stages", trial.stage, "starts_from")
+        try:
+            check_parent(parent, session.store)
+        except (DonorError, StorageError) as error:
+            severity = "error" if isinstance(error, DonorError) else "warning"
+            yield session.loaded.problem(trial.arms[0], Finding(path, f"{trial.name}: {error}", severity))
 
 
 def _started_from_donors(trials: Iterable[TrialSpec]) -> list[TrialSpec]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from contextlib import ExitStack
 
 from rich.table import Table
 
-from xferlab.cli.main import COMPLETE
+from xferlab.cli.main import COMPLETE, INCOMPLETE
+from xferlab.cli.session import open_storage
 from xferlab.cli.view import wide_console
-from xferlab.errors import UsageError
+from xferlab.errors import StorageError, UsageError
 from xferlab.records.prune import Surplus, delete, find_surplus
 from xferlab.records.store import Store
 from xferlab.schedule.lease import Lease
@@ -19,10 +21,26 @@ UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def run(options: Namespace) -> int:
-    """Prints what is not needed in each storage, and deletes it if asked."""
-    for location in _locations(options):
-        _prune(Store.open(location), options)
-    return COMPLETE
+    """Prints what is not needed in each storage, and deletes it if asked.
+
+    Exit code 1 if some storage or file could not be dealt with; all others are.
+
+    Raises:
+        StorageError: No storage could be read.
+    """
+    locations = _locations(options)
+    refused: list[StorageError] = []
+    all_deleted = True
+    for location in locations:
+        try:
+            all_deleted &= _prune(Store.open(location), options)
+        except StorageError as error:
+            refused.append(error)
+    if len(refused) == len(locations):
+        raise StorageError("; ".join(map(str, refused)))
+    for refusal in refused:
+        print(refusal, file=sys.stderr)
+    return COMPLETE if all_deleted and not refused else INCOMPLETE
 
 
 def _locations(options: Namespace) -> list[str]:
@@ -30,20 +48,33 @@ def _locations(options: Namespace) -> list[str]:
         return [options.storage]
     if not options.studies:
         raise UsageError("prune: name study files, whose storages are pruned, or one storage by --storage")
-    storages = [load(path, profile=options.profile).base.storage for path in options.studies]
-    return list(dict.fromkeys(map(str, storages)))
+    studies = [load(path, profile=options.profile) for path in options.studies]
+    return list(dict.fromkeys(open_storage(study, None).location for study in studies))
 
 
-def _prune(store: Store, options: Namespace) -> None:
+def _prune(store: Store, options: Namespace) -> bool:
+    """Returns whether all is deleted that was to be."""
     with ExitStack() as stack:
         if options.yes:
             _shut_out_drivers(store, stack)
         surplus = find_surplus(store, searches=options.searches)
         _print(store, surplus, options)
-        if surplus and options.yes:
-            for one in surplus:
-                delete(store, one)
-            print(f"{_total(surplus)} deleted")
+        if not surplus or not options.yes:
+            return True
+        failures = [failure for one in surplus if (failure := _failure(store, one))]
+        for failure in failures:
+            print(failure, file=sys.stderr)
+        print(f"{_total(surplus)} deleted" + (", but for what could not be" if failures else ""))
+        return not failures
+
+
+def _failure(store: Store, surplus: Surplus) -> str:
+    """Deletes things of one kind and returns what could not be deleted, empty if nothing."""
+    try:
+        delete(store, surplus)
+    except StorageError as error:
+        return str(error)
+    return ""
 
 
 def _shut_out_drivers(store: Store, stack: ExitStack) -> None:

@@ -7,9 +7,9 @@ from argparse import Namespace
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from xferlab.cli import mirror
 from xferlab.cli.findings import print_warnings
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
-from xferlab.cli.mirror import lacking
 from xferlab.cli.prepare import check_donors, decode_images, store_donors
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.view import View
@@ -68,8 +68,7 @@ def _run(
                 raise StorageLostError(f"{error}; when it is back, the same command goes on") from error
 
         outcome = run_study(plan, session.store, execute, listener=view, trials=trials, prepare=prepare)
-        # Before the workers go, with what they may still have to send.
-        if outcome.ending.signal is None and (line := lacking(session, _same(options))):
+        if outcome.ending.signal is None and (line := mirror.complete(session, _same(options))):
             print(line, file=sys.stderr)
         return outcome
 

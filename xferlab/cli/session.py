@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from xferlab.errors import DataError, UsageError, suggest
 from xferlab.metrics.catalogue import METRICS_VERSION
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.spec import TrialSpec
+from xferlab.records import layout
 from xferlab.records.store import Store
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.schema import Study, Weights
@@ -42,7 +44,7 @@ class Session:
     def open(options: Namespace) -> Session:
         """Loads the study that the options name."""
         loaded = load(options.study, profile=options.profile)
-        return Session(loaded, Store.open(options.storage or loaded.base.storage), default_cache_dir())
+        return Session(loaded, open_storage(loaded, options.storage), default_cache_dir())
 
     def plan(self, donors: Mapping[str, str] | None = None) -> Plan:
         """Returns the plan, with the digests of the donors that are at hand.
@@ -97,6 +99,37 @@ class Session:
             name: at_hand(weights, cache_dir=self.cache_dir) for name, weights in weights_by_name.items()
         }
         return {name: digest for name, digest in digests.items() if digest}
+
+
+def open_storage(loaded: LoadedStudy, given: str | None) -> Store:
+    """Opens the storage of a study; one that is `given` on the command line starts where that runs.
+
+    Raises:
+        UsageError: There are no records in it, and there are some where earlier versions looked for it.
+        StorageError: It cannot be opened.
+    """
+    if given:
+        return Store.open(given)
+    store, study = Store.open(loaded.base.storage), loaded.base.study
+    if not loaded.relative_storage:
+        return store
+    earlier = Store.open(loaded.relative_storage)
+    if earlier.location == store.location or not earlier.exists(layout.plan_path(study)):
+        return store
+    remedy = os.path.relpath(earlier.location, loaded.path.resolve().parent)
+    found = (
+        f"{loaded.path}: the storage {loaded.relative_storage} starts at the study file: {store.location}. "
+        f"Records of study {study!r} also lie where this command runs, in {earlier.location}, since earlier "
+        "versions put them there"
+    )
+    if store.exists(layout.plan_path(study)):
+        print(f"warning: {found}; they are not used.", file=sys.stderr)
+        return store
+    raise UsageError(
+        f"{found}, and the storage holds none. To go on with them, write `storage: {remedy}` in the study "
+        f"file, move that folder, or give --storage {earlier.location}. To start afresh, give --storage "
+        f"{store.location}"
+    )
 
 
 def given_weights(arms: Mapping[str, Study]) -> dict[str, Weights]:

@@ -219,7 +219,7 @@ def _conclude(session: Session, tuning: Tuning, *, out: Path, report: str | None
     temporary.write_text(arm_file(name, overrides, provenance(tuning, records, best)), "utf-8")
     os.replace(temporary, out)
     there = Path(os.path.relpath(out, session.loaded.path.parent)).as_posix()
-    print(f"winner: sample {best.number}, written to {out}; as an arm of the study:")
+    print(f"winner: sample {best.number}, written to {out.absolute()}; as an arm of the study:")
     print(f"  tuned: {{include: {there}#{name}}}")
 
 

@@ -120,6 +120,12 @@ def has_padding_range(path: Path, data: bytes) -> bool:
         return False  # reading its pixels tells what is wrong with it
 
 
+def modality(path: Path) -> str:
+    """Returns what a readable DICOM file says that it was taken with (`DX`, `MR`); empty if nothing."""
+    header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=["Modality"])
+    return str(header.get("Modality") or "")
+
+
 def _with_preamble(file: BinaryIO) -> BinaryIO:
     """Returns a file with the 128 bytes and `DICM` before its first element, which some exports leave out."""
     head = file.read(132)

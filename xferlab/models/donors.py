@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from xferlab.errors import DonorError, pointer_hint, suggest
+from xferlab.models.state_dicts import Note, check_usable, silent, unwrapped
 
 TIMEOUT_S = 30.0
 """Longest silence of the host, not the longest download."""
@@ -125,26 +126,34 @@ def file_sha256(path: Path) -> str:
         raise _unreadable(path, error) from error
 
 
-def read_weights(path: Path, data: bytes | None = None) -> dict[str, Tensor]:
+def read_weights(
+    path: Path, data: bytes | None = None, *, origin: str = "", note: Note = silent
+) -> dict[str, Tensor]:
     """Reads a state dict onto the CPU, running no code in it: safetensors by suffix, else `torch.save`'s.
 
     Args:
         path: The file.
         data: Its bytes, where they were read already.
+        origin: What messages about its content call it; default: its path.
+        note: Told if the state dict was taken out of a checkpoint, or a wrapper's prefix stripped.
 
     Raises:
-        DonorError: The file is absent, torn, holds objects other than tensors, or is no flat dict of tensors.
+        DonorError: The file is absent, torn, holds objects other than tensors, is no flat dict of tensors, or
+            a tensor holds NaN or infinity.
     """
+    origin = origin or str(path)
     read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
-    state = read(path, read_bytes(path) if data is None else data)
+    content = read(path, read_bytes(path) if data is None else data)
+    state = unwrapped(content, origin=origin, note=note)
     if not isinstance(state, dict) or not state:
-        raise DonorError(f"{path}: found {_describe(state)}; accepted: a state dict, names to tensors.")
+        raise DonorError(f"{origin}: found {_describe(state)}; accepted: a state dict, names to tensors.")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise DonorError(
-                f"{path}: entry {key!r} is {_describe(value)}; accepted: a state dict, names to tensors. "
+                f"{origin}: entry {key!r} is {_describe(value)}; accepted: a state dict, names to tensors. "
                 "Save the inner state dict of a training checkpoint by itself."
             )
+    check_usable(state, origin=origin)
     return {key: value.detach() for key, value in state.items()}
 
 
@@ -166,7 +175,7 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, origin: str) -
         *_listed("of another shape", _shape_misfits(own, state)),
     ]
     if misfits:
-        advice = _channel_advice(own, state)
+        advice = _channel_advice(own, state) or _name_advice(own, state)
         raise DonorError(f"{origin}: these weights do not fit the network. {'; '.join(misfits)}.{advice}")
     model.load_state_dict(dict(state), strict=True)
 
@@ -267,6 +276,20 @@ def _channel_advice(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> s
     return (
         f" The first convolution has {found[1]} input channels while model.in_channels is {wanted[1]}: "
         f"set in_channels: {found[1]}{to_fold if (found[1], wanted[1]) == (3, 1) else ''}."
+    )
+
+
+def _name_advice(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Says whether the weights are those of another architecture, or of a network inside another."""
+    if own.keys() & state.keys():
+        return ""
+    first = next(iter(own))
+    prefix = next((key.removesuffix(first) for key in state if key.endswith(f".{first}")), "")
+    if prefix:
+        return f" The network's names stand behind {prefix!r}: save the state dict of that part by itself."
+    return (
+        " No name is one of the network's: these are weights of another architecture, or of the same one "
+        f"under other names; accepted: the weights of a unet, whose first is {first!r}."
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from xferlab.cohort import Case
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import PLAN_VERSION, TrialSpec
+from xferlab.study.schema import Stage
 
 
 def to_document(plan: Plan) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
         "device": trial.identity["execution"]["device"],
         "num_train": sizes["train"],
         "num_validation": sizes["validation"],
-        "train_patients": plan.train_patients[trial.selection],
+        "train_patients": len(plan.train_patients[trial.selection]),
         "evaluations": [
             {
                 "evaluation_id": one.evaluation_id,
@@ -109,6 +110,7 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
                 "starts_from": stage.starts_from,
                 "repetitions": stage.repetitions if stage.data else None,
                 "evaluate_on": stage.evaluate_on,
+                "pool_patients": _pool_patients(plan, arm, name, stage) if stage.data else None,
             }
             for name, stage in study.stages.items()
         },
@@ -117,6 +119,12 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
         # Only where there is one: an arm that was not searched for says nothing.
         **({"tuned": [one.model_dump(mode="json") for one in tuned]} if tuned else {}),
     }
+
+
+def _pool_patients(plan: Plan, arm: str, name: str, stage: Stage) -> int:
+    """Returns how many patients train in at least one repetition of a stage."""
+    ids = [plan.names[f"{arm}/{name}/r{number:02d}"] for number in range(1, (stage.repetitions or 0) + 1)]
+    return len(frozenset[str]().union(*(plan.train_patients[plan.by_id[one].selection] for one in ids)))
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, Any]:

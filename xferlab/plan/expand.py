@@ -14,10 +14,13 @@ from xferlab.plan.choose import Choices, Chosen, Index, for_workers
 from xferlab.plan.features import Probe
 from xferlab.plan.identity import seed_for, short_id
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.study.check import batch_of_one, is_one_pixel_deep, training_path
 from xferlab.study.evaluated import OBJECTS, Evaluated
+from xferlab.study.findings import Finding
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Stage, Study
 from xferlab.study.training import Training
+from xferlab.study.yaml_lines import KeyPath
 
 NOT_IN_IDENTITY = ("device", "threads", "precision", "deterministic", "compile", "checkpoint_every_s")
 UNKNOWN_DONOR = "unknown until the donor is fetched"
@@ -81,12 +84,13 @@ class Plan:
         return {one: Counter(row[1] for row in self.selections[one].rows) for one in trained}
 
     @cached_property
-    def train_patients(self) -> dict[str, int]:
+    def train_patients(self) -> dict[str, frozenset[str]]:
         """Patients of the training part of every selection to train on, by its digest."""
         patients = {case.digest: case.patient for _, case, _ in self.choices.listed()}
         trained = {trial.selection: self.selections[trial.selection].rows for trial in self.trials}
         return {
-            one: len({patients[row[0]] for row in rows if row[1] == "train"}) for one, rows in trained.items()
+            digest: frozenset(patients[row[0]] for row in rows if row[1] == "train")
+            for digest, rows in trained.items()
         }
 
     @cached_property
@@ -152,7 +156,7 @@ class _Expansion:
             if one not in known:
                 what = f"split.require_classes asks for {one!r}, which no case has "
                 what += f"(pathologies: {', '.join(known)}).{suggest(one, known)}"
-                problem = Problem(str(self.loaded.path), what)
+                problem = self.loaded.problem("", Finding(("split", "require_classes"), what))
                 self.problems.setdefault(f"require {one}", problem)
 
     def _report_straddling(self) -> None:
@@ -186,7 +190,7 @@ class _Arm:
         assert stage.data is not None
         config = self.study.data[stage.data]
         chosen = self.expansion.choose(stage.data, config, "fit", repetition, labelled=stage.label_fraction)
-        self._check(stage_name, stage.data, chosen, repetition)
+        self._check(stage_name, chosen, repetition)
         parents, donor = self._origin(stage, repetition)
         fixed, data, settings = self._fixed_fields(stage_name, stage)
         identity = {
@@ -227,12 +231,14 @@ class _Arm:
         if stage_name not in self._fixed:
             training = self.study.training_of(stage_name)
             # Without fields that are off (null): an option that a later version adds renews nothing.
-            fixed = {
+            resolved = execution(training, self.expansion.setting)
+            self._check_execution(stage_name, resolved)
+            fixed: dict[str, Any] = {
                 "task": "segmentation",
                 "version": self.expansion.setting.training_version,
                 "model": self.study.network_of(stage_name),
                 "training": training.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY), exclude_none=True),
-                "execution": execution(training, self.expansion.setting),
+                "execution": resolved,
             }
             if stage.adapt is not None and (adapt := stage.adapt.model_dump(mode="json", exclude_none=True)):
                 fixed["adapt"] = adapt
@@ -285,7 +291,8 @@ class _Arm:
             if not sum(chosen.counts.values()):
                 what = f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition "
                 what += f"{repetition}; add patients, or change `split` or `hold_out`"
-                self._problem(f"{item} empty", what)
+                path: KeyPath = ("stages", stage_name, "evaluate_on")
+                self._problem(f"{item} empty", what, path, ("data", section))
             self._check_classes(section, chosen, repetition)
             identity = {
                 "trial": trial_id,
@@ -324,30 +331,50 @@ class _Arm:
                 return True
         return False
 
-    def _check(self, stage_name: str, section: str, chosen: Chosen, repetition: int) -> None:
+    def _check(self, stage_name: str, chosen: Chosen, repetition: int) -> None:
+        section = self.study.stages[stage_name].data
+        assert section is not None
+        path: KeyPath = ("stages", stage_name, "data")
         for part, count in chosen.counts.items():
             if not count:
                 what = (
                     f"stage {stage_name!r}: the {part} part of section {section!r} is empty in repetition "
                     f"{repetition}; add patients, widen `where`, or change `split` or `hold_out`"
                 )
-                self._problem(f"{stage_name} {section} {part}", what)
+                self._problem(f"{stage_name} {section} {part}", what, path, ("data", section))
+        if chosen.counts["train"] == 1 and is_one_pixel_deep(self.study, stage_name):
+            why = f"its training part is one image in repetition {repetition}"
+            finding = batch_of_one(self.study, stage_name, path, why=why, remedy="add patients")
+            self._add_problem(f"{stage_name} single", finding)
         self._check_classes(section, chosen, repetition)
+
+    def _check_execution(self, stage_name: str, resolved: Mapping[str, Any]) -> None:
+        if resolved["precision"] == "tf32" and resolved["device"] == "cpu":
+            what = (
+                f"stage {stage_name!r} trains in tf32 on the CPU, which only CUDA devices have; set "
+                "training.precision to float32, bfloat16 or auto, or training.device to cuda"
+            )
+            device = training_path(self.study, stage_name, "device")
+            self._problem("tf32", what, training_path(self.study, stage_name, "precision"), device)
 
     def _check_classes(self, section: str, chosen: Chosen, repetition: int) -> None:
         for part, pathology in chosen.missing:
             what = f"pathology {pathology!r} is in no {part} case of section {section!r}"
+            key = f"{section} {part} {pathology}"
             if pathology in self.study.split.require_classes:
-                self._problem(
-                    f"{section} {part} {pathology}",
-                    f"{what} in repetition {repetition}, and split.require_classes asks for it",
-                )
+                required = f"{what} in repetition {repetition}, and split.require_classes asks for it"
+                self._problem(key, required, ("split", "require_classes"))
             what += f" in some repetitions (first: {repetition})"
             problem = Problem(f"data.{section}", what, "warning", "pathologies missing from a part")
-            self.expansion.warnings.setdefault(f"{section} {part} {pathology}", problem)
+            self.expansion.warnings.setdefault(key, problem)
 
-    def _problem(self, key: str, what: str) -> None:
-        self.expansion.problems.setdefault(key, Problem(str(self.expansion.loaded.path), what))
+    def _problem(self, key: str, what: str, path: KeyPath, *related: KeyPath) -> None:
+        self._add_problem(key, Finding(path, what, related=related))
+
+    def _add_problem(self, key: str, finding: Finding) -> None:
+        """Notes what is wrong, once under each key."""
+        if key not in self.expansion.problems:
+            self.expansion.problems[key] = self.expansion.loaded.problem(self.name, finding)
 
 
 def _parent_identity(parents: Sequence[str], donor: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -394,7 +421,11 @@ def stages_in_order(study: Study) -> list[str]:
 
 
 def execution(training: Training, setting: Setting) -> dict[str, Any]:
-    """Returns how a trial computes, with `auto` resolved: the part of its identity that names the machine."""
+    """Returns how a trial computes, with `auto` resolved: the part of its identity that names the machine.
+
+    `float32: ieee` tells trials on CUDA from those of earlier versions, whose float32 was rounded to TF32 by
+    cuDNN, in validation too.
+    """
     device = setting.device if training.device == "auto" else training.device
     pays = device == "cuda" or setting.bfloat16
     automatic = "bfloat16" if pays else "float32"
@@ -402,4 +433,4 @@ def execution(training: Training, setting: Setting) -> dict[str, Any]:
     common = {"device": device, "precision": precision, "compile": training.compile}
     if device == "cpu":
         return {**common, "threads": training.threads}
-    return {**common, "deterministic": training.deterministic}
+    return {**common, "deterministic": training.deterministic, "float32": "ieee"}

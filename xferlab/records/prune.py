@@ -14,13 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from xferlab.errors import RecordError
+from xferlab.errors import RecordError, StorageError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader, tuning
 from xferlab.records.found import Found
 from xferlab.records.store import Store
 
 DAY_S = 86400.0
+LOST_AFTER = 8
+"""Deletions that fail in a row before the others are not tried."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp")
 _ASIDE = re.compile(r".+\.damaged-[0-9a-f]{8}")
 
@@ -76,16 +78,33 @@ def find_surplus(store: Store, *, searches: bool = False) -> list[Surplus]:
 def delete(store: Store, surplus: Surplus) -> None:
     """Deletes what `find_surplus` found, each record before what it vouches for.
 
+    What cannot be deleted keeps nothing else from it, unless so many fail in a row that the storage is gone.
+
     Raises:
-        StorageError: Something cannot be deleted; pruning again goes on.
+        StorageError: With all that could not be deleted, a line each; pruning again goes on.
     """
+    failures: list[str] = []
+    in_a_row = 0
     for name in surplus.names:
-        for record in ("record.json", "tuning.json"):
-            store.delete(f"{name}/{record}")
-        if store.size(name) is None:
-            store.delete_dir(name)
-        else:
-            store.delete(name)
+        try:
+            _delete(store, name)
+            in_a_row = 0
+        except StorageError as error:
+            failures.append(str(error))
+            in_a_row += 1
+        if in_a_row == LOST_AFTER:
+            break
+    if failures:
+        raise StorageError("\n".join(failures))
+
+
+def _delete(store: Store, name: str) -> None:
+    for record in ("record.json", "tuning.json"):
+        store.delete(f"{name}/{record}")
+    if store.size(name) is None:
+        store.delete_dir(name)
+    else:
+        store.delete(name)
 
 
 def _judge(

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ray.exceptions import OutOfMemoryError, RayTaskError
+from ray.exceptions import (
+    ActorUnschedulableError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+)
 
 from xferlab.schedule import ray_session
-from xferlab.trial.failure import Failure, kind_of, lost
+from xferlab.schedule.nodes import has_left
+from xferlab.trial.failure import Failure, Kind, kind_of, lost
 
+NEVER_RAN = "its worker could not be started"
+_NODE_REASON = re.compile(r"the actor's node was (.+)")
 _SIGNAL = re.compile(r"\*\*\* (SIG[A-Z]+) received")
 _LOG_TAIL = 65_536
 _OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
@@ -44,13 +53,20 @@ class MemoryKills:
         return 0
 
 
-def told_by(error: BaseException | None, last: Mapping[str, Any], kills: MemoryKills) -> Failure:
+def told_by(
+    error: BaseException | None,
+    last: Mapping[str, Any],
+    kills: MemoryKills,
+    *,
+    node_left: Callable[[str | None], bool] = has_left,
+) -> Failure:
     """Returns a failure from what Tune says that ended a trial.
 
     Args:
         error: Ray's error.
         last: The worker's last report: `pid`, `hostname`, `epoch`, `memory_peak_gib`; empty if none came.
         kills: What the kernel did on this host.
+        node_left: Tells whether the node of a worker, given by its actor's id, has left the cluster.
     """
     known = {
         "pid": last.get("pid"),
@@ -63,16 +79,28 @@ def told_by(error: BaseException | None, last: Mapping[str, Any], kills: MemoryK
     text = str(error)
     if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
         return lost("Ray killed its worker: out of memory, the node was running low", **known)
-    if "node has died" in text:
-        return lost("its node was lost", **known)
+    if reason := node_reason(error):
+        return lost(reason, kind=Kind.NODE, **known)
     signal = _signal_of(known["pid"], known["host"])
     if signal:
         return lost(f"its worker crashed with {signal}", signal=signal, **known)
     if known["host"] == socket.gethostname() and kills.any_new():
         return lost("the kernel killed its worker: out of memory", signal="SIGKILL", **known)
-    return lost(
-        "its worker was killed without a word (SIGKILL, as for want of memory), or its node was lost", **known
-    )
+    if isinstance(error, RayActorError) and node_left(error.actor_id):
+        return lost("its node was lost", kind=Kind.NODE, **known)
+    return lost("its worker was killed without a word (SIGKILL, as for want of memory)", **known)
+
+
+def node_reason(error: BaseException | None) -> str:
+    """Returns what became of a worker's node by Ray's error; empty if the error does not say that it went."""
+    text = str(error)
+    if isinstance(error, ActorUnschedulableError | RuntimeEnvSetupError) or "The actor never ran" in text:
+        return f"{NEVER_RAN}: {text.strip().splitlines()[-1]}"
+    if found := _NODE_REASON.search(text):
+        return f"its node was {found[1]}"
+    if isinstance(error, RayActorError) and error.preempted:
+        return "its node was preempted"
+    return "its node was lost" if "node has died" in text else ""
 
 
 def _raised(error: RayTaskError, known: Mapping[str, Any]) -> Failure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
+import time
 from typing import Any
 
 import ray
@@ -15,9 +16,12 @@ from xferlab.errors import StorageError, XferlabError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
 from xferlab.schedule.ray_session import Access
+from xferlab.schedule.watch import listens
 from xferlab.trial.failure import Failure, on_device
 
 ANSWER_WITHIN_S = 120.0
+GONE_WITHIN_S, ASK_EVERY_S = 2.0, 0.1
+"""A node that shuts down may lose its workers first: how long to see whether it follows them."""
 
 
 def check_nodes(store: Store) -> None:
@@ -87,6 +91,33 @@ def problem_of(answer: dict[str, str], digest: str) -> str:
     if not answer["digest"]:
         return "it does not see a file that was just written there: the folder is another one on that node"
     return "" if answer["digest"] == digest else "it reads another content there"
+
+
+def has_left(actor_id: str | None) -> bool:
+    """Returns whether the node of a lost worker has left the cluster, is about to, or answers no more.
+
+    Ray itself learns of a crashed node only after some failed health checks.
+
+    Args:
+        actor_id: The worker's, in hexadecimal digits; None if it is not known.
+    """
+    actor = ray._private.state.actors(actor_id) if actor_id else {}
+    node_id = actor.get("Address", {}).get("NodeID", "")
+    deadline = time.monotonic() + GONE_WITHIN_S
+    while node_id and _is_there(node_id):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(ASK_EVERY_S)
+    return bool(node_id)
+
+
+def _is_there(node_id: str) -> bool:
+    if node_id in ray._private.state.state.get_draining_nodes():
+        return False
+    for node in ray.nodes():
+        if node["NodeID"] == node_id and node["Alive"]:
+            return listens((node["NodeManagerAddress"], node["NodeManagerPort"]), timeout_s=GONE_WITHIN_S)
+    return False
 
 
 def unmet_resources(trials: list[TrialSpec]) -> str:

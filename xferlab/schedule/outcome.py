@@ -31,6 +31,8 @@ from xferlab.trial.failure import Failure, Kind, lost, signature
 
 SAME_ERRORS = 3
 """So many first trials that end with one error stop the study."""
+NODE_LOSSES = 10
+"""So many losses of its node in a row cost a trial nothing, though it gets no further between them."""
 
 
 class Verdict(StrEnum):
@@ -64,9 +66,11 @@ class Court:
     - it has failed more than `retries` times in this run.
 
     A trial that ran out of memory beside others gets one attempt alone that does not count; from then on
-    `alone` is true of it. If the first three trials of a run that end fail with one error (type and message
-    without digits and names), `repeated` is that failure, and the executor is to stop: the rest stays open.
-    Lost workers do not count as one error: what they have in common is the machine, not the study.
+    `alone` is true of it. The loss of its node does not count either, unless it came more than `NODE_LOSSES`
+    times without a new checkpoint. If the first three trials of a run that end fail with one error (type and
+    message without digits and names), `repeated` is that failure, and the executor is to stop: the rest stays
+    open.
+    Lost workers and nodes do not count as one error: what they have in common is the machine, not the study.
     """
 
     def __init__(self, board: Board, store: Store, listener: Listener, *, retries: int, study: str = "study"):
@@ -76,6 +80,7 @@ class Court:
         self.repeated: Failure | None = None
         self._failures: Counter[str] = Counter()
         self._alone: dict[str, Failure] = {}
+        self._node_losses: dict[str, tuple[str, int]] = {}
         self._renewed: set[str] = set()
         self._first: list[str] | None = []
 
@@ -138,8 +143,18 @@ class Court:
         if failure["kind"] == Kind.MEMORY and trial_id not in self._alone:
             self._alone[trial_id] = failure
             return True
+        if failure["kind"] == Kind.NODE and self._excused(trial_id):
+            return True
         self._failures[trial_id] += 1
         return self._failures[trial_id] <= self.retries
+
+    def _excused(self, trial_id: str) -> bool:
+        """Whether the loss of its node costs a trial nothing: it gets further, or was not lost often."""
+        latest = max(self.store.list(layout.checkpoint_dir(trial_id)), default="")
+        before, losses = self._node_losses.get(trial_id, ("", 0))
+        losses = losses + 1 if latest == before else 1
+        self._node_losses[trial_id] = (latest, losses)
+        return losses <= NODE_LOSSES
 
     def _fail(self, trial: TrialSpec, failure: Failure) -> None:
         before = dict(self.board.states)
@@ -154,7 +169,7 @@ class Court:
     def _compare(self, trial: TrialSpec, failure: Failure) -> None:
         if self._first is None:
             return
-        if failure["kind"] == Kind.LOST:
+        if failure["kind"] in (Kind.LOST, Kind.NODE):
             self._first = None
             return
         self._first.append(signature(failure, trial.name, trial.stage))
@@ -166,6 +181,7 @@ class Court:
     def _forget(self, trial_id: str) -> None:
         self._failures.pop(trial_id, None)
         self._alone.pop(trial_id, None)
+        self._node_losses.pop(trial_id, None)
 
     def _failure(self, trial: TrialSpec, told: Failure | None) -> Failure:
         """The failure of this attempt: its own words if they are stored, else what the executor was told."""

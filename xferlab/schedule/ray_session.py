@@ -22,7 +22,7 @@ from ray.tune.execution import class_cache
 
 from xferlab.errors import StorageError, UsageError
 from xferlab.records.store import Store
-from xferlab.schedule.stop import StopRequest
+from xferlab.schedule.stop import StopRequest, deaf_to_hangup
 from xferlab.schedule.watch import Watch
 
 # Read when a cluster or a Tune run starts: no phoning home, no loggers beside our records, no snapshots of a
@@ -34,11 +34,20 @@ os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# Without it Tune starts a trial of a preempted node again by itself, and nobody decides how often.
+os.environ["RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE"] = "1"
+# A worker that ends would kill the mirror of its last trial, which ends by itself soon after.
+os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
 
 SCRATCH = "tune"
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 # Tune hands these to its workers in a runtime environment, and Ray writes that to its logs; see `Access`.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_KEYS)
+# Tune trains each trial in a new thread of its worker. glibc gives new threads heaps of their own, up to
+# eight a core, and each keeps the peak of a trial; so all trials of a worker share one heap. glibc reads this
+# when a process starts.
+os.environ.setdefault("MALLOC_ARENA_MAX", "1")
+class_cache.ENV_VARS_TO_PROPAGATE.add("MALLOC_ARENA_MAX")
 
 PROBE_S = 5.0
 SILENT_HERE_S, SILENT_ELSEWHERE_S = 5.0, 30.0
@@ -69,7 +78,7 @@ def cluster(
                 address, f"{error}; a cluster with a token needs RAY_AUTH_MODE=token"
             ) from error
     else:
-        with _loopback():
+        with _loopback(), deaf_to_hangup():
             ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **options)
     patience_s = SILENT_HERE_S if address is None else SILENT_ELSEWHERE_S
     with Watch(_places(), stop or StopRequest(), patience_s=patience_s, own=address is None) as watch:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
 from xferlab.errors import XferlabError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; the notice of batch systems and containers; what SLURM jobs ask for with `--signal=B:USR1@120`."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Ctrl-C; the notice of batch systems and containers; what SLURM jobs ask for with `--signal=B:USR1@120`; a
+terminal or connection that closed, unless the command was started with `nohup`, which ignores that."""
 
 
 class StopNow(KeyboardInterrupt):
@@ -58,9 +61,12 @@ class StopRequest:
 
     def listen(self) -> None:
         """Installs the handlers, where this is the main thread; again, if a library put its own there."""
-        if threading.current_thread() is threading.main_thread():
-            before = {one: signal.signal(one, self._handle) for one in SIGNALS}
-            self._before = self._before or before
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._before = self._before or {number: signal.getsignal(number) for number in SIGNALS}
+        for number, handler in self._before.items():
+            if number != signal.SIGHUP or handler != signal.SIG_IGN:
+                signal.signal(number, self._handle)
 
     def __enter__(self) -> StopRequest:
         """Installs the handlers."""
@@ -71,8 +77,8 @@ class StopRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Puts back the handlers that were there before."""
-        for one, handler in self._before.items():
-            signal.signal(one, handler)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
         self._before = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -80,3 +86,16 @@ class StopRequest:
         self.signal = self.signal or signal.Signals(number)
         if not (first and self.graceful):
             raise StopNow(self.signal)
+
+
+@contextmanager
+def deaf_to_hangup() -> Iterator[None]:
+    """Processes that are started meanwhile live on when the terminal closes: whoever runs them ends them.
+
+    A process inherits which signals are blocked. One that comes to us meanwhile is handled at the end.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune import CheckpointConfig, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
 from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
@@ -28,7 +29,9 @@ from xferlab.records.store import Store
 from xferlab.records.tuning import SampleRecord, read_sample
 from xferlab.schedule import ray_session
 from xferlab.schedule.lease import Lease
-from xferlab.schedule.nodes import bundle
+from xferlab.schedule.lost import node_reason
+from xferlab.schedule.nodes import bundle, has_left
+from xferlab.schedule.outcome import NODE_LOSSES
 from xferlab.schedule.ray_session import NeverRestored, StopWhen
 from xferlab.schedule.sampling import Sampling
 from xferlab.schedule.stop import StopRequest
@@ -41,7 +44,8 @@ os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 def execute(sampling: Sampling, store: Store, *, cache_dir: Path, retries: int, stop: StopRequest) -> bool:
     """Runs all samples that are left on the connected cluster. Returns False if a signal ended it early.
 
-    A failed sample is retried up to `retries` times by Tune, unless it must meet the failure again.
+    A failed sample is retried up to `retries` times by Tune, unless it must meet the failure again. The loss
+    of its node does not count, up to `NODE_LOSSES` times without another epoch.
     """
     if sampling.exhausted:
         return True
@@ -162,9 +166,11 @@ class _SampleSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
         config = {**self._common, "sample": json.dumps(sample.to_json())}
         experiment = {**self._experiment.spec, "config": config}
         experiment["resources_per_trial"] = PlacementGroupFactory([bundle(sample.trials[0])])
-        return _create_trial_from_spec(
+        tuned = _create_trial_from_spec(
             experiment, self._tune_parser, evaluated_params={}, experiment_tag="", trial_id=sample.sample_id
         )
+        tuned.handle_error = _UncountedNodes(tuned)
+        return tuned
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Passes progress on."""
@@ -193,6 +199,27 @@ class _SampleSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
     def has_checkpoint(self, dirpath: str) -> bool:
         """Returns False: a fresh run starts from the records."""
         return False
+
+
+class _UncountedNodes(NeverRestored):
+    """Keeps losses of nodes out of the number of failures by which Tune decides on a retry."""
+
+    def __init__(self, tuned: Any):
+        self._tuned, self._handle = tuned, tuned.handle_error
+        self._losses, self._reached = 0, 0
+
+    def __call__(self, error: BaseException | None = None) -> None:
+        known = self._tuned.run_metadata
+        counted, reached = known.num_failures, known.last_result.get("epoch", 0)
+        self._handle(error)
+        if _node_went(error):
+            self._losses = self._losses + 1 if reached == self._reached else 1
+            self._reached = reached
+            known.num_failures = counted + (self._losses > NODE_LOSSES)
+
+
+def _node_went(error: BaseException | None) -> bool:
+    return bool(node_reason(error)) or (isinstance(error, RayActorError) and has_left(error.actor_id))
 
 
 class _Sample(tune.Trainable):  # type: ignore[misc]

@@ -64,7 +64,7 @@ class Watch:
             if self._own:
                 self._below |= below(os.getpid())
             for name, place in self._places.items():
-                if _listens(place, timeout_s=self._patience_s):
+                if listens(place, timeout_s=self._patience_s):
                     heard[name] = time.monotonic()
                 elif time.monotonic() - heard[name] >= self._patience_s and not self._resting.is_set():
                     self._lost(name)
@@ -80,7 +80,8 @@ class Watch:
             os._exit(os.EX_TEMPFAIL)
 
 
-def _listens(place: tuple[str, int], *, timeout_s: float) -> bool:
+def listens(place: tuple[str, int], *, timeout_s: float) -> bool:
+    """Returns whether a process accepts connections at a host and port."""
     try:
         socket.create_connection(place, timeout=timeout_s).close()
     except OSError:

@@ -15,6 +15,10 @@ Level = Literal[
 ENCODER = ("encoder1", "encoder2", "encoder3", "encoder4", "bottleneck")
 
 
+SMALLEST_SIDE = 16
+"""Of an image in pixels: four poolings leave one pixel of it."""
+
+
 def _odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError(f"{value} is even; the nearest kernels are {value - 1} and {value + 1}")
@@ -35,7 +39,7 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
 
 
 Positive = Annotated[Float, Field(gt=0)]
-Sixteens = Annotated[Int, Field(ge=16, le=4096), AfterValidator(_sixteens)]
+Sixteens = Annotated[Int, Field(ge=SMALLEST_SIDE, le=4096), AfterValidator(_sixteens)]
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 
 

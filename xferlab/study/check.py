@@ -8,10 +8,10 @@ from itertools import chain
 from pydantic import ValidationError
 
 from xferlab.errors import suggest
-from xferlab.study.adapt import Freezing
+from xferlab.study.adapt import SMALLEST_SIDE, Freezing
 from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.evaluated import Evaluated
-from xferlab.study.findings import Finding, of_validation
+from xferlab.study.findings import Finding, dotted, of_validation
 from xferlab.study.schema import Stage, Study
 from xferlab.study.sections import COLOUR_SOURCES
 from xferlab.study.yaml_lines import KeyPath
@@ -137,6 +137,9 @@ def _training(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     except ValidationError as error:
         yield from of_validation(error, stage.training, under=under)
         return
+    if stage.weights is None and training.batch_size == 1 and is_one_pixel_deep(study, name):
+        why, remedy = "batch_size is 1", "set training.batch_size to 2 or more"
+        yield batch_of_one(study, name, training_path(study, name, "batch_size"), why=why, remedy=remedy)
     if stage.weights is None and training.patience > training.max_epochs:
         own = {"patience", "max_epochs"} & set(stage.training)
         path: KeyPath = (
@@ -145,6 +148,45 @@ def _training(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         what = f"patience {training.patience} never stops a training of at most {training.max_epochs} epochs"
         related: tuple[KeyPath, ...] = (("training", "patience"), ("training", "max_epochs"))
         yield Finding(path, what, "warning", related)
+
+
+def training_path(study: Study, stage: str, field: str) -> KeyPath:
+    """Returns where a training field of a stage is written: in the stage, or for all stages."""
+    return (
+        ("stages", stage, "training", field) if field in study.stages[stage].training else ("training", field)
+    )
+
+
+def is_one_pixel_deep(study: Study, stage: str) -> bool:
+    """Returns whether a stage trains a bottleneck of one pixel: batch norm cannot take one image then."""
+    model, adapt = study.model, study.stages[stage].adapt
+    side = model.tiles.size if model.tiles is not None else model.image_size
+    if side != SMALLEST_SIDE:
+        return False
+    if adapt is None or adapt.freeze is None:
+        return True
+    thaws = adapt.freeze.unfreeze_after
+    epoch = thaws.get("bottleneck") if isinstance(thaws, dict) else thaws
+    return epoch is not None and epoch < study.training_of(stage).max_epochs
+
+
+def batch_of_one(study: Study, stage: str, path: KeyPath, *, why: str, remedy: str) -> Finding:
+    """Returns what is wrong with a stage that trains a bottleneck of one pixel on single images.
+
+    Args:
+        study: The study.
+        stage: The stage, with `is_one_pixel_deep`.
+        path: What makes the images single.
+        why: How it does.
+        remedy: What to do about it; a larger image is another way.
+    """
+    side = ("model", "tiles", "size") if study.model.tiles is not None else ("model", "image_size")
+    what = (
+        f"stage {stage!r} would train on a single image at a time ({why}), and at {SMALLEST_SIDE} px its "
+        f"bottleneck is one pixel: batch norm needs two values of each channel; {remedy}, or set "
+        f"{dotted(side)} to {2 * SMALLEST_SIDE} or more"
+    )
+    return Finding(path, what, related=(side,))
 
 
 def _repetitions(study: Study, name: str, stage: Stage) -> Iterator[Finding]:

@@ -97,6 +97,11 @@ class Draft:
 
     def position(self, finding: Finding) -> Position:
         """Returns the line that a finding is about: that of the override that caused it, if one did."""
+        path = ("arms", self.arm) if self.arm else finding.path
+        return self.cause(finding) or (self.document.name, self.document.line(path))
+
+    def cause(self, finding: Finding) -> Position | None:
+        """Returns the line of the override that caused a finding; None if the study without it has it too."""
         own = self.overrides[self.num_shared :]
         pairs = [(path, override) for path in finding.paths for override in reversed(own)]
         for path, override in pairs:
@@ -105,8 +110,7 @@ class Draft:
         for path, override in pairs:
             if override.path[: len(path)] == path:
                 return override.position(override.path)
-        path = ("arms", self.arm) if self.arm else finding.path
-        return self.document.name, self.document.line(path)
+        return None
 
 
 class Library:

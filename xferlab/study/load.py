@@ -34,13 +34,15 @@ class LoadedStudy:
     Attributes:
         path: The file.
         profile: Name of the profile that was applied, if any.
-        base: The study without the overrides of any arm. Every trained stage has `repetitions`; roots and
-            paths of weights are absolute.
+        base: The study without the overrides of any arm. Every trained stage has `repetitions`; roots, paths
+            of weights and a storage that is no URI are absolute.
         arms: Each arm as a study of its own, in file order; a file without arms has the arm `baseline`.
         overrides: What each arm changes, as written: dotted path -> value, with what it includes.
         warnings: What may be a mistake, with its line.
         tuned: The searches that an arm comes from, if any.
         located: Gives messages about files that the study names their line.
+        drafts: Where each arm's fields are written; under an empty name, those of the base.
+        relative_storage: The storage as written, where that is a relative path; else empty.
     """
 
     path: Path
@@ -51,6 +53,16 @@ class LoadedStudy:
     warnings: tuple[Problem, ...] = ()
     tuned: Mapping[str, tuple[Tuned, ...]] = field(default_factory=dict)
     located: Located = field(default_factory=Located, compare=False, repr=False)
+    drafts: Mapping[str, Draft] = field(default_factory=dict, repr=False, compare=False)
+    relative_storage: str = ""
+
+    def problem(self, arm: str, finding: Finding) -> Problem:
+        """Returns what is found about an arm when it is planned, at the line that causes it."""
+        base = self.drafts[""]
+        draft = self.drafts.get(arm, base)
+        draft = draft if draft.cause(finding) else base
+        file, line = draft.position(finding)
+        return Problem(f"{file}:{line}", draft.prefix + finding.what, finding.severity)
 
 
 def load(
@@ -85,9 +97,10 @@ class _Loading:
         self.report = Report()
         self.library = Library(document, self.report)
         self.located = Located()
+        self.drafts: dict[str, Draft] = {}
 
     def load(self, path: Path, profile: str | None) -> LoadedStudy:
-        draft = self.with_profile(profile)
+        draft = self.drafts[""] = self.with_profile(profile)
         base, base_findings = self.examine(draft, {})
         self.tell_base(draft, base_findings)
         arms = self.arms(draft, base, base_findings)
@@ -104,6 +117,8 @@ class _Loading:
             overrides=self.overrides(arms),
             warnings=self.report.problems("warning"),
             located=self.located,
+            drafts=self.drafts,
+            relative_storage=_relative(_expanded(_storage_of(draft.tree), self.environ)),
         )
 
     def without_arms(self) -> dict[str, Any]:
@@ -145,6 +160,7 @@ class _Loading:
             allowed = refused_in_arms(overrides, self.report, name)
             shared = len(base_draft.overrides)
             draft = replace(base_draft, arm=name, num_shared=shared).apply(allowed, self.report)
+            self.drafts[name] = draft
             if base is None:
                 continue
             study, findings = self.examine(draft, known)
@@ -226,8 +242,8 @@ def _with_places(
             what += f"for example: export {missing[0]}=/path/to/it"
             findings.append(Finding(path, what))
             continue
-        expanded = os.path.expanduser(_VARIABLE.sub(lambda match: environ[match[1]], text))
-        if path == ("storage",):  # a URI, or a folder where the command runs
+        expanded = _expanded(text, environ)
+        if "://" in expanded and path == ("storage",):
             tree = {**tree, "storage": expanded}
             continue
         tree = replaced(tree, [str(part) for part in path], os.path.abspath(os.path.join(folder, expanded)))
@@ -235,8 +251,8 @@ def _with_places(
 
 
 def _places(tree: dict[str, Any]) -> Iterable[tuple[KeyPath, str]]:
-    if isinstance(tree.get("storage"), str):
-        yield ("storage",), tree["storage"]
+    if isinstance(_storage_of(tree), str):
+        yield ("storage",), _storage_of(tree)
     for group, inner in (("data", ("root",)), ("stages", ("weights", "path"))):
         sections = tree.get(group)
         for name, section in sections.items() if isinstance(sections, dict) else ():
@@ -245,3 +261,15 @@ def _places(tree: dict[str, Any]) -> Iterable[tuple[KeyPath, str]]:
                 value = value.get(part) if isinstance(value, dict) else None
             if isinstance(value, str):
                 yield (group, name, *inner), value
+
+
+def _storage_of(tree: Mapping[str, Any]) -> Any:
+    return tree.get("storage", Study.model_fields["storage"].default)
+
+
+def _expanded(text: str, environ: Mapping[str, str]) -> str:
+    return os.path.expanduser(_VARIABLE.sub(lambda match: environ[match[1]], text))
+
+
+def _relative(storage: str) -> str:
+    return "" if "://" in storage or os.path.isabs(storage) else storage

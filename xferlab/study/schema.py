@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from xferlab.study.adapt import Adapt, Sixteens, Tiling
 from xferlab.study.evaluated import Evaluated
@@ -167,12 +167,35 @@ class Features(Section):
         return value
 
 
+_NOT_IN_WANDB_NAMES = "/\\#?%:"
+_LONGEST_WANDB_NAME = 128
+
+
+def _wandb_name(value: str) -> str:
+    """What W&B checks itself (`wandb.Settings.validate_project`), but not before a trial runs."""
+    if not value.strip():
+        raise ValueError("the name is empty")
+    if len(value) > _LONGEST_WANDB_NAME:
+        raise ValueError(f"the name has {len(value)} characters; W&B takes at most {_LONGEST_WANDB_NAME}")
+    if refused := "".join(dict.fromkeys(one for one in value if one in _NOT_IN_WANDB_NAMES)):
+        listed = " ".join(_NOT_IN_WANDB_NAMES)
+        hint = "; give the team as `entity`" if "/" in refused else ""
+        raise ValueError(f"{value!r} has {refused!r}, and W&B refuses {listed} in names{hint}")
+    return value
+
+
+def _wandb_entity(value: str) -> str:
+    if any(one.isspace() for one in value):
+        raise ValueError(f"{value!r} has a blank; the name of a W&B team or user has none")
+    return _wandb_name(value)
+
+
 class Wandb(Section):
     """The mirror in Weights & Biases."""
 
-    project: str = "xferlab"
+    project: Annotated[str, AfterValidator(_wandb_name)] = "xferlab"
     """Project name."""
-    entity: str | None = None
+    entity: Annotated[str, AfterValidator(_wandb_entity)] | None = None
     """Team or user; default: the account's own."""
     mode: Literal["online", "offline", "disabled"] = "offline"
     """`offline` writes files that `wandb sync` uploads."""
@@ -197,7 +220,7 @@ class Study(Section):
     repetitions: Int = Field(25, ge=1, le=10_000)
     """Independent seeded reruns of every stage."""
     storage: str = "./xferlab-results"
-    """Folder or URI (`s3://bucket/prefix`); relative paths start where the command runs."""
+    """Folder or URI (`s3://bucket/prefix`); relative paths start at the study file."""
     data: dict[Name, DataSection] = Field(min_length=1)
     """Data sections by name."""
     split: Split = Field(default_factory=Split)

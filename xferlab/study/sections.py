@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -121,6 +122,15 @@ DataSection = Annotated[
 
 COLOUR_SOURCES = ("lgg", "phantom_mri")
 """Kinds of sections whose images have three channels; all others are grey."""
+
+
+_STRUCTURES = {"phantom_cxr": "lung", "phantom_mri": "lesion", "lgg": "lesion"}
+
+
+def structure_of(section: Mapping[str, Any]) -> str:
+    """Returns what the masks of a section mark, from its configuration as JSON; `structure` if unknown."""
+    named = [name for name in section.get("labels", ()) if name != "ignore"]
+    return named[0] if named else _STRUCTURES.get(section.get("source", ""), "structure")
 
 
 def check_labels(labels: LabelValues) -> None:

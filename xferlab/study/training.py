@@ -58,8 +58,9 @@ class Training(Section):
     """Resolved when planning; results are bit-equal on the CPU only."""
     threads: Int = Field(1, ge=1, le=256)
     """CPU threads of the network, independent of `resources`; another number gives other bits."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the forward and backward pass; loss and evaluation are float32 always."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """Of the forward and backward pass; loss and evaluation are IEEE float32 always. `tf32`, on CUDA only, is
+    float32 whose convolutions round their factors to 10 bits; `auto` is bfloat16 where the device has it."""
     deterministic: bool = True
     """On CUDA: deterministic algorithms, somewhat slower."""
     compile: bool = False

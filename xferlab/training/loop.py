@@ -17,6 +17,7 @@ from torch import nn
 from xferlab.errors import NonFiniteLossError
 from xferlab.records.schema import EpochResult
 from xferlab.training.batches import divide, fixed
+from xferlab.training.precision import float32
 from xferlab.training.randomness import permutation
 from xferlab.training.task import B, Draw, E_contra, Task
 
@@ -34,6 +35,7 @@ class Recipe:
         max_epochs: Upper bound.
         patience: Stop at this many consecutive validations without improvement.
         plateau: (factor, patience) of the learning-rate reduction, or None.
+        tf32: Whether steps on CUDA may round float32 products to TF32; validations never do.
     """
 
     seed: int
@@ -42,6 +44,7 @@ class Recipe:
     max_epochs: int
     patience: int
     plateau: tuple[float, int] | None = None
+    tf32: bool = False
 
 
 @dataclass
@@ -182,16 +185,30 @@ class Trainer(Generic[E_contra, B]):
                 after_batch()
 
     def _step(self, batch: B) -> float:
+        with float32(tf32=self.recipe.tf32):
+            return self._stepped(batch)
+
+    def _suspicion(self) -> str:
+        """Returns what is known of why a loss is not finite; images are 8 bit, so they are not the cause."""
+        damaged = (key for key, value in self.model.named_parameters() if not torch.isfinite(value).all())
+        tensor = next(damaged, None)
+        lr = f"training.lr (now {self.optimizer.param_groups[0]['lr']:g})"
+        if not self.optimizer.state:
+            return (
+                "no step was taken yet, so the learning rate is not the cause: the weights that the training "
+                "starts from make the network's output overflow. Start from other weights."
+            )
+        if tensor is not None:
+            return f"a step before it made {tensor!r} NaN or infinite. Most often {lr} is too high."
+        return f"the weights are finite, and the network's output is not. Most often {lr} is too high."
+
+    def _stepped(self, batch: B) -> float:
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.task.loss(self.forward, batch)
         value = float(loss.detach())
         if not abs(value) < float("inf"):
-            raise NonFiniteLossError(
-                f"the training loss became {value} in epoch {self.cursor.epoch}, batch "
-                f"{self.cursor.next_batch + 1}; the weights are those before it. Lower training.lr "
-                f"(now {self.optimizer.param_groups[0]['lr']:g}), or look for damaged images with "
-                "`xferlab check`."
-            )
+            where = f"in epoch {self.cursor.epoch}, batch {self.cursor.next_batch + 1}"
+            raise NonFiniteLossError(f"the training loss became {value} {where}; {self._suspicion()}")
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return value
@@ -231,15 +248,13 @@ class Trainer(Generic[E_contra, B]):
         """
         self.model.eval()
         total = 0.0
-        with torch.inference_mode():
+        with torch.inference_mode(), float32():
             for rows in fixed(len(validation), self.recipe.batch_size):
                 batch = self.task.batch(validation, rows, None)
                 total += float(self.task.loss(self.model, batch)) * len(rows)
         if not abs(total) < float("inf"):
-            raise NonFiniteLossError(
-                f"the validation loss became {total} in epoch {self.cursor.epoch}. Lower training.lr, or "
-                "look for damaged images with `xferlab check`."
-            )
+            where = f"in epoch {self.cursor.epoch}"
+            raise NonFiniteLossError(f"the validation loss became {total} {where}; {self._suspicion()}")
         return total / len(validation)
 
     def state(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from xferlab.training.batches import Rows
 from xferlab.training.exposure import expose
 from xferlab.training.intensity import normalise
 from xferlab.training.losses import LOSSES
+from xferlab.training.precision import float32
 from xferlab.training.randomness import between, case_keys, uniform
 from xferlab.training.task import Draw
 
@@ -178,7 +179,7 @@ class BinarySegmentation:
 
     def predict(self, model: nn.Module, batch: ImageBatch) -> npt.NDArray[np.float32]:
         """Returns probabilities (N, H, W), float32 throughout: a bfloat16 sigmoid ties near 1."""
-        with torch.inference_mode():
+        with torch.inference_mode(), float32():
             probability = torch.sigmoid(model(batch.inputs).float())
         return cast("npt.NDArray[np.float32]", probability[:, 0].cpu().numpy())
 

@@ -150,6 +150,7 @@ def recipe_of(identity: Any) -> Recipe:
         max_epochs=training["max_epochs"],
         patience=training["patience"],
         plateau=(plateau["factor"], plateau["patience"]) if plateau else None,
+        tf32=identity["execution"]["precision"] == "tf32",
     )
 
 

@@ -18,6 +18,7 @@ from xferlab.metrics import METRICS_VERSION
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import reader, writer
 from xferlab.records.schema import CASES_SCHEMA, OUTPUTS_SCHEMA, EvaluationRecord
+from xferlab.training.precision import float32
 from xferlab.training.task import Examples
 from xferlab.trial.assemble import Workplace, is_native, task_of
 from xferlab.trial.variants import View, views
@@ -131,7 +132,7 @@ def network_time(spec: TrialSpec, model: nn.Module, loaded: Examples) -> dict[st
     for row in range(min(len(loaded), TIMED_IMAGES) + 2):
         batch = task.batch(loaded, np.array([row % len(loaded)]), None)
         started = time.perf_counter()
-        with torch.inference_mode():
+        with torch.inference_mode(), float32():
             if native:
                 task.predict(model, batch)
             else:

@@ -31,7 +31,10 @@ class Kind(StrEnum):
     HOPELESS = "hopeless"
     """The same spec meets it again."""
     LOST = "lost"
-    """The worker ended without a word: killed, crashed, or with its node."""
+    """The worker was killed or crashed before it could say why."""
+    NODE = "node"
+    """The worker's node went away (preempted, stopped, lost), or Ray could not start the worker: nothing that
+    the trial did."""
     OTHER = "other"
     """Anything else, such as a storage that was away for a while."""
 

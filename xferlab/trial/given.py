@@ -6,12 +6,14 @@ import hashlib
 from pathlib import Path
 
 import torch
+from safetensors.torch import load as load_safetensors
 
-from xferlab.errors import DonorError, suggest
+from xferlab.errors import DonorError, RecordError, suggest
 from xferlab.models.build import build
 from xferlab.models.donors import PUBLISHED, fetch, file_sha256, read_bytes, read_weights
+from xferlab.models.state_dicts import Note, check_usable, silent
 from xferlab.plan.spec import TrialSpec
-from xferlab.records import codec, layout
+from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
 from xferlab.study.schema import Weights
 from xferlab.trial.assemble import Workplace, network
@@ -24,8 +26,14 @@ def at_hand(weights: Weights, *, cache_dir: Path) -> str | None:
     return file_sha256(path) if path.is_file() else None
 
 
-def provide(weights: Weights, store: Store, *, cache_dir: Path) -> str:
+def provide(weights: Weights, store: Store, *, cache_dir: Path, note: Note = silent) -> str:
     """Fetches a donor if need be, checks that it holds weights, and stores it.
+
+    Args:
+        weights: The donor.
+        store: Where it is stored.
+        cache_dir: Where published weights are kept.
+        note: Told if the file is a checkpoint, or its names have a wrapper's prefix.
 
     Returns:
         Its SHA-256, hex.
@@ -36,7 +44,7 @@ def provide(weights: Weights, store: Store, *, cache_dir: Path) -> str:
     if weights.name is not None:
         fetch(weights.name, cache_dir=cache_dir / "donors", sha256=weights.sha256)
     path, data = _file(weights, cache_dir)
-    read_weights(path, data)
+    read_weights(path, data, note=note)
     digest = hashlib.sha256(data).hexdigest()
     if not codec.matches(store.read(layout.donor_path(digest)), digest):
         store.write(layout.donor_path(digest), data)
@@ -54,15 +62,40 @@ def check_fits(spec: TrialSpec, store: Store, *, cache_dir: Path) -> None:
     load_origin(spec, network(spec.identity, place.device), place)
 
 
-def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path) -> None:
-    """Likewise, with the file on this machine, or the known shapes of published weights not yet fetched.
+def check_parent(trial_id: str, store: Store) -> None:
+    """Reads a complete trial's weights and changes nothing; a trial that is not complete is passed over.
+
+    Raises:
+        StorageError: They cannot be read, are missing, or differ from their digest.
+        DonorError: A tensor holds NaN or infinity.
+    """
+    record = reader.read_trial(store, trial_id)
+    if record is None:
+        return
+    name = layout.weights_path(trial_id)
+    data = store.read(name)
+    if not codec.matches(data, record.weights_sha256):
+        what = "are missing" if data is None else "are altered (their digest is not the recorded one)"
+        raise RecordError(f"{store.path(name)}: these weights {what}; the next `run` trains them again")
+    assert data is not None
+    check_usable(load_safetensors(data), origin=store.path(name))
+
+
+def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path, note: Note = silent) -> None:
+    """Loads the file on this machine, or the known shapes of published weights not yet fetched.
+
+    Args:
+        spec: A trial that starts from the weights.
+        weights: The weights.
+        cache_dir: Where published weights are kept.
+        note: Told if the file is a checkpoint, or its names have a wrapper's prefix.
 
     Raises:
         DonorError: There is no such file, it holds no weights, or names or shapes differ.
     """
     path = _path(weights, cache_dir)
     if weights.name is None or path.is_file():
-        state = read_weights(*_file(weights, cache_dir))
+        state = read_weights(*_file(weights, cache_dir), note=note)
     else:
         published = PUBLISHED[weights.name]
         shaped = build(

@@ -16,6 +16,7 @@ from xferlab.errors import RecordError
 from xferlab.models.donors import PUBLISHED, read_weights
 from xferlab.models.freezing import Freeze, apply, check
 from xferlab.models.inherit import fold_channels, inherit, matched_control
+from xferlab.models.state_dicts import check_usable
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.schema import TrialRecord
@@ -95,7 +96,8 @@ def freezing_of(identity: Mapping[str, Any], model: nn.Module) -> Callable[[nn.M
 def _donor_weights(donor: Mapping[str, Any], place: Workplace) -> dict[str, torch.Tensor]:
     digest = donor["sha256"]
     path = Path(donor["path"] or PUBLISHED[donor["name"]].file_name)
-    return read_weights(path, _verified(place.store, layout.donor_path(digest), digest))
+    name = layout.donor_path(digest)
+    return read_weights(path, _verified(place.store, name, digest), origin=place.store.path(name))
 
 
 def best_parent(spec: TrialSpec, store: Store) -> TrialRecord:
@@ -117,17 +119,20 @@ def trained_weights(store: Store, trial_id: str) -> dict[str, torch.Tensor]:
     Raises:
         RecordError: The trial is not complete, or its weights differ from the digest in its record; they are
             set aside then, so that it counts as not complete, and a rerun trains it again.
+        DonorError: A tensor holds NaN or infinity.
     """
     record = reader.read_trial(store, trial_id)
     if record is None:
         raise RecordError(f"{store.path(layout.trial_dir(trial_id))}: is no complete trial")
     name = layout.weights_path(trial_id)
     try:
-        return dict(load_safetensors(_verified(store, name, record.weights_sha256)))
+        weights = dict(load_safetensors(_verified(store, name, record.weights_sha256)))
     except SafetensorError as error:
         raise RecordError(
             f"{store.path(name)}: is no safetensors file ({error}); delete it and run again"
         ) from error
+    check_usable(weights, origin=store.path(name))
+    return weights
 
 
 def _verified(store: Store, name: str, sha256: str) -> bytes:

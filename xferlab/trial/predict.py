@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 from scipy.ndimage import label
-from torch import nn
 
-from xferlab.data.cache import resized
-from xferlab.data.decode import read_image
+from xferlab.data.decode import is_dicom, read_image
 from xferlab.data.parallel import for_each
-from xferlab.data.sources import Decoded
-from xferlab.errors import DataError, DonorError, Problem, RecordError
-from xferlab.models.build import build
-from xferlab.models.donors import load_strict, read_weights
-from xferlab.models.translator import translator_in
-from xferlab.models.unet import FIRST_CONVOLUTION
-from xferlab.records import layout, reader
+from xferlab.errors import DataError, Problem, StorageError
 from xferlab.records.store import Store
-from xferlab.training.native_examples import NativeExamples
-from xferlab.training.segmentation import BinarySegmentation, ImageExamples
-from xferlab.training.task import Task
-from xferlab.trial.assemble import network, task_of
-from xferlab.trial.origin import trained_weights
+from xferlab.trial.failure import Kind, kind_of
 from xferlab.trial.overlay import MASK_ENDING, OVERLAY_ENDING, overlay
+from xferlab.trial.segmenter import Segmenter
 
 BATCH_IMAGES = 8
 
+_PROBE = ".xferlab-probe"
+
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
-_NO_DIGEST = ("0",)  # digests steer augmentation alone
 _PNG_LEVEL = 3  # twice as fast as the default, for a tenth more bytes
 
 
@@ -63,6 +52,7 @@ class Prediction:
         height: Likewise.
         pixels: Pixels of the structure.
         components: Its connected components, pixels at a corner belonging together; 0 if there is none.
+        modality: What a DICOM file says that it was taken with; empty for other files.
     """
 
     request: Request
@@ -70,125 +60,7 @@ class Prediction:
     height: int
     pixels: int
     components: int
-
-
-@dataclass(frozen=True)
-class Segmenter:
-    """A trained network with its preprocessing.
-
-    Attributes:
-        origin: Where its weights are from, for messages.
-        network: In evaluation mode, on its device.
-        task: How images become its input.
-        size_px: Side of the square that images are stretched to; `native` leaves each as it is.
-        intensity: How grey levels are normalised.
-        device: Of the network.
-    """
-
-    origin: str
-    network: nn.Module
-    task: Task[Any, Any]
-    size_px: int | Literal["native"]
-    intensity: str
-    device: torch.device
-
-    @staticmethod
-    def of_trial(store: Store, trial_id: str, device: torch.device) -> Segmenter:
-        """Returns the best weights of a complete trial, with the preprocessing that it trained with.
-
-        Raises:
-            RecordError: The trial is not complete, or its weights were altered.
-        """
-        record = reader.read_trial(store, trial_id)
-        if record is None:
-            raise RecordError(f"{store.path(layout.trial_dir(trial_id))}: is no complete trial")
-        model, origin = network(record.identity, device), f"trial {trial_id}"
-        load_strict(model, trained_weights(store, trial_id), origin=origin)
-        size_px, intensity = record.identity["model"]["image_size"], record.identity["training"]["intensity"]
-        return Segmenter(origin, model.eval(), task_of(record.identity), size_px, intensity, device)
-
-    @staticmethod
-    def of_weights(path: Path, *, size_px: int, intensity: str, device: torch.device) -> Segmenter:
-        """Returns the network of a weights file; its shapes are those of the weights.
-
-        Args:
-            path: A state dict of the U-Net: `.safetensors`, or a file of `torch.save`.
-            size_px: Side of the images that it was trained on; a multiple of 16.
-            intensity: A key of `training.intensity.INTENSITIES`, as it was trained with.
-            device: Where to put it.
-
-        Raises:
-            DonorError: The file cannot be read or its weights are not those of a U-Net with one output.
-        """
-        state = read_weights(path)
-        first = state.get(FIRST_CONVOLUTION)
-        if first is None or first.ndim != 4:
-            raise DonorError(
-                f"{path}: found no {FIRST_CONVOLUTION!r} of four dimensions; accepted: the weights of a "
-                "unet, such as checkpoint/best.safetensors of a trial."
-            )
-        width, channels = first.shape[:2]
-        model = build(
-            "unet",
-            in_channels=channels,
-            out_channels=1,
-            init_features=width,
-            translator=translator_in(state),
-        )
-        load_strict(model, state, origin=str(path))
-        model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        task = BinarySegmentation(in_channels=channels, intensity=intensity)
-        return Segmenter(str(path), model.eval(), task, size_px, intensity, device)
-
-    def prepared(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Returns a grey image `(H, W)` as the image cache holds it: `(1, size_px, size_px)`, or native."""
-        if self.size_px == "native":
-            return image[None]
-        no_target = np.zeros((1, 1), np.uint8)
-        return resized(Decoded(image, no_target), self.size_px)[0]
-
-    def probabilities(self, prepared: Sequence[npt.NDArray[np.uint8]]) -> Sequence[npt.NDArray[np.float32]]:
-        """Returns the network's output, 0..1, of each prepared image, at its size.
-
-        Raises:
-            DonorError: An output is not finite.
-        """
-        rows = np.arange(len(prepared))
-        examples = self._native(prepared) if self.size_px == "native" else self._square(prepared)
-        found = list(self.task.predict(self.network, self.task.batch(examples, rows, None)))
-        if not all(np.isfinite(one).all() for one in found):
-            raise DonorError(
-                f"{self.origin}: its outputs are not finite; the weights are damaged, or were trained with "
-                "another intensity or image size."
-            )
-        return found
-
-    def _square(self, prepared: Sequence[npt.NDArray[np.uint8]]) -> ImageExamples:
-        images, spacing_mm = np.stack(prepared), np.full((len(prepared), 2), np.nan, np.float32)
-        targets = np.zeros((len(images), *images.shape[2:]), np.uint8)
-        rows, digests = np.arange(len(images)), _NO_DIGEST * len(images)
-        return ImageExamples(digests, images, targets, spacing_mm, rows=rows, device=self.device)
-
-    def _native(self, prepared: Sequence[npt.NDArray[np.uint8]]) -> NativeExamples:
-        rows, digests = np.arange(len(prepared)), _NO_DIGEST * len(prepared)
-        return NativeExamples(digests, _Untargeted(tuple(prepared)), rows=rows, device=self.device)
-
-
-@dataclass(frozen=True)
-class _Untargeted:
-    """Images of any size about which nothing else is known."""
-
-    images: tuple[npt.NDArray[np.uint8], ...]
-
-    @property
-    def spacing_mm(self) -> npt.NDArray[np.float32]:
-        return np.full((len(self.images), 2), np.nan, np.float32)
-
-    def image(self, row: int) -> npt.NDArray[np.uint8]:
-        return self.images[row]
-
-    def target(self, row: int) -> npt.NDArray[np.uint8]:
-        return np.zeros(self.images[row].shape[1:], np.uint8)
+    modality: str = ""
 
 
 def at_size(probability: npt.NDArray[np.float32], *, width: int, height: int) -> npt.NDArray[np.float32]:
@@ -208,6 +80,15 @@ class Folder:
 
     store: Store
     threshold: float
+
+    def check(self) -> None:
+        """Writes and deletes a file.
+
+        Raises:
+            StorageError: Nothing can be written here.
+        """
+        self.store.write(_PROBE, b"")
+        self.store.delete(_PROBE)
 
     def put(
         self, request: Request, image: npt.NDArray[np.uint8], probability: npt.NDArray[np.float32]
@@ -241,29 +122,26 @@ def segment(
         progress: Told (done, all) after each file.
 
     Returns:
-        What was found, and what is wrong with the files that cannot be read; both in the order of the
-        requests.
+        What was found, and what is wrong with the files that could not be read, segmented or written; both in
+        the order of the requests.
 
     Raises:
-        StorageError: An output cannot be written.
-        DonorError: The network's output is not finite.
+        StorageError: Nothing can be written to the folder.
     """
     predictions: list[Prediction] = []
     problems: list[Problem] = []
     for start in range(0, len(requests), BATCH_IMAGES):
         read = for_each(requests[start : start + BATCH_IMAGES], lambda one: _read(segmenter, one))
         images = [one for one in read if isinstance(one, _Image)]
-        problems += [problem for one in read if not isinstance(one, _Image) for problem in one]
-        before = start + len(read) - len(images)
-        progress(before, len(requests))
-        if not images:
-            continue
-        outputs = segmenter.probabilities([one.prepared for one in images])
-        predictions += for_each(
-            list(zip(images, outputs, strict=True)),
-            lambda pair: folder.put(pair[0].request, pair[0].pixels, pair[1]),
-            progress=lambda done, _, before=before: progress(before + done, len(requests)),  # type: ignore[misc]
-        )
+        progress(start + len(read) - len(images), len(requests))
+        outputs = iter(_predicted(segmenter, images))
+        if images and not predictions:
+            folder.check()  # told once, not for each image
+        outcomes = [next(outputs) if isinstance(one, _Image) else one for one in read]
+        done = for_each(outcomes, lambda one: _put(folder, one) if isinstance(one, _Output) else one)
+        predictions += [one for one in done if isinstance(one, Prediction)]
+        problems += [problem for one in done if not isinstance(one, Prediction) for problem in one]
+        progress(start + len(read), len(requests))
     return predictions, problems
 
 
@@ -274,14 +152,68 @@ class _Image:
     request: Request
     pixels: npt.NDArray[np.uint8]
     prepared: npt.NDArray[np.uint8]
+    modality: str
 
 
-def _read(segmenter: Segmenter, request: Request) -> _Image | tuple[Problem, ...]:
+@dataclass(frozen=True)
+class _Output:
+    """A file and the network's output for it."""
+
+    image: _Image
+    probability: npt.NDArray[np.float32]
+
+
+Problems = tuple[Problem, ...]
+
+
+def _read(segmenter: Segmenter, request: Request) -> _Image | Problems:
     try:
         pixels = read_image(request.image).pixels
+        return _Image(request, pixels, segmenter.prepared(pixels), _modality(request.image))
     except DataError as error:
         return error.problems
-    return _Image(request, pixels, segmenter.prepared(pixels))
+    except MemoryError:
+        return (Problem(str(request.image), "is too large for the memory that is free."),)
+
+
+def _modality(path: Path) -> str:
+    if not is_dicom(path):
+        return ""
+    from xferlab.data.dicom import modality
+
+    return modality(path)
+
+
+def _predicted(segmenter: Segmenter, images: Sequence[_Image]) -> Sequence[_Output | Problems]:
+    """Returns the outputs for some images; one after the other where memory does not last for all at once."""
+    if not images:
+        return []
+    try:
+        found = segmenter.probabilities([one.prepared for one in images])
+    except (RuntimeError, MemoryError) as error:
+        if kind_of(type(error).__name__, str(error)) is not Kind.MEMORY:
+            raise
+        if len(images) > 1:
+            return [outcome for one in images for outcome in _predicted(segmenter, [one])]
+        where, device = str(images[0].request.image), segmenter.device.type
+        return [(Problem(where, f"is too large for the memory of the {device} device."),)]
+    return [_finite(image, one) for image, one in zip(images, found, strict=True)]
+
+
+def _finite(image: _Image, probability: npt.NDArray[np.float32]) -> _Output | Problems:
+    if np.isfinite(probability).all():
+        return _Output(image, probability)
+    what = "the network's output is not finite, although its weights are; no mask is written."
+    return (Problem(str(image.request.image), what),)
+
+
+def _put(folder: Folder, output: _Output) -> Prediction | Problems:
+    image = output.image
+    try:
+        found = folder.put(image.request, image.pixels, output.probability)
+        return replace(found, modality=image.modality)
+    except StorageError as error:
+        return (Problem(str(image.request.image), f"its outputs cannot be written: {error}"),)
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
@@ -290,8 +222,8 @@ def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
     return sink.getvalue()
 
 
-def columns(prediction: Prediction) -> Mapping[str, Any]:
-    """Returns a prediction as a row of `predictions.csv`."""
+def columns(prediction: Prediction, structure: str) -> Mapping[str, Any]:
+    """Returns a prediction of a structure as a row of `predictions.csv`."""
     request = prediction.request
     return {
         "input": str(request.image),
@@ -299,7 +231,7 @@ def columns(prediction: Prediction) -> Mapping[str, Any]:
         "overlay": request.name + OVERLAY_ENDING,
         "width": prediction.width,
         "height": prediction.height,
-        "lung_pixels": prediction.pixels,
-        "lung_share": round(prediction.pixels / (prediction.width * prediction.height), 6),
+        f"{structure}_pixels": prediction.pixels,
+        f"{structure}_share": round(prediction.pixels / (prediction.width * prediction.height), 6),
         "components": prediction.components,
     }

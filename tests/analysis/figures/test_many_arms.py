@@ -51,6 +51,21 @@ def test_every_arm_has_a_panel_of_losses_and_a_line_of_differences(found: dict[s
     assert [text.get_text() for text in arms.figure.axes[0].get_yticklabels()] == list(ARMS)
 
 
+def test_an_arm_has_one_interval_that_holds_its_difference(tmp_path: Path) -> None:
+    builder = StudyBuilder(tmp_path, arms=ARMS[:2], repetitions=5, pixels=False, images=10, noise=0.05)
+    builder.missing, builder.epochs = set(), 2
+    contents = Contents(load_study(builder.write(), "covid_lung"))
+    (arms,) = (one for one in pictures(contents) if "_arms_portable_on_portable_hold_out" in one.name)
+    zero, bar, point = arms.figure.axes[1].lines
+    assert list(zero.get_xdata()) == [0, 0]
+    low, high = bar.get_xdata()
+    assert low < point.get_xdata()[0] < high
+    caption = " ".join(arms.caption)
+    assert "Bars: 95 % CI, not adjusted for the number of arms." in caption
+    assert "two-way t over repetitions and patients" in caption
+    assert "bootstrap" not in caption
+
+
 def test_an_arm_without_a_result_is_named_without_a_point(tmp_path: Path) -> None:
     builder = StudyBuilder(tmp_path, arms=ARMS[:3], repetitions=2, pixels=False, images=6)
     builder.missing = {f"third/{stage}/r{r:02d}" for stage in ("general", "portable") for r in (1, 2)}

@@ -12,7 +12,7 @@ from tests.analysis.conftest import StudyBuilder
 from xferlab.analysis import StudyResults, load_study
 from xferlab.analysis.comparison import holm
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.tables.model import Table
+from xferlab.analysis.tables.model import Table, interval, p_value
 from xferlab.analysis.tables.rendering import write_table
 from xferlab.analysis.tables.training import training_table
 from xferlab.records import layout
@@ -53,7 +53,7 @@ def test_every_arm_and_pathology_has_a_line(contents: Contents, tmp_path: Path) 
     assert all(
         [r.label for r in g.rows] == ["all", "covid19", "normal", "pathological"] for g in table.groups
     )
-    assert table.groups[0].rows[0].cells[3:] == ("–",) * 5
+    assert table.groups[0].rows[0].cells[3:] == ("–",) * 3
     write_table(table, tmp_path)
 
 
@@ -70,8 +70,10 @@ def test_p_is_adjusted_over_the_arms(contents: Contents) -> None:
     data = portable(contents).data
     own = data[(data["metric"] == "DICE") & (data["pathology"] == "all") & data["difference"].notna()]
     assert list(own["arm"]) == ["frozen", "few", "other"]
-    for unit in ("repetition", "patient"):
-        assert list(own[f"{unit}_p_holm_arms"]) == pytest.approx(holm(list(own[f"{unit}_p"])))
+    assert list(own["p_holm_arms"]) == pytest.approx(holm(list(own["p"])))
+    frozen = portable(contents).groups[1].rows[0]
+    assert frozen.cells[4] == interval(*own.iloc[0][["low", "high"]])
+    assert frozen.cells[5] == p_value(own.iloc[0]["p_holm_arms"])
 
 
 def test_what_arms_were_trained_on_is_counted(contents: Contents, results: StudyResults) -> None:
@@ -90,7 +92,7 @@ def test_what_arms_were_trained_on_is_counted(contents: Contents, results: Study
 
 
 def test_plans_that_did_not_count_patients_leave_a_dash(tmp_path: Path) -> None:
-    built = StudyBuilder(tmp_path, pixels=False, repetitions=2, missing=set())
+    built = StudyBuilder(tmp_path, pixels=False, repetitions=2, missing=set(), train_patients=None)
     table = training_table(load_study(built.write(), "covid_lung"))
     assert table is not None
     assert table.groups[-1].rows[0].cells == ("2", "–", "60", "20")
@@ -101,17 +103,42 @@ def test_few_repetitions_and_patients_carry_no_test_and_no_claim(tmp_path: Path)
     few = Contents(study(tmp_path, repetitions=3, images=12))
     table = portable(few)
     notes = " ".join(table.notes)
-    assert "3 paired repetitions: no test over repetitions (at least 5)" in notes
-    assert "Pathologies of fewer than 5 patients carry no claim." in notes
+    assert "n < 5 repetitions: no p, since at least 5 paired repetitions are needed." in notes
     assert "Of 3 intervals about 0.15 miss by chance alone" in notes
     everyone, one = table.groups[1].rows[0].cells, table.groups[1].rows[1].cells
-    assert everyone[5] == "–"  # p over repetitions
     assert everyone[4].startswith("[")
+    assert everyone[5] == one[5] == "n < 5 repetitions"
     assert one[1].endswith("(n < 5 patients)")
-    assert one[6:] == ("n < 5 patients", "–")
     by_few = table.data[table.data["num_patients"] < 5]
-    assert by_few[["sd_images", "patient_low", "patient_p"]].isna().all().all()
+    assert by_few[["sd_images", "p", "p_holm_arms"]].isna().all().all()
     assert not np.isnan(table.data["difference"]).all()
+
+
+def test_pathologies_of_few_patients_have_an_interval_and_no_p(contents: Contents) -> None:
+    table = portable(contents)
+    everyone, one = table.groups[1].rows[0].cells, table.groups[1].rows[1].cells
+    assert "n <" not in everyone[5]
+    assert one[4].startswith("[")
+    assert one[5] == "n < 10 patients"
+    assert any(note.startswith("n < 10 patients: no p, since") for note in table.notes)
+
+
+def test_an_incomplete_study_claims_nothing(tmp_path: Path) -> None:
+    table = portable(Contents(study(tmp_path, repetitions=5, missing={"frozen/portable/r02"})))
+    frozen, few = (group.rows[0].cells for group in table.groups[1:3])
+    assert frozen[3] != "–"
+    assert frozen[4:] == ("–", "pairs missing")
+    assert few[4].startswith("[")
+    (note,) = (note for note in table.notes if note.startswith("pairs missing"))
+    assert note.endswith("no p, since fewer than 90 % of the planned pairs of repetitions are complete.")
+
+
+def test_the_caption_says_which_pool_and_which_donor_is_meant(contents: Contents) -> None:
+    caption = " ".join(portable(contents).caption)
+    assert "other patients like these, another sample of training patients from the same pool and" in caption
+    assert "Patients in the pool: general 80, portable 80; nothing is said of other pools." in caption
+    assert "Where both sides start from one donor for all repetitions (stage donor), another donor" in caption
+    assert "Exploratory" in caption
 
 
 LOST = {f"frozen/{stage}/r{repetition:02d}" for stage in ("general", "portable") for repetition in (1, 2)}
@@ -153,7 +180,7 @@ def test_a_lost_baseline_has_a_line_too(tmp_path: Path) -> None:
     lost = {name.replace("frozen", "baseline") for name in LOST}
     table = portable(Contents(study(tmp_path, repetitions=2, missing=lost)))
     assert table.groups[0].labels == ("baseline (failed)", "–", "0 of 2")
-    assert all(row.cells[3:] == ("–",) * 5 for group in table.groups for row in group.rows)
+    assert all(row.cells[3:] == ("–",) * 3 for group in table.groups for row in group.rows)
 
 
 def test_arms_that_are_not_measured_here_have_no_line(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ def test_the_cost_of_an_object_by_hand(contents: Contents, tmp_path: Path) -> No
         without, laid, difference = row.cells[:3]
         assert difference == "−0.0500"
         assert float(laid) - float(without) == pytest.approx(COST, abs=2e-4)
+        assert row.cells[3:] == ("–", "n < 5 repetitions")  # the cost is the same on every image
     assert group.labels[3:] == ("4", "6", "6")
     write_table(table, tmp_path)
 

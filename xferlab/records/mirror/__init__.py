@@ -11,6 +11,6 @@ records hold every sample with its curve.
 from xferlab.records.mirror.content import trial_summary
 from xferlab.records.mirror.live import TrialMirror
 from xferlab.records.mirror.notes import unmirrored
-from xferlab.records.mirror.rebuild import MirrorReport, mirror_study
+from xferlab.records.mirror.rebuild import MirrorReport, complete_study, mirror_study
 
-__all__ = ["MirrorReport", "TrialMirror", "mirror_study", "trial_summary", "unmirrored"]
+__all__ = ["MirrorReport", "TrialMirror", "complete_study", "mirror_study", "trial_summary", "unmirrored"]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 from xferlab.records.store import Store
 
 BEHIND = "W&B was still behind when its trial ended"
 """The note of a run that may yet be finished."""
-_POLL_S = 0.1
 
 
 def write(store: Store, study: str, trial_id: str, *, reason: str) -> None:
@@ -21,21 +18,10 @@ def clear(store: Store, study: str, trial_id: str) -> None:
     store.delete(_path(study, trial_id))
 
 
-def unmirrored(store: Store, study: str, *, wait_s: float = 0.0) -> dict[str, str]:
-    """Returns by trial id why a study's runs are not known to be whole in W&B.
-
-    Args:
-        store: The storage of the study.
-        study: Its name.
-        wait_s: Longest wait for runs that may yet be finished.
-    """
-    deadline = time.monotonic() + wait_s
-    while True:
-        contents = {one: store.read(_path(study, one)) for one in store.list(_folder(study))}
-        found = {one: data.decode(errors="replace") for one, data in contents.items() if data is not None}
-        if BEHIND not in found.values() or time.monotonic() > deadline:
-            return found
-        time.sleep(_POLL_S)
+def unmirrored(store: Store, study: str) -> dict[str, str]:
+    """Returns by trial id why a study's runs are not known to be whole in W&B."""
+    contents = {one: store.read(_path(study, one)) for one in store.list(_folder(study))}
+    return {one: data.decode(errors="replace") for one, data in contents.items() if data is not None}
 
 
 def _folder(study: str) -> str:

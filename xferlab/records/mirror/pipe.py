@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -137,10 +138,11 @@ class MirrorProcess:
             self._input.close()
         try:
             code = self._process.wait(LINGER_S + _GRACE_S)
+            reason = self._reason() if code else None
         except subprocess.TimeoutExpired:  # it is stopped, and cannot end itself
             self._process.kill()
-            code = self._process.wait()
-        reason = self._reason() if code else None
+            self._process.wait()
+            reason = f"its process had not ended {LINGER_S + _GRACE_S:g} s later and was killed"
         self._output.close()
         self._errors.close()
         ended(reason)
@@ -156,7 +158,9 @@ class MirrorProcess:
         self._errors.seek(0)
         lines = self._errors.read()[-4000:].decode(errors="replace").split("\n")
         said = [line for line in lines if line and not line.startswith((" ", "wandb: "))]
-        return said[-1] if said and (code or 0) >= 0 else f"its process ended with code {code}"
+        if code is not None and code < 0:
+            return f"somebody else killed its process ({signal.Signals(-code).name})"
+        return said[-1] if said else f"its process ended with code {code}"
 
 
 def _spawn(directory: Path, errors: IO[bytes]) -> subprocess.Popen[bytes]:

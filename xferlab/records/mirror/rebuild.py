@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -106,6 +107,47 @@ def mirror_study(
     return rebuild.report
 
 
+def complete_study(
+    store: Store,
+    study: str,
+    *,
+    directory: Path,
+    aggregate: Sequence[Mapping[str, Any]],
+    within_s: float,
+) -> MirrorReport:
+    """Writes the runs of trials whose own mirror is not known to have ended well, and the summary run.
+
+    Whoever ends a run of the study calls it: workers may have gone before the mirrors of their last trials
+    were done. Runs that are still being written are waited for.
+
+    Args:
+        store: The storage of the study.
+        study: Its name.
+        directory: Local folder of the W&B files.
+        aggregate: Rows of the summary run's table; none for no such run.
+        within_s: Longest time for all of it, but for the end of the process that writes.
+
+    Raises:
+        RecordError: There is no plan of the study.
+        UsageError: The plan names no W&B project.
+    """
+    plan = read_plan(store, study)
+    rebuild = _Rebuild(
+        store, plan, tracking=_tracking(plan, None), directory=directory, echo=lambda line: None
+    )
+    rebuild.deadline = time.monotonic() + within_s
+    lacking = notes.unmirrored(store, study)
+    try:
+        for entry in plan["trials"]:
+            if entry["trial_id"] in lacking:
+                rebuild.trial(entry)
+        if aggregate:
+            rebuild.summary(aggregate)
+    finally:
+        rebuild.close()
+    return rebuild.report
+
+
 def _tracking(plan: Mapping[str, Any], mode: str | None) -> dict[str, Any]:
     if mode is not None and mode not in MODES:
         raise UsageError(f"mode {mode!r} is unknown (accepted: {', '.join(MODES)})")
@@ -131,6 +173,7 @@ class _Rebuild:
         self._directory, self._echo = directory, echo
         self._writer: MirrorProcess | None = None
         self._failures_in_a_row = 0
+        self.deadline = math.inf
         self.report = MirrorReport()
 
     def trial(self, entry: Mapping[str, Any]) -> None:
@@ -157,14 +200,15 @@ class _Rebuild:
                     writer.kill()
 
     def _run(self, run_id: str, tell: Callable[[MirrorProcess], str]) -> None:
-        if self._failures_in_a_row >= _FAILURES_IN_A_ROW:
+        if self._failures_in_a_row >= _FAILURES_IN_A_ROW or time.monotonic() > self.deadline:
             self._note("not_tried", run_id, None)
             return
         try:
             self._writer = self._writer or MirrorProcess(self._directory)
             word = tell(self._writer)
         except (OSError, StorageError) as error:
-            self._failures_in_a_row += 1
+            # A record that cannot be read says nothing about W&B.
+            self._failures_in_a_row += not isinstance(error, RecordError)
             if self._writer is not None:
                 self._writer.kill()  # nobody waits for what it might still write: a rerun goes on from there
                 self._writer = None
@@ -178,6 +222,10 @@ class _Rebuild:
         self.report = replace(self.report, **{kind: (*getattr(self.report, kind), value)})
         if line is not None:
             self._echo(f"{value[0] if isinstance(value, tuple) else value}: {line}")
+
+    def _answer(self, writer: MirrorProcess) -> str:
+        left_s = max(0.0, self.deadline - time.monotonic())
+        return writer.answer(min(ANSWER_TIMEOUT_S, left_s))
 
     def _complete(self, entry: Mapping[str, Any]) -> _Complete | None:
         trial_id = entry["trial_id"]
@@ -217,7 +265,7 @@ class _Rebuild:
             "can_show": can_show,
         }
         writer.send("begin", **order)
-        if (word := writer.answer(ANSWER_TIMEOUT_S)) == "present":
+        if (word := self._answer(writer)) == "present":
             return word
         for result in epochs:
             writer.send("epoch", result=result)
@@ -225,7 +273,7 @@ class _Rebuild:
             rows = read_outputs(self._store, record).to_pylist()
             writer.send("overlays", title=one.name, rows=[pixel_row(row) for row in rows])
         writer.send("end", summary=summary, outcome="complete")
-        return writer.answer(ANSWER_TIMEOUT_S)
+        return self._answer(writer)
 
     def _parent_weights(self, spec: TrialSpec) -> str | None:
         if len(spec.parents) != 1:
@@ -260,8 +308,8 @@ class _Rebuild:
                 "can_show": [],
             },
         )
-        if (word := writer.answer(ANSWER_TIMEOUT_S)) == "present":
+        if (word := self._answer(writer)) == "present":
             return word
         writer.send("table", name="aggregate", columns=columns, rows=table)
         writer.send("end", summary=final, outcome="complete")
-        return writer.answer(ANSWER_TIMEOUT_S)
+        return self._answer(writer)

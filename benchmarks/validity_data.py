@@ -1,0 +1,135 @@
+"""Simulated studies in which two arms are equally good: what a rule of inference may not call different.
+
+Both arms are the same learner on two feature sets that come from one distribution, so the expected
+difference between them is 0 over patients, training samples and seeds. As in a study, patients have several
+images, every repetition trains on another part of one pool of patients, and both arms share the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Learner = Callable[[Floats, Floats, Floats, np.random.Generator], Floats]
+"""Training features, training targets, features to predict, and a seed's generator -> predictions."""
+
+
+def ridge(features: Floats, targets: Floats, asked: Floats, seed: np.random.Generator) -> Floats:
+    """Returns predictions of ridge regression, which has no seed."""
+    del seed
+    return asked @ _weights(features, targets)
+
+
+def elm(features: Floats, targets: Floats, asked: Floats, seed: np.random.Generator) -> Floats:
+    """Returns predictions of an extreme learning machine: ridge regression on random hidden units."""
+    hidden = seed.normal(size=(features.shape[1], 40)) / np.sqrt(features.shape[1])
+    shift = seed.normal(size=40)
+    return np.tanh(asked @ hidden + shift) @ _weights(np.tanh(features @ hidden + shift), targets)
+
+
+def _weights(features: Floats, targets: Floats) -> Floats:
+    penalty = 1.0 * np.eye(features.shape[1])
+    return np.asarray(np.linalg.solve(features.T @ features + penalty, features.T @ targets))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One kind of study.
+
+    Attributes:
+        learner: Of both arms.
+        repetitions: Number of splits of the pool.
+        pool: Patients who train, validate and test.
+        hold_out: Patients who are held out.
+        images: Images per patient.
+        share: Share of the pool that a repetition trains on.
+        test_share: Share of the pool that a repetition tests on.
+        num_features: Features of an image.
+        noise: Standard deviation of the features around what tells the target.
+    """
+
+    learner: Learner = elm
+    repetitions: int = 25
+    pool: int = 60
+    hold_out: int = 50
+    images: int = 2
+    share: float = 0.6
+    test_share: float = 0.2
+    num_features: int = 12
+    noise: float = 1.5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one simulated study measures.
+
+    Attributes:
+        differences: Second arm's score minus the first's on the hold-out, shape (repetitions, images).
+        patients: Patient of each of these images, numbered, shape (images,).
+        test_means: Mean difference on each repetition's own test part, shape (repetitions,).
+        share: Training patients of a repetition over the patients who train in any repetition.
+        test_to_train: Test images per training image.
+    """
+
+    differences: Floats
+    patients: Codes
+    test_means: Floats
+    share: float
+    test_to_train: float
+
+
+def outcomes(setting: Setting, number: int, *, seed: int) -> Iterator[Outcome]:
+    """Yields independent studies of one setting, each with another pool, hold-out and splits."""
+    for stream in np.random.default_rng(seed).spawn(number):
+        yield _outcome(setting, stream)
+
+
+def _outcome(setting: Setting, random: np.random.Generator) -> Outcome:
+    patients = np.repeat(np.arange(setting.pool + setting.hold_out), setting.images)
+    targets, arms = _data(setting, patients, random)
+    held_out = patients >= setting.pool
+    differences, test_means, trained = [], [], []
+    num_train, num_test = (round(share * setting.pool) for share in (setting.share, setting.test_share))
+    for _ in range(setting.repetitions):
+        order = random.permutation(setting.pool)
+        training, test = (np.isin(patients, part) for part in (order[:num_train], order[-num_test:]))
+        seeds = random.integers(2**63, size=2)
+        first, second = (
+            _scores(setting.learner, features, targets, training, seed)
+            for features, seed in zip(arms, seeds, strict=True)
+        )
+        differences.append((second - first)[held_out])
+        test_means.append(float((second - first)[test].mean()))
+        trained.append(order[:num_train])
+    return Outcome(
+        differences=np.array(differences),
+        patients=patients[held_out] - setting.pool,
+        test_means=np.array(test_means),
+        share=num_train / len(np.unique(trained)),
+        test_to_train=num_test / num_train,
+    )
+
+
+def _data(setting: Setting, patients: Codes, random: np.random.Generator) -> tuple[Floats, list[Floats]]:
+    """Returns targets and the features of both arms; a patient's images resemble each other in both."""
+
+    def grouped(*shape: int) -> Floats:
+        of_patients = random.normal(size=(patients.max() + 1, *shape))[patients]
+        return np.asarray((of_patients + random.normal(size=(len(patients), *shape))) / np.sqrt(2))
+
+    targets, direction = grouped(), np.ones(setting.num_features) / np.sqrt(setting.num_features)
+    return targets, [
+        np.outer(targets, direction) + setting.noise * grouped(setting.num_features) for _ in range(2)
+    ]
+
+
+def _scores(learner: Learner, features: Floats, targets: Floats, training: Flags, seed: int) -> Floats:
+    """Returns a score in (0, 1] for every image, like Dice the higher the better."""
+    predicted = learner(features[training], targets[training], features, np.random.default_rng(seed))
+    return np.asarray(np.exp(-np.abs(predicted - targets)))

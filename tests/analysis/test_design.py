@@ -1,0 +1,133 @@
+"""What a plan says of the repetitions of a comparison: shares, pools, donors."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.analysis.conftest import StudyBuilder
+from xferlab.analysis import StudyResults, load_study
+from xferlab.analysis.design import Design, Side, design_of
+
+BASELINE, FROZEN = Side("baseline", "portable"), Side("frozen", "portable")
+SCRATCH = Side("scratch", "portable")
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
+    folder, arms = tmp_path_factory.mktemp("design"), ("baseline", "frozen", "scratch")
+    builder = StudyBuilder(folder, arms=arms, repetitions=3, missing=set(), pixels=False, images=1)
+    builder.epochs = 2
+    return load_study(builder.write(), "covid_lung")
+
+
+@pytest.fixture
+def results(loaded: StudyResults) -> StudyResults:
+    """Donor (one training) -> general -> portable, three repetitions; `scratch` starts without the donor."""
+    results = replace(loaded, plan=deepcopy(loaded.plan))
+    for trial in trials(results, "scratch", "general"):
+        trial["parents"] = []
+    return results
+
+
+def trials(results: StudyResults, arm: str, stage: str) -> list[dict[str, Any]]:
+    return [one for one in results.plan["trials"] if arm in one["arms"] and one["stage"] == stage]
+
+
+def stage(results: StudyResults, arm: str, name: str) -> dict[str, Any]:
+    return results.plan["arms"][arm]["stages"][name]
+
+
+def test_both_trained_stages_count_and_the_donor_does_not(results: StudyResults) -> None:
+    for arm in ("baseline", "frozen", "scratch"):
+        stage(results, arm, "donor")["pool_patients"] = 48  # a share of 1, of a training that is not repeated
+    assert design_of(results, BASELINE, FROZEN) == Design(
+        planned=3,
+        share=48 / 80,
+        num_train=60,
+        pools=(("general", 80), ("portable", 80)),
+        donor="donor",
+        donors_differ=False,
+    )
+
+
+def test_the_largest_share_of_both_sides_and_of_all_stages_counts(results: StudyResults) -> None:
+    for number, trial in enumerate(trials(results, "frozen", "general")):
+        trial |= {"train_patients": 10 + number, "num_train": 14}
+    stage(results, "frozen", "general")["pool_patients"] = 12
+    found = design_of(results, BASELINE, FROZEN)
+    assert found.share == pytest.approx(11 / 12)
+    assert found.num_train == 14
+    assert found.pools == (("general", 12), ("general", 80), ("portable", 80))
+    swapped = design_of(results, FROZEN, BASELINE)
+    assert (swapped.share, swapped.num_train) == (found.share, found.num_train)
+
+
+def test_a_stage_is_compared_with_its_parent(results: StudyResults) -> None:
+    found = design_of(results, Side("baseline", "general"), BASELINE)
+    assert (found.share, found.donors_differ) == (0.6, False)
+    assert found.donor == "donor"
+
+
+def test_a_donor_on_one_side_only_differs(results: StudyResults) -> None:
+    found = design_of(results, BASELINE, SCRATCH)
+    assert (found.donor, found.donors_differ) == ("", True)
+
+
+def test_arms_without_a_donor_share_none(results: StudyResults) -> None:
+    found = design_of(results, SCRATCH, SCRATCH)
+    assert (found.donor, found.donors_differ) == ("", False)
+
+
+def test_given_weights_are_known_by_their_digest(results: StudyResults) -> None:
+    for arm, digest in (("baseline", "a" * 64), ("frozen", "a" * 64), ("scratch", "b" * 64)):
+        for trial in trials(results, arm, "general"):
+            trial |= {"parents": [], "donor": {"stage": "brain", "name": "x", "path": None, "sha256": digest}}
+    same, other = design_of(results, BASELINE, FROZEN), design_of(results, BASELINE, SCRATCH)
+    assert (same.donor, same.donors_differ) == ("donor", False)
+    assert (other.donor, other.donors_differ) == ("", True)
+
+
+def test_the_best_of_several_trainings_is_one_donor(results: StudyResults) -> None:
+    ids = sorted(trial["trial_id"] for trial in trials(results, "frozen", "general"))
+    for trial in trials(results, "frozen", "portable"):
+        trial["parents"] = ids
+    found = design_of(results, FROZEN, FROZEN)
+    assert found.donor == "general"
+    assert found.pools == (("portable", 80),)  # how the donor was trained is no matter of the repetitions
+    assert design_of(results, BASELINE, FROZEN).donors_differ
+    # Before and after: what portable gained, from one training of general.
+    assert design_of(results, Side("frozen", "general"), FROZEN).donors_differ
+
+
+def test_a_donor_that_is_trained_in_every_repetition_is_a_stage(results: StudyResults) -> None:
+    donor = trials(results, "baseline", "donor")[0]
+    for number, trial in enumerate(trials(results, "baseline", "general")):
+        copy = {**donor, "trial_id": f"donor{number}", "train_patients": 9}
+        results.plan["trials"].append(copy)
+        trial["parents"] = [copy["trial_id"]]
+    stage(results, "baseline", "donor")["pool_patients"] = 10
+    found = design_of(results, BASELINE, BASELINE)
+    assert (found.share, found.donor) == (0.9, "")
+
+
+def test_a_plan_that_counts_no_patients_has_no_share(results: StudyResults) -> None:
+    del stage(results, "frozen", "general")["pool_patients"]
+    found = design_of(results, BASELINE, FROZEN)
+    assert np.isnan(found.share)
+    assert found.num_train == 60
+
+
+def test_fewer_repetitions_of_one_side_are_all_that_can_pair(results: StudyResults) -> None:
+    assert design_of(results, Side("baseline", "donor"), BASELINE).planned == 1
+
+
+def test_parents_of_a_single_repetition_are_no_donors(tmp_path: Path) -> None:
+    builder = StudyBuilder(tmp_path, repetitions=1, missing=set(), pixels=False, images=1, epochs=2)
+    found = design_of(load_study(builder.write(), "covid_lung"), BASELINE, FROZEN)
+    assert (found.planned, found.donor, found.donors_differ) == (1, "", False)

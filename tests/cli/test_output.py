@@ -1,0 +1,326 @@
+"""Standard output and error: whatever becomes of them, nothing raises and the work is done."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+from rich.console import Console
+from rich.live import Live
+
+from tests.cli.conftest import Command
+from tests.studies import command, environment, write_study
+from xferlab.cli import main, output
+from xferlab.cli.output import Output, Streams
+
+ONE = {
+    "repetitions": 1,
+    "arms": {"a": {}},
+    "stages": {"general": {"data": "general", "repetitions": 1, "evaluate_on": ["general.test"]}},
+}
+
+
+class Pipe:
+    """A pipe whose reading end a test holds."""
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self.reader, descriptor = os.pipe()
+        self.writer: TextIO = os.fdopen(descriptor, "w", encoding=encoding)
+
+    def leave(self) -> None:
+        os.close(self.reader)
+        self.reader = -1
+
+    def fill(self) -> int:
+        """Fills it, as a reader that has stopped does; returns how many bytes it holds."""
+        os.set_blocking(self.writer.fileno(), False)
+        size = 0
+        try:
+            while True:
+                size += os.write(self.writer.fileno(), b"." * 4096)
+        except BlockingIOError:
+            os.set_blocking(self.writer.fileno(), True)
+        return size
+
+    def close(self) -> None:
+        if self.reader >= 0:
+            os.close(self.reader)
+        self.writer.close()
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    made = Pipe()
+    yield made
+    made.close()
+
+
+@contextmanager
+def guarded(out: TextIO) -> Iterator[Streams]:
+    """Guarded streams in place of pytest's: a given standard output; standard error is kept."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = out, io.StringIO()
+    try:
+        streams = Streams()
+        streams.install()
+        yield streams
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def kept(streams: Streams) -> str:
+    return str(streams.err._stream.getvalue())
+
+
+def test_lines_arrive_at_once_and_in_order(pipe: Pipe) -> None:
+    with guarded(pipe.writer) as streams:
+        print("before")
+        streams.unblock()
+        print("after")
+        assert os.read(pipe.reader, 100) == b"before\nafter\n"
+        print("no line", end="")
+        assert streams.finish()
+        assert os.read(pipe.reader, 100) == b"no line"
+        assert kept(streams) == ""
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_whatever_prints_survives_a_reader_that_goes_away(
+    pipe: Pipe, works: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with guarded(pipe.writer) as streams:
+        if works:
+            streams.unblock()
+        pipe.leave()
+        print("lost", flush=True)
+        print("lost again")
+        sys.stdout.write("lost")
+        sys.stdout.flush()
+        Console().print("lost")
+        with Live("lost", console=Console(force_terminal=True)):
+            pass
+        handler = logging.StreamHandler(sys.stdout)
+        logging.getLogger("xferlab.test").addHandler(handler)
+        logging.getLogger("xferlab.test").warning("lost")
+        logging.getLogger("xferlab.test").removeHandler(handler)
+        assert streams.finish()  # who leaves has read enough
+        lost = "standard output cannot be written (Broken pipe); the work goes on, and what is printed there "
+        assert kept(streams) == (f"xferlab: {lost}is lost\n" if works else "")
+
+
+def test_a_full_disk_is_told_by_a_verb_that_only_prints() -> None:
+    with open("/dev/full", "w") as full, guarded(full) as streams:
+        print("{}")
+        assert not streams.finish()
+        assert kept(streams) == "xferlab: standard output cannot be written: No space left on device\n"
+
+
+def test_a_disk_that_has_room_again_gets_the_later_lines(pipe: Pipe) -> None:
+    stream = Output(pipe.writer, "standard output")
+    with open("/dev/full", "w") as full:
+        sink, stream._sink = stream._sink, Output(full, "full")._sink
+        stream.write("one\ntwo\n")
+    stream._sink = sink
+    stream.write("three\n")
+    assert os.read(pipe.reader, 100) == b"[2 lines could not be printed here]\nthree\n"
+
+
+def test_a_reader_that_stops_holds_nothing_up(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    with guarded(pipe.writer) as streams:
+        monkeypatch.setattr(output, "WAIT_S", 0.05)
+        monkeypatch.setattr(output, "LINGER_S", 0.05)
+        held = pipe.fill()
+        streams.unblock()
+        began = time.monotonic()
+        for number in range(2000):
+            print(f"{number:0500}")
+        assert time.monotonic() - began < 0.5  # one wait, not two thousand
+        dropped = streams.out._num_lost
+        assert 2000 * 501 - dropped * 501 <= output.BACKLOG + 501
+        streams.finish()
+        assert kept(streams) == "xferlab: 2000 lines were not printed: nobody reads standard output\n"
+        # It reads again: what waited comes, and how much is missing.
+        missing = held + (2000 - dropped) * 501
+        while missing:
+            missing -= len(os.read(pipe.reader, missing))
+
+
+def test_who_reads_again_is_told_what_is_missing(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    with guarded(pipe.writer) as streams:
+        monkeypatch.setattr(output, "WAIT_S", 0.05)
+        monkeypatch.setattr(output, "BACKLOG", 0)
+        held = pipe.fill()
+        streams.unblock()
+        for number in range(10):
+            print(number)
+        text = b""
+        while len(text) < held + 2:
+            text += os.read(pipe.reader, held)
+        with streams.out._changed:
+            assert streams.out._changed.wait_for(lambda: not streams.out._waiting, 5.0)
+        monkeypatch.undo()
+        print("ten")
+        assert text[held:] + os.read(pipe.reader, 100) == b"0\n[9 lines could not be printed here]\nten\n"
+
+
+def test_a_verb_that_only_prints_waits_for_its_reader(pipe: Pipe) -> None:
+    with guarded(pipe.writer) as streams:
+        held, text = pipe.fill(), "x" * 300_000
+        reader = subprocess.Popen(["wc", "-c"], stdin=pipe.reader, stdout=subprocess.PIPE)
+        print(text)
+        assert streams.finish()
+        pipe.writer.close()
+        pipe.leave()
+        assert int(reader.communicate()[0]) == held + 300_001
+
+
+def test_a_pipe_that_another_process_made_non_blocking(pipe: Pipe) -> None:
+    with guarded(pipe.writer) as streams:
+        os.set_blocking(pipe.writer.fileno(), False)
+        reader = subprocess.Popen(["wc", "-c"], stdin=pipe.reader, stdout=subprocess.PIPE)
+        print("x" * 1_000_000)
+        assert streams.finish()
+        pipe.writer.close()
+        pipe.leave()
+        assert int(reader.communicate()[0]) == 1_000_001
+
+
+def test_what_an_encoding_cannot_spell_is_printed_as_numbers() -> None:
+    pipe = Pipe("ascii")
+    stream = Output(pipe.writer, "standard output")
+    assert (stream.encoding, stream.errors) == ("ascii", "backslashreplace")
+    stream.write("Müller \udcff\n")
+    assert os.read(pipe.reader, 100) == b"M\\xfcller \\udcff\n"
+    pipe.close()
+
+
+@pytest.mark.component
+def test_a_run_whose_reader_is_gone_is_completed(
+    tmp_path: Path, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = write_study(tmp_path, **ONE)
+    pipe.leave()
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "stdout", pipe.writer)
+    words = ["run", str(study), "--executor", "in-process", "--storage", str(tmp_path / "st")]
+    assert main(words) == 0
+    assert len(list((tmp_path / "st").glob("trials/*/record.json"))) == 1
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("verb", ["status", "plan", "failures"])
+def test_verbs_that_only_print_end_quietly(
+    command: Command, tmp_path: Path, pipe: Pipe, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    study = write_study(tmp_path, **ONE)
+    expected = command(verb, study, "--json", "--storage", tmp_path / "st")
+    pipe.leave()
+    monkeypatch.setattr(sys, "stdout", pipe.writer)
+    said = command(verb, study, "--json", "--storage", tmp_path / "st")
+    assert (said.code, said.err) == (expected.code, expected.err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("redirected", "code", "err"),
+    [
+        ("| head -n 1", 0, ""),
+        (">&-", 0, ""),
+        (">&- 2>&- <&-", 0, ""),
+        ("> /dev/full", 1, "xferlab: standard output cannot be written: No space left on device\n"),
+        ("> /dev/full 2>&1", 1, ""),
+    ],
+)
+def test_a_shell_gets_the_exit_code_and_no_traceback(redirected: str, code: int, err: str) -> None:
+    words = f"{sys.executable} -m xferlab schema {redirected}"
+    run = subprocess.run(["bash", "-c", f"set -o pipefail; {words}"], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (code, err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("redirected", ["| head -n 1", "> /dev/full 2>&1", ">&- 2>&-"])
+@pytest.mark.parametrize("executor", ["ray", "in-process"])
+def test_no_output_decides_a_run(tmp_path: Path, redirected: str, executor: str) -> None:
+    study = write_study(tmp_path, **ONE)
+    words = " ".join(command("run", study, "--storage", tmp_path / "st", "--executor", executor))
+    run = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {words} {redirected}"], env=environment(tmp_path), cwd=tmp_path,
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "Traceback" not in run.stderr
+    assert len(list((tmp_path / "st").glob("trials/*/record.json"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["ray", "in-process"])
+def test_a_stopped_reader_does_not_hold_up_a_run(tmp_path: Path, pipe: Pipe, executor: str) -> None:
+    study = write_study(tmp_path, **ONE)
+    pipe.fill()
+    words = command("run", study, "--storage", tmp_path / "st", "--executor", executor)
+    with subprocess.Popen(
+        words, env=environment(tmp_path), cwd=tmp_path, stdout=pipe.writer, stderr=subprocess.PIPE, text=True
+    ) as process:
+        _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert err.splitlines()[-1].endswith("lines were not printed: nobody reads standard output")
+    assert len(list((tmp_path / "st").glob("trials/*/record.json"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["ray", "in-process"])
+def test_a_terminal_that_closes_is_a_request_to_stop(tmp_path: Path, executor: str) -> None:
+    training = {"max_epochs": 4000, "patience": 4000, "device": "cpu", "checkpoint_every_s": 3600}
+    study, storage = write_study(tmp_path, **ONE, training=training), tmp_path / "st"
+    terminal, inner = os.openpty()
+    words = " ".join(command("run", study, "--storage", storage, "--executor", executor))
+    # The first process of the terminal is killed as it closes; the kernel tells those of its group.
+    shell = f"bash -c 'trap : HUP; {words}; echo $? > code'; true"
+    with subprocess.Popen(
+        ["bash", "-c", shell], env={**environment(tmp_path), "TERM": "xterm"}, cwd=tmp_path,
+        stdin=inner, stdout=inner, stderr=inner, start_new_session=True, preexec_fn=_control_terminal,
+    ) as process:  # fmt: skip
+        try:
+            os.close(inner)
+            _until(lambda: _is_training(storage), terminal)
+            os.close(terminal)
+            _until((tmp_path / "code").exists)
+            _until(lambda: (tmp_path / "code").read_text().strip())
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert (tmp_path / "code").read_text() == "75\n"
+    assert list(storage.glob("trials/*/checkpoint/state-*"))
+    assert not list(storage.rglob("driver.lease"))
+
+
+def _is_training(storage: Path) -> bool:
+    return any(path.stat().st_size > 500 for path in storage.glob("trials/*/progress.jsonl"))
+
+
+def _until(holds: Callable[[], object], terminal: int | None = None) -> None:
+    """Waits until something holds, and reads what a terminal shows meanwhile."""
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline
+        if terminal is not None and select.select([terminal], [], [], 0)[0]:
+            os.read(terminal, 1 << 16)
+        time.sleep(0.05)
+
+
+def _control_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

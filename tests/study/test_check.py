@@ -1,0 +1,101 @@
+"""What a study asks for and no trial could do is refused with its line, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.study.conftest import BASE
+from xferlab.errors import StudyError
+from xferlab.study.load import load
+
+Write = Callable[..., Path]
+
+
+def problems(path: Path) -> list[str]:
+    with pytest.raises(StudyError) as caught:
+        load(path)
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["image_size: 16", "image_size: native, tiles: {size: 16}"],
+)
+def test_a_batch_of_one_at_a_bottleneck_of_one_pixel_is_refused(write: Write, model: str) -> None:
+    path = write(f"model: {{{model}}}\n", base=BASE.replace("lr: 1e-3", "batch_size: 1"))
+    side = "model.tiles.size" if "tiles" in model else "model.image_size"
+    assert problems(path) == [
+        f"{path}:8: stage {stage!r} would train on a single image at a time (batch_size is 1), and at 16 px "
+        "its bottleneck is one pixel: batch norm needs two values of each channel; set training.batch_size "
+        f"to 2 or more, or set {side} to 32 or more"
+        for stage in ("donor", "general")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("{model.image_size: 16}", 9),
+        ("{stages.general.training: {batch_size: 1}, model.image_size: 16}", 9),
+    ],
+)
+def test_an_arm_that_makes_a_batch_of_one_is_refused_at_its_line(
+    write: Write, override: str, line: int
+) -> None:
+    training = "lr: 1e-3" if "batch_size" in override else "batch_size: 1"
+    path = write(f"arms: {{a: {override}}}\n", base=BASE.replace("lr: 1e-3", training))
+    assert all(
+        one.startswith(f"{path}:{line}: arm 'a': stage ") and "batch norm" in one for one in problems(path)
+    )
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "model: {image_size: 32}\ntraining: {batch_size: 1}\n",
+        "model: {image_size: 16}\ntraining: {batch_size: 2}\n",
+        "model: {image_size: native, tiles: {size: 32}}\ntraining: {batch_size: 1}\n",
+    ],
+)
+def test_what_has_two_values_a_channel_is_accepted(write: Write, more: str) -> None:
+    load(write(more, base=BASE.replace("training: {lr: 1e-3}\n", "")))
+
+
+@pytest.mark.parametrize(
+    ("thaws", "refused"),
+    [("", False), (", unfreeze_after: 3", True), (", unfreeze_after: {encoder1: 0}", False)],
+)
+def test_a_bottleneck_that_rests_takes_single_images(write: Write, thaws: str, *, refused: bool) -> None:
+    frozen = (
+        "  frozen: {data: cxr, starts_from: general, training: {batch_size: 1}, "
+        f"adapt: {{freeze: {{part: encoder{thaws}}}}}}}\n"
+    )
+    path = write(base=BASE.replace("training:", frozen + "model: {image_size: 16}\ntraining:"))
+    if refused:
+        assert "stage 'frozen' would train on a single image" in problems(path)[0]
+    else:
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        (
+            "project: my team/lungs",
+            "'my team/lungs' has '/', and W&B refuses / \\ # ? % : in names; give the team as",
+        ),
+        ("project: 'a#b?c#'", "'a#b?c#' has '#?', and W&B refuses"),
+        (f"project: {'x' * 129}", "the name has 129 characters; W&B takes at most 128"),
+        ("project: ''", "the name is empty"),
+        ("entity: my team", "'my team' has a blank; the name of a W&B team or user has none"),
+        ("entity: team/lungs", "'team/lungs' has '/', and W&B refuses"),
+    ],
+)
+def test_a_name_that_wandb_refuses_is_refused_at_its_line(write: Write, field: str, text: str) -> None:
+    path = write(f"tracking:\n  wandb:\n    {field}\n")
+    (problem,) = problems(path)
+    assert problem.startswith(f"{path}:11: tracking.wandb.{field.partition(':')[0]}: ")
+    assert text in problem

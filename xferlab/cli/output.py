@@ -1,0 +1,255 @@
+"""Standard output and standard error as streams that never raise: what is printed decides nothing.
+
+All that this process prints goes through them: `print`, rich, logging, warnings, tracebacks, Ray, tqdm. A
+stream whose reader is gone, or whose disk is full, loses what is printed while that lasts. A verb that works
+(`run`) does not wait for a reader that has stopped: beyond `BACKLOG` bytes, lines are dropped and counted. A
+verb that only prints (`plan`) waits, as programs before a pager do.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import io
+import os
+import select
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TextIO
+
+BACKLOG = 1 << 18
+"""Bytes that may wait for a reader that has stopped; what is printed beyond them is dropped."""
+WAIT_S = 0.5
+"""How long a line waits for its reader, once: then nothing waits until the reader has caught up."""
+LINGER_S = 5.0
+"""At the end, how long a reader may take for nothing at all before what is left is dropped."""
+_CHUNK = 1 << 16
+
+
+class Output(io.TextIOBase):
+    """A stream in place of `sys.stdout` or `sys.stderr`.
+
+    Attributes:
+        label: Its name in messages.
+        error: The last error, None while all is well.
+        on_error: Called with the first error, where nothing waits for the reader.
+    """
+
+    def __init__(self, stream: Any, label: str):
+        """Takes the stream; until `unblock`, printing waits for its reader."""
+        self._stream, self.label = stream, label
+        self.error: Exception | None = None
+        self.on_error: Callable[[Output], None] = lambda output: None
+        encoder = codecs.getincrementalencoder(getattr(stream, "encoding", None) or "utf-8")
+        self._encode = encoder("backslashreplace").encode
+        self._sink = _sink_of(stream)
+        self._partial = ""
+        self._num_lost = 0
+        self._changed = threading.Condition()
+        self._queue: deque[bytes | None] = deque()
+        self._waiting = 0
+        self._stalled = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Of the stream behind it."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    @property
+    def errors(self) -> str:  # type: ignore[override]
+        """A character that the encoding lacks is printed as its number."""
+        return "backslashreplace"
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns what the stream behind it has beyond text: `buffer`, `name`, ..."""
+        return getattr(self._stream, name)
+
+    def fileno(self) -> int:
+        """Returns the file descriptor of the stream behind it."""
+        return int(self._stream.fileno())
+
+    def isatty(self) -> bool:
+        """Returns whether a terminal shows it."""
+        return not self._stream.closed and bool(self._stream.isatty())
+
+    def writable(self) -> bool:
+        """Returns True."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Prints text as soon as its line is whole, or `flush` is called."""
+        with self._changed:
+            self._partial += text
+            if "\n" in text:
+                self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Hands on what was written."""
+        with self._changed:
+            text, self._partial = self._partial, ""
+            if text:
+                self._submit(self._encode(text))
+
+    def unblock(self) -> None:
+        """From now on a thread writes, and nobody waits long for the reader."""
+        self._thread = threading.Thread(target=self._work, name=f"xferlab-{self.label}", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> int:
+        """Waits for the reader as long as it reads, and returns how many lines are lost."""
+        self.flush()
+        if self._thread is None:
+            return self._num_lost
+        with self._changed:
+            size = self._waiting + 1
+            while self._waiting and self._waiting != size:
+                size = self._waiting
+                self._changed.wait(LINGER_S)  # notified by nobody else at the end
+            self._stalled = self._waiting > 0
+            self._queue.append(None)
+            self._changed.notify_all()
+            left = sum(data.count(b"\n") for data in self._queue if data)
+        self._thread.join(None if not self._stalled else 0.0)
+        return self._num_lost + left
+
+    def _submit(self, data: bytes) -> None:
+        if self._thread is None or not self._thread.is_alive():  # a forked child has no threads
+            self._put(data)
+        elif self._waiting > BACKLOG:
+            self._num_lost += data.count(b"\n")
+        else:
+            self._queue.append(data)
+            self._waiting += len(data)
+            self._changed.notify_all()
+            if not self._stalled:
+                self._stalled = not self._changed.wait_for(lambda: not self._waiting, WAIT_S)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue)
+                data = self._queue[0]
+            if data is None:
+                return
+            self._put(data)
+            with self._changed:
+                self._queue.popleft()
+                self._waiting -= len(data)
+                self._stalled = self._stalled and self._waiting > 0
+                self._changed.notify_all()
+
+    def _put(self, data: bytes) -> None:
+        with self._changed:
+            num_lost, self._num_lost = self._num_lost, 0
+        note = f"[{num_lost} lines could not be printed here]\n".encode() if num_lost else b""
+        try:
+            self._sink(note + data)
+        except (OSError, ValueError) as error:  # ValueError: the stream behind it was closed
+            with self._changed:
+                self._num_lost += num_lost + data.count(b"\n")
+                first, self.error = self.error is None, error
+            if first and self._thread is not None:
+                self.on_error(self)
+
+
+class Streams:
+    """Both streams of this process."""
+
+    def __init__(self) -> None:
+        """Takes `sys.stdout` and `sys.stderr` as they are."""
+        _open_closed_descriptors()
+        self._before = sys.stdout, sys.stderr
+        self.out = Output(_or_null(sys.stdout), "standard output")
+        self.err = Output(_or_null(sys.stderr), "standard error")
+        self.out.on_error = self.err.on_error = self._tell
+        self._unblocked = False
+
+    def unblock(self) -> None:
+        """From now on work is done, which no reader may hold up."""
+        self._unblocked = True
+        self.out.unblock()
+        self.err.unblock()
+
+    def install(self) -> None:
+        """Puts them in the place of `sys.stdout` and `sys.stderr`."""
+        for stream in self._before:
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        sys.stdout, sys.stderr = self.out, self.err
+
+    def remove(self) -> None:
+        """Puts back what was there."""
+        sys.stdout, sys.stderr = self._before
+
+    def finish(self) -> bool:
+        """Prints what still waits, and tells what is lost.
+
+        Returns:
+            Whether all that was printed arrived, or its reader had gone for having read enough (`| head`).
+        """
+        num_lost = self.out.finish()
+        error = self.out.error
+        arrived = error is None or getattr(error, "errno", None) == errno.EPIPE
+        if num_lost and self._unblocked and error is None:
+            print(f"xferlab: {num_lost} lines were not printed: nobody reads standard output", file=self.err)
+        if not arrived and not self._unblocked:
+            print(f"xferlab: standard output cannot be written: {_reason(error)}", file=self.err)
+        self.err.finish()
+        return arrived
+
+    def _tell(self, failed: Output) -> None:
+        other = self.err if failed is self.out else self.out
+        if other.error is None:
+            print(
+                f"xferlab: {failed.label} cannot be written ({_reason(failed.error)}); the work goes on, and "
+                "what is printed there is lost",
+                file=other,
+            )
+
+
+def _reason(error: Exception | None) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _or_null(stream: TextIO | None) -> TextIO:
+    """Python has no stream where the descriptor was closed (`>&-`)."""
+    return stream if stream is not None else open(os.devnull, "w", encoding="utf-8")
+
+
+def _open_closed_descriptors() -> None:
+    """Opens 0, 1 and 2 where they are closed: a file that takes the number would get what is printed."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+
+
+def _sink_of(stream: Any) -> Callable[[bytes], None]:
+    try:
+        descriptor = int(stream.fileno())
+    except (AttributeError, OSError, ValueError):  # a notebook's
+        return lambda data: _write_object(stream, data)
+    # Past the buffers of the stream: what a full disk leaves in them would fail again at exit, with code 120.
+    return lambda data: _write_all(descriptor, data)
+
+
+def _write_object(stream: Any, data: bytes) -> None:
+    stream.write(data.decode(getattr(stream, "encoding", None) or "utf-8"))
+    stream.flush()
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        try:
+            left = left[os.write(descriptor, left[:_CHUNK]) :]
+        except BlockingIOError:  # another process made it non-blocking
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            poll.poll()
