@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from xferlab.analysis.results import StudyResults, arms_of, part_of, planned_repetitions
-from xferlab.errors import RecordError
+from xferlab.errors import StorageError
 from xferlab.records import reader
 from xferlab.records.schema import CASES_SCHEMA, EpochResult
 from xferlab.records.store import Store
@@ -93,7 +93,9 @@ def load_study(storage: str | Path, study: str) -> StudyResults:
     trials = pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, "state", "reason"])
     cases = _cases(placed, evaluated)
     cases.attrs["planned"] = planned_repetitions(trials)
-    return StudyResults(study, plan, store, trials, cases, _histories(store, placed), _runs(store, placed))
+    problems: list[str] = []
+    histories = _histories(store, placed, problems)
+    return StudyResults(study, plan, store, trials, cases, histories, _runs(store, placed), problems)
 
 
 class _Evaluated(NamedTuple):
@@ -115,11 +117,11 @@ def _places(trial: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str]]:
 def _state(store: Store, trial: Mapping[str, Any], evaluated: dict[str, list[_Evaluated]]) -> tuple[str, str]:
     """Returns state and reason; a complete trial's evaluations are put into `evaluated`."""
     trial_id = trial["trial_id"]
-    failure = reader.read_failure(store, trial_id)
     try:
+        failure = reader.read_failure(store, trial_id)
         complete = reader.read_trial(store, trial_id) is not None
         tables = _evaluations(store, trial) if complete else None
-    except RecordError as error:
+    except StorageError as error:
         return "damaged", str(error)
     if tables is None:
         return (
@@ -186,20 +188,21 @@ def _spread(name: str, values: Sequence[Any], lengths: Sequence[int]) -> Any:
     )
 
 
-def _histories(store: Store, placed: Sequence[_Placed]) -> pd.DataFrame:
+def _histories(store: Store, placed: Sequence[_Placed], problems: list[str]) -> pd.DataFrame:
     rows = []
     for trial_id, places in _by_trial(placed).items():
-        epochs = [result.to_json() for result in _history(store, trial_id)]
+        epochs = [result.to_json() for result in _history(store, trial_id, problems)]
         rows += [(*place, *(epoch[name] for name in _EPOCH_COLUMNS)) for place in places for epoch in epochs]
     return pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, *_EPOCH_COLUMNS])
 
 
-def _history(store: Store, trial_id: str) -> list[EpochResult]:
+def _history(store: Store, trial_id: str, problems: list[str]) -> list[EpochResult]:
     record = reader.read_trial(store, trial_id)
     try:
         return reader.read_history(store, trial_id, sha256=record.history_sha256 if record else None)
-    except RecordError as error:  # a learning curve is not worth the report
+    except StorageError as error:  # a learning curve is not worth the report
         log.warning("%s; the report leaves its curve out", error)
+        problems.append(f"{error}; its learning curve is left out")
         return []
 
 

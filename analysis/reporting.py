@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from xferlab.analysis.contents import Contents
@@ -21,7 +21,15 @@ Echo = Callable[[str], None]
 _NO_RESULT = "No trial of this study is complete: there is nothing to report yet."
 
 
-def report(storage: str | Path, study: str, out: str | Path, *, echo: Echo | None = None) -> Path:
+def report(
+    storage: str | Path,
+    study: str,
+    out: str | Path,
+    *,
+    echo: Echo | None = None,
+    remarks: Sequence[str] = (),
+    fail: Echo | None = None,
+) -> Path:
     """Writes everything about a study into a folder and returns the path of its `report.md`.
 
     Beside it: `index.html` with all pictures inside, `tables/*.{csv,md,tex}` and `figures/*.{png,svg}`.
@@ -32,6 +40,9 @@ def report(storage: str | Path, study: str, out: str | Path, *, echo: Echo | Non
         study: Name.
         out: Folder to write into; files of the same names are replaced.
         echo: Called with one line of progress at a time.
+        remarks: Sentences that stand above all else on the page, which is not called complete then.
+        fail: Called, when all else is written, with a line for each table, figure or stored file that could
+            not be written or read; without it they are raised.
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
@@ -41,10 +52,14 @@ def report(storage: str | Path, study: str, out: str | Path, *, echo: Echo | Non
     results = load_study(storage, study)
     folder = Path(out).resolve()
     try:
-        path = _write(results, folder, say)
+        path = _write(results, folder, say, remarks)
     except OSError as error:
         raise StorageError(f"{folder}: the report cannot be written: {error}") from error
     say(f"report: {path}")
+    if results.problems and fail is None:
+        raise StorageError("\n".join(results.problems))
+    for problem in results.problems:
+        (fail or _silent)(problem)
     return path
 
 
@@ -52,8 +67,8 @@ def _silent(line: str) -> None:
     del line
 
 
-def _write(results: StudyResults, folder: Path, say: Echo) -> Path:
-    status, complete = _status(results)
+def _write(results: StudyResults, folder: Path, say: Echo, remarks: Sequence[str]) -> Path:
+    status, complete = _status(results, remarks)
     for sentence in status:
         say(sentence)
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,13 +79,15 @@ def _write(results: StudyResults, folder: Path, say: Echo) -> Path:
     return path
 
 
-def _status(results: StudyResults) -> tuple[tuple[str, ...], bool]:
+def _status(results: StudyResults, remarks: Sequence[str]) -> tuple[tuple[str, ...], bool]:
     distinct = results.trials.drop_duplicates("trial_id")
     done, planned = int((distinct["state"] == "complete").sum()), len(distinct)
+    if done == planned and remarks:
+        return (*remarks, f"All {planned} trials of the last plan are complete."), False
     if done == planned:
         return (f"Complete: all {planned} planned trials.",), True
     sentence = f"Incomplete: {done} of {planned} planned trials are complete; the others are in no number."
-    return (sentence, _NO_RESULT) if done == 0 else (sentence,), False
+    return (*remarks, sentence, *([_NO_RESULT] if done == 0 else [])), False
 
 
 def _sections(results: StudyResults, folder: Path, say: Echo) -> Iterable[Section]:
@@ -88,11 +105,11 @@ def _sections(results: StudyResults, folder: Path, say: Echo) -> Iterable[Sectio
         ("Deep features", contents.features()),
         ("Times", contents.times()),
     ):
-        written = tuple(_written(tables, folder))
+        written = tuple(_written(results, tables, folder))
         if written:
             say(f"{title}: {len(written)} table{'' if len(written) == 1 else 's'}")
             yield Section(title, written)
-    pictures = tuple(_saved(contents, folder))
+    pictures = tuple(_saved(contents, folder, say))
     if pictures:
         say(f"Figures: {len(pictures)}")
         yield Section("Figures", pictures)
@@ -107,7 +124,8 @@ def _overview(results: StudyResults, folder: Path) -> Section:
     profile = f", profile {plan['profile']}" if plan.get("profile") else ""
     arms, stages = ", ".join(results.arms), ", ".join(plan["stages"])
     trained = training_table(results)
-    tables = _written([cohorts_table(results), *filter(None, [trained]), progress_table(results)], folder)
+    overview = [cohorts_table(results), *filter(None, [trained]), progress_table(results)]
+    tables = _written(results, overview, folder)
     blocks: tuple[Block, ...] = (
         f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}.",
         *tables,
@@ -131,16 +149,25 @@ def _definitions(results: StudyResults, contents: Contents) -> Section:
     return Section("Definitions", (items, *paper))
 
 
-def _written(tables: Iterable[Table], folder: Path) -> Iterable[Table]:
+def _written(results: StudyResults, tables: Iterable[Table], folder: Path) -> Iterable[Table]:
+    """Yields the tables, which stand on the page even where a file of theirs cannot be written."""
     for table in tables:
-        write_table(table, folder / "tables")
+        try:
+            write_table(table, folder / "tables")
+        except OSError as error:
+            results.note(f"table {table.name}: its files cannot be written: {error}")
         yield table
 
 
-def _saved(contents: Contents, folder: Path) -> Iterable[SavedPicture]:
+def _saved(contents: Contents, folder: Path, say: Echo) -> Iterable[SavedPicture]:
     from xferlab.analysis.figures.gallery import pictures
     from xferlab.analysis.figures.style import save
 
     for picture in pictures(contents):
-        png, svg = save(picture, folder / "figures")
+        say(f"drawing: {picture.title}")
+        try:
+            png, svg = save(picture, folder / "figures")
+        except OSError as error:
+            contents.results.note(f"figure {picture.name}: cannot be written and is left out: {error}")
+            continue
         yield SavedPicture(picture.title, picture.caption, png, svg)

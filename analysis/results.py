@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from xferlab.errors import RecordError
+from xferlab.errors import StorageError
 from xferlab.records import reader
 from xferlab.records.store import Store
 
@@ -41,6 +41,7 @@ class StudyResults:
         histories: One row per arm, complete trial and epoch: losses, lr, improved, seconds.
         runs: One row per arm and complete trial: device, seconds, peak memory (GiB), network time per image
             (ms: mean, SD, n), number of attempts, best epoch.
+        problems: What could not be read of complete trials and is left out, a sentence each; grows with use.
     """
 
     study: str
@@ -50,6 +51,7 @@ class StudyResults:
     cases: pd.DataFrame
     histories: pd.DataFrame
     runs: pd.DataFrame
+    problems: list[str] = field(default_factory=list)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -120,6 +122,11 @@ class StudyResults:
             found.setdefault(one[:4], set()).add(one.evaluation_id)
         return found
 
+    def note(self, problem: str) -> None:
+        """Adds a problem, once."""
+        if problem not in self.problems:
+            self.problems.append(problem)
+
     def outputs(self, trial_id: str, *, arm: str, section: str, part: str) -> pd.DataFrame:
         """Returns the stored pixels of one evaluation, a row per case; empty where there are none.
 
@@ -128,13 +135,14 @@ class StudyResults:
         """
         wanted = (arm, section, part, trial_id)
         ids = [e.evaluation_id for e in self.evaluations() if (e.arm, *e[2:5]) == wanted]
-        record = reader.read_evaluation(self.store, trial_id, ids[0]) if ids else None
-        if record is None:
-            return pd.DataFrame()
         try:
+            record = reader.read_evaluation(self.store, trial_id, ids[0]) if ids else None
+            if record is None:
+                return pd.DataFrame()
             frame: pd.DataFrame = reader.read_outputs(self.store, record).to_pandas()
-        except RecordError:
+        except StorageError as error:
             # Pixels illustrate; a study without them still has all its numbers.
+            self.note(f"{error}; figures leave its images out")
             return pd.DataFrame()
         for column in ("image", "target", "probability"):
             arrays = [

@@ -39,7 +39,7 @@ def arms_picture(request: ArmsRequest, *, label: str) -> Picture | None:
             f"Right: difference to {results.baseline}, paired by repetition "
             f"({_range(compared, 'num_repetitions')}) and image "
             f"({_range(compared, 'num_images')} of {_range(compared, 'num_patients')} patients).",
-            f"Bars: {INTERVAL}, not adjusted for the number of arms.",
+            f"Bars: {INTERVAL}, dotted where there is no p; not adjusted for the number of arms.",
             *inference_caption(request.found),
             *inference_notes(pd.DataFrame(compared)),
             *tuned_notes(results, evaluated.stage, results.arms),
@@ -108,5 +108,6 @@ def _reached(axes: Any, row: dict[Any, Any], y: float) -> None:
 
 def _apart(axes: Any, row: dict[Any, Any], y: float) -> None:
     if row["low"] == row["low"]:
-        axes.plot([row["low"], row["high"]], [y, y], color=AFTER, solid_capstyle="butt")
+        style = ":" if row["no_p"] else "-"
+        axes.plot([row["low"], row["high"]], [y, y], style, color=AFTER, solid_capstyle="butt")
     axes.plot([row["difference"]], [y], "o", color="black", markersize=3.2)

@@ -74,7 +74,8 @@ def _picture(
         caption=(
             "Difference in Dice: with one object of a kind on every image minus without, the same images and "
             "masks; left of 0 the object does harm.",
-            f"Bars: {INTERVAL}. Arms that share the trials of a stage show the same points in it.",
+            f"Bars: {INTERVAL}, dotted where there is no p. Arms that share the trials of a stage show the "
+            "same points in it.",
             *inference_caption(costs.found),
             *inference_notes(pd.DataFrame(list(points.values()))),
             *incomplete_note(results, stages),
@@ -113,5 +114,6 @@ def _draw(points: _Points, lines: Sequence[str], stages: Sequence[str]) -> Figur
 def _point(axes: Any, row: dict[Any, Any], y: float, look: tuple[str, str]) -> None:
     colour, marker = look
     if row["low"] == row["low"]:
-        axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=0.9)
+        style = ":" if row["no_p"] else "-"
+        axes.plot([row["low"], row["high"]], [y, y], style, color=colour, linewidth=0.9)
     axes.plot([row["difference"]], [y], color=colour, marker=marker, markersize=3)

@@ -26,15 +26,18 @@ def inference_caption(found: Sequence[Found]) -> tuple[str, ...]:
     comparisons = [comparison for comparison, _ in found]
     pools = _ranges((stage, pool) for one in comparisons for stage, pool in one.design.pools)
     ratio = _ranges(("test/train", overlap) for _, frame in found for overlap in frame["overlap"].unique())
-    method = (
-        f"{INTERVAL}, p: two-way t over repetitions and patients; what other patients like these"
+    method, others = (
+        ("two-way t over repetitions and patients", "other patients like these")
         if is_hold_out(comparisons[0].part)
-        else f"{INTERVAL}, p: t over repetitions, corrected for overlapping training sets (Nadeau and Bengio "
-        f"2003, {ratio}); what another test part"
+        else (
+            f"t over repetitions, corrected for overlapping training sets (Nadeau and Bengio 2003, {ratio})",
+            "another test part",
+        )
     )
     donors = dict.fromkeys(one.design.donor for one in comparisons if one.design.donor)
     return (
-        f"{method}, another sample of training patients from the same pool and other seeds may change.",
+        f"{INTERVAL} and p: {method}. They cover {others}, another sample of training patients from the same "
+        "pool, and other seeds.",
         *([f"Patients in the pool: {pools}; nothing is said of other pools."] if pools else []),
         *(
             f"Where both sides start from one donor for all repetitions (stage {donor}), another donor may "

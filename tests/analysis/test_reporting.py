@@ -138,3 +138,23 @@ def test_an_unknown_study_and_an_unwritable_folder_are_named(storage, tmp_path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="the report cannot be written"):
         analysis.report(storage, "covid_lung", tmp_path / "file")
+
+
+def test_what_cannot_be_read_or_written_is_told_and_all_else_is_there(builder, tmp_path) -> None:
+    builder.arms, builder.repetitions, builder.images = ("baseline",), 1, 6
+    storage, out, figure = builder.write(), tmp_path / "out", "fig9_covid19_general_to_portable_baseline"
+    (out / "figures" / f"{figure}.png").mkdir(parents=True)
+    (out / "tables" / "cohorts.csv").mkdir(parents=True)
+    torn = sorted(storage.glob("trials/*/history.jsonl"))[0]
+    torn.write_text("torn\n")
+    with pytest.raises(StorageError) as caught:
+        analysis.report(storage, "covid_lung", out)
+    told = [line.partition(":")[0] for line in str(caught.value).splitlines()]
+    assert told == [str(torn), "table cohorts", f"figure {figure}"]
+    text = (out / "report.md").read_text("utf-8")
+    figures = {path.name for path in (out / "figures").glob("*.png") if path.is_file()}
+    assert f"figures/{figure}.png" not in text
+    assert len(figures) > 3
+    assert all(f"figures/{name}" in text for name in figures)
+    assert (out / "tables" / "progress.csv").is_file()
+    assert (out / "index.html").is_file()

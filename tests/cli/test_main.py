@@ -98,7 +98,7 @@ def test_a_plan_tells_what_would_run_and_writes_nothing(command: Command, tmp_pa
 def test_status_before_anything_ran(command: Command, tmp_path: Path) -> None:
     said = command("status", write_study(tmp_path), "--storage", tmp_path / "st")
     assert said.code == 1
-    assert said.out.endswith("6 open\n")
+    assert said.out.endswith("6 waiting\n")
     assert not (tmp_path / "st").exists()
 
 
@@ -123,8 +123,8 @@ def test_run_status_and_plan_agree(command: Command, tmp_path: Path) -> None:
     status = command("status", study, "--json", *storage)
     found = json.loads(status.out)
     assert status.code == 1
-    assert found["counts"] == {"complete": 1, "open": 1}
-    assert [(row["state"], row["epochs"]) for row in found["trials"]] == [("complete", 4), ("open", 0)]
+    assert found["counts"] == {"complete": 1, "waiting": 1}
+    assert [(row["state"], row["epochs"]) for row in found["trials"]] == [("complete", 4), ("waiting", 0)]
     assert found["trials"][0]["best_validation_loss"] > 0
     plan = json.loads(command("plan", study, "--json", *storage).out)
     assert (plan["totals"]["all"]["trials"], plan["totals"]["left"]["trials"]) == (2, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import pwd
 import random
 import shutil
 import threading
@@ -21,7 +22,7 @@ from tests.data.conftest import Folder
 from xferlab.data import cache
 from xferlab.data.cache import ImageTable, NativeTable, default_cache_dir
 from xferlab.data.seal import seal_path
-from xferlab.errors import DataError, StorageError
+from xferlab.errors import DataError, StorageError, UsageError
 
 Table = ImageTable | NativeTable
 FOLDERS = {16: "16px", "native": "native"}
@@ -50,6 +51,23 @@ def assert_equal(found: Table, expected: dict[str, list[np.ndarray]]) -> None:
         (row,) = found.rows([digest])
         for one, other in zip(found.case(row)[:2], wanted, strict=True):
             assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("folder", ["~nobody-of-that-name/cache", None])
+def test_a_cache_in_a_home_folder_that_is_not_known_is_told(
+    monkeypatch: pytest.MonkeyPatch, folder: str | None
+) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME", "XFERLAB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    if folder:
+        monkeypatch.setenv("XFERLAB_CACHE", folder)
+    monkeypatch.setattr(pwd, "getpwuid", _no_entry)
+    with pytest.raises(UsageError, match=r"home folder that is not known; set XFERLAB_CACHE to a folder"):
+        default_cache_dir()
+
+
+def _no_entry(uid: int) -> Any:
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
 
 
 def test_known_cases_need_neither_decoding_nor_files(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -119,4 +120,4 @@ def test_a_second_run_of_the_study_is_refused(tmp_path: Path) -> None:
     said = f"xferlab: study 'tiny' in {tmp_path / 'st'} is driven by process {process.pid} on "
     assert second.stderr.splitlines()[-1].startswith(said)
     assert status.returncode == 1
-    assert "started" in status.stdout
+    assert f"running on {socket.gethostname()} since 20" in status.stdout

@@ -315,3 +315,8 @@ def test_a_small_file_is_one_request(s3_uri: str, caplog: pytest.LogCaptureFixtu
     requests = [record.getMessage() for record in caplog.records if "/a" in record.getMessage()]
     assert len(requests) == 1
     assert "PUT" in requests[0]
+
+
+def test_a_storage_in_a_home_folder_that_is_not_known_is_told() -> None:
+    with pytest.raises(StorageError, match=r"home folder that is not known; give another with --storage"):
+        Store.open("~nobody-of-that-name/results")

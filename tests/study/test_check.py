@@ -99,3 +99,18 @@ def test_a_name_that_wandb_refuses_is_refused_at_its_line(write: Write, field: s
     (problem,) = problems(path)
     assert problem.startswith(f"{path}:11: tracking.wandb.{field.partition(':')[0]}: ")
     assert text in problem
+
+
+@pytest.mark.parametrize(
+    ("training", "text"),
+    [
+        ("smoothing: 1.0e+39", "training.smoothing is 1e+39; it must be at most 1e+30"),
+        (
+            "augmentation: {scale: [0.001, 1]}",
+            "training.augmentation.scale[0] is 0.001; it must be at least 0.1",
+        ),
+    ],
+)
+def test_a_value_that_no_training_survives_is_refused(write: Write, training: str, text: str) -> None:
+    path = write(base=BASE.replace("lr: 1e-3", training))
+    assert problems(path) == [f"{path}:8: {text}."]

@@ -98,6 +98,18 @@ def test_a_torn_latest_falls_back_to_the_one_before(local: Store, length: int) -
     assert resumed(local) == 1
 
 
+def test_want_of_memory_is_not_taken_for_damage(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+
+    saved(local, 1, 2)
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        resumed(local)
+
+
 def test_with_none_whole_the_trial_starts_over_and_says_so(
     local: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -112,6 +124,39 @@ def test_the_state_of_another_trial_is_not_resumed(local: Store) -> None:
     (other,) = saved(local, 2, trial_id="u")
     own.with_name(other.name).write_bytes(other.read_bytes())
     assert resumed(local) == 1
+
+
+def test_a_state_that_goes_on_from_other_weights_is_not_resumed(
+    bench: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The parent was lost between, and came back with other bits, as from another device."""
+    late, early = bench(storage="late"), bench(storage="early", training=quick(checkpoint_every_s=0.0001))
+    for trials in (late, early):
+        trials.run(GENERAL)
+    with pytest.raises(InterruptedTrialError):
+        early.run(PORTABLE, stop=After(4))
+    assert list((early.folder(PORTABLE) / "checkpoint").glob("state-*"))
+    for trials in (late, early):
+        retrained(trials, GENERAL)
+    for trials in (late, early):
+        trials.run(PORTABLE)
+    assert "goes on from other weights than those that its trial starts from now" in caplog.text
+    assert recorded(tmp_path / "early") == recorded(tmp_path / "late")
+
+
+def retrained(trials: Bench, name: str) -> None:
+    """Gives a complete trial other weights, as a training on another device would."""
+    from safetensors.torch import load
+
+    from xferlab.models.donors import save_weights
+
+    path = trials.folder(name) / "checkpoint/best.safetensors"
+    data = save_weights({key: value * 1.01 for key, value in load(path.read_bytes()).items()})
+    path.write_bytes(data)
+    body = codec.read_json(trials.session.store, layout.record_path(trials[name].trial_id))
+    assert body is not None
+    body |= {"weights_bytes": len(data), "weights_sha256": hashlib.sha256(data).hexdigest()}
+    codec.write_json(trials.session.store, layout.record_path(trials[name].trial_id), body)
 
 
 def test_a_state_of_another_version_is_told_and_stays(local: Store) -> None:

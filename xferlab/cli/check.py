@@ -12,7 +12,7 @@ from xferlab.cli.prepare import check_tiles, donor_problems, parent_problems
 from xferlab.cli.session import Session
 from xferlab.data.check import check_sections
 from xferlab.data.grouping import grouped
-from xferlab.errors import DataError, Problem, ProblemsError
+from xferlab.errors import DataError, Problem, ProblemsError, XferlabError
 from xferlab.study.sections import DataSection
 
 
@@ -45,6 +45,8 @@ def run(options: Namespace) -> int:
             check_tiles(session, plan, progress=lambda name, done, total: None)
         except ProblemsError as error:
             findings += error.problems
+        except XferlabError as error:  # such as a donor of an unknown name: the other findings are told, too
+            findings.append(Problem(str(options.study), str(error)))
     files, findings = (
         list(dict.fromkeys(map(session.loaded.located.locate, group))) for group in (files, findings)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,19 +11,19 @@ from typing import Any
 
 from rich.console import Console
 
+from xferlab.cli.last_plan import study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.session import Session
-from xferlab.cli.status import states
-from xferlab.records import reader
-from xferlab.records.store import Store
+from xferlab.cli.session import Session, words_of
+from xferlab.cli.states import states
 from xferlab.trial.failure import Kind, signature
 
 ADVICE: Mapping[str, str] = {
-    Kind.MEMORY: "It ran out of memory alone, too. Give it more (`resources.memory_gib`, a larger device) "
-    "or make it smaller in the study (`training.batch_size`, `model.image_size`), which renews its id.",
-    Kind.DEVICE: "The device failed, not the study: run again, which resumes. If one host keeps coming back "
-    "here, leave it out.",
-    Kind.HOPELESS: "The same trial meets it again: change the study or the data as the message says.",
+    Kind.MEMORY: "It ran out of memory; further attempts have the machine to themselves. Give it more "
+    "(`resources.memory_gib`, a larger device) or make it smaller in the study (`training.batch_size`, "
+    "`model.image_size`), which renews its id.",
+    Kind.DEVICE: "The accelerator reported an error. Run again, which resumes. If it is always this host, "
+    "leave it out; if it is always this trial, see the traceback.",
+    Kind.HOPELESS: "The same trial would meet it again: change what the message names first.",
     Kind.LOST: "Run again, which resumes from its last checkpoint. If it comes back, look on the host for "
     "what killed it: out of memory, a time limit.",
     Kind.NODE: "The nodes failed, not the study: run again, which resumes from its last checkpoint.",
@@ -34,18 +35,16 @@ ADVICE: Mapping[str, str] = {
 def run(options: Namespace) -> int:
     """Prints failures, equal errors together; exit code 1 if there is one."""
     session = Session.open(options)
-    found = [row for row in states(session.store, session.plan().trials) if "failure" in row]
-    for row in found:
-        row["attempts"] = _attempts(session.store, row["trial_id"])
+    now = study_now(session, words_of(options))
+    for remark in now.remarks:
+        print(remark, file=sys.stderr if options.json else sys.stdout)
+    rows = states(session.store, session.loaded.base.study, now.trials)
+    found = [row for row in rows if "failure" in row]
     if options.json:
         print(json.dumps(found, indent=2))
     else:
         _print(found)
     return INCOMPLETE if found else COMPLETE
-
-
-def _attempts(store: Store, trial_id: str) -> int:
-    return len(reader.read_run(store, trial_id).get("attempts", []))
 
 
 def _print(found: list[dict[str, Any]]) -> None:

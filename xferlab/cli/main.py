@@ -88,6 +88,14 @@ def _add_run(verb: argparse.ArgumentParser) -> None:
 
 def _add_status(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="print the states as JSON")
+    verb.add_argument("--stage", metavar="S", help="only the trials of this stage")
+    verb.add_argument("--arm", metavar="A", help="only the trials of this arm")
+    verb.add_argument("--state", metavar="STATE", help="show only trials in this state, such as `running`")
+    verb.add_argument("--watch", action="store_true", help="show changes until all is complete")
+
+
+def _add_failures(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="print the failures as JSON")
 
 
 def _add_report(verb: argparse.ArgumentParser) -> None:
@@ -153,7 +161,7 @@ _ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "plan": _add_plan,
     "run": _add_run,
     "status": _add_status,
-    "failures": _add_status,
+    "failures": _add_failures,
     "report": _add_report,
     "tune": _add_tune,
     "mirror": _add_mirror,
@@ -194,6 +202,7 @@ def _run(words: list[str], streams: Streams) -> tuple[int, bool]:
 
 def _exit_code(options: argparse.Namespace) -> int:
     try:
+        importlib.import_module("xferlab.schedule.machine").prepare()
         verb = importlib.import_module(f"xferlab.cli.{options.verb}")
         return int(verb.run(options))
     except ProblemsError as error:

@@ -212,6 +212,11 @@ class Streams:
             )
 
 
+def is_lost(stream: object) -> bool:
+    """Returns whether what was last printed to a stream of this process did not arrive."""
+    return isinstance(stream, Output) and stream.error is not None
+
+
 def _reason(error: Exception | None) -> str:
     return getattr(error, "strerror", None) or str(error)
 

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 
-from xferlab.cli.session import Session
+from rich.console import Console
+
+from xferlab.cli.last_plan import study_now
+from xferlab.cli.main import COMPLETE, INCOMPLETE
+from xferlab.cli.session import Session, words_of
+from xferlab.records import reader
 
 
 def run(options: Namespace) -> int:
-    """Writes the report and prints its path."""
-    from xferlab.analysis import report
+    """Writes the report and prints its path.
 
+    Returns:
+        1 if trials of the study are not complete, or parts of the report could not be read or written.
+    """
     session = Session.open(options)
     study = session.loaded.base.study
+    reader.read_plan(session.store, study)  # without one there is nothing to report, nor to compare
+    now = study_now(session, words_of(options))
+    for remark in now.remarks:
+        print(remark)
     out = Path(options.out) if options.out else Path("reports") / study
-    print(report(session.store.location, study, out))
-    return 0
+    problems: list[str] = []
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    with console.status("reading records", spinner="line") as status:
+        from xferlab.analysis import report
+
+        echo = status.update if console.is_terminal else console.print
+        path = report(
+            session.store.location, study, out, echo=echo, fail=problems.append, remarks=now.remarks
+        )
+    print(path)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return COMPLETE if now.is_complete(session) and not problems else INCOMPLETE

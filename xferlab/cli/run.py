@@ -10,13 +10,12 @@ from contextlib import ExitStack
 from xferlab.cli import mirror
 from xferlab.cli.findings import print_warnings
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
-from xferlab.cli.prepare import check_donors, decode_images, store_donors
-from xferlab.cli.session import Session, of_arms
+from xferlab.cli.prepare import check_device, check_donors, decode_images, store_donors
+from xferlab.cli.session import Session, of_arms, words_of
 from xferlab.cli.view import View
 from xferlab.errors import LeaseHeldError, RecordError, StorageError, StorageLostError, UsageError
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
-from xferlab.records.store import without_query
 from xferlab.schedule.outcome import SAME_ERRORS, Court, Ending
 from xferlab.schedule.ready import Board, State
 from xferlab.schedule.stop import StopRequest
@@ -54,6 +53,8 @@ def _run(
 
         def prepare(board: Board) -> None:
             stop.graceful = True
+            if options.executor == "in-process":
+                check_device(_open(board))
             decode_images(session, plan, _open(board), progress=progress)
             _join_cluster(options, session, board, stop=stop, stack=stack)
 
@@ -68,7 +69,7 @@ def _run(
                 raise StorageLostError(f"{error}; when it is back, the same command goes on") from error
 
         outcome = run_study(plan, session.store, execute, listener=view, trials=trials, prepare=prepare)
-        if outcome.ending.signal is None and (line := mirror.complete(session, _same(options))):
+        if outcome.ending.signal is None and (line := mirror.complete(session, words_of(options))):
             print(line, file=sys.stderr)
         return outcome
 
@@ -114,20 +115,8 @@ def _executor(options: Namespace) -> Callable[..., Ending]:
     return ray_tune.execute
 
 
-def _same(options: Namespace) -> str:
-    same = str(options.study)
-    same += f" --profile {options.profile}" if options.profile else ""
-    return same + (f" --storage '{_without_keys(options.storage)}'" if options.storage else "")
-
-
-def _without_keys(location: str) -> str:
-    """A storage as the user gave it; `?...` stands for the part in which there may be keys."""
-    shown = without_query(location) if "://" in location else location
-    return shown if shown == location else f"{shown}?..."
-
-
 def _conclude(outcome: Outcome, options: Namespace) -> int:
-    same = _same(options)
+    same = words_of(options)
     counts = outcome.board.counts()
     total = sum(counts.values())
     if outcome.ending.signal is not None:

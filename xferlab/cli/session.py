@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from rich.progress import Progress
 
@@ -20,7 +21,7 @@ from xferlab.metrics.catalogue import METRICS_VERSION
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout
-from xferlab.records.store import Store
+from xferlab.records.store import Store, without_query
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.schema import Study, Weights
 from xferlab.training import TRAINING_VERSION
@@ -52,7 +53,31 @@ class Session:
         Raises:
             DataError: With all problems of all of the study's own sections.
         """
-        plan = expand(self.loaded, self.index, self.setting(donors or self.donors_at_hand()))
+        return self._planned(self.setting(donors or self.donors_at_hand()))
+
+    def plan_as(self, document: Mapping[str, Any] | None) -> Plan:
+        """Returns the plan as the machine of an earlier plan would make it: with its device and its donors.
+
+        Results are looked at from other machines than they are computed on.
+
+        Args:
+            document: The earlier plan; None to plan for this machine.
+
+        Raises:
+            DataError: With all problems of all of the study's own sections.
+        """
+        if document is None:
+            return self.plan()
+        donors = {
+            donor["name"] or donor["path"]: donor["sha256"]
+            for donor in (trial["donor"] for trial in document["trials"])
+            if donor
+        }
+        machine = document.get("machine", {"device": document["device"]})
+        return self._planned(replace(self.setting({**donors, **self.donors_at_hand()}), **machine))
+
+    def _planned(self, setting: Setting) -> Plan:
+        plan = expand(self.loaded, self.index, setting)
         return replace(plan, warnings=(*self.index.audit.summary, *plan.warnings))
 
     @cached_property
@@ -130,6 +155,19 @@ def open_storage(loaded: LoadedStudy, given: str | None) -> Store:
         f"file, move that folder, or give --storage {earlier.location}. To start afresh, give --storage "
         f"{store.location}"
     )
+
+
+def words_of(options: Namespace) -> str:
+    """Returns the study and the options that name it, for the commands that messages advise."""
+    same = str(options.study)
+    same += f" --profile {options.profile}" if options.profile else ""
+    return same + (f" --storage '{_without_keys(options.storage)}'" if options.storage else "")
+
+
+def _without_keys(location: str) -> str:
+    """A storage as the user gave it; `?...` stands for the part in which there may be keys."""
+    shown = without_query(location) if "://" in location else location
+    return shown if shown == location else f"{shown}?..."
 
 
 def given_weights(arms: Mapping[str, Study]) -> dict[str, Weights]:

@@ -3,69 +3,83 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
+from xferlab.cli.last_plan import StudyNow, study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.session import Session
+from xferlab.cli.output import is_lost
+from xferlab.cli.session import Session, words_of
+from xferlab.cli.states import STATES, described, states
 from xferlab.cli.view import wide_console
-from xferlab.errors import StorageError
-from xferlab.plan.spec import TrialSpec
-from xferlab.records import reader
-from xferlab.records.complete import complete_ids
-from xferlab.records.schema import EpochResult
-from xferlab.records.store import Store
+from xferlab.errors import UsageError, suggest
+
+WATCH_EVERY_S = 5.0
 
 
 def run(options: Namespace) -> int:
-    """Prints states; exit code 1 unless all trials are complete."""
+    """Prints states; exit code 1 unless all trials (of the stage and arm asked for) are complete."""
     session = Session.open(options)
-    plan = session.plan()
-    rows = states(session.store, plan.trials)
+    now = study_now(session, words_of(options))
+    _check(options, session, now)
+    before: list[dict[str, Any]] | None = None
+    while True:
+        every = states(session.store, session.loaded.base.study, now.trials)
+        rows = [row for row in every if _asked(row, options)]
+        if rows != before:
+            _show(rows, now, options, session)
+        is_complete, before = not now.lacks_trials and _are_complete(rows), rows
+        if is_complete or not options.watch or is_lost(sys.stdout):
+            return COMPLETE if is_complete else INCOMPLETE
+        try:
+            time.sleep(WATCH_EVERY_S)
+        except KeyboardInterrupt:  # how one stops watching
+            return INCOMPLETE
+
+
+def _are_complete(rows: Sequence[Mapping[str, Any]]) -> bool:
+    return all(row["state"] == "complete" for row in rows)
+
+
+def _check(options: Namespace, session: Session, now: StudyNow) -> None:
+    if options.json and options.watch:
+        raise UsageError("--watch shows a table; --json is printed once")
+    arms = {arm for trial in now.trials for arm in trial.arms}
+    stages = {trial.stage for trial in now.trials}
+    for option, known in (("arm", arms), ("stage", stages), ("state", set(STATES))):
+        given = getattr(options, option)
+        if given is not None and given not in known:
+            raise UsageError(
+                f"--{option}: there is no {option} {given!r} in {session.loaded.path}; accepted: "
+                f"{', '.join(sorted(known))}.{suggest(given, known)}"
+            )
+
+
+def _asked(row: dict[str, Any], options: Namespace) -> bool:
+    return options.arm in (None, *row["arms"]) and options.stage in (None, row["stage"])
+
+
+def _show(rows: list[dict[str, Any]], now: StudyNow, options: Namespace, session: Session) -> None:
     counts = Counter(row["state"] for row in rows)
+    shown = [row for row in rows if options.state in (None, row["state"])]
     if options.json:
-        print(json.dumps({"study": plan.loaded.base.study, "counts": counts, "trials": rows}, indent=2))
-    else:
-        _print(rows, counts)
-    return COMPLETE if counts["complete"] == len(rows) else INCOMPLETE
+        body = {"study": session.loaded.base.study, "remarks": now.remarks, "counts": counts, "trials": shown}
+        print(json.dumps(body, indent=2))
+        return
+    if options.watch and sys.stdout.isatty():
+        print("\x1b[H\x1b[2J", end="")
+    for remark in now.remarks:
+        print(remark)
+    _print(shown, counts)
 
 
-def states(store: Store, trials: tuple[TrialSpec, ...]) -> list[dict[str, Any]]:
-    """Returns a row for each trial; those of failed ones have their `failure`."""
-    complete = complete_ids(store, trials)
-    present = set(store.list("trials"))
-    rows: list[dict[str, Any]] = []
-    found: dict[str, str] = {}
-    for trial in trials:
-        row: dict[str, Any] = {"name": trial.name, "trial_id": trial.trial_id, "arms": list(trial.arms)}
-        history = _history(store, trial.trial_id) if trial.trial_id in present else []
-        failure = reader.read_failure(store, trial.trial_id) if trial.trial_id in present else None
-        if trial.trial_id in complete:
-            row["state"] = "complete"
-        elif failure is not None:
-            row["state"], row["failure"] = "failed", failure
-        elif any(found.get(parent) in ("failed", "blocked") for parent in trial.parents):
-            row["state"] = "blocked"
-        else:
-            row["state"] = "started" if history else "open"
-        found[trial.trial_id] = row["state"]
-        row["epochs"] = len(history)
-        row["best_validation_loss"] = min((one.validation_loss for one in history), default=None)
-        rows.append(row)
-    return rows
-
-
-def _history(store: Store, trial_id: str) -> list[EpochResult]:
-    try:
-        return reader.read_history(store, trial_id)
-    except StorageError:  # a damaged file must not hide where the trials stand
-        return []
-
-
-def _print(rows: list[dict[str, Any]], counts: Counter[str]) -> None:
+def _print(rows: Sequence[dict[str, Any]], counts: Counter[str]) -> None:
     console = wide_console()
     table = Table(box=None, pad_edge=False)
     for column in ("trial", "id", "state", "epochs", "best validation loss"):
@@ -73,7 +87,7 @@ def _print(rows: list[dict[str, Any]], counts: Counter[str]) -> None:
     for row in rows:
         loss = row["best_validation_loss"]
         shown = "" if loss is None else f"{loss:.4f}"
-        table.add_row(row["name"], row["trial_id"], row["state"], str(row["epochs"]), shown)
+        table.add_row(row["name"], row["trial_id"], described(row), str(row["epochs"]), shown)
     console.print(table)
     for row in rows:
         if "failure" in row:
@@ -84,4 +98,6 @@ def _print(rows: list[dict[str, Any]], counts: Counter[str]) -> None:
             )
     if counts["failed"]:
         console.print("`xferlab failures` shows tracebacks, and what to do")
-    console.print(", ".join(f"{number} {state}" for state, number in sorted(counts.items())))
+    if counts["stale"]:
+        console.print("stale trials resume from their last checkpoint when the study is run again")
+    console.print(", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no trial")

@@ -9,6 +9,7 @@ without it, or with other bytes, is built anew. Any file in it may be deleted.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ from xferlab.data.arrow_table import (
 )
 from xferlab.data.building import Builder, Form, NativeSpool, Progress, SquareSpool, T
 from xferlab.data.sources import Decoded, open_source
-from xferlab.errors import DataError, Problem, StorageError
+from xferlab.errors import DataError, Problem, StorageError, UsageError
 from xferlab.study.sections import DataSection
 
 __all__ = [
@@ -55,11 +56,19 @@ Tables of version 1 may hold pixels of other bytes than a case's digest says.
 
 
 def default_cache_dir() -> Path:
-    """Returns `$XFERLAB_CACHE`, else `xferlab` in `$XDG_CACHE_HOME` or `~/.cache`."""
-    own = os.environ.get("XFERLAB_CACHE")
-    if own:
-        return Path(own).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "xferlab"
+    """Returns `$XFERLAB_CACHE`, else `xferlab` in `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+        UsageError: A home folder that the path names is not known.
+    """
+    cache = os.environ.get("XFERLAB_CACHE") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/xferlab"
+    try:
+        return Path(cache).expanduser().absolute()
+    except RuntimeError as error:  # no HOME, and no such user
+        raise UsageError(
+            f"the cache {cache} lies in a home folder that is not known; set XFERLAB_CACHE to a folder on a "
+            "local disk"
+        ) from error
 
 
 def open_table(
@@ -211,7 +220,9 @@ def _storage_errors(cache_dir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = error.strerror or str(error)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "Free space there" if full else "Make the folder writable"
         raise StorageError(
             f"{cache_dir}: the image cache cannot be written: {what}."
-            " Free space there, or let XFERLAB_CACHE name a folder on another disk."
+            f" {remedy}, or let XFERLAB_CACHE name a folder on another disk."
         ) from error

@@ -99,7 +99,7 @@ def read_dicom(path: Path, data: bytes | None = None) -> Picture:
 
 
 def has_padding_range(path: Path, data: bytes) -> bool:
-    """Returns whether a file is DICOM without a window whose padding is more than `PixelPaddingValue` says.
+    """Returns whether a DICOM file has no window, and padding of more values than `PixelPaddingValue`.
 
     Its grey levels differ from those of versions that took padding for that one value. Reads the header.
 

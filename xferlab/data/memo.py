@@ -17,13 +17,14 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from xferlab.errors import DataError, FileUnavailableError, Problem
 
 MAX_BYTES = 2**30
-"""Of a file to decode: above it no image has as few pixels as are accepted."""
+"""Of a file to decode; an uncompressed image of the most pixels that are accepted has fewer."""
 
 _VERSION = 2
 """Part of the name of the memo's file; version 1 did not remember change time and inode."""
@@ -75,7 +76,7 @@ class FileMemo:
             except (OSError, ValueError) as error:  # ValueError: a name that the file system cannot spell
                 failures[name] = getattr(error, "strerror", None) or str(error)
                 continue
-            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            if not stat.S_ISREG(status.st_mode):
                 failures[name] = "Is a directory" if stat.S_ISDIR(status.st_mode) else "Is no regular file"
                 continue
             known = self._files.get(name)
@@ -132,7 +133,7 @@ class FileMemo:
         """The stamp from before the file was read, its digest, and the time when reading began."""
         started_ns = time.time_ns()
         try:
-            with open(self.root / name, "rb") as file:
+            with _opened(self.root / name) as file:
                 stamp = _Stamp.of(os.fstat(file.fileno()))
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
@@ -173,9 +174,13 @@ class PlannedFiles:
         return data
 
 
-def _read_whole(path: Path) -> bytes:
+def _opened(path: Path) -> BufferedReader:
     # Without blocking: a pipe that took the file's name would keep us waiting for ever.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def _read_whole(path: Path) -> bytes:
+    with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_BYTES:
             raise DataError(Problem(str(path), f"has {size:,} bytes; up to {MAX_BYTES:,} are accepted."))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from xferlab.cohort import Case
 from xferlab.plan.expand import Plan
-from xferlab.plan.spec import PLAN_VERSION, TrialSpec
+from xferlab.plan.spec import PLAN_VERSION, EvaluationSpec, FeaturesSpec, TrialSpec
 from xferlab.study.schema import Stage
 
 
@@ -28,6 +28,8 @@ def to_document(plan: Plan) -> dict[str, Any]:
         "repetitions": base.repetitions,
         "retries": base.retries,
         "device": devices[0] if devices else plan.setting.device,
+        # What `auto` meant: whoever compares the study file with this plan elsewhere asks the same.
+        "machine": {"device": plan.setting.device, "bfloat16": plan.setting.bfloat16},
         "note": base.note,
         "compare_to": base.compare_to,
         "tracking": base.tracking.wandb.model_dump(mode="json") if base.tracking.wandb else None,
@@ -46,6 +48,27 @@ def to_document(plan: Plan) -> dict[str, Any]:
         "trials": [_trial(plan, trial, names[trial.trial_id]) for trial in plan.trials],
         "warnings": [str(warning) for warning in plan.warnings],
     }
+
+
+def planned_trials(document: Mapping[str, Any]) -> tuple[TrialSpec, ...]:
+    """Returns the trials of a plan document, with all that tells whether they are complete; not to be run."""
+    return tuple(
+        TrialSpec(
+            trial_id=trial["trial_id"],
+            name=trial["names"][0],
+            arms=tuple(trial["arms"]),
+            stage=trial["stage"],
+            repetition=trial["repetition"],
+            identity={"training": {"max_epochs": trial["max_epochs"]}},
+            section=trial["data"],
+            selection="",
+            parents=tuple(trial["parents"]),
+            donor=trial["donor"],
+            evaluations=tuple(map(EvaluationSpec.from_json, trial["evaluations"])),
+            features=FeaturesSpec(**trial["features"]) if trial.get("features") else None,
+        )
+        for trial in document["trials"]
+    )
 
 
 def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:

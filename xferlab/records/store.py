@@ -44,7 +44,12 @@ class Store:
         """
         text = str(location)
         if "://" not in text:
-            path = str(Path(text).expanduser().resolve())
+            try:
+                path = str(Path(text).expanduser().resolve())
+            except RuntimeError as error:  # no HOME, and no such user
+                raise StorageError(
+                    f"storage {text!r} lies in a home folder that is not known; give another with --storage"
+                ) from error
             return Store(path, pafs.LocalFileSystem(), path)
         try:
             filesystem, root = pafs.FileSystem.from_uri(_in_one_request(text))

@@ -217,6 +217,24 @@ class Lease:
         return None
 
 
+def driver_of(store: Store, study: str) -> Holder | None:
+    """Returns who drives a study, as far as one look tells; None where nobody does, or no longer.
+
+    A holder on another machine is judged by when the storage says that its lease was written; twice its time
+    is allowed, since clocks of machines differ.
+    """
+    name = layout.lease_path(study)
+    holder = Holder.read(store.read(name))
+    if holder is None:
+        return None
+    if holder.machine and holder.machine == _machine():
+        fresh = abs(time.monotonic() - holder.beat) < holder.expires_after_s
+        return holder if fresh and born(holder.pid) == holder.born else None
+    folder, _, file = name.rpartition("/")
+    written = next((entry.modified for entry in store.entries(folder) if entry.name == file), 0.0)
+    return holder if time.time() - written < 2 * holder.expires_after_s else None
+
+
 def _expires_after_s() -> float:
     text = os.environ.get("XFERLAB_LEASE_S", str(EXPIRES_AFTER_S))
     try:

@@ -12,8 +12,9 @@ import socket
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,6 +23,7 @@ from ray.tune.execution import class_cache
 
 from xferlab.errors import StorageError, UsageError
 from xferlab.records.store import Store
+from xferlab.schedule import machine
 from xferlab.schedule.stop import StopRequest, deaf_to_hangup
 from xferlab.schedule.watch import Watch
 
@@ -40,6 +42,8 @@ os.environ["RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE"] = "1"
 os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
 
 SCRATCH = "tune"
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+_TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 # Tune hands these to its workers in a runtime environment, and Ray writes that to its logs; see `Access`.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_KEYS)
@@ -66,27 +70,72 @@ def cluster(
         stop: Told if the cluster is lost.
 
     Raises:
-        UsageError: There is no cluster at the address.
+        UsageError: There is no cluster at the address, or Ray cannot start here.
     """
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is not None:
-        _probe(address)
+    with ExitStack() as stack:
+        if address is None:
+            stack.enter_context(_own_cluster(num_cpus))
+        else:
+            _join(address)
+        patience_s = SILENT_HERE_S if address is None else SILENT_ELSEWHERE_S
+        watched = Watch(_places(), stop or StopRequest(), patience_s=patience_s, own=address is None)
+        with watched as watch:
+            try:
+                yield
+            finally:
+                watch.rest()
+                ray.shutdown()
+
+
+def _join(address: str) -> None:
+    _probe(address)
+    try:
+        ray.init(address=address, **_QUIET)
+    except ConnectionError as error:
+        raise _no_cluster(address, f"{error}; a cluster with a token needs RAY_AUTH_MODE=token") from error
+
+
+@contextmanager
+def _own_cluster(num_cpus: int | None) -> Iterator[None]:
+    """Starts a cluster on this machine whose sockets, logs and token lie in a new folder."""
+    machine.check_room_for_ray()
+    with machine.folder_for_ray() as folder, _token_in(folder):
         try:
-            ray.init(address=address, **options)
-        except ConnectionError as error:
-            raise _no_cluster(
-                address, f"{error}; a cluster with a token needs RAY_AUTH_MODE=token"
-            ) from error
-    else:
-        with _loopback(), deaf_to_hangup():
-            ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **options)
-    patience_s = SILENT_HERE_S if address is None else SILENT_ELSEWHERE_S
-    with Watch(_places(), stop or StopRequest(), patience_s=patience_s, own=address is None) as watch:
-        try:
-            yield
-        finally:
-            watch.rest()
+            with _loopback(), deaf_to_hangup():
+                ray.init(
+                    address="local",
+                    num_cpus=num_cpus,
+                    include_dashboard=False,
+                    object_store_memory=machine.OBJECT_STORE_BYTES,
+                    _temp_dir=str(folder),
+                    _plasma_directory=str(machine.shared_memory() or folder),
+                    **_QUIET,
+                )
+        except Exception as error:  # Ray raises just that where its processes do not come up
             ray.shutdown()
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UsageError(
+                f"Ray does not start on this machine: {reason}. Check its limits (`ulimit -a`), memory and "
+                "loopback network, join a cluster by --address, or use --executor in-process."
+            ) from error
+        yield
+
+
+@contextmanager
+def _token_in(folder: Path) -> Iterator[None]:
+    """Gives the cluster a token of its own, where Ray would write one into the home folder."""
+    if any(name in os.environ for name in ("RAY_AUTH_TOKEN", _TOKEN_PATH)):
+        yield
+        return
+    path = folder / "token"
+    path.write_text(secrets.token_hex(32))
+    os.environ[_TOKEN_PATH] = str(path)
+    ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+    try:
+        yield
+    finally:
+        del os.environ[_TOKEN_PATH]
+        ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @dataclass(frozen=True)

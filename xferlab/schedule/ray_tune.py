@@ -27,7 +27,7 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
 from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
-from xferlab.schedule import ray_session
+from xferlab.schedule import machine, ray_session
 from xferlab.schedule.lost import MemoryKills, told_by
 from xferlab.schedule.nodes import bundle
 from xferlab.schedule.outcome import Court, Ending
@@ -200,6 +200,7 @@ def _work(config: dict[str, Any], access: ray_session.Access) -> None:
     from xferlab.trial.environment import host_memory_peak_gib
     from xferlab.trial.run import Hooks, run_trial
 
+    machine.prepare()  # of another node, which the command line did not see
     spec = TrialSpec.from_json(json.loads(config["spec"]))
     ended = threading.Event()
     # Tune ends the process of a trial that it stops without waiting for this thread.

@@ -27,7 +27,7 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout
 from xferlab.records.store import Store
 from xferlab.records.tuning import SampleRecord, read_sample
-from xferlab.schedule import ray_session
+from xferlab.schedule import machine, ray_session
 from xferlab.schedule.lease import Lease
 from xferlab.schedule.lost import node_reason
 from xferlab.schedule.nodes import bundle, has_left
@@ -265,6 +265,7 @@ class _Sample(tune.Trainable):  # type: ignore[misc]
         from xferlab.trial.assemble import Workplace
         from xferlab.trial.tuning import SampleRun
 
+        machine.prepare()  # of another node, which the command line did not see
         sample = SampleSpec.from_json(json.loads(self._config["sample"]))
         assert self._access is not None  # Tune gives it with every setup
         store = self._access.open()

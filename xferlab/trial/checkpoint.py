@@ -14,6 +14,7 @@ import torch
 from xferlab.errors import RecordError, StorageError
 from xferlab.records import layout
 from xferlab.records.store import Store
+from xferlab.trial.failure import Kind, kind_of
 
 log = logging.getLogger("xferlab.trial")
 
@@ -26,8 +27,13 @@ _DIGEST_BYTES = 32
 class Checkpoints:
     """The stored states of one trial, named by (epoch, batch) so that the latest sorts last."""
 
-    def __init__(self, store: Store, trial_id: str):
-        """Takes the storage and the trial's id."""
+    def __init__(self, store: Store, trial_id: str, *, origin: str | None = None):
+        """Takes the storage, the trial's id, and the SHA-256 of the weights that it starts from.
+
+        A state that goes on from other weights is not resumed: a parent that was lost may come back with
+        other bits, or another of several parents may be the best by then.
+        """
+        self._origin = origin
         self._store, self._folder, self._owner = store, layout.checkpoint_dir(trial_id), trial_id.encode()
 
     def names(self) -> list[str]:
@@ -37,7 +43,7 @@ class Checkpoints:
     def save(self, state: dict[str, Any]) -> None:
         """Writes a state, then deletes all but the latest two."""
         buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save(state if self._origin is None else {**state, "origin": self._origin}, buffer)
         payload = buffer.getvalue()
         cursor = state["cursor"]
         name = f"state-{cursor['epoch']:06d}-{cursor['next_batch']:06d}.pt"
@@ -88,8 +94,14 @@ class Checkpoints:
         try:
             state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
+            if kind_of(type(error).__name__, str(error)) in (Kind.MEMORY, Kind.DEVICE):
+                raise  # nothing is wrong with the file
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RecordError(f"{where}: holds more than tensors and plain values ({reason})") from error
         if not isinstance(state, dict):
             raise RecordError(f"{where}: holds {type(state).__name__}, no state of a training")
+        if self._origin is not None and state.pop("origin", self._origin) != self._origin:
+            raise RecordError(
+                f"{where}: goes on from other weights than those that its trial starts from now"
+            )
         return state

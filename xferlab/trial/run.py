@@ -84,7 +84,6 @@ class _Run:
 
     def __init__(self, spec: TrialSpec, place: Workplace, attempt: Attempt, hooks: Hooks):
         self.spec, self.place, self.attempt, self.hooks = spec, place, attempt, hooks
-        self.checkpoints = Checkpoints(place.store, spec.trial_id)
         self.model = network(spec.identity, place.device)
 
     def to_record(self, record: TrialRecord | None) -> TrialRecord:
@@ -102,6 +101,7 @@ class _Run:
         store, spec = self.place.store, self.spec
         train, validation = fit_examples(spec, self.place)
         origin = load_origin(spec, self.model, self.place)
+        self.checkpoints = Checkpoints(store, spec.trial_id, origin=origin.weights_sha256 if origin else None)
         trainer = trainer_of(spec, self.model)
         self.checkpoints.resume(trainer.restore, self.place.device)
         self.attempt.begin(trainer.cursor.epoch)

@@ -9,8 +9,11 @@ import pytest
 from tests.analysis.conftest import StudyBuilder
 from xferlab.analysis import load_study
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.figures.arms import arms_picture
 from xferlab.analysis.figures.gallery import pictures
 from xferlab.analysis.figures.style import Picture
+from xferlab.analysis.selection import EvaluationSet
+from xferlab.analysis.tables.arms import ArmsRequest
 
 pytestmark = pytest.mark.component
 ARMS = ("baseline", "frozen", "third", "fourth", "fifth", "sixth")
@@ -51,19 +54,36 @@ def test_every_arm_has_a_panel_of_losses_and_a_line_of_differences(found: dict[s
     assert [text.get_text() for text in arms.figure.axes[0].get_yticklabels()] == list(ARMS)
 
 
+def portable_arms(contents: Contents) -> Picture:
+    evaluated = EvaluationSet("portable", "portable", "hold_out")
+    found = contents.against_baseline(evaluated)
+    picture = arms_picture(ArmsRequest(contents.results, contents.aggregated, evaluated, found), label="1")
+    assert picture is not None
+    return picture
+
+
 def test_an_arm_has_one_interval_that_holds_its_difference(tmp_path: Path) -> None:
     builder = StudyBuilder(tmp_path, arms=ARMS[:2], repetitions=5, pixels=False, images=10, noise=0.05)
     builder.missing, builder.epochs = set(), 2
     contents = Contents(load_study(builder.write(), "covid_lung"))
-    (arms,) = (one for one in pictures(contents) if "_arms_portable_on_portable_hold_out" in one.name)
+    arms = portable_arms(contents)
     zero, bar, point = arms.figure.axes[1].lines
     assert list(zero.get_xdata()) == [0, 0]
     low, high = bar.get_xdata()
     assert low < point.get_xdata()[0] < high
     caption = " ".join(arms.caption)
-    assert "Bars: 95 % CI, not adjusted for the number of arms." in caption
+    assert bar.get_linestyle() == "-"
+    assert "Bars: 95 % CI, dotted where there is no p; not adjusted for the number of arms." in caption
     assert "two-way t over repetitions and patients" in caption
     assert "bootstrap" not in caption
+
+
+def test_an_interval_without_a_p_is_dotted(tmp_path: Path) -> None:
+    builder = StudyBuilder(tmp_path, arms=ARMS[:2], repetitions=3, pixels=False, images=10, noise=0.05)
+    builder.missing, builder.epochs = set(), 2
+    picture = portable_arms(Contents(load_study(builder.write(), "covid_lung")))
+    assert picture.figure.axes[1].lines[1].get_linestyle() == ":"
+    assert any(sentence.startswith("n < 5 repetitions: no p, since") for sentence in picture.caption)
 
 
 def test_an_arm_without_a_result_is_named_without_a_point(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_an_incomplete_study_claims_nothing(tmp_path: Path) -> None:
 
 def test_the_caption_says_which_pool_and_which_donor_is_meant(contents: Contents) -> None:
     caption = " ".join(portable(contents).caption)
-    assert "other patients like these, another sample of training patients from the same pool and" in caption
+    assert "other patients like these, another sample of training patients from the same pool, and" in caption
     assert "Patients in the pool: general 80, portable 80; nothing is said of other pools." in caption
     assert "Where both sides start from one donor for all repetitions (stage donor), another donor" in caption
     assert "Exploratory" in caption

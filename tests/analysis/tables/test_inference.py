@@ -53,14 +53,17 @@ def test_hold_outs_mean_other_patients_and_test_parts_another_test_part(tables: 
     assert test_parts
     assert len(hold_outs) + len(test_parts) == len(tables)
     for table in hold_outs:
-        assert "two-way t over repetitions and patients; what other patients like these," in table.caption[1]
+        assert (
+            "two-way t over repetitions and patients. They cover other patients like these,"
+            in table.caption[1]
+        )
         assert table.data["overlap"].to_numpy() == pytest.approx(2 / 3)  # f = 48 of 80
     for table in test_parts:
-        assert "(Nadeau and Bengio 2003, test/train 0.30); what another test part," in table.caption[1]
+        assert "(Nadeau and Bengio 2003, test/train 0.30). They cover another test part," in table.caption[1]
         assert table.data["overlap"].to_numpy() == pytest.approx(18 / 60)
         assert (table.data["df"].dropna() == 4).all()
     for table in tables:
-        assert "another sample of training patients from the same pool and other seeds" in table.caption[1]
+        assert "another sample of training patients from the same pool, and other seeds." in table.caption[1]
         assert any("nothing is said of other pools" in sentence for sentence in table.caption)
 
 

@@ -1,0 +1,113 @@
+"""An edited study, or one whose data are elsewhere: every verb on results says so first, and goes on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import Command, Said
+from tests.studies import TINY, write_study
+
+pytestmark = pytest.mark.component
+
+STUDY = {
+    "repetitions": 1,
+    "data": {"d": {"source": "manifest", "root": "./d", "labels": {"lung": [255]}}},
+    "stages": {"general": {"data": "d", "evaluate_on": ["d.test"]}},
+    "training": {**TINY["training"], "max_epochs": 1, "patience": 1},
+}
+ARMS = {"baseline": {}, "wide": {"model.init_features": 4}}
+READING = ("status", "failures", "report")
+
+
+def write_data(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = ["image,mask,patient_id,pathology"]
+    folder.mkdir()
+    for number in range(8):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[8 : 20 + number % 4, 8:20] = 255
+        Image.fromarray(rng.integers(0, 255, (32, 32), np.uint8)).save(folder / f"i{number}.png")
+        Image.fromarray(mask).save(folder / f"m{number}.png")
+        rows.append(f"i{number}.png,m{number}.png,Secret {number},normal")
+    (folder / "metadata.csv").write_text("\n".join(rows))
+
+
+@pytest.fixture
+def study(command: Command, tmp_path: Path) -> Path:
+    """A study that was run, and edited since: an arm was added."""
+    write_data(tmp_path / "d")
+    path = write_study(tmp_path, **STUDY, arms={"baseline": {}})
+    assert command("run", path, "--executor", "in-process").code == 0
+    return path
+
+
+def test_a_study_and_its_data_may_change_and_every_verb_says_so(
+    command: Command, study: Path, tmp_path: Path
+) -> None:
+    assert {verb: command(verb, study).code for verb in READING} == dict.fromkeys(READING, 0)
+    page = tmp_path / "reports/tiny/index.html"
+    assert "Complete: all 1 planned trials." in page.read_text()
+
+    write_study(tmp_path, **STUDY, arms=ARMS)
+    differs = (
+        "study.yaml differs from the last plan of the study: 1 trial added (arm wide). "
+        f"`xferlab run {study}` brings the results up to date."
+    )
+    said = {verb: command(verb, study) for verb in READING}
+    assert {verb: one.out.splitlines()[0] for verb, one in said.items()} == dict.fromkeys(READING, differs)
+    assert {verb: one.code for verb, one in said.items()} == {"status": 1, "failures": 0, "report": 1}
+    assert f"<p class='status incomplete'>{differs} All 1 trials of the last plan are complete.</p>" in (
+        page.read_text().replace("&#x27;", "'")
+    )
+    assert json.loads(command("status", study, "--json").out)["remarks"] == [differs]
+
+    (tmp_path / "d").rename(tmp_path / "elsewhere")
+    said = {verb: command(verb, study) for verb in READING}
+    assert {verb: one.out.splitlines()[0] for verb, one in said.items()} == dict.fromkeys(READING, differs)
+    assert all("the data of the study cannot be read here: " in one.err for one in said.values())
+    assert {verb: one.code for verb, one in said.items()} == {"status": 1, "failures": 0, "report": 1}
+    assert "1 complete" in said["status"].out
+    assert "Secret" not in page.read_text()
+
+    write_study(tmp_path, **STUDY, arms={"baseline": {}})
+    said = {verb: command(verb, study) for verb in READING}
+    unread = "The data of the study could not be read here, so only the names of its trials, "
+    assert all(one.out.startswith(unread) for one in said.values())
+    assert {verb: one.code for verb, one in said.items()} == dict.fromkeys(READING, 0)
+
+
+def test_another_machine_sees_what_was_planned_on_this_one(
+    command: Command, study: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    training = {**TINY["training"], "device": "auto", "precision": "auto", "max_epochs": 1, "patience": 1}
+    path = write_study(tmp_path, **{**STUDY, "training": training}, arms={"baseline": {}})
+    assert command("run", path, "--executor", "in-process").code == 0
+    session = sys.modules["xferlab.cli.session"]
+    before = session.cpu_has_bfloat16()
+    monkeypatch.setattr(session, "cpu_has_bfloat16", lambda: not before)
+    monkeypatch.setattr(session, "cuda_present", lambda: True)
+    assert last(command("status", path)) == "1 complete"
+
+
+def last(said: Said) -> str:
+    return said.out.splitlines()[-1]
+
+
+def test_status_is_asked_for_a_part(command: Command, tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    assert last(command("status", path, "--arm", "still")) == "4 waiting"
+    assert last(command("status", path, "--stage", "portable")) == "4 waiting"
+    assert last(command("status", path, "--stage", "portable", "--arm", "still")) == "2 waiting"
+    rows = json.loads(command("status", path, "--json", "--state", "running").out)
+    assert (rows["trials"], rows["counts"]) == ([], {"waiting": 6})
+    said = command("status", path, "--stage", "portabel")
+    assert said.code == 2
+    assert "there is no stage 'portabel' in " in said.err
+    assert said.err.endswith("accepted: general, portable. Did you mean 'portable'?\n")
+    assert "--watch shows a table; --json is printed once" in command("status", path, "--json", "--watch").err

@@ -1,0 +1,101 @@
+"""Where trials stand: told from records and leases, on real files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.schedule.graphs import trial
+from xferlab.cli.states import STATES, described, states
+from xferlab.plan.spec import TrialSpec
+from xferlab.records import codec, layout, writer
+from xferlab.records.schema import EpochResult
+from xferlab.records.store import Store
+from xferlab.schedule import lease
+from xferlab.schedule.lease import Lease
+from xferlab.trial.failure import described as failure_of
+from xferlab.trial.failure import now
+
+
+def trained(name: str, *parents: str) -> TrialSpec:
+    return replace(trial(name, parents=parents), identity={"training": {"max_epochs": 20}})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path)
+
+
+def attempt(store: Store, name: str, outcome: str, *, epochs: int = 0, started: str = "") -> None:
+    tries = [{"started": started or now(), "host": "node7", "pid": 1, "outcome": outcome}]
+    writer.write_run(store, name, {"version": 1, "attempts": tries})
+    lines = [
+        json.dumps(EpochResult(epoch, 1.0, 1.0 / epoch, 1e-4, True, 1.0, 1.0).to_json())
+        for epoch in range(1, epochs + 1)
+    ]
+    store.write(layout.progress_path(name), "".join(line + "\n" for line in lines).encode())
+
+
+def only(store: Store, *trials: TrialSpec) -> dict[str, Any]:
+    *_, row = states(store, "mine", trials)
+    return row
+
+
+def test_a_trial_that_is_not_begun_waits(store: Store) -> None:
+    row = only(store, trained("g"))
+    assert (row["state"], row["epochs"], row["max_epochs"], described(row)) == ("waiting", 0, 20, "waiting")
+
+
+def test_a_running_trial_says_where_and_since_when(store: Store) -> None:
+    with Lease(store, "mine"):
+        attempt(store, "g", "running", epochs=3)
+        row = only(store, trained("g"))
+    assert (row["state"], row["epochs"], row["host"]) == ("running", 3, "node7")
+    assert described(row) == f"running on node7 since {row['since']}"
+
+
+def test_a_trial_that_another_study_drives_runs(store: Store) -> None:
+    with Lease(store, "other"):
+        attempt(store, "g", "running")
+        assert only(store, trained("g"))["state"] == "running"
+
+
+def test_a_trial_that_nobody_drives_is_stale(store: Store) -> None:
+    attempt(store, "g", "running", started="2026-01-01T00:00:00+00:00")
+    row = only(store, trained("g"))
+    assert described(row) == (
+        "stale: begun on node7 at 2026-01-01T00:00:00+00:00, and no process works on it"
+    )
+    with Lease(store, "mine"):  # a later driver, which has not come to this trial yet
+        assert only(store, trained("g"))["state"] == "stale"
+
+
+@pytest.mark.parametrize("outcome", ["interrupted", "killed"])
+def test_an_interrupted_trial_says_how_far_it_came(store: Store, outcome: str) -> None:
+    attempt(store, "g", outcome, epochs=7)
+    assert described(only(store, trained("g"))) == "interrupted at epoch 7 of 20"
+
+
+def test_a_failed_trial_blocks_its_descendants_and_keeps_its_reason(store: Store) -> None:
+    attempt(store, "g", "failed")
+    codec.write_json(store, layout.failure_path("g"), failure_of(ValueError("no"), epoch=2))
+    rows = states(store, "mine", [trained("g"), trained("p", "g"), trained("q", "p")])
+    assert [row["state"] for row in rows] == ["failed", "blocked", "blocked"]
+    assert (rows[0]["failure"]["message"], rows[0]["attempts"]) == ("no", 1)
+    assert all(row["state"] in STATES for row in rows)
+
+
+def test_a_lease_of_another_machine_is_judged_by_when_it_was_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Lease(store, "mine") as held:
+        attempt(store, "g", "running")
+        monkeypatch.setattr(lease, "_machine", lambda: "elsewhere")
+        assert only(store, trained("g"))["state"] == "running"
+        later = lease.time.time() + 2 * held._own.expires_after_s + 1
+        monkeypatch.setattr(lease.time, "time", lambda: later)
+        assert only(store, trained("g"))["state"] == "stale"

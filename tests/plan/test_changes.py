@@ -1,0 +1,91 @@
+"""A study file beside its last plan: what differs, in words of the file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.plan.studies import HERE, STAGES, PlanOf
+from xferlab.plan.changes import asked_names, changed_fields, changes
+from xferlab.plan.document import planned_trials, to_document
+from xferlab.plan.expand import Plan
+
+ARMS = """\
+arms:
+  baseline: {}
+  scratch: {stages.general.starts_from: null}
+"""
+
+
+def differing(last: Plan, now: Plan, *, with_data: bool = True) -> list[str]:
+    specs = last.by_id
+    return changes(
+        now.loaded, document(last), now if with_data else None,
+        fields=lambda before, after: changed_fields(specs[before].identity, now.by_id[after].identity),
+    )  # fmt: skip
+
+
+def document(plan: Plan) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(json.dumps(to_document(plan)))
+    return value
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_the_same_file_differs_in_nothing(plan_of: PlanOf, with_data: bool) -> None:
+    assert differing(plan_of(ARMS), plan_of(ARMS), with_data=with_data) == []
+
+
+def test_names_are_known_without_data(plan_of: PlanOf) -> None:
+    plan = plan_of(ARMS)
+    assert set(asked_names(plan.loaded)) == set(plan.names)
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_arms_repetitions_and_stages_that_come_and_go(plan_of: PlanOf, with_data: bool) -> None:
+    few, many = plan_of(), plan_of(ARMS, edits={"repetitions: 3": "repetitions: 5"})
+    added = differing(few, many, with_data=with_data)
+    removed = differing(many, few, with_data=with_data)
+    parts = "(arm scratch, baseline/general r04 to r05, baseline/portable r04 to r05)"
+    assert added[0] == f"15 trials added {parts}"
+    assert removed[0] == f"15 trials removed {parts}"
+    shorter = plan_of(edits={STAGES.splitlines()[-1]: ""})
+    assert differing(plan_of(), shorter, with_data=with_data) == ["3 trials removed (stage portable)"]
+
+
+def test_a_setting_that_renews_trials_is_named_and_what_follows_from_it_is_not(plan_of: PlanOf) -> None:
+    now = plan_of("training: {lr: 0.5}\n", edits={"repetitions: 3": "repetitions: 1"})
+    last = plan_of(edits={"repetitions: 3": "repetitions: 1"})
+    assert differing(last, now) == [
+        "3 trials changed (baseline/donor, baseline/general, baseline/portable: training.lr 0.001 -> 0.5)"
+    ]
+
+
+def test_another_measurement_renews_no_trial(plan_of: PlanOf) -> None:
+    now = plan_of(edits={"evaluate_on: [fixed.test, portable.hold_out]": "evaluate_on: [fixed.test]"})
+    assert differing(plan_of(), now) == ["3 trials evaluated on other cases or otherwise (baseline/general)"]
+
+
+def test_the_machine_is_named_where_it_decides(plan_of: PlanOf) -> None:
+    [phrase] = differing(plan_of(), plan_of(setting=replace(HERE, device="cuda")))
+    assert "execution.device cpu -> cuda" in phrase
+
+
+def test_without_data_the_seed_and_the_arms_are_compared(plan_of: PlanOf) -> None:
+    now = plan_of(ARMS.replace("null", "donor"), edits={"seed: 7": "seed: 8"})
+    assert differing(plan_of(ARMS), now, with_data=False) == [
+        "seed 7 -> 8",
+        "arm scratch overrides other values",
+    ]
+
+
+def test_the_trials_of_a_document_are_those_of_the_plan(plan_of: PlanOf) -> None:
+    plan = plan_of(ARMS + "features: {on: portable.hold_out}\n")
+    for ours, theirs in zip(planned_trials(document(plan)), plan.trials, strict=True):
+        for field in ("trial_id", "name", "arms", "stage", "parents", "features"):
+            assert getattr(ours, field) == getattr(theirs, field)
+        assert [one.evaluation_id for one in ours.evaluations] == [
+            one.evaluation_id for one in theirs.evaluations
+        ]

@@ -1,0 +1,164 @@
+"""What a machine lacks is replaced before libraries need it, or refused in one sentence."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pwd
+import resource
+import shutil
+import socket
+import tempfile
+import threading
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xferlab.errors import UsageError
+from xferlab.schedule import machine
+
+SOCKET_PATH_BYTES = 107
+USER = ("LOGNAME", "USER", "LNAME", "USERNAME")
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(autouse=True)
+def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever `prepare` sets is gone after the test."""
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def raising(error: Exception) -> Any:
+    def fail(*_: object, **__: object) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "TkAgg", "nonsense"])
+def test_figures_are_drawn_without_a_screen(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    monkeypatch.setenv("MPLBACKEND", backend)
+    machine.prepare()
+    assert os.environ["MPLBACKEND"] == "Agg"
+
+
+def test_a_deleted_working_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(UsageError, match=r"^the working folder was deleted; change to one that exists$"):
+        machine.prepare()
+
+
+def test_a_temporary_folder_that_cannot_be_used_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/nonexistent/tmp")
+    machine.prepare()
+    assert Path(os.environ["TMPDIR"]).is_dir()
+
+
+def test_no_temporary_folder_at_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        tempfile, "gettempdir", raising(FileNotFoundError(2, "No usable temporary directory"))
+    )
+    with pytest.raises(UsageError, match=r"No usable temporary directory\); set TMPDIR to a folder"):
+        machine.prepare()
+
+
+def test_a_user_without_an_entry_gets_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in USER:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", raising(KeyError("getpwuid(): uid not found: 54321")))
+    machine.prepare()
+    assert getpass.getuser() == f"uid-{os.getuid()}"
+
+
+def test_a_home_folder_that_is_absent_is_replaced_by_one_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/nonexistent/home")
+    machine.prepare()
+    assert Path.home() == tmp_path / "cache" / "home"
+    assert all(Path(os.environ[name]).is_dir() for name in ("MPLCONFIGDIR", "WANDB_CONFIG_DIR"))
+
+
+def test_a_home_folder_that_is_read_only_stays_and_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MPLCONFIGDIR", "as the user says")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    machine.prepare()
+    assert Path.home() == tmp_path
+    assert os.environ["MPLCONFIGDIR"] == "as the user says"
+    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) == tmp_path / "cache" / "home" / "inductor"
+
+
+def test_a_home_folder_that_can_be_written_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    machine.prepare()
+    assert "MPLCONFIGDIR" not in os.environ
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_allowed() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        machine.prepare()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(machine.OPEN_FILES, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_rays_longest_socket_fits_below_the_longest_folder() -> None:
+    session = "session_2026-11-28_04-25-37_125826_4194304"  # the largest process number
+    path = f"{'x' * machine.SHORT}/xl-12345678/{session}/sockets/plasma_store"
+    assert len(path) <= SOCKET_PATH_BYTES
+
+
+def test_rays_folder_is_short_private_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ("x" * machine.SHORT)))
+    (tmp_path / ("x" * machine.SHORT)).mkdir()
+    with machine.folder_for_ray() as folder:
+        assert len(str(folder.parent)) <= machine.SHORT
+        assert folder.stat().st_mode & 0o777 == 0o700
+        (folder / "logs").mkdir()
+    assert not folder.exists()
+
+
+def test_no_folder_for_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1, 1, 0))
+    with (
+        pytest.raises(UsageError, match=r"/tmp.*: none is\); set RAY_TMPDIR to one, or use --executor"),
+        machine.folder_for_ray(),
+    ):
+        pass
+    assert machine.shared_memory() is None
+
+
+def test_a_machine_without_ports_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_server", raising(OSError(98, "Address already in use")))
+    with pytest.raises(
+        UsageError, match=r"24 free ports .* \(Address already in use\); use --executor in-proc"
+    ):
+        machine.check_room_for_ray()
+
+
+def test_a_machine_with_few_processes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Thread, "start", raising(RuntimeError("can't start new thread")))
+    with pytest.raises(UsageError, match=r"200 processes .* \(can't start new thread\); raise `ulimit -u`"):
+        machine.check_room_for_ray()
+
+
+def test_this_machine_has_room() -> None:
+    machine.check_room_for_ray()

@@ -1,0 +1,94 @@
+"""A study file beside the last plan of the study, which results belong to: what differs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from xferlab.cli.session import Session
+from xferlab.errors import ProblemsError, RecordError, XferlabError
+from xferlab.plan.changes import changed_fields, changes
+from xferlab.plan.document import planned_trials
+from xferlab.plan.expand import Plan
+from xferlab.plan.spec import TrialSpec
+from xferlab.records import codec, layout, reader
+from xferlab.records.complete import complete_ids
+
+# Without the reason: remarks stand on pages that are passed on, and problems of data may name patients.
+_UNREAD = (
+    "The data of the study could not be read here, so only the names of its trials, its seed and its arms "
+    "were compared with the last plan."
+)
+
+
+@dataclass(frozen=True)
+class StudyNow:
+    """What a study file asks for now.
+
+    Attributes:
+        trials: Its trials; those of the last plan where the data of the file cannot be read.
+        remarks: How file and last plan differ, and what could not be compared; empty if they agree.
+        lacks_trials: The file asks for others than `trials`.
+    """
+
+    trials: tuple[TrialSpec, ...]
+    remarks: tuple[str, ...]
+    lacks_trials: bool = False
+
+    def is_complete(self, session: Session) -> bool:
+        """Returns whether all trials are complete: what the exit code says."""
+        return not self.lacks_trials and len(complete_ids(session.store, self.trials)) == len(self.trials)
+
+
+def study_now(session: Session, words: str) -> StudyNow:
+    """Compares a study file with its last plan.
+
+    Args:
+        session: The study.
+        words: Its file and options, for the command that a message advises.
+
+    Raises:
+        XferlabError: The study cannot be planned, and there is no earlier plan of it.
+    """
+    study = session.loaded.base.study
+    if not session.store.exists(layout.plan_path(study)):
+        return StudyNow(session.plan().trials, ())
+    try:
+        document = reader.read_plan(session.store, study)
+    except RecordError as error:
+        return StudyNow(session.plan().trials, (f"The last plan of the study was not looked at: {error}",))
+    try:
+        plan = session.plan_as(document)
+    except XferlabError as error:
+        print(f"warning: the data of the study cannot be read here: {_first(error)}", file=sys.stderr)
+        differences = _differences(session, document, None, words=words)
+        return StudyNow(planned_trials(document), (*differences, _UNREAD), lacks_trials=bool(differences))
+    return StudyNow(plan.trials, _differences(session, document, plan, words=words))
+
+
+def _differences(
+    session: Session, document: dict[str, Any], plan: Plan | None, *, words: str
+) -> tuple[str, ...]:
+    def fields(before: str, now: str) -> list[str]:
+        assert plan is not None
+        try:
+            spec = codec.read_json(session.store, layout.spec_path(before))
+        except RecordError:
+            spec = None
+        return changed_fields(spec["identity"], plan.by_id[now].identity) if spec else []
+
+    phrases = changes(session.loaded, document, plan, fields=fields)
+    if document["profile"] != session.loaded.profile:
+        phrases.insert(0, f"profile {document['profile'] or 'none'} -> {session.loaded.profile or 'none'}")
+    if not phrases:
+        return ()
+    return (
+        f"{session.loaded.path.name} differs from the last plan of the study: {'; '.join(phrases)}. "
+        f"`xferlab run {words}` brings the results up to date.",
+    )
+
+
+def _first(error: XferlabError) -> str:
+    problems = error.problems if isinstance(error, ProblemsError) else (error,)
+    return f"{problems[0]}" + (f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else "")

@@ -1,0 +1,182 @@
+"""What libraries take for granted of a machine: a home folder, a user's name, temporary files, open files.
+
+matplotlib, W&B, torch and Ray end with tracebacks of their own where one of these is missing. Here they get
+what works instead, before they are imported; what nothing replaces is refused with the variable to set.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from xferlab.errors import UsageError
+
+OPEN_FILES = 4096
+"""Ray and its workers open some hundred files and sockets each."""
+SHORT = 28
+"""Length of a folder, in bytes, for Ray's sockets: their paths add up to 78, and may have 107."""
+OBJECT_STORE_BYTES = 80 * 2**20
+"""Trials exchange nothing but short messages; Ray accepts no less than 75 MiB."""
+RAY_BYTES = 128 * 2**20
+"""What Ray's logs need at least, and its object store where there is no shared memory."""
+LOOPBACK, PORTS, THREADS, ANSWER_S = "127.0.0.1", 24, 200, 5.0
+_USER = ("LOGNAME", "USER", "LNAME", "USERNAME")
+_HOMES = {"MPLCONFIGDIR": "matplotlib", "WANDB_CONFIG_DIR": "wandb", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
+"""Where libraries write below the home folder, and what they take instead."""
+
+
+def prepare() -> None:
+    """Makes up for what this machine lacks, for this process and all that it starts.
+
+    Raises:
+        UsageError: The working folder was deleted, or no folder for temporary files can be written.
+    """
+    os.environ["MPLBACKEND"] = "Agg"  # a notebook gives its own backend to the commands that it starts
+    _check_working_folder()
+    _find_temporary_folder()
+    _name_user()
+    _replace_home()
+    _allow_open_files()
+
+
+def _check_working_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UsageError("the working folder was deleted; change to one that exists") from error
+
+
+def _find_temporary_folder() -> None:
+    """Names the folder that Python finds usable to libraries that believe what TMPDIR says."""
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"temporary files cannot be written anywhere ({error.strerror}); set TMPDIR to a folder with "
+            "free space"
+        ) from error
+    if "TMPDIR" in os.environ:
+        os.environ["TMPDIR"] = folder
+
+
+def _name_user() -> None:
+    """Names a user without an entry in the list of users, as containers have them."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        if not any(os.environ.get(name) for name in _USER):
+            os.environ["LOGNAME"] = f"uid-{os.getuid()}"
+
+
+def _replace_home() -> None:
+    """Lets libraries write into the cache what they would write into a home folder that cannot be written."""
+    home = Path(os.path.expanduser("~"))
+    cache = os.environ.get("XFERLAB_CACHE")
+    if not cache or os.access(home, os.W_OK):
+        return
+    replacement = Path(os.path.expanduser(cache)).absolute() / "home"
+    with suppress(OSError):  # a cache that cannot be written is told by the verbs that need one
+        replacement.mkdir(parents=True, exist_ok=True)
+        if not home.is_dir():
+            os.environ["HOME"] = str(replacement)
+        for variable, name in _HOMES.items():
+            (replacement / name).mkdir(exist_ok=True)
+            os.environ.setdefault(variable, str(replacement / name))
+
+
+def _allow_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+@contextmanager
+def folder_for_ray() -> Iterator[Path]:
+    """Yields a new folder with a short path for Ray's sockets and logs; it is removed at the end.
+
+    Raises:
+        UsageError: There is none.
+    """
+    bases = [os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"]
+    tried = list(dict.fromkeys(filter(None, bases)))
+    folder = next(filter(None, map(_new_folder, tried)), None)
+    if folder is None:
+        raise UsageError(
+            f"Ray needs a folder that can be written, with a path of at most {SHORT} characters and "
+            f"{RAY_BYTES >> 20} MiB free ({', '.join(tried)}: none is); set RAY_TMPDIR to one, or use "
+            "--executor in-process"
+        )
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder(base: str) -> Path | None:
+    """A new folder in one whose path is short, that can be written and has space; None in others."""
+    if len(os.fsencode(base)) > SHORT:
+        return None
+    with suppress(OSError):
+        if shutil.disk_usage(base).free >= RAY_BYTES:
+            return Path(tempfile.mkdtemp(prefix="xl-", dir=base))
+    return None
+
+
+def check_room_for_ray() -> None:
+    """Finds out at once what keeps Ray from working here; Ray waits for minutes or for ever, or aborts.
+
+    Raises:
+        UsageError: There is no loopback network, too few free ports, or too few processes.
+    """
+    try:
+        _open_ports()
+    except OSError as error:
+        raise UsageError(
+            f"Ray needs {PORTS} free ports and open files on the loopback network {LOOPBACK}, and this "
+            f"machine does not give them ({error.strerror}); use --executor in-process"
+        ) from error
+    try:
+        _start_threads()
+    except RuntimeError as error:
+        raise UsageError(
+            f"Ray needs {THREADS} processes and threads, and this machine does not give them ({error}); "
+            "raise `ulimit -u` or the container's limit of processes, or use --executor in-process"
+        ) from error
+
+
+def _open_ports() -> None:
+    with ExitStack() as stack:
+        for _ in range(PORTS):
+            listener = stack.enter_context(socket.create_server((LOOPBACK, 0)))
+            stack.enter_context(socket.create_connection(listener.getsockname(), timeout=ANSWER_S))
+
+
+def _start_threads() -> None:
+    end, threads = threading.Event(), list[threading.Thread]()
+    try:
+        for _ in range(THREADS):
+            thread = threading.Thread(target=end.wait, daemon=True)
+            thread.start()
+            threads.append(thread)
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+
+
+def shared_memory() -> Path | None:
+    """Returns the folder of shared memory if an object store has room in it, else None."""
+    folder = Path("/dev/shm")
+    with suppress(OSError):
+        if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= OBJECT_STORE_BYTES:
+            return folder
+    return None
