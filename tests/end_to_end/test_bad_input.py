@@ -154,8 +154,8 @@ def storage_is_a_file(case: Case) -> None:
 
 
 EMPTY = (
-    "{{study}}: stage '{}': the validation part of section 'lungs' is empty in repetition 1; add patients, "
-    "widen `where`, or change `split` or `hold_out`"
+    "{{study}}:{}: stage '{}': the validation part of section 'lungs' is empty in repetition 1; add "
+    "patients, widen `where`, or change `split` or `hold_out`"
 )
 
 STUDIES: list[tuple[str, Change, str]] = [
@@ -202,7 +202,8 @@ INDEX: list[tuple[str, Change, str]] = [
     ("no folder", put("data.lungs.root", "/no/such/folder"),
      "{study}:7: data.lungs.root: /no/such/folder: there is no such folder. If `root` names an environment "
      "variable, see that it is set right."),
-    ("empty part", two_patients_only, f"{EMPTY.format('first')}\n{EMPTY.format('second')}\n2 problems"),
+    ("empty part", two_patients_only,
+     f"{EMPTY.format(14, 'first')}\n{EMPTY.format(16, 'second')}\n2 problems"),
     ("column", lambda case: (case.pack / "metadata.csv").write_text("image,mask,patient,pathology\n"),
      "{pack}/metadata.csv: no column 'patient_id' (columns: image, mask, patient, pathology). "
      "Did you mean 'patient'?"),
@@ -320,7 +321,7 @@ def test_check_tells_weights_that_do_not_fit(
 ) -> None:
     study = changed(case, change)
     said = command("check", study)
-    told = filled(message, case).replace("xferlab: ", f"{study}: a/first/r01: ")
+    told = filled(message, case).replace("xferlab: ", f"{study}:20: a/first/r01: ")
     errors = [line for line in said.out.splitlines()[:-1] if ": warning: " not in line]
     assert (said.code, errors) == (2, [told])
     assert not (case.folder / "st").exists()
