@@ -43,7 +43,9 @@ def report(storage: str | Path, study: str, out: str | Path, *, echo: Echo | Non
     try:
         path = _write(results, folder, say)
     except OSError as error:
-        raise StorageError(f"{folder}: the report cannot be written: {error}") from error
+        raise StorageError(
+            f"{folder}: the report cannot be written: {error}; give another folder with --out"
+        ) from error
     say(f"report: {path}")
     return path
 

@@ -166,8 +166,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     parser.asked = next((word for word in words if not word.startswith("-")), "")
     options = parser.parse_args(words)
+    machine = importlib.import_module("xferlab.schedule.machine")
     try:
-        importlib.import_module("xferlab.schedule.machine").prepare()
+        machine.prepare()
         verb = importlib.import_module(f"xferlab.cli.{options.verb}")
         return int(verb.run(options))
     except ProblemsError as error:
@@ -186,6 +187,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (head, less) closed; Python would complain once more while it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return COMPLETE
+    except OSError as error:
+        if error.errno not in machine.REMEDIES:
+            raise
+        print(f"xferlab: {error}. {machine.REMEDIES[error.errno]}", file=sys.stderr)
+        return BAD_INPUT
 
 
 def exit_code(number: signal.Signals) -> int:

@@ -10,6 +10,7 @@ from argparse import Namespace
 
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.session import Session
+from xferlab.data.cache import check_cache
 from xferlab.records.mirror import mirror_study, unmirrored
 
 _SETTLE_S = 3.0
@@ -20,6 +21,7 @@ def run(options: Namespace) -> int:
     from xferlab.analysis import aggregate, load
 
     session = Session.open(options)
+    check_cache(session.cache_dir)
     study = session.loaded.base.study
     rows = aggregate(load(session.store.location, study)).to_dict("records")
     report = mirror_study(
