@@ -115,7 +115,9 @@ def _allow_open_files() -> None:
 
 @contextmanager
 def folder_for_ray() -> Iterator[Path]:
-    """Yields a new folder with a short path for Ray's sockets and logs; it is removed at the end.
+    """Yields a new folder with a short path for Ray's sockets and logs.
+
+    It is removed at the end, unless it lies where RAY_TMPDIR says: who sets that may want the logs.
 
     Raises:
         UsageError: There is none.
@@ -132,7 +134,8 @@ def folder_for_ray() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if str(folder.parent) != os.environ.get("RAY_TMPDIR"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _new_folder(base: str) -> Path | None:
