@@ -54,7 +54,9 @@ def report(
     try:
         path = _write(results, folder, say, remarks)
     except OSError as error:
-        raise StorageError(f"{folder}: the report cannot be written: {error}") from error
+        raise StorageError(
+            f"{folder}: the report cannot be written: {error}; give another folder with --out"
+        ) from error
     say(f"report: {path}")
     if results.problems and fail is None:
         raise StorageError("\n".join(results.problems))

@@ -84,7 +84,9 @@ def tuning_report(storage: str | Path, tuning_id: str, out: str | Path) -> Path:
         page = folder / "tuning.md"
         page.write_text("\n".join(lines).rstrip() + "\n", "utf-8")
     except OSError as error:
-        raise StorageError(f"{folder}: the report cannot be written: {error}") from error
+        raise StorageError(
+            f"{folder}: the report cannot be written: {error}; give another with --report"
+        ) from error
     return page
 
 

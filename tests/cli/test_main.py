@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import yaml
 
 from tests.cli.conftest import Command
 from tests.studies import TINY, attempts, write_study
+from xferlab.schedule.machine import REMEDIES
 
 ONE = {
     "repetitions": 1,
@@ -179,3 +182,17 @@ def test_a_damaged_history_hides_nothing_else(command: Command, tmp_path: Path) 
     history.write_text("torn\n" + history.read_text())
     said = command("status", study, *storage)
     assert (said.code, said.out.splitlines()[-1]) == (0, "2 complete")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EMFILE, errno.EAGAIN])
+def test_a_limit_of_the_system_that_nothing_nearer_explains_is_no_traceback(
+    command: Command, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(options: object) -> int:
+        raise OSError(number, os.strerror(number), "/somewhere/file")
+
+    monkeypatch.setattr("xferlab.cli.schema.run", fail)
+    said = command("schema")
+    assert said.code == 2
+    remedy = REMEDIES[number]
+    assert said.err == f"xferlab: [Errno {number}] {os.strerror(number)}: '/somewhere/file'. {remedy}\n"

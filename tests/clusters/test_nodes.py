@@ -119,6 +119,8 @@ def test_a_node_that_comes_is_used_and_what_ran_on_a_lost_one_goes_on_elsewhere(
         eventually(lambda: running_on(first, storage), process)
         ((victim, worker),) = running_on(first, storage)
         eventually(lambda: has_checkpoint(storage, victim), process)
+        # Without it a worker's memory grows; a node that was started by others does not have it by itself.
+        assert b"MALLOC_ARENA_MAX=1" in Path(f"/proc/{worker}/environ").read_bytes()
         os.kill(worker, signal.SIGSTOP)  # it holds its node's only core
         second = cluster.add_node(num_cpus=1)
         eventually(lambda: running_on(second, storage), process)

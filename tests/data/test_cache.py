@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from tests.data.conftest import Folder
 from xferlab.data import cache
-from xferlab.data.cache import ImageTable, NativeTable, default_cache_dir
+from xferlab.data.cache import ImageTable, NativeTable, check_cache, default_cache_dir
 from xferlab.data.seal import seal_path
 from xferlab.errors import DataError, StorageError, UsageError
 
@@ -307,3 +307,11 @@ def test_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_cache_dir() == Path("/xdg/xferlab")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_cache_dir() == Path.home() / ".cache" / "xferlab"
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"Not a directory\. Free space there, or let XFERLAB_CACHE name"):
+        check_cache(tmp_path / "file" / "cache")
+    check_cache(tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())

@@ -127,6 +127,7 @@ def test_rays_longest_socket_fits_below_the_longest_folder() -> None:
 
 
 def test_rays_folder_is_short_private_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path / ("x" * machine.SHORT)))
     (tmp_path / ("x" * machine.SHORT)).mkdir()
     with machine.folder_for_ray() as folder:
@@ -134,6 +135,15 @@ def test_rays_folder_is_short_private_and_removed(tmp_path: Path, monkeypatch: p
         assert folder.stat().st_mode & 0o777 == 0o700
         (folder / "logs").mkdir()
     assert not folder.exists()
+
+
+def test_rays_folder_stays_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tempfile.mkdtemp(prefix="xl-test-", dir="/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", base)
+    with machine.folder_for_ray() as folder:
+        assert str(folder.parent) == base
+    assert folder.exists()
+    shutil.rmtree(base)
 
 
 def test_no_folder_for_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,8 +201,9 @@ def _run(words: list[str], streams: Streams) -> tuple[int, bool]:
 
 
 def _exit_code(options: argparse.Namespace) -> int:
+    machine = importlib.import_module("xferlab.schedule.machine")
     try:
-        importlib.import_module("xferlab.schedule.machine").prepare()
+        machine.prepare()
         verb = importlib.import_module(f"xferlab.cli.{options.verb}")
         return int(verb.run(options))
     except ProblemsError as error:
@@ -217,6 +218,11 @@ def _exit_code(options: argparse.Namespace) -> int:
     except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
         return exit_code(getattr(error, "signal", signal.SIGINT))
+    except OSError as error:
+        if error.errno not in machine.REMEDIES:
+            raise
+        print(f"xferlab: {error}. {machine.REMEDIES[error.errno]}", file=sys.stderr)
+        return BAD_INPUT
 
 
 def exit_code(number: signal.Signals) -> int:

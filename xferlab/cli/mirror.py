@@ -11,6 +11,7 @@ from typing import Any
 
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.session import Session
+from xferlab.data.cache import check_cache
 from xferlab.errors import XferlabError
 from xferlab.records.mirror import complete_study, mirror_study, unmirrored
 
@@ -21,6 +22,7 @@ COMPLETE_WITHIN_S = {"offline": 60.0, "online": 20.0}
 def run(options: Namespace) -> int:
     """Mirrors a study and prints what was written; exit code 1 if something could not be."""
     session = Session.open(options)
+    check_cache(session.cache_dir)
     report = mirror_study(
         session.store,
         session.loaded.base.study,

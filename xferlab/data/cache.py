@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Literal
 
 import numpy as np
@@ -175,7 +176,7 @@ def _open(form: Form[T], request: _Request, progress: Progress | None) -> T:
     source = open_source(request.section_name, request.config, memo_dir=request.cache_dir / "digests")
     cases = sorted(source.cases(), key=lambda case: case.digest)
     _check_present(request.section_name, request.digests, cases)
-    with _storage_errors(request.cache_dir):
+    with cache_errors(request.cache_dir):
         form.folder.mkdir(parents=True, exist_ok=True)
         return Builder(form, source, tuple(cases)).table(progress)
 
@@ -214,8 +215,25 @@ def _check_present(section_name: str, digests: Sequence[str], cases: Sequence[Ca
         raise DataError(Problem(f"data.{section_name}", what))
 
 
+def check_cache(cache_dir: Path) -> None:
+    """Refuses a cache that cannot be written.
+
+    Raises:
+        StorageError: Says why, and what to set.
+    """
+    with cache_errors(cache_dir):
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=cache_dir, buffering=0) as probe:
+            probe.write(b"x")
+
+
 @contextmanager
-def _storage_errors(cache_dir: Path) -> Iterator[None]:
+def cache_errors(cache_dir: Path) -> Iterator[None]:
+    """Names the cache where something in it cannot be written.
+
+    Raises:
+        StorageError: Says why, and what to set.
+    """
     try:
         yield
     except OSError as error:

@@ -6,6 +6,7 @@ what works instead, before they are imported; what nothing replaces is refused w
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import resource
@@ -27,6 +28,19 @@ OBJECT_STORE_BYTES = 80 * 2**20
 """Trials exchange nothing but short messages; Ray accepts no less than 75 MiB."""
 RAY_BYTES = 128 * 2**20
 """What Ray's logs need at least, and its object store where there is no shared memory."""
+_FOLDERS = "set TMPDIR, XFERLAB_CACHE or --storage, whichever names it, to another folder"
+REMEDIES = {
+    errno.ENOSPC: f"Free space there, or {_FOLDERS}.",
+    errno.EDQUOT: f"Free space there, or {_FOLDERS}.",
+    errno.EROFS: f"Make it writable, or {_FOLDERS}.",
+    errno.EACCES: f"Give this user access, or {_FOLDERS}.",
+    errno.EPERM: f"Give this user access, or {_FOLDERS}.",
+    errno.EMFILE: "Raise the limit of open files (`ulimit -n`).",
+    errno.ENFILE: "Close other programs, or raise the system's limit of open files (`fs.file-max`).",
+    errno.EAGAIN: "Raise the limit of processes (`ulimit -u`).",
+    errno.ENOMEM: "Free memory, or raise the limit of memory (`ulimit -v`, the container's).",
+}
+"""What to do about an error of the system that nothing nearer has explained, by its number."""
 LOOPBACK, PORTS, THREADS, ANSWER_S = "127.0.0.1", 24, 200, 5.0
 _USER = ("LOGNAME", "USER", "LNAME", "USERNAME")
 _HOMES = {"MPLCONFIGDIR": "matplotlib", "WANDB_CONFIG_DIR": "wandb", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
@@ -101,7 +115,9 @@ def _allow_open_files() -> None:
 
 @contextmanager
 def folder_for_ray() -> Iterator[Path]:
-    """Yields a new folder with a short path for Ray's sockets and logs; it is removed at the end.
+    """Yields a new folder with a short path for Ray's sockets and logs.
+
+    It is removed at the end, unless it lies where RAY_TMPDIR says: who sets that may want the logs.
 
     Raises:
         UsageError: There is none.
@@ -118,7 +134,8 @@ def folder_for_ray() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if str(folder.parent) != os.environ.get("RAY_TMPDIR"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _new_folder(base: str) -> Path | None:

@@ -134,6 +134,7 @@ def _token_in(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        path.unlink(missing_ok=True)
         del os.environ[_TOKEN_PATH]
         ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
 
