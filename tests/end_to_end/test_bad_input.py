@@ -235,7 +235,7 @@ RUN_ALONE: list[tuple[str, Change, str]] = [
     ("storage", storage_is_a_file,
      "xferlab: storage {st} cannot be written: [Errno 17] File exists: '{st}'. Give another with --storage."),
     ("channels", donor,
-     "xferlab: donor {folder}/donor.pt: these weights do not fit the network. 1 of another shape: "
+     "{study}:20: donor {folder}/donor.pt: these weights do not fit the network. 1 of another shape: "
      "encoder1.enc1conv1.weight (2, 3, 3, 3), not (2, 1, 3, 3). The first convolution has 3 input channels "
      "while model.in_channels is 1: set in_channels: 3; a stage may then fold them into one "
      "(adapt: {{fold: sum}})."),
@@ -243,7 +243,7 @@ RUN_ALONE: list[tuple[str, Change, str]] = [
      "{study}:21: stages.donor.weights.path: {folder}/donor.pt: there is no such file. Correct the path, or "
      "copy the file there."),
     ("published", published,
-     "xferlab: donor 'buda2091' is not known; published weights: buda2019. Did you mean 'buda2019'?"),
+     "{study}:20: donor 'buda2091' is not known; published weights: buda2019. Did you mean 'buda2019'?"),
 ]  # fmt: skip
 
 
@@ -321,7 +321,7 @@ def test_check_tells_weights_that_do_not_fit(
 ) -> None:
     study = changed(case, change)
     said = command("check", study)
-    told = filled(message, case).replace("xferlab: ", f"{study}:20: a/first/r01: ")
+    told = filled(message.replace("{study}:20: ", "{study}:20: a/first/r01: "), case)
     errors = [line for line in said.out.splitlines()[:-1] if ": warning: " not in line]
     assert (said.code, errors) == (2, [told])
     assert not (case.folder / "st").exists()
@@ -367,7 +367,9 @@ def test_many_unusable_masks_are_one_line(case: Case, command: Command, verb: st
 def test_weights_that_are_none(case: Case, command: Command) -> None:
     said = command("run", changed(case, no_weights), "--executor", "in-process")
     assert said.code == 2
-    assert said.err.startswith(f"xferlab: {case.folder}/donor.pt: is torn, no file of torch.save, or holds ")
+    assert said.err.startswith(
+        f"{case.folder}/study.yaml:20: {case.folder}/donor.pt: is torn, no file of torch.save, or holds "
+    )
 
 
 @pytest.mark.component

@@ -39,8 +39,7 @@ def store_donors(session: Session) -> dict[str, str]:
         Their digests by name or path.
 
     Raises:
-        DonorError: Weights cannot be had, or the file holds none.
-        StudyError: There is no file where the study says.
+        StudyError: Weights cannot be had, or the file holds none; with their line.
     """
     weights_by_name = given_weights(session.loaded.arms)
     if not weights_by_name:
@@ -48,10 +47,11 @@ def store_donors(session: Session) -> dict[str, str]:
     refuse_absent_weights(session)
     from xferlab.trial.given import provide
 
-    return {
-        name: provide(given, session.store, cache_dir=session.cache_dir, note=_say)
-        for name, given in weights_by_name.items()
-    }
+    digests = {}
+    for name, given in weights_by_name.items():
+        with session.locating_donor(name):
+            digests[name] = provide(given, session.store, cache_dir=session.cache_dir, note=_say)
+    return digests
 
 
 def _say(sentence: str) -> None:
@@ -62,7 +62,7 @@ def check_donors(session: Session, trials: Iterable[TrialSpec]) -> None:
     """Loads every given weights file into each network that starts from it, once for each way.
 
     Raises:
-        DonorError: Names or shapes differ.
+        StudyError: Names or shapes differ; with their line.
     """
     started = _started_from_donors(trials)
     if not started:
@@ -70,7 +70,9 @@ def check_donors(session: Session, trials: Iterable[TrialSpec]) -> None:
     from xferlab.trial.given import check_fits
 
     for trial in started:
-        check_fits(trial, session.store, cache_dir=session.cache_dir)
+        assert trial.donor is not None
+        with session.locating_donor(trial.donor["name"] or trial.donor["path"]):
+            check_fits(trial, session.store, cache_dir=session.cache_dir)
 
 
 def donor_problems(session: Session, plan: Plan) -> Iterator[Problem]:
