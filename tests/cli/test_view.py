@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import pytest
 from rich.console import Console
@@ -116,9 +117,90 @@ def test_elsewhere_lines_are_plain(clock: Clock, capsys: pytest.CaptureFixture[s
         "reading images of general",
         "[0/4] a/g/r01 running",
         "a/g/r01 epoch 1, best validation loss 0.5000",
-        "a/g/r01 epoch 3, best validation loss 0.3000",
+        "a/g/r01 epoch 3, best validation loss 0.3000 (about 19m 07s left)",
         "[1/4] a/g/r01 complete (about 2m 03s left)",
     ]
+
+
+def test_the_time_left_follows_from_epochs_while_no_trial_ends(clock: Clock) -> None:
+    its = Board([trained("g")])
+    shown = View("/st")
+    shown.begin(its)
+    one = start(shown, its)
+    clock.now += 30
+    shown.epoch(one, 1, 0.5)
+    assert "left" not in drawn(shown)  # the first epoch loads and compiles
+    clock.now += 10
+    shown.epoch(one, 2, 0.5)
+    assert "(about 3m 00s left)" in drawn(shown)  # 18 epochs of 10 s
+    clock.now += 4
+    assert "(about 2m 56s left)" in drawn(shown)
+    clock.now += 6
+    shown.epoch(one, 3, 0.5)
+    assert "(about 2m 50s left)" in drawn(shown)
+
+
+def test_a_resumed_trial_shows_the_epochs_that_it_kept_and_they_cost_nothing(clock: Clock) -> None:
+    its = Board([trained("g")])
+    shown = View("/st")
+    shown.begin(its)
+    one = start(shown, its)
+    clock.now += 1
+    shown.epoch(one, 15, 0.25)
+    assert drawn(shown).splitlines()[2].split() == ["a/g/r01", "15/20", "0.2500"]
+    clock.now += 10
+    shown.epoch(one, 16, 0.25)
+    assert "(about 40s left)" in drawn(shown)
+
+
+def test_stages_of_which_nothing_is_known_take_as_long_as_others(clock: Clock) -> None:
+    its = board()
+    shown = View("/st")
+    shown.begin(its)
+    one = start(shown, its)
+    for epoch in (1, 2, 3, 4, 5):
+        clock.now += 10
+        shown.epoch(one, epoch, 0.5)
+    its.complete("g")
+    shown.changed(one, State.COMPLETE)  # it stopped early
+    assert "(about 2m 30s left)" in drawn(shown)
+
+
+def test_what_comes_before_the_first_trial_is_shown(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    its = board()
+    with View("/st") as shown:
+        shown.begin(its)
+        shown.preparing("images of general", 1, 200)
+        clock.now += view.PLAIN_EPOCHS_EVERY_S
+        shown.preparing("images of general", 90, 200)
+        shown.preparing("images of general", 200, 200)
+        shown.preparing("images of portable", 1, 2)
+        shown.doing("starting Ray")
+        assert "starting Ray" in drawn(shown)
+        start(shown, its)
+        assert "starting Ray" not in drawn(shown)
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "reading images of general",
+        "reading images of general: 90 of 200",
+        "reading images of portable",
+        "starting Ray",
+        "[0/4] a/g/r01 running",
+    ]
+
+
+def test_what_takes_longer_than_a_moment_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told, say = threading.Event(), view._say
+    monkeypatch.setattr(view, "TELL_AFTER_S", 0.0)
+    monkeypatch.setattr(view, "_say", lambda what: (say(what), told.set()))
+    with view.telling("fetching weights"):
+        assert told.wait(5.0)
+    assert capsys.readouterr().err == "fetching weights\n"
+    monkeypatch.setattr(view, "TELL_AFTER_S", 60.0)
+    with view.telling("reading"):
+        pass
+    assert capsys.readouterr().err == ""
 
 
 def test_a_terminal_gets_a_live_panel_and_no_lines(

@@ -9,10 +9,12 @@ import sys
 from argparse import Namespace
 from typing import Any
 
+from xferlab.cli.last_plan import study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.session import Session
+from xferlab.cli.session import Session, words_of
 from xferlab.data.cache import check_cache
 from xferlab.errors import XferlabError
+from xferlab.records import reader
 from xferlab.records.mirror import complete_study, mirror_study, unmirrored
 
 COMPLETE_WITHIN_S = {"offline": 60.0, "online": 20.0}
@@ -20,9 +22,17 @@ COMPLETE_WITHIN_S = {"offline": 60.0, "online": 20.0}
 
 
 def run(options: Namespace) -> int:
-    """Mirrors a study and prints what was written; exit code 1 if something could not be."""
+    """Mirrors a study and prints what was written.
+
+    Returns:
+        1 if something could not be mirrored, or trials of the study are not complete.
+    """
     session = Session.open(options)
     check_cache(session.cache_dir)
+    reader.read_plan(session.store, session.loaded.base.study)  # without one there is nothing to mirror
+    now = study_now(session, words_of(options))
+    for remark in now.remarks:
+        print(remark)
     report = mirror_study(
         session.store,
         session.loaded.base.study,
@@ -33,7 +43,7 @@ def run(options: Namespace) -> int:
     )
     print(report)
     if not report.failed:
-        return COMPLETE
+        return COMPLETE if now.is_complete(session) else INCOMPLETE
     print(
         "xferlab: the lines above say why runs failed. Fix that (network, key, disk), and the same command "
         "sends what is missing; nothing is sent twice.",

@@ -22,6 +22,16 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records.complete import complete_ids
 
 SHOWN_ARMS = 4
+_FLOAT32 = (
+    "The weights, the loss and every evaluation are float32. `training.precision: float32` computes all in "
+    "float32, slower here, and gives the trials other ids."
+)
+PRECISIONS = {
+    "bfloat16": "the network trains with numbers of 8 significant bits, which this device computes fast. "
+    + _FLOAT32,
+    "tf32": "convolutions of the training round their factors to 11 significant bits. " + _FLOAT32,
+}
+"""What the precisions mean that are not what they seem."""
 
 
 def run(options: Namespace) -> int:
@@ -104,6 +114,8 @@ def _print_totals(console: Console, plan: Plan, trials: Sequence[TrialSpec], com
         f"{everything['trials']} trials ({len(complete)} complete, {shared} shared between arms), "
         f"{everything['evaluations']} evaluations, on {device['device']} in {device['precision']}"
     )
+    if device["precision"] in PRECISIONS:
+        console.print(f"{device['precision']}: {PRECISIONS[device['precision']]}", markup=False)
     console.print(
         f"left: {left['trials']} trials, at most {left['max_epochs']:,} epochs and "
         f"{left['max_images']:,} training images"

@@ -9,10 +9,11 @@ from contextlib import ExitStack
 
 from xferlab.cli import mirror
 from xferlab.cli.findings import print_warnings
+from xferlab.cli.headline import headline
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.prepare import check_device, check_donors, decode_images, store_donors
 from xferlab.cli.session import Session, of_arms, words_of
-from xferlab.cli.view import View
+from xferlab.cli.view import View, telling
 from xferlab.errors import LeaseHeldError, RecordError, StorageError, StorageLostError, UsageError
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
@@ -29,16 +30,22 @@ def run(options: Namespace) -> int:
     _check(options)
     with StopRequest(graceful=False) as stop:
         session = Session.open(options)
-        plan = session.plan()  # bad studies and data are told before anything is written
+        with telling("reading the data of the study, to know the ids of its trials"):
+            plan = session.plan()  # bad studies and data are told before anything is written
         of_arms(plan, options.arms)
         check_writable(session.store)
-        donors = store_donors(session)
-        if donors:
-            plan = session.plan(donors)
-        trials = of_arms(plan, options.arms)
-        check_donors(session, trials)
+        with telling("fetching and reading the weights that are given"):
+            donors = store_donors(session)
+            if donors:
+                plan = session.plan(donors)
+            trials = of_arms(plan, options.arms)
+            check_donors(session, trials)
         print_warnings(session, plan, options)
-        return _conclude(_run(options, session, plan, trials=trials, stop=stop), options)
+        outcome = _run(options, session, plan, trials=trials, stop=stop)
+        if outcome.ending.signal is None:
+            for line in headline(session, options.arms.split(",") if options.arms else None):
+                print(line)
+        return _conclude(outcome, options)
 
 
 def _run(
@@ -56,7 +63,11 @@ def _run(
             if options.executor == "in-process":
                 check_device(_open(board))
             decode_images(session, plan, _open(board), progress=progress)
+            if not board.exhausted:
+                view.doing("loading PyTorch" if options.executor == "in-process" else "starting Ray")
             _join_cluster(options, session, board, stop=stop, stack=stack)
+            if not board.exhausted and options.executor == "ray":
+                view.doing("waiting for a worker")
 
         def execute(court: Court) -> Ending:
             if court.board.exhausted:
@@ -130,6 +141,9 @@ def _conclude(outcome: Outcome, options: Namespace) -> int:
             f"{counts[State.COMPLETE]} of {total} trials complete, {counts[State.FAILED]} failed, "
             f"{counts[State.BLOCKED]} blocked; `xferlab failures {same}` tells why"
         )
+        return INCOMPLETE
+    if counts[State.COMPLETE] != total:
+        print(f"{counts[State.COMPLETE]} of {total} trials complete; the same command goes on")
         return INCOMPLETE
     print(f"all {total} trials complete; `xferlab report {same}` writes the tables")
     return COMPLETE

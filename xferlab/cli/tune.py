@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.prepare import store_donors
 from xferlab.cli.session import Session
+from xferlab.cli.view import telling
 from xferlab.data.cache import open_cases
 from xferlab.errors import UsageError, suggest
 from xferlab.plan.sample_spec import SampleSpec
@@ -67,8 +68,10 @@ def _search(
         sampling.begin()
         if sampling.exhausted:
             return True, 0
-        _decode(session, tuning)
+        with telling("reading images"):
+            _decode(session, tuning)
         stop.graceful = True
+        print("starting Ray", flush=True)
         stack.enter_context(ray_session.cluster(options.address, num_cpus=options.workers, stop=stop))
         if unmet := nodes.unmet_resources(list(tuning.base[:1])):
             # A cluster may grow while samples wait for it; this machine does not.

@@ -43,7 +43,7 @@ def _attempt(trial: TrialSpec, court: Court, *, cache_dir: Path, stop: StopReque
     def on_epoch(result: EpochResult, best_loss: float) -> None:
         court.listener.epoch(trial, result.epoch, best_loss)
 
-    hooks = Hooks(stop=stop.asked, on_epoch=on_epoch)
+    hooks = Hooks(stop=stop.asked, on_epoch=on_epoch, on_resume=on_epoch)
     try:
         run_trial(trial, court.store, cache_dir=cache_dir, hooks=hooks)
     except InterruptedTrialError:

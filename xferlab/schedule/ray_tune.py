@@ -207,7 +207,7 @@ def _work(config: dict[str, Any], access: ray_session.Access) -> None:
     atexit.register(ended.wait, SAVE_WITHIN_S)
     reporter = _Reporter(host_memory_peak_gib)
     reporter.stopped()  # the first report tells the driver that the trial really runs
-    hooks = Hooks(stop=reporter.stopped, on_epoch=reporter.note)
+    hooks = Hooks(stop=reporter.stopped, on_epoch=reporter.note, on_resume=reporter.note)
     try:
         run_trial(spec, access.open(), cache_dir=Path(config["cache_dir"]), hooks=hooks)
     except HOPELESS:

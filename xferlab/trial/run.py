@@ -45,10 +45,12 @@ class Hooks:
     Attributes:
         stop: Asked after every batch and every measured case; True ends the trial with its training stored.
         on_epoch: Told of every finished epoch, with the lowest validation loss of all epochs so far.
+        on_resume: Told of the last epoch that a resumed training kept, in the same way.
     """
 
     stop: Callable[[], bool] = lambda: False
     on_epoch: Callable[[EpochResult, float], None] = lambda result, best_loss: None
+    on_resume: Callable[[EpochResult, float], None] = lambda result, best_loss: None
 
 
 def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | None = None) -> TrialRecord:
@@ -105,6 +107,8 @@ class _Run:
         trainer = trainer_of(spec, self.model)
         self.checkpoints.resume(trainer.restore, self.place.device)
         self.attempt.begin(trainer.cursor.epoch)
+        for kept in trainer.cursor.history[-1:]:
+            self.hooks.on_resume(kept, trainer.cursor.best_loss)
         with ExitStack() as stack:
             mirror = TrialMirror.start(
                 spec,

@@ -1,0 +1,67 @@
+"""The numbers that a run ends with are those of the report's tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+from tests.studies import TINY, write_study
+
+pytestmark = pytest.mark.component
+
+QUICK = {
+    "training": {**TINY["training"], "max_epochs": 1, "patience": 1},
+    "stages": {
+        "general": {"data": "general", "evaluate_on": ["general.test"]},
+        "portable": {
+            "data": "portable", "starts_from": "general",
+            "evaluate_on": ["portable.test", "portable.hold_out", "portable.hold_out@implant"],
+        },
+    },
+}  # fmt: skip
+ARMS = {"baseline": {}, "wild": {"stages.portable.training": {"lr": 1e30}}}
+
+
+def numbers(out: str) -> list[str]:
+    lines = out.splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("DICE on "))
+    return lines[begin:-1]
+
+
+def test_a_run_ends_with_the_numbers_of_its_report(command: Command, tmp_path: Path) -> None:
+    from xferlab.analysis import aggregate, load
+
+    study = write_study(tmp_path, **QUICK, arms=ARMS)
+    said = command("run", study, "--executor", "in-process")
+    assert said.code == 1
+    frame = aggregate(load(tmp_path / "xferlab-results", "tiny"))
+    row = frame.query(
+        "arm == 'baseline' and stage == 'portable' and part == 'hold_out' and metric == 'DICE' "
+        "and pathology == 'all'"
+    ).iloc[0]
+    assert numbers(said.out) == [
+        "DICE on portable.hold_out after stage portable, mean over repetitions:",
+        f"  baseline  {row['mean']:.3f} (SD {row['sd_repetitions']:.3f}), 2 of 2 repetitions",
+        "  wild      none of 2 repetitions",
+    ]
+    chosen = command("run", study, "--executor", "in-process", "--arms", "baseline")
+    assert chosen.code == 0
+    assert numbers(chosen.out) == numbers(said.out)[:2]
+
+
+def test_a_study_that_measures_nothing_ends_without_numbers(command: Command, tmp_path: Path) -> None:
+    stages = {"general": {"data": "general", "repetitions": 1, "evaluate_on": []}}
+    study = write_study(tmp_path, **{**QUICK, "stages": stages}, arms={"baseline": {}})
+    said = command("run", study, "--executor", "in-process")
+    assert (said.code, "DICE" in said.out) == (0, False)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_plan_says_what_its_precision_means(command: Command, tmp_path: Path, precision: str) -> None:
+    study = write_study(tmp_path, training={**TINY["training"], "precision": precision})
+    said = command("plan", study)
+    assert f"on cpu in {precision}\n" in said.out
+    explained = "bfloat16: the network trains with numbers of 8 significant bits" in said.out
+    assert explained == (precision == "bfloat16")
