@@ -93,10 +93,10 @@ def _name_user() -> None:
 def _replace_home() -> None:
     """Lets libraries write into the cache what they would write into a home folder that cannot be written."""
     home = Path(os.path.expanduser("~"))
-    cache = os.environ.get("XFERLAB_CACHE")
-    if not cache or os.access(home, os.W_OK):
+    cache = os.path.expanduser(os.environ.get("XFERLAB_CACHE", ""))
+    if not cache or cache.startswith("~") or os.access(home, os.W_OK):
         return
-    replacement = Path(os.path.expanduser(cache)).absolute() / "home"
+    replacement = Path(cache).absolute() / "home"
     with suppress(OSError):  # a cache that cannot be written is told by the verbs that need one
         replacement.mkdir(parents=True, exist_ok=True)
         if not home.is_dir():
