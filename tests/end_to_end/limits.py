@@ -59,7 +59,7 @@ VERBS: dict[str, Callable[[Path, str], list[str]]] = {
     "failures": lambda folder, study: ["failures", study],
     "report": lambda folder, study: ["report", study],
     "tune": lambda folder, study: [
-        "tune", study, "--space", f"{folder}/space.yaml", "--samples", "1", "--workers", "1",
+        "tune", study, "--space", f"{folder}/space.yaml", "--arm", "a", "--samples", "1", "--workers", "1",
     ],
     "mirror": lambda folder, study: ["mirror", study],
     "predict": lambda folder, study: [

@@ -166,8 +166,11 @@ def test_a_machine_without_ports_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_machine_with_few_processes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", raising(RuntimeError("can't start new thread")))
-    with pytest.raises(UsageError, match=r"200 processes .* \(can't start new thread\); raise `ulimit -u`"):
+    why = r"processes .* \(can't start new thread\); raise `ulimit -u` or the container's limit of processes"
+    with pytest.raises(UsageError, match=f"^200 {why}, or use --executor in-process$"):
         machine.check_room_for_ray()
+    with pytest.raises(UsageError, match=rf"^\d+ {why}$"):
+        machine.prepare()
 
 
 def test_this_machine_has_room() -> None:

@@ -41,7 +41,9 @@ REMEDIES = {
     errno.ENOMEM: "Free memory, or raise the limit of memory (`ulimit -v`, the container's).",
 }
 """What to do about an error of the system that nothing nearer has explained, by its number."""
-LOOPBACK, PORTS, THREADS, ANSWER_S = "127.0.0.1", 24, 200, 5.0
+LOOPBACK, PORTS, ANSWER_S = "127.0.0.1", 24, 5.0
+THREADS, THREADS_OF_RAY = 16, 200
+"""What a verb needs beside a thread for each core (OpenBLAS interrupts a process that gets none), and Ray."""
 _USER = ("LOGNAME", "USER", "LNAME", "USERNAME")
 _HOMES = {"MPLCONFIGDIR": "matplotlib", "WANDB_CONFIG_DIR": "wandb", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 """Where libraries write below the home folder, and what they take instead."""
@@ -51,7 +53,8 @@ def prepare() -> None:
     """Makes up for what this machine lacks, for this process and all that it starts.
 
     Raises:
-        UsageError: The working folder was deleted, or no folder for temporary files can be written.
+        UsageError: The working folder was deleted, no folder for temporary files can be written, or too few
+            processes are allowed.
     """
     os.environ["MPLBACKEND"] = "Agg"  # a notebook gives its own backend to the commands that it starts
     _check_working_folder()
@@ -59,6 +62,7 @@ def prepare() -> None:
     _name_user()
     _replace_home()
     _allow_open_files()
+    _check_threads(THREADS + (os.cpu_count() or 1))
 
 
 def _check_working_folder() -> None:
@@ -93,10 +97,10 @@ def _name_user() -> None:
 def _replace_home() -> None:
     """Lets libraries write into the cache what they would write into a home folder that cannot be written."""
     home = Path(os.path.expanduser("~"))
-    cache = os.environ.get("XFERLAB_CACHE")
-    if not cache or os.access(home, os.W_OK):
+    cache = os.path.expanduser(os.environ.get("XFERLAB_CACHE", ""))
+    if not cache or cache.startswith("~") or os.access(home, os.W_OK):
         return
-    replacement = Path(os.path.expanduser(cache)).absolute() / "home"
+    replacement = Path(cache).absolute() / "home"
     with suppress(OSError):  # a cache that cannot be written is told by the verbs that need one
         replacement.mkdir(parents=True, exist_ok=True)
         if not home.is_dir():
@@ -161,13 +165,7 @@ def check_room_for_ray() -> None:
             f"Ray needs {PORTS} free ports and open files on the loopback network {LOOPBACK}, and this "
             f"machine does not give them ({error.strerror}); use --executor in-process"
         ) from error
-    try:
-        _start_threads()
-    except RuntimeError as error:
-        raise UsageError(
-            f"Ray needs {THREADS} processes and threads, and this machine does not give them ({error}); "
-            "raise `ulimit -u` or the container's limit of processes, or use --executor in-process"
-        ) from error
+    _check_threads(THREADS_OF_RAY, instead=", or use --executor in-process")
 
 
 def _open_ports() -> None:
@@ -177,10 +175,20 @@ def _open_ports() -> None:
             stack.enter_context(socket.create_connection(listener.getsockname(), timeout=ANSWER_S))
 
 
-def _start_threads() -> None:
+def _check_threads(number: int, *, instead: str = "") -> None:
+    try:
+        _start_threads(number)
+    except RuntimeError as error:
+        raise UsageError(
+            f"{number} processes and threads are needed, and this machine does not give them ({error}); "
+            f"raise `ulimit -u` or the container's limit of processes{instead}"
+        ) from error
+
+
+def _start_threads(number: int) -> None:
     end, threads = threading.Event(), list[threading.Thread]()
     try:
-        for _ in range(THREADS):
+        for _ in range(number):
             thread = threading.Thread(target=end.wait, daemon=True)
             thread.start()
             threads.append(thread)
