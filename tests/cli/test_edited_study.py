@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from PIL import Image
 
 from tests.cli.conftest import Command, Said
 from tests.studies import TINY, write_study
+from xferlab.records import writer
+from xferlab.records.store import Store
+from xferlab.trial.failure import now
 
 pytestmark = pytest.mark.component
 
@@ -111,3 +115,28 @@ def test_status_is_asked_for_a_part(command: Command, tmp_path: Path) -> None:
     assert "there is no stage 'portabel' in " in said.err
     assert said.err.endswith("accepted: general, portable. Did you mean 'portable'?\n")
     assert "--watch shows a table; --json is printed once" in command("status", path, "--json", "--watch").err
+
+
+def test_status_is_watched_until_someone_stops_it(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, storage = write_study(tmp_path, arms={"baseline": {}}), Store.open(tmp_path / "xferlab-results")
+    looks = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:  # between two looks something happened
+            trial_id = json.loads(command_out)["trials"][0]["trial_id"]
+            tries = [{"started": now(), "host": "node7", "pid": 1, "outcome": "interrupted"}]
+            writer.write_run(storage, trial_id, {"version": 1, "attempts": tries})
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    command_out = command("status", path, "--json").out
+    monkeypatch.setattr(time, "sleep", sleep)
+    said = command("status", path, "--watch")
+    assert said.code == 1
+    assert [line for line in said.out.splitlines() if line[0].isdigit()] == [
+        "4 waiting",
+        "1 interrupted, 3 waiting",
+    ]
