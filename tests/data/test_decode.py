@@ -126,6 +126,18 @@ def test_white_is_zero_tiff_is_inverted(tmp_path: Path) -> None:
     assert (inverted == 255 - plain).all()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_is_zero_masks_mean_what_they_show(tmp_path: Path, dtype: type) -> None:
+    white = np.iinfo(dtype).max
+    stored = np.full((8, 8), white, dtype)
+    stored[2:4] = 0
+    path = tmp_path / "a.tif"
+    Image.fromarray(~stored if dtype is np.uint8 else stored).save(path, tiffinfo={262: 0})
+    values = read_labels(path).values
+    assert (values[2:4] == white).all()
+    assert (values[4:] == 0).all()
+
+
 ORIENTATIONS = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],

@@ -106,9 +106,7 @@ def read_image(path: Path, data: bytes | None = None) -> Picture:
         stored = np.asarray(image)
         pixels = stretch(stored)
         remarks = lost_contrast(stored, pixels, valid=None, cause=f"{STRETCH}|{_CONVERT}")
-        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
-            pixels = 255 - pixels
-        return Picture(pixels, None, turned, remarks)
+        return Picture(255 - pixels if _white_is_zero(image) else pixels, None, turned, remarks)
     return Picture(np.asarray(to_grey(image)), None, turned)
 
 
@@ -138,7 +136,10 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
     image, turned = load(path, data)
     lossy = image.format in ("JPEG", "MPO")
     if image.mode in _INTEGER:
-        return Labels(np.asarray(image), turned)
+        values = np.asarray(image)
+        if values.dtype == np.uint16 and _white_is_zero(image):
+            values = ~values  # as Pillow does with masks of up to 8 bits: a value means the same at any depth
+        return Labels(values, turned)
     if image.mode in ("1", "L", "LA", "La"):
         return Labels(np.asarray(image.convert("L")), turned, lossy)
     if image.mode in ("P", "PA"):
@@ -149,6 +150,10 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
     raise _refusal(
         path, "is a colour image; a mask has one channel of label values. Save it as grey or palette."
     )
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    return getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
 
 
 def load(path: Path, data: bytes | None = None) -> tuple[Image.Image, bool]:
