@@ -298,8 +298,8 @@ def test_images_of_another_kind_than_the_weights_were_trained_on_are_told(
     capsys.readouterr()
     assert predict(trained, tmp_path, "--out", tmp_path / "o") == 0
     assert capsys.readouterr().err.splitlines() == [
-        f"warning: 2 CT images (first: {tmp_path}/a.dcm); the weights were trained on radiographs",
-        f"warning: 1 MR image (first: {tmp_path}/c.dcm); the weights were trained on radiographs",
+        f"warning: 2 CT images (first: {tmp_path}/a.dcm); the weights were trained on chest X-rays",
+        f"warning: 1 MR image (first: {tmp_path}/c.dcm); the weights were trained on chest X-rays",
     ]
     assert predict(trained, tmp_path / "c.dcm", "--out", tmp_path / "o", model="baseline/donor/r01") == 0
     assert capsys.readouterr().err == ""

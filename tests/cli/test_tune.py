@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.studies import write_study
+from xferlab.cli import tune as search
 from xferlab.cli.main import BAD_INPUT, main
+from xferlab.errors import StorageError
 
 pytestmark = pytest.mark.component  # reads a study's phantoms
 
@@ -59,3 +62,17 @@ def test_a_file_that_somebody_wrote_is_not_replaced(folder: Path, capsys: Any) -
     assert tune("--stage", "general", "--out", "mine.yaml") == BAD_INPUT
     assert "`xferlab tune` has not written it" in capsys.readouterr().err
     assert (folder / "mine.yaml").read_text() == "arm: {training.lr: 0.1}\n"
+
+
+def test_what_cannot_be_written_after_a_search_is_told(tmp_path: Path, capsys: Any) -> None:
+    base = SimpleNamespace(study="mine")
+    session: Any = SimpleNamespace(
+        loaded=SimpleNamespace(base=base), store=SimpleNamespace(location=str(tmp_path))
+    )
+    tuning: Any = SimpleNamespace(tuning_id="0" * 16, wanted=SimpleNamespace(stage="general"))
+    assert not search._report(session, tuning, str(tmp_path / "report"))
+    assert f"no search '{'0' * 16}'" in capsys.readouterr().err
+    (tmp_path / "file").write_text("in the way")
+    text = r"the winner cannot be written to .*/file/tuned\.yaml: (Not a directory|File exists); the same "
+    with pytest.raises(StorageError, match=text):
+        search._write(tmp_path / "file" / "tuned.yaml", "arm")

@@ -154,8 +154,8 @@ def storage_is_a_file(case: Case) -> None:
 
 
 EMPTY = (
-    "{{study}}: stage '{}': the validation part of section 'lungs' is empty in repetition 1; add patients, "
-    "widen `where`, or change `split` or `hold_out`"
+    "{{study}}:{}: stage '{}': the validation part of section 'lungs' is empty in repetition 1; add "
+    "patients, widen `where`, or change `split` or `hold_out`"
 )
 
 STUDIES: list[tuple[str, Change, str]] = [
@@ -202,7 +202,8 @@ INDEX: list[tuple[str, Change, str]] = [
     ("no folder", put("data.lungs.root", "/no/such/folder"),
      "/no/such/folder: there is no such folder. Is the environment variable of `root` set to where the data "
      "lies?"),
-    ("empty part", two_patients_only, f"{EMPTY.format('first')}\n{EMPTY.format('second')}\n2 problems"),
+    ("empty part", two_patients_only,
+     f"{EMPTY.format(14, 'first')}\n{EMPTY.format(16, 'second')}\n2 problems"),
     ("column", lambda case: (case.pack / "metadata.csv").write_text("image,mask,patient,pathology\n"),
      "{pack}/metadata.csv: no column 'patient_id' (columns: image, mask, patient, pathology). "
      "Did you mean 'patient'?"),
@@ -231,14 +232,14 @@ RUN_ALONE: list[tuple[str, Change, str]] = [
     ("storage", storage_is_a_file,
      "xferlab: storage {st} cannot be written: [Errno 17] File exists: '{st}'. Give another with --storage."),
     ("channels", donor,
-     "xferlab: donor {folder}/donor.pt: these weights do not fit the network. 1 of another shape: "
+     "{study}:20: donor {folder}/donor.pt: these weights do not fit the network. 1 of another shape: "
      "encoder1.enc1conv1.weight (2, 3, 3, 3), not (2, 1, 3, 3). The first convolution has 3 input channels "
      "while model.in_channels is 1: set in_channels: 3; a stage may then fold them into one "
      "(adapt: {{fold: sum}})."),
     ("no donor", given_donor,
-     "xferlab: donor {folder}/donor.pt: there is no such file; correct `weights.path` in the study"),
+     "{study}:20: donor {folder}/donor.pt: there is no such file; correct `weights.path` in the study"),
     ("published", published,
-     "xferlab: donor 'buda2091' is not known; published weights: buda2019. Did you mean 'buda2019'?"),
+     "{study}:20: donor 'buda2091' is not known; published weights: buda2019. Did you mean 'buda2019'?"),
 ]  # fmt: skip
 
 
@@ -316,9 +317,9 @@ def test_check_tells_weights_that_do_not_fit(
 ) -> None:
     study = changed(case, change)
     said = command("check", study)
-    told = filled(message, case).removeprefix("xferlab: ")
+    where, _, told = filled(message, case).partition(" ")
     errors = [line for line in said.out.splitlines()[:-1] if ": warning: " not in line]
-    assert (said.code, errors) == (2, [f"{study}: a/first/r01: {told}"])
+    assert (said.code, errors) == (2, [f"{where} a/first/r01: {told}"])
     assert not (case.folder / "st").exists()
 
 
@@ -326,7 +327,9 @@ def test_check_tells_weights_that_do_not_fit(
 def test_weights_that_are_none(case: Case, command: Command) -> None:
     said = command("run", changed(case, no_weights), "--executor", "in-process")
     assert said.code == 2
-    assert said.err.startswith(f"xferlab: {case.folder}/donor.pt: is torn, no file of torch.save, or holds ")
+    assert said.err.startswith(
+        f"{case.folder}/study.yaml:20: {case.folder}/donor.pt: is torn, no file of torch.save, or holds "
+    )
 
 
 @pytest.mark.component

@@ -149,6 +149,15 @@ def test_offline_says_what_to_put_where(tmp_path, publish):
     assert files(tmp_path) == []
 
 
+def test_a_cache_that_cannot_be_written_is_no_fault_of_the_host(tmp_path, publish):
+    publish()
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    with pytest.raises(
+        DonorError, match=r"weights: .*/cache/donors cannot be written \(Not a directory\); make room"
+    ):
+        donors.fetch("weights", cache_dir=tmp_path / "cache" / "donors", sha256=None)
+
+
 def test_a_missing_file_on_the_host_is_no_download(tmp_path, publish, host):
     publish(f"http://127.0.0.1:{host.server_port}/moved.pt")
     with pytest.raises(DonorError, match="Not Found"):

@@ -3,17 +3,20 @@
 import logging
 import os
 import signal
+import string
 import subprocess
 import sys
 import time
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from tests.records.mirror_cases import NAME, PATIENT, PATTERN, epochs, pixel_rows, spec, wandb_settings
 from tests.records.wandb_files import all_bytes, offline_runs
 from tests.records.wandb_processes import until
 from xferlab.records.mirror import TrialMirror, pipe
+from xferlab.study.schema import Wandb
 
 PATIENCE_S = 30.0
 
@@ -102,7 +105,7 @@ def test_a_mirror_that_dies_is_one_warning(tmp_path, caplog):
         mirror.epoch(result)
     mirror.finish(summary={}, outcome="complete")
     (warning,) = warnings_of(caplog)
-    assert "somebody else killed its process (SIGKILL)" in warning
+    assert "its process was ended by SIGKILL" in warning
     assert "`xferlab mirror STUDY` completes it later" in warning
 
 
@@ -182,6 +185,22 @@ def test_without_a_mirror_nothing_starts(tmp_path, mode, caplog):
     mirrored(spec(mode=mode), tmp_path / "absent", epochs(1, 3), rows=pixel_rows())
     assert not (tmp_path / "absent").exists()
     assert caplog.records == []
+
+
+@pytest.mark.component
+def test_a_study_accepts_the_names_that_wandb_accepts_and_no_others():
+    import wandb
+
+    def accepts(make, error):
+        try:
+            make()
+        except error:
+            return False
+        return True
+
+    for name in (*(f"a{character}b" for character in string.printable.strip()), "x" * 128, "x" * 129):
+        theirs = accepts(lambda: wandb.Settings(project=name), wandb.errors.UsageError)  # noqa: B023
+        assert accepts(lambda: Wandb(project=name), ValidationError) == theirs, name  # noqa: B023
 
 
 @pytest.mark.component

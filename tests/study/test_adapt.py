@@ -106,7 +106,7 @@ STAGES = [
         "lr: 1e-3",
         "augmentation: {scale: [0, 1]}",
         8,
-        "training.augmentation.scale[0] is 0; it must be more than 0",
+        "training.augmentation.scale[0] is 0; it must be at least 0.1",
     ),
     (
         "lr: 1e-3",

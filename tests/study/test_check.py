@@ -99,3 +99,42 @@ def test_a_name_that_wandb_refuses_is_refused_at_its_line(write: Write, field: s
     (problem,) = problems(path)
     assert problem.startswith(f"{path}:11: tracking.wandb.{field.partition(':')[0]}: ")
     assert text in problem
+
+
+@pytest.mark.parametrize(
+    ("training", "text"),
+    [
+        ("smoothing: 1.0e+39", "training.smoothing is 1e+39; it must be at most 1e+30"),
+        (
+            "augmentation: {scale: [0.001, 1]}",
+            "training.augmentation.scale[0] is 0.001; it must be at least 0.1",
+        ),
+    ],
+)
+def test_a_value_that_no_training_survives_is_refused(write: Write, training: str, text: str) -> None:
+    path = write(base=BASE.replace("lr: 1e-3", training))
+    assert problems(path) == [f"{path}:8: {text}."]
+
+
+@pytest.mark.parametrize(
+    ("resources", "text"),
+    [
+        (
+            "cpu: 0.00001",
+            "resources.cpu: 1e-05 is finer than Ray divides a resource; give a multiple of 0.0001",
+        ),
+        (
+            "gpu: 0.33333",
+            "resources.gpu: 0.33333 is finer than Ray divides a resource; give a multiple of 0.0001",
+        ),
+        ("gpu: 1.5", "resources.gpu: 1.5 is neither a share of one GPU nor a whole number of them"),
+    ],
+)
+def test_resources_that_ray_cannot_reserve_are_refused(write: Write, resources: str, text: str) -> None:
+    path = write(f"resources: {{{resources}}}\n")
+    assert problems(path) == [f"{path}:9: {text}"]
+
+
+@pytest.mark.parametrize("resources", ["cpu: 1.5", "gpu: 0.3333", "gpu: 2", "gpu: 1"])
+def test_resources_that_ray_can_reserve_are_accepted(write: Write, resources: str) -> None:
+    load(write(f"resources: {{{resources}}}\n"))

@@ -98,6 +98,18 @@ def test_a_torn_latest_falls_back_to_the_one_before(local: Store, length: int) -
     assert resumed(local) == 1
 
 
+def test_want_of_memory_is_not_taken_for_damage(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+
+    saved(local, 1, 2)
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        resumed(local)
+
+
 def test_with_none_whole_the_trial_starts_over_and_says_so(
     local: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

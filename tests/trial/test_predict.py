@@ -189,7 +189,7 @@ def test_an_image_too_large_for_the_device_is_told_and_all_others_are_segmented(
     found, problems = segment(own, asked, Folder(Store.open(tmp_path / "out"), 0.5))
     assert [one.request.name for one in found] == ["00", "02", "large"]
     assert [str(problem) for problem in problems] == [
-        f"{asked[1].image}: is too large for the memory of the cpu device."
+        f"{asked[1].image}: does not fit into the memory that is free on the cpu device."
     ]
 
 

@@ -18,11 +18,12 @@ from xferlab.cli.states import states
 from xferlab.trial.failure import Kind, signature
 
 ADVICE: Mapping[str, str] = {
-    Kind.MEMORY: "It ran out of memory alone, too. Give it more (`resources.memory_gib`, a larger device) "
-    "or make it smaller in the study (`training.batch_size`, `model.image_size`), which renews its id.",
-    Kind.DEVICE: "The device failed, not the study: run again, which resumes. If one host keeps coming back "
-    "here, leave it out.",
-    Kind.HOPELESS: "The same trial meets it again: change the study or the data as the message says.",
+    Kind.MEMORY: "It ran out of memory; further attempts have the machine to themselves. Give it more "
+    "(`resources.memory_gib`, a larger device) or make it smaller in the study (`training.batch_size`, "
+    "`model.image_size`), which renews its id.",
+    Kind.DEVICE: "The accelerator reported an error. Run again, which resumes. If it is always this host, "
+    "leave it out; if it is always this trial, see the traceback.",
+    Kind.HOPELESS: "The same trial would meet it again: change what the message names first.",
     Kind.LOST: "Run again, which resumes from its last checkpoint. If it comes back, look on the host for "
     "what killed it: out of memory, a time limit, a node that went down.",
     Kind.OTHER: "Run again, which resumes from its last checkpoint. If it comes back, see the traceback.",

@@ -204,10 +204,10 @@ def _refuse_preprocessing(options: Namespace, teller: str) -> None:
 
 
 def _warn_of_others(predictions: Sequence[Prediction], segmenter: Segmenter) -> None:
-    """Says which images are of another kind than those that the weights were trained on."""
+    """Says which images are of another kind than those that the weights are for, as far as that is known."""
     source = segmenter.section.get("source")
     is_mri = source in COLOUR_SOURCES
-    trained_on = "slices of brain MRI" if is_mri else "radiographs" if source else ""
+    trained_on = "slices of brain MRI" if is_mri else "chest X-rays" if source == "phantom_cxr" else ""
     accepted = MRI if is_mri else RADIOGRAPHS
     others = [one for one in predictions if one.modality not in (*accepted, *UNTOLD)]
     if is_mri and any(one.modality not in MRI for one in predictions):
@@ -218,9 +218,7 @@ def _warn_of_others(predictions: Sequence[Prediction], segmenter: Segmenter) -> 
         )
     for modality, number in Counter(one.modality for one in others).items():
         first = next(one.request.image for one in others if one.modality == modality)
-        remark = (
-            f"the weights were trained on {trained_on}" if trained_on else "see that the weights fit them"
-        )
+        remark = f"the weights were trained on {trained_on}" if trained_on else "are the weights for these?"
         print(f"warning: {_counted(number, f'{modality} image')} (first: {first}); {remark}", file=sys.stderr)
 
 

@@ -12,11 +12,12 @@ from pydantic import TypeAdapter
 
 from xferlab.cli.session import Session, given_weights
 from xferlab.data.cache import NativeTable, open_cases
-from xferlab.errors import DataError, DonorError, Problem, StorageError
+from xferlab.errors import DataError, DonorError, Problem, StorageError, UsageError
 from xferlab.plan.expand import Plan
 from xferlab.plan.identity import canonical_json
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.complete import complete_ids
+from xferlab.study.adapt import SMALLEST_SIDE
 from xferlab.study.findings import Finding
 from xferlab.study.sections import DataSection
 from xferlab.study.yaml_lines import KeyPath
@@ -36,17 +37,18 @@ def store_donors(session: Session) -> dict[str, str]:
         Their digests by name or path.
 
     Raises:
-        DonorError: Weights cannot be had, or the file holds none.
+        StudyError: Weights cannot be had, or the file holds none; with their line.
     """
     weights_by_name = given_weights(session.loaded.arms)
     if not weights_by_name:
         return {}
     from xferlab.trial.given import provide
 
-    return {
-        name: provide(given, session.store, cache_dir=session.cache_dir, note=_say)
-        for name, given in weights_by_name.items()
-    }
+    digests = {}
+    for name, given in weights_by_name.items():
+        with session.locating_donor(name):
+            digests[name] = provide(given, session.store, cache_dir=session.cache_dir, note=_say)
+    return digests
 
 
 def _say(sentence: str) -> None:
@@ -57,7 +59,7 @@ def check_donors(session: Session, trials: Iterable[TrialSpec]) -> None:
     """Loads every given weights file into each network that starts from it, once for each way.
 
     Raises:
-        DonorError: Names or shapes differ.
+        StudyError: Names or shapes differ; with their line.
     """
     started = _started_from_donors(trials)
     if not started:
@@ -65,7 +67,9 @@ def check_donors(session: Session, trials: Iterable[TrialSpec]) -> None:
     from xferlab.trial.given import check_fits
 
     for trial in started:
-        check_fits(trial, session.store, cache_dir=session.cache_dir)
+        assert trial.donor is not None
+        with session.locating_donor(trial.donor["name"] or trial.donor["path"]):
+            check_fits(trial, session.store, cache_dir=session.cache_dir)
 
 
 def donor_problems(session: Session, plan: Plan) -> Iterator[Problem]:
@@ -124,6 +128,24 @@ def _started_from_donors(trials: Iterable[TrialSpec]) -> list[TrialSpec]:
     return list(reversed(ways.values()))
 
 
+def check_device(trials: Iterable[TrialSpec]) -> None:
+    """Refuses trials on CUDA where they are to run in this process and it has no such device.
+
+    Raises:
+        UsageError: Names the first stage.
+    """
+    stage = next((one.stage for one in trials if one.identity["execution"]["device"] == "cuda"), None)
+    if stage is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UsageError(
+            f"stage {stage!r} trains on cuda, and PyTorch finds no CUDA device here; set training.device to "
+            "cpu, or run on a machine with a GPU, its driver, and a PyTorch built for it"
+        )
+
+
 def decode_images(session: Session, plan: Plan, trials: Iterable[TrialSpec], *, progress: Progress) -> None:
     """Decodes every image that the trials read into this machine's cache, unless it is there.
 
@@ -146,20 +168,27 @@ def decode_images(session: Session, plan: Plan, trials: Iterable[TrialSpec], *, 
             problems += error.problems
             continue
         if isinstance(table, NativeTable):
-            problems += _too_small(plan, wanted, table)
+            problems += (*_too_small(plan, wanted, table), *_single(plan, wanted, table))
     if problems:
         raise DataError(list(dict.fromkeys(problems)))
 
 
 def check_tiles(session: Session, plan: Plan, *, progress: Progress) -> None:
-    """Decodes the images that arms cut into tiles, to see that each is as large as a tile.
+    """Decodes the images that arms cut into tiles or train on one at a time, to see that they are not small.
 
     Raises:
         DataError: With what is too small, section by section.
         StorageError: The cache cannot be written.
     """
-    tiled = [trial for trial in plan.trials if "tiles" in trial.identity["model"]]
-    decode_images(session, plan, tiled, progress=progress)
+    sized = [trial for trial in plan.trials if "tiles" in trial.identity["model"] or _trains_singly(trial)]
+    decode_images(session, plan, sized, progress=progress)
+
+
+def _trains_singly(trial: TrialSpec) -> bool:
+    """Whether a trial trains on single images of their own size."""
+    model = trial.identity["model"]
+    whole = model["image_size"] == "native" and "tiles" not in model
+    return whole and trial.identity["training"]["batch_size"] == 1
 
 
 @dataclass(frozen=True)
@@ -172,6 +201,7 @@ class _Wanted:
         size: Side of the square; `native` for the cases' own.
         digests: The cases.
         tiles: Sides of the tiles that they are cut into.
+        single: Those that are trained on one at a time, whole.
     """
 
     name: str
@@ -179,6 +209,7 @@ class _Wanted:
     size: int | Literal["native"]
     digests: set[str] = field(default_factory=set)
     tiles: set[int] = field(default_factory=set)
+    single: set[str] = field(default_factory=set)
 
 
 def _wanted(plan: Plan, trials: Iterable[TrialSpec]) -> Iterable[_Wanted]:
@@ -192,6 +223,9 @@ def _wanted(plan: Plan, trials: Iterable[TrialSpec]) -> Iterable[_Wanted]:
             wanted = tables.setdefault(f"{size} {canonical_json(config)}", empty)
             wanted.digests.update(plan.selections[selection].digests)
             wanted.tiles.update([model["tiles"]["size"]] if "tiles" in model else [])
+            if _trains_singly(trial) and selection == trial.selection:
+                rows = plan.selections[selection].rows
+                wanted.single.update(row[0] for row in rows if row[1] == "train")
     return tables.values()
 
 
@@ -230,6 +264,20 @@ def _too_small(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Prob
             f"tiles of {size} px are larger than {len(small)} of {len(digests)} images ({names}; the "
             f"smallest has {width} x {height} px); {remedy}"
             "or leave model.tiles out: images are then taken whole"
+        )
+        yield Problem(f"data.{wanted.name}", what)
+
+
+def _single(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:
+    """Yields a problem if images that are trained on one at a time leave one pixel at the bottleneck."""
+    digests = sorted(wanted.single)
+    small = (table.sizes[table.rows(digests)].max(axis=1) <= SMALLEST_SIDE).nonzero()[0]
+    if len(small):
+        names = _names(plan, [digests[row] for row in small])
+        what = (
+            f"{len(small)} of {len(digests)} training images have at most {SMALLEST_SIDE} px ({names}) and "
+            "are trained on one at a time: their bottleneck is one pixel, and batch norm needs two values of "
+            "each channel; set training.batch_size to 2 or more, or keep larger images only (`where`)"
         )
         yield Problem(f"data.{wanted.name}", what)
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from xferlab.cli import mirror
 from xferlab.cli.headline import headline
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
-from xferlab.cli.prepare import check_donors, decode_images, store_donors
+from xferlab.cli.prepare import check_device, check_donors, decode_images, store_donors
 from xferlab.cli.session import Session, of_arms, words_of
 from xferlab.cli.view import View, telling
 from xferlab.errors import LeaseHeldError, RecordError, StorageError, StorageLostError, UsageError
@@ -60,6 +60,8 @@ def _run(
 
         def prepare(board: Board) -> None:
             stop.graceful = True
+            if options.executor == "in-process":
+                check_device(_open(board))
             decode_images(session, plan, _open(board), progress=progress)
             if not board.exhausted:
                 view.doing("loading PyTorch" if options.executor == "in-process" else "starting Ray")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +17,13 @@ from rich.progress import Progress
 from xferlab.data.cache import default_cache_dir
 from xferlab.data.index import StudyIndex
 from xferlab.data.objects import OBJECTS_VERSION
-from xferlab.errors import UsageError, suggest
+from xferlab.errors import DonorError, StudyError, UsageError, suggest
 from xferlab.metrics.catalogue import METRICS_VERSION
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout
 from xferlab.records.store import Store, without_query
+from xferlab.study.findings import Finding
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.schema import Study, Weights
 from xferlab.training import TRAINING_VERSION
@@ -109,16 +111,41 @@ class Session:
         )
 
     def donors_at_hand(self) -> dict[str, str]:
-        """Returns the digests of given weights on this machine by name or path; imports torch if any."""
+        """Returns the digests of given weights on this machine by name or path; imports torch if any.
+
+        Raises:
+            StudyError: A name is unknown; with its line.
+        """
         weights_by_name = given_weights(self.loaded.arms)
         if not weights_by_name:
             return {}
         from xferlab.trial.given import at_hand
 
-        digests = {
-            name: at_hand(weights, cache_dir=self.cache_dir) for name, weights in weights_by_name.items()
-        }
+        digests = {}
+        for name, weights in weights_by_name.items():
+            with self.locating_donor(name):
+                digests[name] = at_hand(weights, cache_dir=self.cache_dir)
         return {name: digest for name, digest in digests.items() if digest}
+
+    @contextmanager
+    def locating_donor(self, name: str) -> Iterator[None]:
+        """Gives what is wrong with given weights, known by name or path, the line where they are asked for.
+
+        Raises:
+            StudyError: In place of a DonorError.
+        """
+        try:
+            yield
+        except DonorError as error:
+            stages = (
+                (arm, stage)
+                for arm, study in self.loaded.arms.items()
+                for stage, one in study.stages.items()
+                if one.weights and name in (one.weights.name, one.weights.path)
+            )
+            arm, stage = next(stages)
+            problem = self.loaded.problem(arm, Finding(("stages", stage, "weights"), str(error)))
+            raise StudyError(problem) from error
 
 
 def open_storage(loaded: LoadedStudy, given: str | None) -> Store:

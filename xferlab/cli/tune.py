@@ -16,7 +16,7 @@ from xferlab.cli.prepare import store_donors
 from xferlab.cli.session import Session
 from xferlab.cli.view import telling
 from xferlab.data.cache import open_cases
-from xferlab.errors import UsageError, suggest
+from xferlab.errors import StorageError, UsageError, suggest
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.plan.tuning import Tuning, Wanted, wanted_stage
 from xferlab.records import reader
@@ -51,8 +51,9 @@ def run(options: Namespace) -> int:
             print("interrupted; the same command goes on")
             return exit_code(stop.signal)
         stop.graceful = False
-        _conclude(session, tuning, out=out, report=options.report)
-        return INCOMPLETE if num_failed else COMPLETE
+        _conclude(session, tuning, out=out)
+        reported = _report(session, tuning, options.report)
+        return COMPLETE if reported and not num_failed else INCOMPLETE
 
 
 def _search(
@@ -196,12 +197,22 @@ def _out(session: Session, tuning: Tuning, options: Namespace) -> Path:
     return out
 
 
-def _conclude(session: Session, tuning: Tuning, *, out: Path, report: str | None) -> None:
+def _report(session: Session, tuning: Tuning, out: str | None) -> bool:
+    """Writes tables and figures; returns whether they could be written, which costs nobody the winner."""
     from xferlab.analysis.tuning import tuning_report
 
+    study, stage = session.loaded.base.study, tuning.wanted.stage
+    folder = Path(out) if out else Path("reports") / f"{study}-tuning-{stage}"
+    try:
+        print(f"report: {tuning_report(session.store.location, tuning.tuning_id, folder)}")
+    except StorageError as error:
+        print(error, file=sys.stderr)
+        return False
+    return True
+
+
+def _conclude(session: Session, tuning: Tuning, *, out: Path) -> None:
     records = read_samples(session.store, tuning.tuning_id)
-    wanted = tuning.wanted
-    study = session.loaded.base.study
     for record in sorted((one for one in records if one.loss is not None), key=_by_loss)[:SHOWN]:
         values = ", ".join(
             f"{one.written} {_shown(record.parameters[one.path])}" for one in tuning.space.parameters
@@ -209,21 +220,29 @@ def _conclude(session: Session, tuning: Tuning, *, out: Path, report: str | None
         print(f"  {record.loss:.4f} sample {record.number} ({record.outcome}): {values}")
     trained, saved = (sum(map(what, records)) for what in (_trained, _saved))
     print(f"{trained} epochs trained; stopping early saved at most {saved}")
-    folder = Path(report) if report else Path("reports") / f"{study}-tuning-{wanted.stage}"
-    print(f"report: {tuning_report(session.store.location, tuning.tuning_id, folder)}")
     best = best_of(records)
     if best is None:
         print("no sample trained to its end: there is no winner")
         return
-    name = f"tuned_{wanted.stage}"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp")
+    name = f"tuned_{tuning.wanted.stage}"
     overrides = {one.path: best.parameters[one.path] for one in tuning.space.parameters}
-    temporary.write_text(arm_file(name, overrides, provenance(tuning, records, best)), "utf-8")
-    os.replace(temporary, out)
+    _write(out, arm_file(name, overrides, provenance(tuning, records, best)))
     there = Path(os.path.relpath(out, session.loaded.path.parent)).as_posix()
     print(f"winner: sample {best.number}, written to {out.absolute()}; as an arm of the study:")
     print(f"  tuned: {{include: {there}#{name}}}")
+
+
+def _write(out: Path, text: str) -> None:
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, "utf-8")
+        os.replace(temporary, out)
+    except OSError as error:
+        raise StorageError(
+            f"the winner cannot be written to {out}: {error.strerror}; the same command writes it again, "
+            "with --out to another file"
+        ) from error
 
 
 def provenance(tuning: Tuning, records: list[SampleRecord], best: SampleRecord) -> Tuned:

@@ -9,6 +9,7 @@ without it, or with other bytes, is built anew. Any file in it may be deleted.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -208,7 +209,9 @@ def _storage_errors(cache_dir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = error.strerror or str(error)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "Free space there" if full else "Make the folder writable"
         raise StorageError(
             f"{cache_dir}: the image cache cannot be written: {what}."
-            " Free space there, or let XFERLAB_CACHE name a folder on another disk."
+            f" {remedy}, or let XFERLAB_CACHE name a folder on another disk."
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import os
@@ -27,6 +28,7 @@ TIMEOUT_S = 30.0
 """Longest silence of the host, not the longest download."""
 
 _SHOWN_KEYS = 3
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,11 @@ def _download(name: str, path: Path, expected: str | None) -> None:
             _verify(temporary, expected, origin=f"donor {name}: {url}")
             os.replace(temporary, path)
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            raise DonorError(
+                f"donor {name}: {path.parent} cannot be written ({error.strerror}); make room there, or let "
+                "XFERLAB_CACHE name another folder"
+            ) from error
         raise DonorError(
             f"donor {name}: {url} cannot be downloaded ({getattr(error, 'reason', None) or error}). "
             f"Download it on another machine and put it at {path}"
@@ -218,6 +225,8 @@ def _read_torch(path: Path) -> object:
     except OSError as error:
         raise DonorError(f"{path}: cannot be read ({error}).") from error
     except (RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        if "allocate memory" in str(error):
+            raise
         # PyTorch's own words advise to load it all the same; they are not passed on.
         raise DonorError(
             f"{path}: is torn, no file of torch.save, or holds objects other than tensors, which are not "

@@ -41,6 +41,7 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
 Positive = Annotated[Float, Field(gt=0)]
 Sixteens = Annotated[Int, Field(ge=SMALLEST_SIDE, le=4096), AfterValidator(_sixteens)]
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
+_Magnification = Annotated[Float, Field(ge=0.1, le=10)]
 
 
 class Tiling(Section):
@@ -109,7 +110,7 @@ class Augmentations(Section):
     """Largest deviation of Gaussian noise, as a share of the grey range."""
     gamma: Range | None = None
     """Lowest and highest exponent of the grey levels."""
-    scale: Range | None = None
-    """Lowest and highest magnification."""
+    scale: Annotated[tuple[_Magnification, _Magnification], AfterValidator(_rising)] | None = None
+    """Lowest and highest magnification; a tile is cut from as much more of its image as it is shrunk."""
     flip: Float | None = Field(None, gt=0, le=1)
     """Share of images mirrored left to right."""

@@ -79,12 +79,26 @@ class Weights(Section):
         return self
 
 
+def _of_ten_thousandths(value: float) -> float:
+    if value != round(value, 4):
+        raise ValueError(f"{value:g} is finer than Ray divides a resource; give a multiple of 0.0001")
+    return value
+
+
+def _whole_above_one(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError(f"{value:g} is neither a share of one GPU nor a whole number of them")
+    return value
+
+
 class Resources(Section):
     """What Ray reserves for one trial; never part of an identity."""
 
-    cpu: Float = Field(1.0, gt=0)
+    cpu: Annotated[Float, AfterValidator(_of_ten_thousandths)] = Field(1.0, gt=0)
     """CPU cores."""
-    gpu: Float = Field(0.0, ge=0)
+    gpu: Annotated[Float, AfterValidator(_of_ten_thousandths), AfterValidator(_whole_above_one)] = Field(
+        0.0, ge=0
+    )
     """GPUs; 0.25 packs four trials on one. A CUDA trial that names none gets a whole one; CPU trials none."""
     memory_gib: Annotated[float, Field(gt=0), NO_BOOL] | None = None
     """Host memory to reserve."""

@@ -33,7 +33,7 @@ class Training(Section):
 
     loss: Literal["dice", "dice_as_printed", "cross_entropy", "dice_cross_entropy", "focal_tversky"] = "dice"
     """`dice` is 1 - (2I + s)/(P + T + s); `dice_as_printed` is equation 1 of vidal2021 to the letter."""
-    smoothing: Float = Field(1.0, gt=0)
+    smoothing: Float = Field(1.0, gt=0, le=1e30)
     """The constant s of the loss (lambda in the paper)."""
     optimizer: Literal["adam"] = "adam"
     """Optimizer."""

@@ -189,14 +189,14 @@ class Trainer(Generic[E_contra, B]):
             return self._stepped(batch)
 
     def _suspicion(self) -> str:
-        """Returns what is known of why a loss is not finite; images are 8 bit, so they are not the cause."""
+        """Returns what is known of why a loss is not finite; stored images are 8 bit, so never the cause."""
         damaged = (key for key, value in self.model.named_parameters() if not torch.isfinite(value).all())
         tensor = next(damaged, None)
         lr = f"training.lr (now {self.optimizer.param_groups[0]['lr']:g})"
         if not self.optimizer.state:
             return (
-                "no step was taken yet, so the learning rate is not the cause: the weights that the training "
-                "starts from make the network's output overflow. Start from other weights."
+                "no step was taken yet, so the learning rate is not the cause. Look at the weights that the "
+                "training starts from, and at extreme values of training.smoothing and training.augmentation."
             )
         if tensor is not None:
             return f"a step before it made {tensor!r} NaN or infinite. Most often {lr} is too high."

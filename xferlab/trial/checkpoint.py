@@ -14,6 +14,7 @@ import torch
 from xferlab.errors import RecordError, StorageError
 from xferlab.records import layout
 from xferlab.records.store import Store
+from xferlab.trial.failure import Kind, kind_of
 
 log = logging.getLogger("xferlab.trial")
 
@@ -88,6 +89,8 @@ class Checkpoints:
         try:
             state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
+            if kind_of(type(error).__name__, str(error)) in (Kind.MEMORY, Kind.DEVICE):
+                raise  # nothing is wrong with the file
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RecordError(f"{where}: holds more than tensors and plain values ({reason})") from error
         if not isinstance(state, dict):

@@ -173,7 +173,7 @@ def _read(segmenter: Segmenter, request: Request) -> _Image | Problems:
     except DataError as error:
         return error.problems
     except MemoryError:
-        return (Problem(str(request.image), "is too large for the memory that is free."),)
+        return (Problem(str(request.image), "does not fit into the memory that is free."),)
 
 
 def _modality(path: Path) -> str:
@@ -196,7 +196,7 @@ def _predicted(segmenter: Segmenter, images: Sequence[_Image]) -> Sequence[_Outp
         if len(images) > 1:
             return [outcome for one in images for outcome in _predicted(segmenter, [one])]
         where, device = str(images[0].request.image), segmenter.device.type
-        return [(Problem(where, f"is too large for the memory of the {device} device."),)]
+        return [(Problem(where, f"does not fit into the memory that is free on the {device} device."),)]
     return [_finite(image, one) for image, one in zip(images, found, strict=True)]
 
 

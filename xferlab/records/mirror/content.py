@@ -15,6 +15,9 @@ import pyarrow as pa
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.schema import TrialRecord
 
+LONGEST_NAME = 128
+"""Characters of a run's name that W&B takes; the config has all names in full."""
+
 
 def run_order(
     spec: TrialSpec, tracking: Mapping[str, Any], *, directory: Path, config: Mapping[str, Any]
@@ -25,7 +28,7 @@ def run_order(
         "directory": str(directory.resolve()),
         "started": time.time(),
         "id": spec.trial_id,
-        "name": spec.name,
+        "name": spec.name[-LONGEST_NAME:],
         "group": spec.stage,
         "job_type": "trial",
         "config": config,

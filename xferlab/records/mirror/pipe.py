@@ -159,7 +159,7 @@ class MirrorProcess:
         lines = self._errors.read()[-4000:].decode(errors="replace").split("\n")
         said = [line for line in lines if line and not line.startswith((" ", "wandb: "))]
         if code is not None and code < 0:
-            return f"somebody else killed its process ({signal.Signals(-code).name})"
+            return f"its process was ended by {signal.Signals(-code).name}"
         return said[-1] if said else f"its process ended with code {code}"
 
 

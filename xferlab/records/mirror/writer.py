@@ -264,7 +264,10 @@ class RunWriter:
         runs = read_runs(self._root / "wandb", self._id)
         found = [held for folder, held in runs.items() if not is_synced(folder)]
         if len(found) != 1 or not found[0].finished or found[0].epochs.keys() != self._sent:
-            raise StorageError(f"the offline run in {self._root} is not whole; is the disk full?")
+            free_mib = shutil.disk_usage(self._root).free / 2**20
+            raise StorageError(
+                f"the offline run in {self._root} lacks some of what was logged ({free_mib:.0f} MiB are free)"
+            )
 
 
 def _ids(first: str) -> Iterator[str]:
