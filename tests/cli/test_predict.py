@@ -110,11 +110,16 @@ def write_dicom(path: Path, values: np.ndarray, *, modality: str | None = "DX") 
     if modality is not None:
         dataset.Modality = modality
     dataset.InstitutionName = "Saint Somewhere"
-    dataset.Rows, dataset.Columns = values.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.Rows, dataset.Columns = values.shape[:2]
+    if values.ndim == 3:
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    else:
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+        values = values.astype(np.uint16)
     dataset.PixelRepresentation = 0
-    dataset.PixelData = values.astype(np.uint16).tobytes()
+    dataset.PixelData = values.tobytes()
     dataset.save_as(path, enforce_file_format=True)
 
 
@@ -295,11 +300,13 @@ def test_images_of_another_kind_than_the_weights_were_trained_on_are_told(
     values = np.asarray(wide_picture(trained)).astype(np.uint16) * 16
     for name, modality in (("a", "CT"), ("b", "CT"), ("c", "MR"), ("d", "DX"), ("e", None)):
         write_dicom(tmp_path / f"{name}.dcm", values, modality=modality)
+    write_dicom(tmp_path / "f.dcm", np.asarray(wide_picture(trained).convert("RGB")))
     capsys.readouterr()
     assert predict(trained, tmp_path, "--out", tmp_path / "o") == 0
     assert capsys.readouterr().err.splitlines() == [
         f"warning: 2 CT images (first: {tmp_path}/a.dcm); the weights were trained on chest X-rays",
         f"warning: 1 MR image (first: {tmp_path}/c.dcm); the weights were trained on chest X-rays",
+        f"warning: 1 colour DX image (first: {tmp_path}/f.dcm); the weights were trained on chest X-rays",
     ]
     assert predict(trained, tmp_path / "c.dcm", "--out", tmp_path / "o", model="baseline/donor/r01") == 0
     assert capsys.readouterr().err == ""

@@ -148,9 +148,43 @@ def test_refused_several_frames(tmp_path: Path) -> None:
     )
 
 
-def test_refused_colour(tmp_path: Path) -> None:
+COLOURS = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("interpretation", ["RGB", "YBR_FULL"])
+def test_colour_becomes_grey_by_its_luma_with_a_remark(tmp_path: Path, interpretation: str) -> None:
+    colours = Image.fromarray(COLOURS)
+    stored = np.asarray(colours if interpretation == "RGB" else colours.convert("YCbCr"))
+    path = write_colour(tmp_path / "a.dcm", stored, PhotometricInterpretation=interpretation)
+    picture = read_image(path)
+    # ITU-R 601: 0.299, 0.587 and 0.114 of red, green and blue; YCbCr rounds twice
+    luma = COLOURS @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(picture.pixels - luma).max() <= (1 if interpretation == "RGB" else 2)
+    assert picture.remarks == (
+        "is a colour picture, of which the luma is taken: see that it is a radiograph.",
+    )
+
+
+def write_colour(path: Path, stored: np.ndarray, **fields: Any) -> Path:
+    height, width, _ = stored.shape
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    layout = {"Rows": height, "Columns": width, "SamplesPerPixel": 3, "PlanarConfiguration": 0}
+    return write(path, stored, **(bits | layout | fields))
+
+
+def test_refused_colour_of_other_depths_and_palettes(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", PhotometricInterpretation="RGB")
-    assert "photometric interpretation RGB; MONOCHROME1 and MONOCHROME2 are accepted" in refusal(path)
+    assert refusal(path) == (
+        "has photometric interpretation RGB with 12 bits; accepted are MONOCHROME1, MONOCHROME2, and RGB, "
+        "YBR_FULL, YBR_FULL_422 with 8 bits."
+    )
+    path = write_colour(tmp_path / "b.dcm", COLOURS, PhotometricInterpretation="PALETTE COLOR")
+    assert "has photometric interpretation PALETTE COLOR with 8 bits" in refusal(path)
+
+
+def test_refused_grey_under_a_header_of_colour(tmp_path: Path) -> None:
+    path = write_colour(tmp_path / "a.dcm", COLOURS, PhotometricInterpretation="MONOCHROME2")
+    assert "has pixel data of shape 30x40x3; a case is one grey frame" in refusal(path)
 
 
 def test_refused_without_pixels(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing, get_decoder
@@ -31,12 +32,16 @@ from xferlab.data.decode import (
     lacks_preamble,
     opened,
     stretch,
+    to_grey,
     to_uint8,
 )
 from xferlab.errors import DataError, Problem, pointer_hint
 
-_META_GROUP = 2
+_META_GROUP, _CHANNELS, _COLOUR_BITS = 2, 3, 8
 _GREY = ("MONOCHROME1", "MONOCHROME2")
+_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422")
+"""pydicom gives the pixels of all of them as RGB."""
+_COLOUR_REMARK = "is a colour picture, of which the luma is taken: see that it is a radiograph."
 _SYNTAXES = {
     (True, True): ImplicitVRLittleEndian,
     (False, True): ExplicitVRLittleEndian,
@@ -66,7 +71,7 @@ def read_dicom(path: Path, data: bytes | None = None) -> Picture:
 
     Stored values pass the modality LUT (or rescale), then the first VOI LUT or window of the file; without
     one, the 0.5th and 99.5th percentiles of all that is no padding become 0 and 255. MONOCHROME1 is inverted
-    last.
+    last. Colour of 8 bits (a screenshot, say) becomes grey by its luma, as in other files, with a remark.
 
     Args:
         path: The file.
@@ -74,7 +79,7 @@ def read_dicom(path: Path, data: bytes | None = None) -> Picture:
 
     Raises:
         DataError: If the file cannot be read, is compressed in a way that no installed package decodes, or is
-            not one grey frame.
+            not one frame of grey or of 8-bit colour.
     """
     try:
         with opened(path, data) as plain, _with_preamble(plain) as file:
@@ -83,6 +88,9 @@ def read_dicom(path: Path, data: bytes | None = None) -> Picture:
             _check_header(path, dataset)
             _complete_syntax(path, dataset)
             stored = _stored_values(path, dataset)
+            if stored.ndim == 3:
+                grey = np.asarray(to_grey(Image.fromarray(stored)))
+                return Picture(grey, _spacing_mm(dataset), remarks=(_COLOUR_REMARK,))
             valid = _valid(stored, dataset)
             shown = _shown(stored, dataset, valid)
         spacing = _spacing_mm(dataset)
@@ -121,9 +129,14 @@ def has_padding_range(path: Path, data: bytes) -> bool:
 
 
 def modality(path: Path) -> str:
-    """Returns what a readable DICOM file says that it was taken with (`DX`, `MR`); empty if nothing."""
-    header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=["Modality"])
-    return str(header.get("Modality") or "")
+    """Returns what a readable DICOM file says that it was taken with (`DX`, `MR`); empty if nothing.
+
+    Of a colour picture, `colour` and that: it may be a screenshot or a rendering.
+    """
+    tags: list[Any] = ["Modality", "SamplesPerPixel"]
+    header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=tags)
+    told = str(header.get("Modality") or "")
+    return f"colour {told or 'DICOM'}" if header.get("SamplesPerPixel", 1) == _CHANNELS else told
 
 
 def _with_preamble(file: BinaryIO) -> BinaryIO:
@@ -159,18 +172,25 @@ def _check_header(path: Path, dataset: Any) -> None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames != 1:
         raise _refusal(path, f"holds {frames} frames; a case is one frame. Export the frame you mean.")
-    if dataset.PhotometricInterpretation not in _GREY:
-        found = dataset.PhotometricInterpretation
-        raise _refusal(path, f"has photometric interpretation {found}; {' and '.join(_GREY)} are accepted.")
+    interpretation, bits = dataset.PhotometricInterpretation, int(dataset.BitsStored)
+    if interpretation in _COLOUR and bits == int(dataset.BitsAllocated) == _COLOUR_BITS:
+        return
+    if interpretation not in _GREY:
+        what = f"has photometric interpretation {interpretation} with {bits} bits; accepted are"
+        colour = f"{', '.join(_COLOUR)} with {_COLOUR_BITS} bits"
+        raise _refusal(path, f"{what} {', '.join(_GREY)}, and {colour}.")
 
 
-def _stored_values(path: Path, dataset: Any) -> NDArray[np.generic]:
+def _stored_values(path: Path, dataset: Any) -> NDArray[Any]:
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax.is_encapsulated:
         stored = _decompressed(path, dataset, syntax)
     else:
         stored = np.asarray(dataset.pixel_array)
-    if stored.ndim != 2:  # pydicom believes the length of the data more than the header
+    is_colour = dataset.PhotometricInterpretation in _COLOUR
+    if (
+        stored.shape[2:] != (_CHANNELS,) * is_colour
+    ):  # pydicom believes the length of the data, not the header
         shape = "x".join(map(str, stored.shape))
         raise _refusal(path, f"has pixel data of shape {shape}; a case is one grey frame. Export it again.")
     return stored
