@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from tests.contracts.runs import Lab
-from tests.end_to_end.processes import descendants, listening, program
+from tests.end_to_end.processes import descendants, eventually, listening, program
 from tests.schedule.graphs import trial
-from tests.studies import TINY, attempts, recorded, write_study, xferlab
+from tests.studies import TINY, attempts, command, environment, recorded, write_study, xferlab
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
 from xferlab.schedule import in_process, nodes
@@ -141,6 +141,30 @@ def test_a_lost_worker_is_retried_then_told_and_healed(
     assert tries[victim][-1]["first_epoch"] > 1
     assert len(tries[plan.names["a/general/r02"]]) == 1
     assert reader.read_failure(session.store, victim) is None
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_end_saves_and_costs_no_retry(tmp_path: Path) -> None:
+    training = {**TINY["training"], **SLOW, "max_epochs": 150}
+    stages = {"general": {**STAGES["general"], "repetitions": 1}}
+    study = write_study(tmp_path, repetitions=1, arms={"a": {}}, retries=0, training=training, stages=stages)
+    words = command("run", study, "--storage", tmp_path / "st", "--workers", "1")
+    with subprocess.Popen(
+        words, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        eventually(lambda: _epochs(tmp_path / "st") > 20, process)
+        ((running,),) = attempts(tmp_path / "st").values()
+        os.kill(running["pid"], signal.SIGTERM)
+        out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    assert "its worker was told to end (SIGTERM); it is tried again" in out
+    ((first, second),) = attempts(tmp_path / "st").values()
+    assert (first["outcome"], second["outcome"]) == ("interrupted", "complete")
+    assert second["first_epoch"] > 20  # saved for the notice: the first checkpoint was due after 60 s
+
+
+def _epochs(storage: Path) -> int:
+    return sum(len(path.read_text().splitlines()) for path in storage.glob("trials/*/progress.jsonl"))
 
 
 RAY = (sys.executable, "-m", "ray.scripts.scripts")

@@ -64,6 +64,12 @@ def test_a_node_that_went_away_is_no_failure_of_the_trial(told: Any, reason: str
     assert [failure[name] for name in ("type", "kind", "message")] == ["WorkerLost", "node", told_as]
 
 
+def test_a_worker_that_is_told_to_end_is_no_failure_of_the_trial(told: Any) -> None:
+    exits = "Worker exits unexpectedly. Worker exits with an exit code 1. The process receives a SIGTERM."
+    failure = told(died(exits), LAST)
+    assert (failure["kind"], failure["message"]) == ("node", "its worker was told to end (SIGTERM)")
+
+
 def test_a_preempted_node_is_known_without_words(told: Any) -> None:
     failure = told(preempted(), LAST)
     assert (failure["kind"], failure["message"]) == ("node", "its node was preempted")

@@ -92,10 +92,12 @@ def told_by(
 
 
 def node_reason(error: BaseException | None) -> str:
-    """Returns what became of a worker's node by Ray's error; empty if the error does not say that it went."""
+    """Returns what took a worker from its trial by Ray's error: its node, or a notice; empty if unknown."""
     text = str(error)
     if isinstance(error, ActorUnschedulableError | RuntimeEnvSetupError) or "The actor never ran" in text:
         return f"{NEVER_RAN}: {text.strip().splitlines()[-1]}"
+    if "receives a SIGTERM" in text:
+        return "its worker was told to end (SIGTERM)"
     if found := _NODE_REASON.search(text):
         return f"its node was {found[1]}"
     if isinstance(error, RayActorError) and error.preempted:

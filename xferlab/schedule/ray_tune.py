@@ -202,10 +202,16 @@ def _work(config: dict[str, Any], access: ray_session.Access) -> None:
 
     machine.prepare()  # of another node, which the command line did not see
     spec = TrialSpec.from_json(json.loads(config["spec"]))
-    ended = threading.Event()
-    # Tune ends the process of a trial that it stops without waiting for this thread.
-    atexit.register(ended.wait, SAVE_WITHIN_S)
+    ended, leaving = threading.Event(), threading.Event()
     reporter = _Reporter(host_memory_peak_gib)
+
+    def leave() -> None:
+        # Tune, or a machine that shuts down (SIGTERM), ends the process without waiting for this thread.
+        leaving.set()
+        reporter.stop()
+        ended.wait(SAVE_WITHIN_S)
+
+    atexit.register(leave)
     reporter.stopped()  # the first report tells the driver that the trial really runs
     hooks = Hooks(stop=reporter.stopped, on_epoch=reporter.note, on_resume=reporter.note)
     try:
@@ -214,11 +220,14 @@ def _work(config: dict[str, Any], access: ray_session.Access) -> None:
         # Stored as failure.json; the driver reads it.
         return
     except InterruptedTrialError:
+        if leaving.is_set():  # a function that returned would count as done; here the process ends
+            ended.set()
+            threading.Event().wait()
         # What Tune raises in a function that it stops, and expects to see.
         raise SystemExit(0) from None
     finally:
         ended.set()
-        atexit.unregister(ended.wait)
+        atexit.unregister(leave)
 
 
 class _Reporter:
@@ -232,6 +241,9 @@ class _Reporter:
 
     def note(self, result: EpochResult, best_loss: float) -> None:
         self._epoch, self._best = result.epoch, best_loss
+
+    def stop(self) -> None:
+        self._stopped = True
 
     def stopped(self) -> bool:
         if not self._stopped and time.monotonic() - self._reported_at >= REPORT_EVERY_S:

@@ -33,8 +33,8 @@ class Kind(StrEnum):
     LOST = "lost"
     """The worker was killed or crashed before it could say why."""
     NODE = "node"
-    """The worker's node went away (preempted, stopped, lost), or Ray could not start the worker: nothing that
-    the trial did."""
+    """The worker's node went away (preempted, stopped, lost), or the worker was told to end or never started:
+    nothing that the trial did."""
     OTHER = "other"
     """Anything else, such as a storage that was away for a while."""
 
