@@ -34,9 +34,9 @@ LOOPBACK_UP = (
 )
 FULL = "mkdir -p $F; mount -t tmpfs -o size=4k,mode=1777 none $F; cat /dev/zero > $F/x 2>/dev/null; "
 READ_ONLY = "mkdir -p $F; mount -t tmpfs -o ro none $F; "
-OTHER_TMP = (  # the test's folder stays where it is
-    "mkdir -p $F; mount --rbind /tmp $F; mount -t tmpfs -o size=600m,mode=1777 none /tmp; "
-    "mkdir -p $W; chmod -R a+rx /tmp/*; mount --rbind $F/${W#/tmp/} $W; "
+OTHER_TMP = (  # but the folder of the test is the same
+    "mount --rbind /tmp /mnt; mount -t tmpfs -o size=600m,mode=1777 none /tmp; "
+    "mkdir -p $W; chmod -R a+rx /tmp/*; mount --rbind /mnt/${W#/tmp/} $W; "
 )
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "grpc_proxy")
 NOBODY = {"HOME": None, "USER": None, "LOGNAME": None}

@@ -122,7 +122,7 @@ def test_the_limit_of_open_files_is_raised_as_far_as_allowed() -> None:
 
 def test_rays_longest_socket_fits_below_the_longest_folder() -> None:
     session = "session_2026-11-28_04-25-37_125826_4194304"  # the largest process number
-    path = f"{'x' * machine.SHORT}/xl-12345678/{session}/sockets/plasma_store"
+    path = f"{'x' * machine.SHORT}/xl-12345678/r/{session}/sockets/plasma_store"
     assert len(path) <= SOCKET_PATH_BYTES
 
 

@@ -107,7 +107,7 @@ def _own_cluster(num_cpus: int | None) -> Iterator[None]:
                     num_cpus=num_cpus,
                     include_dashboard=False,
                     object_store_memory=machine.OBJECT_STORE_BYTES,
-                    _temp_dir=str(folder),
+                    _temp_dir=str(folder / "r"),  # Ray opens it to all users; what is above it stays private
                     _plasma_directory=str(machine.shared_memory() or folder),
                     **_QUIET,
                 )
@@ -128,6 +128,7 @@ def _token_in(folder: Path) -> Iterator[None]:
         yield
         return
     path = folder / "token"
+    path.touch(mode=0o600, exist_ok=False)
     path.write_text(secrets.token_hex(32))
     os.environ[_TOKEN_PATH] = str(path)
     ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
