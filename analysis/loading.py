@@ -169,7 +169,8 @@ def _cases(placed: Sequence[_Placed], evaluated: Mapping[str, list[_Evaluated]])
         if one.place[0] in item.arms
     ]
     tables = [item.table.select(CASES_SCHEMA.names) for _, item in pieces] or [CASES_SCHEMA.empty_table()]
-    frame: pd.DataFrame = pa.concat_tables(tables).unify_dictionaries().combine_chunks().to_pandas()
+    table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    frame: pd.DataFrame = table.to_pandas(use_threads=False)
     lengths = [item.table.num_rows for _, item in pieces]
     labels = [(*place, item.section, item.part, item.parent_may_have_seen) for place, item in pieces]
     names = (*_TRIAL_COLUMNS, "section", "part", "parent_may_have_seen")

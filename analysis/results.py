@@ -139,7 +139,7 @@ class StudyResults:
             record = reader.read_evaluation(self.store, trial_id, ids[0]) if ids else None
             if record is None:
                 return pd.DataFrame()
-            frame: pd.DataFrame = reader.read_outputs(self.store, record).to_pandas()
+            frame: pd.DataFrame = reader.read_outputs(self.store, record).to_pandas(use_threads=False)
         except StorageError as error:
             # Pixels illustrate; a study without them still has all its numbers.
             self.note(f"{error}; figures leave its images out")

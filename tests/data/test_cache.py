@@ -311,7 +311,9 @@ def test_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"Not a directory\. Free space there, or let XFERLAB_CACHE name"):
+    with pytest.raises(
+        StorageError, match=r"Not a directory\. Make the folder writable, or let XFERLAB_CACHE name"
+    ):
         check_cache(tmp_path / "file" / "cache")
     check_cache(tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())

@@ -95,6 +95,7 @@ def test_a_home_folder_that_is_read_only_stays_and_is_not_written(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("MPLCONFIGDIR", "as the user says")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)  # torch sets it where it compiles
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     machine.prepare()
     assert Path.home() == tmp_path

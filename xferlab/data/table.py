@@ -153,7 +153,7 @@ def _read_parquet(path: Path) -> Table:
         columns = tuple(file.schema_arrow.names)
         _check_columns(path, columns)
         _check_count(path, file.metadata.num_rows)
-        table = file.read()
+        table = file.read(use_threads=False)
     rows = tuple(
         Row(f"{path}: row {number}", {name: _text(value) for name, value in row.items()})
         for number, row in enumerate(table.to_pylist(), 1)

@@ -109,6 +109,7 @@ def read_parquet(store: Store, name: str, *, sha256: str | None = None) -> pa.Ta
     if sha256 is not None and not matches(data, sha256):
         raise RecordError(f"{store.path(name)}: does not match the digest in its record; {_MEND}")
     try:
-        return pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as error:
+        # Without threads: at exit, Arrow may abort the process whose threads read parquet (arrow#34314).
+        return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are no UTF-8
         raise RecordError(f"{store.path(name)}: is no readable parquet ({error}); {_MEND}") from error
