@@ -93,7 +93,10 @@ class ArmsRequest:
         return ", ".join(f"{arm} ({', '.join(marks[arm])})" if marks[arm] else arm for arm in arms)
 
     def differences(self) -> pd.DataFrame:
-        """Returns the differences in Dice, p adjusted over the arms within each pathology."""
+        """Returns the differences in Dice, p adjusted over the arms within each pathology.
+
+        Arms that share all trials here are one arm to the adjustment.
+        """
         frames = [
             frame[(frame["metric"] == MAIN) & frame["difference"].notna()].assign(arm=one.second.arm)
             for one, frame in self.found
@@ -102,10 +105,14 @@ class ArmsRequest:
         if not kept:
             return pd.DataFrame(columns=["arm", "pathology"])
         joined = pd.concat(kept, ignore_index=True)
-        adjusted = joined.groupby("pathology", sort=False)["p"].transform(
+        first = {arm: arms[0] for arms in sharing_arms(self.results, self.evaluated) for arm in arms}
+        joined["first"] = joined["arm"].map(first)
+        lines = joined[joined["arm"] == joined["first"]]
+        adjusted = lines.groupby("pathology", sort=False)["p"].transform(
             lambda p: pd.Series(holm(list(p)), index=p.index)
         )
-        return joined.assign(p_holm_arms=adjusted)
+        lines = lines[["first", "pathology"]].assign(p_holm_arms=adjusted)
+        return joined.merge(lines, on=["first", "pathology"]).drop(columns="first")
 
 
 def _where(evaluated: EvaluationSet) -> tuple[str, str, str]:

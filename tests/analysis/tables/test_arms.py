@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.analysis.conftest import StudyBuilder
@@ -15,7 +16,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.tables.model import Table, interval, p_value
 from xferlab.analysis.tables.rendering import write_table
 from xferlab.analysis.tables.training import training_table
-from xferlab.records import layout
+from xferlab.records import codec, layout
 from xferlab.records.store import Store
 
 ARMS = ("baseline", "frozen", "few", "other")
@@ -74,6 +75,24 @@ def test_p_is_adjusted_over_the_arms(contents: Contents) -> None:
     frozen = portable(contents).groups[1].rows[0]
     assert frozen.cells[4] == interval(*own.iloc[0][["low", "high"]])
     assert frozen.cells[5] == p_value(own.iloc[0]["p_holm_arms"])
+
+
+def test_arms_that_share_all_trials_are_adjusted_for_once(tmp_path: Path) -> None:
+    builder = StudyBuilder(tmp_path, arms=ARMS, missing=set(), pixels=False, noise=0.05, repetitions=5)
+    before = portable(Contents(load_study(builder.write(), "covid_lung"))).data
+    store, name = Store.open(tmp_path), layout.plan_path("covid_lung")
+    plan = codec.read_json(store, name)
+    assert plan is not None
+    plan["arms"]["twin"] = plan["arms"]["other"]
+    for trial in plan["trials"]:
+        for arms in (trial["arms"], *(one["arms"] for one in trial["evaluations"])):
+            arms += ["twin"] if "other" in arms else []
+        trial["names"] += [n.replace("other/", "twin/") for n in trial["names"] if n.startswith("other/")]
+    codec.write_json(store, name, plan)
+    after = portable(Contents(load_study(tmp_path, "covid_lung"))).data
+    adjusted = [data.set_index(["arm", "pathology", "metric"])["p_holm_arms"] for data in (before, after)]
+    pd.testing.assert_series_equal(adjusted[1].drop("twin", level="arm"), adjusted[0])
+    assert adjusted[1]["other", "all", "DICE"] == adjusted[1]["twin", "all", "DICE"]
 
 
 def test_what_arms_were_trained_on_is_counted(contents: Contents, results: StudyResults) -> None:
