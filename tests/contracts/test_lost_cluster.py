@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,9 +28,9 @@ LONG = {
 }
 
 
-def until_training(storage: Path, process: subprocess.Popen[str]) -> None:
+def until_training(storage: Path, process: subprocess.Popen[str], *, num_checkpoints: int = 2) -> None:
     deadline = time.monotonic() + 180
-    while len(list(storage.glob("trials/*/checkpoint/state-*"))) < 2:
+    while len(list(storage.glob("trials/*/checkpoint/state-*"))) < num_checkpoints:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -63,6 +65,31 @@ def test_a_run_ends_when_its_cluster_is_gone(tmp_path: Path, victim: str) -> Non
     whole = xferlab(tmp_path, "run", study, "--storage", tmp_path / "whole", "--executor", "in-process")
     assert whole.returncode == 0, whole.stderr
     assert recorded(storage) == recorded(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_run_says_that_rays_folder_was_deleted(tmp_path: Path) -> None:
+    training = {**TINY["training"], "max_epochs": 30, "patience": 30, "checkpoint_every_s": 1}
+    study, storage = write_study(tmp_path, **{**LONG, "training": training}), tmp_path / "st"
+    words = ("run", study, "--storage", storage)
+    with (
+        tempfile.TemporaryDirectory(prefix="xt-", dir="/tmp", ignore_cleanup_errors=True) as folder,
+        subprocess.Popen(
+            command(*words, "--workers", "1"), env={**environment(tmp_path), "RAY_TMPDIR": folder},
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process,
+    ):  # fmt: skip
+        until_training(storage, process, num_checkpoints=1)
+        (ours,) = Path(folder).iterdir()
+        shutil.rmtree(ours, ignore_errors=True)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    assert err.splitlines()[-1] == (
+        f"xferlab: Ray's folder {ours} was deleted while Ray ran. Let RAY_TMPDIR name a folder that nothing "
+        "cleans up; the same command goes on"
+    )
+    assert "Traceback" not in err
+    assert xferlab(tmp_path, *words, "--executor", "in-process").returncode == 0
 
 
 @pytest.mark.component

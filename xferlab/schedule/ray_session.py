@@ -19,9 +19,10 @@ from typing import Any
 
 import ray
 from ray.tune import Stopper
+from ray.tune.error import TuneError
 from ray.tune.execution import class_cache
 
-from xferlab.errors import StorageError, UsageError
+from xferlab.errors import ClusterLostError, StorageError, UsageError
 from xferlab.records.store import Store
 from xferlab.schedule import machine
 from xferlab.schedule.stop import StopRequest, deaf_to_hangup
@@ -100,6 +101,8 @@ def _own_cluster(num_cpus: int | None) -> Iterator[None]:
     """Starts a cluster on this machine whose sockets, logs and token lie in a new folder."""
     machine.check_room_for_ray()
     with machine.folder_for_ray() as folder, _token_in(folder):
+        mark = folder / "in-use"  # Ray's processes create the folder again, but not this
+        mark.touch()
         try:
             with _loopback(), deaf_to_hangup():
                 ray.init(
@@ -118,7 +121,15 @@ def _own_cluster(num_cpus: int | None) -> Iterator[None]:
                 f"Ray does not start on this machine: {reason}. Check its limits (`ulimit -a`), memory and "
                 "loopback network, join a cluster by --address, or use --executor in-process."
             ) from error
-        yield
+        try:
+            yield
+        except (TuneError, StorageError) as error:
+            if mark.exists():
+                raise
+            raise ClusterLostError(
+                f"Ray's folder {folder} was deleted while Ray ran. Let RAY_TMPDIR name a folder that nothing "
+                "cleans up; the same command goes on"
+            ) from error
 
 
 @contextmanager
