@@ -339,7 +339,16 @@ def test_signed_padding_that_is_declared_unsigned_is_left_out(tmp_path: Path) ->
 )
 def test_other_files_keep_their_grey_levels_and_ids(tmp_path: Path, fields: dict[str, int]) -> None:
     path = write(tmp_path / "a.dcm", **fields)
-    assert not has_padding_range(path, path.read_bytes())
+    assert has_padding_range(path, path.read_bytes()) is False
+
+
+def test_a_header_that_cannot_be_parsed_tells_nothing_about_padding(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", PixelPaddingValue=0)
+    dataset = dcmread(path)
+    del dataset.PixelRepresentation
+    dataset.save_as(path)
+    assert has_padding_range(path, path.read_bytes()) is None
+    assert has_padding_range(path, b"no DICOM" * 40) is None
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from scipy.ndimage import binary_dilation
 
 from xferlab.data.decode import Labels, read_labels
 from xferlab.data.labels import LabelMap
@@ -106,6 +108,25 @@ def test_another_structure_is_no_smooth_edge() -> None:
     values[:8] = 64  # elsewhere
     what = refusal({"lung": [255]}, Labels(values))
     assert what.endswith("Name them under `labels:`, as a structure's or as `ignore`.")
+
+
+@pytest.mark.parametrize(("width", "smooth"), [(4, True), (5, False)])
+def test_a_smooth_edge_is_within_four_pixels_of_background_and_structure(width: int, smooth: bool) -> None:
+    values = np.zeros((40, 40), np.uint8)
+    values[:, 20:] = 255
+    values[:, 20 : 20 + width] = 64
+    assert ("smooth resizing" in refusal({"lung": [255]}, Labels(values))) == smooth
+
+
+def test_a_large_mask_is_refused_sooner_than_it_is_dilated() -> None:
+    values = np.full((1600, 1600), 127, np.uint8)
+    values[:10], values[10:20], values[20:30] = 0, 255, 64
+    start_s = time.process_time()
+    for value in (0, 255):
+        binary_dilation(values == value, np.ones((9, 9), bool))
+    dilated_s = time.process_time()
+    refusal({"lung": [255], "ignore": [127]}, Labels(values))
+    assert time.process_time() - dilated_s < 0.8 * (dilated_s - start_s)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])

@@ -241,12 +241,78 @@ def test_many_persons_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(set(found.persons.values())) == 500
 
 
-@pytest.mark.parametrize("different", [(), (["0", "00"],)])
-def test_any_number_of_spellings_is_joined_in_no_time(
-    monkeypatch: pytest.MonkeyPatch, different: Any
+@pytest.mark.parametrize(("different", "persons"), [((), {"0"}), ((["0", "00"],), set())])
+def test_any_number_of_spellings_is_joined_or_left_apart_in_no_time(
+    monkeypatch: pytest.MonkeyPatch, different: Any, persons: set[str]
 ) -> None:
     start_s = time.process_time()
     zeros = ["0" * length for length in range(1, 1000)]
     found = audited(monkeypatch, *zeros, different=different)
-    assert set(found.persons.values()) == {"0"}
+    assert set(found.persons.values()) == persons
+    assert len(found.warnings) == 1
     assert time.process_time() - start_s < 2
+
+
+def test_a_third_spelling_joins_no_people_who_are_declared_different(tmp_path: Path) -> None:
+    one = Hospital(tmp_path / "one", "1", "01", "7", "07")
+    two = Hospital(tmp_path / "two", "1.0", first=10)
+    sections = {"one": one.section(different_patients=[["1", "01"]]), "two": two.section()}
+    index = StudyIndex(sections, memo_dir=tmp_path / "memo")
+    apart = {"one/0": "1", "one/1": "01", "one/2": "07", "one/3": "07", "two/10": "1.0"}
+    assert persons(index, sections) == apart
+    unclear, spelled = index.audit.warnings
+    assert (unclear.severity, unclear.where) == ("warning", "data.one, data.two")
+    assert unclear.what == (
+        "1 patient id could belong to any of several people who are declared different: '1.0' ('01' or '1')."
+        " It counts as a person of its own, so splits may put images of one person into different parts."
+        ' Declare whose it is with `same_patient: [["1.0", "01"]]`, for example, or that it is somebody'
+        ' else\'s with `different_patients: [["1.0", "01", "1"]]`.'
+    )
+    assert spelled.what.startswith("1 person has several patient ids that probably differ in spelling only")
+    assert "('07', '7')" in spelled.what
+
+
+@pytest.mark.parametrize("place", ["one", "two"])
+@pytest.mark.parametrize(
+    ("declared", "person"),
+    [
+        ({"same_patient": [["1.0", "01"]]}, "01"),
+        ({"same_patient": [["1.0", "1"]]}, "1"),
+        ({"different_patients": [["1.0", "01", "1"]]}, "1.0"),
+        ({"different_patients": [["1.0", "01"]]}, "1"),
+    ],
+)
+def test_saying_whose_a_third_spelling_is_silences_it(
+    tmp_path: Path, place: str, declared: dict[str, Any], person: str
+) -> None:
+    hospitals = {
+        "one": Hospital(tmp_path / "one", "1", "01"),
+        "two": Hospital(tmp_path / "two", "1.0", first=10),
+    }
+    fields = {"one": {"different_patients": [["1", "01"]]}, "two": {}}
+    for name, groups in declared.items():
+        fields[place][name] = [*fields[place].get(name, []), *groups]
+    sections = {name: hospital.section(**fields[name]) for name, hospital in hospitals.items()}
+    index = StudyIndex(sections, memo_dir=tmp_path / "memo")
+    assert persons(index, sections) == {"one/0": "1", "one/1": "01", "two/10": person}
+    assert not any("several people" in warning.what for warning in index.audit.warnings)
+
+
+def test_an_image_shows_whose_a_third_spelling_is(tmp_path: Path) -> None:
+    one, two = Hospital(tmp_path / "one", "1", "01"), Hospital(tmp_path / "two", "1.0", first=10)
+    (two.root / "images/10.png").write_bytes((one.root / "images/0.png").read_bytes())
+    sections = {"one": one.section(different_patients=[["1", "01"]]), "two": two.section()}
+    index = StudyIndex(sections, memo_dir=tmp_path / "memo")
+    assert persons(index, sections) == {"one/0": "1", "one/1": "01", "two/10": "1"}
+    (warning,) = index.audit.warnings
+    assert "show one exposure" in warning.what
+
+
+def test_people_whom_an_arm_declares_different_keep_the_spellings_of_the_study(tmp_path: Path) -> None:
+    sections = {"one": Hospital(tmp_path / "one", "1", "1.0").section()}
+    two = Hospital(tmp_path / "two", "01", "001", first=10)
+    arm = {"two": two.section(different_patients=[["1", "01"]])}
+    index = StudyIndex(sections, arms=[sections, arm], memo_dir=tmp_path / "memo")
+    assert persons(index, sections) == {"one/0": "1", "one/1": "1"}
+    assert persons(index, arm) == {"two/10": "01", "two/11": "001"}
+    assert "'001' ('01' or '1')" in index.audit.warnings[0].what

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,10 +90,9 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
     own = {case.patient for section in sections if section.own for case in _cases(section)}
     shared = [one for one in alike if one.one_exposure and not _told_apart(_ids(one), sections, own)]
     everybody = {case.patient for section in sections for case in _cases(section)}
-    spelled = _spelled(everybody, sections, own)
-    inside = join_patients(
-        [*(_ids(one) for one in shared if own.issuperset(_ids(one))), *_spelled(own, sections, own)]
-    )
+    own_spelled, _ = _spelled(own, [section for section in sections if section.own], own)
+    inside = join_patients([*(_ids(one) for one in shared if own.issuperset(_ids(one))), *own_spelled])
+    spelled, unclear = _spelled(everybody, sections, own, joined=own_spelled)
     report = _Report(sections, places)
     persons, warnings, errors = {}, [], []
     for group in _groups([*map(_ids, shared), *spelled]):
@@ -105,8 +105,20 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
             errors.append(report.refusal(found, group, anchors))
         elif found:
             warnings.append(report.warning(found, person))
+    unclear = {
+        patient: others
+        for patient, others in unclear.items()
+        # An image may show whose the id is.
+        if persons.get(patient, patient) not in {persons.get(other, other) for other in others}
+    }
+    for patient, others in unclear.items():
+        anchors = {inside.get(other, other) for other in others & own}
+        if patient not in own and len(anchors) > 1:
+            errors.append(report.refusal([], {patient, *others}, anchors))
     if errors:
         raise DataError(errors)
+    if unclear:
+        warnings.append(report.unclear(unclear))
     declared = join_patients(group for section in sections for group in section.same)
     spellings = [group for group in spelled if len({declared.get(id_, id_) for id_ in group}) > 1]
     if spellings:
@@ -120,16 +132,60 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
     )
 
 
-def _spelled(patients: Set[str], sections: Sequence[Audited], own: Set[str]) -> list[set[str]]:
-    """Groups of ids that are spellings of one, without those that the study says are different people's."""
+def _spelled(
+    patients: Set[str], sections: Sequence[Audited], own: Set[str], *, joined: Iterable[Set[str]] = ()
+) -> tuple[list[set[str]], dict[str, set[str]]]:
+    """Groups of ids that are spellings of one, and ids that could belong to several different people.
+
+    Args:
+        patients: The ids.
+        sections: Sections that may declare whose they are.
+        own: The study's own ids.
+        joined: Groups of ids that are known to belong to one person.
+
+    Returns:
+        The groups, which divide people whom the study declares different; and id -> one id of each of the
+        people it could belong to, where these are declared different.
+    """
+    known = join_patients([*joined, *_declared_same(sections, own)])
     groups: list[set[str]] = []
+    unclear: dict[str, set[str]] = {}
     for ids in spelled_alike(patients, key=person_key):
-        parts: list[set[str]] = []
+        persons: dict[str, set[str]] = defaultdict(set)
         for patient in ids:
-            near = [p for p in parts if not all(_told_apart((patient, other), sections, own) for other in p)]
-            parts = [part for part in parts if part not in near] + [{patient}.union(*near)]
-        groups += (part for part in parts if len(part) > 1)
-    return groups
+            persons[known.get(patient, patient)].add(patient)
+        different = _declared_different(persons, sections, own)
+        # Without the unclear ones, those who differ from the same people are one person.
+        parts: dict[frozenset[str], set[str]] = defaultdict(set)
+        for person, spellings in persons.items():
+            possible = different.keys() - different.get(person, set()) - {person}
+            others = {other for other in possible if not different[other].isdisjoint(possible)}
+            if others:
+                unclear[min(spellings)] = {min(persons[other]) for other in others}
+                groups.append(spellings)
+            else:
+                parts[frozenset(different.get(person, ()))] |= spellings
+        groups += parts.values()
+    return [group for group in groups if len(group) > 1], unclear
+
+
+def _declared_different(
+    persons: Mapping[str, Set[str]], sections: Sequence[Audited], own: Set[str]
+) -> dict[str, set[str]]:
+    """Person -> those whom the study declares different; `persons` gives the ids of each."""
+    named = {patient for section in sections for group in section.different for patient in group}
+    different: dict[str, set[str]] = defaultdict(set)
+    for first, second in combinations((person for person, ids in persons.items() if ids & named), 2):
+        if any(_told_apart(pair, sections, own) for pair in product(persons[first], persons[second])):
+            different[first].add(second)
+            different[second].add(first)
+    return dict(different)
+
+
+def _declared_same(sections: Sequence[Audited], own: Set[str]) -> Iterator[Sequence[str]]:
+    """Groups that the study says are one person; of people whom it does not have alone, an arm may."""
+    for section in sections:
+        yield from (group for group in section.same if section.own or not set(group) <= own)
 
 
 def _summary(num_by_image: int, num_by_id: int) -> Iterator[Problem]:
@@ -196,6 +252,25 @@ class _Report:
             " people under `different_patients` in the same way."
         )
         return Problem(self._where([patient for group in groups for patient in group]), what, "warning")
+
+    def unclear(self, candidates: Mapping[str, Set[str]]) -> Problem:
+        """What is told of ids that could belong to several people."""
+        several = [(patient, sorted(others)) for patient, others in sorted(candidates.items())]
+        shown = "; ".join(
+            f"{patient!r} ({', '.join(map(repr, others[:-1]))} or {others[-1]!r})"
+            for patient, others in several[:_SHOWN]
+        ) + (f"; {len(several) - _SHOWN} more" if len(several) > _SHOWN else "")
+        number = "1 patient id" if len(several) == 1 else f"{len(several)} patient ids"
+        counts = "It counts" if len(several) == 1 else "Each counts"
+        first, others = several[0]
+        what = (
+            f"{number} could belong to any of several people who are declared different: {shown}. {counts}"
+            " as a person of its own, so splits may put images of one person into different parts. Declare"
+            f" whose it is with `same_patient: [{as_yaml([first, others[0]])}]`, for example, or that it is"
+            f" somebody else's with `different_patients: [{as_yaml([first, *others])}]`."
+        )
+        ids = [id_ for patient, people in several for id_ in (patient, *people)]
+        return Problem(self._where(ids), what, "warning")
 
     def refusal(self, pairs: Sequence[Likeness], group: Set[str], anchors: Set[str]) -> Problem:
         """What is told where an arm's image or id joins people whom the study's splits may divide."""

@@ -106,10 +106,11 @@ def read_dicom(path: Path, data: bytes | None = None) -> Picture:
     return Picture(pixels, spacing, remarks=remarks)
 
 
-def has_padding_range(path: Path, data: bytes) -> bool:
+def has_padding_range(path: Path, data: bytes) -> bool | None:
     """Returns whether a DICOM file has no window, and padding of more values than `PixelPaddingValue`.
 
-    Its grey levels differ from those of versions that took padding for that one value. Reads the header.
+    Its grey levels differ from those of versions that took padding for that one value. Reads the header; None
+    if it cannot be parsed, which another version of pydicom may do.
 
     Args:
         path: The file.
@@ -125,7 +126,7 @@ def has_padding_range(path: Path, data: bytes) -> bool:
             low, high = _padding_range(dataset, kind)
             return not low == high == dataset.PixelPaddingValue
     except (DataError, InvalidDicomError, *_READ_ERRORS):
-        return False  # reading its pixels tells what is wrong with it
+        return None  # reading its pixels tells what is wrong with it
 
 
 def modality(path: Path) -> str:

@@ -111,8 +111,10 @@ def _is_smooth(values: list[int], unknown: NDArray[np.bool_], target: NDArray[np
     near = [value > _RINGING for value in values if value <= _RINGING or 255 - _RINGING <= value <= 255]
     if len(near) == len(values) and len(set(near)) == 2:
         return True
-    from scipy.ndimage import binary_dilation  # only a refused mask needs it
+    from scipy.ndimage import maximum_filter  # only a refused mask needs it
 
-    around = np.ones((2 * _EDGE_PX + 1,) * 2, bool)
-    edge = binary_dilation(target == 0, around) & binary_dilation(target == STRUCTURE, around)
-    return bool(edge[unknown].mean() > 0.9)
+    # Several times faster than binary_dilation, which does not filter rows and columns one after the other.
+    background, structure = (
+        maximum_filter(target == value, size=2 * _EDGE_PX + 1, mode="constant") for value in (0, STRUCTURE)
+    )
+    return bool((background & structure)[unknown].mean() > 0.9)

@@ -88,21 +88,23 @@ def implausible(section: str, seen: Sequence[Observation], *, empty_targets: boo
     problems = [*_several_masks(where, seen), *_shared_masks(where, seen)]
     if not empty_targets:
         problems += _few_levels(where, seen)
-        inverted = [entry for entry in seen if entry.share > 0.5 and entry.border > 0.5 and entry.mask]
-        problems += _inverted(where, inverted)
-        problems += _areas(where, [entry for entry in seen if entry.share > 0 and entry not in inverted])
+        problems += _inverted(where, filter(_is_inverted, seen))
+        problems += _areas(where, [entry for entry in seen if entry.share > 0 and not _is_inverted(entry)])
     return [*problems, *_sizes(where, seen), *_spacings(where, seen), *_patients(where, seen)]
 
 
 def _several_masks(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
     """Images that are equal pixel by pixel, though their files may differ."""
     groups = _equal((entry.image, entry) for entry in seen)
-    several = [group for group in groups if len({entry.mask for entry in group}) > 1]
+    several: list[list[Observation]] = []
+    repeated: list[list[Observation]] = []
+    for group in groups:
+        (several if len({entry.mask for entry in group}) > 1 else repeated).append(group)
     if several:
         number = "one image has" if len(several) == 1 else f"{len(several)} images have"
         what = f"{number} different masks ({_listed(several)}); keep the right one."
         yield Problem(where, what, "warning", "images with several masks")
-    if repeated := [group for group in groups if group not in several]:
+    if repeated:
         number = "one image stands" if len(repeated) == 1 else f"{len(repeated)} images stand"
         what = f"{number} in the table twice, with the same mask ({_listed(repeated)}); keep one row."
         yield Problem(where, what, "warning", "repeated images")
@@ -124,6 +126,10 @@ def _few_levels(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
         if 1 < entry.levels < FEW_LEVELS and not entry.is_told:
             what = f"the image has only {entry.levels} grey levels; see whether its export lost contrast."
             yield _about(where, entry, what, "images of few grey levels")
+
+
+def _is_inverted(entry: Observation) -> bool:
+    return bool(entry.mask) and entry.share > 0.5 and entry.border > 0.5
 
 
 def _inverted(where: str, inverted: Iterable[Observation]) -> Iterator[Problem]:

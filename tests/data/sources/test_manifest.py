@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from PIL import Image
 
 from tests.data.test_dicom import write as write_dicom
 from xferlab.cohort import Case
+from xferlab.data import memo
 from xferlab.data.index import index_sections
 from xferlab.data.sources import open_source
 from xferlab.errors import DataError
@@ -185,6 +189,66 @@ def test_only_dicom_with_a_range_of_padding_has_another_digest(
         recipe = {"image": image, "mask": mask, "labels": labels, "decode": 1}
         before = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
         assert (case.digest == before) == same
+
+
+@pytest.fixture
+def padded(folder: Any) -> Any:
+    """The folder, with two DICOM images that have a range of padding."""
+    stored = np.arange(1200, dtype=np.uint16).reshape(40, 30)
+    for number in (1, 2):
+        fields = {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 9, "InstanceNumber": number}
+        write_dicom(folder.root / f"images/{number}.dcm", stored, **fields)
+        folder.rows[number]["image"] = f"images/{number}.dcm"
+    folder.write()
+    return folder
+
+
+def test_dicom_that_cannot_be_read_while_planning_gets_no_digest(
+    padded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = cases(padded.section(), tmp_path / "other")
+
+    def failing(path: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(memo, "_read_whole", failing)
+        with pytest.raises(DataError) as caught:
+            cases(padded.section(), tmp_path)
+    table, image = padded.root / "metadata.csv", padded.root / "images"
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{table}:{number + 2}: {image}/{number}.dcm: cannot be read: Input/output error."
+        for number in (1, 2)
+    ]
+    assert cases(padded.section(), tmp_path) == expected
+
+
+def test_nothing_is_remembered_of_a_header_that_cannot_be_parsed(
+    padded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = cases(padded.section(), tmp_path / "other")
+
+    def failing(*_: object, **__: object) -> None:
+        raise NotImplementedError("this version of pydicom cannot parse the header")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("xferlab.data.dicom.pydicom.dcmread", failing)
+        cases(padded.section(), tmp_path)
+    assert cases(padded.section(), tmp_path) == expected
+
+
+def test_headers_of_several_images_are_read_at_once(
+    padded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, both = memo._read_whole, threading.Barrier(2, timeout=10)
+
+    def waiting(path: Path) -> bytes:
+        both.wait()
+        return read(path)
+
+    monkeypatch.setattr(memo, "_read_whole", waiting)
+    monkeypatch.setattr("xferlab.data.parallel.num_workers", lambda: 2)
+    assert len(cases(padded.section(), tmp_path)) == 6
 
 
 @pytest.mark.usefixtures("remembering")

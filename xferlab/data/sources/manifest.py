@@ -9,7 +9,6 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +21,12 @@ from xferlab.data.filters import apply_where, join_patients
 from xferlab.data.folder import Nearest, outside
 from xferlab.data.labels import LabelMap
 from xferlab.data.memo import FileMemo, PlannedFiles
+from xferlab.data.parallel import for_each
 from xferlab.data.patients import odd_patients, person_key
 from xferlab.data.simulation import simulate, simulation_recipe
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey
 from xferlab.data.table import REQUIRED, Row, Table, find_table, read_table
-from xferlab.errors import DataError, Problem, joined
+from xferlab.errors import DataError, FileUnavailableError, Problem, joined
 from xferlab.study.sections import ManifestData
 
 _DRIVE = re.compile("[A-Za-z]:/")
@@ -124,7 +124,8 @@ class ManifestSource(Source):
                 usable.append(row)
         memo = FileMemo(self._memo_dir, self._root)
         digests, failures = memo.digests(_path(row, kind) for row in usable for kind in ("image", "mask"))
-        padded = self._with_padding_ranges((_path(row, "image") for row in usable), digests, memo)
+        padded, unread = self._with_padding_ranges((_path(row, "image") for row in usable), digests, memo)
+        failures |= unread
         memo.save()
         problems += self._linked(outside(self._root, digests))
         nearest = Nearest(self._root)
@@ -142,24 +143,38 @@ class ManifestSource(Source):
 
     def _with_padding_ranges(
         self, names: Iterable[str], digests: Mapping[str, str], memo: FileMemo
-    ) -> set[str]:
-        """DICOM images whose grey levels changed when all of their padding was left out; see `_digest`."""
-        padded = set()
-        for name in dict.fromkeys(names):
-            if name not in digests or name.lower().endswith(_NEVER_DICOM):
-                continue
-            key = f"padding range {digests[name]}"
-            if memo.fact(key) is None:
-                from xferlab.data.dicom import has_padding_range
+    ) -> tuple[set[str], dict[str, str]]:
+        """DICOM images whose grey levels changed when all of their padding was left out, see `_digest`.
 
-                path = self._root / name
-                with suppress(DataError):  # decoding tells what is wrong with the file
-                    data = PlannedFiles(self._root, self._memo_dir).read(name, digests[name])
-                    padding = is_dicom(path, data) and has_padding_range(path, data)
-                    memo.remember(key, "yes" if padding else "no")
-            if memo.fact(key) == "yes":
-                padded.add(name)
-        return padded
+        The second value is name -> why the file cannot be read, which leaves its digest open.
+        """
+        keys = {
+            name: f"padding range {digests[name]}"
+            for name in names
+            if name in digests and not name.lower().endswith(_NEVER_DICOM)
+        }
+        new = [name for name, key in keys.items() if memo.fact(key) is None]
+        failures = {}
+        padding = for_each(new, lambda name: self._padding_range(name, digests[name]))
+        for name, result in zip(new, padding, strict=True):
+            if isinstance(result, FileUnavailableError):
+                failures[name] = result.problems[0].what.removesuffix(".")
+            elif result is not None:
+                memo.remember(keys[name], "yes" if result else "no")
+        return {name for name, key in keys.items() if memo.fact(key) == "yes"}, failures
+
+    def _padding_range(self, name: str, digest: str) -> bool | FileUnavailableError | None:
+        """Whether an image is a DICOM file with a range of padding; None if it cannot be decoded anyway."""
+        from xferlab.data.dicom import has_padding_range
+
+        try:
+            data = PlannedFiles(self._root, self._memo_dir).read(name, digest)
+        except FileUnavailableError as error:
+            return error
+        except DataError:
+            return None  # decoding tells what is wrong with the file
+        path = self._root / name
+        return is_dicom(path, data) and has_padding_range(path, data)
 
     def _with_slashes(self, row: Row) -> Row:
         """Returns the row with `/` in its paths: tables that were written under Windows have backslashes."""
