@@ -102,6 +102,11 @@ def test_few_smooth_values_are_recognised_by_where_they_are() -> None:
     assert "above: 127" in refusal({"lung": [255]}, Labels(doubled))
 
 
+def test_a_mask_of_one_other_value_names_the_line_to_write() -> None:
+    what = refusal({"lung": [255]}, Labels(disk()))
+    assert what.endswith("`ignore`. For example: `labels: {lung: [1]}`.")
+
+
 def test_another_structure_is_no_smooth_edge() -> None:
     values = 255 * disk()
     values[15:25, 15:25] = 127  # inside

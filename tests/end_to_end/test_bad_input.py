@@ -221,7 +221,7 @@ DECODE: list[tuple[str, Change, str]] = [
     ("mask size", other_size, "{pack}/5_mask.png: the mask is 20x20 pixels, its image 5.png is 40x40."),
     ("mask value", mask_value,
      "{pack}/5_mask.png: mask values 7 (1600 px) are in no label (accepted: 0, 255). Name them under "
-     "`labels:`, as a structure's or as `ignore`."),
+     "`labels:`, as a structure's or as `ignore`. For example: `labels: {{lung: [7]}}`."),
     ("no image", no_image, "{pack}/4.png: is no PNG, JPEG, TIFF or DICOM file of a kind that can be read."),
 ]  # fmt: skip
 
@@ -361,6 +361,21 @@ def test_many_unusable_masks_are_one_line(case: Case, command: Command, verb: st
     else:
         assert others == []
         assert line.endswith(f"`xferlab check {case.folder}/study.yaml` lists all.")
+
+
+def zeros_and_ones(case: Case) -> None:
+    for path in case.pack.glob("*_mask.png"):
+        Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8)).save(path)
+    case.study["data"]["lungs"]["labels"] = {"lung": {"above": 127}}
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("verb", ["run", "check"])
+def test_masks_of_which_none_has_a_structure_are_refused(case: Case, command: Command, verb: str) -> None:
+    said = command(verb, changed(case, zeros_and_ones))
+    assert said.code == 2
+    assert "masks has a pixel of the structure, so there is nothing to learn or" in said.out + said.err
+    assert not (case.folder / "st" / "trials").exists()
 
 
 @pytest.mark.component

@@ -13,7 +13,9 @@ from pydantic import TypeAdapter
 
 from xferlab.cli.findings import absent_weights, refuse_absent_weights, unusable_files
 from xferlab.cli.session import Session, given_weights
-from xferlab.data.cache import NativeTable, open_cases
+from xferlab.data.cache import ImageTable, NativeTable, open_cases
+from xferlab.data.check import no_structure
+from xferlab.data.sources.source import STRUCTURE
 from xferlab.errors import DataError, DonorError, Problem, StorageError, UsageError
 from xferlab.plan.expand import Plan
 from xferlab.plan.identity import canonical_json
@@ -174,6 +176,7 @@ def decode_images(session: Session, plan: Plan, trials: Iterable[TrialSpec], *, 
         except DataError as error:
             unusable += error.problems
             continue
+        problems += _without_structure(wanted, table)
         if isinstance(table, NativeTable):
             problems += (*_too_small(plan, wanted, table), *_single(plan, wanted, table))
     if unusable or problems:
@@ -247,6 +250,12 @@ def _read(trial: TrialSpec) -> Iterator[tuple[str, str, int | Literal["native"]]
             yield name, one.selection, "native"
     if trial.features:
         yield trial.features.source, trial.features.selection, size
+
+
+def _without_structure(wanted: _Wanted, table: ImageTable | NativeTable) -> Iterator[Problem]:
+    rows = table.rows(sorted(wanted.digests))
+    if not any((table.case(row)[1] == STRUCTURE).any() for row in rows):
+        yield no_structure(wanted.name, len(rows))
 
 
 def _too_small(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:

@@ -46,10 +46,22 @@ def check_sections(
             by_section[name].append(observation)
     for name, observations in by_section.items():
         usable = [entry for entry in observations if entry]
+        if usable and not any(entry.share for entry in usable):
+            problems.append(no_structure(name, len(usable)))
         if isinstance(sections[name], ManifestData | LggData):
             problems += implausible(name, usable, empty_targets=sources[name].empty_targets)
     problems += _absent_labels(sections, by_section)
     return list(dict.fromkeys(problems))
+
+
+def no_structure(section: str, num_masks: int) -> Problem:
+    """Returns what is wrong with masks of which none has a pixel of the structure."""
+    what = (
+        f"none of the {num_masks} masks has a pixel of the structure, so there is nothing to learn or "
+        "measure. Compare `labels` with the values that the masks hold: where these are 0 and 1, `[1]` is the "
+        "structure."
+    )
+    return Problem(f"data.{section}", what)
 
 
 def _plain(name: str, config: DataSection, source: Source, memo_dir: Path) -> Source:

@@ -101,7 +101,10 @@ class LabelMap:
             what += (
                 " The mask has a palette: its values are the palette's indices, not the colours they show."
             )
-        return f"{what} Name them under `labels:`, as a structure's or as `ignore`."
+        what += " Name them under `labels:`, as a structure's or as `ignore`."
+        if len(values) == 1 and not (target == STRUCTURE).any():
+            what += f" For example: `labels: {{{self._structure}: [{values[0]}]}}`."
+        return what
 
 
 def _is_smooth(values: list[int], unknown: NDArray[np.bool_], target: NDArray[np.uint8]) -> bool:

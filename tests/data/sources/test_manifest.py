@@ -305,3 +305,14 @@ def test_a_case_of_another_section_is_refused(folder: Any, tmp_path: Path) -> No
     source = open_source("general", folder.section(), memo_dir=tmp_path / "memo")
     with pytest.raises(DataError, match=r"data.general: no row has the case 0{16}; plan the study again"):
         source.decode(Case("0" * 64, "x.png", "p", "normal"))
+
+
+def test_the_size_of_a_mask_is_told_before_the_values_that_resizing_made(folder: Any, tmp_path: Path) -> None:
+    mask = Image.open(folder.root / "masks/1.png")
+    mask.resize((mask.width // 2, mask.height // 2), Image.Resampling.BILINEAR).save(
+        folder.root / "masks/1.png"
+    )
+    source = open_source("s", folder.section(), memo_dir=tmp_path)
+    (case,) = (case for case in source.cases() if case.name == "images/1.png")
+    with pytest.raises(DataError, match=r"masks/1\.png: the mask is \d+x\d+ pixels, its image"):
+        source.decode(case)

@@ -83,10 +83,12 @@ class ManifestSource(Source):
         """
         entry = self._entry_of(case)
         picture, labels = self._read(entry)
-        image, target = picture.pixels, self._labels.target(labels, where=str(self._root / entry.mask))
-        if image.shape != target.shape:
+        image, mask_path = picture.pixels, str(self._root / entry.mask)
+        # Before the values: a mask that was resized to another size has odd values, too.
+        if image.shape != labels.values.shape:
             what = _sizes(entry, picture, labels)
-            raise DataError(Problem(str(self._root / entry.mask), what, kind="masks of another size"))
+            raise DataError(Problem(mask_path, what, kind="masks of another size"))
+        target = self._labels.target(labels, where=mask_path)
         if self._config.simulate:
             # Keyed by the image alone, so that a corrected mask keeps the picture.
             image, target = simulate(image, target, seed=0, key=entry.image_digest)
