@@ -189,6 +189,7 @@ def test_complete_means_that_all_records_verify(store: Store) -> None:
 def test_the_plan_of_a_study_is_read_or_told(store: Store) -> None:
     codec.write_json(store, layout.plan_path("here"), {"version": 1, "study": "here"})
     assert reader.read_plan(store, "here")["study"] == "here"
+    store.write("studies/there/lease", b"")  # of a run that was refused before it planned
     with pytest.raises(RecordError, match=r"no plan of study 'there' \(studies here: here\)"):
         reader.read_plan(store, "there")
     codec.write_json(store, layout.plan_path("here"), {"version": 9})

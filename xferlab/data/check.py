@@ -58,8 +58,8 @@ def no_structure(section: str, num_masks: int) -> Problem:
     """Returns what is wrong with masks of which none has a pixel of the structure."""
     what = (
         f"none of the {num_masks} masks has a pixel of the structure, so there is nothing to learn or "
-        "measure. Compare `labels` with the values that the masks hold: where these are 0 and 1, `[1]` is the "
-        "structure."
+        "measure. Compare `labels` with the values that the masks hold: where these are 0 and 1, `[1]` is "
+        "the structure."
     )
     return Problem(f"data.{section}", what)
 

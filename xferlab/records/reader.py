@@ -40,7 +40,8 @@ def read_plan(store: Store, study: str) -> dict[str, Any]:
     """
     document = codec.read_json(store, layout.plan_path(study))
     if document is None:
-        known = ", ".join(store.list("studies")) or "none"
+        planned = [name for name in store.list("studies") if store.exists(layout.plan_path(name))]
+        known = ", ".join(planned) or "none"
         raise RecordError(f"{store.shown}: no plan of study {study!r} (studies here: {known})")
     if document.get("study", study) != study:
         raise RecordError(
