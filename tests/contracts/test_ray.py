@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from tests.contracts.runs import Lab
 from tests.end_to_end.processes import descendants, eventually, listening, program
 from tests.schedule.graphs import trial
 from tests.studies import TINY, attempts, command, environment, recorded, write_study, xferlab
+from xferlab.errors import UsageError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
 from xferlab.schedule import in_process, nodes
@@ -98,7 +100,10 @@ def test_what_no_node_has_is_refused_at_once(ray_lab: Lab) -> None:
     assert nodes.unmet_resources(list(session.plan().trials)) == ""
 
 
-KILLED = "its worker was killed without a word (SIGKILL, as for want of memory)"
+KILLED = (
+    "its worker ended without giving a reason; it was probably killed (SIGKILL), for example because memory "
+    "ran short"
+)
 
 
 @pytest.mark.slow
@@ -218,6 +223,23 @@ def test_address_joins_a_running_cluster_and_leaves_it_running(
     plain.folder.mkdir()
     plain.run(plain.study())
     assert recorded(tmp_path / "one") == recorded(tmp_path / "two") == recorded(plain.storage)
+
+
+@pytest.mark.slow
+def test_a_process_that_uses_ray_already_is_refused_and_keeps_its_ray(ray_lab: Lab) -> None:
+    ray, ray_session = (importlib.import_module(name) for name in ("ray", "xferlab.schedule.ray_session"))
+    node = ray.get_runtime_context().get_node_id()
+    for address in (None, "auto"):
+        with (
+            pytest.raises(
+                UsageError,
+                match=r"^Ray is already connected in this process; call ray\.shutdown\(\) first, or use "
+                r"--executor in-process$",
+            ),
+            ray_session.cluster(address),
+        ):
+            pass
+    assert ray.get_runtime_context().get_node_id() == node
 
 
 @pytest.mark.slow

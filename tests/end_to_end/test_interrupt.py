@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -29,7 +30,7 @@ LONG = {
 def start(folder: Path, *words: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command(*words), env=environment(folder), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
+        text=True, start_new_session=True,
     )  # fmt: skip
 
 
@@ -78,6 +79,24 @@ def test_one_signal_ends_it_and_nothing_is_lost(
     whole = xferlab(tmp_path, "run", study, "--storage", tmp_path / "whole", *IN_PROCESS)
     assert whole.returncode == 0, whole.stderr
     assert recorded(storage) == recorded(tmp_path / "whole")
+
+
+def test_a_signal_to_the_whole_process_group_loses_nothing(tmp_path: Path) -> None:
+    """As `timeout` and some batch systems send it."""
+    storage = tmp_path / "st"
+    study = write_study(tmp_path, **LONG)
+    with start(tmp_path, "run", study, "--storage", storage, *RAY) as process:
+        until_training(storage, process)
+        below = descendants(process.pid)
+        os.killpg(process.pid, signal.SIGTERM)
+        out, err = process.communicate(timeout=WITHIN_S)
+    assert process.returncode == 75, err
+    assert "interrupted: 0 of 2 trials complete; the same command goes on" in out
+    assert "Traceback" not in err
+    until_gone(below, within_s=5.0)
+    tries = attempts(storage)
+    assert {one["outcome"] for (one,) in tries.values()} == {"interrupted"}
+    assert all(list((storage / "trials" / one).glob("checkpoint/state-*")) for one in tries)
 
 
 @pytest.mark.parametrize("executor", [IN_PROCESS, RAY])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 from tests.studies import TINY, command, environment, write_study, xferlab
 from xferlab.records.store import Store
 from xferlab.records.tuning import SampleRecord, best_of, read_attempts, read_samples
+from xferlab.schedule.processes import below, kill
 from xferlab.study.load import load
 
 pytestmark = pytest.mark.slow
@@ -83,9 +83,10 @@ def killed_at(ground: Path, search: set[str], num_finished: int, *options: str) 
                     return own
             time.sleep(0.02)
     finally:
-        process.send_signal(signal.SIGKILL)
+        rest = below(process.pid)
+        process.kill()
         process.wait()
-        os.killpg(process.pid, signal.SIGKILL)
+        kill(rest)
     pytest.fail("too few samples finished in 240 s")
 
 

@@ -105,6 +105,10 @@ def test_rays_guesses_are_no_knowledge(told: Any) -> None:
     guesses = "(1) The process is killed by SIGKILL by OOM killer due to high memory usage. (3) SIGSEGV"
     failure = told(died(guesses), {})
     assert (failure["kind"], failure["signal"], failure["pid"]) == ("lost", None, None)
+    assert failure["message"] == (
+        "its worker ended without giving a reason; it was probably killed (SIGKILL), for example because "
+        "memory ran short"
+    )
 
 
 def test_what_was_raised_is_told_where_it_could_not_be_written(told: Any) -> None:

@@ -8,6 +8,8 @@ import pwd
 import resource
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 from collections import namedtuple
@@ -167,11 +169,75 @@ def test_a_machine_without_ports_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_machine_with_few_processes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", raising(RuntimeError("can't start new thread")))
-    why = r"processes .* \(can't start new thread\); raise `ulimit -u` or the container's limit of processes"
+    why = (
+        r"processes .* \(can't start new thread\); raise `ulimit -u`, `ulimit -v`, or the container's limits"
+    )
     with pytest.raises(UsageError, match=f"^200 {why}, or use --executor in-process$"):
         machine.check_room_for_ray()
     with pytest.raises(UsageError, match=rf"^\d+ {why}$"):
         machine.prepare()
+
+
+@pytest.mark.parametrize(
+    ("openblas", "omp", "cores"),
+    [
+        (None, None, 3), ("2", None, 2), (None, "1", 1), ("2", "1", 2), ("64", None, 3),
+        ("nonsense", "0", 3), ("0", "2", 2), (None, "2,1", 2),
+    ],
+)  # fmt: skip
+def test_threads_are_needed_for_the_cores_that_this_process_may_use(
+    monkeypatch: pytest.MonkeyPatch, openblas: str | None, omp: str | None, cores: int
+) -> None:
+    started: list[int] = []
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 5, 7})
+    monkeypatch.setattr(machine, "_start_threads", started.append)
+    for name, value in {"OPENBLAS_NUM_THREADS": openblas, "OMP_NUM_THREADS": omp}.items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    machine.prepare()
+    assert started == [machine.THREADS + cores]
+
+
+LITTLE_MEMORY = """
+import resource, threading
+from xferlab.schedule import machine
+resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+machine._check_threads(machine.THREADS_OF_RAY)
+print(threading.stack_size())
+"""
+
+
+@pytest.mark.component
+def test_threads_that_only_wait_need_little_memory() -> None:
+    one_heap = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # glibc reserves 64 MiB for each that it makes
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY], env=one_heap, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")  # later threads get their usual size
+
+
+PREPARES = """
+import sys
+from xferlab.schedule import machine, ray_tune, tune
+class Prepares(Exception): pass
+def prepare(): raise Prepares
+machine.prepare = prepare
+sample = tune._Sample.__new__(tune._Sample)
+sample.setup({})
+for work in (lambda: ray_tune._work({}, None), sample._next):
+    try:
+        work()
+    except Prepares:
+        print("torch" in sys.modules)
+"""
+
+
+@pytest.mark.component
+def test_a_worker_prepares_before_it_imports_what_needs_that() -> None:
+    done = subprocess.run([sys.executable, "-c", PREPARES], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("False\nFalse\n", "")
 
 
 def test_this_machine_has_room() -> None:

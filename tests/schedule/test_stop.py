@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 
 import pytest
 
 from xferlab.errors import ClusterLostError
-from xferlab.schedule.stop import StopNow, StopRequest, deaf_to_hangup
+from xferlab.schedule.stop import StopNow, StopRequest
 
 either = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 
@@ -65,16 +63,6 @@ def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
             assert not stop.asked()
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-def test_a_process_that_is_started_deaf_survives_a_hangup_and_this_one_hears_it() -> None:
-    with StopRequest() as stop:
-        with deaf_to_hangup():
-            words = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGHUP)"]
-            assert subprocess.run(words, check=False).returncode == 0
-            signal.raise_signal(signal.SIGHUP)
-            assert not stop.asked()
-        assert stop.signal is signal.SIGHUP
 
 
 def test_a_problem_asks_too_and_is_raised_where_nothing_is_saved() -> None:

@@ -17,11 +17,11 @@ def tuned() -> Any:
     """A trial of Tune's that allows no failure, as a search hands it out."""
     from ray.tune.experiment import Trial
 
-    from xferlab.schedule.tune import _UncountedNodes
+    from xferlab.schedule.tune import _NodeLossRetries
 
     tuned = Trial("sample", stub=True, max_failures=0)
     tuned.storage = SimpleNamespace(trial_driver_staging_path="")  # no folder for texts of errors
-    tuned.handle_error = _UncountedNodes(tuned)
+    tuned.handle_error = _NodeLossRetries(tuned)
     return tuned
 
 

@@ -17,6 +17,7 @@ from xferlab.records.store import Store
 from xferlab.training.segmentation import normalise
 from xferlab.trial.overlay import FILL, FILL_OPACITY, overlay
 from xferlab.trial.predict import Folder, Prediction, Request, Segmenter, at_size, columns, segment
+from xferlab.trial.segmenter import TrainedOn
 
 CPU = torch.device("cpu")
 
@@ -97,6 +98,10 @@ def test_company_changes_nothing_and_bad_files_are_left_out(tmp_path: Path) -> N
 
 
 @pytest.mark.component
+def test_weights_at_the_top_of_the_file_system_have_one_folder_to_look_into() -> None:
+    assert TrainedOn.record_beside(Path("/weights.safetensors"), b"") is None
+
+
 def test_the_row_agrees_with_the_mask(tmp_path: Path) -> None:
     own, (asked,) = segmenter(tmp_path), requests(tmp_path, 1)
     level = float(np.median(own.probabilities([own.prepared(picture(0))])))

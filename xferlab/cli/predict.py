@@ -174,7 +174,7 @@ def _segmenter(model: Trial | Path, options: Namespace) -> Segmenter:
     if isinstance(model, Trial):
         return Segmenter.of_trial(model.store, model.trial_id, device)
     data = read_bytes(model)
-    if trained := TrainedOn.beside(model, data):
+    if trained := TrainedOn.record_beside(model, data):
         _refuse_preprocessing(options, "the record beside the weights file")
         origin = f"{model}, trial {trained.record.trial_id}"
         return Segmenter.of_record(trained, read_weights(model, data), origin=origin, device=device)

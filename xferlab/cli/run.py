@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from xferlab.cli import mirror
+from xferlab.cli.cluster import check_options, cluster
 from xferlab.cli.findings import print_warnings
 from xferlab.cli.headline import headline
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
@@ -65,8 +66,8 @@ def _run(
             decode_images(session, plan, _open(board), progress=progress)
             if not board.exhausted:
                 view.doing("loading PyTorch" if options.executor == "in-process" else "starting Ray")
-            _join_cluster(options, session, board, stop=stop, stack=stack)
             if not board.exhausted and options.executor == "ray":
+                stack.enter_context(cluster(options, session.store, _open(board), stop=stop))
                 view.doing("waiting for a worker")
 
         def execute(court: Court) -> Ending:
@@ -92,28 +93,7 @@ def _open(board: Board) -> list[TrialSpec]:
 def _check(options: Namespace) -> None:
     if options.executor == "in-process" and (options.address or options.workers is not None):
         raise UsageError("--address and --workers belong to --executor ray")
-    if options.address and options.workers is not None:
-        raise UsageError("--workers is for this machine; the cluster at --address has its own number")
-    if options.workers is not None and options.workers < 1:
-        raise UsageError(f"--workers {options.workers}: at least one CPU core is needed")
-
-
-def _join_cluster(
-    options: Namespace, session: Session, board: Board, *, stop: StopRequest, stack: ExitStack
-) -> None:
-    """Starts or joins Ray for as long as the stack holds, and refuses what could never run there."""
-    if options.executor == "in-process" or board.exhausted:
-        return
-    from xferlab.schedule import nodes, ray_session
-
-    stack.enter_context(ray_session.cluster(options.address, num_cpus=options.workers, stop=stop))
-    if unmet := nodes.unmet_resources(_open(board)):
-        # A cluster may grow while trials wait for it; this machine does not.
-        if options.address is None:
-            raise UsageError(unmet)
-        print(f"warning: {unmet} Waiting for nodes.", file=sys.stderr)
-    if options.address is not None:
-        nodes.check_nodes(session.store)
+    check_options(options)
 
 
 def _executor(options: Namespace) -> Callable[..., Ending]:
@@ -157,6 +137,6 @@ def _repeated(outcome: Outcome) -> str:
     return (
         f"{failure['traceback'] or failure['message']}\n"
         f"xferlab: stopped: the first {SAME_ERRORS} trials all failed with this error, on {failure['host']}; "
-        f"{num_open} trials stay open. Mend the cause, and the same command goes on; if it lies in one arm, "
+        f"{num_open} trials stay open. Fix the cause, and the same command goes on; if it lies in one arm, "
         "--arms runs the others."
     )

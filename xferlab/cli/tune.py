@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from xferlab.cli.cluster import check_options, cluster
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.prepare import store_donors
 from xferlab.cli.session import Session
@@ -60,7 +61,7 @@ def _search(
     session: Session, tuning: Tuning, options: Namespace, *, num_samples: int, stop: StopRequest
 ) -> tuple[bool, int]:
     """Returns whether the search came to its end, and how many samples failed."""
-    from xferlab.schedule import nodes, ray_session, tune
+    from xferlab.schedule import tune
 
     store, study = session.store, session.loaded.base.study
     with ExitStack() as stack:
@@ -73,14 +74,7 @@ def _search(
             _decode(session, tuning)
         stop.graceful = True
         print("starting Ray", flush=True)
-        stack.enter_context(ray_session.cluster(options.address, num_cpus=options.workers, stop=stop))
-        if unmet := nodes.unmet_resources(list(tuning.base[:1])):
-            # A cluster may grow while samples wait for it; this machine does not.
-            if options.address is None:
-                raise UsageError(unmet)
-            print(f"warning: {unmet} Waiting for nodes.", file=sys.stderr)
-        if options.address is not None:
-            nodes.check_nodes(store)
+        stack.enter_context(cluster(options, store, tuning.base[:1], stop=stop))
         retries = session.loaded.base.retries
         finished = tune.execute(sampling, store, cache_dir=session.cache_dir, retries=retries, stop=stop)
         return finished, sampling.num_failed
@@ -89,10 +83,7 @@ def _search(
 def _check(options: Namespace) -> None:
     if options.samples < 1:
         raise UsageError(f"--samples {options.samples}: at least one sample is needed")
-    if options.address and options.workers is not None:
-        raise UsageError("--workers is for this machine; the cluster at --address has its own number")
-    if options.workers is not None and options.workers < 1:
-        raise UsageError(f"--workers {options.workers}: at least one CPU core is needed")
+    check_options(options)
 
 
 def _tuning(session: Session, options: Namespace) -> Tuning:

@@ -41,7 +41,7 @@ class Observation:
         share: Share of the structure in the image.
         border: Share of the structure along the image's border.
         values: Mask values of the section's labels that occur.
-        is_told: Whether decoding remarked on the image already.
+        has_remark: Whether decoding remarked on the image already.
     """
 
     case: Case
@@ -53,7 +53,7 @@ class Observation:
     share: float
     border: float
     values: frozenset[int]
-    is_told: bool
+    has_remark: bool
 
     @staticmethod
     def of(case: Case, decoded: Decoded) -> Observation:
@@ -71,7 +71,7 @@ class Observation:
             share=float(inside.mean()),
             border=float(edges.mean()),
             values=decoded.values,
-            is_told=bool(decoded.remarks),
+            has_remark=bool(decoded.remarks),
         )
 
 
@@ -123,7 +123,7 @@ def _shared_masks(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
 
 def _few_levels(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
     for entry in seen:
-        if 1 < entry.levels < FEW_LEVELS and not entry.is_told:
+        if 1 < entry.levels < FEW_LEVELS and not entry.has_remark:
             what = f"the image has only {entry.levels} grey levels; see whether its export lost contrast."
             yield _about(where, entry, what, "images of few grey levels")
 

@@ -21,6 +21,10 @@ from xferlab.schedule.nodes import has_left
 from xferlab.trial.failure import Failure, Kind, kind_of, lost
 
 NEVER_RAN = "its worker could not be started"
+NO_REASON = (
+    "its worker ended without giving a reason; it was probably killed (SIGKILL), for example because memory "
+    "ran short"
+)
 _NODE_REASON = re.compile(r"the actor's node was (.+)")
 _SIGNAL = re.compile(r"\*\*\* (SIG[A-Z]+) received")
 _LOG_TAIL = 65_536
@@ -88,7 +92,7 @@ def told_by(
         return lost("the kernel killed its worker: out of memory", signal="SIGKILL", **known)
     if isinstance(error, RayActorError) and node_left(error.actor_id):
         return lost("its node was lost", kind=Kind.NODE, **known)
-    return lost("its worker was killed without a word (SIGKILL, as for want of memory)", **known)
+    return lost(NO_REASON, **known)
 
 
 def node_reason(error: BaseException | None) -> str:

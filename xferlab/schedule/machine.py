@@ -44,6 +44,10 @@ REMEDIES = {
 LOOPBACK, PORTS, ANSWER_S = "127.0.0.1", 24, 5.0
 THREADS, THREADS_OF_RAY = 16, 200
 """What a verb needs beside a thread for each core (OpenBLAS interrupts a process that gets none), and Ray."""
+STACK_BYTES = 2**18
+"""Of a thread that only waits. With the usual 8 MiB, those for Ray would ask for 1.6 GiB of addresses."""
+_OPENBLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+"""What OpenBLAS asks for a number of threads, in this order."""
 _USER = ("LOGNAME", "USER", "LNAME", "USERNAME")
 _HOMES = {"MPLCONFIGDIR": "matplotlib", "WANDB_CONFIG_DIR": "wandb", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 """Where libraries write below the home folder, and what they take instead."""
@@ -62,7 +66,7 @@ def prepare() -> None:
     _name_user()
     _replace_home()
     _allow_open_files()
-    _check_threads(THREADS + (os.cpu_count() or 1))
+    _check_threads(THREADS + _num_cores())
 
 
 def _check_working_folder() -> None:
@@ -175,24 +179,35 @@ def _open_ports() -> None:
             stack.enter_context(socket.create_connection(listener.getsockname(), timeout=ANSWER_S))
 
 
+def _num_cores() -> int:
+    """For how many cores a library may start threads: those of this process, or fewer if the user says so."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for value in (os.environ.get(name, "").partition(",")[0].strip() for name in _OPENBLAS):
+        if value.isdecimal() and int(value) > 0:
+            return min(cores, int(value))
+    return cores
+
+
 def _check_threads(number: int, *, instead: str = "") -> None:
     try:
         _start_threads(number)
     except RuntimeError as error:
         raise UsageError(
             f"{number} processes and threads are needed, and this machine does not give them ({error}); "
-            f"raise `ulimit -u` or the container's limit of processes{instead}"
+            f"raise `ulimit -u`, `ulimit -v`, or the container's limits{instead}"
         ) from error
 
 
 def _start_threads(number: int) -> None:
     end, threads = threading.Event(), list[threading.Thread]()
+    before = threading.stack_size(STACK_BYTES)
     try:
         for _ in range(number):
             thread = threading.Thread(target=end.wait, daemon=True)
             thread.start()
             threads.append(thread)
     finally:
+        threading.stack_size(before)
         end.set()
         for thread in threads:
             thread.join()

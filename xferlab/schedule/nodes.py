@@ -6,6 +6,7 @@ import hashlib
 import math
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -120,7 +121,7 @@ def _is_there(node_id: str) -> bool:
     return False
 
 
-def unmet_resources(trials: list[TrialSpec]) -> str:
+def unmet_resources(trials: Sequence[TrialSpec]) -> str:
     """Returns what trials ask for that no live node of the cluster has: they would wait; empty if none."""
     nodes = _nodes()
     for trial in trials:

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from ray.tune.execution import class_cache
 from xferlab.errors import ClusterLostError, StorageError, UsageError
 from xferlab.records.store import Store
 from xferlab.schedule import machine
-from xferlab.schedule.stop import StopRequest, deaf_to_hangup
+from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.watch import Watch
 
 # Read when a cluster or a Tune run starts: no phoning home, no loggers beside our records, no snapshots of a
@@ -71,8 +72,14 @@ def cluster(
         stop: Told if the cluster is lost.
 
     Raises:
-        UsageError: There is no cluster at the address, or Ray cannot start here.
+        UsageError: There is no cluster at the address, Ray cannot start here, or this process is connected
+            to a cluster already.
     """
+    if ray.is_initialized():
+        raise UsageError(
+            "Ray is already connected in this process; call ray.shutdown() first, or use --executor "
+            "in-process"
+        )
     with ExitStack() as stack:
         if address is None:
             stack.enter_context(_own_cluster(num_cpus))
@@ -104,7 +111,7 @@ def _own_cluster(num_cpus: int | None) -> Iterator[None]:
         mark = folder / "in-use"  # Ray's processes create the folder again, but not this
         mark.touch()
         try:
-            with _loopback(), deaf_to_hangup():
+            with _loopback(), _own_sessions():
                 ray.init(
                     address="local",
                     num_cpus=num_cpus,
@@ -188,6 +195,22 @@ def _loopback() -> Iterator[None]:
         yield
     finally:
         constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _own_sessions() -> Iterator[None]:
+    """Starts Ray's processes in sessions of their own: a signal to our group or terminal is for us alone.
+
+    We answer it by saving what runs, and that needs them. They end with us all the same: the kernel kills
+    Ray's main processes when their parent dies, and the others notice.
+    """
+    services = ray._private.services
+    before = services.ConsolePopen
+    services.ConsolePopen = partial(before, start_new_session=True)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before
 
 
 def _places() -> dict[str, tuple[str, int]]:

@@ -196,11 +196,11 @@ def _work(config: dict[str, Any], access: ray_session.Access) -> None:
 
     Any other error makes Tune end the process: none that met one goes on to another trial.
     """
+    machine.prepare()  # of another node, which the command line did not see
     # Imported here: the driver needs no torch.
     from xferlab.trial.environment import host_memory_peak_gib
     from xferlab.trial.run import Hooks, run_trial
 
-    machine.prepare()  # of another node, which the command line did not see
     spec = TrialSpec.from_json(json.loads(config["spec"]))
     ended, leaving = threading.Event(), threading.Event()
     reporter = _Reporter(host_memory_peak_gib)

@@ -131,7 +131,7 @@ class Sampling:
     def _reason(self, sample_id: str) -> str:
         attempts = read_attempts(self._store, self.tuning.tuning_id, sample_id)
         told = attempts[-1].get("failure") if attempts else None
-        return str(told or "its worker died without a word (killed, or out of memory)")
+        return str(told or "its worker ended without giving a reason; it was probably killed")
 
     def _tell(self, record: SampleRecord) -> None:
         self._sampler.tell(record.number, record.parameters, record.curve, outcome=record.outcome)

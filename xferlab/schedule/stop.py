@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -86,16 +84,3 @@ class StopRequest:
         self.signal = self.signal or signal.Signals(number)
         if not (first and self.graceful):
             raise StopNow(self.signal)
-
-
-@contextmanager
-def deaf_to_hangup() -> Iterator[None]:
-    """Processes that are started meanwhile live on when the terminal closes: whoever runs them ends them.
-
-    A process inherits which signals are blocked. One that comes to us meanwhile is handled at the end.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

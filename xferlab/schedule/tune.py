@@ -169,7 +169,7 @@ class _SampleSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
         tuned = _create_trial_from_spec(
             experiment, self._tune_parser, evaluated_params={}, experiment_tag="", trial_id=sample.sample_id
         )
-        tuned.handle_error = _UncountedNodes(tuned)
+        tuned.handle_error = _NodeLossRetries(tuned)
         return tuned
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -201,7 +201,7 @@ class _SampleSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
         return False
 
 
-class _UncountedNodes(NeverRestored):
+class _NodeLossRetries(NeverRestored):
     """Keeps losses of nodes out of the number of failures by which Tune decides on a retry."""
 
     def __init__(self, tuned: Any):
@@ -260,12 +260,12 @@ class _Sample(tune.Trainable):  # type: ignore[misc]
 
     def _next(self) -> tuple[SampleRecord, bool]:
         """Returns what the record would be after an epoch, and whether it is final; at once where it is."""
+        machine.prepare()  # of another node, which the command line did not see
         # Imported here: the driver needs no torch.
         from xferlab.trial import environment
         from xferlab.trial.assemble import Workplace
         from xferlab.trial.tuning import SampleRun
 
-        machine.prepare()  # of another node, which the command line did not see
         sample = SampleSpec.from_json(json.loads(self._config["sample"]))
         assert self._access is not None  # Tune gives it with every setup
         store = self._access.open()

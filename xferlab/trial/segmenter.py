@@ -47,12 +47,12 @@ class TrainedOn:
     section: Mapping[str, Any]
 
     @staticmethod
-    def beside(path: Path, data: bytes) -> TrainedOn | None:
+    def record_beside(path: Path, data: bytes) -> TrainedOn | None:
         """Returns what lies beside a weights file: in a storage, or copied with it into one folder.
 
         None where there is no record, or it is one of other weights than `data`, the bytes of the file.
         """
-        for folder in dict.fromkeys((path.absolute().parent, path.absolute().parents[1])):
+        for folder in path.absolute().parents[:2]:
             store = Store.open(folder)
             with suppress(RecordError, TypeError, LookupError):  # a file of that name, and of another program
                 record = TrialRecord.from_json(codec.read_json(store, "record.json") or {})
