@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from xferlab.cli.findings import absent_weights, refuse_absent_weights, unusable_files
+from xferlab.cli.findings import absent_weights, refuse_absent_weights, trial_reads, unusable_files
 from xferlab.cli.session import Session, given_weights
 from xferlab.data.cache import NativeTable, open_cases
 from xferlab.errors import DataError, DonorError, Problem, StorageError, UsageError
@@ -224,7 +224,7 @@ def _wanted(plan: Plan, trials: Iterable[TrialSpec]) -> Iterable[_Wanted]:
     tables: dict[str, _Wanted] = {}
     for trial in trials:
         model = trial.identity["model"]
-        for name, selection, size in _read(trial):
+        for name, selection, size in trial_reads(trial):
             config = trial.data[name]
             empty = _Wanted(name, config, size)
             wanted = tables.setdefault(f"{size} {canonical_json(config)}", empty)
@@ -234,19 +234,6 @@ def _wanted(plan: Plan, trials: Iterable[TrialSpec]) -> Iterable[_Wanted]:
                 rows = plan.selections[selection].rows
                 wanted.single.update(row[0] for row in rows if row[1] == "train")
     return tables.values()
-
-
-def _read(trial: TrialSpec) -> Iterator[tuple[str, str, int | Literal["native"]]]:
-    """Yields section, selection and size of all that a trial reads."""
-    size = trial.identity["model"]["image_size"]
-    yield trial.section, trial.selection, size
-    for one in trial.evaluations:
-        name = one.source or one.section
-        yield name, one.selection, size
-        if one.at_original_size:
-            yield name, one.selection, "native"
-    if trial.features:
-        yield trial.features.source, trial.features.selection, size
 
 
 def _too_small(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:

@@ -40,7 +40,7 @@ def run(options: Namespace) -> int:
                 plan = session.plan(donors)
             trials = of_arms(plan, options.arms)
             check_donors(session, trials)
-        print_warnings(session, plan, options)
+        print_warnings(session, plan, options, trials=trials)
         outcome = _run(options, session, plan, trials=trials, stop=stop)
         if outcome.ending.signal is None:
             for line in headline(session, options.arms.split(",") if options.arms else None):
