@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from xferlab.cli.findings import absent_weights, refuse_absent_weights, trial_reads, unusable_files
 from xferlab.cli.session import Session, given_weights
+from xferlab.cohort import Selection
 from xferlab.data.cache import NativeTable, open_cases
 from xferlab.errors import DataError, DonorError, Problem, StorageError, UsageError
 from xferlab.plan.expand import Plan
@@ -27,6 +28,7 @@ from xferlab.study.yaml_lines import KeyPath
 Progress = Callable[[str, int, int], None]
 """Told what is prepared, how much of it is done, and how much there is."""
 
+Selections = Mapping[str, Selection]
 SIZE_MULTIPLE, SHOWN_NAMES = 16, 4
 
 _SECTION: TypeAdapter[DataSection] = TypeAdapter(DataSection)
@@ -152,8 +154,16 @@ def check_device(trials: Iterable[TrialSpec]) -> None:
         )
 
 
-def decode_images(session: Session, plan: Plan, trials: Iterable[TrialSpec], *, progress: Progress) -> None:
+def decode_images(
+    session: Session, selections: Selections, trials: Iterable[TrialSpec], *, progress: Progress
+) -> None:
     """Decodes every image that the trials read into this machine's cache, unless it is there.
+
+    Args:
+        session: The study.
+        selections: The cases that the trials read, by the digests that they know them by.
+        trials: Any of the study's or of a search's.
+        progress: Told of each section.
 
     Raises:
         DataError: With all cases of all sections that cannot be decoded, or that tiles do not fit into.
@@ -161,11 +171,11 @@ def decode_images(session: Session, plan: Plan, trials: Iterable[TrialSpec], *, 
     """
     unusable: list[Problem] = []
     problems: list[Problem] = []
-    for wanted in _wanted(plan, trials):
+    for wanted in _wanted(selections, trials):
         try:
             table = open_cases(
                 wanted.name,
-                _SECTION.validate_python(wanted.config),
+                wanted.section,
                 size=wanted.size,
                 digests=sorted(wanted.digests),
                 cache_dir=session.cache_dir,
@@ -175,7 +185,7 @@ def decode_images(session: Session, plan: Plan, trials: Iterable[TrialSpec], *, 
             unusable += error.problems
             continue
         if isinstance(table, NativeTable):
-            problems += (*_too_small(plan, wanted, table), *_single(plan, wanted, table))
+            problems += (*_too_small(session, wanted, table), *_single(session, wanted, table))
     if unusable or problems:
         raise DataError([*unusable_files(session, unusable), *dict.fromkeys(problems)])
 
@@ -188,7 +198,7 @@ def check_tiles(session: Session, plan: Plan, *, progress: Progress) -> None:
         StorageError: The cache cannot be written.
     """
     sized = [trial for trial in plan.trials if "tiles" in trial.identity["model"] or _trains_singly(trial)]
-    decode_images(session, plan, sized, progress=progress)
+    decode_images(session, plan.selections, sized, progress=progress)
 
 
 def _trains_singly(trial: TrialSpec) -> bool:
@@ -218,8 +228,13 @@ class _Wanted:
     tiles: set[int] = field(default_factory=set)
     single: set[str] = field(default_factory=set)
 
+    @property
+    def section(self) -> DataSection:
+        """The configuration, validated."""
+        return _SECTION.validate_python(self.config)
 
-def _wanted(plan: Plan, trials: Iterable[TrialSpec]) -> Iterable[_Wanted]:
+
+def _wanted(selections: Selections, trials: Iterable[TrialSpec]) -> Iterable[_Wanted]:
     """The cases to decode, by section and size; arms that agree on a section share its table."""
     tables: dict[str, _Wanted] = {}
     for trial in trials:
@@ -228,15 +243,15 @@ def _wanted(plan: Plan, trials: Iterable[TrialSpec]) -> Iterable[_Wanted]:
             config = trial.data[name]
             empty = _Wanted(name, config, size)
             wanted = tables.setdefault(f"{size} {canonical_json(config)}", empty)
-            wanted.digests.update(plan.selections[selection].digests)
+            wanted.digests.update(selections[selection].digests)
             wanted.tiles.update([model["tiles"]["size"]] if "tiles" in model else [])
             if _trains_singly(trial) and selection == trial.selection:
-                rows = plan.selections[selection].rows
+                rows = selections[selection].rows
                 wanted.single.update(row[0] for row in rows if row[1] == "train")
     return tables.values()
 
 
-def _too_small(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:
+def _too_small(session: Session, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:
     """Yields a problem for each tile size that is larger than a side of some images."""
     digests = sorted(wanted.digests)
     sizes = table.sizes[table.rows(digests)]
@@ -245,7 +260,7 @@ def _too_small(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Prob
         small = (sides < size).nonzero()[0]
         if not len(small):
             continue
-        names = _names(plan, [digests[row] for row in small])
+        names = _names(session, wanted, [digests[row] for row in small])
         smallest = small[sides[small].argmin()]
         height, width = sizes[smallest].tolist()
         fitting = int(sides[smallest]) // SIZE_MULTIPLE * SIZE_MULTIPLE
@@ -262,12 +277,12 @@ def _too_small(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Prob
         yield Problem(f"data.{wanted.name}", what)
 
 
-def _single(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:
+def _single(session: Session, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:
     """Yields a problem if images that are trained on one at a time leave one pixel at the bottleneck."""
     digests = sorted(wanted.single)
     small = (table.sizes[table.rows(digests)].max(axis=1) <= SMALLEST_SIDE).nonzero()[0]
     if len(small):
-        names = _names(plan, [digests[row] for row in small])
+        names = _names(session, wanted, [digests[row] for row in small])
         what = (
             f"{len(small)} of {len(digests)} training images have at most {SMALLEST_SIDE} px ({names}) and "
             "are trained on one at a time: their bottleneck is one pixel, and batch norm needs two values of "
@@ -276,7 +291,8 @@ def _single(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Problem
         yield Problem(f"data.{wanted.name}", what)
 
 
-def _names(plan: Plan, digests: Sequence[str]) -> str:
-    known = {case.digest: case.name for cases in plan.cohort.sections.values() for case in cases}
+def _names(session: Session, wanted: _Wanted, digests: Sequence[str]) -> str:
+    cases = session.index(wanted.name, wanted.section)
+    known = {case.digest: case.name for case in cases}
     names = sorted({known.get(digest, digest[:16]) for digest in digests})
     return ", ".join(names[:SHOWN_NAMES]) + (" and others" if len(names) > SHOWN_NAMES else "")

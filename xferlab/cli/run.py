@@ -62,7 +62,7 @@ def _run(
             stop.graceful = True
             if options.executor == "in-process":
                 check_device(_open(board))
-            decode_images(session, plan, _open(board), progress=progress)
+            decode_images(session, plan.selections, _open(board), progress=progress)
             if not board.exhausted:
                 view.doing("loading PyTorch" if options.executor == "in-process" else "starting Ray")
             _join_cluster(options, session, board, stop=stop, stack=stack)
