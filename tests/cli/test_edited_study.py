@@ -66,9 +66,14 @@ def test_a_study_and_its_data_may_change_and_every_verb_says_so(
     said = {verb: command(verb, study) for verb in READING}
     assert {verb: one.out.splitlines()[0] for verb, one in said.items()} == dict.fromkeys(READING, differs)
     assert {verb: one.code for verb, one in said.items()} == {"status": 1, "failures": 0, "report": 1}
-    assert f"<p class='status incomplete'>{differs} All 1 trials of the last plan are complete.</p>" in (
-        page.read_text().replace("&#x27;", "'")
+    # A page is passed on: it names the study file, and no folder of this machine.
+    differs_on_page = differs.replace(str(study), "study.yaml")
+    assert (
+        f"<p class='status incomplete'>{differs_on_page} All 1 trials of the last plan are complete.</p>"
+        in page.read_text().replace("&#x27;", "'")
     )
+    command("report", study, "--storage", tmp_path / "xferlab-results", "--out", "passed-on")
+    assert str(tmp_path) not in (tmp_path / "passed-on/index.html").read_text()
     assert json.loads(command("status", study, "--json").out)["remarks"] == [differs]
 
     (tmp_path / "d").rename(tmp_path / "elsewhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import io
 import logging
@@ -10,7 +11,9 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -151,7 +154,9 @@ def test_a_reader_that_stops_holds_nothing_up(pipe: Pipe, monkeypatch: pytest.Mo
         dropped = streams.out._num_lost
         assert 2000 * 501 - dropped * 501 <= output.BACKLOG + 501
         streams.finish()
-        assert kept(streams) == "xferlab: 2000 lines were not printed: nobody reads standard output\n"
+        assert kept(streams) == (
+            "xferlab: 2000 lines were not printed: standard output is read too slowly or not at all\n"
+        )
         # It reads again: what waited comes, and how much is missing.
         missing = held + (2000 - dropped) * 501
         while missing:
@@ -198,6 +203,96 @@ def test_a_pipe_that_another_process_made_non_blocking(pipe: Pipe) -> None:
         assert int(reader.communicate()[0]) == 1_000_001
 
 
+class Notebook(io.StringIO):
+    """As a notebook's: `fileno` is that of the stream that the notebook's server had."""
+
+    def __init__(self, descriptor: int):
+        super().__init__()
+        self.descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+
+def test_what_a_notebook_shows_stays_in_it(pipe: Pipe) -> None:
+    notebook = Notebook(pipe.writer.fileno())
+    Output(notebook, "standard output").write("shown\n")
+    assert notebook.getvalue() == "shown\n"
+    assert not select.select([pipe.reader], [], [], 0)[0]
+
+
+def test_an_unbuffered_stream_is_written_by_its_descriptor() -> None:
+    with open("/dev/full", "wb", buffering=0) as raw:
+        text = io.TextIOWrapper(raw, write_through=True)  # as of `python -u`
+        stream = Output(text, "standard output")
+        stream.write("lost\n")
+        assert "No space left" in str(stream.error)
+        text.flush()  # nothing is left in it
+
+
+def test_without_a_thread_printing_waits_for_its_reader(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    with guarded(pipe.writer) as streams:
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+        streams.unblock()
+        print("shown")
+        assert streams.finish()
+        assert os.read(pipe.reader, 100) == b"shown\n"
+
+
+def no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.component
+def test_a_machine_without_processes_is_refused(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = write_study(tmp_path, **ONE)
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    said = command("run", study)
+    assert said.code == 2
+    assert "processes and threads are needed" in said.err
+
+
+def test_a_forked_process_prints_while_its_parent_does(pipe: Pipe) -> None:
+    stream = Output(pipe.writer, "standard output")
+    stream.unblock()
+    stream._queue.append(b"the parent's\n")
+    with _held_elsewhere(stream._changed):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)  # kills it if it waits for the lock
+            stream.write("of the child\n")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    assert os.read(pipe.reader, 12) == b"of the child"
+
+
+@contextmanager
+def _held_elsewhere(lock: threading.Condition) -> Iterator[None]:
+    """Another thread holds a lock, as the one that prints does."""
+    held, end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            end.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    yield
+    end.set()
+    thread.join()
+
+
+def test_a_copy_has_no_endless_recursion(pipe: Pipe) -> None:
+    stream = Output(pipe.writer, "standard output")
+    with pytest.raises(AttributeError, match="_absent"):
+        stream._absent  # noqa: B018
+    copy.copy(stream)
+
+
 def test_what_an_encoding_cannot_spell_is_printed_as_numbers() -> None:
     pipe = Pipe("ascii")
     stream = Output(pipe.writer, "standard output")
@@ -231,6 +326,31 @@ def test_verbs_that_only_print_end_quietly(
     monkeypatch.setattr(sys, "stdout", pipe.writer)
     said = command(verb, study, "--json", "--storage", tmp_path / "st")
     assert (said.code, said.err) == (expected.code, expected.err)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"]])
+def test_help_that_does_not_arrive_is_told(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(words) == 1
+    assert capfd.readouterr().err == "xferlab: standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.component
+def test_a_call_from_python_leaves_the_environment_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "notebook's own")
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    before = dict(os.environ)
+    assert main(["schema"]) == 0
+    assert os.environ == before
+    monkeypatch.delenv("MPLBACKEND")
+    assert main(["check", str(tmp_path / "absent.yaml")]) == 2
+    assert "MPLBACKEND" not in os.environ
 
 
 @pytest.mark.slow
@@ -276,7 +396,9 @@ def test_a_stopped_reader_does_not_hold_up_a_run(tmp_path: Path, pipe: Pipe, exe
     ) as process:
         _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
-    assert err.splitlines()[-1].endswith("lines were not printed: nobody reads standard output")
+    assert err.splitlines()[-1].endswith(
+        "lines were not printed: standard output is read too slowly or not at all"
+    )
     assert len(list((tmp_path / "st").glob("trials/*/record.json"))) == 1
 
 

@@ -439,3 +439,18 @@ def test_a_folder_that_cannot_be_written(
     (tmp_path / "taken").write_text("a file")
     text = refusal(capsys, predict(trained, tmp_path / "a.png", "--out", tmp_path / "taken"))
     assert "cannot be written" in text
+
+
+def test_a_table_that_cannot_be_written_leaves_the_masks(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide_picture(trained).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    (out / "predictions.csv").mkdir(parents=True)
+    (out / "predictions.csv/in-the-way").write_text("")
+    assert predict(trained, tmp_path / "a.png", "--out", out) == 1
+    said = capsys.readouterr()
+    assert f"; masks and overlays are in {out}\n" in said.out
+    assert "predictions.csv" in said.err
+    assert "cannot be written" in said.err
+    assert any(path.is_file() and path.suffix == ".png" for path in out.rglob("*"))

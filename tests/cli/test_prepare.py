@@ -57,7 +57,7 @@ def test_tiles_larger_than_images_are_refused_by_check_and_run(
     session = Session.open(asked)
     plan = session.plan()
     with pytest.raises(DataError, match="tiles of 48 px") as refused:
-        decode_images(session, plan, plan.trials, progress=nobody)
+        decode_images(session, plan.selections, plan.trials, progress=nobody)
     assert len(refused.value.problems) == 2
 
 
@@ -72,7 +72,7 @@ def test_tiles_as_large_as_the_images_fit(tmp_path: Path) -> None:
     session = Session.open(options(tmp_path, fitting=tiles(32), native={"model.image_size": "native"}))
     plan = session.plan()
     check_tiles(session, plan, progress=nobody)
-    decode_images(session, plan, plan.trials, progress=nobody)
+    decode_images(session, plan.selections, plan.trials, progress=nobody)
 
 
 def test_whole_images_are_not_decoded_for_a_check(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_single_images_of_one_pixel_at_the_bottleneck_are_refused_by_check_and_r
     with pytest.raises(DataError, match=text):
         check_tiles(session, plan, progress=nobody)
     pairs = [trial for trial in plan.trials if trial.arms == ("pairs",)]
-    decode_images(session, plan, pairs, progress=nobody)
+    decode_images(session, plan.selections, pairs, progress=nobody)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -40,6 +40,11 @@ def attempt(store: Store, name: str, outcome: str, *, epochs: int = 0, started: 
     store.write(layout.progress_path(name), "".join(line + "\n" for line in lines).encode())
 
 
+def plan_of(store: Store, study: str, *trial_ids: str) -> None:
+    trials = [{"trial_id": trial_id} for trial_id in trial_ids]
+    codec.write_json(store, layout.plan_path(study), {"version": 1, "study": study, "trials": trials})
+
+
 def only(store: Store, *trials: TrialSpec) -> dict[str, Any]:
     *_, row = states(store, "mine", trials)
     return row
@@ -59,9 +64,26 @@ def test_a_running_trial_says_where_and_since_when(store: Store) -> None:
 
 
 def test_a_trial_that_another_study_drives_runs(store: Store) -> None:
+    plan_of(store, "other", "g")
     with Lease(store, "other"):
         attempt(store, "g", "running")
         assert only(store, trained("g"))["state"] == "running"
+
+
+@pytest.mark.parametrize("planned", [["h"], None])
+def test_a_live_study_without_the_trial_does_not_run_it(store: Store, planned: list[str] | None) -> None:
+    if planned is not None:
+        plan_of(store, "other", *planned)
+    with Lease(store, "other"):
+        attempt(store, "g", "running")
+        assert only(store, trained("g"))["state"] == "stale"
+
+
+def test_a_live_study_whose_plan_is_damaged_does_not_run_it(store: Store) -> None:
+    store.write(layout.plan_path("other"), b"{")
+    with Lease(store, "other"):
+        attempt(store, "g", "running")
+        assert only(store, trained("g"))["state"] == "stale"
 
 
 def test_a_trial_that_nobody_drives_is_stale(store: Store) -> None:

@@ -56,7 +56,7 @@ def test_planning_the_known_pack_is_quick(section: Any, real_data: Path, tmp_pat
 
 def test_planning_knows_usable_masks_without_decoding(section: Any, real_data: Path, tmp_path: Path) -> None:
     sections = {"all": pack(section, real_data)}
-    assert StudyIndex(sections, memo_dir=tmp_path).audit.unusable == ()
+    assert StudyIndex(sections, memo_dir=tmp_path).audit.unusable == {}
     best_s = np.inf
     for _ in range(3):
         start_s = time.perf_counter()
@@ -64,7 +64,8 @@ def test_planning_knows_usable_masks_without_decoding(section: Any, real_data: P
         best_s = min(best_s, time.perf_counter() - start_s)
     assert best_s < 0.3
     sections = {"all": section(source="manifest", root=sections["all"].root, labels={"lung": [255]})}
-    unusable = StudyIndex(sections, memo_dir=tmp_path).audit.unusable
+    index = StudyIndex(sections, memo_dir=tmp_path)
+    unusable = [problem for problems in index.unusable.values() for problem in problems]
     assert [problem.kind for problem in unusable] == ["masks with values that no label names"] * 40
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -376,6 +377,56 @@ def test_masks_of_which_none_has_a_structure_are_refused(case: Case, command: Co
     assert said.code == 2
     assert "masks has a pixel of the structure, so there is nothing to learn or" in said.out + said.err
     assert not (case.folder / "st" / "trials").exists()
+
+
+def beside(case: Case, **fields: Any) -> dict[str, Any]:
+    """A second folder of images, of which two masks cannot be used, as a section."""
+    other = shutil.copytree(case.pack, case.folder / "other")
+    for number in range(2):
+        Image.fromarray(np.full((40, 40), 7, np.uint8)).save(other / f"{number}_mask.png")
+    for number in range(15):  # other people's images
+        pixels = np.random.default_rng(100 + number).integers(0, 256, (40, 40), dtype=np.uint8)
+        Image.fromarray(pixels).save(other / f"{number}.png")
+    table = (other / "metadata.csv").read_text()
+    (other / "metadata.csv").write_text(table.replace("mask.png,p", "mask.png,q"))
+    return {"source": "manifest", "root": str(other), **fields}
+
+
+def unused_section(case: Case) -> None:
+    case.study["data"]["spare"] = beside(case)
+
+
+def arm_left_out(case: Case) -> None:
+    case.study["arms"]["b"] = {"data.other": beside(case), "stages.second.data": "other"}
+    case.words += ["--arms", "a"]
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("change", [unused_section, arm_left_out])
+def test_plan_and_run_take_files_that_no_chosen_trial_reads(
+    case: Case, command: Command, change: Change
+) -> None:
+    study = changed(case, change)
+    counted = f"unusable images or masks that no chosen trial reads (2); `xferlab check {study}` shows them"
+    for words in (("plan", study), ("run", study, "--executor", "in-process")):
+        said = command(*words, *case.words)
+        assert said.code == 0, said.err
+        assert said.err.count(counted) == 1
+    assert command("check", study).code == 2
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("fields", [{}, {"simulate": "portable"}])
+def test_plan_refuses_what_an_arm_that_is_chosen_reads(
+    case: Case, command: Command, fields: dict[str, Any]
+) -> None:
+    study = changed(
+        case, put("arms.b", {"data.other": beside(case, **fields), "stages.second.data": "other"})
+    )
+    for words in ((), ("--arms", "b")):
+        said = command("plan", study, *words)
+        assert said.code == 2
+        assert said.err.startswith(f"{case.folder}/other/0_mask.png: mask values 7 (1600 px) are in no label")
 
 
 @pytest.mark.component

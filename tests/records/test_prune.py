@@ -18,7 +18,7 @@ from xferlab.cohort import Selection
 from xferlab.errors import RecordError, StorageError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader, writer
-from xferlab.records.prune import DAY_S, delete, find_surplus
+from xferlab.records.prune import DAY_S, LOST_AFTER, delete, find_surplus
 from xferlab.records.store import Store
 
 KEPT, OTHER, DONOR, OLD_DONOR = "a" * 16, "b" * 16, "d" * 64, "f" * 64
@@ -118,6 +118,21 @@ def test_what_cannot_be_deleted_is_told_and_all_else_is_gone(store: Store) -> No
         delete(stubborn, trials)
     assert len(str(caught.value).splitlines()) == 1
     assert [name for name in trials.names if store.list(name)] == [names[1]]
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_what_is_not_tried_is_told(store: Store) -> None:
+    fill(store)
+    names = [f"trials/{number:016x}" for number in range(LOST_AFTER + 3)]
+    for name in names:
+        store.write(f"{name}/spec.json", b"{}")
+    gone = faulty(store, Faults(lambda number: True, on=lambda operation, path: "dele" in operation))
+    trials = next(one for one in find_surplus(gone) if one.kind == "trials that no plan names")
+    with pytest.raises(StorageError) as caught:
+        delete(gone, trials)
+    *failures, last = str(caught.value).splitlines()
+    assert len(failures) == LOST_AFTER
+    assert last == "trials that no plan names: 4 more were not tried, after 8 failures in a row"
 
 
 def test_the_plans_of_all_studies_count(store: Store) -> None:

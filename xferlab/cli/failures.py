@@ -35,8 +35,8 @@ ADVICE: Mapping[str, str] = {
 def run(options: Namespace) -> int:
     """Prints failures, equal errors together; exit code 1 if there is one."""
     session = Session.open(options)
-    now = study_now(session, words_of(options))
-    for remark in now.remarks:
+    now = study_now(session)
+    for remark in now.remarks(words_of(options)):
         print(remark, file=sys.stderr if options.json else sys.stdout)
     rows = states(session.store, session.loaded.base.study, now.trials)
     found = [row for row in rows if "failure" in row]

@@ -28,48 +28,55 @@ class StudyNow:
 
     Attributes:
         trials: Its trials; those of the last plan where the data of the file cannot be read.
-        remarks: How file and last plan differ, and what could not be compared; empty if they agree.
+        differences: How file and last plan differ; empty if they agree.
+        gap: What could not be compared, if anything.
         lacks_trials: The file asks for others than `trials`.
     """
 
     trials: tuple[TrialSpec, ...]
-    remarks: tuple[str, ...]
+    differences: str = ""
+    gap: str = ""
     lacks_trials: bool = False
+
+    def remarks(self, words: str) -> tuple[str, ...]:
+        """Returns what a reader of the results should know, sentence by sentence.
+
+        Args:
+            words: The study file and its options, for the command that a remark advises. On a page that is
+                passed on, these may not be paths of this machine.
+        """
+        remedy = f" `xferlab run {words}` brings the results up to date."
+        return tuple(filter(None, (self.differences and self.differences + remedy, self.gap)))
 
     def is_complete(self, session: Session) -> bool:
         """Returns whether all trials are complete: what the exit code says."""
         return not self.lacks_trials and len(complete_ids(session.store, self.trials)) == len(self.trials)
 
 
-def study_now(session: Session, words: str) -> StudyNow:
+def study_now(session: Session) -> StudyNow:
     """Compares a study file with its last plan.
-
-    Args:
-        session: The study.
-        words: Its file and options, for the command that a message advises.
 
     Raises:
         XferlabError: The study cannot be planned, and there is no earlier plan of it.
     """
     study = session.loaded.base.study
     if not session.store.exists(layout.plan_path(study)):
-        return StudyNow(session.plan().trials, ())
+        return StudyNow(session.plan().trials)
     try:
         document = reader.read_plan(session.store, study)
     except RecordError as error:
-        return StudyNow(session.plan().trials, (f"The last plan of the study was not looked at: {error}",))
+        gap = f"The last plan of the study was not looked at: {error}"
+        return StudyNow(session.plan().trials, gap=gap)
     try:
         plan = session.plan_as(document)
     except XferlabError as error:
         print(f"warning: the data of the study cannot be read here: {_first(error)}", file=sys.stderr)
-        differences = _differences(session, document, None, words=words)
-        return StudyNow(planned_trials(document), (*differences, _UNREAD), lacks_trials=bool(differences))
-    return StudyNow(plan.trials, _differences(session, document, plan, words=words))
+        differences = _differences(session, document, None)
+        return StudyNow(planned_trials(document), differences, _UNREAD, lacks_trials=bool(differences))
+    return StudyNow(plan.trials, _differences(session, document, plan))
 
 
-def _differences(
-    session: Session, document: dict[str, Any], plan: Plan | None, *, words: str
-) -> tuple[str, ...]:
+def _differences(session: Session, document: dict[str, Any], plan: Plan | None) -> str:
     def fields(before: str, now: str) -> list[str]:
         assert plan is not None
         try:
@@ -82,11 +89,8 @@ def _differences(
     if document["profile"] != session.loaded.profile:
         phrases.insert(0, f"profile {document['profile'] or 'none'} -> {session.loaded.profile or 'none'}")
     if not phrases:
-        return ()
-    return (
-        f"{session.loaded.path.name} differs from the last plan of the study: {'; '.join(phrases)}. "
-        f"`xferlab run {words}` brings the results up to date.",
-    )
+        return ""
+    return f"{session.loaded.path.name} differs from the last plan of the study: {'; '.join(phrases)}."
 
 
 def _first(error: XferlabError) -> str:

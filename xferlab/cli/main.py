@@ -7,7 +7,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from xferlab import __version__
 from xferlab.cli.output import Streams
@@ -173,37 +173,48 @@ _ADD: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb. What happens to its output changes nothing of its work.
 
+    A call with arguments leaves the streams and the environment of the process as they were.
+
     Returns:
         0 all complete, 1 some failed or blocked (or a verb that only prints could not), 2 bad study or usage,
         130 interrupted, 75 ended from outside (SIGTERM, SIGHUP, SIGUSR1, a lost cluster or storage): the same
         command goes on.
     """
-    streams = Streams()
+    streams, environment = Streams(), dict(os.environ)
     streams.install()
     try:
         code, works = _run(sys.argv[1:] if arguments is None else list(arguments), streams)
     finally:
         arrived = streams.finish()
-        if arguments is not None:
-            streams.remove()  # else they stay: what libraries print at exit must not change the exit code
+        if arguments is not None:  # else they stay: what libraries print at exit must not change the code
+            streams.remove()
+            _restore(environment)
     return INCOMPLETE if code == COMPLETE and not works and not arrived else code
+
+
+def _restore(environment: Mapping[str, str]) -> None:
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
 
 
 def _run(words: list[str], streams: Streams) -> tuple[int, bool]:
     """Returns the exit code of a verb, and whether it does more than print."""
     parser = build_parser()
     parser.asked = next((word for word in words if not word.startswith("-")), "")
-    options = parser.parse_args(words)
+    try:
+        options = parser.parse_args(words)
+    except SystemExit as end:  # it has printed help, the version, or what is wrong
+        return int(end.code or COMPLETE), False
     works = options.verb in WORKING or getattr(options, "yes", False)
-    if works:
-        streams.unblock()
-    return _exit_code(options), works
+    return _exit_code(options, begin=streams.unblock if works else lambda: None), works
 
 
-def _exit_code(options: argparse.Namespace) -> int:
+def _exit_code(options: argparse.Namespace, *, begin: Callable[[], None]) -> int:
     machine = importlib.import_module("xferlab.schedule.machine")
     try:
         machine.prepare()
+        begin()
         verb = importlib.import_module(f"xferlab.cli.{options.verb}")
         return int(verb.run(options))
     except ProblemsError as error:

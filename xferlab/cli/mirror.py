@@ -30,8 +30,8 @@ def run(options: Namespace) -> int:
     session = Session.open(options)
     check_cache(session.cache_dir)
     reader.read_plan(session.store, session.loaded.base.study)  # without one there is nothing to mirror
-    now = study_now(session, words_of(options))
-    for remark in now.remarks:
+    now = study_now(session)
+    for remark in now.remarks(words_of(options)):
         print(remark)
     report = mirror_study(
         session.store,

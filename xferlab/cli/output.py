@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
+from weakref import WeakSet
 
 BACKLOG = 1 << 18
 """Bytes that may wait for a reader that has stopped; what is printed beyond them is dropped."""
@@ -53,6 +54,12 @@ class Output(io.TextIOBase):
         self._waiting = 0
         self._stalled = False
         self._thread: threading.Thread | None = None
+        _OUTPUTS.add(self)
+
+    @property
+    def is_unblocked(self) -> bool:
+        """Whether a thread writes."""
+        return self._thread is not None
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -66,6 +73,8 @@ class Output(io.TextIOBase):
 
     def __getattr__(self, name: str) -> Any:
         """Returns what the stream behind it has beyond text: `buffer`, `name`, ..."""
+        if name.startswith("_"):  # `copy` asks before there is a stream behind it
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
     def fileno(self) -> int:
@@ -96,9 +105,17 @@ class Output(io.TextIOBase):
                 self._submit(self._encode(text))
 
     def unblock(self) -> None:
-        """From now on a thread writes, and nobody waits long for the reader."""
-        self._thread = threading.Thread(target=self._work, name=f"xferlab-{self.label}", daemon=True)
-        self._thread.start()
+        """From now on a thread writes, and nobody waits long for the reader; if there can be a thread."""
+        thread = threading.Thread(target=self._work, name=f"xferlab-{self.label}", daemon=True)
+        with suppress(RuntimeError):  # this user may start no more
+            thread.start()
+            self._thread = thread
+
+    def after_fork(self) -> None:
+        """In a forked child: the thread is the parent's, as is what waits, and the lock may be held."""
+        self._changed, self._thread = threading.Condition(), None
+        self._queue.clear()
+        self._partial, self._waiting, self._stalled = "", 0, False
 
     def finish(self) -> int:
         """Waits for the reader as long as it reads, and returns how many lines are lost."""
@@ -118,7 +135,7 @@ class Output(io.TextIOBase):
         return self._num_lost + left
 
     def _submit(self, data: bytes) -> None:
-        if self._thread is None or not self._thread.is_alive():  # a forked child has no threads
+        if self._thread is None:
             self._put(data)
         elif self._waiting > BACKLOG:
             self._num_lost += data.count(b"\n")
@@ -157,6 +174,17 @@ class Output(io.TextIOBase):
                 self.on_error(self)
 
 
+_OUTPUTS: WeakSet[Output] = WeakSet()
+
+
+def _after_fork() -> None:
+    for stream in list(_OUTPUTS):
+        stream.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class Streams:
     """Both streams of this process."""
 
@@ -167,11 +195,9 @@ class Streams:
         self.out = Output(_or_null(sys.stdout), "standard output")
         self.err = Output(_or_null(sys.stderr), "standard error")
         self.out.on_error = self.err.on_error = self._tell
-        self._unblocked = False
 
     def unblock(self) -> None:
         """From now on work is done, which no reader may hold up."""
-        self._unblocked = True
         self.out.unblock()
         self.err.unblock()
 
@@ -195,9 +221,10 @@ class Streams:
         num_lost = self.out.finish()
         error = self.out.error
         arrived = error is None or getattr(error, "errno", None) == errno.EPIPE
-        if num_lost and self._unblocked and error is None:
-            print(f"xferlab: {num_lost} lines were not printed: nobody reads standard output", file=self.err)
-        if not arrived and not self._unblocked:
+        if num_lost and self.out.is_unblocked and error is None:
+            cause = "standard output is read too slowly or not at all"
+            print(f"xferlab: {num_lost} lines were not printed: {cause}", file=self.err)
+        if not arrived and not self.out.is_unblocked:
             print(f"xferlab: standard output cannot be written: {_reason(error)}", file=self.err)
         self.err.finish()
         return arrived
@@ -236,10 +263,11 @@ def _open_closed_descriptors() -> None:
 
 
 def _sink_of(stream: Any) -> Callable[[bytes], None]:
-    try:
-        descriptor = int(stream.fileno())
-    except (AttributeError, OSError, ValueError):  # a notebook's
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)
+    if not isinstance(raw, io.FileIO) or raw.closed:  # a notebook's has a descriptor that is not its own
         return lambda data: _write_object(stream, data)
+    descriptor = raw.fileno()
     # Past the buffers of the stream: what a full disk leaves in them would fail again at exit, with code 120.
     return lambda data: _write_all(descriptor, data)
 

@@ -38,12 +38,12 @@ def run(options: Namespace) -> int:
     """Prints the plan."""
     session = Session.open(options)
     plan = session.plan()
-    refuse_unusable(session)
     trials = of_arms(plan, options.arms)
     complete = complete_ids(session.store, trials)
+    refuse_unusable(session, plan, (trial for trial in trials if trial.trial_id not in complete))
     if options.cases:
         write_cases(plan, Path(options.cases))
-    print_warnings(session, plan, options)
+    print_warnings(session, plan, options, trials=trials)
     if options.json:
         print(json.dumps(_as_json(plan, trials, complete), indent=2))
         return 0

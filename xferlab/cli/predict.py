@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from xferlab.cli.images import SUFFIXES, Found, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.errors import DataError, Problem, UsageError, suggest
+from xferlab.errors import DataError, Problem, StorageError, UsageError, suggest
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
 from xferlab.study.schema import Study
@@ -52,7 +52,7 @@ class Trial:
 
 
 def run(options: Namespace) -> int:
-    """Segments images; exit code 1 if some cannot be read, segmented or written, 2 if none can."""
+    """Segments images; exit code 1 if some, or the table, cannot be read or written, 2 if none can."""
     _check(options)
     model = _model(options)
     found = find(options.images, out=options.out)
@@ -66,13 +66,13 @@ def run(options: Namespace) -> int:
     problems = [*found.problems, *problems]
     if not predictions:
         raise DataError(problems)
-    _write_table(out, predictions, segmenter.structure)
+    is_table_written = _write_table(out, predictions, segmenter.structure)
     _warn_of_others(predictions, segmenter)
     by = segmenter.origin if options.model in segmenter.origin else f"{options.model}, {segmenter.origin}"
     print(
         f"{_counted(len(predictions), 'image')} segmented by {by} at {_size(segmenter)} "
         f"({segmenter.intensity}, {segmenter.device.type}); "
-        f"masks, overlays and {TABLE} are in {options.out}"
+        f"{f'masks, overlays and {TABLE}' if is_table_written else 'masks and overlays'} are in {options.out}"
     )
     if found.num_skipped:
         print(f"{_counted(found.num_skipped, 'other file')} skipped")
@@ -80,7 +80,7 @@ def run(options: Namespace) -> int:
         print(problem, file=sys.stderr)
     if problems:
         print(f"{_counted(len(problems), 'input')} could not be segmented", file=sys.stderr)
-    return INCOMPLETE if problems else COMPLETE
+    return COMPLETE if is_table_written and not problems else INCOMPLETE
 
 
 def _size(segmenter: Segmenter) -> str:
@@ -239,7 +239,8 @@ def _segment(segmenter: Segmenter, found: Found, folder: Folder) -> tuple[list[P
         )
 
 
-def _write_table(store: Store, predictions: Sequence[Prediction], structure: str) -> None:
+def _write_table(store: Store, predictions: Sequence[Prediction], structure: str) -> bool:
+    """Returns whether the table could be written; without it, the masks are there all the same."""
     from xferlab.trial.predict import columns
 
     rows = [columns(one, structure) for one in predictions]
@@ -248,7 +249,12 @@ def _write_table(store: Store, predictions: Sequence[Prediction], structure: str
     writer.writeheader()
     writer.writerows(rows)
     # File names that are no UTF-8 go through as the bytes they are.
-    store.write(TABLE, text.getvalue().encode("utf-8", "surrogateescape"))
+    try:
+        store.write(TABLE, text.getvalue().encode("utf-8", "surrogateescape"))
+    except StorageError as error:
+        print(error, file=sys.stderr)
+        return False
+    return True
 
 
 def _nothing(paths: Sequence[str], found: Found) -> Exception:

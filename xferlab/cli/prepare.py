@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from xferlab.cli.findings import absent_weights, refuse_absent_weights, unusable_files
+from xferlab.cli.findings import absent_weights, refuse_absent_weights, trial_reads, unusable_files
 from xferlab.cli.session import Session, given_weights
+from xferlab.cohort import Selection
 from xferlab.data.cache import ImageTable, NativeTable, open_cases
 from xferlab.data.check import no_structure
 from xferlab.data.sources.source import STRUCTURE
@@ -29,6 +30,7 @@ from xferlab.study.yaml_lines import KeyPath
 Progress = Callable[[str, int, int], None]
 """Told what is prepared, how much of it is done, and how much there is."""
 
+Selections = Mapping[str, Selection]
 SIZE_MULTIPLE, SHOWN_NAMES = 16, 4
 
 _SECTION: TypeAdapter[DataSection] = TypeAdapter(DataSection)
@@ -154,8 +156,16 @@ def check_device(trials: Iterable[TrialSpec]) -> None:
         )
 
 
-def decode_images(session: Session, plan: Plan, trials: Iterable[TrialSpec], *, progress: Progress) -> None:
+def decode_images(
+    session: Session, selections: Selections, trials: Iterable[TrialSpec], *, progress: Progress
+) -> None:
     """Decodes every image that the trials read into this machine's cache, unless it is there.
+
+    Args:
+        session: The study.
+        selections: The cases that the trials read, by the digests that they know them by.
+        trials: Any of the study's or of a search's.
+        progress: Told of each section.
 
     Raises:
         DataError: With all cases of all sections that cannot be decoded, or that tiles do not fit into.
@@ -163,11 +173,11 @@ def decode_images(session: Session, plan: Plan, trials: Iterable[TrialSpec], *, 
     """
     unusable: list[Problem] = []
     problems: list[Problem] = []
-    for wanted in _wanted(plan, trials):
+    for wanted in _wanted(selections, trials):
         try:
             table = open_cases(
                 wanted.name,
-                _SECTION.validate_python(wanted.config),
+                wanted.section,
                 size=wanted.size,
                 digests=sorted(wanted.digests),
                 cache_dir=session.cache_dir,
@@ -178,7 +188,7 @@ def decode_images(session: Session, plan: Plan, trials: Iterable[TrialSpec], *, 
             continue
         problems += _without_structure(wanted, table)
         if isinstance(table, NativeTable):
-            problems += (*_too_small(plan, wanted, table), *_single(plan, wanted, table))
+            problems += (*_too_small(session, wanted, table), *_single(session, wanted, table))
     if unusable or problems:
         raise DataError([*unusable_files(session, unusable), *dict.fromkeys(problems)])
 
@@ -191,7 +201,7 @@ def check_tiles(session: Session, plan: Plan, *, progress: Progress) -> None:
         StorageError: The cache cannot be written.
     """
     sized = [trial for trial in plan.trials if "tiles" in trial.identity["model"] or _trains_singly(trial)]
-    decode_images(session, plan, sized, progress=progress)
+    decode_images(session, plan.selections, sized, progress=progress)
 
 
 def _trains_singly(trial: TrialSpec) -> bool:
@@ -221,35 +231,27 @@ class _Wanted:
     tiles: set[int] = field(default_factory=set)
     single: set[str] = field(default_factory=set)
 
+    @property
+    def section(self) -> DataSection:
+        """The configuration, validated."""
+        return _SECTION.validate_python(self.config)
 
-def _wanted(plan: Plan, trials: Iterable[TrialSpec]) -> Iterable[_Wanted]:
+
+def _wanted(selections: Selections, trials: Iterable[TrialSpec]) -> Iterable[_Wanted]:
     """The cases to decode, by section and size; arms that agree on a section share its table."""
     tables: dict[str, _Wanted] = {}
     for trial in trials:
         model = trial.identity["model"]
-        for name, selection, size in _read(trial):
+        for name, selection, size in trial_reads(trial):
             config = trial.data[name]
             empty = _Wanted(name, config, size)
             wanted = tables.setdefault(f"{size} {canonical_json(config)}", empty)
-            wanted.digests.update(plan.selections[selection].digests)
+            wanted.digests.update(selections[selection].digests)
             wanted.tiles.update([model["tiles"]["size"]] if "tiles" in model else [])
             if _trains_singly(trial) and selection == trial.selection:
-                rows = plan.selections[selection].rows
+                rows = selections[selection].rows
                 wanted.single.update(row[0] for row in rows if row[1] == "train")
     return tables.values()
-
-
-def _read(trial: TrialSpec) -> Iterator[tuple[str, str, int | Literal["native"]]]:
-    """Yields section, selection and size of all that a trial reads."""
-    size = trial.identity["model"]["image_size"]
-    yield trial.section, trial.selection, size
-    for one in trial.evaluations:
-        name = one.source or one.section
-        yield name, one.selection, size
-        if one.at_original_size:
-            yield name, one.selection, "native"
-    if trial.features:
-        yield trial.features.source, trial.features.selection, size
 
 
 def _without_structure(wanted: _Wanted, table: ImageTable | NativeTable) -> Iterator[Problem]:
@@ -258,7 +260,7 @@ def _without_structure(wanted: _Wanted, table: ImageTable | NativeTable) -> Iter
         yield no_structure(wanted.name, len(rows))
 
 
-def _too_small(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:
+def _too_small(session: Session, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:
     """Yields a problem for each tile size that is larger than a side of some images."""
     digests = sorted(wanted.digests)
     sizes = table.sizes[table.rows(digests)]
@@ -267,7 +269,7 @@ def _too_small(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Prob
         small = (sides < size).nonzero()[0]
         if not len(small):
             continue
-        names = _names(plan, [digests[row] for row in small])
+        names = _names(session, wanted, [digests[row] for row in small])
         smallest = small[sides[small].argmin()]
         height, width = sizes[smallest].tolist()
         fitting = int(sides[smallest]) // SIZE_MULTIPLE * SIZE_MULTIPLE
@@ -284,12 +286,12 @@ def _too_small(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Prob
         yield Problem(f"data.{wanted.name}", what)
 
 
-def _single(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:
+def _single(session: Session, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:
     """Yields a problem if images that are trained on one at a time leave one pixel at the bottleneck."""
     digests = sorted(wanted.single)
     small = (table.sizes[table.rows(digests)].max(axis=1) <= SMALLEST_SIDE).nonzero()[0]
     if len(small):
-        names = _names(plan, [digests[row] for row in small])
+        names = _names(session, wanted, [digests[row] for row in small])
         what = (
             f"{len(small)} of {len(digests)} training images have at most {SMALLEST_SIDE} px ({names}) and "
             "are trained on one at a time: their bottleneck is one pixel, and batch norm needs two values of "
@@ -298,7 +300,8 @@ def _single(plan: Plan, wanted: _Wanted, table: NativeTable) -> Iterator[Problem
         yield Problem(f"data.{wanted.name}", what)
 
 
-def _names(plan: Plan, digests: Sequence[str]) -> str:
-    known = {case.digest: case.name for cases in plan.cohort.sections.values() for case in cases}
+def _names(session: Session, wanted: _Wanted, digests: Sequence[str]) -> str:
+    cases = session.index(wanted.name, wanted.section)
+    known = {case.digest: case.name for case in cases}
     names = sorted({known.get(digest, digest[:16]) for digest in digests})
     return ", ".join(names[:SHOWN_NAMES]) + (" and others" if len(names) > SHOWN_NAMES else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 
@@ -23,8 +24,8 @@ def run(options: Namespace) -> int:
     session = Session.open(options)
     study = session.loaded.base.study
     reader.read_plan(session.store, study)  # without one there is nothing to report, nor to compare
-    now = study_now(session, words_of(options))
-    for remark in now.remarks:
+    now = study_now(session)
+    for remark in now.remarks(words_of(options)):
         print(remark)
     out = Path(options.out) if options.out else Path("reports") / study
     problems: list[str] = []
@@ -34,7 +35,12 @@ def run(options: Namespace) -> int:
 
         echo = status.update if console.is_terminal else console.print
         path = report(
-            session.store.location, study, out, echo=echo, fail=problems.append, remarks=now.remarks
+            session.store.location,
+            study,
+            out,
+            echo=echo,
+            fail=problems.append,
+            remarks=now.remarks(quote(session.loaded.path.name)),
         )
     print(path)
     for problem in problems:

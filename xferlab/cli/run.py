@@ -41,7 +41,7 @@ def run(options: Namespace) -> int:
                 plan = session.plan(donors)
             trials = of_arms(plan, options.arms)
             check_donors(session, trials)
-        print_warnings(session, plan, options)
+        print_warnings(session, plan, options, trials=trials)
         outcome = _run(options, session, plan, trials=trials, stop=stop)
         if outcome.ending.signal is None:
             for line in headline(session, options.arms.split(",") if options.arms else None):
@@ -63,7 +63,7 @@ def _run(
             stop.graceful = True
             if options.executor == "in-process":
                 check_device(_open(board))
-            decode_images(session, plan, _open(board), progress=progress)
+            decode_images(session, plan.selections, _open(board), progress=progress)
             if not board.exhausted:
                 view.doing("loading PyTorch" if options.executor == "in-process" else "starting Ray")
             if not board.exhausted and options.executor == "ray":

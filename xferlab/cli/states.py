@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from xferlab.errors import StorageError
+from xferlab.errors import RecordError, StorageError
 from xferlab.plan.spec import TrialSpec
-from xferlab.records import reader
+from xferlab.records import codec, layout, reader
 from xferlab.records.complete import complete_ids
 from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
@@ -61,7 +61,9 @@ def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[s
         if trial.trial_id in complete:
             state: dict[str, Any] = {"state": "complete"}
         else:
-            state = _open(found, drivers, [rows[one]["state"] for one in trial.parents if one in rows])
+            state = _open(
+                trial.trial_id, found, drivers, (rows[one]["state"] for one in trial.parents if one in rows)
+            )
         rows[trial.trial_id] = {
             "name": trial.name,
             "trial_id": trial.trial_id,
@@ -86,39 +88,50 @@ def described(row: Mapping[str, Any]) -> str:
     return str(row["state"])
 
 
-def _open(stored: _Stored, drivers: _Drivers, parents: Iterable[str]) -> dict[str, Any]:
+def _open(trial_id: str, stored: _Stored, drivers: _Drivers, parents: Iterable[str]) -> dict[str, Any]:
     last = stored.attempts[-1] if stored.attempts else {}
     if stored.failure is not None:
         return {"state": "failed", "failure": dict(stored.failure), "attempts": len(stored.attempts)}
     if any(state in ("failed", "blocked") for state in parents):
         return {"state": "blocked"}
     if last.get("outcome") == "running":
-        state = "running" if drivers.drive(str(last["started"])) else "stale"
+        is_driven = drivers.was_started_by_live_driver(trial_id, str(last["started"]))
+        state = "running" if is_driven else "stale"
         return {"state": state, "host": last["host"], "since": last["started"]}
     return {"state": "interrupted" if stored.attempts or stored.history else "waiting"}
 
 
 class _Drivers:
-    """Who drives the study, or another one of the storage that may share its trials."""
+    """The live processes that drive the study, or another study of the storage that may share its trials."""
 
     def __init__(self, store: Store, study: str):
         self._store, self._study = store, study
 
-    def drive(self, started: str) -> bool:
-        """Returns whether a live driver may have begun an attempt."""
-        own = self._own
-        if own is not None and _after(started, own.since):
+    def was_started_by_live_driver(self, trial_id: str, started: str) -> bool:
+        """Returns whether a live process that drives this trial may have started an attempt."""
+        if self._own is not None and _after(started, self._own.since):
             return True
-        return any(_after(started, holder.since) for holder in self._others)
+        return any(trial_id in planned and _after(started, since) for planned, since in self._others)
 
     @cached_property
     def _own(self) -> Holder | None:
         return driver_of(self._store, self._study)
 
     @cached_property
-    def _others(self) -> list[Holder]:
+    def _others(self) -> list[tuple[set[str], str]]:
+        """The trials that each other study's last plan names, and since when its driver lives."""
         others = (study for study in self._store.list("studies") if study != self._study)
-        return [holder for study in others if (holder := driver_of(self._store, study)) is not None]
+        drivers = ((study, driver_of(self._store, study)) for study in others)
+        return [(_planned(self._store, study), holder.since) for study, holder in drivers if holder]
+
+
+def _planned(store: Store, study: str) -> set[str]:
+    """The ids of the trials in the last plan of a study; none if there is no plan or it is damaged."""
+    try:
+        plan = codec.read_json(store, layout.plan_path(study)) or {}
+    except RecordError:
+        return set()
+    return {trial["trial_id"] for trial in plan.get("trials", ())}
 
 
 def _after(started: str, since: str) -> bool:

@@ -26,7 +26,7 @@ WATCH_EVERY_S = 5.0
 def run(options: Namespace) -> int:
     """Prints states; exit code 1 unless all trials (of the stage and arm asked for) are complete."""
     session = Session.open(options)
-    now = study_now(session, words_of(options))
+    now = study_now(session)
     _check(options, session, now)
     before: list[dict[str, Any]] | None = None
     while True:
@@ -69,12 +69,17 @@ def _show(rows: list[dict[str, Any]], now: StudyNow, options: Namespace, session
     counts = Counter(row["state"] for row in rows)
     shown = [row for row in rows if options.state in (None, row["state"])]
     if options.json:
-        body = {"study": session.loaded.base.study, "remarks": now.remarks, "counts": counts, "trials": shown}
+        body = {
+            "study": session.loaded.base.study,
+            "remarks": now.remarks(words_of(options)),
+            "counts": counts,
+            "trials": shown,
+        }
         print(json.dumps(body, indent=2))
         return
     if options.watch and sys.stdout.isatty():
         print("\x1b[H\x1b[2J", end="")
-    for remark in now.remarks:
+    for remark in now.remarks(words_of(options)):
         print(remark)
     _print(shown, counts)
 

@@ -9,14 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from xferlab.cli.cluster import check_options, cluster
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
-from xferlab.cli.prepare import store_donors
+from xferlab.cli.prepare import decode_images, store_donors
 from xferlab.cli.session import Session
 from xferlab.cli.view import telling
-from xferlab.data.cache import open_cases
 from xferlab.errors import StorageError, UsageError, suggest
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.plan.tuning import Tuning, Wanted, wanted_stage
@@ -26,13 +23,11 @@ from xferlab.records.tuning import SampleRecord, best_of, read_samples
 from xferlab.schedule.sampling import Sampling
 from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import check_writable
-from xferlab.study.sections import DataSection
 from xferlab.study.space import load_space
 from xferlab.study.tuned import HEADER, Tuned, arm_file
 
 DEFAULT_REPEATS = 3
 SHOWN = 5
-_SECTION: TypeAdapter[DataSection] = TypeAdapter(DataSection)
 
 
 def run(options: Namespace) -> int:
@@ -71,7 +66,7 @@ def _search(
         if sampling.exhausted:
             return True, 0
         with telling("reading images"):
-            _decode(session, tuning)
+            decode_images(session, tuning.selections, tuning.base, progress=lambda *_: None)
         stop.graceful = True
         print("starting Ray", flush=True)
         stack.enter_context(cluster(options, store, tuning.base[:1], stop=stop))
@@ -120,19 +115,6 @@ def _check_parents(store: Store, tuning: Tuning) -> None:
             f"samples start from the study's own trials, and {len(missing)} of {len(tuning.parents)} are not "
             f"complete in {store.shown}: {listed}. Run the study first: "
             f"`xferlab run STUDY --arms {tuning.wanted.arm}`."
-        )
-
-
-def _decode(session: Session, tuning: Tuning) -> None:
-    """Decodes what the samples read into this machine's cache, so that bad images end it with one message."""
-    for trial in tuning.base:
-        rows = tuning.selections[trial.selection].rows
-        open_cases(
-            trial.section,
-            _SECTION.validate_python(trial.data[trial.section]),
-            size=trial.identity["model"]["image_size"],
-            digests=sorted(row[0] for row in rows),
-            cache_dir=session.cache_dir,
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
@@ -52,14 +52,14 @@ class Audit:
         warnings: One for each person whose images tell it, one for all whose ids do.
         summary: What a reader of the results should know; it names nobody.
         num_near: Pairs that correlate and were left apart, since they differ in detail.
-        unusable: Why cases cannot be used, whose image or mask cannot be read or does not fit.
+        unusable: Case digest -> why its image or mask cannot be used.
     """
 
     persons: Mapping[str, str]
     warnings: tuple[Problem, ...] = ()
     summary: tuple[Problem, ...] = ()
     num_near: int = 0
-    unusable: tuple[Problem, ...] = ()
+    unusable: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
 
     def joined(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Returns cases under their persons, by patient and name."""
@@ -128,7 +128,7 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
         tuple(warnings),
         tuple(_summary(len(_groups(map(_ids, shared))), len(spellings))),
         num_near=sum(not one.one_exposure for one in alike),
-        unusable=tuple(problem for error in failures.values() for problem in error.problems),
+        unusable={digest: error.problems for digest, error in failures.items()},
     )
 
 

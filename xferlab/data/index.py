@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from xferlab.cohort import Case
@@ -23,6 +23,7 @@ class StudyIndex:
     Attributes:
         audit: What comparing their images found.
         warnings: What looking at their tables found.
+        unusable: Case digest -> why its image or mask cannot be used.
     """
 
     def __init__(
@@ -45,15 +46,19 @@ class StudyIndex:
             DataError: With all errors of all the study's own sections, or of the first bad one of an arm.
         """
         self._memo_dir = memo_dir
+        of_arms = [item for sections in arms for item in sections.items()]
         sources = zip(own.items(), _opened(own, memo_dir).values(), strict=True)
         self._sources = {_key(name, config): source for (name, config), source in sources}
         audited = [self._audited(name, config, own=True) for name, config in own.items()]
-        for name, config in (item for sections in arms for item in sections.items()):
+        for name, config in of_arms:
             if _key(name, config) not in self._sources:
                 audited.append(self._audited(name, config, own=False))
         surveys = (source.survey for source in self._sources.values())
         self.warnings = tuple(dict.fromkeys(problem for survey in surveys for problem in survey.problems))
         self.audit = audit([one for one in audited if one], memo_dir=memo_dir, progress=progress)
+        self.unusable = dict(
+            item for section in (*own.items(), *of_arms) for item in self._unusable(*section)
+        )
 
     def __call__(self, name: str, config: DataSection) -> tuple[Case, ...]:
         """Returns the cases of a section.
@@ -70,15 +75,27 @@ class StudyIndex:
         return self._sources[key]
 
     def _audited(self, name: str, config: DataSection, *, own: bool) -> Audited | None:
-        source = self._source(name, config)
+        self._source(name, config)
         if not isinstance(config, ManifestData | LggData):
             return None
-        if config.simulate:  # the image is what may be known, not what a simulated device makes of it
-            source = self._source(name, config.model_copy(update={"simulate": None}))
+        source = self._unsimulated(name, config)
         # In a survey, declared patients are under one id; who differs from one of them differs from all.
         joined = join_patients(config.same_patient)
         different = [[joined.get(one, one) for one in group] for group in config.different_patients]
         return Audited(name, source, own, different, config.same_patient)
+
+    def _unsimulated(self, name: str, config: DataSection) -> Source:
+        """The images that may be known, not what a simulated device makes of them."""
+        return self._source(name, config.model_copy(update={"simulate": None}))
+
+    def _unusable(self, name: str, config: DataSection) -> Iterator[tuple[str, tuple[Problem, ...]]]:
+        """Yields the digests of the cases of a section that cannot be used, and why."""
+        if not self.audit.unusable:
+            return
+        audited = {case.name: case.digest for case in self._unsimulated(name, config).survey.cases}
+        for case in self._source(name, config).survey.cases:
+            if problems := self.audit.unusable.get(audited.get(case.name, "")):
+                yield case.digest, problems
 
 
 def index_sections(sections: Mapping[str, DataSection], *, memo_dir: Path) -> dict[str, tuple[Case, ...]]:

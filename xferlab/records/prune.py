@@ -78,14 +78,16 @@ def find_surplus(store: Store, *, searches: bool = False) -> list[Surplus]:
 def delete(store: Store, surplus: Surplus) -> None:
     """Deletes what `find_surplus` found, each record before what it vouches for.
 
-    What cannot be deleted keeps nothing else from it, unless so many fail in a row that the storage is gone.
+    What cannot be deleted keeps nothing else from it. After `LOST_AFTER` failures in a row the storage is
+    taken for lost, and the others are not tried.
 
     Raises:
-        StorageError: With all that could not be deleted, a line each; pruning again goes on.
+        StorageError: A line for each that could not be deleted, and how many were not tried; pruning again
+            goes on.
     """
     failures: list[str] = []
     in_a_row = 0
-    for name in surplus.names:
+    for number, name in enumerate(surplus.names, start=1):
         try:
             _delete(store, name)
             in_a_row = 0
@@ -93,6 +95,10 @@ def delete(store: Store, surplus: Surplus) -> None:
             failures.append(str(error))
             in_a_row += 1
         if in_a_row == LOST_AFTER:
+            if left := len(surplus.names) - number:
+                failures.append(
+                    f"{surplus.kind}: {left} more were not tried, after {LOST_AFTER} failures in a row"
+                )
             break
     if failures:
         raise StorageError("\n".join(failures))
