@@ -97,14 +97,7 @@ def mirror_study(
     if tracking["mode"] == "disabled":
         return MirrorReport()
     rebuild = _Rebuild(store, plan, tracking=tracking, directory=directory, echo=echo)
-    try:
-        for entry in plan["trials"]:
-            rebuild.trial(entry)
-        if aggregate:
-            rebuild.summary(aggregate)
-    finally:
-        rebuild.close()
-    return rebuild.report
+    return _written(rebuild, plan["trials"], aggregate)
 
 
 def complete_study(
@@ -137,10 +130,16 @@ def complete_study(
     )
     rebuild.deadline = time.monotonic() + within_s
     lacking = notes.unmirrored(store, study)
+    trials = [entry for entry in plan["trials"] if entry["trial_id"] in lacking]
+    return _written(rebuild, trials, aggregate)
+
+
+def _written(
+    rebuild: _Rebuild, trials: Sequence[Mapping[str, Any]], aggregate: Sequence[Mapping[str, Any]] | None
+) -> MirrorReport:
     try:
-        for entry in plan["trials"]:
-            if entry["trial_id"] in lacking:
-                rebuild.trial(entry)
+        for entry in trials:
+            rebuild.trial(entry)
         if aggregate:
             rebuild.summary(aggregate)
     finally:
