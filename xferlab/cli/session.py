@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
@@ -198,11 +199,12 @@ def open_storage(loaded: LoadedStudy, given: str | None) -> Store:
     )
 
 
-def words_of(options: Namespace) -> str:
-    """Returns the study and the options that name it, for the commands that messages advise."""
-    same = str(options.study)
-    same += f" --profile {options.profile}" if options.profile else ""
-    return same + (f" --storage '{_without_keys(options.storage)}'" if options.storage else "")
+def command_options(options: Namespace) -> str:
+    """Returns the study and the options that name it, quoted for the commands that messages advise."""
+    words = [str(options.study)]
+    words += ["--profile", options.profile] if options.profile else []
+    words += ["--storage", _without_keys(options.storage)] if options.storage else []
+    return shlex.join(words)
 
 
 def _without_keys(location: str) -> str:
