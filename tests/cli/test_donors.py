@@ -68,6 +68,38 @@ def test_a_damaged_donor_is_named_before_any_trial(
     assert (predict.code, "donor.pt: the tensor" in predict.err) == (2, True)
 
 
+def test_all_files_without_weights_are_told_at_once(
+    command: Command, study: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = study(damaged)
+    (tmp_path / "donor.pt").write_text("not weights")
+    (tmp_path / "other.pt").write_text("neither")
+    arms = {"baseline": {}, "b": {"stages.donor.weights": {"path": "other.pt"}}}
+    path.write_text(yaml.safe_dump({**STUDY, "arms": arms}, sort_keys=False))
+    run = command("run", path, "--executor", "in-process")
+    first, second, total = run.err.splitlines()
+    assert run.code == 2
+    assert first.startswith(f"{path}:{DONOR_LINE}: {tmp_path}/donor.pt: ")
+    assert ": arm 'b': " in second
+    assert f"{tmp_path}/other.pt: " in second
+    assert total == "2 problems"
+
+
+def test_weights_that_do_not_fit_are_told_at_the_arm_of_the_trial(
+    command: Command, study: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = study(dict)
+    again = {"stages.donor.weights": {"path": "donor.pt"}}
+    arms = {"baseline": {}, "c": {**again, "model.init_features": 4}}
+    path.write_text(yaml.safe_dump({**STUDY, "arms": arms}, sort_keys=False))
+    run = command("run", path, "--executor", "in-process")
+    line = path.read_text().splitlines().index("    stages.donor.weights:") + 1
+    told = f"{path}:{line}: arm 'c': c/a/r01: "
+    assert run.code == 2
+    assert run.err.startswith(told)
+    assert command("check", path).out.startswith(told)
+
+
 def test_a_wrapped_donor_is_taken_with_a_line_that_says_so(
     command: Command, study: Callable[..., Path], tmp_path: Path
 ) -> None:

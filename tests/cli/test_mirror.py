@@ -59,4 +59,4 @@ def test_a_run_whose_mirror_cannot_be_written_is_complete_and_says_so_once(
     assert said.code == 0
     (line,) = (line for line in said.err.splitlines() if line.startswith("warning: W&B lacks"))
     assert "something of 1 trials" in line
-    assert line.endswith(f"`xferlab mirror {study} --storage '{tmp_path / 'results'}'` completes it")
+    assert line.endswith(f"`xferlab mirror {study} --storage {tmp_path / 'results'}` completes it")

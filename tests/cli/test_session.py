@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from xferlab.cli.session import open_storage
+from xferlab.cli.session import command_options, open_storage
 from xferlab.errors import UsageError
 from xferlab.study.load import LoadedStudy, load
 
@@ -86,3 +87,16 @@ def test_an_absolute_storage_and_a_uri_mean_one_place(
     for storage in ("/nowhere/results", "s3://bucket/results?region=us-east-1"):
         assert open_storage(study(tmp_path / "jobs", storage), None).location == storage
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("it's here", """--storage 'it'"'"'s here'"""),
+        ("s3://bucket/here?secret_key=K", "--storage 's3://bucket/here?...'"),
+        ("results", "--storage results"),
+    ],
+)
+def test_an_advised_command_can_be_pasted(given: str, shown: str) -> None:
+    options = Namespace(study="my study.yaml", profile="p q", storage=given)
+    assert command_options(options) == f"'my study.yaml' --profile 'p q' {shown}"

@@ -194,11 +194,11 @@ def test_what_takes_longer_than_a_moment_is_told(
     told, say = threading.Event(), view._say
     monkeypatch.setattr(view, "TELL_AFTER_S", 0.0)
     monkeypatch.setattr(view, "_say", lambda what: (say(what), told.set()))
-    with view.telling("fetching weights"):
+    with view.say_if_slow("fetching weights"):
         assert told.wait(5.0)
     assert capsys.readouterr().err == "fetching weights\n"
     monkeypatch.setattr(view, "TELL_AFTER_S", 60.0)
-    with view.telling("reading"):
+    with view.say_if_slow("reading"):
         pass
     assert capsys.readouterr().err == ""
 

@@ -105,7 +105,7 @@ def is_told(said: Any) -> bool:
     assert said.code == 0, said.err
     lines = [line for line in said.err.splitlines() if line.startswith("warning: W&B lacks")]
     assert len(lines) == 1, said.err
-    assert lines[0].endswith("`xferlab mirror study.yaml --storage 'results'` completes it")
+    assert lines[0].endswith("`xferlab mirror study.yaml --storage results` completes it")
     assert "Traceback" not in said.err
     print(lines[0])
     return True
@@ -297,5 +297,5 @@ def test_under_ray_the_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "W&B" in line]
     assert len(lines) == 1
-    assert "`xferlab mirror study.yaml --storage 'results'` completes it" in lines[0]
+    assert "`xferlab mirror study.yaml --storage results` completes it" in lines[0]
     until(lambda: not mirror_processes(wandb_folder(tmp_path)), timeout_s=pipe.LINGER_S + SLACK_S)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from xferlab.cli.last_plan import study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.session import Session, words_of
+from xferlab.cli.session import Session, command_options
 from xferlab.cli.states import states
 from xferlab.trial.failure import Kind, signature
 
@@ -36,7 +36,7 @@ def run(options: Namespace) -> int:
     """Prints failures, equal errors together; exit code 1 if there is one."""
     session = Session.open(options)
     now = study_now(session)
-    for remark in now.remarks(words_of(options)):
+    for remark in now.remarks(command_options(options)):
         print(remark, file=sys.stderr if options.json else sys.stdout)
     rows = states(session.store, session.loaded.base.study, now.trials)
     found = [row for row in rows if "failure" in row]

@@ -23,7 +23,7 @@ _UNREAD = (
 
 
 @dataclass(frozen=True)
-class StudyNow:
+class StudyComparison:
     """What a study file asks for now.
 
     Attributes:
@@ -53,7 +53,7 @@ class StudyNow:
         return not self.lacks_trials and len(complete_ids(session.store, self.trials)) == len(self.trials)
 
 
-def study_now(session: Session) -> StudyNow:
+def study_now(session: Session) -> StudyComparison:
     """Compares a study file with its last plan.
 
     Raises:
@@ -61,19 +61,19 @@ def study_now(session: Session) -> StudyNow:
     """
     study = session.loaded.base.study
     if not session.store.exists(layout.plan_path(study)):
-        return StudyNow(session.plan().trials)
+        return StudyComparison(session.plan().trials)
     try:
         document = reader.read_plan(session.store, study)
     except RecordError as error:
         gap = f"The last plan of the study was not looked at: {error}"
-        return StudyNow(session.plan().trials, gap=gap)
+        return StudyComparison(session.plan().trials, gap=gap)
     try:
         plan = session.plan_as(document)
     except XferlabError as error:
         print(f"warning: the data of the study cannot be read here: {_first(error)}", file=sys.stderr)
         differences = _differences(session, document, None)
-        return StudyNow(planned_trials(document), differences, _UNREAD, lacks_trials=bool(differences))
-    return StudyNow(plan.trials, _differences(session, document, plan))
+        return StudyComparison(planned_trials(document), differences, _UNREAD, lacks_trials=bool(differences))
+    return StudyComparison(plan.trials, _differences(session, document, plan))
 
 
 def _differences(session: Session, document: dict[str, Any], plan: Plan | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from xferlab.cli.last_plan import study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.session import Session, words_of
+from xferlab.cli.session import Session, command_options
 from xferlab.data.cache import check_cache
 from xferlab.errors import XferlabError
 from xferlab.records import reader
@@ -31,7 +31,7 @@ def run(options: Namespace) -> int:
     check_cache(session.cache_dir)
     reader.read_plan(session.store, session.loaded.base.study)  # without one there is nothing to mirror
     now = study_now(session)
-    for remark in now.remarks(words_of(options)):
+    for remark in now.remarks(command_options(options)):
         print(remark)
     report = mirror_study(
         session.store,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and a wrong command line sho
 TABLE = "predictions.csv"
 RADIOGRAPHS, MRI = ("CR", "DX", "DR", "RG", "RF"), ("MR",)
 """Modalities of DICOM files."""
-UNTOLD = ("", "OT", "SC")
+UNKNOWN_MODALITY = ("", "OT", "SC")
 """What a file has that is no DICOM, or does not say how it was taken."""
 
 _WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -210,7 +210,7 @@ def _warn_of_others(predictions: Sequence[Prediction], segmenter: Segmenter) -> 
     is_mri = source in COLOUR_SOURCES
     trained_on = "slices of brain MRI" if is_mri else "chest X-rays" if source == "phantom_cxr" else ""
     accepted = MRI if is_mri else RADIOGRAPHS
-    others = [one for one in predictions if one.modality not in (*accepted, *UNTOLD)]
+    others = [one for one in predictions if one.modality not in (*accepted, *UNKNOWN_MODALITY)]
     if is_mri and any(one.modality not in MRI for one in predictions):
         print(
             f"warning: these weights were trained on slices of three channels ({source}); images are read as "

@@ -17,7 +17,7 @@ from xferlab.cohort import Selection
 from xferlab.data.cache import ImageTable, NativeTable, open_cases
 from xferlab.data.check import no_structure
 from xferlab.data.sources.source import STRUCTURE
-from xferlab.errors import DataError, DonorError, Problem, StorageError, UsageError
+from xferlab.errors import DataError, DonorError, Problem, StorageError, StudyError, UsageError
 from xferlab.plan.expand import Plan
 from xferlab.plan.identity import canonical_json
 from xferlab.plan.spec import TrialSpec
@@ -43,19 +43,16 @@ def store_donors(session: Session) -> dict[str, str]:
         Their digests by name or path.
 
     Raises:
-        StudyError: Weights cannot be had, or the file holds none; with their line.
+        StudyError: Weights cannot be had, or files hold none: all of them, with their lines.
     """
-    weights_by_name = given_weights(session.loaded.arms)
-    if not weights_by_name:
+    if not given_weights(session.loaded.arms):
         return {}
     refuse_absent_weights(session)
     from xferlab.trial.given import provide
 
-    digests = {}
-    for name, given in weights_by_name.items():
-        with session.locating_donor(name):
-            digests[name] = provide(given, session.store, cache_dir=session.cache_dir, note=_say)
-    return digests
+    return session.each_weights(
+        lambda given: provide(given, session.store, cache_dir=session.cache_dir, note=_say)
+    )
 
 
 def _say(sentence: str) -> None:
@@ -66,17 +63,21 @@ def check_donors(session: Session, trials: Iterable[TrialSpec]) -> None:
     """Loads every given weights file into each network that starts from it, once for each way.
 
     Raises:
-        StudyError: Names or shapes differ; with their line.
+        StudyError: With all whose names or shapes differ, at the lines of their trials' arms.
     """
     started = _started_from_donors(trials)
     if not started:
         return
     from xferlab.trial.given import check_fits
 
+    problems = []
     for trial in started:
-        assert trial.donor is not None
-        with session.locating_donor(trial.donor["name"] or trial.donor["path"]):
+        try:
             check_fits(trial, session.store, cache_dir=session.cache_dir)
+        except DonorError as error:
+            problems.append(_donor_problem(session, trial, f"{trial.name}: {error}"))
+    if problems:
+        raise StudyError(problems)
 
 
 def donor_problems(session: Session, plan: Plan) -> Iterator[Problem]:
@@ -93,14 +94,19 @@ def donor_problems(session: Session, plan: Plan) -> Iterator[Problem]:
         weights = weights_by_name[trial.donor["name"] or trial.donor["path"]]
         if weights.path is not None and not Path(weights.path).is_file():
             continue
-        path: KeyPath = ("stages", trial.donor["stage"], "weights")
         told: list[str] = []
         try:
             check_file(trial, weights, cache_dir=session.cache_dir, note=told.append)
         except DonorError as error:
-            yield session.loaded.problem(trial.arms[0], Finding(path, f"{trial.name}: {error}"))
+            yield _donor_problem(session, trial, f"{trial.name}: {error}")
         for sentence in told:
-            yield session.loaded.problem(trial.arms[0], Finding(path, sentence, "warning"))
+            yield _donor_problem(session, trial, sentence, severity="warning")
+
+
+def _donor_problem(session: Session, trial: TrialSpec, what: str, *, severity: str = "error") -> Problem:
+    assert trial.donor is not None
+    name = trial.donor["name"] or trial.donor["path"]
+    return session.weights_problem(name, what, arm=trial.arms[0], severity=severity)
 
 
 def parent_problems(session: Session, plan: Plan) -> Iterator[Problem]:

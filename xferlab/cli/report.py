@@ -11,7 +11,7 @@ from rich.console import Console
 
 from xferlab.cli.last_plan import study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.session import Session, words_of
+from xferlab.cli.session import Session, command_options
 from xferlab.records import reader
 
 
@@ -25,7 +25,7 @@ def run(options: Namespace) -> int:
     study = session.loaded.base.study
     reader.read_plan(session.store, study)  # without one there is nothing to report, nor to compare
     now = study_now(session)
-    for remark in now.remarks(words_of(options)):
+    for remark in now.remarks(command_options(options)):
         print(remark)
     out = Path(options.out) if options.out else Path("reports") / study
     problems: list[str] = []

@@ -13,8 +13,8 @@ from xferlab.cli.findings import print_warnings
 from xferlab.cli.headline import headline
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.prepare import check_device, check_donors, decode_images, store_donors
-from xferlab.cli.session import Session, of_arms, words_of
-from xferlab.cli.view import View, telling
+from xferlab.cli.session import Session, command_options, of_arms
+from xferlab.cli.view import View, say_if_slow
 from xferlab.errors import LeaseHeldError, RecordError, StorageError, StorageLostError, UsageError
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
@@ -31,11 +31,11 @@ def run(options: Namespace) -> int:
     _check(options)
     with StopRequest(graceful=False) as stop:
         session = Session.open(options)
-        with telling("reading the data of the study, to know the ids of its trials"):
+        with say_if_slow("reading the data of the study, to know the ids of its trials"):
             plan = session.plan()  # bad studies and data are told before anything is written
         of_arms(plan, options.arms)
         check_writable(session.store)
-        with telling("fetching and reading the weights that are given"):
+        with say_if_slow("fetching and reading the weights that are given"):
             donors = store_donors(session)
             if donors:
                 plan = session.plan(donors)
@@ -81,7 +81,7 @@ def _run(
                 raise StorageLostError(f"{error}; when it is back, the same command goes on") from error
 
         outcome = run_study(plan, session.store, execute, listener=view, trials=trials, prepare=prepare)
-        if outcome.ending.signal is None and (line := mirror.complete(session, words_of(options))):
+        if outcome.ending.signal is None and (line := mirror.complete(session, command_options(options))):
             print(line, file=sys.stderr)
         return outcome
 
@@ -107,7 +107,7 @@ def _executor(options: Namespace) -> Callable[..., Ending]:
 
 
 def _conclude(outcome: Outcome, options: Namespace) -> int:
-    same = words_of(options)
+    same = command_options(options)
     counts = outcome.board.counts()
     total = sum(counts.values())
     if outcome.ending.signal is not None:

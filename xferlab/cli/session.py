@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.progress import Progress
 
 from xferlab.data.cache import default_cache_dir
 from xferlab.data.index import StudyIndex
 from xferlab.data.objects import OBJECTS_VERSION
-from xferlab.errors import DataError, DonorError, StudyError, UsageError, suggest
+from xferlab.errors import DataError, DonorError, Problem, StudyError, UsageError, suggest
 from xferlab.metrics.catalogue import METRICS_VERSION
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.spec import TrialSpec
@@ -27,6 +27,8 @@ from xferlab.study.findings import Finding
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.schema import Study, Weights
 from xferlab.training import TRAINING_VERSION
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -121,36 +123,49 @@ class Session:
         Raises:
             StudyError: A name is unknown; with its line.
         """
-        weights_by_name = given_weights(self.loaded.arms)
-        if not weights_by_name:
+        if not given_weights(self.loaded.arms):
             return {}
         from xferlab.trial.given import at_hand
 
-        digests = {}
-        for name, weights in weights_by_name.items():
-            with self.locating_donor(name):
-                digests[name] = at_hand(weights, cache_dir=self.cache_dir)
+        digests = self.each_weights(lambda weights: at_hand(weights, cache_dir=self.cache_dir))
         return {name: digest for name, digest in digests.items() if digest}
 
-    @contextmanager
-    def locating_donor(self, name: str) -> Iterator[None]:
-        """Gives what is wrong with given weights, known by name or path, the line where they are asked for.
+    def each_weights(self, work: Callable[[Weights], T]) -> dict[str, T]:
+        """Returns what is made of all given weights, by name or path.
 
         Raises:
-            StudyError: In place of a DonorError.
+            StudyError: With all DonorErrors, each with its line.
         """
-        try:
-            yield
-        except DonorError as error:
-            stages = (
-                (arm, stage)
-                for arm, study in self.loaded.arms.items()
-                for stage, one in study.stages.items()
-                if one.weights and name in (one.weights.name, one.weights.path)
-            )
-            arm, stage = next(stages)
-            problem = self.loaded.problem(arm, Finding(("stages", stage, "weights"), str(error)))
-            raise StudyError(problem) from error
+        results, problems = dict[str, T](), list[Problem]()
+        for name, weights in given_weights(self.loaded.arms).items():
+            try:
+                results[name] = work(weights)
+            except DonorError as error:
+                problems.append(self.weights_problem(name, str(error)))
+        if problems:
+            raise StudyError(problems)
+        return results
+
+    def weights_problem(
+        self, name: str, what: str, *, arm: str | None = None, severity: str = "error"
+    ) -> Problem:
+        """Returns what is wrong with given weights, at the line where they are asked for.
+
+        Args:
+            name: Their name or path.
+            what: What is wrong.
+            arm: The arm that it is about; None for the first that names them.
+            severity: As a Problem's.
+        """
+        arm, stage = next(
+            (candidate, stage)
+            for candidate, study in self.loaded.arms.items()
+            for stage, config in study.stages.items()
+            if arm in (None, candidate)
+            and config.weights
+            and name in (config.weights.name, config.weights.path)
+        )
+        return self.loaded.problem(arm, Finding(("stages", stage, "weights"), what, severity))
 
 
 def open_storage(loaded: LoadedStudy, given: str | None) -> Store:
@@ -184,11 +199,12 @@ def open_storage(loaded: LoadedStudy, given: str | None) -> Store:
     )
 
 
-def words_of(options: Namespace) -> str:
-    """Returns the study and the options that name it, for the commands that messages advise."""
-    same = str(options.study)
-    same += f" --profile {options.profile}" if options.profile else ""
-    return same + (f" --storage '{_without_keys(options.storage)}'" if options.storage else "")
+def command_options(options: Namespace) -> str:
+    """Returns the study and the options that name it, quoted for the commands that messages advise."""
+    words = [str(options.study)]
+    words += ["--profile", options.profile] if options.profile else []
+    words += ["--storage", _without_keys(options.storage)] if options.storage else []
+    return shlex.join(words)
 
 
 def _without_keys(location: str) -> str:

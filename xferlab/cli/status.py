@@ -12,10 +12,10 @@ from typing import Any
 
 from rich.table import Table
 
-from xferlab.cli.last_plan import StudyNow, study_now
+from xferlab.cli.last_plan import StudyComparison, study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.output import is_lost
-from xferlab.cli.session import Session, words_of
+from xferlab.cli.session import Session, command_options
 from xferlab.cli.states import STATES, described, states
 from xferlab.cli.view import wide_console
 from xferlab.errors import UsageError, suggest
@@ -47,7 +47,7 @@ def _are_complete(rows: Sequence[Mapping[str, Any]]) -> bool:
     return all(row["state"] == "complete" for row in rows)
 
 
-def _check(options: Namespace, session: Session, now: StudyNow) -> None:
+def _check(options: Namespace, session: Session, now: StudyComparison) -> None:
     if options.json and options.watch:
         raise UsageError("--watch shows a table; --json is printed once")
     arms = {arm for trial in now.trials for arm in trial.arms}
@@ -65,13 +65,13 @@ def _asked(row: dict[str, Any], options: Namespace) -> bool:
     return options.arm in (None, *row["arms"]) and options.stage in (None, row["stage"])
 
 
-def _show(rows: list[dict[str, Any]], now: StudyNow, options: Namespace, session: Session) -> None:
+def _show(rows: list[dict[str, Any]], now: StudyComparison, options: Namespace, session: Session) -> None:
     counts = Counter(row["state"] for row in rows)
     shown = [row for row in rows if options.state in (None, row["state"])]
     if options.json:
         body = {
             "study": session.loaded.base.study,
-            "remarks": now.remarks(words_of(options)),
+            "remarks": now.remarks(command_options(options)),
             "counts": counts,
             "trials": shown,
         }
@@ -79,7 +79,7 @@ def _show(rows: list[dict[str, Any]], now: StudyNow, options: Namespace, session
         return
     if options.watch and sys.stdout.isatty():
         print("\x1b[H\x1b[2J", end="")
-    for remark in now.remarks(words_of(options)):
+    for remark in now.remarks(command_options(options)):
         print(remark)
     _print(shown, counts)
 

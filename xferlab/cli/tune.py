@@ -13,7 +13,7 @@ from xferlab.cli.cluster import check_options, cluster
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.prepare import decode_images, store_donors
 from xferlab.cli.session import Session
-from xferlab.cli.view import telling
+from xferlab.cli.view import say_if_slow
 from xferlab.errors import StorageError, UsageError, suggest
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.plan.tuning import Tuning, Wanted, wanted_stage
@@ -65,7 +65,7 @@ def _search(
         sampling.begin()
         if sampling.exhausted:
             return True, 0
-        with telling("reading images"):
+        with say_if_slow("reading images"):
             decode_images(session, tuning.selections, tuning.base, progress=lambda *_: None)
         stop.graceful = True
         print("starting Ray", flush=True)

@@ -247,7 +247,7 @@ def _say(what: str) -> None:
 
 
 @contextmanager
-def telling(what: str) -> Iterator[None]:
+def say_if_slow(what: str) -> Iterator[None]:
     """Says on standard error what is being done if it takes longer than a moment."""
     timer = threading.Timer(TELL_AFTER_S, lambda: _say(what))
     timer.daemon = True
