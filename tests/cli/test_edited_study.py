@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 
 from tests.cli.conftest import Command, Said
 from tests.studies import TINY, write_study
+from xferlab.plan.spec import TrialSpec
 from xferlab.records import writer
 from xferlab.records.store import Store
 from xferlab.trial.failure import now
@@ -145,3 +148,26 @@ def test_status_is_watched_until_someone_stops_it(
         "4 waiting",
         "1 interrupted, 3 waiting",
     ]
+
+
+def test_watching_reads_what_is_complete_once(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_study(tmp_path, arms={"baseline": {}})
+    status = importlib.import_module("xferlab.cli.status")
+    asked: list[list[str]] = []
+
+    def states(store: Store, study: str, trials: list[TrialSpec]) -> list[dict[str, Any]]:
+        asked.append([trial.name for trial in trials])
+        rows = real_states(store, study, trials)
+        for row in rows[: len(asked)]:
+            row["state"] = "complete"
+        return rows
+
+    real_states = status.states
+    monkeypatch.setattr(status, "states", states)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    said = command("status", path, "--watch")
+    assert (said.code, last(said)) == (0, "4 complete")
+    first, second, third = asked
+    assert (len(first), second, third) == (4, first[1:], first[3:])

@@ -29,8 +29,12 @@ def run(options: Namespace) -> int:
     now = study_now(session)
     _check(options, session, now)
     before: list[dict[str, Any]] | None = None
+    done: dict[str, dict[str, Any]] = {}
     while True:
-        every = states(session.store, session.loaded.base.study, now.trials)
+        left = [trial for trial in now.trials if trial.trial_id not in done]  # what is complete stays so
+        fresh = {row["trial_id"]: row for row in states(session.store, session.loaded.base.study, left)}
+        every = [fresh.get(trial.trial_id) or done[trial.trial_id] for trial in now.trials]
+        done |= {row["trial_id"]: row for row in every if row["state"] == "complete"}
         rows = [row for row in every if _asked(row, options)]
         if rows != before:
             _show(rows, now, options, session)
