@@ -19,7 +19,7 @@ def observation(number: int, *, share: float, image: str) -> Observation:
         share=share,
         border=share,
         values=frozenset({255}),
-        is_told=False,
+        has_remark=False,
     )
 
 
