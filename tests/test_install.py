@@ -68,6 +68,7 @@ def test_every_module_of_the_analysis_is_imported_from_the_wheel(bare: Path, tmp
     assert all(path.startswith(str(bare.parents[1])) for path in paths)
 
 
+@pytest.mark.slow
 def test_files_of_the_user_do_not_take_our_place(bare: Path, tmp_path: Path) -> None:
     for name in ("analysis", "study", "report", "data", "models", "training", "metrics", "plan", "trial"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('THE USER OWN SCRIPT RAN')\n")

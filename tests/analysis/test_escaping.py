@@ -52,7 +52,7 @@ def elements(page: str) -> Elements:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a study whose every text from data is nasty."""
     folder = tmp_path_factory.mktemp("escaping")
-    builder = StudyBuilder(folder / "storage", missing={"baseline/portable/r02"}, repetitions=2)
+    builder = StudyBuilder(folder / "storage", missing={"baseline/portable/r02"}, repetitions=2, images=12)
     builder.note = NASTY
     builder.section_notes = {"portable": NASTY + UNSEEN[:-1]}
     builder.pathologies = ("=x|<b>$y_1^{2$\u202e", "../&\\input{x}", "@normal")
@@ -60,10 +60,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(analysis.report(builder.write(), "covid_lung", folder / "out").parent)
 
 
-@pytest.mark.component
+@pytest.mark.slow
 def test_no_element_of_the_page_comes_from_data(written: Path, tmp_path: Path) -> None:
     page = elements((written / "index.html").read_text("utf-8"))
-    harmless = StudyBuilder(tmp_path / "harmless", missing={"baseline/portable/r02"}, repetitions=2)
+    harmless = StudyBuilder(
+        tmp_path / "harmless", missing={"baseline/portable/r02"}, repetitions=2, images=12
+    )
     plain = analysis.report(harmless.write(), "covid_lung", tmp_path / "plain").parent / "index.html"
     expected = elements(plain.read_text("utf-8"))
     assert page.tags == expected.tags
