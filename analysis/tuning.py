@@ -13,8 +13,8 @@ from xferlab.analysis.results import StudyResults
 from xferlab.analysis.tables.model import ABSENT, Group, Row, Table, number
 from xferlab.analysis.tables.rendering import markdown_text, to_markdown, write_csv, write_table
 from xferlab.errors import StorageError
+from xferlab.records.samples import SampleRecord, best_of, read_samples, read_tuning
 from xferlab.records.store import Store
-from xferlab.records.tuning import SampleRecord, best_of, read_samples, read_tuning
 
 COLUMNS = ("sample", "sample_id", "outcome", "num_epochs", "max_epochs", "epochs_saved", "loss")
 

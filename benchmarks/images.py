@@ -13,7 +13,7 @@ from turns import Setting
 from xferlab.data.cache import open_table
 from xferlab.data.sources import open_source
 from xferlab.study.sections import ManifestData, PhantomCxrData
-from xferlab.training.segmentation import ImageExamples
+from xferlab.tasks.segmentation.resized import ImageExamples
 
 FIXED = {"device": "fixed"}
 NUM_PHANTOMS, PHANTOM_SIZE_PX = 192, 512

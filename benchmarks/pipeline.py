@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset
 from turns import WARM_UP, Process, Round, Setting, apart
 
 from xferlab.cli.session import cpu_has_bfloat16
-from xferlab.models.unet import UNet
+from xferlab.networks.unet import UNet
 from xferlab.study.schema import Model
 from xferlab.study.training import Training
 from xferlab.training.loop import Trainer

@@ -22,8 +22,8 @@ from xferlab.analysis.tuning import (
     tuning_report,
 )
 from xferlab.records import codec, layout, reader
+from xferlab.records.samples import RepetitionCurve, SampleRecord, write_sample, write_tuning
 from xferlab.records.store import Store
-from xferlab.records.tuning import RepetitionCurve, SampleRecord, write_sample, write_tuning
 
 LR, ROTATION = "stages.portable.training.lr", "stages.portable.training.rotation"
 ON = [

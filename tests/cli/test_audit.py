@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import Command
 from tests.data.conftest import write_rows
-from tests.data.test_audit import Pack, altered
+from tests.leakage.test_audit import Pack, altered
 from tests.studies import write_study
 
 pytestmark = pytest.mark.component

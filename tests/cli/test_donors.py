@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from tests.cli.conftest import Command
-from xferlab.models.build import build, initialise
+from xferlab.networks.build import build, initialise
 
 pytestmark = pytest.mark.component
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import Command
-from tests.data.test_audit import Pack
+from tests.leakage.test_audit import Pack
 from tests.studies import write_study
 
 pytestmark = pytest.mark.component

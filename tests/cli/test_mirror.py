@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Command
-from tests.records.wandb_files import offline_runs
 from tests.studies import TINY, write_study
-from xferlab.records.mirror import TrialMirror
+from tests.tracking.wandb_files import offline_runs
+from xferlab.tracking import TrialMirror
 
 pytestmark = pytest.mark.component
 

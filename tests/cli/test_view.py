@@ -12,7 +12,7 @@ from tests.schedule.graphs import trial
 from xferlab.cli import view
 from xferlab.cli.view import View
 from xferlab.plan.spec import TrialSpec
-from xferlab.schedule.ready import Board, State
+from xferlab.schedule.graph import State, TrialGraph
 
 
 class Clock:
@@ -37,11 +37,11 @@ def trained(name: str, *parents: str) -> TrialSpec:
     return TrialSpec(**{**vars(spec), "identity": {"training": {"max_epochs": 20}}})
 
 
-def board() -> Board:
-    return Board([trained("g"), trained("h"), trained("p", "g"), trained("q", "h")])
+def graph() -> TrialGraph:
+    return TrialGraph([trained("g"), trained("h"), trained("p", "g"), trained("q", "h")])
 
 
-def start(shown: View, its: Board) -> TrialSpec:
+def start(shown: View, its: TrialGraph) -> TrialSpec:
     one = its.take()
     assert one is not None
     shown.changed(one, State.RUNNING)
@@ -56,7 +56,7 @@ def drawn(shown: View) -> str:
 
 
 def test_the_panel_shows_states_progress_and_the_time_left(clock: Clock) -> None:
-    shown, its = View("/st"), board()
+    shown, its = View("/st"), graph()
     assert "planning" in drawn(shown)
     shown.begin(its)
     shown.preparing("images of general", 3, 24)
@@ -86,7 +86,7 @@ def test_the_panel_shows_states_progress_and_the_time_left(clock: Clock) -> None
 
 
 def test_many_running_trials_and_failures_do_not_fill_the_screen(clock: Clock) -> None:
-    its = Board([trained(f"t{number:02}") for number in range(60)])
+    its = TrialGraph([trained(f"t{number:02}") for number in range(60)])
     shown = View("/st")
     shown.begin(its)
     for number in range(40):
@@ -98,7 +98,7 @@ def test_many_running_trials_and_failures_do_not_fill_the_screen(clock: Clock) -
 
 
 def test_elsewhere_lines_are_plain(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    its = board()
+    its = graph()
     with View("/st") as shown:
         shown.begin(its)
         shown.preparing("images of general", 1, 2)
@@ -123,7 +123,7 @@ def test_elsewhere_lines_are_plain(clock: Clock, capsys: pytest.CaptureFixture[s
 
 
 def test_the_time_left_follows_from_epochs_while_no_trial_ends(clock: Clock) -> None:
-    its = Board([trained("g")])
+    its = TrialGraph([trained("g")])
     shown = View("/st")
     shown.begin(its)
     one = start(shown, its)
@@ -141,7 +141,7 @@ def test_the_time_left_follows_from_epochs_while_no_trial_ends(clock: Clock) -> 
 
 
 def test_a_resumed_trial_shows_the_epochs_that_it_kept_and_they_cost_nothing(clock: Clock) -> None:
-    its = Board([trained("g")])
+    its = TrialGraph([trained("g")])
     shown = View("/st")
     shown.begin(its)
     one = start(shown, its)
@@ -154,7 +154,7 @@ def test_a_resumed_trial_shows_the_epochs_that_it_kept_and_they_cost_nothing(clo
 
 
 def test_stages_of_which_nothing_is_known_take_as_long_as_others(clock: Clock) -> None:
-    its = board()
+    its = graph()
     shown = View("/st")
     shown.begin(its)
     one = start(shown, its)
@@ -167,7 +167,7 @@ def test_stages_of_which_nothing_is_known_take_as_long_as_others(clock: Clock) -
 
 
 def test_what_comes_before_the_first_trial_is_shown(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    its = board()
+    its = graph()
     with View("/st") as shown:
         shown.begin(its)
         shown.preparing("images of general", 1, 200)
@@ -210,7 +210,7 @@ def test_a_terminal_gets_a_live_panel_and_no_lines(
     monkeypatch.setattr(
         view, "Console", lambda **options: Console(file=sink, force_terminal=True, width=100, **options)
     )
-    its = board()
+    its = graph()
     with View("/st") as shown:
         shown.begin(its)
         start(shown, its)

@@ -20,9 +20,9 @@ from tests.contracts.runs import Heard
 from tests.schedule.graphs import trial
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
-from xferlab.schedule import outcome
-from xferlab.schedule.outcome import Court
-from xferlab.schedule.ready import Board, State
+from xferlab.schedule import retry_policy
+from xferlab.schedule.graph import State, TrialGraph
+from xferlab.schedule.retry_policy import RetryPolicy
 from xferlab.schedule.stop import StopRequest
 
 pytestmark = pytest.mark.slow
@@ -47,7 +47,7 @@ def two_gpus() -> Iterator[str]:
     cluster.shutdown()
 
 
-def run(trials: list[TrialSpec], folder: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> Board:
+def run(trials: list[TrialSpec], folder: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> TrialGraph:
     """Runs trials whose work is to hold their resources for a while, on the real executor."""
     ray_tune: Any = importlib.import_module("xferlab.schedule.ray_tune")
     ray_session: Any = importlib.import_module("xferlab.schedule.ray_session")
@@ -69,12 +69,12 @@ def run(trials: list[TrialSpec], folder: Path, address: str, monkeypatch: pytest
         return store.exists(spec.trial_id)
 
     monkeypatch.setattr(ray_tune, "_work", hold)
-    monkeypatch.setattr(outcome, "is_complete", has_run)
-    board = Board(trials, complete=set())
-    court = Court(board, Store.open(folder), Heard(), retries=0)
+    monkeypatch.setattr(retry_policy, "is_complete", has_run)
+    graph = TrialGraph(trials, complete=set())
+    policy = RetryPolicy(graph, Store.open(folder), Heard(), retries=0)
     with ray_session.cluster(address), StopRequest() as stop:
-        ray_tune.execute(court, cache_dir=folder, stop=stop)
-    return board
+        ray_tune.execute(policy, cache_dir=folder, stop=stop)
+    return graph
 
 
 def told(trials: list[TrialSpec], folder: Path) -> dict[str, dict[str, Any]]:
@@ -104,8 +104,8 @@ def test_fractions_whole_gpus_and_none_share_a_machine(
     plain = [asking(f"plain{i}", cpu=2) for i in range(4)]
     last = [asking("last", gpu=0.25, parents=("both1", "whole2"))]
     trials = [*both[:1], *small, *plain, *whole, *both[1:], *last]
-    board = run(trials, tmp_path, two_gpus, monkeypatch)
-    assert set(board.states.values()) == {State.COMPLETE}
+    graph = run(trials, tmp_path, two_gpus, monkeypatch)
+    assert set(graph.states.values()) == {State.COMPLETE}
     runs = told(trials, tmp_path)
     everyone = list(runs.values())
     assert most_at_once(everyone, "cpu") <= NUM_CPUS
@@ -127,8 +127,8 @@ def test_small_trials_do_not_keep_a_large_one_away_for_ever(
         for step in range(5)
     ]
     large = asking("large", gpu=2, cpu=4)
-    board = run([*chains, large], tmp_path, two_gpus, monkeypatch)
-    assert set(board.states.values()) == {State.COMPLETE}
+    graph = run([*chains, large], tmp_path, two_gpus, monkeypatch)
+    assert set(graph.states.values()) == {State.COMPLETE}
     runs = told([*chains, large], tmp_path)
     own = runs.pop("large")
     assert all(one["ended"] <= own["started"] or one["started"] >= own["ended"] for one in runs.values())

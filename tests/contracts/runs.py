@@ -12,8 +12,8 @@ from tests.studies import write_study
 from xferlab.cli.session import Session
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
-from xferlab.schedule.outcome import Court, Ending
-from xferlab.schedule.ready import Board, State
+from xferlab.schedule.graph import State, TrialGraph
+from xferlab.schedule.retry_policy import Ending, RetryPolicy
 from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import Outcome, run_study
 
@@ -33,7 +33,7 @@ class Heard:
     on_epoch: Callable[[TrialSpec], None] = lambda trial: None
     epochs: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
-    def begin(self, board: Board) -> None:
+    def begin(self, graph: TrialGraph) -> None:
         self.events.clear()
 
     def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:
@@ -75,14 +75,14 @@ class Lab:
     def run(self, session: Session, plan: Plan | None = None) -> Outcome:
         plan = plan or session.plan()
 
-        def execute(court: Court) -> Ending:
+        def execute(policy: RetryPolicy) -> Ending:
             with StopRequest() as stop:
-                return self.execute(court, cache_dir=session.cache_dir, stop=stop)
+                return self.execute(policy, cache_dir=session.cache_dir, stop=stop)
 
         return run_study(plan, session.store, execute, listener=self.heard, trials=plan.trials)
 
     def states(self, outcome: Outcome) -> dict[str, State]:
-        return {trial.name: outcome.board.states[one] for one, trial in outcome.board.trials.items()}
+        return {trial.name: outcome.graph.states[one] for one, trial in outcome.graph.trials.items()}
 
     def trial_dir(self, plan: Plan, name: str) -> Path:
         return self.storage / "trials" / plan.names[name]

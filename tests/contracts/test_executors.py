@@ -12,7 +12,7 @@ from tests.contracts.runs import Lab
 from tests.studies import TINY, attempts, recorded
 from xferlab.records import reader
 from xferlab.schedule import in_process
-from xferlab.schedule.ready import State
+from xferlab.schedule.graph import State
 
 WILD = {"baseline": {}, "wild": {"stages.general.training": {"lr": 1e30}}}
 ONE_STAGE = {"general": {"data": "general", "repetitions": 1, "evaluate_on": ["general.test"]}}
@@ -27,10 +27,10 @@ def test_all_complete_with_parents_before_children(lab: Lab) -> None:
     outcome = lab.run(session)
     assert not outcome.interrupted
     assert set(lab.states(outcome).values()) == {State.COMPLETE}
-    for trial in outcome.board.trials.values():
+    for trial in outcome.graph.trials.values():
         assert lab.heard.times(trial.name, State.RUNNING) == lab.heard.times(trial.name, State.COMPLETE) == 1
         for parent in trial.parents:
-            name = outcome.board.trials[parent].name
+            name = outcome.graph.trials[parent].name
             assert lab.heard.when(name, State.COMPLETE) < lab.heard.when(trial.name, State.RUNNING)
 
 

@@ -11,7 +11,7 @@ from tests.contracts.runs import Execute, Lab
 from tests.studies import attempts, recorded, write_study, xferlab
 from xferlab.records import reader
 from xferlab.schedule import in_process
-from xferlab.schedule.ready import State
+from xferlab.schedule.graph import State
 
 GENERAL = {"data": "general", "evaluate_on": ["general.test"]}
 
@@ -69,7 +69,7 @@ def test_one_error_of_the_first_three_trials_leaves_the_rest_open(lab: Lab) -> N
     repeated = outcome.ending.repeated
     assert repeated is not None
     assert (repeated["type"], repeated["kind"]) == ("StorageError", "other")
-    counts = outcome.board.counts()
+    counts = outcome.graph.counts()
     assert counts == {State.FAILED: 3, State.READY: 4}
     for trial_id in plan.by_id:
         (lab.storage / "trials" / trial_id / "progress.jsonl").rmdir()

@@ -16,7 +16,7 @@ from xferlab.errors import StorageError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
 from xferlab.schedule import in_process, nodes, ray_session, ray_tune
-from xferlab.schedule.ready import State
+from xferlab.schedule.graph import State
 
 GOOD = {"version": xferlab.__version__, "digest": "d"}
 

@@ -26,7 +26,7 @@ from xferlab.errors import UsageError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
 from xferlab.schedule import in_process, nodes
-from xferlab.schedule.ready import State
+from xferlab.schedule.graph import State
 
 
 def asking(device: str = "cpu", **resources: Any) -> TrialSpec:

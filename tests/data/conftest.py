@@ -14,9 +14,9 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from xferlab.data.cache import ImageTable, NativeTable, open_cases
-from xferlab.data.index import index_sections
 from xferlab.data.sources import Decoded
 from xferlab.data.sources.manifest import ManifestSource
+from xferlab.leakage.index import index_sections
 from xferlab.study.sections import DataSection
 
 Section = Callable[..., Any]

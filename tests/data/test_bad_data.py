@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from tests.data.test_dicom import write as write_dicom
-from xferlab.data.index import check_sections, index_sections
 from xferlab.errors import DataError, Problem
+from xferlab.leakage.index import check_sections, index_sections
 
 Spoil = Callable[[Any], dict[str, Any] | None]
 

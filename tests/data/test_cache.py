@@ -21,7 +21,7 @@ from filelock import FileLock
 from tests.data.conftest import Folder
 from xferlab.data import cache
 from xferlab.data.cache import ImageTable, NativeTable, check_cache, default_cache_dir
-from xferlab.data.seal import seal_path
+from xferlab.data.checksum import seal_path
 from xferlab.errors import DataError, StorageError, UsageError
 
 Table = ImageTable | NativeTable

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from xferlab.data.cache import ImageTable, NativeTable, open_native, open_table
-from xferlab.data.index import index_sections
+from xferlab.leakage.index import index_sections
 
 pytestmark = pytest.mark.slow
 KINDS = pytest.mark.parametrize("kind", ["resized", "native"])
@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from pydantic import TypeAdapter
 from xferlab.data.cache import open_native, open_table
-from xferlab.data.index import index_sections
+from xferlab.leakage.index import index_sections
 from xferlab.study.sections import DataSection
 
 config = TypeAdapter(DataSection).validate_python({"source": "phantom_cxr", "count": 24, "size_px": 64})

@@ -29,8 +29,8 @@ from pydicom.uid import (
 
 from xferlab.data.decode import is_dicom, read_image, stretch
 from xferlab.data.dicom import has_padding_range
-from xferlab.data.parallel import for_each
 from xferlab.errors import DataError, Problem
+from xferlab.parallel import for_each
 
 VALUES = np.arange(1200, dtype=np.uint16).reshape(30, 40)
 

@@ -15,9 +15,9 @@ from tests.data.conftest import data_section, make_image, make_mask, replace_kee
 from tests.data.test_dicom import write as write_dicom
 from xferlab.data import memo
 from xferlab.data.cache import open_cases
-from xferlab.data.index import StudyIndex, check_sections, index_sections
 from xferlab.data.sources import open_source
 from xferlab.errors import DataError, FileUnavailableError
+from xferlab.leakage.index import StudyIndex, check_sections, index_sections
 
 pytestmark = pytest.mark.usefixtures("remembering", "stamps_that_lie")
 CHANGED = "changed since the study was planned: its SHA-256 was "

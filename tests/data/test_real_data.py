@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from xferlab.data.cache import open_table
-from xferlab.data.index import StudyIndex, check_sections, index_sections
 from xferlab.data.patients import person_key, spelled_alike
 from xferlab.data.sources import lgg, open_source
 from xferlab.data.table import read_table
+from xferlab.leakage.index import StudyIndex, check_sections, index_sections
 
 LABELS = {"lung": [255], "ignore": [127]}
 

@@ -14,11 +14,11 @@ import yaml
 
 from tests.data.conftest import Folder
 from xferlab.cohort import Case, Cohort
-from xferlab.data import audit as auditing
-from xferlab.data.audit import Audited
-from xferlab.data.index import StudyIndex
 from xferlab.data.sources import Source, Survey
 from xferlab.errors import DataError
+from xferlab.leakage import audit as auditing
+from xferlab.leakage.audit import Audited
+from xferlab.leakage.index import StudyIndex
 
 pytestmark = pytest.mark.component
 

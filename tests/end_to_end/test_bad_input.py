@@ -127,7 +127,7 @@ def two_patients_only(case: Case) -> None:
 def donor(case: Case) -> None:
     import torch
 
-    from xferlab.models.build import build
+    from xferlab.networks.build import build
 
     torch.save(
         build("unet", in_channels=3, out_channels=1, init_features=2).state_dict(), case.folder / "donor.pt"

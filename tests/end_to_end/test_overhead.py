@@ -15,7 +15,7 @@ import pytest
 from tests.contracts.runs import Heard, Lab
 from tests.studies import TINY
 from xferlab.schedule import ray_session, ray_tune
-from xferlab.schedule.ready import State
+from xferlab.schedule.graph import State
 
 TRIALS, WORKERS, LIMIT_S = 50, 2, 0.1
 MANY, FIRST = int(os.environ.get("XFERLAB_TEST_TRIALS", "2000")), 0.25
@@ -54,14 +54,14 @@ def test_the_scheduler_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     session = lab.study(**trivial(TRIALS))
     with ray_session.cluster(None, num_cpus=WORKERS):
         outcome = lab.run(session)
-    assert outcome.board.counts() == {State.COMPLETE: TRIALS}
-    names = [trial.name for trial in outcome.board.trials.values()]
+    assert outcome.graph.counts() == {State.COMPLETE: TRIALS}
+    names = [trial.name for trial in outcome.graph.trials.values()]
     starts = sorted(heard.at[name, State.RUNNING] for name in names)
     ends = sorted(heard.at[name, State.COMPLETE] for name in names)
     # The first trial of each worker imports torch and fills the image cache: start-up.
     warm = names[WORKERS:]
     runs = {path.parent.name: json.loads(path.read_text()) for path in lab.storage.glob("trials/*/run.json")}
-    work = {trial.name: runs[one]["total_s"] for one, trial in outcome.board.trials.items()}
+    work = {trial.name: runs[one]["total_s"] for one, trial in outcome.graph.trials.items()}
     begun = ends[WORKERS - 1]
     wall = ends[-1] - begun
     overhead = (wall - sum(work[name] for name in warm) / WORKERS) / len(warm)
@@ -101,7 +101,7 @@ def test_the_driver_does_not_grow_with_finished_trials(
     with ray_session.cluster(None, num_cpus=WORKERS):
         outcome = lab.run(session)
     took_s = time.monotonic() - began
-    assert outcome.board.counts() == {State.COMPLETE: MANY}
+    assert outcome.graph.counts() == {State.COMPLETE: MANY}
     first = int(MANY * FIRST)
     growth = (heard.sizes_kib[-1] - heard.sizes_kib[first]) / (MANY - first)
     mib = [size / 1024 for size in (heard.sizes_kib[first], heard.sizes_kib[-1])]

@@ -16,8 +16,8 @@ from PIL import Image
 
 from tests.cli.conftest import Command
 from tests.end_to_end.written import holding
-from xferlab.data.phantoms import PATHOLOGIES, chest_mask, chest_xray
 from xferlab.errors import DataError
+from xferlab.phantoms import PATHOLOGIES, chest_mask, chest_xray
 
 PATIENTS = [
     f"{name}_Doe_1959{number:04d}" for number, name in enumerate(["Jane", "Ömer", "Li"] * 8, start=301)

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from tests.studies import TINY, command, environment, write_study, xferlab
+from xferlab.records.samples import SampleRecord, best_of, read_attempts, read_samples
 from xferlab.records.store import Store
-from xferlab.records.tuning import SampleRecord, best_of, read_attempts, read_samples
 from xferlab.schedule.processes import below, kill
 from xferlab.study.load import load
 

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Command
-from tests.records.wandb_files import offline_runs
-from tests.records.wandb_processes import SERVICE, WRITER, kill_one, mirror_processes, until
-from tests.records.wandb_server import FAULTS, Server, serving
 from tests.studies import TINY, environment, recorded, write_study, xferlab
 from tests.studies import command as words
-from xferlab.records.mirror import TrialMirror, live, pipe
+from tests.tracking.wandb_files import offline_runs
+from tests.tracking.wandb_processes import SERVICE, WRITER, kill_one, mirror_processes, until
+from tests.tracking.wandb_server import FAULTS, Server, serving
+from xferlab.tracking import TrialMirror, live, pipe
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 from tests.data.test_dicom import write
 from tests.fuzz.mutations import feed, mutated
 from xferlab.data.decode import read_image
-from xferlab.data.parallel import for_each
 from xferlab.errors import DataError
+from xferlab.parallel import for_each
 
 SMALL = np.arange(48, dtype=np.uint16).reshape(6, 8)
 FIELDS = [

@@ -14,8 +14,8 @@ from PIL import Image, PngImagePlugin
 from tests.data.pictures import tiff
 from tests.fuzz.mutations import feed, mended, mutated
 from xferlab.data.decode import MAX_PIXELS, read_colour, read_image, read_labels
-from xferlab.data.parallel import for_each
 from xferlab.errors import DataError
+from xferlab.parallel import for_each
 
 RAMP = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(12, 16))
 

@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 
 from tests.fuzz.mutations import feed, mutated
 from xferlab.data.check import check_sections
-from xferlab.data.index import index_sections
 from xferlab.errors import DataError
+from xferlab.leakage.index import index_sections
 from xferlab.study.sections import DataSection
 
 TEXT = (

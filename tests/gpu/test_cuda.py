@@ -15,9 +15,9 @@ from tests.studies import TINY, recorded, write_study
 from xferlab.cli.main import main
 from xferlab.records import reader
 from xferlab.records.store import Store
+from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
 from xferlab.training.augment import rotate
 from xferlab.training.precision import float32
-from xferlab.training.segmentation import BinarySegmentation, ImageBatch
 from xferlab.trial.failure import Kind, described, on_device
 
 pytestmark = pytest.mark.gpu

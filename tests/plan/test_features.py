@@ -16,7 +16,7 @@ from xferlab.plan.document import to_document
 from xferlab.plan.features import LAYERS, stratified
 from xferlab.plan.identity import short_id
 from xferlab.plan.spec import TrialSpec
-from xferlab.plan.tuning import Tuning, Wanted
+from xferlab.search.plan import Tuning, Wanted
 from xferlab.study.adapt import ENCODER
 from xferlab.study.load import load
 from xferlab.study.space import load_space

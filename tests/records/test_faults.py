@@ -139,13 +139,13 @@ def counting(error: OSError) -> Callable[[], None]:
 def test_only_what_may_pass_is_tried_again(number: str, attempts: int) -> None:
     operation = counting(OSError(getattr(errno, number), "injected"))
     with pytest.raises(OSError, match="injected"):
-        retries.persistently(operation, what="it")
+        retries.with_retries(operation, what="it")
     assert len(operation.attempts) == attempts  # type: ignore[attr-defined]
 
 
 def test_retries_are_few_short_and_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), pytest.raises(OSError, match="injected"):
-        retries.persistently(counting(OSError(errno.EIO, "injected")), what="/st/a")
+        retries.with_retries(counting(OSError(errno.EIO, "injected")), what="/st/a")
     assert caplog.messages == ["/st/a: [Errno 5] injected; trying again in 0 s"] * len(PAUSES_S)
     assert sum(PAUSES_S) < 5
 

@@ -154,7 +154,7 @@ def test_searches_are_taken_only_when_asked(store: Store) -> None:
 
 def test_what_a_begun_sample_starts_from_stays(store: Store) -> None:
     from xferlab.plan.sample_spec import SampleSpec
-    from xferlab.records.tuning import write_begun
+    from xferlab.records.samples import write_begun
 
     fill(store)
     trial = replace(SPEC, parents=(OTHER,), selection=UNUSED, donor={"sha256": OLD_DONOR}, evaluations=())

@@ -220,11 +220,12 @@ def test_threads_that_only_wait_need_little_memory() -> None:
 
 PREPARES = """
 import sys
-from xferlab.schedule import machine, ray_tune, tune
+from xferlab.schedule import machine, ray_tune
+from xferlab.search import ray_search
 class Prepares(Exception): pass
 def prepare(): raise Prepares
 machine.prepare = prepare
-sample = tune._Sample.__new__(tune._Sample)
+sample = ray_search._Sample.__new__(ray_search._Sample)
 sample.setup({})
 for work in (lambda: ray_tune._work({}, None), sample._next):
     try:

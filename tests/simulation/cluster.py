@@ -24,8 +24,8 @@ from xferlab.records import codec, layout, reader, writer
 from xferlab.records.complete import complete_ids, is_complete, is_measured
 from xferlab.records.schema import EpochResult, EvaluationRecord, TrialRecord, history_sha256
 from xferlab.records.store import Store
-from xferlab.schedule.outcome import Court
-from xferlab.schedule.ready import Board, State
+from xferlab.schedule.graph import State, TrialGraph
+from xferlab.schedule.retry_policy import RetryPolicy
 from xferlab.schedule.study import publish
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.failure import Failure, Kind, described, lost
@@ -284,13 +284,13 @@ class Driver:
     def _drive(self) -> dict[str, State]:
         cluster, plan = self.cluster, self.cluster.plan
         publish(plan, cluster.seen)
-        board = Board(plan.trials, complete=complete_ids(cluster.seen, plan.trials))
-        court = Court(board, cluster.seen, _Counting(cluster, self.number), retries=2)
+        graph = TrialGraph(plan.trials, complete=complete_ids(cluster.seen, plan.trials))
+        policy = RetryPolicy(graph, cluster.seen, _Counting(cluster, self.number), retries=2)
         while True:
-            self._fill(board, court)
+            self._fill(graph, policy)
             if not self._running:
-                if court.repeated is not None or board.exhausted:
-                    return dict(board.states)
+                if policy.repeated is not None or graph.exhausted:
+                    return dict(graph.states)
                 cluster.clock.pause(1.0)  # workers that were given up hold all slots
                 continue
             while not self._inbox:
@@ -299,17 +299,17 @@ class Driver:
             attempt, told = self._inbox.pop(0)
             if attempt in self._running:  # else a duplicate, or of an attempt that was given up
                 trial, _ = self._running.pop(attempt)
-                court.ended(trial, told)
+                policy.ended(trial, told)
 
-    def _fill(self, board: Board, court: Court) -> None:
-        while court.repeated is None and (free := self._free_nodes()):
-            trial = board.take()
+    def _fill(self, graph: TrialGraph, policy: RetryPolicy) -> None:
+        while policy.repeated is None and (free := self._free_nodes()):
+            trial = graph.take()
             if trial is None:
                 return
             node = self.cluster.draws.choice(free)
             self._attempts += 1
             attempt = self._attempts
-            court.started(trial)
+            policy.started(trial)
             process = self.cluster.worker(node, trial, partial(self._send, attempt))
             self._running[attempt] = (trial, process)
             if self.cluster.draws.random() < self.cluster.weather.suspected:
@@ -352,7 +352,7 @@ class _Counting:
         self._cluster, self._counted = cluster, cluster.log.counted[number - 1]
         self._number = number
 
-    def begin(self, board: Board) -> None:
+    def begin(self, graph: TrialGraph) -> None:
         pass
 
     def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:

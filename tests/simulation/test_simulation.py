@@ -26,7 +26,7 @@ from tests.simulation.cluster import Cluster, Weather, loss_of, weights_of
 from xferlab.plan.expand import Plan, expand
 from xferlab.records import layout, reader
 from xferlab.records.complete import complete_ids
-from xferlab.schedule.ready import State
+from xferlab.schedule.graph import State
 from xferlab.study.load import load
 
 FAST, ALL = 200, 10_000

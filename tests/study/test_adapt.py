@@ -300,12 +300,12 @@ def literals(model: Any, field: str) -> tuple[str, ...]:
 @pytest.mark.component
 def test_the_schema_names_what_there_is() -> None:
     """The study imports neither models nor training, so that reading one is quick."""
-    from xferlab.models.freezing import LEVELS, PARTS
-    from xferlab.models.inherit import FOLDS
-    from xferlab.models.translator import Translator
+    from xferlab.networks.freezing import LEVELS, PARTS
+    from xferlab.networks.inherit import FOLDS
+    from xferlab.networks.translator import Translator
+    from xferlab.tasks.segmentation.losses import LOSSES
     from xferlab.training.augment import Augmentation
     from xferlab.training.intensity import INTENSITIES
-    from xferlab.training.losses import LOSSES
 
     assert get_args(adapt.Level) == tuple(LEVELS)
     assert PARTS["encoder"] == adapt.ENCODER

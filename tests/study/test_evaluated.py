@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from xferlab.data.device import FOREIGN_OBJECTS
+from xferlab.phantoms.device import FOREIGN_OBJECTS
 from xferlab.study.evaluated import OBJECTS, PARTS, VARIANTS, Evaluated
 
 

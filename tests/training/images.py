@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from xferlab.training.native_examples import NativeExamples
+from xferlab.tasks.segmentation.native_examples import NativeExamples
 
 
 @dataclass

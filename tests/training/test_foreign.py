@@ -6,13 +6,13 @@ import torch
 from scipy import ndimage
 
 from xferlab.training.foreign import _coverage, lay_on
-from xferlab.training.task import Draw
+from xferlab.training.learner import AugmentationSeed
 
 pytestmark = pytest.mark.component
 
 KEYS = np.random.default_rng(0).integers(0, 2**64, 300, dtype=np.uint64)
 HEIGHT, WIDTH = 96, 80
-DRAW = Draw(seed=1, epoch=1)
+DRAW = AugmentationSeed(seed=1, epoch=1)
 
 
 def laid(
@@ -20,7 +20,7 @@ def laid(
     *,
     most: int = 1,
     keys=KEYS,
-    draw: Draw = DRAW,
+    draw: AugmentationSeed = DRAW,
     size: tuple[int, int] = (HEIGHT, WIDTH),
 ) -> np.ndarray:
     return lay_on(torch.full((len(keys), 1, *size), level), keys, draw, most=most)[:, 0].numpy()
@@ -86,7 +86,7 @@ def test_a_line_is_as_wide_as_it_says_and_runs_between_its_ends():
 def test_a_case_has_its_objects_in_any_batch_and_others_in_another_epoch():
     together = laid(30.0, most=3)
     assert np.array_equal(laid(30.0, most=3, keys=KEYS[[5, 2]]), together[[5, 2]])
-    for draw in (Draw(1, 2), Draw(2, 1)):
+    for draw in (AugmentationSeed(1, 2), AugmentationSeed(2, 1)):
         assert np.mean((laid(30.0, most=3, draw=draw) != together).any(axis=(1, 2))) > 0.7
 
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from tests.training.test_segmentation import IMAGES, make_examples, make_task, network
+from tests.tasks.segmentation.test_resized import IMAGES, make_examples, make_task, network
 from xferlab.errors import NonFiniteLossError
 from xferlab.records.schema import EpochResult
+from xferlab.training.learner import AugmentationSeed
 from xferlab.training.loop import Fitted, Recipe, Trainer
 from xferlab.training.randomness import case_keys, permutation
-from xferlab.training.task import Draw
 
 pytestmark = pytest.mark.component
 NAN = float("nan")
@@ -33,9 +33,9 @@ class Script:
 
     def __init__(self, validation: Sequence[float], *, train: Sequence[float] = ()):
         self.validation, self.train = list(validation), list(train)
-        self.batches: list[tuple[list[int], Draw | None]] = []
+        self.batches: list[tuple[list[int], AugmentationSeed | None]] = []
 
-    def batch(self, examples: Cases, rows: np.ndarray, draw: Draw | None) -> np.ndarray:
+    def batch(self, examples: Cases, rows: np.ndarray, draw: AugmentationSeed | None) -> np.ndarray:
         self.batches.append((rows.tolist(), draw))
         return rows
 
@@ -116,7 +116,7 @@ def test_every_epoch_visits_every_case_once_in_the_order_of_its_permutation():
     trained = [(rows, draw) for rows, draw in script.batches if draw is not None]
     assert [len(rows) for rows, _ in trained] == [4, 7] * 3
     for epoch in (1, 2, 3):
-        rows = [row for batch, draw in trained if draw == Draw(1, epoch) for row in batch]
+        rows = [row for batch, draw in trained if draw == AugmentationSeed(1, epoch) for row in batch]
         assert rows == permutation(Cases(11).keys, seed=1, epoch=epoch).tolist()
 
 

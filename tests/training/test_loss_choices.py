@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from monai.losses import TverskyLoss
 
-from xferlab.training.losses import LOSSES, cross_entropy, dice, dice_as_printed, focal_tversky
+from xferlab.tasks.segmentation.losses import LOSSES, cross_entropy, dice, dice_as_printed, focal_tversky
 
 pytestmark = pytest.mark.component
 

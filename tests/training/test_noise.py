@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy import stats
 
+from xferlab.training.learner import AugmentationSeed
 from xferlab.training.noise import normal_pixels
 from xferlab.training.randomness import bits
-from xferlab.training.task import Draw
 
 pytestmark = pytest.mark.component
 
@@ -16,7 +16,7 @@ KEYS = np.random.default_rng(3).integers(0, 2**64, 6, dtype=np.uint64)
 MASK = (1 << 32) - 1
 
 
-def noise(keys=KEYS, *, draw=Draw(1, 1), purpose="noise", size=(64, 64)) -> np.ndarray:  # noqa: B008
+def noise(keys=KEYS, *, draw=AugmentationSeed(1, 1), purpose="noise", size=(64, 64)) -> np.ndarray:  # noqa: B008
     return normal_pixels(keys, draw, purpose, size=size, device=CPU).numpy()
 
 
@@ -56,7 +56,12 @@ def test_it_is_normal_and_white():
 
 def test_cases_epochs_seeds_and_purposes_are_independent():
     one = noise()
-    others = [noise(draw=Draw(1, 2)), noise(draw=Draw(2, 1)), noise(purpose="other"), np.roll(one, 1, axis=0)]
+    others = [
+        noise(draw=AugmentationSeed(1, 2)),
+        noise(draw=AugmentationSeed(2, 1)),
+        noise(purpose="other"),
+        np.roll(one, 1, axis=0),
+    ]
     for other in others:
         for first, second in zip(one, other, strict=True):
             assert abs(np.corrcoef(first.flatten(), second.flatten())[0, 1]) < 5 / 64
@@ -75,5 +80,5 @@ def test_a_case_has_its_noise_in_any_batch():
 @pytest.mark.gpu
 def test_noise_has_the_same_bits_on_cuda():
     device = torch.device("cuda")
-    found = normal_pixels(KEYS, Draw(1, 1), "noise", size=(64, 64), device=device)
+    found = normal_pixels(KEYS, AugmentationSeed(1, 1), "noise", size=(64, 64), device=device)
     assert np.array_equal(found.cpu().numpy(), noise())

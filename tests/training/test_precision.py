@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
+from tests.tasks.segmentation.test_resized import make_examples, make_task, network
 from tests.training.test_loop import recipe
-from tests.training.test_segmentation import make_examples, make_task, network
 from xferlab.errors import TrainingError
 from xferlab.training.loop import Trainer
 from xferlab.training.precision import float32

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from tests.training.test_strong import EXAMPLES
-from xferlab.models.build import build, initialise
-from xferlab.models.freezing import Freeze, apply
-from xferlab.models.translator import Translator
+from xferlab.networks.build import build, initialise
+from xferlab.networks.freezing import Freeze, apply
+from xferlab.networks.translator import Translator
+from xferlab.tasks.segmentation.resized import BinarySegmentation
 from xferlab.training.augment import STRONG
 from xferlab.training.loop import Recipe, Trainer
-from xferlab.training.segmentation import BinarySegmentation
 
 pytestmark = pytest.mark.component
 

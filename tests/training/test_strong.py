@@ -10,11 +10,11 @@ import pytest
 import torch
 from scipy import ndimage
 
+from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch, ImageExamples
 from xferlab.training.augment import STRONG, Augmentation, mirror, rotate
-from xferlab.training.exposure import expose
+from xferlab.training.degradation import degrade
 from xferlab.training.intensity import normalise
-from xferlab.training.segmentation import BinarySegmentation, ImageBatch, ImageExamples
-from xferlab.training.task import Draw
+from xferlab.training.learner import AugmentationSeed
 
 pytestmark = pytest.mark.component
 
@@ -30,10 +30,10 @@ EXAMPLES = ImageExamples(
     rows=np.arange(NUM),
     device=torch.device("cpu"),
 )
-DRAW = Draw(seed=1, epoch=1)
+DRAW = AugmentationSeed(seed=1, epoch=1)
 
 
-def batch(rows=range(NUM), *, draw: Draw | None = DRAW, **changed: Any) -> ImageBatch:
+def batch(rows=range(NUM), *, draw: AugmentationSeed | None = DRAW, **changed: Any) -> ImageBatch:
     task = BinarySegmentation(**{"in_channels": 1, "rotation": (10.0, 0.75), **changed})
     return task.batch(EXAMPLES, np.array(list(rows)), draw)
 
@@ -65,7 +65,7 @@ def test_a_case_is_augmented_alike_in_any_batch(intensity, rotation):
             assert getattr(part, key).equal(getattr(together, key)[list(rows)])
         torch.testing.assert_close(part.inputs, together.inputs[list(rows)], rtol=1e-5, atol=1e-5)
     assert equal(batch(**options), together)
-    assert not batch(**options, draw=Draw(1, 2)).inputs.equal(together.inputs)
+    assert not batch(**options, draw=AugmentationSeed(1, 2)).inputs.equal(together.inputs)
 
 
 def test_targets_do_not_know_of_the_exposure():
@@ -88,7 +88,8 @@ def test_the_share_that_is_mirrored():
     assert always.inputs.equal(plain.inputs.flip(-1))
     assert always.target.equal(plain.target.flip(-1))
     found = [
-        batch(draw=Draw(1, epoch), rotation=None, augmentation=Augmentation(flip=0.5)) for epoch in range(40)
+        batch(draw=AugmentationSeed(1, epoch), rotation=None, augmentation=Augmentation(flip=0.5))
+        for epoch in range(40)
     ]
     share = [float((one.inputs == always.inputs).all(dim=(1, 2, 3)).float().mean()) for one in found]
     assert np.mean(share) == pytest.approx(0.5, abs=0.08)
@@ -99,7 +100,7 @@ def test_the_share_that_is_mirrored():
 def test_cuda_agrees_with_deterministic_algorithms(intensity):
     def prepared(device: str) -> torch.Tensor:
         raw = torch.from_numpy(IMAGES).to(device)
-        return normalise(expose(raw, EXAMPLES.keys, STRONG, DRAW), intensity).cpu()
+        return normalise(degrade(raw, EXAMPLES.keys, STRONG, DRAW), intensity).cpu()
 
     torch.use_deterministic_algorithms(True)
     try:

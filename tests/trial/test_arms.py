@@ -21,12 +21,12 @@ from tests.trial.conftest import Bench, Make, quick
 from xferlab.cli.main import main
 from xferlab.cli.session import Session
 from xferlab.errors import InterruptedTrialError
-from xferlab.models.unet import FIRST_CONVOLUTION
+from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout
 from xferlab.schedule.study import publish
-from xferlab.training.segmentation import BinarySegmentation, ImageBatch
-from xferlab.trial.assemble import Workplace, network
+from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
+from xferlab.trial.assemble import TrialContext, network
 from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.origin import load_origin, trained_weights
 from xferlab.trial.predict import Segmenter
@@ -94,7 +94,7 @@ def started(trials: Bench, arm: str) -> dict[str, Tensor]:
     weights(trials, arm, "donor")
     spec = trials[f"{arm}/general/r01"]
     model = network(spec.identity, CPU)
-    load_origin(spec, model, Workplace(trials.session.store, trials.session.cache_dir, CPU))
+    load_origin(spec, model, TrialContext(trials.session.store, trials.session.cache_dir, CPU))
     return model.state_dict()
 
 

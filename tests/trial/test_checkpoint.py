@@ -148,7 +148,7 @@ def retrained(trials: Bench, name: str) -> None:
     """Gives a complete trial other weights, as a training on another device would."""
     from safetensors.torch import load
 
-    from xferlab.models.donors import save_weights
+    from xferlab.networks.donors import save_weights
 
     path = trials.folder(name) / "checkpoint/best.safetensors"
     data = save_weights({key: value * 1.01 for key, value in load(path.read_bytes()).items()})
@@ -250,7 +250,7 @@ def test_a_malicious_donor_is_refused_and_did_not_run(
     bench: Make, tmp_path: Path, kind: str, suffix: str
 ) -> None:
     from xferlab.study.schema import Weights
-    from xferlab.trial.given import provide
+    from xferlab.trial.pretrained import provide
 
     victim, path = tmp_path / "harm", tmp_path / f"donor{suffix}"
     path.write_bytes(payloads(victim)[kind])

@@ -15,8 +15,8 @@ from torch import nn
 from tests.studies import recorded
 from tests.trial import conftest
 from tests.trial.conftest import Bench, Make
-from xferlab.models.build import build, initialise
-from xferlab.models.freezing import LEVELS
+from xferlab.networks.build import build, initialise
+from xferlab.networks.freezing import LEVELS
 from xferlab.plan.features import LAYERS
 from xferlab.records import layout, reader
 from xferlab.records.complete import is_complete, lacks_features
@@ -52,10 +52,10 @@ def test_a_gram_is_that_of_the_activations_computed_directly(bench: Make) -> Non
     trials.run(GENERAL)
     spec = trials[GENERAL]
     assert spec.features is not None
-    from xferlab.trial.assemble import Workplace, examples, network, task_of
+    from xferlab.trial.assemble import TrialContext, examples, network, task_of
     from xferlab.trial.origin import trained_weights
 
-    place = Workplace(trials.session.store, trials.session.cache_dir, torch.device("cpu"))
+    place = TrialContext(trials.session.store, trials.session.cache_dir, torch.device("cpu"))
     digests = trials.plan.selections[spec.features.selection].digests
     assert len(digests) == 6
     loaded = examples(spec, spec.features.source, digests, place)

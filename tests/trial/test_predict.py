@@ -11,10 +11,10 @@ from PIL import Image
 from torch.nn import functional
 
 from xferlab.errors import DonorError, RecordError
-from xferlab.models.build import build, initialise
-from xferlab.models.donors import save_weights
+from xferlab.networks.build import build, initialise
+from xferlab.networks.donors import save_weights
 from xferlab.records.store import Store
-from xferlab.training.segmentation import normalise
+from xferlab.tasks.segmentation.resized import normalise
 from xferlab.trial.overlay import FILL, FILL_OPACITY, overlay
 from xferlab.trial.predict import Folder, Prediction, Request, Segmenter, at_size, columns, segment
 from xferlab.trial.segmenter import TrainedOn

@@ -64,7 +64,7 @@ def test_a_stop_between_measured_cases_loses_no_training(bench: Make, tmp_path: 
 def test_a_loss_that_is_no_number_keeps_the_last_good_state(
     bench: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xferlab.training.segmentation import BinarySegmentation
+    from xferlab.tasks.segmentation.resized import BinarySegmentation
 
     whole, parts = bench(storage="whole"), bench(storage="parts", training=quick(checkpoint_every_s=0.0001))
     whole.run(GENERAL)

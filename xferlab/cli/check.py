@@ -7,11 +7,11 @@ from argparse import Namespace
 
 from rich.progress import Progress
 
+from xferlab.cli.grouping import grouped
 from xferlab.cli.main import BAD_INPUT, COMPLETE
 from xferlab.cli.prepare import check_tiles, donor_problems, parent_problems
 from xferlab.cli.session import Session
 from xferlab.data.check import check_sections
-from xferlab.data.grouping import grouped
 from xferlab.errors import DataError, Problem, ProblemsError, XferlabError
 from xferlab.study.sections import DataSection
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from xferlab.cli.grouping import counted, grouped
 from xferlab.cli.session import Session, given_weights
-from xferlab.data.grouping import counted, grouped
 from xferlab.errors import DataError, Problem, StudyError
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec

@@ -15,7 +15,7 @@ from xferlab.cli.session import Session, command_options
 from xferlab.data.cache import check_cache
 from xferlab.errors import XferlabError
 from xferlab.records import reader
-from xferlab.records.mirror import complete_study, mirror_study, unmirrored
+from xferlab.tracking import complete_study, mirror_study, unmirrored
 
 COMPLETE_WITHIN_S = {"offline": 60.0, "online": 20.0}
 """Longest time that a run spends on W&B after its last trial."""

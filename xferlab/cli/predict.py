@@ -166,8 +166,8 @@ def _named(asked: str, names: dict[tuple[str, str], str], store: Store) -> str:
 def _segmenter(model: Trial | Path, options: Namespace) -> Segmenter:
     import torch
 
-    from xferlab.models.donors import read_bytes, read_weights
-    from xferlab.models.unet import SIZE_MULTIPLE
+    from xferlab.networks.donors import read_bytes, read_weights
+    from xferlab.networks.unet import SIZE_MULTIPLE
     from xferlab.trial.segmenter import Segmenter, TrainedOn
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -48,10 +48,10 @@ def store_donors(session: Session) -> dict[str, str]:
     if not given_weights(session.loaded.arms):
         return {}
     refuse_absent_weights(session)
-    from xferlab.trial.given import provide
+    from xferlab.trial.pretrained import store_weights
 
     return session.each_weights(
-        lambda given: provide(given, session.store, cache_dir=session.cache_dir, note=_say)
+        lambda given: store_weights(given, session.store, cache_dir=session.cache_dir, note=_say)
     )
 
 
@@ -68,7 +68,7 @@ def check_donors(session: Session, trials: Iterable[TrialSpec]) -> None:
     started = _started_from_donors(trials)
     if not started:
         return
-    from xferlab.trial.given import check_fits
+    from xferlab.trial.pretrained import check_fits
 
     problems = []
     for trial in started:
@@ -85,7 +85,7 @@ def donor_problems(session: Session, plan: Plan) -> Iterator[Problem]:
     started = _started_from_donors(plan.trials)
     if not started:
         return
-    from xferlab.trial.given import check_file
+    from xferlab.trial.pretrained import check_file
 
     weights_by_name = given_weights(session.loaded.arms)
     yield from absent_weights(session)
@@ -123,7 +123,7 @@ def parent_problems(session: Session, plan: Plan) -> Iterator[Problem]:
     parents = {one: trial for trial in reversed(waiting) for one in trial.parents if one in complete}
     if not parents:
         return
-    from xferlab.trial.given import check_parent
+    from xferlab.trial.pretrained import check_parent
 
     for parent, trial in parents.items():
         path: KeyPath = ("stages", trial.stage, "starts_from")

@@ -18,8 +18,8 @@ from xferlab.cli.view import View, say_if_slow
 from xferlab.errors import LeaseHeldError, RecordError, StorageError, StorageLostError, UsageError
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
-from xferlab.schedule.outcome import SAME_ERRORS, Court, Ending
-from xferlab.schedule.ready import Board, State
+from xferlab.schedule.graph import State, TrialGraph
+from xferlab.schedule.retry_policy import SAME_ERRORS, Ending, RetryPolicy
 from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import Outcome, check_writable, run_study
 
@@ -59,22 +59,22 @@ def _run(
             stop.check()
             view.preparing(what, done, total)
 
-        def prepare(board: Board) -> None:
+        def prepare(graph: TrialGraph) -> None:
             stop.graceful = True
             if options.executor == "in-process":
-                check_device(_open(board))
-            decode_images(session, plan.selections, _open(board), progress=progress)
-            if not board.exhausted:
+                check_device(_open(graph))
+            decode_images(session, plan.selections, _open(graph), progress=progress)
+            if not graph.exhausted:
                 view.doing("loading PyTorch" if options.executor == "in-process" else "starting Ray")
-            if not board.exhausted and options.executor == "ray":
-                stack.enter_context(cluster(options, session.store, _open(board), stop=stop))
+            if not graph.exhausted and options.executor == "ray":
+                stack.enter_context(cluster(options, session.store, _open(graph), stop=stop))
                 view.doing("waiting for a worker")
 
-        def execute(court: Court) -> Ending:
-            if court.board.exhausted:
+        def execute(policy: RetryPolicy) -> Ending:
+            if policy.graph.exhausted:
                 return Ending()
             try:
-                return _executor(options)(court, cache_dir=session.cache_dir, stop=stop)
+                return _executor(options)(policy, cache_dir=session.cache_dir, stop=stop)
             except (RecordError, LeaseHeldError):
                 raise
             except StorageError as error:
@@ -86,8 +86,8 @@ def _run(
         return outcome
 
 
-def _open(board: Board) -> list[TrialSpec]:
-    return [board.trials[one] for one, state in board.states.items() if state not in _DONE]
+def _open(graph: TrialGraph) -> list[TrialSpec]:
+    return [graph.trials[one] for one, state in graph.states.items() if state not in _DONE]
 
 
 def _check(options: Namespace) -> None:
@@ -108,7 +108,7 @@ def _executor(options: Namespace) -> Callable[..., Ending]:
 
 def _conclude(outcome: Outcome, options: Namespace) -> int:
     same = command_options(options)
-    counts = outcome.board.counts()
+    counts = outcome.graph.counts()
     total = sum(counts.values())
     if outcome.ending.signal is not None:
         print(f"interrupted: {counts[State.COMPLETE]} of {total} trials complete; the same command goes on")
@@ -132,7 +132,7 @@ def _conclude(outcome: Outcome, options: Namespace) -> int:
 def _repeated(outcome: Outcome) -> str:
     failure = outcome.ending.repeated
     assert failure is not None
-    counts = outcome.board.counts()
+    counts = outcome.graph.counts()
     num_open = sum(counts[state] for state in (State.WAITING, State.READY))
     return (
         f"{failure['traceback'] or failure['message']}\n"

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 from rich.progress import Progress
 
 from xferlab.data.cache import default_cache_dir
-from xferlab.data.index import StudyIndex
-from xferlab.data.objects import OBJECTS_VERSION
 from xferlab.errors import DataError, DonorError, Problem, StudyError, UsageError, suggest
+from xferlab.leakage.index import StudyIndex
 from xferlab.metrics.catalogue import METRICS_VERSION
+from xferlab.phantoms.objects import OBJECTS_VERSION
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout
@@ -125,7 +125,7 @@ class Session:
         """
         if not given_weights(self.loaded.arms):
             return {}
-        from xferlab.trial.given import at_hand
+        from xferlab.trial.pretrained import at_hand
 
         digests = self.each_weights(lambda weights: at_hand(weights, cache_dir=self.cache_dir))
         return {name: digest for name, digest in digests.items() if digest}

@@ -16,13 +16,13 @@ from xferlab.cli.session import Session
 from xferlab.cli.view import say_if_slow
 from xferlab.errors import StorageError, UsageError, suggest
 from xferlab.plan.sample_spec import SampleSpec
-from xferlab.plan.tuning import Tuning, Wanted, wanted_stage
 from xferlab.records import reader
+from xferlab.records.samples import SampleRecord, best_of, read_samples
 from xferlab.records.store import Store
-from xferlab.records.tuning import SampleRecord, best_of, read_samples
-from xferlab.schedule.sampling import Sampling
 from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import check_writable
+from xferlab.search.driver import Sampling
+from xferlab.search.plan import Tuning, Wanted, wanted_stage
 from xferlab.study.space import load_space
 from xferlab.study.tuned import HEADER, Tuned, arm_file
 
@@ -56,11 +56,11 @@ def _search(
     session: Session, tuning: Tuning, options: Namespace, *, num_samples: int, stop: StopRequest
 ) -> tuple[bool, int]:
     """Returns whether the search came to its end, and how many samples failed."""
-    from xferlab.schedule import tune
+    from xferlab.search import ray_search
 
     store, study = session.store, session.loaded.base.study
     with ExitStack() as stack:
-        stack.enter_context(tune.SearchLease(store, study, tuning.tuning_id))
+        stack.enter_context(ray_search.SearchLease(store, study, tuning.tuning_id))
         sampling = Sampling(tuning, store, num_samples, listener=_Lines())
         sampling.begin()
         if sampling.exhausted:
@@ -71,7 +71,9 @@ def _search(
         print("starting Ray", flush=True)
         stack.enter_context(cluster(options, store, tuning.base[:1], stop=stop))
         retries = session.loaded.base.retries
-        finished = tune.execute(sampling, store, cache_dir=session.cache_dir, retries=retries, stop=stop)
+        finished = ray_search.execute(
+            sampling, store, cache_dir=session.cache_dir, retries=retries, stop=stop
+        )
         return finished, sampling.num_failed
 
 

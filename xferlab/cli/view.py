@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xferlab.plan.spec import TrialSpec
-from xferlab.schedule.ready import Board, State
+from xferlab.schedule.graph import State, TrialGraph
 
 SHOWN_RUNNING, SHOWN_FAILED = 12, 5
 PLAIN_EPOCHS_EVERY_S = 30.0
@@ -37,7 +37,7 @@ class View:
         self._console = Console(highlight=False)
         self._location = location
         self._live: Live | None = None
-        self._board: Board | None = None
+        self._board: TrialGraph | None = None
         self._started = time.monotonic()
         self._progress: dict[str, tuple[int, float]] = {}
         self._begun: dict[str, float] = {}
@@ -60,11 +60,11 @@ class View:
         if self._live:
             self._live.stop()
 
-    def begin(self, board: Board) -> None:
+    def begin(self, graph: TrialGraph) -> None:
         """Takes the states that the run starts with."""
-        self._board, self._started = board, time.monotonic()
-        done = board.counts()[State.COMPLETE]
-        self._line(f"{len(board.trials)} trials, {done} complete already; records go to {self._location}")
+        self._board, self._started = graph, time.monotonic()
+        done = graph.counts()[State.COMPLETE]
+        self._line(f"{len(graph.trials)} trials, {done} complete already; records go to {self._location}")
 
     def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:
         """Shows a trial's new state."""
@@ -119,7 +119,7 @@ class View:
         if self._board is None:
             return Group(Text("planning"))
         counts = self._board.counts()
-        # The board counts a trial as running from when it is queued; here it is one that really runs.
+        # The graph counts a trial as running from when it is queued; here it is one that really runs.
         queued = counts[State.RUNNING] - len(self._begun)
         counts[State.RUNNING] = len(self._begun)
         counts[State.WAITING] += counts.pop(State.READY, 0) + queued
@@ -203,14 +203,14 @@ class _Rate:
         explained_s = reports[-1][1] - reports[0][1] if reports else 0.0
         stage.others_s.append(max(0.0, seconds - explained_s))
 
-    def left_s(self, board: Board, begun: Mapping[str, float], now: float) -> float | None:
+    def left_s(self, graph: TrialGraph, begun: Mapping[str, float], now: float) -> float | None:
         """Seconds left if as many trials run side by side as now; None before there is any sign of it."""
         # Copies: the panel is drawn by a thread of its own.
         running, stages = dict(begun), dict(self._stages)
         left = 0.0
-        for trial_id, state in dict(board.states).items():
+        for trial_id, state in dict(graph.states).items():
             if state in (State.WAITING, State.READY, State.RUNNING):
-                trial = board.trials[trial_id]
+                trial = graph.trials[trial_id]
                 seconds = self._left_of(trial, running.get(trial_id), now)
                 if seconds is None and (seconds := _mean_whole_s(stages.values(), trial)) is None:
                     return None

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from xferlab.cohort import Case
 from xferlab.data.arrow_table import CasePixels, CaseTable, ImageTable, NativeTable, Ragged
-from xferlab.data.parallel import for_each
-from xferlab.data.seal import FileIdentity, is_intact, replace_sealed
+from xferlab.data.checksum import FileIdentity, is_intact, replace_sealed
 from xferlab.data.sources import Decoded, Source
 from xferlab.errors import DataError, Problem
+from xferlab.parallel import for_each
 
 Progress = Callable[[int, int], None]
 

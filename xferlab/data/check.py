@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from xferlab.cohort import Case
-from xferlab.data.parallel import for_each
 from xferlab.data.plausibility import Observation, implausible
 from xferlab.data.sources import STRUCTURE, Decoded, Source, open_source
 from xferlab.errors import DataError, Problem
+from xferlab.parallel import for_each
 from xferlab.study.sections import DataSection, LggData, ManifestData
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 def simulation_recipe(name: str) -> dict[str, object]:
     """Returns what identifies the simulation `name` within a case digest."""
-    from xferlab.data.device import DEVICE_VERSION
+    from xferlab.phantoms.device import DEVICE_VERSION
 
     return {"name": name, "version": DEVICE_VERSION}
 
@@ -17,6 +17,6 @@ def simulate(
     image: NDArray[np.uint8], target: NDArray[np.uint8], *, seed: int, key: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Returns image and target `(H, W)` as a portable device would have taken them."""
-    from xferlab.data.device import simulate_portable
+    from xferlab.phantoms.device import simulate_portable
 
     return simulate_portable(image, target, seed=seed, key=key)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from xferlab.records.found import Found
+from xferlab.records.file_info import FileInfo
 
 TEMPORARY_SUFFIX = ".tmp"
 _PART = 2**24
@@ -33,14 +33,14 @@ class LocalFiles:
         finally:
             os.close(descriptor)
 
-    def look(self, path: str) -> Found | None:
+    def look(self, path: str) -> FileInfo | None:
         """Returns what lies there, or None."""
         try:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         is_dir = stat.S_ISDIR(status.st_mode)
-        return Found(os.path.basename(path), is_dir, status.st_size, status.st_mtime)
+        return FileInfo(os.path.basename(path), is_dir, status.st_size, status.st_mtime)
 
     def write(self, path: str, data: bytes) -> None:
         """Writes a file as a whole or not at all: temp, fsync, replace."""
@@ -81,7 +81,7 @@ class LocalFiles:
         finally:
             os.close(descriptor)
 
-    def list(self, path: str) -> list[Found]:
+    def list(self, path: str) -> list[FileInfo]:
         """Returns what lies directly inside a folder; nothing where it is absent."""
         try:
             names = os.listdir(path)
@@ -90,7 +90,7 @@ class LocalFiles:
         found = (self.look(os.path.join(path, name)) for name in names)
         return [one for one in found if one is not None]
 
-    def walk(self, path: str) -> Iterator[tuple[str, Found]]:
+    def walk(self, path: str) -> Iterator[tuple[str, FileInfo]]:
         """Yields all files below a folder, by their path from there."""
         for folder, _, names in os.walk(path, onerror=_unless_gone):
             for name in names:

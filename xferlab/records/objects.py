@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pyarrow.fs as pafs
 
-from xferlab.records.found import Found
+from xferlab.records.file_info import FileInfo
 
 
 class ObjectFiles:
@@ -24,7 +24,7 @@ class ObjectFiles:
         except FileNotFoundError:
             return None
 
-    def look(self, path: str) -> Found | None:
+    def look(self, path: str) -> FileInfo | None:
         """Returns what lies there, or None."""
         return _found(self._filesystem.get_file_info(path))
 
@@ -40,12 +40,12 @@ class ObjectFiles:
         self.write(path, data)
         return True
 
-    def list(self, path: str) -> list[Found]:
+    def list(self, path: str) -> list[FileInfo]:
         """Returns what lies directly inside a folder; nothing where it is absent."""
         infos = self._filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
         return [one for one in map(_found, infos) if one is not None]
 
-    def walk(self, path: str) -> Iterator[tuple[str, Found]]:
+    def walk(self, path: str) -> Iterator[tuple[str, FileInfo]]:
         """Yields all files below a folder, by their path from there."""
         selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
         for info in self._filesystem.get_file_info(selector):
@@ -79,8 +79,8 @@ class ObjectFiles:
                 raise
 
 
-def _found(info: pafs.FileInfo) -> Found | None:
+def _found(info: pafs.FileInfo) -> FileInfo | None:
     if info.type == pafs.FileType.NotFound:
         return None
     modified = info.mtime.timestamp() if info.mtime is not None else 0.0
-    return Found(info.base_name, info.type == pafs.FileType.Directory, int(info.size or 0), modified)
+    return FileInfo(info.base_name, info.type == pafs.FileType.Directory, int(info.size or 0), modified)

@@ -16,8 +16,8 @@ from typing import Any
 
 from xferlab.errors import RecordError, StorageError
 from xferlab.plan.spec import TrialSpec
-from xferlab.records import codec, layout, reader, tuning
-from xferlab.records.found import Found
+from xferlab.records import codec, layout, reader, samples
+from xferlab.records.file_info import FileInfo
 from xferlab.records.store import Store
 
 DAY_S = 86400.0
@@ -114,7 +114,7 @@ def _delete(store: Store, name: str) -> None:
 
 
 def _judge(
-    name: str, found: Found, needed: _Needed, complete: set[str], *, searches: bool
+    name: str, found: FileInfo, needed: _Needed, complete: set[str], *, searches: bool
 ) -> tuple[str, str]:
     """Returns the kind of surplus that a file is, and what to delete with it; no kind if it is needed."""
     top, *below = name.split("/")
@@ -143,7 +143,7 @@ def _is_of_a_training(path: list[str]) -> bool:
     return path == ["progress.jsonl"] or (path[:-1] == ["checkpoint"] and path[-1].startswith("state-"))
 
 
-def _is_leftover(found: Found) -> bool:
+def _is_leftover(found: FileInfo) -> bool:
     if found.name.startswith(".xferlab-probe-"):
         return time.time() - found.modified > DAY_S
     match = _TEMPORARY.fullmatch(found.name)
@@ -176,7 +176,7 @@ def _needed(store: Store, *, searches: bool) -> _Needed:
         _add_spec(needed, _spec(store, trial_id))
     if not searches:
         for tuning_id in store.list("tuning"):
-            for sample in tuning.read_begun(store, tuning_id):
+            for sample in samples.read_begun(store, tuning_id):
                 for spec in sample.trials:
                     needed.trials.update(spec.parents)
                     _add_spec(needed, spec)

@@ -40,7 +40,7 @@ _PASSING = {
 Result = TypeVar("Result")
 
 
-def persistently(operation: Callable[[], Result], *, what: str) -> Result:
+def with_retries(operation: Callable[[], Result], *, what: str) -> Result:
     """Returns what an operation returns; tries again, a few times and briefly, after an error that may pass.
 
     Args:

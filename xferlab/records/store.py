@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from xferlab.errors import StorageError
-from xferlab.records.found import Found
+from xferlab.records.file_info import FileInfo
 from xferlab.records.local import LocalFiles
 from xferlab.records.objects import ObjectFiles
-from xferlab.records.retries import persistently
+from xferlab.records.retries import with_retries
 
 Result = TypeVar("Result")
 
@@ -139,12 +139,12 @@ class Store:
         """Returns the names directly inside a folder, sorted; none where it is absent."""
         return [found.name for found in self.entries(name)]
 
-    def entries(self, name: str) -> Sequence[Found]:
+    def entries(self, name: str) -> Sequence[FileInfo]:
         """Returns what lies directly inside a folder, by name; nothing where it is absent."""
         found = self._do("listed", name, lambda: self._files.list(self.path(name)))
         return sorted(found, key=lambda one: one.name)
 
-    def walk(self, name: str) -> Sequence[tuple[str, Found]]:
+    def walk(self, name: str) -> Sequence[tuple[str, FileInfo]]:
         """Returns all files below a folder, by their names in the storage; nothing where it is absent."""
         found = self._do("listed", name, lambda: dict(self._files.walk(self.path(name).rstrip("/"))))
         prefix = f"{name}/" if name else ""
@@ -172,13 +172,13 @@ class Store:
     def _files(self) -> LocalFiles | ObjectFiles:
         return LocalFiles() if self.is_local else ObjectFiles(self.filesystem)
 
-    def _look(self, name: str) -> Found | None:
+    def _look(self, name: str) -> FileInfo | None:
         return self._do("reached", name, lambda: self._files.look(self.path(name)))
 
     def _do(self, verb: str, name: str, operation: Callable[[], Result]) -> Result:
         path = self.path(name)
         try:
-            return persistently(operation, what=path)
+            return with_retries(operation, what=path)
         except OSError as error:
             raise StorageError(f"{path}: cannot be {verb}: {error}") from error
 

@@ -8,44 +8,44 @@ from pathlib import Path
 from xferlab.errors import InterruptedTrialError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.schema import EpochResult
-from xferlab.schedule.outcome import Court, Ending
+from xferlab.schedule.retry_policy import Ending, RetryPolicy
 from xferlab.schedule.stop import StopRequest
 from xferlab.trial.failure import Failure, described
 from xferlab.trial.run import Hooks, run_trial
 
 
-def execute(court: Court, *, cache_dir: Path, stop: StopRequest) -> Ending:
+def execute(policy: RetryPolicy, *, cache_dir: Path, stop: StopRequest) -> Ending:
     """Runs all that may run, and says what ended it early.
 
     Args:
-        court: Of the board to run.
+        policy: Of the graph to run.
         cache_dir: Folder of decoded images and of the mirror's files on this machine.
         stop: Signals that end it early.
     """
-    board = court.board
-    while court.repeated is None and (trial := board.take()) is not None:
+    graph = policy.graph
+    while policy.repeated is None and (trial := graph.take()) is not None:
         if stop.asked():
-            board.put_back(trial.trial_id)
+            graph.put_back(trial.trial_id)
             return Ending(signal=stop.signal)
-        court.started(trial)
+        policy.started(trial)
         try:
-            told = _attempt(trial, court, cache_dir=cache_dir, stop=stop)
+            told = _attempt(trial, policy, cache_dir=cache_dir, stop=stop)
         except InterruptedTrialError:
-            board.put_back(trial.trial_id)
+            graph.put_back(trial.trial_id)
             return Ending(signal=stop.signal)
-        court.ended(trial, told)
-    return Ending(repeated=court.repeated)
+        policy.ended(trial, told)
+    return Ending(repeated=policy.repeated)
 
 
-def _attempt(trial: TrialSpec, court: Court, *, cache_dir: Path, stop: StopRequest) -> Failure | None:
+def _attempt(trial: TrialSpec, policy: RetryPolicy, *, cache_dir: Path, stop: StopRequest) -> Failure | None:
     """Returns what ended an attempt other than its end; memory that it held is free again then."""
 
     def on_epoch(result: EpochResult, best_loss: float) -> None:
-        court.listener.epoch(trial, result.epoch, best_loss)
+        policy.listener.epoch(trial, result.epoch, best_loss)
 
     hooks = Hooks(stop=stop.asked, on_epoch=on_epoch, on_resume=on_epoch)
     try:
-        run_trial(trial, court.store, cache_dir=cache_dir, hooks=hooks)
+        run_trial(trial, policy.store, cache_dir=cache_dir, hooks=hooks)
     except InterruptedTrialError:
         raise
     except Exception as error:  # noqa: BLE001 - run_trial stored it as failure.json; the next trial must run

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from xferlab.plan.spec import TrialSpec
-from xferlab.schedule.ready import Board, State
+from xferlab.schedule.graph import State, TrialGraph
 
 
 class Listener(Protocol):
     """Watches a run; the command line's live view is one."""
 
-    def begin(self, board: Board) -> None:
+    def begin(self, graph: TrialGraph) -> None:
         """The run starts with these states."""
 
     def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:
@@ -24,7 +24,7 @@ class Listener(Protocol):
 class Silent:
     """A listener that does nothing."""
 
-    def begin(self, board: Board) -> None:
+    def begin(self, graph: TrialGraph) -> None:
         """Does nothing."""
 
     def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:

@@ -1,7 +1,7 @@
 """All trials of a study as one Ray Tune run, without barriers between stages.
 
 Tune gets a fresh run each time, seeded from the records: none of its own state is ever read back, and it
-retries nothing: `Court` decides. The hooks into `SearchGenerator`, `_create_trial_from_spec` and
+retries nothing: `RetryPolicy` decides. The hooks into `SearchGenerator`, `_create_trial_from_spec` and
 `Trial.handle_error` are private to Ray; the version range in `pyproject.toml` is the tested one.
 """
 
@@ -28,12 +28,12 @@ from xferlab.records import reader
 from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
 from xferlab.schedule import machine, ray_session
-from xferlab.schedule.lost import MemoryKills, told_by
+from xferlab.schedule.graph import State
 from xferlab.schedule.nodes import bundle
-from xferlab.schedule.outcome import Court, Ending
 from xferlab.schedule.ray_session import NeverRestored, StopWhen
-from xferlab.schedule.ready import State
+from xferlab.schedule.retry_policy import Ending, RetryPolicy
 from xferlab.schedule.stop import StopRequest
+from xferlab.schedule.worker_failures import MemoryKills, classify
 from xferlab.trial.failure import HOPELESS
 
 REPORT_EVERY_S = 1.0
@@ -41,21 +41,23 @@ SAVE_WITHIN_S = 4.0
 """Time that a stopped trial has for its checkpoint; Tune kills after 5 s what it stops."""
 
 
-def execute(court: Court, *, cache_dir: Path, stop: StopRequest) -> Ending:
+def execute(policy: RetryPolicy, *, cache_dir: Path, stop: StopRequest) -> Ending:
     """Runs all that may run on the connected cluster, and says what ended it early.
 
     Args:
-        court: Of the board to run.
+        policy: Of the graph to run.
         cache_dir: Folder of decoded images and of the mirror's files on each machine.
         stop: Signals that end it early.
     """
-    if court.board.exhausted:
+    if policy.graph.exhausted:
         return Ending()
-    search = _BoardSearch(court, stop, cache_dir=cache_dir)
-    with ray_session.scratch(court.store, court.study) as storage:
+    search = _BoardSearch(policy, stop, cache_dir=cache_dir)
+    with ray_session.scratch(policy.store, policy.study) as storage:
         tuner = Tuner(
-            tune.with_parameters(_work, access=ray_session.Access.to(court.store)),
-            tune_config=TuneConfig(search_alg=search, num_samples=len(court.board.trials), reuse_actors=True),
+            tune.with_parameters(_work, access=ray_session.Access.to(policy.store)),
+            tune_config=TuneConfig(
+                search_alg=search, num_samples=len(policy.graph.trials), reuse_actors=True
+            ),
             run_config=RunConfig(
                 name="tune",
                 failure_config=FailureConfig(max_failures=0),
@@ -66,10 +68,10 @@ def execute(court: Court, *, cache_dir: Path, stop: StopRequest) -> Ending:
         )
         with ray_session.quiet():
             tuner.fit()
-    _release_interrupted(court, {one.trial.trial_id for one in search.handed.values() if one.last})
+    _release_interrupted(policy, {one.trial.trial_id for one in search.handed.values() if one.last})
     if problem := search.problem or stop.problem:
         raise problem
-    return Ending(stop.signal if not court.board.exhausted else None, court.repeated)
+    return Ending(stop.signal if not policy.graph.exhausted else None, policy.repeated)
 
 
 @dataclass
@@ -90,11 +92,11 @@ class _Handed:
 
 
 class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
-    """Hands the board's trials to Tune, under our own ids, as soon as they are ready."""
+    """Hands the graph's trials to Tune, under our own ids, as soon as they are ready."""
 
-    def __init__(self, court: Court, stop: StopRequest, *, cache_dir: Path):
+    def __init__(self, policy: RetryPolicy, stop: StopRequest, *, cache_dir: Path):
         super().__init__(Searcher())
-        self._court, self._stop = court, stop
+        self._court, self._stop = policy, stop
         self.handed: dict[str, _Handed] = {}
         self.problem: XferlabError | None = None
         self._kills = MemoryKills()
@@ -114,7 +116,7 @@ class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
             self._stop.listen()  # Tune takes SIGUSR1 for itself when a run starts
         while self._ended:
             _forget(self._ended.pop())
-        trial = None if self.stopping else self._court.board.take()
+        trial = None if self.stopping else self._court.graph.take()
         if trial is None:
             return None
         # A string, since Tune flattens and logs nested configurations.
@@ -154,7 +156,7 @@ class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
             return
         handed = self.handed.pop(trial_id)
         self._ended.append(handed.tuned)
-        told = told_by(handed.error, handed.last, self._kills) if error else None
+        told = classify(handed.error, handed.last, self._kills) if error else None
         try:
             self._court.ended(handed.trial, told)
         except XferlabError as problem:  # Tune would log it and go on
@@ -162,7 +164,7 @@ class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
 
     def is_finished(self) -> bool:
         """Returns whether nothing is left to hand out, now or later."""
-        return self.stopping or self._court.board.exhausted
+        return self.stopping or self._court.graph.exhausted
 
     def save_to_dir(self, dirpath: str, session_str: str) -> None:
         """Saves nothing: the records are the state."""
@@ -256,14 +258,14 @@ class _Reporter:
         return self._stopped
 
 
-def _release_interrupted(court: Court, started: set[str]) -> None:
+def _release_interrupted(policy: RetryPolicy, started: set[str]) -> None:
     """Makes trials ready again that were stopped; gives their workers time to save a checkpoint."""
-    running = [one for one, state in court.board.states.items() if state is State.RUNNING]
+    running = [one for one, state in policy.graph.states.items() if state is State.RUNNING]
     deadline = time.monotonic() + SAVE_WITHIN_S
     for trial_id in running:
-        while trial_id in started and _is_open(court.store, trial_id) and time.monotonic() < deadline:
+        while trial_id in started and _is_open(policy.store, trial_id) and time.monotonic() < deadline:
             time.sleep(0.05)
-        court.board.put_back(trial_id)
+        policy.graph.put_back(trial_id)
 
 
 def _is_open(store: Store, trial_id: str) -> bool:

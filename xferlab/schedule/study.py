@@ -13,13 +13,13 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout
 from xferlab.records.complete import complete_ids
 from xferlab.records.store import Store
+from xferlab.schedule.graph import TrialGraph
 from xferlab.schedule.lease import Lease
 from xferlab.schedule.listener import Listener
-from xferlab.schedule.outcome import Court, Ending
-from xferlab.schedule.ready import Board
+from xferlab.schedule.retry_policy import Ending, RetryPolicy
 
-Executor = Callable[[Court], Ending]
-"""Runs the board of a court until it is exhausted, or is to end early."""
+Executor = Callable[[RetryPolicy], Ending]
+"""Runs the graph of a retry policy until it is exhausted, or is to end early."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Outcome:
     """How a run of a study ended.
 
     Attributes:
-        board: The states of all trials.
+        graph: The states of all trials.
         ending: What ended it early, if anything did.
     """
 
-    board: Board
+    graph: TrialGraph
     ending: Ending
 
     @property
@@ -47,7 +47,7 @@ def run_study(
     *,
     listener: Listener,
     trials: Sequence[TrialSpec],
-    prepare: Callable[[Board], None] = lambda board: None,
+    prepare: Callable[[TrialGraph], None] = lambda graph: None,
 ) -> Outcome:
     """Runs those of a plan's trials that are not complete; `trials` is closed under parents.
 
@@ -59,12 +59,12 @@ def run_study(
     """
     base = plan.loaded.base
     with Lease(store, base.study):
-        board = Board(trials, complete=complete_ids(store, trials))
-        listener.begin(board)
-        prepare(board)
+        graph = TrialGraph(trials, complete=complete_ids(store, trials))
+        listener.begin(graph)
+        prepare(graph)
         publish(plan, store)
-        ending = executor(Court(board, store, listener, retries=base.retries, study=base.study))
-    return Outcome(board, ending)
+        ending = executor(RetryPolicy(graph, store, listener, retries=base.retries, study=base.study))
+    return Outcome(graph, ending)
 
 
 def publish(plan: Plan, store: Store) -> None:

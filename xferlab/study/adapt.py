@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from xferlab.study.section import Float, Int, Section
+from xferlab.section import Float, Int, Section
 
 Level = Literal[
     "encoder1", "encoder2", "encoder3", "encoder4", "bottleneck",

@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import Field
 
+from xferlab.section import NAME_PATTERN, Name
 from xferlab.study.compose import NOT_IN_ARMS, NOT_IN_PROFILES
 from xferlab.study.schema import Study
-from xferlab.study.section import NAME_PATTERN, Name
 
 _INCLUDE = {"type": "string", "pattern": "#."}
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from xferlab.errors import Problem, StudyError, suggest
+from xferlab.section import NAME_PATTERN
 from xferlab.study.paths import field_names
-from xferlab.study.section import NAME_PATTERN
 from xferlab.study.yaml_lines import KeyPath
 
 Position = tuple[str, int]

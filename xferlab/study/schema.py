@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from xferlab.section import NO_BOOL, Float, Int, Name, Section
 from xferlab.study.adapt import Adapt, Sixteens, Tiling
 from xferlab.study.evaluated import Evaluated
-from xferlab.study.section import NO_BOOL, Float, Int, Name, Section
 from xferlab.study.sections import DataSection
 from xferlab.study.training import Training
 

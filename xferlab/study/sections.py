@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from xferlab.study.section import Count, Float, Int, Name, Scalar, Section
+from xferlab.section import Count, Float, Int, Name, Scalar, Section
 
 NAMING_COLUMNS = ("patient_id", "image", "mask", "name")
 """Columns whose values tell who somebody is."""

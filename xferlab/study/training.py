@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from xferlab.section import Float, Int, Section
 from xferlab.study.adapt import Augmentations
-from xferlab.study.section import Float, Int, Section
 
 
 class Rotation(Section):

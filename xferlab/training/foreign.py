@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from xferlab.training.learner import AugmentationSeed
 from xferlab.training.randomness import between
-from xferlab.training.task import Draw
 
 WHITE = 255.0
 LINE_SHARE = 0.6
@@ -22,7 +22,9 @@ _LINE_HALF_WIDTH, _DISC_RADIUS = (0.002, 0.008), (0.015, 0.05)
 _OPACITY = (0.3, 0.95)
 
 
-def lay_on(images: torch.Tensor, keys: npt.NDArray[np.uint64], draw: Draw, *, most: int) -> torch.Tensor:
+def lay_on(
+    images: torch.Tensor, keys: npt.NDArray[np.uint64], draw: AugmentationSeed, *, most: int
+) -> torch.Tensor:
     """Returns images with up to `most` objects each; each object takes grey levels some way to white.
 
     A line runs from an edge of the image to a point inside it, a disc lies inside. Sizes are shares of the
@@ -44,7 +46,7 @@ def lay_on(images: torch.Tensor, keys: npt.NDArray[np.uint64], draw: Draw, *, mo
 
 
 def _capsules(
-    keys: npt.NDArray[np.uint64], draw: Draw, *, number: int, size: tuple[int, int]
+    keys: npt.NDArray[np.uint64], draw: AugmentationSeed, *, number: int, size: tuple[int, int]
 ) -> npt.NDArray[np.float32]:
     """One object a case: row and column of both ends, radius (pixels) and opacity, (N, 6).
 

@@ -17,9 +17,9 @@ from torch import nn
 from xferlab.errors import NonFiniteLossError
 from xferlab.records.schema import EpochResult
 from xferlab.training.batches import divide, fixed
+from xferlab.training.learner import AugmentationSeed, B, E_contra, Task
 from xferlab.training.precision import float32
 from xferlab.training.randomness import permutation
-from xferlab.training.task import B, Draw, E_contra, Task
 
 Weights = dict[str, torch.Tensor]
 
@@ -170,7 +170,7 @@ class Trainer(Generic[E_contra, B]):
         cursor, recipe = self.cursor, self.recipe
         order = permutation(train.keys, seed=recipe.seed, epoch=cursor.epoch)
         batches = divide(order, recipe.batch_size)
-        draw = Draw(recipe.seed, cursor.epoch)
+        draw = AugmentationSeed(recipe.seed, cursor.epoch)
         self.model.train()
         if self.prepare is not None:
             self.prepare(self.model, cursor.epoch)

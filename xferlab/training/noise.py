@@ -8,12 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from xferlab.training.learner import AugmentationSeed
 from xferlab.training.randomness import bits
-from xferlab.training.task import Draw
 
 
 def normal_pixels(
-    keys: npt.NDArray[np.uint64], draw: Draw, purpose: str, *, size: tuple[int, int], device: torch.device
+    keys: npt.NDArray[np.uint64],
+    draw: AugmentationSeed,
+    purpose: str,
+    *,
+    size: tuple[int, int],
+    device: torch.device,
 ) -> torch.Tensor:
     """Returns standard normal noise for each pixel of each case, (N, 1, H, W) float32.
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:  # draws need no torch
-    from xferlab.training.task import Draw
+    from xferlab.training.learner import AugmentationSeed
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -38,7 +38,7 @@ def uniform(keys: npt.NDArray[np.uint64], *, seed: int, purpose: str, epoch: int
 
 
 def between(
-    keys: npt.NDArray[np.uint64], draw: Draw, purpose: str, *, low: float, high: float
+    keys: npt.NDArray[np.uint64], draw: AugmentationSeed, purpose: str, *, low: float, high: float
 ) -> npt.NDArray[np.float64]:
     """Returns one number in [low, high) for each case, shape (N,), drawn as `uniform` draws."""
     return low + (high - low) * uniform(keys, seed=draw.seed, purpose=purpose, epoch=draw.epoch)

@@ -15,27 +15,27 @@ from torch import nn
 
 from xferlab.data.arrow_table import NativeTable
 from xferlab.data.cache import open_native, open_table
-from xferlab.data.objects import with_objects
-from xferlab.models.build import build, initialise
-from xferlab.models.translator import Translator
+from xferlab.networks.build import build, initialise
+from xferlab.networks.translator import Translator
+from xferlab.phantoms.objects import with_objects
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
 from xferlab.study.sections import DataSection
+from xferlab.tasks.segmentation.native import NativeSegmentation
+from xferlab.tasks.segmentation.native_examples import NativeExamples
+from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageExamples
+from xferlab.tasks.segmentation.tiled import TiledSegmentation
+from xferlab.tasks.segmentation.tiles import Tiles
 from xferlab.training.augment import Augmentation
+from xferlab.training.learner import Task
 from xferlab.training.loop import Recipe
-from xferlab.training.native import NativeSegmentation
-from xferlab.training.native_examples import NativeExamples
-from xferlab.training.segmentation import BinarySegmentation, ImageExamples
-from xferlab.training.task import Task
-from xferlab.training.tiled import TiledSegmentation
-from xferlab.training.tiles import Tiles
-from xferlab.trial.discretion import naming_nobody
+from xferlab.trial.redaction import redact_names
 
 _SECTION: TypeAdapter[DataSection] = TypeAdapter(DataSection)
 
 
 @dataclass(frozen=True)
-class Workplace:
+class TrialContext:
     """Where a trial runs.
 
     Attributes:
@@ -50,7 +50,12 @@ class Workplace:
 
 
 def examples(
-    spec: TrialSpec, section: str, digests: Sequence[str], place: Workplace, *, objects: Sequence[str] = ()
+    spec: TrialSpec,
+    section: str,
+    digests: Sequence[str],
+    context: TrialContext,
+    *,
+    objects: Sequence[str] = (),
 ) -> ImageExamples | NativeExamples:
     """Returns the cases of a section as examples, in the order given; builds the image cache if need be.
 
@@ -58,32 +63,37 @@ def examples(
     laid on all images at once.
     """
     if is_native(spec.identity):
-        return native_examples(spec, section, digests, place, objects=objects)
+        return native_examples(spec, section, digests, context, objects=objects)
     config = _SECTION.validate_python(spec.data[section])
     size_px = spec.identity["model"]["image_size"]
-    with naming_nobody(section, config):
-        table = open_table(section, config, size_px=size_px, digests=digests, cache_dir=place.cache_dir)
+    with redact_names(section, config):
+        table = open_table(section, config, size_px=size_px, digests=digests, cache_dir=context.cache_dir)
     rows = np.asarray(table.rows(digests), dtype=np.intp)
     images, targets, spacing_mm = table.images, table.targets, table.spacing_mm
     if objects:
         images, targets = with_objects(images[rows], digests, objects), targets[rows]
         spacing_mm, rows = spacing_mm[rows], np.arange(len(rows))
-    return ImageExamples(tuple(digests), images, targets, spacing_mm, rows=rows, device=place.device)
+    return ImageExamples(tuple(digests), images, targets, spacing_mm, rows=rows, device=context.device)
 
 
 def native_examples(
-    spec: TrialSpec, section: str, digests: Sequence[str], place: Workplace, *, objects: Sequence[str] = ()
+    spec: TrialSpec,
+    section: str,
+    digests: Sequence[str],
+    context: TrialContext,
+    *,
+    objects: Sequence[str] = (),
 ) -> NativeExamples:
     """Returns the cases of a section at their own size, in the order given; see `examples`."""
     config = _SECTION.validate_python(spec.data[section])
-    with naming_nobody(section, config):
-        table = open_native(section, config, digests=digests, cache_dir=place.cache_dir)
+    with redact_names(section, config):
+        table = open_native(section, config, digests=digests, cache_dir=context.cache_dir)
     rows = table.rows(digests)
     if objects:
         pairs = list(zip(rows.tolist(), digests, strict=True))
         laid = {row: with_objects(table.image(row)[None], [one], objects)[0] for row, one in pairs}
-        return NativeExamples(digests, _Laid(table, laid), rows=rows, device=place.device)
-    return NativeExamples(digests, table, rows=rows, device=place.device)
+        return NativeExamples(digests, _Laid(table, laid), rows=rows, device=context.device)
+    return NativeExamples(digests, table, rows=rows, device=context.device)
 
 
 @dataclass(frozen=True)

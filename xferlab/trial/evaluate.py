@@ -18,9 +18,9 @@ from xferlab.metrics import METRICS_VERSION
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import reader, writer
 from xferlab.records.schema import CASES_SCHEMA, OUTPUTS_SCHEMA, EvaluationRecord
+from xferlab.training.learner import Examples
 from xferlab.training.precision import float32
-from xferlab.training.task import Examples
-from xferlab.trial.assemble import Workplace, is_native, task_of
+from xferlab.trial.assemble import TrialContext, is_native, task_of
 from xferlab.trial.variants import View, views
 
 TIMED_IMAGES = 20
@@ -30,7 +30,7 @@ def evaluate(
     spec: TrialSpec,
     evaluation: EvaluationSpec,
     model: nn.Module,
-    place: Workplace,
+    context: TrialContext,
     *,
     weights: str,
     after_case: Callable[[], None] = lambda: None,
@@ -40,9 +40,9 @@ def evaluate(
     `weights` is the SHA-256 of the model's. `after_case` is called after each case, and may raise to end it
     with nothing written.
     """
-    cases = reader.read_selection(place.store, evaluation.selection).cases()
+    cases = reader.read_selection(context.store, evaluation.selection).cases()
     shown = to_show(cases, evaluation.overlay_cases)
-    looked_at = views(spec, evaluation, [case.digest for case in cases], place)
+    looked_at = views(spec, evaluation, [case.digest for case in cases], context)
     measured, pixels = _measure(model, looked_at, shown=shown, after_case=after_case)
     tables = {
         "cases": writer.table(CASES_SCHEMA, _case_columns(cases, measured)),
@@ -58,7 +58,7 @@ def evaluate(
         outputs_sha256=hashlib.sha256(tables["outputs"]).hexdigest(),
         weights_sha256=weights,
     )
-    writer.write_evaluation(place.store, record, **tables)
+    writer.write_evaluation(context.store, record, **tables)
     return record
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xferlab.models.freezing import LEVELS
+from xferlab.networks.freezing import LEVELS
 from xferlab.plan.features import LAYERS
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader, writer
 from xferlab.records.schema import FEATURES_SCHEMA, FeaturesRecord
-from xferlab.training.task import Examples, Task
-from xferlab.trial.assemble import Workplace, examples, network, task_of
+from xferlab.training.learner import Examples, Task
+from xferlab.trial.assemble import TrialContext, examples, network, task_of
 from xferlab.trial.origin import load_origin
 
 Array = NDArray[np.float64]
@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 def extract(
     spec: TrialSpec,
     model: nn.Module,
-    place: Workplace,
+    context: TrialContext,
     *,
     weights: str,
     after_case: Callable[[], None] = lambda: None,
@@ -49,10 +49,10 @@ def extract(
     """
     asked = spec.features
     assert asked is not None
-    start = network(spec.identity, place.device)
-    load_origin(spec, start, place)
-    digests = reader.read_selection(place.store, asked.selection).digests
-    loaded = examples(spec, asked.source, digests, place)
+    start = network(spec.identity, context.device)
+    load_origin(spec, start, context)
+    digests = reader.read_selection(context.store, asked.selection).digests
+    loaded = examples(spec, asked.source, digests, context)
     task = task_of(spec.identity)
     grams = [
         {layer: gram(x) for layer, x in pooled(one, task, loaded, after_case=after_case).items()}
@@ -67,7 +67,7 @@ def extract(
         features_sha256=hashlib.sha256(data).hexdigest(),
         weights_sha256=weights,
     )
-    writer.write_features(place.store, record, data)
+    writer.write_features(context.store, record, data)
     return record
 
 

@@ -9,17 +9,17 @@ from torch import nn
 
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.reader import read_selection
+from xferlab.training.learner import Examples
 from xferlab.training.loop import Trainer
-from xferlab.training.task import Examples
-from xferlab.trial.assemble import Workplace, examples, recipe_of, task_of
+from xferlab.trial.assemble import TrialContext, examples, recipe_of, task_of
 from xferlab.trial.origin import freezing_of
 
 
-def fit_examples(spec: TrialSpec, place: Workplace) -> tuple[Examples, Examples]:
+def fit_examples(spec: TrialSpec, context: TrialContext) -> tuple[Examples, Examples]:
     """Returns the cases to train and to validate on."""
-    rows = read_selection(place.store, spec.selection).rows
+    rows = read_selection(context.store, spec.selection).rows
     train, validation = (
-        examples(spec, spec.section, [row[0] for row in rows if row[1] == part], place)
+        examples(spec, spec.section, [row[0] for row in rows if row[1] == part], context)
         for part in ("train", "validation")
     )
     return train, validation

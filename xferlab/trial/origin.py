@@ -13,15 +13,15 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from xferlab.errors import RecordError
-from xferlab.models.donors import PUBLISHED, read_weights
-from xferlab.models.freezing import Freeze, apply, check
-from xferlab.models.inherit import fold_channels, inherit, matched_control
-from xferlab.models.state_dicts import check_usable
+from xferlab.networks.donors import PUBLISHED, read_weights
+from xferlab.networks.freezing import Freeze, apply, check
+from xferlab.networks.inherit import fold_channels, inherit, matched_control
+from xferlab.networks.state_dicts import check_usable
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
-from xferlab.trial.assemble import Workplace
+from xferlab.trial.assemble import TrialContext
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Origin:
     weights_sha256: str
 
 
-def load_origin(spec: TrialSpec, model: nn.Module, place: Workplace) -> Origin | None:
+def load_origin(spec: TrialSpec, model: nn.Module, context: TrialContext) -> Origin | None:
     """Loads the weights that a trial starts from, shuffled and folded if its stage says so.
 
     Returns:
@@ -48,12 +48,12 @@ def load_origin(spec: TrialSpec, model: nn.Module, place: Workplace) -> Origin |
         RecordError: They are missing or altered.
     """
     if spec.donor is not None:
-        take_over(spec, model, _donor_weights(spec.donor, place))
+        take_over(spec, model, _donor_weights(spec.donor, context))
         return Origin(spec.donor["sha256"], spec.donor["sha256"])
     if not spec.parents:
         return None
-    parent = best_parent(spec, place.store)
-    weights = trained_weights(place.store, parent.trial_id)
+    parent = best_parent(spec, context.store)
+    weights = trained_weights(context.store, parent.trial_id)
     inherit(model, adapted(weights, spec.identity), origin=f"trial {parent.trial_id}")
     return Origin(parent.trial_id, parent.weights_sha256)
 
@@ -93,11 +93,11 @@ def freezing_of(identity: Mapping[str, Any], model: nn.Module) -> Callable[[nn.M
     return lambda model, epoch: apply(model, freeze, epoch=epoch)
 
 
-def _donor_weights(donor: Mapping[str, Any], place: Workplace) -> dict[str, torch.Tensor]:
+def _donor_weights(donor: Mapping[str, Any], context: TrialContext) -> dict[str, torch.Tensor]:
     digest = donor["sha256"]
     path = Path(donor["path"] or PUBLISHED[donor["name"]].file_name)
     name = layout.donor_path(digest)
-    return read_weights(path, _verified(place.store, name, digest), origin=place.store.path(name))
+    return read_weights(path, _verified(context.store, name, digest), origin=context.store.path(name))
 
 
 def best_parent(spec: TrialSpec, store: Store) -> TrialRecord:

@@ -14,8 +14,8 @@ from PIL import Image
 from scipy.ndimage import label
 
 from xferlab.data.decode import is_dicom, read_image
-from xferlab.data.parallel import for_each
 from xferlab.errors import DataError, Problem, StorageError
+from xferlab.parallel import for_each
 from xferlab.records.store import Store
 from xferlab.trial.failure import Kind, kind_of
 from xferlab.trial.overlay import MASK_ENDING, OVERLAY_ENDING, overlay

@@ -15,19 +15,19 @@ import numpy as np
 import pyarrow as pa
 
 from xferlab.errors import InterruptedTrialError
-from xferlab.models.donors import load_strict, save_weights
+from xferlab.networks.donors import load_strict, save_weights
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.complete import is_measured, lacks_features
-from xferlab.records.mirror import TrialMirror, trial_summary
 from xferlab.records.schema import EpochResult, TrialRecord, history_sha256
 from xferlab.records.store import Store
+from xferlab.tracking import TrialMirror, trial_summary
+from xferlab.training.learner import Examples
 from xferlab.training.loop import Fitted, Trainer
 from xferlab.training.randomness import uniform
-from xferlab.training.task import Examples
 from xferlab.trial import environment
 from xferlab.trial.assemble import (
-    Workplace,
+    TrialContext,
     network,
 )
 from xferlab.trial.attempt import Attempt
@@ -74,8 +74,8 @@ def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | 
         return record
     attempt = Attempt(store, spec.trial_id, trained=record is not None)
     try:
-        place = Workplace(store, cache_dir, environment.prepare(spec.identity["execution"]))
-        return _Run(spec, place, attempt, hooks or Hooks()).to_record(record)
+        context = TrialContext(store, cache_dir, environment.prepare(spec.identity["execution"]))
+        return _Run(spec, context, attempt, hooks or Hooks()).to_record(record)
     except BaseException as error:
         attempt.failed(error)
         raise
@@ -84,12 +84,12 @@ def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | 
 class _Run:
     """One attempt in progress."""
 
-    def __init__(self, spec: TrialSpec, place: Workplace, attempt: Attempt, hooks: Hooks):
-        self.spec, self.place, self.attempt, self.hooks = spec, place, attempt, hooks
-        self.model = network(spec.identity, place.device)
+    def __init__(self, spec: TrialSpec, context: TrialContext, attempt: Attempt, hooks: Hooks):
+        self.spec, self.context, self.attempt, self.hooks = spec, context, attempt, hooks
+        self.model = network(spec.identity, context.device)
 
     def to_record(self, record: TrialRecord | None) -> TrialRecord:
-        store, trial_id = self.place.store, self.spec.trial_id
+        store, trial_id = self.context.store, self.spec.trial_id
         codec.write_json(store, layout.spec_path(trial_id), self.spec.to_json())
         if record is not None:
             self.attempt.begin(record.num_epochs + 1)
@@ -100,19 +100,19 @@ class _Run:
         return self._train()
 
     def _train(self) -> TrialRecord:
-        store, spec = self.place.store, self.spec
-        train, validation = fit_examples(spec, self.place)
-        origin = load_origin(spec, self.model, self.place)
+        store, spec = self.context.store, self.spec
+        train, validation = fit_examples(spec, self.context)
+        origin = load_origin(spec, self.model, self.context)
         self.checkpoints = Checkpoints(store, spec.trial_id, origin=origin.weights_sha256 if origin else None)
         trainer = trainer_of(spec, self.model)
-        self.checkpoints.resume(trainer.restore, self.place.device)
+        self.checkpoints.resume(trainer.restore, self.context.device)
         self.attempt.begin(trainer.cursor.epoch)
         for kept in trainer.cursor.history[-1:]:
             self.hooks.on_resume(kept, trainer.cursor.best_loss)
         with ExitStack() as stack:
             mirror = TrialMirror.start(
                 spec,
-                directory=self.place.cache_dir / "wandb",
+                directory=self.context.cache_dir / "wandb",
                 parent_weights=origin.weights_sha256 if origin else None,
                 store=store,
             )
@@ -141,8 +141,8 @@ class _Run:
             summary.update(trial_summary(record, self._evaluate(record.weights_sha256)))
             self._overlays(mirror, validation)
             self.attempt.complete(
-                **environment.describe(self.place.device),
-                memory_peak_gib=environment.memory_peak_gib(self.place.device),
+                **environment.describe(self.context.device),
+                memory_peak_gib=environment.memory_peak_gib(self.context.device),
                 network_ms_per_image=network_time(spec, self.model, validation),
             )
             writer.write_trial(store, record)
@@ -157,7 +157,7 @@ class _Run:
         validation: Examples,
         mirror: TrialMirror,
     ) -> Fitted:
-        history = writer.HistoryFile(self.place.store, self.spec.trial_id, trainer.cursor.history)
+        history = writer.HistoryFile(self.context.store, self.spec.trial_id, trainer.cursor.history)
         for result in trainer.cursor.history:
             mirror.epoch(result)
         every_s, saved_at = self.spec.settings["checkpoint_every_s"], [time.monotonic()]
@@ -186,16 +186,16 @@ class _Run:
 
     def _evaluate(self, weights: str) -> dict[str, pa.Table]:
         """Measures what has no valid record yet of these weights; returns all rows by `section.part`."""
-        store, trial_id = self.place.store, self.spec.trial_id
+        store, trial_id = self.context.store, self.spec.trial_id
         tables = {}
         for one in self.spec.evaluations:
             record = reader.read_whole_evaluation(store, trial_id, one.evaluation_id, weights=weights)
             if record is None:
-                measure = partial(evaluate, self.spec, one, self.model, self.place)
+                measure = partial(evaluate, self.spec, one, self.model, self.context)
                 record = measure(weights=weights, after_case=self._go_on)
             tables[one.name] = reader.read_cases(store, record)
         if lacks_features(store, self.spec, weights):
-            extract(self.spec, self.model, self.place, weights=weights, after_case=self._go_on)
+            extract(self.spec, self.model, self.context, weights=weights, after_case=self._go_on)
         return tables
 
     def _go_on(self) -> None:

@@ -16,18 +16,18 @@ from torch import nn
 from xferlab.data.cache import resized
 from xferlab.data.sources import Decoded
 from xferlab.errors import DonorError, RecordError
-from xferlab.models.build import build
-from xferlab.models.donors import load_strict, read_weights
-from xferlab.models.state_dicts import Note, silent
-from xferlab.models.translator import translator_in
-from xferlab.models.unet import FIRST_CONVOLUTION
+from xferlab.networks.build import build
+from xferlab.networks.donors import load_strict, read_weights
+from xferlab.networks.state_dicts import Note, silent
+from xferlab.networks.translator import translator_in
+from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.records import codec, layout, reader
 from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
 from xferlab.study.sections import structure_of
-from xferlab.training.native_examples import NativeExamples
-from xferlab.training.segmentation import BinarySegmentation, ImageExamples
-from xferlab.training.task import Task
+from xferlab.tasks.segmentation.native_examples import NativeExamples
+from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageExamples
+from xferlab.training.learner import Task
 from xferlab.trial.assemble import network, task_of
 from xferlab.trial.origin import trained_weights
 

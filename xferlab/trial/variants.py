@@ -11,13 +11,13 @@ import numpy.typing as npt
 from torch import nn
 
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.tasks.segmentation.native import shown_pixels
+from xferlab.tasks.segmentation.native_examples import NativeExamples
+from xferlab.tasks.segmentation.resized import BinarySegmentation
 from xferlab.training.batches import Rows, fixed
-from xferlab.training.native import shown_pixels
-from xferlab.training.native_examples import NativeExamples
-from xferlab.training.segmentation import BinarySegmentation
-from xferlab.training.task import Examples, Task
+from xferlab.training.learner import Examples, Task
 from xferlab.trial.assemble import (
-    Workplace,
+    TrialContext,
     base_task_of,
     examples,
     is_native,
@@ -89,7 +89,7 @@ class OriginalView(View):
 
 
 def views(
-    spec: TrialSpec, evaluation: EvaluationSpec, digests: Sequence[str], place: Workplace
+    spec: TrialSpec, evaluation: EvaluationSpec, digests: Sequence[str], context: TrialContext
 ) -> Iterator[View]:
     """Yields the cases of an evaluation, in the order given, as its variant has them.
 
@@ -99,15 +99,15 @@ def views(
     section, batch_size = evaluation.source or evaluation.section, spec.identity["training"]["batch_size"]
     native, task = is_native(spec.identity), task_of(spec.identity)
     if evaluation.at_original_size and not native:
-        seen = examples(spec, section, digests, place)
-        original = native_examples(spec, section, digests, place)
+        seen = examples(spec, section, digests, context)
+        original = native_examples(spec, section, digests, context)
         yield OriginalView(task, seen, batch_size, base_task_of(spec.identity), original)
         return
     if evaluation.at_original_size or not evaluation.variant:
-        yield View(task, examples(spec, section, digests, place), batch_size)
+        yield View(task, examples(spec, section, digests, context), batch_size)
         return
     step = batch_size if native else max(len(digests), 1)
     for start in range(0, len(digests), step):
         some = digests[start : start + step]
-        laid = examples(spec, section, some, place, objects=[evaluation.variant])
+        laid = examples(spec, section, some, context, objects=[evaluation.variant])
         yield View(task, laid, batch_size)

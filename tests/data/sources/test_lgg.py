@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from xferlab.cohort import Case
-from xferlab.data.index import check_sections, index_sections
 from xferlab.data.sources import lgg, open_source
 from xferlab.errors import DataError
+from xferlab.leakage.index import check_sections, index_sections
 
 VOLUMES = {"TCGA_CS_1111_19990101": 12, "TCGA_CS_1111_20000101": 5, "TCGA_DU_2222_19990101": 6}
 

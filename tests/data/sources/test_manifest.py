@@ -20,9 +20,9 @@ from PIL import Image
 from tests.data.test_dicom import write as write_dicom
 from xferlab.cohort import Case
 from xferlab.data import memo
-from xferlab.data.index import index_sections
 from xferlab.data.sources import open_source
 from xferlab.errors import DataError
+from xferlab.leakage.index import index_sections
 
 
 def cases(section: Any, tmp_path: Path) -> tuple[Case, ...]:
@@ -247,7 +247,7 @@ def test_headers_of_several_images_are_read_at_once(
         return read(path)
 
     monkeypatch.setattr(memo, "_read_whole", waiting)
-    monkeypatch.setattr("xferlab.data.parallel.num_workers", lambda: 2)
+    monkeypatch.setattr("xferlab.parallel.num_workers", lambda: 2)
     assert len(cases(padded.section(), tmp_path)) == 6
 
 

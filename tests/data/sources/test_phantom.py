@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from xferlab.cohort import Case
-from xferlab.data.index import index_sections
-from xferlab.data.phantoms import brain_mri, chest_mask, chest_xray
 from xferlab.data.sources import open_source, phantom
 from xferlab.errors import DataError
+from xferlab.leakage.index import index_sections
+from xferlab.phantoms import brain_mri, chest_mask, chest_xray
 
 
 def cases(config: Any, tmp_path: Path) -> tuple[Case, ...]:

@@ -22,11 +22,11 @@ from xferlab.cohort import Case
 from xferlab.data.decode import DECODE_VERSION, read_colour, read_labels
 from xferlab.data.filters import join_patients, select_cases
 from xferlab.data.memo import FileMemo, PlannedFiles
-from xferlab.data.parallel import for_each
 from xferlab.data.sources.phantom import no_simulation
 from xferlab.data.sources.source import STRUCTURE, Decoded, Source, Survey
 from xferlab.data.volume import Scale, crop_and_pad, normalised, scale_of
 from xferlab.errors import DataError, Problem, joined
+from xferlab.parallel import for_each
 from xferlab.study.sections import LggData
 
 LESION, NO_LESION = "tumour", "no_tumour"

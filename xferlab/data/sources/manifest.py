@@ -21,12 +21,12 @@ from xferlab.data.filters import apply_where, join_patients
 from xferlab.data.folder import Nearest, outside
 from xferlab.data.labels import LabelMap
 from xferlab.data.memo import FileMemo, PlannedFiles
-from xferlab.data.parallel import for_each
 from xferlab.data.patients import odd_patients, person_key
 from xferlab.data.simulation import simulate, simulation_recipe
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey
 from xferlab.data.table import REQUIRED, Row, Table, find_table, read_table
 from xferlab.errors import DataError, FileUnavailableError, Problem, joined
+from xferlab.parallel import for_each
 from xferlab.study.sections import ManifestData
 
 _DRIVE = re.compile("[A-Za-z]:/")

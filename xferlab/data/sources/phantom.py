@@ -12,7 +12,10 @@ import numpy as np
 
 from xferlab.cohort import Case
 from xferlab.data.filters import join_patients, select_cases
-from xferlab.data.phantoms import (
+from xferlab.data.simulation import simulate, simulation_recipe
+from xferlab.data.sources.source import STRUCTURE, Decoded, Source, Survey
+from xferlab.errors import DataError, Problem
+from xferlab.phantoms import (
     PATHOLOGIES,
     PHANTOMS_VERSION,
     brain_mri,
@@ -20,9 +23,6 @@ from xferlab.data.phantoms import (
     chest_mask,
     chest_xray,
 )
-from xferlab.data.simulation import simulate, simulation_recipe
-from xferlab.data.sources.source import STRUCTURE, Decoded, Source, Survey
-from xferlab.errors import DataError, Problem
 from xferlab.study.sections import PhantomCxrData, PhantomMriData
 
 

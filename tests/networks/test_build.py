@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from xferlab.errors import UsageError
+from xferlab.networks.build import build, initialise
+from xferlab.networks.unet import UNet
+
+pytestmark = pytest.mark.component
+
+
+def small(**options) -> nn.Module:
+    return build("unet", **({"in_channels": 3, "out_channels": 1, "init_features": 4} | options))
+
+
+def equal(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(a.equal(b) for a, b in pairs)
+
+
+def test_builds_by_name():
+    model = small(in_channels=1, out_channels=2)
+    assert isinstance(model, UNet)
+    assert model(torch.zeros(2, 1, 16, 16)).shape == (2, 2, 16, 16)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match=r"'unett'; accepted: unet\. Did you mean 'unet'\?"):
+        build("unett", in_channels=3, out_channels=1, init_features=4)
+
+
+@pytest.mark.parametrize("seed", [0, 2021, 2**32 - 1])
+def test_equals_a_network_that_pytorch_initialised_under_the_seed(seed):
+    torch.manual_seed(seed)
+    expected = small()
+    model = small()
+    initialise(model, seed)
+    assert equal(model, expected)
+
+
+def test_depends_on_the_seed_alone():
+    one, other, third = small(), small(), small()
+    initialise(one, 5)
+    torch.manual_seed(99)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2 if threads == 1 else 1)
+    try:
+        initialise(other, 5)
+    finally:
+        torch.set_num_threads(threads)
+    initialise(third, 6)
+    assert equal(one, other)
+    assert not equal(one, third)
+
+
+def test_leaves_the_global_generator_alone():
+    model = small()
+    before = torch.get_rng_state()
+    initialise(model, 5)
+    assert torch.get_rng_state().equal(before)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_forgets_what_was_learnt():
+    model, fresh = small(), small()
+    initialise(fresh, 1)
+    initialise(model, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(torch.randn(2, 3, 16, 16)).sum().backward()
+    optimizer.step()
+    assert not equal(model, fresh)
+    initialise(model, 1)
+    assert equal(model, fresh)
+
+
+def test_layers_without_a_rule_are_refused():
+    with pytest.raises(NotImplementedError, match="1: no rule for the initial weights of a Linear"):
+        initialise(nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), 0)

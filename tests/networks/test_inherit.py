@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from xferlab.errors import DonorError, UsageError
+from xferlab.networks.build import build, initialise
+from xferlab.networks.inherit import FOLDS, fold_channels, inherit, matched_control
+from xferlab.networks.translator import Translator
+from xferlab.networks.unet import FIRST_CONVOLUTION
+
+pytestmark = pytest.mark.component
+
+
+def network(*, seed: int = 0, channels: int = 3, translator: Translator | None = None) -> nn.Module:
+    model = build("unet", in_channels=channels, out_channels=1, init_features=4, translator=translator)
+    initialise(model, seed)
+    return model
+
+
+def trained(**options) -> dict[str, torch.Tensor]:
+    """Weights whose statistics have moved, too."""
+    model = network(**options)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        model(torch.randn(2, options.get("channels", 3), 32, 32, generator=generator))
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def copied(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def equal(one, other) -> bool:
+    return list(one) == list(other) and all(one[key].equal(other[key]) for key in one)
+
+
+# --- inherit ---------------------------------------------------------------------------------------
+
+
+def test_a_plain_network_takes_over_everything():
+    model, state = network(seed=5), trained()
+    assert inherit(model, state, origin="x") == ()
+    assert equal(copied(model), state)
+
+
+def test_a_new_translator_keeps_its_weights_and_is_named():
+    model, state = network(seed=5, translator=Translator(1, 3)), trained()
+    before = copied(model)
+    fresh = inherit(model, state, origin="x")
+    after = copied(model)
+    assert set(fresh) == set(before) - set(state)
+    assert all(key.startswith("translator.") for key in fresh)
+    assert all(after[key].equal(before[key]) for key in fresh)
+    assert all(after[key].equal(state[key]) for key in state)
+
+
+def test_a_translated_parent_hands_down_its_translator():
+    layers = Translator(2, 3)
+    model, state = network(seed=5, translator=layers), trained(translator=layers)
+    assert inherit(model, state, origin="x") == ()
+    assert equal(copied(model), state)
+
+
+@pytest.mark.parametrize(
+    ("parent", "own", "message"),
+    [
+        (Translator(1, 3), None, r"trial 7: .*unexpected: translator\.conv1\.weight"),
+        (Translator(1, 3), Translator(1, 4), r"of another shape: translator\.conv1\.weight"),
+        (Translator(1, 3), Translator(2, 3), r"missing: translator\.conv2\.weight"),
+        (Translator(2, 3), Translator(1, 3), r"unexpected: translator\.conv2\.weight"),
+    ],
+)
+def test_another_translator_is_refused_and_changes_nothing(parent, own, message):
+    model = network(seed=5, translator=own)
+    before = copied(model)
+    with pytest.raises(DonorError, match=message):
+        inherit(model, trained(translator=parent), origin="trial 7")
+    assert equal(copied(model), before)
+
+
+def test_half_a_translator_or_half_a_donor_is_refused():
+    layers = Translator(1, 3)
+    for missing in ("translator.head.bias", "decoder2.dec2conv1.weight"):
+        state = trained(translator=layers)
+        del state[missing]
+        with pytest.raises(DonorError, match=f"1 missing: {missing}"):
+            inherit(network(translator=layers), state, origin="x")
+    state = trained()
+    del state["conv.bias"]
+    with pytest.raises(DonorError, match=r"1 missing: conv\.bias"):
+        inherit(network(translator=layers), state, origin="x")
+
+
+def test_three_channels_into_one_say_what_would_work():
+    with pytest.raises(DonorError, match="set in_channels: 3; a stage may then fold them into one"):
+        inherit(network(channels=1), trained(), origin="x")
+
+
+# --- fold ------------------------------------------------------------------------------------------
+
+
+def outputs(state, channels: int, images: torch.Tensor) -> torch.Tensor:
+    model = network(seed=9, channels=channels).double()
+    inherit(model, {key: v.double() if v.is_floating_point() else v for key, v in state.items()}, origin="x")
+    with torch.inference_mode():
+        return model.eval()(images.double().expand(-1, channels, -1, -1))
+
+
+def test_sum_is_exact_on_a_repeated_grey_image():
+    state, images = trained(), torch.randn(2, 1, 48, 48, generator=torch.Generator().manual_seed(2))
+    # In float64 nothing is left but the one rounding of the folded kernels to float32.
+    difference = outputs(state, 3, images) - outputs(fold_channels(state, "sum"), 1, images)
+    assert float(difference.abs().max()) < 1e-6
+    doubled = {key: value.double() if value.is_floating_point() else value for key, value in state.items()}
+    difference = outputs(doubled, 3, images) - outputs(fold_channels(doubled, "sum"), 1, images)
+    assert float(difference.abs().max()) < 1e-13
+
+
+def test_sum_agrees_in_float32_as_well():
+    state, images = trained(), torch.randn(2, 1, 48, 48, generator=torch.Generator().manual_seed(2))
+    wide, narrow = network(), network(channels=1)
+    inherit(wide, state, origin="x")
+    inherit(narrow, fold_channels(state, "sum"), origin="x")
+    with torch.inference_mode():
+        expected, found = wide.eval()(images.expand(-1, 3, -1, -1)), narrow.eval()(images)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_kernels_by_hand_and_nothing_else_changes():
+    state = trained()
+    kernels = state[FIRST_CONVOLUTION].double()
+    expected = {
+        "sum": kernels[:, 0] + kernels[:, 1] + kernels[:, 2],
+        "mean": (kernels[:, 0] + kernels[:, 1] + kernels[:, 2]) / 3,
+        "luminance": 0.2989 * kernels[:, 0] + 0.587 * kernels[:, 1] + 0.114 * kernels[:, 2],
+    }
+    assert set(expected) == set(FOLDS)
+    for how, folded in expected.items():
+        result = fold_channels(state, how)
+        assert result[FIRST_CONVOLUTION].dtype == torch.float32
+        torch.testing.assert_close(result[FIRST_CONVOLUTION][:, 0], folded.float(), rtol=1e-6, atol=1e-8)
+        assert list(result) == list(state)
+        assert all(result[key] is state[key] for key in state if key != FIRST_CONVOLUTION)
+    assert state[FIRST_CONVOLUTION].shape[1] == 3
+
+
+def test_what_cannot_be_folded_is_refused():
+    with pytest.raises(UsageError, match=r"fold: found 'luminanse'.*Did you mean 'luminance'\?"):
+        fold_channels(trained(), "luminanse")
+    with pytest.raises(DonorError, match=r"found 1 in .*Leave `fold` out and set in_channels: 1"):
+        fold_channels(trained(channels=1), "sum")
+    with pytest.raises(DonorError, match=r"fold: mean needs .*found none"):
+        fold_channels({"fc.weight": torch.zeros(2, 2)}, "mean")
+    with pytest.raises(DonorError, match=r"found one of shape \(2, 2\)"):
+        fold_channels({FIRST_CONVOLUTION: torch.zeros(2, 2)}, "mean")
+
+
+# --- control ---------------------------------------------------------------------------------------
+
+
+def test_a_control_has_the_same_values_elsewhere():
+    state = trained()
+    control = matched_control(state, 1)
+    assert list(control) == list(state)
+    for key, value in state.items():
+        assert control[key].shape == value.shape
+        assert control[key].dtype == value.dtype
+        assert control[key].data_ptr() != value.data_ptr()
+        assert control[key].flatten().sort().values.equal(value.flatten().sort().values)
+        if value.unique().numel() > 50:
+            one, other = value.flatten().double(), control[key].flatten().double()
+            correlation = torch.corrcoef(torch.stack([one, other]))[0, 1]
+            assert abs(float(correlation)) < 5 / value.numel() ** 0.5
+    inherit(network(), control, origin="control")
+    assert all((value > 0).all() for key, value in control.items() if key.endswith("running_var"))
+    assert all(int(value) == 3 for key, value in control.items() if key.endswith("num_batches_tracked"))
+
+
+def test_a_control_is_a_function_of_seed_and_name():
+    state = trained()
+    assert equal(matched_control(state, 1), matched_control(state, 1))
+    part = {key: value for key, value in state.items() if key.startswith("decoder1")}
+    torch.manual_seed(7)
+    whole = matched_control(state, 1)
+    assert all(value.equal(whole[key]) for key, value in matched_control(part, 1).items())
+    other = matched_control(state, 2)
+    assert not whole["bottleneck.bottleneckconv1.weight"].equal(other["bottleneck.bottleneckconv1.weight"])
+    same = torch.arange(100.0)
+    shuffled = matched_control({"a": same, "b": same}, 0)
+    assert not shuffled["a"].equal(shuffled["b"])

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from xferlab.errors import DataError
+from xferlab.networks.unet import UNet
+
+pytestmark = pytest.mark.component
+
+
+def published_shapes(channels: int, outputs: int, f: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the published weights, by the rule that names them."""
+    widths = {"enc1": f, "enc2": 2 * f, "enc3": 4 * f, "enc4": 8 * f, "bottleneck": 16 * f}
+    levels = [(f"encoder{n}", f"enc{n}", channels if n == 1 else f * 2 ** (n - 2)) for n in (1, 2, 3, 4)]
+    levels += [("bottleneck", "bottleneck", 8 * f)]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for n in (4, 3, 2, 1):
+        width = f * 2 ** (n - 1)
+        widths[f"dec{n}"] = width
+        levels.append((f"decoder{n}", f"dec{n}", 2 * width))
+        shapes |= {f"upconv{n}.weight": (2 * width, width, 2, 2), f"upconv{n}.bias": (width,)}
+    for module, prefix, incoming in levels:
+        width = widths[prefix]
+        for number, inputs in ((1, incoming), (2, width)):
+            shapes[f"{module}.{prefix}conv{number}.weight"] = (width, inputs, 3, 3)
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                shapes[f"{module}.{prefix}norm{number}.{part}"] = (width,)
+            shapes[f"{module}.{prefix}norm{number}.num_batches_tracked"] = ()
+    return shapes | {"conv.weight": (outputs, f, 1, 1), "conv.bias": (outputs,)}
+
+
+def test_has_the_parameters_of_the_published_network():
+    assert sum(parameter.numel() for parameter in UNet().parameters()) == 7_763_041
+
+
+@pytest.mark.parametrize(("channels", "outputs", "features"), [(3, 1, 32), (1, 1, 4), (4, 3, 5)])
+def test_names_and_shapes_are_the_published_ones(channels, outputs, features):
+    model = UNet(in_channels=channels, out_channels=outputs, init_features=features)
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    assert shapes == published_shapes(channels, outputs, features)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (32, 48)])
+@pytest.mark.parametrize(("channels", "outputs"), [(3, 1), (1, 4)])
+def test_output_has_the_size_of_the_image(size, channels, outputs):
+    model = UNet(in_channels=channels, out_channels=outputs, init_features=2)
+    assert model(torch.zeros(2, channels, *size)).shape == (2, outputs, *size)
+
+
+@pytest.mark.parametrize(
+    ("size", "nearest"), [((40, 64), "32 x 64"), ((64, 63), "64 x 64"), ((5, 64), "16 x 64")]
+)
+def test_other_sizes_are_refused(size, nearest):
+    with pytest.raises(
+        DataError, match=f"{size[0]} x {size[1]} pixels; accepted: multiples of 16.*{nearest}"
+    ):
+        UNet(init_features=2)(torch.zeros(1, 3, *size))
+
+
+def test_output_is_a_logit_of_either_sign():
+    torch.manual_seed(0)
+    logits = UNet(init_features=4)(torch.randn(4, 3, 32, 32))
+    assert logits.min() < 0 < logits.max()
+    assert not torch.sigmoid(logits).equal(logits)
+
+
+def test_in_evaluation_an_image_does_not_depend_on_its_batch():
+    torch.manual_seed(0)
+    model, images = UNet(init_features=4), torch.randn(4, 3, 32, 32)
+    model(images)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.eval()
+    with torch.no_grad():
+        together, alone = model(images), torch.cat([model(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+    assert all(value.equal(before[key]) for key, value in model.state_dict().items())
+
+
+def test_each_encoder_level_reaches_the_output_past_the_bottleneck():
+    model = UNet(init_features=2).eval()
+    torch.nn.init.zeros_(model.upconv4.weight)
+    images = torch.randn(1, 3, 32, 32, requires_grad=True)
+    model(images).sum().backward()
+    for level in (model.encoder1, model.encoder2, model.encoder3, model.encoder4):
+        assert any(parameter.grad.abs().sum() > 0 for parameter in level.parameters())
+    assert all(parameter.grad.abs().sum() == 0 for parameter in model.bottleneck.parameters())
+
+
+def test_upsampled_features_come_before_the_encoders():
+    model = UNet(init_features=2).eval()
+    with torch.no_grad():
+        model.decoder1.dec1conv1.weight[:, :2] = 0
+        output = model(images := torch.randn(1, 3, 32, 32))
+        model.upconv1.bias += 1
+        assert model(images).equal(output)
+        model.decoder1.dec1conv1.weight[:, 2:] = 0
+        assert not model(images).equal(output)
+
+
+def test_layout_and_bf16_change_the_output_by_rounding_only():
+    torch.manual_seed(0)
+    model, images = UNet(init_features=4).eval(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = model(images)
+        model = model.to(memory_format=torch.channels_last)
+        output = model(images.to(memory_format=torch.channels_last))
+        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = model(images.to(memory_format=torch.channels_last))
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), expected, rtol=0.1, atol=0.05)

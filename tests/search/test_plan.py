@@ -1,0 +1,163 @@
+"""Samples are trials of the study with other parameters: parents and validation cases are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.plan.studies import HERE, STUDY, phantom_cases
+from xferlab.errors import RecordError, StudyError, UsageError
+from xferlab.plan.expand import Plan, expand
+from xferlab.plan.sample_spec import SampleSpec
+from xferlab.search.plan import Tuning, Wanted, only, wanted_stage
+from xferlab.study.load import LoadedStudy, load
+from xferlab.study.space import load_space
+
+LR = "stages.portable.training.lr"
+
+
+@pytest.fixture
+def tuning_of(tmp_path: Path) -> Callable[..., Tuning]:
+    def tuning_of(text: str = "training.lr: {loguniform: [1e-4, 1e-2]}", **changes: Any) -> Tuning:
+        space, stage = tmp_path / "space.yaml", changes.get("stage", "portable")
+        space.write_text(text)
+        loaded = study(tmp_path, parents=changes.pop("parents", 3))
+        wanted = {"arm": "baseline", "stage": stage, "repetitions": 2, "search": "random", "asha": False}
+        return Tuning(
+            loaded,
+            load_space(space, loaded.arms["baseline"], stage=stage),
+            Wanted(**{**wanted, "seed": 1, **changes}),
+            index=phantom_cases,
+            setting=HERE,
+        )
+
+    return tuning_of
+
+
+TuningOf = Callable[..., Tuning]
+
+
+def study(folder: Path, more: str = "", *, parents: int = 3) -> LoadedStudy:
+    path = folder / "study.yaml"
+    path.write_text(STUDY.replace("starts_from: donor", f"starts_from: donor, repetitions: {parents}") + more)
+    return load(path, environ={})
+
+
+def planned(folder: Path, arm: dict[str, Any]) -> Plan:
+    return expand(study(folder, yaml.safe_dump({"arms": {"t": arm}})), phantom_cases, HERE)
+
+
+def test_a_sample_is_what_an_arm_with_its_parameters_would_train(tuning_of: TuningOf, tmp_path: Path) -> None:
+    sample = tuning_of().sample(3, {LR: 0.005})
+    plan = planned(tmp_path, {LR: 0.005})
+    for trial, repetition in zip(sample.trials, (1, 2), strict=True):
+        same = plan.by_id[plan.names[f"t/portable/r{repetition:02d}"]]
+        assert (trial.trial_id, trial.parents, trial.identity) == (same.trial_id, same.parents, same.identity)
+
+
+def test_a_sample_reads_training_and_validation_cases_only(tuning_of: TuningOf, tmp_path: Path) -> None:
+    tuning = tuning_of()
+    sample, plan = tuning.sample(1, {LR: 0.005}), planned(tmp_path, {})
+    for trial in sample.trials:
+        assert trial.evaluations == ()
+        assert set(trial.data) == {"portable"}
+        rows = tuning.selections[trial.selection].rows
+        assert {row[1] for row in rows} == {"train", "validation"}
+        whole = plan.by_id[plan.names[f"t/portable/r{trial.repetition:02d}"]]
+        held = [plan.selections[one.selection].digests for one in whole.evaluations]
+        assert len(held) == 2
+        assert all({row[0] for row in rows}.isdisjoint(digests) for digests in held)
+
+
+def test_parents_are_the_study_s_own_trials(tuning_of: TuningOf, tmp_path: Path) -> None:
+    plan = planned(tmp_path, {})
+    expected = {plan.names[f"t/general/r{n:02d}"]: f"baseline/general/r{n:02d}" for n in (1, 2)}
+    assert tuning_of().parents == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "stages.general.training.lr: {uniform: [0.1, 0.2]}",
+            "changes the trials that stage 'portable' starts",
+        ),
+        ("model.init_features: {choice: [8, 16]}", "changes the trials that stage 'portable' starts from"),
+        ("resources.cpu: {choice: [1, 2]}", "changes nothing in a training of stage 'portable'"),
+        ("training.checkpoint_every_s: {uniform: [1.0, 2.0]}", "changes nothing in a training"),
+        ("data.portable.where: {choice: [{}, {pathology: normal}]}", "changes the validation cases"),
+        (
+            "stages.portable.starts_from: {choice: [general, null]}",
+            "changes the trials that stage 'portable'",
+        ),
+    ],
+)
+def test_what_samples_must_have_in_common_may_not_vary(tuning_of: TuningOf, text: str, words: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        tuning_of("\n" + text)
+    assert words in str(caught.value)
+    assert caught.value.problems[0].where.endswith("space.yaml:2")
+
+
+def test_the_image_size_may_not_vary_even_from_scratch(tuning_of: TuningOf) -> None:
+    with pytest.raises(StudyError, match="changes the image size"):
+        tuning_of("model.image_size: {choice: [128, 256]}", stage="donor", repetitions=1)
+
+
+def test_the_number_of_repetitions_may_not_vary(tuning_of: TuningOf) -> None:
+    with pytest.raises(StudyError, match=r"changes the number of repetitions; give it by --repeats"):
+        tuning_of("stages.portable.repetitions: {int: [1, 2]}", parents=1)
+
+
+def test_samples_are_judged_by_the_untuned_arm_s_loss_and_batch_size(tuning_of: TuningOf) -> None:
+    tuning = tuning_of(
+        "training.loss: {choice: [dice, dice_as_printed]}\ntraining.batch_size: {choice: [4, 8]}"
+    )
+    point = {one.path: one.values[1] for one in tuning.space.parameters}
+    sample = tuning.sample(1, point)
+    assert sample.judge == {"loss": "dice", "smoothing": 1.0, "batch_size": 16}
+    assert sample.trials[0].identity["training"]["loss"] == "dice_as_printed"
+
+
+def test_the_search_s_id_changes_with_what_decides_its_samples(tuning_of: TuningOf) -> None:
+    base = tuning_of().tuning_id
+    assert tuning_of().tuning_id == base
+    others = [
+        tuning_of("training.lr: {loguniform: [1e-4, 2e-2]}"),
+        tuning_of(seed=2),
+        tuning_of(repetitions=1),
+        tuning_of(search="optuna"),
+        tuning_of(asha=True),
+    ]
+    assert len({base, *(one.tuning_id for one in others)}) == 6
+
+
+def test_the_document_says_on_what_samples_were_compared(tuning_of: TuningOf) -> None:
+    told = tuning_of(asha=True).to_json()
+    assert told["asha"] == {"grace_epochs": 7, "reduction": 3}
+    for one in told["validated_on"]:
+        assert one["section"] == "portable"
+        assert one["patients"] * 2 == one["cases"] > 0
+    assert len({one["sha256"] for one in told["validated_on"]}) == 2
+
+
+def test_a_sample_survives_json(tuning_of: TuningOf) -> None:
+    sample = tuning_of().sample(1, {LR: 0.005})
+    assert SampleSpec.from_json(sample.to_json()) == sample
+    with pytest.raises(RecordError, match="version 99"):
+        SampleSpec.from_json({**sample.to_json(), "version": 99})
+
+
+def test_the_stage_is_the_last_unless_it_is_named(tmp_path: Path) -> None:
+    base = study(tmp_path).base
+    assert wanted_stage(base, None) == "portable"
+    assert wanted_stage(base, "general") == "general"
+    with pytest.raises(UsageError, match="Did you mean 'general'"):
+        wanted_stage(base, "genral")
+    with pytest.raises(UsageError, match="has 3 repetitions"):
+        only(base, "portable", 4)
+    assert list(only(base, "general", 2).stages) == ["donor", "general"]

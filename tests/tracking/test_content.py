@@ -1,0 +1,118 @@
+"""What goes into a run, and when a run is whole: pure functions."""
+
+import json
+import math
+import struct
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tracking.mirror_cases import NAME, PATIENT, epochs, pixel_rows, spec
+from xferlab.tracking.content import is_shareable, pixel_row, run_config
+from xferlab.tracking.mirrored_run import MirroredRun, continues, frames, same
+
+ROWS = [result.to_json() for result in epochs(1, 4)]
+
+
+def test_config_is_flat_json_without_paths_or_patients():
+    config = run_config(spec(), names=["a/g/r01", "b/g/r01"], arms=["a", "b"], parent_weights="f" * 64)
+    text = json.dumps(config)
+    assert (config["arms"], config["names"]) == (["a", "b"], ["a/g/r01", "b/g/r01"])
+    assert config["parent_weights_sha256"] == "f" * 64
+    assert not any(isinstance(value, dict) for value in config.values())
+    assert PATIENT not in text
+    assert "/data/" not in text
+
+
+@pytest.mark.parametrize("value", [False, None, "true", 1, {}])
+def test_only_a_plain_true_shares(value):
+    assert is_shareable({"lungs": {"shareable": True}}, "lungs")
+    assert not is_shareable({"lungs": {"shareable": value}}, "lungs")
+    assert not is_shareable({"lungs": {"shareable": True}}, "lung")
+
+
+def test_a_row_of_pixels_names_the_case_but_no_patient():
+    row = pixel_row(pixel_rows(1)[0])
+    assert row["caption"] == f"covid19 {NAME}"
+    assert PATIENT not in json.dumps(row)
+
+
+@given(st.integers(0, 4))
+def test_any_first_epochs_are_continued(number):
+    assert continues({row["epoch"]: row for row in ROWS[:number]}, ROWS)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {2: ROWS[1]},  # the first is missing
+        {1: {**ROWS[0], "train_loss": 0.5000001}},
+        {row["epoch"]: row for row in [*ROWS, {**ROWS[3], "epoch": 5}]},  # one too many
+    ],
+)
+def test_a_gap_another_value_or_more_epochs_are_not_continued(held):
+    assert not continues(held, ROWS)
+
+
+def test_a_run_is_whole_only_with_all_that_is_wanted():
+    wanted = {
+        "config": {"arms": ["a"]},
+        "epochs": ROWS,
+        "summary": {"dice": math.nan, "n": 3},
+        "may_show": ["x.test"],
+        "can_show": ["x.test"],
+    }
+    held = {
+        "epochs": {row["epoch"]: row for row in ROWS},
+        "config": {"arms": ["a"], "more": 1},
+        "summary": {"dice": None, "n": 3, "overlay_sets": ["x.test"]},
+        "finished": True,
+    }
+    assert MirroredRun(**held).is_exactly(wanted)
+    for change in (
+        {"finished": False},
+        {"epochs": {1: ROWS[0]}},
+        {"config": {"arms": ["b"]}},
+        {"summary": {"dice": 0.5, "n": 3, "overlay_sets": ["x.test"]}},
+        {"summary": {"dice": None, "n": 3, "overlay_sets": ["private.test"]}},
+        {"summary": {"dice": None, "n": 3}},
+    ):
+        assert not MirroredRun(**{**held, **change}).is_exactly(wanted)
+
+
+def test_same():
+    assert same(0.1 + 0.2, 0.3)
+    assert same(math.nan, None)
+    assert same(1, 1.0)
+    assert not same(math.nan, 0.0)
+    assert not same(None, 0)
+    assert not same("1", 1)
+
+
+def framed(payloads, block=32768):
+    """Writes records as W&B does; the oracle of `frames`."""
+    data = bytearray(struct.pack("<4sHB", b":W&B", 0xBEE1, 0))
+    for payload in payloads:
+        rest, first = payload, True
+        while first or rest:
+            room = block - len(data) % block
+            if room < 7:
+                data += bytes(room)
+                continue
+            chunk, rest = rest[: room - 7], rest[room - 7 :]
+            kind = (1 if not rest else 2) if first else (4 if not rest else 3)
+            data += struct.pack("<IHB", zlib.crc32(bytes([kind]) + chunk), len(chunk), kind) + chunk
+            first = False
+    return bytes(data)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(0, 40_000), max_size=4), st.floats(0, 1))
+def test_a_file_torn_anywhere_reads_up_to_there(lengths, cut):
+    payloads = [bytes([n % 251]) * length for n, length in enumerate(lengths)]
+    data = framed(payloads)
+    assert list(frames(data)) == payloads
+    torn = list(frames(data[: int(cut * len(data))]))
+    assert torn == payloads[: len(torn)]

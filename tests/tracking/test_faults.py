@@ -1,0 +1,221 @@
+"""W&B out of order while a trial runs: the real client against a faulty server on loopback."""
+
+import time
+
+import pytest
+
+from tests.tracking.mirror_cases import epochs, spec, store_plan, store_trial
+from tests.tracking.wandb_processes import SERVICE, WRITER, kill_one, mirror_processes, until
+from tests.tracking.wandb_server import FAULTS, serving
+from xferlab.records.store import Store
+from xferlab.tracking import TrialMirror, live, mirror_study, pipe, rebuild, unmirrored
+from xferlab.tracking.notes import BEHIND
+
+SLACK_S = 15.0
+"""For a busy machine; without its limit each wait here is longer by far, or for ever."""
+ABSENT = {"dns": "http://nowhere.invalid", "refused": "http://127.0.0.1:9"}
+LAST = 8
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    with serving() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", "0.3")  # 15 s at W&B
+        yield server
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """The limit that a process alone has, cut short to save time."""
+    monkeypatch.setattr(pipe, "LINGER_S", 3.0)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store.open(tmp_path / "storage")
+    store_trial(store, spec(), num_epochs=LAST)
+    store_plan(store, [spec()])
+    return store
+
+
+class Trial:
+    """A mirrored trial that remembers how long the mirror kept it."""
+
+    def __init__(self, store, directory, *, mode="online"):
+        self.spent_s, self.directory, self.store = 0.0, directory, store
+        self.mirror = self.timed(TrialMirror.start, spec(mode=mode), directory=directory, store=store)
+
+    def timed(self, call, *args, **kwargs):
+        started = time.monotonic()
+        try:
+            return call(*args, **kwargs)
+        finally:
+            self.spent_s += time.monotonic() - started
+
+    def epochs(self, first, last):
+        for result in epochs(first, last):
+            self.timed(self.mirror.epoch, result)
+
+    def finish(self):
+        self.timed(self.mirror.finish, summary={}, outcome="complete")
+
+    def is_over(self):
+        """Whether it is known how the mirror ended, and no process of it is left."""
+        known = BEHIND not in unmirrored(self.store, "covid").values()
+        return known and not mirror_processes(self.directory)
+
+
+def warnings_of(caplog):
+    return [r.getMessage() for r in caplog.records if r.name == "xferlab.mirror"]
+
+
+def is_one_warning(caplog, store):
+    (warning,) = warnings_of(caplog)
+    (reason,) = unmirrored(store, "covid").values()
+    assert warning.endswith(
+        f"stopped: {reason}; the trial goes on, `xferlab mirror STUDY` completes it later"
+    )
+    return True
+
+
+def is_completed(server, store, directory):
+    """Whether the mirror, rebuilt on a healthy server, holds each epoch once."""
+    report = mirror_study(store, "covid", directory=directory, mode="online")
+    assert (report.failed, len(report.written) + len(report.present)) == ((), 1)
+    again = mirror_study(store, "covid", directory=directory, mode="online")
+    assert (again.present, unmirrored(store, "covid")) == ((spec().trial_id,), {})
+    valid = [run for run in server.runs.values() if "superseded" not in run.tags]
+    assert [(run.epochs, run.state) for run in valid] == [(list(range(1, LAST + 1)), "finished")]
+    return True
+
+
+def told(fault, trial, warnings):
+    print(f"{fault}: {trial.spent_s:.2f} s in the trial; {warnings}")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("fault", ["dns", "refused", *FAULTS])
+def test_out_of_order_from_the_start(server, store, tmp_path, caplog, monkeypatch, fault):
+    server.fault = None if fault in ABSENT else fault
+    monkeypatch.setenv("WANDB_BASE_URL", ABSENT.get(fault, server.url))
+    trial = Trial(store, tmp_path)
+    trial.epochs(1, LAST)
+    trial.finish()
+    assert trial.spent_s < live.FINISH_AT_LEAST_S + SLACK_S / 3
+    until(trial.is_over, timeout_s=pipe.LINGER_S + SLACK_S)
+    assert is_one_warning(caplog, store)
+    told(fault, trial, warnings_of(caplog))
+    server.fault = None
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    assert is_completed(server, store, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_out_of_order_in_the_middle(server, store, tmp_path, caplog, fault):
+    trial = Trial(store, tmp_path)
+    trial.epochs(1, 3)
+    until(lambda: any(run.epochs for run in server.runs.values()))
+    server.fault = fault
+    trial.epochs(4, LAST)
+    trial.finish()
+    assert trial.spent_s < live.FINISH_AT_LEAST_S + SLACK_S / 3
+    until(trial.is_over, timeout_s=pipe.LINGER_S + SLACK_S)
+    assert is_one_warning(caplog, store)
+    told(f"{fault} in the middle", trial, warnings_of(caplog))
+    server.fault = None
+    assert is_completed(server, store, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [WRITER, SERVICE])
+def test_a_process_of_it_is_killed_in_the_middle(server, store, tmp_path, caplog, victim):
+    trial = Trial(store, tmp_path)
+    trial.epochs(1, 3)
+    until(lambda: any(run.epochs for run in server.runs.values()))
+    kill_one(tmp_path, victim)
+    trial.epochs(4, LAST)
+    trial.finish()
+    assert trial.spent_s < live.FINISH_AT_LEAST_S + SLACK_S / 3
+    until(trial.is_over, timeout_s=pipe.LINGER_S + SLACK_S)
+    assert is_one_warning(caplog, store)
+    told(f"{victim} killed", trial, warnings_of(caplog))
+    assert is_completed(server, store, tmp_path)
+
+
+@pytest.mark.slow
+def test_out_of_order_for_a_while(server, store, tmp_path, caplog):
+    trial = Trial(store, tmp_path)
+    trial.epochs(1, 3)
+    until(lambda: any(run.epochs for run in server.runs.values()))
+    asked = len(server.asked)
+    server.fault = "500"
+    trial.epochs(4, LAST)
+    until(lambda: server.refused > 0)
+    server.fault = None
+    trial.finish()
+    until(trial.is_over, timeout_s=pipe.LINGER_S + SLACK_S)
+    assert (warnings_of(caplog), unmirrored(store, "covid")) == ([], {})
+    (run,) = server.runs.values()
+    assert (run.epochs, run.state) == (list(range(1, LAST + 1)), "finished")
+    assert len(server.asked) > asked
+
+
+@pytest.mark.component
+def test_a_long_trial_waits_longer_but_not_long(store, tmp_path):
+    mirror = TrialMirror.start(spec(mode="disabled"), directory=tmp_path, store=store)
+    waits = {}
+    for trial_s in (0.0, 60.0, 200.0, 7200.0):
+        mirror._started = time.monotonic() - trial_s
+        waits[trial_s] = round(mirror._patience_s(), 3)
+    assert waits == {0.0: 1.0, 60.0: 1.0, 200.0: 2.0, 7200.0: 3.0}
+
+
+@pytest.mark.component
+def test_no_more_processes_than_said(store, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(live, "_behind", {"a", "b", "c", "d"})
+    trial = Trial(store, tmp_path)
+    trial.finish()
+    assert mirror_processes(tmp_path) == {}
+    assert is_one_warning(caplog, store)
+    assert "behind by 4 earlier trials" in warnings_of(caplog)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["dns", "refused", *FAULTS])
+def test_a_rebuild_out_of_order_is_bounded_and_goes_on(server, store, tmp_path, monkeypatch, fault):
+    specs = [spec(), spec(seed=2), spec(seed=3)]
+    for one in specs[1:]:
+        store_trial(store, one, num_epochs=LAST)
+    store_plan(store, specs)
+    server.fault = None if fault in ABSENT else fault
+    monkeypatch.setenv("WANDB_BASE_URL", ABSENT.get(fault, server.url))
+    started = time.monotonic()
+    report = mirror_study(store, "covid", directory=tmp_path, mode="online")
+    lasted_s = time.monotonic() - started
+    assert lasted_s < 2 * rebuild.ANSWER_TIMEOUT_S
+    assert (len(report.failed), len(report.not_tried)) == (2, 1)
+    print(f"{fault}: {lasted_s:.1f} s; {report.failed[0][1]}")
+    until(lambda: not mirror_processes(tmp_path), timeout_s=SLACK_S)
+    server.fault = None
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    assert mirror_study(store, "covid", directory=tmp_path, mode="online").failed == ()
+    assert sorted(run.epochs for run in server.runs.values()) == [list(range(1, LAST + 1))] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_rebuild_that_breaks_off_goes_on(server, store, tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(rebuild, "ANSWER_TIMEOUT_S", 8.0)
+    server.break_on = (b"wandb-history", fault)
+    report = mirror_study(store, "covid", directory=tmp_path, mode="online")
+    assert len(report.failed) == 1
+    print(f"{fault}: {report.failed[0][1]}")
+    until(lambda: not mirror_processes(tmp_path), timeout_s=SLACK_S)
+    server.break_on = server.fault = None
+    assert is_completed(server, store, tmp_path)

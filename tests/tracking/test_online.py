@@ -1,0 +1,97 @@
+"""Online mirrors: the real client against a stand-in server on loopback."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.tracking.mirror_cases import epochs, spec, store_plan, store_trial
+from tests.tracking.wandb_server import serving
+from xferlab.records.store import Store
+from xferlab.tracking import TrialMirror, mirror_study
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    with serving() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        yield server
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store.open(tmp_path / "storage")
+    store_trial(store, spec(), num_epochs=5)
+    store_plan(store, [spec()])
+    return store
+
+
+def mirrored(directory, results, *, outcome="complete", mode="online"):
+    mirror = TrialMirror.start(spec(mode=mode), directory=directory)
+    for result in results:
+        mirror.epoch(result)
+    mirror.finish(summary={}, outcome=outcome, timeout_s=60.0)
+
+
+def test_a_resumed_run_has_every_epoch_once(server, tmp_path, caplog):
+    mirrored(tmp_path, epochs(1, 3), outcome="interrupted")
+    assert server.runs[spec().trial_id].state == "failed"
+    mirrored(tmp_path, epochs(2, 5))
+    (run,) = server.runs.values()
+    assert (run.epochs, run.state) == ([1, 2, 3, 4, 5], "finished")
+    assert caplog.records == []
+
+
+def test_a_rebuild_goes_on_where_a_run_broke_off(server, store, tmp_path):
+    mirrored(tmp_path, epochs(1, 3), outcome="interrupted")
+    report = mirror_study(store, "covid", directory=tmp_path, mode="online")
+    assert (report.written, report.failed) == ((spec().trial_id,), ())
+    (run,) = server.runs.values()
+    assert (run.epochs, run.state, run.tags) == ([1, 2, 3, 4, 5], "finished", [])
+    assert run.summary["lungs.test/dice"] == 0.75
+    assert run.config["arms"]["value"] == ["baseline", "frozen"]
+    assert mirror_study(store, "covid", directory=tmp_path, mode="online").present == (spec().trial_id,)
+
+
+def test_what_cannot_be_rewritten_is_superseded(server, store, tmp_path):
+    mirrored(tmp_path, epochs(2, 5))  # the first epoch is missing, and steps only grow
+    for _ in range(2):
+        report = mirror_study(store, "covid", directory=tmp_path, mode="online")
+        assert report.failed == ()
+    old, new = (server.runs[name] for name in (spec().trial_id, f"{spec().trial_id}-2"))
+    assert len(server.runs) == 2
+    assert (old.epochs, old.tags) == ([2, 3, 4, 5], ["superseded"])
+    assert (new.epochs, new.tags, new.state) == ([1, 2, 3, 4, 5], [], "finished")
+
+
+def sync(folder):
+    command = [sys.executable, "-m", "wandb", "sync", "--yes"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_was_synced_before_its_rebuild_has_every_epoch_once(server, store, tmp_path):
+    folder = tmp_path / "mirror"
+    mirrored(folder, epochs(1, 4), outcome="interrupted", mode="offline")
+    sync(folder)
+    assert server.runs[spec().trial_id].epochs == [1, 2, 3, 4]
+    mirror_study(store, "covid", directory=folder)
+    sync(folder)
+    (run,) = server.runs.values()
+    assert (run.epochs, run.state) == ([1, 2, 3, 4, 5], "finished")
+
+
+def test_nothing_of_the_machine_is_sent(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("USER", "somebody-known")
+    mirrored(tmp_path, epochs(1, 2))
+    (run,) = server.runs.values()
+    sent = json.dumps([run.fields, run.config, run.summary, run.history])
+    assert "somebody-known" not in sent
+    assert str(tmp_path) not in sent
+    told = {key: run.fields.get(key) for key in ("host", "program", "repo", "commit", "description", "notes")}
+    assert set(told.values()) <= {None, "", "undisclosed", "xferlab"}

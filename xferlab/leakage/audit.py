@@ -1,0 +1,304 @@
+"""The leakage audit: one person under several patient ids, found before patients are divided.
+
+Patients who share an exposure, or whose ids are spellings of one, are taken for one person, whom no split
+divides, in any stage. Sections of files are compared within and with each other; phantoms are different
+people by construction.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from itertools import combinations, product
+from pathlib import Path
+from typing import NamedTuple
+
+from xferlab.cohort import Case
+from xferlab.data.filters import join_patients
+from xferlab.data.patients import as_yaml, person_key, spelled_alike
+from xferlab.data.sources import Source
+from xferlab.errors import DataError, Problem
+from xferlab.leakage.comparisons import Likeness, Member, Places, compare
+from xferlab.parallel import Progress
+
+_SHOWN, _PASTED = 3, 20
+
+
+class Audited(NamedTuple):
+    """A section of files in the audit.
+
+    Attributes:
+        name: As in the study.
+        source: Where its images come from, before any device simulation.
+        own: Whether the study itself has it, rather than an arm.
+        different: Groups of patients who are different people, whatever their images and ids suggest.
+        same: Groups of patients who are one person.
+    """
+
+    name: str
+    source: Source
+    own: bool
+    different: Sequence[Sequence[str]] = ()
+    same: Sequence[Sequence[str]] = ()
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the audit found.
+
+    Attributes:
+        persons: Patient id -> the id of the person, for patients that are joined.
+        warnings: One for each person whose images tell it, one for all whose ids do.
+        summary: What a reader of the results should know; it names nobody.
+        num_near: Pairs that correlate and were left apart, since they differ in detail.
+        unusable: Case digest -> why its image or mask cannot be used.
+    """
+
+    persons: Mapping[str, str]
+    warnings: tuple[Problem, ...] = ()
+    summary: tuple[Problem, ...] = ()
+    num_near: int = 0
+    unusable: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
+
+    def joined(self, cases: Sequence[Case]) -> tuple[Case, ...]:
+        """Returns cases under their persons, by patient and name."""
+        if self.persons.keys().isdisjoint(case.patient for case in cases):
+            return tuple(cases)
+        named = (replace(case, patient=self.persons.get(case.patient, case.patient)) for case in cases)
+        return tuple(sorted(named, key=lambda case: (case.patient, case.name)))
+
+
+def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | None = None) -> Audit:
+    """Joins the patients who share an exposure, found by comparing images, and the spellings of one id.
+
+    Args:
+        sections: All sections of files of the study and its arms.
+        memo_dir: Where digests of known files are kept; what is found is remembered there, too.
+        progress: Told (done, all) while new images are decoded.
+
+    Raises:
+        DataError: An image or id that only an arm has would join two people of the study, whom splits may
+                divide.
+    """
+    places: Places = {
+        Member(case.digest, case.patient): (section.source, case)
+        for section in sections
+        for case in _cases(section)
+    }
+    alike, failures = compare(places, memo_dir=memo_dir, progress=progress)
+    own = {case.patient for section in sections if section.own for case in _cases(section)}
+    shared = [one for one in alike if one.one_exposure and not _told_apart(_ids(one), sections, own)]
+    everybody = {case.patient for section in sections for case in _cases(section)}
+    own_spelled, _ = _spelled(own, [section for section in sections if section.own], own)
+    inside = join_patients([*(_ids(one) for one in shared if own.issuperset(_ids(one))), *own_spelled])
+    spelled, unclear = _spelled(everybody, sections, own, joined=own_spelled)
+    report = _Report(sections, places)
+    persons, warnings, errors = {}, [], []
+    for group in _groups([*map(_ids, shared), *spelled]):
+        found = [one for one in shared if one.first.patient in group]
+        # The study's own patients keep the id that they have without any arm.
+        anchors = {inside.get(patient, patient) for patient in group & own}
+        person = min(anchors or group)
+        persons.update(dict.fromkeys(group, person))
+        if len(anchors) > 1:
+            errors.append(report.refusal(found, group, anchors))
+        elif found:
+            warnings.append(report.warning(found, person))
+    unclear = {
+        patient: others
+        for patient, others in unclear.items()
+        # An image may show whose the id is.
+        if persons.get(patient, patient) not in {persons.get(other, other) for other in others}
+    }
+    for patient, others in unclear.items():
+        anchors = {inside.get(other, other) for other in others & own}
+        if patient not in own and len(anchors) > 1:
+            errors.append(report.refusal([], {patient, *others}, anchors))
+    if errors:
+        raise DataError(errors)
+    if unclear:
+        warnings.append(report.unclear(unclear))
+    declared = join_patients(group for section in sections for group in section.same)
+    spellings = [group for group in spelled if len({declared.get(id_, id_) for id_ in group}) > 1]
+    if spellings:
+        warnings.append(report.spellings(spellings))
+    return Audit(
+        persons,
+        tuple(warnings),
+        tuple(_summary(len(_groups(map(_ids, shared))), len(spellings))),
+        num_near=sum(not one.one_exposure for one in alike),
+        unusable={digest: error.problems for digest, error in failures.items()},
+    )
+
+
+def _spelled(
+    patients: Set[str], sections: Sequence[Audited], own: Set[str], *, joined: Iterable[Set[str]] = ()
+) -> tuple[list[set[str]], dict[str, set[str]]]:
+    """Groups of ids that are spellings of one, and ids that could belong to several different people.
+
+    Args:
+        patients: The ids.
+        sections: Sections that may declare whose they are.
+        own: The study's own ids.
+        joined: Groups of ids that are known to belong to one person.
+
+    Returns:
+        The groups, which divide people whom the study declares different; and id -> one id of each of the
+        people it could belong to, where these are declared different.
+    """
+    known = join_patients([*joined, *_declared_same(sections, own)])
+    groups: list[set[str]] = []
+    unclear: dict[str, set[str]] = {}
+    for ids in spelled_alike(patients, key=person_key):
+        persons: dict[str, set[str]] = defaultdict(set)
+        for patient in ids:
+            persons[known.get(patient, patient)].add(patient)
+        different = _declared_different(persons, sections, own)
+        # Without the unclear ones, those who differ from the same people are one person.
+        parts: dict[frozenset[str], set[str]] = defaultdict(set)
+        for person, spellings in persons.items():
+            possible = different.keys() - different.get(person, set()) - {person}
+            others = {other for other in possible if not different[other].isdisjoint(possible)}
+            if others:
+                unclear[min(spellings)] = {min(persons[other]) for other in others}
+                groups.append(spellings)
+            else:
+                parts[frozenset(different.get(person, ()))] |= spellings
+        groups += parts.values()
+    return [group for group in groups if len(group) > 1], unclear
+
+
+def _declared_different(
+    persons: Mapping[str, Set[str]], sections: Sequence[Audited], own: Set[str]
+) -> dict[str, set[str]]:
+    """Person -> those whom the study declares different; `persons` gives the ids of each."""
+    named = {patient for section in sections for group in section.different for patient in group}
+    different: dict[str, set[str]] = defaultdict(set)
+    for first, second in combinations((person for person, ids in persons.items() if ids & named), 2):
+        if any(_told_apart(pair, sections, own) for pair in product(persons[first], persons[second])):
+            different[first].add(second)
+            different[second].add(first)
+    return dict(different)
+
+
+def _declared_same(sections: Sequence[Audited], own: Set[str]) -> Iterator[Sequence[str]]:
+    """Groups that the study says are one person; of people whom it does not have alone, an arm may."""
+    for section in sections:
+        yield from (group for group in section.same if section.own or not set(group) <= own)
+
+
+def _summary(num_by_image: int, num_by_id: int) -> Iterator[Problem]:
+    for number, evidence in ((num_by_image, "images"), (num_by_id, "the spelling of their ids")):
+        if number:
+            persons = "1 person has" if number == 1 else f"{number} persons have"
+            what = f"judging by {evidence}, {persons} several patient ids; each counts as one patient"
+            yield Problem("data", what, "warning")
+
+
+def _cases(section: Audited) -> tuple[Case, ...]:
+    return section.source.survey.cases + section.source.survey.doubled
+
+
+def _ids(pair: Likeness) -> tuple[str, str]:
+    return pair.first.patient, pair.second.patient
+
+
+def _told_apart(pair: tuple[str, str], sections: Sequence[Audited], own: Set[str]) -> bool:
+    """Whether the study says so; of people whom it does not have alone, an arm's section may."""
+    ids = set(pair)
+    heard = (section for section in sections if section.own or not ids <= own)
+    return any(ids <= set(group) for section in heard for group in section.different)
+
+
+def _groups(joined: Iterable[Iterable[str]]) -> list[set[str]]:
+    groups: dict[str, set[str]] = defaultdict(set)
+    for patient, first in join_patients(joined).items():
+        groups[first].add(patient)
+    return [groups[first] for first in sorted(groups)]
+
+
+class _Report:
+    """How findings are told."""
+
+    def __init__(self, sections: Sequence[Audited], places: Places):
+        self._patients: dict[str, set[str]] = defaultdict(set)
+        for section in sections:
+            self._patients[section.name].update(case.patient for case in _cases(section))
+        self._names = {member: case.name for member, (_, case) in places.items()}
+
+    def warning(self, pairs: Sequence[Likeness], person: str) -> Problem:
+        """What is told where patients are joined."""
+        ids = sorted({patient for pair in pairs for patient in _ids(pair)})
+        what = (
+            f"{self._shown(pairs)}: patients {_listed(ids)} are taken for one, {person!r}, whom no"
+            f" split divides. `same_patient: [{as_yaml(ids)}]` says so; if they are different people,"
+            f" `different_patients: [{as_yaml(ids)}]`."
+        )
+        return Problem(self._where(ids), what, "warning", "persons joined by their images")
+
+    def spellings(self, groups: Sequence[Set[str]]) -> Problem:
+        """What is told of all persons whose ids are spelled in several ways."""
+        ids = [sorted(group) for group in groups]
+        shown = "; ".join(map(_listed, ids[:_SHOWN])) + (
+            f"; {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+        )
+        number = "1 person has" if len(ids) == 1 else f"{len(ids)} persons have"
+        of_all = f" (the first {_PASTED} of {len(ids)})" if len(ids) > _PASTED else ""
+        what = (
+            f"{number} several patient ids that probably differ in spelling only ({shown}). Each counts as"
+            " one person, whom no split divides. If that is right, declare it with"
+            f" `same_patient: [{', '.join(map(as_yaml, ids[:_PASTED]))}]`{of_all}; list ids of different"
+            " people under `different_patients` in the same way."
+        )
+        return Problem(self._where([patient for group in groups for patient in group]), what, "warning")
+
+    def unclear(self, candidates: Mapping[str, Set[str]]) -> Problem:
+        """What is told of ids that could belong to several people."""
+        several = [(patient, sorted(others)) for patient, others in sorted(candidates.items())]
+        shown = "; ".join(
+            f"{patient!r} ({', '.join(map(repr, others[:-1]))} or {others[-1]!r})"
+            for patient, others in several[:_SHOWN]
+        ) + (f"; {len(several) - _SHOWN} more" if len(several) > _SHOWN else "")
+        number = "1 patient id" if len(several) == 1 else f"{len(several)} patient ids"
+        counts = "It counts" if len(several) == 1 else "Each counts"
+        first, others = several[0]
+        what = (
+            f"{number} could belong to any of several people who are declared different: {shown}. {counts}"
+            " as a person of its own, so splits may put images of one person into different parts. Declare"
+            f" whose it is with `same_patient: [{as_yaml([first, others[0]])}]`, for example, or that it is"
+            f" somebody else's with `different_patients: [{as_yaml([first, *others])}]`."
+        )
+        ids = [id_ for patient, people in several for id_ in (patient, *people)]
+        return Problem(self._where(ids), what, "warning")
+
+    def refusal(self, pairs: Sequence[Likeness], group: Set[str], anchors: Set[str]) -> Problem:
+        """What is told where an arm's image or id joins people whom the study's splits may divide."""
+        ids = sorted(group)
+        cause = f"{self._shown(pairs)}: an image" if pairs else "an id"
+        what = (
+            f"{cause} that only an arm has joins patients {_listed(sorted(anchors))} of the study, whom its"
+            " splits may put into different parts. If they are one person, write"
+            f" `same_patient: [{as_yaml(ids)}]`; if not, list those who are different people under"
+            " `different_patients`, or leave the image out."
+        )
+        return Problem(self._where(ids), what)
+
+    def _where(self, ids: Sequence[str]) -> str:
+        return ", ".join(f"data.{name}" for name, has in self._patients.items() if not has.isdisjoint(ids))
+
+    def _shown(self, pairs: Sequence[Likeness]) -> str:
+        best = sorted(pairs, key=lambda pair: (-pair.correlation, pair.first, pair.second))
+        told = "; ".join(
+            f"{self._named(pair.first)} and {self._named(pair.second)} show one exposure"
+            f" (correlation {pair.correlation:.3f})"
+            for pair in best[:_SHOWN]
+        )
+        return f"{told}; {len(best) - _SHOWN} more pairs" if len(best) > _SHOWN else told
+
+    def _named(self, member: Member) -> str:
+        return f"{self._names[member]} ({member.patient})"
+
+
+def _listed(ids: Sequence[str]) -> str:
+    return ", ".join(map(repr, ids))

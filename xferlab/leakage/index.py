@@ -1,0 +1,124 @@
+"""Who is in each data section, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from xferlab.cohort import Case
+from xferlab.data.check import check_sections
+from xferlab.data.filters import join_patients
+from xferlab.data.sources import Source, open_source
+from xferlab.errors import DataError, Problem
+from xferlab.leakage.audit import Audited, audit
+from xferlab.parallel import Progress
+from xferlab.study.sections import DataSection, LggData, ManifestData
+
+__all__ = ["StudyIndex", "check_sections", "index_sections"]
+
+
+class StudyIndex:
+    """The cases of a study and its arms, as planning asks for them: under persons, not ids.
+
+    Attributes:
+        audit: What comparing their images found.
+        warnings: What looking at their tables found.
+        unusable: Case digest -> why its image or mask cannot be used.
+    """
+
+    def __init__(
+        self,
+        own: Mapping[str, DataSection],
+        *,
+        arms: Iterable[Mapping[str, DataSection]] = (),
+        memo_dir: Path,
+        progress: Progress | None = None,
+    ):
+        """Looks at all sections; images that are new to this machine are decoded once.
+
+        Args:
+            own: The study's own sections by name, roots absolute.
+            arms: The sections of each arm.
+            memo_dir: Where digests of known files, and what is known of their images, are kept.
+            progress: Told (done, all) while new images are decoded.
+
+        Raises:
+            DataError: With all errors of all the study's own sections, or of the first bad one of an arm.
+        """
+        self._memo_dir = memo_dir
+        of_arms = [item for sections in arms for item in sections.items()]
+        sources = zip(own.items(), _opened(own, memo_dir).values(), strict=True)
+        self._sources = {_key(name, config): source for (name, config), source in sources}
+        audited = [self._audited(name, config, own=True) for name, config in own.items()]
+        for name, config in of_arms:
+            if _key(name, config) not in self._sources:
+                audited.append(self._audited(name, config, own=False))
+        surveys = (source.survey for source in self._sources.values())
+        self.warnings = tuple(dict.fromkeys(problem for survey in surveys for problem in survey.problems))
+        self.audit = audit([one for one in audited if one], memo_dir=memo_dir, progress=progress)
+        self.unusable = dict(
+            item for section in (*own.items(), *of_arms) for item in self._unusable(*section)
+        )
+
+    def __call__(self, name: str, config: DataSection) -> tuple[Case, ...]:
+        """Returns the cases of a section.
+
+        Raises:
+            DataError: With all of its errors, where it is of neither the study nor its arms.
+        """
+        return self.audit.joined(self._source(name, config).survey.cases)
+
+    def _source(self, name: str, config: DataSection) -> Source:
+        key = _key(name, config)
+        if key not in self._sources:
+            self._sources[key] = _opened({name: config}, self._memo_dir)[name]
+        return self._sources[key]
+
+    def _audited(self, name: str, config: DataSection, *, own: bool) -> Audited | None:
+        self._source(name, config)
+        if not isinstance(config, ManifestData | LggData):
+            return None
+        source = self._unsimulated(name, config)
+        # In a survey, declared patients are under one id; who differs from one of them differs from all.
+        joined = join_patients(config.same_patient)
+        different = [[joined.get(one, one) for one in group] for group in config.different_patients]
+        return Audited(name, source, own, different, config.same_patient)
+
+    def _unsimulated(self, name: str, config: DataSection) -> Source:
+        """The images that may be known, not what a simulated device makes of them."""
+        return self._source(name, config.model_copy(update={"simulate": None}))
+
+    def _unusable(self, name: str, config: DataSection) -> Iterator[tuple[str, tuple[Problem, ...]]]:
+        """Yields the digests of the cases of a section that cannot be used, and why."""
+        if not self.audit.unusable:
+            return
+        audited = {case.name: case.digest for case in self._unsimulated(name, config).survey.cases}
+        for case in self._source(name, config).survey.cases:
+            if problems := self.audit.unusable.get(audited.get(case.name, "")):
+                yield case.digest, problems
+
+
+def index_sections(sections: Mapping[str, DataSection], *, memo_dir: Path) -> dict[str, tuple[Case, ...]]:
+    """Returns the cases of every section, by patient and name; no image is decoded, known files are not read.
+
+    Args:
+        sections: Data sections by name, roots absolute.
+        memo_dir: Where digests of known files are kept between runs.
+
+    Raises:
+        DataError: With all errors of all sections.
+    """
+    return {name: source.survey.cases for name, source in _opened(sections, memo_dir).items()}
+
+
+def _opened(sections: Mapping[str, DataSection], memo_dir: Path) -> dict[str, Source]:
+    sources = {name: open_source(name, config, memo_dir=memo_dir) for name, config in sections.items()}
+    found = [problem for source in sources.values() for problem in source.survey.problems]
+    errors: list[Problem] = [problem for problem in found if problem.severity == "error"]
+    if errors:
+        raise DataError(errors)
+    return sources
+
+
+def _key(name: str, config: DataSection) -> tuple[str, str]:
+    return name, config.model_dump_json()

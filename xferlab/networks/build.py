@@ -1,0 +1,103 @@
+"""Networks by name, and their initial weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from xferlab.errors import UsageError, suggest
+from xferlab.networks.translator import TranslatedUNet, Translator
+from xferlab.networks.unet import UNet
+
+
+class Network(Protocol):
+    """A class of networks that `build` can make."""
+
+    def __call__(self, *, in_channels: int, out_channels: int, init_features: int) -> nn.Module:
+        """Returns a new network."""
+
+
+class TranslatedNetwork(Protocol):
+    """A class of networks that end in new layers in place of their own head."""
+
+    def __call__(
+        self, *, in_channels: int, out_channels: int, init_features: int, translator: Translator
+    ) -> nn.Module:
+        """Returns a new network."""
+
+
+NETWORKS: Mapping[str, Network] = MappingProxyType({"unet": UNet})
+
+TRANSLATED: Mapping[str, TranslatedNetwork] = MappingProxyType({"unet": TranslatedUNet})
+"""The network of the same name with a translator at its end."""
+
+
+def build(
+    name: str,
+    *,
+    in_channels: int,
+    out_channels: int,
+    init_features: int,
+    translator: Translator | None = None,
+) -> nn.Module:
+    """Returns a new network, on the CPU, in float32 and in training mode; its weights are arbitrary.
+
+    Args:
+        name: A key of `NETWORKS`.
+        in_channels: Channels of the images.
+        out_channels: Channels of the output.
+        init_features: Width of the first level.
+        translator: New layers at the end, in place of the network's own head; None for none.
+
+    Raises:
+        UsageError: There is no such network.
+    """
+    if name not in NETWORKS:
+        accepted = ", ".join(sorted(NETWORKS))
+        raise UsageError(f"model.name: found {name!r}; accepted: {accepted}.{suggest(name, NETWORKS)}")
+    if translator is None:
+        return NETWORKS[name](in_channels=in_channels, out_channels=out_channels, init_features=init_features)
+    return TRANSLATED[name](
+        in_channels=in_channels,
+        out_channels=out_channels,
+        init_features=init_features,
+        translator=translator,
+    )
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, seed: int) -> None:
+    """Draws all weights of `model` anew: PyTorch's default distributions, as a function of `seed` alone.
+
+    Convolutions get weights and biases uniform in +-1 / sqrt(fan in), batch normalisation gets scale 1, shift
+    0 and fresh statistics. Neither the global generator nor the number of threads matters.
+
+    Args:
+        model: A network on any device; changed in place.
+        seed: At least 0. PyTorch's CPU generator looks at its low 32 bits only.
+
+    Raises:
+        NotImplementedError: A module has parameters of its own and is of a kind that has no rule here.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            _initialise_convolution(module, generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif any(True for _ in module.parameters(recurse=False)):
+            raise NotImplementedError(f"{name}: no rule for the initial weights of a {type(module).__name__}")
+
+
+def _initialise_convolution(module: nn.Conv2d | nn.ConvTranspose2d, generator: torch.Generator) -> None:
+    # Both kinds take the second dimension of the weight for the fan, as PyTorch's own reset does.
+    bound = 1 / math.sqrt(math.prod(module.weight.shape[1:]))
+    for parameter in (module.weight, module.bias):
+        if parameter is not None:
+            drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
+            parameter.copy_(drawn)

@@ -1,0 +1,313 @@
+"""Donor weights: fetched and verified if published, read without running code, loaded strictly."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.client
+import io
+import os
+import pickle
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from xferlab.errors import DonorError, pointer_hint, suggest
+from xferlab.networks.state_dicts import Note, check_usable, silent, unwrapped
+
+TIMEOUT_S = 30.0
+"""Longest silence of the host, not the longest download."""
+
+_SHOWN_KEYS = 3
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """Weights that someone published.
+
+    Attributes:
+        url: Where they are.
+        file_name: Name in the cache.
+        model: Name of the network, a key of `build.NETWORKS`.
+        in_channels: Channels of its images.
+        out_channels: Channels of its output.
+        init_features: Width of its first level.
+        sha256: Digest of the file; None if it is unknown, so that only a study can pin it.
+        citation: Who trained them, and on what.
+    """
+
+    url: str
+    file_name: str
+    model: str
+    in_channels: int
+    out_channels: int
+    init_features: int
+    sha256: str | None
+    citation: str
+
+
+PUBLISHED: Mapping[str, PublishedWeights] = MappingProxyType(
+    {
+        "buda2019": PublishedWeights(
+            url="https://github.com/mateuszbuda/brain-segmentation-pytorch/releases/download/v1.0/unet-e012d006.pt",
+            file_name="unet-e012d006.pt",
+            model="unet",
+            in_channels=3,
+            out_channels=1,
+            init_features=32,
+            sha256=None,
+            citation=(
+                "Buda, Saha, Mazurowski: Association of genomic subtypes of lower-grade gliomas with shape "
+                "features automatically extracted by a deep learning algorithm. Computers in Biology and "
+                "Medicine 109, 2019. FLAIR abnormalities in brain MRI, 110 patients."
+            ),
+        )
+    }
+)
+
+
+def fetch(name: str, *, cache_dir: Path, sha256: str | None) -> Path:
+    """Returns the file of published weights, downloaded into `cache_dir` unless it is there.
+
+    Args:
+        name: A key of `PUBLISHED`.
+        cache_dir: Made if absent. Concurrent fetches are safe: a file appears whole or not at all.
+        sha256: Expected digest; None takes the published one. If that is unknown too, any content is
+            accepted, and the caller records `file_sha256`.
+
+    Raises:
+        DonorError: No such weights, host unreachable, download cut short, or a digest that differs.
+    """
+    published = _find(name)
+    expected = sha256 or published.sha256
+    path = cache_dir / published.file_name
+    if path.exists():
+        _verify(path, expected, origin=f"donor {name}: {path}")
+    else:
+        _download(name, path, expected)
+    return path
+
+
+def read_bytes(path: Path) -> bytes:
+    """Returns the bytes of a weights file.
+
+    Raises:
+        DonorError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DonorError:
+    return DonorError(f"{path}: cannot be read ({error.strerror or error}).")
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes, as 64 lower-case hex digits.
+
+    Raises:
+        DonorError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def read_weights(
+    path: Path, data: bytes | None = None, *, origin: str = "", note: Note = silent
+) -> dict[str, Tensor]:
+    """Reads a state dict onto the CPU, running no code in it: safetensors by suffix, else `torch.save`'s.
+
+    Args:
+        path: The file.
+        data: Its bytes, where they were read already.
+        origin: What messages about its content call it; default: its path.
+        note: Told if the state dict was taken out of a checkpoint, or a wrapper's prefix stripped.
+
+    Raises:
+        DonorError: The file is absent, torn, holds objects other than tensors, is no flat dict of tensors, or
+            a tensor holds NaN or infinity.
+    """
+    origin = origin or str(path)
+    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
+    content = read(path, read_bytes(path) if data is None else data)
+    state = unwrapped(content, origin=origin, note=note)
+    if not isinstance(state, dict) or not state:
+        raise DonorError(f"{origin}: found {_describe(state)}; accepted: a state dict, names to tensors.")
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise DonorError(
+                f"{origin}: entry {key!r} is {_describe(value)}; accepted: a state dict, names to tensors. "
+                "Save the inner state dict of a training checkpoint by itself."
+            )
+    check_usable(state, origin=origin)
+    return {key: value.detach() for key, value in state.items()}
+
+
+def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, origin: str) -> None:
+    """Loads `state` into `model`; every name and shape must fit. The model is unchanged if one does not.
+
+    Args:
+        model: Changed in place.
+        state: Names to tensors.
+        origin: Where the weights come from, for the message.
+
+    Raises:
+        DonorError: Names or shapes differ; lists the first of each kind.
+    """
+    own = model.state_dict()
+    misfits = [
+        *_listed("missing", [key for key in own if key not in state]),
+        *_listed("unexpected", [key for key in state if key not in own]),
+        *_listed("of another shape", _shape_misfits(own, state)),
+    ]
+    if misfits:
+        advice = _channel_advice(own, state) or _name_advice(own, state)
+        raise DonorError(f"{origin}: these weights do not fit the network. {'; '.join(misfits)}.{advice}")
+    model.load_state_dict(dict(state), strict=True)
+
+
+def save_weights(model_or_state: nn.Module | Mapping[str, Tensor]) -> bytes:
+    """Returns the weights as safetensors; equal names and values, on any device, give equal bytes."""
+    state = model_or_state.state_dict() if isinstance(model_or_state, nn.Module) else model_or_state
+    # The format refuses tensors that share memory, and stores rows first.
+    tensors = {key: state[key].detach().cpu().contiguous().clone() for key in sorted(state)}
+    content: bytes = safetensors.torch.save(tensors)
+    return content
+
+
+def _find(name: str) -> PublishedWeights:
+    if name not in PUBLISHED:
+        accepted = ", ".join(sorted(PUBLISHED))
+        raise DonorError(
+            f"weights: found {name!r}; accepted: {accepted}, or a file.{suggest(name, PUBLISHED)}"
+        )
+    return PUBLISHED[name]
+
+
+def _download(name: str, path: Path, expected: str | None) -> None:
+    url = PUBLISHED[name].url
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # On the file system of the cache, so that the file appears there whole or not at all.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
+            temporary = Path(folder) / path.name
+            _copy(url, temporary)
+            _verify(temporary, expected, origin=f"donor {name}: {url}")
+            os.replace(temporary, path)
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            raise DonorError(
+                f"donor {name}: {path.parent} cannot be written ({error.strerror}); make room there, or let "
+                "XFERLAB_CACHE name another folder"
+            ) from error
+        raise DonorError(
+            f"donor {name}: {url} cannot be downloaded ({getattr(error, 'reason', None) or error}). "
+            f"Download it on another machine and put it at {path}"
+        ) from error
+
+
+def _copy(url: str, path: Path) -> None:
+    with path.open("wb") as file, urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
+        shutil.copyfileobj(answer, file)
+        announced = answer.headers.get("Content-Length")
+        if announced is not None and file.tell() != int(announced):
+            raise OSError(f"it ended after {file.tell()} of {announced} bytes")
+
+
+def _verify(path: Path, expected: str | None, *, origin: str) -> None:
+    found = file_sha256(path)
+    if expected is not None and found != expected.lower():
+        raise DonorError(
+            f"{origin} has SHA-256 {found}; expected {expected.lower()}. "
+            "If you trust the file, correct the digest in the study; else remove it and fetch it again."
+        )
+
+
+def _read_safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
+    try:
+        state: dict[str, Tensor] = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise DonorError(f"{path}: cannot be read as safetensors ({error}).{pointer_hint(data)}") from error
+    return state
+
+
+def _read_torch(path: Path, data: bytes) -> object:
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        if "allocate memory" in str(error):
+            raise
+        # PyTorch's own words advise to load it all the same; they are not passed on.
+        raise DonorError(
+            f"{path}: is torn, no file of torch.save, or holds objects other than tensors, which are not "
+            f"read since they may run code. Accepted: a state dict, or .safetensors.{pointer_hint(data)}"
+        ) from error
+
+
+def _shape_misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    return [
+        f"{key} {tuple(state[key].shape)}, not {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+
+
+def _channel_advice(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Says what to do if the first convolution differs in width, or in its input channels alone."""
+    first = next((key for key in own if own[key].ndim == 4), None)
+    if first is None or first not in state or state[first].ndim != 4:
+        return ""
+    found, wanted = state[first].shape, own[first].shape
+    if found[0] != wanted[0] and found[2:] == wanted[2:]:
+        return (
+            f" The first level has {found[0]} features while model.init_features is {wanted[0]}: "
+            f"set init_features: {found[0]}, or train a donor of that width."
+        )
+    if found[1] == wanted[1] or (found[0], *found[2:]) != (wanted[0], *wanted[2:]):
+        return ""
+    to_fold = "; a stage may then fold them into one (adapt: {fold: sum})"
+    return (
+        f" The first convolution has {found[1]} input channels while model.in_channels is {wanted[1]}: "
+        f"set in_channels: {found[1]}{to_fold if (found[1], wanted[1]) == (3, 1) else ''}."
+    )
+
+
+def _name_advice(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Says whether the weights are those of another architecture, or of a network inside another."""
+    if own.keys() & state.keys():
+        return ""
+    first = next(iter(own))
+    prefix = next((key.removesuffix(first) for key in state if key.endswith(f".{first}")), "")
+    if prefix:
+        return f" The network's names stand behind {prefix!r}: save the state dict of that part by itself."
+    return (
+        " No name is one of the network's: these are weights of another architecture, or of the same one "
+        f"under other names; accepted: the weights of a unet, whose first is {first!r}."
+    )
+
+
+def _listed(kind: str, keys: list[str]) -> list[str]:
+    if not keys:
+        return []
+    more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
+    return [f"{len(keys)} {kind}: {', '.join(keys[:_SHOWN_KEYS])}{more}"]
+
+
+def _describe(value: object) -> str:
+    return "an empty dict" if value == {} else f"a {type(value).__name__}"

@@ -1,0 +1,100 @@
+"""A domain translator: new layers at the end of a donor (vidal2021, ablation a)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from xferlab.errors import UsageError
+from xferlab.networks.unet import UNet
+
+TRANSLATOR = "translator"
+"""Name of the new part; its weights are the keys that begin with this and a dot."""
+
+
+@dataclass(frozen=True)
+class Translator:
+    """The new layers: `depth` times (convolution without bias, batch norm, ReLU), then a 1x1 convolution.
+
+    Attributes:
+        depth: Number of such layers, at least 1.
+        width: Channels of each, at least 1.
+        kernel: Side of their kernels in pixels, odd; padding keeps the size.
+
+    Raises:
+        UsageError: A number is none of these.
+    """
+
+    depth: int
+    width: int
+    kernel: int = 3
+
+    def __post_init__(self) -> None:
+        for name, value in (("depth", self.depth), ("width", self.width)):
+            if value < 1:
+                raise UsageError(f"translator.{name}: found {value}; accepted: at least 1.")
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise UsageError(
+                f"translator.kernel: found {self.kernel}; accepted: odd numbers, so that an image keeps its "
+                "size; 3 for instance."
+            )
+
+
+def translator_in(state: Mapping[str, Tensor]) -> Translator | None:
+    """Returns the shape of the translator whose weights a state dict holds; None if it holds none.
+
+    Of weights that are no translator's, it says what the first convolution lets expect: loading them tells.
+    """
+    first = state.get(f"{TRANSLATOR}.conv1.weight")
+    if first is None or first.ndim != 4 or first.shape[-1] % 2 == 0:
+        return None
+    depth = sum(key.startswith(f"{TRANSLATOR}.conv") and key.endswith(".weight") for key in state)
+    return Translator(depth=depth, width=first.shape[0], kernel=first.shape[-1])
+
+
+class TranslatedUNet(UNet):
+    """A U-Net whose last features go through a translator in place of its own 1x1 head.
+
+    The translator reads the last decoder level, not the head's output: one channel of another structure's
+    probability carries too little. The head stays where it was, unused and untouched, so that the state dict
+    is the donor's, name for name, and `translator.*` beside it. `initialise` gives all but the translator
+    the weights of the plain network of the same seed.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        init_features: int = 32,
+        translator: Translator,
+    ):
+        """Takes the arguments of `UNet`, and the new layers."""
+        super().__init__(in_channels=in_channels, out_channels=out_channels, init_features=init_features)
+        self.translator = _layers(translator, in_channels=init_features, out_channels=out_channels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the translator's logits `(N, out_channels, H, W)` of images `(N, in_channels, H, W)`.
+
+        Raises:
+            DataError: H or W is not a multiple of 16.
+        """
+        logits: Tensor = self.translator(self.features(images))
+        return logits
+
+
+def _layers(options: Translator, *, in_channels: int, out_channels: int) -> nn.Sequential:
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    incoming, padding = in_channels, options.kernel // 2
+    for number in range(1, options.depth + 1):
+        parts[f"conv{number}"] = nn.Conv2d(
+            incoming, options.width, kernel_size=options.kernel, padding=padding, bias=False
+        )
+        parts[f"norm{number}"] = nn.BatchNorm2d(options.width)
+        parts[f"relu{number}"] = nn.ReLU(inplace=True)
+        incoming = options.width
+    parts["head"] = nn.Conv2d(incoming, out_channels, kernel_size=1)
+    return nn.Sequential(parts)

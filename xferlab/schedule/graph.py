@@ -1,0 +1,103 @@
+"""The readiness rule, pure: from the graph and the states of its trials to what may start now."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Collection, Sequence
+from enum import StrEnum
+
+from xferlab.plan.spec import TrialSpec
+
+
+class State(StrEnum):
+    """Where a trial stands in one run of the study."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+
+
+class TrialGraph:
+    """States of all trials. A trial is ready when its parents are complete, blocked when one cannot be."""
+
+    def __init__(self, trials: Sequence[TrialSpec], complete: Collection[str] = ()):
+        """Takes trials with parents before children, and the ids of those that need not run."""
+        self.trials = {trial.trial_id: trial for trial in trials}
+        self.states = dict.fromkeys(self.trials, State.WAITING)
+        self._children: dict[str, list[str]] = defaultdict(list)
+        self._open_parents: dict[str, int] = {}
+        self._ready: deque[str] = deque()
+        for trial in trials:
+            parents = trial.parents
+            self._open_parents[trial.trial_id] = len(parents)
+            for parent in parents:
+                self._children[parent].append(trial.trial_id)
+        for trial_id in self.trials:
+            if trial_id in complete:
+                self.complete(trial_id)
+        for trial_id in self.trials:
+            self._offer(trial_id)
+
+    def take(self) -> TrialSpec | None:
+        """Returns the next trial that may start, now running; None if none may at the moment."""
+        while self._ready:
+            trial_id = self._ready.popleft()
+            if self.states[trial_id] is State.READY:
+                self.states[trial_id] = State.RUNNING
+                return self.trials[trial_id]
+        return None
+
+    def put_back(self, trial_id: str) -> None:
+        """Makes a running trial ready again: it was interrupted, or is tried once more."""
+        self.states[trial_id] = State.READY
+        self._ready.appendleft(trial_id)
+
+    def complete(self, trial_id: str) -> None:
+        """Notes that a trial's record exists; its children may become ready."""
+        if self.states[trial_id] is State.COMPLETE:
+            return
+        self.states[trial_id] = State.COMPLETE
+        for child in self._children[trial_id]:
+            self._open_parents[child] -= 1
+            self._offer(child)
+
+    def reopen(self, trial_id: str) -> None:
+        """Makes a complete trial ready again: its files turned out to be damaged. Its open children wait."""
+        for child in self._children[trial_id]:
+            self._open_parents[child] += 1
+            if self.states[child] is State.READY:
+                self.states[child] = State.WAITING
+        self.states[trial_id] = State.WAITING
+        self._offer(trial_id)
+
+    def wait(self, trial_id: str) -> None:
+        """Makes a running trial wait for its parents again; ready at once if all of them are complete."""
+        self.states[trial_id] = State.WAITING
+        self._offer(trial_id)
+
+    def fail(self, trial_id: str) -> None:
+        """Notes that a trial cannot be done; all of its descendants that are not complete are blocked."""
+        self.states[trial_id] = State.FAILED
+        open_ids = deque(self._children[trial_id])
+        while open_ids:
+            child = open_ids.popleft()
+            if self.states[child] in (State.WAITING, State.READY):
+                self.states[child] = State.BLOCKED
+                open_ids.extend(self._children[child])
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left to start, now or later."""
+        return not any(state in (State.WAITING, State.READY) for state in self.states.values())
+
+    def counts(self) -> Counter[State]:
+        """Returns the number of trials in each state."""
+        return Counter(self.states.values())
+
+    def _offer(self, trial_id: str) -> None:
+        if self.states[trial_id] is State.WAITING and not self._open_parents[trial_id]:
+            self.states[trial_id] = State.READY
+            self._ready.append(trial_id)

@@ -1,0 +1,1 @@
+"""Search for hyperparameters: space, samples, and the workers that train them."""

@@ -1,0 +1,1 @@
+"""What is learnt: a folder for each task."""

@@ -1,0 +1,192 @@
+"""Segmentation at the size that images have: no pixel is resampled before the network or after it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import nn
+
+from xferlab.tasks.segmentation.native_examples import NativeExamples, NormalisedImage, labels_of
+from xferlab.tasks.segmentation.resized import IGNORED, BinarySegmentation, ImageBatch
+from xferlab.training.batches import Rows
+from xferlab.training.degradation import degrade
+from xferlab.training.intensity import normalise
+from xferlab.training.learner import AugmentationSeed
+
+PADDED_TO = 16
+"""Sides are padded to multiples of it: four poolings halve the image four times."""
+
+SHOWN_PX = 512
+"""Longest side of what is stored of a case to look at."""
+
+
+class NativeBatch:
+    """Some cases on their way through a network: framed for the loss, or each for itself to predict.
+
+    Attributes:
+        examples: Where they are.
+        rows: Which.
+    """
+
+    def __init__(self, examples: NativeExamples, rows: Rows, framed: Callable[[], tuple[ImageBatch, ...]]):
+        """Takes what frames the cases; called when the parts are first asked for."""
+        self.examples, self.rows, self._framed = examples, rows, framed
+
+    @cached_property
+    def parts(self) -> tuple[ImageBatch, ...]:
+        """What the loss is computed on, one after the other."""
+        return self._framed()
+
+    @property
+    def inputs(self) -> torch.Tensor:
+        """The network's input of the first part."""
+        return self.parts[0].inputs
+
+
+@dataclass(frozen=True)
+class OwnSizeSegmentation(ABC):
+    """What all segmentation at the images' own size has in common: a loss by parts, a prediction by case.
+
+    Attributes:
+        base: The task at a fixed size, which tells intensity, augmentation, loss and metrics.
+    """
+
+    base: BinarySegmentation
+
+    @abstractmethod
+    def batch(self, examples: NativeExamples, rows: Rows, draw: AugmentationSeed | None) -> NativeBatch:
+        """Returns cases with their targets, augmented if there is something to draw from."""
+
+    @abstractmethod
+    def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> npt.NDArray[np.float32]:
+        """Returns the probabilities (H, W) of one case at its own size."""
+
+    def loss(self, model: nn.Module, batch: NativeBatch) -> torch.Tensor:
+        """Returns the loss of the base task, float32, the mean over the batch's parts."""
+        return torch.stack([self.base.loss(model, part) for part in batch.parts]).mean()
+
+    def predict(self, model: nn.Module, batch: NativeBatch) -> list[npt.NDArray[np.float32]]:
+        """Returns probabilities (H, W) of each case at its own size, float32 throughout."""
+        return [self.whole(model, batch.examples, row) for row in batch.rows.tolist()]
+
+    def measure(
+        self, examples: NativeExamples, row: int, prediction: npt.NDArray[np.float32]
+    ) -> Mapping[str, float]:
+        """Returns the metrics of one image at its own size."""
+        return self.base.measure(examples, row, prediction)
+
+    def pixels(
+        self, examples: NativeExamples, row: int, prediction: npt.NDArray[np.float32]
+    ) -> Mapping[str, Any]:
+        """Returns what is stored of a case to look at; see `shown_pixels`."""
+        return shown_pixels(examples, row, prediction)
+
+
+@dataclass(frozen=True)
+class NativeSegmentation(OwnSizeSegmentation):
+    """Binary segmentation of whole images of any size.
+
+    An image is turned about its own centre and filled as at a fixed size, then padded to the largest of its
+    batch and to a multiple of 16, below and to the right, with its minimum. Padded pixels count nowhere in
+    the loss; batch statistics see them while a network trains. A prediction is made of each image alone,
+    padded to a multiple of 16 and cropped back, so that it does not depend on the batch.
+    """
+
+    def batch(self, examples: NativeExamples, rows: Rows, draw: AugmentationSeed | None) -> NativeBatch:
+        """Returns whole images with their targets, augmented if there is something to draw from."""
+        batch = NativeBatch(examples, rows, lambda: (self._framed(examples, rows, draw),))
+        if draw is not None:
+            _ = batch.parts  # augmenting belongs to the making of a batch
+        return batch
+
+    def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> npt.NDArray[np.float32]:
+        """Returns the probabilities (H, W) of one whole image."""
+        height, width = examples.size(row)
+        toned = examples.toned(row, self.base.intensity)
+        window = toned.window(0, 0, (padded(height), padded(width)))
+        return predict_windows(self.base, model, [window], examples.device)[0, :height, :width]
+
+    def _framed(self, examples: NativeExamples, rows: Rows, draw: AugmentationSeed | None) -> ImageBatch:
+        sizes = np.array([examples.size(row) for row in rows.tolist()])
+        shape = padded(int(sizes[:, 0].max())), padded(int(sizes[:, 1].max()))
+        images, targets = [], []
+        for row in rows.tolist():
+            image, target = self._case(examples, row, draw)
+            right, below = shape[1] - image.shape[-1], shape[0] - image.shape[-2]
+            pad = (0, right, 0, below)
+            images.append(nn.functional.pad(image, pad, value=float(image.min())))
+            targets.append(nn.functional.pad(target, pad, value=float(IGNORED)))
+        return self.base.framed(torch.cat(images), torch.cat(targets))
+
+    def _case(
+        self, examples: NativeExamples, row: int, draw: AugmentationSeed | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        size = examples.size(row)
+        window = toned_for(self.base, examples, row, draw).window(0, 0, size)
+        image = torch.from_numpy(window)[None].to(examples.device)
+        target = torch.from_numpy(labels_of(examples, row, (0, 0), size))[None, None].to(examples.device)
+        if draw is None:
+            return image, target
+        return self.base.moved(image, target, examples.keys[row : row + 1], draw)
+
+
+def padded(length: int) -> int:
+    """Returns the next multiple of 16."""
+    return math.ceil(length / PADDED_TO) * PADDED_TO
+
+
+def toned_for(
+    base: BinarySegmentation, examples: NativeExamples, row: int, draw: AugmentationSeed | None
+) -> NormalisedImage:
+    """Returns a case as the network sees it, by the statistics of the whole image.
+
+    Where the taking of the image varies (noise, blur, gamma, objects), the whole image is taken anew.
+    """
+    if draw is None or base.augmentation is None:
+        return examples.toned(row, base.intensity)
+    raw = torch.from_numpy(np.array(examples.case(row)[0]))[None].to(examples.device)
+    taken = degrade(raw, examples.keys[row : row + 1], base.augmentation, draw)
+    values = normalise(taken, base.intensity)[0].cpu().numpy()
+    return NormalisedImage(values, None, float(values.min()))
+
+
+def predict_windows(
+    base: BinarySegmentation,
+    model: nn.Module,
+    windows: Sequence[npt.NDArray[np.float32]],
+    device: torch.device,
+) -> npt.NDArray[np.float32]:
+    """Returns probabilities (N, H, W) of windows (C, H, W) of equal size."""
+    images = torch.from_numpy(np.stack(windows)).to(device)
+    return base.predict(model, base.framed(images, images.new_zeros(len(images), 1, *images.shape[2:])))
+
+
+def shown_pixels(
+    examples: NativeExamples, row: int, prediction: npt.NDArray[np.float32]
+) -> Mapping[str, Any]:
+    """Returns the first channel, the target and the probability as uint8 bytes, with their size.
+
+    Shrunk to at most 512 px at the longer side: these are to look at; metrics are of all pixels.
+    """
+    image, target = examples.case(row)
+    height, width = target.shape
+    scale = min(1.0, SHOWN_PX / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    probability = np.rint(prediction * 255.0).astype(np.uint8)
+    smooth, nearest = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
+    return {
+        "height": size[1],
+        "width": size[0],
+        "image": Image.fromarray(image[0]).resize(size, smooth).tobytes(),
+        "target": Image.fromarray(target).resize(size, nearest).tobytes(),
+        "probability": Image.fromarray(probability).resize(size, smooth).tobytes(),
+    }

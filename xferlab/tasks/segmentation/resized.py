@@ -1,0 +1,215 @@
+"""Binary segmentation: one structure against background, with pixels to ignore."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from xferlab.errors import TrainingError
+from xferlab.metrics import measure
+from xferlab.tasks.segmentation.losses import LOSSES
+from xferlab.training.augment import Augmentation, mirror, rotate, rotation_angles
+from xferlab.training.batches import Rows
+from xferlab.training.degradation import degrade
+from xferlab.training.intensity import normalise
+from xferlab.training.learner import AugmentationSeed
+from xferlab.training.precision import float32
+from xferlab.training.randomness import between, case_keys, uniform
+
+STRUCTURE, IGNORED = 255, 127
+
+
+class ImageExamples:
+    """Images and targets as uint8: on CUDA the whole split lives on the device, on the CPU it stays mapped.
+
+    Attributes:
+        keys: 64 bits of each digest, (N,).
+        images: (N, C, H, W) uint8.
+        targets: (N, H, W) uint8: 0 background, 255 structure, 127 ignored.
+        spacing_mm: (N, 2) row and column spacing at this size, NaN where unknown.
+    """
+
+    def __init__(
+        self,
+        digests: tuple[str, ...],
+        images: npt.NDArray[np.uint8],
+        targets: npt.NDArray[np.uint8],
+        spacing_mm: npt.NDArray[np.float32],
+        *,
+        rows: Rows,
+        device: torch.device,
+    ):
+        """Takes `rows` of the mapped arrays; `digests` names those rows, in order."""
+        self.keys = case_keys(digests)
+        self.images, self.targets, self.spacing_mm = images, targets, spacing_mm[rows]
+        self._rows, self._device = rows, device
+        self._resident: tuple[torch.Tensor, torch.Tensor] | None = None
+        if device.type == "cuda":
+            self._resident = (
+                torch.from_numpy(images[rows]).to(device),
+                torch.from_numpy(targets[rows]).to(device),
+            )
+
+    def __len__(self) -> int:
+        """Number of cases."""
+        return len(self._rows)
+
+    def take(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns images (n, C, H, W) and targets (n, 1, H, W), uint8, on the device."""
+        if self._resident is not None:
+            chosen = torch.from_numpy(rows).to(self._device)
+            return self._resident[0][chosen], self._resident[1][chosen].unsqueeze(1)
+        global_rows = self._rows[rows]
+        return (
+            torch.from_numpy(self.images[global_rows]),
+            torch.from_numpy(self.targets[global_rows]).unsqueeze(1),
+        )
+
+    def case(self, row: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Returns the image (C, H, W) and target (H, W) of one case, uint8, on the host."""
+        return self.images[self._rows[row]], self.targets[self._rows[row]]
+
+
+class ShownCases(Protocol):
+    """Cases that can be measured, at whatever size."""
+
+    @property
+    def spacing_mm(self) -> npt.NDArray[np.float32]:
+        """(N, 2) row and column spacing, NaN where unknown."""
+        ...
+
+    def case(self, row: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Returns the image (C, H, W) and target (H, W) of one case, uint8, on the host."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Network input (N, C, H, W) float32, target and valid (N, 1, H, W) float32."""
+
+    inputs: torch.Tensor
+    target: torch.Tensor
+    valid: torch.Tensor
+
+
+@dataclass(frozen=True)
+class BinarySegmentation:
+    """The task of vidal2021.
+
+    Attributes:
+        in_channels: Channels of the network; a grey image is repeated over them.
+        intensity: Name in `INTENSITIES`: `zscore` (each image and channel by its own mean and deviation),
+            `unit` (divided by 255), `minmax` (each by its own range) or `equalise` (histogram, then gamma).
+        rotation: (degrees, probability), or None for none.
+        loss_name: Name in `LOSSES`.
+        smoothing: The constant of the Dice losses and of focal Tversky.
+        autocast: Type of the forward and backward pass; None for float32.
+        augmentation: What varies beside the rotation, or None.
+    """
+
+    in_channels: int
+    intensity: str = "zscore"
+    rotation: tuple[float, float] | None = None
+    loss_name: str = "dice"
+    smoothing: float = 1.0
+    autocast: torch.dtype | None = None
+    augmentation: Augmentation | None = None
+
+    def batch(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> ImageBatch:
+        """Returns normalised images with their targets, augmented if there is something to draw from.
+
+        Raises:
+            TrainingError: The images are not grey and have another number of channels than the network.
+        """
+        raw, labels = examples.take(rows)
+        self.check_channels(raw.shape[1])
+        keys = examples.keys[rows]
+        if draw is not None and self.augmentation is not None:
+            raw = degrade(raw, keys, self.augmentation, draw)
+        images = normalise(raw, self.intensity)
+        targets = labels.float()
+        if draw is not None:
+            images, targets = self.moved(images, targets, keys, draw)
+        return self.framed(images, targets)
+
+    def check_channels(self, found: int) -> None:
+        """Refuses colour images for a network of other channels."""
+        if found not in (1, self.in_channels):
+            raise TrainingError(
+                f"images have {found} channels and the network takes {self.in_channels}; "
+                f"only grey images are repeated over channels. Set model.in_channels to {found}, "
+                "or use grey images."
+            )
+
+    def moved(
+        self,
+        images: torch.Tensor,
+        targets: torch.Tensor,
+        keys: npt.NDArray[np.uint64],
+        draw: AugmentationSeed,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns normalised images (N, C, H, W) and targets (N, 1, H, W) turned, scaled and mirrored."""
+        seed, epoch, options = draw.seed, draw.epoch, self.augmentation or Augmentation()
+        angles, scales = np.zeros(len(keys)), None
+        if self.rotation is not None:
+            degrees, probability = self.rotation
+            angles = rotation_angles(keys, degrees=degrees, probability=probability, seed=seed, epoch=epoch)
+        if options.flip is not None:
+            chosen = uniform(keys, seed=seed, purpose="flip", epoch=epoch) < options.flip
+            images, targets = mirror(images, targets, chosen)
+        if options.scale is not None:
+            scales = between(keys, draw, "scale", low=options.scale[0], high=options.scale[1])
+        return rotate(images, targets, angles, scales)
+
+    def framed(self, images: torch.Tensor, targets: torch.Tensor) -> ImageBatch:
+        """Returns normalised images (N, C, H, W) and targets (N, 1, H, W), all float32, as a batch."""
+        if images.shape[1] != self.in_channels:
+            images = images.expand(-1, self.in_channels, -1, -1)
+        inputs = images.contiguous(memory_format=torch.channels_last)
+        return ImageBatch(inputs, (targets == STRUCTURE).float(), (targets != IGNORED).float())
+
+    def loss(self, model: nn.Module, batch: ImageBatch) -> torch.Tensor:
+        """Returns the loss in float32; the network runs under autocast only while it trains."""
+        with self._cast(batch.inputs.device, training=model.training):
+            logits = model(batch.inputs)
+        return LOSSES[self.loss_name](logits.float(), batch.target, batch.valid, self.smoothing)
+
+    def predict(self, model: nn.Module, batch: ImageBatch) -> npt.NDArray[np.float32]:
+        """Returns probabilities (N, H, W), float32 throughout: a bfloat16 sigmoid ties near 1."""
+        with torch.inference_mode(), float32():
+            probability = torch.sigmoid(model(batch.inputs).float())
+        return cast("npt.NDArray[np.float32]", probability[:, 0].cpu().numpy())
+
+    def measure(
+        self, examples: ShownCases, row: int, prediction: npt.NDArray[np.float32]
+    ) -> Mapping[str, float]:
+        """Returns the metrics of one image."""
+        _, target = examples.case(row)
+        spacing = examples.spacing_mm[row]
+        known = None if np.isnan(spacing).any() else (float(spacing[0]), float(spacing[1]))
+        return measure(prediction, target == STRUCTURE, ignore=target == IGNORED, spacing_mm=known)
+
+    def pixels(
+        self, examples: ImageExamples, row: int, prediction: npt.NDArray[np.float32]
+    ) -> Mapping[str, Any]:
+        """Returns the first channel, the target and the probability as uint8 bytes, with their size."""
+        image, target = examples.case(row)
+        return {
+            "height": target.shape[0],
+            "width": target.shape[1],
+            "image": image[0].tobytes(),
+            "target": target.tobytes(),
+            "probability": np.rint(prediction * 255.0).astype(np.uint8).tobytes(),
+        }
+
+    def _cast(self, device: torch.device, *, training: bool) -> AbstractContextManager[Any]:
+        if self.autocast is None or not training:
+            return nullcontext()
+        return torch.autocast(device.type, dtype=self.autocast)

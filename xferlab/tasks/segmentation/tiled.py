@@ -1,0 +1,133 @@
+"""Segmentation at native size by tiles: seeded random ones to train on, overlapping ones to predict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from xferlab.errors import TrainingError
+from xferlab.tasks.segmentation.native import (
+    PADDED_TO,
+    NativeBatch,
+    OwnSizeSegmentation,
+    padded,
+    predict_windows,
+    toned_for,
+)
+from xferlab.tasks.segmentation.native_examples import NativeExamples, labels_of
+from xferlab.tasks.segmentation.resized import ImageBatch
+from xferlab.tasks.segmentation.tiles import Positions, Tiles, blend_weights, draw_tiles, stitch, tile_grid
+from xferlab.training.batches import Rows
+from xferlab.training.learner import AugmentationSeed
+
+VALIDATION_TILES = 4
+"""Tiles of each case that the validation loss is the mean over."""
+
+PREDICTED_PX = 2**20
+"""Pixels that go through the network at once when predicting; at least one tile."""
+
+
+@dataclass(frozen=True)
+class TiledSegmentation(OwnSizeSegmentation):
+    """Binary segmentation of images of any size by square tiles.
+
+    Training sees one tile of each case in each epoch, normalised by the statistics of the whole image, and
+    turned together with its surroundings, so that nothing is filled in where the image goes on. Outside of
+    the image a tile has the image's minimum and counts nowhere.
+
+    The validation loss is the mean over four tiles of each case that are the same in every epoch and trial.
+    They lie anywhere with equal chance: put where the structure is, they would not see what a network finds
+    elsewhere. Batches are the first tiles of some cases, then their second, and so on.
+
+    A prediction is the smooth blend of overlapping tiles that cover the image; it has the image's size.
+
+    Attributes:
+        tiles: How images are cut; the size is a multiple of 16.
+    """
+
+    tiles: Tiles
+
+    def __post_init__(self) -> None:
+        if self.tiles.size % PADDED_TO:
+            raise TrainingError(
+                f"tiles: found a size of {self.tiles.size} px; accepted: multiples of {PADDED_TO}, "
+                f"such as {padded(self.tiles.size)}."
+            )
+
+    def batch(self, examples: NativeExamples, rows: Rows, draw: AugmentationSeed | None) -> NativeBatch:
+        """Returns a random tile of each case, augmented; without a draw, the fixed ones of validation."""
+        if draw is None:
+            return NativeBatch(examples, rows, lambda: self._fixed(examples, rows))
+        drawn = self._turned(examples, rows, draw)
+        return NativeBatch(examples, rows, lambda: (drawn,))
+
+    def _fixed(self, examples: NativeExamples, rows: Rows) -> tuple[ImageBatch, ...]:
+        # No training has an epoch below 1.
+        anywhere = replace(self.tiles, hit=0.0)
+        draws = [AugmentationSeed(0, -number) for number in range(1, VALIDATION_TILES + 1)]
+        places = [_places(examples, rows, anywhere, draw) for draw in draws]
+        return tuple(self.base.framed(*self._cut(examples, rows, one)) for one in places)
+
+    def _turned(self, examples: NativeExamples, rows: Rows, draw: AugmentationSeed) -> ImageBatch:
+        margin, size = self._margin(), self.tiles.size
+        places = _places(examples, rows, self.tiles, draw)
+        images, targets = self._cut(examples, rows, places, margin=margin, draw=draw)
+        images, targets = self.base.moved(images, targets, examples.keys[rows], draw)
+        centre = slice(margin, margin + size)
+        return self.base.framed(images[..., centre, centre], targets[..., centre, centre])
+
+    def _margin(self) -> int:
+        """What a tile needs on each side to be turned and shrunk without a fill."""
+        degrees = min(self.base.rotation[0], 45.0) if self.base.rotation is not None else 0.0
+        scale = self.base.augmentation.scale if self.base.augmentation is not None else None
+        angle = math.radians(degrees)
+        reach = (math.cos(angle) + math.sin(angle)) / min(1.0, scale[0] if scale else 1.0)
+        return math.ceil(0.5 * self.tiles.size * (reach - 1.0)) + 1 if reach > 1.0 else 0
+
+    def _cut(
+        self,
+        examples: NativeExamples,
+        rows: Rows,
+        places: Positions,
+        *,
+        margin: int = 0,
+        draw: AugmentationSeed | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns images (N, C, S, S) and labels (N, 1, S, S) with a margin on each side, on the device."""
+        shape = (self.tiles.size + 2 * margin,) * 2
+        images, labels = [], []
+        for row, place in zip(rows.tolist(), (places - margin).tolist(), strict=True):
+            at = (place[0], place[1])
+            images.append(toned_for(self.base, examples, row, draw).window(*at, shape))
+            labels.append(labels_of(examples, row, at, shape)[None])
+        device = examples.device
+        return torch.from_numpy(np.stack(images)).to(device), torch.from_numpy(np.stack(labels)).to(device)
+
+    def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> npt.NDArray[np.float32]:
+        """Returns the probabilities (H, W) of one image, blended from its tiles."""
+        height, width = examples.size(row)
+        size, overlap = self.tiles.size, self.tiles.overlap
+        positions = tile_grid(padded(height), padded(width), size=size, overlap=overlap, align=PADDED_TO)
+        tiles = self._predicted(model, examples, row, positions)
+        return stitch(tiles, positions, shape=(height, width), weights=blend_weights(size, overlap))
+
+    def _predicted(
+        self, model: nn.Module, examples: NativeExamples, row: int, positions: Positions
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        toned, size = examples.toned(row, self.base.intensity), self.tiles.size
+        at_once = max(1, PREDICTED_PX // size**2)
+        for start in range(0, len(positions), at_once):
+            places = positions[start : start + at_once].tolist()
+            windows = [toned.window(top, left, (size, size)) for top, left in places]
+            yield from predict_windows(self.base, model, windows, examples.device)
+
+
+def _places(examples: NativeExamples, rows: Rows, tiles: Tiles, draw: AugmentationSeed) -> Positions:
+    anchors = [examples.anchors(row) for row in rows.tolist()]
+    return draw_tiles(anchors, examples.keys[rows], tiles, seed=draw.seed, epoch=draw.epoch)

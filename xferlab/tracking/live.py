@@ -1,0 +1,140 @@
+"""The mirror of a running trial: it cannot delay or fail the trial."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from xferlab.errors import StorageError
+from xferlab.plan.spec import TrialSpec
+from xferlab.records.schema import EpochResult
+from xferlab.records.store import Store
+from xferlab.tracking import notes
+from xferlab.tracking.content import is_shareable, pixel_row, run_config, run_order
+from xferlab.tracking.pipe import MirrorProcess
+
+FINISH_SHARE = 0.01
+"""Longest wait at a trial's end, as a share of its time; a healthy mirror of a short one gets a second."""
+FINISH_AT_LEAST_S, FINISH_AT_MOST_S = 1.0, 3.0
+MAX_BEHIND = 4
+"""Processes of earlier trials, still at work, beside which no further one is started."""
+_LOG = logging.getLogger("xferlab.mirror")
+_WARNING = "W&B mirror of %s (%s) stopped: %s; the trial goes on, `xferlab mirror STUDY` completes it later"
+# All that a pipe, a process, a thread or a message may raise.
+_FAILURES = (OSError, ValueError, TypeError, LookupError, RuntimeError, StorageError)
+_behind: set[str] = set()
+
+
+class TrialMirror:
+    """One trial as one W&B run; none of its methods raises, waits for W&B, or warns twice."""
+
+    def __init__(self, spec: TrialSpec, writer: MirrorProcess | None, store: Store | None):
+        """Use `start`."""
+        self._spec, self._writer, self._store = spec, writer, store
+        self._started = time.monotonic()
+
+    @staticmethod
+    def start(
+        spec: TrialSpec, *, directory: Path, parent_weights: str | None = None, store: Store | None = None
+    ) -> TrialMirror:
+        """Starts the mirror that the study asks for, and returns at once.
+
+        Args:
+            spec: The trial; `settings["tracking"]` says whether and how it is mirrored.
+            directory: Local folder of the W&B files; trials may share it.
+            parent_weights: Digest of the weights that it starts from.
+            store: Where it is noted that the run may lack something, for `unmirrored`.
+        """
+        tracking = spec.settings.get("tracking")
+        mirror = TrialMirror(spec, None, store)
+        if not tracking or tracking["mode"] == "disabled":
+            return mirror
+        with mirror._guarded():
+            if len(_behind) >= MAX_BEHIND:
+                raise StorageError(f"W&B is behind by {len(_behind)} earlier trials")
+            mirror._writer = MirrorProcess(directory)
+            config = run_config(spec, parent_weights=parent_weights)
+            mirror._writer.send("begin", **run_order(spec, tracking, directory=directory, config=config))
+        return mirror
+
+    def epoch(self, result: EpochResult) -> None:
+        """Sends one epoch; those of a resumed trial may be sent again and count once."""
+        with self._guarded():
+            if self._writer is not None:
+                self._writer.send("epoch", result=result.to_json())
+
+    def overlays(
+        self, rows: Sequence[Mapping[str, Any]], *, section: str | None = None, part: str = "validation"
+    ) -> None:
+        """Sends images with target and output, if their data section is shareable; else nothing.
+
+        Args:
+            rows: As in `OUTPUTS_SCHEMA`; name and pathology may be absent.
+            section: Data section of the images; default: the one that the trial trains on.
+            part: Their part.
+        """
+        section = section or self._spec.section
+        with self._guarded():
+            if self._writer is not None and is_shareable(self._spec.data, section):
+                told = [pixel_row(row) for row in rows]
+                self._writer.send("overlays", title=f"{section}.{part}", rows=told)
+
+    def finish(self, *, summary: Mapping[str, float], outcome: str, timeout_s: float | None = None) -> None:
+        """Closes the run and waits a little for it; a slow mirror goes on without the trial for a while.
+
+        Args:
+            summary: Final values, as `trial_summary` gives them.
+            outcome: `complete`, `interrupted` or `failed`.
+            timeout_s: Longest wait; default: a hundredth of the trial's time, at least 1 s and at most 3 s.
+        """
+        with self._guarded():
+            if self._writer is None:
+                return
+            self._writer.send("end", summary=dict(summary), outcome=outcome)
+            writer, self._writer = self._writer, None
+            _behind.add(self._spec.trial_id)
+            if writer.close(self._patience_s() if timeout_s is None else timeout_s):
+                self._ended(None)
+            else:
+                self._note(notes.BEHIND)  # before the thread can take it back
+                writer.abandon(self._ended)
+
+    def _patience_s(self) -> float:
+        share_s = FINISH_SHARE * (time.monotonic() - self._started)
+        return min(FINISH_AT_MOST_S, max(FINISH_AT_LEAST_S, share_s))
+
+    def _ended(self, reason: str | None) -> None:
+        _behind.discard(self._spec.trial_id)
+        if reason is None:
+            self._note(None)
+        else:
+            self._warn(reason)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except _FAILURES as error:
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.abandon()
+            _behind.discard(self._spec.trial_id)
+            self._warn(" ".join(str(error).split()))
+
+    def _warn(self, reason: str) -> None:
+        _LOG.warning(_WARNING, self._spec.name, self._spec.trial_id, reason)
+        self._note(reason)
+
+    def _note(self, reason: str | None) -> None:
+        study, trial_id = self._spec.settings.get("study"), self._spec.trial_id
+        if self._store is None or study is None:
+            return
+        with suppress(StorageError):  # whoever needs the storage more will say so
+            if reason is None:
+                notes.clear(self._store, study, trial_id)
+            else:
+                notes.write(self._store, study, trial_id, reason=reason)

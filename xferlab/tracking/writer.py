@@ -1,0 +1,326 @@
+"""The process that holds wandb: it is fed JSON lines, writes runs, and dies alone.
+
+A hang, a crash or a full disk in here never reaches the trial that feeds it. The lines are `begin`, `epoch`,
+`overlays`, `table` and `end`; `begin` and `end` are answered by one word each. Whoever ends without `end` was
+killed: its run is closed as interrupted. Among the offline runs each epoch of a run id is there once at any
+time: what an earlier attempt left is moved aside, its epochs are taken over, and it is deleted in the end,
+unless it was uploaded; then only what follows is written.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import queue
+import shutil
+import sys
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import wandb
+from filelock import FileLock
+
+from xferlab.errors import StorageError
+from xferlab.tracking.mirrored_run import MirroredRun, continues
+from xferlab.tracking.offline import is_synced, read_runs
+from xferlab.tracking.pipe import GAVE_UP
+
+LOCK_S = 60.0
+ARRIVAL_S = 10.0
+"""Time that W&B has to show that a run has ended."""
+FLUSH_S = 2.0
+_LABELS = {1: "structure", 2: "ignored"}
+
+
+def main(linger_s: float) -> None:
+    """Serves standard input until it ends; standard output carries the answers alone.
+
+    Args:
+        linger_s: Longest time that it goes on alone then.
+    """
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    os.nice(5)
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(lines, linger_s), daemon=True).start()
+    serve(iter(lines.get, b""), lambda word: _answer(answers, word))
+
+
+def _answer(stream: IO[str], word: str) -> None:
+    with suppress(BrokenPipeError):  # a trial that went on without its mirror does not listen
+        print(word, file=stream)
+
+
+def _receive(lines: queue.SimpleQueue[bytes], linger_s: float) -> None:
+    # `os.read`, because a thread that sits inside sys.stdin cannot be left behind at exit.
+    text = b""
+    while chunk := os.read(0, 1 << 16):
+        *whole, text = (text + chunk).split(b"\n")
+        for line in whole:
+            lines.put(line)
+    lines.put(b"")
+    timer = threading.Timer(linger_s, os._exit, (GAVE_UP,))
+    timer.daemon = True
+    timer.start()
+
+
+def serve(lines: Iterable[bytes], answer: Callable[[str], None]) -> None:
+    """Writes the runs that the lines tell, one after the other."""
+    run: RunWriter | None = None
+    for line in lines:
+        message = json.loads(line)
+        kind = message.pop("kind")
+        if kind == "begin":
+            run = RunWriter(message)
+            begun = run.begin()
+            answer("begun" if begun else "present")
+            run = run if begun else None
+        elif run is not None:
+            getattr(run, kind)(**message)
+            if kind == "end":
+                run = None
+                answer("written")
+    if run is not None:
+        run.end(summary={}, outcome="interrupted")
+
+
+class RunWriter:
+    """One run, offline or online, from `begin` to `end`."""
+
+    def __init__(self, order: Mapping[str, Any]):
+        """Takes what identifies the run, its `config`, and `wanted` where it is rebuilt from the records."""
+        self._order = order
+        self._id: str = order["id"]
+        self._root = Path(order["directory"])
+        self._offline = order["mode"] == "offline"
+        self._images: int = order["images"]
+        self._held: dict[int, dict[str, Any]] = {}
+        self._sets: list[str] = []
+        self._sent: set[int] = set()
+        self._last = 0  # the last epoch that is sent or was uploaded before
+
+    def begin(self) -> bool:
+        """Opens the run; False where it holds what is wanted, or a later attempt has taken over."""
+        locks = self._root / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(locks / self._id, timeout=LOCK_S)
+        self._lock.acquire()
+        claim = self._claim_offline if self._offline else self._claim_online
+        if not (self._is_latest(locks / f"{self._id}.latest") and claim()):
+            self._lock.release()
+            return False
+        self._run = self._init()
+        if not self._offline:
+            self._last = max(0, self._run.step - 1)
+        return True
+
+    def _is_latest(self, path: Path) -> bool:
+        # What a killed attempt left behind may get the lock after the attempt that follows it.
+        if path.exists() and float(path.read_text()) > self._order["started"]:
+            return False
+        # In one step: a full disk would leave an empty file, which no later attempt could read.
+        fresh = path.with_suffix(".new")
+        fresh.write_text(repr(self._order["started"]))
+        fresh.replace(path)
+        return True
+
+    def _claim_offline(self) -> bool:
+        wanted = self._order["wanted"]
+        for run_id in _ids(self._order["id"]):
+            self._id = run_id
+            found = read_runs(self._root / "wandb", self._id)
+            if wanted and found and MirroredRun.together(list(found.values())).is_exactly(wanted):
+                return False
+            uploaded = MirroredRun.together(
+                [held for folder, held in found.items() if is_synced(folder)]
+            ).epochs
+            if not wanted or continues(uploaded, wanted["epochs"]):
+                break
+        # `wandb sync` appends: what it has uploaded stays where it is, and is not told again.
+        self._last = max(uploaded, default=0)
+        aside = self._root / "replaced"
+        aside.mkdir(exist_ok=True)
+        for folder in found:
+            if not is_synced(folder):
+                shutil.move(folder, aside / folder.name)
+        if not wanted:
+            self._held = MirroredRun.together(list(read_runs(aside, self._id).values())).epochs
+        return True
+
+    def _claim_online(self) -> bool:
+        wanted = self._order["wanted"]
+        if not wanted:
+            return True
+        for run_id in _ids(self._order["id"]):
+            self._id = run_id
+            try:
+                run = self._online_run()
+            except wandb.errors.CommError as error:
+                if not isinstance(error.exc, ValueError):  # it is one where there is no such run
+                    raise
+                return True
+            held = MirroredRun.of_online(run)
+            if held.is_exactly(wanted):
+                return False
+            if continues(held.epochs, wanted["epochs"]):
+                return True
+            # Steps of an online run cannot be rewritten: it is told again under another id.
+            if "superseded" not in run.tags:
+                run.tags = [*run.tags, "superseded"]
+                run.update()
+        return True
+
+    def _online_run(self) -> Any:
+        api = wandb.Api()
+        entity = self._order["entity"] or api.default_entity
+        return api.run(f"{entity}/{self._order['project']}/{self._id}")
+
+    def _init(self) -> Any:
+        order = self._order
+        return wandb.init(
+            dir=self._root,
+            id=self._id,
+            entity=order["entity"],
+            project=order["project"],
+            name=order["name"],
+            group=order["group"],
+            job_type=order["job_type"],
+            config=order["config"],
+            resume=None if self._offline else "allow",
+            allow_val_change=True,
+            settings=_settings(order["mode"]),
+        )
+
+    def epoch(self, result: dict[str, Any]) -> None:
+        """Logs an epoch under its own number, after those before it that an earlier attempt left."""
+        if result["epoch"] <= self._last:
+            return
+        for number in sorted(self._held):
+            if self._last < number < result["epoch"]:
+                self._log_epoch(self._held[number])
+        self._log_epoch(result)
+
+    def _log_epoch(self, result: dict[str, Any]) -> None:
+        self._run.log(result, step=result["epoch"])
+        self._last = result["epoch"]
+        self._sent.add(self._last)
+
+    def _log(self, values: dict[str, Any]) -> None:
+        # Beside the last epoch, unless that was uploaded by an earlier attempt: steps only grow.
+        self._run.log(values, step=self._last if self._last in self._sent else self._last + 1)
+
+    def overlays(self, title: str, rows: list[dict[str, Any]]) -> None:
+        """Logs images of a set, spread over its rows, within what is left of the number."""
+        number = min(len(rows), self._images)
+        # Neighbouring rows are alike (stored ones are sorted by pathology): equal strides show most of them.
+        images = [_overlay(rows[i * len(rows) // number]) for i in range(number)]
+        self._images -= number
+        if images:
+            self._sets.append(title)
+            self._log({f"overlays/{title}": images})
+
+    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+        """Logs a table."""
+        self._log({name: wandb.Table(columns=columns, data=rows)})
+
+    def end(self, summary: dict[str, Any], outcome: str) -> None:
+        """Closes the run, and lets go of what it replaces once it is whole on disk.
+
+        Raises:
+            StorageError: The offline file lacks epochs that were logged, as on a full disk; or the server did
+                not take the whole run.
+        """
+        if not self._sent:
+            for number in sorted(self._held):
+                if number > self._last:
+                    self._log_epoch(self._held[number])
+        self._run.summary.update({**summary, "outcome": outcome, "overlay_sets": self._sets})
+        self._run.finish(exit_code=0 if outcome == "complete" else 1)
+        if self._offline:
+            wandb.teardown()  # `finish` may return before the file is closed; the service ends after that
+            self._check_file()
+            for folder in read_runs(self._root / "replaced", self._id):
+                shutil.rmtree(folder)
+        else:
+            self._check_arrival()
+        self._lock.release()
+
+    def _check_arrival(self) -> None:
+        # After some answers (401, no JSON) the service drops what follows, and `finish` says nothing of it.
+        run = self._online_run()
+        deadline = time.monotonic() + ARRIVAL_S
+        while run.state == "running":  # the end is the last that is sent
+            if time.monotonic() > deadline:
+                raise StorageError("W&B did not take the whole run")
+            time.sleep(0.2)
+            run.load(force=True)
+
+    def _check_file(self) -> None:
+        runs = read_runs(self._root / "wandb", self._id)
+        found = [held for folder, held in runs.items() if not is_synced(folder)]
+        if len(found) != 1 or not found[0].finished or found[0].epochs.keys() != self._sent:
+            free_mib = shutil.disk_usage(self._root).free / 2**20
+            raise StorageError(
+                f"the offline run in {self._root} lacks some of what was logged ({free_mib:.0f} MiB are free)"
+            )
+
+
+def _ids(first: str) -> Iterator[str]:
+    yield first
+    yield from (f"{first}-{number}" for number in itertools.count(2))
+
+
+def _settings(mode: str) -> wandb.Settings:
+    """Settings under which nothing of the machine leaves that the run's own config does not tell."""
+    return wandb.Settings(
+        mode=mode,
+        console="off",
+        silent=True,
+        symlink=False,
+        disable_code=True,
+        disable_git=True,
+        disable_job_creation=True,
+        save_code=False,
+        program="xferlab",
+        host="undisclosed",
+        username="undisclosed",
+        email="",
+        x_disable_machine_info=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+        x_transaction_log_flush_interval=FLUSH_S,
+    )
+
+
+def _overlay(row: Mapping[str, Any]) -> wandb.Image:
+    """Returns an image with its target and the network's answer, each to be shown or hidden."""
+    shape = (row["height"], row["width"])
+    image, target, output = (
+        np.frombuffer(b64decode(row[key]), np.uint8).reshape(shape)
+        for key in ("image", "target", "probability")
+    )
+    masks = {
+        "target": (target == 255) * 1 + (target == 127) * 2,
+        "output": (output >= 128) * 1,
+    }
+    return wandb.Image(
+        image,
+        mode="L",
+        caption=row["caption"] or None,
+        masks={
+            name: {"mask_data": mask.astype(np.uint8), "class_labels": _LABELS}
+            for name, mask in masks.items()
+        },
+    )
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))

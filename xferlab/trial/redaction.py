@@ -1,0 +1,44 @@
+"""What a trial may say of images that it cannot read: its failures are records, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xferlab.errors import DataError, Problem
+from xferlab.study.sections import DataSection
+
+
+@contextmanager
+def redact_names(section: str, config: DataSection) -> Iterator[None]:
+    """Takes names of files and patients out of what reading a section raises, unless it is shareable.
+
+    Raises:
+        DataError: Images cannot be used; says of how many, and how to see which.
+        OSError: As it was raised, without the file's name.
+    """
+    if config.shareable:
+        yield
+        return
+    try:
+        yield
+    except DataError as error:
+        raise DataError(_unnamed(error, section, config)) from None
+    except OSError as error:
+        raise OSError(error.errno, f"data.{section}: {error.strerror or type(error).__name__}") from None
+
+
+def _unnamed(error: DataError, section: str, config: DataSection) -> list[Problem]:
+    """What is said of the section's folder, and the number of all other problems."""
+    root = str(Path(getattr(config, "root", "")))
+    told = [problem for problem in error.problems if problem.where == root]
+    number = len(error.problems) - len(told)
+    if number:
+        what = (
+            f"{number} problems, which are not told here, since they may name patients and the section is "
+            "not `shareable`; `xferlab check STUDY` tells them where the data is. If it finds none, the data "
+            "changed since the study was planned: plan it again."
+        )
+        told.append(Problem(f"data.{section}", what))
+    return told
