@@ -9,8 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from xferlab.errors import suggest
-from xferlab.study.schema import Stage, Study
-from xferlab.study.training import Training
+from xferlab.study.schema import OfTask, Study
 from xferlab.study.yaml_lines import KeyPath
 
 _NOUNS = {"data": "data section", "stages": "stage"}
@@ -29,7 +28,7 @@ def complaint(tree: Any, path: Sequence[str]) -> str | None:
         models = [member for member in members if _is_model(member)]
         mapping = next((member for member in members if get_origin(member) is dict), None)
         if models:
-            problem, kind = _enter(models, name, at)
+            problem, kind = _enter(models, name, at, tree)
         elif mapping and any(_is_model(member) for member in _members(get_args(mapping)[1], None)):
             if not isinstance(tree, dict):
                 return None  # whatever is wrong with the study itself is told there
@@ -89,11 +88,18 @@ def _members(kind: Any, tree: Any) -> list[Any]:
     return chosen or members
 
 
-def _annotation(model: type[BaseModel], name: str) -> Any:
+def _annotation(model: type[BaseModel], name: str, tree: Any = None) -> Any:
     field = model.model_fields.get(name)
-    if (model, name) == (Stage, "training"):
-        return Training
-    return field.annotation if field else None
+    if field is None:
+        return None
+    marks = [mark for mark in _marks(field.annotation, field.metadata) if isinstance(mark, OfTask)]
+    return (marks[0].section(tree) or field.annotation) if marks else field.annotation
+
+
+def _marks(annotation: Any, metadata: Sequence[Any]) -> list[Any]:
+    """What is written beside a type, in the options of a union too."""
+    inner = [mark for option in get_args(annotation) for mark in getattr(option, "__metadata__", ())]
+    return [*metadata, *inner]
 
 
 def _fields(kind: Any, source: str | int | None = None) -> dict[str, Any]:
@@ -102,8 +108,8 @@ def _fields(kind: Any, source: str | int | None = None) -> dict[str, Any]:
     return {name: _annotation(model, name) for model in models for name in model.model_fields}
 
 
-def _enter(models: list[type[BaseModel]], name: str, at: str) -> tuple[str | None, Any]:
-    fields = {field: _annotation(model, field) for model in models for field in model.model_fields}
+def _enter(models: list[type[BaseModel]], name: str, at: str, tree: Any) -> tuple[str | None, Any]:
+    fields = {field: _annotation(model, field, tree) for model in models for field in model.model_fields}
     if name in fields:
         return None, fields[name]
     inside = f" in {at}" if at else ""
