@@ -11,9 +11,11 @@ from xferlab.errors import suggest
 from xferlab.study.adapt import SMALLEST_SIDE, Freezing
 from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.evaluated import Evaluated
-from xferlab.study.findings import Finding, dotted, of_validation
+from xferlab.study.findings import Finding, of_validation
+from xferlab.study.paths import dotted
 from xferlab.study.schema import Stage, Study
 from xferlab.study.sections import COLOUR_SOURCES
+from xferlab.study.training import Training
 from xferlab.study.yaml_lines import KeyPath
 
 
@@ -135,7 +137,7 @@ def _training(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     try:
         training = study.training_of(name)
     except ValidationError as error:
-        yield from of_validation(error, stage.training, under=under)
+        yield from of_validation(error, stage.training, model=Training, under=under)
         return
     if stage.weights is None and training.batch_size == 1 and is_one_pixel_deep(study, name):
         why, remedy = "batch_size is 1", "set training.batch_size to 2 or more"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from xferlab.study.schema import Study
 _INCLUDE = {"type": "string", "pattern": "#."}
 
 
-def _overrides(refused: tuple[str, ...], **properties: Any) -> dict[str, Any]:
+def _overrides(refused: Collection[str], **properties: Any) -> dict[str, Any]:
     heads = "|".join(name for name in Study.model_fields if name not in refused)
     entries = {
         "type": ["object", "null"],
@@ -29,7 +30,7 @@ class StudyFile(Study):
     arms: dict[Name, dict[str, Any] | None] = Field(
         default_factory=dict,
         json_schema_extra=_overrides(
-            tuple(NOT_IN_ARMS),
+            NOT_IN_ARMS,
             include={
                 "description": "Arms to start from, as FILE.yaml#ARM; later ones win.",
                 "anyOf": [_INCLUDE, {"type": "array", "items": _INCLUDE}],

@@ -133,6 +133,11 @@ class Stage(Section):
     resources: Resources | None = None
     """Default: the study's."""
 
+    @classmethod
+    def type_of(cls, field: str, values: Any) -> Any:
+        """Returns the type that a field has, for messages; `training` is checked as a part of `Training`."""
+        return Training if field == "training" else super().type_of(field, values)
+
     @field_validator("weights", mode="before")
     @classmethod
     def _bare_name(cls, value: Any) -> Any:
