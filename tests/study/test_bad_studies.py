@@ -182,8 +182,8 @@ FIELDS = [
     ),
     ("{lr: 1e-3}", "{}\nsplit:\n  train: 0.9", 9, "split: train + validation + test is 1.3; it must be 1"),
     ("{lr: 1e-3}", "{}\nnote: " + "[x]", 9, "note is a list; it must be text (numbers in quotes)."),
-    ("{lr: 1e-3}", "{}\narms: [a]", 9, "arms is a list; it must be a mapping of names to overrides"),
-    ("{lr: 1e-3}", "{}\narms:\n  a b: {}", 10, "the name 'a b' in arms must be at most 64 letters, digits, "),
+    ("{lr: 1e-3}", "{}\narms: [a]", 9, "arms is a list; it must be a mapping."),
+    ("{lr: 1e-3}", "{}\narms:\n  a b: {}", 10, "the name 'a b' in arms must be letters, digits, `-` and `_`"),
     ("{lr: 1e-3}", "{}\narms:\n  a: 3", 10, "'a' is 3; it must be a mapping of dotted paths to values"),
 ]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from xferlab.study.paths import complaint, replaced
 from xferlab.study.tuned import Tuned
 from xferlab.study.yaml_lines import Document, KeyPath, read
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _OF_THE_STUDY = "it belongs to the study as a whole; change it in the study itself, or in a profile"
 _PAIRED = "arms are compared repetition by repetition on the same patients; change it in the study itself"
 _WHOLE_GROUP = "name what differs by its dotted path, such as `stages.general.starts_from`"
@@ -98,6 +96,7 @@ class Draft:
         group: `profiles` or `arms`; empty for the study file.
         name: Name of the profile or arm.
         overrides: Its overrides that were applied, in order.
+        tuned: The searches that it comes from.
         parent: The draft that they were applied to.
     """
 
@@ -106,11 +105,13 @@ class Draft:
     group: str = ""
     name: str = ""
     overrides: tuple[Override, ...] = ()
+    tuned: tuple[Tuned, ...] = ()
     parent: Draft | None = None
 
     def derive(self, group: str, name: str, treatment: Treatment, report: Report) -> Draft:
         """Returns the draft of a profile or an arm; overrides that cannot be are reported and left out."""
-        draft = replace(self, group=group, name=name, overrides=(), parent=self)
+        tuned = tuple(treatment.tuned.values())
+        draft = replace(self, group=group, name=name, overrides=(), tuned=tuned, parent=self)
         for override in treatment.overrides.values():
             problem = refusal(group, override.path) or complaint(draft.tree, override.path)
             if problem:
@@ -220,9 +221,10 @@ class Library:
 
     def _follow(self, target: Document, name: str, where: str, stack: tuple[str, ...]) -> Treatment:
         label = f"{target.name}#{name}"
-        arms: Mapping[str, Any] = target.value if isinstance(target.value, dict) else {}
-        group: KeyPath = ("arms",) if "study" in arms else ()
-        arms = named(target, "arms", self._report) if group else arms
+        arms, group = target.value, KeyPath()
+        if isinstance(arms, dict) and "study" in arms:
+            arms, group = arms.get("arms"), ("arms",)
+        arms = arms if isinstance(arms, dict) else {}
         if label in stack:
             circle = " -> ".join((*stack[stack.index(label) :], label))
             self._report.add(where, f"arms include each other in a circle: {circle}")
@@ -249,19 +251,3 @@ class Library:
                     else:
                         self._report.add(problem.where, problem.what)
         return self._documents[path]
-
-
-def named(document: Document, group: str, report: Report) -> Mapping[str, Any]:
-    """Returns the arms or the profiles of a study file by name; bad names and shapes are reported."""
-    entries = document.value.get(group)
-    if entries is None:
-        return {}
-    if not isinstance(entries, dict):
-        what = f"{group} is {found(entries)}; it must be a mapping of names to overrides"
-        report.add(document.where((group,)), what)
-        return {}
-    for name in entries:
-        if not _NAME.fullmatch(name):
-            what = f"the name {name!r} in {group} must be at most 64 letters, digits, `-` and `_`"
-            report.add(document.where((group, name)), what)
-    return entries

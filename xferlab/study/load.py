@@ -12,8 +12,8 @@ from typing import Any
 
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.check import check, pairing, unused, with_repetitions
-from xferlab.study.compose import Draft, Library, named
-from xferlab.study.editors import StudyFile, json_schema
+from xferlab.study.compose import Draft, Library
+from xferlab.study.editors import StudyFile, Variants, json_schema
 from xferlab.study.findings import Finding, Report, found, validated
 from xferlab.study.paths import dotted, replaced, without
 from xferlab.study.schema import Study
@@ -23,8 +23,8 @@ from xferlab.study.yaml_lines import Document, KeyPath, read
 __all__ = ["LoadedStudy", "json_schema", "load"]
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
-_FILES = (("storage",), ("data", "*", "root"), ("stages", "*", "weights", "path"))
-"""Fields that name files or folders."""
+_FILES = (("storage",), ("data", "root"), ("stages", "weights", "path"))
+"""Fields that name files or folders; the names of sections and stages are left out."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,8 @@ class LoadedStudy:
         base: The study without the overrides of any arm. Every trained stage has `repetitions`; roots, paths
             of weights and a storage that is not a URI are absolute.
         arms: Each arm as a study of its own, in file order; a file without arms has the arm `baseline`.
+        drafts: The origin of the fields of each arm; under an empty name, of those of the base.
         warnings: Possible mistakes, each with its line.
-        tuned: The searches that an arm comes from, if any.
-        drafts: Lines of the fields of each arm; under an empty name, those of the base.
         relative_storage: The storage as written, where that is a relative path; else empty.
     """
 
@@ -47,19 +46,23 @@ class LoadedStudy:
     profile: str | None
     base: Study
     arms: Mapping[str, Study]
+    drafts: Mapping[str, Draft] = field(repr=False, compare=False)
     warnings: tuple[Problem, ...] = ()
-    tuned: Mapping[str, tuple[Tuned, ...]] = field(default_factory=dict)
-    drafts: Mapping[str, Draft] = field(default_factory=dict, repr=False, compare=False)
     relative_storage: str = ""
 
     @property
     def overrides(self) -> dict[str, dict[str, Any]]:
         """What each arm changes, with what it includes: dotted path -> value."""
-        drafts = {arm: draft for arm, draft in self.drafts.items() if arm}
         return {
             arm: {".".join(override.path): override.value for override in draft.overrides}
-            for arm, draft in drafts.items()
+            for arm, draft in self.drafts.items()
+            if arm
         }
+
+    @property
+    def tuned(self) -> dict[str, tuple[Tuned, ...]]:
+        """The searches that arms come from, for the arms that come from any."""
+        return {arm: draft.tuned for arm, draft in self.drafts.items() if draft.tuned}
 
     def problem(self, arm: str, finding: Finding) -> Problem:
         """Returns a problem at the line that causes it: in the arm, else in the profile, else in the study.
@@ -125,15 +128,17 @@ class _Loading:
         self.library = Library(document, self.report)
 
     def load(self, path: Path, profile: str | None) -> LoadedStudy:
-        tree = {key: value for key, value in self.document.value.items() if key not in ("arms", "profiles")}
-        file = Draft(self.document, tree)
-        draft = self.with_profile(file, profile)
+        values = self.document.value
+        file = Draft(self.document, {key: values[key] for key in values if key not in Variants.model_fields})
+        given = {key: values[key] for key in Variants.model_fields if values.get(key) is not None}
+        self.tell(file, validated(Variants, given)[1])
+        draft = self.with_profile(file, given.get("profiles"), profile)
         base, findings = self.examine(draft, {})
         without_profile = self.examine(file, {})[1]
         for finding in findings:
             self.tell(file if finding in without_profile else draft, [finding])
-        drafts, tuned = self.arms(draft)
-        arms = self.validated_arms(drafts, base, findings) if base else {}
+        drafts = self.variants(draft, "arms", given.get("arms"))
+        arms = self.arms(drafts, base, findings) if base else {}
         if base is not None:
             self.tell(file, unused(base, arms.values()))
         self.report.raise_errors()
@@ -143,35 +148,28 @@ class _Loading:
             profile=profile,
             base=base,
             arms=arms or {"baseline": base},
-            warnings=self.report.problems("warning"),
-            tuned=tuned,
             drafts={"": draft, **drafts},
+            warnings=self.report.problems("warning"),
             relative_storage=_relative_storage(draft.tree, self.environ),
         )
 
-    def with_profile(self, file: Draft, profile: str | None) -> Draft:
+    def with_profile(self, file: Draft, profiles: Any, name: str | None) -> Draft:
         """Returns the study with a profile; all are checked, so that none fails on the cluster only."""
-        profiles = {}
-        for name, entries in named(self.document, "profiles", self.report).items():
-            treatment = self.library.treatment(self.document, ("profiles", name), entries)
-            profiles[name] = file.derive("profiles", name, treatment, self.report)
-        if profile is not None and profile not in profiles:
-            names = ", ".join(profiles) or "none"
-            what = f"there is no profile {profile!r}; this study has {names}.{suggest(profile, profiles)}"
-            self.report.add(self.document.where(("profiles",)), what)
-        return profiles.get(profile or "", file)
+        drafts = self.variants(file, "profiles", profiles)
+        if name is not None and name not in drafts:
+            what = f"there is no profile {name!r}; this study has {', '.join(drafts) or 'none'}."
+            self.report.add(self.document.where(("profiles",)), what + suggest(name, drafts))
+        return drafts.get(name or "", file)
 
-    def arms(self, base: Draft) -> tuple[dict[str, Draft], dict[str, tuple[Tuned, ...]]]:
-        """Returns the arms before validation, and the searches that arms come from."""
-        drafts, tuned = {}, {}
-        for name, entries in named(self.document, "arms", self.report).items():
-            treatment = self.library.treatment(self.document, ("arms", name), entries)
-            drafts[name] = base.derive("arms", name, treatment, self.report)
-            if treatment.tuned:
-                tuned[name] = tuple(treatment.tuned.values())
-        return drafts, tuned
+    def variants(self, parent: Draft, group: str, entries: Any) -> dict[str, Draft]:
+        """Returns the arms or the profiles before validation."""
+        drafts = {}
+        for name, overrides in entries.items() if isinstance(entries, dict) else ():
+            treatment = self.library.treatment(self.document, (group, name), overrides)
+            drafts[name] = parent.derive(group, name, treatment, self.report)
+        return drafts
 
-    def validated_arms(
+    def arms(
         self, drafts: Mapping[str, Draft], base: Study, base_findings: list[Finding]
     ) -> dict[str, Study]:
         repetitions = {name: stage.repetitions for name, stage in base.stages.items()}
@@ -234,40 +232,32 @@ def _with_files(
             continue
         expanded = _expanded(text, environ)
         is_uri = "://" in expanded and path == ("storage",)
-        tree = replaced(tree, path, expanded if is_uri else os.path.abspath(os.path.join(folder, expanded)))
+        value = expanded if is_uri else os.path.abspath(os.path.join(folder, expanded))
+        tree = replaced(tree, path, value)
     return tree, findings
 
 
-def _files(tree: dict[str, Any]) -> list[tuple[tuple[str, ...], str]]:
-    return [item for pattern in _FILES for item in _texts(tree, pattern)]
-
-
-def _texts(tree: Any, pattern: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yields path and text of the fields that a pattern means; `*` stands for any name."""
-    if not pattern:
-        if isinstance(tree, str):
-            yield (), tree
-        return
+def _walk(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yields path and value of everything in nested mappings."""
     for name, value in tree.items() if isinstance(tree, dict) else ():
-        if pattern[0] in ("*", name):
-            yield from (((name, *path), text) for path, text in _texts(value, pattern[1:]))
+        yield (*path, name), value
+        yield from _walk(value, (*path, name))
+
+
+def _files(tree: Any) -> list[tuple[tuple[str, ...], str]]:
+    """Returns path and text of the fields that name files or folders."""
+    texts = ((path, value) for path, value in _walk(tree) if isinstance(value, str))
+    return [(path, text) for path, text in texts if (path[0], *path[2:]) in _FILES]
 
 
 def _named_fields(tree: dict[str, Any]) -> Iterator[tuple[str, KeyPath]]:
     """Yields how problems name a field of a study, and its path."""
-    for path, text in _files(tree):
-        yield text, path
-    for name, section in tree["data"].items():
-        if section.get("table"):
-            yield os.path.join(section["root"], section["table"]), ("data", name, "table")
-        for path in _paths_inside(section):
-            yield dotted(("data", name, *path)), ("data", name, *path)
-
-
-def _paths_inside(tree: Any) -> Iterator[tuple[str, ...]]:
-    for name, value in tree.items() if isinstance(tree, dict) else ():
-        yield (name,)
-        yield from ((name, *path) for path in _paths_inside(value))
+    yield from ((text, path) for path, text in _files(tree))
+    for path, value in _walk(tree["data"], ("data",)):
+        if path[2:]:
+            yield dotted(path), path
+        if path[2:] == ("table",) and value:
+            yield os.path.join(tree["data"][path[1]]["root"], value), path
 
 
 def _expanded(text: str, environ: Mapping[str, str]) -> str:
