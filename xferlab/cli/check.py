@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from dataclasses import replace
 
 from rich.progress import Progress
 
@@ -26,15 +27,14 @@ def run(options: Namespace) -> int:
         task = bar.add_task("reading images")
         for arm, sections in _distinct_sections(session).items():
             try:
-                files += check_sections(
+                problems = check_sections(
                     sections,
                     memo_dir=session.cache_dir / "digests",
                     progress=lambda done, total: bar.update(task, completed=done, total=total),
                 )
             except DataError as error:
-                files += [
-                    Problem(one.where, f"{one.what} (arm {arm})", one.severity) for one in error.problems
-                ]
+                problems = list(error.problems)
+            files += [replace(problem, arm=arm) for problem in problems]
     if not any(one.severity == "error" for one in files):
         try:
             plan = session.plan()
@@ -47,9 +47,7 @@ def run(options: Namespace) -> int:
             findings += error.problems
         except XferlabError as error:  # such as a donor of an unknown name: the other findings are told, too
             findings.append(Problem(str(options.study), str(error)))
-    files, findings = (
-        list(dict.fromkeys(map(session.loaded.located.locate, group))) for group in (files, findings)
-    )
+    files, findings = (list(dict.fromkeys(map(session.loaded.locate, group))) for group in (files, findings))
     findings = [finding for finding in findings if finding not in files]
     for finding in (*grouped(files, shown=len(files)), *findings):
         print(finding)
@@ -61,10 +59,10 @@ def run(options: Namespace) -> int:
 
 
 def _distinct_sections(session: Session) -> dict[str, dict[str, DataSection]]:
-    """The sections of the base, then those that only an arm has or changes."""
+    """The sections of the base, under an empty name, then those that only an arm has or changes."""
     base = session.loaded.base.data
     seen = {(name, config.model_dump_json()) for name, config in base.items()}
-    distinct = {"of the study": dict(base)}
+    distinct = {"": dict(base)}
     for arm, study in session.loaded.arms.items():
         for name, config in study.data.items():
             key = (name, config.model_dump_json())

@@ -77,7 +77,7 @@ def absent_weights(session: Session) -> list[Problem]:
     paths = (weights.path for weights in given_weights(session.loaded.arms).values())
     what = "there is no such file. Correct the path, or copy the file there."
     absent = (Problem(path, what) for path in paths if path is not None and not Path(path).is_file())
-    return [session.loaded.located.locate(problem) for problem in absent]
+    return [session.loaded.locate(problem) for problem in absent]
 
 
 def print_warnings(session: Session, plan: Plan, options: Namespace, *, trials: Iterable[TrialSpec]) -> None:

@@ -91,7 +91,7 @@ class Session:
         Raises:
             DataError: With all problems of all of the study's own sections.
         """
-        arms = [study.data for study in self.loaded.arms.values()]
+        arms = {name: study.data for name, study in self.loaded.arms.items()}
         with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
             task = bar.add_task("comparing images", visible=False)
             try:
@@ -102,9 +102,7 @@ class Session:
                     progress=lambda done, all_: bar.update(task, completed=done, total=all_, visible=True),
                 )
             except DataError as error:
-                raise DataError(
-                    [self.loaded.located.locate(problem) for problem in error.problems]
-                ) from error
+                raise DataError([self.loaded.locate(problem) for problem in error.problems]) from error
 
     def setting(self, donors: Mapping[str, str]) -> Setting:
         """Returns what planning must know of this machine and this version."""

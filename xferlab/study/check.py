@@ -142,12 +142,19 @@ def _sections(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     if stage.adapt is not None and study.task_of(name).adapt is None:
         what = f"stages of task {stage.task!r} take over weights as they are; leave adapt out"
         yield Finding(("stages", name, "adapt"), what)
-    readers = (("model", study.model_of), ("training", study.training_of), ("adapt", study.adapt_of))
-    for field, read in readers:
+    task = study.task_of(name)
+    readers = (
+        ("model", task.model, study.model_of),
+        ("training", task.training, study.training_of),
+        ("adapt", task.adapt, study.adapt_of),
+    )
+    for field, section, read in readers:
         try:
             read(name)
         except ValidationError as error:
-            yield from of_validation(error, getattr(stage, field), under=("stages", name, field))
+            assert section is not None  # it has just been validated
+            under: KeyPath = ("stages", name, field)
+            yield from of_validation(error, getattr(stage, field), model=section, under=under)
 
 
 def _patience(study: Study, name: str, stage: Stage) -> Iterator[Finding]:

@@ -6,7 +6,6 @@ The same models validate `jobs/*.yaml` and give editors their JSON Schema (`xfer
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -83,23 +82,8 @@ class Resources(Section):
     """Host memory to reserve."""
 
 
-@dataclass(frozen=True)
-class OfTask:
-    """Marks a mapping of a stage that the stage's task validates, with its own section of this name."""
-
-    name: Literal["model", "training", "adapt"]
-
-    def section(self, stage: Any) -> type[Section] | None:
-        """Returns the section of the task that a stage names; None where the task is unknown or has none.
-
-        Args:
-            stage: The stage as YAML gives it; anything without `task` means the default task.
-        """
-        name = stage.get("task", registry.DEFAULT) if isinstance(stage, Mapping) else registry.DEFAULT
-        section: type[Section] | None = None
-        if name in registry.names():
-            section = getattr(registry.task(name), self.name)
-        return section
+_TASK_SECTIONS = ("model", "training", "adapt")
+"""Fields of a stage that its task validates."""
 
 
 def _known_task(name: str) -> str:
@@ -120,7 +104,7 @@ class Stage(Section):
     """What is learnt."""
     data: str | None = None
     """The data section to train on."""
-    model: Annotated[dict[str, Any], OfTask("model")] = Field(default_factory=dict)
+    model: dict[str, Any] = Field(default_factory=dict)
     """Fields of the network that differ in this stage."""
     weights: Weights | None = Field(None, json_schema_extra=_or_bare_name)
     """Published or local weights in place of a training; a bare name is enough."""
@@ -128,7 +112,7 @@ class Stage(Section):
     """The stage whose best weights this one starts from; null starts from random weights."""
     chaining: Literal["paired", "best"] = "paired"
     """`paired`: repetition k from repetition k. `best`: all from the parent of lowest validation loss."""
-    adapt: Annotated[dict[str, Any], OfTask("adapt")] | None = None
+    adapt: dict[str, Any] | None = None
     """How the weights it starts from are taken over."""
     label_fraction: Float | None = Field(None, gt=0, le=1)
     """Train on this share of the training patients only; smaller shares are subsets of larger ones."""
@@ -137,10 +121,18 @@ class Stage(Section):
     `@marker` behind a part lays such an object on every image; `@original` measures at the original size."""
     repetitions: Annotated[int, Field(ge=1, le=10_000), NO_BOOL] | None = None
     """Default: the study's number; 1 for a stage that nothing precedes and that others start from."""
-    training: Annotated[dict[str, Any], OfTask("training")] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
     """Training fields that differ in this stage; of a mapping such as `plateau`, the fields that differ."""
     resources: Resources | None = None
     """Default: the study's."""
+
+    @classmethod
+    def type_of(cls, field: str, values: Any) -> Any:
+        """Returns the type that a field has, for messages; the stage's task has the sections of three."""
+        name = values.get("task", registry.DEFAULT) if isinstance(values, Mapping) else registry.DEFAULT
+        if field in _TASK_SECTIONS and name in registry.names():
+            return getattr(registry.task(name), field)
+        return super().type_of(field, values)
 
     @field_validator("weights", mode="before")
     @classmethod
