@@ -13,7 +13,6 @@ from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.evaluated import Evaluated
 from xferlab.study.findings import Finding, dotted, of_validation
 from xferlab.study.schema import Stage, Study
-from xferlab.study.sections import COLOUR_SOURCES
 from xferlab.study.yaml_lines import KeyPath
 
 
@@ -248,7 +247,7 @@ def _channels(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     for index, item in enumerate(stage.evaluate_on or ()):
         places.setdefault(item.partition(".")[0], ("stages", name, "evaluate_on", index))
     for section, place in places.items():
-        if section in study.data and study.data[section].source in COLOUR_SOURCES and channels != 3:
+        if section in study.data and study.data[section].channels == 3 != channels:
             what = (
                 f"the images of {section!r} have 3 channels, and the network of stage {name!r} takes "
                 f"{channels}; set model.in_channels: 3, and fold the channels (adapt: {{fold: sum}}) in a "

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from xferlab.data.sources.registry import DataSection
 from xferlab.section import NO_BOOL, Float, Int, Name, Section
 from xferlab.study.adapt import Adapt, Sixteens, Tiling
 from xferlab.study.evaluated import Evaluated
-from xferlab.study.sections import DataSection
 from xferlab.study.training import Training
 
 

@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 from torch import nn
 
-from xferlab.data.arrow_table import NativeTable
-from xferlab.data.cache import open_native, open_table
+from xferlab.data.cache import open_table
+from xferlab.data.case_table import CaseTable
+from xferlab.data.sources.registry import read_section
 from xferlab.networks.build import build, initialise
 from xferlab.networks.translator import Translator
 from xferlab.phantoms.objects import with_objects
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
-from xferlab.study.sections import DataSection
 from xferlab.tasks.segmentation.native import NativeSegmentation
 from xferlab.tasks.segmentation.native_examples import NativeExamples
 from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageExamples
@@ -30,8 +29,6 @@ from xferlab.training.augment import Augmentation
 from xferlab.training.learner import Task
 from xferlab.training.loop import Recipe
 from xferlab.trial.redaction import redact_names
-
-_SECTION: TypeAdapter[DataSection] = TypeAdapter(DataSection)
 
 
 @dataclass(frozen=True)
@@ -64,10 +61,10 @@ def examples(
     """
     if is_native(spec.identity):
         return native_examples(spec, section, digests, context, objects=objects)
-    config = _SECTION.validate_python(spec.data[section])
+    config = read_section(spec.data[section])
     size_px = spec.identity["model"]["image_size"]
     with redact_names(section, config):
-        table = open_table(section, config, size_px=size_px, digests=digests, cache_dir=context.cache_dir)
+        table = open_table(section, config, size=size_px, digests=digests, cache_dir=context.cache_dir)
     rows = np.asarray(table.rows(digests), dtype=np.intp)
     images, targets, spacing_mm = table.images, table.targets, table.spacing_mm
     if objects:
@@ -85,9 +82,9 @@ def native_examples(
     objects: Sequence[str] = (),
 ) -> NativeExamples:
     """Returns the cases of a section at their own size, in the order given; see `examples`."""
-    config = _SECTION.validate_python(spec.data[section])
+    config = read_section(spec.data[section])
     with redact_names(section, config):
-        table = open_native(section, config, digests=digests, cache_dir=context.cache_dir)
+        table = open_table(section, config, size="native", digests=digests, cache_dir=context.cache_dir)
     rows = table.rows(digests)
     if objects:
         pairs = list(zip(rows.tolist(), digests, strict=True))
@@ -100,7 +97,7 @@ def native_examples(
 class _Laid:
     """Cases whose images have foreign objects on them."""
 
-    cases: NativeTable
+    cases: CaseTable
     images: Mapping[int, NDArray[np.uint8]]
 
     @property

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from xferlab.data.cache import resized
-from xferlab.data.sources import Decoded
+from xferlab.data.sources.registry import section_if_known
+from xferlab.data.sources.source import Decoded
 from xferlab.errors import DonorError, RecordError
 from xferlab.networks.build import build
 from xferlab.networks.donors import load_strict, read_weights
@@ -24,7 +25,6 @@ from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.records import codec, layout, reader
 from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
-from xferlab.study.sections import structure_of
 from xferlab.tasks.segmentation.native_examples import NativeExamples
 from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageExamples
 from xferlab.training.learner import Task
@@ -91,7 +91,8 @@ class Segmenter:
     @property
     def structure(self) -> str:
         """Name of what it segments; `structure` if that is not known."""
-        return structure_of(self.section)
+        section = section_if_known(self.section)
+        return section.structure if section else "structure"
 
     @staticmethod
     def of_trial(store: Store, trial_id: str, device: torch.device) -> Segmenter:
