@@ -154,12 +154,3 @@ def opener(tmp_path: Path) -> Callable[..., CaseTable]:
         return open_table("s", config, size=size, digests=digests, cache_dir=cache_dir, progress=progress)
 
     return open_all
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The folder of the real data sets."""
-    value = os.environ.get("XFERLAB_DATA")
-    if not value:
-        pytest.skip("XFERLAB_DATA does not name the folder of the real data sets")
-    return Path(value)
