@@ -16,6 +16,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for package in ("xferlab", "analysis") for path in (ROOT / package).rglob("*.py"))
 
+REGISTRY = "xferlab.data.sources.registry"
+SOURCE_CONFIGS = [
+    f"xferlab.data.sources.{path.parent.name}.config"
+    for path in (ROOT / "xferlab/data/sources").glob("*/config.py")
+]
+
 # Room -> what it may import of ours beside itself. A longer name wins over a shorter one.
 TABLE: dict[str, tuple[str, ...]] = {
     "xferlab.errors": (),
@@ -32,19 +38,19 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.section",
         "xferlab.parallel",
         "xferlab.errors",
-        "xferlab.study.sections",
     ),
+    REGISTRY: ("xferlab.data.sources", "xferlab.errors"),
+    **dict.fromkeys(SOURCE_CONFIGS, ("xferlab.data.sources.config", "xferlab.section", "xferlab.errors")),
     "xferlab.leakage": (
         "xferlab.data",
         "xferlab.cohort",
         "xferlab.section",
         "xferlab.parallel",
         "xferlab.errors",
-        "xferlab.study.sections",
     ),
     "xferlab.tasks": ("xferlab.networks", "xferlab.training", "xferlab.metrics", "xferlab.errors"),
-    "xferlab.study": ("xferlab.cohort", "xferlab.section", "xferlab.errors"),
-    "xferlab.plan": ("xferlab.study", "xferlab.cohort", "xferlab.errors"),
+    "xferlab.study": (REGISTRY, "xferlab.cohort", "xferlab.section", "xferlab.errors"),
+    "xferlab.plan": ("xferlab.study", REGISTRY, "xferlab.cohort", "xferlab.errors"),
     "xferlab.records": ("xferlab.plan", "xferlab.cohort", "xferlab.errors"),
     "xferlab.tracking": ("xferlab.records", "xferlab.plan", "xferlab.cohort", "xferlab.errors"),
     "xferlab.trial": (
@@ -61,7 +67,6 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.parallel",
         "xferlab.errors",
         "xferlab.study.schema",
-        "xferlab.study.sections",
     ),
     "xferlab.schedule": ("xferlab.plan", "xferlab.records", "xferlab.trial", "xferlab.errors"),
     "xferlab.search": (
@@ -71,6 +76,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.records",
         "xferlab.plan",
         "xferlab.study",
+        REGISTRY,
         "xferlab.cohort",
         "xferlab.errors",
     ),

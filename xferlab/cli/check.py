@@ -13,8 +13,8 @@ from xferlab.cli.main import BAD_INPUT, COMPLETE
 from xferlab.cli.prepare import check_tiles, donor_problems, parent_problems
 from xferlab.cli.session import Session
 from xferlab.data.check import check_sections
+from xferlab.data.sources.registry import DataSection
 from xferlab.errors import DataError, Problem, ProblemsError, XferlabError
-from xferlab.study.sections import DataSection
 
 
 def run(options: Namespace) -> int:

@@ -18,19 +18,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from xferlab.cli.images import SUFFIXES, Found, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
+from xferlab.data.sources.config import SourceConfig
+from xferlab.data.sources.registry import section_if_known
 from xferlab.errors import DataError, Problem, StorageError, UsageError, suggest
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
 from xferlab.study.schema import Study
-from xferlab.study.sections import COLOUR_SOURCES
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a wrong command line should fail at once
     from xferlab.trial.predict import Folder, Prediction
     from xferlab.trial.segmenter import Segmenter
 
 TABLE = "predictions.csv"
-RADIOGRAPHS, MRI = ("CR", "DX", "DR", "RG", "RF"), ("MR",)
-"""Modalities of DICOM files."""
 UNKNOWN_MODALITY = ("", "OT", "SC")
 """What a file has that is no DICOM, or does not say how it was taken."""
 
@@ -206,15 +205,14 @@ def _refuse_preprocessing(options: Namespace, teller: str) -> None:
 
 def _warn_of_others(predictions: Sequence[Prediction], segmenter: Segmenter) -> None:
     """Says which images are of another kind than those that the weights are for, as far as that is known."""
-    source = segmenter.section.get("source")
-    is_mri = source in COLOUR_SOURCES
-    trained_on = "slices of brain MRI" if is_mri else "chest X-rays" if source == "phantom_cxr" else ""
-    accepted = MRI if is_mri else RADIOGRAPHS
+    section = section_if_known(segmenter.section)
+    accepted = section.modalities if section else SourceConfig.modalities
+    trained_on = section.contents if section else ""
     others = [one for one in predictions if one.modality not in (*accepted, *UNKNOWN_MODALITY)]
-    if is_mri and any(one.modality not in MRI for one in predictions):
+    if section and section.channels == 3 and any(one.modality not in accepted for one in predictions):
         print(
-            f"warning: these weights were trained on slices of three channels ({source}); images are read as "
-            "grey here, as in their evaluations on radiographs",
+            f"warning: these weights were trained on slices of three channels ({section.source}); images are "
+            "read as grey here, as in their evaluations on radiographs",
             file=sys.stderr,
         )
     for modality, number in Counter(one.modality for one in others).items():

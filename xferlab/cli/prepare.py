@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
-
 from xferlab.cli.findings import absent_weights, refuse_absent_weights, trial_reads, unusable_files
 from xferlab.cli.session import Session, given_weights
 from xferlab.cohort import Selection
-from xferlab.data.cache import ImageTable, NativeTable, open_cases
+from xferlab.data.cache import open_table
+from xferlab.data.case_table import CaseTable
 from xferlab.data.check import no_structure
+from xferlab.data.sources.registry import DataSection, read_section
 from xferlab.data.sources.source import STRUCTURE
 from xferlab.errors import DataError, DonorError, Problem, StorageError, StudyError, UsageError
 from xferlab.plan.expand import Plan
@@ -24,7 +24,6 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records.complete import complete_ids
 from xferlab.study.adapt import SMALLEST_SIDE
 from xferlab.study.findings import Finding
-from xferlab.study.sections import DataSection
 from xferlab.study.yaml_lines import KeyPath
 
 Progress = Callable[[str, int, int], None]
@@ -32,8 +31,6 @@ Progress = Callable[[str, int, int], None]
 
 Selections = Mapping[str, Selection]
 SIZE_MULTIPLE, SHOWN_NAMES = 16, 4
-
-_SECTION: TypeAdapter[DataSection] = TypeAdapter(DataSection)
 
 
 def store_donors(session: Session) -> dict[str, str]:
@@ -181,7 +178,7 @@ def decode_images(
     problems: list[Problem] = []
     for wanted in _wanted(selections, trials):
         try:
-            table = open_cases(
+            table = open_table(
                 wanted.name,
                 wanted.section,
                 size=wanted.size,
@@ -193,7 +190,7 @@ def decode_images(
             unusable += error.problems
             continue
         problems += _without_structure(wanted, table)
-        if isinstance(table, NativeTable):
+        if wanted.size == "native":
             problems += (*_too_small(session, wanted, table), *_single(session, wanted, table))
     if unusable or problems:
         raise DataError([*unusable_files(session, unusable), *dict.fromkeys(problems)])
@@ -240,7 +237,7 @@ class _Wanted:
     @property
     def section(self) -> DataSection:
         """The configuration, validated."""
-        return _SECTION.validate_python(self.config)
+        return read_section(self.config)
 
 
 def _wanted(selections: Selections, trials: Iterable[TrialSpec]) -> Iterable[_Wanted]:
@@ -260,13 +257,12 @@ def _wanted(selections: Selections, trials: Iterable[TrialSpec]) -> Iterable[_Wa
     return tables.values()
 
 
-def _without_structure(wanted: _Wanted, table: ImageTable | NativeTable) -> Iterator[Problem]:
-    rows = table.rows(sorted(wanted.digests))
-    if not any((table.case(row)[1] == STRUCTURE).any() for row in rows):
-        yield no_structure(wanted.name, len(rows))
+def _without_structure(wanted: _Wanted, table: CaseTable) -> Iterator[Problem]:
+    if not any((table.case(digest)[1] == STRUCTURE).any() for digest in wanted.digests):
+        yield no_structure(wanted.name, len(wanted.digests))
 
 
-def _too_small(session: Session, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:
+def _too_small(session: Session, wanted: _Wanted, table: CaseTable) -> Iterator[Problem]:
     """Yields a problem for each tile size that is larger than a side of some images."""
     digests = sorted(wanted.digests)
     sizes = table.sizes[table.rows(digests)]
@@ -292,7 +288,7 @@ def _too_small(session: Session, wanted: _Wanted, table: NativeTable) -> Iterato
         yield Problem(f"data.{wanted.name}", what)
 
 
-def _single(session: Session, wanted: _Wanted, table: NativeTable) -> Iterator[Problem]:
+def _single(session: Session, wanted: _Wanted, table: CaseTable) -> Iterator[Problem]:
     """Yields a problem if images that are trained on one at a time leave one pixel at the bottleneck."""
     digests = sorted(wanted.single)
     small = (table.sizes[table.rows(digests)].max(axis=1) <= SMALLEST_SIDE).nonzero()[0]

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from xferlab.cohort import Case, Selection
+from xferlab.data.sources.registry import DataSection
 from xferlab.errors import Problem, StudyError, UsageError, suggest
 from xferlab.plan.expand import Setting, expand, stages_in_order
 from xferlab.plan.identity import canonical_json, sha256_of, short_id
@@ -19,7 +20,6 @@ from xferlab.plan.sample_spec import TUNING_VERSION, SampleSpec
 from xferlab.plan.spec import TrialSpec
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Study
-from xferlab.study.sections import DataSection
 from xferlab.study.space import Space
 
 Index = Callable[[str, DataSection], Sequence[Case]]

@@ -13,7 +13,6 @@ from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.evaluated import Evaluated
 from xferlab.study.findings import Finding, of_validation
 from xferlab.study.schema import Stage, Study
-from xferlab.study.sections import COLOUR_SOURCES
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import Remark, StageView
 
@@ -208,7 +207,7 @@ def _channels(study: Study, name: str, stage: Stage) -> dict[tuple[str, KeyPath]
     for index, item in enumerate(stage.evaluate_on or ()):
         paths.setdefault(item.partition(".")[0], ("stages", name, "evaluate_on", index))
     return {
-        (section, path): 3 if study.data[section].source in COLOUR_SOURCES else 1
+        (section, path): study.data[section].channels
         for section, path in paths.items()
         if section in study.data
     }

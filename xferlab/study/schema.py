@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from xferlab.data.sources.registry import DataSection
 from xferlab.errors import suggest
 from xferlab.section import NO_BOOL, Float, Int, Name, Section
 from xferlab.study.evaluated import Evaluated
-from xferlab.study.sections import DataSection
 from xferlab.tasks import registry
 from xferlab.tasks.config import Engine, Task, Training
 

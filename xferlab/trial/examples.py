@@ -9,19 +9,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
-from xferlab.data.arrow_table import NativeTable
-from xferlab.data.cache import open_native, open_table
+from xferlab.data.cache import open_table
+from xferlab.data.case_table import CaseTable
+from xferlab.data.sources.registry import read_section
 from xferlab.phantoms.objects import with_objects
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records.reader import read_selection
 from xferlab.records.store import Store
-from xferlab.study.sections import DataSection
 from xferlab.training.examples import AnyExamples, ImageExamples, NativeExamples
 from xferlab.trial.redaction import redact_names
-
-_SECTION: TypeAdapter[DataSection] = TypeAdapter(DataSection)
 
 
 @dataclass(frozen=True)
@@ -90,9 +87,9 @@ def examples(
     size = spec.identity.image_size
     if size == "native":
         return _native(spec, section, digests, context, objects=objects)
-    config = _SECTION.validate_python(spec.data[section])
+    config = read_section(spec.data[section])
     with redact_names(section, config):
-        table = open_table(section, config, size_px=size, digests=digests, cache_dir=context.cache_dir)
+        table = open_table(section, config, size=size, digests=digests, cache_dir=context.cache_dir)
     rows = np.asarray(table.rows(digests), dtype=np.intp)
     images, targets, spacing_mm = table.images, table.targets, table.spacing_mm
     if objects:
@@ -112,9 +109,9 @@ def _native(
     *,
     objects: Sequence[str] = (),
 ) -> NativeExamples:
-    config = _SECTION.validate_python(spec.data[section])
+    config = read_section(spec.data[section])
     with redact_names(section, config):
-        table = open_native(section, config, digests=digests, cache_dir=context.cache_dir)
+        table = open_table(section, config, size="native", digests=digests, cache_dir=context.cache_dir)
     rows = table.rows(digests)
     if not objects:
         return NativeExamples(digests, table, rows=rows, device=context.device)
@@ -129,7 +126,7 @@ def _native(
 class _Overlaid:
     """Cases whose images have foreign objects on them."""
 
-    cases: NativeTable
+    cases: CaseTable
     images: Mapping[int, NDArray[np.uint8]]
 
     @property

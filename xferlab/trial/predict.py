@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import label
 
-from xferlab.data.decode import is_dicom, read_image
+from xferlab.data.decode import read_image
 from xferlab.errors import DataError, Problem, StorageError
 from xferlab.parallel import for_each
 from xferlab.records.store import Store
@@ -168,20 +168,12 @@ Problems = tuple[Problem, ...]
 
 def _read(segmenter: Segmenter, request: Request) -> _Image | Problems:
     try:
-        pixels = read_image(request.image).pixels
-        return _Image(request, pixels, segmenter.prepared(pixels), _modality(request.image))
+        picture = read_image(request.image)
+        return _Image(request, picture.pixels, segmenter.prepared(picture.pixels), picture.modality)
     except DataError as error:
         return error.problems
     except MemoryError:
         return (Problem(str(request.image), "does not fit into the memory that is free."),)
-
-
-def _modality(path: Path) -> str:
-    if not is_dicom(path):
-        return ""
-    from xferlab.data.dicom import modality
-
-    return modality(path)
 
 
 def _predicted(segmenter: Segmenter, images: Sequence[_Image]) -> Sequence[_Output | Problems]:

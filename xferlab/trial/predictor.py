@@ -13,14 +13,14 @@ import numpy.typing as npt
 import torch
 
 from xferlab.data.cache import resized
-from xferlab.data.sources import Decoded
+from xferlab.data.sources.registry import section_if_known
+from xferlab.data.sources.source import Decoded
 from xferlab.errors import RecordError
 from xferlab.networks.donors import read_weights
 from xferlab.networks.state_dicts import Note, silent
 from xferlab.records import codec, layout, reader
 from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
-from xferlab.study.sections import structure_of
 from xferlab.tasks import registry
 from xferlab.tasks.config import Size, TrialIdentity
 from xferlab.training.examples import untargeted
@@ -82,7 +82,8 @@ class Predictor:
     @property
     def structure(self) -> str:
         """Name of what the masks of its section mark; `structure` if that is not known."""
-        return structure_of(self.section)
+        section = section_if_known(self.section)
+        return section.structure if section else "structure"
 
     @staticmethod
     def of_trial(store: Store, trial_id: str, device: torch.device) -> Predictor:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from xferlab.cohort import Case
+from xferlab.data.sources.manifest.table import Row, Table
 from xferlab.data.sources.source import Survey
-from xferlab.data.table import Row, Table
 from xferlab.errors import Problem, suggest
 
 Scalar = str | int | float | bool

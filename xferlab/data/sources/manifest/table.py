@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from xferlab.data.sources.source import NO_FOLDER
 from xferlab.errors import DataError, Problem, pointer_hint, suggest
 
 REQUIRED = ("image", "mask", "patient_id", "pathology")
@@ -46,37 +46,32 @@ def find_table(root: Path, name: str | None) -> Path:
         DataError: If the folder or the table is not there, or cannot be looked into.
     """
     try:
-        return _found(root, name)
+        if not root.is_dir():
+            raise DataError(Problem(str(root), NO_FOLDER))
+        names = [name] if name else ["metadata.csv", "metadata.parquet"]
+        for candidate in names:
+            if (root / candidate).is_file():
+                return root / candidate
+        files = sorted(path.name for path in root.iterdir())
     except OSError as error:
         raise DataError(Problem(str(root), f"cannot be looked into: {error.strerror or error}.")) from error
+    absent = "there is no such table" if name else f"no {' or '.join(names)}"
+    raise DataError(Problem(str(root / (name or "")), f"{absent}; {_others(files, names[0])}"))
 
 
-def _found(root: Path, name: str | None) -> Path:
-    if not root.is_dir():
-        what = "there is no such folder. If `root` names an environment variable, see that it is set right."
-        raise DataError(Problem(str(root), what))
-    names = [name] if name else ["metadata.csv", "metadata.parquet"]
-    for candidate in names:
-        if (root / candidate).is_file():
-            return root / candidate
-    files = sorted(path.name for path in root.iterdir())
-    others = [name for name in files if name.endswith((".csv", ".parquet"))]
-    found = f"tables there: {', '.join(others)}. Name one with `table:`." if others else _no_table(files)
-    hint = suggest(names[0], others)
-    if name:
-        raise DataError(Problem(os.path.join(root, name), f"there is no such table; {found}{hint}"))
-    raise DataError(Problem(str(root), f"no {' or '.join(names)}; {found}{hint}"))
-
-
-def _no_table(files: Sequence[str]) -> str:
-    sheets = [name for name in files if name.lower().endswith(_SPREADSHEETS)]
+def _others(files: Sequence[str], name: str) -> str:
+    """What may be meant by a table that is not there."""
+    tables = [file for file in files if file.endswith((".csv", ".parquet"))]
+    if tables:
+        return f"tables there: {', '.join(tables)}. Name one with `table:`.{suggest(name, tables)}"
+    sheets = [file for file in files if file.lower().endswith(_SPREADSHEETS)]
     if sheets:
         return f"save {sheets[0]} as metadata.csv (UTF-8, separated by commas)."
     return f"no table is there. It needs the columns {', '.join(REQUIRED)}, for example:\n  {EXAMPLE}"
 
 
 def read_table(path: Path) -> Table:
-    """Returns a CSV (UTF-8, comma) or Parquet table, every value as text.
+    """Returns a CSV (UTF-8; commas, semicolons or tabs) or Parquet table, every value as text.
 
     Raises:
         DataError: With all problems: an unreadable file, missing, doubled or empty columns, ragged rows, no
@@ -110,27 +105,26 @@ def _check_kind(path: Path) -> None:
 
 def _read_csv(path: Path) -> Table:
     with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, strict=True)
+        delimiter = max(",;\t", key=file.readline().count)
+        file.seek(0)
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
         header = [name.strip() for name in next(reader, [])]
         while len(header) > 1 and not header[-1]:
             header.pop()
-        columns = tuple(name for number, name in enumerate(header) if name or not number)
+        named = [number for number, name in enumerate(header) if name or not number]
+        columns = tuple(header[number] for number in named)
         _check_columns(path, columns)
         rows: list[Row] = []
         problems: list[Problem] = []
         for line in reader:
+            cells, where = [cell.strip() for cell in line], f"{path}:{reader.line_num}"
+            if not any(cells):
+                continue
             _check_count(path, len(rows) + len(problems) + 1)
-            cells = [cell.strip() for cell in line]
-            where = f"{path}:{reader.line_num}"
             if what := _row_problem(header, cells):
                 problems.append(Problem(where, what))
-            elif any(cells):
-                named = (
-                    cell
-                    for number, (name, cell) in enumerate(zip(header, cells, strict=False))
-                    if name or not number
-                )
-                rows.append(Row(where, dict(zip(columns, named, strict=True))))
+            else:
+                rows.append(Row(where, {header[number]: cells[number] for number in named}))
     if problems:
         raise DataError(problems)
     return Table(path, columns, tuple(rows))
@@ -138,8 +132,6 @@ def _read_csv(path: Path) -> Table:
 
 def _row_problem(header: Sequence[str], cells: Sequence[str]) -> str:
     """Returns why a row does not fit the header; empty cells behind the last column are a spreadsheet's."""
-    if not any(cells):
-        return ""
     if len(cells) < len(header) or any(cells[len(header) :]):
         return f"{len(cells)} cells for {len(header)} columns; quote cells that contain commas."
     for number, (name, cell) in enumerate(zip(header, cells, strict=False), 1):
@@ -173,23 +165,17 @@ def _check_columns(path: Path, columns: tuple[str, ...]) -> None:
     doubled = sorted({name for name in columns if columns.count(name) > 1})
     if doubled:
         raise DataError(Problem(str(path), f"columns stand twice: {', '.join(doubled)}."))
-    missing = [name for name in REQUIRED if name not in columns]
-    found = ", ".join(columns)
-    separator = next((one for one in ";\t|" if one in found), None)
-    if len(columns) == 1 and separator:
-        what = f"its columns look separated by {separator!r} ({found!r}). Save it separated by commas."
+    shown = ", ".join(columns)
+    if len(columns) == 1 and "|" in shown:
+        what = f"its columns look separated by '|' ({shown!r}). Save it separated by commas."
         raise DataError(Problem(str(path), what))
+    missing = [name for name in REQUIRED if name not in columns]
     if missing:
-        raise DataError(
-            [
-                Problem(str(path), f"no column {name!r} (columns: {found}).{suggest(name, columns)}")
-                for name in missing
-            ]
-        )
+        whats = (f"no column {name!r} (columns: {shown}).{suggest(name, columns)}" for name in missing)
+        raise DataError([Problem(str(path), what) for what in whats])
 
 
 def _check_count(path: Path, rows: int) -> None:
     if rows > MAX_ROWS:
-        raise DataError(
-            Problem(str(path), f"has more than {MAX_ROWS:,} rows. Divide it into several sections.")
-        )
+        what = f"has more than {MAX_ROWS:,} rows. Divide it into several sections."
+        raise DataError(Problem(str(path), what))

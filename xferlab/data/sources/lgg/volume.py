@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xferlab.data.decode import read_colour, to_uint8
+from xferlab.data.decode import read_colour
+from xferlab.data.pixels import to_uint8
 from xferlab.errors import DataError, Problem, joined
 
 BRAIN_SHARE = 0.1

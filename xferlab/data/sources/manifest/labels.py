@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.data.decode import Labels
+from xferlab.data.sources.manifest.config import MAX_LABEL, LabelValues, threshold_of
 from xferlab.data.sources.source import IGNORED, STRUCTURE
 from xferlab.errors import DataError, Problem
-from xferlab.study.sections import MAX_LABEL, LabelValues, threshold_of
 
 _UNKNOWN = 1
 """Marks, while a target is made, mask values that are in no label."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from xferlab.data.patients import alike
+from xferlab.data.sources.patients import alike
 
 
 def outside(root: Path, names: Iterable[str]) -> dict[str, str]:
