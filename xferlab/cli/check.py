@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 
 from rich.progress import Progress
 
 from xferlab.cli.grouping import grouped
 from xferlab.cli.main import BAD_INPUT, COMPLETE
+from xferlab.cli.options import StudyOptions
 from xferlab.cli.prepare import check_tiles, donor_problems, parent_problems
 from xferlab.cli.session import Session
 from xferlab.data.check import check_sections
@@ -16,7 +16,7 @@ from xferlab.errors import DataError, Problem, ProblemsError, XferlabError
 from xferlab.study.sections import DataSection
 
 
-def run(options: Namespace) -> int:
+def run(options: StudyOptions) -> int:
     """Prints all findings; exit code 2 if one is an error."""
     session = Session.open(options)
     findings: list[Problem] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from xferlab.cli.last_plan import study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
+from xferlab.cli.options import JsonOptions
 from xferlab.cli.session import Session, command_options
 from xferlab.cli.states import states
 from xferlab.trial.failure import Kind, signature
@@ -32,7 +32,7 @@ ADVICE: Mapping[str, str] = {
 """What to do, by kind of failure."""
 
 
-def run(options: Namespace) -> int:
+def run(options: JsonOptions) -> int:
     """Prints failures, equal errors together; exit code 1 if there is one."""
     session = Session.open(options)
     now = study_now(session)

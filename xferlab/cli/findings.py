@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from xferlab.cli.grouping import counted, grouped
+from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session, given_weights
 from xferlab.errors import DataError, Problem, StudyError
 from xferlab.plan.expand import Plan
@@ -80,7 +80,9 @@ def absent_weights(session: Session) -> list[Problem]:
     return [session.loaded.located.locate(problem) for problem in absent]
 
 
-def print_warnings(session: Session, plan: Plan, options: Namespace, *, trials: Iterable[TrialSpec]) -> None:
+def print_warnings(
+    session: Session, plan: Plan, options: StudyOptions, *, trials: Iterable[TrialSpec]
+) -> None:
     """Prints who stands under several patient ids, and counts all other warnings, to standard error."""
     audit = session.index.audit
     by_image = [warning for warning in audit.warnings if warning.kind]

@@ -6,11 +6,11 @@ Trials of studies are mirrored; searches (`xferlab tune`) are not, their records
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from typing import Any
 
 from xferlab.cli.last_plan import study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
+from xferlab.cli.options import MirrorOptions
 from xferlab.cli.session import Session, command_options
 from xferlab.data.cache import check_cache
 from xferlab.errors import XferlabError
@@ -21,7 +21,7 @@ COMPLETE_WITHIN_S = {"offline": 60.0, "online": 20.0}
 """Longest time that a run spends on W&B after its last trial."""
 
 
-def run(options: Namespace) -> int:
+def run(options: MirrorOptions) -> int:
     """Mirrors a study and prints what was written.
 
     Returns:

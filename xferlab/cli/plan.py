@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from xferlab.cli.cases import write_cases
 from xferlab.cli.findings import print_warnings, refuse_unusable
+from xferlab.cli.options import PlanOptions
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.view import wide_console
 from xferlab.plan.document import to_document, totals
@@ -34,7 +34,7 @@ PRECISIONS = {
 """What the precisions mean that are not what they seem."""
 
 
-def run(options: Namespace) -> int:
+def run(options: PlanOptions) -> int:
     """Prints the plan."""
     session = Session.open(options)
     plan = session.plan()

@@ -6,7 +6,6 @@ import csv
 import io
 import re
 import sys
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from xferlab.cli.images import SUFFIXES, Found, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
+from xferlab.cli.options import PredictOptions
 from xferlab.errors import DataError, Problem, StorageError, UsageError, suggest
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
@@ -51,7 +51,7 @@ class Trial:
     trial_id: str
 
 
-def run(options: Namespace) -> int:
+def run(options: PredictOptions) -> int:
     """Segments images; exit code 1 if some, or the table, cannot be read or written, 2 if none can."""
     _check(options)
     model = _model(options)
@@ -87,12 +87,12 @@ def _size(segmenter: Segmenter) -> str:
     return "native size" if segmenter.size_px == "native" else f"{segmenter.size_px} px"
 
 
-def _check(options: Namespace) -> None:
+def _check(options: PredictOptions) -> None:
     if not 0 <= options.threshold < 1:
         raise UsageError(f"--threshold: found {options.threshold}; accepted: 0 to below 1, such as 0.5")
 
 
-def _model(options: Namespace) -> Trial | Path:
+def _model(options: PredictOptions) -> Trial | Path:
     path = Path(options.model)
     if path.is_file():
         return path
@@ -102,7 +102,7 @@ def _model(options: Namespace) -> Trial | Path:
     return _trial(options)
 
 
-def _trial(options: Namespace) -> Trial:
+def _trial(options: PredictOptions) -> Trial:
     store, plans = _plans(options)
     names = {
         (name, study): trial["trial_id"]
@@ -123,7 +123,7 @@ def _trial(options: Namespace) -> Trial:
     return Trial(store, trial_id)
 
 
-def _plans(options: Namespace) -> tuple[Store, dict[str, dict[str, Any]]]:
+def _plans(options: PredictOptions) -> tuple[Store, dict[str, dict[str, Any]]]:
     """Returns the storage and the last plans in it: of the study that is given, or of all."""
     if options.study is None:
         store = Store.open(options.storage or Study.model_fields["storage"].default)
@@ -163,7 +163,7 @@ def _named(asked: str, names: dict[tuple[str, str], str], store: Store) -> str:
     )
 
 
-def _segmenter(model: Trial | Path, options: Namespace) -> Segmenter:
+def _segmenter(model: Trial | Path, options: PredictOptions) -> Segmenter:
     import torch
 
     from xferlab.networks.donors import read_bytes, read_weights
@@ -198,7 +198,7 @@ def _segmenter(model: Trial | Path, options: Namespace) -> Segmenter:
     )
 
 
-def _refuse_preprocessing(options: Namespace, teller: str) -> None:
+def _refuse_preprocessing(options: PredictOptions, teller: str) -> None:
     for name, given in (("--image-size", options.image_size), ("--intensity", options.intensity)):
         if given is not None:
             raise UsageError(f"{name}: {teller} tells how the weights were trained. Leave it out.")

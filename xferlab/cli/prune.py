@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from contextlib import ExitStack
 
 from rich.table import Table
 
 from xferlab.cli.main import COMPLETE, INCOMPLETE
+from xferlab.cli.options import PruneOptions
 from xferlab.cli.session import open_storage
 from xferlab.cli.view import wide_console
 from xferlab.errors import StorageError, UsageError
@@ -20,7 +20,7 @@ from xferlab.study.load import load
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
-def run(options: Namespace) -> int:
+def run(options: PruneOptions) -> int:
     """Prints what is not needed in each storage, and deletes it if asked.
 
     Exit code 1 if some storage or file could not be dealt with; all others are.
@@ -43,7 +43,7 @@ def run(options: Namespace) -> int:
     return COMPLETE if all_deleted and not refused else INCOMPLETE
 
 
-def _locations(options: Namespace) -> list[str]:
+def _locations(options: PruneOptions) -> list[str]:
     if options.storage:
         return [options.storage]
     if not options.studies:
@@ -52,7 +52,7 @@ def _locations(options: Namespace) -> list[str]:
     return list(dict.fromkeys(open_storage(study, None).location for study in studies))
 
 
-def _prune(store: Store, options: Namespace) -> bool:
+def _prune(store: Store, options: PruneOptions) -> bool:
     """Returns whether all is deleted that was to be."""
     with ExitStack() as stack:
         if options.yes:
@@ -91,7 +91,7 @@ def _shut_out_drivers(store: Store, stack: ExitStack) -> None:
         stack.enter_context(SearchLease(store, f"of search {tuning_id}", tuning_id))
 
 
-def _print(store: Store, surplus: list[Surplus], options: Namespace) -> None:
+def _print(store: Store, surplus: list[Surplus], options: PruneOptions) -> None:
     if not surplus:
         print(f"{store.shown}: nothing to prune")
         return

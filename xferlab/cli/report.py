@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from pathlib import Path
 from shlex import quote
 
@@ -11,11 +10,12 @@ from rich.console import Console
 
 from xferlab.cli.last_plan import study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
+from xferlab.cli.options import ReportOptions
 from xferlab.cli.session import Session, command_options
 from xferlab.records import reader
 
 
-def run(options: Namespace) -> int:
+def run(options: ReportOptions) -> int:
     """Writes the report and prints its path.
 
     Returns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -12,6 +11,7 @@ from xferlab.cli.cluster import check_options, cluster
 from xferlab.cli.findings import print_warnings
 from xferlab.cli.headline import headline
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
+from xferlab.cli.options import RunOptions
 from xferlab.cli.prepare import check_device, check_donors, decode_images, store_donors
 from xferlab.cli.session import Session, command_options, of_arms
 from xferlab.cli.view import View, say_if_slow
@@ -26,7 +26,7 @@ from xferlab.schedule.study import Outcome, check_writable, run_study
 _DONE = (State.COMPLETE, State.BLOCKED)
 
 
-def run(options: Namespace) -> int:
+def run(options: RunOptions) -> int:
     """Runs a study and prints how it ended."""
     _check(options)
     with StopRequest(graceful=False) as stop:
@@ -50,7 +50,7 @@ def run(options: Namespace) -> int:
 
 
 def _run(
-    options: Namespace, session: Session, plan: Plan, *, trials: tuple[TrialSpec, ...], stop: StopRequest
+    options: RunOptions, session: Session, plan: Plan, *, trials: tuple[TrialSpec, ...], stop: StopRequest
 ) -> Outcome:
     with ExitStack() as stack:
         view = stack.enter_context(View(session.store.shown))
@@ -90,13 +90,13 @@ def _open(graph: TrialGraph) -> list[TrialSpec]:
     return [graph.trials[one] for one, state in graph.states.items() if state not in _DONE]
 
 
-def _check(options: Namespace) -> None:
+def _check(options: RunOptions) -> None:
     if options.executor == "in-process" and (options.address or options.workers is not None):
         raise UsageError("--address and --workers belong to --executor ray")
     check_options(options)
 
 
-def _executor(options: Namespace) -> Callable[..., Ending]:
+def _executor(options: RunOptions) -> Callable[..., Ending]:
     if options.executor == "in-process":
         from xferlab.schedule import in_process
 
@@ -106,7 +106,7 @@ def _executor(options: Namespace) -> Callable[..., Ending]:
     return ray_tune.execute
 
 
-def _conclude(outcome: Outcome, options: Namespace) -> int:
+def _conclude(outcome: Outcome, options: RunOptions) -> int:
     same = command_options(options)
     counts = outcome.graph.counts()
     total = sum(counts.values())

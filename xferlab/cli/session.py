@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 from rich.progress import Progress
 
+from xferlab.cli.options import StudyOptions
 from xferlab.data.cache import default_cache_dir
 from xferlab.errors import DataError, DonorError, Problem, StudyError, UsageError, suggest
 from xferlab.leakage.index import StudyIndex
@@ -46,7 +46,7 @@ class Session:
     cache_dir: Path
 
     @staticmethod
-    def open(options: Namespace) -> Session:
+    def open(options: StudyOptions) -> Session:
         """Loads the study that the options name."""
         loaded = load(options.study, profile=options.profile)
         return Session(loaded, open_storage(loaded, options.storage), default_cache_dir())
@@ -199,7 +199,7 @@ def open_storage(loaded: LoadedStudy, given: str | None) -> Store:
     )
 
 
-def command_options(options: Namespace) -> str:
+def command_options(options: StudyOptions) -> str:
     """Returns the study and the options that name it, quoted for the commands that messages advise."""
     words = [str(options.study)]
     words += ["--profile", options.profile] if options.profile else []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from xferlab.cli.last_plan import StudyComparison, study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
+from xferlab.cli.options import StatusOptions
 from xferlab.cli.output import is_lost
 from xferlab.cli.session import Session, command_options
 from xferlab.cli.states import STATES, described, states
@@ -23,7 +23,7 @@ from xferlab.errors import UsageError, suggest
 WATCH_EVERY_S = 5.0
 
 
-def run(options: Namespace) -> int:
+def run(options: StatusOptions) -> int:
     """Prints states; exit code 1 unless all trials (of the stage and arm asked for) are complete."""
     session = Session.open(options)
     now = study_now(session)
@@ -51,7 +51,7 @@ def _are_complete(rows: Sequence[Mapping[str, Any]]) -> bool:
     return all(row["state"] == "complete" for row in rows)
 
 
-def _check(options: Namespace, session: Session, now: StudyComparison) -> None:
+def _check(options: StatusOptions, session: Session, now: StudyComparison) -> None:
     if options.json and options.watch:
         raise UsageError("--watch shows a table; --json is printed once")
     arms = {arm for trial in now.trials for arm in trial.arms}
@@ -65,11 +65,11 @@ def _check(options: Namespace, session: Session, now: StudyComparison) -> None:
             )
 
 
-def _asked(row: dict[str, Any], options: Namespace) -> bool:
+def _asked(row: dict[str, Any], options: StatusOptions) -> bool:
     return options.arm in (None, *row["arms"]) and options.stage in (None, row["stage"])
 
 
-def _show(rows: list[dict[str, Any]], now: StudyComparison, options: Namespace, session: Session) -> None:
+def _show(rows: list[dict[str, Any]], now: StudyComparison, options: StatusOptions, session: Session) -> None:
     counts = Counter(row["state"] for row in rows)
     shown = [row for row in rows if options.state in (None, row["state"])]
     if options.json:
