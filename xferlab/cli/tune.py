@@ -11,7 +11,7 @@ from typing import Any
 from xferlab.cli.cluster import check_options, cluster
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.options import TuneOptions
-from xferlab.cli.prepare import decode_images, store_donors
+from xferlab.cli.prepare import decode_images
 from xferlab.cli.session import Session
 from xferlab.cli.view import say_if_slow
 from xferlab.errors import StorageError, UsageError, suggest
@@ -103,8 +103,7 @@ def _tuning(session: Session, options: TuneOptions) -> Tuning:
     )
     space = load_space(options.space, study, stage=stage)
     check_writable(session.store)
-    donors = store_donors(session)
-    setting = session.setting(donors or session.donors_at_hand())
+    setting = session.setting(session.weights.store_all())
     return Tuning(session.loaded, space, wanted, index=session.index, setting=setting)
 
 
