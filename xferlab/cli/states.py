@@ -34,7 +34,7 @@ class _Stored(NamedTuple):
 def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[str, Any]]:
     """Returns a row for each trial, parents before children.
 
-    A row has name, trial_id, arms, stage, state (of `STATES`), epochs, max_epochs and best_validation_loss;
+    A row has name, trial_id, arms, stage, state (of `STATES`), epochs, max_epochs and best_score;
     `host` and `since` where an attempt was begun and has not ended, `failure` and `attempts` where it failed.
     """
     complete = complete_ids(store, trials)
@@ -46,6 +46,7 @@ def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[s
     rows: dict[str, dict[str, Any]] = {}
     for trial in trials:
         of_trial = stored.get(trial.trial_id, _Stored())
+        history = of_trial.history
         parents = (rows[parent]["state"] for parent in trial.parents if parent in rows)
         is_complete, is_driven = trial.trial_id in complete, trial.trial_id in driven
         rows[trial.trial_id] = {
@@ -53,9 +54,9 @@ def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[s
             "trial_id": trial.trial_id,
             "arms": list(trial.arms),
             "stage": trial.stage,
-            "epochs": len(of_trial.history),
+            "epochs": len(history),
             "max_epochs": trial.identity["training"]["max_epochs"],
-            "best_validation_loss": min((epoch.validation_loss for epoch in of_trial.history), default=None),
+            "best_score": next((epoch.score for epoch in reversed(history) if epoch.improved), None),
             **({"state": "complete"} if is_complete else _open_state(of_trial, is_driven, parents)),
         }
     return list(rows.values())

@@ -85,10 +85,9 @@ def _show(rows: list[dict[str, Any]], now: StudyComparison, options: StatusOptio
 
 def _print(rows: Sequence[dict[str, Any]], counts: Counter[str]) -> None:
     console = wide_console()
-    table = Table("trial", "id", "state", "epochs", "best validation loss", box=None, pad_edge=False)
+    table = Table("trial", "id", "state", "epochs", "best score", box=None, pad_edge=False)
     for row in rows:
-        loss = row["best_validation_loss"]
-        shown = "" if loss is None else f"{loss:.4f}"
+        shown = "" if row["best_score"] is None else f"{row['best_score']:.4f}"
         table.add_row(row["name"], row["trial_id"], described(row), str(row["epochs"]), shown)
     console.print(table)
     for row in rows:

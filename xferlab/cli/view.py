@@ -102,22 +102,22 @@ class _Running:
         epoch: Its last epoch; 0 before the first report. Epochs that it kept took no time of this run.
         epoch_at: When that ended.
         first_at: When the first report came.
-        best_loss: The lowest validation loss.
+        best_score: Its best score, if it has one.
     """
 
     begun: float
     epoch: int = 0
     epoch_at: float = 0.0
     first_at: float = 0.0
-    best_loss: float = 0.0
+    best_score: float | None = None
 
-    def report(self, stage: _Stage, epoch: int, best_loss: float, now: float) -> None:
+    def report(self, stage: _Stage, epoch: int, best_score: float | None, now: float) -> None:
         """Takes an epoch that has ended."""
         if self.epoch and epoch > self.epoch:
             stage.epochs += epoch - self.epoch
             stage.epochs_s += now - self.epoch_at
         self.first_at = self.first_at or now
-        self.epoch, self.epoch_at, self.best_loss = epoch, now, best_loss
+        self.epoch, self.epoch_at, self.best_score = epoch, now, best_score
 
     def finish(self, stage: _Stage, now: float) -> None:
         """Takes the end of the trial."""
@@ -127,7 +127,7 @@ class _Running:
 
 
 class View:
-    """Trials by state, progress and best validation loss of those that run, and when the run should end."""
+    """Trials by state, progress and best score of those that run, and when the run should end."""
 
     def __init__(self, location: str):
         """Draws nothing yet; `location` is shown as where records go."""
@@ -190,12 +190,12 @@ class View:
         self._doing = f"reading {what}: {done} of {total}"
         self._line(self._doing, "doing")
 
-    def epoch(self, trial: TrialSpec, epoch: int, best_loss: float) -> None:
+    def epoch(self, trial: TrialSpec, epoch: int, best_score: float | None) -> None:
         """Shows a trial's progress."""
         now, stage = time.monotonic(), self._stages.setdefault(trial.stage, _Stage())
-        self._running.setdefault(trial.trial_id, _Running(now)).report(stage, epoch, best_loss, now)
-        best = f"best validation loss {best_loss:.4f}"
-        self._line(f"{trial.name} epoch {epoch}, {best}{self._left_text()}", "epoch")
+        self._running.setdefault(trial.trial_id, _Running(now)).report(stage, epoch, best_score, now)
+        score = "" if best_score is None else f", best score {best_score:.4f}"
+        self._line(f"{trial.name} epoch {epoch}{score}{self._left_text()}", "epoch")
 
     def _line(self, text: str, kind: str = "") -> None:
         """Prints a line where there is no panel; a line of some `kind` only if none came for a while."""
@@ -231,11 +231,11 @@ class View:
         counts[State.WAITING] += counts.pop(State.READY, 0) + queued
         states = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
         elapsed = _duration(time.monotonic() - self._started)
-        table = Table("running", "epoch", "best validation loss", box=None, pad_edge=False)
+        table = Table("running", "epoch", "best score", box=None, pad_edge=False)
         for trial_id, running in list(self._running.items())[:SHOWN_RUNNING]:
             trial = self._graph.trials[trial_id]
-            loss = f"{running.best_loss:.4f}" if running.epoch else ""
-            table.add_row(trial.name, f"{running.epoch}/{_max_epochs(trial)}", loss)
+            score = "" if running.best_score is None else f"{running.best_score:.4f}"
+            table.add_row(trial.name, f"{running.epoch}/{_max_epochs(trial)}", score)
         failed = list(self._failed.items())[-SHOWN_FAILED:]
         return Group(
             Text(f"{states}   {elapsed} elapsed{self._left_text()}"),
