@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from xferlab.cli.main import VERBS
+from xferlab.cli.options import VERBS
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.space import load_space
 

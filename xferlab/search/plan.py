@@ -100,7 +100,7 @@ class Tuning:
         """First rung (epochs) and reduction factor, or None if no sample is stopped early."""
         if not self.wanted.asha:
             return None
-        longest = max(trial.identity["training"]["max_epochs"] for trial in self.base)
+        longest = max(trial.max_epochs for trial in self.base)
         return {"grace_epochs": max(1, longest // REDUCTION**3), "reduction": REDUCTION}
 
     def to_json(self) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class Tuning:
             told.append(
                 {
                     "repetition": trial.repetition,
-                    "seed": trial.identity["seed"],
+                    "seed": trial.identity.seed,
                     "section": trial.section,
                     "cases": len(digests),
                     "patients": len(patients),

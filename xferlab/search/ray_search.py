@@ -273,7 +273,7 @@ class _Sample(tune.Trainable):  # type: ignore[misc]
             known = read_sample(store, sample.tuning_id, sample.sample_id)
             if known is not None:  # the worker was lost between its record and Tune's hearing of it
                 return known, True
-            device = environment.prepare(sample.trials[0].identity["execution"])
+            device = environment.prepare(sample.trials[0].identity.execution)
             self._run = SampleRun.begin(sample, TrialContext(store, Path(self._config["cache_dir"]), device))
         step = self._run.step()
         return step.record, step.done

@@ -5,7 +5,7 @@ Nothing here computes: studies, plans and reports read it without PyTorch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -68,6 +68,19 @@ class Execution(Section):
     float32: Literal["ieee"] | None = None
 
 
+@dataclass(frozen=True)
+class SizeProblem:
+    """Images whose size a network cannot take.
+
+    Attributes:
+        digests: Of the cases.
+        what: The message; `{names}` stands for the names of the cases.
+    """
+
+    digests: tuple[str, ...]
+    what: str
+
+
 class TrialIdentity(Section):
     """All that can change the weights of a trial, and nothing else. Each task has a subclass.
 
@@ -93,6 +106,23 @@ class TrialIdentity(Section):
     def image_size(self) -> Size:
         """The size at which the network takes images."""
         raise NotImplementedError
+
+    @property
+    def needs_sizes(self) -> bool:
+        """Whether `check_sizes` can find anything: images are then decoded to learn their sizes."""
+        return False
+
+    def check_sizes(
+        self, sizes: Mapping[str, tuple[int, int]], trained: Collection[str]
+    ) -> Iterator[SizeProblem]:
+        """Yields what the sizes of images at their own size forbid.
+
+        Args:
+            sizes: Height and width of every case that trials with this network read, by digest.
+            trained: Digests of those that they train on.
+        """
+        del sizes, trained
+        yield from ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns the JSON value that a trial's id is the hash of."""

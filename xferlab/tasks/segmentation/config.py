@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
 from xferlab.metrics.catalogue import METRICS_VERSION
 from xferlab.section import Float, Int, Section
-from xferlab.tasks.config import Loop, Path, Remark, Size, StageView, Task, TrialIdentity
+from xferlab.tasks.config import Loop, Path, Remark, Size, SizeProblem, StageView, Task, TrialIdentity
 from xferlab.tasks.config import Training as TaskTraining
 
 Level = Literal[
@@ -224,6 +224,52 @@ class Identity(TrialIdentity):
     def image_size(self) -> Size:
         """The size at which the network takes images."""
         return self.model.image_size
+
+    @property
+    def trains_singly(self) -> bool:
+        """Whether it trains on whole images of native size, one at a time."""
+        whole = self.image_size == "native" and self.model.tiles is None
+        return whole and self.training.batch_size == 1
+
+    @property
+    def needs_sizes(self) -> bool:
+        """Whether sizes of images matter: to tiles, and to batches of one image."""
+        return self.model.tiles is not None or self.trains_singly
+
+    def check_sizes(
+        self, sizes: Mapping[str, tuple[int, int]], trained: Collection[str]
+    ) -> Iterator[SizeProblem]:
+        """Yields images that are smaller than a tile, or that leave one pixel at the bottleneck."""
+        if self.model.tiles is not None:
+            yield from _smaller_than_a_tile(self.model.tiles.size, sizes)
+        if self.trains_singly:
+            yield from _one_pixel_deep({digest: sizes[digest] for digest in trained})
+
+
+def _smaller_than_a_tile(tile: int, sizes: Mapping[str, tuple[int, int]]) -> Iterator[SizeProblem]:
+    small = {digest: size for digest, size in sizes.items() if min(size) < tile}
+    if not small:
+        return
+    height, width = min(small.values(), key=min)
+    fitting = min(height, width) // SMALLEST_SIDE * SMALLEST_SIDE
+    remedy = f"set model.tiles.size to {fitting} at most, " if fitting else ""
+    what = (
+        f"tiles of {tile} px are larger than {len(small)} of {len(sizes)} images ({{names}}; the smallest has "
+        f"{width} x {height} px); {remedy}keep larger images only (`where`), or leave model.tiles out: images "
+        "are then taken whole"
+    )
+    yield SizeProblem(tuple(small), what)
+
+
+def _one_pixel_deep(sizes: Mapping[str, tuple[int, int]]) -> Iterator[SizeProblem]:
+    small = tuple(digest for digest, size in sizes.items() if max(size) <= SMALLEST_SIDE)
+    if small:
+        what = (
+            f"{len(small)} of {len(sizes)} training images have at most {SMALLEST_SIDE} px ({{names}}) and "
+            "are trained on one at a time: their bottleneck is one pixel, and batch norm needs two values of "
+            "each channel; set training.batch_size to 2 or more, or keep larger images only (`where`)"
+        )
+        yield SizeProblem(small, what)
 
 
 def network(model: Model, adaptations: Sequence[Adapt | None]) -> Network:
