@@ -19,7 +19,7 @@ from xferlab.cli.view import wide_console
 from xferlab.plan.document import to_document, totals
 from xferlab.plan.expand import UNKNOWN_DONOR, Plan
 from xferlab.plan.spec import TrialSpec
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 
 SHOWN_ARMS = 4
 _FLOAT32 = (
@@ -39,7 +39,7 @@ def run(options: Namespace) -> int:
     session = Session.open(options)
     plan = session.plan()
     trials = of_arms(plan, options.arms)
-    complete = complete_ids(session.store, trials)
+    complete = set(complete_trials(session.store, plan.loaded.base.study, trials))
     refuse_unusable(session, plan, (trial for trial in trials if trial.trial_id not in complete))
     if options.cases:
         write_cases(plan, Path(options.cases))

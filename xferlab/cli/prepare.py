@@ -21,7 +21,7 @@ from xferlab.errors import DataError, DonorError, Problem, StorageError, StudyEr
 from xferlab.plan.expand import Plan
 from xferlab.plan.identity import canonical_json
 from xferlab.plan.spec import TrialSpec
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 from xferlab.study.adapt import SMALLEST_SIDE
 from xferlab.study.findings import Finding
 from xferlab.study.sections import DataSection
@@ -115,7 +115,7 @@ def parent_problems(session: Session, plan: Plan) -> Iterator[Problem]:
     A file that is not as its record says is a warning: a run trains that trial again.
     """
     try:
-        complete = complete_ids(session.store, plan.trials)
+        complete = complete_trials(session.store, plan.loaded.base.study, plan.trials)
     except StorageError as error:
         yield Problem(str(session.loaded.path), f"stored weights cannot be checked: {error}", "warning")
         return

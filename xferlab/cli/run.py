@@ -44,7 +44,7 @@ def run(options: Namespace) -> int:
         print_warnings(session, plan, options, trials=trials)
         outcome = _run(options, session, plan, trials=trials, stop=stop)
         if outcome.ending.signal is None:
-            for line in headline(session, options.arms.split(",") if options.arms else None):
+            for line in headline(session, plan, options.arms.split(",") if options.arms else None):
                 print(line)
         return _conclude(outcome, options)
 

@@ -181,7 +181,7 @@ def open_storage(loaded: LoadedStudy, given: str | None) -> Store:
     if not loaded.relative_storage:
         return store
     earlier = Store.open(loaded.relative_storage)
-    if earlier.location == store.location or not earlier.exists(layout.plan_path(study)):
+    if earlier.location == store.location or not earlier.exists(layout.StudyFiles(study).plan):
         return store
     remedy = os.path.relpath(earlier.location, loaded.path.resolve().parent)
     found = (
@@ -189,7 +189,7 @@ def open_storage(loaded: LoadedStudy, given: str | None) -> Store:
         f"Records of study {study!r} also lie where this command runs, in {earlier.location}, since earlier "
         "versions put them there"
     )
-    if store.exists(layout.plan_path(study)):
+    if store.exists(layout.StudyFiles(study).plan):
         print(f"warning: {found}; they are not used.", file=sys.stderr)
         return store
     raise UsageError(

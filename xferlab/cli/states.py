@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from xferlab.errors import RecordError, StorageError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
 from xferlab.schedule.lease import Holder, driver_of
@@ -42,6 +42,17 @@ class _Stored:
         attempts = reader.read_run(store, trial_id).get("attempts", [])
         return _Stored(history, reader.read_failure(store, trial_id), attempts)
 
+    @property
+    def best_validation_loss(self) -> float | None:
+        return min((result.validation_loss for result in self.history), default=None)
+
+
+class _Reached(NamedTuple):
+    """How far a trial is."""
+
+    epochs: int
+    best_validation_loss: float | None
+
 
 def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[str, Any]]:
     """Returns a row for each trial, parents before children.
@@ -49,29 +60,30 @@ def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[s
     A row has name, trial_id, arms, stage, state (of `STATES`), epochs, max_epochs and best_validation_loss;
     `host` and `since` where an attempt was begun and has not ended, `failure` and `attempts` where it failed.
     """
-    complete = complete_ids(store, trials)
-    present = set(store.list("trials"))
+    complete = complete_trials(store, study, trials)
+    present = set(store.list(layout.TRIALS)) - complete.keys()
     begun = [trial.trial_id for trial in trials if trial.trial_id in present]
     with ThreadPoolExecutor(_READERS) as pool:
         stored = dict(zip(begun, pool.map(lambda trial_id: _Stored.of(store, trial_id), begun), strict=True))
     drivers = _Drivers(store, study)
     rows: dict[str, dict[str, Any]] = {}
     for trial in trials:
-        found = stored.get(trial.trial_id, _Stored())
-        if trial.trial_id in complete:
+        if done := complete.get(trial.trial_id):
+            reached = _Reached(done.num_epochs, done.best_validation_loss)
             state: dict[str, Any] = {"state": "complete"}
         else:
-            state = _open(
-                trial.trial_id, found, drivers, (rows[one]["state"] for one in trial.parents if one in rows)
-            )
+            left = stored.get(trial.trial_id, _Stored())
+            reached = _Reached(len(left.history), left.best_validation_loss)
+            parents = (rows[parent]["state"] for parent in trial.parents if parent in rows)
+            state = _open(trial.trial_id, left, drivers, parents)
         rows[trial.trial_id] = {
             "name": trial.name,
             "trial_id": trial.trial_id,
             "arms": list(trial.arms),
             "stage": trial.stage,
-            "epochs": len(found.history),
+            "epochs": reached.epochs,
             "max_epochs": trial.identity["training"]["max_epochs"],
-            "best_validation_loss": min((one.validation_loss for one in found.history), default=None),
+            "best_validation_loss": reached.best_validation_loss,
             **state,
         }
     return list(rows.values())
@@ -128,7 +140,7 @@ class _Drivers:
 def _planned(store: Store, study: str) -> set[str]:
     """The ids of the trials in the last plan of a study; none if there is no plan or it is damaged."""
     try:
-        plan = codec.read_json(store, layout.plan_path(study)) or {}
+        plan = codec.read_json(store, layout.StudyFiles(study).plan) or {}
     except RecordError:
         return set()
     return {trial["trial_id"] for trial in plan.get("trials", ())}
