@@ -32,7 +32,9 @@ def store(tmp_path: Path) -> Store:
 def attempt(store: Store, name: str, outcome: str, *, epochs: int = 0, started: str = "") -> None:
     tries = [{"started": started or now(), "host": "node7", "pid": 1, "outcome": outcome}]
     writer.write_run(store, name, {"version": 1, "attempts": tries})
-    results = [EpochResult(epoch, 1.0, 1.0 / epoch, 1e-4, True, 1.0, 1.0) for epoch in range(1, epochs + 1)]
+    results = [
+        EpochResult(epoch, {"train_loss": 1.0}, 1.0 / epoch, True, 1.0, 1.0) for epoch in range(1, epochs + 1)
+    ]
     writer.HistoryFile(store, name, results)
 
 

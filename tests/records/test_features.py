@@ -40,7 +40,7 @@ def write(store: Store) -> FeaturesRecord:
         "filter_changes": [[0.1, 0.2, float("inf")]],
     }
     data = writer.table(FEATURES_SCHEMA, columns)
-    record = FeaturesRecord(FEATURES_ID, TRIAL_ID, "3" * 64, 2, hashlib.sha256(data).hexdigest())
+    record = FeaturesRecord(FEATURES_ID, TRIAL_ID, "3" * 64, 2, hashlib.sha256(data).hexdigest(), "w")
     writer.write_features(store, record, data)
     return record
 
@@ -83,6 +83,6 @@ def test_altered_features_and_other_versions_are_told(store: Store) -> None:
     with pytest.raises(RecordError, match=r"features\.parquet: does not match the digest in its record"):
         reader.read_features(store, record)
     name = layout.TrialFiles(TRIAL_ID).features(FEATURES_ID).record
-    codec.write_json(store, name, {**record.to_json(), "version": 2})
-    with pytest.raises(RecordError, match=r"features f+ has version 2, and this xferlab reads 1"):
+    codec.write_json(store, name, {**record.to_json(), "version": 3})
+    with pytest.raises(RecordError, match=r"this record has version 3, and this xferlab reads version 2"):
         reader.read_features_record(store, TRIAL_ID, FEATURES_ID)

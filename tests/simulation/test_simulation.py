@@ -140,8 +140,8 @@ def test_studies_survive_what_a_seed_brings(seed: int) -> None:
 
 def test_nodes_that_come_and_go_cost_no_retry() -> None:
     attempts: Counter[str] = Counter()
-    for seed in range(20):
-        cluster = Cluster(plan("paired"), seed, Weather(preemption=0.01, node_death=0.01), slots=1)
+    for seed in range(10):
+        cluster = Cluster(plan("paired"), seed, Weather(preemption=0.008, node_death=0.008), slots=1)
         with without_pauses():
             states = cluster.run_driver()
         assert states is not None

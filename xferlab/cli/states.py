@@ -43,21 +43,21 @@ class _Stored:
         return _Stored(history, reader.read_failure(store, trial_id), attempts)
 
     @property
-    def best_validation_loss(self) -> float | None:
-        return min((result.validation_loss for result in self.history), default=None)
+    def best_score(self) -> float | None:
+        return next((epoch.score for epoch in reversed(self.history) if epoch.improved), None)
 
 
 class _Reached(NamedTuple):
     """How far a trial is."""
 
     epochs: int
-    best_validation_loss: float | None
+    best_score: float | None
 
 
 def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[str, Any]]:
     """Returns a row for each trial, parents before children.
 
-    A row has name, trial_id, arms, stage, state (of `STATES`), epochs, max_epochs and best_validation_loss;
+    A row has name, trial_id, arms, stage, state (of `STATES`), epochs, max_epochs and best_score;
     `host` and `since` where an attempt was begun and has not ended, `failure` and `attempts` where it failed.
     """
     complete = complete_trials(store, study, trials)
@@ -69,11 +69,11 @@ def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[s
     rows: dict[str, dict[str, Any]] = {}
     for trial in trials:
         if done := complete.get(trial.trial_id):
-            reached = _Reached(done.num_epochs, done.best_validation_loss)
+            reached = _Reached(done.num_epochs, done.best_score)
             state: dict[str, Any] = {"state": "complete"}
         else:
             left = stored.get(trial.trial_id, _Stored())
-            reached = _Reached(len(left.history), left.best_validation_loss)
+            reached = _Reached(len(left.history), left.best_score)
             parents = (rows[parent]["state"] for parent in trial.parents if parent in rows)
             state = _open(trial.trial_id, left, drivers, parents)
         rows[trial.trial_id] = {
@@ -83,7 +83,7 @@ def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[s
             "stage": trial.stage,
             "epochs": reached.epochs,
             "max_epochs": trial.identity["training"]["max_epochs"],
-            "best_validation_loss": reached.best_validation_loss,
+            "best_score": reached.best_score,
             **state,
         }
     return list(rows.values())

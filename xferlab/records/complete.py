@@ -38,13 +38,13 @@ class CompleteTrial:
     Attributes:
         files: Its record, spec, weights, and the records and tables of its measurements.
         num_epochs: Epochs trained.
-        best_validation_loss: That of the epoch whose weights were kept.
+        best_score: That of the epoch whose weights were kept; None where the task has none.
         means: Mean of each metric over the images where it is finite, by evaluation id.
     """
 
     files: FileStates
     num_epochs: int
-    best_validation_loss: float
+    best_score: float | None
     means: Mapping[str, Mapping[str, float]]
 
 
@@ -127,7 +127,7 @@ def _verified(store: Store, spec: TrialSpec, files: FileStates) -> CompleteTrial
         return None
     ids = [evaluation.evaluation_id for evaluation in spec.evaluations]
     means = {evaluation_id: _means(store, spec.trial_id, evaluation_id) for evaluation_id in ids}
-    return CompleteTrial(files, record.num_epochs, record.best_validation_loss, means)
+    return CompleteTrial(files, record.num_epochs, record.best_score, means)
 
 
 def _means(store: Store, trial_id: str, evaluation_id: str) -> dict[str, float]:

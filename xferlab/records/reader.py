@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -18,9 +18,11 @@ from xferlab.plan.spec import PLAN_VERSION
 from xferlab.records import codec
 from xferlab.records.layout import STUDIES, MeasurementFiles, StudyFiles, TrialFiles, selection_path
 from xferlab.records.schema import (
+    CaseOutputs,
     EpochResult,
     EvaluationRecord,
     FeaturesRecord,
+    Record,
     TrialRecord,
     history_sha256,
 )
@@ -28,7 +30,7 @@ from xferlab.records.store import Store
 
 log = logging.getLogger("xferlab.records")
 
-Kind = TypeVar("Kind", covariant=True)
+Kind = TypeVar("Kind", bound=Record)
 _CURVE = (
     "Only learning curves read it. To restore it, delete the record.json beside it and run the study again, "
     "which trains that trial again"
@@ -124,7 +126,7 @@ def read_whole_evaluation(
         RecordError: Another version of xferlab wrote it.
     """
     record = read_evaluation(store, trial_id, evaluation_id)
-    if record is None or record.weights_sha256 not in ("", weights):
+    if record is None or record.weights_sha256 != weights:
         return None
     files = _evaluation_files(record)
     tables = {files.cases: record.cases_sha256, files.outputs: record.outputs_sha256}
@@ -140,7 +142,7 @@ def read_whole_features(
         RecordError: Another version of xferlab wrote it.
     """
     record = read_features_record(store, trial_id, features_id)
-    if record is None or record.weights_sha256 not in ("", weights):
+    if record is None or record.weights_sha256 != weights:
         return None
     tables = {_features_files(record).features: record.features_sha256}
     return record if _are_whole(store, tables) else None
@@ -155,13 +157,14 @@ def read_cases(store: Store, record: EvaluationRecord) -> pa.Table:
     return codec.read_parquet(store, _evaluation_files(record).cases, sha256=record.cases_sha256)
 
 
-def read_outputs(store: Store, record: EvaluationRecord) -> pa.Table:
-    """Returns the stored arrays of an evaluation (`OUTPUTS_SCHEMA`).
+def read_outputs(store: Store, record: EvaluationRecord) -> list[CaseOutputs]:
+    """Returns the stored arrays of an evaluation, in the order of the cases.
 
     Raises:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
-    return codec.read_parquet(store, _evaluation_files(record).outputs, sha256=record.outputs_sha256)
+    table = codec.read_parquet(store, _evaluation_files(record).outputs, sha256=record.outputs_sha256)
+    return CaseOutputs.from_table(table)
 
 
 def read_features(store: Store, record: FeaturesRecord) -> pa.Table:
@@ -235,11 +238,7 @@ def read_failure(store: Store, trial_id: str) -> dict[str, Any] | None:
     return _lenient(store, TrialFiles(trial_id).failure) or None
 
 
-class _Kind(Protocol[Kind]):
-    def from_json(self, value: Mapping[str, Any]) -> Kind: ...
-
-
-def _record(store: Store, name: str, kind: _Kind[Kind], **ids: str) -> Kind | None:
+def _record(store: Store, name: str, kind: type[Kind], **ids: str) -> Kind | None:
     """Returns a record that has these ids; None where it is absent. Anything else is set aside.
 
     Raises:
