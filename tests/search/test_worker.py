@@ -153,7 +153,7 @@ def test_a_sample_that_was_left_equals_one_that_was_not(
 
 def test_leaving_stores_the_state_and_finishing_removes_it(ground: Ground) -> None:
     sample, run = began(ground, 3)
-    folder = layout.open_sample_dir(sample.tuning_id, sample.sample_id)
+    folder = layout.SearchFiles(sample.tuning_id).open_sample(sample.sample_id)
     run.step()
     run.leave()
     assert any(name.startswith("state-") for name in ground.place.store.list(folder))

@@ -247,7 +247,7 @@ def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, tmp_path: Pat
     store = trials.session.store
     weights(trials, arm, "portable")
     trial_id = trials[f"{arm}/portable/r01"].trial_id
-    path = Path(store.path(layout.weights_path(trial_id)))
+    path = Path(store.path(layout.TrialFiles(trial_id).weights))
     by_trial = Segmenter.of_trial(store, trial_id, CPU)
     by_file = Segmenter.of_weights(path, size_px=32, intensity="zscore", device=CPU)
     image = np.random.default_rng(3).integers(0, 256, (40, 50), dtype=np.uint8)

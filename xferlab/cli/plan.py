@@ -19,7 +19,7 @@ from xferlab.errors import UsageError
 from xferlab.plan.document import to_document, totals
 from xferlab.plan.expand import UNKNOWN_DONOR, Plan
 from xferlab.plan.spec import TrialSpec
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 
 SHOWN_ARMS = 4
 _FLOAT32 = (
@@ -45,7 +45,7 @@ def run(options: PlanOptions) -> int:
     session = Session.open(options)
     plan = session.plan()
     trials = of_arms(plan, options.arms)
-    complete = complete_ids(session.store, trials)
+    complete = set(complete_trials(session.store, session.study, trials))
     left = [trial for trial in trials if trial.trial_id not in complete]
     refuse_unusable(session, plan, left)
     if options.cases:

@@ -103,7 +103,9 @@ def _plans(options: PredictOptions) -> tuple[Store, dict[str, dict[str, Any]]]:
     """Returns the storage and the last plans in it: of the study that is given, or of all."""
     if options.study is None:
         store = Store.open(options.storage or Study.model_fields["storage"].default)
-        plans = {study: codec.read_json(store, layout.plan_path(study)) for study in store.list("studies")}
+        plans = {
+            study: codec.read_json(store, layout.StudyFiles(study).plan) for study in store.list("studies")
+        }
         return store, {study: plan for study, plan in plans.items() if plan}
     from xferlab.study.load import load
 

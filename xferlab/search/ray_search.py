@@ -88,7 +88,7 @@ class SearchLease(Lease):
     def __init__(self, store: Store, study: str, tuning_id: str):
         """Names the search; nothing is taken yet."""
         super().__init__(store, f"{study} (search {tuning_id})")
-        self._name = layout.tuning_lease_path(tuning_id)
+        self._name = layout.SearchFiles(tuning_id).lease
 
 
 def _scheduler(sampling: Sampling) -> Any:

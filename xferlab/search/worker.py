@@ -203,7 +203,7 @@ class _States(Checkpoints):
 
     def __init__(self, store: Store, sample: SampleSpec):
         super().__init__(store, sample.sample_id)
-        self._folder = layout.open_sample_dir(sample.tuning_id, sample.sample_id)
+        self._folder = layout.SearchFiles(sample.tuning_id).open_sample(sample.sample_id)
 
 
 class _Log:

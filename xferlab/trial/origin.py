@@ -93,8 +93,8 @@ def trained_weights(store: Store, trial_id: str) -> dict[str, torch.Tensor]:
     """
     record = reader.read_trial(store, trial_id)
     if record is None:
-        raise RecordError(f"{store.path(layout.trial_dir(trial_id))}: is no complete trial")
-    name = layout.weights_path(trial_id)
+        raise RecordError(f"{store.path(layout.TrialFiles(trial_id).folder)}: is no complete trial")
+    name = layout.TrialFiles(trial_id).weights
     try:
         weights = dict(load_safetensors(_verified(store, name, record.weights_sha256)))
     except SafetensorError as error:

@@ -94,8 +94,8 @@ class Predictor:
         """
         record = reader.read_trial(store, trial_id)
         if record is None:
-            raise RecordError(f"{store.path(layout.trial_dir(trial_id))}: is no complete trial")
-        trained = TrainedOn(record, _section(codec.read_json(store, layout.spec_path(trial_id))))
+            raise RecordError(f"{store.path(layout.TrialFiles(trial_id).folder)}: is no complete trial")
+        trained = TrainedOn(record, _section(codec.read_json(store, layout.TrialFiles(trial_id).spec)))
         origin = f"trial {trial_id}"
         return Predictor.of_record(trained, trained_weights(store, trial_id), origin=origin, device=device)
 

@@ -73,7 +73,7 @@ def check_parent(trial_id: str, store: Store) -> None:
     record = reader.read_trial(store, trial_id)
     if record is None:
         return
-    name = layout.weights_path(trial_id)
+    name = layout.TrialFiles(trial_id).weights
     data = store.read(name)
     if not codec.matches(data, record.weights_sha256):
         what = "are missing" if data is None else "are altered (their digest is not the recorded one)"

@@ -88,7 +88,7 @@ class _Run:
 
     def to_record(self, record: TrialRecord | None) -> TrialRecord:
         store, trial_id = self.context.store, self.spec.trial_id
-        codec.write_json(store, layout.spec_path(trial_id), self.spec.to_json())
+        codec.write_json(store, layout.TrialFiles(trial_id).spec, self.spec.to_json())
         if record is not None:
             self.attempt.begin(record.num_epochs + 1)
             self._load(trained_weights(store, trial_id))
@@ -120,7 +120,7 @@ class _Run:
             fitted = self._fit(trainer, train, validation, mirror)
             self._load(fitted.weights)
             weights = save_weights(fitted.weights)
-            store.write(layout.weights_path(spec.trial_id), weights)
+            store.write(layout.TrialFiles(spec.trial_id).weights, weights)
             record = TrialRecord(
                 trial_id=spec.trial_id,
                 identity=spec.identity.to_json(),
