@@ -104,7 +104,7 @@ def test_repetitions_that_step_together_equal_separate_trainings(ground: Ground)
         weights = hashlib.sha256(save_weights(member.trainer.best)).hexdigest()
         assert weights == trained.weights_sha256
         assert [one.outcome() for one in member.trainer.cursor.history] == [one.outcome() for one in history]
-        losses = [one.validation_loss for one in history]
+        losses = [one.values["validation_loss"] for one in history]
         assert curve.losses == tuple(min(losses[: e + 1]) for e in range(len(losses)))
         assert (curve.best_epoch, curve.stopped_by) == (trained.best_epoch, trained.stopped_by)
 
@@ -204,7 +204,7 @@ def test_a_sample_is_judged_by_the_untuned_loss_and_batch_size(ground: Ground) -
     record = finished(run)
     untuned = ground.tuning.base[0].identity
     for member, curve in zip(run._members, record.repetitions, strict=True):
-        own = [one.validation_loss for one in member.trainer.cursor.history]
+        own = [one.values["validation_loss"] for one in member.trainer.cursor.history]
         assert min(own) < curve.losses[-1]  # the printed loss is always the lower one
         member.trainer.model.load_state_dict(member.trainer.best)
         judge = Trainer(member.trainer.model, task_of(untuned), recipe_of(untuned))

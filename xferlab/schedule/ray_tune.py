@@ -146,7 +146,7 @@ class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
             self._court.started(handed.trial)
         handed.last = result
         if result.get("epoch"):
-            self._court.listener.epoch(handed.trial, result["epoch"], result["best_loss"])
+            self._court.listener.epoch(handed.trial, result["epoch"], result["best_score"])
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -236,13 +236,14 @@ class _Reporter:
     """Reports at most once a second, since each report waits for the driver; that is where Tune says stop."""
 
     def __init__(self, memory_peak_gib: Callable[[], float]) -> None:
-        self._epoch, self._best = 0, float("inf")
+        self._epoch = 0
+        self._best: float | None = None
         self._memory_peak_gib = memory_peak_gib
         self._reported_at = float("-inf")
         self._stopped = False
 
-    def note(self, result: EpochResult, best_loss: float) -> None:
-        self._epoch, self._best = result.epoch, best_loss
+    def note(self, result: EpochResult, best_score: float | None) -> None:
+        self._epoch, self._best = result.epoch, best_score
 
     def stop(self) -> None:
         self._stopped = True
@@ -250,7 +251,11 @@ class _Reporter:
     def stopped(self) -> bool:
         if not self._stopped and time.monotonic() - self._reported_at >= REPORT_EVERY_S:
             self._reported_at = time.monotonic()
-            told = {"epoch": self._epoch, "best_loss": self._best, "memory_peak_gib": self._memory_peak_gib()}
+            told = {
+                "epoch": self._epoch,
+                "best_score": self._best,
+                "memory_peak_gib": self._memory_peak_gib(),
+            }
             try:
                 tune.report(told)
             except SystemExit:
