@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xferlab.trial.assemble import TrialContext, recipe_of, task_of
 
 from tests.studies import TINY, write_study
 from xferlab.leakage.index import index_sections
@@ -27,7 +28,6 @@ from xferlab.study.space import load_space
 from xferlab.tasks.segmentation.resized import ImageExamples
 from xferlab.training.loop import Trainer
 from xferlab.trial import assemble, environment
-from xferlab.trial.assemble import TrialContext, recipe_of, task_of
 from xferlab.trial.run import run_trial
 
 pytestmark = pytest.mark.component

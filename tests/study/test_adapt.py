@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from xferlab.study.training import Training
 
 from xferlab.cli.main import build_parser
 from xferlab.errors import StudyError
 from xferlab.study import adapt
 from xferlab.study.load import LoadedStudy, load
-from xferlab.study.training import Training
 
 Write = Callable[..., Path]
 THIRD = "  third: {data: cxr, starts_from: general, adapt: {%s}}\n"

@@ -11,7 +11,7 @@ from xferlab.errors import ProblemsError, RecordError, XferlabError
 from xferlab.plan.changes import changed_fields, changes
 from xferlab.plan.document import planned_trials
 from xferlab.plan.expand import Plan
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout, reader
 from xferlab.records.complete import complete_trials
 
@@ -33,7 +33,7 @@ class StudyComparison:
         lacks_trials: The file asks for others than `trials`.
     """
 
-    trials: tuple[TrialSpec, ...]
+    trials: tuple[PlannedTrial, ...]
     differences: str = ""
     gap: str = ""
     lacks_trials: bool = False
@@ -88,7 +88,7 @@ def _differences(session: Session, document: dict[str, Any], plan: Plan | None) 
             spec = codec.read_json(session.store, layout.TrialFiles(before).spec)
         except RecordError:
             spec = None
-        return changed_fields(spec["identity"], plan.by_id[now].identity) if spec else []
+        return changed_fields(spec["identity"], plan.by_id[now].identity.to_json()) if spec else []
 
     phrases = changes(session.loaded, document, plan, fields=fields)
     if document["profile"] != session.loaded.profile:

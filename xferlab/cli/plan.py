@@ -123,13 +123,13 @@ def _print_totals(
     plan: Plan, trials: Sequence[TrialSpec], num_complete: int, *, all: dict[str, int], left: dict[str, int]
 ) -> None:
     shared = Counter(len(trial.arms) > 1 for trial in trials)[True]
-    device = plan.trials[0].identity.execution
+    execution = plan.trials[0].identity.execution
     print(
         f"{all['trials']} trials ({num_complete} complete, {shared} shared between arms), "
-        f"{all['evaluations']} evaluations, on {device['device']} in {device['precision']}"
+        f"{all['evaluations']} evaluations, on {execution.device} in {execution.precision}"
     )
-    if device["precision"] in PRECISIONS:
-        print(f"{device['precision']}: {PRECISIONS[device['precision']]}")
+    if execution.precision in PRECISIONS:
+        print(f"{execution.precision}: {PRECISIONS[execution.precision]}")
     print(
         f"left: {left['trials']} trials, at most {left['max_epochs']:,} epochs and "
         f"{left['max_images']:,} training images"

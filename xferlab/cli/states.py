@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout, reader
 from xferlab.records.complete import complete_trials
 from xferlab.records.schema import EpochResult
@@ -37,7 +37,7 @@ class _Stored(NamedTuple):
         return len(self.history), best
 
 
-def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[str, Any]]:
+def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dict[str, Any]]:
     """Returns a row for each trial, parents before children.
 
     A row has name, trial_id, arms, stage, state (of `STATES`), epochs, max_epochs and best_score;
@@ -108,7 +108,9 @@ def _unended(stored: _Stored) -> Mapping[str, Any] | None:
     return last if last.get("outcome") == "running" else None
 
 
-def _driven(store: Store, study: str, trials: Sequence[TrialSpec], stored: Mapping[str, _Stored]) -> set[str]:
+def _driven(
+    store: Store, study: str, trials: Sequence[PlannedTrial], stored: Mapping[str, _Stored]
+) -> set[str]:
     """The trials that a live driver of this study, or of one that shares them, may have begun last."""
     unended = {trial_id: attempt for trial_id, of_trial in stored.items() if (attempt := _unended(of_trial))}
     driven: set[str] = set()

@@ -164,7 +164,7 @@ def _print(sentence: str) -> None:
 def _one_a_network(trials: Iterable[TrialSpec]) -> list[TrialSpec]:
     """The first trial for each weights file, network, and way to take it over."""
     ways = {
-        canonical_json([trial.donor, trial.identity["model"], trial.identity.get("adapt")]): trial
+        canonical_json([trial.donor, *map(trial.identity.to_json().get, ("model", "adapt"))]): trial
         for trial in reversed(list(trials))
         if trial.donor
     }

@@ -264,7 +264,7 @@ class _Sample(tune.Trainable):  # type: ignore[misc]
         # Imported here: the driver needs no torch.
         from xferlab.search.worker import SampleRun
         from xferlab.trial import environment
-        from xferlab.trial.assemble import TrialContext
+        from xferlab.trial.examples import TrialContext
 
         sample = SampleSpec.from_json(json.loads(self._config["sample"]))
         assert self._access is not None  # Tune gives it with every setup

@@ -89,6 +89,8 @@ class TrialIdentity(Section):
 
     score: ClassVar[Score | None] = Score("loss", "lower")
     """By which value of `Learner.validate` epochs are judged; None keeps the last, and has no patience."""
+    judged_by: ClassVar[tuple[str, ...]] = ("batch_size",)
+    """Fields of the training that say how the score is computed: a search judges all samples by the same."""
     layers: ClassVar[tuple[str, ...]] = ()
     """Names of the layers that deep features compare, in the order of the forward pass."""
 
@@ -106,6 +108,11 @@ class TrialIdentity(Section):
     def image_size(self) -> Size:
         """The size at which the network takes images."""
         raise NotImplementedError
+
+    @property
+    def preprocessing(self) -> str:
+        """What is done to grey levels, in a word for people."""
+        return ""
 
     @property
     def needs_sizes(self) -> bool:
@@ -205,6 +212,7 @@ class Task:
         check: What is wrong or odd about a stage, beyond single fields.
         check_single: The same where a stage trains on one image at a time: takes the stage, why, and what to
             do about it.
+        files: What `predict` writes for an image: the ending of each file's name, by its column in the table.
         of_weights: `module:function` that returns an identity for bare weights; empty where none can.
         report: `module` that draws what only this task shows; empty for nothing.
     """
@@ -222,5 +230,6 @@ class Task:
     check_single: Callable[[StageView, Path, str, str], Iterator[Remark]] = field(
         default=lambda stage, path, why, remedy: iter(())
     )
+    files: Mapping[str, str] = field(default_factory=dict)
     of_weights: str = ""
     report: str = ""

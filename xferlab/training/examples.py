@@ -152,5 +152,5 @@ def untargeted(
     cases, digests, rows = Untargeted(images), ["0"] * len(images), np.arange(len(images))
     if size == "native":
         return NativeExamples(digests, cases, rows=rows, device=device)
-    targets = np.stack([cases.target(row) for row in rows])
+    targets = np.stack([cases.target(row) for row in range(len(images))])
     return ImageExamples(digests, np.stack(images), targets, cases.spacing_mm, rows=rows, device=device)

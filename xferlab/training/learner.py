@@ -56,6 +56,19 @@ class Layer:
     kernels: tuple[nn.Module, ...]
 
 
+@dataclass(frozen=True)
+class Presented:
+    """What is written of a prediction for people.
+
+    Attributes:
+        files: Bytes of each file, by the name of its column.
+        columns: Figures, by the names of theirs.
+    """
+
+    files: Mapping[str, bytes]
+    columns: Mapping[str, str | int | float]
+
+
 E_contra = TypeVar("E_contra", bound=Examples, contravariant=True)
 B = TypeVar("B")
 
@@ -133,6 +146,12 @@ class Learner(Protocol[E_contra, B]):
 
     def outputs(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns the arrays that are stored of one case to look at."""
+        ...
+
+    def present(
+        self, image: npt.NDArray[np.uint8], prediction: Array, *, structure: str, threshold: float
+    ) -> Presented:
+        """Returns what `predict` writes for a grey image (H, W)."""
         ...
 
     def layers(self) -> Mapping[str, Layer]:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from xferlab.errors import NonFiniteLossError
 from xferlab.training.batches import Rows, divide, fixed
 from xferlab.training.dropout import reseed
-from xferlab.training.learner import Array, AugmentationSeed, B, E_contra, Layer, State
+from xferlab.training.learner import Array, AugmentationSeed, B, E_contra, Layer, Presented, State
 from xferlab.training.precision import float32
 from xferlab.training.randomness import permutation
 from xferlab.training.step import Stepper
@@ -152,6 +153,13 @@ class SupervisedLearner(ABC, Generic[E_contra, B]):
         """Stores nothing to look at."""
         del examples, row, prediction
         return {}
+
+    def present(
+        self, image: npt.NDArray[np.uint8], prediction: Array, *, structure: str, threshold: float
+    ) -> Presented:
+        """Writes no files."""
+        del image, prediction, structure, threshold
+        return Presented({}, {})
 
     def layers(self) -> Mapping[str, Layer]:
         """Names no layers."""

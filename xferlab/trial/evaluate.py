@@ -97,7 +97,7 @@ def prediction_time(learner: Learner[Any, Any], examples: AnyExamples) -> dict[s
         batch = learner.load(examples, np.array([row % len(examples)]), None)
         started = time.perf_counter()
         learner.predict(batch)
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_available():
             torch.cuda.synchronize()
         times.append((time.perf_counter() - started) * 1e3)
     kept = np.array(times[2:])

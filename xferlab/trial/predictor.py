@@ -68,6 +68,8 @@ class Predictor:
     Attributes:
         origin: Where its weights are from, for messages.
         learner: With the trained weights, on its device.
+        files: The ending of each file that is written for an image, by column.
+        preprocessing: What is done to grey levels, in a word.
         size: Side of the square that images are stretched to; `native` leaves each as it is.
         device: Of the network.
         section: Configuration of the data section that it trained on; empty if that is not known.
@@ -75,6 +77,8 @@ class Predictor:
 
     origin: str
     learner: Learner[Any, Any]
+    files: Mapping[str, str]
+    preprocessing: str
     size: Size
     device: torch.device
     section: Mapping[str, Any] = field(default_factory=dict)
@@ -143,7 +147,10 @@ class Predictor:
     ) -> Predictor:
         learner = registry.learner_of(identity, device)
         load_weights(learner, weights, origin=origin)
-        return Predictor(origin, learner, identity.image_size, device, section or {})
+        files = registry.task(identity.task).files
+        return Predictor(
+            origin, learner, files, identity.preprocessing, identity.image_size, device, section or {}
+        )
 
     def prepared(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Returns a grey image `(H, W)` as the image cache holds it: `(1, size, size)`, or native."""

@@ -215,6 +215,7 @@ class Training(Learning, TaskTraining):
 class Identity(TrialIdentity):
     """The identity of a trial of segmentation."""
 
+    judged_by = ("loss", "smoothing", "batch_size")
     layers = LAYERS
     model: Network
     training: Learning
@@ -224,6 +225,11 @@ class Identity(TrialIdentity):
     def image_size(self) -> Size:
         """The size at which the network takes images."""
         return self.model.image_size
+
+    @property
+    def preprocessing(self) -> str:
+        """How grey levels are normalised."""
+        return self.training.intensity
 
     @property
     def trains_singly(self) -> bool:
@@ -389,5 +395,6 @@ TASK = Task(
     network=network,
     check=check,
     check_single=check_single,
+    files={"mask": "_mask.png", "overlay": "_overlay.png"},
     of_weights="xferlab.tasks.segmentation.learner:identity_of_weights",
 )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from xferlab.errors import DonorError
@@ -19,13 +17,14 @@ from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.tasks.config import Execution
 from xferlab.tasks.segmentation.config import Adapt, Identity, Learning, Network, TranslatorLayers
 from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk_outputs
-from xferlab.tasks.segmentation.resized import BinarySegmentation
+from xferlab.tasks.segmentation.presentation import present
+from xferlab.tasks.segmentation.resized import BinarySegmentation, at_size
 from xferlab.tasks.segmentation.tiled import TiledSegmentation
 from xferlab.tasks.segmentation.tiles import Tiles
 from xferlab.training.augment import Augmentation
 from xferlab.training.batches import Rows
-from xferlab.training.examples import AnyExamples, ImageExamples
-from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner
+from xferlab.training.examples import AnyExamples, ImageExamples, Pixels
+from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented
 from xferlab.training.supervised import Forward, SupervisedLearner
 
 
@@ -79,6 +78,7 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
 
     def predict(self, batch: Any) -> Sequence[Array]:
         """Returns the probabilities (H, W) of each case."""
+        self.network.eval()
         return list(self.view.predict(self.network, batch))
 
     def measure(self, examples: AnyExamples, row: int, prediction: Array) -> Mapping[str, float]:
@@ -99,6 +99,10 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
             stretched = at_size(prediction, width=width, height=height)
             return shrunk_outputs(examples.original, row, stretched)
         return self.view.outputs(examples, row, prediction)
+
+    def present(self, image: Pixels, prediction: Array, *, structure: str, threshold: float) -> Presented:
+        """Returns a mask and an overlay at the image's size, and figures about them."""
+        return present(image, prediction, structure=structure, threshold=threshold)
 
     def layers(self) -> Mapping[str, Layer]:
         """Returns the levels of the U-Net; an upsampling belongs to the decoder level that it feeds."""
@@ -170,9 +174,3 @@ def view_of(identity: Identity) -> BinarySegmentation | NativeSegmentation | Til
     if identity.model.tiles is not None:
         return TiledSegmentation(base, Tiles(**dict(identity.model.tiles)))
     return NativeSegmentation(base) if identity.image_size == "native" else base
-
-
-def at_size(probability: Array, *, width: int, height: int) -> Array:
-    """Returns a probability map stretched to `(height, width)`, bilinear, antialiased where it shrinks."""
-    picture = Image.fromarray(np.ascontiguousarray(probability))
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))

@@ -9,6 +9,7 @@ from typing import Protocol, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import nn
 
 from xferlab.errors import TrainingError
@@ -150,3 +151,9 @@ class BinarySegmentation:
             "target": target,
             "probability": np.rint(prediction * 255.0).astype(np.uint8),
         }
+
+
+def at_size(probability: npt.NDArray[np.float32], *, width: int, height: int) -> npt.NDArray[np.float32]:
+    """Returns a probability map stretched to `(height, width)`, bilinear, antialiased where it shrinks."""
+    picture = Image.fromarray(np.ascontiguousarray(probability))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
