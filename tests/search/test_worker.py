@@ -32,7 +32,7 @@ from xferlab.trial.run import run_trial
 
 pytestmark = pytest.mark.component
 
-HERE = Setting(device="cpu", bfloat16=False, training_version=1, metrics_version=1)
+HERE = Setting(device="cpu", bfloat16=False)
 LR, BATCH, LOSS = (f"stages.portable.training.{name}" for name in ("lr", "batch_size", "loss"))
 SPACE = """\
 training.lr: {loguniform: [1.0e-4, 1.0e+30]}

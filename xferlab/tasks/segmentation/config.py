@@ -260,9 +260,9 @@ def _smaller_than_a_tile(tile: int, sizes: Mapping[str, tuple[int, int]]) -> Ite
     fitting = min(height, width) // SMALLEST_SIDE * SMALLEST_SIDE
     remedy = f"set model.tiles.size to {fitting} at most, " if fitting else ""
     what = (
-        f"tiles of {tile} px are larger than {len(small)} of {len(sizes)} images ({{names}}; the smallest has "
-        f"{width} x {height} px); {remedy}keep larger images only (`where`), or leave model.tiles out: images "
-        "are then taken whole"
+        f"tiles of {tile} px are larger than {len(small)} of {len(sizes)} images ({{names}}; the smallest "
+        f"has {width} x {height} px); {remedy}keep larger images only (`where`), or leave model.tiles out: "
+        "images are then taken whole"
     )
     yield SizeProblem(tuple(small), what)
 
@@ -318,8 +318,8 @@ def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterato
             return
     side: Path = ("model", "tiles", "size") if tiled else ("model", "image_size")
     what = (
-        f"stage {stage.name!r} would train on a single image at a time ({why}), and at {SMALLEST_SIDE} px its "
-        f"bottleneck is one pixel: batch norm needs two values of each channel; {remedy}, or set "
+        f"stage {stage.name!r} would train on a single image at a time ({why}), and at {SMALLEST_SIDE} px "
+        f"its bottleneck is one pixel: batch norm needs two values of each channel; {remedy}, or set "
         f"{'.'.join(map(str, side))} to {2 * SMALLEST_SIDE} or more"
     )
     yield Remark(path, what, related=(side,))
