@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -33,8 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def trained(name: str, *parents: str) -> TrialSpec:
-    spec = trial(name, parents=parents)
-    return TrialSpec(**{**vars(spec), "identity": {"training": {"max_epochs": 20}}})
+    return replace(trial(name, parents=parents), max_epochs=20)
 
 
 def graph() -> TrialGraph:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from xferlab.study.training import Training
 
 from xferlab.cli.main import build_parser
 from xferlab.errors import StudyError
-from xferlab.study import adapt
 from xferlab.study.load import LoadedStudy, load
+from xferlab.tasks.segmentation import config
 
 Write = Callable[..., Path]
 THIRD = "  third: {data: cxr, starts_from: general, adapt: {%s}}\n"
@@ -76,13 +75,13 @@ STAGES = [
         "{data: mri}",
         "{weights: buda2019, adapt: {fold: sum}}",
         6,
-        "stages.donor: a stage with given weights has no starts_from, evaluate_on, training, adapt or ",
+        "stages.donor: a stage with given weights has no starts_from, evaluate_on, model, training, adapt ",
     ),
     (
         "{data: mri}",
         "{weights: buda2019, label_fraction: 0.5}",
         6,
-        "stages.donor: a stage with given weights has no starts_from, evaluate_on, training, adapt or ",
+        "stages.donor: a stage with given weights has no starts_from, evaluate_on, model, training, adapt ",
     ),
     (
         "{data: mri}",
@@ -233,7 +232,7 @@ def test_a_translator_is_handed_down_and_cannot_be_added_again(write: Write) -> 
 def test_the_donor_may_rest_where_a_translator_is_new_or_handed_down(write: Write) -> None:
     frozen = "freeze: {part: donor}"
     study = loaded(adapted(write, f"{TRANSLATOR}, {frozen}", third=frozen)).base
-    assert study.network_of("third")["translator"] == {"depth": 1, "width": 32, "kernel": 3}
+    assert study.network_of("third").translator.model_dump() == {"depth": 1, "width": 32, "kernel": 3}
 
 
 def test_the_donor_may_rest_if_a_level_trains_at_once(write: Write) -> None:
@@ -286,8 +285,8 @@ def test_other_mistakes_of_an_adapted_study_are_told_alone(
 def test_an_arm_may_take_an_adaptation_back(write: Write) -> None:
     path = adapted(write, "fold: sum", "arms:\n  back: {stages.general.adapt: null}\n  baseline: {}\n")
     arms = loaded(path).arms
-    assert arms["back"].network_of("general")["in_channels"] == 3
-    assert arms["baseline"].network_of("general")["in_channels"] == 1
+    assert arms["back"].network_of("general").in_channels == 3
+    assert arms["baseline"].network_of("general").in_channels == 1
 
 
 def literals(model: Any, field: str) -> tuple[str, ...]:
@@ -307,14 +306,14 @@ def test_the_schema_names_what_there_is() -> None:
     from xferlab.training.augment import Augmentation
     from xferlab.training.intensity import INTENSITIES
 
-    assert get_args(adapt.Level) == tuple(LEVELS)
-    assert PARTS["encoder"] == adapt.ENCODER
-    assert literals(adapt.Freezing, "part") == tuple(PARTS)
-    assert literals(adapt.Adapt, "fold") == tuple(FOLDS)
-    assert set(literals(Training, "loss")) == set(LOSSES)
-    assert set(literals(Training, "intensity")) == set(INTENSITIES)
+    assert get_args(config.Level) == tuple(LEVELS)
+    assert PARTS["encoder"] == config.ENCODER
+    assert literals(config.Freezing, "part") == tuple(PARTS)
+    assert literals(config.Adapt, "fold") == tuple(FOLDS)
+    assert set(literals(config.Training, "loss")) == set(LOSSES)
+    assert set(literals(config.Training, "intensity")) == set(INTENSITIES)
     for one in INTENSITIES:
         words = ["predict", "w.safetensors", "image.png", "--out", "out", "--intensity", one]
         assert build_parser().parse_args(words).intensity == one
-    assert list(adapt.TranslatorLayers.model_fields) == [one.name for one in fields(Translator)]
-    assert list(adapt.Augmentations.model_fields) == [one.name for one in fields(Augmentation)]
+    assert list(config.TranslatorLayers.model_fields) == [one.name for one in fields(Translator)]
+    assert list(config.Augmentations.model_fields) == [one.name for one in fields(Augmentation)]
