@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -147,18 +148,17 @@ def run_under(limit: Limit, verb: str, *, complete: Path, folder: Path) -> subpr
     shutil.copytree(complete, folder)
     study = write_study(folder, **STUDY, storage=str(folder / "results"))
     _open_to_all(folder)
-    short = {"$W": str(folder), "$F": str(folder / "limit")}
-    variables = environment(folder)
-    for name, value in {"TMPDIR": None, "RAY_TMPDIR": None, **limit.variables}.items():
-        variables.pop(name, None)
-        if value is not None:
-            variables[name] = value.replace("$W", short["$W"]).replace("$F", short["$F"])
+    variables = {"TMPDIR": None, "RAY_TMPDIR": None, **limit.variables}
+    exports = "".join(
+        f"unset {name}\n" if value is None else f'export {name}="{value}"\n'
+        for name, value in variables.items()
+    )
     words = " ".join(command(*VERBS[verb](folder, str(study))))
-    script = f"W={short['$W']} F={short['$F']}; cd $W; {limit.shell}\nexec {limit.before}{words}"
+    script = f"W={folder} F={folder}/limit; cd $W; {limit.shell}\n{exports}exec {limit.before}{words}"
     namespaces = ["-m", *(["-n"] if limit.own_network else [])]
     return subprocess.run(
-        ["unshare", *namespaces, "bash", "-c", script], env=variables, capture_output=True, text=True,
-        errors="replace", stdin=subprocess.DEVNULL, timeout=TIMEOUT_S, check=False,
+        ["unshare", *namespaces, "bash", "-c", script], env=environment(folder), capture_output=True,
+        text=True, errors="replace", stdin=subprocess.DEVNULL, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
 
 
@@ -185,14 +185,13 @@ def main(names: list[str]) -> None:
         complete = Path(temporary) / "complete"
         complete.mkdir()
         complete_study(complete)
-        for name in names or LIMITS:
-            for verb in VERBS:
-                started = time.monotonic()
-                run = run_under(LIMITS[name], verb, complete=complete, folder=Path(temporary) / "work")
-                said = run.stderr.strip().splitlines()[-1:] if run.returncode else []
-                ended = f"exit {run.returncode}, {time.monotonic() - started:.0f} s"
-                print(f"{problem_of(run) or 'ok':10} {name:28} {verb:11} {ended}", *said)
-                shutil.rmtree(Path(temporary) / "work")
+        for name, verb in product(names or LIMITS, VERBS):
+            started = time.monotonic()
+            run = run_under(LIMITS[name], verb, complete=complete, folder=Path(temporary) / "work")
+            ended = f"exit {run.returncode}, {time.monotonic() - started:.0f} s"
+            said = run.stderr.strip().splitlines()[-1:] if run.returncode else []
+            print(f"{problem_of(run) or 'ok':10} {name:28} {verb:11} {ended}", *said)
+            shutil.rmtree(Path(temporary) / "work")
 
 
 if __name__ == "__main__":
