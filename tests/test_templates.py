@@ -40,8 +40,8 @@ KNOWN_FIELDS = [
 
 
 def parsed(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
-    return found
+    content: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+    return content
 
 
 @pytest.fixture(params=LAUNCHED)
@@ -66,7 +66,7 @@ def groups(kuberay: KubeRay) -> list[dict[str, Any]]:
 
 
 def test_a_cluster_file_fits_the_schema_of_the_installed_ray(cluster: dict[str, Any]) -> None:
-    spec = importlib.util.find_spec("ray")  # found, not imported
+    spec = importlib.util.find_spec("ray")  # not imported, which is slow
     assert spec is not None
     (folder,) = spec.submodule_search_locations or ()
     schema = json.loads((Path(folder) / "autoscaler/ray-schema.json").read_text())

@@ -1,9 +1,8 @@
 """Limits of the environment: what a machine lacks or says, one at a time, and commands under them.
 
 Each limit is a few lines of shell, run as root in a mount namespace of its own, variables of the environment,
-and what stands before the command (another user, fewer processes).
+and words before the command (another user, fewer processes).
 
-`python -m tests.end_to_end.limits [LIMIT...]` tries every verb under every limit and prints a table.
 """
 
 from __future__ import annotations
@@ -12,12 +11,9 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
@@ -177,22 +173,3 @@ def problem_of(run: subprocess.CompletedProcess[str]) -> str:
         return f"exit {run.returncode}"
     last = (run.stderr.strip().splitlines() or [""])[-1]
     return "no sentence" if run.returncode == 2 and not last.startswith("xferlab: ") else ""
-
-
-def main(names: list[str]) -> None:
-    """Prints a row for each limit and verb."""
-    with TemporaryDirectory(prefix="limits-") as temporary:
-        complete = Path(temporary) / "complete"
-        complete.mkdir()
-        complete_study(complete)
-        for name, verb in product(names or LIMITS, VERBS):
-            started = time.monotonic()
-            run = run_under(LIMITS[name], verb, complete=complete, folder=Path(temporary) / "work")
-            ended = f"exit {run.returncode}, {time.monotonic() - started:.0f} s"
-            said = run.stderr.strip().splitlines()[-1:] if run.returncode else []
-            print(f"{problem_of(run) or 'ok':10} {name:28} {verb:11} {ended}", *said)
-            shutil.rmtree(Path(temporary) / "work")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -236,7 +236,7 @@ RUN_ALONE: list[tuple[str, Change, str]] = [
 
 
 def cases(*groups: list[tuple[str, Change, str]]) -> list[Any]:
-    return [pytest.param(*one[1:], id=one[0].replace(" ", "-")) for group in groups for one in group]
+    return [pytest.param(*case, id=name.replace(" ", "-")) for group in groups for name, *case in group]
 
 
 def filled(message: str, case: Case) -> str:
@@ -292,7 +292,9 @@ def test_check_reports_bad_data_and_weights(
 
 @pytest.mark.component
 @pytest.mark.parametrize(("change", "message"), cases(DECODE, RUN_ALONE))
-def test_run_tells_before_the_first_trial(case: Case, command: Command, change: Change, message: str) -> None:
+def test_run_reports_before_the_first_trial(
+    case: Case, command: Command, change: Change, message: str
+) -> None:
     study = changed(case, change)
     executor = [] if "--executor" in case.words else ["--executor", "in-process"]
     said = command("run", study, *executor, *case.words)

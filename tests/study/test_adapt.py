@@ -127,7 +127,7 @@ STAGES = [
     ),
 ]
 
-# (overrides of an arm that stands on line 10, message)
+# (overrides of an arm on line 10, message)
 ARMS = [
     ("stages.general.adept: {fold: sum}", "unknown field 'adept' in stages.general. Did you mean 'adapt'?"),
     ("stages.general.adapt.fld: sum", "unknown field 'fld' in stages.general.adapt. Did you mean 'fold'?"),
@@ -298,8 +298,8 @@ def test_the_schema_names_what_there_is() -> None:
     assert literals(adapt.Adapt, "fold") == tuple(FOLDS)
     assert set(literals(Training, "loss")) == set(LOSSES)
     assert set(literals(Training, "intensity")) == set(INTENSITIES)
-    for one in INTENSITIES:
-        words = ["predict", "w.safetensors", "image.png", "--out", "out", "--intensity", one]
-        assert build_parser().parse_args(words).intensity == one
-    assert list(adapt.TranslatorLayers.model_fields) == [one.name for one in fields(Translator)]
-    assert list(adapt.Augmentations.model_fields) == [one.name for one in fields(Augmentation)]
+    for intensity in INTENSITIES:
+        words = ["predict", "w.safetensors", "image.png", "--out", "out", "--intensity", intensity]
+        assert build_parser().parse_args(words).intensity == intensity
+    for section, layers in ((adapt.TranslatorLayers, Translator), (adapt.Augmentations, Augmentation)):
+        assert list(section.model_fields) == [field.name for field in fields(layers)]

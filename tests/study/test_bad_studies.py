@@ -1,4 +1,4 @@
-"""A table of mistakes: each is told with its line, and nothing else is."""
+"""A table of mistakes: each is reported with its line, and nothing else is."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ FIELDS = [
     ("{lr: 1e-3}", "{}\narms:\n  a: 3", 10, "'a' is 3; it must be a mapping of dotted paths to values"),
 ]
 
-# (overrides of an arm that stands on line 10, message)
+# (overrides of an arm on line 10, message)
 ARMS = [
     ("training.lrr: 1", "unknown field 'lrr' in training. Did you mean 'lr'?"),
     ("trainin.lr: 1", "unknown field 'trainin'. Did you mean 'training'?"),
@@ -240,7 +240,7 @@ ARMS = [
         "this section has hold_out 0.0 in the study and 0.1 in ",
     ),
     ("data.x: {source: lgg, root: x, hold_out: 0.1}", "a section that only an arm has may not set hold_out"),
-    ("include: x.yaml", "include is 'x.yaml'; it must be FILE.yaml#ARM, in quotes where it begins with #"),
+    ("include: x.yaml", "include is 'x.yaml'; it must be FILE.yaml#ARM, in quotes if it begins with #"),
     ("include: [3]", "include is 3; it must be FILE.yaml#ARM"),
     ("include: '#bb'", "s.yaml has no arm 'bb'; it has b. Did you mean 'b'?"),
     ("include: '#b'", "arms include each other in a circle: "),
@@ -317,7 +317,6 @@ def test_a_mistake_hides_no_other_and_is_reported_once(
     [
         ("# arms\nx: {training.lrr: 1}\n", "2: arm 'a': unknown field 'lrr' in training. Did you mean 'lr'?"),
         ("# arms\nx: [1]\n", "2: 'x' is a list; it must be a mapping of dotted paths to values"),
-        ("x: {}\ny: [\n", "2: this is not valid YAML"),
     ],
 )
 def test_a_mistake_in_an_included_file_is_reported_once_with_its_line_there(
@@ -327,6 +326,24 @@ def test_a_mistake_in_an_included_file_is_reported_once_with_its_line_there(
     arms = "arms: {a: {include: spaces/a.yaml#x}, b: {include: spaces/a.yaml#x}}\n"
     (problem,) = problems(write(arms))
     assert problem.startswith(f"{space}:{what}")
+
+
+@pytest.mark.parametrize(
+    ("included", "what"),
+    [
+        ("x: {}\ny: [\n", "2: this is not valid YAML: "),
+        ("x: {}\nx: {}\n", "2: 'x' is given twice, first on line 1; keep one"),
+        (None, " there is no such file."),
+    ],
+)
+def test_a_file_that_cannot_be_included_is_reported_once(
+    write: Write, included: str | None, what: str
+) -> None:
+    if included:
+        write(included, base="", name="a.yaml")
+    path = write("arms: {a: {include: a.yaml#x}, b: {include: a.yaml#y}}\n")
+    (problem,) = problems(path)
+    assert problem.startswith(f"{path}:9: cannot include {path.parent}/a.yaml:{what}")
 
 
 def test_a_bad_value_of_a_profile_is_reported_at_the_profile(write: Write) -> None:

@@ -36,7 +36,8 @@ def test_an_arm_that_makes_a_batch_of_one_is_refused_at_its_line(
     training = "lr: 1e-3" if "batch_size" in override else "batch_size: 1"
     path = write(f"arms: {{a: {override}}}\n", base=BASE.replace("lr: 1e-3", training))
     assert all(
-        one.startswith(f"{path}:{line}: arm 'a': stage ") and "batch norm" in one for one in problems(path)
+        problem.startswith(f"{path}:{line}: arm 'a': stage ") and "batch norm" in problem
+        for problem in problems(path)
     )
 
 

@@ -88,7 +88,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ("text", "line", "what"),
     [
         ("a: 1\nb: 2\na: 3\n", 3, "'a' is given twice, first on line 1; keep one"),
-        ("a:\n\tb: 1\n", 2, "a tab stands where YAML allows only spaces"),
+        ("a:\n\tb: 1\n", 2, "this line is indented with a tab, and YAML allows only spaces"),
         ("a: [1, 2\nb: 3\n", 2, "this is not valid YAML: "),
         ("a: b: c\n", 1, "this is not valid YAML: mapping values are not allowed"),
         ("(: [", 1, "this is not valid YAML: "),
@@ -97,7 +97,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 1\n--- \nb: 2\n", 2, "this is not valid YAML: expected a single document in the stream, but "),
         ("a: 1\nb: !!python/object:os.system x\n", 2, "the tag tag:yaml.org,2002:python/object:os.system"),
         ("{[1]: 2}\n", 1, "a key must be a plain word"),
-        ("a: 1\nb: \x01\n", 2, "a control character stands here; is this a text file?"),
+        ("a: 1\nb: \x01\n", 2, "this line has a control character; is this a text file?"),
         ("a: &x [*x]\n", 1, "the aliases here expand to far more than a study can hold"),
         ("a:\n  b: " + "[" * 60_000, 2, "nested deeper than 32 levels"),
         ("a: 1\nb: " + "9" * 5000, 2, "this number has 5000 digits; at most 100 are accepted"),

@@ -14,7 +14,7 @@ from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.check import check, pairing, unused, with_repetitions
 from xferlab.study.compose import Draft, Library
 from xferlab.study.editors import StudyFile, Variants, json_schema
-from xferlab.study.findings import Finding, Report, found, validated
+from xferlab.study.findings import Finding, Report, as_yaml, validated
 from xferlab.study.paths import dotted, replaced, without
 from xferlab.study.schema import Study
 from xferlab.study.tuned import Tuned
@@ -113,7 +113,7 @@ def load(
     """
     document = read(Path(path))
     if not isinstance(document.value, dict):
-        what = "the file is empty" if document.value is None else f"this is {found(document.value)}"
+        what = "the file is empty" if document.value is None else f"this is {as_yaml(document.value)}"
         what += "; a study is a mapping that begins with `study: NAME`"
         raise StudyError(Problem(f"{document.name}:1", what))
     loading = _Loading(document, os.environ if environ is None else environ)
@@ -131,16 +131,16 @@ class _Loading:
         values = self.document.value
         file = Draft(self.document, {key: values[key] for key in values if key not in Variants.model_fields})
         given = {key: values[key] for key in Variants.model_fields if values.get(key) is not None}
-        self.tell(file, validated(Variants, given)[1])
+        self.note(file, validated(Variants, given)[1])
         draft = self.with_profile(file, given.get("profiles"), profile)
         base, findings = self.examine(draft, {})
         without_profile = self.examine(file, {})[1]
         for finding in findings:
-            self.tell(file if finding in without_profile else draft, [finding])
+            self.note(file if finding in without_profile else draft, [finding])
         drafts = self.variants(draft, "arms", given.get("arms"))
         arms = self.arms(drafts, base, findings) if base else {}
         if base is not None:
-            self.tell(file, unused(base, arms.values()))
+            self.note(file, unused(base, arms.values()))
         self.report.raise_errors()
         assert base is not None, "a study that cannot be validated has a reported error"
         return LoadedStudy(
@@ -179,7 +179,7 @@ class _Loading:
             if study is not None:
                 arms[name] = study
                 findings += pairing(base, study)
-            self.tell(draft, (finding for finding in findings if finding not in base_findings))
+            self.note(draft, (finding for finding in findings if finding not in base_findings))
         return arms
 
     def examine(self, draft: Draft, known: Mapping[str, int | None]) -> tuple[Study | None, list[Finding]]:
@@ -192,7 +192,7 @@ class _Loading:
             invalid += [finding for finding in check(study) if not _depends(finding, invalid)]
         return study, findings + invalid
 
-    def tell(self, draft: Draft, findings: Iterable[Finding]) -> None:
+    def note(self, draft: Draft, findings: Iterable[Finding]) -> None:
         for finding in findings:
             where = draft.where(finding)
             self.report.add(where, finding.what, severity=finding.severity, prefix=draft.prefix)
@@ -200,14 +200,10 @@ class _Loading:
 
 def _pruned(tree: dict[str, Any], invalid: list[Finding]) -> Study | None:
     """Returns the study without its invalid fields, so that one load also reports what else is wrong."""
-    tree = {"study": "unnamed", **tree}
     for finding in invalid:
         path = finding.path[:-1] if finding.is_required and len(finding.path) > 1 else finding.path
-        if path == ("study",):
-            tree["study"] = "unnamed"
-        elif path:
-            tree = without(tree, path)
-    return validated(Study, tree)[0]
+        tree = without(tree, path) if path else tree
+    return validated(Study, {"study": "unnamed", **tree})[0]
 
 
 def _depends(finding: Finding, invalid: list[Finding]) -> bool:
