@@ -292,7 +292,7 @@ def test_check_reports_bad_data_and_weights(
 
 @pytest.mark.component
 @pytest.mark.parametrize(("change", "message"), cases(DECODE, RUN_ALONE))
-def test_run_reports_before_the_first_trial(
+def test_run_reports_bad_input_before_it_trains(
     case: Case, command: Command, change: Change, message: str
 ) -> None:
     study = changed(case, change)
