@@ -14,7 +14,7 @@ import yaml
 
 from tests.data.conftest import Folder
 from xferlab.cohort import Case, Cohort
-from xferlab.data.sources import Source, Survey
+from xferlab.data.sources.source import Source, Survey
 from xferlab.errors import DataError
 from xferlab.leakage import audit as auditing
 from xferlab.leakage.audit import Audited
@@ -215,7 +215,7 @@ class Listed(Source):
             tuple(Case(f"{n:064x}", str(n), patient, "normal") for n, patient in enumerate(self.patients))
         )
 
-    def decode(self, case: Case) -> Any:
+    def read(self, entry: Any) -> Any:
         raise DataError(())
 
 

@@ -10,9 +10,8 @@ import pytest
 
 from tests.study.conftest import Write, problems
 from xferlab.cli.main import build_parser
-from xferlab.study import adapt
 from xferlab.study.load import load
-from xferlab.study.training import Training
+from xferlab.tasks.segmentation import config
 
 THIRD = "  third: {data: cxr, starts_from: general, adapt: {%s}}\n"
 TRANSLATOR = "translator: {depth: 1}"
@@ -74,13 +73,13 @@ STAGES = [
         "{data: mri}",
         "{weights: buda2019, adapt: {fold: sum}}",
         6,
-        "stages.donor: a stage with given weights has no starts_from, evaluate_on, training, adapt or ",
+        "stages.donor: a stage with given weights has no starts_from, evaluate_on, model, training, adapt ",
     ),
     (
         "{data: mri}",
         "{weights: buda2019, label_fraction: 0.5}",
         6,
-        "stages.donor: a stage with given weights has no starts_from, evaluate_on, training, adapt or ",
+        "stages.donor: a stage with given weights has no starts_from, evaluate_on, model, training, adapt ",
     ),
     (
         "{data: mri}",
@@ -231,7 +230,7 @@ def test_what_the_network_of_a_stage_cannot_take_is_reported(
 def test_the_donor_may_rest_where_a_translator_is_new_or_handed_down(write: Write) -> None:
     frozen = "freeze: {part: donor}"
     study = load(adapted(write, f"{TRANSLATOR}, {frozen}", third=frozen)).base
-    assert study.network_of("third")["translator"] == {"depth": 1, "width": 32, "kernel": 3}
+    assert study.network_of("third").translator.model_dump() == {"depth": 1, "width": 32, "kernel": 3}
 
 
 def test_the_donor_may_rest_if_a_level_trains_at_once(write: Write) -> None:
@@ -271,8 +270,8 @@ def test_other_mistakes_of_an_adapted_study_are_told_alone(
 def test_an_arm_may_take_an_adaptation_back(write: Write) -> None:
     path = adapted(write, "fold: sum", "arms:\n  back: {stages.general.adapt: null}\n  baseline: {}\n")
     arms = load(path).arms
-    assert arms["back"].network_of("general")["in_channels"] == 3
-    assert arms["baseline"].network_of("general")["in_channels"] == 1
+    assert arms["back"].network_of("general").in_channels == 3
+    assert arms["baseline"].network_of("general").in_channels == 1
 
 
 def literals(model: Any, field: str) -> tuple[str, ...]:
@@ -292,14 +291,14 @@ def test_the_schema_names_what_there_is() -> None:
     from xferlab.training.augment import Augmentation
     from xferlab.training.intensity import INTENSITIES
 
-    assert get_args(adapt.Level) == tuple(LEVELS)
-    assert PARTS["encoder"] == adapt.ENCODER
-    assert literals(adapt.Freezing, "part") == tuple(PARTS)
-    assert literals(adapt.Adapt, "fold") == tuple(FOLDS)
-    assert set(literals(Training, "loss")) == set(LOSSES)
-    assert set(literals(Training, "intensity")) == set(INTENSITIES)
+    assert get_args(config.Level) == tuple(LEVELS)
+    assert PARTS["encoder"] == config.ENCODER
+    assert literals(config.Freezing, "part") == tuple(PARTS)
+    assert literals(config.Adapt, "fold") == tuple(FOLDS)
+    assert set(literals(config.Training, "loss")) == set(LOSSES)
+    assert set(literals(config.Training, "intensity")) == set(INTENSITIES)
     for intensity in INTENSITIES:
         words = ["predict", "w.safetensors", "image.png", "--out", "out", "--intensity", intensity]
         assert build_parser().parse_args(words).intensity == intensity
-    for section, layers in ((adapt.TranslatorLayers, Translator), (adapt.Augmentations, Augmentation)):
+    for section, layers in ((config.TranslatorLayers, Translator), (config.Augmentations, Augmentation)):
         assert list(section.model_fields) == [field.name for field in fields(layers)]

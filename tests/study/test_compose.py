@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.study.conftest import Write, problems
+from xferlab.data.sources.phantom.config import PhantomMriData
 from xferlab.study.load import load
 from xferlab.study.paths import complaint, replaced, without
-from xferlab.study.sections import PhantomMriData
 
 KEYS = st.sampled_from("abc")
 TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(KEYS, inner, max_size=3), max_leaves=9)

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.study.conftest import Write, problems
+from xferlab.data.sources.lgg.config import LggData
+from xferlab.data.sources.manifest.config import ManifestData
 from xferlab.errors import StudyError
 from xferlab.study.load import load
 from xferlab.study.schema import Study
-from xferlab.study.sections import LggData, ManifestData
 
 EXAMPLE = """\
 study: covid_lung

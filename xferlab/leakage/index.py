@@ -8,12 +8,12 @@ from pathlib import Path
 
 from xferlab.cohort import Case
 from xferlab.data.check import check_sections
-from xferlab.data.filters import join_patients
-from xferlab.data.sources import Source, open_source
+from xferlab.data.sources.filters import join_patients
+from xferlab.data.sources.registry import DataSection, open_source
+from xferlab.data.sources.source import Source
 from xferlab.errors import DataError, Problem
 from xferlab.leakage.audit import Audited, audit
 from xferlab.parallel import Progress
-from xferlab.study.sections import DataSection, LggData, ManifestData
 
 __all__ = ["StudyIndex", "check_sections", "index_sections"]
 
@@ -76,7 +76,7 @@ class StudyIndex:
 
     def _audited(self, name: str, config: DataSection, *, arm: str = "") -> Audited | None:
         self._source(name, config, arm=arm)
-        if not isinstance(config, ManifestData | LggData):
+        if not config.has_files:
             return None
         source = self._unsimulated(name, config)
         # In a survey, declared patients are under one id; who differs from one of them differs from all.

@@ -6,6 +6,7 @@ of YAML 1.1.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def read(path: Path, *, name: str | None = None) -> Document:
     value = values.of(root, ()) if root else None
     if values.problems:
         raise StudyError(values.problems)
-    return Document(name, path.absolute(), value, values.lines)
+    return Document(name, Path(os.path.abspath(path)), value, values.lines)
 
 
 def _text(path: Path, name: str) -> str:
