@@ -24,7 +24,9 @@ def differing(last: Plan, now: Plan, *, with_data: bool = True) -> list[str]:
     specs = last.by_id
     return changes(
         now.loaded, document(last), now if with_data else None,
-        fields=lambda before, after: changed_fields(specs[before].identity, now.by_id[after].identity),
+        fields=lambda before, after: changed_fields(
+            specs[before].identity.to_json(), now.by_id[after].identity.to_json()
+        ),
     )  # fmt: skip
 
 
