@@ -140,7 +140,7 @@ ARMS = [
     ),
     (
         "stages.general.label_fraction.x: 1",
-        "stages.general.label_fraction is a single value and has no field",
+        "stages.general.label_fraction is a mapping; it must be a number.",
     ),
     ("data.cxr.hold_out: 0.3", "an arm may not override 'data.cxr.hold_out': arms are compared"),
     (

@@ -190,7 +190,7 @@ ARMS = [
     ("training.lr: fast", "training.lr is 'fast'; it must be a number."),
     (
         "training.lr.x: 1",
-        "training.lr is a single value and has no field 'x'; override training.lr as a whole",
+        "training.lr is a mapping; it must be a number.",
     ),
     (
         "stages.genral.data: cxr",
@@ -253,6 +253,10 @@ PROFILES = [
     ("arms: {}", "a profile may not override 'arms': change the arms themselves"),
     ("include: '#x'", "unknown field 'include'. Fields: study, "),
     ("model.imagesize: 3", "unknown field 'imagesize' in model. Did you mean 'image_size'?"),
+    ("model.image_size: 100", "model.image_size: 100 is not divisible by 16"),
+    ("stages.general.training.lrr: 3", "unknown field 'lrr' in stages.general.training. Did you mean 'lr'?"),
+    ("stages.genral.data: cxr", "there is no stage 'genral'; this study has donor, general. Did you mean"),
+    ("stages.general.data: x", "stage 'general' trains on 'x', which is no data section"),
 ]
 
 
@@ -275,9 +279,10 @@ def test_a_bad_arm_is_reported_once_with_its_line(write: Write, override: str, w
 
 @pytest.mark.parametrize(("override", "what"), PROFILES, ids=lambda value: str(value)[:30])
 def test_profiles_are_checked_even_if_not_chosen(write: Write, override: str, what: str) -> None:
-    path = write(f"profiles:\n  p: {{{override}}}\n")
-    (problem,) = problems(path)
-    assert problem.startswith(f"{path}:10: profile 'p': {what}")
+    path = write(f"profiles:\n  p: {{{override}}}\narms: {{a: {{}}, b: {{}}}}\n")
+    for profile in (None, "p"):
+        (problem,) = problems(path, profile=profile)
+        assert problem.startswith(f"{path}:10: profile 'p': {what}")
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file(write: Write) -> None:
@@ -346,11 +351,11 @@ def test_a_file_that_cannot_be_included_is_reported_once(
     assert problem.startswith(f"{path}:9: cannot include {path.parent}/a.yaml:{what}")
 
 
-def test_a_bad_value_of_a_profile_is_reported_at_the_profile(write: Write) -> None:
-    path = write("profiles:\n  p: {model.image_size: 100}\narms: {a: {}, b: {}}\n")
-    load(path)
-    (problem,) = problems(path, profile="p")
-    assert problem.startswith(f"{path}:10: profile 'p': model.image_size: 100 is not divisible by 16")
+def test_the_variables_of_a_profile_are_needed_if_it_is_chosen(write: Write) -> None:
+    path = write("profiles:\n  p: {data.mri: {source: lgg, root: '${NOT_SET}/x'}}\n")
+    load(path, environ={})
+    what = "profile 'p': data.mri.root needs the environment variable `NOT_SET`, which is not set; for "
+    assert problems(path, profile="p") == [f"{path}:10: {what}example: export NOT_SET=/path/to/it"]
 
 
 def test_an_unknown_profile_is_suggested(write: Write) -> None:

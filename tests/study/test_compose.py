@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.study.conftest import Write, problems
 from xferlab.data.sources.phantom.config import PhantomMriData
 from xferlab.study.load import load
-from xferlab.study.paths import complaint, replaced, without
+from xferlab.study.paths import replaced, without
 
 KEYS = st.sampled_from("abc")
 TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(KEYS, inner, max_size=3), max_leaves=9)
@@ -32,18 +32,6 @@ def test_replacing_sets_one_path_and_removing_undoes_it(tree: object, path: list
     parent = at(without(result, tuple(path)), path[:-1])
     assert isinstance(parent, dict)
     assert path[-1] not in parent
-
-
-def leaves(tree: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    if not isinstance(tree, dict):
-        return [path]
-    return [path] * bool(path) + [leaf for key, value in tree.items() for leaf in leaves(value, (*path, key))]
-
-
-def test_every_field_of_a_study_has_a_path(write: Write) -> None:
-    study = load(write("tracking: {wandb: {}}\n")).base
-    tree = study.model_dump()
-    assert [path for path in leaves(tree) if complaint(tree, path)] == []
 
 
 def test_an_override_replaces_its_value_as_a_whole(write: Write) -> None:

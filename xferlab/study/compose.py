@@ -10,7 +10,7 @@ from typing import Any
 
 from xferlab.errors import StudyError, suggest
 from xferlab.study.findings import Finding, Report, as_yaml, validated
-from xferlab.study.paths import complaint, replaced
+from xferlab.study.paths import absent_entry, replaced
 from xferlab.study.tuned import Tuned
 from xferlab.study.yaml_lines import Document, KeyPath, read
 
@@ -113,7 +113,7 @@ class Draft:
         tuned = tuple(treatment.tuned.values())
         draft = replace(self, group=group, name=name, overrides=(), tuned=tuned, parent=self)
         for override in treatment.overrides.values():
-            problem = refusal(group, override.path) or complaint(draft.tree, override.path)
+            problem = refusal(group, override.path) or absent_entry(draft.tree, override.path)
             if problem:
                 report.add(override.where(override.path), problem, prefix=draft.prefix)
                 continue
