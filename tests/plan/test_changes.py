@@ -88,6 +88,5 @@ def test_the_trials_of_a_document_are_those_of_the_plan(plan_of: PlanOf) -> None
     for ours, theirs in zip(planned_trials(document(plan)), plan.trials, strict=True):
         for field in ("trial_id", "name", "arms", "stage", "parents", "features"):
             assert getattr(ours, field) == getattr(theirs, field)
-        assert [one.evaluation_id for one in ours.evaluations] == [
-            one.evaluation_id for one in theirs.evaluations
-        ]
+        ids = [[evaluation.evaluation_id for evaluation in trial.evaluations] for trial in (ours, theirs)]
+        assert ids[0] == ids[1]
