@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from tests.data.conftest import index_sections
 from tests.data.test_dicom import write as write_dicom
+from xferlab.data.check import check_sections
 from xferlab.errors import DataError, Problem
-from xferlab.leakage.index import check_sections, index_sections
 
 Spoil = Callable[[Any], dict[str, Any] | None]
 

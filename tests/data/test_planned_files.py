@@ -11,13 +11,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.conftest import data_section, make_image, make_mask, replace_keeping_times, write_rows
+from tests.data.conftest import (
+    data_section,
+    index_sections,
+    make_image,
+    make_mask,
+    replace_keeping_times,
+    write_rows,
+)
 from tests.data.test_dicom import write as write_dicom
 from xferlab.data import memo
 from xferlab.data.cache import open_table
+from xferlab.data.check import check_sections
 from xferlab.data.sources.registry import open_source
 from xferlab.errors import DataError, FileUnavailableError
-from xferlab.leakage.index import StudyIndex, check_sections, index_sections
+from xferlab.leakage.index import StudyIndex
 
 pytestmark = pytest.mark.usefixtures("remembering", "stamps_that_lie")
 CHANGED = "changed since the study was planned: its SHA-256 was "

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.data.conftest import index_sections
 from xferlab.data.cache import open_table
+from xferlab.data.check import check_sections
 from xferlab.data.sources.lgg import reading as lgg
 from xferlab.data.sources.manifest.table import read_table
 from xferlab.data.sources.patients import person_key, spelled_alike
 from xferlab.data.sources.registry import open_source
-from xferlab.leakage.index import StudyIndex, check_sections, index_sections
+from xferlab.leakage.index import StudyIndex
 
 LABELS = {"lung": [255], "ignore": [127]}
 

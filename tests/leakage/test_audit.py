@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.conftest import data_section, write_rows
+from tests.data.conftest import data_section, index_sections, write_rows
 from xferlab.cohort import Case, Cohort
 from xferlab.errors import DataError
 from xferlab.leakage import comparisons
-from xferlab.leakage.index import StudyIndex, index_sections
+from xferlab.leakage.index import StudyIndex
 from xferlab.phantoms import PATHOLOGIES, brain_mri, chest_xray
 
 pytestmark = pytest.mark.component

@@ -15,13 +15,16 @@ from xferlab.data.check import check_sections
 from xferlab.data.sources.registry import DataSection
 from xferlab.errors import DataError, Problem, ProblemsError, XferlabError
 
+SHOWN_PAIRS = 20
+"""Of nearly equal images."""
+
 
 def run(options: Namespace) -> int:
     """Prints all findings; exit code 2 if one is an error."""
     session = Session.open(options)
     findings: list[Problem] = []
     files: list[Problem] = []
-    num_near = 0
+    near: tuple[str, ...] = ()
     with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("reading images")
         for arm, sections in _distinct_sections(session).items():
@@ -39,7 +42,7 @@ def run(options: Namespace) -> int:
         try:
             plan = session.plan()
             audit = session.index.audit
-            num_near = audit.num_near
+            near = audit.near
             findings += (*audit.warnings, *(entry for entry in plan.warnings if entry not in audit.summary))
             findings += (*donor_problems(session, plan), *parent_problems(session, plan))
             check_tiles(session, plan, progress=lambda name, done, total: None)
@@ -53,8 +56,13 @@ def run(options: Namespace) -> int:
     findings = [finding for finding in findings if finding not in files]
     for finding in (*grouped(files, shown=len(files)), *findings):
         print(finding)
-    if num_near:
-        print(f"{num_near} pairs of images under different patients are nearly alike; taken for two people's")
+    if near:
+        print(
+            f"{len(near)} pairs of images of different patients are nearly equal; they count as two people's:"
+        )
+        print(*(f"  {pair}" for pair in near[:SHOWN_PAIRS]), sep="\n")
+    if len(near) > SHOWN_PAIRS:
+        print(f"  {len(near) - SHOWN_PAIRS} more")
     errors = sum(one.severity == "error" for one in (*files, *findings))
     print(f"{options.study}: {errors} errors, {len(files) + len(findings) - errors} warnings")
     return BAD_INPUT if errors else COMPLETE

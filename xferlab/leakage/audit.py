@@ -19,7 +19,7 @@ from xferlab.data.sources.filters import join_patients
 from xferlab.data.sources.patients import as_yaml, person_key, spelled_alike
 from xferlab.data.sources.source import Source
 from xferlab.errors import DataError, Problem
-from xferlab.leakage.comparisons import Likeness, Member, Places, compare
+from xferlab.leakage.comparisons import MatchedPair, Member, Members, compare
 from xferlab.parallel import Progress
 
 _SHOWN, _PASTED = 3, 20
@@ -51,14 +51,14 @@ class Audit:
         persons: Patient id -> the id of the person, for patients that are joined.
         warnings: One for each person whose images tell it, one for all whose ids do.
         summary: What a reader of the results should know; it names nobody.
-        num_near: Pairs that correlate and were left apart, since they differ in detail.
+        near: The pairs that correlate and were left apart because they differ in detail, for `check`.
         unusable: Case digest -> why its image or mask cannot be used.
     """
 
     persons: Mapping[str, str]
     warnings: tuple[Problem, ...] = ()
     summary: tuple[Problem, ...] = ()
-    num_near: int = 0
+    near: tuple[str, ...] = ()
     unusable: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
 
     def joined(self, cases: Sequence[Case]) -> tuple[Case, ...]:
@@ -81,30 +81,31 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
         DataError: An image or id that only an arm has would join two people of the study, whom splits may
                 divide.
     """
-    places: Places = {
+    members: Members = {
         Member(case.digest, case.patient): (section.source, case)
         for section in sections
         for case in _cases(section)
     }
-    alike, failures = compare(places, memo_dir=memo_dir, progress=progress)
+    pairs, failures = compare(members, memo_dir=memo_dir, progress=progress)
     own = {case.patient for section in sections if section.own for case in _cases(section)}
-    shared = [one for one in alike if one.one_exposure and not _told_apart(_ids(one), sections, own)]
-    everybody = {case.patient for section in sections for case in _cases(section)}
+    shared = [pair for pair in pairs if pair.one_exposure and not _told_apart(pair.patients, sections, own)]
+    everybody = {member.patient for member in members}
     own_spelled, _ = _spelled(own, [section for section in sections if section.own], own)
-    inside = join_patients([*(_ids(one) for one in shared if own.issuperset(_ids(one))), *own_spelled])
+    by_image = [pair.patients for pair in shared]
+    inside = join_patients([*filter(own.issuperset, by_image), *own_spelled])
     spelled, unclear = _spelled(everybody, sections, own, joined=own_spelled)
-    report = _Report(sections, places)
+    report = _Report(sections, members)
     persons, warnings, errors = {}, [], []
-    for group in _groups([*map(_ids, shared), *spelled]):
-        found = [one for one in shared if one.first.patient in group]
+    for group in _groups([*by_image, *spelled]):
+        evidence = [pair for pair in shared if pair.first.patient in group]
         # The study's own patients keep the id that they have without any arm.
         anchors = {inside.get(patient, patient) for patient in group & own}
         person = min(anchors or group)
         persons.update(dict.fromkeys(group, person))
         if len(anchors) > 1:
-            errors.append(report.refusal(found, group, anchors))
-        elif found:
-            warnings.append(report.warning(found, person))
+            errors.append(report.refusal(evidence, group, anchors))
+        elif evidence:
+            warnings.append(report.warning(evidence, person))
     unclear = {
         patient: others
         for patient, others in unclear.items()
@@ -126,8 +127,8 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
     return Audit(
         persons,
         tuple(warnings),
-        tuple(_summary(len(_groups(map(_ids, shared))), len(spellings))),
-        num_near=sum(not one.one_exposure for one in alike),
+        tuple(_summary(len(_groups(by_image)), len(spellings))),
+        near=tuple(report.pair(pair) for pair in pairs if not pair.one_exposure),
         unusable={digest: error.problems for digest, error in failures.items()},
     )
 
@@ -200,10 +201,6 @@ def _cases(section: Audited) -> tuple[Case, ...]:
     return section.source.survey.cases + section.source.survey.doubled
 
 
-def _ids(pair: Likeness) -> tuple[str, str]:
-    return pair.first.patient, pair.second.patient
-
-
 def _told_apart(pair: tuple[str, str], sections: Sequence[Audited], own: Set[str]) -> bool:
     """Whether the study says so; of people whom it does not have alone, an arm's section may."""
     ids = set(pair)
@@ -219,17 +216,21 @@ def _groups(joined: Iterable[Iterable[str]]) -> list[set[str]]:
 
 
 class _Report:
-    """How findings are told."""
+    """What is said of findings."""
 
-    def __init__(self, sections: Sequence[Audited], places: Places):
+    def __init__(self, sections: Sequence[Audited], members: Members):
         self._patients: dict[str, set[str]] = defaultdict(set)
         for section in sections:
             self._patients[section.name].update(case.patient for case in _cases(section))
-        self._names = {member: case.name for member, (_, case) in places.items()}
+        self._names = {member: case.name for member, (_, case) in members.items()}
 
-    def warning(self, pairs: Sequence[Likeness], person: str) -> Problem:
+    def pair(self, pair: MatchedPair) -> str:
+        """One pair with its figures."""
+        return f"{self._named(pair)}: correlation {pair.correlation:.3f}, detail {pair.detail:.3f}"
+
+    def warning(self, pairs: Sequence[MatchedPair], person: str) -> Problem:
         """What is told where patients are joined."""
-        ids = sorted({patient for pair in pairs for patient in _ids(pair)})
+        ids = sorted({patient for pair in pairs for patient in pair.patients})
         what = (
             f"{self._shown(pairs)}: patients {_listed(ids)} are taken for one, {person!r}, whom no"
             f" split divides. `same_patient: [{as_yaml(ids)}]` says so; if they are different people,"
@@ -272,7 +273,7 @@ class _Report:
         ids = [id_ for patient, people in several for id_ in (patient, *people)]
         return Problem(self._where(ids), what, "warning")
 
-    def refusal(self, pairs: Sequence[Likeness], group: Set[str], anchors: Set[str]) -> Problem:
+    def refusal(self, pairs: Sequence[MatchedPair], group: Set[str], anchors: Set[str]) -> Problem:
         """What is told where an arm's image or id joins people whom the study's splits may divide."""
         ids = sorted(group)
         cause = f"{self._shown(pairs)}: an image" if pairs else "an id"
@@ -287,17 +288,18 @@ class _Report:
     def _where(self, ids: Sequence[str]) -> str:
         return ", ".join(f"data.{name}" for name, has in self._patients.items() if not has.isdisjoint(ids))
 
-    def _shown(self, pairs: Sequence[Likeness]) -> str:
+    def _shown(self, pairs: Sequence[MatchedPair]) -> str:
         best = sorted(pairs, key=lambda pair: (-pair.correlation, pair.first, pair.second))
-        told = "; ".join(
-            f"{self._named(pair.first)} and {self._named(pair.second)} show one exposure"
-            f" (correlation {pair.correlation:.3f})"
+        texts = [
+            f"{self._named(pair)} show one exposure (correlation {pair.correlation:.3f})"
             for pair in best[:_SHOWN]
-        )
-        return f"{told}; {len(best) - _SHOWN} more pairs" if len(best) > _SHOWN else told
+        ]
+        return "; ".join([*texts, f"{len(best) - _SHOWN} more pairs"] if len(best) > _SHOWN else texts)
 
-    def _named(self, member: Member) -> str:
-        return f"{self._names[member]} ({member.patient})"
+    def _named(self, pair: MatchedPair) -> str:
+        return " and ".join(
+            f"{self._names[member]} ({member.patient})" for member in (pair.first, pair.second)
+        )
 
 
 def _listed(ids: Sequence[str]) -> str:

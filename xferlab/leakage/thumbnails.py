@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,80 +19,42 @@ from xferlab.errors import DataError, FileUnavailableError
 from xferlab.leakage.image_matching import SIDE_PX
 from xferlab.parallel import Progress, for_each
 
-_AT_ONCE = 8192
 _TORN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 Thumbnail = NDArray[np.uint8]
 
 
-class Thumbnails:
-    """The thumbnails of a cache: files that are written once, whole, and only ever read or deleted.
+def thumbnails(
+    folder: Path, cases: Mapping[str, tuple[Source, Case]], progress: Progress | None = None
+) -> tuple[dict[str, Thumbnail], dict[str, DataError]]:
+    """Returns the thumbnails of cases, and why others have none: their image or mask cannot be used.
 
-    Two processes may write the same ones; a torn file is as good as none.
+    A thumbnail is `(64, 64)` uint8: the area averages of the image's first channel. Each is a file that is
+    written once, whole. Cases without one are decoded again each time, since another version of a package may
+    read them.
+
+    Args:
+        folder: Where they are kept.
+        cases: Case digest -> where it is decoded.
+        progress: Called while new images are decoded.
     """
-
-    def __init__(self, folder: Path):
-        self._folder = folder
-
-    def of(
-        self, cases: Mapping[str, tuple[Source, Case]], progress: Progress | None = None
-    ) -> tuple[dict[str, Thumbnail], dict[str, DataError]]:
-        """Returns the thumbnails of cases, and why others have none: their image or mask cannot be used.
-
-        A thumbnail is `(64, 64)` uint8: the area averages of the image's first channel. Cases without one are
-        decoded again each time, since another version of a package may read them.
-
-        Args:
-            cases: Case digest -> where it is decoded.
-            progress: Told (done, all) while new images are decoded.
-        """
-        found = self._stored(cases)
-        failures: dict[str, DataError] = {}
-        new = [digest for digest in cases if digest not in found]
-        for start in range(0, len(new), _AT_ONCE):  # so that an interrupted one goes on where it was
-            digests = new[start : start + _AT_ONCE]
-
-            def told(done: int, _: int, before: int = start) -> None:
-                if progress is not None:
-                    progress(before + done, len(new))
-
-            drawn = for_each(digests, lambda digest: _drawn(*cases[digest]), progress=told)
-            fresh = {}
-            for digest, result in zip(digests, drawn, strict=True):
-                if isinstance(result, DataError):
-                    failures[digest] = result
-                else:
-                    fresh[digest] = result
-            if fresh:
-                self._store(fresh)
-                found |= fresh
-        return found, failures
-
-    def _stored(self, wanted: Mapping[str, object]) -> dict[str, Thumbnail]:
-        found: dict[str, Thumbnail] = {}
-        for path in sorted(self._folder.glob("*.npz")):
-            with suppress(*_TORN), open(path, "rb") as opened, np.load(opened) as file:
-                digests = file["digests"].tolist()
-                rows = [row for row, digest in enumerate(digests) if digest in wanted]
-                if rows:
-                    pixels = file["pixels"]
-                    found |= {digests[row]: pixels[row] for row in rows}
-        return found
-
-    def _store(self, thumbnails: Mapping[str, Thumbnail]) -> None:
-        digests = np.array(sorted(thumbnails))
-        pixels = np.stack([thumbnails[digest] for digest in digests.tolist()])
-        name = f"{digest_of(digests.tolist())}.npz"
-        with suppress(OSError):  # a folder that cannot be written costs time later, no more
-            write_whole(self._folder / name, lambda file: np.savez(file, digests=digests, pixels=pixels))
+    digests = list(cases)
+    results = dict(zip(digests, for_each(digests, partial(_stored, folder)), strict=True))
+    new = [digest for digest, thumbnail in results.items() if thumbnail is None]
+    drawn = for_each(new, lambda digest: _drawn(folder, *cases[digest]), progress=progress)
+    results |= dict(zip(new, drawn, strict=True))
+    failures = {digest: result for digest, result in results.items() if isinstance(result, DataError)}
+    return {digest: result for digest, result in results.items() if isinstance(result, np.ndarray)}, failures
 
 
-def digest_of(texts: Sequence[str]) -> str:
-    """Returns a name for a sequence of texts."""
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:24]
+def _stored(folder: Path, digest: str) -> Thumbnail | DataError | None:
+    with suppress(*_TORN), open(_path(folder, digest), "rb") as opened, np.load(opened) as file:
+        pixels: Thumbnail = file["pixels"]
+        return pixels
+    return None
 
 
-def _drawn(source: Source, case: Case) -> Thumbnail | DataError:
+def _drawn(folder: Path, source: Source, case: Case) -> Thumbnail | DataError:
     try:
         image = source.decode(case).image
     except FileUnavailableError:
@@ -100,4 +62,11 @@ def _drawn(source: Source, case: Case) -> Thumbnail | DataError:
     except DataError as error:
         return error
     grey = Image.fromarray(np.ascontiguousarray(image if image.ndim == 2 else image[..., 0]))
-    return np.asarray(grey.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX))
+    pixels = np.asarray(grey.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX))
+    with suppress(OSError):  # a folder that cannot be written costs time later, no more
+        write_whole(_path(folder, case.digest), lambda file: np.savez(file, pixels=pixels))
+    return pixels
+
+
+def _path(folder: Path, digest: str) -> Path:
+    return folder / f"{digest}.npz"

@@ -8,8 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from xferlab.phantoms.fields import Field, ellipse, noise, octaves, soft
-from xferlab.phantoms.phantom import BRAIN_LABELS, Phantom, check_request, generator
+from xferlab.phantoms.fields import (
+    Field,
+    ellipse,
+    generator,
+    largest_component,
+    noise,
+    octaves,
+    soft,
+    to_uint8,
+)
+from xferlab.phantoms.phantom import BRAIN_LABELS, Phantom
 
 SLICES_PER_PATIENT = 4
 LEVELS = (0.33, 0.48, 0.63, 0.8)
@@ -86,13 +95,9 @@ def brain_mri(*, seed: int, index: int, size_px: int = 256) -> Phantom:
     Returns:
         Image uint8 `(size_px, size_px, 3)`: pre-contrast, FLAIR, post-contrast. Labels as `BRAIN_LABELS`;
         empty in the slices that the lesion does not reach.
-
-    Raises:
-        UsageError: If `index` is negative or `size_px` below 16.
     """
-    check_request("brain_mri", index=index, size_px=size_px)
-    head = _draw_head(generator(seed, "brain", brain_patient(index)))
-    rng = generator(seed, "brain", "slice", index)
+    head = _draw_head(generator("phantom", seed, "brain", brain_patient(index)))
+    rng = generator("phantom", seed, "brain", "slice", index)
     level = LEVELS[index % SLICES_PER_PATIENT] + rng.uniform(-0.05, 0.05)
     plane = _lay(rng, head, level, size_px)
     signal = _tissue(rng, head, plane)
@@ -254,11 +259,8 @@ def _add_lesion(rng: np.random.Generator, head: Head, plane: Plane, signal: NDAr
 
 def _without_islands(distance: Field) -> Field:
     """Push down all but the largest component, so that the truth is one lesion."""
-    components, count = ndimage.label(distance > 0)
-    if count <= 1:
-        return distance
-    largest = 1 + int(np.argmax(np.bincount(components.ravel())[1:]))
-    return np.where((components > 0) & (components != largest), np.float32(-0.05), distance)
+    inside = distance > 0
+    return np.where(inside & ~largest_component(inside), np.float32(-0.05), distance)
 
 
 def _record(rng: np.random.Generator, head: Head, signal: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -268,12 +270,9 @@ def _record(rng: np.random.Generator, head: Head, signal: NDArray[np.float32]) -
     for channel, gain in enumerate(head.gains):
         bias = 1 + 0.07 * noise(rng, 2, size_px)
         texture = 1 + 0.035 * octaves(rng, 24, 3, size_px)
-        voxels = (
-            ndimage.gaussian_filter(signal[..., channel] * texture, 0.0026 * size_px)
-            * bias
-            * np.float32(gain)
-        )
+        blurred = ndimage.gaussian_filter(signal[..., channel] * texture, 0.0026 * size_px)
+        voxels = blurred * bias * np.float32(gain)
         grain = np.float32(0.014 * min(1.0, size_px / 256))
         real, imaginary = grain_rng.standard_normal((2, size_px, size_px), dtype=np.float32) * grain
         signal[..., channel] = np.hypot(voxels + real, imaginary)
-    return np.clip(np.rint(signal * 255), 0, 255).astype(np.uint8)
+    return to_uint8(signal)

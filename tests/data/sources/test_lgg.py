@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.conftest import index_sections
 from xferlab.cohort import Case
+from xferlab.data.check import check_sections
 from xferlab.data.sources.lgg import reading as lgg
 from xferlab.data.sources.registry import open_source
 from xferlab.errors import DataError
-from xferlab.leakage.index import check_sections, index_sections
 
 VOLUMES = {"TCGA_CS_1111_19990101": 12, "TCGA_CS_1111_20000101": 5, "TCGA_DU_2222_19990101": 6}
 

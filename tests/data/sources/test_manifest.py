@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.data.conftest import index_sections
 from tests.data.test_dicom import write as write_dicom
 from xferlab.cohort import Case
 from xferlab.data import memo
 from xferlab.data.sources.registry import open_source
 from xferlab.errors import DataError
-from xferlab.leakage.index import index_sections
 
 
 def cases(section: Any, tmp_path: Path) -> tuple[Case, ...]:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.data.conftest import index_sections
 from xferlab.cohort import Case
 from xferlab.data.sources.phantom import reading as phantom
 from xferlab.data.sources.registry import open_source
 from xferlab.errors import DataError
-from xferlab.leakage.index import index_sections
 from xferlab.phantoms import brain_mri, chest_mask, chest_xray
 
 
