@@ -93,7 +93,7 @@ def test_the_audit_finds_three_persons_under_two_ids(section: Any, real_data: Pa
         "cohen-137": "cohen-137", "cohen-202": "cohen-137",
         "cohen-192": "cohen-192", "cohen-196": "cohen-192",
     }  # fmt: skip
-    assert 0 < index.audit.num_near < 20
+    assert 0 < len(index.audit.near) < 20
     (known,) = (problem for problem in index.audit.warnings if "1676519" in problem.what)
     assert known.where == "data.general, data.portable"
     assert "images/1676588.jpg (cohen-201)" in known.what

@@ -57,9 +57,8 @@ def run(options: Namespace) -> int:
     for finding in (*grouped(files, shown=len(files)), *findings):
         print(finding)
     if near:
-        print(
-            f"{len(near)} pairs of images of different patients are nearly equal; they count as two people's:"
-        )
+        print(f"{len(near)} pairs of images of different patients are nearly equal; they stay apart:")
+
         print(*(f"  {pair}" for pair in near[:SHOWN_PAIRS]), sep="\n")
     if len(near) > SHOWN_PAIRS:
         print(f"  {len(near) - SHOWN_PAIRS} more")

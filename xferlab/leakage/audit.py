@@ -297,9 +297,8 @@ class _Report:
         return "; ".join([*texts, f"{len(best) - _SHOWN} more pairs"] if len(best) > _SHOWN else texts)
 
     def _named(self, pair: MatchedPair) -> str:
-        return " and ".join(
-            f"{self._names[member]} ({member.patient})" for member in (pair.first, pair.second)
-        )
+        first, second = (f"{self._names[member]} ({member.patient})" for member in (pair.first, pair.second))
+        return f"{first} and {second}"
 
 
 def _listed(ids: Sequence[str]) -> str:

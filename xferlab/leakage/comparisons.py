@@ -145,9 +145,11 @@ def _path(folder: Path, members: Set[str]) -> Path:
 
 def _read(path: Path) -> _Comparison | None:
     """A file that is torn or altered is as good as none: it is written again."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, LookupError, TypeError):
         content = read_json(path)
-        return _Comparison(frozenset(content["members"]), tuple(tuple(pair) for pair in content["pairs"]))
+        members, pairs = frozenset(content["members"]), tuple(tuple(pair) for pair in content["pairs"])
+        if path == _path(path.parent, members):  # else it lies under the name of other cases
+            return _Comparison(members, pairs)
     return None
 
 
