@@ -18,7 +18,7 @@ from xferlab.data.cache import default_cache_dir
 from xferlab.errors import DataError, DonorError, Problem, StudyError, UsageError, suggest
 from xferlab.leakage.index import StudyIndex
 from xferlab.metrics.catalogue import METRICS_VERSION
-from xferlab.phantoms.objects import OBJECTS_VERSION
+from xferlab.phantoms.foreign_objects import OBJECTS_VERSION
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout

@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from xferlab.data.contrast import lost_contrast
 from xferlab.data.memo import read_file
 from xferlab.data.pixels import (
     MAX_PIXELS,
@@ -32,6 +31,7 @@ from xferlab.data.pixels import (
     Picture,
     check_size,
     lacks_preamble,
+    lost_contrast,
     refusal,
     stretch,
     to_grey,

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from xferlab.cohort import Case
-from xferlab.data.memo import read_json, write_json
+from xferlab.data.memo import read_json, write_json, write_whole
 from xferlab.data.sources.source import Source
-from xferlab.errors import DataError
-from xferlab.leakage.image_matching import DETAIL, find_pairs, is_flat
-from xferlab.leakage.thumbnails import Thumbnail, thumbnails
-from xferlab.parallel import Progress
+from xferlab.errors import DataError, FileUnavailableError
+from xferlab.leakage.image_matching import DETAIL, SIDE_PX, find_pairs, is_flat
+from xferlab.parallel import Progress, for_each
 
 VERSION = 3
 """Raised when other pairs are found, or thumbnails or their files change; part of the name of the folder.
 
 Thumbnails of version 1 may be of other bytes than their case's digest says; version 2 had many in a file.
 """
+
+_TORN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+Thumbnail = NDArray[np.uint8]
+"""The area averages of an image's first channel, `(64, 64)`."""
 
 
 class Member(NamedTuple):
@@ -98,7 +106,7 @@ def compare(
     failures: dict[str, DataError] = {}
     if comparison is None:
         cases = {member.digest: source_and_case for member, source_and_case in members.items()}
-        pixels, failures = thumbnails(folder, cases, progress)
+        pixels, failures = _thumbnails(folder, cases, progress)
         seen = {key: member for key, member in by_key.items() if member.digest in pixels}
         comparison = _extended(_most_similar(folder, seen.keys()), seen, pixels)
         content = {"members": sorted(comparison.members), "pairs": comparison.pairs}
@@ -155,3 +163,51 @@ def _read(path: Path) -> _Comparison | None:
 
 def _short_digest(*texts: str) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:24]
+
+
+def _thumbnails(
+    folder: Path, cases: Mapping[str, tuple[Source, Case]], progress: Progress | None = None
+) -> tuple[dict[str, Thumbnail], dict[str, DataError]]:
+    """Returns the thumbnails of cases, and why others have none: their image or mask cannot be used.
+
+    A thumbnail is `(64, 64)` uint8: the area averages of the image's first channel. Each is a file that is
+    written once, whole. Cases without one are decoded again each time, since another version of a package may
+    read them.
+
+    Args:
+        folder: Where they are kept.
+        cases: Case digest -> where it is decoded.
+        progress: Called while new images are decoded.
+    """
+    digests = list(cases)
+    results = dict(zip(digests, for_each(digests, partial(_stored, folder)), strict=True))
+    new = [digest for digest, thumbnail in results.items() if thumbnail is None]
+    drawn = for_each(new, lambda digest: _drawn(folder, *cases[digest]), progress=progress)
+    results |= dict(zip(new, drawn, strict=True))
+    failures = {digest: result for digest, result in results.items() if isinstance(result, DataError)}
+    return {digest: result for digest, result in results.items() if isinstance(result, np.ndarray)}, failures
+
+
+def _stored(folder: Path, digest: str) -> Thumbnail | DataError | None:
+    with suppress(*_TORN), open(_thumbnail_path(folder, digest), "rb") as opened, np.load(opened) as file:
+        pixels: Thumbnail = file["pixels"]
+        return pixels
+    return None
+
+
+def _drawn(folder: Path, source: Source, case: Case) -> Thumbnail | DataError:
+    try:
+        image = source.decode(case).image
+    except FileUnavailableError:
+        raise  # another day it can be read: the splits must not depend on the day
+    except DataError as error:
+        return error
+    grey = Image.fromarray(np.ascontiguousarray(image if image.ndim == 2 else image[..., 0]))
+    pixels = np.asarray(grey.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX))
+    with suppress(OSError):  # a folder that cannot be written costs time later, no more
+        write_whole(_thumbnail_path(folder, case.digest), lambda file: np.savez(file, pixels=pixels))
+    return pixels
+
+
+def _thumbnail_path(folder: Path, digest: str) -> Path:
+    return folder / f"{digest}.npz"

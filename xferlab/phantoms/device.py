@@ -5,7 +5,6 @@ Works on phantoms and on real images alike. The caller marks results as simulate
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +12,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from xferlab.phantoms.fields import Field, generator, to_uint8
-from xferlab.phantoms.foreign_objects import DRAWERS, Sheet
+from xferlab.phantoms.foreign_objects import lay_on
 
 DEVICE_VERSION = 1
 """Raised when any pixel changes."""
+
+
+def recipe(name: str) -> dict[str, object]:
+    """Return what identifies the simulation `name` within a case digest."""
+    return {"name": name, "version": DEVICE_VERSION}
 
 
 @dataclass(frozen=True)
@@ -65,23 +69,6 @@ def simulate_portable(
     if rng.random() < 0.7:
         film = lay_on(film, rng, ["marker"])
     return to_uint8(film), moved_labels
-
-
-def lay_on(film: Field, rng: np.random.Generator, kinds: Sequence[str]) -> Field:
-    """Absorb rays on top of the patient: dense things go towards white, thin ones add a little.
-
-    Args:
-        film: `(H, W)` or `(H, W, 3)`, 0..1.
-        rng: Decides where and how large.
-        kinds: Keys of `DRAWERS`, in the order in which they are laid on.
-    """
-    if not kinds:
-        return film
-    sheet = Sheet(film.shape[0], film.shape[1])
-    for kind in kinds:
-        DRAWERS[kind](rng, sheet)
-    density = sheet.density() if film.ndim == 2 else sheet.density()[..., None]
-    return np.asarray(film + density * (np.maximum(film, 0.97) - film) * (0.35 + 0.65 * density), np.float32)
 
 
 def _draw_pose(rng: np.random.Generator) -> Pose:

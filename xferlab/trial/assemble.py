@@ -17,7 +17,7 @@ from xferlab.data.case_table import CaseTable
 from xferlab.data.sources.registry import read_section
 from xferlab.networks.build import build, initialise
 from xferlab.networks.translator import Translator
-from xferlab.phantoms.objects import with_objects
+from xferlab.phantoms.foreign_objects import with_objects
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
 from xferlab.tasks.segmentation.native import NativeSegmentation
