@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from xferlab.cohort import Case
@@ -27,7 +28,7 @@ class StudyIndex:
         self,
         own: Mapping[str, DataSection],
         *,
-        arms: Iterable[Mapping[str, DataSection]] = (),
+        arms: Mapping[str, Mapping[str, DataSection]] | None = None,
         memo_dir: Path,
         progress: Progress | None = None,
     ):
@@ -35,7 +36,7 @@ class StudyIndex:
 
         Args:
             own: The study's own sections by name, roots absolute.
-            arms: The sections of each arm.
+            arms: The sections of each arm, by its name.
             memo_dir: Where digests of known files, and what is known of their images, are kept.
             progress: Called while new images are decoded.
 
@@ -47,10 +48,11 @@ class StudyIndex:
             _key(name, own[name]): source for name, source in open_sources(own, memo_dir).items()
         }
         sections = list(own.items())
-        for name, config in (item for arm in arms for item in arm.items()):
-            if _key(name, config) not in self._sources:
-                self._source(name, config)
-                sections.append((name, config))
+        for arm, changed in (arms or {}).items():
+            for name, config in changed.items():
+                if _key(name, config) not in self._sources:
+                    self._source(name, config, arm=arm)
+                    sections.append((name, config))
         problems = (problem for source in self._sources.values() for problem in source.survey.problems)
         self.warnings = tuple(dict.fromkeys(problems))
         audited = [
@@ -69,10 +71,10 @@ class StudyIndex:
         """
         return self.audit.joined(self._source(name, config).survey.cases)
 
-    def _source(self, name: str, config: DataSection) -> Source:
+    def _source(self, name: str, config: DataSection, *, arm: str = "") -> Source:
         key = _key(name, config)
         if key not in self._sources:
-            self._sources[key] = open_sources({name: config}, self._memo_dir)[name]
+            self._sources[key] = open_sources({name: config}, self._memo_dir, arm=arm)[name]
         return self._sources[key]
 
     def _audited(self, name: str, config: DataSection, *, own: bool) -> Audited:
@@ -95,19 +97,20 @@ class StudyIndex:
                 yield case.digest, problems
 
 
-def open_sources(sections: Mapping[str, DataSection], memo_dir: Path) -> dict[str, Source]:
+def open_sources(sections: Mapping[str, DataSection], memo_dir: Path, *, arm: str = "") -> dict[str, Source]:
     """Returns the sources of sections by name; no image is decoded, known files are not read.
 
     Args:
         sections: Data sections by name, roots absolute.
         memo_dir: Where digests of known files are kept between runs.
+        arm: The arm whose sections they are, for messages.
 
     Raises:
         DataError: With all errors of all sections.
     """
     sources = {name: open_source(name, config, memo_dir=memo_dir) for name, config in sections.items()}
     problems = (problem for source in sources.values() for problem in source.survey.problems)
-    errors = [problem for problem in problems if problem.severity == "error"]
+    errors = [replace(problem, arm=arm) for problem in problems if problem.severity == "error"]
     if errors:
         raise DataError(errors)
     return sources

@@ -6,9 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
-MASK_ENDING, OVERLAY_ENDING = "_mask.png", "_overlay.png"
-"""What the names of an image's outputs end with."""
-
 FILL, LINE = (0, 114, 178), (86, 180, 233)
 """Blue and sky blue of Okabe and Ito (2008): distinct for all common kinds of colour blindness, and unlike
 any grey of a radiograph. Yellow is left to outlines of the truth, as in reports."""
