@@ -161,11 +161,8 @@ class Spool:
     def __init__(self, files: tuple[BinaryIO, BinaryIO]):
         """Takes empty files, open to write, for images and targets."""
         self._files, self._hashes = files, (hashlib.sha256(), hashlib.sha256())
-        self._lock = Lock()
-        self._digests: list[str] = []
-        self._sizes: list[tuple[int, ...]] = []
-        self._spacings: list[list[float]] = []
-        self._channels = 0
+        self._lock, self._channels = Lock(), 0
+        self._rows: list[tuple[str, tuple[int, ...], list[float]]] = []
 
     def put(self, digest: str, pixels: CasePixels) -> None:
         """Writes a case behind those that are there."""
@@ -176,23 +173,18 @@ class Spool:
                 file.write(data)
                 checksum.update(data)
             self._channels = len(image)
-            self._digests.append(digest)
-            self._sizes.append(target.shape)
-            self._spacings.append(spacing.tolist())
+            self._rows.append((digest, target.shape, spacing.tolist()))
 
     def index(self) -> dict[str, object]:
         """Forces the pixels to disk and returns what a table's index says of them."""
         for file in self._files:
             file.flush()
             os.fsync(file.fileno())
-        checksums = (checksum.hexdigest() for checksum in self._hashes)
-        return {
-            "digests": self._digests,
-            "channels": self._channels,
-            "sizes": self._sizes,
-            "spacing_mm": self._spacings,
-            "sha256": dict(zip(PARTS, checksums, strict=True)),
-        }
+        digests, sizes, spacings = zip(*self._rows, strict=True)
+        checksums = [checksum.hexdigest() for checksum in self._hashes]
+        sha256 = dict(zip(PARTS, checksums, strict=True))
+        columns = {"digests": digests, "sizes": sizes, "spacing_mm": spacings}
+        return {**columns, "channels": self._channels, "sha256": sha256}
 
 
 @dataclass(frozen=True)

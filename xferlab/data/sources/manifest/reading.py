@@ -20,9 +20,8 @@ from xferlab.data.memo import FileMemo
 from xferlab.data.pixels import Picture
 from xferlab.data.sources.filters import apply_where, join_patients
 from xferlab.data.sources.manifest.config import ManifestData
-from xferlab.data.sources.manifest.folder import Nearest, outside
 from xferlab.data.sources.manifest.labels import LabelMap
-from xferlab.data.sources.manifest.table import REQUIRED, Row, Table, find_table, read_table
+from xferlab.data.sources.manifest.table import REQUIRED, Nearest, Row, Table, find_table, outside, read_table
 from xferlab.data.sources.patients import odd_patients, person_key
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey, digest_of
 from xferlab.errors import DataError, FileUnavailableError, Problem, joined
