@@ -39,11 +39,6 @@ def attempt(store: Store, name: str, outcome: str, *, epochs: int = 0, started: 
     store.write(layout.progress_path(name), b"".join(lines))
 
 
-def plan_of(store: Store, study: str, *trial_ids: str) -> None:
-    trials = [{"trial_id": trial_id} for trial_id in trial_ids]
-    codec.write_json(store, layout.plan_path(study), {"version": 1, "study": study, "trials": trials})
-
-
 def only(store: Store, *trials: TrialSpec) -> dict[str, Any]:
     *_, row = states(store, "mine", trials)
     return row
@@ -58,31 +53,26 @@ def test_a_running_trial_says_where_and_since_when(store: Store) -> None:
     with Lease(store, "mine"):
         attempt(store, "g", "running", epochs=3)
         row = only(store, trained("g"))
-    assert (row["state"], row["epochs"], row["host"]) == ("running", 3, "node7")
+    assert (row["state"], row["epochs"], row["host"], row["best_score"]) == ("running", 3, "node7", 1 / 3)
     assert described(row) == f"running on node7 since {row['since']}"
 
 
-def test_a_trial_that_another_study_drives_runs(store: Store) -> None:
-    plan_of(store, "other", "g")
+@pytest.mark.parametrize(
+    ("plan", "state"),
+    [
+        ({"trials": [{"trial_id": "g"}]}, "running"),
+        ({"trials": [{"trial_id": "h"}]}, "stale"),
+        (None, "stale"),
+        ("damaged", "stale"),
+    ],
+)
+def test_a_live_study_runs_the_trials_of_its_plan(store: Store, plan: Any, state: str) -> None:
+    if plan is not None:
+        content = b"{" if plan == "damaged" else codec.json_bytes({"version": 2, "study": "other", **plan})
+        store.write(layout.plan_path("other"), content)
     with Lease(store, "other"):
         attempt(store, "g", "running")
-        assert only(store, trained("g"))["state"] == "running"
-
-
-@pytest.mark.parametrize("planned", [["h"], None])
-def test_a_live_study_without_the_trial_does_not_run_it(store: Store, planned: list[str] | None) -> None:
-    if planned is not None:
-        plan_of(store, "other", *planned)
-    with Lease(store, "other"):
-        attempt(store, "g", "running")
-        assert only(store, trained("g"))["state"] == "stale"
-
-
-def test_a_live_study_whose_plan_is_damaged_does_not_run_it(store: Store) -> None:
-    store.write(layout.plan_path("other"), b"{")
-    with Lease(store, "other"):
-        attempt(store, "g", "running")
-        assert only(store, trained("g"))["state"] == "stale"
+        assert only(store, trained("g"))["state"] == state
 
 
 def test_a_trial_that_nobody_drives_is_stale(store: Store) -> None:
