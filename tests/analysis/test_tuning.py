@@ -142,7 +142,7 @@ def tuned_study(builder: StudyBuilder, stage: str) -> Contents:
     store = Store.open(builder.write())
     plan = reader.read_plan(store, "covid_lung")
     plan["arms"]["frozen"]["tuned"] = [{**CARRIED, "stage": stage, "validated_on": ON}]
-    codec.write_json(store, layout.plan_path("covid_lung"), plan)
+    codec.write_json(store, layout.StudyFiles("covid_lung").plan, plan)
     return Contents(load_study(builder.folder, "covid_lung"))
 
 

@@ -154,16 +154,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def best_weights(trained: Trained) -> Path:
-    return Path(trained.store.path(layout.weights_path(trained.trial_id)))
+    return Path(trained.store.path(layout.TrialFiles(trained.trial_id).weights))
 
 
 def test_preprocessing_is_the_trainings(trained: Trained) -> None:
-    from xferlab.trial.predict import Segmenter
+    from xferlab.trial.predictor import Predictor
 
-    own = Segmenter.of_trial(trained.store, trained.trial_id, torch.device("cpu"))
+    own = Predictor.of_trial(trained.store, trained.trial_id, torch.device("cpu"))
     prepared = own.prepared(trained.case["image"])
     assert (prepared[0] == trained.case["image"]).all()
-    found = own.probabilities([prepared])[0] * 255
+    found = own.predictions([prepared])[0] * 255
     assert np.abs(found - trained.case["probability"]).max() <= 1
 
 
@@ -352,7 +352,7 @@ def test_what_cannot_be_is_refused(trained: Trained, predict: Predict, tmp_path:
 
 def test_a_trial_that_is_not_complete(trained: Trained, predict: Predict, tmp_path: Path) -> None:
     shutil.copytree(trained.store.location, tmp_path / "s")
-    (tmp_path / "s" / layout.record_path(trained.trial_id)).unlink()
+    (tmp_path / "s" / layout.TrialFiles(trained.trial_id).record).unlink()
     said = predict(storage="s", study=trained.study)
     assert said.code == 2
     assert f"trial {NAME} is not complete (2 epochs so far); `xferlab run {trained.study}`" in said.err
@@ -362,10 +362,10 @@ def test_a_name_in_several_studies(trained: Trained, predict: Predict, tmp_path:
     shutil.copytree(trained.store.location, tmp_path / "s")
     store = Store.open(tmp_path / "s")
     plan = reader.read_plan(store, "tiny")
-    codec.write_json(store, layout.plan_path("twin"), plan | {"study": "twin"})
+    codec.write_json(store, layout.StudyFiles("twin").plan, plan | {"study": "twin"})
     assert predict(storage="s").code == 0  # both mean the same trial
     trials = [{**trial, "trial_id": trial["trial_id"][::-1]} for trial in plan["trials"]]
-    codec.write_json(store, layout.plan_path("twin"), plan | {"study": "twin", "trials": trials})
+    codec.write_json(store, layout.StudyFiles("twin").plan, plan | {"study": "twin", "trials": trials})
     said = predict(storage="s")
     assert said.code == 2
     assert f"tiny ({trained.trial_id}), twin ({trained.trial_id[::-1]})" in said.err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -15,10 +15,6 @@ from xferlab.cli import view
 from xferlab.cli.view import View
 from xferlab.plan.spec import TrialSpec
 from xferlab.schedule.graph import State, TrialGraph
-
-
-def trained(name: str, *parents: str) -> TrialSpec:
-    return replace(trial(name, parents=parents), identity={"training": {"max_epochs": 20}})
 
 
 @dataclass
@@ -67,7 +63,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def four(clock: SimpleNamespace) -> Run:
     """Two stages of two trials."""
     run = Run(
-        clock, TrialGraph([trained("g"), trained("h"), trained("p", "g"), trained("q", "h")]), View("/st")
+        clock,
+        TrialGraph([trial("g"), trial("h"), trial("p", parents=["g"]), trial("q", parents=["h"])]),
+        View("/st"),
     )
     assert "planning" in run.panel()
     run.view.begin(run.graph)
@@ -76,7 +74,7 @@ def four(clock: SimpleNamespace) -> Run:
 
 @pytest.fixture
 def single(clock: SimpleNamespace) -> Run:
-    run = Run(clock, TrialGraph([trained("g")]), View("/st"))
+    run = Run(clock, TrialGraph([trial("g")]), View("/st"))
     run.view.begin(run.graph)
     return run
 
@@ -108,7 +106,7 @@ def test_the_panel_shows_states_progress_and_the_time_left(four: Run) -> None:
 
 
 def test_many_running_trials_and_failures_do_not_fill_the_screen(clock: SimpleNamespace) -> None:
-    run = Run(clock, TrialGraph([trained(f"t{number:02}") for number in range(60)]), View("/st"))
+    run = Run(clock, TrialGraph([trial(f"t{number:02}") for number in range(60)]), View("/st"))
     run.view.begin(run.graph)
     for number in range(40):
         started = run.start()
@@ -188,7 +186,7 @@ def test_a_terminal_gets_a_live_panel_and_no_lines(
     sink = io.StringIO()
     console = Console(file=sink, force_terminal=True, width=100)
     monkeypatch.setattr(view, "Console", lambda **options: console)
-    run = Run(clock, TrialGraph([trained("g"), trained("h")]), View("/st"))
+    run = Run(clock, TrialGraph([trial("g"), trial("h")]), View("/st"))
     with run.view:
         run.view.begin(run.graph)
         run.start()

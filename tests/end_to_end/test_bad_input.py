@@ -163,7 +163,7 @@ STUDIES: list[tuple[str, Change, str]] = [
     ("typo", put("stages.second.start_from", "first"),
      "{study}:18: unknown field 'start_from' in stages.second. Did you mean 'starts_from'?"),
     ("type", put("training.lr", "fast"), "{study}:23: training.lr is 'fast'; it must be a number."),
-    ("bool", put("repetitions", True), "{study}:2: repetitions: true is no number"),
+    ("bool", put("repetitions", True), "{study}:2: repetitions: true is not a number"),
     ("range", put("training.patience", 0), "{study}:20: training.patience is 0; it must be at least 1."),
     ("size", put("model.image_size", 100),
      "{study}:10: model.image_size: 100 is not divisible by 16; the nearest sizes are 96 and 112"),
@@ -179,7 +179,7 @@ STUDIES: list[tuple[str, Change, str]] = [
      "{study}:15: stages.first.evaluate_on: 'lungs.tset' is not `section.part` with a part out of train, "
      "validation, test, hold_out. Did you mean 'test'?"),
     ("yaml", text("study: [\n"),
-     "{study}:1: this is not valid YAML: did not find expected node content, while parsing a flow node"),
+     "{study}:1: this is not valid YAML: while parsing a flow node, did not find expected node content"),
     ("empty", text(""),
      "{study}:1: the file is empty; a study is a mapping that begins with `study: NAME`"),
     ("arm", put("arms.b", {"stages.thrid.data": "lungs"}),
@@ -212,6 +212,10 @@ INDEX: list[tuple[str, Change, str]] = [
     ("where", put("data.lungs.where", {"device": "fixed"}),
      "{study}:9: data.lungs.where.device: {pack}/metadata.csv has no such column (columns: image, mask, "
      "patient_id, pathology)."),
+    ("where of an arm",
+     put("arms.b", {"data.lungs.where": {"device": "fixed"}, "stages.first.data": "lungs"}),
+     "{study}:27: arm 'b': data.lungs.where.device: {pack}/metadata.csv has no such column (columns: image, "
+     "mask, patient_id, pathology)."),
     ("no table", put("data.lungs.table", "metdata.csv"),
      "{study}:8: data.lungs.table: {pack}/metdata.csv: there is no such table; tables there: metadata.csv. "
      "Name one with `table:`. Did you mean 'metadata.csv'?"),

@@ -64,7 +64,7 @@ def test_a_record_survives_the_storage(store: Store) -> None:
 
 def test_a_torn_record_counts_as_absent(store: Store) -> None:
     write_sample(store, record())
-    store.write(layout.sample_path("search", "sample1"), b'{"version": 1')
+    store.write(layout.SearchFiles("search").sample("sample1"), b'{"version": 1')
     assert read_sample(store, "search", "sample1") is None
     assert read_samples(store, "search") == []
 
@@ -87,8 +87,8 @@ def test_what_is_finished_is_not_begun_any_more(store: Store) -> None:
     write_begun(store, spec(2))
     assert [one.number for one in read_begun(store, "search")] == [1, 3]
     sweep(store, "search")
-    assert store.list(layout.open_samples_dir("search")) == ["sample1", "sample3"]
-    store.write(f"{layout.open_sample_dir('search', 'sample3')}/spec.json", b"torn")
+    assert store.list(layout.SearchFiles("search").open_samples) == ["sample1", "sample3"]
+    store.write(f"{layout.SearchFiles('search').open_sample('sample3')}/spec.json", b"torn")
     assert [one.number for one in read_begun(store, "search")] == [1]
 
 

@@ -15,6 +15,7 @@ def trial(name: str, *, parents: Sequence[str] = (), settings: Mapping[str, Any]
         arms=("a",),
         stage=name,
         repetition=1,
+        max_epochs=20,
         identity={},
         section="s",
         selection="d",

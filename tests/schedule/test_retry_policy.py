@@ -47,7 +47,7 @@ class Ends:
         one = self.policy.graph.take()
         assert one is not None
         self.started.append(one.trial_id)
-        codec.write_json(self.store, layout.failure_path(one.trial_id), failure)
+        codec.write_json(self.store, layout.TrialFiles(one.trial_id).failure, failure)
         return self.policy.ended(one)
 
 
@@ -108,7 +108,7 @@ def test_a_trial_whose_nodes_vanish_for_ever_ends(tmp_path: Path) -> None:
 def test_a_trial_that_gets_further_each_time_may_lose_any_number_of_nodes(tmp_path: Path) -> None:
     ends = Ends.of(tmp_path, [trial("a")], retries=0)
     for number in range(3 * NODE_LOSSES):
-        ends.store.write(f"{layout.checkpoint_dir('a')}/state-{number // 2:06d}-000000.pt", b"")
+        ends.store.write(f"{layout.TrialFiles('a').checkpoint}/state-{number // 2:06d}-000000.pt", b"")
         assert ends.attempt(gone()) is Decision.AGAIN
 
 
@@ -199,7 +199,7 @@ def test_what_a_worker_wrote_before_it_was_lost_is_kept(tmp_path: Path) -> None:
     one = ends.policy.graph.take()
     assert one is not None
     own = raised("device", "CUDA error: an illegal memory access", host="h", pid=2, traceback="Traceback")
-    codec.write_json(ends.store, layout.failure_path("a"), own)
+    codec.write_json(ends.store, layout.TrialFiles("a").failure, own)
     ends.policy.ended(one, lost("killed", host="h", pid=2))
     assert reader.read_failure(ends.store, "a") == own
 

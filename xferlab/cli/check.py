@@ -13,14 +13,14 @@ from xferlab.cli.prepare import check_tiles
 from xferlab.cli.session import Session
 from xferlab.cli.view import count_of, progress_bar
 from xferlab.data.check import check_sections
+from xferlab.data.sources.registry import DataSection
 from xferlab.errors import DataError, Problem, ProblemsError, XferlabError
-from xferlab.study.sections import DataSection
 
 
 def run(options: StudyOptions) -> int:
     """Prints all findings; exit code 2 if one is an error."""
     session = Session.open(options)
-    locate = session.loaded.located.locate
+    locate = session.loaded.locate
     files = list(dict.fromkeys(map(locate, _of_files(session))))
     others: list[Problem] = []
     if not any(problem.severity == "error" for problem in files):
@@ -40,11 +40,10 @@ def _of_files(session: Session) -> Iterator[Problem]:
     with progress_bar("reading images") as progress:
         for arm, sections in _distinct_sections(session).items():
             try:
-                yield from check_sections(sections, memo_dir=memo_dir, progress=progress)
+                problems = check_sections(sections, memo_dir=memo_dir, progress=progress)
             except DataError as error:
-                yield from (
-                    replace(problem, what=f"{problem.what} (arm {arm})") for problem in error.problems
-                )
+                problems = list(error.problems)
+            yield from (replace(problem, arm=arm) for problem in problems)
 
 
 def _of_plan(session: Session) -> Iterator[Problem]:
@@ -66,8 +65,8 @@ def _of_plan(session: Session) -> Iterator[Problem]:
 
 
 def _distinct_sections(session: Session) -> dict[str, dict[str, DataSection]]:
-    """The sections of the base, then those that only an arm has or changes."""
-    studies = {"of the study": session.loaded.base, **session.loaded.arms}
+    """The sections of the base, under an empty name, then those that only an arm has or changes."""
+    studies = {"": session.loaded.base, **session.loaded.arms}
     seen: set[tuple[str, str]] = set()
     distinct: dict[str, dict[str, DataSection]] = {}
     for arm, study in studies.items():

@@ -83,7 +83,7 @@ def _digests(plan: Plan, trials: Iterable[TrialSpec]) -> set[str]:
 
 def trial_reads(trial: TrialSpec) -> Iterator[tuple[str, str, int | Literal["native"]]]:
     """Yields section, selection and size of all that a trial reads."""
-    size = trial.identity["model"]["image_size"]
+    size = trial.identity.image_size
     yield trial.section, trial.selection, size
     for evaluation in trial.evaluations:
         section = evaluation.source or evaluation.section

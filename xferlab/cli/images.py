@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xferlab.data.decode import is_dicom
 from xferlab.errors import DataError, Problem, UsageError
-from xferlab.trial.overlay import MASK_ENDING, OVERLAY_ENDING
+from xferlab.tasks import registry
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
 _DICOM_INDEX = "DICOMDIR"
@@ -118,8 +118,9 @@ def _check_out(images: Mapping[str, Path], out: str, searched: Sequence[str]) ->
             f"masks for images. For example: --out {os.path.join(out, 'predictions')}"
         )
     inputs = {os.path.realpath(path) for path in images.values()}
+    endings = {ending for name in registry.names() for ending in registry.task(name).files.values()}
     for name, path in images.items():
-        for ending in (MASK_ENDING, OVERLAY_ENDING):
+        for ending in endings:
             output = os.path.join(out, name + ending)
             if os.path.realpath(output) in inputs:
                 raise UsageError(f"--out: {output}, of {path}, would replace an image; give another folder")

@@ -11,9 +11,9 @@ from xferlab.errors import ProblemsError, RecordError, XferlabError
 from xferlab.plan.changes import changed_fields, changes
 from xferlab.plan.document import planned_trials
 from xferlab.plan.expand import Plan
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout, reader
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 
 # Without the reason: remarks stand on pages that are passed on, and problems of data may name patients.
 _UNREAD = (
@@ -33,7 +33,7 @@ class StudyComparison:
         lacks_trials: The file asks for others than `trials`.
     """
 
-    trials: tuple[TrialSpec, ...]
+    trials: tuple[PlannedTrial, ...]
     differences: str = ""
     gap: str = ""
     lacks_trials: bool = False
@@ -50,7 +50,10 @@ class StudyComparison:
 
     def is_complete(self, session: Session) -> bool:
         """Returns whether all trials are complete: what the exit code says."""
-        return not self.lacks_trials and len(complete_ids(session.store, self.trials)) == len(self.trials)
+        if self.lacks_trials:
+            return False
+        study = session.loaded.base.study
+        return len(complete_trials(session.store, study, self.trials)) == len(self.trials)
 
 
 def study_now(session: Session) -> StudyComparison:
@@ -59,7 +62,7 @@ def study_now(session: Session) -> StudyComparison:
     Raises:
         XferlabError: The study cannot be planned, and there is no earlier plan of it.
     """
-    if not session.store.exists(layout.plan_path(session.study)):
+    if not session.store.exists(layout.StudyFiles(session.study).plan):
         gap = f"{session.store.shown} holds no plan of study {session.study}: it has not run here."
         return StudyComparison(session.plan().trials, gap=gap)
     try:
@@ -82,10 +85,10 @@ def _differences(session: Session, document: dict[str, Any], plan: Plan | None) 
     def fields(before: str, now: str) -> list[str]:
         assert plan is not None
         try:
-            spec = codec.read_json(session.store, layout.spec_path(before))
+            spec = codec.read_json(session.store, layout.TrialFiles(before).spec)
         except RecordError:
             spec = None
-        return changed_fields(spec["identity"], plan.by_id[now].identity) if spec else []
+        return changed_fields(spec["identity"], plan.by_id[now].identity.to_json()) if spec else []
 
     phrases = changes(session.loaded, document, plan, fields=fields)
     if document["profile"] != session.loaded.profile:

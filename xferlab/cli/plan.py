@@ -19,7 +19,7 @@ from xferlab.errors import UsageError
 from xferlab.plan.document import to_document, totals
 from xferlab.plan.expand import UNKNOWN_DONOR, Plan
 from xferlab.plan.spec import TrialSpec
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 
 SHOWN_ARMS = 4
 _FLOAT32 = (
@@ -45,7 +45,7 @@ def run(options: PlanOptions) -> int:
     session = Session.open(options)
     plan = session.plan()
     trials = of_arms(plan, options.arms)
-    complete = complete_ids(session.store, trials)
+    complete = set(complete_trials(session.store, session.study, trials))
     left = [trial for trial in trials if trial.trial_id not in complete]
     refuse_unusable(session, plan, left)
     if options.cases:
@@ -111,7 +111,7 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> None:
             donor or parents or "scratch",
             str(sizes["train"]),
             str(sizes["validation"]),
-            str(trial.identity["training"]["max_epochs"]),
+            str(trial.max_epochs),
             ", ".join(evaluation.name for evaluation in trial.evaluations),
             ", ".join(trial.arms[:SHOWN_ARMS]) + more,
             "complete" if trial.trial_id in complete else "",
@@ -123,13 +123,13 @@ def _print_totals(
     plan: Plan, trials: Sequence[TrialSpec], num_complete: int, *, all: dict[str, int], left: dict[str, int]
 ) -> None:
     shared = Counter(len(trial.arms) > 1 for trial in trials)[True]
-    device = plan.trials[0].identity["execution"]
+    execution = plan.trials[0].identity.execution
     print(
         f"{all['trials']} trials ({num_complete} complete, {shared} shared between arms), "
-        f"{all['evaluations']} evaluations, on {device['device']} in {device['precision']}"
+        f"{all['evaluations']} evaluations, on {execution.device} in {execution.precision}"
     )
-    if device["precision"] in PRECISIONS:
-        print(f"{device['precision']}: {PRECISIONS[device['precision']]}")
+    if execution.precision in PRECISIONS:
+        print(f"{execution.precision}: {PRECISIONS[execution.precision]}")
     print(
         f"left: {left['trials']} trials, at most {left['max_epochs']:,} epochs and "
         f"{left['max_images']:,} training images"

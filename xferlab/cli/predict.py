@@ -15,19 +15,18 @@ from xferlab.cli.images import SUFFIXES, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PredictOptions
 from xferlab.cli.view import count_of, progress_bar
+from xferlab.data.sources.config import SourceConfig
+from xferlab.data.sources.registry import section_if_known
 from xferlab.errors import DataError, Problem, StorageError, UsageError, suggest
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
 from xferlab.study.schema import Study
-from xferlab.study.sections import COLOUR_SOURCES
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a wrong command line should fail at once
     from xferlab.trial.predict import Prediction
-    from xferlab.trial.segmenter import Segmenter
+    from xferlab.trial.predictor import Predictor
 
 TABLE = "predictions.csv"
-RADIOGRAPHS, MRI = ("CR", "DX", "DR", "RG", "RF"), ("MR",)
-"""Modalities of DICOM files."""
 UNKNOWN_MODALITY = ("", "OT", "SC")
 """What a file has that is no DICOM, or does not say how it was taken."""
 
@@ -49,19 +48,19 @@ def run(options: PredictOptions) -> int:
             f"{', '.join(options.images)}: no image{others}; accepted: {', '.join(SUFFIXES)}, and DICOM "
             "under any name"
         )
-    segmenter = _segmenter(model, options)
+    predictor = _predictor(model, options)
     out = Store.open(options.out)
-    predictions, problems = _segment(segmenter, files.images, out, options.threshold)
+    predictions, problems = _segment(predictor, files.images, out, options.threshold)
     problems = [*files.problems, *problems]
     if not predictions:
         raise DataError(problems)
-    is_table_written = _write_table(out, predictions, segmenter.structure)
-    _warn_of_others(predictions, segmenter)
-    by = segmenter.origin if options.model in segmenter.origin else f"{options.model}, {segmenter.origin}"
-    size = "native size" if segmenter.size_px == "native" else f"{segmenter.size_px} px"
+    is_table_written = _write_table(out, predictions)
+    _warn_of_others(predictions, predictor)
+    by = predictor.origin if options.model in predictor.origin else f"{options.model}, {predictor.origin}"
+    size = "native size" if predictor.size == "native" else f"{predictor.size} px"
     print(
         f"{count_of(len(predictions), 'image')} segmented by {by} at {size} "
-        f"({segmenter.intensity}, {segmenter.device.type}); "
+        f"({predictor.preprocessing}, {predictor.device.type}); "
         f"{f'masks, overlays and {TABLE}' if is_table_written else 'masks and overlays'} are in {options.out}"
     )
     if files.num_skipped:
@@ -104,7 +103,9 @@ def _plans(options: PredictOptions) -> tuple[Store, dict[str, dict[str, Any]]]:
     """Returns the storage and the last plans in it: of the study that is given, or of all."""
     if options.study is None:
         store = Store.open(options.storage or Study.model_fields["storage"].default)
-        plans = {study: codec.read_json(store, layout.plan_path(study)) for study in store.list("studies")}
+        plans = {
+            study: codec.read_json(store, layout.StudyFiles(study).plan) for study in store.list("studies")
+        }
         return store, {study: plan for study, plan in plans.items() if plan}
     from xferlab.study.load import load
 
@@ -139,21 +140,21 @@ def _named(name: str, ids: Mapping[str, Mapping[str, str]], store: Store) -> str
     )
 
 
-def _segmenter(model: tuple[Store, str] | Path, options: PredictOptions) -> Segmenter:
+def _predictor(model: tuple[Store, str] | Path, options: PredictOptions) -> Predictor:
     import torch
 
     from xferlab.networks.donors import read_bytes, read_weights
     from xferlab.networks.unet import SIZE_MULTIPLE
-    from xferlab.trial.segmenter import Segmenter, TrainedOn
+    from xferlab.trial.predictor import Predictor, TrainedOn
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(model, tuple):
-        return Segmenter.of_trial(*model, device)
+        return Predictor.of_trial(*model, device)
     data = read_bytes(model)
     if trained := TrainedOn.record_beside(model, data):
         _refuse_preprocessing(options, "the record beside the weights file")
         origin = f"{model}, trial {trained.record.trial_id}"
-        return Segmenter.of_record(trained, read_weights(model, data), origin=origin, device=device)
+        return Predictor.of_record(trained, read_weights(model, data), origin=origin, device=device)
     if options.image_size is None or options.intensity is None:
         raise UsageError(
             f"{model}: no record beside these weights tells how they were trained; give --image-size PX and "
@@ -165,7 +166,7 @@ def _segmenter(model: tuple[Store, str] | Path, options: PredictOptions) -> Segm
             f"--image-size: found {options.image_size}; accepted: multiples of {SIZE_MULTIPLE}, such as "
             f"{max(1, round(options.image_size / SIZE_MULTIPLE)) * SIZE_MULTIPLE}"
         )
-    return Segmenter.of_weights(
+    return Predictor.of_weights(
         model,
         size_px=options.image_size,
         intensity=options.intensity,
@@ -180,20 +181,20 @@ def _refuse_preprocessing(options: PredictOptions, source: str) -> None:
             raise UsageError(f"{name}: {source} tells how the weights were trained. Leave it out.")
 
 
-def _warn_of_others(predictions: Sequence[Prediction], segmenter: Segmenter) -> None:
+def _warn_of_others(predictions: Sequence[Prediction], predictor: Predictor) -> None:
     """Says which images are of another kind than those that the weights are for, as far as that is known."""
-    source = segmenter.section.get("source")
-    is_mri = source in COLOUR_SOURCES
-    trained_on = "slices of brain MRI" if is_mri else "chest X-rays" if source == "phantom_cxr" else ""
-    accepted = MRI if is_mri else RADIOGRAPHS
+    section = section_if_known(predictor.section)
+    accepted = section.modalities if section else SourceConfig.modalities
+    trained_on = section.contents if section else ""
     others: dict[str, list[Prediction]] = defaultdict(list)
     for prediction in predictions:
         if prediction.modality not in (*accepted, *UNKNOWN_MODALITY):
             others[prediction.modality].append(prediction)
-    if is_mri and any(prediction.modality not in MRI for prediction in predictions):
+    is_colour = section is not None and section.channels == 3
+    if section and is_colour and any(prediction.modality not in accepted for prediction in predictions):
         print(
-            f"warning: these weights were trained on slices of three channels ({source}); images are read as "
-            "grey here, as in their evaluations on radiographs",
+            f"warning: these weights were trained on slices of three channels ({section.source}); images are "
+            "read as grey here, as in their evaluations on radiographs",
             file=sys.stderr,
         )
     remark = f"the weights were trained on {trained_on}" if trained_on else "are the weights for these?"
@@ -203,20 +204,18 @@ def _warn_of_others(predictions: Sequence[Prediction], segmenter: Segmenter) -> 
 
 
 def _segment(
-    segmenter: Segmenter, images: Mapping[str, Path], out: Store, threshold: float
+    predictor: Predictor, images: Mapping[str, Path], out: Store, threshold: float
 ) -> tuple[list[Prediction], list[Problem]]:
-    from xferlab.trial.predict import Folder, Request, segment
+    from xferlab.trial.predict import Request, predict
 
     requests = [Request(path, name) for name, path in images.items()]
     with progress_bar("segmenting") as progress:
-        return segment(segmenter, requests, Folder(out, threshold), progress=progress)
+        return predict(predictor, requests, out, threshold=threshold, progress=progress)
 
 
-def _write_table(store: Store, predictions: Sequence[Prediction], structure: str) -> bool:
+def _write_table(store: Store, predictions: Sequence[Prediction]) -> bool:
     """Returns whether the table could be written; without it, the masks are there all the same."""
-    from xferlab.trial.predict import columns
-
-    rows = [columns(prediction, structure) for prediction in predictions]
+    rows = [prediction.row() for prediction in predictions]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

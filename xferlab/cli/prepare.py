@@ -7,28 +7,25 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
-
 from xferlab.cli.findings import trial_reads, unusable_files
 from xferlab.cli.session import Session
 from xferlab.cohort import Selection
-from xferlab.data.cache import ImageTable, NativeTable, open_cases
+from xferlab.data.cache import open_table
+from xferlab.data.case_table import CaseTable
 from xferlab.data.check import no_structure
+from xferlab.data.sources.registry import DataSection, read_section
 from xferlab.data.sources.source import STRUCTURE
 from xferlab.errors import DataError, Problem, UsageError
 from xferlab.plan.expand import Plan
 from xferlab.plan.identity import canonical_json
 from xferlab.plan.spec import TrialSpec
-from xferlab.study.adapt import SMALLEST_SIDE
-from xferlab.study.sections import DataSection
+from xferlab.tasks.config import TrialIdentity
 
 Progress = Callable[[str, int, int], None]
 """Called with what is prepared, how much of it is done, and how much there is."""
 
 Selections = Mapping[str, Selection]
-SIZE_MULTIPLE, SHOWN_NAMES = 16, 4
-
-_SECTION: TypeAdapter[DataSection] = TypeAdapter(DataSection)
+SHOWN_NAMES = 4
 
 
 def check_device(trials: Iterable[TrialSpec]) -> None:
@@ -37,7 +34,7 @@ def check_device(trials: Iterable[TrialSpec]) -> None:
     Raises:
         UsageError: Names the first stage.
     """
-    on_cuda = [trial.stage for trial in trials if trial.identity["execution"]["device"] == "cuda"]
+    on_cuda = [trial.stage for trial in trials if trial.identity.execution.device == "cuda"]
     if not on_cuda:
         return
     import torch
@@ -68,7 +65,7 @@ def decode_images(
     problems: dict[Problem, None] = {}
     for wanted in _wanted(selections, trials):
         try:
-            table = open_cases(
+            table = open_table(
                 wanted.name,
                 wanted.section,
                 size=wanted.size,
@@ -91,15 +88,17 @@ def check_tiles(session: Session, plan: Plan, *, progress: Progress) -> None:
         DataError: With what is too small, section by section.
         StorageError: The cache cannot be written.
     """
-    sized = [trial for trial in plan.trials if "tiles" in trial.identity["model"] or _trains_singly(trial)]
+    sized = [trial for trial in plan.trials if trial.identity.needs_sizes]
     decode_images(session, plan.selections, sized, progress=progress)
 
 
-def _trains_singly(trial: TrialSpec) -> bool:
-    """Whether a trial trains on single images of their own size."""
-    model = trial.identity["model"]
-    whole = model["image_size"] == "native" and "tiles" not in model
-    return whole and trial.identity["training"]["batch_size"] == 1
+@dataclass(frozen=True)
+class _SizeCheck:
+    """Cases that trials with one network read, and those of them that they train on."""
+
+    identity: TrialIdentity
+    read: set[str] = field(default_factory=set)
+    trained: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -111,78 +110,49 @@ class _Wanted:
         config: Its configuration.
         size: Side of the square; `native` for the cases' own.
         digests: The cases.
-        tiles: Sides of the tiles that they are cut into.
-        single: Those that are trained on one at a time, whole.
+        checks: What of them is checked once their sizes are known, by network.
     """
 
     name: str
     config: Any
     size: int | Literal["native"]
     digests: set[str] = field(default_factory=set)
-    tiles: set[int] = field(default_factory=set)
-    single: set[str] = field(default_factory=set)
+    checks: dict[str, _SizeCheck] = field(default_factory=dict)
 
     @cached_property
     def section(self) -> DataSection:
         """The configuration, validated."""
-        return _SECTION.validate_python(self.config)
+        return read_section(self.config)
 
 
 def _wanted(selections: Selections, trials: Iterable[TrialSpec]) -> Iterable[_Wanted]:
     """The cases to decode, by section and size; arms that agree on a section share its table."""
     tables: dict[str, _Wanted] = {}
     for trial in trials:
-        tiles = trial.identity["model"].get("tiles")
+        identity = trial.identity
+        network = canonical_json([identity.model.model_dump(mode="json"), identity.training.batch_size])
         for name, selection, size in trial_reads(trial):
             config = trial.data[name]
             wanted = tables.setdefault(f"{size} {canonical_json(config)}", _Wanted(name, config, size))
             wanted.digests.update(selections[selection].digests)
-            if tiles:
-                wanted.tiles.add(tiles["size"])
-            if _trains_singly(trial) and selection == trial.selection:
-                wanted.single.update(row[0] for row in selections[selection].rows if row[1] == "train")
+            if identity.needs_sizes:
+                check = wanted.checks.setdefault(network, _SizeCheck(identity))
+                check.read.update(selections[selection].digests)
+                if selection == trial.selection:
+                    rows = selections[selection].rows
+                    check.trained.update(digest for digest, part in rows if part == "train")
     return tables.values()
 
 
-def _problems(session: Session, wanted: _Wanted, table: ImageTable | NativeTable) -> Iterator[Problem]:
-    rows = table.rows(sorted(wanted.digests))
-    if not any((table.case(row)[1] == STRUCTURE).any() for row in rows):
-        yield no_structure(wanted.name, len(rows))
-    if isinstance(table, NativeTable):
-        problems = (*_too_small(session, wanted, table), *_single(session, wanted, table))
-        yield from (Problem(f"data.{wanted.name}", what) for what in problems)
-
-
-def _too_small(session: Session, wanted: _Wanted, table: NativeTable) -> Iterator[str]:
-    """Yields a message for each tile size that is larger than a side of some images."""
-    digests = sorted(wanted.digests)
-    sizes = table.sizes[table.rows(digests)]
-    sides = sizes.min(axis=1)
-    smallest = int(sides.min())
-    height, width = sizes[sides.argmin()].tolist()
-    fitting = smallest // SIZE_MULTIPLE * SIZE_MULTIPLE
-    remedy = f"set model.tiles.size to {fitting} at most, " if fitting else ""
-    for size in sorted(tile for tile in wanted.tiles if tile > smallest):
-        small = [digests[row] for row in (sides < size).nonzero()[0]]
-        yield (
-            f"tiles of {size} px are larger than {len(small)} of {len(digests)} images "
-            f"({_names(session, wanted, small)}; the smallest has {width} x {height} px); {remedy}keep "
-            "larger images only (`where`), or leave model.tiles out: images are then taken whole"
-        )
-
-
-def _single(session: Session, wanted: _Wanted, table: NativeTable) -> Iterator[str]:
-    """Yields a message if images that are trained on one at a time leave one pixel at the bottleneck."""
-    digests = sorted(wanted.single)
-    sides = table.sizes[table.rows(digests)].max(axis=1)
-    small = [digests[row] for row in (sides <= SMALLEST_SIDE).nonzero()[0]]
-    if small:
-        yield (
-            f"{len(small)} of {len(digests)} training images have at most {SMALLEST_SIDE} px "
-            f"({_names(session, wanted, small)}) and are trained on one at a time: their bottleneck is one "
-            "pixel, and batch norm needs two values of each channel; set training.batch_size to 2 or more, "
-            "or keep larger images only (`where`)"
-        )
+def _problems(session: Session, wanted: _Wanted, table: CaseTable) -> Iterator[Problem]:
+    if not any((table.case(digest)[1] == STRUCTURE).any() for digest in wanted.digests):
+        yield no_structure(wanted.name, len(wanted.digests))
+    for check in wanted.checks.values() if wanted.size == "native" else ():
+        digests = sorted(check.read)
+        sizes = dict(zip(digests, map(tuple, table.sizes[table.rows(digests)].tolist()), strict=True))
+        for problem in check.identity.check_sizes(sizes, check.trained):
+            names = _names(session, wanted, problem.digests)
+            yield Problem(f"data.{wanted.name}", problem.what.format(names=names))
 
 
 def _names(session: Session, wanted: _Wanted, digests: Sequence[str]) -> str:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import math
 import sys
-from collections.abc import Collection, Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from xferlab.cli import mirror
 from xferlab.cli.cluster import check_options, cluster
 from xferlab.cli.findings import print_warnings
+from xferlab.cli.headline import headline
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.options import RunOptions
 from xferlab.cli.prepare import check_device, decode_images
@@ -24,21 +22,15 @@ from xferlab.errors import (
     StorageLostError,
     StudyError,
     UsageError,
-    XferlabError,
 )
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 from xferlab.schedule.graph import State, TrialGraph
 from xferlab.schedule.retry_policy import SAME_ERRORS, Ending, RetryPolicy
 from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import Outcome, check_writable, run_study
 
-if TYPE_CHECKING:  # pandas takes a second to import
-    from xferlab.analysis import StudyResults
-
-METRIC = "DICE"
-SHOWN_ARMS = 20
 _RESUME = "the same command continues"
 
 
@@ -62,10 +54,12 @@ def run(options: RunOptions) -> int:
         print_warnings(session, plan, trials)
         outcome = _run(options, session, plan, trials=trials, stop=stop)
         if outcome.ending.signal is not None:
-            num_complete = len(complete_ids(session.store, trials))  # workers may have ended after the signal
+            num_complete = len(
+                complete_trials(session.store, session.study, trials)
+            )  # counted after workers ended
             print(f"interrupted: {num_complete} of {len(trials)} trials complete; {_RESUME}")
             return exit_code(outcome.ending.signal)
-        for line in headline(session, options.arms.split(",") if options.arms else None):
+        for line in headline(session, plan, options.arms.split(",") if options.arms else None):
             print(line)
         return _conclude(outcome, session)
 
@@ -137,53 +131,3 @@ def _conclude(outcome: Outcome, session: Session) -> int:
         print(f"all {total} trials complete; `xferlab report {session.words}` writes the tables")
         return COMPLETE
     return INCOMPLETE
-
-
-def headline(session: Session, arms: Collection[str] | None = None) -> Iterator[str]:
-    """Yields lines with the mean of the headline metric for each arm; nothing where nothing is evaluated.
-
-    They are those of the report's tables: means over repetitions, on the hold-out if the last stage is
-    measured on one, else on its test part.
-
-    Args:
-        session: The study.
-        arms: Only these.
-    """
-    from xferlab.analysis import load_study
-
-    try:
-        results = load_study(session.store.location, session.study)
-    except XferlabError as error:
-        yield f"the results cannot be shown: {error}"
-    else:
-        yield from _headline(results, arms)
-
-
-def _headline(results: StudyResults, arms: Collection[str] | None) -> Iterator[str]:
-    from xferlab.analysis import aggregate
-    from xferlab.analysis.results import is_hold_out
-    from xferlab.analysis.selection import ALL, evaluation_sets, unseen
-
-    sets = [evaluated for evaluated in evaluation_sets(results) if "@" not in evaluated.part]
-    sets = [evaluated for evaluated in sets if evaluated.stage == results.stages[-1]] or sets
-    if not sets or not len(results.cases):
-        return
-    evaluated = next((hold_out for hold_out in sets if is_hold_out(hold_out.part)), sets[0])
-    wanted = {**vars(evaluated), "pathology": ALL, "metric": METRIC}
-    planned = results.planned()
-    rows = {
-        row["arm"]: row
-        for row in aggregate(unseen(results.cases), planned=planned).to_dict("records")
-        if wanted.items() <= row.items()
-    }
-    names = [arm for arm in results.arms if arms is None or arm in arms]
-    yield f"{METRIC} on {evaluated.name} after stage {evaluated.stage}, mean over repetitions:"
-    width = max(map(len, names[:SHOWN_ARMS]))
-    for arm in names[:SHOWN_ARMS]:
-        numbers = f"none of {planned.get((arm, evaluated.stage), 0)} repetitions"
-        if row := rows.get(arm):
-            sd = "" if math.isnan(row["sd_repetitions"]) else f" (SD {row['sd_repetitions']:.3f})"
-            numbers = f"{row['mean']:.3f}{sd}, {row['num_repetitions']} of {row['num_planned']} repetitions"
-        yield f"  {arm:{width}}  {numbers}"
-    if len(names) > SHOWN_ARMS:
-        yield f"  and {len(names) - SHOWN_ARMS} more arms, which the report has"

@@ -15,13 +15,11 @@ from xferlab.cli.weights import GivenWeights
 from xferlab.data.cache import default_cache_dir
 from xferlab.errors import DataError, UsageError, suggest
 from xferlab.leakage.index import StudyIndex
-from xferlab.metrics.catalogue import METRICS_VERSION
 from xferlab.phantoms.objects import OBJECTS_VERSION
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store, without_query
 from xferlab.study.load import LoadedStudy, load
-from xferlab.training import TRAINING_VERSION
 
 
 @dataclass(frozen=True)
@@ -96,20 +94,18 @@ class Session:
             try:
                 return StudyIndex(
                     self.loaded.base.data,
-                    arms=[study.data for study in self.loaded.arms.values()],
+                    arms={name: study.data for name, study in self.loaded.arms.items()},
                     memo_dir=self.cache_dir / "digests",
                     progress=progress,
                 )
             except DataError as error:
-                raise DataError(list(map(self.loaded.located.locate, error.problems))) from error
+                raise DataError(list(map(self.loaded.locate, error.problems))) from error
 
     def setting(self, donors: Mapping[str, str] | None = None) -> Setting:
         """Returns what planning must know of this machine and this version; `donors` as for `plan`."""
         return Setting(
             device="cuda" if cuda_present() else "cpu",
             bfloat16=cpu_has_bfloat16(),
-            training_version=TRAINING_VERSION,
-            metrics_version=METRICS_VERSION,
             objects_version=OBJECTS_VERSION,
             donors=donors or self.weights.digests(),
         )

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout, reader
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
 from xferlab.schedule.lease import driver_of
@@ -30,34 +30,44 @@ class _Stored(NamedTuple):
     failure: Mapping[str, Any] | None = None
     attempts: Sequence[Mapping[str, Any]] = ()
 
+    @property
+    def reached(self) -> tuple[int, float | None]:
+        """Finished epochs and the best score."""
+        best = next((epoch.score for epoch in reversed(self.history) if epoch.improved), None)
+        return len(self.history), best
 
-def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[str, Any]]:
+
+def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dict[str, Any]]:
     """Returns a row for each trial, parents before children.
 
     A row has name, trial_id, arms, stage, state (of `STATES`), epochs, max_epochs and best_score;
     `host` and `since` where an attempt was begun and has not ended, `failure` and `attempts` where it failed.
     """
-    complete = complete_ids(store, trials)
-    present = set(store.list("trials"))
+    complete = complete_trials(store, study, trials)
+    present = set(store.list(layout.TRIALS)) - complete.keys()
     begun = [trial.trial_id for trial in trials if trial.trial_id in present]
     with ThreadPoolExecutor(_READERS) as pool:
         stored = dict(zip(begun, pool.map(lambda trial_id: _read(store, trial_id), begun), strict=True))
     driven = _driven(store, study, trials, stored)
     rows: dict[str, dict[str, Any]] = {}
     for trial in trials:
-        of_trial = stored.get(trial.trial_id, _Stored())
-        history = of_trial.history
+        left = stored.get(trial.trial_id, _Stored())
         parents = (rows[parent]["state"] for parent in trial.parents if parent in rows)
-        is_complete, is_driven = trial.trial_id in complete, trial.trial_id in driven
+        if done := complete.get(trial.trial_id):
+            reached: tuple[int, float | None] = (done.num_epochs, done.best_score)
+            state: dict[str, Any] = {"state": "complete"}
+        else:
+            reached = left.reached
+            state = _open_state(left, trial.trial_id in driven, parents)
         rows[trial.trial_id] = {
             "name": trial.name,
             "trial_id": trial.trial_id,
             "arms": list(trial.arms),
             "stage": trial.stage,
-            "epochs": len(history),
-            "max_epochs": trial.identity["training"]["max_epochs"],
-            "best_score": next((epoch.score for epoch in reversed(history) if epoch.improved), None),
-            **({"state": "complete"} if is_complete else _open_state(of_trial, is_driven, parents)),
+            "epochs": reached[0],
+            "max_epochs": trial.max_epochs,
+            "best_score": reached[1],
+            **state,
         }
     return list(rows.values())
 
@@ -98,7 +108,9 @@ def _unended(stored: _Stored) -> Mapping[str, Any] | None:
     return last if last.get("outcome") == "running" else None
 
 
-def _driven(store: Store, study: str, trials: Sequence[TrialSpec], stored: Mapping[str, _Stored]) -> set[str]:
+def _driven(
+    store: Store, study: str, trials: Sequence[PlannedTrial], stored: Mapping[str, _Stored]
+) -> set[str]:
     """The trials that a live driver of this study, or of one that shares them, may have begun last."""
     unended = {trial_id: attempt for trial_id, of_trial in stored.items() if (attempt := _unended(of_trial))}
     driven: set[str] = set()
@@ -117,7 +129,7 @@ def _driven(store: Store, study: str, trials: Sequence[TrialSpec], stored: Mappi
 def _planned(store: Store, study: str) -> set[str]:
     """The ids of the trials in the last plan of a study; none if there is no plan or it is damaged."""
     try:
-        plan = codec.read_json(store, layout.plan_path(study)) or {}
+        plan = codec.read_json(store, layout.StudyFiles(study).plan) or {}
     except RecordError:
         return set()
     return {trial["trial_id"] for trial in plan.get("trials", ())}

@@ -259,7 +259,7 @@ def _trial_left_s(
 
 
 def _max_epochs(trial: TrialSpec) -> int:
-    return int(trial.identity["training"]["max_epochs"])
+    return int(trial.max_epochs)
 
 
 def _duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from xferlab.errors import DonorError, Problem, StorageError, StudyError
 from xferlab.plan.identity import canonical_json
 from xferlab.plan.spec import TrialSpec
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 from xferlab.records.store import Store
 from xferlab.study.findings import Finding
 from xferlab.study.load import LoadedStudy
@@ -133,7 +133,7 @@ class GivenWeights:
         """
         trials = list(trials)
         try:
-            complete = complete_ids(self.store, trials)
+            complete = complete_trials(self.store, self.loaded.base.study, trials)
         except StorageError as error:
             yield Problem(str(self.loaded.path), f"stored weights cannot be checked: {error}", "warning")
             return
@@ -164,7 +164,7 @@ def _print(sentence: str) -> None:
 def _one_a_network(trials: Iterable[TrialSpec]) -> list[TrialSpec]:
     """The first trial for each weights file, network, and way to take it over."""
     ways = {
-        canonical_json([trial.donor, trial.identity["model"], trial.identity.get("adapt")]): trial
+        canonical_json([trial.donor, *map(trial.identity.to_json().get, ("model", "adapt"))]): trial
         for trial in reversed(list(trials))
         if trial.donor
     }

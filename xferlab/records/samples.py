@@ -8,7 +8,8 @@ from typing import Any
 
 from xferlab.errors import RecordError
 from xferlab.plan.sample_spec import TUNING_VERSION, SampleSpec
-from xferlab.records import codec, layout
+from xferlab.records import codec
+from xferlab.records.layout import SEARCHES, SearchFiles
 from xferlab.records.store import Store
 
 
@@ -59,20 +60,21 @@ class SampleRecord:
 
     @property
     def loss(self) -> float | None:
-        """The last of the curve; None if it diverged or has no epoch."""
+        """The last value of the curve; None if it diverged or has no epoch."""
         return self.curve[-1] if self.curve and self.outcome != "diverged" else None
 
     @property
     def epochs_trained(self) -> int:
         """Epochs of all repetitions together."""
-        return sum(len(one.losses) for one in self.repetitions)
+        return sum(len(repetition.losses) for repetition in self.repetitions)
 
     @property
     def epochs_saved(self) -> int:
         """Epochs that stopping early has saved at most: patience might have ended a repetition before."""
         if self.outcome != "stopped":
             return 0
-        return sum(self.max_epochs - len(one.losses) for one in self.repetitions if not one.stopped_by)
+        running = [repetition for repetition in self.repetitions if not repetition.stopped_by]
+        return sum(self.max_epochs - len(repetition.losses) for repetition in running)
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""
@@ -80,28 +82,29 @@ class SampleRecord:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> SampleRecord:
-        """Returns the record that `to_json` wrote (a seal is ignored).
+        """Returns the record that `to_json` wrote.
 
         Raises:
             RecordError: Another version of xferlab wrote it.
         """
         _check_version(value, f"record of sample {value.get('sample_id')}")
-        fields = {key: item for key, item in value.items() if key not in ("version", "sha256")}
-        repetitions = tuple(
-            RepetitionCurve(**{**one, "losses": tuple(one["losses"])}) for one in fields["repetitions"]
+        fields = {key: item for key, item in value.items() if key != "version"}
+        fields["curve"] = tuple(fields["curve"])
+        fields["repetitions"] = tuple(
+            RepetitionCurve(**{**curve, "losses": tuple(curve["losses"])}) for curve in fields["repetitions"]
         )
-        return SampleRecord(**{**fields, "curve": tuple(fields["curve"]), "repetitions": repetitions})
+        return SampleRecord(**fields)
 
 
 def best_of(records: list[SampleRecord]) -> SampleRecord | None:
     """Returns the complete sample of the lowest loss, the first of equals; None without a complete one."""
-    complete = [one for one in records if one.outcome == "complete" and one.loss is not None]
-    return min(complete, key=lambda one: (one.loss, one.number), default=None)
+    complete = [record for record in records if record.outcome == "complete" and record.loss is not None]
+    return min(complete, key=lambda record: (record.loss, record.number), default=None)
 
 
 def write_tuning(store: Store, document: Mapping[str, Any]) -> None:
     """Writes what a search is."""
-    codec.write_json(store, layout.tuning_path(document["tuning_id"]), document)
+    codec.write_json(store, SearchFiles(document["tuning_id"]).tuning, document)
 
 
 def read_tuning(store: Store, tuning_id: str) -> dict[str, Any]:
@@ -110,9 +113,9 @@ def read_tuning(store: Store, tuning_id: str) -> dict[str, Any]:
     Raises:
         RecordError: There is none, it is damaged, or another version of xferlab wrote it.
     """
-    document = codec.read_json(store, layout.tuning_path(tuning_id))
+    document = codec.read_json(store, SearchFiles(tuning_id).tuning)
     if document is None:
-        known = ", ".join(store.list("tuning")) or "none"
+        known = ", ".join(store.list(SEARCHES)) or "none"
         raise RecordError(f"{store.shown}: no search {tuning_id!r} (searches here: {known})")
     _check_version(document, f"search {tuning_id}")
     return document
@@ -120,8 +123,9 @@ def read_tuning(store: Store, tuning_id: str) -> dict[str, Any]:
 
 def write_sample(store: Store, record: SampleRecord) -> None:
     """Writes the record that finishes a sample, then removes what was needed to resume it."""
-    codec.write_json(store, layout.sample_path(record.tuning_id, record.sample_id), record.to_json())
-    store.delete_dir(layout.open_sample_dir(record.tuning_id, record.sample_id))
+    files = SearchFiles(record.tuning_id)
+    codec.write_json(store, files.sample(record.sample_id), record.to_json())
+    store.delete_dir(files.open_sample(record.sample_id))
 
 
 def read_sample(store: Store, tuning_id: str, sample_id: str) -> SampleRecord | None:
@@ -130,59 +134,63 @@ def read_sample(store: Store, tuning_id: str, sample_id: str) -> SampleRecord | 
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    try:
-        body = codec.read_json(store, layout.sample_path(tuning_id, sample_id))
-    except RecordError:
-        return None
+    body = _undamaged(store, SearchFiles(tuning_id).sample(sample_id))
     return SampleRecord.from_json(body) if body else None
 
 
 def read_samples(store: Store, tuning_id: str) -> list[SampleRecord]:
     """Returns the records of all finished samples, by number."""
-    names = [name for name in store.list(layout.samples_dir(tuning_id)) if name.endswith(".json")]
-    found = [read_sample(store, tuning_id, name.removesuffix(".json")) for name in names]
-    return sorted((one for one in found if one is not None), key=lambda one: one.number)
+    names = [name for name in store.list(SearchFiles(tuning_id).samples) if name.endswith(".json")]
+    records = [read_sample(store, tuning_id, name.removesuffix(".json")) for name in names]
+    return sorted(filter(None, records), key=lambda record: record.number)
 
 
 def write_begun(store: Store, sample: SampleSpec) -> None:
-    """Writes what a sample is, before it runs: a search that suggests by what it found needs it to go on."""
-    name = f"{layout.open_sample_dir(sample.tuning_id, sample.sample_id)}/spec.json"
-    codec.write_json(store, name, sample.to_json())
+    """Writes what a sample is, before it runs: a search that learns from its samples needs it to resume."""
+    codec.write_json(store, SearchFiles(sample.tuning_id).open_spec(sample.sample_id), sample.to_json())
 
 
 def read_begun(store: Store, tuning_id: str) -> list[SampleSpec]:
     """Returns the samples that were begun and are not finished, by number; damaged ones are left out."""
-    found = []
-    for sample_id in store.list(layout.open_samples_dir(tuning_id)):
-        try:
-            body = codec.read_json(store, f"{layout.open_sample_dir(tuning_id, sample_id)}/spec.json")
-        except RecordError:
-            continue
-        if body is not None and read_sample(store, tuning_id, sample_id) is None:
-            found.append(SampleSpec.from_json(body))
-    return sorted(found, key=lambda one: one.number)
+    files = SearchFiles(tuning_id)
+    bodies = {
+        sample_id: _undamaged(store, files.open_spec(sample_id))
+        for sample_id in store.list(files.open_samples)
+    }
+    begun = [
+        SampleSpec.from_json(body)
+        for sample_id, body in bodies.items()
+        if body and read_sample(store, tuning_id, sample_id) is None
+    ]
+    return sorted(begun, key=lambda sample: sample.number)
 
 
 def sweep(store: Store, tuning_id: str) -> None:
-    """Removes what a kill between the record of a sample and its tidying up has left."""
-    for sample_id in store.list(layout.open_samples_dir(tuning_id)):
+    """Removes what a kill left between the record of a sample and its tidying up."""
+    files = SearchFiles(tuning_id)
+    for sample_id in store.list(files.open_samples):
         if read_sample(store, tuning_id, sample_id) is not None:
-            store.delete_dir(layout.open_sample_dir(tuning_id, sample_id))
+            store.delete_dir(files.open_sample(sample_id))
 
 
 def read_attempts(store: Store, tuning_id: str, sample_id: str) -> list[dict[str, Any]]:
     """Returns the attempts at a sample; empty where the file is absent or damaged."""
-    try:
-        body = codec.read_json(store, layout.sample_run_path(tuning_id, sample_id)) or {}
-    except RecordError:
-        return []
+    body = _undamaged(store, SearchFiles(tuning_id).attempts(sample_id))
     return list(body.get("attempts", []))
 
 
 def write_attempts(store: Store, tuning_id: str, sample_id: str, attempts: list[dict[str, Any]]) -> None:
     """Writes the attempts at a sample."""
     body = {"version": TUNING_VERSION, "attempts": attempts}
-    codec.write_json(store, layout.sample_run_path(tuning_id, sample_id), body)
+    codec.write_json(store, SearchFiles(tuning_id).attempts(sample_id), body)
+
+
+def _undamaged(store: Store, name: str) -> dict[str, Any]:
+    """Returns the body of a JSON file; empty where it is absent or damaged."""
+    try:
+        return codec.read_json(store, name) or {}
+    except RecordError:
+        return {}
 
 
 def _check_version(value: Mapping[str, Any], what: str) -> None:

@@ -104,7 +104,7 @@ class Lease:
 
     def __init__(self, store: Store, study: str):
         """Names the study; nothing is taken yet."""
-        self._store, self._name, self._study = store, layout.lease_path(study), study
+        self._store, self._name, self._study = store, layout.StudyFiles(study).lease, study
         self._own = Holder.this_process()
         self._predecessor = ""
         self._successor: Holder | None = None
@@ -223,7 +223,7 @@ def driver_of(store: Store, study: str) -> Holder | None:
     A holder on another machine is judged by when the storage says that its lease was written; twice its time
     is allowed, since clocks of machines differ.
     """
-    name = layout.lease_path(study)
+    name = layout.StudyFiles(study).lease
     holder = Holder.read(store.read(name))
     if holder is None:
         return None

@@ -152,7 +152,7 @@ class RetryPolicy:
 
     def _excused(self, trial_id: str) -> bool:
         """Whether the loss of its node costs a trial nothing: it gets further, or was not lost often."""
-        latest = max(self.store.list(layout.checkpoint_dir(trial_id)), default="")
+        latest = max(self.store.list(layout.TrialFiles(trial_id).checkpoint), default="")
         before, losses = self._node_losses.get(trial_id, ("", 0))
         losses = losses + 1 if latest == before else 1
         self._node_losses[trial_id] = (latest, losses)
@@ -192,7 +192,7 @@ class RetryPolicy:
             return stored
         failure = told or lost("its worker ended without a record")
         failure = self._placed(trial, failure)
-        codec.write_json(self.store, layout.failure_path(trial.trial_id), failure)
+        codec.write_json(self.store, layout.TrialFiles(trial.trial_id).failure, failure)
         return failure
 
     def _placed(self, trial: TrialSpec, failure: Failure) -> Failure:

@@ -11,7 +11,7 @@ from xferlab.plan.document import to_document
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 from xferlab.records.store import Store
 from xferlab.schedule.graph import TrialGraph
 from xferlab.schedule.lease import Lease
@@ -59,7 +59,7 @@ def run_study(
     """
     base = plan.loaded.base
     with Lease(store, base.study):
-        graph = TrialGraph(trials, complete=complete_ids(store, trials))
+        graph = TrialGraph(trials, complete=complete_trials(store, base.study, trials))
         listener.begin(graph)
         prepare(graph)
         publish(plan, store)
@@ -73,7 +73,7 @@ def publish(plan: Plan, store: Store) -> None:
     for digest, selection in plan.selections.items():
         if f"{digest}.json" not in present:
             codec.write_json(store, layout.selection_path(digest), selection.to_json())
-    codec.write_json(store, layout.plan_path(plan.loaded.base.study), to_document(plan))
+    codec.write_json(store, layout.StudyFiles(plan.loaded.base.study).plan, to_document(plan))
 
 
 def check_writable(store: Store) -> None:
