@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.schedule.graphs import trial
-from xferlab.cli.states import STATES, described, states
+from xferlab.cli.status import STATES, described, states
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, writer
 from xferlab.records.schema import EpochResult
