@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.specs import spec
 from xferlab.plan.spec import TrialSpec
 
 
 def trial(name: str, *, parents: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> TrialSpec:
-    return spec(name, name=f"a/{name}/r01", arms=("a",), parents=tuple(parents), settings=settings or {})
+    return TrialSpec(
+        trial_id=name,
+        name=f"a/{name}/r01",
+        arms=("a",),
+        stage=name,
+        repetition=1,
+        max_epochs=20,
+        identity={},
+        section="s",
+        selection="d",
+        parents=tuple(parents),
+        settings=settings or {},
+    )
