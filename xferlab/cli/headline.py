@@ -25,7 +25,12 @@ class _Measured(NamedTuple):
     part: str
 
 
-def headline(session: Session, plan: Plan, arms: Collection[str] | None = None) -> list[str]:
+def headline(
+    session: Session,
+    plan: Plan,
+    arms: Collection[str] | None,
+    complete: Mapping[str, CompleteTrial] | None,
+) -> list[str]:
     """Returns lines with the mean of the headline metric for each arm; nothing where nothing is evaluated.
 
     They are those of the report's tables: means over repetitions, on the hold-out if the last stage is
@@ -34,10 +39,12 @@ def headline(session: Session, plan: Plan, arms: Collection[str] | None = None) 
     Args:
         session: The study.
         plan: Its plan.
-        arms: Only these.
+        arms: Only these; None for all.
+        complete: The complete trials of these arms, where they are known.
     """
     try:
-        complete = complete_trials(session.store, plan.loaded.base.study, plan.trials)
+        if complete is None:
+            complete = complete_trials(session.store, plan.loaded.base.study, plan.trials)
     except XferlabError as error:
         return [f"the results cannot be shown: {error}"]
     measured = _last_measured(plan)

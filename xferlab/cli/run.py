@@ -44,7 +44,8 @@ def run(options: Namespace) -> int:
         print_warnings(session, plan, options, trials=trials)
         outcome = _run(options, session, plan, trials=trials, stop=stop)
         if outcome.ending.signal is None:
-            for line in headline(session, plan, options.arms.split(",") if options.arms else None):
+            known = outcome.complete_before if len(outcome.complete_before) == len(trials) else None
+            for line in headline(session, plan, options.arms.split(",") if options.arms else None, known):
                 print(line)
         return _conclude(outcome, options)
 
