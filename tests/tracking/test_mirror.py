@@ -70,12 +70,11 @@ def test_overlays_of_a_shareable_section_within_their_number(tmp_path):
 def test_a_resumed_trial_has_every_epoch_once_with_its_last_values(tmp_path):
     one = spec()
     mirrored(one, tmp_path, epochs(1, 5), outcome="interrupted")
-    again = replace(epochs(4, 4)[0], train_loss=9.0)
-    mirrored(one, tmp_path, [again, *epochs(5, 6)])
+    again = replace(epochs(4, 4)[0], train_s=9.0)
+    mirrored(one, tmp_path, [*epochs(1, 3), again, *epochs(5, 6)])
     (run,) = offline_runs(tmp_path)
     assert run.epochs == [1, 2, 3, 4, 5, 6]
-    assert run.rows[3]["train_loss"] == 9.0
-    assert not list((tmp_path / "replaced").iterdir())
+    assert run.rows[3]["train_s"] == 9.0
 
 
 @pytest.mark.slow

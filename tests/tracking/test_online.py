@@ -50,19 +50,19 @@ def test_a_resumed_run_has_every_epoch_once(server, tmp_path, caplog):
 def test_a_rebuild_goes_on_where_a_run_broke_off(server, store, tmp_path):
     mirrored(tmp_path, epochs(1, 3), outcome="interrupted")
     report = mirror_study(store, "covid", directory=tmp_path, mode="online")
-    assert (report.written, report.failed) == ((spec().trial_id,), ())
+    assert (report.written, report.failed) == ([spec().trial_id], {})
     (run,) = server.runs.values()
     assert (run.epochs, run.state, run.tags) == ([1, 2, 3, 4, 5], "finished", [])
     assert run.summary["lungs.test/dice"] == 0.75
     assert run.config["arms"]["value"] == ["baseline", "frozen"]
-    assert mirror_study(store, "covid", directory=tmp_path, mode="online").present == (spec().trial_id,)
+    assert mirror_study(store, "covid", directory=tmp_path, mode="online").present == [spec().trial_id]
 
 
 def test_what_cannot_be_rewritten_is_superseded(server, store, tmp_path):
     mirrored(tmp_path, epochs(2, 5))  # the first epoch is missing, and steps only grow
     for _ in range(2):
         report = mirror_study(store, "covid", directory=tmp_path, mode="online")
-        assert report.failed == ()
+        assert report.failed == {}
     old, new = (server.runs[name] for name in (spec().trial_id, f"{spec().trial_id}-2"))
     assert len(server.runs) == 2
     assert (old.epochs, old.tags) == ([2, 3, 4, 5], ["superseded"])

@@ -53,8 +53,8 @@ def test_what_is_missing_or_torn_is_written_once_and_only_once(store, tmp_path):
     store_plan(store, [torn, missing, unfinished])
     lines = []
     first = mirror_study(store, "covid", directory=folder, aggregate=AGGREGATE, echo=lines.append)
-    assert first.written[:2] == (torn.trial_id, missing.trial_id)
-    assert (len(first.written), first.failed, first.unfinished) == (3, (), (unfinished.trial_id,))
+    assert first.written[:2] == [torn.trial_id, missing.trial_id]
+    assert (len(first.written), first.failed, first.unfinished) == (3, {}, [unfinished.trial_id])
     assert lines == [f"{run_id}: written" for run_id in first.written]
     runs = {run.run.run_id: run for run in offline_runs(folder)}
     assert len(runs) == len(offline_runs(folder)) == 3
@@ -66,7 +66,7 @@ def test_what_is_missing_or_torn_is_written_once_and_only_once(store, tmp_path):
         assert run.summary["lungs.test/auc"] == 0.75  # the undefined one of three is left out
         assert (run.summary["outcome"], run.exit_code) == ("complete", 0)
     second = mirror_study(store, "covid", directory=folder, aggregate=AGGREGATE)
-    assert (second.written, second.present) == ((), first.written)
+    assert (second.written, second.present) == ([], first.written)
     assert str(second) == "0 written, 3 were there, 1 not complete"
     for secret in (PATIENT.encode(), NAME.encode(), PATTERN):
         assert secret not in all_bytes(folder)
@@ -96,7 +96,7 @@ def test_images_come_and_go_with_the_word_of_the_plan(store, tmp_path):
     assert run.summary["overlay_sets"] == ["lungs.test"]
     assert len(list(folder.glob("wandb/*/files/media/images/overlays/*.png"))) == 4
     store_plan(store, [one], data={"lungs": {"shareable": False}})
-    assert mirror_study(store, "covid", directory=folder).written == (one.trial_id,)
+    assert mirror_study(store, "covid", directory=folder).written == [one.trial_id]
     assert not list(folder.rglob("*.png"))
     assert NAME.encode() not in all_bytes(folder)
 
@@ -114,7 +114,7 @@ def test_a_trial_that_was_mirrored_whole_is_left_alone(store, tmp_path):
     final = {"best_epoch": 3, "best_score": 0.5, "num_epochs": 3}
     final |= {"lungs.test/dice": 0.75, "lungs.test/auc": 0.75}
     mirror.finish(summary=final, outcome="complete", timeout_s=30.0)
-    assert mirror_study(store, "covid", directory=folder).present == (one.trial_id,)
+    assert mirror_study(store, "covid", directory=folder).present == [one.trial_id]
 
 
 @pytest.mark.slow
@@ -126,8 +126,8 @@ def test_a_damaged_record_fails_alone(store, tmp_path):
     name = layout.TrialFiles(bad.trial_id).evaluation(bad.evaluations[0].evaluation_id).cases
     store.write(name, b"torn")
     report = mirror_study(store, "covid", directory=tmp_path / "mirror")
-    assert report.written == (good.trial_id,)
-    ((failed, reason),) = report.failed
+    assert report.written == [good.trial_id]
+    ((failed, reason),) = report.failed.items()
     assert failed == bad.trial_id
     assert "does not match the digest" in reason
 
