@@ -21,7 +21,7 @@ from xferlab.trial.failure import now
 
 
 def trained(name: str, *parents: str) -> TrialSpec:
-    return replace(trial(name, parents=parents), identity={"training": {"max_epochs": 20}})
+    return replace(trial(name, parents=parents), max_epochs=20)
 
 
 @pytest.fixture

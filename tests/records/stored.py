@@ -54,7 +54,7 @@ def store_trial(
     store.write(files.weights, WEIGHTS)
     record = TrialRecord(
         trial_id=spec.trial_id,
-        identity=spec.identity,
+        identity=spec.identity.to_json(),
         num_epochs=len(results),
         best_epoch=len(results),
         best_score=results[-1].score,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.identities import trial_spec
 from tests.records.faults import Faults, faulty
 from tests.records.stored import store_trial
 from xferlab.errors import RecordError
@@ -18,20 +19,8 @@ from xferlab.records.layout import StudyFiles, TrialFiles
 from xferlab.records.store import Store
 
 INDEX = StudyFiles("s").index
-SPECS = tuple(
-    TrialSpec(
-        trial_id=letter * 16,
-        name=f"baseline/general/r0{number}",
-        arms=("baseline",),
-        stage="general",
-        repetition=number,
-        identity={"seed": number},
-        section="cxr",
-        selection="2" * 64,
-        evaluations=(EvaluationSpec("e" * 16, "cxr", "test", "3" * 64, overlay_cases=1),),
-    )
-    for number, letter in enumerate("abc", start=1)
-)
+EVALUATION = EvaluationSpec("e" * 16, "cxr", "test", "3" * 64, overlay_cases=1)
+SPECS = tuple(trial_spec(letter * 16, evaluations=(EVALUATION,)) for letter in "abc")
 FILES = TrialFiles(SPECS[0].trial_id)
 MEASURED = FILES.evaluation("e" * 16)
 NEEDED = (FILES.record, FILES.spec, FILES.weights, MEASURED.record, MEASURED.cases, MEASURED.outputs)
@@ -159,8 +148,8 @@ def test_other_trials_stay_in_the_index_and_deleted_ones_leave_it(indexed: Store
 
 
 def test_a_measurement_that_is_asked_for_later_is_looked_for(indexed: Store) -> None:
-    later = replace(SPECS[0].evaluations[0], evaluation_id="d" * 16)
-    more = replace(SPECS[0], evaluations=(*SPECS[0].evaluations, later))
+    later = replace(EVALUATION, evaluation_id="d" * 16)
+    more = replace(SPECS[0], evaluations=(EVALUATION, later))
     assert complete_trials(indexed, "s", (more,)) == {}
     store_trial(indexed, more)
     assert set(complete_trials(indexed, "s", (more,))) == ids(more)

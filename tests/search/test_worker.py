@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xferlab.trial.assemble import TrialContext, recipe_of, task_of
 
 from tests.studies import TINY, write_study
 from xferlab.leakage.index import index_sections
@@ -27,12 +28,11 @@ from xferlab.study.space import load_space
 from xferlab.tasks.segmentation.resized import ImageExamples
 from xferlab.training.loop import Trainer
 from xferlab.trial import assemble, environment
-from xferlab.trial.assemble import TrialContext, recipe_of, task_of
 from xferlab.trial.run import run_trial
 
 pytestmark = pytest.mark.component
 
-HERE = Setting(device="cpu", bfloat16=False, training_version=1, metrics_version=1)
+HERE = Setting(device="cpu", bfloat16=False)
 LR, BATCH, LOSS = (f"stages.portable.training.{name}" for name in ("lr", "batch_size", "loss"))
 SPACE = """\
 training.lr: {loguniform: [1.0e-4, 1.0e+30]}

@@ -53,7 +53,7 @@ def test_a_rebuild_goes_on_where_a_run_broke_off(server, store, tmp_path):
     assert (report.written, report.failed) == ([spec().trial_id], {})
     (run,) = server.runs.values()
     assert (run.epochs, run.state, run.tags) == ([1, 2, 3, 4, 5], "finished", [])
-    assert run.summary["lungs.test/dice"] == 0.75
+    assert run.summary["lungs.test/DICE"] == 0.75
     assert run.config["arms"]["value"] == ["baseline", "frozen"]
     assert mirror_study(store, "covid", directory=tmp_path, mode="online").present == [spec().trial_id]
 

@@ -62,8 +62,8 @@ def test_what_is_missing_or_torn_is_written_once_and_only_once(store, tmp_path):
         run = runs[one.trial_id]
         assert run.epochs == [row["step"] for row in run.rows] == [1, 2, 3, 4, 5]
         assert run.config["arms"] == ["baseline", "frozen"]
-        assert run.summary["lungs.test/dice"] == 0.75
-        assert run.summary["lungs.test/auc"] == 0.75  # the undefined one of three is left out
+        assert run.summary["lungs.test/DICE"] == 0.75
+        assert run.summary["lungs.test/AUC"] == 0.75  # the undefined one of three is left out
         assert (run.summary["outcome"], run.exit_code) == ("complete", 0)
     second = mirror_study(store, "covid", directory=folder, aggregate=AGGREGATE)
     assert (second.written, second.present) == ([], first.written)
@@ -112,7 +112,7 @@ def test_a_trial_that_was_mirrored_whole_is_left_alone(store, tmp_path):
         mirror.epoch(result)
     mirror.overlays(arrays())
     final = {"best_epoch": 3, "best_score": 0.5, "num_epochs": 3}
-    final |= {"lungs.test/dice": 0.75, "lungs.test/auc": 0.75}
+    final |= {"lungs.test/DICE": 0.75, "lungs.test/AUC": 0.75}
     mirror.finish(summary=final, outcome="complete", timeout_s=30.0)
     assert mirror_study(store, "covid", directory=folder).present == [one.trial_id]
 

@@ -15,6 +15,7 @@ import torch
 import yaml
 from PIL import Image
 from torch import Tensor
+from xferlab.trial.assemble import TrialContext, network
 
 from tests.studies import TINY, recorded, write_study
 from tests.trial.conftest import Bench, Make, quick
@@ -26,7 +27,6 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout
 from xferlab.schedule.study import publish
 from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
-from xferlab.trial.assemble import TrialContext, network
 from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.origin import load_origin, trained_weights
 from xferlab.trial.predict import Segmenter

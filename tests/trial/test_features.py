@@ -53,6 +53,7 @@ def test_a_gram_is_that_of_the_activations_computed_directly(bench: Make) -> Non
     spec = trials[GENERAL]
     assert spec.features is not None
     from xferlab.trial.assemble import TrialContext, examples, network, task_of
+
     from xferlab.trial.origin import trained_weights
 
     place = TrialContext(trials.session.store, trials.session.cache_dir, torch.device("cpu"))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from xferlab.cli.cluster import check_options, cluster
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
-from xferlab.cli.prepare import decode_images, store_donors
+from xferlab.cli.options import TuneOptions
+from xferlab.cli.prepare import decode_images
 from xferlab.cli.session import Session
 from xferlab.cli.view import say_if_slow
 from xferlab.errors import StorageError, UsageError, suggest
@@ -30,7 +30,7 @@ DEFAULT_REPEATS = 3
 SHOWN = 5
 
 
-def run(options: Namespace) -> int:
+def run(options: TuneOptions) -> int:
     """Runs what is left of a search, prints the best samples, writes the winner and the report."""
     _check(options)
     with StopRequest(graceful=False) as stop:
@@ -53,7 +53,7 @@ def run(options: Namespace) -> int:
 
 
 def _search(
-    session: Session, tuning: Tuning, options: Namespace, *, num_samples: int, stop: StopRequest
+    session: Session, tuning: Tuning, options: TuneOptions, *, num_samples: int, stop: StopRequest
 ) -> tuple[bool, int]:
     """Returns whether the search came to its end, and how many samples failed."""
     from xferlab.search import ray_search
@@ -77,13 +77,13 @@ def _search(
         return finished, sampling.num_failed
 
 
-def _check(options: Namespace) -> None:
+def _check(options: TuneOptions) -> None:
     if options.samples < 1:
         raise UsageError(f"--samples {options.samples}: at least one sample is needed")
     check_options(options)
 
 
-def _tuning(session: Session, options: Namespace) -> Tuning:
+def _tuning(session: Session, options: TuneOptions) -> Tuning:
     arms = session.loaded.arms
     if options.arm not in arms:
         known = ", ".join(arms)
@@ -103,8 +103,7 @@ def _tuning(session: Session, options: Namespace) -> Tuning:
     )
     space = load_space(options.space, study, stage=stage)
     check_writable(session.store)
-    donors = store_donors(session)
-    setting = session.setting(donors or session.donors_at_hand())
+    setting = session.setting(session.weights.store_all())
     return Tuning(session.loaded, space, wanted, index=session.index, setting=setting)
 
 
@@ -163,7 +162,7 @@ class _Lines:
         print(f"sample {sample.number} failed: {reason}", file=sys.stderr, flush=True)
 
 
-def _out(session: Session, tuning: Tuning, options: Namespace) -> Path:
+def _out(session: Session, tuning: Tuning, options: TuneOptions) -> Path:
     """Returns where the winner goes; refuses to replace a file that somebody wrote."""
     name = f"{session.loaded.base.study}-{tuning.wanted.stage}.yaml"
     out = Path(options.out) if options.out else Path("search_spaces") / "tuned" / name

@@ -36,7 +36,7 @@ class SampleSpec:
     @property
     def max_epochs(self) -> int:
         """Upper bound on epochs."""
-        return max(int(trial.identity["training"]["max_epochs"]) for trial in self.trials)
+        return max(int(trial.max_epochs) for trial in self.trials)
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, reader
 from xferlab.records.layout import TRIALS, StudyFiles, TrialFiles
 from xferlab.records.store import Store
@@ -48,7 +48,7 @@ class CompleteTrial:
     means: Mapping[str, Mapping[str, float]]
 
 
-def complete_trials(store: Store, study: str, specs: Iterable[TrialSpec]) -> dict[str, CompleteTrial]:
+def complete_trials(store: Store, study: str, specs: Iterable[PlannedTrial]) -> dict[str, CompleteTrial]:
     """Returns the complete ones of a study's trials by id, from one listing where the index knows them.
 
     Raises:
@@ -58,7 +58,7 @@ def complete_trials(store: Store, study: str, specs: Iterable[TrialSpec]) -> dic
     listing = {name: (info.size, info.modified) for name, info in store.walk(TRIALS)}
     index = _read_index(store, study)
     complete: dict[str, CompleteTrial] = {}
-    changed: list[tuple[TrialSpec, FileStates]] = []
+    changed: list[tuple[PlannedTrial, FileStates]] = []
     for spec in specs:
         names = _file_names(spec)
         if not listing.keys() >= names:
@@ -80,13 +80,13 @@ def complete_trials(store: Store, study: str, specs: Iterable[TrialSpec]) -> dic
     return {**complete, **renewed}
 
 
-def is_complete(store: Store, spec: TrialSpec) -> bool:
+def is_complete(store: Store, spec: PlannedTrial) -> bool:
     """Returns whether the training and every measurement that the spec asks for have a valid record."""
     record = reader.read_trial(store, spec.trial_id)
     return record is not None and is_measured(store, spec, record.weights_sha256)
 
 
-def is_measured(store: Store, spec: TrialSpec, weights: str) -> bool:
+def is_measured(store: Store, spec: PlannedTrial, weights: str) -> bool:
     """Returns whether the spec, and all that it asks for of these weights (SHA-256), are stored and whole."""
     stored = reader.holds_spec(store, spec.trial_id)
     return (
@@ -94,20 +94,20 @@ def is_measured(store: Store, spec: TrialSpec, weights: str) -> bool:
     )
 
 
-def lacks_features(store: Store, spec: TrialSpec, weights: str) -> bool:
+def lacks_features(store: Store, spec: PlannedTrial, weights: str) -> bool:
     """Returns whether deep features are asked for and not stored as their record says."""
     asked, read = spec.features, partial(reader.read_whole_features, store, spec.trial_id, weights=weights)
     return asked is not None and read(asked.features_id) is None
 
 
-def missing_evaluations(store: Store, spec: TrialSpec, weights: str) -> list[str]:
+def missing_evaluations(store: Store, spec: PlannedTrial, weights: str) -> list[str]:
     """Returns the ids of evaluations without a valid record, or whose tables are not as it says."""
     read = partial(reader.read_whole_evaluation, store, spec.trial_id, weights=weights)
     ids = [evaluation.evaluation_id for evaluation in spec.evaluations]
     return [evaluation_id for evaluation_id in ids if read(evaluation_id) is None]
 
 
-def _file_names(spec: TrialSpec) -> set[str]:
+def _file_names(spec: PlannedTrial) -> set[str]:
     """Returns the files without which a trial is not complete."""
     files = TrialFiles(spec.trial_id)
     names = {files.record, files.spec, files.weights}
@@ -120,7 +120,7 @@ def _file_names(spec: TrialSpec) -> set[str]:
     return names
 
 
-def _verified(store: Store, spec: TrialSpec, files: FileStates) -> CompleteTrial | None:
+def _verified(store: Store, spec: PlannedTrial, files: FileStates) -> CompleteTrial | None:
     """Reads all that a trial has stored; None if it is not complete."""
     record = reader.read_trial(store, spec.trial_id)
     if record is None or not is_measured(store, spec, record.weights_sha256):

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from xferlab.cohort import Case, Selection
+from xferlab.data.sources.registry import DataSection
 from xferlab.errors import Problem, StudyError, UsageError, suggest
 from xferlab.plan.expand import Setting, expand, stages_in_order
 from xferlab.plan.identity import canonical_json, sha256_of, short_id
@@ -19,14 +20,11 @@ from xferlab.plan.sample_spec import TUNING_VERSION, SampleSpec
 from xferlab.plan.spec import TrialSpec
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Study
-from xferlab.study.sections import DataSection
 from xferlab.study.space import Space
 
 Index = Callable[[str, DataSection], Sequence[Case]]
 
 REDUCTION = 3
-LOSS_FIELDS = ("loss", "smoothing")
-"""Fields of a training that say by what loss it is judged."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,8 @@ class Tuning:
         self.selections: dict[str, Selection] = {}
         self._names: dict[str, str] = {}
         self.base = self._expanded(self._study)
-        first = self.base[0].identity["training"]
-        self._judge = {name: first[name] for name in (*LOSS_FIELDS, "batch_size") if name in first}
+        identity = self.base[0].identity
+        self._judge = {name: getattr(identity.training, name) for name in identity.judged_by}
         self.tuning_id = short_id(self._identity())
         self._probe()
 
@@ -100,7 +98,7 @@ class Tuning:
         """First rung (epochs) and reduction factor, or None if no sample is stopped early."""
         if not self.wanted.asha:
             return None
-        longest = max(trial.identity["training"]["max_epochs"] for trial in self.base)
+        longest = max(trial.max_epochs for trial in self.base)
         return {"grace_epochs": max(1, longest // REDUCTION**3), "reduction": REDUCTION}
 
     def to_json(self) -> dict[str, Any]:
@@ -169,7 +167,7 @@ class Tuning:
                 )
             if self._validation(own) != self._validation(untuned):
                 return "changes the validation cases, by which samples are compared"
-            if own.identity["model"].get("image_size") != untuned.identity["model"].get("image_size"):
+            if own.identity.image_size != untuned.identity.image_size:
                 return "changes the image size, at which samples are compared"
         if len(trials) != len(self.base):
             return "changes the number of repetitions; give it by --repeats"
@@ -190,7 +188,7 @@ class Tuning:
             told.append(
                 {
                     "repetition": trial.repetition,
-                    "seed": trial.identity["seed"],
+                    "seed": trial.identity.seed,
                     "section": trial.section,
                     "cases": len(digests),
                     "patients": len(patients),

@@ -264,7 +264,7 @@ class _Sample(tune.Trainable):  # type: ignore[misc]
         # Imported here: the driver needs no torch.
         from xferlab.search.worker import SampleRun
         from xferlab.trial import environment
-        from xferlab.trial.assemble import TrialContext
+        from xferlab.trial.examples import TrialContext
 
         sample = SampleSpec.from_json(json.loads(self._config["sample"]))
         assert self._access is not None  # Tune gives it with every setup
@@ -273,7 +273,7 @@ class _Sample(tune.Trainable):  # type: ignore[misc]
             known = read_sample(store, sample.tuning_id, sample.sample_id)
             if known is not None:  # the worker was lost between its record and Tune's hearing of it
                 return known, True
-            device = environment.prepare(sample.trials[0].identity["execution"])
+            device = environment.prepare(sample.trials[0].identity.execution)
             self._run = SampleRun.begin(sample, TrialContext(store, Path(self._config["cache_dir"]), device))
         step = self._run.step()
         return step.record, step.done

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,15 +29,11 @@ from xferlab.records.samples import (
     write_sample,
 )
 from xferlab.records.store import Store
-from xferlab.training.loop import Trainer
-from xferlab.trial.assemble import (
-    TrialContext,
-    network,
-    task_of,
-)
+from xferlab.tasks import registry
 from xferlab.trial.checkpoint import Checkpoints
-from xferlab.trial.fitting import fit_examples, trainer_of
+from xferlab.trial.examples import TrialContext, fit_examples
 from xferlab.trial.origin import load_origin
+from xferlab.trial.training import trainer_of
 
 
 @dataclass(frozen=True)
@@ -157,16 +153,14 @@ class _Member:
 
     def __init__(self, spec: TrialSpec, judge: Any, context: TrialContext):
         self._train, self._validation = fit_examples(spec, context)
-        model = network(spec.identity, context.device)
-        load_origin(spec, model, context)
-        self.trainer = trainer_of(spec, model)
-        training = {**spec.identity["training"], **judge}
+        learner = registry.learner_of(spec.identity, context.device)
+        load_origin(spec, learner, context)
+        self.trainer = trainer_of(spec.identity, learner)
+        training = spec.identity.training.model_copy(update=judge)
         self._judge = None
-        if training != spec.identity["training"]:
-            judged = task_of({**spec.identity, "training": training})
-            self._judge = Trainer(
-                model, judged, replace(self.trainer.recipe, batch_size=training["batch_size"])
-            )
+        if training != spec.identity.training:
+            judged = spec.identity.model_copy(update={"training": training})
+            self._judge = registry.learner_of(judged, context.device, share=learner)
         self._spec = spec
         self._losses: list[float] = []
 
@@ -178,9 +172,11 @@ class _Member:
         if not result.improved:
             self._losses.append(self._losses[-1])
         elif self._judge is None:
-            self._losses.append(result.values["validation_loss"])
+            self._losses.append(float(result.score or 0.0))
         else:  # the weights of this epoch are the best so far
-            self._losses.append(self._judge.validation_loss(self._validation))
+            score = self._spec.identity.score
+            assert score is not None
+            self._losses.append(self._judge.validate(self._validation)[score.name])
         after_batch()
 
     def curve(self, num_epochs: int) -> RepetitionCurve:
