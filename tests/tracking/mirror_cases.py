@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import codec, layout
 from xferlab.records.schema import CaseOutputs, EpochResult
 from xferlab.records.store import Store
+from xferlab.tracking import TrialMirror
 
 PATIENT = "patient-0815-secret"
 NAME = "name-of-a-case-4711"
 PATTERN = bytes(range(7, 250, 3))
 """Pixels that no other file holds by chance."""
 SIZE = 16
+LAST = 8
 
 
 def wandb_settings(mode: str = "offline", **changes: Any) -> dict[str, Any]:
@@ -99,6 +101,23 @@ def store_plan(store: Store, trials: Sequence[TrialSpec], **changes: Any) -> Non
         "trials": entries,
     }
     codec.write_json(store, layout.StudyFiles("covid").plan, {**body, **changes})
+
+
+def mirrored(
+    trial: TrialSpec,
+    directory: Path,
+    results: Sequence[EpochResult],
+    *,
+    outcome: str = "complete",
+    summary: Mapping[str, float] | None = None,
+    images: int = 0,
+) -> None:
+    """Mirrors a trial as its own process does."""
+    mirror = TrialMirror.start(trial, directory=directory)
+    for result in results:
+        mirror.epoch(result)
+    mirror.overlays(arrays(images))
+    mirror.finish(summary=summary or {}, outcome=outcome, timeout_s=60.0)
 
 
 def tear(directory: Path, trial_id: str, *, keep: float) -> None:
