@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from tests.contracts.runs import Heard
+from tests.identities import identity
 from tests.schedule.graphs import trial
-from tests.specs import identity
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
 from xferlab.schedule import retry_policy

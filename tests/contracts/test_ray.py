@@ -21,8 +21,8 @@ import pytest
 
 from tests.contracts.runs import Lab
 from tests.end_to_end.processes import descendants, eventually, listening, program
+from tests.identities import identity
 from tests.schedule.graphs import trial
-from tests.specs import identity
 from tests.studies import TINY, attempts, command, environment, recorded, write_study, xferlab
 from xferlab.errors import UsageError
 from xferlab.plan.spec import TrialSpec
