@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from xferlab.errors import RecordError
 from xferlab.plan.spec import TrialSpec
 
-TUNING_VERSION = 1
+TUNING_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class SampleSpec:
         """Upper bound on epochs."""
         return max(int(trial.identity["training"]["max_epochs"]) for trial in self.trials)
 
+    @property
+    def job(self) -> TrialSpec:
+        """What an executor runs: a trial under the sample's id, with the resources of the first one."""
+        return replace(self.trials[0], trial_id=self.sample_id, name=f"sample {self.number}", parents=())
+
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""
         trials = [trial.to_json() for trial in self.trials]
@@ -50,10 +55,15 @@ class SampleSpec:
         Raises:
             RecordError: Another version of xferlab wrote it.
         """
-        if value.get("version") != TUNING_VERSION:
-            raise RecordError(
-                f"the spec of sample {value.get('sample_id')} has version {value.get('version')}, and this "
-                f"xferlab reads {TUNING_VERSION}; use the xferlab that wrote it, or another storage"
-            )
+        check_version(value, f"spec of sample {value.get('sample_id')}")
         fields = {key: item for key, item in value.items() if key != "version"}
         return SampleSpec(**{**fields, "trials": tuple(map(TrialSpec.from_json, fields["trials"]))})
+
+
+def check_version(value: Mapping[str, Any], what: str) -> None:
+    """Raises RecordError if another version of xferlab wrote this part of a search."""
+    if value.get("version") != TUNING_VERSION:
+        raise RecordError(
+            f"the {what} has version {value.get('version')}, and this xferlab reads {TUNING_VERSION}; "
+            "use the xferlab that wrote it, or another storage"
+        )

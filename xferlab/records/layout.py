@@ -88,36 +88,16 @@ def features_path(trial_id: str, features_id: str, name: str) -> str:
     return f"{features_dir(trial_id, features_id)}/{name}"
 
 
+def tuning_dir(tuning_id: str) -> str:
+    """Folder of a search: a storage of its own, in which samples lie as trials do in this one."""
+    return f"tuning/{tuning_id}"
+
+
 def tuning_path(tuning_id: str) -> str:
     """What a search is: arm, stage, space, what its samples are judged by."""
-    return f"tuning/{tuning_id}/tuning.json"
+    return f"{tuning_dir(tuning_id)}/tuning.json"
 
 
 def tuning_lease_path(tuning_id: str) -> str:
     """Who drives a search."""
-    return f"tuning/{tuning_id}/driver.lease"
-
-
-def samples_dir(tuning_id: str) -> str:
-    """Folder of the records of finished samples."""
-    return f"tuning/{tuning_id}/samples"
-
-
-def sample_path(tuning_id: str, sample_id: str) -> str:
-    """Written last: a sample is finished means that this exists and verifies."""
-    return f"{samples_dir(tuning_id)}/{sample_id}.json"
-
-
-def sample_run_path(tuning_id: str, sample_id: str) -> str:
-    """Attempts at a sample: all that is no function of its parameters."""
-    return f"tuning/{tuning_id}/runs/{sample_id}.json"
-
-
-def open_samples_dir(tuning_id: str) -> str:
-    """Folder of samples that were begun and are not finished."""
-    return f"tuning/{tuning_id}/open"
-
-
-def open_sample_dir(tuning_id: str, sample_id: str) -> str:
-    """Folder of one of them: `spec.json` and states to resume from; gone when it is finished."""
-    return f"{open_samples_dir(tuning_id)}/{sample_id}"
+    return f"{tuning_dir(tuning_id)}/driver.lease"
