@@ -36,7 +36,6 @@ CASE_COLUMNS = (
     "parent_may_have_seen",
 )
 _TRIAL_COLUMNS = ("arm", "stage", "repetition", "trial_id")
-_EPOCH_COLUMNS = ("epoch", "train_loss", "validation_loss", "lr", "improved", "train_s", "validation_s")
 _RUN_COLUMNS = (
     "device",
     "device_name",
@@ -192,9 +191,10 @@ def _spread(name: str, values: Sequence[Any], lengths: Sequence[int]) -> Any:
 def _histories(store: Store, placed: Sequence[_Placed], problems: list[str]) -> pd.DataFrame:
     rows = []
     for trial_id, places in _by_trial(placed).items():
-        epochs = [result.to_json() for result in _history(store, trial_id, problems)]
-        rows += [(*place, *(epoch[name] for name in _EPOCH_COLUMNS)) for place in places for epoch in epochs]
-    return pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, *_EPOCH_COLUMNS])
+        epochs = [result.flat() for result in _history(store, trial_id, problems)]
+        labels = [dict(zip(_TRIAL_COLUMNS, place, strict=True)) for place in places]
+        rows += [{**label, **epoch} for label in labels for epoch in epochs]
+    return pd.DataFrame(rows, columns=None if rows else [*_TRIAL_COLUMNS, "epoch", "score", "improved"])
 
 
 def _history(store: Store, trial_id: str, problems: list[str]) -> list[EpochResult]:

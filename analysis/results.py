@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from xferlab.errors import StorageError
@@ -128,10 +127,9 @@ class StudyResults:
             self.problems.append(problem)
 
     def outputs(self, trial_id: str, *, arm: str, section: str, part: str) -> pd.DataFrame:
-        """Returns the stored pixels of one evaluation, a row per case; empty where there are none.
+        """Returns the stored arrays of one evaluation, a row per case; empty where there are none.
 
-        The columns `image`, `target` and `probability` hold uint8 arrays (H, W): the image as the network
-        saw it, the target (0 background, 255 structure, 127 ignored), and 255 times the output.
+        A column for each array that the task stores; see the task's `outputs`.
         """
         wanted = (arm, section, part, trial_id)
         ids = [e.evaluation_id for e in self.evaluations() if (e.arm, *e[2:5]) == wanted]
@@ -139,18 +137,13 @@ class StudyResults:
             record = reader.read_evaluation(self.store, trial_id, ids[0]) if ids else None
             if record is None:
                 return pd.DataFrame()
-            frame: pd.DataFrame = reader.read_outputs(self.store, record).to_pandas(use_threads=False)
+            cases = reader.read_outputs(self.store, record)
         except StorageError as error:
             # Pixels illustrate; a study without them still has all its numbers.
             self.note(f"{error}; figures leave its images out")
             return pd.DataFrame()
-        for column in ("image", "target", "probability"):
-            arrays = [
-                np.frombuffer(data, np.uint8).reshape(height, width)
-                for data, height, width in zip(frame[column], frame["height"], frame["width"], strict=True)
-            ]
-            frame[column] = pd.Series(arrays, index=frame.index, dtype=object)
-        return frame
+        rows = [{**vars(case), **case.arrays} for case in cases]
+        return pd.DataFrame(rows).drop(columns="arrays") if rows else pd.DataFrame()
 
 
 def planned_repetitions(trials: pd.DataFrame) -> dict[tuple[str, str], int]:

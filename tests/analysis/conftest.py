@@ -21,7 +21,7 @@ from xferlab.plan.identity import short_id
 from xferlab.records import codec, layout, writer
 from xferlab.records.schema import (
     CASES_SCHEMA,
-    OUTPUTS_SCHEMA,
+    CaseOutputs,
     EpochResult,
     EvaluationRecord,
     TrialRecord,
@@ -135,7 +135,7 @@ class StudyBuilder:
         chain = {"donor": None, "general": "donor", "portable": "general"}
         counts = {"cases": 100, "patients": 80, "pathologies": {"covid19": {"cases": 100, "patients": 80}}}
         return {
-            "version": 1,
+            "version": 2,
             "study": self.study,
             "seed": 2021,
             "profile": "cpu",
@@ -193,9 +193,12 @@ class StudyBuilder:
         results = [
             EpochResult(
                 epoch=epoch,
-                train_loss=0.5 / epoch + 0.01 * repetition,
-                validation_loss=0.6 / epoch + 0.02 * repetition,
-                lr=1e-3,
+                values={
+                    "train_loss": 0.5 / epoch + 0.01 * repetition,
+                    "validation_loss": 0.6 / epoch + 0.02 * repetition,
+                    "lr": 1e-3,
+                },
+                score=0.6 / epoch + 0.02 * repetition,
                 improved=True,
                 train_s=1.0 + 0.1 * epoch,
                 validation_s=0.25,
@@ -225,7 +228,7 @@ class StudyBuilder:
                 identity={},
                 num_epochs=num_epochs,
                 best_epoch=num_epochs,
-                best_validation_loss=results[-1].validation_loss,
+                best_score=results[-1].score,
                 stopped_by="max_epochs",
                 num_parameters=10,
                 num_train=60,
@@ -264,25 +267,24 @@ class StudyBuilder:
                 row = (*identity, self.simulated, metric.name, value)
                 for name, item in zip(CASES_SCHEMA.names, row, strict=True):
                     cases[name].append(item)
-        outputs = self._outputs(trial, one) if self.pixels else {name: [] for name in OUTPUTS_SCHEMA.names}
-        tables = [writer.table(CASES_SCHEMA, cases), writer.table(OUTPUTS_SCHEMA, outputs)]
+        outputs = self._outputs(trial, one) if self.pixels else []
+        tables = [writer.table(CASES_SCHEMA, cases), writer.outputs_table(outputs)]
         digests = [_sha256(data) for data in tables]
         record = EvaluationRecord(
-            one["evaluation_id"], trial["trial_id"], one["selection"], self.images, 1, *digests
+            one["evaluation_id"], trial["trial_id"], one["selection"], self.images, 1, *digests, "0" * 64
         )
         writer.write_evaluation(store, record, cases=tables[0], outputs=tables[1])
 
-    def _outputs(self, trial: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, list[Any]]:
-        columns: dict[str, list[Any]] = {name: [] for name in OUTPUTS_SCHEMA.names}
+    def _outputs(self, trial: Mapping[str, Any], one: Mapping[str, Any]) -> list[CaseOutputs]:
+        stored = []
         for image in range(min(self.images, 2 * len(self.pathologies))):
             case, name, patient, pathology = self._case(
                 one["section"], one["part"], trial["repetition"], image
             )
             pixels = chest(self.size, seed=image, artefact=trial["stage"] == "general", part=image % 3)
-            row = (case, name, patient, pathology, "", self.size, self.size, *(p.tobytes() for p in pixels))
-            for key, item in zip(OUTPUTS_SCHEMA.names, row, strict=True):
-                columns[key].append(item)
-        return columns
+            arrays = dict(zip(("image", "target", "probability"), pixels, strict=True))
+            stored.append(CaseOutputs(case, name, patient, pathology, "", arrays))
+        return stored
 
 
 def chest(size: int, *, seed: int, artefact: bool, part: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -103,6 +103,7 @@ def write_features(store: Store, trial: dict[str, Any]) -> None:
         features["selection"],
         CASES,
         hashlib.sha256(data).hexdigest(),
+        "0" * 64,
     )
     writer.write_features(store, record, data)
 

@@ -128,7 +128,7 @@ def test_run_status_and_plan_agree(command: Command, tmp_path: Path) -> None:
     assert status.code == 1
     assert found["counts"] == {"complete": 1, "waiting": 1}
     assert [(row["state"], row["epochs"]) for row in found["trials"]] == [("complete", 4), ("waiting", 0)]
-    assert found["trials"][0]["best_validation_loss"] > 0
+    assert found["trials"][0]["best_score"] > 0
     plan = json.loads(command("plan", study, "--json", *storage).out)
     assert (plan["totals"]["all"]["trials"], plan["totals"]["left"]["trials"]) == (2, 1)
     again = command("run", study, "--executor", "in-process", *storage)

@@ -73,11 +73,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     (trial,) = (one for one in reader.read_plan(store, "tiny")["trials"] if NAME in one["names"])
     record = reader.read_evaluation(store, trial["trial_id"], trial["evaluations"][0]["evaluation_id"])
     assert record is not None
-    case = reader.read_outputs(store, record).to_pylist()[0]
-    shape = case["height"], case["width"]
-    for column in ("image", "probability"):
-        case[column] = np.frombuffer(case[column], np.uint8).reshape(shape)
-    yield Trained(study, store, trial["trial_id"], case)
+    case = reader.read_outputs(store, record)[0]
+    yield Trained(study, store, trial["trial_id"], case.arrays)
     torch.set_num_threads(1)
 
 

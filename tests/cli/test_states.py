@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,11 @@ def store(tmp_path: Path) -> Store:
 def attempt(store: Store, name: str, outcome: str, *, epochs: int = 0, started: str = "") -> None:
     tries = [{"started": started or now(), "host": "node7", "pid": 1, "outcome": outcome}]
     writer.write_run(store, name, {"version": 1, "attempts": tries})
-    lines = [
-        json.dumps(EpochResult(epoch, 1.0, 1.0 / epoch, 1e-4, True, 1.0, 1.0).to_json())
-        for epoch in range(1, epochs + 1)
+    results = [
+        EpochResult(epoch, {"train_loss": 1.0}, 1.0 / epoch, True, 1.0, 1.0) for epoch in range(1, epochs + 1)
     ]
-    store.write(layout.progress_path(name), "".join(line + "\n" for line in lines).encode())
+    lines = [codec.json_bytes(result.to_json()) for result in results]
+    store.write(layout.progress_path(name), b"".join(lines))
 
 
 def plan_of(store: Store, study: str, *trial_ids: str) -> None:

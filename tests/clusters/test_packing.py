@@ -58,7 +58,7 @@ def run(trials: list[TrialSpec], folder: Path, address: str, monkeypatch: pytest
         spec = json.loads(config["spec"])
         asked = spec["settings"]["resources"]
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "") if asked["gpu"] else ""
-        tune.report({"epoch": 0, "best_loss": 0.0, "memory_peak_gib": 0.0})
+        tune.report({"epoch": 0, "best_score": 0.0, "memory_peak_gib": 0.0})
         started = time.time()
         time.sleep(RUNS_S)
         told = {"gpus": visible, "asked": asked, "started": started, "ended": time.time()}

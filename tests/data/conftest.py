@@ -156,12 +156,3 @@ def opener(tmp_path: Path) -> Callable[..., ImageTable | NativeTable]:
         )
 
     return opener
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The folder of the real data sets."""
-    value = os.environ.get("XFERLAB_DATA")
-    if not value:
-        pytest.skip("XFERLAB_DATA does not name the folder of the real data sets")
-    return Path(value)

@@ -17,7 +17,10 @@ from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
 
 ID = "0123456789abcdef"
-EPOCHS = [EpochResult(number, 0.5, 0.25, 1e-3, True, 1.5, 0.5) for number in (1, 2, 3)]
+EPOCHS = [
+    EpochResult(number, {"train_loss": 0.5, "validation_loss": 0.25}, 0.25, True, 1.5, 0.5)
+    for number in (1, 2, 3)
+]
 HISTORY = b"".join(codec.json_bytes(epoch.to_json()) for epoch in EPOCHS)
 UNSEALED = b"".join(json.dumps(epoch.to_json()).encode() + b"\n" for epoch in EPOCHS)
 SEALED = codec.json_bytes(

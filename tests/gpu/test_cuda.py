@@ -38,7 +38,12 @@ def losses(storage: Path) -> np.ndarray:
     store = Store.open(storage)
     plan = reader.read_plan(store, "tiny")
     histories = [reader.read_history(store, trial["trial_id"]) for trial in plan["trials"]]
-    return np.array([[(one.train_loss, one.validation_loss) for one in history] for history in histories])
+    return np.array(
+        [
+            [(one.values["train_loss"], one.values["validation_loss"]) for one in history]
+            for history in histories
+        ]
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -101,9 +101,7 @@ def output_columns(count: int) -> dict[str, list[Any]]:
         name: [f"{row}" for row in range(count)] for name in OUTPUTS_SCHEMA.names
     }
     pixels = [bytes([row % 256]) * 12 for row in range(count)]
-    return {**columns, "height": [3] * count, "width": [4] * count} | dict.fromkeys(
-        ("image", "target", "probability"), pixels
-    )
+    return {**columns, "shape": [[3, 4]] * count, "data": pixels}
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000])

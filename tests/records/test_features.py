@@ -84,5 +84,5 @@ def test_altered_features_and_other_versions_are_told(store: Store) -> None:
         reader.read_features(store, record)
     name = layout.features_path(TRIAL_ID, FEATURES_ID, "record.json")
     codec.write_json(store, name, {**record.to_json(), "version": 2})
-    with pytest.raises(RecordError, match=r"features f+ has version 2, and this xferlab reads 1"):
+    with pytest.raises(RecordError, match=r"this record has version 3, and this xferlab reads version 2"):
         reader.read_features_record(store, TRIAL_ID, FEATURES_ID)

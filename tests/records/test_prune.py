@@ -38,7 +38,7 @@ def entry(trial_id: str, **changed: Any) -> dict[str, Any]:
 
 
 def write_plan(store: Store, study: str, *entries: dict[str, Any]) -> None:
-    body = {"version": 1, "study": study, "trials": list(entries)}
+    body = {"version": 2, "study": study, "trials": list(entries)}
     codec.write_json(store, layout.plan_path(study), body)
 
 

@@ -121,7 +121,7 @@ def test_repetitions_that_step_together_equal_separate_trainings(
         assert weights == trained.weights_sha256
         together = [result.outcome() for result in repetition.trainer.cursor.history]
         assert together == [result.outcome() for result in history]
-        losses = [result.validation_loss for result in history]
+        losses = [result.values["validation_loss"] for result in history]
         assert curve.losses == tuple(min(losses[: e + 1]) for e in range(len(losses)))
         assert (curve.best_epoch, curve.stopped_by) == (trained.best_epoch, trained.stopped_by)
 
@@ -207,7 +207,7 @@ def test_a_sample_is_judged_by_the_untuned_loss_and_batch_size(
     untuned = ground.tuning.base[0].identity
     for repetition, curve in zip(repetitions, record.repetitions, strict=True):
         trainer = repetition.trainer
-        as_printed = [result.validation_loss for result in trainer.cursor.history]
+        as_printed = [result.values["validation_loss"] for result in trainer.cursor.history]
         assert min(as_printed) < curve.losses[-1]  # the printed loss is always the lower one
         trainer.model.load_state_dict(trainer.best)
         judge = Trainer(trainer.model, task_of(untuned), recipe_of(untuned))

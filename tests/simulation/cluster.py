@@ -405,7 +405,7 @@ def _train(cluster: Cluster, store: Store, spec: TrialSpec, attempt: Attempt, *,
         if spec.stage in cluster.weather.hopeless:
             raise TrainingError(f"{spec.name}: the loss is NaN in epoch {epoch}")
         loss = loss_of(spec, epoch)
-        history = [*history, EpochResult(epoch, loss, loss, 1e-3, True, 0.0, 0.0)]
+        history = [*history, EpochResult(epoch, {"validation_loss": loss}, loss, True, 0.0, 0.0)]
         file.append(history[-1])
         attempt.epoch(epoch)
         _save(store, spec, history)
@@ -414,7 +414,7 @@ def _train(cluster: Cluster, store: Store, spec: TrialSpec, attempt: Attempt, *,
     store.write(layout.weights_path(spec.trial_id), weights)
     return TrialRecord(
         trial_id=spec.trial_id, identity=spec.identity, num_epochs=NUM_EPOCHS, best_epoch=NUM_EPOCHS,
-        best_validation_loss=history[-1].validation_loss, stopped_by="max_epochs", num_parameters=1,
+        best_score=history[-1].score, stopped_by="max_epochs", num_parameters=1,
         num_train=1, num_validation=1, started_from=spec.parents[0] if spec.parents else None,
         weights_sha256=hashlib.sha256(weights).hexdigest(), weights_bytes=len(weights),
         history_sha256=history_sha256(history),
@@ -428,7 +428,7 @@ def _parent_weights(store: Store, spec: TrialSpec) -> bytes:
     records = [reader.read_trial(store, parent) for parent in spec.parents]
     if not all(records):
         raise RecordError(f"{spec.name}: a parent is not complete")
-    best = min((one for one in records if one), key=lambda one: (one.best_validation_loss, one.trial_id))
+    best = min((one for one in records if one), key=lambda one: (one.best_score or 0.0, one.trial_id))
     data = store.read(layout.weights_path(best.trial_id))
     if data is None or not codec.matches(data, best.weights_sha256):
         raise RecordError(f"{spec.name}: the weights of {best.trial_id} are altered")

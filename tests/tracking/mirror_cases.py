@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from xferlab.plan.identity import short_id
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import codec, layout, schema, writer
@@ -45,14 +48,28 @@ def spec(*, seed: int = 2**62 + 1, shareable: bool = False, mode: str | None = "
 
 
 def epochs(first: int, last: int) -> list[EpochResult]:
-    return [EpochResult(n, 1 / n, 1.5 / n, 1e-3, n % 2 == 0, 0.25, 0.125) for n in range(first, last + 1)]
+    return [
+        EpochResult(
+            n,
+            {"train_loss": 1 / n, "validation_loss": 1.5 / n, "lr": 1e-3},
+            1.5 / n,
+            n % 2 == 0,
+            0.25,
+            0.125,
+        )
+        for n in range(first, last + 1)
+    ]
 
 
-def pixel_rows(count: int = 6) -> list[dict[str, Any]]:
-    who = {"case": "c" * 64, "name": NAME, "patient": PATIENT, "pathology": "covid19", "simulated": ""}
-    masks = {"target": bytes([255]) * SIZE * SIZE, "probability": bytes([200]) * SIZE * SIZE}
-    images = [(PATTERN * SIZE * SIZE)[first : first + SIZE * SIZE] for first in range(count)]
-    return [{**who, "height": SIZE, "width": SIZE, "image": image, **masks} for image in images]
+WHO = {"name": NAME, "patient": PATIENT, "pathology": "covid19", "simulated": ""}
+
+
+def arrays(count: int = 6) -> list[dict[str, NDArray[np.uint8]]]:
+    """The arrays of cases whose image is a pattern that no other file has."""
+    pixels = np.frombuffer(PATTERN * SIZE * SIZE, np.uint8)
+    images = [pixels[first : first + SIZE * SIZE].reshape(SIZE, SIZE) for first in range(count)]
+    target, probability = (np.full((SIZE, SIZE), value, np.uint8) for value in (255, 200))
+    return [{"image": image, "target": target, "probability": probability} for image in images]
 
 
 def store_trial(store: Store, one: TrialSpec, *, num_epochs: int = 5) -> None:
@@ -68,7 +85,7 @@ def store_trial(store: Store, one: TrialSpec, *, num_epochs: int = 5) -> None:
             identity=one.identity,
             num_epochs=num_epochs,
             best_epoch=num_epochs,
-            best_validation_loss=results[-1].validation_loss,
+            best_score=results[-1].score,
             stopped_by="max_epochs",
             num_parameters=7,
             num_train=3,
@@ -84,13 +101,15 @@ def store_trial(store: Store, one: TrialSpec, *, num_epochs: int = 5) -> None:
 
 
 def _store_evaluation(store: Store, one: TrialSpec, evaluation: EvaluationSpec) -> None:
-    rows = pixel_rows()
     measured = {"metric": ["dice", "auc"] * 3, "value": [0.5, 1.0, 0.75, float("nan"), 1.0, 0.5]}
-    who = {key: [rows[0][key]] * 6 for key in ("case", "name", "patient", "pathology", "simulated")}
+    who = {key: [value] * 6 for key, value in {"case": "c" * 64, **WHO}.items()}
     cases = writer.table(schema.CASES_SCHEMA, {**who, **measured})
-    outputs = writer.table(schema.OUTPUTS_SCHEMA, {key: [row[key] for row in rows] for key in rows[0]})
+    outputs = writer.outputs_table(
+        schema.CaseOutputs(case=f"{number}" * 64, **WHO, arrays=stored)
+        for number, stored in enumerate(arrays())
+    )
     digests = (codec.hashlib.sha256(data).hexdigest() for data in (cases, outputs))
-    record = EvaluationRecord(evaluation.evaluation_id, one.trial_id, "0" * 64, 3, 1, *digests)
+    record = EvaluationRecord(evaluation.evaluation_id, one.trial_id, "0" * 64, 3, 1, *digests, "a" * 64)
     writer.write_evaluation(store, record, cases=cases, outputs=outputs)
 
 
@@ -103,7 +122,7 @@ def store_plan(store: Store, trials: Sequence[TrialSpec], **changes: Any) -> Non
         kept = {key: value[key] for key in ("trial_id", "stage", "repetition", "parents", "evaluations")}
         entries.append({**kept, "names": names, "arms": arms, "data": one.section})
     body = {
-        "version": 1,
+        "version": 2,
         "study": "covid",
         "seed": 1,
         "profile": None,

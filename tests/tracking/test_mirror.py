@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
-from tests.tracking.mirror_cases import NAME, PATIENT, PATTERN, epochs, pixel_rows, spec, wandb_settings
+from tests.tracking.mirror_cases import NAME, PATIENT, PATTERN, arrays, epochs, spec, wandb_settings
 from tests.tracking.wandb_files import all_bytes, offline_runs
 from tests.tracking.wandb_processes import until
 from xferlab.study.schema import Wandb
@@ -38,13 +38,13 @@ def test_a_private_trial_reads_back_without_pixels_or_names(tmp_path, caplog, mo
     monkeypatch.setenv("WANDB_MODE", "disabled")  # the study decides, not the shell
     monkeypatch.setenv("WANDB_API_KEY", "5ecre7" * 6 + "abcd")
     one = spec()
-    mirrored(one, tmp_path, epochs(1, 7), rows=pixel_rows())
+    mirrored(one, tmp_path, epochs(1, 7), rows=arrays())
     (run,) = offline_runs(tmp_path)
     assert (run.run.run_id, run.run.display_name) == (one.trial_id, one.name)
     assert (run.run.run_group, run.run.job_type, run.run.project) == ("general", "trial", "mirror-test")
     assert [row["step"] for row in run.rows] == run.epochs == list(range(1, 8))
-    sent = {key: run.rows[4][key] for key in epochs(5, 5)[0].to_json()}
-    assert sent == epochs(5, 5)[0].to_json()
+    sent = {key: run.rows[4][key] for key in epochs(5, 5)[0].flat()}
+    assert sent == epochs(5, 5)[0].flat()
     assert run.config["parent_runs"] == ["fedcba9876543210"]
     assert run.config["identity.seed"] == str(2**62 + 1)
     assert run.config["identity.training.lr"] == 1e-3
@@ -58,9 +58,9 @@ def test_a_private_trial_reads_back_without_pixels_or_names(tmp_path, caplog, mo
 
 @pytest.mark.component
 def test_overlays_of_a_shareable_section_within_their_number(tmp_path):
-    mirrored(spec(shareable=True), tmp_path, epochs(1, 2), rows=pixel_rows(9))
+    mirrored(spec(shareable=True), tmp_path, epochs(1, 2), rows=arrays(9))
     (run,) = offline_runs(tmp_path)
-    assert len(run.summary["overlays/lungs.validation.captions"]) == wandb_settings()["images"] == 4
+    assert run.summary["overlays/lungs.validation.count"] == wandb_settings()["images"] == 4
     assert run.summary["overlay_sets"] == ["lungs.validation"]
     assert run.rows[-1]["step"] == 2
     assert PATIENT.encode() not in all_bytes(tmp_path)
@@ -117,7 +117,7 @@ def test_a_mirror_that_hangs_delays_no_longer_than_said(tmp_path, caplog):
     started = time.monotonic()
     for result in epochs(1, 2000):  # more than the pipe holds
         mirror.epoch(result)
-    mirror.overlays(pixel_rows(64))
+    mirror.overlays(arrays(64))
     mirror.finish(summary={}, outcome="complete", timeout_s=0.2)
     assert time.monotonic() - started < 5
     # It goes on without the trial, and nothing is lost.
@@ -133,7 +133,7 @@ def test_what_cannot_be_mirrored_is_one_warning(tmp_path, caplog, blocked):
     place = tmp_path / "taken"
     place.write_text("a file where a folder should be")
     mirror = TrialMirror.start(spec(), directory=place if blocked == "file" else tmp_path)
-    mirror.overlays([{"height": object()}])
+    mirror.overlays([{"image": object()}])
     mirror.finish(summary={"unknown": object()}, outcome="complete", timeout_s=PATIENCE_S)
     assert len(warnings_of(caplog)) == 1
 
@@ -182,7 +182,7 @@ def test_a_killed_service_is_one_warning(tmp_path, caplog):
 @pytest.mark.parametrize("mode", [None, "disabled"])
 def test_without_a_mirror_nothing_starts(tmp_path, mode, caplog):
     caplog.set_level(logging.DEBUG)
-    mirrored(spec(mode=mode), tmp_path / "absent", epochs(1, 3), rows=pixel_rows())
+    mirrored(spec(mode=mode), tmp_path / "absent", epochs(1, 3), rows=arrays())
     assert not (tmp_path / "absent").exists()
     assert caplog.records == []
 

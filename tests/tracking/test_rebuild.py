@@ -9,8 +9,8 @@ from tests.tracking.mirror_cases import (
     NAME,
     PATIENT,
     PATTERN,
+    arrays,
     epochs,
-    pixel_rows,
     spec,
     store_plan,
     store_trial,
@@ -38,7 +38,7 @@ def mirrored(one, directory, results, *, outcome="complete"):
     mirror = TrialMirror.start(one, directory=directory)
     for result in results:
         mirror.epoch(result)
-    mirror.overlays(pixel_rows())
+    mirror.overlays(arrays())
     mirror.finish(summary={}, outcome=outcome, timeout_s=30.0)
 
 
@@ -110,8 +110,8 @@ def test_a_trial_that_was_mirrored_whole_is_left_alone(store, tmp_path):
     mirror = TrialMirror.start(one, directory=folder)
     for result in epochs(1, 3):
         mirror.epoch(result)
-    mirror.overlays(pixel_rows())
-    final = {"best_epoch": 3, "best_validation_loss": 0.5, "num_epochs": 3}
+    mirror.overlays(arrays())
+    final = {"best_epoch": 3, "best_score": 0.5, "num_epochs": 3}
     final |= {"lungs.test/dice": 0.75, "lungs.test/auc": 0.75}
     mirror.finish(summary=final, outcome="complete", timeout_s=30.0)
     assert mirror_study(store, "covid", directory=folder).present == (one.trial_id,)

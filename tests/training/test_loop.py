@@ -99,12 +99,12 @@ def test_the_learning_rate_falls_after_more_than_patience_epochs_without_improve
     fitted, _ = run(Script(losses), recipe(max_epochs=11, patience=99, plateau=(0.1, 2)))
     # Two epochs are borne, at the third the rate falls, and the count starts again.
     expected = [1e-3] * 5 + [1e-4] * 3 + [1e-5] * 3
-    assert [result.lr for result in fitted.history] == pytest.approx(expected)
+    assert [result.values["lr"] for result in fitted.history] == pytest.approx(expected)
 
 
 def test_without_plateau_the_learning_rate_stays():
     fitted, _ = run(Script([5] * 9), recipe(patience=99))
-    assert {result.lr for result in fitted.history} == {1e-3}
+    assert {result.values["lr"] for result in fitted.history} == {1e-3}
 
 
 # --- what is trained on ----------------------------------------------------------------------------
@@ -130,8 +130,8 @@ def test_validation_takes_the_cases_in_order_and_draws_nothing():
 def test_losses_are_weighted_by_images():
     script = Script([1.0, 2.0, 9.0], train=[1.0, 4.0])
     fitted = Trainer(nn.Linear(1, 1), script, recipe(batch_size=4, max_epochs=1)).fit(Cases(11), Cases(9))
-    assert fitted.history[0].train_loss == pytest.approx((4 * 1.0 + 7 * 4.0) / 11)
-    assert fitted.history[0].validation_loss == pytest.approx((4 * 1.0 + 4 * 2.0 + 1 * 9.0) / 9)
+    assert fitted.history[0].values["train_loss"] == pytest.approx((4 * 1.0 + 7 * 4.0) / 11)
+    assert fitted.history[0].values["validation_loss"] == pytest.approx((4 * 1.0 + 4 * 2.0 + 1 * 9.0) / 9)
 
 
 def test_the_validation_loss_is_blind_to_augmentation_precision_and_seed():
@@ -244,7 +244,7 @@ def test_a_training_resumed_after_any_batch_equals_the_uninterrupted_one_bit_for
 
     whole, states = trainer(), []
     fitted = whole.fit(train, validation, after_batch=lambda: states.append(saved(whole)))
-    assert len({result.lr for result in fitted.history}) > 1
+    assert len({result.values["lr"] for result in fitted.history}) > 1
     assert 1 < fitted.best_epoch < len(fitted.history)
     assert fitted.stopped_by == "patience"
     assert len(states) == 3 * len(fitted.history)
@@ -317,4 +317,4 @@ def test_training_learns():
         network(), make_task(rotation=None), recipe(max_epochs=25, patience=25, lr=0.03, batch_size=5)
     )
     history = trainer.fit(examples, examples).history
-    assert history[-1].train_loss < 0.5 * history[0].train_loss
+    assert history[-1].values["train_loss"] < 0.5 * history[0].values["train_loss"]

@@ -130,8 +130,12 @@ def test_resumed_equals_uninterrupted_bit_for_bit(stop_after):
     found = second.fit(EXAMPLES, EXAMPLES)
     assert not changed(expected.weights, found.weights)
     assert not changed(whole.model.state_dict(), second.model.state_dict())
-    assert [one.validation_loss for one in found.history] == [one.validation_loss for one in expected.history]
-    assert [one.train_loss for one in found.history] == [one.train_loss for one in expected.history]
+    assert [one.values["validation_loss"] for one in found.history] == [
+        one.values["validation_loss"] for one in expected.history
+    ]
+    assert [one.values["train_loss"] for one in found.history] == [
+        one.values["train_loss"] for one in expected.history
+    ]
 
 
 def test_adam_keeps_no_state_of_what_never_trained():

@@ -319,7 +319,7 @@ def test_a_trial_with_a_file_of_a_newer_version_is_not_written_over(admit: Admit
     before = path.read_bytes()
     code, said = patient.run()
     assert code != 0
-    assert f"{path}: has version 99, and this xferlab writes 1; use the xferlab that wrote it" in said
+    assert f"{path}: has version 99, and this xferlab writes 2; use the xferlab that wrote it" in said
     assert path.read_bytes() == before
 
 

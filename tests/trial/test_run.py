@@ -87,8 +87,8 @@ def test_a_finished_trial_leaves_what_is_promised(bench: Make) -> None:
         "spec.json",
     ]
     assert record.num_epochs == len(reader.read_history(trials.session.store, spec.trial_id)) == 4
-    assert record.best_validation_loss == min(
-        one.validation_loss for one in reader.read_history(trials.session.store, spec.trial_id)
+    assert record.best_score == min(
+        one.values["validation_loss"] for one in reader.read_history(trials.session.store, spec.trial_id)
     )
     run = reader.read_run(trials.session.store, spec.trial_id)
     assert run["total_s"] > 0
@@ -129,9 +129,9 @@ def test_a_stop_leaves_no_failure_and_the_best_loss_counts_all_epochs(bench: Mak
     losses: list[float] = []
     told: list[float] = []
 
-    def note(result: EpochResult, best_loss: float) -> None:
-        losses.append(result.validation_loss)
-        told.append(best_loss)
+    def note(result: EpochResult, best_score: float | None) -> None:
+        losses.append(result.values["validation_loss"])
+        told.append(best_score)
 
     with pytest.raises(InterruptedTrialError, match=f"^{GENERAL}: stopped in epoch 3; run the study again"):
         trials.run(GENERAL, on_epoch=note, stop=lambda: len(losses) == 2)
@@ -153,7 +153,7 @@ def test_another_evaluation_trains_nothing(bench: Make, tmp_path: Path) -> None:
     assert more[GENERAL].trial_id == trials[GENERAL].trial_id
     assert not is_complete(more.session.store, more[GENERAL])
     epochs: list[int] = []
-    more.run(GENERAL, on_epoch=lambda result, best_loss: epochs.append(result.epoch))
+    more.run(GENERAL, on_epoch=lambda result, best_score: epochs.append(result.epoch))
     assert epochs == []
     assert is_complete(more.session.store, more[GENERAL])
     after = stamps(more.folder(GENERAL))
@@ -279,8 +279,8 @@ def test_the_best_parent_feeds_all_children(bench: Make) -> None:
     stages = {**STAGES, "portable": {**STAGES["portable"], "chaining": "best"}}
     trials = bench(stages=stages)
     parents = [trials.run(f"a/general/r0{number}") for number in (1, 2)]
-    best = min(parents, key=lambda record: record.best_validation_loss)
-    assert parents[0].best_validation_loss != parents[1].best_validation_loss
+    best = min(parents, key=lambda record: record.best_score)
+    assert parents[0].best_score != parents[1].best_score
     for number in (1, 2):
         child = trials.run(f"a/portable/r0{number}")
         assert child.started_from == best.trial_id

@@ -46,7 +46,7 @@ class _Stored:
 def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[str, Any]]:
     """Returns a row for each trial, parents before children.
 
-    A row has name, trial_id, arms, stage, state (of `STATES`), epochs, max_epochs and best_validation_loss;
+    A row has name, trial_id, arms, stage, state (of `STATES`), epochs, max_epochs and best_score;
     `host` and `since` where an attempt was begun and has not ended, `failure` and `attempts` where it failed.
     """
     complete = complete_ids(store, trials)
@@ -71,7 +71,7 @@ def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[s
             "stage": trial.stage,
             "epochs": len(found.history),
             "max_epochs": trial.identity["training"]["max_epochs"],
-            "best_validation_loss": min((one.validation_loss for one in found.history), default=None),
+            "best_score": next((epoch.score for epoch in reversed(found.history) if epoch.improved), None),
             **state,
         }
     return list(rows.values())

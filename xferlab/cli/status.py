@@ -91,11 +91,11 @@ def _show(rows: list[dict[str, Any]], now: StudyComparison, options: Namespace, 
 def _print(rows: Sequence[dict[str, Any]], counts: Counter[str]) -> None:
     console = wide_console()
     table = Table(box=None, pad_edge=False)
-    for column in ("trial", "id", "state", "epochs", "best validation loss"):
+    for column in ("trial", "id", "state", "epochs", "best score"):
         table.add_column(column)
     for row in rows:
-        loss = row["best_validation_loss"]
-        shown = "" if loss is None else f"{loss:.4f}"
+        score = row["best_score"]
+        shown = "" if score is None else f"{score:.4f}"
         table.add_row(row["name"], row["trial_id"], described(row), str(row["epochs"]), shown)
     console.print(table)
     for row in rows:

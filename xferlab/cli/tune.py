@@ -164,7 +164,7 @@ class _Lines:
             flush=True,
         )
 
-    def epoch(self, trial: TrialSpec, epoch: int, best_loss: float) -> None:
+    def epoch(self, trial: TrialSpec, epoch: int, best_score: float | None) -> None:
         """Prints nothing."""
 
 

@@ -39,7 +39,7 @@ class View:
         self._live: Live | None = None
         self._board: TrialGraph | None = None
         self._started = time.monotonic()
-        self._progress: dict[str, tuple[int, float]] = {}
+        self._progress: dict[str, tuple[int, float | None]] = {}
         self._begun: dict[str, float] = {}
         self._failed: dict[str, str] = {}
         self._rate = _Rate()
@@ -99,13 +99,14 @@ class View:
         if time.monotonic() - self._doing_printed_at >= PLAIN_EPOCHS_EVERY_S:
             self.doing(self._doing)
 
-    def epoch(self, trial: TrialSpec, epoch: int, best_loss: float) -> None:
+    def epoch(self, trial: TrialSpec, epoch: int, best_score: float | None) -> None:
         """Shows a trial's progress."""
-        self._progress[trial.trial_id] = (epoch, best_loss)
+        self._progress[trial.trial_id] = (epoch, best_score)
         self._rate.epoch(trial, epoch, time.monotonic())
         if time.monotonic() - self._printed_at >= PLAIN_EPOCHS_EVERY_S:
             self._printed_at = time.monotonic()
-            self._line(f"{trial.name} epoch {epoch}, best validation loss {best_loss:.4f}{self._eta_text()}")
+            score = "" if best_score is None else f", best score {best_score:.4f}"
+            self._line(f"{trial.name} epoch {epoch}{score}{self._eta_text()}")
 
     def _line(self, text: str) -> None:
         if self._live is None:
@@ -129,12 +130,14 @@ class View:
         if self._doing:
             lines.append(Text(self._doing))
         running = Table(box=None, pad_edge=False)
-        for column in ("running", "epoch", "best validation loss"):
+        for column in ("running", "epoch", "best score"):
             running.add_column(column)
         for trial_id in list(self._begun)[:SHOWN_RUNNING]:
             trial = self._board.trials[trial_id]
-            epoch, loss = self._progress.get(trial_id, (0, float("nan")))
-            running.add_row(trial.name, f"{epoch}/{_max_epochs(trial)}", f"{loss:.4f}" if epoch else "")
+            epoch, score = self._progress.get(trial_id, (0, None))
+            running.add_row(
+                trial.name, f"{epoch}/{_max_epochs(trial)}", "" if score is None else f"{score:.4f}"
+            )
         lines.append(running)
         lines += [
             Text(f"{name} failed: {why}", style="red")

@@ -12,8 +12,8 @@ from typing import Any
 from xferlab.errors import RecordError
 from xferlab.study.evaluated import ORIGINAL
 
-SPEC_VERSION = 1
-PLAN_VERSION = 1
+SPEC_VERSION = 2
+PLAN_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -15,6 +14,7 @@ from xferlab.errors import RecordError
 from xferlab.plan.spec import PLAN_VERSION
 from xferlab.records import codec, layout
 from xferlab.records.schema import (
+    CaseOutputs,
     EpochResult,
     EvaluationRecord,
     FeaturesRecord,
@@ -114,7 +114,7 @@ def read_whole_evaluation(
         RecordError: Another version of xferlab wrote it.
     """
     record = read_evaluation(store, trial_id, evaluation_id)
-    if record is None or record.weights_sha256 not in ("", weights):
+    if record is None or record.weights_sha256 != weights:
         return None
     digests = {"cases.parquet": record.cases_sha256, "outputs.parquet": record.outputs_sha256}
     name = partial(layout.evaluation_path, trial_id, evaluation_id)
@@ -128,10 +128,10 @@ def read_cases(store: Store, record: EvaluationRecord) -> pa.Table:
     return codec.read_parquet(store, name, sha256=record.cases_sha256)
 
 
-def read_outputs(store: Store, record: EvaluationRecord) -> pa.Table:
-    """Returns the stored pixels of an evaluation (`OUTPUTS_SCHEMA`)."""
+def read_outputs(store: Store, record: EvaluationRecord) -> list[CaseOutputs]:
+    """Returns the stored arrays of an evaluation, in the order of the cases."""
     name = layout.evaluation_path(record.trial_id, record.evaluation_id, "outputs.parquet")
-    return codec.read_parquet(store, name, sha256=record.outputs_sha256)
+    return CaseOutputs.from_table(codec.read_parquet(store, name, sha256=record.outputs_sha256))
 
 
 def read_features_record(store: Store, trial_id: str, features_id: str) -> FeaturesRecord | None:
@@ -154,7 +154,7 @@ def read_whole_features(
         RecordError: Another version of xferlab wrote it.
     """
     record = read_features_record(store, trial_id, features_id)
-    if record is None or record.weights_sha256 not in ("", weights):
+    if record is None or record.weights_sha256 != weights:
         return None
     name = layout.features_path(trial_id, features_id, "features.parquet")
     return record if _is_whole(store, name, record.features_sha256) else None
@@ -207,10 +207,7 @@ def read_history(store: Store, trial_id: str, *, sha256: str | None = None) -> l
 
 
 def _epoch(line: bytes) -> EpochResult:
-    value = json.loads(line)
-    # Lines of the first version have no digest of their own; that in the record covers them.
-    sealed = not isinstance(value, dict) or "sha256" in value
-    result = EpochResult(**(codec.unsealed(line + b"\n") if sealed else value))
+    result = EpochResult(**codec.unsealed(line + b"\n"))
     if not isinstance(result.epoch, int):
         raise TypeError(f"its epoch is {result.epoch!r}")
     return result

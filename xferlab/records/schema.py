@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Self
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from xferlab.errors import RecordError
 from xferlab.plan.identity import sha256_of
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 CASES_SCHEMA = pa.schema(
@@ -34,17 +36,13 @@ OUTPUTS_SCHEMA = pa.schema(
         ("patient", pa.string()),
         ("pathology", pa.string()),
         ("simulated", pa.string()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        (
-            "image",
-            pa.binary(),
-        ),  # uint8, height x width, first channel, as the network saw it before z-scoring
-        ("target", pa.binary()),  # uint8: 0 background, 255 structure, 127 ignored
-        ("probability", pa.binary()),  # uint8: 255 times the network's output
+        ("array", pa.string()),  # what the task calls it
+        ("dtype", pa.string()),  # as NumPy writes it, such as |u1
+        ("shape", pa.list_(pa.int32())),
+        ("data", pa.binary()),  # row-major
     ]
 )
-"""`outputs.parquet`: pixels of a fixed, seeded few cases per pathology, row-major."""
+"""`outputs.parquet`: named arrays of a fixed, seeded few cases per pathology, a row per case and array."""
 
 
 FEATURES_SCHEMA = pa.schema(
@@ -65,23 +63,85 @@ selection. A filter is what gives one output channel of a convolution; biases an
 
 
 @dataclass(frozen=True)
+class CaseOutputs:
+    """The arrays that are stored of one case to look at.
+
+    Attributes:
+        case: Digest of the case.
+        name: What a reader calls it.
+        patient: Its patient.
+        pathology: Its pathology.
+        simulated: The simulated device; empty for a real one.
+        arrays: By the task's names.
+    """
+
+    case: str
+    name: str
+    patient: str
+    pathology: str
+    simulated: str
+    arrays: Mapping[str, NDArray[Any]]
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yields the rows of `OUTPUTS_SCHEMA`."""
+        for array_name, array in self.arrays.items():
+            kept = np.ascontiguousarray(array)
+            labels = (self.case, self.name, self.patient, self.pathology, self.simulated)
+            yield (*labels, array_name, kept.dtype.str, list(kept.shape), kept.tobytes())
+
+    @staticmethod
+    def from_table(table: pa.Table) -> list[CaseOutputs]:
+        """Returns the cases of a table of `OUTPUTS_SCHEMA`, in its order."""
+        cases: dict[str, CaseOutputs] = {}
+        for row in table.to_pylist():
+            labels = {name: row[name] for name in ("case", "name", "patient", "pathology", "simulated")}
+            case = cases.setdefault(row["case"], CaseOutputs(**labels, arrays={}))
+            array = np.frombuffer(row["data"], np.dtype(row["dtype"])).reshape(row["shape"])
+            cases[row["case"]] = replace(case, arrays={**case.arrays, row["array"]: array})
+        return list(cases.values())
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the epochs of a training are judged by.
+
+    Attributes:
+        name: A validation value of the task, such as `loss`.
+        better: Whether `lower` or `higher` values are better.
+    """
+
+    name: str
+    better: Literal["lower", "higher"]
+
+    @property
+    def label(self) -> str:
+        """What people read, such as `validation loss`."""
+        return f"validation {self.name.replace('_', ' ')}"
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Returns whether a value is better than the best so far (None before the first)."""
+        if best is None:
+            return True
+        return value < best if self.better == "lower" else value > best
+
+
+@dataclass(frozen=True)
 class EpochResult:
     """What one epoch gave; one line of `history.jsonl`.
 
     Attributes:
         epoch: From 1.
-        train_loss: Mean over the epoch's images, weighted by batch size.
-        validation_loss: Mean over the validation images, float32.
-        lr: Learning rate that the epoch used.
-        improved: Whether the validation loss is the lowest so far.
+        values: Numbers by name: `train_...` and `validation_...` as the task names them (means over the
+            images, validation in float32), and `lr`, the learning rate that the epoch used.
+        score: The value that epochs are judged by; None where the task has none.
+        improved: Whether the score is the best so far; always true where there is none.
         train_s: Seconds of the training pass.
         validation_s: Seconds of the validation pass.
     """
 
     epoch: int
-    train_loss: float
-    validation_loss: float
-    lr: float
+    values: Mapping[str, float]
+    score: float | None
     improved: bool
     train_s: float
     validation_s: float
@@ -90,9 +150,14 @@ class EpochResult:
         """Returns a JSON value; `EpochResult(**value)` is its inverse."""
         return asdict(self)
 
+    def flat(self) -> dict[str, Any]:
+        """Returns all numbers by name in one mapping, for curves and tables."""
+        fields = {name: value for name, value in asdict(self).items() if name != "values"}
+        return {**fields, **self.values}
+
     def outcome(self) -> list[Any]:
         """Returns what is a function of the spec: everything but the times."""
-        return [self.epoch, self.train_loss, self.validation_loss, self.lr, self.improved]
+        return [self.epoch, dict(self.values), self.score, self.improved]
 
 
 def history_sha256(results: Iterable[EpochResult]) -> str:
@@ -101,15 +166,39 @@ def history_sha256(results: Iterable[EpochResult]) -> str:
 
 
 @dataclass(frozen=True)
-class TrialRecord:
+class Record:
+    """The base of the three records: a JSON value with a version."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON value; `from_json` is its inverse."""
+        return {"version": RECORD_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Returns the record that `to_json` wrote; a checksum is ignored.
+
+        Raises:
+            RecordError: Another version of xferlab wrote it.
+        """
+        version = value.get("version")
+        if version != RECORD_VERSION:
+            raise RecordError(
+                f"this record has version {version}, and this xferlab reads version {RECORD_VERSION}; use "
+                "the xferlab that wrote it, or another storage"
+            )
+        return cls(**{name: item for name, item in value.items() if name not in ("version", "sha256")})
+
+
+@dataclass(frozen=True)
+class TrialRecord(Record):
     """A complete training; a function of the spec, equal byte for byte between runs on the CPU.
 
     Attributes:
         trial_id: Its identity's hash.
         identity: What could change the weights.
         num_epochs: Epochs trained.
-        best_epoch: Epoch whose weights were kept (lowest validation loss, the first of equals).
-        best_validation_loss: Its validation loss.
+        best_epoch: Epoch whose weights were kept: the first of the best score, the last without a score.
+        best_score: Its score; None without one.
         stopped_by: `patience` or `max_epochs`.
         num_parameters: Trainable parameters.
         num_train: Training images.
@@ -124,7 +213,7 @@ class TrialRecord:
     identity: Mapping[str, Any]
     num_epochs: int
     best_epoch: int
-    best_validation_loss: float
+    best_score: float | None
     stopped_by: str
     num_parameters: int
     num_train: int
@@ -134,22 +223,9 @@ class TrialRecord:
     weights_bytes: int
     history_sha256: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns a JSON value; `from_json` is its inverse."""
-        return {"version": RECORD_VERSION, **asdict(self)}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> TrialRecord:
-        """Returns the record that `to_json` wrote (a seal is ignored).
-
-        Raises:
-            RecordError: Another version of xferlab wrote it.
-        """
-        return TrialRecord(**_fields(value, f"trial {value.get('trial_id')}"))
-
 
 @dataclass(frozen=True)
-class EvaluationRecord:
+class EvaluationRecord(Record):
     """One complete evaluation; a function of the trial and the evaluated cases.
 
     Attributes:
@@ -160,7 +236,7 @@ class EvaluationRecord:
         metrics_version: Version of the metrics.
         cases_sha256: Digest of `cases.parquet`.
         outputs_sha256: Digest of `outputs.parquet`.
-        weights_sha256: Digest of the weights that were measured; empty where it is not known.
+        weights_sha256: Digest of the weights that were measured.
     """
 
     evaluation_id: str
@@ -170,24 +246,11 @@ class EvaluationRecord:
     metrics_version: int
     cases_sha256: str
     outputs_sha256: str
-    weights_sha256: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns a JSON value; `from_json` is its inverse."""
-        return {"version": RECORD_VERSION, **asdict(self)}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> EvaluationRecord:
-        """Returns the record that `to_json` wrote (a seal is ignored).
-
-        Raises:
-            RecordError: Another version of xferlab wrote it.
-        """
-        return EvaluationRecord(**_fields(value, f"evaluation {value.get('evaluation_id')}"))
+    weights_sha256: str
 
 
 @dataclass(frozen=True)
-class FeaturesRecord:
+class FeaturesRecord(Record):
     """Stored deep features of a trial; a function of the trial and the cases.
 
     Attributes:
@@ -196,7 +259,7 @@ class FeaturesRecord:
         selection: Digest of the selection of cases.
         num_cases: n, the side of the Gram matrices.
         features_sha256: Digest of `features.parquet`.
-        weights_sha256: Digest of the best weights that they are of; empty where it is not known.
+        weights_sha256: Digest of the best weights that they are of.
     """
 
     features_id: str
@@ -204,27 +267,4 @@ class FeaturesRecord:
     selection: str
     num_cases: int
     features_sha256: str
-    weights_sha256: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns a JSON value; `from_json` is its inverse."""
-        return {"version": RECORD_VERSION, **asdict(self)}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> FeaturesRecord:
-        """Returns the record that `to_json` wrote (a seal is ignored).
-
-        Raises:
-            RecordError: Another version of xferlab wrote it.
-        """
-        return FeaturesRecord(**_fields(value, f"features {value.get('features_id')}"))
-
-
-def _fields(value: Mapping[str, Any], what: str) -> dict[str, Any]:
-    version = value.get("version")
-    if version != RECORD_VERSION:
-        raise RecordError(
-            f"the record of {what} has version {version}, and this xferlab reads {RECORD_VERSION}; "
-            "use the xferlab that wrote it, or another storage"
-        )
-    return {name: item for name, item in value.items() if name not in ("version", "sha256")}
+    weights_sha256: str

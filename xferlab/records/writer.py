@@ -10,7 +10,14 @@ from typing import Any
 import pyarrow as pa
 
 from xferlab.records import codec, layout
-from xferlab.records.schema import EpochResult, EvaluationRecord, FeaturesRecord, TrialRecord
+from xferlab.records.schema import (
+    OUTPUTS_SCHEMA,
+    CaseOutputs,
+    EpochResult,
+    EvaluationRecord,
+    FeaturesRecord,
+    TrialRecord,
+)
 from xferlab.records.store import Store
 
 REMOTE_HISTORY_EVERY_S = 10.0
@@ -77,6 +84,13 @@ def write_features(store: Store, record: FeaturesRecord, features: bytes) -> Non
 def write_run(store: Store, trial_id: str, body: Mapping[str, Any]) -> None:
     """Writes all that is no function of the spec."""
     codec.write_json(store, layout.run_path(trial_id), {**body, "trial_id": trial_id})
+
+
+def outputs_table(cases: Iterable[CaseOutputs]) -> bytes:
+    """Returns parquet bytes of the stored arrays of cases (`OUTPUTS_SCHEMA`)."""
+    rows = [row for case in cases for row in case.rows()]
+    columns = {name: [row[number] for row in rows] for number, name in enumerate(OUTPUTS_SCHEMA.names)}
+    return table(OUTPUTS_SCHEMA, columns)
 
 
 def table(schema: pa.Schema, columns: Mapping[str, list[Any]]) -> bytes:

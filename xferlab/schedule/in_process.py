@@ -39,8 +39,8 @@ def execute(policy: RetryPolicy, *, cache_dir: Path, stop: StopRequest) -> Endin
 def _attempt(trial: TrialSpec, policy: RetryPolicy, *, cache_dir: Path, stop: StopRequest) -> Failure | None:
     """Returns what ended an attempt other than its end; memory that it held is free again then."""
 
-    def on_epoch(result: EpochResult, best_loss: float) -> None:
-        policy.listener.epoch(trial, result.epoch, best_loss)
+    def on_epoch(result: EpochResult, best_score: float | None) -> None:
+        policy.listener.epoch(trial, result.epoch, best_score)
 
     hooks = Hooks(stop=stop.asked, on_epoch=on_epoch, on_resume=on_epoch)
     failure = None

@@ -17,8 +17,8 @@ class Listener(Protocol):
     def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:
         """A trial's state changed; a failure comes with its reason."""
 
-    def epoch(self, trial: TrialSpec, epoch: int, best_loss: float) -> None:
-        """A trial finished an epoch; `best_loss` is its lowest validation loss so far."""
+    def epoch(self, trial: TrialSpec, epoch: int, best_score: float | None) -> None:
+        """A trial finished an epoch; `best_score` is its best so far."""
 
 
 class Silent:
@@ -30,5 +30,5 @@ class Silent:
     def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:
         """Does nothing."""
 
-    def epoch(self, trial: TrialSpec, epoch: int, best_loss: float) -> None:
+    def epoch(self, trial: TrialSpec, epoch: int, best_score: float | None) -> None:
         """Does nothing."""

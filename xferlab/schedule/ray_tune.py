@@ -52,20 +52,21 @@ class Reporter:
     def __init__(self, memory_peak_gib: Callable[[], float]) -> None:
         """Takes what measures the memory of this process."""
         self.stopping = False
-        self._epoch, self._best_loss = 0, float("inf")
+        self._epoch = 0
+        self._best_score: float | None = None
         self._memory_peak_gib = memory_peak_gib
         self._reported_at = float("-inf")
 
-    def note(self, epoch: int, best_loss: float) -> None:
+    def note(self, epoch: int, best_score: float | None) -> None:
         """Takes how far the trial is, for the next report."""
-        self._epoch, self._best_loss = epoch, best_loss
+        self._epoch, self._best_score = epoch, best_score
 
     def report(self, **facts: Any) -> None:
         """Reports at once, with more facts, unless the trial is to stop."""
         if self.stopping:
             return
         self._reported_at = time.monotonic()
-        progress = {"epoch": self._epoch, "best_loss": self._best_loss}
+        progress = {"epoch": self._epoch, "best_score": self._best_score}
         try:
             tune.report({**progress, "memory_peak_gib": self._memory_peak_gib(), **facts})
         except SystemExit:
@@ -86,8 +87,8 @@ def train_trial(trial: TrialSpec, store: Store, cache_dir: Path, reporter: Repor
     """Runs a trial of a study."""
     from xferlab.trial.run import Hooks, run_trial  # the driver needs no torch
 
-    def on_epoch(result: EpochResult, best_loss: float) -> None:
-        reporter.note(result.epoch, best_loss)
+    def on_epoch(result: EpochResult, best_score: float | None) -> None:
+        reporter.note(result.epoch, best_score)
 
     hooks = Hooks(stop=reporter.stopped, on_epoch=on_epoch, on_resume=on_epoch)
     run_trial(trial, store, cache_dir=cache_dir, hooks=hooks)
@@ -238,7 +239,7 @@ class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
             self._policy.started(handed.trial)
         handed.last = result
         if result["epoch"]:
-            self._policy.listener.epoch(handed.trial, result["epoch"], result["best_loss"])
+            self._policy.listener.epoch(handed.trial, result["epoch"], result["best_score"])
         try:
             return self._stop_early(result)
         except XferlabError as error:

@@ -155,7 +155,7 @@ class _Repetition:
         if not result.improved:
             self._losses.append(self._losses[-1])
         elif self._judge is None:
-            self._losses.append(result.validation_loss)
+            self._losses.append(result.values["validation_loss"])
         else:  # the weights of this epoch are the best so far
             self._losses.append(self._judge.validation_loss(self._validation))
         after_batch()

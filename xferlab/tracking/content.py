@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.schema import TrialRecord
@@ -95,7 +97,7 @@ def trial_summary(record: TrialRecord, cases: Mapping[str, pa.Table]) -> dict[st
     means = {key: math.fsum(group) / len(group) if group else math.nan for key, group in values.items()}
     return {
         "best_epoch": record.best_epoch,
-        "best_validation_loss": record.best_validation_loss,
+        **({} if record.best_score is None else {"best_score": record.best_score}),
         "num_epochs": record.num_epochs,
         **means,
     }
@@ -106,8 +108,8 @@ def is_shareable(data: Mapping[str, Mapping[str, Any]], section: str) -> bool:
     return data.get(section, {}).get("shareable") is True
 
 
-def pixel_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a row of `OUTPUTS_SCHEMA` for the writer: pixels in base64, no patient."""
-    pixels = {key: b64encode(row[key]).decode() for key in ("image", "target", "probability")}
-    caption = " ".join(filter(None, [row.get("pathology"), row.get("name")]))
-    return {"height": row["height"], "width": row["width"], "caption": caption, **pixels}
+def pixel_row(arrays: Mapping[str, NDArray[Any]], *, caption: str = "") -> dict[str, Any]:
+    """Returns the uint8 arrays (H, W) of a case for the writer, in base64."""
+    shown = {name: array for name, array in arrays.items() if array.ndim == 2 and array.dtype == np.uint8}
+    coded = {name: (array.shape, b64encode(array.tobytes()).decode()) for name, array in shown.items()}
+    return {"caption": caption, "arrays": coded}

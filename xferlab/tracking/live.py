@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from xferlab.errors import StorageError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.schema import EpochResult
@@ -65,23 +67,27 @@ class TrialMirror:
         """Sends one epoch; those of a resumed trial may be sent again and count once."""
         with self._guarded():
             if self._writer is not None:
-                self._writer.send("epoch", result=result.to_json())
+                self._writer.send("epoch", result=result.flat())
 
     def overlays(
-        self, rows: Sequence[Mapping[str, Any]], *, section: str | None = None, part: str = "validation"
+        self,
+        cases: Sequence[Mapping[str, NDArray[Any]]],
+        *,
+        section: str | None = None,
+        part: str = "validation",
     ) -> None:
         """Sends images with target and output, if their data section is shareable; else nothing.
 
         Args:
-            rows: As in `OUTPUTS_SCHEMA`; name and pathology may be absent.
+            cases: The arrays of each case by the task's names.
             section: Data section of the images; default: the one that the trial trains on.
             part: Their part.
         """
         section = section or self._spec.section
         with self._guarded():
             if self._writer is not None and is_shareable(self._spec.data, section):
-                told = [pixel_row(row) for row in rows]
-                self._writer.send("overlays", title=f"{section}.{part}", rows=told)
+                rows = [pixel_row(arrays) for arrays in cases]
+                self._writer.send("overlays", title=f"{section}.{part}", rows=rows)
 
     def finish(self, *, summary: Mapping[str, float], outcome: str, timeout_s: float | None = None) -> None:
         """Closes the run and waits a little for it; a slow mirror goes on without the trial for a while.

@@ -8,10 +8,7 @@ from typing import Any
 
 from wandb.proto import wandb_internal_pb2
 
-from xferlab.records.schema import EpochResult
 from xferlab.tracking.mirrored_run import MirroredRun, frames
-
-_EPOCH_KEYS = tuple(EpochResult.__dataclass_fields__)
 
 
 def is_synced(folder: Path) -> bool:
@@ -35,7 +32,9 @@ def read_run(path: Path) -> MirroredRun:
         if kind == "history":
             row = _values(record.history.item)
             if "epoch" in row:
-                held.epochs[row["epoch"]] = {key: row[key] for key in _EPOCH_KEYS if key in row}
+                held.epochs[row["epoch"]] = {
+                    key: value for key, value in row.items() if not key.startswith(("_", "overlays"))
+                }
         elif kind == "run":
             held.config |= _values(record.run.config.update)
         elif kind == "config":

@@ -254,7 +254,7 @@ class _Rebuild:
         cases = {one.name: read_cases(self._store, record) for one, record in sets}
         config = run_config(spec, names=found.names, parent_weights=self._parent_weights(spec))
         summary = trial_summary(found.record, cases)
-        epochs = [result.to_json() for result in read_history(self._store, spec.trial_id)]
+        epochs = [result.flat() for result in read_history(self._store, spec.trial_id)]
         order = run_order(spec, self._tracking, directory=self._directory, config=config)
         order["wanted"] = {
             "config": {"arms": config["arms"]},
@@ -269,8 +269,11 @@ class _Rebuild:
         for result in epochs:
             writer.send("epoch", result=result)
         for one, record in shown:
-            rows = read_outputs(self._store, record).to_pylist()
-            writer.send("overlays", title=one.name, rows=[pixel_row(row) for row in rows])
+            rows = [
+                pixel_row(case.arrays, caption=" ".join(filter(None, [case.pathology, case.name])))
+                for case in read_outputs(self._store, record)
+            ]
+            writer.send("overlays", title=one.name, rows=rows)
         writer.send("end", summary=summary, outcome="complete")
         return self._answer(writer)
 

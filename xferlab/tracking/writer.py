@@ -302,14 +302,15 @@ def _settings(mode: str) -> wandb.Settings:
 
 def _overlay(row: Mapping[str, Any]) -> wandb.Image:
     """Returns an image with its target and the network's answer, each to be shown or hidden."""
-    shape = (row["height"], row["width"])
-    image, target, output = (
-        np.frombuffer(b64decode(row[key]), np.uint8).reshape(shape)
-        for key in ("image", "target", "probability")
-    )
+    arrays = {
+        name: np.frombuffer(b64decode(data), np.uint8).reshape(shape)
+        for name, (shape, data) in row["arrays"].items()
+    }
+    image = arrays.pop("image")
     masks = {
-        "target": (target == 255) * 1 + (target == 127) * 2,
-        "output": (output >= 128) * 1,
+        name: (array >= 128) * 1 + (array == 127) * (2 if name == "target" else 0)
+        for name, array in arrays.items()
+        if array.shape == image.shape
     }
     return wandb.Image(
         image,

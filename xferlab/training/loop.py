@@ -228,9 +228,8 @@ class Trainer(Generic[E_contra, B]):
             self.scheduler.step(loss)
         result = EpochResult(
             epoch=cursor.epoch,
-            train_loss=cursor.loss_sum / cursor.num_images,
-            validation_loss=loss,
-            lr=lr,
+            values={"train_loss": cursor.loss_sum / cursor.num_images, "validation_loss": loss, "lr": lr},
+            score=loss,
             improved=improved,
             train_s=cursor.train_s,
             validation_s=time.perf_counter() - started,

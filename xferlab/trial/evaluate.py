@@ -17,7 +17,7 @@ from xferlab.cohort.splits import rank
 from xferlab.metrics import METRICS_VERSION
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import reader, writer
-from xferlab.records.schema import CASES_SCHEMA, OUTPUTS_SCHEMA, EvaluationRecord
+from xferlab.records.schema import CASES_SCHEMA, CaseOutputs, EvaluationRecord
 from xferlab.training.learner import Examples
 from xferlab.training.precision import float32
 from xferlab.trial.assemble import TrialContext, is_native, task_of
@@ -46,7 +46,9 @@ def evaluate(
     measured, pixels = _measure(model, looked_at, shown=shown, after_case=after_case)
     tables = {
         "cases": writer.table(CASES_SCHEMA, _case_columns(cases, measured)),
-        "outputs": writer.table(OUTPUTS_SCHEMA, _output_columns(cases, pixels)),
+        "outputs": writer.outputs_table(
+            CaseOutputs(**_identity_of(cases[row]), arrays=pixels[row]) for row in sorted(pixels)
+        ),
     }
     record = EvaluationRecord(
         evaluation_id=evaluation.evaluation_id,
@@ -104,11 +106,6 @@ def _case_columns(cases: Sequence[Case], measured: Sequence[dict[str, float]]) -
         columns["metric"].extend(values)
         columns["value"].extend(values.values())
     return columns
-
-
-def _output_columns(cases: Sequence[Case], pixels: dict[int, dict[str, Any]]) -> dict[str, list[Any]]:
-    rows = [{**_identity_of(cases[row]), **pixels[row]} for row in sorted(pixels)]
-    return {name: [row[name] for row in rows] for name in OUTPUTS_SCHEMA.names}
 
 
 def _identity_of(case: Case) -> dict[str, str]:

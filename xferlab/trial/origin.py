@@ -110,7 +110,7 @@ def best_parent(spec: TrialSpec, store: Store) -> TrialRecord:
     complete = [record for record in records if record is not None]
     if len(complete) < len(records):
         raise RecordError(f"{spec.name}: a parent is not complete; run the study again")
-    return min(complete, key=lambda record: (record.best_validation_loss, record.trial_id))
+    return min(complete, key=lambda record: (record.best_score or 0.0, record.trial_id))
 
 
 def trained_weights(store: Store, trial_id: str) -> dict[str, torch.Tensor]:

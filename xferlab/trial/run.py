@@ -44,13 +44,13 @@ class Hooks:
 
     Attributes:
         stop: Asked after every batch and every measured case; True ends the trial with its training stored.
-        on_epoch: Told of every finished epoch, with the lowest validation loss of all epochs so far.
+        on_epoch: Told of every finished epoch, with the best score of all epochs so far.
         on_resume: Told of the last epoch that a resumed training kept, in the same way.
     """
 
     stop: Callable[[], bool] = lambda: False
-    on_epoch: Callable[[EpochResult, float], None] = lambda result, best_loss: None
-    on_resume: Callable[[EpochResult, float], None] = lambda result, best_loss: None
+    on_epoch: Callable[[EpochResult, float | None], None] = lambda result, best_score: None
+    on_resume: Callable[[EpochResult, float | None], None] = lambda result, best_score: None
 
 
 def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | None = None) -> TrialRecord:
@@ -128,7 +128,7 @@ class _Run:
                 identity=spec.identity,
                 num_epochs=len(fitted.history),
                 best_epoch=fitted.best_epoch,
-                best_validation_loss=fitted.best_loss,
+                best_score=fitted.best_loss,
                 stopped_by=fitted.stopped_by,
                 num_parameters=sum(p.numel() for p in self.model.parameters()),
                 num_train=len(train),

@@ -173,7 +173,7 @@ def test_training_lowers_the_loss_and_has_no_state() -> None:
     task = NativeSegmentation(BinarySegmentation(in_channels=1, rotation=(10.0, 0.75), augmentation=STRONG))
     recipe = Recipe(seed=1, lr=1e-2, batch_size=2, max_epochs=4, patience=9)
     runs = [Trainer(network(), task, recipe).fit(examples, examples) for _ in range(2)]
-    losses = [result.validation_loss for result in runs[0].history]
+    losses = [result.values["validation_loss"] for result in runs[0].history]
     assert losses[-1] < losses[0]
     for name, value in runs[0].weights.items():
         assert torch.equal(value, runs[1].weights[name])

@@ -166,7 +166,7 @@ def test_resumed_training_equals_the_uninterrupted_one() -> None:
     tiled = task_of(32, rotation=(10.0, 0.75))
     recipe = Recipe(seed=1, lr=1e-2, batch_size=2, max_epochs=5, patience=9)
     whole = Trainer(unet(), tiled, recipe).fit(examples, examples)
-    losses = [result.validation_loss for result in whole.history]
+    losses = [result.values["validation_loss"] for result in whole.history]
     assert min(losses) < losses[0]
     first, states = Trainer(unet(), tiled, recipe), []
 

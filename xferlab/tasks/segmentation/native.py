@@ -173,7 +173,7 @@ def predict_windows(
 def shown_pixels(
     examples: NativeExamples, row: int, prediction: npt.NDArray[np.float32]
 ) -> Mapping[str, Any]:
-    """Returns the first channel, the target and the probability as uint8 bytes, with their size.
+    """Returns the first channel, the target and the probability as uint8 arrays.
 
     Shrunk to at most 512 px at the longer side: these are to look at; metrics are of all pixels.
     """
@@ -184,9 +184,7 @@ def shown_pixels(
     probability = np.rint(prediction * 255.0).astype(np.uint8)
     smooth, nearest = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
     return {
-        "height": size[1],
-        "width": size[0],
-        "image": Image.fromarray(image[0]).resize(size, smooth).tobytes(),
-        "target": Image.fromarray(target).resize(size, nearest).tobytes(),
-        "probability": Image.fromarray(probability).resize(size, smooth).tobytes(),
+        "image": np.asarray(Image.fromarray(image[0]).resize(size, smooth)),
+        "target": np.asarray(Image.fromarray(target).resize(size, nearest)),
+        "probability": np.asarray(Image.fromarray(probability).resize(size, smooth)),
     }

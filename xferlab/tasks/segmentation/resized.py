@@ -199,14 +199,12 @@ class BinarySegmentation:
     def pixels(
         self, examples: ImageExamples, row: int, prediction: npt.NDArray[np.float32]
     ) -> Mapping[str, Any]:
-        """Returns the first channel, the target and the probability as uint8 bytes, with their size."""
+        """Returns the first channel, the target and the probability as uint8 arrays."""
         image, target = examples.case(row)
         return {
-            "height": target.shape[0],
-            "width": target.shape[1],
-            "image": image[0].tobytes(),
-            "target": target.tobytes(),
-            "probability": np.rint(prediction * 255.0).astype(np.uint8).tobytes(),
+            "image": image[0],
+            "target": target,
+            "probability": np.rint(prediction * 255.0).astype(np.uint8),
         }
 
     def _cast(self, device: torch.device, *, training: bool) -> AbstractContextManager[Any]:

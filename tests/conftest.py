@@ -1,4 +1,4 @@
-"""What tests of the training room share."""
+"""Fixtures that several rooms share."""
 
 from __future__ import annotations
 
