@@ -133,7 +133,7 @@ def assert_winner(ground: Path, name: str, best: SampleRecord) -> None:
     path = ground / "with_winner.yaml"
     path.write_text(yaml.safe_dump({**study, "arms": arms}))
     [tuned] = load(path).tuned["tuned"]
-    assert (tuned.sample, tuned.num_samples, tuned.loss) == (best.number, 20, best.loss)
+    assert (tuned.sample, tuned.num_samples, tuned.score) == (best.number, 20, best.score)
     planned = xferlab(ground, "plan", path, "--storage", "storage", "--json")
     assert planned.returncode == 0, planned.stderr
     plan = json.loads(planned.stdout)

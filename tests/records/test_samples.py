@@ -66,10 +66,10 @@ def test_a_record_survives_the_storage(store: Store, search: Store) -> None:
 
 def test_a_repetition_that_has_stopped_keeps_its_loss_in_the_mean() -> None:
     sample = record(1, 0.5, 0.25)
-    assert (sample.num_epochs, sample.curve, sample.loss) == (2, (0.5, 0.375), 0.375)
-    assert replace(sample, outcome="diverged").loss is None
+    assert (sample.num_epochs, sample.curve, sample.score) == (2, (0.5, 0.375), 0.375)
+    assert replace(sample, outcome="diverged").score is None
     nothing = replace(sample, repetitions=(RepetitionCurve("t1", (), 0, ""),))
-    assert (nothing.num_epochs, nothing.curve, nothing.loss) == (0, (), None)
+    assert (nothing.num_epochs, nothing.curve, nothing.score) == (0, (), None)
 
 
 def test_a_torn_record_counts_as_absent(store: Store, search: Store) -> None:
@@ -83,7 +83,7 @@ def test_records_of_another_version_are_refused(store: Store) -> None:
     with pytest.raises(RecordError, match="version 99"):
         SampleRecord.from_json({**record().to_json(), "version": 99})
     write_tuning(store, {"tuning_id": "search", "version": 1})
-    with pytest.raises(RecordError, match="the search search has version 1, and this xferlab reads 2"):
+    with pytest.raises(RecordError, match="search 'search' has version 1, and this xferlab reads version 2"):
         read_tuning(store, "search")
     with pytest.raises(RecordError, match=r"no search 'none' \(searches here: search\)"):
         read_tuning(store, "none")
@@ -112,7 +112,7 @@ def test_the_best_has_trained_to_its_end() -> None:
     assert best is not None
     assert best.number == 1
     assert best_of(records[1:3]) is None
-    assert [sample.loss for sample in records] == [0.3, 0.1, None, 0.3]
+    assert [sample.score for sample in records] == [0.3, 0.1, None, 0.3]
     ranked = sorted([*records[2:], *records[:2]], key=SampleRecord.rank)
     assert [sample.number for sample in ranked] == [1, 4, 2, 3]
 

@@ -122,7 +122,7 @@ def test_repetitions_that_step_together_equal_separate_trainings(
         together = [result.outcome() for result in repetition.trainer.cursor.history]
         assert together == [result.outcome() for result in history]
         losses = [result.values["validation_loss"] for result in history]
-        assert curve.losses == tuple(min(losses[: e + 1]) for e in range(len(losses)))
+        assert curve.scores == tuple(min(losses[: e + 1]) for e in range(len(losses)))
         assert (curve.best_epoch, curve.stopped_by) == (trained.best_epoch, trained.stopped_by)
 
 
@@ -208,15 +208,15 @@ def test_a_sample_is_judged_by_the_untuned_loss_and_batch_size(
     for repetition, curve in zip(repetitions, record.repetitions, strict=True):
         trainer = repetition.trainer
         as_printed = [result.values["validation_loss"] for result in trainer.cursor.history]
-        assert min(as_printed) < curve.losses[-1]  # the printed loss is always the lower one
+        assert min(as_printed) < curve.scores[-1]  # the printed loss is always the lower one
         trainer.model.load_state_dict(trainer.best)
         judge = Trainer(trainer.model, task_of(untuned), recipe_of(untuned))
-        assert judge.validation_loss(repetition._validation) == curve.losses[-1]
+        assert judge.validation_loss(repetition._validation) == curve.scores[-1]
 
 
 def test_a_sample_that_diverges_is_finished(ground: Ground) -> None:
     record = ground.run(7, **{LR: 1e30})
-    assert (record.outcome, record.loss) == ("diverged", None)
+    assert (record.outcome, record.score) == ("diverged", None)
     assert read_sample(ground.search, record.sample_id) == record
 
 

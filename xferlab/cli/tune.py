@@ -159,8 +159,8 @@ class _Lines:
         print(
             f"[{self._graph.num_finished}/{self._graph.num_samples}] {trial.name} {record.outcome} at epoch "
             f"{record.num_epochs} of {record.max_epochs}"
-            + ("" if record.loss is None else f", loss {record.loss:.4f}")
-            + (f"; best of this run: {best.loss:.4f} (sample {best.number})" if best else ""),
+            + ("" if record.score is None else f", score {record.score:.4f}")
+            + (f"; best of this run: {best.score:.4f} (sample {best.number})" if best else ""),
             flush=True,
         )
 
@@ -193,11 +193,11 @@ def _report(session: Session, tuning: Tuning, out: str | None) -> bool:
 
 def _conclude(session: Session, tuning: Tuning, *, out: Path) -> None:
     records = read_samples(session.store, tuning.tuning_id)
-    ranked = sorted((record for record in records if record.loss is not None), key=SampleRecord.rank)
+    ranked = sorted((record for record in records if record.score is not None), key=SampleRecord.rank)
     for record in ranked[:SHOWN]:
         values = [(name.written, record.parameters[name.path]) for name in tuning.space.parameters]
         shown = ", ".join(f"{name} {_shown(value)}" for name, value in values)
-        print(f"  {record.loss:.4f} sample {record.number} ({record.outcome}): {shown}")
+        print(f"  {record.score:.4f} sample {record.number} ({record.outcome}): {shown}")
     trained = sum(record.epochs_trained for record in records)
     saved = sum(record.epochs_saved for record in records)
     print(f"{trained} epochs trained; stopping early saved at most {saved}")
@@ -232,7 +232,7 @@ def provenance(tuning: Tuning, records: list[SampleRecord], best: SampleRecord) 
         "num_samples": len(records),
         "num_stopped": sum(record.outcome == "stopped" for record in records),
         "sample": best.number,
-        "loss": best.loss,
+        "score": best.score,
     }
     return Tuned.model_validate({name: found[name] for name in Tuned.model_fields})
 

@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from xferlab.errors import RecordError
 from xferlab.plan.spec import TrialSpec
-
-TUNING_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,7 @@ class SampleSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""
-        trials = [trial.to_json() for trial in self.trials]
-        return {"version": TUNING_VERSION, **asdict(self), "trials": trials}
+        return {**asdict(self), "trials": [trial.to_json() for trial in self.trials]}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> SampleSpec:
@@ -55,15 +51,4 @@ class SampleSpec:
         Raises:
             RecordError: Another version of xferlab wrote it.
         """
-        check_version(value, f"spec of sample {value.get('sample_id')}")
-        fields = {key: item for key, item in value.items() if key != "version"}
-        return SampleSpec(**{**fields, "trials": tuple(map(TrialSpec.from_json, fields["trials"]))})
-
-
-def check_version(value: Mapping[str, Any], what: str) -> None:
-    """Raises RecordError if another version of xferlab wrote this part of a search."""
-    if value.get("version") != TUNING_VERSION:
-        raise RecordError(
-            f"the {what} has version {value.get('version')}, and this xferlab reads {TUNING_VERSION}; "
-            "use the xferlab that wrote it, or another storage"
-        )
+        return SampleSpec(**{**value, "trials": tuple(map(TrialSpec.from_json, value["trials"]))})

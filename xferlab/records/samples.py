@@ -7,12 +7,13 @@ with `spec.json`, `run.json`, `checkpoint/`, and `record.json` once they are fin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from xferlab.errors import RecordError
-from xferlab.plan.sample_spec import TUNING_VERSION, SampleSpec, check_version
+from xferlab.plan.sample_spec import SampleSpec
 from xferlab.records import codec, layout
+from xferlab.records.schema import RECORD_VERSION, Record
 from xferlab.records.store import Store
 
 OUTCOMES = ("complete", "stopped", "diverged")
@@ -24,19 +25,19 @@ class RepetitionCurve:
 
     Attributes:
         trial_id: Id of the same training in a study that includes these parameters.
-        losses: Judged validation loss by epoch of the best weights so far.
+        scores: Validation score of the best weights so far, by epoch.
         best_epoch: Epoch of the best weights, 0 before the first epoch.
         stopped_by: `patience`, `max_epochs`, or empty where the sample ended before the training.
     """
 
     trial_id: str
-    losses: tuple[float, ...]
+    scores: tuple[float, ...]
     best_epoch: int
     stopped_by: str
 
 
 @dataclass(frozen=True)
-class SampleRecord:
+class SampleRecord(Record):
     """A finished sample; a function of its parameters (and, where it was stopped, of the other samples).
 
     Attributes:
@@ -45,7 +46,7 @@ class SampleRecord:
         number: From 1.
         parameters: Value of every path of the space.
         outcome: `complete` (every repetition ended by itself), `stopped` (early, as one of the worse),
-            `diverged` (a loss became infinite or NaN).
+            `diverged` (its loss became infinite or NaN).
         max_epochs: Upper bound.
         repetitions: One curve each.
     """
@@ -61,24 +62,24 @@ class SampleRecord:
     @property
     def num_epochs(self) -> int:
         """Epochs that the sample has finished; a repetition that stopped before has fewer."""
-        return max(len(repetition.losses) for repetition in self.repetitions)
+        return max(len(repetition.scores) for repetition in self.repetitions)
 
     @property
     def curve(self) -> tuple[float, ...]:
-        """Mean over repetitions by epoch; a repetition that has stopped keeps its last loss."""
-        curves = [repetition.losses for repetition in self.repetitions]
-        by_epoch = [[losses[min(e, len(losses) - 1)] for losses in curves] for e in range(self.num_epochs)]
-        return tuple(sum(losses) / len(losses) for losses in by_epoch)
+        """Mean over repetitions by epoch; a repetition that has stopped keeps its last score."""
+        curves = [repetition.scores for repetition in self.repetitions]
+        by_epoch = [[scores[min(e, len(scores) - 1)] for scores in curves] for e in range(self.num_epochs)]
+        return tuple(sum(scores) / len(scores) for scores in by_epoch)
 
     @property
-    def loss(self) -> float | None:
+    def score(self) -> float | None:
         """The last of the curve; None if the sample diverged or has no epoch."""
         return self.curve[-1] if self.num_epochs and self.outcome != "diverged" else None
 
     @property
     def epochs_trained(self) -> int:
         """Epochs of all repetitions together."""
-        return sum(len(repetition.losses) for repetition in self.repetitions)
+        return sum(len(repetition.scores) for repetition in self.repetitions)
 
     @property
     def epochs_saved(self) -> int:
@@ -86,33 +87,28 @@ class SampleRecord:
         if self.outcome != "stopped":
             return 0
         going_on = [repetition for repetition in self.repetitions if not repetition.stopped_by]
-        return sum(self.max_epochs - len(repetition.losses) for repetition in going_on)
+        return sum(self.max_epochs - len(repetition.scores) for repetition in going_on)
 
     def rank(self) -> tuple[int, float, int]:
-        """Returns what sorts samples: those that trained to their end first, then by loss and number."""
-        return OUTCOMES.index(self.outcome), self.loss or 0.0, self.number
+        """Returns what sorts samples: those that trained to their end first, then by score and number."""
+        return OUTCOMES.index(self.outcome), self.score or 0.0, self.number
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns a JSON value; `from_json` is its inverse."""
-        return {"version": TUNING_VERSION, **asdict(self)}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> SampleRecord:
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Returns the record that `to_json` wrote.
 
         Raises:
             RecordError: Another version of xferlab wrote it.
         """
-        check_version(value, f"record of sample {value.get('sample_id')}")
-        fields = {key: item for key, item in value.items() if key != "version"}
+        record = super().from_json(value)
         curves = [
-            RepetitionCurve(**{**curve, "losses": tuple(curve["losses"])}) for curve in fields["repetitions"]
+            RepetitionCurve(**{**curve, "scores": tuple(curve["scores"])}) for curve in value["repetitions"]
         ]
-        return SampleRecord(**{**fields, "repetitions": tuple(curves)})
+        return replace(record, repetitions=tuple(curves))
 
 
 def best_of(records: Sequence[SampleRecord]) -> SampleRecord | None:
-    """Returns the complete sample of the lowest loss, the first of equals; None without a complete one."""
+    """Returns the complete sample of the lowest score, the first of equals; None without a complete one."""
     complete = [record for record in records if record.outcome == "complete"]
     return min(complete, key=SampleRecord.rank, default=None)
 
@@ -137,7 +133,11 @@ def read_tuning(store: Store, tuning_id: str) -> dict[str, Any]:
     if document is None:
         known = ", ".join(store.list("tuning")) or "none"
         raise RecordError(f"{store.shown}: no search {tuning_id!r} (searches here: {known})")
-    check_version(document, f"search {tuning_id}")
+    if document.get("version") != RECORD_VERSION:
+        raise RecordError(
+            f"{store.shown}: search {tuning_id!r} has version {document.get('version')}, and this xferlab "
+            f"reads version {RECORD_VERSION}; use the xferlab that wrote it, or another storage"
+        )
     return document
 
 

@@ -116,7 +116,7 @@ class SampleGraph(TrialGraph):
 class Halving:
     """Asynchronous successive halving (Li et al. 2020, A system for massively parallel tuning).
 
-    At epoch `grace_epochs`, at `reduction` times that, and so on, a sample goes on only if its loss is not
+    At epoch `grace_epochs`, at `reduction` times that, and so on, a sample goes on only if its score is not
     above the quantile 1 / `reduction` (linear interpolation) of the samples that were there before it.
     """
 
@@ -126,13 +126,13 @@ class Halving:
         self._rungs: dict[int, dict[str, float]] = defaultdict(dict)
 
     def stops(self, sample_id: str, curve: Sequence[float]) -> bool:
-        """Notes a sample's loss by epoch; returns whether it is too high at a rung that is new to it."""
+        """Notes a sample's score by epoch; returns whether it is too high at a rung that is new to it."""
         stops, epoch = False, self._grace_epochs
         while epoch <= len(curve):
             rung = self._rungs[epoch]
             if sample_id not in rung:
-                losses = list(rung.values())
-                if losses and curve[epoch - 1] > np.percentile(losses, 100 / self._reduction):
+                scores = list(rung.values())
+                if scores and curve[epoch - 1] > np.percentile(scores, 100 / self._reduction):
                     stops = True
                 rung[sample_id] = curve[epoch - 1]
             epoch *= self._reduction

@@ -145,30 +145,30 @@ class _Repetition:
             recipe = replace(self.trainer.recipe, batch_size=training["batch_size"])
             self._judge = Trainer(model, task, recipe)
         self._trial_id = spec.trial_id
-        self._losses: list[float] = []
+        self._scores: list[float] = []
 
     def catch_up(self, epoch: int, after_batch: Callable[[], None]) -> None:
         """Finishes an epoch unless it is finished or the training has ended."""
-        if self.trainer.stopped_by() or len(self._losses) >= epoch:
+        if self.trainer.stopped_by() or len(self._scores) >= epoch:
             return
         result = self.trainer.epoch(self._train, self._validation, after_batch=after_batch)
         if not result.improved:
-            self._losses.append(self._losses[-1])
+            self._scores.append(self._scores[-1])
         elif self._judge is None:
-            self._losses.append(result.values["validation_loss"])
+            self._scores.append(result.values["validation_loss"])
         else:  # the weights of this epoch are the best so far
-            self._losses.append(self._judge.validation_loss(self._validation))
+            self._scores.append(self._judge.validation_loss(self._validation))
         after_batch()
 
     def curve(self, num_epochs: int) -> RepetitionCurve:
         history = self.trainer.cursor.history[:num_epochs]
         best_epoch = max((result.epoch for result in history if result.improved), default=0)
-        stopped_by = self.trainer.stopped_by() if len(self._losses) <= num_epochs else ""
-        return RepetitionCurve(self._trial_id, tuple(self._losses[:num_epochs]), best_epoch, stopped_by)
+        stopped_by = self.trainer.stopped_by() if len(self._scores) <= num_epochs else ""
+        return RepetitionCurve(self._trial_id, tuple(self._scores[:num_epochs]), best_epoch, stopped_by)
 
     def state(self) -> dict[str, Any]:
-        return {"trainer": self.trainer.state(), "losses": list(self._losses)}
+        return {"trainer": self.trainer.state(), "scores": list(self._scores)}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.trainer.restore(state["trainer"])
-        self._losses = list(state["losses"])
+        self._scores = list(state["scores"])
