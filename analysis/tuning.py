@@ -81,8 +81,8 @@ def tuning_report(storage: str | Path, tuning_id: str, out: str | Path) -> Path:
 
 
 def samples_table(document: Mapping[str, Any], records: list[SampleRecord]) -> Table:
-    """Returns the samples of a search: those that trained to their end first, the lowest score first."""
-    ranked = sorted(records, key=SampleRecord.rank)
+    """Returns the samples of a search: those that trained to their end first, then the best."""
+    ranked, score = sorted(records, key=SampleRecord.rank), document["score"]
     best, paths = best_of(records), [parameter["path"] for parameter in document["space"]]
     rows = [
         Row(
@@ -102,8 +102,9 @@ def samples_table(document: Mapping[str, Any], records: list[SampleRecord]) -> T
         name="samples",
         title=f"Samples of stage {document['stage']}, arm {document['arm']}",
         caption=(
-            "Score: mean over repetitions of the validation loss, by the untuned arm's loss and batch size, "
-            "of the best weights up to the last epoch; a repetition that stops before keeps its last one.",
+            f"Score: mean over repetitions of the {score['label']} of the best weights up to the last epoch, "
+            f"computed as for the untuned arm ({score['better']} is better); a repetition that stops before "
+            "keeps its last one.",
             "Stopped: ended early as one of the worse; its score is that of fewer epochs.",
             "Diverged: a loss became infinite or undefined.",
         ),

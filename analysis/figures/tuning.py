@@ -18,7 +18,6 @@ from xferlab.analysis.figures.style import AFTER, GREY, PAGE_IN, Picture, drawin
 
 MIN_SAMPLES = 8
 MAX_LABEL = 14
-_COLOURS = colormaps["viridis"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def importance(document: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, fl
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     axes = [axis for axis in _axes(document) if frame[axis.path].map(_text).nunique() > 1]
     distributions = {axis.path: _distribution(axis) for axis in axes}
-    study = optuna.create_study(direction="minimize")
+    study = optuna.create_study()
     for row in frame.to_dict("records"):
         values = {
             axis.path: axis.place(row[axis.path]) if axis.is_choice else axis.height(row[axis.path])
@@ -127,31 +126,31 @@ def parallel_picture(document: Mapping[str, Any], frame: pd.DataFrame) -> Pictur
     axes = [*_axes(document), _Axis("score", "uniform", (low, max(high, low + 1e-9)))]
     with drawing():
         figure = Figure(figsize=(PAGE_IN, 3.0), layout="constrained")
-        _draw_samples(figure, axes, frame)
+        _draw_samples(figure, axes, frame, higher=document["score"]["better"] == "higher")
         _draw_axes(figure, axes, [_label(document, axis.path) for axis in axes])
     return Picture(
         name="parallel",
         title=f"Samples in parallel coordinates, stage {document['stage']}",
         caption=(
-            f"{len(frame)} samples; the darker, the lower the score; dashed: stopped early.",
+            f"{len(frame)} samples; the darker, the better the score; dashed: stopped early.",
             *_early(document),
         ),
         figure=figure,
     )
 
 
-def _draw_samples(figure: Figure, axes: Sequence[_Axis], frame: pd.DataFrame) -> None:
+def _draw_samples(figure: Figure, axes: Sequence[_Axis], frame: pd.DataFrame, *, higher: bool) -> None:
     plot = figure.subplots()
-    colour = Normalize(*axes[-1].values)
-    best_on_top = frame.sort_values("score", ascending=False, kind="stable")
+    colour, colours = Normalize(*axes[-1].values), colormaps["viridis_r" if higher else "viridis"]
+    best_on_top = frame.sort_values("score", ascending=higher, kind="stable")
     for row in best_on_top.to_dict("records"):
         plot.plot(
             [axis.height(row[axis.path]) for axis in axes],
-            color=_COLOURS(colour(row["score"])),
+            color=colours(colour(row["score"])),
             linestyle="-" if row["outcome"] == "complete" else (0, (3, 2)),
             linewidth=0.9,
         )
-    figure.colorbar(ScalarMappable(colour, _COLOURS), ax=plot, label="score", fraction=0.03)
+    figure.colorbar(ScalarMappable(colour, colours), ax=plot, label="score", fraction=0.03)
 
 
 def _draw_axes(figure: Figure, axes: Sequence[_Axis], labels: Sequence[str]) -> None:

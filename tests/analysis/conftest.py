@@ -72,7 +72,7 @@ class StudyBuilder:
             if not self.missing & set(trial["names"]):
                 self._write_trial(store, trial)
         self._write_failures(store, trials)
-        codec.write_json(store, layout.plan_path(self.study), self._plan(trials))
+        codec.write_json(store, layout.StudyFiles(self.study).plan, self._plan(trials))
         return self.folder
 
     def value(self, *, arm: str, stage: str, repetition: int, image: int, metric: str) -> float:
@@ -183,7 +183,7 @@ class StudyBuilder:
             if self.missing & set(trial["names"]):
                 codec.write_json(
                     store,
-                    layout.failure_path(trial["trial_id"]),
+                    layout.TrialFiles(trial["trial_id"]).failure,
                     {"type": "TrainingError", "message": "killed by signal 9 | <b>out of memory</b>\nmore"},
                 )
 
@@ -206,7 +206,7 @@ class StudyBuilder:
             for epoch in range(1, num_epochs + 1)
         ]
         writer.HistoryFile(store, trial_id, results).finish()
-        store.write(layout.weights_path(trial_id), b"weights")
+        store.write(layout.TrialFiles(trial_id).weights, b"weights")
         for one in trial["evaluations"]:
             self._write_evaluation(store, trial, one)
         writer.write_run(

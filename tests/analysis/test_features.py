@@ -119,7 +119,7 @@ def with_features(
         trial["features"] = asked(trial)
         if not {*without, *builder.missing} & set(trial["names"]):
             write_features(store, trial)
-    codec.write_json(store, layout.plan_path(builder.study), plan)
+    codec.write_json(store, layout.StudyFiles(builder.study).plan, plan)
     return load_study(builder.folder, builder.study)
 
 

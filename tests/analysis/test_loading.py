@@ -86,7 +86,7 @@ def test_altered_cases_make_a_trial_damaged_not_a_crash(builder) -> None:
     results = analysis.load_study(folder, "covid_lung")
     trial = results.plan["trials"][-1]
     evaluation_id = trial["evaluations"][0]["evaluation_id"]
-    store.write(layout.evaluation_path(trial["trial_id"], evaluation_id, "cases.parquet"), b"torn")
+    store.write(layout.TrialFiles(trial["trial_id"]).evaluation(evaluation_id).cases, b"torn")
     after = analysis.load_study(folder, "covid_lung").trials
     (row,) = after[after["state"] == "damaged"].to_dict("records")
     assert row["trial_id"] == trial["trial_id"]
@@ -100,7 +100,7 @@ def test_a_trial_without_one_evaluation_is_not_complete(builder) -> None:
     store = Store.open(folder)
     trial = analysis.load_study(folder, "covid_lung").plan["trials"][-1]
     evaluation_id = trial["evaluations"][0]["evaluation_id"]
-    store.delete(layout.evaluation_path(trial["trial_id"], evaluation_id, "record.json"))
+    store.delete(layout.TrialFiles(trial["trial_id"]).evaluation(evaluation_id).record)
     row = analysis.load_study(folder, "covid_lung").trials.iloc[-1]
     assert (row["state"], row["reason"]) == ("not complete", "trained, not yet evaluated")
 

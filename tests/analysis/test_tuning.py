@@ -46,6 +46,7 @@ DOCUMENT: dict[str, Any] = {
     "search": "random",
     "seed": 1,
     "asha": {"grace_epochs": 1, "reduction": 3},
+    "score": {"name": "loss", "better": "lower", "label": "validation loss"},
     "space": [
         {"path": LR, "kind": "loguniform", "values": [1e-4, 1e-1]},
         {"path": ROTATION, "kind": "choice", "values": [None, {"degrees": 5.0, "probability": 0.5}]},
@@ -74,6 +75,7 @@ def record(number: int) -> SampleRecord:
         parameters={LR: lr, ROTATION: DOCUMENT["space"][1]["values"][number % 2]},
         outcome=outcome,
         max_epochs=4,
+        better="lower",
         repetitions=(RepetitionCurve(f"t{number}", curve, len(curve), ""),) * 2,
     )
 
@@ -147,7 +149,7 @@ def tuned_study(builder: StudyBuilder, stage: str) -> Contents:
     store = Store.open(builder.write())
     plan = reader.read_plan(store, "covid_lung")
     plan["arms"]["frozen"]["tuned"] = [{**CARRIED, "stage": stage, "validated_on": ON}]
-    codec.write_json(store, layout.plan_path("covid_lung"), plan)
+    codec.write_json(store, layout.StudyFiles("covid_lung").plan, plan)
     return Contents(load_study(builder.folder, "covid_lung"))
 
 

@@ -101,6 +101,7 @@ def test_a_plan_tells_what_would_run_and_writes_nothing(command: Command, tmp_pa
 def test_status_before_anything_ran(command: Command, tmp_path: Path) -> None:
     said = command("status", write_study(tmp_path), "--storage", tmp_path / "st")
     assert said.code == 1
+    assert said.out.startswith(f"{tmp_path / 'st'} holds no plan of study tiny: it has not run here.\n")
     assert said.out.endswith("6 waiting\n")
     assert not (tmp_path / "st").exists()
 
@@ -110,7 +111,8 @@ def test_check_on_good_data(command: Command, tmp_path: Path) -> None:
     study = write_study(tmp_path)
     said = command("check", study)
     assert said.code == 0
-    assert said.out.endswith(f"{study}: 0 errors, {said.out.count('warning: ')} warnings\n")
+    num_warnings = said.out.count("warning: ")
+    assert said.out.endswith(f"{study}: 0 errors, {num_warnings} warning{'s' * (num_warnings != 1)}\n")
 
 
 @pytest.mark.component

@@ -120,7 +120,9 @@ def test_whatever_prints_survives_a_reader_that_goes_away(
         logging.getLogger("xferlab.test").warning("lost")
         logging.getLogger("xferlab.test").removeHandler(handler)
         assert streams.finish()  # who leaves has read enough
-        lost = "standard output cannot be written (Broken pipe); the work goes on, and what is printed there "
+        lost = (
+            "standard output cannot be written (Broken pipe); the work continues, and what is printed there "
+        )
         assert kept(streams) == (f"xferlab: {lost}is lost\n" if works else "")
 
 

@@ -236,7 +236,7 @@ def test_a_weights_file_gives_the_trials_pixels(trained: Trained, level: str, tm
         Image.fromarray(noise).save(tmp_path / f"{seed}.png")
     wide_picture(trained).save(tmp_path / "a.png")
     images = sorted(tmp_path.glob("*.png"))
-    best = Path(trained.store.path(layout.weights_path(trained.trial_id)))
+    best = Path(trained.store.path(layout.TrialFiles(trained.trial_id).weights))
     moved = tmp_path / "mine.safetensors"
     shutil.copy(best, moved)
     as_torch = tmp_path / "mine.pt"
@@ -258,7 +258,7 @@ def test_a_weights_file_beside_its_record_needs_no_options(
     trained: Trained, level: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wide_picture(trained).save(tmp_path / "a.png")
-    best = Path(trained.store.path(layout.weights_path(trained.trial_id)))
+    best = Path(trained.store.path(layout.TrialFiles(trained.trial_id).weights))
     copied = tmp_path / "copied"
     copied.mkdir()
     shutil.copy(best, copied / "mine.safetensors")
@@ -281,7 +281,7 @@ def test_a_weights_file_alone_is_asked_how_it_was_trained(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str], told: tuple[object, ...]
 ) -> None:
     wide_picture(trained).save(tmp_path / "a.png")
-    best = Path(trained.store.path(layout.weights_path(trained.trial_id)))
+    best = Path(trained.store.path(layout.TrialFiles(trained.trial_id).weights))
     shutil.copy(best, tmp_path / "mine.safetensors")
     (tmp_path / "record.json").write_text('{"made by": "another program"}')
     words = (tmp_path / "a.png", "--out", tmp_path / "o", *told)
@@ -347,7 +347,7 @@ def test_a_trial_that_is_not_complete(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(trained.store.location, tmp_path / "s")
-    (tmp_path / "s" / layout.record_path(trained.trial_id)).unlink()
+    (tmp_path / "s" / layout.TrialFiles(trained.trial_id).record).unlink()
     words = ["predict", NAME, str(tmp_path / "a.png"), "--out", str(tmp_path / "o")]
     code = main([*words, "--storage", str(tmp_path / "s"), "--study", str(trained.study)])
     text = refusal(capsys, code)
@@ -361,12 +361,12 @@ def test_a_name_in_several_studies(
     wide_picture(trained).save(tmp_path / "a.png")
     store = Store.open(tmp_path / "s")
     plan = reader.read_plan(store, "tiny")
-    codec.write_json(store, layout.plan_path("twin"), plan | {"study": "twin"})
+    codec.write_json(store, layout.StudyFiles("twin").plan, plan | {"study": "twin"})
     words = ["predict", NAME, str(tmp_path / "a.png"), "--out", str(tmp_path / "o")]
     words += ["--storage", str(tmp_path / "s")]
     assert main(words) == 0  # both mean the same trial
     trials = [{**one, "trial_id": one["trial_id"][::-1]} for one in plan["trials"]]
-    codec.write_json(store, layout.plan_path("twin"), plan | {"study": "twin", "trials": trials})
+    codec.write_json(store, layout.StudyFiles("twin").plan, plan | {"study": "twin", "trials": trials})
     capsys.readouterr()
     text = refusal(capsys, main(words))
     assert f"tiny ({trained.trial_id}), twin ({trained.trial_id[::-1]})" in text
@@ -406,7 +406,7 @@ def test_an_image_size_that_does_not_fit_the_network(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wide_picture(trained).save(tmp_path / "a.png")
-    best = trained.store.path(layout.weights_path(trained.trial_id))
+    best = trained.store.path(layout.TrialFiles(trained.trial_id).weights)
     shutil.copy(best, tmp_path / "w.safetensors")
     words = (tmp_path / "a.png", "--out", tmp_path / "o", "--image-size", 250, "--intensity", "zscore")
     text = refusal(capsys, predict(trained, *words, model=tmp_path / "w.safetensors"))

@@ -35,13 +35,12 @@ def attempt(store: Store, name: str, outcome: str, *, epochs: int = 0, started: 
     results = [
         EpochResult(epoch, {"train_loss": 1.0}, 1.0 / epoch, True, 1.0, 1.0) for epoch in range(1, epochs + 1)
     ]
-    lines = [codec.json_bytes(result.to_json()) for result in results]
-    store.write(layout.progress_path(name), b"".join(lines))
+    writer.HistoryFile(store, name, results)
 
 
 def plan_of(store: Store, study: str, *trial_ids: str) -> None:
     trials = [{"trial_id": trial_id} for trial_id in trial_ids]
-    codec.write_json(store, layout.plan_path(study), {"version": 1, "study": study, "trials": trials})
+    codec.write_json(store, layout.StudyFiles(study).plan, {"version": 1, "study": study, "trials": trials})
 
 
 def only(store: Store, *trials: TrialSpec) -> dict[str, Any]:
@@ -79,7 +78,7 @@ def test_a_live_study_without_the_trial_does_not_run_it(store: Store, planned: l
 
 
 def test_a_live_study_whose_plan_is_damaged_does_not_run_it(store: Store) -> None:
-    store.write(layout.plan_path("other"), b"{")
+    store.write(layout.StudyFiles("other").plan, b"{")
     with Lease(store, "other"):
         attempt(store, "g", "running")
         assert only(store, trained("g"))["state"] == "stale"
@@ -103,7 +102,7 @@ def test_an_interrupted_trial_says_how_far_it_came(store: Store, outcome: str) -
 
 def test_a_failed_trial_blocks_its_descendants_and_keeps_its_reason(store: Store) -> None:
     attempt(store, "g", "failed")
-    codec.write_json(store, layout.failure_path("g"), failure_of(ValueError("no"), epoch=2))
+    codec.write_json(store, layout.TrialFiles("g").failure, failure_of(ValueError("no"), epoch=2))
     rows = states(store, "mine", [trained("g"), trained("p", "g"), trained("q", "p")])
     assert [row["state"] for row in rows] == ["failed", "blocked", "blocked"]
     assert (rows[0]["failure"]["message"], rows[0]["attempts"]) == ("no", 1)

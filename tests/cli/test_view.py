@@ -116,8 +116,8 @@ def test_elsewhere_lines_are_plain(clock: Clock, capsys: pytest.CaptureFixture[s
         "4 trials, 0 complete already; records go to /st",
         "reading images of general",
         "[0/4] a/g/r01 running",
-        "a/g/r01 epoch 1, best validation loss 0.5000",
-        "a/g/r01 epoch 3, best validation loss 0.3000 (about 19m 07s left)",
+        "a/g/r01 epoch 1, best score 0.5000",
+        "a/g/r01 epoch 3, best score 0.3000 (about 19m 07s left)",
         "[1/4] a/g/r01 complete (about 2m 03s left)",
     ]
 

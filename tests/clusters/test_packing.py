@@ -32,8 +32,8 @@ RUNS_S = 0.3
 
 def asking(name: str, *, parents: tuple[str, ...] = (), cpu: float = 1.0, gpu: float = 0.0) -> TrialSpec:
     """A trial that reserves resources; on CUDA if it asks for a GPU."""
-    spec = trial(name, parents=parents, settings={"resources": {"cpu": cpu, "gpu": gpu, "memory_gib": None}})
-    return TrialSpec(**{**vars(spec), "identity": {"execution": {"device": "cuda" if gpu else "cpu"}}})
+    settings = {"resources": {"cpu": cpu, "gpu": gpu, "memory_gib": None}}
+    return trial(name, parents=parents, settings=settings, device="cuda" if gpu else "cpu")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from tests.data.test_dicom import write as write_dicom
 from xferlab.errors import DataError, Problem
@@ -106,8 +107,8 @@ INDEX = [
     (text(f"{HEADER}\n"), "metadata.csv: the table has no rows."),
     (text(""), r"no column 'image' \(columns: \)"),
     (
-        text(HEADER.replace(",", ";")),
-        r"metadata.csv: its columns look separated by ';' \('image;mask;pat.*commas",
+        text(HEADER.replace(",", "|")),
+        r"metadata.csv: its columns look separated by '\|' \('image\|mask\|pat.*commas",
     ),
     (
         text(f"{HEADER}\n".encode("utf-16")),
@@ -539,6 +540,5 @@ def test_root_of_volumes_that_cannot_be_looked_into(section: Any, tmp_path: Path
 @pytest.mark.parametrize("source", ["phantom_mri", "lgg"])
 def test_no_device_simulation_of_mri(section: Any, tmp_path: Path, source: str) -> None:
     fields = {"count": 4} if source == "phantom_mri" else {"root": str(tmp_path)}
-    config = section(source=source, simulate="portable", **fields)
-    with pytest.raises(DataError, match=f"data.mri.simulate: .*chest X-rays; a section of source {source}"):
-        index_sections({"mri": config}, memo_dir=tmp_path / "memo")
+    with pytest.raises(ValidationError, match="the simulation is for chest X-rays, whose images are grey"):
+        section(source=source, simulate="portable", **fields)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xferlab.data import decode
 from xferlab.data.decode import read_colour, read_image, read_labels, stretch
 from xferlab.errors import DataError
 
@@ -255,7 +254,8 @@ def test_file_that_was_copied_as_text_is_told_so(tmp_path: Path) -> None:
 
 def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path / "a.png", Image.fromarray(RAMP))
-    monkeypatch.setattr(decode, "MAX_PIXELS", 255)
+    for module in ("decode", "pixels"):
+        monkeypatch.setattr(f"xferlab.data.{module}.MAX_PIXELS", 255)
     assert "16x16 pixels" in refusal(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow's own refusal, beyond twice its limit
     assert refusal(path) == "has 256 pixels; up to 255 pixels are accepted."

@@ -158,7 +158,9 @@ def test_a_random_search_finds_the_same_samples_after_kills_and_a_signal(ground:
     output, _ = interrupted.communicate(timeout=120)
     assert interrupted.returncode == 130
     left = 6 - len(records(ground, search))
-    assert output.splitlines()[-1] == (f"interrupted: {left} of 6 samples are left; the same command goes on")
+    assert output.splitlines()[-1] == (
+        f"interrupted: {left} of 6 samples are left; the same command continues"
+    )
     assert left > 0
     finish(ground, *options)
     disturbed = records(ground, search)

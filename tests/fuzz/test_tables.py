@@ -16,9 +16,9 @@ from pydantic import TypeAdapter
 
 from tests.fuzz.mutations import feed, mutated
 from xferlab.data.check import check_sections
+from xferlab.data.sources.registry import DataSection
 from xferlab.errors import DataError
 from xferlab.leakage.index import index_sections
-from xferlab.study.sections import DataSection
 
 TEXT = (
     "image,mask,patient_id,pathology,device\na.png,m.png,p1,normal,fixed\nb.png,m.png,p2,covid19,portable\n"

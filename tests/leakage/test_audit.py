@@ -67,7 +67,7 @@ def pack(tmp_path: Path) -> Pack:
 
 @pytest.fixture
 def index(pack: Pack, tmp_path: Path) -> Callable[..., StudyIndex]:
-    def index(arms: Any = (), memo: str = "memo", **fields: Any) -> StudyIndex:
+    def index(arms: Any = None, memo: str = "memo", **fields: Any) -> StudyIndex:
         return StudyIndex(pack.sections(**fields), arms=arms, memo_dir=tmp_path / memo)
 
     return index
@@ -203,7 +203,7 @@ def more(tmp_path: Path, **images: Image.Image) -> tuple[Pack, dict[str, Any]]:
 def test_who_only_an_arm_adds_takes_the_id_of_the_study(pack: Pack, index: Any, tmp_path: Path) -> None:
     added, arm = more(tmp_path, b=chest(30), c=chest(31), b2=altered(31))
     added.add("a2", altered(2), patient="a first id")
-    found = index(arms=[pack.sections(), arm])
+    found = index(arms={"a": pack.sections(), "b": arm})
     assert patients(found, pack) == patients(index(), pack)
     joined = {Path(case.name).stem: case.patient for case in found("added", arm["added"])}
     assert joined == {"a2": "p2", "b": "pb", "c": "pb2", "b2": "pb2"}
@@ -216,7 +216,7 @@ def test_what_an_arm_says_of_two_people_of_the_study_parts_nobody(
     added, _ = more(tmp_path, b=chest(30), c=chest(31), b2=altered(31))
     apart = [["p2", "a2"], ["pc", "pb2"]]
     arm = {"added": data_section(source="manifest", root=str(added.root), different_patients=apart)}
-    found = index(arms=[arm])
+    found = index(arms={"b": arm})
     assert patients(found, pack) == patients(index(), pack)
     assert set(found.audit.persons) == {"a2", "p2"}
 
@@ -227,7 +227,7 @@ def test_an_image_of_an_arm_may_not_join_two_people_of_the_study(
     added, arm = more(tmp_path, a2=altered(2))
     added.add("a5", altered(5), patient="pa2")
     with pytest.raises(DataError) as caught:
-        index(arms=[arm])
+        index(arms={"b": arm})
     (problem,) = caught.value.problems
     assert problem.severity == "error"
     assert problem.where == "data.general, data.portable, data.added"
@@ -235,7 +235,7 @@ def test_an_image_of_an_arm_may_not_join_two_people_of_the_study(
     assert "`same_patient: [[p2, p5, pa2]]`" in problem.what
     same = {"same_patient": [["p2", "p5"]]}
     declared = {"general": same, "portable": same}
-    assert patients(index(arms=[arm], **declared), pack, **declared)["5"] == "p2"
+    assert patients(index(arms={"b": arm}, **declared), pack, **declared)["5"] == "p2"
 
 
 def test_a_known_set_decodes_and_compares_nothing(

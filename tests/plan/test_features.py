@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from xferlab.study.adapt import ENCODER
 
 from tests.plan.studies import HERE, STUDY, PlanOf, phantom_cases
 from xferlab.cohort import Case
@@ -17,7 +18,6 @@ from xferlab.plan.features import LAYERS, stratified
 from xferlab.plan.identity import short_id
 from xferlab.plan.spec import TrialSpec
 from xferlab.search.plan import Tuning, Wanted
-from xferlab.study.adapt import ENCODER
 from xferlab.study.load import load
 from xferlab.study.space import load_space
 

@@ -35,6 +35,7 @@ def record(number: int = 1, *losses: float, outcome: str = "complete") -> Sample
         parameters={"stages.s.training.lr": 0.1 * number},
         outcome=outcome,
         max_epochs=9,
+        better="lower",
         repetitions=(
             RepetitionCurve("t1", curve, len(curve), "max_epochs" if outcome == "complete" else ""),
             RepetitionCurve("t2", curve[:1], 1, "patience"),
@@ -74,7 +75,7 @@ def test_a_repetition_that_has_stopped_keeps_its_loss_in_the_mean() -> None:
 
 def test_a_torn_record_counts_as_absent(store: Store, search: Store) -> None:
     write_sample(search, record())
-    search.write(layout.record_path("sample1"), b'{"version": 2')
+    search.write(layout.TrialFiles("sample1").record, b'{"version": 2')
     assert read_sample(search, "sample1") is None
     assert read_samples(store, "search") == []
 
@@ -93,11 +94,11 @@ def test_what_is_finished_is_not_begun_any_more(store: Store, search: Store) -> 
     for number in (2, 1, 3):
         write_begun(search, spec(number))
     assert read_begun(store, "search") == [spec(1), spec(2), spec(3)]
-    search.write(f"{layout.checkpoint_dir('sample2')}/state", b"")
+    search.write(f"{layout.TrialFiles('sample2').checkpoint}/state", b"")
     write_sample(search, record(2))
     assert read_begun(store, "search") == [spec(1), spec(3)]
-    assert not search.exists(layout.checkpoint_dir("sample2"))
-    search.write(layout.spec_path("sample3"), b"torn")
+    assert not search.exists(layout.TrialFiles("sample2").checkpoint)
+    search.write(layout.TrialFiles("sample3").spec, b"torn")
     assert read_begun(store, "search") == [spec(1)]
 
 
@@ -106,15 +107,17 @@ def test_the_best_has_trained_to_its_end() -> None:
         record(1, 0.5, 0.1),
         record(2, 0.1, outcome="stopped"),
         record(3, outcome="diverged"),
-        record(4, 0.3),
+        record(4, 0.4),
     ]
     best = best_of(records)
     assert best is not None
     assert best.number == 1
     assert best_of(records[1:3]) is None
-    assert [sample.score for sample in records] == [0.3, 0.1, None, 0.3]
+    assert [sample.score for sample in records] == [0.3, 0.1, None, 0.4]
     ranked = sorted([*records[2:], *records[:2]], key=SampleRecord.rank)
     assert [sample.number for sample in ranked] == [1, 4, 2, 3]
+    higher = [replace(sample, better="higher") for sample in records]
+    assert [sample.number for sample in sorted(higher, key=SampleRecord.rank)] == [4, 1, 2, 3]
 
 
 def test_saved_epochs_are_those_that_were_left() -> None:

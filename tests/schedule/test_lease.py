@@ -318,10 +318,10 @@ def test_a_holder_that_ends_before_it_notices_leaves_the_lease(ground: Ground) -
     assert ground.stored() == other
 
 
-@pytest.mark.usefixtures("brief")
 def test_a_lease_is_renewed_again_after_a_storage_failed(
-    ground: Ground, caplog: pytest.LogCaptureFixture
+    ground: Ground, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XFERLAB_LEASE_S", "1.2")  # renewed each 0.2 s: not while the folder is replaced
     folder = ground.path.parent
     with caplog.at_level(logging.WARNING, "xferlab.schedule"), ground.lease():
         first = ground.stored()["beat"]

@@ -45,7 +45,7 @@ class Run:
     def fail(self, failure: Failure) -> Decision:
         """The next trial runs and stores a failure."""
         taken = self.take()
-        codec.write_json(self.store, layout.failure_path(taken.trial_id), failure)
+        codec.write_json(self.store, layout.TrialFiles(taken.trial_id).failure, failure)
         return self.policy.ended(taken)
 
     def finish(self, name: str) -> None:
@@ -113,7 +113,7 @@ def test_out_of_memory_gets_one_attempt_alone_that_does_not_count(run: Start, re
 def test_a_trial_that_gets_further_each_time_may_lose_any_number_of_nodes(run: Start) -> None:
     started = run(1, retries=0)
     for number in range(3 * NODE_LOSSES):
-        started.store.write(f"{layout.checkpoint_dir('t0')}/state-{number // 2:06d}-000000.pt", b"")
+        started.store.write(f"{layout.TrialFiles('t0').checkpoint}/state-{number // 2:06d}-000000.pt", b"")
         assert started.fail(GONE) is AGAIN
 
 
@@ -179,7 +179,7 @@ def test_what_a_worker_stored_before_it_was_lost_is_kept(run: Start) -> None:
     started = run(1, retries=0)
     taken = started.take()
     stored = raised("device", "CUDA error: an illegal memory access", host="h", pid=2, traceback="Traceback")
-    codec.write_json(started.store, layout.failure_path("t0"), stored)
+    codec.write_json(started.store, layout.TrialFiles("t0").failure, stored)
     started.policy.ended(taken, lost("killed", host="h", pid=2))
     assert reader.read_failure(started.store, "t0") == stored
 

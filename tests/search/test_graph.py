@@ -55,9 +55,9 @@ def test_begun_samples_come_first_then_new_ones_as_far_as_there_are_slots(store:
     write_sample(search, record(1))
     for number in (3, 9):
         write_begun(search, sample(number))
-    search.write(f"{layout.checkpoint_dir('sample1')}/state", b"left by a kill")
+    search.write(f"{layout.TrialFiles('sample1').checkpoint}/state", b"left by a kill")
     graph = graph_of(store, 5)
-    assert not search.exists(layout.checkpoint_dir("sample1"))
+    assert not search.exists(layout.TrialFiles("sample1").checkpoint)
     assert (graph.num_finished, graph.num_samples, list(graph.trials)) == (1, 5, ["sample3"])
     graph.slots = 2
     assert list(taken(graph)) == ["sample 3", "sample 2"]

@@ -25,15 +25,16 @@ from xferlab.search.plan import Tuning, Wanted
 from xferlab.search.worker import SampleHooks, run_sample
 from xferlab.study.load import load
 from xferlab.study.space import load_space
-from xferlab.tasks.segmentation.resized import ImageExamples
-from xferlab.training.loop import Trainer
-from xferlab.trial import assemble, environment
-from xferlab.trial.assemble import TrialContext, recipe_of, task_of
+from xferlab.tasks import registry
+from xferlab.training.examples import ImageExamples
+from xferlab.trial import environment, examples
+from xferlab.trial.examples import TrialContext
 from xferlab.trial.run import run_trial
+from xferlab.trial.training import load_weights
 
 pytestmark = pytest.mark.component
 
-HERE = Setting(device="cpu", bfloat16=False, training_version=1, metrics_version=1)
+HERE = Setting(device="cpu", bfloat16=False)
 LR, BATCH, LOSS = (f"stages.portable.training.{name}" for name in ("lr", "batch_size", "loss"))
 SPACE = """\
 training.lr: {loguniform: [1.0e-4, 1.0e+30]}
@@ -89,7 +90,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     space = load_space(folder / "space.yaml", loaded.arms["baseline"], stage="portable")
     wanted = Wanted("baseline", "portable", repetitions=2, search="random", asha=False, seed=1)
     tuning = Tuning(loaded, space, wanted, index=index, setting=HERE)
-    device = environment.prepare(tuning.base[0].identity["execution"])
+    device = environment.prepare(tuning.base[0].identity.execution)
     return Ground(plan, tuning, TrialContext(store, cache, device))
 
 
@@ -138,7 +139,7 @@ def test_a_sample_that_was_stopped_equals_one_that_was_not(ground: Ground, num_a
     sample = ground.sample(100 + num_asked)
     with pytest.raises(InterruptedTrialError, match=f"sample {100 + num_asked}: stopped in epoch"):
         run_sample(sample, ground.context, SampleHooks(stop=stopping_after(num_asked)))
-    checkpoint = layout.checkpoint_dir(sample.sample_id)
+    checkpoint = layout.TrialFiles(sample.sample_id).checkpoint
     assert len(ground.search.list(checkpoint)) == 1
     told: list[SampleRecord] = []
     record = run_sample(sample, ground.context, SampleHooks(on_epoch=told.append))
@@ -171,7 +172,7 @@ def test_only_training_and_validation_cases_are_ever_opened(
 ) -> None:
     opened: set[str] = set()
     taken: set[int] = set()
-    open_table, take = assemble.open_table, ImageExamples.take
+    open_table, take = examples.open_table, ImageExamples.take
 
     def spying_open(*args: Any, **options: Any) -> Any:
         opened.update(options["digests"])
@@ -181,7 +182,7 @@ def test_only_training_and_validation_cases_are_ever_opened(
         taken.update(self.keys[rows].tolist())
         return take(self, rows)
 
-    monkeypatch.setattr(assemble, "open_table", spying_open)
+    monkeypatch.setattr(examples, "open_table", spying_open)
     monkeypatch.setattr(ImageExamples, "take", spying_take)
     sample = ground.sample(4)
     run_sample(sample, ground.context)
@@ -209,9 +210,9 @@ def test_a_sample_is_judged_by_the_untuned_loss_and_batch_size(
         trainer = repetition.trainer
         as_printed = [result.values["validation_loss"] for result in trainer.cursor.history]
         assert min(as_printed) < curve.scores[-1]  # the printed loss is always the lower one
-        trainer.model.load_state_dict(trainer.best)
-        judge = Trainer(trainer.model, task_of(untuned), recipe_of(untuned))
-        assert judge.validation_loss(repetition._validation) == curve.scores[-1]
+        load_weights(trainer.learner, trainer.best, origin="the best")
+        judge = registry.learner_of(untuned, ground.context.device, share=trainer.learner)
+        assert judge.validate(repetition._validation)["loss"] == curve.scores[-1]
 
 
 def test_a_sample_that_diverges_is_finished(ground: Ground) -> None:

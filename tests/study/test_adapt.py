@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from xferlab.study.training import Training
 
 from xferlab.cli.main import build_parser
 from xferlab.errors import StudyError
 from xferlab.study import adapt
 from xferlab.study.load import LoadedStudy, load
-from xferlab.study.training import Training
 
 Write = Callable[..., Path]
 THIRD = "  third: {data: cxr, starts_from: general, adapt: {%s}}\n"
@@ -29,7 +29,7 @@ ADAPTED = [
         "stages.general.adapt.translator.kernel: 4 is even; the nearest kernels are 3 and 5",
     ),
     ("translator: {depth: 0}", "stages.general.adapt.translator.depth is 0; it must be at least 1."),
-    ("translator: {width: true}", "stages.general.adapt.translator.width: true is no number"),
+    ("translator: {width: true}", "stages.general.adapt.translator.width: true is not a number"),
     (
         "freeze: {part: donor}",
         "the whole donor is frozen and no translator is added, so that nothing would train in the first "

@@ -24,7 +24,7 @@ FIELDS = [
     ("phantom_mri", "phantom_mir", 3, "data.mri.source is 'phantom_mir'; it must be one of manifest, "),
     ("source: phantom_mri, ", "", 3, "the field 'data.mri.source' is missing"),
     (", count: 20", "", 3, "the field 'data.mri.count' is missing"),
-    ("count: 20", "count: true", 3, "data.mri.count: true is no number"),
+    ("count: 20", "count: true", 3, "data.mri.count: true is not a number"),
     ("count: 20", "count: many", 3, "data.mri.count is 'many'; it must be a whole number."),
     ("count: 20", "count: 2.5", 3, "data.mri.count is 2.5; it must be a whole number."),
     ("count: 20", "count: 0", 3, "data.mri.count is 0; it must be at least 1."),
@@ -56,7 +56,7 @@ FIELDS = [
                 "the name 'abov' in data.mri.labels.lung must be above. Did you mean 'above'?",
             ),
             ("{lung: {}}", "data.mri.labels.lung is a mapping; it must be at least 1 entry long."),
-            ("{lung: {above: true}}", "data.mri.labels.lung.above: true is no number"),
+            ("{lung: {above: true}}", "data.mri.labels.lung.above: true is not a number"),
             ("{lung: {above: 65535}}", "data.mri: `above` is a whole number from 0 to 65534, not 65535"),
             ("{lung: {above: -1}}", "data.mri: `above` is a whole number from 0 to 65534, not -1"),
             (
@@ -150,7 +150,7 @@ FIELDS = [
         "training.loss is 'dise'; it must be one of dice, dice_as_printed, ",
     ),
     ("lr: 1e-3", "lr: fast", 8, "training.lr is 'fast'; it must be a number."),
-    ("lr: 1e-3", "lr: false", 8, "training.lr: false is no number"),
+    ("lr: 1e-3", "lr: false", 8, "training.lr: false is not a number"),
     ("lr: 1e-3", "optimizer: sgd", 8, "training.optimizer is 'sgd'; it must be adam."),
     ("lr: 1e-3", "rotation: 10", 8, "training.rotation is 10; it must be a mapping of fields."),
     (
@@ -182,8 +182,8 @@ FIELDS = [
     ),
     ("{lr: 1e-3}", "{}\nsplit:\n  train: 0.9", 9, "split: train + validation + test is 1.3; it must be 1"),
     ("{lr: 1e-3}", "{}\nnote: " + "[x]", 9, "note is a list; it must be text (numbers in quotes)."),
-    ("{lr: 1e-3}", "{}\narms: [a]", 9, "arms is a list; it must be a mapping of names to overrides"),
-    ("{lr: 1e-3}", "{}\narms:\n  a b: {}", 10, "the name 'a b' in arms must be at most 64 letters, digits, "),
+    ("{lr: 1e-3}", "{}\narms: [a]", 9, "arms is a list; it must be a mapping."),
+    ("{lr: 1e-3}", "{}\narms:\n  a b: {}", 10, "the name 'a b' in arms must be letters, digits, `-` and `_`"),
     ("{lr: 1e-3}", "{}\narms:\n  a: 3", 10, "'a' is 3; it must be a mapping of dotted paths to values"),
 ]
 
@@ -360,7 +360,7 @@ def test_a_bad_value_of_a_profile_is_told_at_the_profile(write: Write) -> None:
     path = write("profiles:\n  p: {model.image_size: 100}\narms: {a: {}, b: {}}\n")
     load(path)
     (problem,) = problems(path, profile="p")
-    assert problem.startswith(f"{path}:10: model.image_size: 100 is not divisible by 16")
+    assert problem.startswith(f"{path}:10: profile 'p': model.image_size: 100 is not divisible by 16")
 
 
 def test_an_unknown_profile_is_suggested(write: Write) -> None:

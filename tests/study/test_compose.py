@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xferlab.data.sources.phantom.config import PhantomMriData
 from xferlab.errors import StudyError
 from xferlab.study.load import load
 from xferlab.study.paths import complaint, replaced, without
 from xferlab.study.schema import Study
-from xferlab.study.sections import PhantomMriData
 
 Write = Callable[..., Path]
 KEYS = st.sampled_from("abc")

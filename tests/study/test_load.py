@@ -10,10 +10,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from xferlab.data.sources.lgg.config import LggData
+from xferlab.data.sources.manifest.config import ManifestData
 from xferlab.errors import StudyError
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.schema import Study
-from xferlab.study.sections import LggData, ManifestData
 
 Write = Callable[..., Path]
 

@@ -68,8 +68,8 @@ def test_a_file_without_arms_is_not_tuned(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("tuned: yes", "tuned must be a mapping; leave it as `xferlab tune` wrote it"),
-        ("tuned: {}", "the field 'tuning_id' is missing"),
+        ("tuned: yes", "tuned is 'yes'; it must be a mapping of fields; leave it as `xferlab tune` wrote it"),
+        ("tuned: {}", "the field 'tuned.tuning_id' is missing"),
         ("tuned: {stage: 3}", "stage is 3"),
     ],
 )

@@ -75,9 +75,9 @@ def arrays(count: int = 6) -> list[dict[str, NDArray[np.uint8]]]:
 def store_trial(store: Store, one: TrialSpec, *, num_epochs: int = 5) -> None:
     """Writes all that a complete trial leaves behind."""
     results = epochs(1, num_epochs)
-    codec.write_json(store, layout.spec_path(one.trial_id), one.to_json())
+    codec.write_json(store, layout.TrialFiles(one.trial_id).spec, one.to_json())
     writer.HistoryFile(store, one.trial_id, results).finish()
-    store.write(layout.weights_path(one.trial_id), b"weights")
+    store.write(layout.TrialFiles(one.trial_id).weights, b"weights")
     writer.write_trial(
         store,
         TrialRecord(
@@ -133,7 +133,7 @@ def store_plan(store: Store, trials: Sequence[TrialSpec], **changes: Any) -> Non
         "arms": {"baseline": {}, "frozen": {}},
         "trials": entries,
     }
-    codec.write_json(store, layout.plan_path("covid"), {**body, **changes})
+    codec.write_json(store, layout.StudyFiles("covid").plan, {**body, **changes})
 
 
 def tear(directory: Path, trial_id: str, *, keep: float) -> None:

@@ -123,7 +123,7 @@ def test_a_damaged_record_fails_alone(store, tmp_path):
     for one in (bad, good):
         store_trial(store, one)
     store_plan(store, [bad, good])
-    name = layout.evaluation_path(bad.trial_id, bad.evaluations[0].evaluation_id, "cases.parquet")
+    name = layout.TrialFiles(bad.trial_id).evaluation(bad.evaluations[0].evaluation_id).cases
     store.write(name, b"torn")
     report = mirror_study(store, "covid", directory=tmp_path / "mirror")
     assert report.written == (good.trial_id,)

@@ -15,6 +15,7 @@ import torch
 import yaml
 from PIL import Image
 from torch import Tensor
+from xferlab.trial.assemble import TrialContext, network
 
 from tests.studies import TINY, recorded, write_study
 from tests.trial.conftest import Bench, Make, quick
@@ -26,7 +27,6 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout
 from xferlab.schedule.study import publish
 from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
-from xferlab.trial.assemble import TrialContext, network
 from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.origin import load_origin, trained_weights
 from xferlab.trial.predict import Segmenter
@@ -247,7 +247,7 @@ def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, tmp_path: Pat
     store = trials.session.store
     weights(trials, arm, "portable")
     trial_id = trials[f"{arm}/portable/r01"].trial_id
-    path = Path(store.path(layout.weights_path(trial_id)))
+    path = Path(store.path(layout.TrialFiles(trial_id).weights))
     by_trial = Segmenter.of_trial(store, trial_id, CPU)
     by_file = Segmenter.of_weights(path, size_px=32, intensity="zscore", device=CPU)
     image = np.random.default_rng(3).integers(0, 256, (40, 50), dtype=np.uint8)

@@ -53,6 +53,7 @@ def test_a_gram_is_that_of_the_activations_computed_directly(bench: Make) -> Non
     spec = trials[GENERAL]
     assert spec.features is not None
     from xferlab.trial.assemble import TrialContext, examples, network, task_of
+
     from xferlab.trial.origin import trained_weights
 
     place = TrialContext(trials.session.store, trials.session.cache_dir, torch.device("cpu"))
@@ -136,7 +137,7 @@ def test_lost_features_are_taken_again(bench: Make) -> None:
     trials.run(GENERAL)
     spec = trials[GENERAL]
     assert spec.features is not None
-    name = layout.features_path(spec.trial_id, spec.features.features_id, "record.json")
+    name = layout.TrialFiles(spec.trial_id).features(spec.features.features_id).record
     trials.session.store.write(name, b"torn")
     assert not is_complete(trials.session.store, spec)
     trials.run(GENERAL)
@@ -148,7 +149,7 @@ def test_what_is_stored_grows_with_cases_and_filters_and_not_with_the_image(benc
     trials.run(GENERAL)
     spec = trials[GENERAL]
     assert spec.features is not None
-    name = layout.features_path(spec.trial_id, spec.features.features_id, "features.parquet")
+    name = layout.TrialFiles(spec.trial_id).features(spec.features.features_id).features
     data = trials.session.store.read(name) or b""
     num_numbers = sum(
         len(values)

@@ -9,15 +9,15 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn import functional
+from xferlab.trial.overlay import FILL, FILL_OPACITY, overlay
+from xferlab.trial.segmenter import TrainedOn
 
 from xferlab.errors import DonorError, RecordError
 from xferlab.networks.build import build, initialise
 from xferlab.networks.donors import save_weights
 from xferlab.records.store import Store
 from xferlab.tasks.segmentation.resized import normalise
-from xferlab.trial.overlay import FILL, FILL_OPACITY, overlay
 from xferlab.trial.predict import Folder, Prediction, Request, Segmenter, at_size, columns, segment
-from xferlab.trial.segmenter import TrainedOn
 
 CPU = torch.device("cpu")
 

@@ -1,77 +1,72 @@
-"""Where every trial of a study stands, from its records and from who drives it."""
+"""The state of every trial of a study, from its records and from the processes that work on it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout, reader
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
-from xferlab.schedule.lease import Holder, driver_of
+from xferlab.schedule.lease import driver_of
 
 STATES = ("waiting", "running", "stale", "interrupted", "failed", "blocked", "complete")
-"""`stale`: its last attempt left no word of its end, and nobody drives it. `interrupted`: it resumes."""
+"""`stale`: the last attempt has no end, and no process works on it. `interrupted`: it resumes."""
 
 _READERS = 16
 _SKEW = timedelta(seconds=60)
 """By which the clocks of a driver and of its workers may differ."""
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """What a storage holds of a trial that is begun."""
+class _Stored(NamedTuple):
+    """What a storage holds of a trial that has begun."""
 
     history: Sequence[EpochResult] = ()
     failure: Mapping[str, Any] | None = None
     attempts: Sequence[Mapping[str, Any]] = ()
 
-    @staticmethod
-    def of(store: Store, trial_id: str) -> _Stored:
-        try:
-            history = reader.read_history(store, trial_id)
-        except StorageError:  # a damaged file must not hide where the trials stand
-            history = []
-        attempts = reader.read_run(store, trial_id).get("attempts", [])
-        return _Stored(history, reader.read_failure(store, trial_id), attempts)
+    @property
+    def reached(self) -> tuple[int, float | None]:
+        """Finished epochs and the best score."""
+        best = next((epoch.score for epoch in reversed(self.history) if epoch.improved), None)
+        return len(self.history), best
 
 
-def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[str, Any]]:
+def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dict[str, Any]]:
     """Returns a row for each trial, parents before children.
 
     A row has name, trial_id, arms, stage, state (of `STATES`), epochs, max_epochs and best_score;
     `host` and `since` where an attempt was begun and has not ended, `failure` and `attempts` where it failed.
     """
-    complete = complete_ids(store, trials)
-    present = set(store.list("trials"))
+    complete = complete_trials(store, study, trials)
+    present = set(store.list(layout.TRIALS)) - complete.keys()
     begun = [trial.trial_id for trial in trials if trial.trial_id in present]
     with ThreadPoolExecutor(_READERS) as pool:
-        stored = dict(zip(begun, pool.map(lambda trial_id: _Stored.of(store, trial_id), begun), strict=True))
-    drivers = _Drivers(store, study)
+        stored = dict(zip(begun, pool.map(lambda trial_id: _read(store, trial_id), begun), strict=True))
+    driven = _driven(store, study, trials, stored)
     rows: dict[str, dict[str, Any]] = {}
     for trial in trials:
-        found = stored.get(trial.trial_id, _Stored())
-        if trial.trial_id in complete:
+        left = stored.get(trial.trial_id, _Stored())
+        parents = (rows[parent]["state"] for parent in trial.parents if parent in rows)
+        if done := complete.get(trial.trial_id):
+            reached: tuple[int, float | None] = (done.num_epochs, done.best_score)
             state: dict[str, Any] = {"state": "complete"}
         else:
-            state = _open(
-                trial.trial_id, found, drivers, (rows[one]["state"] for one in trial.parents if one in rows)
-            )
+            reached = left.reached
+            state = _open_state(left, trial.trial_id in driven, parents)
         rows[trial.trial_id] = {
             "name": trial.name,
             "trial_id": trial.trial_id,
             "arms": list(trial.arms),
             "stage": trial.stage,
-            "epochs": len(found.history),
-            "max_epochs": trial.identity["training"]["max_epochs"],
-            "best_score": next((epoch.score for epoch in reversed(found.history) if epoch.improved), None),
+            "epochs": reached[0],
+            "max_epochs": trial.max_epochs,
+            "best_score": reached[1],
             **state,
         }
     return list(rows.values())
@@ -79,60 +74,62 @@ def states(store: Store, study: str, trials: Sequence[TrialSpec]) -> list[dict[s
 
 def described(row: Mapping[str, Any]) -> str:
     """Returns the state of a row for people."""
-    if row["state"] == "running":
-        return f"running on {row['host']} since {row['since']}"
-    if row["state"] == "stale":
-        return f"stale: begun on {row['host']} at {row['since']}, and no process works on it"
-    if row["state"] == "interrupted":
-        return f"interrupted at epoch {row['epochs']} of {row['max_epochs']}"
-    return str(row["state"])
+    words = {
+        "running": "running on {host} since {since}",
+        "stale": "stale: begun on {host} at {since}, and no process works on it",
+        "interrupted": "interrupted at epoch {epochs} of {max_epochs}",
+    }
+    return words.get(row["state"], "{state}").format_map(row)
 
 
-def _open(trial_id: str, stored: _Stored, drivers: _Drivers, parents: Iterable[str]) -> dict[str, Any]:
-    last = stored.attempts[-1] if stored.attempts else {}
+def _read(store: Store, trial_id: str) -> _Stored:
+    try:
+        history = reader.read_history(store, trial_id)
+    except StorageError:  # a damaged file must not hide the states of the others
+        history = []
+    attempts = reader.read_run(store, trial_id).get("attempts", [])
+    return _Stored(history, reader.read_failure(store, trial_id), attempts)
+
+
+def _open_state(stored: _Stored, is_driven: bool, parents: Iterable[str]) -> dict[str, Any]:
     if stored.failure is not None:
         return {"state": "failed", "failure": dict(stored.failure), "attempts": len(stored.attempts)}
     if any(state in ("failed", "blocked") for state in parents):
         return {"state": "blocked"}
-    if last.get("outcome") == "running":
-        is_driven = drivers.was_started_by_live_driver(trial_id, str(last["started"]))
+    if attempt := _unended(stored):
         state = "running" if is_driven else "stale"
-        return {"state": state, "host": last["host"], "since": last["started"]}
+        return {"state": state, "host": attempt["host"], "since": attempt["started"]}
     return {"state": "interrupted" if stored.attempts or stored.history else "waiting"}
 
 
-class _Drivers:
-    """The live processes that drive the study, or another study of the storage that may share its trials."""
+def _unended(stored: _Stored) -> Mapping[str, Any] | None:
+    """The last attempt, if it has no end."""
+    last = stored.attempts[-1] if stored.attempts else {}
+    return last if last.get("outcome") == "running" else None
 
-    def __init__(self, store: Store, study: str):
-        self._store, self._study = store, study
 
-    def was_started_by_live_driver(self, trial_id: str, started: str) -> bool:
-        """Returns whether a live process that drives this trial may have started an attempt."""
-        if self._own is not None and _after(started, self._own.since):
-            return True
-        return any(trial_id in planned and _after(started, since) for planned, since in self._others)
-
-    @cached_property
-    def _own(self) -> Holder | None:
-        return driver_of(self._store, self._study)
-
-    @cached_property
-    def _others(self) -> list[tuple[set[str], str]]:
-        """The trials that each other study's last plan names, and since when its driver lives."""
-        others = (study for study in self._store.list("studies") if study != self._study)
-        drivers = ((study, driver_of(self._store, study)) for study in others)
-        return [(_planned(self._store, study), holder.since) for study, holder in drivers if holder]
+def _driven(
+    store: Store, study: str, trials: Sequence[PlannedTrial], stored: Mapping[str, _Stored]
+) -> set[str]:
+    """The trials that a live driver of this study, or of one that shares them, may have begun last."""
+    unended = {trial_id: attempt for trial_id, of_trial in stored.items() if (attempt := _unended(of_trial))}
+    driven: set[str] = set()
+    for name in {study, *store.list("studies")} if unended else ():
+        if holder := driver_of(store, name):
+            planned = {trial.trial_id for trial in trials} if name == study else _planned(store, name)
+            since = datetime.fromisoformat(holder.since) - _SKEW
+            driven |= {
+                trial_id
+                for trial_id in planned & unended.keys()
+                if datetime.fromisoformat(unended[trial_id]["started"]) >= since
+            }
+    return driven
 
 
 def _planned(store: Store, study: str) -> set[str]:
     """The ids of the trials in the last plan of a study; none if there is no plan or it is damaged."""
     try:
-        plan = codec.read_json(store, layout.plan_path(study)) or {}
+        plan = codec.read_json(store, layout.StudyFiles(study).plan) or {}
     except RecordError:
         return set()
     return {trial["trial_id"] for trial in plan.get("trials", ())}
-
-
-def _after(started: str, since: str) -> bool:
-    return datetime.fromisoformat(started) >= datetime.fromisoformat(since) - _SKEW

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from xferlab.cli.cluster import check_options, cluster
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
-from xferlab.cli.prepare import decode_images, store_donors
+from xferlab.cli.options import TuneOptions
+from xferlab.cli.prepare import decode_images
 from xferlab.cli.session import Session
 from xferlab.cli.view import say_if_slow
 from xferlab.errors import StorageError, UsageError, suggest
@@ -32,7 +32,7 @@ DEFAULT_REPEATS = 3
 SHOWN = 5
 
 
-def run(options: Namespace) -> int:
+def run(options: TuneOptions) -> int:
     """Runs what is left of a search, prints the best samples, writes the winner and the report."""
     if options.samples < 1:
         raise UsageError(f"--samples {options.samples}: at least one sample is needed")
@@ -51,8 +51,9 @@ def run(options: Namespace) -> int:
             graph = SampleGraph(tuning, session.store, num_samples)
             ending = _search(session, graph, options, stop=stop)
         if ending.signal is not None:
-            left = num_samples - graph.num_finished
-            print(f"interrupted: {left} of {num_samples} samples are left; the same command goes on")
+            records = read_samples(session.store, tuning.tuning_id)  # some end after their driver
+            left = num_samples - sum(record.number <= num_samples for record in records)
+            print(f"interrupted: {left} of {num_samples} samples are left; the same command continues")
             return exit_code(ending.signal)
         stop.graceful = False
         _conclude(session, tuning, out=out)
@@ -61,7 +62,7 @@ def run(options: Namespace) -> int:
         return COMPLETE if reported and whole else INCOMPLETE
 
 
-def _search(session: Session, graph: SampleGraph, options: Namespace, *, stop: StopRequest) -> Ending:
+def _search(session: Session, graph: SampleGraph, options: TuneOptions, *, stop: StopRequest) -> Ending:
     lines = _Lines(graph)
     if graph.exhausted:
         return Ending()
@@ -80,13 +81,13 @@ def _search(session: Session, graph: SampleGraph, options: Namespace, *, stop: S
         print(
             f"{failure['traceback'] or failure['message']}\nxferlab: stopped: the first {SAME_ERRORS} "
             f"samples all failed with this error, on {failure['host']}. Fix the cause, and the same command "
-            "goes on.",
+            "continues.",
             file=sys.stderr,
         )
     return ending
 
 
-def _tuning(session: Session, options: Namespace) -> Tuning:
+def _tuning(session: Session, options: TuneOptions) -> Tuning:
     arms = session.loaded.arms
     if options.arm not in arms:
         known = ", ".join(arms)
@@ -106,8 +107,7 @@ def _tuning(session: Session, options: Namespace) -> Tuning:
     )
     space = load_space(options.space, study, stage=stage)
     check_writable(session.store)
-    donors = store_donors(session)
-    setting = session.setting(donors or session.donors_at_hand())
+    setting = session.setting(session.weights.store_all())
     return Tuning(session.loaded, space, wanted, index=session.index, setting=setting)
 
 
@@ -168,7 +168,7 @@ class _Lines:
         """Prints nothing."""
 
 
-def _out(session: Session, tuning: Tuning, options: Namespace) -> Path:
+def _out(session: Session, tuning: Tuning, options: TuneOptions) -> Path:
     """Returns where the winner goes; refuses to replace a file that somebody wrote."""
     name = f"{session.loaded.base.study}-{tuning.wanted.stage}.yaml"
     out = Path(options.out) if options.out else Path("search_spaces") / "tuned" / name

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xferlab.cohort import Case
 from xferlab.data.contrast import FEW_LEVELS
-from xferlab.data.sources import STRUCTURE, Decoded
+from xferlab.data.sources.source import STRUCTURE, Decoded
 from xferlab.errors import Problem
 
 # Chosen on eight packs of radiographs and MRI so that what they tell there is true.

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xferlab.cohort import Case
-from xferlab.data.filters import join_patients
-from xferlab.data.patients import as_yaml, person_key, spelled_alike
-from xferlab.data.sources import Source
+from xferlab.data.sources.filters import join_patients
+from xferlab.data.sources.patients import as_yaml, person_key, spelled_alike
+from xferlab.data.sources.source import Source
 from xferlab.errors import DataError, Problem
 from xferlab.leakage.comparisons import Likeness, Member, Places, compare
 from xferlab.parallel import Progress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 
 from xferlab.cohort import Case
 from xferlab.data.memo import read_json, write_json
-from xferlab.data.sources import Source
+from xferlab.data.sources.source import Source
 from xferlab.errors import DataError
 from xferlab.leakage.image_matching import DETAIL, find_pairs, is_flat
 from xferlab.leakage.thumbnails import Thumbnail, Thumbnails, digest_of
@@ -96,7 +97,8 @@ def compare(
         found = _extended(_most_like(folder, seen.keys()), seen, thumbnails)
         # Under the name of those that could be decoded: the others are tried again.
         content = {"members": sorted(found.members), "pairs": found.pairs}
-        write_json(_path(folder, found.members), content)
+        with suppress(OSError):  # a folder that cannot be written costs time later, no more
+            write_json(_path(folder, found.members), content)
     pairs = [Likeness(members[one], members[other], *figures) for one, other, *figures in found.pairs]
     return pairs, failures
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from xferlab.cohort import Case
 from xferlab.data.check import check_sections
-from xferlab.data.filters import join_patients
-from xferlab.data.sources import Source, open_source
+from xferlab.data.sources.filters import join_patients
+from xferlab.data.sources.registry import DataSection, open_source
+from xferlab.data.sources.source import Source
 from xferlab.errors import DataError, Problem
 from xferlab.leakage.audit import Audited, audit
 from xferlab.parallel import Progress
-from xferlab.study.sections import DataSection, LggData, ManifestData
 
 __all__ = ["StudyIndex", "check_sections", "index_sections"]
 
@@ -30,7 +31,7 @@ class StudyIndex:
         self,
         own: Mapping[str, DataSection],
         *,
-        arms: Iterable[Mapping[str, DataSection]] = (),
+        arms: Mapping[str, Mapping[str, DataSection]] | None = None,
         memo_dir: Path,
         progress: Progress | None = None,
     ):
@@ -38,7 +39,7 @@ class StudyIndex:
 
         Args:
             own: The study's own sections by name, roots absolute.
-            arms: The sections of each arm.
+            arms: The sections of each arm, by its name.
             memo_dir: Where digests of known files, and what is known of their images, are kept.
             progress: Told (done, all) while new images are decoded.
 
@@ -46,19 +47,18 @@ class StudyIndex:
             DataError: With all errors of all the study's own sections, or of the first bad one of an arm.
         """
         self._memo_dir = memo_dir
-        of_arms = [item for sections in arms for item in sections.items()]
+        of_arms = [(arm, *item) for arm, sections in (arms or {}).items() for item in sections.items()]
         sources = zip(own.items(), _opened(own, memo_dir).values(), strict=True)
         self._sources = {_key(name, config): source for (name, config), source in sources}
-        audited = [self._audited(name, config, own=True) for name, config in own.items()]
-        for name, config in of_arms:
+        audited = [self._audited(name, config) for name, config in own.items()]
+        for arm, name, config in of_arms:
             if _key(name, config) not in self._sources:
-                audited.append(self._audited(name, config, own=False))
+                audited.append(self._audited(name, config, arm=arm))
         surveys = (source.survey for source in self._sources.values())
         self.warnings = tuple(dict.fromkeys(problem for survey in surveys for problem in survey.problems))
         self.audit = audit([one for one in audited if one], memo_dir=memo_dir, progress=progress)
-        self.unusable = dict(
-            item for section in (*own.items(), *of_arms) for item in self._unusable(*section)
-        )
+        sections = (*own.items(), *((name, config) for _, name, config in of_arms))
+        self.unusable = dict(item for section in sections for item in self._unusable(*section))
 
     def __call__(self, name: str, config: DataSection) -> tuple[Case, ...]:
         """Returns the cases of a section.
@@ -68,21 +68,21 @@ class StudyIndex:
         """
         return self.audit.joined(self._source(name, config).survey.cases)
 
-    def _source(self, name: str, config: DataSection) -> Source:
+    def _source(self, name: str, config: DataSection, *, arm: str = "") -> Source:
         key = _key(name, config)
         if key not in self._sources:
-            self._sources[key] = _opened({name: config}, self._memo_dir)[name]
+            self._sources[key] = _opened({name: config}, self._memo_dir, arm=arm)[name]
         return self._sources[key]
 
-    def _audited(self, name: str, config: DataSection, *, own: bool) -> Audited | None:
-        self._source(name, config)
-        if not isinstance(config, ManifestData | LggData):
+    def _audited(self, name: str, config: DataSection, *, arm: str = "") -> Audited | None:
+        self._source(name, config, arm=arm)
+        if not config.has_files:
             return None
         source = self._unsimulated(name, config)
         # In a survey, declared patients are under one id; who differs from one of them differs from all.
         joined = join_patients(config.same_patient)
         different = [[joined.get(one, one) for one in group] for group in config.different_patients]
-        return Audited(name, source, own, different, config.same_patient)
+        return Audited(name, source, not arm, different, config.same_patient)
 
     def _unsimulated(self, name: str, config: DataSection) -> Source:
         """The images that may be known, not what a simulated device makes of them."""
@@ -111,10 +111,10 @@ def index_sections(sections: Mapping[str, DataSection], *, memo_dir: Path) -> di
     return {name: source.survey.cases for name, source in _opened(sections, memo_dir).items()}
 
 
-def _opened(sections: Mapping[str, DataSection], memo_dir: Path) -> dict[str, Source]:
+def _opened(sections: Mapping[str, DataSection], memo_dir: Path, *, arm: str = "") -> dict[str, Source]:
     sources = {name: open_source(name, config, memo_dir=memo_dir) for name, config in sections.items()}
     found = [problem for source in sources.values() for problem in source.survey.problems]
-    errors: list[Problem] = [problem for problem in found if problem.severity == "error"]
+    errors = [replace(problem, arm=arm) for problem in found if problem.severity == "error"]
     if errors:
         raise DataError(errors)
     return sources

@@ -14,7 +14,7 @@ from PIL import Image
 
 from xferlab.cohort import Case
 from xferlab.data.memo import write_whole
-from xferlab.data.sources import Source
+from xferlab.data.sources.source import Source
 from xferlab.errors import DataError, FileUnavailableError
 from xferlab.leakage.image_matching import SIDE_PX
 from xferlab.parallel import Progress, for_each
@@ -83,7 +83,8 @@ class Thumbnails:
         digests = np.array(sorted(thumbnails))
         pixels = np.stack([thumbnails[digest] for digest in digests.tolist()])
         name = f"{digest_of(digests.tolist())}.npz"
-        write_whole(self._folder / name, lambda file: np.savez(file, digests=digests, pixels=pixels))
+        with suppress(OSError):  # a folder that cannot be written costs time later, no more
+            write_whole(self._folder / name, lambda file: np.savez(file, digests=digests, pixels=pixels))
 
 
 def digest_of(texts: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xferlab.plan.spec import TrialSpec
@@ -19,8 +19,7 @@ class SampleSpec:
         number: From 1.
         parameters: Value of every path of the space.
         trials: One training for each repetition, with nothing to evaluate.
-        judge: Fields of the untuned arm's training by which validation losses are taken: those of the
-            loss, and `batch_size`.
+        judge: Fields of the untuned arm's training that say how scores are computed.
     """
 
     sample_id: str
@@ -33,7 +32,7 @@ class SampleSpec:
     @property
     def max_epochs(self) -> int:
         """Upper bound on epochs."""
-        return max(int(trial.identity["training"]["max_epochs"]) for trial in self.trials)
+        return max(int(trial.max_epochs) for trial in self.trials)
 
     @property
     def job(self) -> TrialSpec:
@@ -42,7 +41,7 @@ class SampleSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""
-        return {**asdict(self), "trials": [trial.to_json() for trial in self.trials]}
+        return {**vars(self), "trials": [trial.to_json() for trial in self.trials]}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> SampleSpec:

@@ -48,6 +48,7 @@ class SampleRecord(Record):
         outcome: `complete` (every repetition ended by itself), `stopped` (early, as one of the worse),
             `diverged` (its loss became infinite or NaN).
         max_epochs: Upper bound.
+        better: Whether `lower` or `higher` scores are better.
         repetitions: One curve each.
     """
 
@@ -57,6 +58,7 @@ class SampleRecord(Record):
     parameters: Mapping[str, Any]
     outcome: str
     max_epochs: int
+    better: str
     repetitions: tuple[RepetitionCurve, ...]
 
     @property
@@ -89,9 +91,14 @@ class SampleRecord(Record):
         going_on = [repetition for repetition in self.repetitions if not repetition.stopped_by]
         return sum(self.max_epochs - len(repetition.scores) for repetition in going_on)
 
+    @property
+    def costs(self) -> tuple[float, ...]:
+        """The curve, with the sign turned where higher scores are better: the lower, the better."""
+        return self.curve if self.better == "lower" else tuple(-score for score in self.curve)
+
     def rank(self) -> tuple[int, float, int]:
-        """Returns what sorts samples: those that trained to their end first, then by score and number."""
-        return OUTCOMES.index(self.outcome), self.score or 0.0, self.number
+        """Returns what sorts samples: those that trained to their end first, then the best and the first."""
+        return OUTCOMES.index(self.outcome), self.costs[-1] if self.num_epochs else 0.0, self.number
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -108,19 +115,19 @@ class SampleRecord(Record):
 
 
 def best_of(records: Sequence[SampleRecord]) -> SampleRecord | None:
-    """Returns the complete sample of the lowest score, the first of equals; None without a complete one."""
+    """Returns the complete sample of the best score, the first of equals; None without a complete one."""
     complete = [record for record in records if record.outcome == "complete"]
     return min(complete, key=SampleRecord.rank, default=None)
 
 
 def search_store(store: Store, tuning_id: str) -> Store:
     """Returns the storage of a search within a storage."""
-    return replace(store, root=store.path(layout.tuning_dir(tuning_id)))
+    return replace(store, root=store.path(layout.SearchFiles(tuning_id).folder))
 
 
 def write_tuning(store: Store, document: Mapping[str, Any]) -> None:
     """Writes what a search is."""
-    codec.write_json(store, layout.tuning_path(document["tuning_id"]), document)
+    codec.write_json(store, layout.SearchFiles(document["tuning_id"]).tuning, document)
 
 
 def read_tuning(store: Store, tuning_id: str) -> dict[str, Any]:
@@ -129,7 +136,7 @@ def read_tuning(store: Store, tuning_id: str) -> dict[str, Any]:
     Raises:
         RecordError: There is none, it is damaged, or another version of xferlab wrote it.
     """
-    document = codec.read_json(store, layout.tuning_path(tuning_id))
+    document = codec.read_json(store, layout.SearchFiles(tuning_id).tuning)
     if document is None:
         known = ", ".join(store.list("tuning")) or "none"
         raise RecordError(f"{store.shown}: no search {tuning_id!r} (searches here: {known})")
@@ -143,8 +150,8 @@ def read_tuning(store: Store, tuning_id: str) -> dict[str, Any]:
 
 def write_sample(search: Store, record: SampleRecord) -> None:
     """Writes the record that finishes a sample of the search in a store, then removes its checkpoints."""
-    codec.write_json(search, layout.record_path(record.sample_id), record.to_json())
-    search.delete_dir(layout.checkpoint_dir(record.sample_id))
+    codec.write_json(search, layout.TrialFiles(record.sample_id).record, record.to_json())
+    search.delete_dir(layout.TrialFiles(record.sample_id).checkpoint)
 
 
 def read_sample(search: Store, sample_id: str) -> SampleRecord | None:
@@ -153,7 +160,7 @@ def read_sample(search: Store, sample_id: str) -> SampleRecord | None:
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    body = _undamaged(search, layout.record_path(sample_id))
+    body = _undamaged(search, layout.TrialFiles(sample_id).record)
     return SampleRecord.from_json(body) if body else None
 
 
@@ -166,7 +173,7 @@ def read_samples(store: Store, tuning_id: str) -> list[SampleRecord]:
 
 def write_begun(search: Store, sample: SampleSpec) -> None:
     """Writes what a sample is, before it runs: a search that suggests by what it knows needs it to go on."""
-    codec.write_json(search, layout.spec_path(sample.sample_id), sample.to_json())
+    codec.write_json(search, layout.TrialFiles(sample.sample_id).spec, sample.to_json())
 
 
 def read_spec(search: Store, sample_id: str) -> SampleSpec | None:
@@ -175,7 +182,7 @@ def read_spec(search: Store, sample_id: str) -> SampleSpec | None:
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    body = _undamaged(search, layout.spec_path(sample_id))
+    body = _undamaged(search, layout.TrialFiles(sample_id).spec)
     return SampleSpec.from_json(body) if body else None
 
 

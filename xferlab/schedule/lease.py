@@ -117,7 +117,7 @@ class Lease:
     def __init__(self, store: Store, name: str, *, search: bool = False):
         """Names the study, or the search by its id; nothing is taken yet."""
         self._store = store
-        self._path = layout.tuning_lease_path(name) if search else layout.lease_path(name)
+        self._path = layout.SearchFiles(name).lease if search else layout.StudyFiles(name).lease
         self._what = f"{'search' if search else 'study'} {name!r} in {store.shown}"
         self._holder = Holder.this_process()
         self._predecessor = ""
@@ -228,7 +228,7 @@ def driver_of(store: Store, study: str) -> Holder | None:
     A holder on another machine is judged by when the storage says that its lease was written; twice its time
     is allowed, since clocks of machines differ.
     """
-    path = layout.lease_path(study)
+    path = layout.StudyFiles(study).lease
     holder = Holder.read(store.read(path))
     if holder is None:
         return None

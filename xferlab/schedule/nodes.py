@@ -143,7 +143,7 @@ def bundle(trial: TrialSpec, alone: Failure | None = None) -> dict[str, float]:
     """
     resources = trial.settings["resources"]
     wanted = {"CPU": float(resources["cpu"])}
-    if trial.identity["execution"]["device"] == "cuda":
+    if trial.identity.execution.device == "cuda":
         # Without a reservation Ray hides all GPUs from the worker: a study that names none gets a whole one.
         wanted["GPU"] = float(resources["gpu"]) or 1.0
     if resources["memory_gib"]:

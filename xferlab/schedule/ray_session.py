@@ -146,7 +146,7 @@ def _own_cluster(num_cpus: int | None) -> Iterator[None]:
                 raise
             raise ClusterLostError(
                 f"Ray's folder {folder} was deleted while Ray ran. Let RAY_TMPDIR name a folder that nothing "
-                "cleans up; the same command goes on"
+                "cleans up; the same command continues"
             ) from error
 
 

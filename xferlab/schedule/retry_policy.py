@@ -173,7 +173,7 @@ class RetryPolicy:
             tries.alone = failure
             return True
         if failure["kind"] == Kind.NODE:
-            latest = max(self.store.list(layout.checkpoint_dir(trial_id)), default="")
+            latest = max(self.store.list(layout.TrialFiles(trial_id).checkpoint), default="")
             tries.node_losses = tries.node_losses + 1 if latest == tries.checkpoint else 1
             tries.checkpoint = latest
             if tries.node_losses <= NODE_LOSSES:
@@ -207,7 +207,7 @@ class RetryPolicy:
         attempts = reader.read_run(self.store, trial.trial_id).get("attempts", [])
         host = failure["host"] if failure["pid"] or not attempts else attempts[-1]["host"]
         failure = {**failure, "host": host, "epoch": max(failure["epoch"], self._last_epoch(trial))}
-        codec.write_json(self.store, layout.failure_path(trial.trial_id), failure)
+        codec.write_json(self.store, layout.TrialFiles(trial.trial_id).failure, failure)
         return failure
 
     def _last_epoch(self, trial: TrialSpec) -> int:

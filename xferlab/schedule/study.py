@@ -12,7 +12,7 @@ from xferlab.plan.document import to_document
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 from xferlab.records.store import Store
 from xferlab.schedule.graph import TrialGraph
 from xferlab.schedule.lease import Lease
@@ -60,7 +60,7 @@ def run_study(
     """
     base = plan.loaded.base
     with Lease(store, base.study):
-        graph = TrialGraph(trials, complete=complete_ids(store, trials))
+        graph = TrialGraph(trials, complete=complete_trials(store, base.study, trials))
         listener.begin(graph)
         prepare(graph)
         publish(plan, store)
@@ -71,7 +71,7 @@ def run_study(
 def publish(plan: Plan, store: Store) -> None:
     """Writes a plan and the selections that its trials refer to."""
     write_selections(store, plan.selections)
-    codec.write_json(store, layout.plan_path(plan.loaded.base.study), to_document(plan))
+    codec.write_json(store, layout.StudyFiles(plan.loaded.base.study).plan, to_document(plan))
 
 
 def write_selections(store: Store, selections: Mapping[str, Selection]) -> None:

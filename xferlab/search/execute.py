@@ -41,7 +41,7 @@ def train_sample(
     # Imported here: the driver needs no torch.
     from xferlab.search.worker import SampleHooks, run_sample
     from xferlab.trial import environment
-    from xferlab.trial.assemble import TrialContext
+    from xferlab.trial.examples import TrialContext
 
     sample = read_spec(search_store(store, tuning_id), job.trial_id)
     if sample is None:
@@ -51,7 +51,7 @@ def train_sample(
         reporter.note(record.num_epochs, record.curve[-1])
         reporter.report(record=json.dumps(record.to_json()))
 
-    context = TrialContext(store, cache_dir, environment.prepare(job.identity["execution"]))
+    context = TrialContext(store, cache_dir, environment.prepare(job.identity.execution))
     run_sample(sample, context, SampleHooks(stop=reporter.stopped, on_epoch=on_epoch))
 
 

@@ -52,7 +52,7 @@ class SampleGraph(TrialGraph):
         for record in finished:
             self._learn(record)
             self.stops(record)
-            self.store.delete_dir(layout.checkpoint_dir(record.sample_id))  # a kill may have left it
+            self.store.delete_dir(layout.TrialFiles(record.sample_id).checkpoint)  # a kill may have left it
         for sample in begun:
             self._sampler.resume(sample.number, sample.parameters)
             if sample.number <= num_samples:
@@ -97,7 +97,7 @@ class SampleGraph(TrialGraph):
 
     def stops(self, record: SampleRecord) -> bool:
         """Returns whether a sample is one of the worse at a rung of successive halving."""
-        return self._halving is not None and self._halving.stops(record.sample_id, record.curve)
+        return self._halving is not None and self._halving.stops(record.sample_id, record.costs)
 
     def stop_if_worse(self, record: SampleRecord) -> bool:
         """Finishes a running sample by what it has reached if it `stops`; returns whether it does."""
@@ -110,13 +110,13 @@ class SampleGraph(TrialGraph):
         self._offer(sample.sample_id)
 
     def _learn(self, record: SampleRecord) -> None:
-        self._sampler.tell(record.number, record.parameters, record.curve, outcome=record.outcome)
+        self._sampler.tell(record.number, record.parameters, record.costs, outcome=record.outcome)
 
 
 class Halving:
     """Asynchronous successive halving (Li et al. 2020, A system for massively parallel tuning).
 
-    At epoch `grace_epochs`, at `reduction` times that, and so on, a sample goes on only if its score is not
+    At epoch `grace_epochs`, at `reduction` times that, and so on, a sample goes on only if its cost is not
     above the quantile 1 / `reduction` (linear interpolation) of the samples that were there before it.
     """
 
@@ -125,15 +125,15 @@ class Halving:
         self._grace_epochs, self._reduction = grace_epochs, reduction
         self._rungs: dict[int, dict[str, float]] = defaultdict(dict)
 
-    def stops(self, sample_id: str, curve: Sequence[float]) -> bool:
-        """Notes a sample's score by epoch; returns whether it is too high at a rung that is new to it."""
+    def stops(self, sample_id: str, costs: Sequence[float]) -> bool:
+        """Notes a sample's cost by epoch; returns whether it is too high at a rung that is new to it."""
         stops, epoch = False, self._grace_epochs
-        while epoch <= len(curve):
+        while epoch <= len(costs):
             rung = self._rungs[epoch]
             if sample_id not in rung:
-                scores = list(rung.values())
-                if scores and curve[epoch - 1] > np.percentile(scores, 100 / self._reduction):
+                before = list(rung.values())
+                if before and costs[epoch - 1] > np.percentile(before, 100 / self._reduction):
                     stops = True
-                rung[sample_id] = curve[epoch - 1]
+                rung[sample_id] = costs[epoch - 1]
             epoch *= self._reduction
         return stops

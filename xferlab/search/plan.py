@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from xferlab.cohort import Case, Selection
+from xferlab.data.sources.registry import DataSection
 from xferlab.errors import Problem, StudyError, UsageError, suggest
 from xferlab.plan.expand import Setting, expand, stages_in_order
 from xferlab.plan.identity import canonical_json, sha256_of, short_id
@@ -20,14 +21,11 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records.schema import RECORD_VERSION
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Stage, Study
-from xferlab.study.sections import DataSection
 from xferlab.study.space import Parameter, Space
 
 Index = Callable[[str, DataSection], Sequence[Case]]
 
 REDUCTION = 3
-JUDGED_BY = ("loss", "smoothing", "batch_size")
-"""Fields of a training that say how its validation score is computed."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ class Tuning:
 
         Raises:
             StudyError: A parameter changes nothing in the stage, or what samples must have in common.
+            UsageError: The stage has no score.
         """
         self.wanted, self.space = wanted, space
         self._loaded, self._setting = loaded, setting
@@ -76,9 +75,14 @@ class Tuning:
         self.selections: dict[str, Selection] = {}
         self._names: dict[str, str] = {}
         self.base = self._expanded(self._study)
-        trainings = [trial.identity["training"] for trial in self.base]
-        self._judge = {name: trainings[0][name] for name in JUDGED_BY if name in trainings[0]}
-        longest = max(training["max_epochs"] for training in trainings)
+        identity = self.base[0].identity
+        if identity.score is None:
+            raise UsageError(
+                f"--stage: stage {wanted.stage!r} has no score by which samples could be compared"
+            )
+        self._judge = {name: getattr(identity.training, name) for name in identity.judged_by}
+        self._score = identity.score
+        longest = max(trial.max_epochs for trial in self.base)
         halving = {"grace_epochs": max(1, longest // REDUCTION**3), "reduction": REDUCTION}
         self.asha = halving if wanted.asha else None
         self.tuning_id = short_id(self._identity())
@@ -109,6 +113,7 @@ class Tuning:
             **asdict(self.wanted),
             **self._identity(),
             "judge": self._judge,
+            "score": {**asdict(self._score), "label": self._score.label},
             "space_sha256": sha256_of(self.space.to_json()),
             "validated_on": [self._validated_on(trial) for trial in self.base],
         }
@@ -164,7 +169,7 @@ class Tuning:
                 )
             if self._validation(trial) != self._validation(untuned):
                 return "changes the validation cases, by which samples are compared"
-            if trial.identity["model"].get("image_size") != untuned.identity["model"].get("image_size"):
+            if trial.identity.image_size != untuned.identity.image_size:
                 return "changes the image size, at which samples are compared"
         if len(trials) != len(self.base):
             return "changes the number of repetitions; give it by --repeats"
@@ -181,7 +186,7 @@ class Tuning:
         patients = {case.digest: case.patient for case in cases}
         return {
             "repetition": trial.repetition,
-            "seed": trial.identity["seed"],
+            "seed": trial.identity.seed,
             "section": trial.section,
             "cases": len(digests),
             "patients": len({patients[digest] for digest in digests}),

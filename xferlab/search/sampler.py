@@ -48,9 +48,9 @@ class Sampler:
         """Notes a sample that an earlier run drew and did not finish."""
 
     def tell(
-        self, number: int, parameters: Mapping[str, Any], curve: Sequence[float], *, outcome: str
+        self, number: int, parameters: Mapping[str, Any], costs: Sequence[float], *, outcome: str
     ) -> None:
-        """Notes a finished sample: its scores by epoch, and `complete`, `stopped` or `diverged`."""
+        """Notes a finished sample: its costs by epoch (lower is better), and its outcome."""
 
     def _uniform(self, number: int, path: str) -> float:
         return int(sha256_of([self._seed, "sample", number, path])[:13], 16) / 16**13
@@ -102,7 +102,7 @@ class OptunaSampler(Sampler):
         self._running[number] = self._study.trials[-1].number
 
     def tell(
-        self, number: int, parameters: Mapping[str, Any], curve: Sequence[float], *, outcome: str
+        self, number: int, parameters: Mapping[str, Any], costs: Sequence[float], *, outcome: str
     ) -> None:
         """Adds a result: a stopped sample is pruned at its last epoch, one that diverged before the first."""
         states = self._optuna.trial.TrialState
@@ -110,9 +110,9 @@ class OptunaSampler(Sampler):
             # The running trial keeps no intermediate values: it makes room for the one that has them.
             self._study.tell(self._running.pop(number), state=states.FAIL)
         if outcome == "complete":
-            self._add(parameters, state=states.COMPLETE, value=curve[-1])
+            self._add(parameters, state=states.COMPLETE, value=costs[-1])
         else:
-            steps = dict(enumerate(curve, start=1)) if outcome == "stopped" else {}
+            steps = dict(enumerate(costs, start=1)) if outcome == "stopped" else {}
             self._add(parameters, state=states.PRUNED, intermediate_values=steps)
 
     def _add(self, parameters: Mapping[str, Any], **facts: Any) -> None:

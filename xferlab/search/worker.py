@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from xferlab.errors import InterruptedTrialError, NonFiniteLossError
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.samples import RepetitionCurve, SampleRecord, read_sample, search_store, write_sample
-from xferlab.training.loop import Trainer
-from xferlab.trial.assemble import TrialContext, network, task_of
+from xferlab.tasks import registry
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
-from xferlab.trial.fitting import fit_examples, trainer_of
+from xferlab.trial.examples import TrialContext, fit_examples
 from xferlab.trial.origin import load_origin
+from xferlab.trial.training import trainer_of
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class _Run:
             parameters=self.sample.parameters,
             outcome=outcome,
             max_epochs=self.sample.max_epochs,
+            better=self.repetitions[0].score.better,
             repetitions=tuple(repetition.curve(self.epoch - 1) for repetition in self.repetitions),
         )
 
@@ -135,16 +136,17 @@ class _Repetition:
 
     def __init__(self, spec: TrialSpec, judge: Mapping[str, Any], context: TrialContext):
         self._train, self._validation = fit_examples(spec, context)
-        model = network(spec.identity, context.device)
-        load_origin(spec, model, context)
-        self.trainer = trainer_of(spec, model)
-        training = {**spec.identity["training"], **judge}
+        identity = spec.identity
+        learner = registry.learner_of(identity, context.device)
+        load_origin(spec, learner, context)
+        self.trainer = trainer_of(identity, learner)
+        training = identity.training.model_copy(update=dict(judge))
         self._judge = None
-        if training != spec.identity["training"]:
-            task = task_of({**spec.identity, "training": training})
-            recipe = replace(self.trainer.recipe, batch_size=training["batch_size"])
-            self._judge = Trainer(model, task, recipe)
-        self._trial_id = spec.trial_id
+        if training != identity.training:
+            judged = identity.model_copy(update={"training": training})
+            self._judge = registry.learner_of(judged, context.device, share=learner)
+        assert identity.score is not None  # `Tuning` refuses a stage without one
+        self.score, self._trial_id = identity.score, spec.trial_id
         self._scores: list[float] = []
 
     def catch_up(self, epoch: int, after_batch: Callable[[], None]) -> None:
@@ -155,9 +157,9 @@ class _Repetition:
         if not result.improved:
             self._scores.append(self._scores[-1])
         elif self._judge is None:
-            self._scores.append(result.values["validation_loss"])
+            self._scores.append(result.values[f"validation_{self.score.name}"])
         else:  # the weights of this epoch are the best so far
-            self._scores.append(self._judge.validation_loss(self._validation))
+            self._scores.append(self._judge.validate(self._validation)[self.score.name])
         after_batch()
 
     def curve(self, num_epochs: int) -> RepetitionCurve:

@@ -65,7 +65,7 @@ def run_config(
         "parent_runs": list(spec.parents),
         "parent_weights_sha256": parent_weights or donor.get("sha256"),
         "donor": donor.get("name"),
-        **_flat(spec.identity),
+        **_flat(spec.identity.to_json()),
     }
 
 

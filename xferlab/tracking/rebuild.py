@@ -233,7 +233,7 @@ class _Rebuild:
         evaluations = tuple(read_evaluation(self._store, trial_id, one) for one in ids)
         if record is None or None in evaluations:
             return None
-        name = layout.spec_path(trial_id)
+        name = layout.TrialFiles(trial_id).spec
         body = codec.read_json(self._store, name)
         if body is None:
             raise RecordError(f"{self._store.path(name)}: is missing; run the study again")

@@ -80,7 +80,7 @@ def test_p_is_adjusted_over_the_arms(contents: Contents) -> None:
 def test_arms_that_share_all_trials_are_adjusted_for_once(tmp_path: Path) -> None:
     builder = StudyBuilder(tmp_path, arms=ARMS, missing=set(), pixels=False, noise=0.05, repetitions=5)
     before = portable(Contents(load_study(builder.write(), "covid_lung"))).data
-    store, name = Store.open(tmp_path), layout.plan_path("covid_lung")
+    store, name = Store.open(tmp_path), layout.StudyFiles("covid_lung").plan
     plan = codec.read_json(store, name)
     assert plan is not None
     plan["arms"]["twin"] = plan["arms"]["other"]
@@ -190,7 +190,7 @@ def test_states_of_an_arm_without_a_result_are_all_named(tmp_path: Path) -> None
     folder = StudyBuilder(tmp_path, arms=ARMS, missing=LOST, pixels=False, repetitions=2).write()
     plan = load_study(folder, "covid_lung").plan["trials"]
     (last,) = (trial["trial_id"] for trial in plan if trial["names"] == ["frozen/portable/r02"])
-    Store.open(folder).delete(layout.failure_path(last))
+    Store.open(folder).delete(layout.TrialFiles(last).failure)
     table = portable(Contents(load_study(folder, "covid_lung")))
     assert table.groups[1].labels == ("frozen (failed, not complete)", "–", "0 of 2")
 

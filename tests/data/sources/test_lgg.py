@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from xferlab.cohort import Case
-from xferlab.data.sources import lgg, open_source
+from xferlab.data.sources.lgg import reading as lgg
+from xferlab.data.sources.registry import open_source
 from xferlab.errors import DataError
 from xferlab.leakage.index import check_sections, index_sections
 

@@ -20,7 +20,7 @@ from PIL import Image
 from tests.data.test_dicom import write as write_dicom
 from xferlab.cohort import Case
 from xferlab.data import memo
-from xferlab.data.sources import open_source
+from xferlab.data.sources.registry import open_source
 from xferlab.errors import DataError
 from xferlab.leakage.index import index_sections
 
@@ -212,7 +212,7 @@ def test_dicom_that_cannot_be_read_while_planning_gets_no_digest(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr(memo, "_read_whole", failing)
+        patch.setattr(memo, "read_file", failing)
         with pytest.raises(DataError) as caught:
             cases(padded.section(), tmp_path)
     table, image = padded.root / "metadata.csv", padded.root / "images"
@@ -240,13 +240,13 @@ def test_nothing_is_remembered_of_a_header_that_cannot_be_parsed(
 def test_headers_of_several_images_are_read_at_once(
     padded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, both = memo._read_whole, threading.Barrier(2, timeout=10)
+    read, both = memo.read_file, threading.Barrier(2, timeout=10)
 
     def waiting(path: Path) -> bytes:
         both.wait()
         return read(path)
 
-    monkeypatch.setattr(memo, "_read_whole", waiting)
+    monkeypatch.setattr(memo, "read_file", waiting)
     monkeypatch.setattr("xferlab.parallel.num_workers", lambda: 2)
     assert len(cases(padded.section(), tmp_path)) == 6
 
@@ -303,7 +303,7 @@ def test_turned_image_with_a_turned_mask(folder: Any, tmp_path: Path) -> None:
 
 def test_a_case_of_another_section_is_refused(folder: Any, tmp_path: Path) -> None:
     source = open_source("general", folder.section(), memo_dir=tmp_path / "memo")
-    with pytest.raises(DataError, match=r"data.general: no row has the case 0{16}; plan the study again"):
+    with pytest.raises(DataError, match=r"data.general: the section has no case 0{16} \(x.png\); plan the"):
         source.decode(Case("0" * 64, "x.png", "p", "normal"))
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from xferlab.cohort import Case
-from xferlab.data.sources import open_source, phantom
+from xferlab.data.sources.phantom import reading as phantom
+from xferlab.data.sources.registry import open_source
 from xferlab.errors import DataError
 from xferlab.leakage.index import index_sections
 from xferlab.phantoms import brain_mri, chest_mask, chest_xray
@@ -114,5 +115,5 @@ def test_simulated_phantoms(section: Any, tmp_path: Path) -> None:
 
 def test_unknown_case(section: Any, tmp_path: Path) -> None:
     source = open_source("s", section(source="phantom_cxr", count=1), memo_dir=tmp_path)
-    with pytest.raises(DataError, match=r"data\.s: no phantom of this section is x"):
+    with pytest.raises(DataError, match=r"data\.s: the section has no case 0{16} \(x\)"):
         source.decode(Case("0" * 64, "x", "p", "normal"))
