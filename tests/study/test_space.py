@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
@@ -15,6 +14,8 @@ from xferlab.study.load import load
 from xferlab.study.schema import Study
 from xferlab.study.space import Space, load_space
 
+SpaceOf = Callable[[str], Space]
+
 
 @pytest.fixture
 def study(write: Write) -> Study:
@@ -22,16 +23,11 @@ def study(write: Write) -> Study:
 
 
 @pytest.fixture
-def space_of(tmp_path: Path, study: Study) -> Callable[[str], Space]:
+def space_of(write: Write, study: Study) -> SpaceOf:
     def space_of(text: str) -> Space:
-        path = tmp_path / "space.yaml"
-        path.write_text(dedent(text))
-        return load_space(path, study, stage="general")
+        return load_space(write(text, base="", name="space.yaml"), study, stage="general")
 
     return space_of
-
-
-SpaceOf = Callable[[str], Space]
 
 
 def test_training_is_that_of_the_tuned_stage(space_of: SpaceOf) -> None:
