@@ -74,7 +74,11 @@ def test_a_point_changes_the_stage_and_nothing_else(space_of: SpaceOf, study: St
         ("training.lr: {uniform: [0.1, .inf]}", 1, "low < high"),
         ("training.lr: {uniform: [0.1]}", 1, "[low, high]"),
         ("training.lr: {loguniform: [0, 0.1]}", 1, "above 0"),
-        ("training.lr: {uniform: [-1.0, 0.1]}", 1, "with -1.0: stages.general.training.lr is -1.0"),
+        (
+            "training.lr: {uniform: [-1.0, 0.1]}",
+            1,
+            "stages.general.training.lr is -1.0; it must be more than 0",
+        ),
         ("training.batch_size: {int: [4, 8.5]}", 1, "whole numbers"),
         ("training.batch_size: {uniform: [4.5, 8]}", 1, "it must be a whole number"),
         ("training.batch_size: {choice: []}", 1, "a list of values"),
