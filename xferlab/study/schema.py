@@ -5,7 +5,6 @@ The same models validate `jobs/*.yaml` and give editors their JSON Schema (`xfer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -82,10 +81,6 @@ class Resources(Section):
     """Host memory to reserve."""
 
 
-_TASK_SECTIONS = ("model", "training", "adapt")
-"""Fields of a stage that its task validates."""
-
-
 def _known_task(name: str) -> str:
     if name not in registry.names():
         names = registry.names()
@@ -125,14 +120,6 @@ class Stage(Section):
     """Training fields that differ in this stage; of a mapping such as `plateau`, the fields that differ."""
     resources: Resources | None = None
     """Default: the study's."""
-
-    @classmethod
-    def type_of(cls, field: str, values: Any) -> Any:
-        """Returns the type that a field has, for messages; the stage's task has the sections of three."""
-        name = values.get("task", registry.DEFAULT) if isinstance(values, Mapping) else registry.DEFAULT
-        if field in _TASK_SECTIONS and name in registry.names():
-            return getattr(registry.task(name), field)
-        return super().type_of(field, values)
 
     @field_validator("weights", mode="before")
     @classmethod
