@@ -6,9 +6,8 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,16 +15,14 @@ from numpy.typing import NDArray
 
 from xferlab.cohort import Case
 from xferlab.data.decode import DECODE_VERSION, Labels, is_dicom, read_image, read_labels
-from xferlab.data.memo import FileMemo
 from xferlab.data.pixels import Picture
 from xferlab.data.sources.filters import apply_where, join_patients
 from xferlab.data.sources.manifest.config import ManifestData
 from xferlab.data.sources.manifest.labels import LabelMap
 from xferlab.data.sources.manifest.table import REQUIRED, Nearest, Row, Table, find_table, outside, read_table
 from xferlab.data.sources.patients import odd_patients, person_key
-from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey, digest_of
+from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, FileSource, Survey, digest_of
 from xferlab.errors import DataError, FileUnavailableError, Problem, joined
-from xferlab.parallel import for_each
 
 _DRIVE = re.compile("[A-Za-z]:/")
 _NEVER_DICOM = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -42,25 +39,15 @@ class _Entry(NamedTuple):
     mask_digest: str
 
 
-class ManifestSource(Source):
+class ManifestSource(FileSource):
     """Images of any devices, grey; see `xferlab.data.decode` for formats and grey levels."""
 
     config: ManifestData
 
     @cached_property
-    def root(self) -> Path:
-        """The section's folder."""
-        return Path(self.config.root)
-
-    @cached_property
     def labels(self) -> LabelMap:
         """What mask values mean."""
         return LabelMap(self.config.labels)
-
-    @cached_property
-    def memo(self) -> FileMemo:
-        """Digests of the files, and which of them have a range of padding."""
-        return FileMemo(self.memo_dir, self.root)
 
     def look(self) -> Survey:
         """Returns the cases and all findings; reads the table, and the bytes of files that are new."""
@@ -143,14 +130,16 @@ class ManifestSource(Source):
                 for name in missing
             ]
             if not missing:
-                digest = self._digest(digests[image], digests[mask], padding_range=image in padded)
+                digest = self._digest(digests[image], digests[mask], padding_range=padded.get(image, False))
                 patient, pathology = row.cells["patient_id"], row.cells["pathology"]
                 person, simulated = same.get(patient, patient), self.config.simulate or ""
                 case = Case(digest, image, person, pathology, simulated, image_sha256=digests[image])
                 entries.append(_Entry(row.where, case, image, mask, digests[image], digests[mask]))
         return entries
 
-    def _padded(self, names: Iterable[str], digests: dict[str, str]) -> tuple[set[str], dict[str, str]]:
+    def _padded(
+        self, names: Iterable[str], digests: dict[str, str]
+    ) -> tuple[dict[str, bool], dict[str, str]]:
         """DICOM images whose grey levels changed when all of their padding was left out, see `_digest`.
 
         The second value is name -> why the file cannot be read, which leaves its digest open.
@@ -160,24 +149,21 @@ class ManifestSource(Source):
             for name in names
             if name in digests and not name.lower().endswith(_NEVER_DICOM)
         }
-        new = [name for name, key in keys.items() if self.memo.fact(key) is None]
-        failures = {}
-        results = for_each(new, lambda name: self._has_padding_range(name, digests[name]))
-        for name, result in zip(new, results, strict=True):
-            if isinstance(result, FileUnavailableError):
-                failures[name] = result.problems[0].what.removesuffix(".")
-            elif result is not None:
-                self.memo.remember(keys[name], "yes" if result else "no")
-        return {name for name, key in keys.items() if self.memo.fact(key) == "yes"}, failures
+        padded, errors = self.memo.facts(keys, lambda name: self._has_padding_range(name, digests[name]))
+        return padded, {name: error.problems[0].what.removesuffix(".") for name, error in errors.items()}
 
-    def _has_padding_range(self, name: str, digest: str) -> bool | FileUnavailableError | None:
-        """Whether an image is a DICOM file with a range of padding; None if it cannot be decoded anyway."""
+    def _has_padding_range(self, name: str, digest: str) -> bool | None:
+        """Whether an image is a DICOM file with a range of padding; None if it cannot be decoded anyway.
+
+        Raises:
+            FileUnavailableError: It cannot be read now.
+        """
         from xferlab.data.dicom import has_padding_range
 
         try:
             data = self.memo.read(name, digest)
-        except FileUnavailableError as error:
-            return error
+        except FileUnavailableError:
+            raise
         except DataError:
             return None  # decoding tells what is wrong with the file
         return is_dicom(self.root / name, data) and has_padding_range(self.root / name, data)
