@@ -29,7 +29,7 @@ _NEVER_DICOM = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 class _Entry(NamedTuple):
-    """A row whose files could be read: where it stands in the table, its files, and their SHA-256."""
+    """A row whose files can be read: where it stands in the table, its files, and their SHA-256."""
 
     where: str
     case: Case
@@ -138,7 +138,7 @@ class ManifestSource(FileSource):
         return entries
 
     def _padded(
-        self, names: Iterable[str], digests: dict[str, str]
+        self, names: Iterable[str], digests: Mapping[str, str]
     ) -> tuple[dict[str, bool], dict[str, str]]:
         """DICOM images whose grey levels changed when all of their padding was left out, see `_digest`.
 
@@ -169,7 +169,7 @@ class ManifestSource(FileSource):
         return is_dicom(self.root / name, data) and has_padding_range(self.root / name, data)
 
     def _with_slashes(self, row: Row) -> Row:
-        """Returns the row with `/` in its paths: tables that were written under Windows have backslashes."""
+        """Returns the row with `/` in its paths, where a table from Windows has backslashes."""
         paths = {
             column: row.cells[column].replace("\\", "/")
             for column in ("image", "mask")
@@ -184,8 +184,8 @@ class ManifestSource(FileSource):
             return []
         name = min(targets)
         what = (
-            f"{len(targets)} files lie outside of {self.root}, where links lead, such as {name} at"
-            f" {targets[name]}. They are used; copy them into the folder if that is not meant."
+            f"{len(targets)} files lie outside of {self.root}, because links lead there, such as {name} at"
+            f" {targets[name]}. They are used. Copy them into the folder if you do not want that."
         )
         return [Problem(f"data.{self.name}", what, "warning", "folders with files elsewhere")]
 
@@ -196,7 +196,7 @@ class ManifestSource(FileSource):
             "labels": self.labels.recipe,
             "decode": DECODE_VERSION,
         }
-        if padding_range:  # of these images alone the grey levels changed, so DECODE_VERSION stays
+        if padding_range:  # only these images changed their grey levels, so DECODE_VERSION stays
             recipe["padding"] = "range"
         if self.config.simulate:
             from xferlab.phantoms import device
