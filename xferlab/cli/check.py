@@ -24,7 +24,7 @@ def run(options: StudyOptions) -> int:
     """Prints all findings; exit code 2 if one is an error."""
     session = Session.open(options)
     locate = session.loaded.locate
-    files = list(dict.fromkeys(map(locate, _of_files(session))))
+    files = list(map(locate, dict.fromkeys(_of_files(session))))
     others: list[Problem] = []
     if not any(problem.severity == "error" for problem in files):
         located = dict.fromkeys(map(locate, _of_plan(session)))
