@@ -226,7 +226,7 @@ def _row_problems(row: Row) -> list[Problem]:
         cell = row.cells[column]
         if not cell:
             problems.append(f"{column} is empty; every case needs one. Fill it in, or leave the row out.")
-        if any(unicodedata.category(character) == "Cc" for character in cell):
+        if not cell.isprintable() and any(unicodedata.category(character) == "Cc" for character in cell):
             problems.append(f"{column} {cell!r} holds a line break or another control character.")
     for column in ("image", "mask"):
         path = _path(row, column)
