@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 from tests.contracts.runs import Heard
 from tests.schedule.graphs import trial
+from tests.specs import identity
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
 from xferlab.schedule import retry_policy
@@ -34,7 +36,7 @@ RUNS_S = 0.3
 def asking(name: str, *, parents: tuple[str, ...] = (), cpu: float = 1.0, gpu: float = 0.0) -> TrialSpec:
     """A trial that reserves resources; on CUDA if it asks for a GPU."""
     spec = trial(name, parents=parents, settings={"resources": {"cpu": cpu, "gpu": gpu, "memory_gib": None}})
-    return TrialSpec(**{**vars(spec), "identity": {"execution": {"device": "cuda" if gpu else "cpu"}}})
+    return replace(spec, identity=identity(device="cuda" if gpu else "cpu"))
 
 
 @pytest.fixture

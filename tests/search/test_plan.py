@@ -120,7 +120,7 @@ def test_samples_are_judged_by_the_untuned_arm_s_loss_and_batch_size(tuning_of: 
     point = {one.path: one.values[1] for one in tuning.space.parameters}
     sample = tuning.sample(1, point)
     assert sample.judge == {"loss": "dice", "smoothing": 1.0, "batch_size": 16}
-    assert sample.trials[0].identity["training"]["loss"] == "dice_as_printed"
+    assert sample.trials[0].identity.to_json()["training"]["loss"] == "dice_as_printed"
 
 
 def test_the_search_s_id_changes_with_what_decides_its_samples(tuning_of: TuningOf) -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xferlab.trial.assemble import TrialContext, recipe_of, task_of
 
+from tests.data.conftest import index_sections
 from tests.studies import TINY, write_study
-from xferlab.leakage.index import index_sections
 from xferlab.networks.donors import save_weights
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.sample_spec import SampleSpec
@@ -25,9 +24,10 @@ from xferlab.search.plan import Tuning, Wanted
 from xferlab.search.worker import SampleRun
 from xferlab.study.load import load
 from xferlab.study.space import load_space
-from xferlab.tasks.segmentation.resized import ImageExamples
-from xferlab.training.loop import Trainer
-from xferlab.trial import assemble, environment
+from xferlab.tasks import registry
+from xferlab.training.examples import ImageExamples
+from xferlab.trial import environment, examples
+from xferlab.trial.examples import TrialContext
 from xferlab.trial.run import run_trial
 
 pytestmark = pytest.mark.component
@@ -75,7 +75,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     wanted = Wanted("baseline", "portable", repetitions=2, search="random", asha=False, seed=1)
     tuning = Tuning(loaded, space, wanted, index=index, setting=HERE)
     return Ground(
-        plan, tuning, TrialContext(store, cache, environment.prepare(tuning.base[0].identity["execution"]))
+        plan, tuning, TrialContext(store, cache, environment.prepare(tuning.base[0].identity.execution))
     )
 
 
@@ -170,7 +170,7 @@ def test_only_training_and_validation_cases_are_ever_indexed(
 ) -> None:
     opened: set[str] = set()
     taken: set[int] = set()
-    open_table, take = assemble.open_table, ImageExamples.take
+    open_table, take = examples.open_table, ImageExamples.take
 
     def spying_open(*args: Any, **options: Any) -> Any:
         opened.update(options["digests"])
@@ -180,7 +180,7 @@ def test_only_training_and_validation_cases_are_ever_indexed(
         taken.update(self.keys[rows].tolist())
         return take(self, rows)
 
-    monkeypatch.setattr(assemble, "open_table", spying_open)
+    monkeypatch.setattr(examples, "open_table", spying_open)
     monkeypatch.setattr(ImageExamples, "take", spying_take)
     sample, run = began(ground, 4)
     finished(run)
@@ -206,9 +206,10 @@ def test_a_sample_is_judged_by_the_untuned_loss_and_batch_size(ground: Ground) -
     for member, curve in zip(run._members, record.repetitions, strict=True):
         own = [one.values["validation_loss"] for one in member.trainer.cursor.history]
         assert min(own) < curve.losses[-1]  # the printed loss is always the lower one
-        member.trainer.model.load_state_dict(member.trainer.best)
-        judge = Trainer(member.trainer.model, task_of(untuned), recipe_of(untuned))
-        assert judge.validation_loss(member._validation) == curve.losses[-1]
+        learner = member.trainer.learner
+        learner.networks["network"].load_state_dict(member.trainer.best)
+        judge = registry.learner_of(untuned, ground.place.device, share=learner)
+        assert judge.validate(member._validation)["loss"] == curve.losses[-1]
 
 
 def test_a_sample_that_diverges_is_finished(ground: Ground) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests import specs
 from xferlab.plan.identity import short_id
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import codec, layout, schema, writer
@@ -28,15 +29,13 @@ def wandb_settings(mode: str = "offline", **changes: Any) -> dict[str, Any]:
 
 
 def spec(*, seed: int = 2**62 + 1, shareable: bool = False, mode: str | None = "offline") -> TrialSpec:
-    identity = {"seed": seed, "training": {"lr": 1e-3, "batch_size": 16}, "parent": None}
-    trial_id = short_id(identity)
+    identity = specs.identity(seed=seed)
+    trial_id = short_id(identity.to_json())
     evaluation = EvaluationSpec(short_id([trial_id, "test"]), "lungs", "test", "0" * 64, overlay_cases=4)
-    return TrialSpec(
-        trial_id=trial_id,
+    return specs.spec(
+        trial_id,
         name=f"baseline/general/r{seed % 100:02d}",
-        arms=("baseline",),
         stage="general",
-        repetition=1,
         identity=identity,
         section="lungs",
         selection="0" * 64,
@@ -82,7 +81,7 @@ def store_trial(store: Store, one: TrialSpec, *, num_epochs: int = 5) -> None:
         store,
         TrialRecord(
             trial_id=one.trial_id,
-            identity=one.identity,
+            identity=one.identity.to_json(),
             num_epochs=num_epochs,
             best_epoch=num_epochs,
             best_score=results[-1].score,
