@@ -5,7 +5,7 @@
 
 The images are those of fixed devices below `$XFERLAB_DATA/covid-lung-512`; where these are absent, phantoms
 are written to PNG files and used instead. Batch, threads, network, loss and augmentation are equal; the
-ordinary way has two loader processes besides. Each way runs in a process of its own, so that neither has the
+ordinary way has two more loader processes. Each way runs in its own process, so that neither has the
 other's memory settings; while one runs, the other waits.
 """
 
@@ -164,7 +164,7 @@ def compare(setting: Setting, *, rounds: int, steps: int) -> None:
     engine, ordinary = zip(*pairs, strict=True)
     with process() as third:
         network = third.submit(network_share, setting, rounds).result()
-    rates = [Spread(tuple(one.num_images / one.seconds for one in way)) for way in (engine, ordinary)]
+    rates = [Spread(tuple(turn.num_images / turn.seconds for turn in way)) for way in (engine, ordinary)]
     wanted = f"; wanted: {SHARE_WANTED:.0%}" if setting.size_px >= 256 else ""
     print(f"\n{setting.size_px} px, width {setting.width}: median (lowest-highest) of {rounds} rounds")
     for name, way, rate in zip(("engine", "ordinary way"), (engine, ordinary), rates, strict=True):

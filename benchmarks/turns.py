@@ -1,4 +1,4 @@
-"""Ways to do the same work, each in a process of its own, taking turns."""
+"""Ways to do the same work, each in its own process, taking turns."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def timed(steps: Iterator[tuple[int, float]], num_steps: int) -> Round:
 def process(
     way: Callable[[Setting], Way] | None = None, setting: Setting | None = None
 ) -> ProcessPoolExecutor:
-    """Returns a process of its own, with its own memory settings and threads, that starts a way if given."""
+    """Returns a new process with its own memory settings and threads; it starts a way if given."""
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_open, initargs=(way, setting))
 
 

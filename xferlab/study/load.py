@@ -39,7 +39,6 @@ class LoadedStudy:
         arms: Each arm as a study of its own, in file order; a file without arms has the arm `baseline`.
         drafts: The origin of the fields of each arm; under an empty name, of those of the base.
         warnings: Possible mistakes, each with its line.
-        relative_storage: The storage as written, where that is a relative path; else empty.
     """
 
     path: Path
@@ -48,7 +47,6 @@ class LoadedStudy:
     arms: Mapping[str, Study]
     drafts: Mapping[str, Draft] = field(repr=False, compare=False)
     warnings: tuple[Problem, ...] = ()
-    relative_storage: str = ""
 
     @property
     def overrides(self) -> dict[str, dict[str, Any]]:
@@ -155,7 +153,6 @@ class _Loading:
             arms=arms or {"baseline": base},
             drafts={"": draft, **drafts},
             warnings=self.report.problems("warning"),
-            relative_storage=_relative_storage(draft.tree, self.environ),
         )
 
     def note_unused_profiles(self, profiles: Mapping[str, Draft], of_file: list[Finding]) -> None:
@@ -268,8 +265,3 @@ def _named_fields(tree: dict[str, Any]) -> Iterator[tuple[str, KeyPath]]:
 
 def _expanded(text: str, environ: Mapping[str, str]) -> str:
     return os.path.expanduser(_VARIABLE.sub(lambda match: environ[match[1]], text))
-
-
-def _relative_storage(tree: Mapping[str, Any], environ: Mapping[str, str]) -> str:
-    storage = _expanded(tree.get("storage", Study.model_fields["storage"].default), environ)
-    return "" if "://" in storage or os.path.isabs(storage) else storage
