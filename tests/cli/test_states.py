@@ -101,6 +101,6 @@ def test_a_lease_of_another_machine_is_judged_by_when_it_was_written(
         attempt(store, "g", "running")
         monkeypatch.setattr(lease, "_machine", lambda: "elsewhere")
         assert only(store, trial("g"))["state"] == "running"
-        later = lease.time.time() + 2 * held._own.expires_after_s + 1
+        later = lease.time.time() + 2 * held._holder.expires_after_s + 1
         monkeypatch.setattr(lease.time, "time", lambda: later)
         assert only(store, trial("g"))["state"] == "stale"

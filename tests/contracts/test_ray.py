@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ import pytest
 from tests.contracts.runs import Lab
 from tests.end_to_end.processes import descendants, eventually, listening, program
 from tests.schedule.graphs import trial
-from tests.specs import identity
 from tests.studies import TINY, attempts, command, environment, recorded, write_study, xferlab
 from xferlab.errors import UsageError
 from xferlab.plan.spec import TrialSpec
@@ -33,8 +31,7 @@ from xferlab.schedule.graph import State
 
 def asking(device: str = "cpu", **resources: Any) -> TrialSpec:
     asked = {"cpu": 1.0, "gpu": 0.0, "memory_gib": None, **resources}
-    spec = trial("general", settings={"resources": asked})
-    return replace(spec, identity=identity(device=device))
+    return trial("general", settings={"resources": asked}, device=device)
 
 
 @pytest.mark.component

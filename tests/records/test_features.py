@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.specs import spec
+from tests.identities import trial_spec
 from xferlab.errors import RecordError
 from xferlab.plan.spec import FeaturesSpec
 from xferlab.records import codec, layout, reader, writer
@@ -18,7 +18,7 @@ from xferlab.records.schema import FEATURES_SCHEMA, FeaturesRecord
 from xferlab.records.store import Store
 
 TRIAL_ID, FEATURES_ID = "0" * 16, "f" * 16
-SPEC = spec(TRIAL_ID, features=FeaturesSpec(FEATURES_ID, "cxr", "3" * 64, "cxr"))
+SPEC = trial_spec(TRIAL_ID, features=FeaturesSpec(FEATURES_ID, "cxr", "3" * 64, "cxr"))
 
 
 def write(store: Store) -> FeaturesRecord:

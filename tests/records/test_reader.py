@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.specs import spec
+from tests.identities import trial_spec
 from xferlab.errors import RecordError
 from xferlab.plan.spec import EvaluationSpec
 from xferlab.records import codec, layout, reader, writer
@@ -36,7 +36,9 @@ TRIAL = TrialRecord(
     weights_bytes=4,
     history_sha256="1" * 64,
 )
-SPEC = spec(TRIAL.trial_id, evaluations=(EvaluationSpec("e" * 16, "cxr", "test", "3" * 64, overlay_cases=4),))
+SPEC = trial_spec(
+    TRIAL.trial_id, evaluations=(EvaluationSpec("e" * 16, "cxr", "test", "3" * 64, overlay_cases=4),)
+)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ TUNED: dict[str, Any] = {
     "num_samples": 20,
     "num_stopped": 12,
     "sample": 4,
-    "loss": 0.1234567890123456,
+    "score": 0.1234567890123456,
     "validated_on": [
         {"repetition": 1, "seed": 5, "section": "cxr", "cases": 9, "patients": 8, "sha256": "1" * 64}
     ],

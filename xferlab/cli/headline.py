@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from xferlab.cli.session import Session
 from xferlab.errors import XferlabError
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
-from xferlab.records.complete import complete_trials
+from xferlab.records.complete import CompleteTrial, complete_trials
+from xferlab.tasks import registry
 
-METRIC = "DICE"
 SHOWN_ARMS = 20
 
 
-def headline(session: Session, plan: Plan, arms: Collection[str] | None = None) -> Iterator[str]:
+def headline(
+    session: Session,
+    plan: Plan,
+    arms: Collection[str] | None = None,
+    complete: Mapping[str, CompleteTrial] | None = None,
+) -> Iterator[str]:
     """Yields lines with the mean of the headline metric for each arm; nothing where nothing is evaluated.
 
     They are those of the report's tables: means over repetitions, on the hold-out if the last stage is
@@ -25,10 +30,12 @@ def headline(session: Session, plan: Plan, arms: Collection[str] | None = None) 
     Args:
         session: The study.
         plan: Its plan.
-        arms: Only these.
+        arms: Only these; None for all.
+        complete: The complete trials of these arms, where they are known.
     """
     try:
-        complete = complete_trials(session.store, session.study, plan.trials)
+        if complete is None:
+            complete = complete_trials(session.store, session.study, plan.trials)
     except XferlabError as error:
         yield f"the results cannot be shown: {error}"
         return
@@ -42,15 +49,16 @@ def headline(session: Session, plan: Plan, arms: Collection[str] | None = None) 
     if not complete or not measured:
         return
     stage, section, part = wanted = _last_measured(plan, measured)
+    metric = registry.task(plan.loaded.base.stages[stage].task).headline
     means: dict[str, list[float]] = defaultdict(list)
     for trial, evaluation in measured:
         if trial.trial_id in complete and (trial.stage, evaluation.section, evaluation.part) == wanted:
             values = complete[trial.trial_id].means[evaluation.evaluation_id]
             for arm in evaluation.arms or trial.arms:
-                means[arm] += [values[METRIC]] if METRIC in values else []
+                means[arm] += [values[metric]] if metric in values else []
     planned = Counter(arm for trial in plan.trials if trial.stage == stage for arm in trial.arms)
     shown = sorted((arm for arm in plan.loaded.arms if arms is None or arm in arms), key=_is_not_baseline)
-    yield f"{METRIC} on {section}.{part} after stage {stage}, mean over repetitions:"
+    yield f"{metric} on {section}.{part} after stage {stage}, mean over repetitions:"
     width = max(map(len, shown[:SHOWN_ARMS]))
     for arm in shown[:SHOWN_ARMS]:
         yield f"  {arm:{width}}  {_numbers(means[arm], planned[arm])}"
