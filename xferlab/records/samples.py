@@ -44,7 +44,7 @@ class SampleRecord:
         num_epochs: Epochs finished by the sample; a repetition that stopped before has fewer.
         max_epochs: Upper bound.
         curve: Mean over repetitions by epoch of the judged loss of the best weights so far; a repetition
-            that has stopped carries its own on.
+            that has stopped keeps its last value.
         repetitions: One curve each.
     """
 
