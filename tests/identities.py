@@ -9,7 +9,9 @@ from xferlab.tasks import registry
 from xferlab.tasks.config import TrialIdentity
 
 
-def identity(seed: int = 1, *, parent: dict[str, Any] | None = None, **training: Any) -> TrialIdentity:
+def identity(
+    seed: int = 1, *, device: str = "cpu", parent: dict[str, Any] | None = None, **training: Any
+) -> TrialIdentity:
     """Returns an identity of the default task; `training` holds fields of its training."""
     return registry.identity_of(
         {
@@ -17,7 +19,7 @@ def identity(seed: int = 1, *, parent: dict[str, Any] | None = None, **training:
             "version": 1,
             "model": {"name": "unet", "image_size": 32},
             "training": training,
-            "execution": {"device": "cpu", "precision": "float32", "compile": False},
+            "execution": {"device": device, "precision": "float32", "compile": False},
             "selection": "2" * 64,
             "seed": seed,
             "parent": parent,

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM on a real process: an exit within seconds, and the same command goes on."""
+"""Ctrl-C and SIGTERM on a real process: an exit within seconds, and the same command continues."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from xferlab.cohort import Selection
 from xferlab.errors import StorageError
 from xferlab.plan.document import to_document
 from xferlab.plan.expand import Plan
@@ -71,12 +72,17 @@ def run_study(
 
 
 def publish(plan: Plan, store: Store) -> None:
-    """Writes the plan, and every selection that its trials refer to and the storage does not hold yet."""
+    """Writes a plan and the selections that its trials refer to."""
+    write_selections(store, plan.selections)
+    codec.write_json(store, layout.StudyFiles(plan.loaded.base.study).plan, to_document(plan))
+
+
+def write_selections(store: Store, selections: Mapping[str, Selection]) -> None:
+    """Writes those selections, by digest, that the storage does not hold yet."""
     present = set(store.list("selections"))
-    for digest, selection in plan.selections.items():
+    for digest, selection in selections.items():
         if f"{digest}.json" not in present:
             codec.write_json(store, layout.selection_path(digest), selection.to_json())
-    codec.write_json(store, layout.StudyFiles(plan.loaded.base.study).plan, to_document(plan))
 
 
 def check_writable(store: Store) -> None:
