@@ -51,7 +51,12 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.parallel",
         "xferlab.errors",
     ),
-    "xferlab.tasks.config": ("xferlab.metrics.score", "xferlab.section", "xferlab.errors"),
+    "xferlab.tasks.config": (
+        "xferlab.metrics.catalogue",
+        "xferlab.metrics.score",
+        "xferlab.section",
+        "xferlab.errors",
+    ),
     "xferlab.tasks.registry": ("xferlab.tasks", "xferlab.training.learner", "xferlab.errors"),
     **{
         f"xferlab.tasks.{task}{part}": allowed

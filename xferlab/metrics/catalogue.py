@@ -40,7 +40,7 @@ class Metric:
     in_paper: bool
     definition: str
     undefined: str
-    function: str
+    function: str = ""
 
 
 CATALOGUE: tuple[Metric, ...] = (

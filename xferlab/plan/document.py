@@ -11,6 +11,7 @@ from xferlab.cohort import Case
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import PLAN_VERSION, EvaluationSpec, FeaturesSpec, PlannedTrial, TrialSpec
 from xferlab.study.schema import Stage
+from xferlab.tasks import registry
 
 
 def to_document(plan: Plan) -> dict[str, Any]:
@@ -44,6 +45,12 @@ def to_document(plan: Plan) -> dict[str, Any]:
             for name, config in base.data.items()
         },
         "stages": list(base.stages),
+        # What reports say of metrics is what held when the study was planned.
+        "metrics": [
+            asdict(metric)
+            for name in dict.fromkeys(stage.task for stage in base.stages.values())
+            for metric in registry.task(name).metrics
+        ],
         "arms": {arm: _arm(plan, arm) for arm in plan.loaded.arms},
         "trials": [_trial(plan, trial, names[trial.trial_id]) for trial in plan.trials],
         "warnings": [str(warning) for warning in plan.warnings],

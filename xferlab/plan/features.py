@@ -8,8 +8,8 @@ from typing import Any
 
 from xferlab.cohort import Case, Selection
 from xferlab.cohort.splits import largest_remainder, rank
-from xferlab.plan.choose import Choices, for_workers
 from xferlab.plan.identity import short_id
+from xferlab.plan.selection import CaseSelector, without_patients
 from xferlab.plan.spec import FeaturesSpec
 from xferlab.study.schema import Study
 from xferlab.tasks.config import TrialIdentity
@@ -21,23 +21,23 @@ FEATURES_VERSION = 1
 class Probe:
     """The few cases on which every trial of a study, whatever its arm, shows its features."""
 
-    def __init__(self, base: Study, choices: Choices):
+    def __init__(self, base: Study, selector: CaseSelector):
         """Chooses from the hold-out that the study itself has: arms may see other pixels of it in training.
 
         Args:
             base: The study without its arms.
-            choices: Gets the selection.
+            selector: Gets the selection.
         """
         self._asked = base.features
         if self._asked is None:
             return
         self._section, _, part = self._asked.on.partition(".")
         config = base.data[self._section]
-        self._config = for_workers(config)
-        hold_out = choices.selections[choices.choose(self._section, config, part, 1).digest]
+        self._config = without_patients(config)
+        hold_out = selector.selections[selector.select(self._section, config, part, 1).digest]
         few = Selection.to_evaluate(self._section, stratified(hold_out.cases(), self._asked.cases))
         self._digest, self.num_cases = few.identity(), len(few.rows)
-        choices.selections[self._digest] = few
+        selector.selections[self._digest] = few
 
     def of(
         self, trial_id: str, trial_identity: TrialIdentity, data: dict[str, Any]
