@@ -28,19 +28,29 @@ from xferlab.schedule import machine
 from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.watch import Watch
 
-# Read when a cluster or a Tune run starts: no phoning home, no loggers beside our records, no snapshots of a
-# state that nobody reads; signals are ours.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")
-os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# Read when a cluster or a Tune run starts.
+_SETTINGS = {
+    # No phoning home, no loggers beside our records, no snapshots of a state that nobody reads.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are ours
+    # A worker that ends would kill the mirror of its last trial, which ends by itself soon after.
+    "RAY_kill_child_processes_on_worker_exit": "0",
+    # Tune trains each trial in a new thread of its worker. glibc gives new threads heaps of their own, up to
+    # eight a core, and each keeps the peak of a trial; so all trials of a worker share one heap. glibc reads
+    # this when a process starts.
+    "MALLOC_ARENA_MAX": "1",
+    # A sample that is stopped early writes its attempt before its worker takes another.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",
+}
+for _name, _value in _SETTINGS.items():
+    os.environ.setdefault(_name, _value)
 # Without it Tune starts a trial of a preempted node again by itself, and nobody decides how often.
 os.environ["RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE"] = "1"
-# A worker that ends would kill the mirror of its last trial, which ends by itself soon after.
-os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
 
 SCRATCH = "tune"
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -48,15 +58,9 @@ _TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 # Tune hands these to its workers in a runtime environment, and Ray writes that to its logs; see `Access`.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_KEYS)
+class_cache.ENV_VARS_TO_PROPAGATE.update({"MALLOC_ARENA_MAX", "TUNE_FUNCTION_THREAD_TIMEOUT_S"})
 # Ray prints what it has to say of lost nodes ("(raylet) ...") even where it is to log nothing.
 ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
-# Tune trains each trial in a new thread of its worker. glibc gives new threads heaps of their own, up to
-# eight a core, and each keeps the peak of a trial; so all trials of a worker share one heap. glibc reads this
-# when a process starts.
-os.environ.setdefault("MALLOC_ARENA_MAX", "1")
-# A sample that is stopped early writes its attempt before its worker takes another.
-os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "30")
-class_cache.ENV_VARS_TO_PROPAGATE.update({"MALLOC_ARENA_MAX", "TUNE_FUNCTION_THREAD_TIMEOUT_S"})
 
 PROBE_S = 5.0
 SILENT_HERE_S, SILENT_ELSEWHERE_S = 5.0, 30.0

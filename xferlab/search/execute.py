@@ -13,7 +13,7 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records.samples import SampleRecord, read_sample, read_spec, search_store
 from xferlab.records.store import Store
 from xferlab.schedule import nodes, ray_tune
-from xferlab.schedule.listener import Listener
+from xferlab.schedule.graph import Listener
 from xferlab.schedule.retry_policy import Ending, RetryPolicy
 from xferlab.schedule.stop import StopRequest
 from xferlab.search.graph import SampleGraph
@@ -39,7 +39,7 @@ def train_sample(
 ) -> None:
     """Runs the sample of a job in a worker; its driver decides after each epoch whether it goes on."""
     # Imported here: the driver needs no torch.
-    from xferlab.search.worker import SampleHooks, run_sample
+    from xferlab.search.worker import run_sample
     from xferlab.trial import environment
     from xferlab.trial.examples import TrialContext
 
@@ -52,7 +52,7 @@ def train_sample(
         reporter.report(record=json.dumps(record.to_json()))
 
     context = TrialContext(store, cache_dir, environment.prepare(job.identity.execution))
-    run_sample(sample, context, SampleHooks(stop=reporter.stopped, on_epoch=on_epoch))
+    run_sample(sample, context, stop=reporter.stopped, on_epoch=on_epoch)
 
 
 def _is_finished(search: Store, job: TrialSpec) -> bool:
