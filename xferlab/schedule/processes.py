@@ -8,18 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 
 Processes = dict[int, str]
-"""Start times, in clock ticks since boot, by pid: together they name a process for good."""
+"""Start times, in clock ticks since boot, by pid: the two together identify a process."""
 
 
 def below(pid: int) -> Processes:
     """Returns all descendants of a process."""
-    found: Processes = {}
+    descendants: Processes = {}
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):  # a thread or process may end at any time
             for child in map(int, children.read_text().split()):
                 if start := born(child):
-                    found |= {child: start, **below(child)}
-    return found
+                    descendants |= {child: start, **below(child)}
+    return descendants
 
 
 def kill(processes: Processes) -> None:

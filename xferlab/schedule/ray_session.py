@@ -26,7 +26,7 @@ from xferlab.errors import ClusterLostError, StorageError, UsageError
 from xferlab.records.store import Store
 from xferlab.schedule import machine
 from xferlab.schedule.stop import StopRequest
-from xferlab.schedule.watch import Watch
+from xferlab.schedule.watch import Address, Watch
 
 # Read when a cluster or a Tune run starts.
 _SETTINGS = {
@@ -59,8 +59,6 @@ AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", 
 # Tune hands these to its workers in a runtime environment, and Ray writes that to its logs; see `Access`.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_KEYS)
 class_cache.ENV_VARS_TO_PROPAGATE.update({"MALLOC_ARENA_MAX", "TUNE_FUNCTION_THREAD_TIMEOUT_S"})
-# Ray prints what it has to say of lost nodes ("(raylet) ...") even where it is to log nothing.
-ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
 
 PROBE_S = 5.0
 SILENT_HERE_S, SILENT_ELSEWHERE_S = 5.0, 30.0
@@ -87,19 +85,25 @@ def cluster(
             "Ray is already connected in this process; call ray.shutdown() first, or use --executor "
             "in-process"
         )
+    is_ours = address is None
+    patience_s = SILENT_HERE_S if is_ours else SILENT_ELSEWHERE_S
     with ExitStack() as stack:
+        # Ray prints what it has to say of lost nodes ("(raylet) ...") even where it is to log nothing.
+        stack.enter_context(_replaced(ray._private.worker, "print_to_stdstream", _say_nothing))
         if address is None:
             stack.enter_context(_own_cluster(num_cpus))
         else:
             _join(address)
-        patience_s = SILENT_HERE_S if address is None else SILENT_ELSEWHERE_S
-        watched = Watch(_places(), stop or StopRequest(), patience_s=patience_s, own=address is None)
-        with watched as watch:
+        with Watch(_addresses(), stop or StopRequest(), patience_s=patience_s, started_here=is_ours) as watch:
             try:
                 yield
             finally:
                 watch.rest()
                 ray.shutdown()
+
+
+def _say_nothing(data: Any, ignore_prefix: bool) -> None:
+    """Takes the place of Ray's function that prints."""
 
 
 def _join(address: str) -> None:
@@ -209,15 +213,15 @@ def _replaced(holder: Any, name: str, value: Any) -> Iterator[None]:
         setattr(holder, name, before)
 
 
-def _places() -> dict[str, tuple[str, int]]:
+def _addresses() -> dict[str, Address]:
     """Where the two processes listen without which this one can run nothing: the head, and our own node."""
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
-    places = {f"its head at {host}:{port}": (host.strip("[]"), int(port))}
+    addresses = {f"its head at {host}:{port}": (host.strip("[]"), int(port))}
     for node in ray.nodes():
         if node["NodeID"] == context.get_node_id():
-            places["the node of this process"] = (node["NodeManagerAddress"], node["NodeManagerPort"])
-    return places
+            addresses["the node of this process"] = (node["NodeManagerAddress"], node["NodeManagerPort"])
+    return addresses
 
 
 def _probe(address: str) -> None:
@@ -248,14 +252,14 @@ def scratch(store: Store, name: str) -> Iterator[dict[str, Any]]:
     killed run left is removed by the next; a lease on `name` keeps others away.
     """
     if ray._private.worker._global_node.is_head():  # this process has started the cluster, and alone uses it
-        with tempfile.TemporaryDirectory(prefix="xferlab-tune-") as folder:
-            yield {"storage_path": folder}
+        with tempfile.TemporaryDirectory(prefix="xferlab-tune-") as temporary:
+            yield {"storage_path": temporary}
         return
-    place = f"{SCRATCH}/{name}"
-    store.delete_dir(place)
-    run = f"{place}/{secrets.token_hex(4)}"
+    folder = f"{SCRATCH}/{name}"
+    store.delete_dir(folder)
+    run = f"{folder}/{secrets.token_hex(4)}"
     yield {"storage_path": store.path(run), "storage_filesystem": store.filesystem}
-    store.delete_dir(place)
+    store.delete_dir(folder)
 
 
 def logs_dir() -> str:

@@ -51,7 +51,8 @@ class SampleGraph(TrialGraph):
         self._halving = Halving(**tuning.asha) if tuning.asha else None
         for record in finished:
             self._learn(record)
-            self.stops(record)
+            if self._halving:
+                self._halving.stops(record.sample_id, record.costs)
             self.store.delete_dir(layout.TrialFiles(record.sample_id).checkpoint)  # a kill may have left it
         for sample in begun:
             self._sampler.resume(sample.number, sample.parameters)
@@ -95,13 +96,10 @@ class SampleGraph(TrialGraph):
         self._learn(record)
         super().complete(trial_id)
 
-    def stops(self, record: SampleRecord) -> bool:
-        """Returns whether a sample is one of the worse at a rung of successive halving."""
-        return self._halving is not None and self._halving.stops(record.sample_id, record.costs)
-
     def stop_if_worse(self, record: SampleRecord) -> bool:
-        """Finishes a running sample by what it has reached if it `stops`; returns whether it does."""
-        if stops := self.stops(record):
+        """Finishes a running sample if it is one of the worse at a rung; returns whether it is."""
+        stops = self._halving is not None and self._halving.stops(record.sample_id, record.costs)
+        if stops:
             write_sample(self.store, record)
         return stops
 
