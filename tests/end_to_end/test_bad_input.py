@@ -212,7 +212,8 @@ INDEX: list[tuple[str, Change, str]] = [
     ("where", put("data.lungs.where", {"device": "fixed"}),
      "{study}:9: data.lungs.where.device: {pack}/metadata.csv has no such column (columns: image, mask, "
      "patient_id, pathology)."),
-    ("where of an arm", put("arms.b", {"data.lungs.where": {"device": "fixed"}, "stages.first.data": "lungs"}),
+    ("where of an arm",
+     put("arms.b", {"data.lungs.where": {"device": "fixed"}, "stages.first.data": "lungs"}),
      "{study}:27: arm 'b': data.lungs.where.device: {pack}/metadata.csv has no such column (columns: image, "
      "mask, patient_id, pathology)."),
     ("no table", put("data.lungs.table", "metdata.csv"),

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.identities import trial_spec
 from xferlab.errors import RecordError
-from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.plan.spec import EvaluationSpec
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.complete import complete_trials, is_complete, missing_evaluations
 from xferlab.records.schema import (
@@ -35,16 +36,8 @@ TRIAL = TrialRecord(
     weights_bytes=4,
     history_sha256="1" * 64,
 )
-SPEC = TrialSpec(
-    trial_id=TRIAL.trial_id,
-    name="baseline/general/r01",
-    arms=("baseline",),
-    stage="general",
-    repetition=1,
-    identity=TRIAL.identity,
-    section="cxr",
-    selection="2" * 64,
-    evaluations=(EvaluationSpec("e" * 16, "cxr", "test", "3" * 64, overlay_cases=4),),
+SPEC = trial_spec(
+    TRIAL.trial_id, evaluations=(EvaluationSpec("e" * 16, "cxr", "test", "3" * 64, overlay_cases=4),)
 )
 
 

@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.plan.studies import HERE, STUDY, phantom_cases
-from xferlab.plan.expand import expand
+from tests.identities import identity, trial_spec
 from xferlab.plan.spec import TrialSpec
-from xferlab.study.load import load
-
-
-@cache
-def planned() -> TrialSpec:
-    """A trial of a real plan, whose identity the others have."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "study.yaml"
-        path.write_text(STUDY)
-        return expand(load(path, environ={}), phantom_cases, HERE).trials[0]
 
 
 def trial(
@@ -30,19 +16,13 @@ def trial(
     settings: Mapping[str, Any] | None = None,
     device: str = "cpu",
 ) -> TrialSpec:
-    identity = planned().identity
-    return TrialSpec(
-        trial_id=name,
+    return trial_spec(
+        name,
         name=f"a/{name}/r01",
         arms=("a",),
         stage=name,
-        repetition=1,
-        max_epochs=9,
-        identity=identity.model_copy(
-            update={"execution": identity.execution.model_copy(update={"device": device})}
-        ),
-        section="s",
-        selection="d",
+        max_epochs=20,
+        identity=identity(device=device),
         parents=tuple(parents),
         settings=settings or {},
     )

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.data.conftest import index_sections
 from tests.studies import TINY, write_study
 from xferlab.errors import InterruptedTrialError
-from xferlab.leakage.index import index_sections
 from xferlab.networks.donors import save_weights
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.sample_spec import SampleSpec

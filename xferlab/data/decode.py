@@ -14,8 +14,6 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from xferlab.data.contrast import lost_contrast
 from xferlab.data.memo import read_file
 from xferlab.data.pixels import (
     MAX_PIXELS,
@@ -32,6 +29,7 @@ from xferlab.data.pixels import (
     Picture,
     check_size,
     lacks_preamble,
+    lost_contrast,
     refusal,
     stretch,
     to_grey,
@@ -218,22 +216,13 @@ def is_dicom(path: Path, data: bytes | None = None) -> bool:
     Raises:
         DataError: The file cannot be read.
     """
-    if data is None:
-        with _file_errors(path), open(path, "rb") as file:
-            data = file.read(132)
-    head = data[:132]
+    head = _content(path, 132) if data is None else data[:132]
     return head[128:] == b"DICM" or lacks_preamble(head) or path.suffix.lower() in (".dcm", ".dicom")
 
 
-def _content(path: Path) -> bytes:
-    with _file_errors(path):
-        return read_file(path)
-
-
-@contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
+def _content(path: Path, size: int = -1) -> bytes:
     try:
-        yield
+        return read_file(path, size)
     except OSError as error:
         raise refusal(path, f"cannot be read: {error.strerror or error}.") from error
 

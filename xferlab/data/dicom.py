@@ -23,13 +23,13 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from xferlab.data.contrast import lost_contrast
 from xferlab.data.pixels import (
     ROWS_AT_ONCE,
     STRETCH,
     Picture,
     check_size,
     lacks_preamble,
+    lost_contrast,
     refusal,
     stretch,
     to_grey,

@@ -153,19 +153,19 @@ class FileMemo:
         return digest, stamp if stamp.is_older_than(started_ns) else None
 
 
-def read_file(path: Path) -> bytes:
-    """Returns the bytes of a file that is to be decoded.
+def read_file(path: Path, size: int = -1) -> bytes:
+    """Returns the first bytes of a file that is to be decoded, or all.
 
     Raises:
         OSError: It cannot be read, or is no regular file.
         DataError: It has more than `MAX_BYTES`.
     """
     with open(path, "rb", opener=_regular) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > MAX_BYTES:
-            what = f"has {size:,} bytes; up to {MAX_BYTES:,} are accepted."
+        length = os.fstat(file.fileno()).st_size
+        if length > MAX_BYTES:
+            what = f"has {length:,} bytes; up to {MAX_BYTES:,} are accepted."
             raise DataError(Problem(str(path), what))
-        return file.read()
+        return file.read(size)
 
 
 def _regular(name: str, flags: int) -> int:

@@ -38,7 +38,7 @@ class Finding:
 
     @property
     def paths(self) -> tuple[KeyPath, ...]:
-        """All paths that it depends on, its own first."""
+        """All paths that it depends on; `path` is the first."""
         return (self.path, *self.related)
 
 
@@ -69,7 +69,7 @@ class Report:
             raise StudyError(errors)
 
 
-def found(value: Any) -> str:
+def as_yaml(value: Any) -> str:
     """Returns a short text for a value as YAML writes it."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
@@ -138,7 +138,7 @@ def _path_in(tree: Any, details: ErrorDetails) -> KeyPath:
 
 
 def _is_explained(finding: Finding, findings: Iterable[Finding]) -> bool:
-    """Returns whether a field is missing only because its name is misspelt beside it."""
+    """Returns whether a field is missing because a field beside it is a misspelling of its name."""
     hint = f"Did you mean {finding.path[-1]!r}?" if finding.path else ""
     beside = (other for other in findings if other.path[:-1] == finding.path[:-1])
     return finding.is_required and any(other.what.endswith(hint) for other in beside)
@@ -153,7 +153,7 @@ def _message(path: KeyPath, group: list[ErrorDetails]) -> str:
     value = first["input"][_tag(first)] if _tag(first) else first["input"]
     telling = [details for details in group if details["type"] not in _TYPES] or group
     accepted = " or ".join(dict.fromkeys(map(_accepted, telling)))
-    subject = f"{dotted(path)} is {found(value)}; it"
+    subject = f"{dotted(path)} is {as_yaml(value)}; it"
     if _is_about_key(first):
         subject = f"the name {value!r} in {dotted(path[:-1])}"
     return f"{subject} must be {accepted}.{suggest(str(value), _literals(first))}"

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from xferlab.errors import suggest
 from xferlab.section import Section
-from xferlab.study.schema import Study
 from xferlab.study.yaml_lines import KeyPath
+
+_NOUNS = {"data": "data section", "stages": "stage"}
 
 
 def dotted(path: Iterable[str | int]) -> str:
@@ -18,31 +19,16 @@ def dotted(path: Iterable[str | int]) -> str:
     return text.removeprefix(".") or "the study"
 
 
-def complaint(tree: Any, path: Sequence[str]) -> str | None:
-    """Returns why `path` cannot be overridden in the study `tree`, or None if it can.
+def absent_entry(tree: Any, path: Sequence[str]) -> str | None:
+    """Returns why a path into a section or stage of the study `tree` leads nowhere, or None if it does not.
 
-    A field of the schema may be absent from the tree. A section or stage must be there, unless the path ends
-    with its name: then the override adds it.
+    A path that ends with the name of a section or stage adds it.
     """
-    kind: Any = Study
-    for depth, name in enumerate(path):
-        fields, entries = fields_of(kind, tree), _entries(kind)
-        if fields and name not in fields:
-            return unknown_field(path[: depth + 1], fields)
-        if not fields and entries is not None and fields_of(entries, None):
-            if not isinstance(tree, dict):
-                return None  # the mapping itself is reported as invalid
-            if depth + 1 < len(path) and name not in tree:
-                noun = {"data": "data section", "stages": "stage"}.get(path[0], "entry")
-                listed = ", ".join(tree) or "none"
-                return f"there is no {noun} {name!r}; this study has {listed}.{suggest(name, tree)}"
-        elif not fields and (entries is not None or not _alternatives(kind, tree)):
-            return None  # a plain mapping takes any name
-        elif not fields:
-            at = dotted(path[:depth])
-            return f"{at} is a single value and has no field {name!r}; override {at} as a whole"
-        kind, tree = fields.get(name, entries), _child(tree, name)
-    return None
+    noun, entries = _NOUNS.get(path[0]), _child(tree, path[0])
+    if noun is None or len(path) < 3 or not isinstance(entries, dict) or path[1] in entries:
+        return None
+    listed = ", ".join(entries) or "none"
+    return f"there is no {noun} {path[1]!r}; this study has {listed}.{suggest(path[1], entries)}"
 
 
 def unknown_field(path: Sequence[str | int], accepted: Iterable[str]) -> str:

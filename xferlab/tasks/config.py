@@ -212,6 +212,7 @@ class Task:
         check: What is wrong or odd about a stage, beyond single fields.
         check_single: The same where a stage trains on one image at a time: takes the stage, why, and what to
             do about it.
+        headline: The metric of a case that a run ends with; empty for none.
         files: What `predict` writes for an image: the ending of each file's name, by its column in the table.
         of_weights: `module:function` that returns an identity for bare weights; empty where none can.
         report: `module` that draws what only this task shows; empty for nothing.
@@ -230,6 +231,7 @@ class Task:
     check_single: Callable[[StageView, Path, str, str], Iterator[Remark]] = field(
         default=lambda stage, path, why, remedy: iter(())
     )
+    headline: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     of_weights: str = ""
     report: str = ""

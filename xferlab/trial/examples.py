@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xferlab.data.cache import open_table
 from xferlab.data.case_table import CaseTable
 from xferlab.data.sources.registry import read_section
-from xferlab.phantoms.objects import with_objects
+from xferlab.phantoms.foreign_objects import with_objects
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records.reader import read_selection
 from xferlab.records.store import Store

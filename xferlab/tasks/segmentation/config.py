@@ -395,6 +395,7 @@ TASK = Task(
     network=network,
     check=check,
     check_single=check_single,
+    headline="DICE",
     files={"mask": "_mask.png", "overlay": "_overlay.png"},
     of_weights="xferlab.tasks.segmentation.learner:identity_of_weights",
 )

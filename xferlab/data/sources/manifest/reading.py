@@ -20,11 +20,9 @@ from xferlab.data.memo import FileMemo
 from xferlab.data.pixels import Picture
 from xferlab.data.sources.filters import apply_where, join_patients
 from xferlab.data.sources.manifest.config import ManifestData
-from xferlab.data.sources.manifest.folder import Nearest, outside
 from xferlab.data.sources.manifest.labels import LabelMap
-from xferlab.data.sources.manifest.table import REQUIRED, Row, Table, find_table, read_table
+from xferlab.data.sources.manifest.table import REQUIRED, Nearest, Row, Table, find_table, outside, read_table
 from xferlab.data.sources.patients import odd_patients, person_key
-from xferlab.data.sources.simulation import simulate, simulation_recipe
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey, digest_of
 from xferlab.errors import DataError, FileUnavailableError, Problem, joined
 from xferlab.parallel import for_each
@@ -102,8 +100,10 @@ class ManifestSource(Source):
             raise DataError(Problem(mask_path, what, kind="masks of another size"))
         target = self.labels.target(labels, where=mask_path)
         if self.config.simulate:
+            from xferlab.phantoms.device import simulate_portable  # it takes a while to import
+
             # Keyed by the image alone, so that a corrected mask keeps the picture.
-            image, target = simulate(image, target, seed=0, key=entry.image_digest)
+            image, target = simulate_portable(image, target, seed=0, key=entry.image_digest)
         remarks = _remarks(picture, labels, target)
         return Decoded(image, target, picture.spacing_mm, remarks, self.labels.occurring(labels))
 
@@ -213,7 +213,9 @@ class ManifestSource(Source):
         if padding_range:  # of these images alone the grey levels changed, so DECODE_VERSION stays
             recipe["padding"] = "range"
         if self.config.simulate:
-            recipe["simulate"] = simulation_recipe(self.config.simulate)
+            from xferlab.phantoms import device
+
+            recipe["simulate"] = device.recipe(self.config.simulate)
         return digest_of(recipe)
 
     def _files(self, entry: _Entry) -> tuple[Picture, Labels]:
