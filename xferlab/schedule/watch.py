@@ -22,7 +22,7 @@ END_WITHIN_S = 15.0
 
 
 class Watch:
-    """While entered, a thread checks that addresses accept connections; if one does not, the run is to stop."""
+    """While entered, a thread checks that addresses accept connections; if one does not, the run ends."""
 
     def __init__(
         self,
