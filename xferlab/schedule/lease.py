@@ -23,7 +23,7 @@ from types import TracebackType
 from xferlab.errors import LeaseHeldError, StorageError, UsageError
 from xferlab.records import layout
 from xferlab.records.store import Store
-from xferlab.schedule.processes import born
+from xferlab.schedule.watch import born
 
 EXPIRES_AFTER_S = 60.0
 """Unless `XFERLAB_LEASE_S` says otherwise."""

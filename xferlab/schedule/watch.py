@@ -1,21 +1,28 @@
-"""Notices that a cluster is gone. Ray itself waits forever for a dead node, or ends the process."""
+"""Notices that a cluster is gone, and which processes live. Without /proc nothing is known of processes.
+
+Ray itself waits forever for a dead node, or ends the process.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 
 from xferlab.errors import ClusterLostError
-from xferlab.schedule.processes import Processes, below, kill
 from xferlab.schedule.stop import StopRequest
 
 Address = tuple[str, int]
 """Host and port."""
+Processes = dict[int, str]
+"""Start times, in clock ticks since boot, by pid: the two together identify a process."""
 PROBE_EVERY_S = 1.0
 END_WITHIN_S = 15.0
 """Time that the run has to end by itself; calls into a cluster that is gone may never return."""
@@ -90,3 +97,32 @@ def listens(address: Address, *, timeout_s: float) -> bool:
     except OSError:
         return False
     return True
+
+
+def below(pid: int) -> Processes:
+    """Returns all descendants of a process."""
+    descendants: Processes = {}
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # a thread or process may end at any time
+            for child in map(int, children.read_text().split()):
+                if start := born(child):
+                    descendants |= {child: start, **below(child)}
+    return descendants
+
+
+def kill(processes: Processes) -> None:
+    """Kills those of some processes that are still there."""
+    for pid, start in processes.items():
+        if born(pid) == start:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def born(pid: int) -> str:
+    """Returns the start time of a live process in clock ticks since boot; empty if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    state, *values = stat.rpartition(")")[2].split()
+    return "" if state in "ZX" else values[18]
