@@ -80,6 +80,13 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.metrics.catalogue",
         "xferlab.errors",
     ),
+    "xferlab.analysis.published": ("xferlab.errors",),  # names of papers, without the kit
+    "xferlab.analysis.report": (
+        "xferlab.analysis",
+        "xferlab.tasks.segmentation.report",
+        "xferlab.errors",
+    ),
+    "xferlab.tasks.segmentation.report": ("xferlab.analysis",),
     "xferlab.cli": ("xferlab",),
     "xferlab.__main__": ("xferlab.cli",),
     "xferlab.__init__": (),

@@ -1,18 +1,28 @@
-"""Times of a study, as the paper's table 7 gives them, and where they were measured."""
+"""Times of a study, and where they were measured."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pandas as pd
 
-from xferlab.analysis.reference import Reference
+from xferlab.analysis.contents import Contents
 from xferlab.analysis.results import StudyResults
-from xferlab.analysis.tables.model import ABSENT, Group, Row, Table, number
-from xferlab.analysis.tables.notes import data_notes, incomplete_note
+from xferlab.analysis.tables.model import Layout, Record, Table, number
+from xferlab.analysis.tables.notes import data_notes
 
-_QUANTITIES = ("train_epoch", "validation_epoch", "repetition", "network_per_image")
-_COLUMNS = ("Training epoch (ms)", "Validation epoch (ms)", "Whole repetition (s)", "Network, per image (ms)")
+_QUANTITIES = {
+    "train_epoch": "Training epoch (ms)",
+    "validation_epoch": "Validation epoch (ms)",
+    "repetition": "Whole repetition (s)",
+    "network_per_image": "Network, per image (ms)",
+}
+_LAYOUT = Layout(
+    (("Stage", "stage"), ("Arm", "arm")),
+    ("Statistic", "statistic"),
+    [(heading, quantity) for quantity, heading in _QUANTITIES.items()],
+)
 
 
 def times(results: StudyResults) -> pd.DataFrame:
@@ -26,34 +36,24 @@ def times(results: StudyResults) -> pd.DataFrame:
     for (arm, stage), runs in results.runs.groupby(["arm", "stage"], sort=False):
         own = (results.histories["arm"] == arm) & (results.histories["stage"] == stage)
         history = results.histories[own]
-        measured = {
-            "train_epoch": (*_pool(history["train_s"] * 1e3), "epochs"),
-            "validation_epoch": (*_pool(history["validation_s"] * 1e3), "epochs"),
-            "repetition": (*_pool(runs["total_s"] * 1e3), "repetitions"),
-            "network_per_image": (*_network(runs), "images"),
-        }
-        rows += [(arm, stage, name, *measured[name]) for name in _QUANTITIES]
+        measured = (
+            (*_pool(history["train_s"] * 1e3), "epochs"),
+            (*_pool(history["validation_s"] * 1e3), "epochs"),
+            (*_pool(runs["total_s"] * 1e3), "repetitions"),
+            (*_network(runs), "images"),
+        )
+        rows += [(arm, stage, name, *values) for name, values in zip(_QUANTITIES, measured, strict=True)]
     return pd.DataFrame(rows, columns=["arm", "stage", "quantity", "mean_ms", "sd_ms", "n", "of"])
 
 
-def times_table(results: StudyResults, *, label: str, reference: Reference | None = None) -> Table | None:
-    """Returns the table of times; None where nothing is complete."""
-    frame = times(results)
+def times_tables(contents: Contents) -> Iterator[Table]:
+    """Yields the table of times, where something is complete."""
+    results, frame = contents.results, times(contents.results)
     if not len(frame):
-        return None
-    groups = []
-    for stage in results.stages:
-        for arms in results.shared_arms(stage):
-            own = frame[(frame["arm"] == arms[0]) & (frame["stage"] == stage)].set_index("quantity")
-            if len(own):
-                groups.append(_group(stage, ", ".join(arms), own))
-        published = reference.times[reference.times["stage"] == stage] if reference else frame.iloc[:0]
-        if reference and len(published):
-            title = f"{reference.name}, Table 7 and Section 4.3"
-            groups.append(_published(stage, title, published.set_index("quantity")))
-    return Table(
-        name=f"table{label}_times",
-        title=f"Table {label}: times",
+        return
+    table = Table(
+        name="times",
+        title="times",
         caption=(
             "Epochs: all epochs of all complete repetitions as one pool.",
             "Whole repetition: a trial with loading, checkpoints and evaluation.",
@@ -62,16 +62,43 @@ def times_table(results: StudyResults, *, label: str, reference: Reference | Non
         ),
         notes=(
             *_machines(results),
-            *incomplete_note(results, results.stages),
-            *data_notes(results, (), results.cases),
-            *(["The paper's times are of its own machine and cohorts."] if reference else []),
+            *data_notes(results, results.stages, ()),
+            *(["The paper's times are of its own machine and cohorts."] if contents.paper else []),
         ),
-        head=("Stage", "Arm"),
-        stub="Statistic",
-        columns=_COLUMNS,
-        groups=tuple(groups),
         data=frame,
+        subject={"kind": "times"},
     )
+    yield _LAYOUT.fill(table, _records(contents, frame))
+
+
+def _records(contents: Contents, frame: pd.DataFrame) -> Iterator[Record]:
+    for stage in contents.results.stages:
+        for arms in contents.results.arms_by_trials(stage):
+            own = frame[(frame["arm"] == arms[0]) & (frame["stage"] == stage)].set_index("quantity")
+            if len(own):
+                labels = {"stage": stage, "arm": ", ".join(arms)}
+                yield from _lines(own, labels)
+                counts = {name: f"{own['n'][name]} {own['of'][name]}" for name in _QUANTITIES}
+                yield {**labels, "statistic": "n", **counts}
+        if paper := contents.paper:
+            own = paper.times[paper.times["stage"] == stage].set_index("quantity")
+            label = paper.number("table", {"kind": "times"})
+            if label and len(own):
+                yield from _lines(own, {"stage": stage, "arm": f"{paper.name}, {paper.tables[label].title}"})
+
+
+def _lines(own: pd.DataFrame, labels: Record) -> Iterator[Record]:
+    for statistic, column in (("Mean", "mean_ms"), ("SD", "sd_ms")):
+        texts = {name: _text(name, own[column].get(name, math.nan)) for name in _QUANTITIES}
+        yield {**labels, "statistic": statistic, **texts}
+
+
+def _text(quantity: str, value_ms: float) -> str:
+    if quantity == "repetition":
+        return number(value_ms / 1e3, "s")
+    if quantity == "network_per_image" and not math.isnan(value_ms):
+        return f"{value_ms:.3f}"  # a network pass takes few milliseconds: two decimals more
+    return number(value_ms, "ms")
 
 
 def _pool(values: pd.Series) -> tuple[float, float, int]:
@@ -98,32 +125,11 @@ def pooled(counts: pd.Series, means: pd.Series, sds: pd.Series) -> tuple[float, 
     return mean, math.sqrt(squares / (total - 1)) if total > 1 else math.nan, int(total)
 
 
-def _group(stage: str, arm: str, own: pd.DataFrame) -> Group:
-    counts = tuple(f"{own['n'][name]} {own['of'][name]}" for name in _QUANTITIES)
-    return Group((stage, arm), (_row("Mean", own, "mean_ms"), _row("SD", own, "sd_ms"), Row("n", counts)))
-
-
-def _published(stage: str, title: str, own: pd.DataFrame) -> Group:
-    return Group((stage, title), (_row("Mean", own, "mean_ms"), _row("SD", own, "sd_ms")))
-
-
-def _row(label: str, own: pd.DataFrame, column: str) -> Row:
-    cells = []
-    for name in _QUANTITIES:
-        value = float(own[column][name]) if name in own.index else math.nan
-        scaled, unit = (value / 1e3, "s") if name == "repetition" else (value, "ms")
-        # A network pass takes few milliseconds: two decimals more.
-        cells.append(
-            f"{value:.3f}" if name == "network_per_image" and value == value else number(scaled, unit)
-        )
-    return Row(label, tuple(cell if cell else ABSENT for cell in cells))
-
-
-def _machines(results: StudyResults) -> tuple[str, ...]:
+def _machines(results: StudyResults) -> Iterator[str]:
     runs = results.runs
     names = sorted({str(name) for name in runs["device_name"].fillna(runs["device"]).dropna()})
     resumed = int((runs.drop_duplicates("trial_id")["num_attempts"] > 1).sum())
-    return (
-        *([f"Measured on: {'; '.join(names)}."] if names else []),
-        *([f"{resumed} trials took more than one attempt."] if resumed else []),
-    )
+    if names:
+        yield f"Measured on: {'; '.join(names)}."
+    if resumed:
+        yield f"{resumed} trials took more than one attempt."

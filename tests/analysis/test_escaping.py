@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from tests.analysis.conftest import StudyBuilder
-from xferlab import analysis
+from tests.analysis.conftest import STUDY, StudyBuilder
+from xferlab.analysis import write_report
 from xferlab.analysis.tables.rendering import html_text, latex_text, markdown_text, visible, write_csv
 
 UNSEEN = "\u202e\u2066\u200b\ufeff\u200f\x1b\x00\x7f\u2028\ud800"
@@ -21,6 +21,7 @@ NASTY = (
     "=HYPERLINK(\"http://x\")<script src=//x>alert('1')</script><img src=x onerror=y>\"'>`a`|b|\n"
     "# h\n- l\n[l](javascript:x)&amp;&lt; 50% $\\frac{1}{0$ \\input{x} #1 _a_ ^b^ ~c~ {d} } \\"
 )
+STUDY_SIZE = {"missing": {"baseline/portable/r02"}, "repetitions": 2, "images": 12}
 FORMULAS = ["=1+1", "+1 a", "-2 b", "@SUM(A1)", "  =x", "\t=x", "\n+x"]
 
 
@@ -52,22 +53,22 @@ def elements(page: str) -> Elements:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a study whose every text from data is nasty."""
     folder = tmp_path_factory.mktemp("escaping")
-    builder = StudyBuilder(folder / "storage", missing={"baseline/portable/r02"}, repetitions=2, images=12)
-    builder.note = NASTY
-    builder.section_notes = {"portable": NASTY + UNSEEN[:-1]}
-    builder.pathologies = ("=x|<b>$y_1^{2$\u202e", "../&\\input{x}", "@normal")
-    builder.warnings = (NASTY,)
-    return Path(analysis.report(builder.write(), "covid_lung", folder / "out").parent)
+    nasty = {
+        "note": NASTY,
+        "section_notes": {"portable": NASTY + UNSEEN[:-1]},
+        "pathologies": ("=x|<b>$y_1^{2$\u202e", "../&\\input{x}", "@normal"),
+        "warnings": (NASTY,),
+    }
+    storage = StudyBuilder(folder / "storage", **STUDY_SIZE, **nasty).write()
+    return write_report(storage, STUDY, folder / "out").parent
 
 
 @pytest.mark.slow
 def test_no_element_of_the_page_comes_from_data(written: Path, tmp_path: Path) -> None:
     page = elements((written / "index.html").read_text("utf-8"))
-    harmless = StudyBuilder(
-        tmp_path / "harmless", missing={"baseline/portable/r02"}, repetitions=2, images=12
-    )
-    plain = analysis.report(harmless.write(), "covid_lung", tmp_path / "plain").parent / "index.html"
-    expected = elements(plain.read_text("utf-8"))
+    storage = StudyBuilder(tmp_path / "harmless", **STUDY_SIZE).write()
+    plain = write_report(storage, STUDY, tmp_path / "plain")
+    expected = elements(plain.with_name("index.html").read_text("utf-8"))
     assert page.tags == expected.tags
     assert page.attributes == expected.attributes
     assert not page.attributes & {"onerror", "onclick", "onload"}

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.analysis.conftest import StudyBuilder
+from tests.analysis.conftest import STUDY, StudyBuilder
 from xferlab.analysis import StudyResults, load_study
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.features import MOVED, DeepFeatures, linear_cka
-from xferlab.analysis.reporting import report
+from xferlab.analysis.report import write_report
+from xferlab.analysis.tables.features import features_tables
 from xferlab.plan.identity import short_id
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.schema import FEATURES_SCHEMA, FeaturesRecord
@@ -113,14 +114,14 @@ def with_features(
 ) -> StudyResults:
     builder.images, builder.pixels = 3, False
     store = Store.open(builder.write())
-    plan = reader.read_plan(store, builder.study)
+    plan = reader.read_plan(store, STUDY)
     change(plan)
     for trial in plan["trials"]:
         trial["features"] = asked(trial)
         if not {*without, *builder.missing} & set(trial["names"]):
             write_features(store, trial)
-    codec.write_json(store, layout.plan_path(builder.study), plan)
-    return load_study(builder.folder, builder.study)
+    codec.write_json(store, layout.plan_path(STUDY), plan)
+    return load_study(builder.folder, STUDY)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +181,7 @@ def test_given_weights_are_what_the_first_stage_started_from(builder: StudyBuild
     for after, trial in (("general", general), ("portable", portable)):
         found = value(features, "cka", "donor", after, 2)
         assert found == pytest.approx(cka_of_features(donor, raw(trial, "bottleneck", "best")), abs=1e-6)
-    assert "A donor of given weights" in " ".join(next(iter(Contents(results).features())).caption)
+    assert "A donor of given weights" in " ".join(next(features_tables(Contents(results))).caption)
 
 
 def test_of_several_parents_the_one_that_the_record_names_counts(builder: StudyBuilder) -> None:
@@ -224,7 +225,7 @@ def test_the_summary_is_over_repetitions(compared: StudyResults) -> None:
 
 
 def test_the_table_has_every_arm_and_layer(compared: StudyResults) -> None:
-    (table,) = Contents(compared).features()
+    (table,) = features_tables(Contents(compared))
     assert table.columns == (
         "CKA donor–general", "CKA general–portable", "CKA donor–portable",
         "Distance donor–general", "Distance general–portable",
@@ -241,21 +242,21 @@ def test_the_table_has_every_arm_and_layer(compared: StudyResults) -> None:
 
 def test_one_repetition_has_no_deviation(builder: StudyBuilder) -> None:
     builder.repetitions, builder.missing = 1, set()
-    (table,) = Contents(with_features(builder)).features()
+    (table,) = features_tables(Contents(with_features(builder)))
     assert table.groups[0].rows[0].cells[3] == "0.100"
     assert table.data["sd_repetitions"].isna().all()
 
 
 def test_nobody_asked_and_nothing_is_told(results: StudyResults) -> None:
     assert not DeepFeatures(results)
-    assert list(Contents(results).features()) == []
+    assert list(features_tables(Contents(results))) == []
 
 
 @pytest.mark.component  # draws
 def test_the_report_shows_features_in_both_forms(builder: StudyBuilder, tmp_path: Path) -> None:
     builder.missing = set()
     with_features(builder)
-    path = report(builder.folder, builder.study, tmp_path / "out")
+    path = write_report(builder.folder, STUDY, tmp_path / "out")
     text = path.read_text()
     assert "## Deep features" in text
     assert "deep features of stages compared, arm frozen" in text

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from xferlab import analysis
+from xferlab.analysis.results import EvaluationSet
 from xferlab.errors import RecordError
 from xferlab.records import layout
 from xferlab.records.store import Store
@@ -19,7 +20,7 @@ NUM_METRICS = 18
 @pytest.mark.component
 def test_the_import_loads_neither_torch_nor_matplotlib() -> None:
     code = (
-        "import sys; from xferlab import analysis; "
+        "import sys; from xferlab.analysis import load, aggregate; "
         "print([m for m in ('torch', 'ray', 'wandb', 'matplotlib', 'scipy.stats') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -66,10 +67,12 @@ def test_histories_and_runs_hold_complete_trials_only(results) -> None:
 
 def test_stored_pixels_come_back_as_images(results) -> None:
     trial_id = results.trials["trial_id"].iloc[-1]
-    outputs = results.outputs(trial_id, arm="frozen", section="portable", part="hold_out")
+    evaluated = EvaluationSet("portable", "portable", "hold_out")
+    outputs = results.outputs(trial_id, arm="frozen", evaluated=evaluated)
     assert {image.shape for image in outputs["image"]} == {(32, 32)}
     assert {int(value) for value in np.unique(outputs["target"].iloc[0])} == {0, 255}
-    assert len(results.outputs(trial_id, arm="frozen", section="portable", part="train")) == 0
+    train = EvaluationSet("portable", "portable", "train")
+    assert len(results.outputs(trial_id, arm="frozen", evaluated=train)) == 0
 
 
 def test_arms_put_the_baseline_first(builder) -> None:

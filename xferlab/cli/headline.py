@@ -12,7 +12,6 @@ from xferlab.errors import XferlabError
 if TYPE_CHECKING:  # pandas takes a second to import
     from xferlab.analysis import StudyResults
 
-METRIC = "DICE"
 SHOWN_ARMS = 20
 
 
@@ -37,21 +36,19 @@ def headline(session: Session, arms: Collection[str] | None = None) -> list[str]
 
 def _lines(results: StudyResults, arms: Collection[str] | None) -> Iterator[str]:
     from xferlab.analysis import aggregate
-    from xferlab.analysis.results import is_hold_out
-    from xferlab.analysis.selection import ALL, evaluation_sets, unseen
+    from xferlab.analysis.selection import ALL, evaluation_sets, main_metrics, unseen
 
-    sets = [one for one in evaluation_sets(results) if "@" not in one.part]
-    last = [one for one in sets if one.stage == results.stages[-1]] or sets
-    evaluated = next((one for one in last if is_hold_out(one.part)), last[0] if last else None)
-    if evaluated is None or not len(results.cases):
+    sets = [evaluated for evaluated in evaluation_sets(results) if "@" not in evaluated.part]
+    last = [evaluated for evaluated in sets if evaluated.stage == results.stages[-1]] or sets
+    metrics = main_metrics(results.cases["metric"].unique())
+    if not last or not metrics:
         return
-    table = aggregate(unseen(results.cases), planned=results.planned())
-    chosen = (table["pathology"] == ALL) & (table["metric"] == METRIC)
-    for key in ("stage", "section", "part"):
-        chosen &= table[key] == getattr(evaluated, key)
-    rows = {row["arm"]: row for row in table[chosen].to_dict("records")}
+    evaluated = next((evaluated for evaluated in last if evaluated.is_hold_out), last[0])
+    table = evaluated.rows(aggregate(unseen(results.cases), planned=results.planned()))
+    table = table[(table["pathology"] == ALL) & (table["metric"] == metrics[0].name)]
+    rows = {row["arm"]: row for row in table.to_dict("records")}
     names = [arm for arm in results.arms if arms is None or arm in arms]
-    yield f"{METRIC} on {evaluated.name} after stage {evaluated.stage}, mean over repetitions:"
+    yield f"{metrics[0].name} on {evaluated.name} after stage {evaluated.stage}, mean over repetitions:"
     width = max(map(len, names[:SHOWN_ARMS]))
     for arm in names[:SHOWN_ARMS]:
         planned = results.planned().get((arm, evaluated.stage), 0)

@@ -31,10 +31,10 @@ def run(options: Namespace) -> int:
     problems: list[str] = []
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     with console.status("reading records", spinner="line") as status:
-        from xferlab.analysis import report
+        from xferlab.analysis import write_report
 
         echo = status.update if console.is_terminal else console.print
-        path = report(
+        path = write_report(
             session.store.location,
             study,
             out,

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from xferlab import analysis
+from tests.analysis.conftest import STUDY, StudyBuilder
+from xferlab.analysis import write_report
+from xferlab.analysis.report import FILE_LIST
 from xferlab.errors import RecordError, StorageError
 
 pytestmark = pytest.mark.component
+SMALL = {"arms": ("baseline",), "repetitions": 1, "images": 6, "missing": set()}
 
 
 class Page(HTMLParser):
-    def __init__(self) -> None:
+    """The texts and sources of a page, whose tags must all be closed."""
+
+    def __init__(self, path: Path) -> None:
         super().__init__()
         self.open: list[str] = []
         self.sources: list[str] = []
         self.text = ""
+        self.feed((path.parent / "index.html").read_text("utf-8"))
+        assert self.open == []
 
     def handle_starttag(self, tag, attrs) -> None:
         if tag not in ("meta", "img"):
@@ -33,18 +41,26 @@ class Page(HTMLParser):
         self.text += data
 
 
-def parsed(path: Path) -> Page:
-    page = Page()
-    page.feed((path.parent / "index.html").read_text("utf-8"))
-    assert page.open == []
-    return page
-
-
 @pytest.fixture(scope="module")
 def written(storage, tmp_path_factory) -> tuple[Path, list[str]]:
     lines: list[str] = []
-    path = analysis.report(storage, "covid_lung", tmp_path_factory.mktemp("report"), echo=lines.append)
+    path = write_report(storage, STUDY, tmp_path_factory.mktemp("report"), echo=lines.append)
     return path, lines
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a study with changes, and its report into the same folder each time."""
+
+    def report(**changes: object) -> Path:
+        storage = StudyBuilder(tmp_path / "storage", **changes).write()
+        return write_report(storage, STUDY, tmp_path / "out")
+
+    return report
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_links_of_the_markdown_lead_to_files(written) -> None:
@@ -54,15 +70,16 @@ def test_links_of_the_markdown_lead_to_files(written) -> None:
     assert all((path.parent / link).stat().st_size > 0 for link in links)
 
 
-def test_every_table_and_figure_has_all_its_formats(written) -> None:
+def test_every_table_and_figure_has_all_its_formats_and_is_listed(written) -> None:
     folder = written[0].parent
     for kind, endings in (("tables", {".csv", ".md", ".tex"}), ("figures", {".png", ".svg"})):
         stems = {path.stem for path in (folder / kind).iterdir()}
         assert all((folder / kind / f"{stem}{ending}").exists() for stem in stems for ending in endings)
+    assert {*(folder / FILE_LIST).read_text().splitlines(), FILE_LIST} == files(folder)
 
 
 def test_the_html_needs_nothing_from_outside(written) -> None:
-    page = parsed(written[0])
+    page = Page(written[0])
     assert page.sources
     assert all(source.startswith(("data:image/", "#")) for source in page.sources)
 
@@ -76,68 +93,71 @@ def test_completeness_stands_at_the_top_and_in_the_progress(written) -> None:
     assert lines[-1] == f"report: {path}"
 
 
-def test_texts_from_data_are_escaped(builder, tmp_path) -> None:
-    builder.arms, builder.missing, builder.images = ("baseline",), {"baseline/portable/r02"}, 9
-    builder.repetitions = 2
-    builder.note = "<script>alert(1)</script> *note* | pipe"
-    builder.pathologies = ("<i>covid</i>|19", "../normal", "a_b & c")
-    builder.warnings = ("<img src=x onerror=y>",)
-    path = analysis.report(builder.write(), "covid_lung", tmp_path / "out")
-    page = parsed(path)
-    html = (path.parent / "index.html").read_text("utf-8")
-    assert not re.search(r"<(script|i|b|img src=x)\b", html)
-    assert "<script>alert(1)</script> *note* | pipe" in page.text
-    markdown = path.read_text("utf-8")
-    assert not re.search(r"<[a-zA-Z/]", markdown)
-    assert all(
-        file.parent.name in ("out", "figures", "tables")
-        for file in tmp_path.rglob("*.*")
-        if file.is_file() and "storage" not in str(file)
-    )
-
-
-def test_a_complete_study_says_so(builder, tmp_path) -> None:
-    builder.missing, builder.repetitions, builder.pixels = set(), 1, False
-    text = analysis.report(builder.write(), "covid_lung", tmp_path / "out").read_text("utf-8")
+def test_a_complete_study_says_so(report) -> None:
+    text = report(missing=set(), repetitions=1, pixels=False).read_text("utf-8")
     assert "Complete: all 5 planned trials." in text
     assert "| n < 5 repetitions |" in text
     assert "n < 5 repetitions: no p, since at least 5 paired repetitions are needed." in text
     assert "SD over repetitions (1 repetition)" in text
 
 
-def test_nothing_complete_is_said_clearly(builder, tmp_path) -> None:
-    builder.repetitions = 1
-    builder.missing = {f"{arm}/{s}/r01" for arm in builder.arms for s in ("donor", "general", "portable")}
-    path = analysis.report(builder.write(), "covid_lung", tmp_path / "out")
+def test_nothing_complete_is_said_clearly(report) -> None:
+    stages = ("donor", "general", "portable")
+    path = report(repetitions=1, missing={f"{a}/{s}/r01" for a in ("baseline", "frozen") for s in stages})
     assert "0 of 5 planned trials are complete" in path.read_text("utf-8")
-    assert "there is nothing to report yet" in parsed(path).text
+    assert "there is nothing to report yet" in Page(path).text
     assert not (path.parent / "figures").exists()
 
 
-def test_only_the_first_stage_is_complete(builder, tmp_path) -> None:
-    builder.repetitions = 1
-    builder.missing = {f"{arm}/portable/r01" for arm in builder.arms}
-    path = analysis.report(builder.write(), "covid_lung", tmp_path / "out")
-    files = {file.stem for file in path.parent.rglob("*.csv")}
-    assert "table5_general_portable_hold_out" in files
-    assert "table6_portable_hold_out" not in files
+def test_only_the_first_stage_is_complete(report) -> None:
+    path = report(repetitions=1, missing={f"{arm}/portable/r01" for arm in ("baseline", "frozen")})
+    names = files(path.parent)
+    assert "tables/table5_general_portable_hold_out.csv" in names
+    assert not any("table6" in name for name in names)
 
 
 def test_two_reports_are_equal(builder, tmp_path) -> None:
     builder.arms, builder.repetitions, builder.images = ("baseline",), 1, 6
     storage = builder.write()
-    one, other = (analysis.report(storage, "covid_lung", tmp_path / name).parent for name in ("one", "other"))
-    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
-    assert files == sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
-    assert all((one / file).read_bytes() == (other / file).read_bytes() for file in files)
+    one, other = (write_report(storage, STUDY, tmp_path / name).parent for name in ("one", "other"))
+    assert files(one) == files(other)
+    assert all((one / name).read_bytes() == (other / name).read_bytes() for name in files(one))
+
+
+def test_a_report_removes_what_the_former_one_wrote_and_nothing_else(report, tmp_path) -> None:
+    folder = report(**SMALL).parent
+    before = files(folder)
+    kept = [folder / "tables" / "my_own.csv", folder / "notes.txt", tmp_path / "elsewhere.txt"]
+    for path in kept:
+        path.write_text("mine")
+    (folder / "link").symlink_to(kept[2])
+    with (folder / FILE_LIST).open("a") as listed:
+        listed.write("../elsewhere.txt\nlink\nfigures\nabsent.csv\n\n")
+    report(**SMALL, compare_to=None)
+    after = files(folder)
+    assert "tables/table4_portable_test.csv" in before - after  # it is Table 5 now
+    assert "tables/table5_portable_test.csv" in after - before
+    assert all(path.read_text() == "mine" for path in kept)
+    own = {"tables/my_own.csv", "notes.txt", "link", FILE_LIST}
+    assert {*(folder / FILE_LIST).read_text().splitlines()} == after - own
+
+
+def test_a_report_that_breaks_off_forgets_no_file(report, monkeypatch) -> None:
+    folder = report(**SMALL).parent
+    before = {*(folder / FILE_LIST).read_text().splitlines()}
+    monkeypatch.setattr("xferlab.analysis.report.pictures", lambda contents: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report(**SMALL, compare_to=None)
+    listed = {*(folder / FILE_LIST).read_text().splitlines()}
+    assert before < listed == files(folder) - {FILE_LIST}
 
 
 def test_an_unknown_study_and_an_unwritable_folder_are_named(storage, tmp_path) -> None:
     with pytest.raises(RecordError, match="no plan of study 'nope'"):
-        analysis.report(storage, "nope", tmp_path)
+        write_report(storage, "nope", tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="the report cannot be written"):
-        analysis.report(storage, "covid_lung", tmp_path / "file")
+        write_report(storage, STUDY, tmp_path / "file")
 
 
 def test_what_cannot_be_read_or_written_is_told_and_all_else_is_there(builder, tmp_path) -> None:
@@ -148,7 +168,7 @@ def test_what_cannot_be_read_or_written_is_told_and_all_else_is_there(builder, t
     torn = sorted(storage.glob("trials/*/history.jsonl"))[0]
     torn.write_text("torn\n")
     with pytest.raises(StorageError) as caught:
-        analysis.report(storage, "covid_lung", out)
+        write_report(storage, STUDY, out)
     told = [line.partition(":")[0] for line in str(caught.value).splitlines()]
     assert told == [str(torn), "table cohorts", f"figure {figure}"]
     text = (out / "report.md").read_text("utf-8")
@@ -156,5 +176,4 @@ def test_what_cannot_be_read_or_written_is_told_and_all_else_is_there(builder, t
     assert f"figures/{figure}.png" not in text
     assert len(figures) > 3
     assert all(f"figures/{name}" in text for name in figures)
-    assert (out / "tables" / "progress.csv").is_file()
-    assert (out / "index.html").is_file()
+    assert {"tables/progress.csv", "index.html"} <= files(out)
