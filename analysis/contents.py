@@ -115,6 +115,11 @@ class Contents:
             self._contrasts[key] = Contrast(comparison, compare(self.cases, comparison))
         return self._contrasts[key]
 
+    def published(self, evaluated: EvaluationSet) -> pd.DataFrame:
+        """Returns the paper's rows on a set; none without a paper."""
+        columns = ["table", "pathology", "metric", "mean", "sd"]
+        return self.paper.rows(**vars(evaluated)) if self.paper else pd.DataFrame(columns=columns)
+
     def rows(self, evaluated: EvaluationSet) -> pd.DataFrame:
         """Returns the aggregated rows of a set."""
         return evaluated.rows(self.aggregated)

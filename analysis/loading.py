@@ -142,7 +142,7 @@ def _labelled(table: pa.Table, names: Coordinates, evaluation: Mapping[str, Any]
     values: dict[str, Any] = dict(zip(_TRIAL_COLUMNS, names, strict=True))
     values |= {"section": evaluation["section"], "part": part_of(evaluation)}
     values["parent_may_have_seen"] = bool(evaluation.get("parent_may_have_seen"))
-    columns = {name: table.column(name) for name in CASES_SCHEMA.names}
+    columns = dict(zip(CASES_SCHEMA.names, table.select(CASES_SCHEMA.names).columns, strict=True))
     for name, value in values.items():
         if isinstance(value, str):
             codes = pa.array(np.zeros(table.num_rows, np.int32))

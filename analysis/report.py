@@ -23,9 +23,8 @@ from xferlab.analysis.tables.features import features_tables
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
 from xferlab.analysis.tables.notes import trial_name
-from xferlab.analysis.tables.overview import cohorts_table, progress_table, training_table
+from xferlab.analysis.tables.overview import cohorts_table, progress_table, times_tables, training_table
 from xferlab.analysis.tables.rendering import write_table
-from xferlab.analysis.tables.times import times_tables
 from xferlab.errors import StorageError
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
@@ -48,12 +47,16 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
 """The sections of tables on the page, in order."""
 
 
+def _silent(line: str) -> None:
+    del line
+
+
 def write_report(
     storage: str | Path,
     study: str,
     out: str | Path,
     *,
-    echo: Echo | None = None,
+    echo: Echo = _silent,
     remarks: Sequence[str] = (),
     fail: Echo | None = None,
 ) -> Path:
@@ -77,7 +80,7 @@ def write_report(
         StorageError: The storage cannot be read or the folder not be written.
     """
     results = load_study(storage, study)
-    writer = _Writer(results, Path(out).resolve(), echo or _silent)
+    writer = _Writer(results, Path(out).resolve(), echo)
     try:
         path = writer.write(remarks)
     except OSError as error:
@@ -90,10 +93,6 @@ def write_report(
     for problem in results.problems:
         (fail or _silent)(problem)
     return path
-
-
-def _silent(line: str) -> None:
-    del line
 
 
 class _Writer:
@@ -109,13 +108,13 @@ class _Writer:
         for sentence in status:
             self.say(sentence)
         self.folder.mkdir(parents=True, exist_ok=True)
+        markdown, html = self.folder / "report.md", self.folder / "index.html"
         with _listed(self.folder, self.written):
             page = Page(f"Study {self.results.study}", status, complete, tuple(self.sections()))
-            paths = [self.folder / name for name in ("report.md", "index.html")]
-            for path, render in zip(paths, (markdown_page, html_page), strict=True):
-                path.write_text(render(page), "utf-8")
-            self.written += paths
-        return paths[0]
+            self.written += [markdown, html]
+            markdown.write_text(markdown_page(page), "utf-8")
+            html.write_text(html_page(page), "utf-8")
+        return markdown
 
     def sections(self) -> Iterator[Section]:
         yield _overview(self.results, self.tables)

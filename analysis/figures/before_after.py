@@ -42,22 +42,18 @@ def before_after_pictures(contents: Contents) -> Iterator[Picture]:
         metrics = contents.of_family(rows["metric"].unique(), HEADLINE)
         names = [metric.name for metric in metrics if not metric.unit]
         frames = [evaluated.rows(rows[rows["metric"].isin(names)]) for evaluated in pair.sets]
-        paper = contents.paper
-        published = [paper.rows(**vars(evaluated)) for evaluated in pair.sets] if paper else []
-        limits = _limits(frames, published)
+        published = [contents.published(evaluated) for evaluated in pair.sets]
+        limits = _limits([*frames, *(frame.assign(num_patients=0) for frame in published)])
         for pathology in ordered_pathologies(frames[1]["pathology"]):
-            before, *others = (_indexed(frame, pathology) for frame in (*frames, *published))
+            before, after, *marks = (
+                frame[frame["pathology"] == pathology].set_index("metric") for frame in (*frames, *published)
+            )
             if pathology != ALL and len(before):
-                sides = _Sides(before, others[0], tuple(others[1:]), limits)
-                yield _picture(contents, arm, pair, pathology, sides)
-
-
-def _indexed(frame: pd.DataFrame, pathology: str) -> pd.DataFrame:
-    return frame[frame["pathology"] == pathology].set_index("metric")
+                yield _picture(contents, arm, pair, pathology, _Sides(before, after, tuple(marks), limits))
 
 
 class _Sides(NamedTuple):
-    """Both stages by metric, their published values if there are any, and the range of values to draw."""
+    """Both stages by metric, their published values, and the range of values to draw."""
 
     before: pd.DataFrame
     after: pd.DataFrame
@@ -75,14 +71,12 @@ class _Sides(NamedTuple):
         return any(len(frame) for frame in self.published)
 
 
-def _limits(frames: Sequence[pd.DataFrame], published: Sequence[pd.DataFrame]) -> tuple[float, float]:
+def _limits(frames: Sequence[pd.DataFrame]) -> tuple[float, float]:
     """Returns the range of all pathologies, so that an arm's figures compare."""
     rows = pd.concat(frames)
     few = rows["num_patients"] < MIN_PATIENTS
     spread = rows[["sd_images", "sd_repetitions"]].max(axis=1).mask(few, 0).fillna(0)
-    values = pd.concat(
-        [rows["mean"] - spread, rows["mean"] + spread, *(frame["mean"] for frame in published)]
-    )
+    values = pd.concat([rows["mean"] - spread, rows["mean"] + spread])
     margin = 0.03 * max(values.max() - values.min(), 1e-3)
     return float(values.min() - margin), float(values.max() + margin)
 
@@ -126,7 +120,7 @@ def _draw(pair: ChainPair, pathology: str, sides: _Sides) -> Figure:
             draw_deviations(axes, rows[metric.name], y + shift, (thin, thick))
             mean = [float(rows[metric.name]["mean"])]
             axes.plot(mean, [y + shift], markeredgecolor="white", markeredgewidth=0.4, **point)
-    for frame, (colour, _, shift) in zip(sides.published, _LOOKS, strict=False):
+    for frame, (colour, _, shift) in zip(sides.published, _LOOKS, strict=True):
         for y, metric in enumerate(metrics):
             if metric.name in frame.index:
                 axes.add_line(_diamond(colour, [frame["mean"][metric.name]], [y + shift]))

@@ -94,15 +94,12 @@ class AllArms:
 
     def name(self, arms: tuple[str, ...]) -> str:
         """Returns names of arms with what a reader must know of each."""
-        stage = self.evaluated.stage
-        tuned, few = tuned_arms(self.results.plan, stage), few_labels(self.results, stage)
-        names = []
-        for arm in arms:
-            marks = ["tuned"] if arm in tuned else []
-            marks += [f"{few[arm] * 100:.2g} % of the labels"] if arm in few else []
-            marks += [self.unmeasured[arm]] if arm in self.unmeasured else []
-            names.append(f"{arm} ({', '.join(marks)})" if marks else arm)
-        return ", ".join(names)
+        marks = {arm: [self.unmeasured[arm]] if arm in self.unmeasured else [] for arm in arms}
+        for arm in set(arms) & set(few := few_labels(self.results, self.evaluated.stage)):
+            marks[arm].insert(0, f"{few[arm] * 100:.2g} % of the labels")
+        for arm in set(arms) & set(tuned_arms(self.results.plan, self.evaluated.stage)):
+            marks[arm].insert(0, "tuned")
+        return ", ".join(f"{arm} ({', '.join(marks[arm])})" if marks[arm] else arm for arm in arms)
 
     @cached_property
     def differences(self) -> pd.DataFrame:
@@ -110,19 +107,16 @@ class AllArms:
 
         Arms that share all trials here are one arm to the adjustment.
         """
-        frames = [pd.DataFrame(columns=["arm", "pathology"])]
-        for comparison, rows in self.contrasts:
-            known = rows[(rows["metric"] == self.metrics[0].name) & rows["difference"].notna()]
-            frames += [known.assign(arm=comparison.second.arm)] if len(known) else []
-        if len(frames) == 1:
-            return frames[0]
-        joined = pd.concat(frames[1:], ignore_index=True)
+        frames = [rows.assign(arm=comparison.second.arm) for comparison, rows in self.contrasts]
+        known = pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+        joined = known[(known["metric"] == self.metrics[0].name) & known["difference"].notna()].copy()
+        if not len(joined):
+            return joined
         groups = self.results.arms_by_evaluations(self.evaluated)
-        joined = joined.assign(first=joined["arm"].map({arm: arms[0] for arms in groups for arm in arms}))
-        lines = joined[joined["arm"] == joined["first"]]
-        adjusted = lines.groupby("pathology", sort=False)["p"].transform(_holm)
-        lines = lines[["first", "pathology"]].assign(p_holm_arms=adjusted)
-        return joined.merge(lines, on=["first", "pathology"]).drop(columns="first")
+        joined["first"] = joined["arm"].map({arm: arms[0] for arms in groups for arm in arms})
+        lines = joined[joined["arm"] == joined["first"]].set_index(["first", "pathology"])["p"]
+        adjusted = lines.groupby("pathology", sort=False).transform(_holm).rename("p_holm_arms")
+        return joined.join(adjusted, on=["first", "pathology"]).drop(columns="first")
 
 
 def _holm(p_values: pd.Series) -> pd.Series:
@@ -139,8 +133,7 @@ def compared_arms(contents: Contents) -> Iterator[AllArms]:
 
 def arms_tables(contents: Contents) -> Iterator[Table]:
     """Yields every arm and pathology on each hold-out, where there are several arms."""
-    for arms in compared_arms(contents):
-        yield _table(arms)
+    yield from map(_table, compared_arms(contents))
 
 
 def _table(arms: AllArms) -> Table:

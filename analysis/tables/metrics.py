@@ -118,7 +118,7 @@ def _line(label: str, values: pd.Series, metrics: Sequence[Metric]) -> Record:
 def _published_lines(
     contents: Contents, evaluated: EvaluationSet, pathology: str, metrics: Sequence[Metric]
 ) -> Iterator[Record]:
-    published = _published(contents, evaluated)
+    published = contents.published(evaluated)
     own = published[published["pathology"] == pathology].set_index("metric")
     if contents.paper and own.index.intersection([metric.name for metric in metrics]).size:
         label = str(own["table"].iloc[0])
@@ -127,12 +127,6 @@ def _published_lines(
         labels |= {"repetitions": table.repetitions, "images": ABSENT, "patients": ABSENT}
         yield {**labels, **_line("Mean", own["mean"], metrics)}
         yield {**labels, **_line(table.deviation, own["sd"], metrics)}
-
-
-def _published(contents: Contents, evaluated: EvaluationSet) -> pd.DataFrame:
-    if contents.paper is None:
-        return pd.DataFrame(columns=["table", "pathology", "metric", "mean", "sd"])
-    return contents.paper.rows(**vars(evaluated))
 
 
 def _caption(contents: Contents, evaluated: EvaluationSet, metrics: Sequence[Metric]) -> tuple[str, ...]:
@@ -171,7 +165,7 @@ def _notes(
 
 
 def _paper_words(contents: Contents, evaluated: EvaluationSet) -> tuple[str, ...]:
-    published = _published(contents, evaluated)
+    published = contents.published(evaluated)
     return contents.paper.words(str(published["table"].iloc[0])) if contents.paper and len(published) else ()
 
 
@@ -182,7 +176,7 @@ def _data(contents: Contents, evaluated: EvaluationSet, frame: pd.DataFrame) -> 
     few = data["num_patients"] < MIN_PATIENTS
     data.loc[few, ["sd_repetitions", "sd_images"]] = float("nan")
     data["deviation_withheld"] = [f"n < {MIN_PATIENTS} patients" if withheld else "" for withheld in few]
-    published = _published(contents, evaluated)[["table", "pathology", "metric", "mean", "sd"]]
+    published = contents.published(evaluated)[["table", "pathology", "metric", "mean", "sd"]]
     if not len(published):
         return data
     names = {"table": "paper_table", "mean": "paper_mean", "sd": "paper_sd"}

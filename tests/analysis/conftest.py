@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,31 @@ def drawn(*, seed: int, artefact: bool, part: int) -> dict[str, np.ndarray]:
     probability = 255 / (1 + np.exp(8 * (distance - 1)))
     arrays = {"image": image, "target": 255 * (ellipses < 1), "probability": probability}
     return {name: np.clip(array, 0, 255).astype(np.uint8) for name, array in arrays.items()}
+
+
+class Parsed(HTMLParser):
+    """The tags of a page, which must all be closed, their attributes, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += attrs
+        self.open += [tag] if tag not in ("meta", "img") else []
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
 
 def contents_of(folder: Path, **changes: Any) -> Contents:

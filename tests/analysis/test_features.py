@@ -81,31 +81,21 @@ def raw(trial: dict[str, Any], layer: str, state: str) -> np.ndarray:
     return random_features(trial["trial_id"], layer, state)
 
 
-def changes(trial: dict[str, Any]) -> list[float]:
-    return [0.0, MOVED, MOVED * 1.01, 0.5] if trial["stage"] == "general" else [0.0, 0.01, 0.02, 9.0]
-
-
 def write_features(store: Store, trial: dict[str, Any]) -> None:
-    columns: dict[str, list[Any]] = {
-        "layer": list(LAYERS),
-        **{
-            f"gram_{state}": [gram(raw(trial, layer, state)).ravel().astype(np.float32) for layer in LAYERS]
-            for state in ("start", "best")
-        },
-        "distance": [0.1 * trial["repetition"]] * len(LAYERS),
-        "cosine": [0.9] * len(LAYERS),
-        "filter_changes": [changes(trial)] * len(LAYERS),
+    changes = [0.0, MOVED, MOVED * 1.01, 0.5] if trial["stage"] == "general" else [0.0, 0.01, 0.02, 9.0]
+    grams = {
+        f"gram_{state}": [gram(raw(trial, layer, state)).ravel().astype(np.float32) for layer in LAYERS]
+        for state in ("start", "best")
     }
-    data = writer.table(FEATURES_SCHEMA, columns)
-    features = trial["features"]
-    record = FeaturesRecord(
-        features["features_id"],
-        trial["trial_id"],
-        features["selection"],
-        CASES,
-        hashlib.sha256(data).hexdigest(),
-        "0" * 64,
-    )
+    each = {"distance": 0.1 * trial["repetition"], "cosine": 0.9, "filter_changes": changes}
+    columns = {
+        "layer": list(LAYERS),
+        **grams,
+        **{name: [value] * len(LAYERS) for name, value in each.items()},
+    }
+    data, features = writer.table(FEATURES_SCHEMA, columns), trial["features"]
+    ids = (features["features_id"], trial["trial_id"], features["selection"])
+    record = FeaturesRecord(*ids, CASES, hashlib.sha256(data).hexdigest(), "0" * 64)
     writer.write_features(store, record, data)
 
 

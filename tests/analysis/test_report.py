@@ -4,41 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from tests.analysis.conftest import STUDY, StudyBuilder
+from tests.analysis.conftest import STUDY, Parsed, StudyBuilder
 from xferlab.analysis import write_report
 from xferlab.analysis.report import FILE_LIST
 from xferlab.errors import RecordError, StorageError
 
 pytestmark = pytest.mark.component
 SMALL = {"arms": ("baseline",), "repetitions": 1, "images": 6, "missing": set()}
-
-
-class Page(HTMLParser):
-    """The texts and sources of a page, whose tags must all be closed."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.sources: list[str] = []
-        self.text = ""
-        self.feed((path.parent / "index.html").read_text("utf-8"))
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs) -> None:
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-        self.sources += [value for name, value in attrs if name in ("src", "href")]
-
-    def handle_endtag(self, tag) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data) -> None:
-        self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +55,10 @@ def test_every_table_and_figure_has_all_its_formats_and_is_listed(written) -> No
 
 
 def test_the_html_needs_nothing_from_outside(written) -> None:
-    page = Page(written[0])
-    assert page.sources
-    assert all(source.startswith(("data:image/", "#")) for source in page.sources)
+    page = Parsed(written[0].with_name("index.html").read_text("utf-8"))
+    sources = [value for name, value in page.attributes if name in ("src", "href")]
+    assert sources
+    assert all(source.startswith(("data:image/", "#")) for source in sources)
 
 
 def test_completeness_stands_at_the_top_and_in_the_progress(written) -> None:
@@ -105,7 +82,7 @@ def test_nothing_complete_is_said_clearly(report) -> None:
     stages = ("donor", "general", "portable")
     path = report(repetitions=1, missing={f"{a}/{s}/r01" for a in ("baseline", "frozen") for s in stages})
     assert "0 of 5 planned trials are complete" in path.read_text("utf-8")
-    assert "there is nothing to report yet" in Page(path).text
+    assert "there is nothing to report yet" in path.with_name("index.html").read_text("utf-8")
     assert not (path.parent / "figures").exists()
 
 

@@ -13,7 +13,7 @@ from xferlab.analysis import StudyResults, aggregate
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
-from xferlab.analysis.tables.times import pooled, times, times_tables
+from xferlab.analysis.tables.overview import pooled, times, times_tables
 
 
 def named(contents: Contents, name: str) -> Table:
