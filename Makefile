@@ -1,11 +1,16 @@
-# Two commands do everything on a fresh machine: `make smoke` and `make test`.
+# On a fresh machine, `make smoke` and `make test` are all you need. `make help` lists the targets.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 PYTEST  = $(BIN)/python -m pytest
 
-.PHONY: env smoke test test-slow test-gpu check format bench clean
+.PHONY: help env smoke test test-slow test-gpu check format bench clean
 
+## help: this list
+help:
+	@grep -h '^## ' Makefile | cut -c 4-
+
+## env: the virtual environment with the versions of constraints.txt
 env: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -13,37 +18,39 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-## smoke: the whole pipeline on embedded phantoms, through Ray with one worker; prints the report's path
+## smoke: runs a small study on drawn images, through Ray with one worker, and writes its report
 smoke: env
 	$(BIN)/xferlab run jobs/smoke.yaml --workers 1
 	$(BIN)/xferlab report jobs/smoke.yaml --out reports/smoke
 
-## test: unit and component tests
+## test: runs the unit and component tests
 test: env
 	$(PYTEST)
 
-## test-slow: real Ray clusters, processes killed at random moments, load
+## test-slow: runs the tests that kill processes, use real Ray clusters, or take minutes
 test-slow: env
 	$(PYTEST) -m slow
 
-## test-gpu: needs a CUDA device
+## test-gpu: runs the tests that need a CUDA device
 test-gpu: env
 	$(PYTEST) -m gpu
 
-## check: style, types, the import table
+## check: checks style, types and the import table
 check: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(PYTEST) -q tests/test_layers.py
 
+## format: fixes style where that is possible
 format: env
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-## bench: end-to-end training images/s against the ordinary way
+## bench: measures training speed against an ordinary PyTorch loop
 bench: env
 	$(BIN)/python benchmarks/pipeline.py
 
+## clean: deletes the environment and build files; results stay
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

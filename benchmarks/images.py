@@ -11,8 +11,9 @@ from PIL import Image
 from turns import Setting
 
 from xferlab.data.cache import open_table
-from xferlab.data.sources import open_source
-from xferlab.study.sections import ManifestData, PhantomCxrData
+from xferlab.data.sources.manifest.config import ManifestData
+from xferlab.data.sources.phantom.config import PhantomCxrData
+from xferlab.data.sources.registry import open_source
 from xferlab.tasks.segmentation.resized import ImageExamples
 
 FIXED = {"device": "fixed"}
@@ -36,9 +37,7 @@ def examples(setting: Setting, device: torch.device, *, count: int | None = None
     config = manifest(setting.root)
     cases = open_source("general", config, memo_dir=setting.cache_dir / "digests").cases()
     digests = sorted(case.digest for case in cases)[:count]
-    table = open_table(
-        "general", config, size_px=setting.size_px, digests=digests, cache_dir=setting.cache_dir
-    )
+    table = open_table("general", config, size=setting.size_px, digests=digests, cache_dir=setting.cache_dir)
     arrays = (table.images, table.targets, table.spacing_mm)
     return ImageExamples(tuple(digests), *arrays, rows=table.rows(digests), device=device)
 

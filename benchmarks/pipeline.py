@@ -31,14 +31,14 @@ from PIL import Image
 from skimage.transform import rotate
 from torch.utils.data import DataLoader, Dataset
 from turns import WARM_UP, Process, Round, Setting, apart
+from xferlab.study.training import Training
+from xferlab.trial.assemble import recipe_of, task_of
 
 from xferlab.cli.session import cpu_has_bfloat16
 from xferlab.networks.unet import UNet
 from xferlab.study.schema import Model
-from xferlab.study.training import Training
 from xferlab.training.loop import Trainer
 from xferlab.trial import assemble
-from xferlab.trial.assemble import recipe_of, task_of
 from xferlab.trial.environment import prepare
 
 BATCH_SIZE, LR, DEGREES, PROBABILITY, SMOOTHING = 16, 1e-3, 10.0, 0.75, 1.0

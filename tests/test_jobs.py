@@ -1,33 +1,18 @@
-"""What the project ships to be run or copied: jobs with all their profiles, the README."""
+"""The studies that the project ships, with all their profiles."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from xferlab.cli.main import VERBS
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.space import load_space
 
 ROOT = Path(__file__).parents[1]
 JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
-
-
-class Anywhere(dict[str, str]):
-    """An environment in which every variable is a folder."""
-
-    def __missing__(self, name: str) -> str:
-        return f"/data/{name.lower()}"
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def get(self, name: str, default: Any = None) -> str:
-        return self[name]
 
 
 def is_study(path: Path) -> bool:
@@ -43,7 +28,9 @@ PROFILES = [(path, profile) for path in STUDIES for profile in [None, *profiles(
 
 
 def loaded(path: Path, profile: str | None = None) -> LoadedStudy:
-    return load(path, profile=profile, environ=Anywhere())
+    """A job in an environment in which every variable that it names is a folder."""
+    variables = re.findall(r"\$\{(\w+)\}", path.read_text())
+    return load(path, profile=profile, environ={name: f"/data/{name.lower()}" for name in variables})
 
 
 @pytest.mark.parametrize(("path", "profile"), PROFILES, ids=lambda value: getattr(value, "stem", value))
@@ -89,47 +76,3 @@ def test_the_steps_of_the_tuning_job_fit_it() -> None:
     assert load_space(ROOT / space, study.base, stage=stage).parameters
     written = f"../search_spaces/tuned/{study.base.study}-{stage}.yaml#tuned_{stage}"
     assert f"# tuned: {{include: {written}}}" in text
-
-
-@pytest.fixture(scope="module")
-def readme() -> str:
-    return (ROOT / "README.md").read_text()
-
-
-def test_the_study_of_the_readme_loads(readme: str, tmp_path: Path) -> None:
-    study, arm = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
-    arms = "arms:\n" + "".join(f"  {line}\n" for line in arm.splitlines())
-    path = tmp_path / "jobs" / "mine.yaml"
-    path.parent.mkdir()
-    path.write_text(re.sub(r"^arms:.*\n", arms, study, flags=re.MULTILINE))
-    (tmp_path / "search_spaces").symlink_to(ROOT / "search_spaces")
-    for profile in (None, "cpu"):
-        assert list(loaded(path, profile).arms) == ["gentle", "baseline", "scratch", "small_steps"]
-
-
-def test_the_readme_names_every_verb_and_files_that_exist(readme: str) -> None:
-    assert [verb for verb in VERBS if f"`xferlab {verb}" not in readme] == []
-    paths = {
-        *re.findall(r"\]\(([^)#:]+)\)", readme),
-        *re.findall(r"`((?:jobs|xferlab|tests)/[\w/.]+\.\w+)`", readme),
-    }
-    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
-    assert len(paths) > 10
-
-
-def test_the_readme_lists_the_rooms(readme: str) -> None:
-    table = readme[readme.index("| room |") : readme.index("## Limits")]
-    named = set(
-        re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines() if row[:1] == "|"))
-    )
-    packages = {
-        path.parent.name for path in (ROOT / "xferlab").glob("*/__init__.py")
-    }  # `analysis` by its link
-    assert named == packages | {"errors"}
-
-
-def test_every_promise_of_the_readme_names_tests_that_exist(readme: str) -> None:
-    table = readme[readme.index("| promise |") : readme.index("The quick ones are in")]
-    named = re.findall(r"`([\w/.]+)`", "".join(row.split("|")[2] for row in table.splitlines() if row))
-    assert len(named) > 20
-    assert [name for name in named if not (ROOT / "tests" / name).exists()] == []

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 
 class XferlabError(Exception):
-    """Base of all errors that a user can mend; the command line prints it without a traceback."""
+    """Base of all errors that a user can fix; the command line prints it without a traceback."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,14 @@ class Problem:
         what: What was found, what is accepted, what to do.
         severity: `error` (nothing may run) or `warning`.
         kind: What many findings of this sort are called together, such as `empty masks`; may be empty.
+        arm: The arm whose data it is about; empty: the study's own, or not known.
     """
 
     where: str
     what: str
     severity: str = "error"
     kind: str = field(default="", compare=False)
+    arm: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         prefix = "" if self.severity == "error" else f"{self.severity}: "

@@ -11,6 +11,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
+"""Called with (done, all)."""
 
 
 def for_each(
@@ -23,7 +24,7 @@ def for_each(
     Args:
         items: What to work on.
         work: Called from several threads at once.
-        progress: Told (done, all) after each item, in the calling thread.
+        progress: Called after each item, in the calling thread.
     """
     pool = ThreadPoolExecutor(num_workers())
     # Decoders remark on odd tags of files that they read well. Set once around the pool: the

@@ -1,4 +1,4 @@
-"""The base of every section of a study file, and its plain types."""
+"""The base class of all sections of a study file, and the plain types of their fields."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):  # pydantic passes on a ValueError, and no TypeError
-        raise ValueError(f"{str(value).lower()} is no number")  # noqa: TRY004
+        raise ValueError(f"{str(value).lower()} is not a number")  # noqa: TRY004
     return value
 
 
@@ -27,3 +27,15 @@ class Section(BaseModel):
     """Strict about names, frozen, and documented for editors by its attribute docstrings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @classmethod
+    def type_of(cls, field: str, values: Any) -> Any:
+        """Returns the type that a field has, for messages about it and what it contains.
+
+        A section in which one field decides the type of another overrides it.
+
+        Args:
+            field: A field of this section.
+            values: The section as plain values, which may be anything while it is not validated.
+        """
+        return cls.model_fields[field].annotation

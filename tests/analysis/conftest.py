@@ -71,8 +71,8 @@ class StudyBuilder:
                 self._write_trial(store, trial)
                 continue
             failure = {"type": "TrainingError", "message": "killed by signal 9 | <b>out of memory</b>\nmore"}
-            codec.write_json(store, layout.failure_path(trial["trial_id"]), failure)
-        codec.write_json(store, layout.plan_path(STUDY), self._plan(trials))
+            codec.write_json(store, layout.TrialFiles(trial["trial_id"]).failure, failure)
+        codec.write_json(store, layout.StudyFiles(STUDY).plan, self._plan(trials))
         return self.folder
 
     def value(self, *, arm: str, stage: str, repetition: int, image: int, metric: str) -> float:
@@ -180,7 +180,7 @@ class StudyBuilder:
             for epoch in range(1, self.epochs - repetition % 2 + 1)
         ]
         writer.HistoryFile(store, trial_id, results).finish()
-        store.write(layout.weights_path(trial_id), b"weights")
+        store.write(layout.TrialFiles(trial_id).weights, b"weights")
         for evaluation in trial["evaluations"]:
             self._write_evaluation(store, trial, evaluation)
         run = {

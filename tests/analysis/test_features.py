@@ -110,7 +110,7 @@ def with_features(
         trial["features"] = asked(trial)
         if not {*without, *builder.missing} & set(trial["names"]):
             write_features(store, trial)
-    codec.write_json(store, layout.plan_path(STUDY), plan)
+    codec.write_json(store, layout.StudyFiles(STUDY).plan, plan)
     return load_study(builder.folder, STUDY)
 
 

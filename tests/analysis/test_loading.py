@@ -87,12 +87,12 @@ def test_arms_put_the_baseline_first(tmp_path) -> None:
 def test_what_is_altered_or_absent_makes_no_trial_complete_and_no_crash(tmp_path) -> None:
     results = contents_of(tmp_path, repetitions=1, images=3).results
     altered, incomplete = results.plan["trials"][-2:]
-    paths = [
-        layout.evaluation_path(trial["trial_id"], trial["evaluations"][0]["evaluation_id"], name)
-        for trial, name in ((altered, "cases.parquet"), (incomplete, "record.json"))
+    files = [
+        layout.TrialFiles(trial["trial_id"]).evaluation(trial["evaluations"][0]["evaluation_id"])
+        for trial in (altered, incomplete)
     ]
-    results.store.write(paths[0], b"torn")
-    results.store.delete(paths[1])
+    results.store.write(files[0].cases, b"torn")
+    results.store.delete(files[1].record)
     rows = analysis.load_study(tmp_path, STUDY).trials.set_index("trial_id")[["state", "reason"]]
     assert rows["state"][altered["trial_id"]] == "damaged"
     assert "does not match the digest" in rows["reason"][altered["trial_id"]]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from turns import Setting, Way
 
-from xferlab.data.sources import open_source
+from xferlab.data.sources.registry import open_source
 from xferlab.training.augment import rotate
 
 pytest.importorskip("skimage", reason="scikit-image comes with the extra `bench`")

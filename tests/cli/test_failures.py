@@ -27,7 +27,7 @@ def test_one_error_of_two_trials_is_shown_once(command: Command, tmp_path: Path)
         assert f"  {name} (" in said.out
     assert "calm" not in said.out
     assert ADVICE[Kind.HOPELESS] in said.out
-    assert said.out.splitlines()[-1] == "2 trials failed, of 1 errors"
+    assert said.out.splitlines()[-1] == "2 trials failed, with 1 distinct error"
     rows = json.loads(command("failures", study, "--json", *storage).out)
     assert [(row["attempts"], row["failure"]["kind"]) for row in rows] == [(1, "hopeless"), (1, "hopeless")]
 
@@ -35,7 +35,8 @@ def test_one_error_of_two_trials_is_shown_once(command: Command, tmp_path: Path)
 def test_without_failures_it_says_so(command: Command, tmp_path: Path) -> None:
     study = write_study(tmp_path, arms={"calm": {}}, stages=ONLY_GENERAL)
     said = command("failures", study, "--storage", tmp_path / "st")
-    assert (said.code, said.out) == (0, "no trial failed\n")
+    remark = f"{tmp_path / 'st'} holds no plan of study tiny: it has not run here.\n"
+    assert (said.code, said.out) == (0, f"{remark}no trial failed\n")
 
 
 def test_every_kind_of_failure_comes_with_advice() -> None:

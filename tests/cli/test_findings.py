@@ -62,4 +62,4 @@ def test_run_counts_them_too(command: Command, pack: Pack, tmp_path: Path) -> No
     said = command("run", study, "--executor", "in-process", "--storage", tmp_path / "st")
     assert said.code == 0
     assert said.err.count(SUMMARY) == 1
-    assert f"`xferlab check {study}` shows them" in said.err
+    assert f"`xferlab check {study} --storage {tmp_path / 'st'}` shows them" in said.err

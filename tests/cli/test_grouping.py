@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xferlab.cli.grouping import counted, grouped
+from xferlab.cli.findings import counted, grouped
 from xferlab.errors import Problem
 
 

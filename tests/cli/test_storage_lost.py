@@ -1,4 +1,4 @@
-"""A storage that fails while trials run: 75, and the same command goes on."""
+"""A storage that fails while trials run: 75, and the same command continues."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_storage_that_fails_in_mid_run_is_worth_a_requeue(
         said = command("run", study, "--executor", "in-process", "--storage", lost)
     assert faults.num_failed
     assert said.code == 75
-    assert said.err.splitlines()[-1].endswith("when it is back, the same command goes on")
+    assert said.err.splitlines()[-1].endswith("when it is back, the same command continues")
     for storage in (lost, whole):
         assert command("run", study, "--executor", "in-process", "--storage", storage).code == 0
     assert recorded(lost) == recorded(whole)

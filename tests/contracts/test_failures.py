@@ -109,5 +109,5 @@ def test_the_command_shows_one_traceback_and_what_to_do(tmp_path: Path) -> None:
     assert "progress.jsonl: cannot be written" in run.stderr
     last = run.stderr.splitlines()[-1]
     assert last.startswith("xferlab: stopped: the first 3 trials all failed with this error, on ")
-    assert "; 2 trials stay open. Fix the cause, and the same command goes on; " in last
+    assert "; 2 trials stay open. Fix the cause, and the same command continues; " in last
     assert recorded(lab.storage) == {}

@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
-from xferlab.data.cache import ImageTable, NativeTable, open_cases
-from xferlab.data.sources import Decoded
-from xferlab.data.sources.manifest import ManifestSource
-from xferlab.leakage.index import index_sections
-from xferlab.study.sections import DataSection
+from xferlab.cohort import Case
+from xferlab.data.cache import open_table
+from xferlab.data.case_table import CaseTable
+from xferlab.data.sources.manifest.reading import ManifestSource
+from xferlab.data.sources.registry import DataSection
+from xferlab.data.sources.source import Decoded
+from xferlab.leakage.index import open_sources
 
 Section = Callable[..., Any]
 COLUMNS = ("image", "mask", "patient_id", "pathology", "device")
@@ -25,6 +27,11 @@ COLUMNS = ("image", "mask", "patient_id", "pathology", "device")
 
 def data_section(**fields: Any) -> Any:
     return TypeAdapter(DataSection).validate_python(fields)
+
+
+def index_sections(sections: Mapping[str, Any], *, memo_dir: Path) -> dict[str, tuple[Case, ...]]:
+    """The cases of each section."""
+    return {name: source.survey.cases for name, source in open_sources(sections, memo_dir).items()}
 
 
 @pytest.fixture
@@ -142,17 +149,14 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def opener(tmp_path: Path) -> Callable[..., ImageTable | NativeTable]:
+def opener(tmp_path: Path) -> Callable[..., CaseTable]:
     """Opens a section's table at a size, by default for all of its cases."""
 
-    def opener(
-        config: Any, *, size: Any, digests: Any = None, progress: Any = None
-    ) -> ImageTable | NativeTable:
+    def open_all(config: Any, *, size: Any, digests: Any = None, progress: Any = None) -> CaseTable:
         if digests is None:
             cases = index_sections({"s": config}, memo_dir=tmp_path / "memo")["s"]
             digests = [case.digest for case in cases]
-        return open_cases(
-            "s", config, size=size, digests=digests, cache_dir=tmp_path / "cache", progress=progress
-        )
+        cache_dir = tmp_path / "cache"
+        return open_table("s", config, size=size, digests=digests, cache_dir=cache_dir, progress=progress)
 
-    return opener
+    return open_all

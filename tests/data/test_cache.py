@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from filelock import FileLock
 
 from tests.data.conftest import Folder
-from xferlab.data import cache
-from xferlab.data.cache import ImageTable, NativeTable, check_cache, default_cache_dir
-from xferlab.data.checksum import seal_path
+from xferlab.data import cache, memo
+from xferlab.data.cache import check_cache, default_cache_dir
+from xferlab.data.case_table import CaseTable
+from xferlab.data.memo import write_json
 from xferlab.errors import DataError, StorageError, UsageError
 
-Table = ImageTable | NativeTable
 FOLDERS = {16: "16px", "native": "native"}
 
 
@@ -34,23 +33,26 @@ def size(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def opened(many_sizes: Folder, size: Any, opener: Any) -> Callable[..., Table]:
+def opened(many_sizes: Folder, size: Any, opener: Any) -> Callable[..., CaseTable]:
     """Opens the table of a section, by default of all images and for all of its cases."""
     return lambda config=None, **more: opener(config or many_sizes.section(), size=size, **more)
 
 
-def pixels(table: Table) -> dict[str, list[np.ndarray]]:
+def pixels(table: CaseTable) -> dict[str, list[np.ndarray]]:
     """Digest -> image and target, copied."""
-    return {
-        digest: [np.array(one) for one in table.case(row)[:2]] for row, digest in enumerate(table.digests)
-    }
+    return {digest: [np.array(array) for array in table.case(digest)[:2]] for digest in table.digests}
 
 
-def assert_equal(found: Table, expected: dict[str, list[np.ndarray]]) -> None:
-    for digest, wanted in expected.items():
-        (row,) = found.rows([digest])
-        for one, other in zip(found.case(row)[:2], wanted, strict=True):
-            assert np.array_equal(one, other)
+def assert_equal(table: CaseTable, expected: dict[str, list[np.ndarray]]) -> None:
+    for digest, arrays in expected.items():
+        for array, other in zip(table.case(digest)[:2], arrays, strict=True):
+            assert np.array_equal(array, other)
+
+
+def cached(tmp_path: Path, ending: str) -> Path:
+    """The file of the only table."""
+    (path,) = (tmp_path / "cache").rglob(f"*.{ending}")
+    return path
 
 
 @pytest.mark.parametrize("folder", ["~nobody-of-that-name/cache", None])
@@ -121,8 +123,7 @@ def test_all_bad_cases_at_once_and_nothing_is_left(many_sizes: Folder, tmp_path:
     with pytest.raises(DataError) as caught:
         opened()
     assert sorted(Path(p.where).name for p in caught.value.problems) == ["1.png", "4.png"]
-    left = [path.name for path in (tmp_path / "cache").rglob("*") if path.suffix in (".arrow", ".tmp")]
-    assert left == []
+    assert {path.suffix for path in (tmp_path / "cache" / "tables-v3").rglob("*.*")} == {".lock"}
 
 
 def test_files_that_changed_since_the_plan(opened: Any) -> None:
@@ -130,12 +131,15 @@ def test_files_that_changed_since_the_plan(opened: Any) -> None:
         opened(digests=["abc"])
 
 
+@pytest.mark.parametrize("part", ["images", "targets", "json"])
 @pytest.mark.parametrize("keep", [0, 100, -9])
-def test_torn_table_is_built_again(tmp_path: Path, opened: Any, decoded: list[str], keep: int) -> None:
+def test_torn_table_is_built_again(
+    tmp_path: Path, opened: Any, decoded: list[str], part: str, keep: int
+) -> None:
     before = pixels(opened())
-    (path,) = (tmp_path / "cache").rglob("*.arrow")
+    path = cached(tmp_path, part)
     content = path.read_bytes()
-    path.unlink()
+    path.unlink()  # a file that is mapped is not written over
     path.write_bytes(content[:keep])
     assert_equal(opened(), before)
     assert len(decoded) == 12
@@ -153,48 +157,40 @@ def flip(path: Path, place: int) -> None:
     assert path.stat().st_size == status.st_size
 
 
-@pytest.mark.parametrize("part", ["head", "pixels", "end"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("part", ["images", "targets", "json"])
 def test_flipped_bit_is_built_again(
-    tmp_path: Path, opened: Any, decoded: list[str], part: str, seed: int, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, opened: Any, decoded: list[str], part: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = pixels(opened())
     assert caplog.records == []
-    (path,) = (tmp_path / "cache").rglob("*.arrow")
-    size, draw = path.stat().st_size, random.Random(seed)
-    pixel = path.read_bytes().index(before[min(before)][0].tobytes())
-    flip(
-        path,
-        {
-            "head": draw.randrange(64),
-            "pixels": pixel + draw.randrange(before[min(before)][0].size),
-            "end": size - 1 - draw.randrange(64),
-        }[part],
-    )
-    assert_equal(opened(), before)
-    assert len(decoded) == 12
+    path = cached(tmp_path, part)
+    flip(path, random.Random(part).randrange(path.stat().st_size))
+    for _ in range(2):
+        assert_equal(opened(), before)
+        assert len(decoded) == 12
     (record,) = caplog.records
-    assert str(path) in record.getMessage()
-    assert "building it anew" in record.getMessage()
-    assert_equal(opened(), before)
-    assert len(decoded) == 12
+    assert str(path.with_suffix(".json")) in record.getMessage()
+    assert "building it again" in record.getMessage()
 
 
-def test_table_without_a_digest_is_built_again(tmp_path: Path, opened: Any, decoded: list[str]) -> None:
+def test_index_without_pixels_of_its_digest_is_built_again(
+    tmp_path: Path, opened: Any, decoded: list[str]
+) -> None:
+    """As where a builder was killed between its files."""
     before = pixels(opened())
-    (path,) = (tmp_path / "cache").rglob("*.arrow")
-    seal_path(path).unlink()
+    cached(tmp_path, "targets").unlink()
     assert_equal(opened(), before)
-    assert len(decoded) == 12
-    assert seal_path(path).read_text() == f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+    index = cached(tmp_path, "json")
+    write_json(index, memo.read_json(index) | {"sha256": {"images": "0" * 64, "targets": "0" * 64}})
+    assert_equal(opened(), before)
+    assert len(decoded) == 18
 
 
 def test_damaged_rows_do_not_enter_other_tables(
     many_sizes: Folder, tmp_path: Path, opened: Any, decoded: list[str]
 ) -> None:
     before = pixels(opened())
-    (path,) = (tmp_path / "cache").rglob("*.arrow")
-    flip(path, path.read_bytes().index(before[min(before)][0].tobytes()))
+    flip(cached(tmp_path, "images"), 0)
     many_sizes.rows.append(many_sizes.add(6))
     many_sizes.write()
     assert_equal(opened(), before)
@@ -220,7 +216,7 @@ def test_bytes_are_read_once_per_process_and_file(
 ) -> None:
     digests = opened().digests
     opened(many_sizes.section(where={"device": "portable"}), digests=digests[:1])
-    (path,) = (tmp_path / "cache").rglob("*.arrow")
+    path = cached(tmp_path, "images")
     hashed.clear()
     for _ in range(3):
         opened(digests=digests)
@@ -238,21 +234,10 @@ def test_tables_that_are_of_no_use_are_not_read(
     many_sizes: Folder, tmp_path: Path, opened: Any, hashed: list[str]
 ) -> None:
     opened(many_sizes.section(where={"device": "portable"}))
-    (other,) = (tmp_path / "cache").rglob("*.arrow")
+    other = cached(tmp_path, "images")
     hashed.clear()
     opened(many_sizes.section(where={"device": "fixed"}))
     assert other.name not in hashed
-
-
-def test_table_of_another_kind_is_built_again(tmp_path: Path, opened: Any, decoded: list[str]) -> None:
-    opened()
-    (path,) = (tmp_path / "cache").rglob("*.arrow")
-    batch = pa.RecordBatch.from_pydict({"digest": ["a"]})
-    path.unlink()
-    with pa.ipc.new_file(str(path), batch.schema) as writer:
-        writer.write_batch(batch)
-    opened()
-    assert len(decoded) == 12
 
 
 def test_leftovers_of_killed_builders_are_removed(tmp_path: Path, size: Any, opened: Any) -> None:
@@ -267,7 +252,7 @@ def test_leftovers_of_killed_builders_are_removed(tmp_path: Path, size: Any, ope
 
 def test_who_waits_for_a_builder_does_not_build(opened: Any, decoded: list[str]) -> None:
     barrier = threading.Barrier(3)
-    tables: list[Table] = []
+    tables: list[CaseTable] = []
 
     def open_together() -> None:
         barrier.wait()
@@ -284,10 +269,10 @@ def test_who_waits_for_a_builder_does_not_build(opened: Any, decoded: list[str])
 
 
 def test_full_disk(opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(file: int, data: object, offset: int) -> int:
+    def full(file: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "pwrite", write)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match=r"cannot be written: No space left on device\. .*XFERLAB_CACHE"):
         opened()
     assert not list((tmp_path / "cache").rglob("*.tmp"))

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from xferlab.data.decode import Labels, read_labels
-from xferlab.data.labels import LabelMap
+from xferlab.data.sources.manifest.labels import LabelMap
 from xferlab.errors import DataError
 
 BLACK_WHITE_RED = [0, 0, 0, 255, 255, 255, 255, 0, 0]

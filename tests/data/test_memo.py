@@ -15,7 +15,7 @@ import pytest
 
 from tests.data.conftest import await_tick
 from xferlab.data import memo
-from xferlab.data.memo import FileMemo, PlannedFiles
+from xferlab.data.memo import FileMemo
 from xferlab.errors import DataError, FileUnavailableError
 
 pytestmark = pytest.mark.usefixtures("remembering")
@@ -49,16 +49,14 @@ def planned(tmp_path: Path, root: Path) -> dict[str, str]:
     return digests
 
 
-def test_digests_are_those_of_the_bytes(tmp_path: Path, root: Path) -> None:
-    digests, failures = reopened(tmp_path, root).digests(["a", "b", "a"])
-    assert digests == {"a": sha(root / "a"), "b": sha(root / "b")}
-    assert failures == {}
-
-
-def test_known_files_are_not_read(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_files_are_not_read_to_be_planned(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = planned(tmp_path, root)
+    assert before == {"a": sha(root / "a"), "b": sha(root / "b")}
     monkeypatch.setattr(hashlib, "file_digest", None)
     assert planned(tmp_path, root) == before
+    assert reopened(tmp_path, root).read("a", before["a"]) == b"a" * 5000
 
 
 def rewritten(path: Path) -> None:
@@ -125,13 +123,6 @@ def test_a_file_of_this_moment_is_not_remembered(
     assert planned(tmp_path, root)["a"] == hashlib.sha256(b"read again").hexdigest()
 
 
-def test_a_stamp_tells_size_both_times_and_inode() -> None:
-    fields = ["st_size", "st_mtime_ns", "st_ctime_ns", "st_ino"]
-    known = dict.fromkeys(fields, 1)
-    others = [memo._Stamp.of(SimpleNamespace(**known | {field: 2})) for field in fields]
-    assert len({memo._Stamp.of(SimpleNamespace(**known)), *others}) == 5
-
-
 @pytest.mark.parametrize("stamp", ["st_mtime_ns", "st_ctime_ns"])
 def test_either_time_makes_a_file_young(
     tmp_path: Path, root: Path, stamp: str, monkeypatch: pytest.MonkeyPatch
@@ -141,7 +132,7 @@ def test_either_time_makes_a_file_young(
     now_ns = 10**18
     for age_s, expected in ((1.9, False), (2.1, True)):
         status = SimpleNamespace(**old | {stamp: now_ns - int(age_s * 1e9)})
-        assert memo._Stamp.of(status).is_older_than(now_ns) is expected
+        assert memo.Stamp.of(status).is_older_than(now_ns) is expected
 
 
 def test_a_file_that_changes_while_it_is_read_is_read_again(
@@ -186,27 +177,10 @@ def test_torn_memo_counts_as_empty(tmp_path: Path, root: Path, content: str) -> 
         assert reopened(tmp_path, root).digests(["a"])[0]["a"] == sha(root / "a")
 
 
-def test_unreadable_files_are_told_apart(tmp_path: Path, root: Path) -> None:
-    (root / "folder").mkdir()
-    digests, failures = reopened(tmp_path, root).digests(["a", "absent", "folder"])
-    assert set(digests) == {"a"}
-    assert failures == {"absent": "No such file or directory", "folder": "Is a directory"}
-
-
-def test_facts_are_remembered(tmp_path: Path, root: Path) -> None:
-    memo = reopened(tmp_path, root)
-    assert memo.fact("lesion x") is None
-    memo.remember("lesion x", "yes")
-    memo.save()
-    assert reopened(tmp_path, root).fact("lesion x") == "yes"
-
-
 def test_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, root: Path) -> None:
     (tmp_path / "memo").write_text("a file where the folder should be")
-    memo = reopened(tmp_path, root)
-    memo.digests(["a"])
-    memo.save()
-    assert reopened(tmp_path, root).digests(["a"])[0]["a"] == sha(root / "a")
+    for _ in range(2):
+        assert planned(tmp_path, root)["a"] == sha(root / "a")
 
 
 def test_what_is_no_file_is_told_and_never_opened(tmp_path: Path, root: Path) -> None:
@@ -227,9 +201,7 @@ def test_what_is_no_file_is_told_and_never_opened(tmp_path: Path, root: Path) ->
 
 
 def test_a_memo_with_a_flipped_bit_is_not_believed(tmp_path: Path, root: Path) -> None:
-    memo = reopened(tmp_path, root)
-    truth, _ = memo.digests(["a", "b"])
-    memo.save()
+    truth = planned(tmp_path, root)
     (path,) = (tmp_path / "memo").iterdir()
     whole = path.read_bytes()
     for place in range(len(whole)):
@@ -237,27 +209,18 @@ def test_a_memo_with_a_flipped_bit_is_not_believed(tmp_path: Path, root: Path) -
         assert reopened(tmp_path, root).digests(["a", "b"]) == (truth, {}), place
 
 
-def planned_files(tmp_path: Path, root: Path) -> PlannedFiles:
-    return PlannedFiles(root, tmp_path / "memo")
-
-
-def test_bytes_to_decode_are_those_that_were_hashed(tmp_path: Path, root: Path) -> None:
-    digest = planned(tmp_path, root)["a"]
-    assert planned_files(tmp_path, root).read("a", digest) == b"a" * 5000
-
-
 def test_other_bytes_are_refused_and_nothing_that_is_remembered_is_believed_any_more(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a file system has no change time: without forgetting, planning again would not help."""
-    monkeypatch.setattr(memo._Stamp, "of", lambda status: memo._Stamp(status.st_size, 0, 0, 0))
+    monkeypatch.setattr(memo.Stamp, "of", lambda status: memo.Stamp(status.st_size, 0, 0, 0))
     before = planned(tmp_path, root)
     rewritten(root / "a")
     stale = reopened(tmp_path, root)
     stale.remember("lesion x", "yes")
     assert stale.digests(["a", "b"])[0] == before
     with pytest.raises(FileUnavailableError) as caught:
-        planned_files(tmp_path, root).read("a", before["a"])
+        reopened(tmp_path, root).read("a", before["a"])
     (problem,) = caught.value.problems
     assert problem.where == str(root / "a")
     assert problem.what == (
@@ -271,13 +234,13 @@ def test_other_bytes_are_refused_and_nothing_that_is_remembered_is_believed_any_
 def test_what_cannot_be_read_any_more_is_told(tmp_path: Path, root: Path) -> None:
     (root / "a").unlink()
     with pytest.raises(FileUnavailableError, match=r"files/a: cannot be read: No such file or directory\."):
-        planned_files(tmp_path, root).read("a", "0" * 64)
+        reopened(tmp_path, root).read("a", "0" * 64)
     os.mkfifo(root / "a")
-    with pytest.raises(FileUnavailableError, match="changed since the study was planned"):
-        planned_files(tmp_path, root).read("a", "0" * 64)
+    with pytest.raises(FileUnavailableError, match="cannot be read: Is no regular file"):
+        reopened(tmp_path, root).read("a", "0" * 64)
 
 
 def test_files_larger_than_any_image_are_not_read(tmp_path: Path, root: Path) -> None:
     os.truncate(root / "a", memo.MAX_BYTES + 1)
     with pytest.raises(DataError, match=r"has 1,073,741,825 bytes; up to 1,073,741,824 are accepted\."):
-        planned_files(tmp_path, root).read("a", "0" * 64)
+        reopened(tmp_path, root).read("a", "0" * 64)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from xferlab.cohort import Case
-from xferlab.data.patients import alike, as_yaml, odd_patients, person_key
+from xferlab.data.sources.patients import alike, as_yaml, odd_patients, person_key
 from xferlab.study.yaml_lines import read
 
 

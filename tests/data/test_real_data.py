@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.data.conftest import index_sections
 from xferlab.data.cache import open_table
-from xferlab.data.patients import person_key, spelled_alike
-from xferlab.data.sources import lgg, open_source
-from xferlab.data.table import read_table
-from xferlab.leakage.index import StudyIndex, check_sections, index_sections
+from xferlab.data.check import check_sections
+from xferlab.data.sources.lgg import reading as lgg
+from xferlab.data.sources.manifest.table import read_table
+from xferlab.data.sources.patients import person_key, spelled_alike
+from xferlab.data.sources.registry import open_source
+from xferlab.leakage.index import StudyIndex
 
 LABELS = {"lung": [255], "ignore": [127]}
 
@@ -90,7 +93,7 @@ def test_the_audit_finds_three_persons_under_two_ids(section: Any, real_data: Pa
         "cohen-137": "cohen-137", "cohen-202": "cohen-137",
         "cohen-192": "cohen-192", "cohen-196": "cohen-192",
     }  # fmt: skip
-    assert 0 < index.audit.num_near < 20
+    assert 0 < len(index.audit.near) < 20
     (known,) = (problem for problem in index.audit.warnings if "1676519" in problem.what)
     assert known.where == "data.general, data.portable"
     assert "images/1676588.jpg (cohen-201)" in known.what
@@ -101,7 +104,7 @@ def test_native_images_fill_a_table(section: Any, real_data: Path, tmp_path: Pat
     config = pack(section, real_data, "covid-lung-native")
     cases = index_sections({"native": config}, memo_dir=tmp_path)["native"]
     digests = [case.digest for case in cases]
-    table = open_table("native", config, size_px=64, digests=digests, cache_dir=tmp_path)
+    table = open_table("native", config, size=64, digests=digests, cache_dir=tmp_path)
     assert table.images.shape == (38, 1, 64, 64)
     assert set(np.unique(table.targets)) == {0, 127, 255}
     assert ((table.targets == 255).mean(axis=(1, 2)) > 0.05).all()

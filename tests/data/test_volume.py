@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xferlab.data.volume import Scale, brain_box, crop_and_pad, normalised
+from xferlab.data.sources.lgg.volume import Scale, brain_box, crop_and_pad, normalised
 
 
 def test_box_holds_all_that_is_bright_enough() -> None:

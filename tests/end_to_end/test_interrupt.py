@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM on a real process: an exit within seconds, and the same command goes on."""
+"""Ctrl-C and SIGTERM on a real process: an exit within seconds, and the same command continues."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_one_signal_ends_it_and_nothing_is_lost(
     assert process.returncode == (130 if number == signal.SIGINT else 75), err
     assert "Traceback" not in err
     until_gone(below, within_s=5.0)
-    assert "interrupted: 0 of 2 trials complete; the same command goes on" in out
+    assert "interrupted: 0 of 2 trials complete; the same command continues" in out
     assert not list(storage.rglob("driver.lease"))
     assert not list(storage.rglob("failure.json"))
     tries = attempts(storage)
@@ -91,7 +91,7 @@ def test_a_signal_to_the_whole_process_group_loses_nothing(tmp_path: Path) -> No
         os.killpg(process.pid, signal.SIGTERM)
         out, err = process.communicate(timeout=WITHIN_S)
     assert process.returncode == 75, err
-    assert "interrupted: 0 of 2 trials complete; the same command goes on" in out
+    assert "interrupted: 0 of 2 trials complete; the same command continues" in out
     assert "Traceback" not in err
     until_gone(below, within_s=5.0)
     tries = attempts(storage)

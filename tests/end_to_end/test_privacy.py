@@ -137,12 +137,12 @@ def says_nobody_when_it_fails(folder: Path) -> None:
 
     store = Store.open(folder / "storage")
     trial_id = next((folder / "storage" / "trials").iterdir()).name
-    body = codec.read_json(store, layout.spec_path(trial_id))
+    body = codec.read_json(store, layout.TrialFiles(trial_id).spec)
     assert body is not None
     spec = replace(TrialSpec.from_json(body), trial_id="f" * 16)
     gone = next((folder / "pack").glob("mask-*"))
     shutil.move(gone, folder / "gone.png")
     with pytest.raises(DataError, match="xferlab check"):
         run_trial(spec, store, cache_dir=folder / "other cache")
-    assert store.exists(layout.failure_path(spec.trial_id))
+    assert store.exists(layout.TrialFiles(spec.trial_id).failure)
     assert holding(WORDS, folder / "storage") == {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,7 @@ EPOCHS = [
     for number in (1, 2, 3)
 ]
 HISTORY = b"".join(codec.json_bytes(epoch.to_json()) for epoch in EPOCHS)
-UNSEALED = b"".join(json.dumps(epoch.to_json()).encode() + b"\n" for epoch in EPOCHS)
-SEALED = codec.json_bytes(
+CHECKED = codec.json_bytes(
     {"version": 1, "trial_id": ID, "losses": [0.5, 1e-3], "names": {"a": None, "é": True}}
 )
 TABLE = codec.parquet_bytes(
@@ -36,7 +34,7 @@ TOKENS = [
 ]  # fmt: skip
 
 
-def sealed(store: Store) -> bool:
+def checked(store: Store) -> bool:
     body = codec.read_json(store, "x.json")
     assert isinstance(body, dict)
     return True
@@ -61,10 +59,9 @@ def table(store: Store) -> bool:
 
 
 READERS: dict[str, tuple[str, Callable[[Store], Any], list[bytes]]] = {
-    "json": ("x.json", sealed, [SEALED]),
-    "run": (layout.run_path(ID), run, [SEALED]),
-    "history": (layout.history_path(ID), history, [HISTORY]),
-    "first history": (layout.history_path(ID), history, [UNSEALED]),
+    "json": ("x.json", checked, [CHECKED]),
+    "run": (layout.TrialFiles(ID).run, run, [CHECKED]),
+    "history": (layout.TrialFiles(ID).history, history, [HISTORY]),
     "parquet": ("x.parquet", table, [TABLE]),
 }
 
@@ -104,7 +101,7 @@ def test_checkpoints(tmp_path: Path, resealed: bool, examples: int) -> None:
     state = {"cursor": {"epoch": 1, "next_batch": 2}, "weights": {"w": torch.arange(6.0)}, "note": "x"}
     saved.save(state)
     (name,) = saved.names()
-    path = tmp_path / layout.checkpoint_dir(ID) / name
+    path = tmp_path / layout.TrialFiles(ID).checkpoint / name
     whole = path.read_bytes()
     body = len(_MAGIC) + 32
     given: list[dict[str, Any]] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.conftest import data_section, write_rows
+from tests.data.conftest import data_section, index_sections, write_rows
 from xferlab.cohort import Case, Cohort
 from xferlab.errors import DataError
 from xferlab.leakage import comparisons
-from xferlab.leakage.index import StudyIndex, index_sections
+from xferlab.leakage.index import StudyIndex
 from xferlab.phantoms import PATHOLOGIES, brain_mri, chest_xray
 
 pytestmark = pytest.mark.component
@@ -67,7 +66,7 @@ def pack(tmp_path: Path) -> Pack:
 
 @pytest.fixture
 def index(pack: Pack, tmp_path: Path) -> Callable[..., StudyIndex]:
-    def index(arms: Any = (), memo: str = "memo", **fields: Any) -> StudyIndex:
+    def index(arms: Any = None, memo: str = "memo", **fields: Any) -> StudyIndex:
         return StudyIndex(pack.sections(**fields), arms=arms, memo_dir=tmp_path / memo)
 
     return index
@@ -76,6 +75,13 @@ def index(pack: Pack, tmp_path: Path) -> Callable[..., StudyIndex]:
 def altered(number: int) -> Image.Image:
     image = chest(number)
     return image.crop((2, 0, SIZE_PX, SIZE_PX - 2)).point(lambda grey: 255 * (grey / 255) ** 0.8)
+
+
+@pytest.fixture
+def copied(pack: Pack) -> Pack:
+    """The folder with an altered copy of p2's image, under another patient."""
+    pack.add("copy", altered(2), patient="a2", device="portable")
+    return pack
 
 
 def patients(index: StudyIndex, pack: Pack, **fields: Any) -> dict[str, str]:
@@ -174,21 +180,20 @@ def test_images_behind_a_device_simulation_are_known(pack: Pack, index: Any) -> 
     assert {case.patient for case in found("general", simulated)} == {"p0", "p1", "a2", "p3"}
 
 
-def test_images_alike_but_in_their_detail_are_left_apart(pack: Pack, index: Any) -> None:
-    rng = np.random.default_rng(0)
+def test_images_alike_but_in_their_detail_are_left_apart_and_dark_slices_are_nobodys(
+    pack: Pack, index: Any
+) -> None:
+    rng, dark = np.random.default_rng(0), np.zeros((SIZE_PX, SIZE_PX), np.uint8)
+    smooth = np.asarray(chest(9).resize((64, 64)).resize((16, 16)).resize((64, 64)))
+    dark[40:60, 40:60] = chest(9).crop((40, 40, 60, 60))
     for letter in "ab":
-        smooth = np.asarray(chest(9).resize((64, 64)).resize((16, 16)).resize((64, 64)))
         pixels = np.clip(smooth + rng.normal(0.0, 9.0, (64, 64)), 0, 255)
         pack.add(letter, Image.fromarray(pixels.astype(np.uint8)))
-    assert (index().audit.persons, index().audit.num_near) == ({}, 1)
-
-
-def test_dark_slices_are_nobodys(pack: Pack, index: Any) -> None:
-    for letter in "ab":
-        dark = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
-        dark[40:60, 40:60] = chest(9).crop((40, 40, 60, 60))
-        pack.add(letter, Image.fromarray(dark))
-    assert index().audit.persons == {}
+        pack.add(f"dark-{letter}", Image.fromarray(dark))
+    audit = index().audit
+    (near,) = audit.near
+    assert audit.persons == {}
+    assert near.startswith("images/b.png (pb) and images/a.png (pa): correlation 0.994, detail 0.2")
 
 
 def more(tmp_path: Path, **images: Image.Image) -> tuple[Pack, dict[str, Any]]:
@@ -203,7 +208,7 @@ def more(tmp_path: Path, **images: Image.Image) -> tuple[Pack, dict[str, Any]]:
 def test_who_only_an_arm_adds_takes_the_id_of_the_study(pack: Pack, index: Any, tmp_path: Path) -> None:
     added, arm = more(tmp_path, b=chest(30), c=chest(31), b2=altered(31))
     added.add("a2", altered(2), patient="a first id")
-    found = index(arms=[pack.sections(), arm])
+    found = index(arms={"a": pack.sections(), "b": arm})
     assert patients(found, pack) == patients(index(), pack)
     joined = {Path(case.name).stem: case.patient for case in found("added", arm["added"])}
     assert joined == {"a2": "p2", "b": "pb", "c": "pb2", "b2": "pb2"}
@@ -216,7 +221,7 @@ def test_what_an_arm_says_of_two_people_of_the_study_parts_nobody(
     added, _ = more(tmp_path, b=chest(30), c=chest(31), b2=altered(31))
     apart = [["p2", "a2"], ["pc", "pb2"]]
     arm = {"added": data_section(source="manifest", root=str(added.root), different_patients=apart)}
-    found = index(arms=[arm])
+    found = index(arms={"b": arm})
     assert patients(found, pack) == patients(index(), pack)
     assert set(found.audit.persons) == {"a2", "p2"}
 
@@ -227,7 +232,7 @@ def test_an_image_of_an_arm_may_not_join_two_people_of_the_study(
     added, arm = more(tmp_path, a2=altered(2))
     added.add("a5", altered(5), patient="pa2")
     with pytest.raises(DataError) as caught:
-        index(arms=[arm])
+        index(arms={"b": arm})
     (problem,) = caught.value.problems
     assert problem.severity == "error"
     assert problem.where == "data.general, data.portable, data.added"
@@ -235,7 +240,7 @@ def test_an_image_of_an_arm_may_not_join_two_people_of_the_study(
     assert "`same_patient: [[p2, p5, pa2]]`" in problem.what
     same = {"same_patient": [["p2", "p5"]]}
     declared = {"general": same, "portable": same}
-    assert patients(index(arms=[arm], **declared), pack, **declared)["5"] == "p2"
+    assert patients(index(arms={"b": arm}, **declared), pack, **declared)["5"] == "p2"
 
 
 def test_a_known_set_decodes_and_compares_nothing(
@@ -304,14 +309,6 @@ def test_an_altered_comparison_is_not_believed(pack: Pack, index: Any, tmp_path:
     assert index().audit == before
 
 
-def test_the_memo_names_no_patient(pack: Pack, index: Any, tmp_path: Path) -> None:
-    pack.add("copy", altered(2), patient="patient-named", device="portable")
-    index()
-    files = [path for path in (tmp_path / "memo").rglob("thumbnails-*/*") if path.is_file()]
-    assert files
-    assert not any(b"patient-named" in path.read_bytes() for path in files)
-
-
 def test_an_image_that_cannot_be_decoded_is_left_out_and_tried_again(pack: Pack, index: Any) -> None:
     pack.add("copy", altered(2), patient="a2", device="portable")
     path = pack.root / "masks/copy.png"
@@ -322,18 +319,21 @@ def test_an_image_that_cannot_be_decoded_is_left_out_and_tried_again(pack: Pack,
     assert set(index().audit.persons) == {"a2", "p2"}
 
 
-def test_folder_that_cannot_be_written_costs_nothing_but_time(pack: Pack, index: Any, tmp_path: Path) -> None:
-    pack.add("copy", altered(2), patient="a2", device="portable")
+def test_folder_that_cannot_be_written_costs_nothing_but_time(
+    copied: Pack, index: Any, tmp_path: Path
+) -> None:
     (tmp_path / "memo").write_text("a file where the folder should be")
     assert set(index().audit.persons) == {"a2", "p2"}
 
 
-def test_two_at_once_find_the_same(pack: Pack, index: Any) -> None:
-    pack.add("copy", altered(2), patient="a2", device="portable")
+def test_two_at_once_find_the_same_and_remember_no_patient(pack: Pack, index: Any, tmp_path: Path) -> None:
+    pack.add("copy", altered(2), patient="patient-named", device="portable")
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: index().audit, range(4)))
-    assert found == [index(memo="alone").audit] * 4
-    assert not [name for name in os.listdir(pack.root.parent / "memo") if name.endswith(".tmp")]
+        audits = list(pool.map(lambda _: index().audit, range(4)))
+    assert audits == [index(memo="alone").audit] * 4
+    files = list((tmp_path / "memo").rglob("thumbnails-*/*"))
+    assert {path.suffix for path in files} == {".npz", ".json"}
+    assert not any(b"patient-named" in path.read_bytes() for path in files)
 
 
 def test_slices_of_one_head_under_two_patients(tmp_path: Path) -> None:

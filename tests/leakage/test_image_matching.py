@@ -70,7 +70,7 @@ def levels(change: Callable[[np.ndarray], np.ndarray]) -> Alter:
 
 def labelled(image: Image.Image) -> Image.Image:
     altered = image.copy()
-    draw = ImageDraw.AugmentationSeed(altered)
+    draw = ImageDraw.Draw(altered)
     draw.rectangle((0, 0, 60, 11), fill=0)
     draw.text((2, 0), "AP 12:33", fill=255)
     return altered

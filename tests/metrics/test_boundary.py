@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
-from xferlab.metrics import measure
 from xferlab.metrics.boundary import boundary
+from xferlab.metrics.measuring import measure
 
 EMPTY = np.zeros((30, 40), dtype=bool)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
 
-from xferlab.metrics import measure
+from xferlab.metrics.measuring import measure
 
 
 def calibration(output, target, **options):

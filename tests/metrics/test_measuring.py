@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from xferlab.errors import DataError
-from xferlab.metrics import CATALOGUE, measure
-from xferlab.metrics.measuring import _resolve
+from xferlab.metrics.catalogue import CATALOGUE
+from xferlab.metrics.measuring import _resolve, measure
 
 MASKED_OUT = np.zeros((8, 8), dtype=bool)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sklearn_metrics
 
-from xferlab.metrics import measure
+from xferlab.metrics.measuring import measure
 from xferlab.metrics.overlap import Confusion
 
 OVERLAP = ("ACC", "DICE", "JACC", "PREC", "RECA", "F1", "SENS", "SPEC", "SOFT_DICE")

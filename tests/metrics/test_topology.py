@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from xferlab.metrics import measure
+from xferlab.metrics.measuring import measure
 
 
 def drawn(picture: str):

@@ -12,7 +12,7 @@ from xferlab.plan.choose import Index
 from xferlab.plan.expand import Plan, Setting
 from xferlab.plan.spec import TrialSpec
 
-HERE = Setting(device="cpu", bfloat16=False, training_version=1, metrics_version=1)
+HERE = Setting(device="cpu", bfloat16=False)
 PATHOLOGIES = ("covid19", "normal", "pathological")
 DATA = """\
 data:

@@ -13,13 +13,13 @@ from xferlab.cohort import Case
 from xferlab.errors import StudyError
 from xferlab.plan.choose import for_workers
 from xferlab.plan.document import to_document
-from xferlab.plan.features import LAYERS, stratified
+from xferlab.plan.features import stratified
 from xferlab.plan.identity import short_id
 from xferlab.plan.spec import TrialSpec
 from xferlab.search.plan import Tuning, Wanted
-from xferlab.study.adapt import ENCODER
 from xferlab.study.load import load
 from xferlab.study.space import load_space
+from xferlab.tasks.segmentation.config import ENCODER, LAYERS
 
 ASKED = "features: {on: portable.hold_out, cases: 8}\n"
 OTHER_PIXELS = "arms: {baseline: {}, simulated: {data.portable.simulate: portable}}\n"

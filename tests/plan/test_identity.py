@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xferlab.plan.identity import canonical_json, seal_holds, sealed, seed_for, sha256_of, short_id
+from xferlab.plan.identity import canonical_json, checksum_holds, seed_for, sha256_of, short_id, with_checksum
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -50,13 +50,13 @@ def test_a_digest_that_anybody_can_compute_again() -> None:
 
 @few
 @given(BODIES)
-def test_a_seal_holds_after_json_and_breaks_with_any_other_value(body: dict[str, Any]) -> None:
-    value = json.loads(json.dumps(sealed(body)))
-    assert seal_holds(value)
-    assert not seal_holds({**value, "one more": 1})
-    assert not seal_holds({key: item for key, item in value.items() if key != "sha256"})
+def test_a_checksum_holds_after_json_and_breaks_with_any_other_value(body: dict[str, Any]) -> None:
+    value = json.loads(json.dumps(with_checksum(body)))
+    assert checksum_holds(value)
+    assert not checksum_holds({**value, "one more": 1})
+    assert not checksum_holds({key: item for key, item in value.items() if key != "sha256"})
     for key in body:
-        assert not seal_holds({**value, key: [value[key]]})
+        assert not checksum_holds({**value, key: [value[key]]})
 
 
 def test_seeds_are_a_pure_function_of_named_coordinates() -> None:

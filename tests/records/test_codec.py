@@ -152,7 +152,7 @@ def test_every_torn_or_altered_table_is_found(local: Store) -> None:
     for position in range(0, len(data), 97):
         for bad in (data[:position], data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]):
             overwrite(local, "t.parquet", bad)
-            with pytest.raises(RecordError, match=r"digest .*run the study again: it is measured again"):
+            with pytest.raises(RecordError, match=r"digest .*run the study again, which measures it again"):
                 codec.read_parquet(local, "t.parquet", sha256=digest)
 
 

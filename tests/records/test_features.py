@@ -9,25 +9,16 @@ from typing import Any
 
 import pytest
 
+from tests.identities import trial_spec
 from xferlab.errors import RecordError
-from xferlab.plan.spec import FeaturesSpec, TrialSpec
+from xferlab.plan.spec import FeaturesSpec
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.complete import is_measured, lacks_features
 from xferlab.records.schema import FEATURES_SCHEMA, FeaturesRecord
 from xferlab.records.store import Store
 
 TRIAL_ID, FEATURES_ID = "0" * 16, "f" * 16
-SPEC = TrialSpec(
-    trial_id=TRIAL_ID,
-    name="baseline/general/r01",
-    arms=("baseline",),
-    stage="general",
-    repetition=1,
-    identity={},
-    section="cxr",
-    selection="2" * 64,
-    features=FeaturesSpec(FEATURES_ID, "cxr", "3" * 64, "cxr"),
-)
+SPEC = trial_spec(TRIAL_ID, features=FeaturesSpec(FEATURES_ID, "cxr", "3" * 64, "cxr"))
 
 
 def write(store: Store) -> FeaturesRecord:
@@ -40,7 +31,7 @@ def write(store: Store) -> FeaturesRecord:
         "filter_changes": [[0.1, 0.2, float("inf")]],
     }
     data = writer.table(FEATURES_SCHEMA, columns)
-    record = FeaturesRecord(FEATURES_ID, TRIAL_ID, "3" * 64, 2, hashlib.sha256(data).hexdigest())
+    record = FeaturesRecord(FEATURES_ID, TRIAL_ID, "3" * 64, 2, hashlib.sha256(data).hexdigest(), "w")
     writer.write_features(store, record, data)
     return record
 
@@ -50,7 +41,7 @@ def test_what_is_written_is_read(store: Store) -> None:
     record = write(store)
     assert not lacks_features(store, SPEC, "w")
     assert not is_measured(store, SPEC, "w")
-    codec.write_json(store, layout.spec_path(TRIAL_ID), SPEC.to_json())
+    codec.write_json(store, layout.TrialFiles(TRIAL_ID).spec, SPEC.to_json())
     assert is_measured(store, SPEC, "w")
     assert FeaturesRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
     assert reader.read_features_record(store, TRIAL_ID, FEATURES_ID) == record
@@ -66,23 +57,23 @@ def test_nothing_is_lacking_where_nothing_is_asked_for(store: Store) -> None:
 @pytest.mark.parametrize("damage", [b"", b"{}", b"torn"])
 def test_a_damaged_record_is_none(store: Store, damage: bytes) -> None:
     write(store)
-    store.write(layout.features_path(TRIAL_ID, FEATURES_ID, "record.json"), damage)
+    store.write(layout.TrialFiles(TRIAL_ID).features(FEATURES_ID).record, damage)
     assert lacks_features(store, SPEC, "w")
 
 
 def test_a_record_of_other_features_is_none(store: Store) -> None:
     record = write(store)
-    name = layout.features_path(TRIAL_ID, FEATURES_ID, "record.json")
+    name = layout.TrialFiles(TRIAL_ID).features(FEATURES_ID).record
     codec.write_json(store, name, replace(record, features_id="e" * 16).to_json())
     assert lacks_features(store, SPEC, "w")
 
 
 def test_altered_features_and_other_versions_are_told(store: Store) -> None:
     record = write(store)
-    store.write(layout.features_path(TRIAL_ID, FEATURES_ID, "features.parquet"), b"other")
+    store.write(layout.TrialFiles(TRIAL_ID).features(FEATURES_ID).features, b"other")
     with pytest.raises(RecordError, match=r"features\.parquet: does not match the digest in its record"):
         reader.read_features(store, record)
-    name = layout.features_path(TRIAL_ID, FEATURES_ID, "record.json")
-    codec.write_json(store, name, {**record.to_json(), "version": 2})
+    name = layout.TrialFiles(TRIAL_ID).features(FEATURES_ID).record
+    codec.write_json(store, name, {**record.to_json(), "version": 3})
     with pytest.raises(RecordError, match=r"this record has version 3, and this xferlab reads version 2"):
         reader.read_features_record(store, TRIAL_ID, FEATURES_ID)

@@ -39,18 +39,19 @@ def entry(trial_id: str, **changed: Any) -> dict[str, Any]:
 
 def write_plan(store: Store, study: str, *entries: dict[str, Any]) -> None:
     body = {"version": 2, "study": study, "trials": list(entries)}
-    codec.write_json(store, layout.plan_path(study), body)
+    codec.write_json(store, layout.StudyFiles(study).plan, body)
 
 
 def write_trial(store: Store, trial_id: str) -> TrialSpec:
     spec = replace(SPEC, trial_id=trial_id, selection=TRAINED, donor={"sha256": DONOR}, evaluations=())
-    codec.write_json(store, layout.spec_path(trial_id), spec.to_json())
+    codec.write_json(store, layout.TrialFiles(trial_id).spec, spec.to_json())
     for name in (EVALUATION, OLD):
-        for file in ("cases.parquet", "outputs.parquet", "record.json"):
-            store.write(layout.evaluation_path(trial_id, name, file), b"x" * 10)
-    store.write(layout.weights_path(trial_id), b"1234")
-    store.write(f"{layout.checkpoint_dir(trial_id)}/state-000001-000000.pt", b"x" * 7)
-    store.write(layout.progress_path(trial_id), b"late")
+        files = layout.TrialFiles(trial_id).evaluation(name)
+        for file in (files.cases, files.outputs, files.record):
+            store.write(file, b"x" * 10)
+    store.write(layout.TrialFiles(trial_id).weights, b"1234")
+    store.write(f"{layout.TrialFiles(trial_id).checkpoint}/state-000001-000000.pt", b"x" * 7)
+    store.write(layout.TrialFiles(trial_id).progress, b"late")
     writer.write_trial(store, replace(TRIAL, trial_id=trial_id))
     return spec
 
@@ -78,13 +79,13 @@ def found(store: Store, **options: Any) -> dict[str, tuple[str, ...]]:
 
 SURPLUS = {
     "given weights that nothing refers to": (layout.donor_path(OLD_DONOR),),
-    "measurements that no plan names": (layout.evaluation_dir(KEPT, OLD),),
+    "measurements that no plan names": (layout.TrialFiles(KEPT).evaluation(OLD).folder,),
     "selections that nothing refers to": (layout.selection_path(UNUSED),),
     "states of complete trials": (
-        f"{layout.checkpoint_dir(KEPT)}/state-000001-000000.pt",
-        layout.progress_path(KEPT),
+        f"{layout.TrialFiles(KEPT).checkpoint}/state-000001-000000.pt",
+        layout.TrialFiles(KEPT).progress,
     ),
-    "trials that no plan names": (layout.trial_dir(OTHER),),
+    "trials that no plan names": (layout.TrialFiles(OTHER).folder,),
 }
 
 
@@ -143,7 +144,7 @@ def test_the_plans_of_all_studies_count(store: Store) -> None:
 
 def test_states_of_a_trial_that_is_not_complete_stay(store: Store) -> None:
     fill(store)
-    store.delete(layout.weights_path(KEPT))
+    store.delete(layout.TrialFiles(KEPT).weights)
     assert "states of complete trials" not in found(store)
 
 
@@ -154,11 +155,11 @@ def test_searches_are_taken_only_when_asked(store: Store) -> None:
 
 def test_what_a_begun_sample_starts_from_stays(store: Store) -> None:
     from xferlab.plan.sample_spec import SampleSpec
-    from xferlab.records.samples import write_begun
+    from xferlab.records.samples import search_store, write_begun
 
     fill(store)
     trial = replace(SPEC, parents=(OTHER,), selection=UNUSED, donor={"sha256": OLD_DONOR}, evaluations=())
-    write_begun(store, SampleSpec("n", "x", 1, {}, (trial,)))
+    write_begun(search_store(store, "x"), SampleSpec("n", "x", 1, {}, (trial,)))
     assert set(SURPLUS) - set(found(store)) == {
         "trials that no plan names",
         "selections that nothing refers to",
@@ -167,21 +168,23 @@ def test_what_a_begun_sample_starts_from_stays(store: Store) -> None:
 
 
 def test_without_a_plan_or_with_a_damaged_one_nothing_is_pruned(store: Store) -> None:
-    store.write(layout.record_path(OTHER), b"x")
+    store.write(layout.TrialFiles(OTHER).record, b"x")
     with pytest.raises(RecordError, match="no plan of any study, so nothing tells what is needed"):
         find_surplus(store)
     fill(store)
-    store.write(layout.plan_path("broken"), b"{")
+    store.write(layout.StudyFiles("broken").plan, b"{")
     with pytest.raises(RecordError, match=r"studies/broken/plan\.json: is no JSON"):
         find_surplus(store)
-    codec.write_json(store, layout.plan_path("broken"), {"version": 99, "study": "broken", "trials": []})
+    codec.write_json(
+        store, layout.StudyFiles("broken").plan, {"version": 99, "study": "broken", "trials": []}
+    )
     with pytest.raises(RecordError, match="has version 99"):
         find_surplus(store)
 
 
 def test_a_damaged_spec_of_a_kept_trial_is_no_obstacle(store: Store) -> None:
     fill(store)
-    store.write(layout.spec_path(KEPT), b"{")
+    store.write(layout.TrialFiles(KEPT).spec, b"{")
     kinds = found(store)
     assert (
         layout.selection_path(TRAINED) in kinds["selections that nothing refers to"]
@@ -199,7 +202,7 @@ def test_leftovers_of_dead_or_old_writers_are_found(tmp_path: Path) -> None:
     for name in (young, gone, old):
         store.write(name, b"half")
     os.utime(store.path(old), (0, os.stat(store.path(old)).st_mtime - DAY_S - 60))
-    aside = store.set_aside(layout.spec_path(KEPT))
+    aside = store.set_aside(layout.TrialFiles(KEPT).spec)
     kinds = found(store)
     assert kinds["leftovers of killed writers"] == tuple(sorted((gone, old)))
     assert kinds["damaged files that were set aside"] == (os.path.relpath(aside, tmp_path),)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.identities import trial_spec
 from xferlab.errors import RecordError
-from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.plan.spec import EvaluationSpec
 from xferlab.records import codec, layout, reader, writer
-from xferlab.records.complete import complete_ids, is_complete, missing_evaluations
+from xferlab.records.complete import complete_trials, is_complete, missing_evaluations
 from xferlab.records.schema import (
     CASES_SCHEMA,
     EpochResult,
@@ -35,16 +36,8 @@ TRIAL = TrialRecord(
     weights_bytes=4,
     history_sha256="1" * 64,
 )
-SPEC = TrialSpec(
-    trial_id=TRIAL.trial_id,
-    name="baseline/general/r01",
-    arms=("baseline",),
-    stage="general",
-    repetition=1,
-    identity=TRIAL.identity,
-    section="cxr",
-    selection="2" * 64,
-    evaluations=(EvaluationSpec("e" * 16, "cxr", "test", "3" * 64, overlay_cases=4),),
+SPEC = trial_spec(
+    TRIAL.trial_id, evaluations=(EvaluationSpec("e" * 16, "cxr", "test", "3" * 64, overlay_cases=4),)
 )
 
 
@@ -60,7 +53,7 @@ def epoch(number: int, *, train_loss: float | None = None, **times: float) -> Ep
 
 
 def write_trial(store: Store) -> None:
-    store.write(layout.weights_path(TRIAL.trial_id), b"1234")
+    store.write(layout.TrialFiles(TRIAL.trial_id).weights, b"1234")
     writer.write_trial(store, TRIAL)
 
 
@@ -107,8 +100,8 @@ def test_a_record_is_a_function_of_its_values(tmp_path: Path) -> None:
         write_trial(store)
         write_evaluation(store)
     for name in (
-        layout.record_path(TRIAL.trial_id),
-        layout.evaluation_path(TRIAL.trial_id, "e" * 16, "cases.parquet"),
+        layout.TrialFiles(TRIAL.trial_id).record,
+        layout.TrialFiles(TRIAL.trial_id).evaluation("e" * 16).cases,
     ):
         assert stores[0].read(name) == stores[1].read(name) is not None
 
@@ -117,11 +110,11 @@ def test_a_trial_without_record_weights_or_seal_is_not_complete(local: Store) ->
     assert reader.read_trial(local, TRIAL.trial_id) is None
     writer.write_trial(local, TRIAL)
     assert reader.read_trial(local, TRIAL.trial_id) is None  # no weights
-    local.write(layout.weights_path(TRIAL.trial_id), b"123")
+    local.write(layout.TrialFiles(TRIAL.trial_id).weights, b"123")
     assert reader.read_trial(local, TRIAL.trial_id) is None  # torn weights
-    local.write(layout.weights_path(TRIAL.trial_id), b"1234")
+    local.write(layout.TrialFiles(TRIAL.trial_id).weights, b"1234")
     assert reader.read_trial(local, TRIAL.trial_id) == TRIAL
-    name = layout.record_path(TRIAL.trial_id)
+    name = layout.TrialFiles(TRIAL.trial_id).record
     data = local.read(name)
     assert data is not None
     local.write(name, data.replace(b'"best_epoch":2', b'"best_epoch":3'))
@@ -131,27 +124,28 @@ def test_a_trial_without_record_weights_or_seal_is_not_complete(local: Store) ->
 def test_a_record_in_the_folder_of_another_is_not_its_record(local: Store) -> None:
     write_trial(local)
     other = "f" * 16
-    for path in (layout.record_path, layout.weights_path):
-        local.write(path(other), local.read(path(TRIAL.trial_id)) or b"")
+    for name in ("record", "weights"):
+        content = local.read(getattr(layout.TrialFiles(TRIAL.trial_id), name))
+        local.write(getattr(layout.TrialFiles(other), name), content or b"")
     assert reader.read_trial(local, other) is None
     write_evaluation(local)
-    moved = local.read(layout.evaluation_path(TRIAL.trial_id, "e" * 16, "record.json"))
-    local.write(layout.evaluation_path(TRIAL.trial_id, "d" * 16, "record.json"), moved or b"")
+    moved = local.read(layout.TrialFiles(TRIAL.trial_id).evaluation("e" * 16).record)
+    local.write(layout.TrialFiles(TRIAL.trial_id).evaluation("d" * 16).record, moved or b"")
     assert reader.read_evaluation(local, TRIAL.trial_id, "d" * 16) is None
 
 
 def test_a_record_of_another_version_is_told_and_not_run_again(local: Store) -> None:
     write_trial(local)
     newer = {**TRIAL.to_json(), "version": 3, "new": 1}
-    codec.write_json(local, layout.record_path(TRIAL.trial_id), newer)
+    codec.write_json(local, layout.TrialFiles(TRIAL.trial_id).record, newer)
     told = r"/record\.json: this record has version 3, and this xferlab reads version 2; use"
     with pytest.raises(RecordError, match=told):
         reader.read_trial(local, TRIAL.trial_id)
     with pytest.raises(RecordError, match=r"/record\.json: has version 3, and this xferlab writes 2; use"):
         writer.write_trial(local, TRIAL)
-    assert codec.read_json(local, layout.record_path(TRIAL.trial_id)) == newer
+    assert codec.read_json(local, layout.TrialFiles(TRIAL.trial_id).record) == newer
     record = write_evaluation(local)
-    name = layout.evaluation_path(TRIAL.trial_id, "e" * 16, "record.json")
+    name = layout.TrialFiles(TRIAL.trial_id).evaluation("e" * 16).record
     local.write(name, codec.json_bytes({**record.to_json(), "version": 0}))
     with pytest.raises(RecordError, match=r"this record has version 0"):
         reader.read_evaluation(local, TRIAL.trial_id, "e" * 16)
@@ -161,23 +155,23 @@ def test_a_record_of_another_version_is_told_and_not_run_again(local: Store) -> 
 def test_a_whole_file_of_another_kind_is_no_record(local: Store, body: dict[str, object]) -> None:
     write_trial(local)
     write_evaluation(local)
-    local.write(layout.record_path(TRIAL.trial_id), codec.json_bytes(body))
-    local.write(layout.evaluation_path(TRIAL.trial_id, "e" * 16, "record.json"), codec.json_bytes(body))
+    local.write(layout.TrialFiles(TRIAL.trial_id).record, codec.json_bytes(body))
+    local.write(layout.TrialFiles(TRIAL.trial_id).evaluation("e" * 16).record, codec.json_bytes(body))
     assert reader.read_trial(local, TRIAL.trial_id) is None
     assert reader.read_evaluation(local, TRIAL.trial_id, "e" * 16) is None
 
 
 def test_complete_means_that_all_records_verify(store: Store) -> None:
     assert not is_complete(store, SPEC)
-    assert complete_ids(store, [SPEC]) == set()
+    assert complete_trials(store, "s", [SPEC]) == {}
     write_trial(store)
     assert missing_evaluations(store, SPEC, TRIAL.weights_sha256) == ["e" * 16]
     write_evaluation(store)
     assert not is_complete(store, SPEC)
-    codec.write_json(store, layout.spec_path(SPEC.trial_id), SPEC.to_json())
+    codec.write_json(store, layout.TrialFiles(SPEC.trial_id).spec, SPEC.to_json())
     assert is_complete(store, SPEC)
     other = replace(SPEC, trial_id="f" * 16)
-    assert complete_ids(store, [SPEC, other]) == {TRIAL.trial_id}
+    assert set(complete_trials(store, "s", [SPEC, other])) == {TRIAL.trial_id}
     more = replace(
         SPEC, evaluations=(*SPEC.evaluations, replace(SPEC.evaluations[0], evaluation_id="d" * 16))
     )
@@ -188,12 +182,12 @@ def test_complete_means_that_all_records_verify(store: Store) -> None:
 
 
 def test_the_plan_of_a_study_is_read_or_told(store: Store) -> None:
-    codec.write_json(store, layout.plan_path("here"), {"version": 2, "study": "here"})
+    codec.write_json(store, layout.StudyFiles("here").plan, {"version": 2, "study": "here"})
     assert reader.read_plan(store, "here")["study"] == "here"
     store.write("studies/there/lease", b"")  # of a run that was refused before it planned
     with pytest.raises(RecordError, match=r"no plan of study 'there' \(studies here: here\)"):
         reader.read_plan(store, "there")
-    codec.write_json(store, layout.plan_path("here"), {"version": 9})
+    codec.write_json(store, layout.StudyFiles("here").plan, {"version": 9})
     with pytest.raises(RecordError, match="'here' has version 9, and this xferlab reads 2"):
         reader.read_plan(store, "here")
 
@@ -203,7 +197,7 @@ def test_facts_of_a_run_are_optional(local: Store) -> None:
     assert reader.read_failure(local, "t") is None
     writer.write_run(local, "t", {"total_s": 1.5})
     assert reader.read_run(local, "t") == {"total_s": 1.5}
-    for path in (layout.run_path("t"), layout.failure_path("t")):
+    for path in (layout.TrialFiles("t").run, layout.TrialFiles("t").failure):
         local.write(path, b'{"total_s": 1.5')
     assert reader.read_run(local, "t") == {}
     assert reader.read_failure(local, "t") is None
@@ -219,8 +213,8 @@ def test_a_history_grows_by_a_line_an_epoch(store: Store) -> None:
         history.append(epoch(number))
     history.finish()
     assert reader.read_history(store, "t") == [epoch(1), epoch(2), epoch(3)]
-    assert (store.read(layout.history_path("t")) or b"").count(b"\n") == 3
-    assert store.read(layout.progress_path("t")) is None
+    assert (store.read(layout.TrialFiles("t").history) or b"").count(b"\n") == 3
+    assert store.read(layout.TrialFiles("t").progress) is None
 
 
 def test_progress_is_there_at_once_on_a_local_storage(local: Store) -> None:
@@ -274,7 +268,7 @@ def test_a_torn_last_line_is_dropped_wherever_it_is_torn(local: Store) -> None:
     history = writer.HistoryFile(local, "t")
     for number in (1, 2, 3):
         history.append(epoch(number))
-    path = Path(local.path(layout.progress_path("t")))
+    path = Path(local.path(layout.TrialFiles("t").progress))
     data = path.read_bytes()
     last = data.rindex(b"\n", 0, -1) + 1
     for length in range(last, len(data) - 1):
@@ -288,9 +282,9 @@ def test_a_torn_last_line_is_dropped_wherever_it_is_torn(local: Store) -> None:
 
 @pytest.mark.parametrize("damage", [b'{"epoch": 2', b"[1, 2]", b"7", b'{"epoch": 2}', b"\xff\xfe", b""])
 def test_a_damaged_line_in_the_middle_is_told_with_its_number(local: Store, damage: bytes) -> None:
-    lines = [codec.json_bytes(epoch(number).to_json()).rstrip() for number in (1, 2, 3)]
-    local.write(layout.history_path("t"), b"\n".join([lines[0], damage, lines[2], b""]))
-    place = rf"history\.jsonl:2 \(byte {len(lines[0]) + 1}\): is damaged .*run the study again, which trains"
+    lines = [codec.json_bytes(epoch(number).to_json()) for number in (1, 2, 3)]
+    local.write(layout.TrialFiles("t").history, b"".join([lines[0], damage + b"\n", lines[2]]))
+    place = rf"history\.jsonl:2 \(byte {len(lines[0])}\): is damaged .*run the study again, which trains"
     with pytest.raises(RecordError, match=place):
         reader.read_history(local, "t")
 
@@ -303,7 +297,7 @@ def test_every_flipped_bit_of_a_history_is_told_or_drops_the_last_line(
     whole = [epoch(number) for number in (1, 2, 3)]
     for one in whole:
         history.append(one)
-    path = Path(local.path(layout.progress_path("t")))
+    path = Path(local.path(layout.TrialFiles("t").progress))
     data = path.read_bytes()
     for position in range(len(data)):
         path.write_bytes(data[:position] + bytes([data[position] ^ 1 << position % 8]) + data[position + 1 :])
@@ -328,8 +322,7 @@ def test_a_history_that_lacks_epochs_is_told_by_the_record(local: Store) -> None
 
 
 def test_an_epoch_that_stands_twice_counts_once_and_the_later_one(local: Store) -> None:
-    results = (epoch(1), epoch(2), epoch(2, train_loss=7.0))
-    local.write(layout.history_path("t"), b"".join(codec.json_bytes(result.to_json()) for result in results))
+    writer.HistoryFile(local, "t", [epoch(1), epoch(2), epoch(2, train_loss=7.0)])
     assert [one.values["train_loss"] for one in reader.read_history(local, "t")] == [0.5, 7.0]
 
 

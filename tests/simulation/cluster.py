@@ -21,8 +21,8 @@ from xferlab.errors import RecordError, StorageError, TrainingError
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader, writer
-from xferlab.records.complete import complete_ids, is_complete, is_measured
-from xferlab.records.schema import EpochResult, EvaluationRecord, TrialRecord, history_sha256
+from xferlab.records.complete import complete_trials, is_complete, is_measured
+from xferlab.records.schema import CASES_SCHEMA, EpochResult, EvaluationRecord, TrialRecord, history_sha256
 from xferlab.records.store import Store
 from xferlab.schedule.graph import State, TrialGraph
 from xferlab.schedule.retry_policy import RetryPolicy
@@ -284,7 +284,9 @@ class Driver:
     def _drive(self) -> dict[str, State]:
         cluster, plan = self.cluster, self.cluster.plan
         publish(plan, cluster.seen)
-        graph = TrialGraph(plan.trials, complete=complete_ids(cluster.seen, plan.trials))
+        graph = TrialGraph(
+            plan.trials, complete=complete_trials(cluster.seen, plan.loaded.base.study, plan.trials)
+        )
         policy = RetryPolicy(graph, cluster.seen, _Counting(cluster, self.number), retries=2)
         while True:
             self._fill(graph, policy)
@@ -373,7 +375,7 @@ def work(cluster: Cluster, store: Store, spec: TrialSpec) -> None:
         return
     attempt = Attempt(store, spec.trial_id, trained=record is not None)
     try:
-        codec.write_json(store, layout.spec_path(spec.trial_id), spec.to_json())
+        codec.write_json(store, layout.TrialFiles(spec.trial_id).spec, spec.to_json())
         if record is None:
             record = _train(cluster, store, spec, attempt, came=came)
         else:
@@ -411,9 +413,10 @@ def _train(cluster: Cluster, store: Store, spec: TrialSpec, attempt: Attempt, *,
         _save(store, spec, history)
     file.finish()
     weights = weights_of(spec, parent)
-    store.write(layout.weights_path(spec.trial_id), weights)
+    store.write(layout.TrialFiles(spec.trial_id).weights, weights)
     return TrialRecord(
-        trial_id=spec.trial_id, identity=spec.identity, num_epochs=NUM_EPOCHS, best_epoch=NUM_EPOCHS,
+        trial_id=spec.trial_id, identity=spec.identity.to_json(), num_epochs=NUM_EPOCHS,
+        best_epoch=NUM_EPOCHS,
         best_score=history[-1].score, stopped_by="max_epochs", num_parameters=1,
         num_train=1, num_validation=1, started_from=spec.parents[0] if spec.parents else None,
         weights_sha256=hashlib.sha256(weights).hexdigest(), weights_bytes=len(weights),
@@ -429,14 +432,14 @@ def _parent_weights(store: Store, spec: TrialSpec) -> bytes:
     if not all(records):
         raise RecordError(f"{spec.name}: a parent is not complete")
     best = min((one for one in records if one), key=lambda one: (one.best_score or 0.0, one.trial_id))
-    data = store.read(layout.weights_path(best.trial_id))
+    data = store.read(layout.TrialFiles(best.trial_id).weights)
     if data is None or not codec.matches(data, best.weights_sha256):
         raise RecordError(f"{spec.name}: the weights of {best.trial_id} are altered")
     return data
 
 
 def _save(store: Store, spec: TrialSpec, history: Sequence[EpochResult]) -> None:
-    folder = layout.checkpoint_dir(spec.trial_id)
+    folder = layout.TrialFiles(spec.trial_id).checkpoint
     codec.write_json(
         store, f"{folder}/state-{len(history):06d}", {"history": [one.to_json() for one in history]}
     )
@@ -445,7 +448,7 @@ def _save(store: Store, spec: TrialSpec, history: Sequence[EpochResult]) -> None
 
 
 def _resume(store: Store, spec: TrialSpec) -> list[EpochResult]:
-    folder = layout.checkpoint_dir(spec.trial_id)
+    folder = layout.TrialFiles(spec.trial_id).checkpoint
     for name in reversed([one for one in store.list(folder) if one.startswith("state-")]):
         body = codec.read_json(store, f"{folder}/{name}")
         if body is not None:
@@ -457,7 +460,8 @@ def _measure(store: Store, spec: TrialSpec, weights: str) -> None:
     for one in spec.evaluations:
         stored = reader.read_whole_evaluation(store, spec.trial_id, one.evaluation_id, weights=weights)
         if stored is None:
-            cases = f"cases of {one.evaluation_id}".encode()
+            columns = {name: [one.evaluation_id] for name in CASES_SCHEMA.names} | {"value": [0.5]}
+            cases = writer.table(CASES_SCHEMA, columns)
             digest = hashlib.sha256(cases).hexdigest()
             record = EvaluationRecord(
                 evaluation_id=one.evaluation_id, trial_id=spec.trial_id, selection=one.selection,
@@ -468,7 +472,7 @@ def _measure(store: Store, spec: TrialSpec, weights: str) -> None:
 
 
 def _clear(store: Store, spec: TrialSpec) -> None:
-    folder = layout.checkpoint_dir(spec.trial_id)
+    folder = layout.TrialFiles(spec.trial_id).checkpoint
     for name in store.list(folder):
         if name.startswith("state-"):
             store.delete(f"{folder}/{name}")

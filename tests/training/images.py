@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-
 from xferlab.tasks.segmentation.native_examples import NativeExamples
 
 

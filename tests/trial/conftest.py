@@ -47,7 +47,7 @@ class Bench:
         )
 
     def folder(self, name: str) -> Path:
-        return Path(self.session.store.path(layout.trial_dir(self.plan.names[name])))
+        return Path(self.session.store.path(layout.TrialFiles(self.plan.names[name]).folder))
 
 
 Make = Callable[..., Bench]

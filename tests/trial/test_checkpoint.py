@@ -56,7 +56,7 @@ def saved(store: Store, *epochs: int, trial_id: str = "t") -> list[Path]:
     states = Checkpoints(store, trial_id)
     for epoch in epochs:
         states.save(state(epoch))
-    return [Path(store.path(layout.checkpoint_dir(trial_id))) / name for name in states.names()]
+    return [Path(store.path(layout.TrialFiles(trial_id).checkpoint)) / name for name in states.names()]
 
 
 @pytest.fixture
@@ -153,10 +153,10 @@ def retrained(trials: Bench, name: str) -> None:
     path = trials.folder(name) / "checkpoint/best.safetensors"
     data = save_weights({key: value * 1.01 for key, value in load(path.read_bytes()).items()})
     path.write_bytes(data)
-    body = codec.read_json(trials.session.store, layout.record_path(trials[name].trial_id))
+    body = codec.read_json(trials.session.store, layout.TrialFiles(trials[name].trial_id).record)
     assert body is not None
     body |= {"weights_bytes": len(data), "weights_sha256": hashlib.sha256(data).hexdigest()}
-    codec.write_json(trials.session.store, layout.record_path(trials[name].trial_id), body)
+    codec.write_json(trials.session.store, layout.TrialFiles(trials[name].trial_id).record, body)
 
 
 def test_a_state_of_another_version_is_told_and_stays(local: Store) -> None:
@@ -238,7 +238,7 @@ def test_malicious_weights_of_a_parent_are_refused_and_did_not_run(
     (trials.folder(GENERAL) / "checkpoint/best.safetensors").write_bytes(payload)
     body = {**record.to_json(), "weights_bytes": len(payload)}
     body["weights_sha256"] = hashlib.sha256(payload).hexdigest()
-    codec.write_json(trials.session.store, layout.record_path(record.trial_id), body)
+    codec.write_json(trials.session.store, layout.TrialFiles(record.trial_id).record, body)
     with pytest.raises(RecordError, match=r"best\.safetensors: is no safetensors file"):
         trials.run(PORTABLE)
     assert not victim.exists()
@@ -250,12 +250,12 @@ def test_a_malicious_donor_is_refused_and_did_not_run(
     bench: Make, tmp_path: Path, kind: str, suffix: str
 ) -> None:
     from xferlab.study.schema import Weights
-    from xferlab.trial.pretrained import provide
+    from xferlab.trial.pretrained import store_weights
 
     victim, path = tmp_path / "harm", tmp_path / f"donor{suffix}"
     path.write_bytes(payloads(victim)[kind])
     with pytest.raises(DonorError, match="donor"):
-        provide(Weights(path=str(path)), Store.open(tmp_path / "st"), cache_dir=tmp_path)
+        store_weights(Weights(path=str(path)), Store.open(tmp_path / "st"), cache_dir=tmp_path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     stages = {
         "donor": {"weights": {"path": str(path)}},

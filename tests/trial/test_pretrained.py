@@ -151,7 +151,7 @@ def test_a_parent_whose_weights_are_not_finite_is_named_before_and_when_it_is_re
     store, parent = trials.session.store, trials["a/general/r01"]
     record = trials.run("a/general/r01")
     check_parent(parent.trial_id, store)
-    path = Path(store.path(layout.weights_path(parent.trial_id)))
+    path = Path(store.path(layout.TrialFiles(parent.trial_id).weights))
     weights = load_file(path)
     weights[KEY].view(-1)[3] = float("inf")
     data = save_weights(weights)

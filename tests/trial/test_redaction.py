@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from xferlab.data.sources.registry import DataSection
 from xferlab.errors import DataError, Problem, StorageError
-from xferlab.study.sections import DataSection
 from xferlab.trial.redaction import redact_names
 
 ROOT = "/data/hospital"

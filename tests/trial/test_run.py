@@ -54,7 +54,7 @@ def test_what_was_measured_with_other_weights_is_measured_again(bench: Make) -> 
     record, cases = reader.read_evaluation(store, spec.trial_id, asked), b"what other weights gave"
     assert record is not None
     other = replace(record, weights_sha256="0" * 64, cases_sha256=hashlib.sha256(cases).hexdigest())
-    outputs = store.read(layout.evaluation_path(spec.trial_id, asked, "outputs.parquet"))
+    outputs = store.read(layout.TrialFiles(spec.trial_id).evaluation(asked).outputs)
     writer.write_evaluation(store, other, cases=cases, outputs=outputs or b"")
     assert not is_complete(store, spec)
     trials.run(GENERAL)

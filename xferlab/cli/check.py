@@ -2,70 +2,81 @@
 
 from __future__ import annotations
 
-import sys
-from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 
-from rich.progress import Progress
-
-from xferlab.cli.grouping import grouped
+from xferlab.cli.findings import grouped
 from xferlab.cli.main import BAD_INPUT, COMPLETE
-from xferlab.cli.prepare import check_tiles, donor_problems, parent_problems
+from xferlab.cli.options import StudyOptions
+from xferlab.cli.prepare import check_tiles
 from xferlab.cli.session import Session
+from xferlab.cli.view import count_of, progress_bar
 from xferlab.data.check import check_sections
+from xferlab.data.sources.registry import DataSection
 from xferlab.errors import DataError, Problem, ProblemsError, XferlabError
-from xferlab.study.sections import DataSection
+
+SHOWN_PAIRS = 20
+"""Of nearly equal images."""
 
 
-def run(options: Namespace) -> int:
+def run(options: StudyOptions) -> int:
     """Prints all findings; exit code 2 if one is an error."""
     session = Session.open(options)
-    findings: list[Problem] = []
-    files: list[Problem] = []
-    num_near = 0
-    with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
-        task = bar.add_task("reading images")
+    locate = session.loaded.locate
+    files = list(map(locate, dict.fromkeys(_of_files(session))))
+    others: list[Problem] = []
+    if not any(problem.severity == "error" for problem in files):
+        located = dict.fromkeys(map(locate, _of_plan(session)))
+        others = [problem for problem in located if problem not in files]
+    for problem in (*grouped(files, shown=len(files)), *others):
+        print(problem)
+    counts = Counter(problem.severity for problem in (*files, *others))
+    shown = ", ".join(count_of(counts[severity], severity) for severity in ("error", "warning"))
+    print(f"{options.study}: {shown}")
+    return BAD_INPUT if counts["error"] else COMPLETE
+
+
+def _of_files(session: Session) -> Iterator[Problem]:
+    """Reads all data of all arms, and yields what is wrong or odd."""
+    memo_dir = session.cache_dir / "digests"
+    with progress_bar("reading images") as progress:
         for arm, sections in _distinct_sections(session).items():
             try:
-                files += check_sections(
-                    sections,
-                    memo_dir=session.cache_dir / "digests",
-                    progress=lambda done, total: bar.update(task, completed=done, total=total),
-                )
+                problems = check_sections(sections, memo_dir=memo_dir, progress=progress)
             except DataError as error:
-                files += [
-                    Problem(one.where, f"{one.what} (arm {arm})", one.severity) for one in error.problems
-                ]
-    if not any(one.severity == "error" for one in files):
-        try:
-            plan = session.plan()
-            audit = session.index.audit
-            num_near = audit.num_near
-            findings += (*audit.warnings, *(entry for entry in plan.warnings if entry not in audit.summary))
-            findings += (*donor_problems(session, plan), *parent_problems(session, plan))
-            check_tiles(session, plan, progress=lambda name, done, total: None)
-        except ProblemsError as error:
-            findings += error.problems
-        except XferlabError as error:  # such as a donor of an unknown name: the other findings are told, too
-            findings.append(Problem(str(options.study), str(error)))
-    files, findings = (
-        list(dict.fromkeys(map(session.loaded.located.locate, group))) for group in (files, findings)
-    )
-    findings = [finding for finding in findings if finding not in files]
-    for finding in (*grouped(files, shown=len(files)), *findings):
-        print(finding)
-    if num_near:
-        print(f"{num_near} pairs of images under different patients are nearly alike; taken for two people's")
-    errors = sum(one.severity == "error" for one in (*files, *findings))
-    print(f"{options.study}: {errors} errors, {len(files) + len(findings) - errors} warnings")
-    return BAD_INPUT if errors else COMPLETE
+                problems = list(error.problems)
+            yield from (replace(problem, arm=arm) for problem in problems)
+
+
+def _of_plan(session: Session) -> Iterator[Problem]:
+    """Plans the study, and yields what is wrong or odd about patients, given weights, and sizes of images."""
+    try:
+        plan, audit = session.plan(), session.index.audit
+        if audit.near:
+            print(
+                f"{len(audit.near)} pairs of images of different patients are nearly equal; they stay apart:"
+            )
+            print(*(f"  {pair}" for pair in audit.near[:SHOWN_PAIRS]), sep="\n")
+            if len(audit.near) > SHOWN_PAIRS:
+                print(f"  {len(audit.near) - SHOWN_PAIRS} more")
+        yield from audit.warnings
+        yield from (warning for warning in plan.warnings if warning not in audit.summary)
+        yield from session.weights.problems(plan.trials, stored=False)
+        yield from session.weights.parent_problems(plan.trials)
+        check_tiles(session, plan, progress=lambda name, done, total: None)
+    except ProblemsError as error:
+        yield from error.problems
+    except XferlabError as error:
+        yield Problem(str(session.loaded.path), str(error))
 
 
 def _distinct_sections(session: Session) -> dict[str, dict[str, DataSection]]:
-    """The sections of the base, then those that only an arm has or changes."""
-    base = session.loaded.base.data
-    seen = {(name, config.model_dump_json()) for name, config in base.items()}
-    distinct = {"of the study": dict(base)}
-    for arm, study in session.loaded.arms.items():
+    """The sections of the base, under an empty name, then those that only an arm has or changes."""
+    studies = {"": session.loaded.base, **session.loaded.arms}
+    seen: set[tuple[str, str]] = set()
+    distinct: dict[str, dict[str, DataSection]] = {}
+    for arm, study in studies.items():
         for name, config in study.data.items():
             key = (name, config.model_dump_json())
             if key not in seen:

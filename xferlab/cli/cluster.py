@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from xferlab.cli.options import ClusterOptions
 from xferlab.errors import UsageError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
 from xferlab.schedule.stop import StopRequest
 
 
-def check_options(options: Namespace) -> None:
+def check_options(options: ClusterOptions) -> None:
     """Raises UsageError if `--address` and `--workers` do not fit together."""
     if options.address and options.workers is not None:
         raise UsageError("--workers is for this machine; the cluster at --address has its own number")
@@ -23,7 +23,7 @@ def check_options(options: Namespace) -> None:
 
 @contextmanager
 def cluster(
-    options: Namespace, store: Store, trials: Sequence[TrialSpec], *, stop: StopRequest
+    options: ClusterOptions, store: Store, trials: Sequence[TrialSpec], *, stop: StopRequest
 ) -> Iterator[None]:
     """Starts or joins Ray for the time of the context.
 

@@ -4,65 +4,61 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-
 from xferlab.cli.last_plan import study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.session import Session, command_options
-from xferlab.cli.states import states
+from xferlab.cli.options import JsonOptions
+from xferlab.cli.session import Session
+from xferlab.cli.status import states
+from xferlab.cli.view import count_of
 from xferlab.trial.failure import Kind, signature
 
 ADVICE: Mapping[str, str] = {
     Kind.MEMORY: "It ran out of memory; further attempts have the machine to themselves. Give it more "
     "(`resources.memory_gib`, a larger device) or make it smaller in the study (`training.batch_size`, "
-    "`model.image_size`), which renews its id.",
+    "`model.image_size`), which gives it another id.",
     Kind.DEVICE: "The accelerator reported an error. Run again, which resumes. If it is always this host, "
     "leave it out; if it is always this trial, see the traceback.",
-    Kind.HOPELESS: "The same trial would meet it again: change what the message names first.",
-    Kind.LOST: "Run again, which resumes from its last checkpoint. If it comes back, look on the host for "
+    Kind.HOPELESS: "The same trial would fail again: change what the message names first.",
+    Kind.LOST: "Run again, which resumes from its last checkpoint. If it fails again, look on the host for "
     "what killed it: out of memory, a time limit.",
     Kind.NODE: "The nodes failed, not the study: run again, which resumes from its last checkpoint.",
-    Kind.OTHER: "Run again, which resumes from its last checkpoint. If it comes back, see the traceback.",
+    Kind.OTHER: "Run again, which resumes from its last checkpoint. If it fails again, see the traceback.",
 }
 """What to do, by kind of failure."""
 
 
-def run(options: Namespace) -> int:
+def run(options: JsonOptions) -> int:
     """Prints failures, equal errors together; exit code 1 if there is one."""
     session = Session.open(options)
     now = study_now(session)
-    for remark in now.remarks(command_options(options)):
+    for remark in now.remarks(session.words):
         print(remark, file=sys.stderr if options.json else sys.stdout)
-    rows = states(session.store, session.loaded.base.study, now.trials)
-    found = [row for row in rows if "failure" in row]
+    failed = [row for row in states(session.store, session.study, now.trials) if "failure" in row]
     if options.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(failed, indent=2))
     else:
-        _print(found)
-    return INCOMPLETE if found else COMPLETE
+        _print(failed)
+    return INCOMPLETE if failed else COMPLETE
 
 
-def _print(found: list[dict[str, Any]]) -> None:
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+def _print(failed: list[dict[str, Any]]) -> None:
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in found:
+    for row in failed:
         _, stage, repetition = row["name"].rsplit("/", 2)
         groups[signature(row["failure"], row["name"], stage, repetition)].append(row)
     for rows in groups.values():
         failure = rows[0]["failure"]
-        console.print(f"{failure['type']}: {failure['message']}")
+        print(f"{failure['type']}: {failure['message']}")
         for row in rows:
-            console.print(f"  {_facts(row)}")
-        console.print(ADVICE.get(failure.get("kind", Kind.OTHER), ADVICE[Kind.OTHER]))
-        if failure["traceback"]:
-            console.print(failure["traceback"].rstrip())
-        console.print()
-    console.print(f"{len(found)} trials failed, of {len(groups)} errors" if found else "no trial failed")
+            print(f"  {_facts(row)}")
+        print(ADVICE.get(failure.get("kind", Kind.OTHER), ADVICE[Kind.OTHER]))
+        print(f"{failure['traceback'].rstrip()}\n".lstrip("\n"))
+    counts = f"{count_of(len(failed), 'trial')} failed, with {count_of(len(groups), 'distinct error')}"
+    print(counts if failed else "no trial failed")
 
 
 def _facts(row: Mapping[str, Any]) -> str:
@@ -75,4 +71,4 @@ def _facts(row: Mapping[str, Any]) -> str:
         f"signal {failure['signal']}" if failure.get("signal") else "",
         f"memory at most {peak:.1f} GiB" if peak else "",
     ]
-    return ", ".join(part for part in parts if part)
+    return ", ".join(filter(None, parts))

@@ -1,23 +1,65 @@
-"""What `plan` and `run` say of bad and odd data: a line for each kind that ends them, and a summary."""
+"""What `plan`, `run` and `check` say of bad and odd data: many findings of one kind as one."""
 
 from __future__ import annotations
 
+import re
 import sys
-from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
-from xferlab.cli.grouping import counted, grouped
-from xferlab.cli.session import Session, given_weights
-from xferlab.errors import DataError, Problem, StudyError
+from xferlab.cli.session import Session
+from xferlab.cli.view import count_of
+from xferlab.errors import DataError, Problem
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
 
 _SHOWN = 3
-"""Persons whose ids are joined, of whom `plan` and `run` tell in full; `check` tells of all."""
+"""Persons with several ids whom `plan` and `run` tell in full; `check` tells all."""
+_SHOWN_PLACES = 5
 _UNREAD = "unusable images or masks that no chosen trial reads"
+_OF_A_FILE = re.compile(r"'[^']*'|`[^`]*`|\S*[\d/]\S*")
+"""What differs between messages of one kind: quotations, numbers, paths."""
+
+
+def grouped(problems: Iterable[Problem], *, shown: int = _SHOWN_PLACES) -> list[Problem]:
+    """Returns one problem for each kind, in the order in which kinds first appear.
+
+    Problems are of one kind if they say so, or if their words agree but for numbers, paths and quotations.
+    The first of a kind stands for all, with the number and the places of the others; so several problems of
+    one place, which say different things about it, remain.
+
+    Args:
+        problems: Any number of them.
+        shown: How many places of the others are listed.
+    """
+    groups: dict[tuple[str, str, int], list[Problem]] = defaultdict(list)
+    at_place: Counter[tuple[str, str, str]] = Counter()
+    for problem in problems:
+        kind = problem.kind or _OF_A_FILE.sub("#", problem.what)
+        number = at_place[problem.severity, kind, problem.where]
+        at_place[problem.severity, kind, problem.where] += 1
+        groups[problem.severity, kind, number].append(problem)
+    return [_joined(*group, shown=shown) for group in groups.values()]
+
+
+def _joined(first: Problem, *others: Problem, shown: int) -> Problem:
+    if not others:
+        return first
+    # The section or folder that a place shares with the first is left out.
+    section, folder = f"{first.where.rpartition(': ')[0]}: ", f"{first.where.rpartition('/')[0]}/"
+    places = [problem.where.removeprefix(folder).removeprefix(section) for problem in others[:shown]]
+    listed = ", ".join([*places, "..."] if len(others) > shown else places)
+    return replace(first, what=f"{first.what} ({len(others)} more like this: {listed})")
+
+
+def counted(problems: Sequence[Problem]) -> str:
+    """Returns how many warnings of each kind there are: `3 warnings: repeated rows (2), others (1)`."""
+    counts = Counter(problem.kind or "others" for problem in problems)
+    listed = ", ".join(f"{kind} ({count})" for kind, count in counts.items())
+    number = count_of(len(problems), "warning")
+    return number if set(counts) == {"others"} else f"{number}: {listed}"
 
 
 def refuse_unusable(session: Session, plan: Plan, trials: Iterable[TrialSpec]) -> None:
@@ -27,7 +69,7 @@ def refuse_unusable(session: Session, plan: Plan, trials: Iterable[TrialSpec]) -
         DataError: One problem for each kind.
         StudyError: Weights files that the study names do not exist.
     """
-    refuse_absent_weights(session)
+    session.weights.refuse_absent()
     unusable = session.index.unusable
     if wanted := unusable.keys() & _digests(plan, trials):
         raise DataError(unusable_files(session, (one for key in wanted for one in unusable[key])))
@@ -41,19 +83,19 @@ def _digests(plan: Plan, trials: Iterable[TrialSpec]) -> set[str]:
 
 def trial_reads(trial: TrialSpec) -> Iterator[tuple[str, str, int | Literal["native"]]]:
     """Yields section, selection and size of all that a trial reads."""
-    size = trial.identity["model"]["image_size"]
+    size = trial.identity.image_size
     yield trial.section, trial.selection, size
-    for one in trial.evaluations:
-        name = one.source or one.section
-        yield name, one.selection, size
-        if one.at_original_size:
-            yield name, one.selection, "native"
+    for evaluation in trial.evaluations:
+        section = evaluation.source or evaluation.section
+        yield section, evaluation.selection, size
+        if evaluation.at_original_size:
+            yield section, evaluation.selection, "native"
     if trial.features:
         yield trial.features.source, trial.features.selection, size
 
 
 def unusable_files(session: Session, problems: Iterable[Problem]) -> list[Problem]:
-    """Returns one problem for each kind, and where all can be read if these are fewer."""
+    """Returns one problem for each kind; if these are fewer, the last says which command lists all."""
     unique = sorted(dict.fromkeys(problems), key=lambda problem: problem.where)
     kinds = grouped(unique)
     if len(kinds) < len(unique):
@@ -62,41 +104,17 @@ def unusable_files(session: Session, problems: Iterable[Problem]) -> list[Proble
     return kinds
 
 
-def refuse_absent_weights(session: Session) -> None:
-    """Ends a verb if the study names weights files by paths where there are none.
-
-    Raises:
-        StudyError: With all of them.
-    """
-    if absent := absent_weights(session):
-        raise StudyError(absent)
-
-
-def absent_weights(session: Session) -> list[Problem]:
-    """Returns a problem for each weights file that the study names by its path and that does not exist."""
-    paths = (weights.path for weights in given_weights(session.loaded.arms).values())
-    what = "there is no such file. Correct the path, or copy the file there."
-    absent = (Problem(path, what) for path in paths if path is not None and not Path(path).is_file())
-    return [session.loaded.located.locate(problem) for problem in absent]
-
-
-def print_warnings(session: Session, plan: Plan, options: Namespace, *, trials: Iterable[TrialSpec]) -> None:
+def print_warnings(session: Session, plan: Plan, trials: Iterable[TrialSpec]) -> None:
     """Prints who stands under several patient ids, and counts all other warnings, to standard error."""
-    audit = session.index.audit
+    audit, unusable = session.index.audit, session.index.unusable
     by_image = [warning for warning in audit.warnings if warning.kind]
     by_spelling = [warning for warning in audit.warnings if not warning.kind]  # one for all persons
     for warning in (*by_image[:_SHOWN], *by_spelling):
         print(warning, file=sys.stderr)
     rest = (warning for warning in plan.warnings if warning not in audit.summary)
-    others = [*by_image[_SHOWN:], *session.index.warnings, *rest, *_unread(session, plan, trials)]
+    unread = unusable.keys() - _digests(plan, trials) if unusable else ()
+    not_read = dict.fromkeys(problem for digest in unread for problem in unusable[digest])
+    not_read_as_warnings = (replace(problem, severity="warning", kind=_UNREAD) for problem in not_read)
+    others = [*by_image[_SHOWN:], *session.index.warnings, *rest, *not_read_as_warnings]
     if others:
-        same = f"{options.study} --profile {options.profile}" if options.profile else options.study
-        print(f"{counted(others)}; `xferlab check {same}` shows them", file=sys.stderr)
-
-
-def _unread(session: Session, plan: Plan, trials: Iterable[TrialSpec]) -> list[Problem]:
-    """What is wrong with cases that no trial reads, as warnings."""
-    unusable = session.index.unusable
-    unread = unusable.keys() - _digests(plan, trials) if unusable else set()
-    problems = dict.fromkeys(problem for digest in unread for problem in unusable[digest])
-    return [replace(one, severity="warning", kind=_UNREAD) for one in problems]
+        print(f"{counted(others)}; `xferlab check {session.words}` shows them", file=sys.stderr)

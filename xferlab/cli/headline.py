@@ -2,62 +2,89 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from xferlab.cli.session import Session
 from xferlab.errors import XferlabError
-
-if TYPE_CHECKING:  # pandas takes a second to import
-    from xferlab.analysis import StudyResults
+from xferlab.plan.expand import Plan
+from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.records.complete import CompleteTrial, complete_trials
+from xferlab.tasks import registry
 
 SHOWN_ARMS = 20
 
 
-def headline(session: Session, arms: Collection[str] | None = None) -> list[str]:
-    """Returns lines with the mean of the headline metric for each arm; nothing where nothing is evaluated.
+def headline(
+    session: Session,
+    plan: Plan,
+    arms: Collection[str] | None = None,
+    complete: Mapping[str, CompleteTrial] | None = None,
+) -> Iterator[str]:
+    """Yields lines with the mean of the headline metric for each arm; nothing where nothing is evaluated.
 
     They are those of the report's tables: means over repetitions, on the hold-out if the last stage is
-    measured on one, else on its test part.
+    measured on one, else on its test part. They come from the index of complete trials, without their tables.
 
     Args:
         session: The study.
-        arms: Only these.
+        plan: Its plan.
+        arms: Only these; None for all.
+        complete: The complete trials of these arms, where they are known.
     """
-    from xferlab.analysis import load_study
-
     try:
-        results = load_study(session.store.location, session.loaded.base.study)
+        if complete is None:
+            complete = complete_trials(session.store, session.study, plan.trials)
     except XferlabError as error:
-        return [f"the results cannot be shown: {error}"]
-    return list(_lines(results, arms))
-
-
-def _lines(results: StudyResults, arms: Collection[str] | None) -> Iterator[str]:
-    from xferlab.analysis import aggregate
-    from xferlab.analysis.selection import ALL, evaluation_sets, main_metrics, unseen
-
-    sets = [evaluated for evaluated in evaluation_sets(results) if "@" not in evaluated.part]
-    last = [evaluated for evaluated in sets if evaluated.stage == results.stages[-1]] or sets
-    metrics = main_metrics(results.cases["metric"].unique())
-    if not last or not metrics:
+        yield f"the results cannot be shown: {error}"
         return
-    evaluated = next((evaluated for evaluated in last if evaluated.is_hold_out), last[0])
-    table = evaluated.rows(aggregate(unseen(results.cases), planned=results.planned()))
-    table = table[(table["pathology"] == ALL) & (table["metric"] == metrics[0].name)]
-    rows = {row["arm"]: row for row in table.to_dict("records")}
-    names = [arm for arm in results.arms if arms is None or arm in arms]
-    yield f"{metrics[0].name} on {evaluated.name} after stage {evaluated.stage}, mean over repetitions:"
-    width = max(map(len, names[:SHOWN_ARMS]))
-    for arm in names[:SHOWN_ARMS]:
-        planned = results.planned().get((arm, evaluated.stage), 0)
-        yield f"  {arm:{width}}  {_numbers(rows[arm]) if arm in rows else f'none of {planned} repetitions'}"
-    if len(names) > SHOWN_ARMS:
-        yield f"  and {len(names) - SHOWN_ARMS} more arms, which the report has"
+    # As in tables: cases as they are, of patients that no ancestor trained on.
+    measured = [
+        (trial, evaluation)
+        for trial in plan.trials
+        for evaluation in trial.evaluations
+        if not evaluation.variant and not evaluation.parent_may_have_seen
+    ]
+    if not complete or not measured:
+        return
+    stage, section, part = wanted = _last_measured(plan, measured)
+    metric = registry.task(plan.loaded.base.stages[stage].task).headline
+    means: dict[str, list[float]] = defaultdict(list)
+    for trial, evaluation in measured:
+        if trial.trial_id in complete and (trial.stage, evaluation.section, evaluation.part) == wanted:
+            values = complete[trial.trial_id].means[evaluation.evaluation_id]
+            for arm in evaluation.arms or trial.arms:
+                means[arm] += [values[metric]] if metric in values else []
+    planned = Counter(arm for trial in plan.trials if trial.stage == stage for arm in trial.arms)
+    shown = sorted((arm for arm in plan.loaded.arms if arms is None or arm in arms), key=_is_not_baseline)
+    yield f"{metric} on {section}.{part} after stage {stage}, mean over repetitions:"
+    width = max(map(len, shown[:SHOWN_ARMS]))
+    for arm in shown[:SHOWN_ARMS]:
+        yield f"  {arm:{width}}  {_numbers(means[arm], planned[arm])}"
+    if len(shown) > SHOWN_ARMS:
+        yield f"  and {len(shown) - SHOWN_ARMS} more arms, which the report has"
 
 
-def _numbers(row: Mapping[Any, Any]) -> str:
-    sd = row["sd_repetitions"]
-    spread = "" if math.isnan(sd) else f" (SD {sd:.3f})"
-    return f"{row['mean']:.3f}{spread}, {row['num_repetitions']} of {row['num_planned']} repetitions"
+def _last_measured(plan: Plan, measured: Sequence[tuple[TrialSpec, EvaluationSpec]]) -> tuple[str, str, str]:
+    """Returns stage, section and part of what the last stage is measured on: its hold-out if it has one."""
+    order = {stage: number for number, stage in enumerate(plan.loaded.base.stages)}
+    last = max((trial.stage for trial in plan.trials), key=order.__getitem__)
+    sets = {(trial.stage, evaluation.section, evaluation.part) for trial, evaluation in measured}
+
+    def rank(measured: tuple[str, str, str]) -> tuple[bool, bool, int, str, str]:
+        stage, section, part = measured
+        return stage != last, part != "hold_out", order[stage], section, part
+
+    return min(sets, key=rank)
+
+
+def _is_not_baseline(arm: str) -> bool:
+    return arm != "baseline"
+
+
+def _numbers(means: Sequence[float], num_planned: int) -> str:
+    if not means:
+        return f"none of {num_planned} repetitions"
+    spread = f" (SD {statistics.stdev(means):.3f})" if len(means) > 1 else ""
+    return f"{statistics.fmean(means):.3f}{spread}, {len(means)} of {num_planned} repetitions"

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from xferlab.data.decode import is_dicom
 from xferlab.errors import DataError, Problem, UsageError
-from xferlab.trial.overlay import MASK_ENDING, OVERLAY_ENDING
+from xferlab.tasks import registry
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
 _DICOM_INDEX = "DICOMDIR"
 
 
-@dataclass
-class Found:
+@dataclass(frozen=True)
+class ImageFiles:
     """Files to work on.
 
     Attributes:
@@ -26,12 +26,12 @@ class Found:
         num_skipped: Files in folders that are no images.
     """
 
-    images: Mapping[str, Path] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    num_skipped: int = 0
+    images: Mapping[str, Path]
+    problems: Sequence[Problem]
+    num_skipped: int
 
 
-def find(paths: Sequence[str], *, out: str) -> Found:
+def find(paths: Sequence[str], *, out: str) -> ImageFiles:
     """Returns the files that were named, and the images in the folders that were named.
 
     A folder is searched with all its folders, but without hidden files and `out`. Outputs of a folder keep
@@ -42,36 +42,33 @@ def find(paths: Sequence[str], *, out: str) -> Found:
     Raises:
         UsageError: Outputs would lie among the images of a folder, or replace one of them.
     """
-    found = Found()
+    problems, num_skipped = list[Problem](), 0
     files: dict[str, Path] = {}
     folders = [path for path in paths if os.path.isdir(path)]
     for named in paths:
-        for path in _search(named, out, found) if named in folders else (Path(named),):
-            files.setdefault(os.path.abspath(path), path)
+        for path in _files(named, out, problems) if named in folders else [Path(named)]:
+            if named in folders and not _is_image(path):
+                num_skipped += 1
+            else:
+                files.setdefault(os.path.abspath(path), path)
     roots = list(map(os.path.abspath, folders))
-    base = os.path.commonpath([*roots, *(os.path.dirname(f) for f in files)])
-    found.images = _named(files, roots, base)
-    _check_out(found.images, out, roots)
-    return found
+    base = os.path.commonpath([*roots, *map(os.path.dirname, files)])
+    images = _named(files, roots, base)
+    _check_out(images, out, roots)
+    return ImageFiles(images, problems, num_skipped)
 
 
-def _search(folder: str, out: str, found: Found) -> Iterator[Path]:
-    def refused(error: OSError) -> None:
-        found.problems.append(Problem(str(error.filename), f"cannot be searched: {error.strerror}."))
+def _files(folder: str, out: str, problems: list[Problem]) -> Iterator[Path]:
+    """Yields all files below a folder, but for hidden folders and `out`."""
+
+    def note(error: OSError) -> None:
+        problems.append(Problem(str(error.filename), f"cannot be searched: {error.strerror}."))
 
     outputs = os.path.realpath(out)
-    for parent, inner, names in os.walk(folder, onerror=refused):
-        inner[:] = [
-            name
-            for name in inner
-            if not name.startswith(".") and os.path.realpath(os.path.join(parent, name)) != outputs
-        ]
-        for name in names:
-            path = Path(parent, name)
-            if _is_image(path):
-                yield path
-            else:
-                found.num_skipped += 1
+    for parent, inner, names in os.walk(folder, onerror=note):
+        yield from (Path(parent, name) for name in names)
+        visible = [name for name in inner if not name.startswith(".")]
+        inner[:] = [name for name in visible if os.path.realpath(os.path.join(parent, name)) != outputs]
 
 
 def _is_image(path: Path) -> bool:
@@ -87,29 +84,25 @@ def _is_image(path: Path) -> bool:
 
 def _named(files: Mapping[str, Path], roots: Sequence[str], base: str) -> dict[str, Path]:
     """Returns the files by the names of their outputs, which are as short as sets them apart."""
-    names = {file: _without_suffix(os.path.relpath(file, _root(file, roots))) for file in files}
-    longer: list[Callable[[str], str]] = [
-        lambda file: _without_suffix(os.path.relpath(file, base)),
-        lambda file: os.path.relpath(file, base),
-    ]
+    names = {file: _names(file, roots, base) for file in files}
+    lengths = dict.fromkeys(files, 0)
     while True:
         owners = defaultdict(list)
-        for file, name in names.items():
-            owners[name].append(file)
+        for file in sorted(files):
+            owners[names[file][lengths[file]]].append(file)
         clashes = [file for group in owners.values() if len(group) > 1 for file in group]
         if not clashes:
-            return {names[file]: files[file] for file in sorted(files)}
-        longest = longer[0] if len(longer) > 1 else longer[-1]
-        lengthened = {file: longest(file) for file in clashes}
-        if all(names[file] == name for file, name in lengthened.items()):
-            longer.pop(0)
-        names.update(lengthened)
+            return {name: files[file] for name, (file,) in owners.items()}
+        for file in clashes:
+            lengths[file] = min(lengths[file] + 1, len(names[file]) - 1)
 
 
-def _root(file: str, roots: Sequence[str]) -> str:
-    """Returns the outermost folder that was named and holds a file; for a named file the folder it is in."""
+def _names(file: str, roots: Sequence[str], base: str) -> tuple[str, str, str]:
+    """Returns the names that the outputs of a file may have, the shortest first."""
     holding = [root for root in roots if os.path.commonpath([root, file]) == root]
-    return min(holding, key=len, default=os.path.dirname(file))
+    root = min(holding, key=len, default=os.path.dirname(file))  # the outermost folder that was named
+    short, long = os.path.relpath(file, root), os.path.relpath(file, base)
+    return _without_suffix(short), _without_suffix(long), long
 
 
 def _without_suffix(name: str) -> str:
@@ -125,8 +118,9 @@ def _check_out(images: Mapping[str, Path], out: str, searched: Sequence[str]) ->
             f"masks for images. For example: --out {os.path.join(out, 'predictions')}"
         )
     inputs = {os.path.realpath(path) for path in images.values()}
+    endings = {ending for name in registry.names() for ending in registry.task(name).files.values()}
     for name, path in images.items():
-        for ending in (MASK_ENDING, OVERLAY_ENDING):
+        for ending in endings:
             output = os.path.join(out, name + ending)
             if os.path.realpath(output) in inputs:
                 raise UsageError(f"--out: {output}, of {path}, would replace an image; give another folder")

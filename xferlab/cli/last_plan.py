@@ -1,4 +1,4 @@
-"""A study file beside the last plan of the study, which results belong to: what differs."""
+"""A study file compared with the last plan of the study, which the results belong to."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from xferlab.errors import ProblemsError, RecordError, XferlabError
 from xferlab.plan.changes import changed_fields, changes
 from xferlab.plan.document import planned_trials
 from xferlab.plan.expand import Plan
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout, reader
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 
 # Without the reason: remarks stand on pages that are passed on, and problems of data may name patients.
 _UNREAD = (
@@ -33,7 +33,7 @@ class StudyComparison:
         lacks_trials: The file asks for others than `trials`.
     """
 
-    trials: tuple[TrialSpec, ...]
+    trials: tuple[PlannedTrial, ...]
     differences: str = ""
     gap: str = ""
     lacks_trials: bool = False
@@ -50,7 +50,10 @@ class StudyComparison:
 
     def is_complete(self, session: Session) -> bool:
         """Returns whether all trials are complete: what the exit code says."""
-        return not self.lacks_trials and len(complete_ids(session.store, self.trials)) == len(self.trials)
+        if self.lacks_trials:
+            return False
+        study = session.loaded.base.study
+        return len(complete_trials(session.store, study, self.trials)) == len(self.trials)
 
 
 def study_now(session: Session) -> StudyComparison:
@@ -59,18 +62,20 @@ def study_now(session: Session) -> StudyComparison:
     Raises:
         XferlabError: The study cannot be planned, and there is no earlier plan of it.
     """
-    study = session.loaded.base.study
-    if not session.store.exists(layout.plan_path(study)):
-        return StudyComparison(session.plan().trials)
+    if not session.store.exists(layout.StudyFiles(session.study).plan):
+        gap = f"{session.store.shown} holds no plan of study {session.study}: it has not run here."
+        return StudyComparison(session.plan().trials, gap=gap)
     try:
-        document = reader.read_plan(session.store, study)
+        document = reader.read_plan(session.store, session.study)
     except RecordError as error:
-        gap = f"The last plan of the study was not looked at: {error}"
+        gap = f"The last plan of the study could not be read: {error}"
         return StudyComparison(session.plan().trials, gap=gap)
     try:
         plan = session.plan_as(document)
     except XferlabError as error:
-        print(f"warning: the data of the study cannot be read here: {_first(error)}", file=sys.stderr)
+        problems = error.problems if isinstance(error, ProblemsError) else (error,)
+        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
+        print(f"warning: the data of the study cannot be read here: {problems[0]}{more}", file=sys.stderr)
         differences = _differences(session, document, None)
         return StudyComparison(planned_trials(document), differences, _UNREAD, lacks_trials=bool(differences))
     return StudyComparison(plan.trials, _differences(session, document, plan))
@@ -80,10 +85,10 @@ def _differences(session: Session, document: dict[str, Any], plan: Plan | None) 
     def fields(before: str, now: str) -> list[str]:
         assert plan is not None
         try:
-            spec = codec.read_json(session.store, layout.spec_path(before))
+            spec = codec.read_json(session.store, layout.TrialFiles(before).spec)
         except RecordError:
             spec = None
-        return changed_fields(spec["identity"], plan.by_id[now].identity) if spec else []
+        return changed_fields(spec["identity"], plan.by_id[now].identity.to_json()) if spec else []
 
     phrases = changes(session.loaded, document, plan, fields=fields)
     if document["profile"] != session.loaded.profile:
@@ -91,8 +96,3 @@ def _differences(session: Session, document: dict[str, Any], plan: Plan | None) 
     if not phrases:
         return ""
     return f"{session.loaded.path.name} differs from the last plan of the study: {'; '.join(phrases)}."
-
-
-def _first(error: XferlabError) -> str:
-    problems = error.problems if isinstance(error, ProblemsError) else (error,)
-    return f"{problems[0]}" + (f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else "")

@@ -6,12 +6,12 @@ Trials of studies are mirrored; searches (`xferlab tune`) are not, their records
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from typing import Any
 
 from xferlab.cli.last_plan import study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.session import Session, command_options
+from xferlab.cli.options import MirrorOptions
+from xferlab.cli.session import Session
 from xferlab.data.cache import check_cache
 from xferlab.errors import XferlabError
 from xferlab.records import reader
@@ -21,7 +21,7 @@ COMPLETE_WITHIN_S = {"offline": 60.0, "online": 20.0}
 """Longest time that a run spends on W&B after its last trial."""
 
 
-def run(options: Namespace) -> int:
+def run(options: MirrorOptions) -> int:
     """Mirrors a study and prints what was written.
 
     Returns:
@@ -31,7 +31,7 @@ def run(options: Namespace) -> int:
     check_cache(session.cache_dir)
     reader.read_plan(session.store, session.loaded.base.study)  # without one there is nothing to mirror
     now = study_now(session)
-    for remark in now.remarks(command_options(options)):
+    for remark in now.remarks(session.words):
         print(remark)
     report = mirror_study(
         session.store,
@@ -60,12 +60,8 @@ def _rows(session: Session) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in rows]
 
 
-def complete(session: Session, same: str) -> str:
+def complete(session: Session) -> str:
     """Completes in W&B what a run has left open there, and writes the study's summary run.
-
-    Args:
-        session: The study.
-        same: Its file and options, for the command that completes the rest.
 
     Returns:
         One line on what W&B still lacks, empty if that is nothing.
@@ -82,7 +78,7 @@ def complete(session: Session, same: str) -> str:
             aggregate=_rows(session),
             within_s=COMPLETE_WITHIN_S[tracking.mode],
         )
-        lacking = {**dict.fromkeys(report.not_tried, "not tried for lack of time"), **dict(report.failed)}
+        lacking = {**dict.fromkeys(report.not_tried, "not tried for lack of time"), **report.failed}
     except XferlabError as error:
         lacking = {study: str(error)}
     trials = unmirrored(session.store, study)
@@ -91,6 +87,6 @@ def complete(session: Session, same: str) -> str:
     what = f"something of {len(trials)} trials" if trials else "the summary run of the study"
     run_id, reason = next(iter({**trials, **lacking}.items()))
     return (
-        f"warning: W&B lacks {what} ({run_id}: {reason}); the records are whole, and `xferlab mirror {same}` "
-        "completes it"
+        f"warning: W&B lacks {what} ({run_id}: {reason}); the records are whole, and "
+        f"`xferlab mirror {session.words}` completes it"
     )

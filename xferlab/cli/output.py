@@ -3,7 +3,7 @@
 All that this process prints goes through them: `print`, rich, logging, warnings, tracebacks, Ray, tqdm. A
 stream whose reader is gone, or whose disk is full, loses what is printed while that lasts. A verb that works
 (`run`) does not wait for a reader that has stopped: beyond `BACKLOG` bytes, lines are dropped and counted. A
-verb that only prints (`plan`) waits, as programs before a pager do.
+verb that only prints (`plan`) waits, as programs do that write to a pager.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import select
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any
 from weakref import WeakSet
 
 BACKLOG = 1 << 18
@@ -30,64 +30,47 @@ LINGER_S = 5.0
 _CHUNK = 1 << 16
 
 
-class Output(io.TextIOBase):
-    """A stream in place of `sys.stdout` or `sys.stderr`.
+class Output:
+    """A stream in place of `sys.stdout` or `sys.stderr`; what it lacks, the stream behind it has.
 
     Attributes:
         label: Its name in messages.
         error: The last error, None while all is well.
-        on_error: Called with the first error, where nothing waits for the reader.
+        other: The stream that is told of the first error, where nothing waits for the reader.
+        thread: What writes, if nothing waits for the reader.
     """
+
+    errors = "backslashreplace"
+    """A character that the encoding lacks is printed as its number."""
 
     def __init__(self, stream: Any, label: str):
         """Takes the stream; until `unblock`, printing waits for its reader."""
         self._stream, self.label = stream, label
         self.error: Exception | None = None
-        self.on_error: Callable[[Output], None] = lambda output: None
+        self.other: Output | None = None
+        self.thread: threading.Thread | None = None
         encoder = codecs.getincrementalencoder(getattr(stream, "encoding", None) or "utf-8")
-        self._encode = encoder("backslashreplace").encode
+        self._encode = encoder(self.errors).encode
         self._sink = _sink_of(stream)
-        self._partial = ""
         self._num_lost = 0
-        self._changed = threading.Condition()
-        self._queue: deque[bytes | None] = deque()
-        self._waiting = 0
-        self._stalled = False
-        self._thread: threading.Thread | None = None
+        self.after_fork()
         _OUTPUTS.add(self)
 
-    @property
-    def is_unblocked(self) -> bool:
-        """Whether a thread writes."""
-        return self._thread is not None
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """Of the stream behind it."""
-        return getattr(self._stream, "encoding", None) or "utf-8"
-
-    @property
-    def errors(self) -> str:  # type: ignore[override]
-        """A character that the encoding lacks is printed as its number."""
-        return "backslashreplace"
+    def after_fork(self) -> None:
+        """In a forked child: the thread is the parent's, as is what waits, and the lock may be held."""
+        self._changed, self.thread = threading.Condition(), None
+        self._queue: deque[bytes | None] = deque()
+        self._partial, self._waiting, self._stalled = "", 0, False
 
     def __getattr__(self, name: str) -> Any:
-        """Returns what the stream behind it has beyond text: `buffer`, `name`, ..."""
+        """Returns what the stream behind it has: `encoding`, `fileno`, `isatty`, `buffer`, ..."""
         if name.startswith("_"):  # `copy` asks before there is a stream behind it
             raise AttributeError(name)
         return getattr(self._stream, name)
 
-    def fileno(self) -> int:
-        """Returns the file descriptor of the stream behind it."""
-        return int(self._stream.fileno())
-
-    def isatty(self) -> bool:
-        """Returns whether a terminal shows it."""
-        return not self._stream.closed and bool(self._stream.isatty())
-
-    def writable(self) -> bool:
-        """Returns True."""
-        return True
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Prints several texts."""
+        self.write("".join(lines))
 
     def write(self, text: str) -> int:
         """Prints text as soon as its line is whole, or `flush` is called."""
@@ -109,18 +92,12 @@ class Output(io.TextIOBase):
         thread = threading.Thread(target=self._work, name=f"xferlab-{self.label}", daemon=True)
         with suppress(RuntimeError):  # this user may start no more
             thread.start()
-            self._thread = thread
-
-    def after_fork(self) -> None:
-        """In a forked child: the thread is the parent's, as is what waits, and the lock may be held."""
-        self._changed, self._thread = threading.Condition(), None
-        self._queue.clear()
-        self._partial, self._waiting, self._stalled = "", 0, False
+            self.thread = thread
 
     def finish(self) -> int:
         """Waits for the reader as long as it reads, and returns how many lines are lost."""
         self.flush()
-        if self._thread is None:
+        if self.thread is None:
             return self._num_lost
         with self._changed:
             size = self._waiting + 1
@@ -131,11 +108,11 @@ class Output(io.TextIOBase):
             self._queue.append(None)
             self._changed.notify_all()
             left = sum(data.count(b"\n") for data in self._queue if data)
-        self._thread.join(None if not self._stalled else 0.0)
+        self.thread.join(None if not self._stalled else 0.0)
         return self._num_lost + left
 
     def _submit(self, data: bytes) -> None:
-        if self._thread is None:
+        if self.thread is None:
             self._put(data)
         elif self._waiting > BACKLOG:
             self._num_lost += data.count(b"\n")
@@ -170,8 +147,11 @@ class Output(io.TextIOBase):
             with self._changed:
                 self._num_lost += num_lost + data.count(b"\n")
                 first, self.error = self.error is None, error
-            if first and self._thread is not None:
-                self.on_error(self)
+            if first and self.thread and self.other and self.other.error is None:
+                lost = f"{self.label} cannot be written ({_reason(error)})"
+                print(
+                    f"xferlab: {lost}; the work continues, and what is printed there is lost", file=self.other
+                )
 
 
 _OUTPUTS: WeakSet[Output] = WeakSet()
@@ -192,9 +172,10 @@ class Streams:
         """Takes `sys.stdout` and `sys.stderr` as they are."""
         _open_closed_descriptors()
         self._before = sys.stdout, sys.stderr
-        self.out = Output(_or_null(sys.stdout), "standard output")
-        self.err = Output(_or_null(sys.stderr), "standard error")
-        self.out.on_error = self.err.on_error = self._tell
+        # Python has no stream where the descriptor was closed (`>&-`).
+        out, err = (stream or open(os.devnull, "w") for stream in self._before)  # noqa: SIM115
+        self.out, self.err = Output(out, "standard output"), Output(err, "standard error")
+        self.out.other, self.err.other = self.err, self.out
 
     def unblock(self) -> None:
         """From now on work is done, which no reader may hold up."""
@@ -221,22 +202,13 @@ class Streams:
         num_lost = self.out.finish()
         error = self.out.error
         arrived = error is None or getattr(error, "errno", None) == errno.EPIPE
-        if num_lost and self.out.is_unblocked and error is None:
+        if num_lost and self.out.thread and error is None:
             cause = "standard output is read too slowly or not at all"
             print(f"xferlab: {num_lost} lines were not printed: {cause}", file=self.err)
-        if not arrived and not self.out.is_unblocked:
+        if not arrived and not self.out.thread:
             print(f"xferlab: standard output cannot be written: {_reason(error)}", file=self.err)
         self.err.finish()
         return arrived
-
-    def _tell(self, failed: Output) -> None:
-        other = self.err if failed is self.out else self.out
-        if other.error is None:
-            print(
-                f"xferlab: {failed.label} cannot be written ({_reason(failed.error)}); the work goes on, and "
-                "what is printed there is lost",
-                file=other,
-            )
 
 
 def is_lost(stream: object) -> bool:
@@ -246,11 +218,6 @@ def is_lost(stream: object) -> bool:
 
 def _reason(error: Exception | None) -> str:
     return getattr(error, "strerror", None) or str(error)
-
-
-def _or_null(stream: TextIO | None) -> TextIO:
-    """Python has no stream where the descriptor was closed (`>&-`)."""
-    return stream if stream is not None else open(os.devnull, "w", encoding="utf-8")
 
 
 def _open_closed_descriptors() -> None:

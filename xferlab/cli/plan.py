@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from argparse import Namespace
+import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from xferlab.cli.cases import write_cases
 from xferlab.cli.findings import print_warnings, refuse_unusable
+from xferlab.cli.options import PlanOptions
 from xferlab.cli.session import Session, of_arms
 from xferlab.cli.view import wide_console
+from xferlab.errors import UsageError
 from xferlab.plan.document import to_document, totals
 from xferlab.plan.expand import UNKNOWN_DONOR, Plan
 from xferlab.plan.spec import TrialSpec
-from xferlab.records.complete import complete_ids
+from xferlab.records.complete import complete_trials
 
 SHOWN_ARMS = 4
 _FLOAT32 = (
@@ -32,91 +32,105 @@ PRECISIONS = {
     "tf32": "convolutions of the training round their factors to 11 significant bits. " + _FLOAT32,
 }
 """What the precisions mean that are not what they seem."""
+HEADERS = (
+    "trial", "id", "starts from", "train", "val.", "epochs <=", "evaluated on", "arms", "state",
+)  # fmt: skip
+CASE_COLUMNS = (
+    "section", "case", "recorded_name", "recorded_patient", "name", "patient", "pathology", "simulated",
+)  # fmt: skip
 
 
-def run(options: Namespace) -> int:
+def run(options: PlanOptions) -> int:
     """Prints the plan."""
     session = Session.open(options)
     plan = session.plan()
     trials = of_arms(plan, options.arms)
-    complete = complete_ids(session.store, trials)
-    refuse_unusable(session, plan, (trial for trial in trials if trial.trial_id not in complete))
+    complete = set(complete_trials(session.store, session.study, trials))
+    left = [trial for trial in trials if trial.trial_id not in complete]
+    refuse_unusable(session, plan, left)
     if options.cases:
-        write_cases(plan, Path(options.cases))
-    print_warnings(session, plan, options, trials=trials)
+        write_cases(plan, options.cases)
+    print_warnings(session, plan, trials)
+    all_and_left = {"all": totals(trials, plan), "left": totals(left, plan)}
     if options.json:
-        print(json.dumps(_as_json(plan, trials, complete), indent=2))
-        return 0
-    _print(plan, trials, complete)
+        print(json.dumps({**_as_json(plan, trials, complete), "totals": all_and_left}, indent=2))
+    else:
+        _print(plan, trials, complete)
+        _print_totals(plan, trials, len(complete), **all_and_left)
     return 0
 
 
+def write_cases(plan: Plan, path: str) -> None:
+    """Writes a row for every case of every section (CSV, UTF-8), and its part in each repetition.
+
+    The table leads from a record's pseudonyms back to patients and files, so only the user can read it.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    repetitions = range(1, plan.loaded.base.repetitions + 1)
+    rows = [(*CASE_COLUMNS, *(f"part_r{repetition:02d}" for repetition in repetitions))]
+    for section, case, recorded in plan.choices.listed():
+        parts = (plan.choices.part_of(repetition, case) for repetition in repetitions)
+        names = (recorded.name, recorded.patient, case.name, case.patient, case.pathology, case.simulated)
+        rows.append((section, case.digest, *names, *parts))
+    try:
+        with open(path, "w", newline="", encoding="utf-8", opener=_private) as file:
+            csv.writer(file).writerows(dict.fromkeys(rows))
+    except OSError as error:
+        raise UsageError(f"--cases {path}: cannot be written: {error.strerror}") from error
+
+
+def _private(path: str, flags: int) -> int:
+    """Opens a file that others cannot read, even if it was there before."""
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor
+
+
 def _as_json(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> dict[str, Any]:
-    document = to_document(plan)
-    chosen = {trial.trial_id for trial in trials}
-    document["trials"] = [
-        {**trial, "complete": trial["trial_id"] in complete}
-        for trial in document["trials"]
-        if trial["trial_id"] in chosen
-    ]
-    left = [trial for trial in trials if trial.trial_id not in complete]
-    document["totals"] = {"all": totals(trials, plan), "left": totals(left, plan)}
-    return document
+    document, chosen = to_document(plan), {trial.trial_id for trial in trials}
+    shown = [trial for trial in document["trials"] if trial["trial_id"] in chosen]
+    return {
+        **document,
+        "trials": [{**trial, "complete": trial["trial_id"] in complete} for trial in shown],
+    }
 
 
 def _print(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> None:
-    console = wide_console()
-    table = Table(title=f"study {plan.loaded.base.study}", title_justify="left", box=None, pad_edge=False)
-    for column in (
-        "trial",
-        "id",
-        "starts from",
-        "train",
-        "val.",
-        "epochs <=",
-        "evaluated on",
-        "arms",
-        "state",
-    ):
-        table.add_column(column, no_wrap=True)
+    columns = (Column(header, no_wrap=True) for header in HEADERS)
+    table = Table(*columns, title=f"study {plan.loaded.base.study}", title_justify="left", box=None)
     for trial in trials:
         sizes = plan.part_sizes[trial.selection]
-        parents = [plan.by_id[parent].name for parent in trial.parents]
-        origin = (
-            trial.donor["name"] or trial.donor["path"] if trial.donor else ", ".join(parents) or "scratch"
-        )
+        donor = trial.donor and (trial.donor["name"] or trial.donor["path"])
+        parents = ", ".join(plan.by_id[parent].name for parent in trial.parents)
+        more = f" and {len(trial.arms) - SHOWN_ARMS} more" if len(trial.arms) > SHOWN_ARMS else ""
         table.add_row(
             trial.name,
             UNKNOWN_DONOR if trial.trial_id in plan.provisional else trial.trial_id,
-            origin,
+            donor or parents or "scratch",
             str(sizes["train"]),
             str(sizes["validation"]),
-            str(trial.identity["training"]["max_epochs"]),
-            ", ".join(one.name for one in trial.evaluations),
-            _shortened(trial.arms),
+            str(trial.max_epochs),
+            ", ".join(evaluation.name for evaluation in trial.evaluations),
+            ", ".join(trial.arms[:SHOWN_ARMS]) + more,
             "complete" if trial.trial_id in complete else "",
         )
-    console.print(table)
-    _print_totals(console, plan, trials, complete)
+    wide_console().print(table)
 
 
-def _shortened(arms: Sequence[str]) -> str:
-    more = f" and {len(arms) - SHOWN_ARMS} more" if len(arms) > SHOWN_ARMS else ""
-    return ", ".join(arms[:SHOWN_ARMS]) + more
-
-
-def _print_totals(console: Console, plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> None:
+def _print_totals(
+    plan: Plan, trials: Sequence[TrialSpec], num_complete: int, *, all: dict[str, int], left: dict[str, int]
+) -> None:
     shared = Counter(len(trial.arms) > 1 for trial in trials)[True]
-    left = totals([trial for trial in trials if trial.trial_id not in complete], plan)
-    everything = totals(trials, plan)
-    device = plan.trials[0].identity["execution"]
-    console.print(
-        f"{everything['trials']} trials ({len(complete)} complete, {shared} shared between arms), "
-        f"{everything['evaluations']} evaluations, on {device['device']} in {device['precision']}"
+    execution = plan.trials[0].identity.execution
+    print(
+        f"{all['trials']} trials ({num_complete} complete, {shared} shared between arms), "
+        f"{all['evaluations']} evaluations, on {execution.device} in {execution.precision}"
     )
-    if device["precision"] in PRECISIONS:
-        console.print(f"{device['precision']}: {PRECISIONS[device['precision']]}", markup=False)
-    console.print(
+    if execution.precision in PRECISIONS:
+        print(f"{execution.precision}: {PRECISIONS[execution.precision]}")
+    print(
         f"left: {left['trials']} trials, at most {left['max_epochs']:,} epochs and "
         f"{left['max_images']:,} training images"
     )

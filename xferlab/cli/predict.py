@@ -6,31 +6,27 @@ import csv
 import io
 import re
 import sys
-from argparse import Namespace
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from xferlab.cli.images import SUFFIXES, Found, find
+from xferlab.cli.images import SUFFIXES, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
+from xferlab.cli.options import PredictOptions
+from xferlab.cli.view import count_of, progress_bar
+from xferlab.data.sources.config import SourceConfig
+from xferlab.data.sources.registry import section_if_known
 from xferlab.errors import DataError, Problem, StorageError, UsageError, suggest
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
 from xferlab.study.schema import Study
-from xferlab.study.sections import COLOUR_SOURCES
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a wrong command line should fail at once
-    from xferlab.trial.predict import Folder, Prediction
-    from xferlab.trial.segmenter import Segmenter
+    from xferlab.trial.predict import Prediction
+    from xferlab.trial.predictor import Predictor
 
 TABLE = "predictions.csv"
-RADIOGRAPHS, MRI = ("CR", "DX", "DR", "RG", "RF"), ("MR",)
-"""Modalities of DICOM files."""
 UNKNOWN_MODALITY = ("", "OT", "SC")
 """What a file has that is no DICOM, or does not say how it was taken."""
 
@@ -38,102 +34,83 @@ _WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth")
 _TRIAL_ID = re.compile(r"[0-9a-f]{16}")
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A complete trial.
-
-    Attributes:
-        store: The storage that it is in.
-        trial_id: Its id.
-    """
-
-    store: Store
-    trial_id: str
-
-
-def run(options: Namespace) -> int:
+def run(options: PredictOptions) -> int:
     """Segments images; exit code 1 if some, or the table, cannot be read or written, 2 if none can."""
-    _check(options)
+    if not 0 <= options.threshold < 1:
+        raise UsageError(f"--threshold: found {options.threshold}; accepted: 0 to below 1, such as 0.5")
     model = _model(options)
-    found = find(options.images, out=options.out)
-    if not found.images:
-        raise _nothing(options.images, found)
-    from xferlab.trial.predict import Folder
-
-    segmenter = _segmenter(model, options)
+    files = find(options.images, out=options.out)
+    if not files.images and files.problems:
+        raise DataError(files.problems)
+    if not files.images:
+        others = f" among {count_of(files.num_skipped, 'file')}" if files.num_skipped else ""
+        raise UsageError(
+            f"{', '.join(options.images)}: no image{others}; accepted: {', '.join(SUFFIXES)}, and DICOM "
+            "under any name"
+        )
+    predictor = _predictor(model, options)
     out = Store.open(options.out)
-    predictions, problems = _segment(segmenter, found, Folder(out, options.threshold))
-    problems = [*found.problems, *problems]
+    predictions, problems = _segment(predictor, files.images, out, options.threshold)
+    problems = [*files.problems, *problems]
     if not predictions:
         raise DataError(problems)
-    is_table_written = _write_table(out, predictions, segmenter.structure)
-    _warn_of_others(predictions, segmenter)
-    by = segmenter.origin if options.model in segmenter.origin else f"{options.model}, {segmenter.origin}"
+    is_table_written = _write_table(out, predictions)
+    _warn_of_others(predictions, predictor)
+    by = predictor.origin if options.model in predictor.origin else f"{options.model}, {predictor.origin}"
+    size = "native size" if predictor.size == "native" else f"{predictor.size} px"
     print(
-        f"{_counted(len(predictions), 'image')} segmented by {by} at {_size(segmenter)} "
-        f"({segmenter.intensity}, {segmenter.device.type}); "
+        f"{count_of(len(predictions), 'image')} segmented by {by} at {size} "
+        f"({predictor.preprocessing}, {predictor.device.type}); "
         f"{f'masks, overlays and {TABLE}' if is_table_written else 'masks and overlays'} are in {options.out}"
     )
-    if found.num_skipped:
-        print(f"{_counted(found.num_skipped, 'other file')} skipped")
+    if files.num_skipped:
+        print(f"{count_of(files.num_skipped, 'other file')} skipped")
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:
-        print(f"{_counted(len(problems), 'input')} could not be segmented", file=sys.stderr)
+        print(f"{count_of(len(problems), 'input')} could not be segmented", file=sys.stderr)
     return COMPLETE if is_table_written and not problems else INCOMPLETE
 
 
-def _size(segmenter: Segmenter) -> str:
-    return "native size" if segmenter.size_px == "native" else f"{segmenter.size_px} px"
-
-
-def _check(options: Namespace) -> None:
-    if not 0 <= options.threshold < 1:
-        raise UsageError(f"--threshold: found {options.threshold}; accepted: 0 to below 1, such as 0.5")
-
-
-def _model(options: Namespace) -> Trial | Path:
+def _model(options: PredictOptions) -> tuple[Store, str] | Path:
+    """Returns the storage and the id of a complete trial, or a weights file."""
     path = Path(options.model)
     if path.is_file():
         return path
     if path.suffix in _WEIGHTS_SUFFIXES:
         raise UsageError(f"{path}: there is no such file")
     _refuse_preprocessing(options, "a trial's record")
-    return _trial(options)
-
-
-def _trial(options: Namespace) -> Trial:
     store, plans = _plans(options)
-    names = {
-        (name, study): trial["trial_id"]
-        for study, plan in plans.items()
-        for trial in plan["trials"]
-        for name in trial["names"]
-    }
-    trial_id = options.model if _TRIAL_ID.fullmatch(options.model) else _named(options.model, names, store)
-    if reader.read_trial(store, trial_id) is None:
-        known = {*names.values(), *store.list("trials")}
-        if trial_id not in known:
-            raise UsageError(f"{store.location}: no trial {trial_id!r}.{suggest(trial_id, known)}")
-        epochs = len(reader.read_history(store, trial_id))
-        raise UsageError(
-            f"trial {options.model} is not complete ({_counted(epochs, 'epoch')} so far); "
-            f"`xferlab run {options.study or 'STUDY'}` completes it"
-        )
-    return Trial(store, trial_id)
+    ids: dict[str, dict[str, str]] = defaultdict(dict)
+    for study, plan in plans.items():
+        for trial in plan["trials"]:
+            for name in trial["names"]:
+                ids[name][study] = trial["trial_id"]
+    trial_id = options.model if _TRIAL_ID.fullmatch(options.model) else _named(options.model, ids, store)
+    if reader.read_trial(store, trial_id) is not None:
+        return store, trial_id
+    known = {*store.list("trials"), *(known for of_studies in ids.values() for known in of_studies.values())}
+    if trial_id not in known:
+        raise UsageError(f"{store.location}: no trial {trial_id!r}.{suggest(trial_id, known)}")
+    epochs = count_of(len(reader.read_history(store, trial_id)), "epoch")
+    raise UsageError(
+        f"trial {options.model} is not complete ({epochs} so far); `xferlab run {options.study or 'STUDY'}` "
+        "completes it"
+    )
 
 
-def _plans(options: Namespace) -> tuple[Store, dict[str, dict[str, Any]]]:
+def _plans(options: PredictOptions) -> tuple[Store, dict[str, dict[str, Any]]]:
     """Returns the storage and the last plans in it: of the study that is given, or of all."""
     if options.study is None:
         store = Store.open(options.storage or Study.model_fields["storage"].default)
-        plans = {study: codec.read_json(store, layout.plan_path(study)) for study in store.list("studies")}
+        plans = {
+            study: codec.read_json(store, layout.StudyFiles(study).plan) for study in store.list("studies")
+        }
         return store, {study: plan for study, plan in plans.items() if plan}
-    from xferlab.cli.session import open_storage
     from xferlab.study.load import load
 
-    loaded = load(options.study, profile=options.profile)
-    base, store = loaded.base, open_storage(loaded, options.storage)
+    base = load(options.study, profile=options.profile).base
+    store = Store.open(options.storage or base.storage)
     plan = reader.read_plan(store, base.study)
     if options.profile and plan["profile"] != options.profile:
         ran = f"profile {plan['profile']!r}" if plan["profile"] else "no profile"
@@ -144,40 +121,40 @@ def _plans(options: Namespace) -> tuple[Store, dict[str, dict[str, Any]]]:
     return store, {base.study: plan}
 
 
-def _named(asked: str, names: dict[tuple[str, str], str], store: Store) -> str:
-    matches = {study: trial_id for (name, study), trial_id in names.items() if name == asked}
-    if len(set(matches.values())) == 1:
-        return next(iter(matches.values()))
-    if matches:
-        where = ", ".join(f"{study} ({trial_id})" for study, trial_id in matches.items())
-        raise UsageError(f"{asked} is a trial of several studies: {where}. Give --study, or the id.")
-    known = sorted({name for name, _ in names})
-    if not known:
+def _named(name: str, ids: Mapping[str, Mapping[str, str]], store: Store) -> str:
+    """Returns the id of the trial of that name; `ids` are by name and study."""
+    of_studies = ids.get(name, {})
+    if len(set(of_studies.values())) == 1:
+        return next(iter(of_studies.values()))
+    if of_studies:
+        where = ", ".join(f"{study} ({trial_id})" for study, trial_id in of_studies.items())
+        raise UsageError(f"{name} is a trial of several studies: {where}. Give --study, or the id.")
+    if not ids:
         raise UsageError(
-            f"{store.location}: no study has run here, so {asked!r} names nothing; --study or --storage "
-            "tells where the trial is. A weights file is accepted too."
+            f"{store.location}: no study has run here, so {name!r} names nothing; give --study or --storage "
+            "to say where the trial is. A weights file is accepted too."
         )
     raise UsageError(
-        f"{store.location}: no trial {asked!r}; accepted: an id, or arm/stage/rNN such as {known[0]}, or a "
-        f"weights file.{suggest(asked, known)}"
+        f"{store.location}: no trial {name!r}; accepted: an id, or arm/stage/rNN such as {min(ids)}, or a "
+        f"weights file.{suggest(name, ids)}"
     )
 
 
-def _segmenter(model: Trial | Path, options: Namespace) -> Segmenter:
+def _predictor(model: tuple[Store, str] | Path, options: PredictOptions) -> Predictor:
     import torch
 
     from xferlab.networks.donors import read_bytes, read_weights
     from xferlab.networks.unet import SIZE_MULTIPLE
-    from xferlab.trial.segmenter import Segmenter, TrainedOn
+    from xferlab.trial.predictor import Predictor, TrainedOn
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if isinstance(model, Trial):
-        return Segmenter.of_trial(model.store, model.trial_id, device)
+    if isinstance(model, tuple):
+        return Predictor.of_trial(*model, device)
     data = read_bytes(model)
     if trained := TrainedOn.record_beside(model, data):
         _refuse_preprocessing(options, "the record beside the weights file")
         origin = f"{model}, trial {trained.record.trial_id}"
-        return Segmenter.of_record(trained, read_weights(model, data), origin=origin, device=device)
+        return Predictor.of_record(trained, read_weights(model, data), origin=origin, device=device)
     if options.image_size is None or options.intensity is None:
         raise UsageError(
             f"{model}: no record beside these weights tells how they were trained; give --image-size PX and "
@@ -189,7 +166,7 @@ def _segmenter(model: Trial | Path, options: Namespace) -> Segmenter:
             f"--image-size: found {options.image_size}; accepted: multiples of {SIZE_MULTIPLE}, such as "
             f"{max(1, round(options.image_size / SIZE_MULTIPLE)) * SIZE_MULTIPLE}"
         )
-    return Segmenter.of_weights(
+    return Predictor.of_weights(
         model,
         size_px=options.image_size,
         intensity=options.intensity,
@@ -198,73 +175,55 @@ def _segmenter(model: Trial | Path, options: Namespace) -> Segmenter:
     )
 
 
-def _refuse_preprocessing(options: Namespace, teller: str) -> None:
+def _refuse_preprocessing(options: PredictOptions, source: str) -> None:
     for name, given in (("--image-size", options.image_size), ("--intensity", options.intensity)):
         if given is not None:
-            raise UsageError(f"{name}: {teller} tells how the weights were trained. Leave it out.")
+            raise UsageError(f"{name}: {source} tells how the weights were trained. Leave it out.")
 
 
-def _warn_of_others(predictions: Sequence[Prediction], segmenter: Segmenter) -> None:
+def _warn_of_others(predictions: Sequence[Prediction], predictor: Predictor) -> None:
     """Says which images are of another kind than those that the weights are for, as far as that is known."""
-    source = segmenter.section.get("source")
-    is_mri = source in COLOUR_SOURCES
-    trained_on = "slices of brain MRI" if is_mri else "chest X-rays" if source == "phantom_cxr" else ""
-    accepted = MRI if is_mri else RADIOGRAPHS
-    others = [one for one in predictions if one.modality not in (*accepted, *UNKNOWN_MODALITY)]
-    if is_mri and any(one.modality not in MRI for one in predictions):
+    section = section_if_known(predictor.section)
+    accepted = section.modalities if section else SourceConfig.modalities
+    trained_on = section.contents if section else ""
+    others: dict[str, list[Prediction]] = defaultdict(list)
+    for prediction in predictions:
+        if prediction.modality not in (*accepted, *UNKNOWN_MODALITY):
+            others[prediction.modality].append(prediction)
+    is_colour = section is not None and section.channels == 3
+    if section and is_colour and any(prediction.modality not in accepted for prediction in predictions):
         print(
-            f"warning: these weights were trained on slices of three channels ({source}); images are read as "
-            "grey here, as in their evaluations on radiographs",
+            f"warning: these weights were trained on slices of three channels ({section.source}); images are "
+            "read as grey here, as in their evaluations on radiographs",
             file=sys.stderr,
         )
-    for modality, number in Counter(one.modality for one in others).items():
-        first = next(one.request.image for one in others if one.modality == modality)
-        remark = f"the weights were trained on {trained_on}" if trained_on else "are the weights for these?"
-        print(f"warning: {_counted(number, f'{modality} image')} (first: {first}); {remark}", file=sys.stderr)
+    remark = f"the weights were trained on {trained_on}" if trained_on else "are the weights for these?"
+    for modality, group in others.items():
+        count = count_of(len(group), f"{modality} image")
+        print(f"warning: {count} (first: {group[0].request.image}); {remark}", file=sys.stderr)
 
 
-def _segment(segmenter: Segmenter, found: Found, folder: Folder) -> tuple[list[Prediction], list[Problem]]:
-    from xferlab.trial.predict import Request, segment
+def _segment(
+    predictor: Predictor, images: Mapping[str, Path], out: Store, threshold: float
+) -> tuple[list[Prediction], list[Problem]]:
+    from xferlab.trial.predict import Request, predict
 
-    requests = [Request(path, name) for name, path in found.images.items()]
-    shown = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*shown, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=len(requests))
-        return segment(
-            segmenter,
-            requests,
-            folder,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    requests = [Request(path, name) for name, path in images.items()]
+    with progress_bar("segmenting") as progress:
+        return predict(predictor, requests, out, threshold=threshold, progress=progress)
 
 
-def _write_table(store: Store, predictions: Sequence[Prediction], structure: str) -> bool:
+def _write_table(store: Store, predictions: Sequence[Prediction]) -> bool:
     """Returns whether the table could be written; without it, the masks are there all the same."""
-    from xferlab.trial.predict import columns
-
-    rows = [columns(one, structure) for one in predictions]
+    rows = [prediction.row() for prediction in predictions]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    # File names that are no UTF-8 go through as the bytes they are.
     try:
+        # File names that are no UTF-8 go through as the bytes they are.
         store.write(TABLE, text.getvalue().encode("utf-8", "surrogateescape"))
     except StorageError as error:
         print(error, file=sys.stderr)
         return False
     return True
-
-
-def _nothing(paths: Sequence[str], found: Found) -> Exception:
-    if found.problems:
-        return DataError(found.problems)
-    others = f" among {_counted(found.num_skipped, 'file')}" if found.num_skipped else ""
-    return UsageError(
-        f"{', '.join(paths)}: no image{others}; accepted: {', '.join(SUFFIXES)}, and DICOM under any name"
-    )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

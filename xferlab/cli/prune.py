@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from contextlib import ExitStack
 
-from rich.table import Table
+from rich.filesize import decimal
+from rich.table import Column, Table
 
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.session import open_storage
+from xferlab.cli.options import PruneOptions
 from xferlab.cli.view import wide_console
 from xferlab.errors import StorageError, UsageError
 from xferlab.records.prune import Surplus, delete, find_surplus
@@ -17,64 +17,64 @@ from xferlab.records.store import Store
 from xferlab.schedule.lease import Lease
 from xferlab.study.load import load
 
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
-
-def run(options: Namespace) -> int:
+def run(options: PruneOptions) -> int:
     """Prints what is not needed in each storage, and deletes it if asked.
 
-    Exit code 1 if some storage or file could not be dealt with; all others are.
+    Exit code 1 if some storage or file could not be read or deleted; all others are.
 
     Raises:
         StorageError: No storage could be read.
     """
-    locations = _locations(options)
+    locations = [options.storage] if options.storage else _storages(options)
     refused: list[StorageError] = []
-    all_deleted = True
+    num_failed = 0
     for location in locations:
         try:
-            all_deleted &= _prune(Store.open(location), options)
+            num_failed += _prune(Store.open(location), options)
         except StorageError as error:
             refused.append(error)
     if len(refused) == len(locations):
         raise StorageError("; ".join(map(str, refused)))
     for refusal in refused:
         print(refusal, file=sys.stderr)
-    return COMPLETE if all_deleted and not refused else INCOMPLETE
+    return INCOMPLETE if num_failed or refused else COMPLETE
 
 
-def _locations(options: Namespace) -> list[str]:
-    if options.storage:
-        return [options.storage]
+def _storages(options: PruneOptions) -> list[str]:
     if not options.studies:
         raise UsageError("prune: name study files, whose storages are pruned, or one storage by --storage")
     studies = [load(path, profile=options.profile) for path in options.studies]
-    return list(dict.fromkeys(open_storage(study, None).location for study in studies))
+    return list(dict.fromkeys(Store.open(study.base.storage).location for study in studies))
 
 
-def _prune(store: Store, options: Namespace) -> bool:
-    """Returns whether all is deleted that was to be."""
+def _prune(store: Store, options: PruneOptions) -> int:
+    """Returns of how many kinds something could not be deleted."""
     with ExitStack() as stack:
         if options.yes:
             _shut_out_drivers(store, stack)
         surplus = find_surplus(store, searches=options.searches)
-        _print(store, surplus, options)
-        if not surplus or not options.yes:
-            return True
-        failures = [failure for one in surplus if (failure := _failure(store, one))]
-        for failure in failures:
-            print(failure, file=sys.stderr)
-        print(f"{_total(surplus)} deleted" + (", but for what could not be" if failures else ""))
-        return not failures
+        if not surplus:
+            print(f"{store.shown}: nothing to prune")
+            return 0
+        _print(store, surplus, with_names=options.names)
+        total = decimal(sum(kind.size for kind in surplus))
+        if not options.yes:
+            print(f"{total}; nothing is deleted without --yes")
+            return 0
+        num_failed = sum(not _delete(store, kind) for kind in surplus)
+        print(f"{total} deleted" + (", but for what could not be" if num_failed else ""))
+        return num_failed
 
 
-def _failure(store: Store, surplus: Surplus) -> str:
-    """Deletes things of one kind and returns what could not be deleted, empty if nothing."""
+def _delete(store: Store, surplus: Surplus) -> bool:
+    """Deletes things of one kind; prints what could not be deleted, and returns whether all was."""
     try:
         delete(store, surplus)
     except StorageError as error:
-        return str(error)
-    return ""
+        print(error, file=sys.stderr)
+        return False
+    return True
 
 
 def _shut_out_drivers(store: Store, stack: ExitStack) -> None:
@@ -86,39 +86,16 @@ def _shut_out_drivers(store: Store, stack: ExitStack) -> None:
     for study in store.list("studies"):
         stack.enter_context(Lease(store, study))
     for tuning_id in store.list("tuning"):
-        from xferlab.search.ray_search import SearchLease
-
-        stack.enter_context(SearchLease(store, f"of search {tuning_id}", tuning_id))
+        stack.enter_context(Lease(store, tuning_id, search=True))
 
 
-def _print(store: Store, surplus: list[Surplus], options: Namespace) -> None:
-    if not surplus:
-        print(f"{store.shown}: nothing to prune")
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in ("what", "number", "size"):
-        table.add_column(column, justify="left" if column == "what" else "right")
-    for one in surplus:
-        table.add_row(one.kind, str(len(one.names)), _size(one.size))
-    console = wide_console()
-    console.print(f"{store.shown}:", markup=False, highlight=False)
-    console.print(table)
-    if options.names:
-        for one in surplus:
-            for name in one.names:
-                print(f"  {name}")
-    if not options.yes:
-        print(f"{_total(surplus)}; nothing is deleted without --yes")
-
-
-def _total(surplus: list[Surplus]) -> str:
-    return _size(sum(one.size for one in surplus))
-
-
-def _size(size: float) -> str:
-    """Returns a number of bytes for people."""
-    for unit in UNITS[:-1]:
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == UNITS[0] else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} {UNITS[-1]}"
+def _print(store: Store, surplus: list[Surplus], *, with_names: bool) -> None:
+    right = (Column(header, justify="right") for header in ("number", "size"))
+    table = Table("what", *right, box=None, pad_edge=False)
+    for kind in surplus:
+        table.add_row(kind.kind, str(len(kind.names)), decimal(kind.size))
+    print(f"{store.shown}:")
+    wide_console().print(table)
+    if with_names:
+        for name in (name for kind in surplus for name in kind.names):
+            print(f"  {name}")

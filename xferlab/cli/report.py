@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from pathlib import Path
 from shlex import quote
 
@@ -11,34 +10,32 @@ from rich.console import Console
 
 from xferlab.cli.last_plan import study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.session import Session, command_options
+from xferlab.cli.options import ReportOptions
+from xferlab.cli.session import Session
 from xferlab.records import reader
 
 
-def run(options: Namespace) -> int:
+def run(options: ReportOptions) -> int:
     """Writes the report and prints its path.
 
     Returns:
         1 if trials of the study are not complete, or parts of the report could not be read or written.
     """
     session = Session.open(options)
-    study = session.loaded.base.study
-    reader.read_plan(session.store, study)  # without one there is nothing to report, nor to compare
+    reader.read_plan(session.store, session.study)  # without one there is nothing to report, nor to compare
     now = study_now(session)
-    for remark in now.remarks(command_options(options)):
+    for remark in now.remarks(session.words):
         print(remark)
-    out = Path(options.out) if options.out else Path("reports") / study
     problems: list[str] = []
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     with console.status("reading records", spinner="line") as status:
         from xferlab.analysis import write_report
 
-        echo = status.update if console.is_terminal else console.print
         path = write_report(
             session.store.location,
-            study,
-            out,
-            echo=echo,
+            session.study,
+            Path(options.out or Path("reports") / session.study),
+            echo=status.update if console.is_terminal else console.print,
             fail=problems.append,
             remarks=now.remarks(quote(session.loaded.path.name)),
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace
 
+from xferlab.cli.options import Options
 from xferlab.study.load import json_schema
 
 
-def run(options: Namespace) -> int:
+def run(options: Options) -> int:
     """Prints the schema."""
     print(json.dumps(json_schema(), indent=2))
     return 0

@@ -10,10 +10,10 @@ import numpy as np
 
 from xferlab.cohort import Case
 from xferlab.data.plausibility import Observation, implausible
-from xferlab.data.sources import STRUCTURE, Decoded, Source, open_source
+from xferlab.data.sources.registry import DataSection, open_source
+from xferlab.data.sources.source import STRUCTURE, Decoded, Source
 from xferlab.errors import DataError, Problem
 from xferlab.parallel import for_each
-from xferlab.study.sections import DataSection, LggData, ManifestData
 
 
 def check_sections(
@@ -48,8 +48,8 @@ def check_sections(
         usable = [entry for entry in observations if entry]
         if usable and not any(entry.share for entry in usable):
             problems.append(no_structure(name, len(usable)))
-        if isinstance(sections[name], ManifestData | LggData):
-            problems += implausible(name, usable, empty_targets=sources[name].empty_targets)
+        if sections[name].has_files:
+            problems += implausible(name, usable, empty_targets=sources[name].config.empty_targets)
     problems += _absent_labels(sections, by_section)
     return list(dict.fromkeys(problems))
 
@@ -66,7 +66,7 @@ def no_structure(section: str, num_masks: int) -> Problem:
 
 def _plain(name: str, config: DataSection, source: Source, memo_dir: Path) -> Source:
     """The source of the images before any device simulation: these are what may be implausible."""
-    if not isinstance(config, ManifestData) or not config.simulate:
+    if not (config.has_files and config.simulate):
         return source
     return open_source(name, config.model_copy(update={"simulate": None}), memo_dir=memo_dir)
 
@@ -83,7 +83,7 @@ def _look_at(section: str, source: Source, case: Case) -> tuple[Observation | No
 def _oddities(where: str, decoded: Decoded, source: Source) -> Iterator[Problem]:
     for remark in decoded.remarks:
         yield Problem(where, remark, "warning")
-    if not source.empty_targets and not (decoded.target == STRUCTURE).any():
+    if not source.config.empty_targets and not (decoded.target == STRUCTURE).any():
         what = "the mask is empty: no pixel belongs to the structure."
         yield Problem(where, what, "warning", "empty masks")
     if not decoded.remarks and not np.ptp(decoded.image, axis=(0, 1)).any():
@@ -95,15 +95,13 @@ def _absent_labels(
 ) -> Iterator[Problem]:
     """Listed mask values that occur nowhere in a folder, whichever of its sections have them."""
     folders: dict[str, list[Observation | None]] = defaultdict(list)
-    manifests = {name: config for name, config in sections.items() if isinstance(config, ManifestData)}
-    for name, config in manifests.items():
-        folders[config.root] += seen[name]
-    for section, config in manifests.items():
-        if not folders[config.root] or None in folders[config.root]:
+    for section, config in sections.items():
+        folders[config.folder] += seen[section]
+    for section, config in sections.items():
+        if not folders[config.folder] or None in folders[config.folder]:
             continue  # a mask that cannot be used may have them
-        occurring = frozenset[int]().union(*(entry.values for entry in folders[config.root] if entry))
-        for name, values in config.labels.items():
-            absent = sorted(set(values) - occurring) if isinstance(values, list) else []
-            if absent:
+        occurring = frozenset[int]().union(*(entry.values for entry in folders[config.folder] if entry))
+        for name, values in config.mask_values.items():
+            if absent := sorted(set(values) - occurring):
                 what = f"no mask has the value {', '.join(map(str, absent))} of {name!r}."
                 yield Problem(f"data.{section}.labels", what, "warning", "labels that never occur")

@@ -16,22 +16,29 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from xferlab.data.contrast import lost_contrast
-from xferlab.errors import DataError, Problem, pointer_hint
+from xferlab.data.memo import read_file
+from xferlab.data.pixels import (
+    MAX_PIXELS,
+    STRETCH,
+    Picture,
+    check_size,
+    lacks_preamble,
+    lost_contrast,
+    refusal,
+    stretch,
+    to_grey,
+)
+from xferlab.errors import pointer_hint
 
 DECODE_VERSION = 1
 """Raised when the pixels of any case change; part of every case digest."""
 
-MAX_PIXELS = 200_000_000
-PERCENTILES = (0.5, 99.5)
-STRETCH = "the range of its values, which extreme ones widen,"
-"""What makes an image without a window 8 bit, as the subject of a sentence."""
 _CONVERT = "Convert it to 8 bits with a window of your choice."
 
 # Pillow's own limit would warn at 89 million pixels already, which stitched radiographs reach.
@@ -40,34 +47,10 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 """Pillow would open forty more, among them PostScript, which it hands to another program."""
 _ORIENTATION_TAG, _PHOTOMETRIC_TAG, _SAMPLE_FORMAT_TAG, _WHITE_IS_ZERO, _SIGNED = 274, 262, 339, 0, 2
-ROWS_AT_ONCE = 64
-"""Of a large image in floating point, so that memory stays a few bytes a pixel."""
 _GREY_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _INTEGER = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-_FIRST_ELEMENT = re.compile(
-    rb"\x02\x00\x00\x00UL\x04\x00|\x08\x00[\x00\x01\x05\x08\x12\x16\x18]\x00([A-Z][A-Z]|..\x00\x00)",
-    re.DOTALL,
-)
-"""The length of DICOM's file meta information, or an early element of the group after it."""
 _WIDE_CHANNELS = re.compile(r"(LA|RGB|CMYK|YCbCr|LAB)\w*;16")
 _READ_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, zlib.error)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What an image file holds.
-
-    Attributes:
-        pixels: uint8, `(H, W)`.
-        spacing_mm: Distance between rows and between columns, if the file tells it.
-        turned: Whether an orientation of the file was applied.
-        remarks: What somebody should look at, though it can be used.
-    """
-
-    pixels: NDArray[np.uint8]
-    spacing_mm: tuple[float, float] | None = None
-    turned: bool = False
-    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,11 +80,12 @@ def read_image(path: Path, data: bytes | None = None) -> Picture:
     Raises:
         DataError: If the file cannot be read, has several frames, floating-point pixels or too many pixels.
     """
+    data = _content(path) if data is None else data
     if is_dicom(path, data):
-        from xferlab.data.dicom import read_dicom
+        from xferlab.data.dicom import read_dicom  # pydicom takes a while to import
 
         return read_dicom(path, data)
-    image, turned = load(path, data)
+    image, turned = _load(path, data)
     if image.mode in _INTEGER:
         stored = np.asarray(image)
         pixels = stretch(stored)
@@ -116,9 +100,9 @@ def read_colour(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
     Raises:
         DataError: As `read_image`, and if the file is not an 8-bit image.
     """
-    image, _ = load(path, data)
+    image, _ = _load(path, _content(path) if data is None else data)
     if image.mode not in _GREY_8:
-        raise _refusal(path, f"has pixels of mode {image.mode!r}; 8-bit grey or colour is accepted.")
+        raise refusal(path, f"has pixels of mode {image.mode!r}; 8-bit grey or colour is accepted.")
     return np.asarray(image.convert("RGB"))
 
 
@@ -131,9 +115,10 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
     Raises:
         DataError: If the file cannot be read or is not a label image.
     """
+    data = _content(path) if data is None else data
     if is_dicom(path, data):
-        raise _refusal(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export the segmentation.")
-    image, turned = load(path, data)
+        raise refusal(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export the segmentation.")
+    image, turned = _load(path, data)
     lossy = image.format in ("JPEG", "MPO")
     if image.mode in _INTEGER:
         values = np.asarray(image)
@@ -147,7 +132,7 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
     colours = np.asarray(image.convert("RGB"))
     if (np.ptp(colours, axis=-1) == 0).all():
         return Labels(colours[..., 0], turned, lossy)
-    raise _refusal(
+    raise refusal(
         path, "is a colour image; a mask has one channel of label values. Save it as grey or palette."
     )
 
@@ -156,23 +141,20 @@ def _white_is_zero(image: Image.Image) -> bool:
     return getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
 
 
-def load(path: Path, data: bytes | None = None) -> tuple[Image.Image, bool]:
+def _load(path: Path, data: bytes) -> tuple[Image.Image, bool]:
     """Returns the one frame of an image file as it is to be seen, and whether its orientation turned it.
-
-    Takes what `read_image` takes.
 
     Raises:
         DataError: If the file cannot be read, has several frames, too many pixels, or pixels that would have
             to be guessed.
     """
     try:
-        # Pillow maps a TIFF that it opened by name, at its size after turning: rows of the wrong length.
-        with opened(path, data) as file, Image.open(file, formats=_FORMATS) as image:
-            width, height = image.size
-            check_size(path, width=width, height=height)
+        # Not by name: Pillow would map a TIFF at its size after turning, with rows of the wrong length.
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            check_size(path, width=image.width, height=image.height)
             frames = getattr(image, "n_frames", 1)
             if frames != 1:
-                raise _refusal(path, f"holds {frames} frames; a case is one frame. Save the frame you mean.")
+                raise refusal(path, f"holds {frames} frames; a case is one frame. Save the frame you mean.")
             _check_pixels(path, image)
             turned = image.getexif().get(_ORIENTATION_TAG, 1) in range(2, 9)  # loading a TIFF removes it
             image.load()
@@ -180,28 +162,25 @@ def load(path: Path, data: bytes | None = None) -> tuple[Image.Image, bool]:
             ImageOps.exif_transpose(image, in_place=True)
             return image, turned
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _refusal(path, _too_many(re.search(r"\d+", str(error)))) from error
+        number = re.search(r"\d+", str(error))
+        what = f"has {int(number[0]) if number else 0:,} pixels; up to {MAX_PIXELS:,} pixels are accepted."
+        raise refusal(path, what) from error
     except UnidentifiedImageError as error:
-        raise _refusal(path, _unidentified(path, data)) from error
+        raise refusal(path, _unidentified(data)) from error
     except _READ_ERRORS as error:
-        raise _refusal(path, f"cannot be read: {error}.{_as_text(path, data)}") from error
-
-
-def opened(path: Path, data: bytes | None) -> BinaryIO:
-    """Returns a file to read, from the bytes that were read already if there are any."""
-    return open(path, "rb") if data is None else io.BytesIO(data)
+        raise refusal(path, f"cannot be read: {error}.{_text_hint(data)}") from error
 
 
 def _check_pixels(path: Path, image: Image.Image) -> None:
     """Refuses what has no grey levels, or others after Pillow read it than before."""
     if image.mode not in _GREY_8 and image.mode not in _INTEGER:
-        raise _refusal(
+        raise refusal(
             path,
             f"has pixels of mode {image.mode!r} (floating point or unknown), whose range nobody tells; 8- and"
             " 16-bit integers are accepted. Convert it with a window of your choice.",
         )
     if image.mode in _GREY_8 and _WIDE_CHANNELS.match(_raw_mode(image)):
-        raise _refusal(
+        raise refusal(
             path,
             "has 16 bits in each of several channels, of which only 8 could be read. Save it as 16-bit grey,"
             " or with 8 bits a channel.",
@@ -219,93 +198,41 @@ def _check_sign(path: Path, image: Image.Image) -> None:
     """Refuses integers whose sign was read differently from what a TIFF says."""
     signed = getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT_TAG, (1,))[0] == _SIGNED
     if signed and image.mode == "L":
-        raise _refusal(path, "has signed 8-bit pixels. Save them unsigned, or with 16 bits.")
+        raise refusal(path, "has signed 8-bit pixels. Save them unsigned, or with 16 bits.")
     if not signed and image.mode == "I" and np.asarray(image).min() < 0:
-        raise _refusal(path, f"has values above {2**31 - 1:,}. Save it with 16 bits.")
+        raise refusal(path, f"has values above {2**31 - 1:,}. Save it with 16 bits.")
 
 
-def check_size(path: Path, *, width: int, height: int) -> None:
-    """Raises DataError if an image has no pixels or more than `MAX_PIXELS`; call it before decoding."""
-    if min(width, height) < 1 or width * height > MAX_PIXELS:
-        raise _refusal(path, f"is {width}x{height} pixels; up to {MAX_PIXELS:,} pixels are accepted.")
-
-
-def _too_many(found: re.Match[str] | None) -> str:
-    """Of a size that Pillow itself refused."""
-    return f"has {int(found[0]) if found else 0:,} pixels; up to {MAX_PIXELS:,} pixels are accepted."
-
-
-def _unidentified(path: Path, data: bytes | None) -> str:
-    if not (path.stat().st_size if data is None else len(data)):
+def _unidentified(data: bytes) -> str:
+    if not data:
         return "is empty (0 bytes). Fetch it again."
-    with opened(path, data) as file:
-        hint = pointer_hint(file.read(64)) or _as_text(path, data)
+    hint = pointer_hint(data) or _text_hint(data)
     return f"is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.{hint}"
 
 
-def to_grey(image: Image.Image) -> Image.Image:
-    """Returns an 8-bit image as mode L: ITU-R 601 luma of colour, palette resolved, alpha ignored."""
-    if image.mode == "L":
-        return image
-    if image.mode in ("1", "LA", "RGB", "RGBA"):
-        return image.convert("L")
-    return image.convert("RGB").convert("L")
-
-
-def stretch(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
-    """Maps the 0.5th and 99.5th percentile of the valid pixels to 0 and 255, clipped; one value only gives 0.
-
-    Args:
-        values: `(H, W)`, finite, integer or floating.
-        valid: Pixels that the percentiles are taken over; default all.
-    """
-    if values.dtype not in (np.uint8, np.uint16):  # differences of others may overflow
-        values = values.astype(np.float64, copy=False)
-    chosen = values if valid is None or not valid.any() else values[valid]
-    low, high = np.percentile(chosen, PERCENTILES)
-    if high <= low:  # a small bright object on an even ground: the percentiles miss it
-        low, high = float(chosen.min()), float(chosen.max())
-    shown = np.zeros(values.shape, np.uint8)
-    if high > low:
-        for row in range(0, len(values), ROWS_AT_ONCE):
-            strip = values[row : row + ROWS_AT_ONCE].astype(np.float64)
-            shown[row : row + ROWS_AT_ONCE] = to_uint8((strip - low) / (high - low))
-    return shown
-
-
-def to_uint8(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Maps 0..1 to 0..255, rounded; values outside are clipped."""
-    return np.rint(np.clip(shares, 0.0, 1.0) * 255.0).astype(np.uint8)
-
-
 def is_dicom(path: Path, data: bytes | None = None) -> bool:
-    """Tells DICOM by its magic bytes, or by its first element or name where a file lacks the preamble."""
-    try:
-        with opened(path, data) as file:
-            head = file.read(132)
-    except OSError as error:
-        raise _refusal(path, f"cannot be read: {error.strerror or error}.") from error
+    """Tells DICOM by its magic bytes, or by its first element or name where a file lacks the preamble.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    head = _content(path, 132) if data is None else data[:132]
     return head[128:] == b"DICM" or lacks_preamble(head) or path.suffix.lower() in (".dcm", ".dicom")
 
 
-def lacks_preamble(head: bytes) -> bool:
-    """Returns whether a file begins with a DICOM element, without the 128 bytes and `DICM` before it."""
-    return head[128:132] != b"DICM" and _FIRST_ELEMENT.match(head) is not None
-
-
-def _as_text(path: Path, data: bytes | None) -> str:
-    """A hint where a binary file was copied as text: undecodable bytes became U+FFFD, in UTF-8."""
+def _content(path: Path, size: int = -1) -> bytes:
     try:
-        damaged = (path.read_bytes() if data is None else data).count(b"\xef\xbf\xbd")
-    except OSError:
-        return ""
+        return read_file(path, size)
+    except OSError as error:
+        raise refusal(path, f"cannot be read: {error.strerror or error}.") from error
+
+
+def _text_hint(data: bytes) -> str:
+    """A hint where a binary file was copied as text: undecodable bytes became U+FFFD, in UTF-8."""
+    damaged = data.count(b"\xef\xbf\xbd")
     if damaged < 3:
         return ""
     return (
         f" It holds {damaged} UTF-8 replacement characters: it was copied as text, which destroys a binary"
         " file. Fetch the original again."
     )
-
-
-def _refusal(path: Path, what: str) -> DataError:
-    return DataError(Problem(str(path), what))

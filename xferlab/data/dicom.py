@@ -23,19 +23,19 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from xferlab.data.contrast import lost_contrast
-from xferlab.data.decode import (
+from xferlab.data.pixels import (
     ROWS_AT_ONCE,
     STRETCH,
     Picture,
     check_size,
     lacks_preamble,
-    opened,
+    lost_contrast,
+    refusal,
     stretch,
     to_grey,
     to_uint8,
 )
-from xferlab.errors import DataError, Problem, pointer_hint
+from xferlab.errors import DataError, pointer_hint
 
 _META_GROUP, _CHANNELS, _COLOUR_BITS = 2, 3, 8
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -66,44 +66,40 @@ _LARGE_VALUE = "1 MB"
 """Values above this are read when they are asked for: after the header was checked."""
 
 
-def read_dicom(path: Path, data: bytes | None = None) -> Picture:
-    """Returns the pixels, bright where rays were absorbed, and the spacing.
+def read_dicom(path: Path, data: bytes) -> Picture:
+    """Returns the pixels, bright where rays were absorbed, the spacing and the modality.
 
     Stored values pass the modality LUT (or rescale), then the first VOI LUT or window of the file; without
     one, the 0.5th and 99.5th percentiles of all that is no padding become 0 and 255. MONOCHROME1 is inverted
     last. Colour of 8 bits (a screenshot, say) becomes grey by its luma, as in other files, with a remark.
 
     Args:
-        path: The file.
-        data: Its bytes, where they were read already.
+        path: The file, for messages.
+        data: Its bytes.
 
     Raises:
         DataError: If the file cannot be read, is compressed in a way that no installed package decodes, or is
             not one frame of grey or of 8-bit colour.
     """
     try:
-        with opened(path, data) as plain, _with_preamble(plain) as file:
-            _check_not_deflated(path, file)
-            dataset = pydicom.dcmread(file, defer_size=_LARGE_VALUE)
-            _check_header(path, dataset)
-            _complete_syntax(path, dataset)
-            stored = _stored_values(path, dataset)
-            if stored.ndim == 3:
-                grey = np.asarray(to_grey(Image.fromarray(stored)))
-                return Picture(grey, _spacing_mm(dataset), remarks=(_COLOUR_REMARK,))
-            valid = _valid(stored, dataset)
-            shown = _shown(stored, dataset, valid)
-        spacing = _spacing_mm(dataset)
+        dataset = _dataset(path, data, defer_size=_LARGE_VALUE)
+        _check_header(path, dataset)
+        _complete_syntax(path, dataset)
+        stored = _stored_values(path, dataset)
+        spacing, modality = _spacing_mm(dataset), str(dataset.get("Modality") or "")
+        if stored.ndim == _CHANNELS:
+            grey = np.asarray(to_grey(Image.fromarray(stored)))
+            return Picture(grey, spacing, remarks=(_COLOUR_REMARK,), modality=f"colour {modality or 'DICOM'}")
+        valid = _valid(stored, dataset)
+        shown = _shown(stored, dataset, valid)
         remarks = lost_contrast(stored, shown, valid=valid, cause=_cause(dataset))
+        inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
     except InvalidDicomError as error:
-        with opened(path, data) as file:
-            hint = pointer_hint(file.read(64))
-        raise _refusal(path, f"is no DICOM file although its name says so.{hint}") from error
+        hint = pointer_hint(data)
+        raise refusal(path, f"is no DICOM file although its name says so.{hint}") from error
     except _READ_ERRORS as error:
-        why = " ".join(str(error).split()).rstrip(".")
-        raise _refusal(path, f"cannot be read as DICOM: {why}. Export it again.") from error
-    pixels = 255 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown
-    return Picture(pixels, spacing, remarks=remarks)
+        raise refusal(path, f"cannot be read as DICOM: {_why(error)}. Export it again.") from error
+    return Picture(255 - shown if inverted else shown, spacing, remarks=remarks, modality=modality)
 
 
 def has_padding_range(path: Path, data: bytes) -> bool | None:
@@ -113,38 +109,29 @@ def has_padding_range(path: Path, data: bytes) -> bool | None:
     if it cannot be parsed, which another version of pydicom may do.
 
     Args:
-        path: The file.
+        path: The file, for messages.
         data: Its bytes.
     """
     try:
-        with opened(path, data) as plain, _with_preamble(plain) as file:
-            _check_not_deflated(path, file)
-            dataset = pydicom.dcmread(file, stop_before_pixels=True)
-            if dataset.get("VOILUTSequence") or _window(dataset) or dataset.get("PixelPaddingValue") is None:
-                return False
-            kind = np.dtype(f"{'iu'[not dataset.PixelRepresentation]}{dataset.BitsAllocated // 8}")
-            low, high = _padding_range(dataset, kind)
-            return not low == high == dataset.PixelPaddingValue
+        dataset = _dataset(path, data, stop_before_pixels=True)
+        if dataset.get("VOILUTSequence") or _window(dataset) or dataset.get("PixelPaddingValue") is None:
+            return False
+        kind = np.dtype(f"{'iu'[not dataset.PixelRepresentation]}{dataset.BitsAllocated // 8}")
+        low, high = _padding_range(dataset, kind)
+        return not low == high == dataset.PixelPaddingValue
     except (DataError, InvalidDicomError, *_READ_ERRORS):
         return None  # reading its pixels tells what is wrong with it
 
 
-def modality(path: Path) -> str:
-    """Returns what a readable DICOM file says that it was taken with (`DX`, `MR`); empty if nothing.
-
-    Of a colour picture, `colour` and that: it may be a screenshot or a rendering.
-    """
-    tags: list[Any] = ["Modality", "SamplesPerPixel"]
-    header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=tags)
-    told = str(header.get("Modality") or "")
-    return f"colour {told or 'DICOM'}" if header.get("SamplesPerPixel", 1) == _CHANNELS else told
+def _dataset(path: Path, data: bytes, **options: Any) -> Any:
+    """Opens a file; adds the 128 bytes and `DICM` before its first element, which some exports leave out."""
+    file = io.BytesIO(bytes(128) + b"DICM" + data if lacks_preamble(data[:132]) else data)
+    _check_not_deflated(path, file)
+    return pydicom.dcmread(file, **options)
 
 
-def _with_preamble(file: BinaryIO) -> BinaryIO:
-    """Returns a file with the 128 bytes and `DICM` before its first element, which some exports leave out."""
-    head = file.read(132)
-    file.seek(0)
-    return io.BytesIO(bytes(128) + b"DICM" + file.read()) if lacks_preamble(head) else file
+def _why(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def _complete_syntax(path: Path, dataset: Any) -> None:
@@ -153,7 +140,7 @@ def _complete_syntax(path: Path, dataset: Any) -> None:
         return
     if dataset["PixelData"].is_undefined_length:
         what = "lacks the file meta information, which says how its pixels are compressed. Export it again"
-        raise _refusal(path, f"{what} as a DICOM file with a preamble (Part 10).")
+        raise refusal(path, f"{what} as a DICOM file with a preamble (Part 10).")
     dataset.file_meta.TransferSyntaxUID = _SYNTAXES[dataset.original_encoding]
 
 
@@ -163,37 +150,33 @@ def _check_not_deflated(path: Path, file: BinaryIO) -> None:
     meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != _META_GROUP)
     file.seek(0)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        raise _refusal(path, "is stored deflated; store it as Explicit VR Little Endian, uncompressed.")
+        raise refusal(path, "is stored deflated; store it as Explicit VR Little Endian, uncompressed.")
 
 
 def _check_header(path: Path, dataset: Any) -> None:
     if "PixelData" not in dataset:
-        raise _refusal(path, "is a DICOM file without pixels.")
+        raise refusal(path, "is a DICOM file without pixels.")
     check_size(path, width=int(dataset.Columns), height=int(dataset.Rows))
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames != 1:
-        raise _refusal(path, f"holds {frames} frames; a case is one frame. Export the frame you mean.")
+        raise refusal(path, f"holds {frames} frames; a case is one frame. Export the frame you mean.")
     interpretation, bits = dataset.PhotometricInterpretation, int(dataset.BitsStored)
     if interpretation in _COLOUR and bits == int(dataset.BitsAllocated) == _COLOUR_BITS:
         return
     if interpretation not in _GREY:
         what = f"has photometric interpretation {interpretation} with {bits} bits; accepted are"
         colour = f"{', '.join(_COLOUR)} with {_COLOUR_BITS} bits"
-        raise _refusal(path, f"{what} {', '.join(_GREY)}, and {colour}.")
+        raise refusal(path, f"{what} {', '.join(_GREY)}, and {colour}.")
 
 
 def _stored_values(path: Path, dataset: Any) -> NDArray[Any]:
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_encapsulated:
-        stored = _decompressed(path, dataset, syntax)
-    else:
-        stored = np.asarray(dataset.pixel_array)
-    is_colour = dataset.PhotometricInterpretation in _COLOUR
-    if (
-        stored.shape[2:] != (_CHANNELS,) * is_colour
-    ):  # pydicom believes the length of the data, not the header
+    compressed = syntax.is_encapsulated
+    stored = _decompressed(path, dataset, syntax) if compressed else np.asarray(dataset.pixel_array)
+    # pydicom believes the length of the data, not the header.
+    if stored.shape[2:] != (_CHANNELS,) * (dataset.PhotometricInterpretation in _COLOUR):
         shape = "x".join(map(str, stored.shape))
-        raise _refusal(path, f"has pixel data of shape {shape}; a case is one grey frame. Export it again.")
+        raise refusal(path, f"has pixel data of shape {shape}; a case is one grey frame. Export it again.")
     return stored
 
 
@@ -205,16 +188,15 @@ def _decompressed(path: Path, dataset: Any, syntax: UID) -> NDArray[np.generic]:
         what = f"is compressed as {name}, which no installed package decodes."
         # Not all that pydicom names: pylibjpeg-libjpeg is under the GPL.
         if any(missing.startswith("gdcm") for missing in decoder.missing_dependencies):
-            raise _refusal(path, f"{what} `pip install 'xferlab[dicom]'`, or store the file uncompressed.")
-        raise _refusal(path, f"{what} Store the file uncompressed.")
+            raise refusal(path, f"{what} `pip install 'xferlab[dicom]'`, or store the file uncompressed.")
+        raise refusal(path, f"{what} Store the file uncompressed.")
     for plugin in plugins:
         dataset.pixel_array_options(decoding_plugin=plugin)
         try:
             return np.asarray(dataset.pixel_array)
         except RuntimeError as error:
             failure = error
-    why = " ".join(str(failure).split()).rstrip(".")
-    raise _refusal(path, f"is compressed as {name}, and cannot be decoded: {why}.") from failure
+    raise refusal(path, f"is compressed as {name}, and cannot be decoded: {_why(failure)}.") from failure
 
 
 def _valid(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_] | None:
@@ -293,7 +275,3 @@ def _spacing_mm(dataset: Any) -> tuple[float, float] | None:
     if not spacing or len(spacing) != 2 or not all(0 < float(one) < math.inf for one in spacing):
         return None
     return float(spacing[0]), float(spacing[1])
-
-
-def _refusal(path: Path, what: str) -> DataError:
-    return DataError(Problem(str(path), what))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Protocol
 
 from torch import nn
 
-from xferlab.errors import UsageError, suggest
+from xferlab.errors import UsageError
 from xferlab.networks.translator import TRANSLATOR
 
 _ENCODER = ("encoder1", "encoder2", "encoder3", "encoder4", "bottleneck")
@@ -24,65 +24,32 @@ PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType({"donor": tuple(LEVELS),
 """What can be frozen, and its levels."""
 
 
-@dataclass(frozen=True)
-class Freeze:
-    """What is frozen, and until when.
+class Freezing(Protocol):
+    """What is frozen, and until when; a task's configuration says it."""
 
-    Attributes:
-        part: `donor` (all that a parent can hand down: everything but the translator) or `encoder` (its four
-            levels and the bottleneck).
-        unfreeze_after: Epochs for which it stays frozen: one number for the whole part (at least 1), or one
-            for each level named (a key of `LEVELS`; 0 trains from the start), levels not named staying
-            frozen. None freezes to the end.
+    @property
+    def part(self) -> str:
+        """`donor` (everything but the translator) or `encoder` (its four levels and the bottleneck)."""
+        ...
 
-    Raises:
-        UsageError: There is no such part, the part has no such level, or a number is too small.
-    """
-
-    part: str
-    unfreeze_after: int | Mapping[str, int] | None = None
-
-    def __post_init__(self) -> None:
-        if self.part not in PARTS:
-            accepted = ", ".join(PARTS)
-            raise UsageError(
-                f"freeze.part: found {self.part!r}; accepted: {accepted}.{suggest(self.part, PARTS)}"
-            )
-        if isinstance(self.unfreeze_after, int) and self.unfreeze_after < 1:
-            raise UsageError(
-                f"freeze.unfreeze_after: found {self.unfreeze_after}; accepted: at least 1 epoch. Leave "
-                "`freeze` out to train all parts from the start."
-            )
-        if isinstance(self.unfreeze_after, Mapping):
-            _check_levels(self.part, self.unfreeze_after)
+    def thaws_after(self, level: str) -> int | None:
+        """Returns the number of epochs after which a level of the part trains; None for never."""
+        ...
 
 
-def _check_levels(part: str, epochs: Mapping[str, int]) -> None:
-    for level, value in epochs.items():
-        if level not in PARTS[part]:
-            raise UsageError(
-                f"freeze.unfreeze_after: found {level!r}, which is no frozen level of the {part}; accepted: "
-                f"{', '.join(PARTS[part])}.{suggest(level, PARTS[part])}"
-            )
-        if value < 0:
-            raise UsageError(f"freeze.unfreeze_after.{level}: found {value}; accepted: at least 0 epochs.")
-
-
-def frozen_levels(freeze: Freeze, epoch: int) -> set[str]:
+def frozen_levels(freeze: Freezing, epoch: int) -> set[str]:
     """Returns the names of the modules that are frozen in an epoch, counted from 1; translator excluded."""
     return {
         module for level in PARTS[freeze.part] if _frozen(freeze, level, epoch) for module in LEVELS[level]
     }
 
 
-def _frozen(freeze: Freeze, level: str, epoch: int) -> bool:
-    after = freeze.unfreeze_after
-    if isinstance(after, Mapping):
-        after = after.get(level)
+def _frozen(freeze: Freezing, level: str, epoch: int) -> bool:
+    after = freeze.thaws_after(level)
     return after is None or epoch <= after
 
 
-def check(model: nn.Module, freeze: Freeze) -> None:
+def check(model: nn.Module, freeze: Freezing) -> None:
     """Raises unless a network has what is to be frozen, and something that trains from the first epoch on.
 
     Raises:
@@ -104,7 +71,7 @@ def check(model: nn.Module, freeze: Freeze) -> None:
         )
 
 
-def apply(model: nn.Module, freeze: Freeze, *, epoch: int) -> None:
+def apply(model: nn.Module, freeze: Freezing, *, epoch: int) -> None:
     """Freezes the parts whose turn it is in an epoch, and lets all others train; call it in each epoch.
 
     A frozen part gets no gradients, so that the backward pass ends before it, and uses its batch-norm

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from xferlab.errors import UsageError
 from xferlab.networks.unet import UNet
 
 TRANSLATOR = "translator"
@@ -23,24 +22,11 @@ class Translator:
         depth: Number of such layers, at least 1.
         width: Channels of each, at least 1.
         kernel: Side of their kernels in pixels, odd; padding keeps the size.
-
-    Raises:
-        UsageError: A number is none of these.
     """
 
     depth: int
     width: int
     kernel: int = 3
-
-    def __post_init__(self) -> None:
-        for name, value in (("depth", self.depth), ("width", self.width)):
-            if value < 1:
-                raise UsageError(f"translator.{name}: found {value}; accepted: at least 1.")
-        if self.kernel < 1 or self.kernel % 2 == 0:
-            raise UsageError(
-                f"translator.kernel: found {self.kernel}; accepted: odd numbers, so that an image keeps its "
-                "size; 3 for instance."
-            )
 
 
 def translator_in(state: Mapping[str, Tensor]) -> Translator | None:

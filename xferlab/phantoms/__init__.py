@@ -9,7 +9,6 @@ from xferlab.phantoms.chest import PATHOLOGIES, chest_xray
 from xferlab.phantoms.phantom import (
     BRAIN_LABELS,
     CHEST_LABELS,
-    LUNG_VALUES,
     PHANTOMS_VERSION,
     Phantom,
     chest_mask,
@@ -18,7 +17,6 @@ from xferlab.phantoms.phantom import (
 __all__ = [
     "BRAIN_LABELS",
     "CHEST_LABELS",
-    "LUNG_VALUES",
     "PATHOLOGIES",
     "PHANTOMS_VERSION",
     "SLICES_PER_PATIENT",

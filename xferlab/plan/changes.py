@@ -16,11 +16,6 @@ Fields = Callable[[str, str], Collection[str]]
 """Takes the old and the new id of a trial, and returns what of its identity differs."""
 
 
-def planned_names(document: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the ids of a plan document by name (`arm/stage/rNN`)."""
-    return {name: trial["trial_id"] for trial in document["trials"] for name in trial["names"]}
-
-
 def asked_names(loaded: LoadedStudy) -> list[str]:
     """Returns the names of all trials that a study file asks for, whatever its data are."""
     return [
@@ -43,12 +38,11 @@ def changes(
         plan: What the file asks for now; None where its data cannot be read: then ids are not compared.
         fields: Tells what made a trial's id another.
     """
-    before, now = planned_names(document), asked_names(loaded)
-    added = [name for name in now if name not in before]
-    removed = [name for name in before if name not in set(now)]
+    before = {name: trial["trial_id"] for trial in document["trials"] for name in trial["names"]}
+    now = dict.fromkeys(asked_names(loaded))
     phrases = [
-        *_counted(added, "added", known=before),
-        *_counted(removed, "removed", known=now),
+        *_counted([name for name in now if name not in before], "added", known=before),
+        *_counted([name for name in before if name not in now], "removed", known=now),
     ]
     if document["seed"] != loaded.base.seed:
         phrases.append(f"seed {document['seed']} -> {loaded.base.seed}")
@@ -76,16 +70,16 @@ def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
 
 
 def _field(path: str, before: Any, now: Any) -> str:
-    if path == "selection":
-        return "the patients or images to train on"
-    if path == "version":
-        return "the version of the training in this xferlab"
-    if path.partition(".")[0] == "parent":
-        return PARENT
-    return f"{path} {before} -> {now}"
+    return _NAMED.get(path.partition(".")[0], f"{path} {before} -> {now}")
 
 
 PARENT = "what it starts from"
+_NAMED = {
+    "selection": "the patients or images to train on",
+    "version": "the version of the training in this xferlab",
+    "parent": PARENT,
+}
+"""Fields whose values say nothing to a reader."""
 
 
 def _counted(names: Collection[str], verb: str, *, known: Iterable[str]) -> Iterator[str]:
@@ -95,24 +89,23 @@ def _counted(names: Collection[str], verb: str, *, known: Iterable[str]) -> Iter
 
 def _groups(names: Iterable[str], known: Iterable[str]) -> list[str]:
     """Returns whole arms, whole stages and repetitions, as a reader of the study file would call them."""
-    parts = [name.split("/") for name in known]
-    arms, stages = {part[0] for part in parts}, {part[1] for part in parts}
-    whole: dict[str, None] = {}
-    parts_of: dict[str, list[str]] = defaultdict(list)
+    known_parts = [name.split("/") for name in known]
+    arms, stages = {parts[0] for parts in known_parts}, {parts[1] for parts in known_parts}
+    groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         arm, stage, repetition = name.split("/")
         if arm not in arms:
-            whole[f"arm {arm}"] = None
+            groups[f"arm {arm}"] = []
         elif stage not in stages:
-            whole[f"stage {stage}"] = None
+            groups[f"stage {stage}"] = []
         else:
-            parts_of[f"{arm}/{stage}"].append(repetition)
-    return [*whole, *(f"{group} {_span(repetitions)}" for group, repetitions in parts_of.items())]
+            groups[f"{arm}/{stage}"].append(repetition)
+    whole_first = sorted(groups.items(), key=lambda item: bool(item[1]))
+    return [f"{group} {_span(repetitions)}" if repetitions else group for group, repetitions in whole_first]
 
 
 def _span(repetitions: list[str]) -> str:
-    first, last = min(repetitions), max(repetitions)
-    return first if first == last else f"{first} to {last}"
+    return " to ".join(sorted({min(repetitions), max(repetitions)}))
 
 
 def _overridden(loaded: LoadedStudy, document: Mapping[str, Any]) -> Iterator[str]:
@@ -126,33 +119,29 @@ def _overridden(loaded: LoadedStudy, document: Mapping[str, Any]) -> Iterator[st
 def _renewed(plan: Plan, before: Mapping[str, str], fields: Fields) -> Iterator[str]:
     """Yields the trials whose ids changed, and the settings that changed them."""
     pairs = {name: (before[name], new) for name, new in plan.names.items() if before.get(name, new) != new}
-    if not pairs:
-        return
-    groups: dict[str, tuple[str, str]] = {}
+    first: dict[str, tuple[str, str]] = {}
     for name, pair in pairs.items():
-        groups.setdefault(name.rpartition("/")[0], pair)
-    reasons = dict.fromkeys(field for pair in dict.fromkeys(groups.values()) for field in fields(*pair))
-    causes = [reason for reason in reasons if reason != PARENT]
-    where = _listed(list(groups))
-    yield f"{_trials(len(set(pairs.values())))} changed ({where}" + (
-        f": {_listed(causes)})" if causes else ")"
-    )
+        first.setdefault(name.rpartition("/")[0], pair)
+    changed = dict.fromkeys(field for pair in dict.fromkeys(first.values()) for field in fields(*pair))
+    causes = _listed([field for field in changed if field != PARENT])
+    if pairs:
+        where = _listed(list(first)) + (f": {causes}" if causes else "")
+        yield f"{_trials(len(set(pairs.values())))} changed ({where})"
 
 
 def _measured_otherwise(plan: Plan, document: Mapping[str, Any]) -> Iterator[str]:
-    asked = {
-        trial["trial_id"]: {one["evaluation_id"] for one in trial["evaluations"]}
+    planned = {
+        trial["trial_id"]: {evaluation["evaluation_id"] for evaluation in trial["evaluations"]}
         for trial in document["trials"]
     }
-    differing = [
-        trial
-        for trial in plan.trials
-        if trial.trial_id in asked
-        and asked[trial.trial_id] != {one.evaluation_id for one in trial.evaluations}
-    ]
+    differing = []
+    for trial in plan.trials:
+        evaluation_ids = {evaluation.evaluation_id for evaluation in trial.evaluations}
+        if planned.get(trial.trial_id, evaluation_ids) != evaluation_ids:
+            differing.append(trial.name.rpartition("/")[0])
     if differing:
-        groups = dict.fromkeys(trial.name.rpartition("/")[0] for trial in differing)
-        yield f"{_trials(len(differing))} evaluated on other cases or otherwise ({_listed(list(groups))})"
+        groups = _listed(list(dict.fromkeys(differing)))
+        yield f"{_trials(len(differing))} evaluated on other cases or otherwise ({groups})"
 
 
 def _trials(number: int) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from xferlab.cohort import Case, Cohort, Part, Pseudonyms, Selection
+from xferlab.data.sources.registry import DataSection
 from xferlab.plan.identity import canonical_json
 from xferlab.study.schema import Study
-from xferlab.study.sections import DataSection
 
 Index = Callable[[str, DataSection], Sequence[Case]]
 

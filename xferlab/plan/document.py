@@ -9,7 +9,7 @@ from typing import Any
 
 from xferlab.cohort import Case
 from xferlab.plan.expand import Plan
-from xferlab.plan.spec import PLAN_VERSION, EvaluationSpec, FeaturesSpec, TrialSpec
+from xferlab.plan.spec import PLAN_VERSION, EvaluationSpec, FeaturesSpec, PlannedTrial, TrialSpec
 from xferlab.study.schema import Stage
 
 
@@ -19,7 +19,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
     names: dict[str, list[str]] = defaultdict(list)
     for name, trial_id in plan.names.items():
         names[trial_id].append(name)
-    devices = sorted({trial.identity["execution"]["device"] for trial in plan.trials})
+    devices = sorted({trial.identity.execution.device for trial in plan.trials})
     return {
         "version": PLAN_VERSION,
         "study": base.study,
@@ -50,18 +50,16 @@ def to_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def planned_trials(document: Mapping[str, Any]) -> tuple[TrialSpec, ...]:
-    """Returns the trials of a plan document, with all that tells whether they are complete; not to be run."""
+def planned_trials(document: Mapping[str, Any]) -> tuple[PlannedTrial, ...]:
+    """Returns the trials of a plan document."""
     return tuple(
-        TrialSpec(
+        PlannedTrial(
             trial_id=trial["trial_id"],
             name=trial["names"][0],
             arms=tuple(trial["arms"]),
             stage=trial["stage"],
             repetition=trial["repetition"],
-            identity={"training": {"max_epochs": trial["max_epochs"]}},
-            section=trial["data"],
-            selection="",
+            max_epochs=trial["max_epochs"],
             parents=tuple(trial["parents"]),
             donor=trial["donor"],
             evaluations=tuple(map(EvaluationSpec.from_json, trial["evaluations"])),
@@ -73,7 +71,7 @@ def planned_trials(document: Mapping[str, Any]) -> tuple[TrialSpec, ...]:
 
 def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
     """Returns how much a set of trials is: trials, epochs at most, training images at most, evaluations."""
-    epochs = [trial.identity["training"]["max_epochs"] for trial in trials]
+    epochs = [trial.max_epochs for trial in trials]
     images = [_part_sizes(plan, trial)["train"] for trial in trials]
     return {
         "trials": len(trials),
@@ -91,12 +89,12 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
         "arms": list(trial.arms),
         "stage": trial.stage,
         "repetition": trial.repetition,
-        "seed": trial.identity["seed"],
+        "seed": trial.identity.seed,
         "parents": list(trial.parents),
         "donor": dict(trial.donor) if trial.donor else None,
         "data": trial.section,
-        "max_epochs": trial.identity["training"]["max_epochs"],
-        "device": trial.identity["execution"]["device"],
+        "max_epochs": trial.max_epochs,
+        "device": trial.identity.execution.device,
         "num_train": sizes["train"],
         "num_validation": sizes["validation"],
         "train_patients": len(plan.train_patients[trial.selection]),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from xferlab.cohort import Cohort, Selection
 from xferlab.errors import Problem, StudyError, suggest
@@ -14,15 +14,14 @@ from xferlab.plan.choose import Choices, Chosen, Index, for_workers
 from xferlab.plan.features import Probe
 from xferlab.plan.identity import seed_for, short_id
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
-from xferlab.study.check import batch_of_one, is_one_pixel_deep, training_path
+from xferlab.study.check import finding_of, stage_view, training_path
 from xferlab.study.evaluated import OBJECTS, Evaluated
 from xferlab.study.findings import Finding
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Stage, Study
-from xferlab.study.training import Training
 from xferlab.study.yaml_lines import KeyPath
+from xferlab.tasks.config import Engine, Execution, Size, Training, TrialIdentity
 
-NOT_IN_IDENTITY = ("device", "threads", "precision", "deterministic", "compile", "checkpoint_every_s")
 UNKNOWN_DONOR = "unknown until the donor is fetched"
 
 
@@ -33,8 +32,6 @@ class Setting:
     Attributes:
         device: What `device: auto` means here: `cpu` or `cuda`.
         bfloat16: Whether bfloat16 pays on this machine's CPU.
-        training_version: Version of the training numerics.
-        metrics_version: Version of the metrics.
         objects_version: Version of the foreign objects that evaluations lay on images.
         donors: Digest of every given weights file that is at hand, by its name or path: arms may give one
             stage different weights.
@@ -42,8 +39,6 @@ class Setting:
 
     device: str
     bfloat16: bool
-    training_version: int
-    metrics_version: int
     objects_version: int = 1
     donors: Mapping[str, str] = field(default_factory=dict)
 
@@ -171,13 +166,21 @@ class _Expansion:
             self.warnings[f"straddle {name}"] = problem
 
 
+class _Fixed(NamedTuple):
+    """What all repetitions of a stage have in common."""
+
+    identity: TrialIdentity
+    data: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Any]
+
+
 class _Arm:
     """One arm on its way into the graph."""
 
     def __init__(self, expansion: _Expansion, name: str, study: Study):
         self.expansion, self.name, self.study = expansion, name, study
         self.ids: dict[tuple[str, int], str] = {}
-        self._fixed: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {}
+        self._fixed: dict[str, _Fixed] = {}
 
     def expand(self) -> None:
         for stage_name in stages_in_order(self.study):
@@ -192,23 +195,25 @@ class _Arm:
         chosen = self.expansion.choose(stage.data, config, "fit", repetition, labelled=stage.label_fraction)
         self._check(stage_name, chosen, repetition)
         parents, donor = self._origin(stage, repetition)
-        fixed, data, settings = self._fixed_fields(stage_name, stage)
-        identity = {
-            **fixed,
-            "selection": chosen.digest,
-            "seed": seed_for(self.study.seed, stage=stage_name, repetition=repetition),
-            "parent": _parent_identity(parents, donor),
-        }
-        trial_id = short_id(identity)
+        fixed = self._fixed_fields(stage_name, stage)
+        identity = fixed.identity.model_copy(
+            update={
+                "selection": chosen.digest,
+                "seed": seed_for(self.study.seed, stage=stage_name, repetition=repetition),
+                "parent": _parent_identity(parents, donor),
+            }
+        )
+        trial_id = short_id(identity.to_json())
         name = f"{self.name}/{stage_name}/r{repetition:02d}"
         evaluations = tuple(self._evaluations(stage_name, stage, repetition, trial_id, parents))
-        features, data = self.expansion.probe.of(trial_id, fixed["model"], data)
+        features, data = self.expansion.probe.of(trial_id, identity, dict(fixed.data))
         spec = TrialSpec(
             trial_id=trial_id,
             name=name,
             arms=(self.name,),
             stage=stage_name,
             repetition=repetition,
+            max_epochs=identity.training.max_epochs,
             identity=identity,
             section=stage.data,
             selection=chosen.digest,
@@ -216,7 +221,7 @@ class _Arm:
             donor=donor,
             evaluations=evaluations,
             data=data,
-            settings=settings,
+            settings=fixed.settings,
             features=features,
         )
         known = self.expansion.trials.get(trial_id)
@@ -224,35 +229,38 @@ class _Arm:
         self.expansion.trained_units[trial_id] = (repetition, chosen.units)
         self.expansion.names[name] = self.ids[stage_name, repetition] = trial_id
 
-    def _fixed_fields(
-        self, stage_name: str, stage: Stage
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """What all repetitions of a stage have in common: identity fields, sections read, settings."""
+    def _fixed_fields(self, stage_name: str, stage: Stage) -> _Fixed:
+        """What all repetitions of a stage have in common."""
         if stage_name not in self._fixed:
-            training = self.study.training_of(stage_name)
-            # Without fields that are off (null): an option that a later version adds renews nothing.
+            study, task = self.study, self.study.task_of(stage_name)
+            training = study.training_of(stage_name)
             resolved = execution(training, self.expansion.setting)
             self._check_execution(stage_name, resolved)
-            fixed: dict[str, Any] = {
-                "task": "segmentation",
-                "version": self.expansion.setting.training_version,
-                "model": self.study.network_of(stage_name),
-                "training": training.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY), exclude_none=True),
-                "execution": resolved,
-            }
-            if stage.adapt is not None and (adapt := stage.adapt.model_dump(mode="json", exclude_none=True)):
-                fixed["adapt"] = adapt
+            adapt = study.adapt_of(stage_name)
+            given = adapt is not None and adapt.model_dump(exclude_none=True)
+            identity = task.identity.model_validate(
+                {
+                    "task": task.name,
+                    "version": task.version,
+                    "model": study.network_of(stage_name).model_dump(),
+                    "training": training.model_dump(exclude=set(Engine.model_fields)),
+                    "adapt": given or None,
+                    "execution": resolved,
+                    "selection": "",
+                    "seed": 0,
+                }
+            )
             read = {stage.data, *(item.partition(".")[0] for item in self._evaluated(stage))}
-            data = {n: for_workers(c) for n, c in self.study.data.items() if n in read}
-            wandb = self.study.tracking.wandb
+            wandb = study.tracking.wandb
             settings = {
-                "study": self.study.study,
-                "seed": self.study.seed,
+                "study": study.study,
+                "seed": study.seed,
                 "checkpoint_every_s": training.checkpoint_every_s,
-                "resources": self.study.resources_of(stage_name).model_dump(mode="json"),
+                "resources": study.resources_of(stage_name).model_dump(mode="json"),
                 "tracking": wandb.model_dump(mode="json") if wandb else None,
             }
-            self._fixed[stage_name] = (fixed, data, settings)
+            data = {n: for_workers(c) for n, c in study.data.items() if n in read}
+            self._fixed[stage_name] = _Fixed(identity, data, settings)
         return self._fixed[stage_name]
 
     def _origin(self, stage: Stage, repetition: int) -> tuple[tuple[str, ...], dict[str, Any] | None]:
@@ -285,6 +293,7 @@ class _Arm:
     def _evaluations(
         self, stage_name: str, stage: Stage, repetition: int, trial_id: str, parents: tuple[str, ...]
     ) -> Iterator[EvaluationSpec]:
+        image_size = self._fixed[stage_name].identity.image_size
         for item in self._evaluated(stage):
             section, part, variant = Evaluated.of(item)
             chosen = self.expansion.choose(section, self.study.data[section], part, repetition)
@@ -298,10 +307,10 @@ class _Arm:
                 "trial": trial_id,
                 "selection": chosen.digest,
                 "output": "probability",
-                "resolution": self.study.model.image_size,
-                "metrics": self.expansion.setting.metrics_version,
+                "resolution": image_size,
+                "metrics": self.study.task_of(stage_name).metrics_version,
                 "overlay_cases": self.study.overlay_cases,
-                **self._variant_identity(variant),
+                **self._variant_identity(variant, image_size),
             }
             seen = part != "hold_out" and self._may_have_seen(parents, repetition, chosen.units)
             yield EvaluationSpec(
@@ -315,12 +324,11 @@ class _Arm:
                 variant=variant,
             )
 
-    def _variant_identity(self, variant: str) -> dict[str, Any]:
+    def _variant_identity(self, variant: str, image_size: Size) -> dict[str, Any]:
         """What a variant adds to an evaluation's identity: nothing where it measures the same."""
         if variant in OBJECTS:
             return {"objects": variant, "objects_version": self.expansion.setting.objects_version}
-        is_resized = self.study.model.image_size != "native"
-        return {"variant": variant} if variant and is_resized else {}
+        return {"variant": variant} if variant and image_size != "native" else {}
 
     def _may_have_seen(self, parents: Iterable[str], repetition: int, units: frozenset[str]) -> bool:
         for parent in parents:
@@ -342,14 +350,15 @@ class _Arm:
                     f"{repetition}; add patients, widen `where`, or change `split` or `hold_out`"
                 )
                 self._problem(f"{stage_name} {section} {part}", what, path, ("data", section))
-        if chosen.counts["train"] == 1 and is_one_pixel_deep(self.study, stage_name):
+        view = stage_view(self.study, stage_name)
+        if chosen.counts["train"] == 1 and view is not None:
             why = f"its training part is one image in repetition {repetition}"
-            finding = batch_of_one(self.study, stage_name, path, why=why, remedy="add patients")
-            self._add_problem(f"{stage_name} single", finding)
+            for remark in self.study.task_of(stage_name).check_single(view, path, why, "add patients"):
+                self._add_problem(f"{stage_name} single", finding_of(remark))
         self._check_classes(section, chosen, repetition)
 
-    def _check_execution(self, stage_name: str, resolved: Mapping[str, Any]) -> None:
-        if resolved["precision"] == "tf32" and resolved["device"] == "cpu":
+    def _check_execution(self, stage_name: str, resolved: Execution) -> None:
+        if resolved.precision == "tf32" and resolved.device == "cpu":
             what = (
                 f"stage {stage_name!r} trains in tf32 on the CPU, which only CUDA devices have; set "
                 "training.precision to float32, bfloat16 or auto, or training.device to cuda"
@@ -420,17 +429,13 @@ def stages_in_order(study: Study) -> list[str]:
     return ordered
 
 
-def execution(training: Training, setting: Setting) -> dict[str, Any]:
-    """Returns how a trial computes, with `auto` resolved: the part of its identity that names the machine.
-
-    `float32: ieee` tells trials on CUDA from those of earlier versions, whose float32 was rounded to TF32 by
-    cuDNN, in validation too.
-    """
+def execution(training: Training, setting: Setting) -> Execution:
+    """Returns how a trial computes, with `auto` resolved."""
     device = setting.device if training.device == "auto" else training.device
     pays = device == "cuda" or setting.bfloat16
     automatic = "bfloat16" if pays else "float32"
     precision = automatic if training.precision == "auto" else training.precision
-    common = {"device": device, "precision": precision, "compile": training.compile}
+    fields: dict[str, Any] = {"device": device, "precision": precision, "compile": training.compile}
     if device == "cpu":
-        return {**common, "threads": training.threads}
-    return {**common, "deterministic": training.deterministic, "float32": "ieee"}
+        return Execution(**fields, threads=training.threads)
+    return Execution(**fields, deterministic=training.deterministic, float32="ieee")

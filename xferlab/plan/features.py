@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from xferlab.cohort import Case, Selection
@@ -12,15 +12,10 @@ from xferlab.plan.choose import Choices, for_workers
 from xferlab.plan.identity import short_id
 from xferlab.plan.spec import FeaturesSpec
 from xferlab.study.schema import Study
+from xferlab.tasks.config import TrialIdentity
 
 FEATURES_VERSION = 1
 """Raised when what is stored of a layer changes."""
-
-LAYERS = (
-    "encoder1", "encoder2", "encoder3", "encoder4", "bottleneck",
-    "decoder4", "decoder3", "decoder2", "decoder1",
-)  # fmt: skip
-"""The levels whose output is compared, in the order of the forward pass."""
 
 
 class Probe:
@@ -45,16 +40,16 @@ class Probe:
         choices.selections[self._digest] = few
 
     def of(
-        self, trial_id: str, network: Mapping[str, Any], data: dict[str, Any]
+        self, trial_id: str, trial_identity: TrialIdentity, data: dict[str, Any]
     ) -> tuple[FeaturesSpec | None, dict[str, Any]]:
         """Returns what a trial is to store, and the configurations of the sections that it then reads."""
-        if self._asked is None:
+        if self._asked is None or not trial_identity.layers:
             return None, data
         identity = {
             "trial": trial_id,
             "selection": self._digest,
-            "resolution": network["image_size"],
-            "layers": list(LAYERS),
+            "resolution": trial_identity.image_size,
+            "layers": list(trial_identity.layers),
             "features": FEATURES_VERSION,
         }
         # No arm has an empty name: its own cases under this section's name are not mistaken for these.

@@ -39,12 +39,12 @@ def seed_for(study_seed: int, **coordinates: str | int) -> int:
     return int(sha256_of({"study_seed": study_seed, **coordinates})[:16], 16) >> 1
 
 
-def sealed(body: Mapping[str, Any]) -> dict[str, Any]:
+def with_checksum(body: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the body with `sha256`, the digest of the rest, so that a torn or altered file is found."""
     return {**body, "sha256": sha256_of(dict(body))}
 
 
-def seal_holds(value: Mapping[str, Any]) -> bool:
-    """Returns whether a value read back is exactly what `sealed` returned."""
+def checksum_holds(value: Mapping[str, Any]) -> bool:
+    """Returns whether a value read back is exactly what `with_checksum` returned."""
     body = {key: item for key, item in value.items() if key != "sha256"}
     return value.get("sha256") == sha256_of(body)

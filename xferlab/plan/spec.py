@@ -11,6 +11,8 @@ from typing import Any
 
 from xferlab.errors import RecordError
 from xferlab.study.evaluated import ORIGINAL
+from xferlab.tasks import registry
+from xferlab.tasks.config import TrialIdentity
 
 SPEC_VERSION = 2
 PLAN_VERSION = 2
@@ -76,25 +78,20 @@ class FeaturesSpec:
     source: str
 
 
-@dataclass(frozen=True)
-class TrialSpec:
-    """Everything needed to run one trial, anywhere, again.
+@dataclass(frozen=True, kw_only=True)
+class PlannedTrial:
+    """What the last plan of a study tells of a trial: enough to know its state, not to run it.
 
     Attributes:
-        trial_id: First 16 hex digits of the SHA-256 of `identity`.
+        trial_id: First 16 hex digits of the SHA-256 of its identity.
         name: `arm/stage/rNN` of the first arm that uses it.
         arms: All arms that use it.
         stage: Stage name.
         repetition: From 1.
-        identity: What can change the weights: task, model, training, selection, seed, parent, numerics.
-        section: Data section to train on.
-        selection: Digest of the stored selection with the training and validation cases.
+        max_epochs: Upper bound on epochs.
         parents: Ids of the trials that it starts from; several with chaining `best`; none from scratch.
-        donor: Given weights to start from: `{name, path, sha256}`; None elsewhere.
+        donor: Given weights to start from: `{stage, name, path, sha256}`; None elsewhere.
         evaluations: What to measure when trained.
-        data: Configuration of every section it reads, by name, or by `name@arm` where an arm that shares this
-            trial has another configuration under that name; outside the identity.
-        settings: Outside the identity: study, seed, checkpoint_every_s, resources, tracking.
         features: What to store of its deep features; None where the study does not ask for them.
     """
 
@@ -103,19 +100,35 @@ class TrialSpec:
     arms: tuple[str, ...]
     stage: str
     repetition: int
-    identity: Mapping[str, Any]
-    section: str
-    selection: str
+    max_epochs: int
     parents: tuple[str, ...] = ()
     donor: Mapping[str, Any] | None = None
     evaluations: tuple[EvaluationSpec, ...] = ()
+    features: FeaturesSpec | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSpec(PlannedTrial):
+    """Everything needed to run one trial, anywhere, again.
+
+    Attributes:
+        identity: What can change the weights.
+        section: Data section to train on.
+        selection: Digest of the stored selection with the training and validation cases.
+        data: Configuration of every section it reads, by name, or by `name@arm` where an arm that shares this
+            trial has another configuration under that name; outside the identity.
+        settings: Outside the identity: study, seed, checkpoint_every_s, resources, tracking.
+    """
+
+    identity: TrialIdentity
+    section: str
+    selection: str
     data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    features: FeaturesSpec | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""
-        value = {"version": SPEC_VERSION, **asdict(self)}
+        value = {"version": SPEC_VERSION, **asdict(self), "identity": self.identity.to_json()}
         if self.features is None:
             del value["features"]
         return value
@@ -136,6 +149,7 @@ class TrialSpec:
         fields["arms"] = tuple(fields["arms"])
         fields["parents"] = tuple(fields["parents"])
         fields["evaluations"] = tuple(map(EvaluationSpec.from_json, fields["evaluations"]))
+        fields["identity"] = registry.identity_of(fields["identity"])
         if "features" in fields:
             fields["features"] = FeaturesSpec(**fields["features"])
         return TrialSpec(**fields)

@@ -1,4 +1,4 @@
-"""JSON files that are found out when torn or altered, and parquet that is equal byte for byte."""
+"""JSON files with a checksum that finds torn and altered ones, and parquet that is equal byte for byte."""
 
 from __future__ import annotations
 
@@ -11,43 +11,51 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xferlab.errors import RecordError
-from xferlab.plan.identity import canonical_json, seal_holds, sealed
+from xferlab.errors import RecordError, StorageError
+from xferlab.plan.identity import canonical_json, checksum_holds, with_checksum
 from xferlab.records.store import Store
 
-_MEND = "run the study again: it is measured again"
+_MEASURED_AGAIN = "run the study again, which measures it again"
 
 
 def write_json(store: Store, name: str, body: Mapping[str, Any]) -> None:
-    """Writes a sealed JSON file, atomically.
+    """Writes a JSON file with its checksum, atomically; one that is there already is left alone.
 
     Raises:
         RecordError: The file that is there has a higher version: a newer xferlab wrote it.
     """
+    data = json_bytes(body)
     if "version" in body:
-        _check_no_newer(store, name, body["version"])
-    store.write(name, json_bytes(body))
+        stored = store.read(name)
+        if stored == data:
+            return
+        _check_no_newer(store.path(name), stored, body["version"])
+    store.write(name, data)
 
 
-def _check_no_newer(store: Store, name: str, version: int) -> None:
+def _check_no_newer(path: str, stored: bytes | None, version: int) -> None:
     try:
-        found = (read_json(store, name) or {}).get("version")
-    except RecordError:
-        return  # what is damaged may be written again
+        found = checked(stored or b"").get("version")
+    except ValueError:
+        return  # what is damaged may be overwritten
     if isinstance(found, int) and found > version:
         raise RecordError(
-            f"{store.path(name)}: has version {found}, and this xferlab writes {version}; use the xferlab "
-            "that wrote it, or another storage"
+            f"{path}: has version {found}, and this xferlab writes {version}; use the xferlab that wrote it, "
+            "or another storage"
         )
 
 
 def json_bytes(body: Mapping[str, Any]) -> bytes:
-    """Returns the bytes of a sealed JSON file."""
-    return (canonical_json(sealed(body)) + "\n").encode()
+    """Returns the bytes of a JSON file with its checksum."""
+    return _bytes(with_checksum(body))
+
+
+def _bytes(value: dict[str, Any]) -> bytes:
+    return (canonical_json(value) + "\n").encode()
 
 
 def read_json(store: Store, name: str) -> dict[str, Any] | None:
-    """Returns the body of a sealed JSON file, or None where there is none.
+    """Returns the body of a JSON file without its checksum, or None where there is no file.
 
     Raises:
         RecordError: The file is torn or altered.
@@ -56,38 +64,46 @@ def read_json(store: Store, name: str) -> dict[str, Any] | None:
     if data is None:
         return None
     try:
-        return unsealed(data)
+        return checked(data)
     except ValueError as error:
         raise RecordError(f"{store.path(name)}: {error}; delete it and run again") from error
 
 
-def unsealed(data: bytes) -> dict[str, Any]:
-    """Returns the body of sealed JSON.
+def checked(data: bytes) -> dict[str, Any]:
+    """Returns the body of JSON whose checksum holds, without the checksum.
 
     Raises:
-        ValueError: It is torn, altered, or nothing of the kind.
+        ValueError: It is torn, altered, or not JSON of ours.
     """
     try:
         value = json.loads(data)
+        # The bytes, too: white space and the spelling of a number carry no value, and tell of damage.
+        holds = isinstance(value, dict) and checksum_holds(value) and _bytes(value) == data
     except ValueError as error:
         raise ValueError(f"is no JSON ({error})") from error
     except RecursionError:
         raise ValueError("is no JSON of ours (nested too deeply)") from None
-    if not isinstance(value, dict) or not _holds(value, data):
+    if not holds:
         raise ValueError("does not match its own digest")
     return {key: item for key, item in value.items() if key != "sha256"}
-
-
-def _holds(value: dict[str, Any], data: bytes) -> bool:
-    try:
-        return seal_holds(value) and (canonical_json(value) + "\n").encode() == data
-    except (ValueError, RecursionError):  # a number that was altered into infinity
-        return False
 
 
 def matches(data: bytes | None, sha256: str) -> bool:
     """Returns whether a file is there and has this digest."""
     return data is not None and hashlib.sha256(data).hexdigest() == sha256
+
+
+def set_aside(store: Store, name: str, problem: str, *, remedy: str = _MEASURED_AGAIN) -> RecordError:
+    """Renames a damaged file, so that its trial counts as not complete and the next run writes it again.
+
+    Returns:
+        The error to raise: what is wrong, where the file is now, and what to do.
+    """
+    try:
+        aside = store.set_aside(name)
+    except StorageError as error:  # a storage that is only read
+        return RecordError(f"{store.path(name)}: {problem}, and cannot be set aside ({error})")
+    return RecordError(f"{store.path(name)}: {problem}, and is now {aside}; {remedy}")
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -98,18 +114,20 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 def read_parquet(store: Store, name: str, *, sha256: str | None = None) -> pa.Table:
-    """Returns a parquet file as a table.
+    """Returns a parquet file as a table; one that differs from its digest is set aside.
 
     Raises:
-        RecordError: It is absent, unreadable, or differs from the digest given.
+        RecordError: It is absent, unreadable, or differs from the digest.
     """
     data = store.read(name)
     if data is None:
-        raise RecordError(f"{store.path(name)}: is missing; {_MEND}")
+        raise RecordError(f"{store.path(name)}: is missing; {_MEASURED_AGAIN}")
     if sha256 is not None and not matches(data, sha256):
-        raise RecordError(f"{store.path(name)}: does not match the digest in its record; {_MEND}")
+        raise set_aside(store, name, "does not match the digest in its record")
     try:
         # Without threads: at exit, Arrow may abort the process whose threads read parquet (arrow#34314).
         return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are no UTF-8
-        raise RecordError(f"{store.path(name)}: is no readable parquet ({error}); {_MEND}") from error
+        raise RecordError(
+            f"{store.path(name)}: is no readable parquet ({error}); {_MEASURED_AGAIN}"
+        ) from error

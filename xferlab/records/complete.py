@@ -1,25 +1,92 @@
-"""Whether a trial is complete: every record that its spec asks for exists and verifies."""
+"""Whether trials are complete: every record that their specs ask for exists and verifies.
+
+A study's `index.json` holds, for each complete trial, the size and time of change of its files and its
+headline values. One listing of the storage is compared with it: a trial whose files are as listed is complete
+without another look. The records of all others are read and verified, and the index is renewed. Content is
+verified whenever it is read: a reader that finds a damaged file sets it aside, and its trial is not complete
+from then on. The index is a cache: it can be deleted, damaged or old, and two processes may write it at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
-from xferlab.plan.spec import TrialSpec
-from xferlab.records import reader
+from xferlab.errors import RecordError, StorageError
+from xferlab.plan.spec import PlannedTrial
+from xferlab.records import codec, reader
+from xferlab.records.layout import TRIALS, StudyFiles, TrialFiles
 from xferlab.records.store import Store
 
+INDEX_VERSION = 1
 _READERS = 16
 
+FileStates = Mapping[str, tuple[int, float]]
+"""Size in bytes and time of the last change (seconds since the epoch) of files, by name."""
 
-def is_complete(store: Store, spec: TrialSpec) -> bool:
+
+@dataclass(frozen=True)
+class CompleteTrial:
+    """What the index holds of a complete trial.
+
+    Attributes:
+        files: Its record, spec, weights, and the records and tables of its measurements.
+        num_epochs: Epochs trained.
+        best_score: That of the epoch whose weights were kept; None where the task has none.
+        means: Mean of each metric over the images where it is finite, by evaluation id.
+    """
+
+    files: FileStates
+    num_epochs: int
+    best_score: float | None
+    means: Mapping[str, Mapping[str, float]]
+
+
+def complete_trials(store: Store, study: str, specs: Iterable[PlannedTrial]) -> dict[str, CompleteTrial]:
+    """Returns the complete ones of a study's trials by id, from one listing where the index knows them.
+
+    Raises:
+        RecordError: Another version of xferlab wrote a record.
+        StorageError: The storage cannot be listed or read.
+    """
+    listing = {name: (info.size, info.modified) for name, info in store.walk(TRIALS)}
+    index = _read_index(store, study)
+    complete: dict[str, CompleteTrial] = {}
+    changed: list[tuple[PlannedTrial, FileStates]] = []
+    for spec in specs:
+        names = _file_names(spec)
+        if not listing.keys() >= names:
+            continue
+        files = {name: listing[name] for name in sorted(names)}
+        indexed = index.get(spec.trial_id)
+        if indexed is not None and files.items() <= indexed.files.items():
+            complete[spec.trial_id] = indexed
+        else:
+            changed.append((spec, files))
+    with ThreadPoolExecutor(_READERS) as pool:
+        verified = list(pool.map(lambda trial: _verified(store, *trial), changed))
+    renewed = {spec.trial_id: trial for (spec, _), trial in zip(changed, verified, strict=True) if trial}
+    if renewed:
+        kept = {
+            trial_id: trial for trial_id, trial in index.items() if TrialFiles(trial_id).record in listing
+        }
+        _write_index(store, study, {**kept, **renewed})
+    return {**complete, **renewed}
+
+
+def is_complete(store: Store, spec: PlannedTrial) -> bool:
     """Returns whether the training and every measurement that the spec asks for have a valid record."""
     record = reader.read_trial(store, spec.trial_id)
     return record is not None and is_measured(store, spec, record.weights_sha256)
 
 
-def is_measured(store: Store, spec: TrialSpec, weights: str) -> bool:
+def is_measured(store: Store, spec: PlannedTrial, weights: str) -> bool:
     """Returns whether the spec, and all that it asks for of these weights (SHA-256), are stored and whole."""
     stored = reader.holds_spec(store, spec.trial_id)
     return (
@@ -27,22 +94,69 @@ def is_measured(store: Store, spec: TrialSpec, weights: str) -> bool:
     )
 
 
-def lacks_features(store: Store, spec: TrialSpec, weights: str) -> bool:
+def lacks_features(store: Store, spec: PlannedTrial, weights: str) -> bool:
     """Returns whether deep features are asked for and not stored as their record says."""
     asked, read = spec.features, partial(reader.read_whole_features, store, spec.trial_id, weights=weights)
     return asked is not None and read(asked.features_id) is None
 
 
-def missing_evaluations(store: Store, spec: TrialSpec, weights: str) -> list[str]:
+def missing_evaluations(store: Store, spec: PlannedTrial, weights: str) -> list[str]:
     """Returns the ids of evaluations without a valid record, or whose tables are not as it says."""
     read = partial(reader.read_whole_evaluation, store, spec.trial_id, weights=weights)
-    return [one.evaluation_id for one in spec.evaluations if read(one.evaluation_id) is None]
+    ids = [evaluation.evaluation_id for evaluation in spec.evaluations]
+    return [evaluation_id for evaluation_id in ids if read(evaluation_id) is None]
 
 
-def complete_ids(store: Store, specs: Iterable[TrialSpec]) -> set[str]:
-    """Returns the ids of complete trials; looks only at those that the storage holds, several at a time."""
-    present = set(store.list("trials"))
-    candidates = [spec for spec in specs if spec.trial_id in present]
-    with ThreadPoolExecutor(_READERS) as pool:
-        verdicts = pool.map(lambda spec: is_complete(store, spec), candidates)
-        return {spec.trial_id for spec, verdict in zip(candidates, verdicts, strict=True) if verdict}
+def _file_names(spec: PlannedTrial) -> set[str]:
+    """Returns the files without which a trial is not complete."""
+    files = TrialFiles(spec.trial_id)
+    names = {files.record, files.spec, files.weights}
+    for evaluation in spec.evaluations:
+        measured = files.evaluation(evaluation.evaluation_id)
+        names |= {measured.record, measured.cases, measured.outputs}
+    if spec.features is not None:
+        extracted = files.features(spec.features.features_id)
+        names |= {extracted.record, extracted.features}
+    return names
+
+
+def _verified(store: Store, spec: PlannedTrial, files: FileStates) -> CompleteTrial | None:
+    """Reads all that a trial has stored; None if it is not complete."""
+    record = reader.read_trial(store, spec.trial_id)
+    if record is None or not is_measured(store, spec, record.weights_sha256):
+        return None
+    ids = [evaluation.evaluation_id for evaluation in spec.evaluations]
+    means = {evaluation_id: _means(store, spec.trial_id, evaluation_id) for evaluation_id in ids}
+    return CompleteTrial(files, record.num_epochs, record.best_score, means)
+
+
+def _means(store: Store, trial_id: str, evaluation_id: str) -> dict[str, float]:
+    record = reader.read_evaluation(store, trial_id, evaluation_id)
+    values: dict[str, list[float]] = defaultdict(list)
+    if record is not None:
+        table = reader.read_cases(store, record).select(["metric", "value"])
+        for metric, value in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            if math.isfinite(value):
+                values[metric].append(value)
+    return {metric: math.fsum(group) / len(group) for metric, group in values.items()}
+
+
+def _read_index(store: Store, study: str) -> dict[str, CompleteTrial]:
+    """Returns the index; empty where it is absent, damaged, or of another version."""
+    try:
+        body = codec.read_json(store, StudyFiles(study).index) or {}
+    except RecordError:
+        return {}
+    trials = body["trials"] if body.get("version") == INDEX_VERSION else {}
+    return {trial_id: _from_json(trial) for trial_id, trial in trials.items()}
+
+
+def _from_json(trial: Mapping[str, Any]) -> CompleteTrial:
+    files = {name: (size, modified) for name, (size, modified) in trial["files"].items()}
+    return CompleteTrial(**{**trial, "files": files})
+
+
+def _write_index(store: Store, study: str, index: Mapping[str, CompleteTrial]) -> None:
+    trials = {trial_id: asdict(trial) for trial_id, trial in index.items()}
+    with suppress(StorageError):  # the next process that needs it computes it again
+        codec.write_json(store, StudyFiles(study).index, {"version": INDEX_VERSION, "trials": trials})

@@ -1,123 +1,110 @@
-"""The one place that names the files of a storage."""
+"""The names of all files of a storage: the only place that spells them.
+
+Every attribute is a name in the storage. `folder` and `checkpoint` are folders.
+"""
 
 from __future__ import annotations
 
-
-def plan_path(study: str) -> str:
-    """The last plan of a study: names -> ids."""
-    return f"studies/{study}/plan.json"
+STUDIES, TRIALS, SELECTIONS, DONORS, SEARCHES = "studies", "trials", "selections", "donors", "tuning"
+RECORD, SPEC, SEARCH = "record.json", "spec.json", "tuning.json"
 
 
-def lease_path(study: str) -> str:
-    """Who drives a study."""
-    return f"studies/{study}/driver.lease"
+class StudyFiles:
+    """Files of a study, by its name.
+
+    Attributes:
+        plan: The last plan: names and ids of its trials.
+        lease: Which process runs the study now.
+        index: Cache of what is complete; it can be deleted at any time.
+        mirror_notes: Folder with a note for each trial whose W&B run may lack something.
+    """
+
+    def __init__(self, study: str):
+        """Names the files of a study."""
+        folder = f"{STUDIES}/{study}"
+        self.plan = f"{folder}/plan.json"
+        self.lease = f"{folder}/driver.lease"
+        self.index = f"{folder}/index.json"
+        self.mirror_notes = f"{folder}/mirror"
 
 
-def selection_path(selection: str) -> str:
-    """An ordered choice of cases under its own digest."""
-    return f"selections/{selection}.json"
+class TrialFiles:
+    """Files of a trial, by its id.
+
+    Attributes:
+        folder: Everything of the trial.
+        spec: What is needed to run it again.
+        progress: One line an epoch of a training that has not ended.
+        history: One line an epoch of a training that has ended.
+        checkpoint: Folder of the latest full states (to resume) and of the best weights (for children).
+        weights: Best weights, safetensors.
+        run: Times, memory, host, versions and attempts: what is not a function of the spec.
+        failure: The last failure: first real traceback, signal, memory.
+        record: Written last: the trial is complete if it exists and verifies.
+    """
+
+    def __init__(self, trial_id: str):
+        """Names the files of a trial."""
+        self.folder = f"{TRIALS}/{trial_id}"
+        self.spec = f"{self.folder}/{SPEC}"
+        self.progress = f"{self.folder}/progress.jsonl"
+        self.history = f"{self.folder}/history.jsonl"
+        self.checkpoint = f"{self.folder}/checkpoint"
+        self.weights = f"{self.checkpoint}/best.safetensors"
+        self.run = f"{self.folder}/run.json"
+        self.failure = f"{self.folder}/failure.json"
+        self.record = f"{self.folder}/{RECORD}"
+
+    def evaluation(self, evaluation_id: str) -> MeasurementFiles:
+        """Returns the files of one evaluation."""
+        return MeasurementFiles(f"{self.folder}/evaluations/{evaluation_id}")
+
+    def features(self, features_id: str) -> MeasurementFiles:
+        """Returns the files of the trial's deep features."""
+        return MeasurementFiles(f"{self.folder}/features/{features_id}")
+
+
+class MeasurementFiles:
+    """Files of an evaluation, or of deep features.
+
+    Attributes:
+        folder: All of them.
+        record: Written last.
+        cases: An evaluation's metrics, a row per case and metric.
+        outputs: An evaluation's arrays to look at.
+        features: Table of deep features.
+    """
+
+    def __init__(self, folder: str):
+        """Names the files in a folder."""
+        self.folder = folder
+        self.record = f"{folder}/{RECORD}"
+        self.cases = f"{folder}/cases.parquet"
+        self.outputs = f"{folder}/outputs.parquet"
+        self.features = f"{folder}/features.parquet"
+
+
+class SearchFiles:
+    """Files of a search, by its id. Its samples lie in its folder as trials lie in the storage.
+
+    Attributes:
+        folder: Everything of the search.
+        tuning: What the search is: arm, stage, space, and what its samples are compared by.
+        lease: Which process runs the search now.
+    """
+
+    def __init__(self, tuning_id: str):
+        """Names the files of a search."""
+        self.folder = f"{SEARCHES}/{tuning_id}"
+        self.tuning = f"{self.folder}/{SEARCH}"
+        self.lease = f"{self.folder}/driver.lease"
+
+
+def selection_path(digest: str) -> str:
+    """An ordered choice of cases, under its own digest."""
+    return f"{SELECTIONS}/{digest}.json"
 
 
 def donor_path(sha256: str) -> str:
     """Given weights under their own digest, so that workers need neither the network nor the user's disk."""
-    return f"donors/{sha256}"
-
-
-def trial_dir(trial_id: str) -> str:
-    """Folder of all files of a trial."""
-    return f"trials/{trial_id}"
-
-
-def spec_path(trial_id: str) -> str:
-    """Everything needed to run it again."""
-    return f"{trial_dir(trial_id)}/spec.json"
-
-
-def progress_path(trial_id: str) -> str:
-    """One line an epoch of a training that has not ended."""
-    return f"{trial_dir(trial_id)}/progress.jsonl"
-
-
-def history_path(trial_id: str) -> str:
-    """One line an epoch of a training that has ended."""
-    return f"{trial_dir(trial_id)}/history.jsonl"
-
-
-def checkpoint_dir(trial_id: str) -> str:
-    """Latest full states (to resume) and the best weights (for children)."""
-    return f"{trial_dir(trial_id)}/checkpoint"
-
-
-def weights_path(trial_id: str) -> str:
-    """Best weights, safetensors."""
-    return f"{checkpoint_dir(trial_id)}/best.safetensors"
-
-
-def run_path(trial_id: str) -> str:
-    """Times, memory, host, versions, attempts: all that is no function of the spec."""
-    return f"{trial_dir(trial_id)}/run.json"
-
-
-def failure_path(trial_id: str) -> str:
-    """The last failure: first real traceback, signal, memory."""
-    return f"{trial_dir(trial_id)}/failure.json"
-
-
-def record_path(trial_id: str) -> str:
-    """Written last: COMPLETE means that this exists and verifies."""
-    return f"{trial_dir(trial_id)}/record.json"
-
-
-def evaluation_dir(trial_id: str, evaluation_id: str) -> str:
-    """Folder of one evaluation: cases.parquet, outputs.parquet, record.json."""
-    return f"{trial_dir(trial_id)}/evaluations/{evaluation_id}"
-
-
-def evaluation_path(trial_id: str, evaluation_id: str, name: str) -> str:
-    """One file of an evaluation."""
-    return f"{evaluation_dir(trial_id, evaluation_id)}/{name}"
-
-
-def features_dir(trial_id: str, features_id: str) -> str:
-    """Folder of a trial's deep features: features.parquet, record.json."""
-    return f"{trial_dir(trial_id)}/features/{features_id}"
-
-
-def features_path(trial_id: str, features_id: str, name: str) -> str:
-    """One file of a trial's deep features."""
-    return f"{features_dir(trial_id, features_id)}/{name}"
-
-
-def tuning_path(tuning_id: str) -> str:
-    """What a search is: arm, stage, space, what its samples are judged by."""
-    return f"tuning/{tuning_id}/tuning.json"
-
-
-def tuning_lease_path(tuning_id: str) -> str:
-    """Who drives a search."""
-    return f"tuning/{tuning_id}/driver.lease"
-
-
-def samples_dir(tuning_id: str) -> str:
-    """Folder of the records of finished samples."""
-    return f"tuning/{tuning_id}/samples"
-
-
-def sample_path(tuning_id: str, sample_id: str) -> str:
-    """Written last: a sample is finished means that this exists and verifies."""
-    return f"{samples_dir(tuning_id)}/{sample_id}.json"
-
-
-def sample_run_path(tuning_id: str, sample_id: str) -> str:
-    """Attempts at a sample: all that is no function of its parameters."""
-    return f"tuning/{tuning_id}/runs/{sample_id}.json"
-
-
-def open_samples_dir(tuning_id: str) -> str:
-    """Folder of samples that were begun and are not finished."""
-    return f"tuning/{tuning_id}/open"
-
-
-def open_sample_dir(tuning_id: str, sample_id: str) -> str:
-    """Folder of one of them: `spec.json` and states to resume from; gone when it is finished."""
-    return f"{open_samples_dir(tuning_id)}/{sample_id}"
+    return f"{DONORS}/{sha256}"

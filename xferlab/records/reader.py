@@ -1,23 +1,28 @@
-"""Reading what happened. A file that does not verify counts as absent where a rerun mends it."""
+"""Reading what happened.
+
+Content is verified whenever it is read. A record or table that does not match its digest is set aside: from
+then on its trial is not complete, and the next run writes it again.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from xferlab.cohort import Selection
 from xferlab.errors import RecordError
 from xferlab.plan.spec import PLAN_VERSION
-from xferlab.records import codec, layout
+from xferlab.records import codec
+from xferlab.records.layout import STUDIES, MeasurementFiles, StudyFiles, TrialFiles, selection_path
 from xferlab.records.schema import (
     CaseOutputs,
     EpochResult,
     EvaluationRecord,
     FeaturesRecord,
+    Record,
     TrialRecord,
     history_sha256,
 )
@@ -25,11 +30,12 @@ from xferlab.records.store import Store
 
 log = logging.getLogger("xferlab.records")
 
-Kind = TypeVar("Kind", covariant=True)
+Kind = TypeVar("Kind", bound=Record)
 _CURVE = (
-    "Only learning curves read it. To have it again, delete the record.json beside it and run the study "
-    "again, which trains that trial again"
+    "Only learning curves read it. To restore it, delete the record.json beside it and run the study again, "
+    "which trains that trial again"
 )
+_WRITTEN_AGAIN = "run the study again, which writes it again"
 
 
 def read_plan(store: Store, study: str) -> dict[str, Any]:
@@ -38,15 +44,16 @@ def read_plan(store: Store, study: str) -> dict[str, Any]:
     Raises:
         RecordError: There is none, it is damaged, or another version of xferlab wrote it.
     """
-    document = codec.read_json(store, layout.plan_path(study))
+    name = StudyFiles(study).plan
+    document = codec.read_json(store, name)
     if document is None:
-        planned = [name for name in store.list("studies") if store.exists(layout.plan_path(name))]
+        planned = [other for other in store.list(STUDIES) if store.exists(StudyFiles(other).plan)]
         known = ", ".join(planned) or "none"
         raise RecordError(f"{store.shown}: no plan of study {study!r} (studies here: {known})")
     if document.get("study", study) != study:
         raise RecordError(
-            f"{store.path(layout.plan_path(study))}: is the plan of study {document['study']!r}; run or plan "
-            f"study {study!r} again"
+            f"{store.path(name)}: is the plan of study {document['study']!r}; run or plan study {study!r} "
+            "again"
         )
     if document.get("version") != PLAN_VERSION:
         raise RecordError(
@@ -57,81 +64,45 @@ def read_plan(store: Store, study: str) -> dict[str, Any]:
 
 
 def read_selection(store: Store, digest: str) -> Selection:
-    """Returns a stored selection. An altered one is set aside, so that a rerun writes it again.
+    """Returns a stored selection. An altered one is set aside, so that the next run writes it again.
 
     Raises:
-        RecordError: It is absent or differs from its digest.
+        RecordError: It is missing, or differs from its digest.
     """
-    name = layout.selection_path(digest)
-    selection, reason = None, "missing"
+    name = selection_path(digest)
     try:
         body = codec.read_json(store, name)
         selection = Selection.from_json(body) if body is not None else None
-        whole = selection is not None and selection.identity() == digest
+        if selection is not None and selection.identity() == digest:
+            return selection
     except (RecordError, LookupError, TypeError):
-        whole, selection = False, None
-    if selection is not None and whole:
-        return selection
+        pass
     if store.exists(name):
-        reason = f"altered, and is now {store.set_aside(name)}"
-    raise RecordError(f"{store.path(name)}: is {reason}; run the study again, which writes it anew")
+        raise codec.set_aside(store, name, "is altered", remedy=_WRITTEN_AGAIN)
+    raise RecordError(f"{store.path(name)}: is missing; {_WRITTEN_AGAIN}")
 
 
 def read_trial(store: Store, trial_id: str) -> TrialRecord | None:
     """Returns the record of a complete training; None where it is absent, damaged, or lacks its weights.
 
-    Of the weights only the size is looked at here; whoever loads them compares their digest.
+    Only the size of the weights is compared here; whoever loads them compares their digest.
 
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    record = _record(store, layout.record_path(trial_id), TrialRecord)
-    if record is None or record.trial_id != trial_id:
-        return None
-    present = store.size(layout.weights_path(trial_id)) == record.weights_bytes
-    return record if present else None
+    files = TrialFiles(trial_id)
+    record = _record(store, files.record, TrialRecord, trial_id=trial_id)
+    return record if record and store.size(files.weights) == record.weights_bytes else None
 
 
 def read_evaluation(store: Store, trial_id: str, evaluation_id: str) -> EvaluationRecord | None:
-    """Returns the record of an evaluation; None where it is absent or damaged. Its tables are not looked at.
+    """Returns the record of an evaluation; None where it is absent or damaged. Its tables are not read.
 
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    name = layout.evaluation_path(trial_id, evaluation_id, "record.json")
-    record = _record(store, name, EvaluationRecord)
-    return record if record and (record.trial_id, record.evaluation_id) == (trial_id, evaluation_id) else None
-
-
-def read_whole_evaluation(
-    store: Store, trial_id: str, evaluation_id: str, *, weights: str
-) -> EvaluationRecord | None:
-    """Returns the record of an evaluation of these weights (SHA-256) whose tables match their digests.
-
-    None for any other: weights that were lost come back with other bits where another device trains them.
-
-    Raises:
-        RecordError: Another version of xferlab wrote it.
-    """
-    record = read_evaluation(store, trial_id, evaluation_id)
-    if record is None or record.weights_sha256 != weights:
-        return None
-    digests = {"cases.parquet": record.cases_sha256, "outputs.parquet": record.outputs_sha256}
-    name = partial(layout.evaluation_path, trial_id, evaluation_id)
-    whole = all(_is_whole(store, name(file), digest) for file, digest in digests.items())
-    return record if whole else None
-
-
-def read_cases(store: Store, record: EvaluationRecord) -> pa.Table:
-    """Returns the rows of an evaluation, one per case and metric (`CASES_SCHEMA`)."""
-    name = layout.evaluation_path(record.trial_id, record.evaluation_id, "cases.parquet")
-    return codec.read_parquet(store, name, sha256=record.cases_sha256)
-
-
-def read_outputs(store: Store, record: EvaluationRecord) -> list[CaseOutputs]:
-    """Returns the stored arrays of an evaluation, in the order of the cases."""
-    name = layout.evaluation_path(record.trial_id, record.evaluation_id, "outputs.parquet")
-    return CaseOutputs.from_table(codec.read_parquet(store, name, sha256=record.outputs_sha256))
+    name = TrialFiles(trial_id).evaluation(evaluation_id).record
+    return _record(store, name, EvaluationRecord, trial_id=trial_id, evaluation_id=evaluation_id)
 
 
 def read_features_record(store: Store, trial_id: str, features_id: str) -> FeaturesRecord | None:
@@ -140,9 +111,26 @@ def read_features_record(store: Store, trial_id: str, features_id: str) -> Featu
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    name = layout.features_path(trial_id, features_id, "record.json")
-    record = _record(store, name, FeaturesRecord)
-    return record if record and (record.trial_id, record.features_id) == (trial_id, features_id) else None
+    name = TrialFiles(trial_id).features(features_id).record
+    return _record(store, name, FeaturesRecord, trial_id=trial_id, features_id=features_id)
+
+
+def read_whole_evaluation(
+    store: Store, trial_id: str, evaluation_id: str, *, weights: str
+) -> EvaluationRecord | None:
+    """Returns the record of an evaluation of these weights (SHA-256) whose tables match their digests.
+
+    None for any other: lost weights that another device trains again have other bits.
+
+    Raises:
+        RecordError: Another version of xferlab wrote it.
+    """
+    record = read_evaluation(store, trial_id, evaluation_id)
+    if record is None or record.weights_sha256 != weights:
+        return None
+    files = _evaluation_files(record)
+    tables = {files.cases: record.cases_sha256, files.outputs: record.outputs_sha256}
+    return record if _are_whole(store, tables) else None
 
 
 def read_whole_features(
@@ -156,19 +144,41 @@ def read_whole_features(
     record = read_features_record(store, trial_id, features_id)
     if record is None or record.weights_sha256 != weights:
         return None
-    name = layout.features_path(trial_id, features_id, "features.parquet")
-    return record if _is_whole(store, name, record.features_sha256) else None
+    tables = {_features_files(record).features: record.features_sha256}
+    return record if _are_whole(store, tables) else None
+
+
+def read_cases(store: Store, record: EvaluationRecord) -> pa.Table:
+    """Returns the rows of an evaluation, one per case and metric (`CASES_SCHEMA`).
+
+    Raises:
+        RecordError: The table is missing, or does not match its record; it is set aside then.
+    """
+    return codec.read_parquet(store, _evaluation_files(record).cases, sha256=record.cases_sha256)
+
+
+def read_outputs(store: Store, record: EvaluationRecord) -> list[CaseOutputs]:
+    """Returns the stored arrays of an evaluation, in the order of the cases.
+
+    Raises:
+        RecordError: The table is missing, or does not match its record; it is set aside then.
+    """
+    table = codec.read_parquet(store, _evaluation_files(record).outputs, sha256=record.outputs_sha256)
+    return CaseOutputs.from_table(table)
 
 
 def read_features(store: Store, record: FeaturesRecord) -> pa.Table:
-    """Returns the stored deep features of a trial, one row per layer (`FEATURES_SCHEMA`)."""
-    name = layout.features_path(record.trial_id, record.features_id, "features.parquet")
-    return codec.read_parquet(store, name, sha256=record.features_sha256)
+    """Returns the stored deep features of a trial, one row per layer (`FEATURES_SCHEMA`).
+
+    Raises:
+        RecordError: The table is missing, or does not match its record; it is set aside then.
+    """
+    return codec.read_parquet(store, _features_files(record).features, sha256=record.features_sha256)
 
 
 def holds_spec(store: Store, trial_id: str) -> bool:
     """Returns whether the spec of a trial is stored and undamaged."""
-    return _lenient(store, layout.spec_path(trial_id)).get("trial_id") == trial_id
+    return _lenient(store, TrialFiles(trial_id).spec).get("trial_id") == trial_id
 
 
 def read_history(store: Store, trial_id: str, *, sha256: str | None = None) -> list[EpochResult]:
@@ -177,37 +187,37 @@ def read_history(store: Store, trial_id: str, *, sha256: str | None = None) -> l
     Args:
         store: The storage.
         trial_id: Whose.
-        sha256: `TrialRecord.history_sha256` of a complete trial, to tell a history that lacks epochs.
+        sha256: `TrialRecord.history_sha256` of a complete trial, to find a history that lacks epochs.
 
     Raises:
         RecordError: Another line is damaged (says which, and its first byte), or the digest differs.
     """
-    name = layout.history_path(trial_id)
-    data = store.read(name)
-    if data is None and (data := store.read(layout.progress_path(trial_id))) is not None:
-        name = layout.progress_path(trial_id)
-    where, offset = store.path(name), 0
+    files = TrialFiles(trial_id)
+    name, data = files.history, store.read(files.history)
+    if data is None and (data := store.read(files.progress)) is not None:
+        name = files.progress
+    path, offset = store.path(name), 0
     results: dict[int, EpochResult] = {}
     *lines, rest = (data or b"").split(b"\n")
     for number, line in enumerate([*lines, rest] if rest else lines, start=1):
         try:
             result = _epoch(line)
-        except (ValueError, TypeError, RecursionError) as error:
-            place = f"{where}:{number} (byte {offset})"
+        except (ValueError, TypeError) as error:
+            where = f"{path}:{number} (byte {offset})"
             if number > len(lines):
-                log.warning("%s: the last line is torn; left out", place)
+                log.warning("%s: the last line is torn; left out", where)
                 break
-            raise RecordError(f"{place}: is damaged ({error}). {_CURVE}") from error
+            raise RecordError(f"{where}: is damaged ({error}). {_CURVE}") from error
         results[result.epoch] = result
         offset += len(line) + 1
     epochs = [results[epoch] for epoch in sorted(results)]
     if sha256 is not None and history_sha256(epochs) != sha256:
-        raise RecordError(f"{where}: its {len(epochs)} epochs are not those of the record. {_CURVE}")
+        raise RecordError(f"{path}: its {len(epochs)} epochs are not those of the record. {_CURVE}")
     return epochs
 
 
 def _epoch(line: bytes) -> EpochResult:
-    result = EpochResult(**codec.unsealed(line + b"\n"))
+    result = EpochResult(**codec.checked(line + b"\n"))
     if not isinstance(result.epoch, int):
         raise TypeError(f"its epoch is {result.epoch!r}")
     return result
@@ -215,40 +225,58 @@ def _epoch(line: bytes) -> EpochResult:
 
 def read_run(store: Store, trial_id: str) -> dict[str, Any]:
     """Returns `run.json`: attempts, times, memory, host, versions; empty where it is absent or damaged."""
-    body = _lenient(store, layout.run_path(trial_id))
+    name = TrialFiles(trial_id).run
+    body = _lenient(store, name)
     if body.pop("trial_id", trial_id) != trial_id:
-        log.warning("%s: is that of another trial; left out", store.path(layout.run_path(trial_id)))
+        log.warning("%s: belongs to another trial; left out", store.path(name))
         return {}
     return body
 
 
 def read_failure(store: Store, trial_id: str) -> dict[str, Any] | None:
     """Returns the last failure of a trial that is not complete; None where there is none."""
-    return _lenient(store, layout.failure_path(trial_id)) or None
+    return _lenient(store, TrialFiles(trial_id).failure) or None
 
 
-class _Kind(Protocol[Kind]):
-    def from_json(self, value: Mapping[str, Any]) -> Kind: ...
+def _record(store: Store, name: str, kind: type[Kind], **ids: str) -> Kind | None:
+    """Returns a record that has these ids; None where it is absent. Anything else is set aside.
 
-
-def _record(store: Store, name: str, kind: _Kind[Kind]) -> Kind | None:
-    body = _lenient(store, name)
-    if not isinstance(body.get("version"), int):
-        return None  # absent, damaged, or no record at all
-    try:
-        return kind.from_json(body)
-    except TypeError:
-        log.warning("%s: is a file of another kind; left out", store.path(name))
+    Raises:
+        RecordError: Another version of xferlab wrote it.
+    """
+    data = store.read(name)
+    if data is None:
         return None
+    try:
+        body = codec.checked(data)
+        record = kind.from_json(body) if isinstance(body.get("version"), int) else None
+    except (ValueError, TypeError):
+        record = None
     except RecordError as error:
         raise RecordError(f"{store.path(name)}: {error}") from error
+    if record is None or any(getattr(record, key) != value for key, value in ids.items()):
+        log.warning("%s", codec.set_aside(store, name, "is damaged, or belongs to something else"))
+        return None
+    return record
 
 
-def _is_whole(store: Store, name: str, sha256: str) -> bool:
-    data = store.read(name)
-    if data is not None and not codec.matches(data, sha256):
-        log.warning("%s: does not match the digest in its record; left out", store.path(name))
-    return codec.matches(data, sha256)
+def _evaluation_files(record: EvaluationRecord) -> MeasurementFiles:
+    return TrialFiles(record.trial_id).evaluation(record.evaluation_id)
+
+
+def _features_files(record: FeaturesRecord) -> MeasurementFiles:
+    return TrialFiles(record.trial_id).features(record.features_id)
+
+
+def _are_whole(store: Store, tables: Mapping[str, str]) -> bool:
+    """Returns whether every table matches its digest."""
+    for name, sha256 in tables.items():
+        data = store.read(name)
+        if data is not None and not codec.matches(data, sha256):
+            log.warning("%s: does not match the digest in its record; left out", store.path(name))
+        if not codec.matches(data, sha256):
+            return False
+    return True
 
 
 def _lenient(store: Store, name: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -99,30 +99,6 @@ class CaseOutputs:
             array = np.frombuffer(row["data"], np.dtype(row["dtype"])).reshape(row["shape"])
             cases[row["case"]] = replace(case, arrays={**case.arrays, row["array"]: array})
         return list(cases.values())
-
-
-@dataclass(frozen=True)
-class Score:
-    """What the epochs of a training are judged by.
-
-    Attributes:
-        name: A validation value of the task, such as `loss`.
-        better: Whether `lower` or `higher` values are better.
-    """
-
-    name: str
-    better: Literal["lower", "higher"]
-
-    @property
-    def label(self) -> str:
-        """What people read, such as `validation loss`."""
-        return f"validation {self.name.replace('_', ' ')}"
-
-    def improves(self, value: float, best: float | None) -> bool:
-        """Returns whether a value is better than the best so far (None before the first)."""
-        if best is None:
-            return True
-        return value < best if self.better == "lower" else value > best
 
 
 @dataclass(frozen=True)

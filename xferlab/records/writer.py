@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from xferlab.records import codec, layout
+from xferlab.records import codec
+from xferlab.records.layout import TrialFiles
 from xferlab.records.schema import (
     OUTPUTS_SCHEMA,
     CaseOutputs,
@@ -27,33 +27,32 @@ class HistoryFile:
     """One line an epoch: `progress.jsonl` while a trial trains, `history.jsonl` as a whole at its end.
 
     Two files, since another execution of the trial may be ahead, or complete: this one may write what it has,
-    and be killed, without taking anything from a whole history. Progress is appended and flushed locally, PUT
-    again at most every 10 s elsewhere.
+    and be killed, without taking anything from a whole history. Progress is appended and flushed locally; on
+    an object store the file is written again, at most every 10 s.
     """
 
     def __init__(self, store: Store, trial_id: str, kept: Iterable[EpochResult] = ()):
-        """Starts the file from `kept`, the epochs that the checkpoint vouches for."""
-        self._store, self._trial_id, self._progress = store, trial_id, layout.progress_path(trial_id)
+        """Starts the file from `kept`, the epochs that the checkpoint holds."""
+        self._store, self._files = store, TrialFiles(trial_id)
         self._lines = [_line(result) for result in kept]
-        self._written_at = 0.0
         self._flush()
 
     def append(self, result: EpochResult) -> None:
         """Adds one epoch."""
         self._lines.append(_line(result))
         if self._store.is_local:
-            if not self._store.append(self._progress, self._lines[-1]):
+            if not self._store.append(self._files.progress, self._lines[-1]):
                 self._flush()  # part of the line may be there
         elif time.monotonic() - self._written_at >= REMOTE_HISTORY_EVERY_S:
             self._flush()
 
     def finish(self) -> None:
         """Writes the whole history."""
-        self._store.write(layout.history_path(self._trial_id), b"".join(self._lines))
-        self._store.delete(self._progress)
+        self._store.write(self._files.history, b"".join(self._lines))
+        self._store.delete(self._files.progress)
 
     def _flush(self) -> None:
-        self._store.write(self._progress, b"".join(self._lines))
+        self._store.write(self._files.progress, b"".join(self._lines))
         self._written_at = time.monotonic()
 
 
@@ -63,27 +62,27 @@ def _line(result: EpochResult) -> bytes:
 
 def write_trial(store: Store, record: TrialRecord) -> None:
     """Writes the record that makes a training complete."""
-    codec.write_json(store, layout.record_path(record.trial_id), record.to_json())
+    codec.write_json(store, TrialFiles(record.trial_id).record, record.to_json())
 
 
 def write_evaluation(store: Store, record: EvaluationRecord, *, cases: bytes, outputs: bytes) -> None:
     """Writes the tables of an evaluation, then its record."""
-    for name, data in (("cases.parquet", cases), ("outputs.parquet", outputs)):
-        store.write(layout.evaluation_path(record.trial_id, record.evaluation_id, name), data)
-    name = layout.evaluation_path(record.trial_id, record.evaluation_id, "record.json")
-    codec.write_json(store, name, record.to_json())
+    files = TrialFiles(record.trial_id).evaluation(record.evaluation_id)
+    store.write(files.cases, cases)
+    store.write(files.outputs, outputs)
+    codec.write_json(store, files.record, record.to_json())
 
 
 def write_features(store: Store, record: FeaturesRecord, features: bytes) -> None:
     """Writes the deep features of a trial, then their record."""
-    name = partial(layout.features_path, record.trial_id, record.features_id)
-    store.write(name("features.parquet"), features)
-    codec.write_json(store, name("record.json"), record.to_json())
+    files = TrialFiles(record.trial_id).features(record.features_id)
+    store.write(files.features, features)
+    codec.write_json(store, files.record, record.to_json())
 
 
 def write_run(store: Store, trial_id: str, body: Mapping[str, Any]) -> None:
-    """Writes all that is no function of the spec."""
-    codec.write_json(store, layout.run_path(trial_id), {**body, "trial_id": trial_id})
+    """Writes what is not a function of the spec."""
+    codec.write_json(store, TrialFiles(trial_id).run, {**body, "trial_id": trial_id})
 
 
 def outputs_table(cases: Iterable[CaseOutputs]) -> bytes:

@@ -25,16 +25,13 @@ class TrialGraph:
 
     def __init__(self, trials: Sequence[TrialSpec], complete: Collection[str] = ()):
         """Takes trials with parents before children, and the ids of those that need not run."""
-        self.trials = {trial.trial_id: trial for trial in trials}
-        self.states = dict.fromkeys(self.trials, State.WAITING)
+        self.trials: dict[str, TrialSpec] = {}
+        self.states: dict[str, State] = {}
         self._children: dict[str, list[str]] = defaultdict(list)
         self._open_parents: dict[str, int] = {}
         self._ready: deque[str] = deque()
         for trial in trials:
-            parents = trial.parents
-            self._open_parents[trial.trial_id] = len(parents)
-            for parent in parents:
-                self._children[parent].append(trial.trial_id)
+            self._add(trial)
         for trial_id in self.trials:
             if trial_id in complete:
                 self.complete(trial_id)
@@ -96,6 +93,12 @@ class TrialGraph:
     def counts(self) -> Counter[State]:
         """Returns the number of trials in each state."""
         return Counter(self.states.values())
+
+    def _add(self, trial: TrialSpec) -> None:
+        self.trials[trial.trial_id], self.states[trial.trial_id] = trial, State.WAITING
+        self._open_parents[trial.trial_id] = len(trial.parents)
+        for parent in trial.parents:
+            self._children[parent].append(trial.trial_id)
 
     def _offer(self, trial_id: str) -> None:
         if self.states[trial_id] is State.WAITING and not self._open_parents[trial_id]:

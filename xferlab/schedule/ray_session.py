@@ -1,6 +1,6 @@
 """What trials and searches share of Ray: joining or starting a cluster, and what a Tune run needs.
 
-Ray is imported here, in `nodes`, `ray_tune`, `tune` and `lost`, and nowhere else.
+Ray is imported here, in `nodes`, `ray_tune` and `worker_failures`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import secrets
 import socket
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.tune import Stopper
 from ray.tune.error import TuneError
 from ray.tune.execution import class_cache
 
@@ -49,11 +48,15 @@ _TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 # Tune hands these to its workers in a runtime environment, and Ray writes that to its logs; see `Access`.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_KEYS)
+# Ray prints what it has to say of lost nodes ("(raylet) ...") even where it is to log nothing.
+ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
 # Tune trains each trial in a new thread of its worker. glibc gives new threads heaps of their own, up to
 # eight a core, and each keeps the peak of a trial; so all trials of a worker share one heap. glibc reads this
 # when a process starts.
 os.environ.setdefault("MALLOC_ARENA_MAX", "1")
-class_cache.ENV_VARS_TO_PROPAGATE.add("MALLOC_ARENA_MAX")
+# A sample that is stopped early writes its attempt before its worker takes another.
+os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "30")
+class_cache.ENV_VARS_TO_PROPAGATE.update({"MALLOC_ARENA_MAX", "TUNE_FUNCTION_THREAD_TIMEOUT_S"})
 
 PROBE_S = 5.0
 SILENT_HERE_S, SILENT_ELSEWHERE_S = 5.0, 30.0
@@ -110,8 +113,16 @@ def _own_cluster(num_cpus: int | None) -> Iterator[None]:
     with machine.folder_for_ray() as folder, _token_in(folder):
         mark = folder / "in-use"  # Ray's processes create the folder again, but not this
         mark.touch()
+        # Ray takes 127.0.0.1 for this machine's address only where it knows no clusters. It listens there,
+        # and replaces a loopback address that it is given by one that others reach.
+        loopback = _replaced(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False)
+        # A signal to our group or terminal is for us alone: we answer it by saving what runs, and that needs
+        # Ray's processes. They end with us all the same: the kernel kills the main ones when their parent
+        # dies, and the others notice.
+        services = ray._private.services
+        new_session = partial(services.ConsolePopen, start_new_session=True)
         try:
-            with _loopback(), _own_sessions():
+            with loopback, _replaced(services, "ConsolePopen", new_session):
                 ray.init(
                     address="local",
                     num_cpus=num_cpus,
@@ -135,7 +146,7 @@ def _own_cluster(num_cpus: int | None) -> Iterator[None]:
                 raise
             raise ClusterLostError(
                 f"Ray's folder {folder} was deleted while Ray ran. Let RAY_TMPDIR name a folder that nothing "
-                "cleans up; the same command goes on"
+                "cleans up; the same command continues"
             ) from error
 
 
@@ -184,33 +195,14 @@ class Access:
 
 
 @contextmanager
-def _loopback() -> Iterator[None]:
-    """Lets Ray take 127.0.0.1 for this machine's address, as it does where it knows no clusters.
-
-    It listens at its address, and replaces a loopback address that it is given by one that others reach.
-    """
-    constants = ray._private.ray_constants
-    before, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
+def _replaced(holder: Any, name: str, value: Any) -> Iterator[None]:
+    """Gives an attribute of Ray's another value for the time of the context."""
+    before = getattr(holder, name)
+    setattr(holder, name, value)
     try:
         yield
     finally:
-        constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextmanager
-def _own_sessions() -> Iterator[None]:
-    """Starts Ray's processes in sessions of their own: a signal to our group or terminal is for us alone.
-
-    We answer it by saving what runs, and that needs them. They end with us all the same: the kernel kills
-    Ray's main processes when their parent dies, and the others notice.
-    """
-    services = ray._private.services
-    before = services.ConsolePopen
-    services.ConsolePopen = partial(before, start_new_session=True)
-    try:
-        yield
-    finally:
-        services.ConsolePopen = before
+        setattr(holder, name, before)
 
 
 def _places() -> dict[str, tuple[str, int]]:
@@ -265,32 +257,6 @@ def scratch(store: Store, name: str) -> Iterator[dict[str, Any]]:
 def logs_dir() -> str:
     """Returns the folder of the logs of the workers on this machine."""
     return str(ray._private.worker._global_node.get_logs_dir_path())
-
-
-class NeverRestored:
-    """Tune pickles its parts to restore them; ours live in the driver alone, and nothing is restored."""
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return object, ()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return self
-
-
-class StopWhen(NeverRestored, Stopper):  # type: ignore[misc]
-    """Ends a Tune run as soon as a condition holds; Tune asks several times a second."""
-
-    def __init__(self, condition: Callable[[], bool]):
-        """Takes the condition."""
-        self._condition = condition
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Returns False: no trial is stopped for its results."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Returns whether to end the run."""
-        return self._condition()
 
 
 @contextmanager

@@ -71,7 +71,7 @@ class Watch:
                     return
 
     def _lost(self, name: str) -> None:
-        error = ClusterLostError(f"the Ray cluster was lost ({name} is gone); the same command goes on")
+        error = ClusterLostError(f"the Ray cluster was lost ({name} is gone); the same command continues")
         self._stop.fail(error)
         if not self._left.wait(END_WITHIN_S):
             sys.stderr.write(f"xferlab: {error}\n")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 
 from pydantic import ValidationError
 
 from xferlab.errors import suggest
-from xferlab.study.adapt import SMALLEST_SIDE, Freezing
 from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.evaluated import Evaluated
-from xferlab.study.findings import Finding, dotted, of_validation
+from xferlab.study.findings import Finding, of_validation
 from xferlab.study.schema import Stage, Study
-from xferlab.study.sections import COLOUR_SOURCES
 from xferlab.study.yaml_lines import KeyPath
+from xferlab.tasks.config import Remark, StageView
 
 
 def with_repetitions(study: Study, known: Mapping[str, int | None]) -> Study:
@@ -38,7 +38,7 @@ def with_repetitions(study: Study, known: Mapping[str, int | None]) -> Study:
 
 def check(study: Study) -> list[Finding]:
     """Returns what is wrong with a validated study whose repetitions are set."""
-    checks = (_references, _evaluations, _training, _repetitions, _channels, _adaptation)
+    checks = (_references, _evaluations, _sections, _patience, _repetitions, _task)
     found = [
         finding
         for name, stage in study.stages.items()
@@ -92,6 +92,12 @@ def _references(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         choices = _choices(parent, (other for other in study.stages if other != name))
         what = f"stage {name!r} starts from {parent!r}, which is no stage of this study{choices}"
         yield Finding(("stages", name, "starts_from"), what, related=(("stages", parent),))
+    elif parent is not None and study.stages[parent].task != stage.task:
+        what = (
+            f"stage {name!r} has task {stage.task!r} and starts from {parent!r}, which has task "
+            f"{study.stages[parent].task!r}; weights carry over between stages of one task only"
+        )
+        yield Finding(("stages", name, "starts_from"), what, related=(("stages", parent, "task"),))
 
 
 def _choices(name: str, accepted: Iterable[str]) -> str:
@@ -130,24 +136,39 @@ def _features(study: Study) -> Iterator[Finding]:
         yield Finding(path, what, related=(("data", section, "hold_out"), ("data", section)))
 
 
-def _training(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    under = ("stages", name, "training")
-    try:
-        training = study.training_of(name)
-    except ValidationError as error:
-        yield from of_validation(error, stage.training, under=under)
+def _sections(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """What the stage's task finds wrong with single fields of its sections."""
+    if stage.adapt is not None and study.task_of(name).adapt is None:
+        what = f"stages of task {stage.task!r} take over weights as they are; leave adapt out"
+        yield Finding(("stages", name, "adapt"), what)
+    task = study.task_of(name)
+    readers = (
+        ("model", task.model, study.model_of),
+        ("training", task.training, study.training_of),
+        ("adapt", task.adapt, study.adapt_of),
+    )
+    for field, section, read in readers:
+        try:
+            read(name)
+        except ValidationError as error:
+            assert section is not None  # it has just been validated
+            under: KeyPath = ("stages", name, field)
+            yield from of_validation(error, getattr(stage, field), model=section, under=under)
+
+
+def _patience(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """A patience that is longer than the training."""
+    view = stage_view(study, name)
+    if stage.weights is not None or view is None or view.training.patience <= view.training.max_epochs:
         return
-    if stage.weights is None and training.batch_size == 1 and is_one_pixel_deep(study, name):
-        why, remedy = "batch_size is 1", "set training.batch_size to 2 or more"
-        yield batch_of_one(study, name, training_path(study, name, "batch_size"), why=why, remedy=remedy)
-    if stage.weights is None and training.patience > training.max_epochs:
-        own = {"patience", "max_epochs"} & set(stage.training)
-        path: KeyPath = (
-            (*under, min(own, key=list(stage.training).index)) if own else ("training", "patience")
-        )
-        what = f"patience {training.patience} never stops a training of at most {training.max_epochs} epochs"
-        related: tuple[KeyPath, ...] = (("training", "patience"), ("training", "max_epochs"))
-        yield Finding(path, what, "warning", related)
+    written = {"patience", "max_epochs"} & set(stage.training)
+    path = view.written(min(written, key=list(stage.training).index) if written else "patience")
+    what = (
+        f"patience {view.training.patience} never stops a training of at most {view.training.max_epochs} "
+        "epochs"
+    )
+    related: tuple[KeyPath, ...] = (("training", "patience"), ("training", "max_epochs"))
+    yield Finding(path, what, "warning", related)
 
 
 def training_path(study: Study, stage: str, field: str) -> KeyPath:
@@ -157,36 +178,51 @@ def training_path(study: Study, stage: str, field: str) -> KeyPath:
     )
 
 
-def is_one_pixel_deep(study: Study, stage: str) -> bool:
-    """Returns whether a stage trains a bottleneck of one pixel: batch norm cannot take one image then."""
-    model, adapt = study.model, study.stages[stage].adapt
-    side = model.tiles.size if model.tiles is not None else model.image_size
-    if side != SMALLEST_SIDE:
-        return False
-    if adapt is None or adapt.freeze is None:
-        return True
-    thaws = adapt.freeze.unfreeze_after
-    epoch = thaws.get("bottleneck") if isinstance(thaws, dict) else thaws
-    return epoch is not None and epoch < study.training_of(stage).max_epochs
+def stage_view(study: Study, name: str) -> StageView | None:
+    """Returns a stage as its task checks it; None where it, or one before it, is not valid or not there."""
+    stage = study.stages[name]
+    if not _is_rooted(study, name):
+        return None
+    try:
+        parent, network = stage.starts_from, study.network_of(name)
+        return StageView(
+            name=name,
+            model=study.model_of(name),
+            network=network,
+            training=study.training_of(name),
+            adapt=study.adapt_of(name),
+            parent=parent,
+            parent_network=study.network_of(parent) if parent else None,
+            lineage=tuple(study.lineage(name)),
+            channels=_channels(study, name, stage),
+            written=partial(training_path, study, name),
+        )
+    except ValidationError:
+        return None  # another check says what is wrong
 
 
-def batch_of_one(study: Study, stage: str, path: KeyPath, *, why: str, remedy: str) -> Finding:
-    """Returns what is wrong with a stage that trains a bottleneck of one pixel on single images.
+def _channels(study: Study, name: str, stage: Stage) -> dict[tuple[str, KeyPath], int]:
+    """The channels of the images of every section that a stage reads, by section and what names it."""
+    paths: dict[str, KeyPath] = {stage.data: ("stages", name, "data")} if stage.data else {}
+    for index, item in enumerate(stage.evaluate_on or ()):
+        paths.setdefault(item.partition(".")[0], ("stages", name, "evaluate_on", index))
+    return {
+        (section, path): study.data[section].channels
+        for section, path in paths.items()
+        if section in study.data
+    }
 
-    Args:
-        study: The study.
-        stage: The stage, with `is_one_pixel_deep`.
-        path: What makes the images single.
-        why: How it does.
-        remedy: What to do about it; a larger image is another way.
-    """
-    side = ("model", "tiles", "size") if study.model.tiles is not None else ("model", "image_size")
-    what = (
-        f"stage {stage!r} would train on a single image at a time ({why}), and at {SMALLEST_SIDE} px its "
-        f"bottleneck is one pixel: batch norm needs two values of each channel; {remedy}, or set "
-        f"{dotted(side)} to {2 * SMALLEST_SIDE} or more"
-    )
-    return Finding(path, what, related=(side,))
+
+def _task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """What the stage's task finds wrong with the stage as a whole."""
+    view = stage_view(study, name)
+    if stage.weights is None and view is not None:
+        yield from map(finding_of, study.task_of(name).check(view))
+
+
+def finding_of(remark: Remark) -> Finding:
+    """Returns a task's remark as a finding."""
+    return Finding(remark.path, remark.what, remark.severity, remark.related)
 
 
 def _repetitions(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -237,70 +273,3 @@ def _is_rooted(study: Study, name: str) -> bool:
             return True
         name = parent
     return False
-
-
-def _channels(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    """Colour images for a network of other channels: only grey images fit any."""
-    if stage.data is None or not _is_rooted(study, name):
-        return
-    channels = study.network_of(name)["in_channels"]
-    places: dict[str, KeyPath] = {stage.data: ("stages", name, "data")}
-    for index, item in enumerate(stage.evaluate_on or ()):
-        places.setdefault(item.partition(".")[0], ("stages", name, "evaluate_on", index))
-    for section, place in places.items():
-        if section in study.data and study.data[section].source in COLOUR_SOURCES and channels != 3:
-            what = (
-                f"the images of {section!r} have 3 channels, and the network of stage {name!r} takes "
-                f"{channels}; set model.in_channels: 3, and fold the channels (adapt: {{fold: sum}}) in a "
-                "later stage, whose images are grey"
-            )
-            folds = (("stages", one, "adapt", "fold") for one in study.lineage(name))
-            yield Finding(place, what, related=(("model", "in_channels"), *folds))
-
-
-def _adaptation(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    """What a stage cannot do to the weights it starts from."""
-    adapt, parent = stage.adapt, stage.starts_from
-    if adapt is None or parent is None or not _is_rooted(study, name):
-        return
-    place: KeyPath = ("stages", name, "adapt")
-    before, after = study.network_of(parent), study.network_of(name)
-    if adapt.fold is not None and before["in_channels"] != 3:
-        remedy = (
-            "leave fold out"
-            if before["in_channels"] != study.model.in_channels
-            else "leave fold out, or set model.in_channels: 3"
-        )
-        what = (
-            f"the network of stage {parent!r} has {before['in_channels']} input channels, and only three can "
-            f"be folded into one; {remedy}"
-        )
-        folds = (("stages", one, "adapt", "fold") for one in study.lineage(parent))
-        yield Finding((*place, "fold"), what, related=(("model", "in_channels"), *folds))
-    if adapt.translator is not None and "translator" in before:
-        what = f"stage {parent!r} hands down a translator already; leave it out"
-        others = (("stages", one, "adapt", "translator") for one in study.lineage(parent))
-        yield Finding((*place, "translator"), what, related=tuple(others))
-    if adapt.freeze is not None:
-        yield from _freezing(study, name, adapt.freeze, has_translator="translator" in after)
-
-
-def _freezing(study: Study, name: str, freeze: Freezing, *, has_translator: bool) -> Iterator[Finding]:
-    thaws = freeze.unfreeze_after
-    trains_at_once = isinstance(thaws, dict) and 0 in thaws.values()
-    place: KeyPath = ("stages", name, "adapt", "freeze")
-    if freeze.part == "donor" and not has_translator and not trains_at_once:
-        what = (
-            "the whole donor is frozen and no translator is added, so that nothing would train in the first "
-            "epoch; add adapt.translator, freeze the encoder only, or let a level train from epoch 0"
-        )
-        yield Finding(place, what)
-    try:
-        longest = study.training_of(name).max_epochs
-    except ValidationError:
-        return  # told with the training
-    last = max(thaws.values(), default=0) if isinstance(thaws, dict) else thaws or 0
-    if last >= longest:
-        what = f"it thaws after {last} epochs, and the stage trains for {longest} at most"
-        lengths = (("stages", name, "training", "max_epochs"), ("training", "max_epochs"))
-        yield Finding((*place, "unfreeze_after"), what, "warning", lengths)

@@ -1,26 +1,25 @@
-"""Overrides by dotted path, and the arms and profiles that consist of them."""
+"""Overrides by dotted path, the arms and profiles that consist of them, and what a study becomes by them."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from xferlab.errors import Problem, StudyError, suggest
-from xferlab.study.findings import Finding, Position, Report, found
-from xferlab.study.paths import complaint, replaced
-from xferlab.study.tuned import Tuned, parsed
+from xferlab.errors import StudyError, suggest
+from xferlab.study.findings import Finding, Report, as_yaml, validated
+from xferlab.study.paths import absent_entry, replaced
+from xferlab.study.tuned import Tuned
 from xferlab.study.yaml_lines import Document, KeyPath, read
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _OF_THE_STUDY = "it belongs to the study as a whole; change it in the study itself, or in a profile"
 _PAIRED = "arms are compared repetition by repetition on the same patients; change it in the study itself"
 _WHOLE_GROUP = "name what differs by its dotted path, such as `stages.general.starts_from`"
+_NAME_OF_STUDY = "it is the study's name"
 NOT_IN_ARMS = {
-    "study": "it is the study's name",
+    "study": _NAME_OF_STUDY,
     "seed": _PAIRED,
     "repetitions": f"{_PAIRED}, or for one stage by `stages.NAME.repetitions`",
     "split": _PAIRED,
@@ -33,19 +32,22 @@ NOT_IN_ARMS = {
     "arms": "arms do not nest; use `include`",
     "profiles": "a profile holds for all arms",
 }
-NOT_IN_PROFILES = ("arms", "profiles", "study")
-MAX_INCLUDES = 16
-_TUNED = "#tuned"  # no dotted path of a file begins like this
+NOT_IN_PROFILES = {
+    "study": _NAME_OF_STUDY,
+    "arms": "change the arms themselves",
+    "profiles": "profiles do not nest",
+}
 PAIRING_FIELDS = ("hold_out", "same_patient", "different_patients")
+MAX_INCLUDES = 16
 
 
 @dataclass(frozen=True)
 class Override:
-    """A value for a dotted path, and where it was written.
+    """A value for a dotted path, and where it is written.
 
     Attributes:
         path: Path in the study.
-        value: Replaces what stands there as a whole.
+        value: Replaces the value there as a whole.
         document: File that it comes from.
         key_path: Path in that file.
     """
@@ -55,224 +57,194 @@ class Override:
     document: Document
     key_path: KeyPath
 
-    def position(self, path: KeyPath) -> Position:
-        """Returns file and line of the study's `path`, as far as this override contains it."""
-        inside = path[len(self.path) :]
-        return self.document.name, self.document.line((*self.key_path, *inside))
+    def where(self, path: KeyPath) -> str:
+        """Returns `file:line` of the study's `path`, as far as this override contains it."""
+        return self.document.where((*self.key_path, *path[len(self.path) :]))
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What an arm or a profile changes, with everything that it includes.
+
+    Attributes:
+        overrides: Path -> override, in the order in which they apply.
+        tuned: Search -> how it found values of this arm.
+    """
+
+    overrides: dict[tuple[str, ...], Override] = field(default_factory=dict)
+    tuned: dict[str, Tuned] = field(default_factory=dict)
+
+    def add(self, override: Override) -> None:
+        """Adds an override after all others; it replaces one of the same path."""
+        self.overrides.pop(override.path, None)
+        self.overrides[override.path] = override
+
+    def include(self, other: Treatment) -> None:
+        """Adds all that another arm changes."""
+        for override in other.overrides.values():
+            self.add(override)
+        self.tuned.update(other.tuned)
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A study that is not yet validated: its tree, and where each part of it was written.
+    """A study before validation: the study file, or another draft with the overrides of a profile or an arm.
 
     Attributes:
         document: The study file.
         tree: The study as plain values, without arms and profiles.
-        overrides: What was applied to the file, in order.
-        arm: Name of the arm; empty for the base.
-        num_shared: How many of `overrides`, from the first, are the profile's and not this arm's.
+        group: `profiles` or `arms`; empty for the study file.
+        name: Name of the profile or arm.
+        overrides: Its overrides that were applied, in order.
+        tuned: The searches that it comes from.
+        parent: The draft that they were applied to.
     """
 
     document: Document
     tree: dict[str, Any]
+    group: str = ""
+    name: str = ""
     overrides: tuple[Override, ...] = ()
-    arm: str = ""
-    num_shared: int = 0
+    tuned: tuple[Tuned, ...] = ()
+    parent: Draft | None = None
 
-    def apply(self, overrides: Iterable[Override], report: Report) -> Draft:
-        """Returns the draft with overrides applied; those with an unknown path are reported and left out."""
-        tree, applied = self.tree, list(self.overrides)
-        for override in overrides:
-            if problem := complaint(tree, override.path):
-                report.add(override.position(override.path), problem, prefix=self.prefix)
+    def derive(self, group: str, name: str, treatment: Treatment, report: Report) -> Draft:
+        """Returns the draft of a profile or an arm; overrides that cannot be are reported and left out."""
+        tuned = tuple(treatment.tuned.values())
+        draft = replace(self, group=group, name=name, overrides=(), tuned=tuned, parent=self)
+        for override in treatment.overrides.values():
+            problem = refusal(group, override.path) or absent_entry(draft.tree, override.path)
+            if problem:
+                report.add(override.where(override.path), problem, prefix=draft.prefix)
                 continue
-            tree = replaced(tree, override.path, override.value)
-            applied.append(override)
-        return replace(self, tree=tree, overrides=tuple(applied))
+            tree = replaced(draft.tree, override.path, override.value)
+            draft = replace(draft, tree=tree, overrides=(*draft.overrides, override))
+        return draft
 
     @property
     def prefix(self) -> str:
-        """How messages about this draft begin."""
-        return f"arm {self.arm!r}: " if self.arm else ""
+        """The words with which messages about this draft begin."""
+        return f"{self.group.removesuffix('s')} {self.name!r}: " if self.group else ""
 
-    def position(self, finding: Finding) -> Position:
-        """Returns the line that a finding is about: that of the override that caused it, if one did."""
-        path = ("arms", self.arm) if self.arm else finding.path
-        return self.cause(finding) or (self.document.name, self.document.line(path))
+    def where(self, finding: Finding) -> str:
+        """Returns `file:line` of a finding that the parent does not have."""
+        path = (self.group, self.name) if self.group else finding.path
+        return self.cause(finding) or self.document.where(path)
 
-    def cause(self, finding: Finding) -> Position | None:
-        """Returns the line of the override that caused a finding; None if the study without it has it too."""
-        own = self.overrides[self.num_shared :]
-        pairs = [(path, override) for path in finding.paths for override in reversed(own)]
+    def cause(self, finding: Finding) -> str | None:
+        """Returns `file:line` of the override that caused a finding; None if the parent has it too."""
+        pairs = [(path, override) for path in finding.paths for override in reversed(self.overrides)]
         for path, override in pairs:
             if path[: len(override.path)] == override.path:
-                return override.position(path)
-        for path, override in pairs:
-            if override.path[: len(path)] == path:
-                return override.position(override.path)
-        return None
+                return override.where(path)
+        inside = (override for path, override in pairs if override.path[: len(path)] == path)
+        return next((override.where(override.path) for override in inside), None)
+
+
+def refusal(group: str, path: tuple[str, ...]) -> str | None:
+    """Returns why an arm or a profile may not override a path, or None if it may.
+
+    Args:
+        group: `arms` or `profiles`.
+        path: Path in the study.
+    """
+    owner, reasons = ("an arm", NOT_IN_ARMS) if group == "arms" else ("a profile", NOT_IN_PROFILES)
+    reason = reasons.get(path[0])
+    if group == "arms" and path in (("data",), ("stages",)):
+        reason = _WHOLE_GROUP
+    elif group == "arms" and path[0] == "data" and path[2:3] and path[2] in PAIRING_FIELDS:
+        reason = _PAIRED
+    return f"{owner} may not override {'.'.join(path)!r}: {reason}" if reason else None
 
 
 class Library:
-    """The study file and the files that its arms include, each read once; expands an arm into overrides."""
+    """The study file and the files that its arms include, each read once."""
 
     def __init__(self, document: Document, report: Report):
-        self._documents: dict[str, Document | None] = {_key(document): document}
-        self._expanded: dict[tuple[str, KeyPath], dict[tuple[str, ...], Override]] = {}
+        self._documents: dict[Path, Document | None] = {document.path: document}
+        self._treatments: dict[tuple[Path, KeyPath], Treatment] = {}
         self._report = report
 
-    def overrides(self, document: Document, group: str, name: str) -> list[Override]:
-        """Returns the overrides of one arm or profile of a file, in the order in which they apply.
+    def treatment(
+        self, document: Document, path: KeyPath, entries: Any, stack: tuple[str, ...] = ()
+    ) -> Treatment:
+        """Returns what an arm or a profile changes; mistakes are reported.
 
-        Included arms come first, later includes after earlier ones; of an arm's own, the shorter path first,
-        so that their order in the file does not matter.
+        Included arms come first, later includes after earlier ones; of the arm's own overrides, those of
+        shorter paths come first, so that their order in the file does not matter.
+
+        Args:
+            document: The file.
+            path: Path of the arm or profile in it.
+            entries: The value there.
+            stack: The arms that include it.
         """
-        expanded = self._expand(document, (group, name), ()).values()
-        return [one for one in expanded if one.path[0] != _TUNED]
-
-    def tuned(self, document: Document, name: str) -> tuple[Tuned, ...]:
-        """Returns what an arm and those that it includes carry of the searches that they come from."""
-        expanded = self._expand(document, ("arms", name), ()).values()
-        return tuple(one.value for one in expanded if one.path[0] == _TUNED)
-
-    def _expand(
-        self, document: Document, place: KeyPath, stack: tuple[str, ...]
-    ) -> dict[tuple[str, ...], Override]:
-        key = (_key(document), place)
-        if key in self._expanded:
-            return self._expanded[key]
-        entries = _at(document, place)
+        if (document.path, path) in self._treatments:
+            return self._treatments[document.path, path]
+        treatment = Treatment()
         if not isinstance(entries, dict | None):
-            problem = f"{place[-1]!r} is {found(entries)}; it must be a mapping of dotted paths to values"
-            self._report.add((document.name, document.line(place)), problem)
-        own = dict(entries) if isinstance(entries, dict) else {}
-        is_arm = place[:-1] != ("profiles",)
-        includes = own.pop("include", ()) if is_arm else ()
-        tuned = self._tuned(document, place, own.pop("tuned")) if is_arm and "tuned" in own else {}
-        merged: dict[tuple[str, ...], Override] = {}
-        for included in self._included(document, (*place, "include"), includes, stack):
-            for path, override in included.items():
-                merged.pop(path, None)  # the later include also comes later in the order
-                merged[path] = override
-        for text in sorted(own, key=lambda text: text.count(".")):
-            path = tuple(text.split("."))
-            merged.pop(path, None)
-            merged[path] = Override(path, own[text], document, (*place, text))
-        merged |= tuned
-        self._expanded[key] = merged
-        return merged
+            what = f"{path[-1]!r} is {as_yaml(entries)}; it must be a mapping of dotted paths to values"
+            self._report.add(document.where(path), what)
+            entries = {}
+        entries = dict(entries or {})
+        if path[:-1] != ("profiles",):
+            for included in self._included(document, path, entries.pop("include", []), stack):
+                treatment.include(included)
+            if "tuned" in entries:
+                self._add_tuned(treatment, document, path, entries.pop("tuned"))
+        for text in sorted(entries, key=lambda text: text.count(".")):
+            treatment.add(Override(tuple(text.split(".")), entries[text], document, (*path, text)))
+        self._treatments[document.path, path] = treatment
+        return treatment
 
-    def _tuned(self, document: Document, place: KeyPath, value: Any) -> dict[tuple[str, ...], Override]:
-        tuned, findings = parsed(value)
+    def _add_tuned(self, treatment: Treatment, document: Document, path: KeyPath, value: Any) -> None:
+        tuned, findings = validated(Tuned, value, under=("tuned",))
+        if tuned is not None:
+            treatment.tuned[tuned.tuning_id] = tuned
         for finding in findings:
-            line = document.line((*place, "tuned", *finding.path))
-            self._report.add((document.name, line), finding.what, prefix=f"arm {str(place[-1])!r}: ")
-        path = (_TUNED, tuned.tuning_id if tuned else "")
-        return {path: Override(path, tuned, document, (*place, "tuned"))} if tuned else {}
+            what = f"arm {path[-1]!r}: {finding.what.rstrip('.')}; leave it as `xferlab tune` wrote it"
+            self._report.add(document.where((*path, *finding.path)), what)
 
     def _included(
-        self, document: Document, place: KeyPath, value: Any, stack: tuple[str, ...]
-    ) -> Iterable[dict[tuple[str, ...], Override]]:
-        texts = value if isinstance(value, list | tuple) else [value]
-        for index, text in enumerate(texts):
-            here = (document.name, document.line((*place, index)))
-            file, mark, name = text.partition("#") if isinstance(text, str) else ("", "", "")
-            if not mark or not name:
-                what = f"include is {found(text)}; it must be FILE.yaml#ARM, in quotes where it begins with #"
-                self._report.add(here, what)
+        self, document: Document, path: KeyPath, value: Any, stack: tuple[str, ...]
+    ) -> Iterator[Treatment]:
+        for index, text in enumerate(value if isinstance(value, list) else [value]):
+            where = document.where((*path, "include", index))
+            file, _, name = text.partition("#") if isinstance(text, str) else ("", "", "")
+            if not name:
+                what = f"include is {as_yaml(text)}; it must be FILE.yaml#ARM, in quotes if it begins with #"
+                self._report.add(where, what)
                 continue
-            target = self._open(document, file, here)
+            target = self._open(document, file, where) if file else document
             if target is not None:
-                yield self._follow(target, name, here, stack)
+                yield self._follow(target, name, where, stack)
 
-    def _follow(
-        self, target: Document, name: str, here: Position, stack: tuple[str, ...]
-    ) -> dict[tuple[str, ...], Override]:
+    def _follow(self, target: Document, name: str, where: str, stack: tuple[str, ...]) -> Treatment:
         label = f"{target.name}#{name}"
+        arms, group = target.value, KeyPath()
+        if isinstance(arms, dict) and "study" in arms:
+            arms, group = arms.get("arms"), ("arms",)
+        arms = arms if isinstance(arms, dict) else {}
         if label in stack:
             circle = " -> ".join((*stack[stack.index(label) :], label))
-            self._report.add(here, f"arms include each other in a circle: {circle}")
-            return {}
-        if len(stack) >= MAX_INCLUDES:
-            self._report.add(here, f"more than {MAX_INCLUDES} arms include each other in a row")
-            return {}
-        place = _arm_place(target, name)
-        arms = _at(target, place[:-1])
-        if not isinstance(arms, dict) or name not in arms:
-            names = list(arms) if isinstance(arms, dict) else []
-            what = f"{target.name} has no arm {name!r}; it has {', '.join(names) or 'none'}."
-            self._report.add(here, what + suggest(name, names))
-            return {}
-        return self._expand(target, place, (*stack, label))
+            self._report.add(where, f"arms include each other in a circle: {circle}")
+        elif len(stack) >= MAX_INCLUDES:
+            self._report.add(where, f"more than {MAX_INCLUDES} arms include each other in a row")
+        elif name not in arms:
+            what = f"{target.name} has no arm {name!r}; it has {', '.join(arms) or 'none'}."
+            self._report.add(where, what + suggest(name, arms))
+        else:
+            return self.treatment(target, (*group, name), arms[name], (*stack, label))
+        return Treatment()
 
-    def _open(self, document: Document, file: str, here: Position) -> Document | None:
-        if not file:
-            return document
-        path = os.path.normpath(os.path.join(document.folder, file))
+    def _open(self, document: Document, file: str, where: str) -> Document | None:
+        path = Path(os.path.normpath(document.path.parent / file))
         if path not in self._documents:
             shown = os.path.normpath(os.path.join(os.path.dirname(document.name), file))
+            self._documents[path] = None
             try:
-                self._documents[path] = read(Path(path), name=shown)
+                self._documents[path] = read(path, name=shown)
             except StudyError as error:
-                self._documents[path] = None
-                self._cannot_include(error.problems, here, shown)
+                for problem in error.problems:
+                    self._report.add(where, f"cannot include {problem}")
         return self._documents[path]
-
-    def _cannot_include(self, problems: Iterable[Problem], here: Position, shown: str) -> None:
-        for problem in problems:
-            _, _, line = problem.where.rpartition(":")
-            if problem.where != shown and line.isdigit():
-                self._report.add((shown, int(line)), problem.what)
-            else:
-                self._report.add(here, f"cannot include {shown}: {problem.what}")
-
-
-def refused_in_arms(overrides: Iterable[Override], report: Report, arm: str) -> list[Override]:
-    """Returns the overrides that an arm may have, and reports the others with the reason."""
-    allowed = []
-    for override in overrides:
-        head, text = override.path[0], ".".join(override.path)
-        reason = NOT_IN_ARMS.get(head)
-        if override.path in (("data",), ("stages",)):
-            reason = _WHOLE_GROUP
-        elif head == "data" and len(override.path) > 2 and override.path[2] in PAIRING_FIELDS:
-            reason = _PAIRED
-        if reason is None:
-            allowed.append(override)
-            continue
-        what = f"an arm may not override {text!r}: {reason}"
-        report.add(override.position(override.path), what, prefix=f"arm {arm!r}: ")
-    return allowed
-
-
-def named(document: Document, group: str, report: Report) -> Mapping[str, Any]:
-    """Returns the arms or the profiles of a study file by name; bad names and shapes are reported."""
-    entries = document.value.get(group)
-    if entries is None:
-        return {}
-    if not isinstance(entries, dict):
-        line = (document.name, document.line((group,)))
-        report.add(line, f"{group} is {found(entries)}; it must be a mapping of names to overrides")
-        return {}
-    for name in entries:
-        if not _NAME.fullmatch(name):
-            what = f"the name {name!r} in {group} must be at most 64 letters, digits, `-` and `_`"
-            report.add((document.name, document.line((group, name))), what)
-    return entries
-
-
-def _key(document: Document) -> str:
-    return os.path.join(document.folder, os.path.basename(document.name))
-
-
-def _at(document: Document, place: KeyPath) -> Any:
-    value = document.value
-    for part in place:
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
-
-
-def _arm_place(document: Document, name: str) -> KeyPath:
-    """Returns where a file keeps its arms: a study under `arms`, any other file at its top."""
-    is_study = isinstance(document.value, dict) and "study" in document.value
-    return ("arms", name) if is_study else (name,)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import Field
 
-from xferlab.section import NAME_PATTERN, Name
+from xferlab.section import NAME_PATTERN, Name, Section
 from xferlab.study.compose import NOT_IN_ARMS, NOT_IN_PROFILES
 from xferlab.study.schema import Study
 
 _INCLUDE = {"type": "string", "pattern": "#."}
 
 
-def _overrides(refused: tuple[str, ...], **properties: Any) -> dict[str, Any]:
+def _overrides(refused: Collection[str], **properties: Any) -> dict[str, Any]:
     heads = "|".join(name for name in Study.model_fields if name not in refused)
     entries = {
         "type": ["object", "null"],
@@ -23,13 +24,13 @@ def _overrides(refused: tuple[str, ...], **properties: Any) -> dict[str, Any]:
     return {"patternProperties": {NAME_PATTERN: entries}}
 
 
-class StudyFile(Study):
-    """A study file of xferlab: one study, its arms and its profiles."""
+class Variants(Section):
+    """The arms and the profiles of a study file."""
 
-    arms: dict[Name, dict[str, Any] | None] = Field(
+    arms: dict[Name, Any] = Field(
         default_factory=dict,
         json_schema_extra=_overrides(
-            tuple(NOT_IN_ARMS),
+            NOT_IN_ARMS,
             include={
                 "description": "Arms to start from, as FILE.yaml#ARM; later ones win.",
                 "anyOf": [_INCLUDE, {"type": "array", "items": _INCLUDE}],
@@ -38,10 +39,12 @@ class StudyFile(Study):
         ),
     )
     """Treatments to compare: overrides by dotted path, such as `stages.general.starts_from: null`."""
-    profiles: dict[Name, dict[str, Any] | None] = Field(
-        default_factory=dict, json_schema_extra=_overrides(NOT_IN_PROFILES)
-    )
+    profiles: dict[Name, Any] = Field(default_factory=dict, json_schema_extra=_overrides(NOT_IN_PROFILES))
     """Overrides for all arms, chosen by `--profile NAME`."""
+
+
+class StudyFile(Variants, Study):
+    """A study file of xferlab: one study, its arms and its profiles."""
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,67 +1,67 @@
-"""Findings about a study before they have a line, their collection, and pydantic's errors in plain words."""
+"""What is wrong with a study, before and after it has a line; pydantic's errors in plain words."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from xferlab.errors import Problem, StudyError, suggest
-from xferlab.section import NAME_PATTERN
-from xferlab.study.paths import field_names
+from xferlab.section import NAME_PATTERN, Section
+from xferlab.study.paths import dotted, fields_at, unknown_field
 from xferlab.study.yaml_lines import KeyPath
 
-Position = tuple[str, int]
-"""File as shown, and line."""
+M = TypeVar("M", bound=Section)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about the value at a path of a study.
+    """A problem of the value at a path of a study.
 
     Attributes:
-        path: Where it is; shown by the message, and its line is the problem's.
+        path: Path of the value; the problem gets its line.
         what: Message.
         severity: `error` or `warning`.
         related: Other paths that it depends on; an arm that overrides one of them has caused it.
-        is_missing: Whether nothing stands at `path`, and something must.
+        is_required: Whether the value that contains `path` cannot be read without it.
     """
 
     path: KeyPath
     what: str
     severity: str = "error"
-    related: tuple[KeyPath, ...] = ()
-    is_missing: bool = False
+    related: tuple[KeyPath, ...] = field(default=(), compare=False)
+    is_required: bool = field(default=False, compare=False)
 
     @property
     def paths(self) -> tuple[KeyPath, ...]:
-        """All paths that it depends on, its own first."""
+        """All paths that it depends on; `path` is the first."""
         return (self.path, *self.related)
 
 
 class Report:
-    """Collects located problems, each once, and gives them in the order of the input."""
+    """Collects problems with their lines, each once, and returns them in the order of the input."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[Position, str], tuple[str, str]] = {}
+        self._problems: dict[tuple[str, str], Problem] = {}
 
-    def add(self, position: Position, what: str, *, severity: str = "error", prefix: str = "") -> None:
-        """Notes a problem; the same words at the same place count once, whatever the prefix."""
-        self._found.setdefault((position, what), (severity, prefix))
+    def add(self, where: str, what: str, *, severity: str = "error", prefix: str = "") -> None:
+        """Adds a problem at `file:line`; the same message at the same line counts once, with any prefix."""
+        self._problems.setdefault((where, what), Problem(where, prefix + what, severity))
 
     def problems(self, severity: str) -> tuple[Problem, ...]:
         """Returns the problems of one severity, by line; files in the order in which they first appear."""
-        files = list(dict.fromkeys(position[0] for position, _ in self._found))
-        items = sorted(self._found.items(), key=lambda item: (files.index(item[0][0][0]), item[0][0][1]))
-        return tuple(
-            Problem(f"{file}:{line}", prefix + what, severity)
-            for ((file, line), what), (found, prefix) in items
-            if found == severity
-        )
+        files = list(dict.fromkeys(where.rpartition(":")[0] for where, _ in self._problems))
+
+        def position(problem: Problem) -> tuple[int, int]:
+            file, _, line = problem.where.rpartition(":")
+            return files.index(file), int(line)
+
+        problems = (problem for problem in self._problems.values() if problem.severity == severity)
+        return tuple(sorted(problems, key=position))
 
     def raise_errors(self) -> None:
         """Raises StudyError with all errors, if there are any."""
@@ -69,134 +69,135 @@ class Report:
             raise StudyError(errors)
 
 
-def dotted(path: KeyPath) -> str:
-    """Returns a path as a reader writes it: `stages.general.evaluate_on[1]`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".") or "the study"
-
-
-def found(value: Any) -> str:
+def as_yaml(value: Any) -> str:
     """Returns a short text for a value as YAML writes it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
     if isinstance(value, dict | list | tuple):
         return "a mapping" if isinstance(value, dict) else "a list"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:56]}...{text[-1]}"
 
 
-def of_validation(error: ValidationError, tree: Any, *, under: KeyPath = ()) -> list[Finding]:
-    """Returns pydantic's errors as findings in plain words, one for each place.
+def validated(
+    model: type[M], tree: Any, *, fields_of: type[Section] | None = None, under: KeyPath = ()
+) -> tuple[M | None, list[Finding]]:
+    """Returns a tree as a section, or None and pydantic's errors as findings.
 
     Args:
-        error: What validation raised.
-        tree: The study (or, with `under`, the part of it there) that was validated.
+        model: The section.
+        tree: Plain values.
+        fields_of: The section whose fields messages about unknown fields name; default: `model`.
         under: Path of `tree` in the study.
     """
-    at: dict[tuple[KeyPath, bool], list[ErrorDetails]] = defaultdict(list)
+    try:
+        return model.model_validate(tree), []
+    except ValidationError as error:
+        return None, of_validation(error, tree, model=fields_of or model, under=under)
+
+
+def of_validation(
+    error: ValidationError, tree: Any, *, model: type[Section], under: KeyPath = ()
+) -> list[Finding]:
+    """Returns pydantic's errors as findings in plain words, one for each path.
+
+    Args:
+        error: The error that validation raised.
+        tree: The plain values that were validated.
+        model: The section that they were validated as.
+        under: Path of `tree` in the study.
+    """
+    groups: dict[tuple[KeyPath, bool], list[ErrorDetails]] = defaultdict(list)
     for details in error.errors(include_url=False):
-        at[_place(tree, details), _of_key(details)].append(details)
+        groups[_path_in(tree, details), _is_about_key(details)].append(details)
     findings = []
-    for (place, _), group in at.items():
-        if any(len(other) > len(place) and other[: len(place)] == place for other, _ in at) and _only_types(
-            group
-        ):
-            continue  # of a union's alternatives, the one that looked inside tells what is wrong
-        path, is_missing = (*under, *place), group[0]["type"] in _MISSING
-        findings.append(Finding(path, _words(path, group), is_missing=is_missing))
-    return [finding for finding in findings if not _explained(finding, findings)]
+    for (path, _), group in groups.items():
+        has_deeper = any(len(other) > len(path) and other[: len(path)] == path for other, _ in groups)
+        if has_deeper and all(details["type"] in _TYPES for details in group):
+            continue  # of a union's alternatives, the one that looked inside says what is wrong
+        is_required = group[0]["type"] in _REQUIRED
+        if group[0]["type"] == "extra_forbidden":
+            what = unknown_field((*under, *path), fields_at(model, path[:-1], tree))
+        else:
+            what = _message((*under, *path), group)
+        findings.append(Finding((*under, *path), what, is_required=is_required))
+    return [finding for finding in findings if not _is_explained(finding, findings)]
 
 
-def _place(tree: Any, details: ErrorDetails) -> KeyPath:
-    """Drops from pydantic's location the names of union members, which no study contains."""
-    place: list[str | int] = []
+def _path_in(tree: Any, details: ErrorDetails) -> KeyPath:
+    """Returns pydantic's location without the names of union members, which no study contains."""
+    path: list[str | int] = []
     for part in details["loc"]:
-        inside = (isinstance(tree, dict) and part in tree) or (
-            isinstance(tree, list) and isinstance(part, int) and part < len(tree)
-        )
-        if inside:
-            place.append(part)
+        is_index = isinstance(tree, list) and isinstance(part, int) and part < len(tree)
+        if is_index or (isinstance(tree, dict) and part in tree):
+            path.append(part)
             tree = tree[part]
-    if details["type"] in _MISSING:
-        place.append("source" if details["type"] == "union_tag_not_found" else details["loc"][-1])
-    return tuple(place)
+    if details["type"] in _REQUIRED:
+        path.append(_tag(details) or details["loc"][-1])
+    return tuple(path)
 
 
-def _only_types(group: Iterable[ErrorDetails]) -> bool:
-    return all(details["type"] in _KINDS for details in group)
+def _is_explained(finding: Finding, findings: Iterable[Finding]) -> bool:
+    """Returns whether a field is missing because a field beside it is a misspelling of its name."""
+    hint = f"Did you mean {finding.path[-1]!r}?" if finding.path else ""
+    beside = (other for other in findings if other.path[:-1] == finding.path[:-1])
+    return finding.is_required and any(other.what.endswith(hint) for other in beside)
 
 
-def _explained(finding: Finding, findings: Iterable[Finding]) -> bool:
-    """Whether a field is missing only because its name is misspelt beside it."""
-    if not finding.is_missing:
-        return False
-    hint = f"Did you mean {finding.path[-1]!r}?"
-    return any(f.path[:-1] == finding.path[:-1] and f.what.endswith(hint) for f in findings)
+def _message(path: KeyPath, group: list[ErrorDetails]) -> str:
+    first = group[0]
+    if first["type"] in ("missing", "union_tag_not_found"):
+        return f"the field {dotted(path)!r} is missing"
+    if first["type"] == "value_error":
+        return f"{dotted(path)}: {first['msg'].removeprefix('Value error, ')}"
+    value = first["input"][_tag(first)] if _tag(first) else first["input"]
+    telling = [details for details in group if details["type"] not in _TYPES] or group
+    accepted = " or ".join(dict.fromkeys(map(_accepted, telling)))
+    subject = f"{dotted(path)} is {as_yaml(value)}; it"
+    if _is_about_key(first):
+        subject = f"the name {value!r} in {dotted(path[:-1])}"
+    return f"{subject} must be {accepted}.{suggest(str(value), _literals(first))}"
 
 
-def _words(path: KeyPath, group: list[ErrorDetails]) -> str:
-    first, kind = group[0], group[0]["type"]
-    if kind in _WHOLE:
-        return _WHOLE[kind](path, first)
-    telling = [details for details in group if details["type"] not in _KINDS] or group
-    accepted = list(dict.fromkeys(_accepted(details) for details in telling))
-    hint = suggest(str(first["input"]), _literals(first)) if kind == "literal_error" else ""
-    if _of_key(first):
-        return f"the name {first['input']!r} in {dotted(path[:-1])} must be {' or '.join(accepted)}.{hint}"
-    return f"{dotted(path)} is {found(first['input'])}; it must be {' or '.join(accepted)}.{hint}"
+def _tag(details: ErrorDetails) -> str:
+    """Returns the field that names a section's kind, where an error is about that; else an empty text."""
+    return str(_context(details).get("discriminator", "")).strip("'")
 
 
-def _of_key(details: ErrorDetails) -> bool:
-    """Whether an error concerns a mapping's key and not its value."""
-    return bool(details["loc"]) and details["loc"][-1] == "[key]"
+def _is_about_key(details: ErrorDetails) -> bool:
+    """Returns whether an error is about a mapping's key, not about its value."""
+    return details["loc"][-1:] == ("[key]",)
+
+
+def _context(details: ErrorDetails) -> Mapping[str, Any]:
+    return details.get("ctx", {})
 
 
 def _literals(details: ErrorDetails) -> list[str]:
-    listed = str(details.get("ctx", {}).get("expected", details.get("ctx", {}).get("expected_tags", "")))
-    return [item.strip().strip("'") for item in listed.replace(" or ", ", ").split(",")]
+    context = _context(details)
+    listed = str(context.get("expected", context.get("expected_tags", ""))).replace(" or ", ", ")
+    return [item.strip().strip("'") for item in listed.split(",")] if listed else []
 
 
 def _accepted(details: ErrorDetails) -> str:
-    """Returns what would be accepted, as the end of `it must be ...`."""
-    kind, ctx = details["type"], details.get("ctx", {})
-    if kind in _KINDS:
-        return _KINDS[kind]
-    if kind in _BOUNDS:
-        word, key = _BOUNDS[kind]
-        return word.format(ctx[key])
-    if kind == "literal_error":
-        return (
-            "one of " + ", ".join(_literals(details))
-            if len(_literals(details)) > 1
-            else _literals(details)[0]
-        )
-    if kind == "string_pattern_mismatch":
-        return _PATTERNS.get(str(ctx["pattern"]), f"text of the form {ctx['pattern']}")
-    return f"another value ({details['msg'].removeprefix('Input should be ')})"
-
-
-def _unknown(path: KeyPath, details: ErrorDetails) -> str:
-    accepted = field_names(path[:-1], source=details["loc"][-2] if len(details["loc"]) > 1 else None)
-    inside = f" in {dotted(path[:-1])}" if path[:-1] else ""
-    hint = suggest(str(path[-1]), accepted) or f" Fields: {', '.join(accepted)}."
-    return f"unknown field {str(path[-1])!r}{inside}.{hint}"
-
-
-def _unknown_source(path: KeyPath, details: ErrorDetails) -> str:
-    accepted = _literals(details)
-    given = details["input"].get("source") if isinstance(details["input"], Mapping) else details["input"]
-    return (
-        f"{dotted(path)}.source is {found(given)}; it must be one of {', '.join(accepted)}."
-        f"{suggest(str(given), accepted)}"
+    """Returns the accepted values, as the end of `it must be ...`."""
+    if literals := _literals(details):
+        return f"one of {', '.join(literals)}" if len(literals) > 1 else literals[0]
+    context, fallback = (
+        _context(details),
+        f"another value ({details['msg'].removeprefix('Input should be ')})",
     )
+    if details["type"] == "string_pattern_mismatch":
+        return _PATTERNS.get(context["pattern"], f"text of the form {context['pattern']}")
+    return _ACCEPTED[details["type"]].format(**context) if details["type"] in _ACCEPTED else fallback
 
 
-_MISSING = ("missing", "union_tag_not_found")
-_NAME = "letters, digits, `-` and `_`, the first a letter or digit"
-_PATTERNS = {NAME_PATTERN: _NAME, r"^[0-9a-f]{64}$": "64 hexadecimal digits in lower case"}
-_KINDS = {
+_REQUIRED = ("missing", "union_tag_not_found", "union_tag_invalid")
+_PATTERNS = {
+    NAME_PATTERN: "letters, digits, `-` and `_`, the first a letter or digit",
+    r"^[0-9a-f]{64}$": "64 hexadecimal digits in lower case",
+}
+_TYPES = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
@@ -212,18 +213,12 @@ _KINDS = {
     "model_attributes_type": "a mapping of fields",
     "list_type": "a list",
 }
-_BOUNDS = {
-    "greater_than": ("more than {}", "gt"),
-    "greater_than_equal": ("at least {}", "ge"),
-    "less_than": ("less than {}", "lt"),
-    "less_than_equal": ("at most {}", "le"),
-    "too_short": ("at least {} entry long", "min_length"),
-    "string_too_long": ("at most {} characters long", "max_length"),
-}
-_WHOLE: dict[str, Callable[[KeyPath, ErrorDetails], str]] = {
-    "extra_forbidden": _unknown,
-    "missing": lambda path, details: f"the field {dotted(path)!r} is missing",
-    "union_tag_invalid": _unknown_source,
-    "union_tag_not_found": lambda path, details: f"the field {dotted(path)!r} is missing",
-    "value_error": lambda path, details: f"{dotted(path)}: {details['msg'].removeprefix('Value error, ')}",
+_ACCEPTED = {
+    **_TYPES,
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "too_short": "at least {min_length} entry long",
+    "string_too_long": "at most {max_length} characters long",
 }

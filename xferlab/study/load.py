@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.check import check, pairing, unused, with_repetitions
-from xferlab.study.compose import NOT_IN_PROFILES, Draft, Library, Override, named, refused_in_arms
-from xferlab.study.editors import json_schema
-from xferlab.study.findings import Finding, Report, dotted, found, of_validation
-from xferlab.study.located import Located
-from xferlab.study.paths import complaint, replaced, without
+from xferlab.study.compose import Draft, Library
+from xferlab.study.editors import StudyFile, Variants, json_schema
+from xferlab.study.findings import Finding, Report, as_yaml, validated
+from xferlab.study.paths import dotted, replaced, without
 from xferlab.study.schema import Study
 from xferlab.study.tuned import Tuned
 from xferlab.study.yaml_lines import Document, KeyPath, read
@@ -25,6 +23,8 @@ from xferlab.study.yaml_lines import Document, KeyPath, read
 __all__ = ["LoadedStudy", "json_schema", "load"]
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_FILES = (("storage",), ("data", "root"), ("stages", "weights", "path"))
+"""Fields that name files or folders; the names of sections and stages are left out."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,10 @@ class LoadedStudy:
         path: The file.
         profile: Name of the profile that was applied, if any.
         base: The study without the overrides of any arm. Every trained stage has `repetitions`; roots, paths
-            of weights and a storage that is no URI are absolute.
+            of weights and a storage that is not a URI are absolute.
         arms: Each arm as a study of its own, in file order; a file without arms has the arm `baseline`.
-        overrides: What each arm changes, as written: dotted path -> value, with what it includes.
-        warnings: What may be a mistake, with its line.
-        tuned: The searches that an arm comes from, if any.
-        located: Gives messages about files that the study names their line.
-        drafts: Where each arm's fields are written; under an empty name, those of the base.
+        drafts: The origin of the fields of each arm; under an empty name, of those of the base.
+        warnings: Possible mistakes, each with its line.
         relative_storage: The storage as written, where that is a relative path; else empty.
     """
 
@@ -49,20 +46,56 @@ class LoadedStudy:
     profile: str | None
     base: Study
     arms: Mapping[str, Study]
-    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    drafts: Mapping[str, Draft] = field(repr=False, compare=False)
     warnings: tuple[Problem, ...] = ()
-    tuned: Mapping[str, tuple[Tuned, ...]] = field(default_factory=dict)
-    located: Located = field(default_factory=Located, compare=False, repr=False)
-    drafts: Mapping[str, Draft] = field(default_factory=dict, repr=False, compare=False)
     relative_storage: str = ""
 
+    @property
+    def overrides(self) -> dict[str, dict[str, Any]]:
+        """What each arm changes, with what it includes: dotted path -> value."""
+        return {
+            arm: {".".join(override.path): override.value for override in draft.overrides}
+            for arm, draft in self.drafts.items()
+            if arm
+        }
+
+    @property
+    def tuned(self) -> dict[str, tuple[Tuned, ...]]:
+        """The searches that arms come from, for the arms that come from any."""
+        return {arm: draft.tuned for arm, draft in self.drafts.items() if draft.tuned}
+
     def problem(self, arm: str, finding: Finding) -> Problem:
-        """Returns what is found about an arm when it is planned, at the line that causes it."""
-        base = self.drafts[""]
-        draft = self.drafts.get(arm, base)
-        draft = draft if draft.cause(finding) else base
-        file, line = draft.position(finding)
-        return Problem(f"{file}:{line}", draft.prefix + finding.what, finding.severity)
+        """Returns a problem at the line that causes it: in the arm, else in the profile, else in the study.
+
+        Args:
+            arm: Name of the arm that it was found in; empty for the base.
+            finding: The problem without its line.
+        """
+        draft = self.drafts.get(arm, self.drafts[""])
+        while draft.parent is not None and draft.cause(finding) is None:
+            draft = draft.parent
+        return Problem(draft.where(finding), draft.prefix + finding.what, finding.severity)
+
+    def locate(self, problem: Problem) -> Problem:
+        """Returns a problem about data or weights with the line of its field, if it is about a field.
+
+        Args:
+            problem: Its `where` is the field (`data.general.where`) or the file or folder that the field
+                names; without an arm, the first that has this field is meant, the base before all.
+        """
+        for arm in [problem.arm] if problem.arm else self._fields:
+            path = self._fields[arm].get(problem.where)
+            if path is not None:
+                value = "" if problem.where == dotted(path) else f"{problem.where}: "
+                what = f"{dotted(path)}: {value}{problem.what}"
+                return replace(self.problem(arm, Finding(path, what, problem.severity)), kind=problem.kind)
+        return replace(problem, what=f"arm {problem.arm!r}: {problem.what}") if problem.arm else problem
+
+    @cached_property
+    def _fields(self) -> dict[str, dict[str, KeyPath]]:
+        """For the base (under an empty name) and each arm: how problems name a field -> its path."""
+        studies = {"": self.base, **self.arms}
+        return {arm: dict(_named_fields(study.model_dump(mode="json"))) for arm, study in studies.items()}
 
 
 def load(
@@ -73,21 +106,18 @@ def load(
     Args:
         path: The study file.
         profile: Name of one of its profiles.
-        environ: Where `${NAME}` is looked up; default: the environment of this process.
+        environ: Values of `${NAME}`; default: the environment of this process.
 
     Raises:
         StudyError: With all problems of the file and of what its arms include, each with file and line.
     """
-    path = Path(path)
-    document = read(path)
+    document = read(Path(path))
     if not isinstance(document.value, dict):
-        what = "the file is empty" if document.value is None else f"this is {found(document.value)}"
-        raise StudyError(
-            Problem(f"{document.name}:1", f"{what}; a study is a mapping that begins with `study: NAME`")
-        )
+        what = "the file is empty" if document.value is None else f"this is {as_yaml(document.value)}"
+        what += "; a study is a mapping that begins with `study: NAME`"
+        raise StudyError(Problem(f"{document.name}:1", what))
     loading = _Loading(document, os.environ if environ is None else environ)
-    loaded = loading.load(path, profile)
-    return replace(loaded, tuned=loading.tuned(loaded.arms))
+    return loading.load(Path(path), profile)
 
 
 class _Loading:
@@ -96,145 +126,109 @@ class _Loading:
         self.environ = environ
         self.report = Report()
         self.library = Library(document, self.report)
-        self.located = Located()
-        self.drafts: dict[str, Draft] = {}
 
     def load(self, path: Path, profile: str | None) -> LoadedStudy:
-        draft = self.drafts[""] = self.with_profile(profile)
-        base, base_findings = self.examine(draft, {})
-        self.tell_base(draft, base_findings)
-        arms = self.arms(draft, base, base_findings)
+        values = self.document.value
+        file = Draft(self.document, {key: values[key] for key in values if key not in Variants.model_fields})
+        given = {key: values[key] for key in Variants.model_fields if values.get(key) is not None}
+        self.note(file, validated(Variants, given)[1])
+        profiles = self.variants(file, "profiles", given.get("profiles"))
+        if profile is not None and profile not in profiles:
+            what = f"there is no profile {profile!r}; this study has {', '.join(profiles) or 'none'}."
+            self.report.add(self.document.where(("profiles",)), what + suggest(profile, profiles))
+        draft = profiles.get(profile or "", file)
+        base, findings = self.examine(draft, {})
+        of_file = self.examine(file, {})[1]
+        self.note(file, (finding for finding in findings if finding in of_file))
+        self.note(draft, (finding for finding in findings if finding not in of_file))
+        self.note_unused_profiles(profiles, of_file)
+        drafts = self.variants(draft, "arms", given.get("arms"))
+        arms = self.arms(drafts, base, findings) if base else {}
         if base is not None:
-            self.tell(draft, unused(base, arms.values()))
+            self.note(file, unused(base, arms.values()))
         self.report.raise_errors()
-        if base is None:
-            raise AssertionError("a study that cannot be validated has a reported error")
+        assert base is not None, "a study that cannot be validated has a reported error"
         return LoadedStudy(
             path=path,
             profile=profile,
             base=base,
             arms=arms or {"baseline": base},
-            overrides=self.overrides(arms),
+            drafts={"": draft, **drafts},
             warnings=self.report.problems("warning"),
-            located=self.located,
-            drafts=self.drafts,
-            relative_storage=_relative(_expanded(_storage_of(draft.tree), self.environ)),
+            relative_storage=_relative_storage(draft.tree, self.environ),
         )
 
-    def without_arms(self) -> dict[str, Any]:
-        return {key: value for key, value in self.document.value.items() if key not in ("arms", "profiles")}
+    def note_unused_profiles(self, profiles: Mapping[str, Draft], of_file: list[Finding]) -> None:
+        """Notes the errors of all profiles, so that none fails on the cluster only; no variable is needed."""
+        for draft in profiles.values():
+            findings = self.validated(draft.tree, {})[1]
+            errors = (finding for finding in findings if finding.severity == "error")
+            self.note(draft, (error for error in errors if error not in of_file))
 
-    def with_profile(self, profile: str | None) -> Draft:
-        draft = Draft(self.document, self.without_arms())
-        profiles = named(self.document, "profiles", self.report)
-        applied: list[Override] = []
-        for name in profiles:
-            overrides = self.allowed_in_profiles(name, draft.tree)
-            applied = overrides if name == profile else applied
-        if profile is not None and profile not in profiles:
-            names = ", ".join(profiles) or "none"
-            what = f"there is no profile {profile!r}; this study has {names}.{suggest(profile, profiles)}"
-            self.report.add((self.document.name, self.document.line(("profiles",))), what)
-        return draft.apply(applied, self.report)
+    def variants(self, parent: Draft, group: str, entries: Any) -> dict[str, Draft]:
+        """Returns the arms or the profiles before validation."""
+        drafts = {}
+        for name, overrides in entries.items() if isinstance(entries, dict) else ():
+            treatment = self.library.treatment(self.document, (group, name), overrides)
+            drafts[name] = parent.derive(group, name, treatment, self.report)
+        return drafts
 
-    def allowed_in_profiles(self, name: str, tree: dict[str, Any]) -> list[Override]:
-        """Returns a profile's overrides; all profiles are checked, so that none fails on the cluster only."""
-        allowed = []
-        for override in self.library.overrides(self.document, "profiles", name):
-            problem = complaint(tree, override.path)
-            if override.path[0] in NOT_IN_PROFILES:
-                problem = f"a profile may not override {override.path[0]!r}"
-            if problem:
-                self.report.add(override.position(override.path), problem, prefix=f"profile {name!r}: ")
-            else:
-                tree = replaced(tree, override.path, override.value)
-                allowed.append(override)
-        return allowed
-
-    def arms(self, base_draft: Draft, base: Study | None, base_findings: list[Finding]) -> dict[str, Study]:
-        known = {name: stage.repetitions for name, stage in base.stages.items()} if base else {}
-        old = {(finding.path, finding.what) for finding in base_findings}
-        studies = {}
-        for name in named(self.document, "arms", self.report):
-            overrides = self.library.overrides(self.document, "arms", name)
-            allowed = refused_in_arms(overrides, self.report, name)
-            shared = len(base_draft.overrides)
-            draft = replace(base_draft, arm=name, num_shared=shared).apply(allowed, self.report)
-            self.drafts[name] = draft
-            if base is None:
-                continue
-            study, findings = self.examine(draft, known)
-            findings += pairing(base, study) if study else ()
-            self.tell(draft, (finding for finding in findings if (finding.path, finding.what) not in old))
+    def arms(
+        self, drafts: Mapping[str, Draft], base: Study, base_findings: list[Finding]
+    ) -> dict[str, Study]:
+        repetitions = {name: stage.repetitions for name, stage in base.stages.items()}
+        arms = {}
+        for name, draft in drafts.items():
+            study, findings = self.examine(draft, repetitions)
             if study is not None:
-                studies[name] = study
-        return studies
-
-    def overrides(self, arms: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Returns what each arm changes, by dotted path."""
-        found = {name: self.library.overrides(self.document, "arms", name) for name in arms}
-        return {name: {".".join(one.path): one.value for one in group} for name, group in found.items()}
+                arms[name] = study
+                findings += pairing(base, study)
+            self.note(draft, (finding for finding in findings if finding not in base_findings))
+        return arms
 
     def examine(self, draft: Draft, known: Mapping[str, int | None]) -> tuple[Study | None, list[Finding]]:
         """Returns the study and all findings; the study is without the fields that are invalid."""
-        tree, findings = _with_places(draft.tree, self.document.folder, self.environ)
-        self.located.note(draft, tree)
-        try:
-            study = Study.model_validate(tree)
-        except ValidationError as error:
-            invalid = of_validation(error, tree)
-            partial = _pruned(tree, invalid)
-            more = check(with_repetitions(partial, known)) if partial else []
-            return partial, findings + invalid + [f for f in more if not _depends(f, invalid)]
-        study = with_repetitions(study, known)
-        return study, findings + check(study)
+        tree, findings = _with_files(draft.tree, self.document.path.parent, self.environ)
+        study, more = self.validated(tree, known)
+        return study, findings + more
 
-    def tuned(self, arms: Iterable[str]) -> dict[str, tuple[Tuned, ...]]:
-        """Returns the searches that arms come from."""
-        written = named(self.document, "arms", self.report)
-        found = {name: self.library.tuned(self.document, name) for name in arms if name in written}
-        return {name: searches for name, searches in found.items() if searches}
+    def validated(
+        self, tree: dict[str, Any], known: Mapping[str, int | None]
+    ) -> tuple[Study | None, list[Finding]]:
+        study, findings = validated(Study, tree, fields_of=StudyFile)
+        study = study or _pruned(tree, findings)
+        if study is not None:
+            study = with_repetitions(study, known)
+            findings += [finding for finding in check(study) if not _depends(finding, findings)]
+        return study, findings
 
-    def tell_base(self, draft: Draft, findings: list[Finding]) -> None:
-        """Reports what is wrong with the base; at the profile's line what holds only with the profile."""
-        bare = Draft(self.document, self.without_arms())
-        plain = self.examine(bare, {})[1] if draft.overrides else findings
-        self.tell(bare, (finding for finding in findings if finding in plain))
-        self.tell(draft, (finding for finding in findings if finding not in plain))
-
-    def tell(self, draft: Draft, findings: Iterable[Finding]) -> None:
+    def note(self, draft: Draft, findings: Iterable[Finding]) -> None:
         for finding in findings:
-            position = draft.position(finding)
-            self.report.add(position, finding.what, severity=finding.severity, prefix=draft.prefix)
+            where = draft.where(finding)
+            self.report.add(where, finding.what, severity=finding.severity, prefix=draft.prefix)
 
 
 def _pruned(tree: dict[str, Any], invalid: list[Finding]) -> Study | None:
     """Returns the study without its invalid fields, so that one load also reports what else is wrong."""
-    tree = {"study": "unnamed", **tree}
     for finding in invalid:
-        path = finding.path[:-1] if finding.is_missing and len(finding.path) > 1 else finding.path
-        if path not in ((), ("study",)):
-            tree = without(tree, path)
-        elif path:
-            tree = {**tree, "study": "unnamed"}
-    try:
-        return Study.model_validate(tree)
-    except ValidationError:
-        return None
+        path = finding.path[:-1] if finding.is_required and len(finding.path) > 1 else finding.path
+        tree = without(tree, path) if path else tree
+    return validated(Study, {"study": "unnamed", **tree})[0]
 
 
 def _depends(finding: Finding, invalid: list[Finding]) -> bool:
-    """Whether a finding may be there only because an invalid field was left out."""
+    """Returns whether a finding may be there only because an invalid field was left out."""
     pairs = ((path, other.path[:3]) for path in finding.paths for other in invalid)
     return any(path[: len(other)] == other[: len(path)] for path, other in pairs)
 
 
-def _with_places(
-    tree: dict[str, Any], folder: str, environ: Mapping[str, str]
+def _with_files(
+    tree: dict[str, Any], folder: Path, environ: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[Finding]]:
     """Returns the tree with variables replaced and absolute paths, and the variables that are not set."""
+    tree = {"storage": Study.model_fields["storage"].default, **tree}
     findings = []
-    for path, text in _places(tree):
+    for path, text in _files(tree):
         missing = [name for name in _VARIABLE.findall(text) if name not in environ]
         if missing:
             variables = " and ".join(f"`{name}`" for name in missing)
@@ -243,33 +237,39 @@ def _with_places(
             findings.append(Finding(path, what))
             continue
         expanded = _expanded(text, environ)
-        if "://" in expanded and path == ("storage",):
-            tree = {**tree, "storage": expanded}
-            continue
-        tree = replaced(tree, [str(part) for part in path], os.path.abspath(os.path.join(folder, expanded)))
+        is_uri = "://" in expanded and path == ("storage",)
+        value = expanded if is_uri else os.path.abspath(os.path.join(folder, expanded))
+        tree = replaced(tree, path, value)
     return tree, findings
 
 
-def _places(tree: dict[str, Any]) -> Iterable[tuple[KeyPath, str]]:
-    if isinstance(_storage_of(tree), str):
-        yield ("storage",), _storage_of(tree)
-    for group, inner in (("data", ("root",)), ("stages", ("weights", "path"))):
-        sections = tree.get(group)
-        for name, section in sections.items() if isinstance(sections, dict) else ():
-            value: Any = section
-            for part in inner:
-                value = value.get(part) if isinstance(value, dict) else None
-            if isinstance(value, str):
-                yield (group, name, *inner), value
+def _walk(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yields path and value of everything in nested mappings."""
+    for name, value in tree.items() if isinstance(tree, dict) else ():
+        yield (*path, name), value
+        yield from _walk(value, (*path, name))
 
 
-def _storage_of(tree: Mapping[str, Any]) -> Any:
-    return tree.get("storage", Study.model_fields["storage"].default)
+def _files(tree: Any) -> list[tuple[tuple[str, ...], str]]:
+    """Returns path and text of the fields that name files or folders."""
+    texts = ((path, value) for path, value in _walk(tree) if isinstance(value, str))
+    return [(path, text) for path, text in texts if (path[0], *path[2:]) in _FILES]
+
+
+def _named_fields(tree: dict[str, Any]) -> Iterator[tuple[str, KeyPath]]:
+    """Yields how problems name a field of a study, and its path."""
+    yield from ((text, path) for path, text in _files(tree))
+    for path, value in _walk(tree["data"], ("data",)):
+        if path[2:]:
+            yield dotted(path), path
+        if path[2:] == ("table",) and value:
+            yield os.path.join(tree["data"][path[1]]["root"], value), path
 
 
 def _expanded(text: str, environ: Mapping[str, str]) -> str:
     return os.path.expanduser(_VARIABLE.sub(lambda match: environ[match[1]], text))
 
 
-def _relative(storage: str) -> str:
+def _relative_storage(tree: Mapping[str, Any], environ: Mapping[str, str]) -> str:
+    storage = _expanded(tree.get("storage", Study.model_fields["storage"].default), environ)
     return "" if "://" in storage or os.path.isabs(storage) else storage

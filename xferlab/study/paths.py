@@ -1,59 +1,88 @@
-"""Dotted paths into a study: which of them the schema has, and a tree with one of them replaced."""
+"""Paths into a study: what its models have there, and a tree with one value replaced or left out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import UnionType
+from collections.abc import Iterable, Mapping, Sequence
+from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel
-
 from xferlab.errors import suggest
-from xferlab.study.schema import Stage, Study
-from xferlab.study.training import Training
+from xferlab.section import Section
 from xferlab.study.yaml_lines import KeyPath
 
 _NOUNS = {"data": "data section", "stages": "stage"}
 
 
-def complaint(tree: Any, path: Sequence[str]) -> str | None:
-    """Returns why `path` cannot be overridden in the study `tree`, or None if it can.
+def dotted(path: Iterable[str | int]) -> str:
+    """Returns a path as a study file writes it: `stages.general.evaluate_on[1]`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".") or "the study"
 
-    A field of the schema may be absent from the tree. A section or stage must be there, unless the path ends
-    with its name, which adds it whole.
+
+def absent_entry(tree: Any, path: Sequence[str]) -> str | None:
+    """Returns why a path into a section or stage of the study `tree` leads nowhere, or None if it does not.
+
+    A path that ends with the name of a section or stage adds it.
     """
-    kind: Any = Study
-    for depth, name in enumerate(path):
-        at = ".".join(path[:depth])
-        members = _members(kind, tree)
-        models = [member for member in members if _is_model(member)]
-        mapping = next((member for member in members if get_origin(member) is dict), None)
-        if models:
-            problem, kind = _enter(models, name, at)
-        elif mapping and any(_is_model(member) for member in _members(get_args(mapping)[1], None)):
-            if not isinstance(tree, dict):
-                return None  # whatever is wrong with the study itself is told there
-            if depth + 1 < len(path) and name not in tree:
-                return _absent(path[0], name, list(tree))
-            problem, kind = None, get_args(mapping)[1]
-        elif mapping or not members:
-            return None
-        else:
-            problem = f"{at} is a single value and has no field {name!r}; override {at} as a whole"
-        if problem:
-            return problem
-        tree = tree.get(name) if isinstance(tree, dict) else None
-    return None
+    noun, entries = _NOUNS.get(path[0]), _child(tree, path[0])
+    if noun is None or len(path) < 3 or not isinstance(entries, dict) or path[1] in entries:
+        return None
+    listed = ", ".join(entries) or "none"
+    return f"there is no {noun} {path[1]!r}; this study has {listed}.{suggest(path[1], entries)}"
 
 
-def field_names(path: KeyPath, *, source: str | int | None = None) -> tuple[str, ...]:
-    """Returns the fields that the schema has at `path`; of a data section, those of its `source`."""
-    kind: Any = Study
-    for name in path:
-        fields = _fields(kind)
-        kind = fields[str(name)] if fields else next((get_args(m)[1] for m in _members(kind, None)), Any)
-    extra = () if path else ("arms", "profiles")
-    return (*_fields(kind, source), *extra)
+def unknown_field(path: Sequence[str | int], accepted: Iterable[str]) -> str:
+    """Returns the message about a field that does not exist, with the nearest name or all names."""
+    accepted = list(accepted)
+    inside = f" in {dotted(path[:-1])}" if path[:-1] else ""
+    hint = suggest(str(path[-1]), accepted) or f" Fields: {', '.join(accepted)}."
+    return f"unknown field {str(path[-1])!r}{inside}.{hint}"
+
+
+def fields_at(kind: Any, path: KeyPath, tree: Any) -> dict[str, Any]:
+    """Returns name and type of the fields at `path` inside a value `tree` of a type; see `fields_of`."""
+    for part in path:
+        kind, tree = fields_of(kind, tree).get(str(part), _entries(kind)), _child(tree, part)
+    return fields_of(kind, tree)
+
+
+def fields_of(kind: Any, tree: Any) -> dict[str, Any]:
+    """Returns name and type of the fields that a value of a type may have; none unless it is a section.
+
+    Args:
+        kind: A type annotation; of a union, all sections in it count.
+        tree: The value, which tells the section of a tagged union; may be anything else.
+    """
+    options = [option for option in _alternatives(kind, tree) if isinstance(option, type)]
+    models = [option for option in options if issubclass(option, Section)]
+    return {name: model.type_of(name, tree) for model in models for name in model.model_fields}
+
+
+def _entries(kind: Any) -> Any:
+    """Returns the type of a mapping's values; None for other types."""
+    return next(
+        (get_args(option)[1] for option in _alternatives(kind, None) if get_origin(option) is dict), None
+    )
+
+
+def _alternatives(kind: Any, tree: Any) -> list[Any]:
+    """Returns the types that a value may have, without null; of a tagged union, the one that it names."""
+    if get_origin(kind) is Annotated:
+        options = _alternatives(get_args(kind)[0], tree)
+        tags = [getattr(entry, "discriminator", None) for entry in kind.__metadata__]
+        tag = next(filter(None, tags), None)
+        return [option for option in options if tag and _has_tag(option, tag, tree)] or options
+    if get_origin(kind) in (Union, UnionType):
+        return [option for member in get_args(kind) for option in _alternatives(member, tree)]
+    return [] if kind in (Any, None, NoneType) else [kind]
+
+
+def _has_tag(model: type[Section], tag: str, tree: Any) -> bool:
+    return _child(tree, tag) in get_args(model.model_fields[tag].annotation)
+
+
+def _child(tree: Any, name: str | int) -> Any:
+    return tree.get(name) if isinstance(tree, Mapping) else None
 
 
 def replaced(tree: Any, path: Sequence[str], value: Any) -> dict[str, Any]:
@@ -65,54 +94,9 @@ def replaced(tree: Any, path: Sequence[str], value: Any) -> dict[str, Any]:
 
 
 def without(tree: Any, path: KeyPath) -> Any:
-    """Returns `tree` without what stands at `path`; a path into a list removes the list."""
+    """Returns `tree` without the value at `path`; a path into a list removes the list."""
     if not isinstance(tree, dict) or path[0] not in tree:
         return tree
     if len(path) == 1 or isinstance(path[1], int):
         return {key: value for key, value in tree.items() if key != path[0]}
     return {**tree, path[0]: without(tree[path[0]], path[1:])}
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _members(kind: Any, tree: Any) -> list[Any]:
-    """Returns the alternatives of a type, without null; of data sections, the one that `source` names."""
-    if get_origin(kind) is Annotated:
-        return _members(get_args(kind)[0], tree)
-    if get_origin(kind) not in (Union, UnionType):
-        return [] if kind in (Any, type(None)) else [kind]
-    members = [member for option in get_args(kind) for member in _members(option, tree)]
-    source = tree.get("source") if isinstance(tree, Mapping) else None
-    chosen = [m for m in members if _is_model(m) and source in get_args(_annotation(m, "source"))]
-    return chosen or members
-
-
-def _annotation(model: type[BaseModel], name: str) -> Any:
-    field = model.model_fields.get(name)
-    if (model, name) == (Stage, "training"):
-        return Training
-    return field.annotation if field else None
-
-
-def _fields(kind: Any, source: str | int | None = None) -> dict[str, Any]:
-    """Returns name and type of every field of a model, or of all models of a union."""
-    models = [member for member in _members(kind, {"source": source}) if _is_model(member)]
-    return {name: _annotation(model, name) for model in models for name in model.model_fields}
-
-
-def _enter(models: list[type[BaseModel]], name: str, at: str) -> tuple[str | None, Any]:
-    fields = {field: _annotation(model, field) for model in models for field in model.model_fields}
-    if name in fields:
-        return None, fields[name]
-    inside = f" in {at}" if at else ""
-    hint = suggest(name, fields) or f" Fields: {', '.join(fields)}."
-    return f"unknown field {name!r}{inside}.{hint}", None
-
-
-def _absent(group: str, name: str, present: list[str]) -> str:
-    noun = _NOUNS.get(group, "entry")
-    return (
-        f"there is no {noun} {name!r}; this study has {', '.join(present) or 'none'}.{suggest(name, present)}"
-    )

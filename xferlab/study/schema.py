@@ -5,15 +5,17 @@ The same models validate `jobs/*.yaml` and give editors their JSON Schema (`xfer
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from xferlab.data.sources.registry import DataSection
+from xferlab.errors import suggest
 from xferlab.section import NO_BOOL, Float, Int, Name, Section
-from xferlab.study.adapt import Adapt, Sixteens, Tiling
 from xferlab.study.evaluated import Evaluated
-from xferlab.study.sections import DataSection
-from xferlab.study.training import Training
+from xferlab.tasks import registry
+from xferlab.tasks.config import Engine, Task, Training
 
 
 class Split(Section):
@@ -35,30 +37,6 @@ class Split(Section):
         total = self.train + self.validation + self.test
         if abs(total - 1.0) > 1e-9:
             raise ValueError(f"train + validation + test is {total:g}; it must be 1")
-        return self
-
-
-class Model(Section):
-    """The network; all stages of an arm share it."""
-
-    name: Literal["unet"] = "unet"
-    """Architecture."""
-    init_features: Int = Field(32, ge=1, le=512)
-    """Width of the first level; each level doubles it."""
-    in_channels: Int = Field(3, ge=1, le=64)
-    """Grey images are repeated over these channels."""
-    image_size: Sixteens | Literal["native"] = 256
-    """Side in pixels, divisible by 16; images are stretched to the square. `native`: each as it is."""
-    tiles: Tiling | None = None
-    """With `image_size: native`: train and predict on tiles; null takes images whole."""
-
-    @model_validator(mode="after")
-    def _tiles_of_native_images(self) -> Model:
-        if self.tiles is not None and self.image_size != "native":
-            raise ValueError(
-                f"tiles are cut from images of native size, and image_size is {self.image_size}; "
-                "set image_size to native, or leave tiles out"
-            )
         return self
 
 
@@ -104,6 +82,17 @@ class Resources(Section):
     """Host memory to reserve."""
 
 
+_TASK_SECTIONS = ("model", "training", "adapt")
+"""Fields of a stage that its task validates."""
+
+
+def _known_task(name: str) -> str:
+    if name not in registry.names():
+        names = registry.names()
+        raise ValueError(f"{name!r} is no task ({', '.join(names)}).{suggest(name, names)}")
+    return name
+
+
 def _or_bare_name(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"type": "string"})
 
@@ -111,15 +100,19 @@ def _or_bare_name(schema: dict[str, Any]) -> None:
 class Stage(Section):
     """One training phase, or (with `weights`) a donor that is not trained here."""
 
+    task: Annotated[str, AfterValidator(_known_task)] = registry.DEFAULT
+    """What is learnt."""
     data: str | None = None
     """The data section to train on."""
+    model: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the network that differ in this stage."""
     weights: Weights | None = Field(None, json_schema_extra=_or_bare_name)
     """Published or local weights in place of a training; a bare name is enough."""
     starts_from: str | None = None
     """The stage whose best weights this one starts from; null starts from random weights."""
     chaining: Literal["paired", "best"] = "paired"
     """`paired`: repetition k from repetition k. `best`: all from the parent of lowest validation loss."""
-    adapt: Adapt | None = None
+    adapt: dict[str, Any] | None = None
     """How the weights it starts from are taken over."""
     label_fraction: Float | None = Field(None, gt=0, le=1)
     """Train on this share of the training patients only; smaller shares are subsets of larger ones."""
@@ -132,6 +125,14 @@ class Stage(Section):
     """Training fields that differ in this stage; of a mapping such as `plateau`, the fields that differ."""
     resources: Resources | None = None
     """Default: the study's."""
+
+    @classmethod
+    def type_of(cls, field: str, values: Any) -> Any:
+        """Returns the type that a field has, for messages; the stage's task has the sections of three."""
+        name = values.get("task", registry.DEFAULT) if isinstance(values, Mapping) else registry.DEFAULT
+        if field in _TASK_SECTIONS and name in registry.names():
+            return getattr(registry.task(name), field)
+        return super().type_of(field, values)
 
     @field_validator("weights", mode="before")
     @classmethod
@@ -149,10 +150,12 @@ class Stage(Section):
     def _trained_or_given(self) -> Stage:
         if (self.data is None) == (self.weights is None):
             raise ValueError("a stage has either `data` to train on or `weights` that are given")
-        trained = (self.starts_from, self.evaluate_on, self.training, self.adapt, self.label_fraction)
+        trained = (
+            self.starts_from, self.evaluate_on, self.model, self.training, self.adapt, self.label_fraction
+        )  # fmt: skip
         if self.weights is not None and any(trained):
             raise ValueError(
-                "a stage with given weights has no starts_from, evaluate_on, training, adapt or "
+                "a stage with given weights has no starts_from, evaluate_on, model, training, adapt or "
                 "label_fraction"
             )
         if self.adapt is not None and self.starts_from is None:
@@ -239,12 +242,12 @@ class Study(Section):
     """Data sections by name."""
     split: Split = Field(default_factory=Split)
     """Division of patients in each repetition."""
-    model: Model = Field(default_factory=Model)
-    """The network."""
+    model: registry.DefaultModel = Field(default_factory=registry.DefaultModel)
+    """The network of the stages of the default task."""
     stages: dict[Name, Stage] = Field(min_length=1)
     """Stages by name, each after the one that it starts from."""
-    training: Training = Field(default_factory=Training)
-    """Defaults of all stages."""
+    training: registry.DefaultTraining = Field(default_factory=registry.DefaultTraining)
+    """Defaults of all stages; those of another task take from it where and how exactly they compute."""
     resources: Resources = Field(default_factory=Resources)
     """Defaults of all stages."""
     retries: Int = Field(1, ge=0, le=100)
@@ -260,6 +263,10 @@ class Study(Section):
     note: str | None = None
     """A sentence that stands under every table."""
 
+    def task_of(self, stage: str) -> Task:
+        """Returns the task of a stage."""
+        return registry.task(self.stages[stage].task)
+
     def training_of(self, stage: str) -> Training:
         """Returns the training of one stage: the study's, with the fields that the stage changes.
 
@@ -267,7 +274,27 @@ class Study(Section):
             pydantic.ValidationError: The stage changes a field that does not exist, or to a bad value; never
                 in a study that was loaded.
         """
-        return Training.model_validate(_merged(self.training.model_dump(), self.stages[stage].training))
+        shared = None if self.stages[stage].task == registry.DEFAULT else set(Engine.model_fields)
+        base = self.training.model_dump(include=shared)
+        return self.task_of(stage).training.model_validate(_merged(base, self.stages[stage].training))
+
+    def model_of(self, stage: str) -> Section:
+        """Returns the section `model` of one stage: the study's, with the fields that the stage changes.
+
+        Raises:
+            pydantic.ValidationError: As in `training_of`.
+        """
+        base = self.model.model_dump() if self.stages[stage].task == registry.DEFAULT else {}
+        return self.task_of(stage).model.model_validate(_merged(base, self.stages[stage].model))
+
+    def adapt_of(self, stage: str) -> Section | None:
+        """Returns how a stage takes over weights; None where it says nothing.
+
+        Raises:
+            pydantic.ValidationError: As in `training_of`.
+        """
+        section, value = self.task_of(stage).adapt, self.stages[stage].adapt
+        return section.model_validate(value) if section is not None and value is not None else None
 
     def lineage(self, stage: str) -> list[str]:
         """Returns a stage and what it starts from, from the root down."""
@@ -276,16 +303,10 @@ class Study(Section):
             names.insert(0, parent)
         return names
 
-    def network_of(self, stage: str) -> dict[str, Any]:
-        """Returns the network of one stage: the study's, as adapted by the stage and what precedes it."""
-        network = self.model.model_dump(mode="json", exclude_none=True)
-        for name in self.lineage(stage):
-            adapt = self.stages[name].adapt
-            if adapt is not None and adapt.fold is not None:
-                network["in_channels"] = 1
-            if adapt is not None and adapt.translator is not None:
-                network["translator"] = adapt.translator.model_dump(mode="json")
-        return network
+    def network_of(self, stage: str) -> Any:
+        """Returns the network of one stage: its model, as adapted by the stage and those before it."""
+        adaptations = [self.adapt_of(name) for name in self.lineage(stage)]
+        return self.task_of(stage).network(self.model_of(stage), adaptations)
 
     def resources_of(self, stage: str) -> Resources:
         """Returns what one stage reserves: its own `resources`, else the study's."""

@@ -16,21 +16,20 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, cast
-
-from pydantic import ValidationError
+from typing import Any, Literal, get_args
 
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.check import check
-from xferlab.study.compose import Override, refused_in_arms
-from xferlab.study.findings import Finding, Report, found, of_validation
-from xferlab.study.paths import complaint, replaced
+from xferlab.study.compose import refusal
+from xferlab.study.findings import Finding, Report, as_yaml, validated
+from xferlab.study.paths import absent_entry, fields_at, replaced, unknown_field
 from xferlab.study.schema import Study
-from xferlab.study.yaml_lines import Document, read
+from xferlab.study.yaml_lines import read
 
 Kind = Literal["uniform", "loguniform", "int", "choice", "grid"]
-KINDS: tuple[Kind, ...] = ("uniform", "loguniform", "int", "choice", "grid")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 RANGES: tuple[Kind, ...] = ("uniform", "loguniform", "int")
 _FORM = "{" + ": [...]} or {".join(KINDS) + ": [...]}"
 
@@ -61,9 +60,9 @@ class Parameter:
             return int(self.values[1] - self.values[0] + 1)
         return None if self.kind in RANGES else len(self.values)
 
-    def value(self, place: int) -> Any:
-        """Returns the value at a place, from 0, of a parameter that has a number of values."""
-        return self.values[0] + place if self.kind == "int" else self.values[place]
+    def value(self, index: int) -> Any:
+        """Returns the value of an index, from 0, of a parameter that is not a continuum."""
+        return self.values[0] + index if self.kind == "int" else self.values[index]
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,16 @@ class Space:
     @property
     def size(self) -> int | None:
         """How many points there are; None if a parameter is a continuum."""
-        numbers = [one.num_values for one in self.parameters]
-        return None if None in numbers else math.prod(cast("list[int]", numbers))
+        numbers = [parameter.num_values for parameter in self.parameters]
+        finite = [number for number in numbers if number is not None]
+        return math.prod(finite) if len(finite) == len(numbers) else None
 
     def to_json(self) -> list[dict[str, Any]]:
         """Returns the parameters as JSON values."""
-        return [{"path": one.path, "kind": one.kind, "values": list(one.values)} for one in self.parameters]
+        return [
+            {"path": parameter.path, "kind": parameter.kind, "values": list(parameter.values)}
+            for parameter in self.parameters
+        ]
 
     def applied(self, study: Study, values: Mapping[str, Any]) -> Study:
         """Returns a study with a value for every path of the space.
@@ -96,13 +99,13 @@ class Space:
         Raises:
             StudyError: The values are valid one by one and not together.
         """
-        tree = _tree(study)
-        for one in self.parameters:
-            tree = replaced(tree, one.path.split("."), values[one.path])
+        tree = study.model_dump(mode="json")
+        for parameter in self.parameters:
+            tree = replaced(tree, parameter.path.split("."), values[parameter.path])
         changed, findings = _examined(tree)
         if changed is None or findings:
-            shown = ", ".join(f"{path} {found(value)}" for path, value in values.items())
-            raise StudyError([Problem(self.name, f"with {shown}: {one.what}") for one in findings])
+            shown = ", ".join(f"{path} {as_yaml(value)}" for path, value in values.items())
+            raise StudyError([Problem(self.name, f"with {shown}: {finding.what}") for finding in findings])
         return changed
 
 
@@ -121,85 +124,74 @@ def load_space(path: str | os.PathLike[str], study: Study, *, stage: str) -> Spa
     if not isinstance(document.value, dict) or not document.value:
         what = "a space is a mapping of dotted paths to distributions, such as `training.lr: "
         raise StudyError(Problem(f"{document.name}:1", what + "{loguniform: [1.0e-4, 1.0e-2]}`"))
-    report = Report()
-    parameters = tuple(_parameters(document, stage, report))
-    for place, one in enumerate(parameters):
-        clash = next((other for other in parameters[:place] if _overlap(one.path, other.path)), None)
-        if clash:
-            report.add(
-                (document.name, one.line), f"{one.written} and {clash.written} vary the same field; keep one"
-            )
-        else:
-            _probe(document, one, _tree(study), report)
-    report.raise_errors()
-    return Space(document.name, stage, parameters)
-
-
-def _parameters(document: Document, stage: str, report: Report) -> Iterator[Parameter]:
+    report, parameters, tree = Report(), list[Parameter](), study.model_dump(mode="json")
     for written, entry in document.value.items():
-        position = (document.name, document.line((written,)))
-        path = f"stages.{stage}.{written}" if written.startswith("training.") else written
-        if not isinstance(entry, dict) or len(entry) != 1:
-            report.add(position, f"{written} is {found(entry)}; it must be {_FORM}")
+        line = document.line((written,))
+        try:
+            parameter = _parameter(written, entry, stage=stage, line=line)
+            _refuse_overlap(parameter, parameters)
+        except ValueError as error:
+            report.add(f"{document.name}:{line}", str(error))
             continue
-        [(kind, values)] = entry.items()
-        if kind not in KINDS:
-            what = f"{written}: there is no distribution {kind!r}; there is {', '.join(KINDS)}."
-            report.add(position, what + suggest(kind, KINDS))
-        elif problem := _bad_values(kind, values):
-            report.add(position, f"{written}: {kind} is {found(values)}; {problem}")
-        else:
-            yield Parameter(path, kind, tuple(values), written, position[1])
+        parameters.append(parameter)
+        for what in _refused(parameter, tree):
+            report.add(f"{document.name}:{line}", what)
+    report.raise_errors()
+    return Space(document.name, stage, tuple(parameters))
+
+
+def _parameter(written: str, entry: Any, *, stage: str, line: int) -> Parameter:
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise ValueError(f"{written} is {as_yaml(entry)}; it must be {_FORM}")
+    [(kind, values)] = entry.items()
+    if kind not in KINDS:
+        hint = suggest(kind, KINDS)
+        raise ValueError(f"{written}: there is no distribution {kind!r}; accepted: {', '.join(KINDS)}.{hint}")
+    if problem := _bad_values(kind, values):
+        raise ValueError(f"{written}: {kind} is {as_yaml(values)}; it must {problem}")
+    path = f"stages.{stage}.{written}" if written.startswith("training.") else written
+    return Parameter(path, kind, tuple(values), written, line)
 
 
 def _bad_values(kind: Kind, values: Any) -> str:
     """Returns what the values of a distribution must be, or an empty string if they are that."""
+    if not isinstance(values, list) or not values:
+        return "be a list of values"
     if kind not in RANGES:
-        if not isinstance(values, list) or not values:
-            return "it must be a list of values"
-        same = any(_same(one, other) for i, one in enumerate(values) for other in values[:i])
-        return "it must have every value once" if same else ""
+        pairs = combinations(values, 2)
+        twice = any(type(value) is type(other) and value == other for value, other in pairs)
+        return "have every value once" if twice else ""
     number = int if kind == "int" else (int, float)
-    if not isinstance(values, list) or len(values) != 2:
-        return "it must be [low, high]"
-    if not all(isinstance(one, number) and not isinstance(one, bool) for one in values):
-        return f"it must be two {'whole ' if kind == 'int' else ''}numbers, [low, high]"
+    if len(values) != 2 or not all(isinstance(end, number) and not isinstance(end, bool) for end in values):
+        return f"be two {'whole ' if kind == 'int' else ''}numbers, [low, high]"
     low, high = values
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        return f"it must be [low, high] with low < high, not {low}, {high}"
-    return "it must be above 0 for a logarithm" if kind == "loguniform" and low <= 0 else ""
+    if not -math.inf < low < high < math.inf:
+        return f"be [low, high] with low < high, not {low}, {high}"
+    return "be above 0 for a logarithm" if kind == "loguniform" and low <= 0 else ""
 
 
-def _same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and bool(one == other)
+def _refuse_overlap(parameter: Parameter, others: list[Parameter]) -> None:
+    for other in others:
+        short, long = sorted((parameter.path.split("."), other.path.split(".")), key=len)
+        if long[: len(short)] == short:
+            raise ValueError(f"{parameter.written} and {other.written} vary the same field; keep one")
 
 
-def _overlap(one: str, other: str) -> bool:
-    short, long = sorted((one.split("."), other.split(".")), key=len)
-    return long[: len(short)] == short
-
-
-def _probe(document: Document, parameter: Parameter, tree: dict[str, Any], report: Report) -> None:
-    """Reports an unknown path, one that an arm may not override, and values that the study refuses."""
-    path, position = tuple(parameter.path.split(".")), (document.name, parameter.line)
-    if problem := complaint(tree, path):
-        report.add(position, problem)
-        return
-    override = Override(path, parameter.values[0], document, (parameter.written,))
-    if not refused_in_arms([override], report, "tuned"):
+def _refused(parameter: Parameter, tree: dict[str, Any]) -> Iterator[str]:
+    """Yields why a path does not exist or an arm may not override it, or which values the study refuses."""
+    path = tuple(parameter.path.split("."))
+    fields = fields_at(Study, path[:-1], tree)
+    problem = refusal("arms", path) or absent_entry(tree, path)
+    if problem or (fields and path[-1] not in fields):
+        yield problem or unknown_field(path, fields)
         return
     for value in parameter.values:  # the bounds of a range, else every value
         for finding in _examined(replaced(tree, path, value))[1]:
-            report.add(position, f"with {found(value)}: {finding.what}")
+            yield f"with {as_yaml(value)}: {finding.what}"
 
 
 def _examined(tree: dict[str, Any]) -> tuple[Study | None, list[Finding]]:
-    try:
-        study = Study.model_validate(tree)
-    except ValidationError as error:
-        return None, of_validation(error, tree)
-    return study, [finding for finding in check(study) if finding.severity == "error"]
-
-
-def _tree(study: Study) -> dict[str, Any]:
-    return study.model_dump(mode="json")
+    study, findings = validated(Study, tree)
+    if study is not None:
+        findings = [finding for finding in check(study) if finding.severity == "error"]
+    return study, findings

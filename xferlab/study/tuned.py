@@ -1,4 +1,4 @@
-"""What a tuned arm carries: that it was searched for, on what, and how hard. No part of any identity."""
+"""How the values of a tuned arm were found: by which search, and on which cases. Not part of any identity."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from xferlab.study.findings import Finding, of_validation
+from xferlab.section import Section
 
 HEADER = "# Written by `xferlab tune`."
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class ValidatedOn(_Strict):
+class ValidatedOn(Section):
     """The validation part of one repetition."""
 
     repetition: int
@@ -34,7 +30,7 @@ class ValidatedOn(_Strict):
     """Digest of the cases' digests."""
 
 
-class Tuned(_Strict):
+class Tuned(Section):
     """How an arm's parameters were found; `xferlab tune` writes it."""
 
     tuning_id: str
@@ -59,21 +55,10 @@ class Tuned(_Strict):
     """Of these, stopped early."""
     sample: int = Field(ge=1)
     """Number of the sample that won."""
-    loss: float
-    """Its mean best validation loss."""
+    score: float
+    """Its score: the mean of its repetitions' best."""
     validated_on: list[ValidatedOn] = Field(min_length=1)
     """What the samples were compared on."""
-
-
-def parsed(value: Any) -> tuple[Tuned | None, list[Finding]]:
-    """Returns an arm's `tuned`, or what is wrong with it."""
-    try:
-        return Tuned.model_validate(value), []
-    except ValidationError as error:
-        found = of_validation(error, value) if isinstance(value, dict) else []
-        hint = "leave it as `xferlab tune` wrote it"
-        told = [Finding(one.path, f"tuned: {one.what}; {hint}") for one in found]
-        return None, told or [Finding((), f"tuned must be a mapping; {hint}")]
 
 
 def arm_file(name: str, overrides: Mapping[str, Any], tuned: Tuned) -> str:

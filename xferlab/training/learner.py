@@ -1,8 +1,8 @@
-"""The seam for other methods: what a batch is, what the loss is, what a case's record holds."""
+"""The contract of a task: what the training loop, evaluation and prediction know of a learning problem."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -12,6 +12,9 @@ import torch
 from torch import nn
 
 from xferlab.training.batches import Rows
+
+Array = npt.NDArray[Any]
+State = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -40,31 +43,125 @@ class Examples(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Layer:
+    """A layer that deep features compare.
+
+    Attributes:
+        module: Its output, (N, C, H, W), is averaged over the image.
+        kernels: The modules whose convolutions make it up.
+    """
+
+    module: nn.Module
+    kernels: tuple[nn.Module, ...]
+
+
+@dataclass(frozen=True)
+class Presented:
+    """What is written of a prediction for people.
+
+    Attributes:
+        files: Bytes of each file, by the name of its column.
+        columns: Figures, by the names of theirs.
+    """
+
+    files: Mapping[str, bytes]
+    columns: Mapping[str, str | int | float]
+
+
 E_contra = TypeVar("E_contra", bound=Examples, contravariant=True)
 B = TypeVar("B")
 
 
-class Task(Protocol[E_contra, B]):
-    """A kind of learning problem. The loop sees examples and batches only through it."""
+class Learner(Protocol[E_contra, B]):
+    """One trial's networks with all that is needed to train, measure and use them.
 
-    def batch(self, examples: E_contra, rows: Rows, draw: AugmentationSeed | None) -> B:
+    A task makes it from an identity (`tasks.registry.learner_of`). The loop calls, in every epoch:
+    `begin_epoch`, then `load` and `train_step` for each batch, then `validate`, then `end_epoch`.
+    `training.supervised.SupervisedLearner` implements all but a few lines of it for one network.
+    """
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """What checkpoints hold, by name."""
+        ...
+
+    def start_from(self, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
+        """Takes over a parent's or donor's weights as the identity says.
+
+        Raises:
+            DonorError: They do not fit; the message names `origin`.
+        """
+        ...
+
+    def prepare(self, train: E_contra) -> None:
+        """Learns what is taken from the training cases before the first epoch, such as class weights."""
+        ...
+
+    def batches(self, examples: E_contra, epoch: int) -> Sequence[Rows]:
+        """Returns the rows of each training batch of an epoch, a pure function of seed and epoch."""
+        ...
+
+    def load(self, examples: E_contra, rows: Rows, draw: AugmentationSeed | None) -> B:
         """Returns the cases of `rows` on the device, augmented if there is something to draw from."""
         ...
 
-    def loss(self, model: nn.Module, batch: B) -> torch.Tensor:
-        """Returns the scalar float32 loss of a batch."""
+    def begin_epoch(self, epoch: int, batch: int = 0) -> None:
+        """Puts the networks into training mode and freezes what rests, before the batch of this number.
+
+        Called again where an epoch is resumed. The same epoch and batch give the same.
+        """
         ...
 
-    def predict(self, model: nn.Module, batch: B) -> npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]:
-        """Returns the float32 output of every case of a batch; an array if they have one size."""
+    def train_step(self, batch: B) -> Mapping[str, torch.Tensor]:
+        """Takes one step of every optimizer; returns losses by name, scalars on the device.
+
+        A loss that is not finite takes no step, and no step is taken after it (see `training.step`).
+        """
         ...
 
-    def measure(
-        self, examples: E_contra, row: int, prediction: npt.NDArray[np.float32]
-    ) -> Mapping[str, float]:
+    def check_steps(self, where: str) -> None:
+        """Raises if a step met a loss that is not finite; waits for the device.
+
+        Raises:
+            NonFiniteLossError: Says where, and what the reason may be.
+        """
+        ...
+
+    def validate(self, examples: E_contra) -> Mapping[str, float]:
+        """Returns values by name, the score among them, in float32 over fixed batches in case order."""
+        ...
+
+    def end_epoch(self, score: float | None) -> Mapping[str, float]:
+        """Moves schedules on; returns what else is to be noted of the epoch, such as `lr`."""
+        ...
+
+    def predict(self, batch: B) -> Sequence[Array]:
+        """Returns the float32 output of every case of a batch."""
+        ...
+
+    def measure(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, float]:
         """Returns the metrics of one case, by name."""
         ...
 
-    def pixels(self, examples: E_contra, row: int, prediction: npt.NDArray[np.float32]) -> Mapping[str, Any]:
-        """Returns what is stored of a case to look at: height, width, image, target, probability (uint8)."""
+    def outputs(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, Array]:
+        """Returns the arrays that are stored of one case to look at."""
+        ...
+
+    def present(
+        self, image: npt.NDArray[np.uint8], prediction: Array, *, structure: str, threshold: float
+    ) -> Presented:
+        """Returns what `predict` writes for a grey image (H, W)."""
+        ...
+
+    def layers(self) -> Mapping[str, Layer]:
+        """Returns the layers that deep features compare, by the names that the identity lists."""
+        ...
+
+    def state(self) -> State:
+        """Returns optimizers and schedules: live tensors and plain numbers, to be stored at once."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Continues where `state` was taken."""
         ...

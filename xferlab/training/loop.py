@@ -1,50 +1,40 @@
-"""The training loop: epochs of Adam, validation, learning-rate reduction, early stopping.
+"""The training loop: epochs, validation, the best epoch, early stopping. It knows no task.
 
 A checkpoint may be taken after any batch: draws have no state, so the cursor (epoch, batch) is all that a
-resumed loop needs beside weights and optimizer.
+resumed loop needs beside weights and the learner's own state.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Generic
 
 import torch
-from torch import nn
 
-from xferlab.errors import NonFiniteLossError
+from xferlab.metrics.score import Score
 from xferlab.records.schema import EpochResult
-from xferlab.training.batches import divide, fixed
-from xferlab.training.learner import AugmentationSeed, B, E_contra, Task
-from xferlab.training.precision import float32
-from xferlab.training.randomness import permutation
+from xferlab.training.learner import AugmentationSeed, B, E_contra, Learner
 
 Weights = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to train.
+class Schedule:
+    """When a training ends.
 
     Attributes:
         seed: The trial's seed.
-        lr: Initial learning rate of Adam.
-        batch_size: Images in a batch.
         max_epochs: Upper bound.
-        patience: Stop at this many consecutive validations without improvement.
-        plateau: (factor, patience) of the learning-rate reduction, or None.
-        tf32: Whether steps on CUDA may round float32 products to TF32; validations never do.
+        patience: Stop at this many consecutive validations without improvement; without a score, never.
+        score: What epochs are judged by; None keeps the last epoch.
     """
 
     seed: int
-    lr: float
-    batch_size: int
     max_epochs: int
     patience: int
-    plateau: tuple[float, int] | None = None
-    tf32: bool = False
+    score: Score | None
 
 
 @dataclass
@@ -54,22 +44,22 @@ class Cursor:
     Attributes:
         epoch: The epoch in progress, from 1.
         next_batch: Its first batch that is not trained on yet.
-        loss_sum: Sum over the epoch's images so far of their batch's loss.
+        sums: Sums over the epoch's images so far of what steps returned, by name.
         num_images: Images of the epoch so far.
         train_s: Seconds of the epoch so far.
         history: Finished epochs.
-        best_epoch: Epoch with the lowest validation loss, 0 before the first.
-        best_loss: That loss.
+        best_epoch: Epoch of the best score, 0 before the first.
+        best_score: That score.
     """
 
     epoch: int = 1
     next_batch: int = 0
-    loss_sum: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
     num_images: int = 0
     train_s: float = 0.0
     history: list[EpochResult] = field(default_factory=list)
     best_epoch: int = 0
-    best_loss: float = float("inf")
+    best_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -77,55 +67,41 @@ class Fitted:
     """What a training gave.
 
     Attributes:
-        weights: State dict of the epoch with the lowest validation loss, on the CPU.
+        weights: Of the best epoch, on the CPU; see `weights_of`.
         history: One result an epoch.
         best_epoch: That epoch.
-        best_loss: Its validation loss.
+        best_score: Its score; None without one.
         stopped_by: `patience` or `max_epochs`.
     """
 
     weights: Weights
     history: list[EpochResult]
     best_epoch: int
-    best_loss: float
+    best_score: float | None
     stopped_by: str
+
+
+def weights_of(learner: Learner[Any, Any]) -> Weights:
+    """Returns the weights of a learner's networks: of one its own names, of several `network.name`."""
+    networks = learner.networks
+    if len(networks) == 1:
+        return dict(next(iter(networks.values())).state_dict())
+    return {
+        f"{name}.{key}": value
+        for name, network in networks.items()
+        for key, value in network.state_dict().items()
+    }
 
 
 class Trainer(Generic[E_contra, B]):
     """One training in progress; `state` and `restore` make it resumable after any batch."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        task: Task[E_contra, B],
-        recipe: Recipe,
-        *,
-        forward: nn.Module | None = None,
-        prepare: Callable[[nn.Module, int], None] | None = None,
-    ):
-        """Takes a model on its device.
-
-        Args:
-            model: What is trained.
-            task: The learning problem.
-            recipe: How to train.
-            forward: A compiled view of the model, if there is one.
-            prepare: Called with the model, in training mode, and the epoch, before the first batch of an
-                epoch and again where one is resumed: it may freeze parts. The same epoch must give the same.
-        """
-        self.model, self.task, self.recipe = model, task, recipe
-        # Views of `torch.compile` refuse to be asked for their truth.
-        self.forward = model if forward is None else forward
-        self.prepare = prepare
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
-        self.scheduler = None
-        if recipe.plateau is not None:
-            factor, patience = recipe.plateau
-            self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                self.optimizer, factor=factor, patience=patience, threshold=0.0
-            )
+    def __init__(self, learner: Learner[E_contra, B], schedule: Schedule):
+        """Takes what learns, and when it ends."""
+        self.learner, self.schedule = learner, schedule
         self.cursor = Cursor()
         self.best: Weights = {}
+        self._sums: dict[str, torch.Tensor] = {}
 
     def fit(
         self,
@@ -150,120 +126,105 @@ class Trainer(Generic[E_contra, B]):
             after_epoch(self.epoch(train, validation, after_batch=after_batch))
             after_batch()
         cursor = self.cursor
-        return Fitted(self.best, cursor.history, cursor.best_epoch, cursor.best_loss, stopped_by)
+        return Fitted(self.best, cursor.history, cursor.best_epoch, cursor.best_score, stopped_by)
 
     def epoch(
         self, train: E_contra, validation: E_contra, *, after_batch: Callable[[], None] = lambda: None
     ) -> EpochResult:
         """Trains one epoch, or what is left of it, and validates; arguments and errors as in `fit`."""
+        if not self.cursor.history and not self.cursor.next_batch:
+            self.learner.prepare(train)
         self._train_epoch(train, after_batch)
         return self._finish_epoch(validation)
 
     def stopped_by(self) -> str:
         """Returns what ends the training now: `patience`, `max_epochs`, or an empty string."""
         done = len(self.cursor.history)
-        if done and done - self.cursor.best_epoch >= self.recipe.patience:
+        if done and done - self.cursor.best_epoch >= self.schedule.patience:
             return "patience"
-        return "max_epochs" if done >= self.recipe.max_epochs else ""
+        return "max_epochs" if done >= self.schedule.max_epochs else ""
 
     def _train_epoch(self, train: E_contra, after_batch: Callable[[], None]) -> None:
-        cursor, recipe = self.cursor, self.recipe
-        order = permutation(train.keys, seed=recipe.seed, epoch=cursor.epoch)
-        batches = divide(order, recipe.batch_size)
-        draw = AugmentationSeed(recipe.seed, cursor.epoch)
-        self.model.train()
-        if self.prepare is not None:
-            self.prepare(self.model, cursor.epoch)
+        cursor, learner = self.cursor, self.learner
+        batches = learner.batches(train, cursor.epoch)
+        draw = AugmentationSeed(self.schedule.seed, cursor.epoch)
+        learner.begin_epoch(cursor.epoch, cursor.next_batch)
         for rows in batches[cursor.next_batch :]:
             started = time.perf_counter()
-            batch = self.task.batch(train, rows, draw)
-            cursor.loss_sum += self._step(batch) * len(rows)
+            losses = learner.train_step(learner.load(train, rows, draw))
+            self._add(losses, len(rows))
             cursor.num_images += len(rows)
             cursor.next_batch += 1
             cursor.train_s += time.perf_counter() - started
             if cursor.next_batch < len(batches):
                 after_batch()
 
-    def _step(self, batch: B) -> float:
-        with float32(tf32=self.recipe.tf32):
-            return self._stepped(batch)
+    def _add(self, losses: Mapping[str, torch.Tensor], num_images: int) -> None:
+        """Adds to the sums on the device, in float64, without waiting for it."""
+        for name, value in losses.items():
+            before = self._sums.get(name, self.cursor.sums.get(name, 0.0))
+            self._sums[name] = before + value.double() * num_images
+        if all(value.device.type == "cpu" for value in losses.values()):
+            self._settle(f"batch {self.cursor.next_batch + 1}")
 
-    def _suspicion(self) -> str:
-        """Returns what is known of why a loss is not finite; stored images are 8 bit, so never the cause."""
-        damaged = (key for key, value in self.model.named_parameters() if not torch.isfinite(value).all())
-        tensor = next(damaged, None)
-        lr = f"training.lr (now {self.optimizer.param_groups[0]['lr']:g})"
-        if not self.optimizer.state:
-            return (
-                "no step was taken yet, so the learning rate is not the cause. Look at the weights that the "
-                "training starts from, and at extreme values of training.smoothing and training.augmentation."
-            )
-        if tensor is not None:
-            return f"a step before it made {tensor!r} NaN or infinite. Most often {lr} is too high."
-        return f"the weights are finite, and the network's output is not. Most often {lr} is too high."
+    def _settle(self, where: str = "") -> None:
+        """Reads the device: raises if a step met a bad loss, and takes the sums into the cursor.
 
-    def _stepped(self, batch: B) -> float:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.task.loss(self.forward, batch)
-        value = float(loss.detach())
-        if not abs(value) < float("inf"):
-            where = f"in epoch {self.cursor.epoch}, batch {self.cursor.next_batch + 1}"
-            raise NonFiniteLossError(f"the training loss became {value} {where}; {self._suspicion()}")
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return value
+        Raises:
+            NonFiniteLossError: See `fit`.
+        """
+        batch = where or f"by batch {self.cursor.next_batch}"
+        self.learner.check_steps(f"in epoch {self.cursor.epoch}, {batch}")
+        self.cursor.sums |= {name: float(value) for name, value in self._sums.items()}
+        self._sums = {}
 
     def _finish_epoch(self, validation: E_contra) -> EpochResult:
-        cursor = self.cursor
-        lr = float(self.optimizer.param_groups[0]["lr"])
-        started = time.perf_counter()
-        loss = self.validation_loss(validation)
-        improved = loss < cursor.best_loss
+        self._settle()
+        cursor, started = self.cursor, time.perf_counter()
+        measured = self.learner.validate(validation)
+        score = self._score(measured)
+        improved = self.schedule.score is None or (
+            score is not None and self.schedule.score.improves(score, cursor.best_score)
+        )
         if improved:
-            cursor.best_loss, cursor.best_epoch = loss, cursor.epoch
-            self.best = {
-                name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()
-            }
-        if self.scheduler is not None:
-            self.scheduler.step(loss)
+            cursor.best_score, cursor.best_epoch = score, cursor.epoch
+            weights = weights_of(self.learner)
+            self.best = {name: value.detach().cpu().clone() for name, value in weights.items()}
         result = EpochResult(
             epoch=cursor.epoch,
-            values={"train_loss": cursor.loss_sum / cursor.num_images, "validation_loss": loss, "lr": lr},
-            score=loss,
+            values={
+                **{f"train_{name}": total / cursor.num_images for name, total in cursor.sums.items()},
+                **{f"validation_{name}": value for name, value in measured.items()},
+                **self.learner.end_epoch(score),
+            },
+            score=score,
             improved=improved,
             train_s=cursor.train_s,
             validation_s=time.perf_counter() - started,
         )
-        cursor.history.append(result)
-        cursor.epoch, cursor.next_batch = cursor.epoch + 1, 0
-        cursor.loss_sum, cursor.num_images, cursor.train_s = 0.0, 0, 0.0
+        self.cursor = Cursor(
+            epoch=cursor.epoch + 1,
+            history=[*cursor.history, result],
+            best_epoch=cursor.best_epoch,
+            best_score=cursor.best_score,
+        )
         return result
 
-    def validation_loss(self, validation: E_contra) -> float:
-        """Returns the training loss in float32 over fixed batches in case order, weighted by images.
-
-        Raises:
-            NonFiniteLossError: It is NaN or infinite.
-        """
-        self.model.eval()
-        total = 0.0
-        with torch.inference_mode(), float32():
-            for rows in fixed(len(validation), self.recipe.batch_size):
-                batch = self.task.batch(validation, rows, None)
-                total += float(self.task.loss(self.model, batch)) * len(rows)
-        if not abs(total) < float("inf"):
-            where = f"in epoch {self.cursor.epoch}"
-            raise NonFiniteLossError(f"the validation loss became {total} {where}; {self._suspicion()}")
-        return total / len(validation)
+    def _score(self, measured: Mapping[str, float]) -> float | None:
+        score = self.schedule.score
+        return None if score is None else float(measured[score.name])
 
     def state(self) -> dict[str, Any]:
-        """Returns all that `restore` needs: live tensors and plain numbers, to be stored at once."""
-        cursor = {**vars(self.cursor), "history": [result.to_json() for result in self.cursor.history]}
+        """Returns all that `restore` needs: live tensors and plain numbers, to be stored at once.
+
+        Raises:
+            NonFiniteLossError: A step met a loss that is not finite: such a state is never stored.
+        """
+        self._settle()
         return {
-            "cursor": cursor,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "cursor": asdict(self.cursor),
+            "networks": {name: network.state_dict() for name, network in self.learner.networks.items()},
+            "learner": self.learner.state(),
             "best": self.best,
         }
 
@@ -271,8 +232,7 @@ class Trainer(Generic[E_contra, B]):
         """Continues where `state` was taken."""
         history = [EpochResult(**item) for item in state["cursor"]["history"]]
         self.cursor = Cursor(**{**state["cursor"], "history": history})
-        self.model.load_state_dict(state["model"], strict=True)
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
+        for name, network in self.learner.networks.items():
+            network.load_state_dict(state["networks"][name], strict=True)
+        self.learner.restore(state["learner"])
         self.best = {name: value.cpu() for name, value in state["best"].items()}

@@ -41,7 +41,7 @@ class Attempt:
         """Writes that work starts, and at which epoch; an earlier failure stays as an entry only."""
         self._own["first_epoch"] = first_epoch
         self._write()
-        self._store.delete(layout.failure_path(self._trial_id))
+        self._store.delete(layout.TrialFiles(self._trial_id).failure)
 
     def epoch(self, epoch: int) -> None:
         """Notes the last finished epoch; written with the outcome."""
@@ -60,7 +60,7 @@ class Attempt:
         epoch = self._own.get("last_epoch", self._own.get("first_epoch", 1) - 1)
         failure = described(error, epoch=epoch)
         self._own["failure"] = failure
-        codec.write_json(self._store, layout.failure_path(self._trial_id), failure)
+        codec.write_json(self._store, layout.TrialFiles(self._trial_id).failure, failure)
         self._end("failed")
 
     def _end(self, outcome: str) -> None:

@@ -34,7 +34,11 @@ class Checkpoints:
         other bits, or another of several parents may be the best by then.
         """
         self._origin = origin
-        self._store, self._folder, self._owner = store, layout.checkpoint_dir(trial_id), trial_id.encode()
+        self._store, self._folder, self._owner = (
+            store,
+            layout.TrialFiles(trial_id).checkpoint,
+            trial_id.encode(),
+        )
 
     def names(self) -> list[str]:
         """Returns the stored states, oldest first."""

@@ -7,7 +7,6 @@ import os
 import platform
 import resource
 import socket
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,13 @@ from typing import Any
 import torch
 
 from xferlab.errors import TrainingError
+from xferlab.tasks.config import Execution
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _DESCRIBED = ("torch", "numpy", "pyarrow", "ray", "scipy", "xferlab")
 
 
-def prepare(execution: Mapping[str, Any]) -> torch.device:
+def prepare(execution: Execution) -> torch.device:
     """Puts the process into the state that a trial's identity names; a reused process may be in any.
 
     Args:
@@ -29,9 +29,9 @@ def prepare(execution: Mapping[str, Any]) -> torch.device:
     Raises:
         TrainingError: The device is not there.
     """
-    if execution["device"] == "cpu":
+    if execution.device == "cpu":
         keep_freed_memory()
-        torch.set_num_threads(execution["threads"])
+        torch.set_num_threads(execution.threads or 1)
         torch.use_deterministic_algorithms(False)  # a trial on CUDA may have run in this process before
         _reset_peak()
         return torch.device("cpu")
@@ -40,7 +40,7 @@ def prepare(execution: Mapping[str, Any]) -> torch.device:
             "training.device is cuda, and this worker sees no CUDA device. Give the stage a GPU "
             "(`resources: {gpu: 1}`), start workers with GPUs, or set `training.device: cpu`."
         )
-    deterministic = bool(execution["deterministic"])
+    deterministic = bool(execution.deterministic)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)

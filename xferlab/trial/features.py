@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xferlab.networks.freezing import LEVELS
-from xferlab.plan.features import LAYERS
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader, writer
 from xferlab.records.schema import FEATURES_SCHEMA, FeaturesRecord
-from xferlab.training.learner import Examples, Task
-from xferlab.trial.assemble import TrialContext, examples, network, task_of
+from xferlab.tasks import registry
+from xferlab.training.examples import AnyExamples
+from xferlab.training.learner import Layer, Learner
+from xferlab.trial.examples import TrialContext, examples
 from xferlab.trial.origin import load_origin
 
 Array = NDArray[np.float64]
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 def extract(
     spec: TrialSpec,
-    model: nn.Module,
+    learner: Learner[Any, Any],
     context: TrialContext,
     *,
     weights: str,
@@ -35,8 +35,8 @@ def extract(
 
     Args:
         spec: A trial that asks for features.
-        model: Its network with its best weights.
-        place: Where its parent's weights are and the record goes.
+        learner: Its learner with its best weights.
+        context: Where its parent's weights are and the record goes.
         weights: SHA-256 of its best weights.
         after_case: Called after each case; may raise to end it with nothing written.
 
@@ -49,16 +49,18 @@ def extract(
     """
     asked = spec.features
     assert asked is not None
-    start = network(spec.identity, context.device)
+    start = registry.learner_of(spec.identity, context.device)
     load_origin(spec, start, context)
     digests = reader.read_selection(context.store, asked.selection).digests
     loaded = examples(spec, asked.source, digests, context)
-    task = task_of(spec.identity)
+    names = spec.identity.layers
     grams = [
-        {layer: gram(x) for layer, x in pooled(one, task, loaded, after_case=after_case).items()}
-        for one in (start, model)
+        {layer: gram(x) for layer, x in pooled(each, names, loaded, after_case=after_case).items()}
+        for each in (start, learner)
     ]
-    data = writer.table(FEATURES_SCHEMA, _columns(*grams, changes=_changes(start, model)))
+    before, after = start.layers(), learner.layers()
+    changes = {name: change(kernels(before[name]), kernels(after[name])) for name in names}
+    data = writer.table(FEATURES_SCHEMA, _columns(*grams, changes=changes))
     record = FeaturesRecord(
         features_id=asked.features_id,
         trial_id=spec.trial_id,
@@ -72,9 +74,9 @@ def extract(
 
 
 def pooled(
-    model: nn.Module,
-    task: Task[Any, Any],
-    loaded: Examples,
+    learner: Learner[Any, Any],
+    names: Sequence[str],
+    loaded: AnyExamples,
     *,
     after_case: Callable[[], None] = lambda: None,
 ) -> dict[str, Array]:
@@ -84,32 +86,31 @@ def pooled(
     all its tiles are averaged.
 
     Args:
-        model: A unet on any device; left in evaluation mode.
-        task: How cases get into it.
+        learner: On any device; its networks are left in evaluation mode.
+        names: The layers.
         loaded: The N cases.
         after_case: Called after each case.
     """
-    parts = dict(model.named_children())
-    seen: dict[str, list[Array]] = {layer: [] for layer in LAYERS}
+    layers = learner.layers()
+    pieces: dict[str, list[Array]] = {name: [] for name in names}
 
-    def keep(layer: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def keep(name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
         del module, inputs
-        seen[layer].append(output.double().mean(dim=(2, 3)).cpu().numpy())
+        pieces[name].append(output.double().mean(dim=(2, 3)).cpu().numpy())
 
-    hooks = [parts[layer].register_forward_hook(partial(keep, layer)) for layer in LAYERS]
-    model.eval()
-    rows: dict[str, list[Array]] = {layer: [] for layer in LAYERS}
+    hooks = [layers[name].module.register_forward_hook(partial(keep, name)) for name in names]
+    rows: dict[str, list[Array]] = {name: [] for name in names}
     try:
         for row in range(len(loaded)):
-            task.predict(model, task.batch(loaded, np.array([row]), None))
-            for layer, pieces in seen.items():
-                rows[layer].append(np.concatenate(pieces).mean(axis=0))
-                pieces.clear()
+            learner.predict(learner.load(loaded, np.array([row]), None))
+            for name, parts in pieces.items():
+                rows[name].append(np.concatenate(parts).mean(axis=0))
+                parts.clear()
             after_case()
     finally:
         for hook in hooks:
             hook.remove()
-    return {layer: np.stack(found) for layer, found in rows.items()}
+    return {name: np.stack(means) for name, means in rows.items()}
 
 
 def gram(features: Array) -> Array:
@@ -120,19 +121,14 @@ def gram(features: Array) -> Array:
     return products
 
 
-def filters(model: nn.Module, layer: str) -> list[Array]:
-    """Returns the kernels of a layer's convolutions, each as (output channels, all else).
-
-    An upsampling belongs to the decoder level that it feeds.
-    """
-    parts = dict(model.named_children())
+def kernels(layer: Layer) -> list[Array]:
+    """Returns the kernels of a layer's convolutions, each as (output channels, all else)."""
     found = []
-    for name in LEVELS[layer]:
-        for module in parts[name].modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                # A transposed convolution has its output channels second.
-                weight = module.weight.transpose(0, 1) if module.transposed else module.weight
-                found.append(weight.detach().flatten(1).double().cpu().numpy())
+    for module in [inner for part in layer.kernels for inner in part.modules()]:
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            # A transposed convolution has its output channels second.
+            weight = module.weight.transpose(0, 1) if module.transposed else module.weight
+            found.append(weight.detach().flatten(1).double().cpu().numpy())
     return found
 
 
@@ -140,7 +136,7 @@ def change(before: list[Array], after: list[Array]) -> dict[str, Any]:
     """Returns how far kernels moved.
 
     Args:
-        before: Kernels of one layer, as `filters` gives them.
+        before: Kernels of one layer, as `kernels` gives them.
         after: The same kernels later, W in place of W0.
 
     Returns:
@@ -165,19 +161,15 @@ def _relative(change: Array, size: Array) -> Array:
     return np.where(change == 0, 0.0, quotient)
 
 
-def _changes(start: nn.Module, best: nn.Module) -> dict[str, dict[str, Any]]:
-    return {layer: change(filters(start, layer), filters(best, layer)) for layer in LAYERS}
-
-
 def _columns(
     start: Mapping[str, Array], best: Mapping[str, Array], *, changes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, list[Any]]:
     return {
-        "layer": list(LAYERS),
-        "gram_start": [start[layer].ravel().astype(np.float32) for layer in LAYERS],
-        "gram_best": [best[layer].ravel().astype(np.float32) for layer in LAYERS],
+        "layer": list(changes),
+        "gram_start": [start[layer].ravel().astype(np.float32) for layer in changes],
+        "gram_best": [best[layer].ravel().astype(np.float32) for layer in changes],
         **{
-            name: [changes[layer][name] for layer in LAYERS]
+            name: [values[name] for values in changes.values()]
             for name in ("distance", "cosine", "filter_changes")
         },
     }

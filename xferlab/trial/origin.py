@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
-from torch import nn
 
 from xferlab.errors import RecordError
 from xferlab.networks.donors import PUBLISHED, read_weights
-from xferlab.networks.freezing import Freeze, apply, check
-from xferlab.networks.inherit import fold_channels, inherit, matched_control
 from xferlab.networks.state_dicts import check_usable
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
-from xferlab.trial.assemble import TrialContext
+from xferlab.training.learner import Learner
+from xferlab.trial.examples import TrialContext
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ class Origin:
     weights_sha256: str
 
 
-def load_origin(spec: TrialSpec, model: nn.Module, context: TrialContext) -> Origin | None:
-    """Loads the weights that a trial starts from, shuffled and folded if its stage says so.
+def load_origin(spec: TrialSpec, learner: Learner[Any, Any], context: TrialContext) -> Origin | None:
+    """Gives a learner the weights that its trial starts from.
 
     Returns:
         Where they come from; None from scratch.
@@ -48,49 +46,19 @@ def load_origin(spec: TrialSpec, model: nn.Module, context: TrialContext) -> Ori
         RecordError: They are missing or altered.
     """
     if spec.donor is not None:
-        take_over(spec, model, _donor_weights(spec.donor, context))
+        learner.start_from(_donor_weights(spec.donor, context), origin=donor_name(spec.donor))
         return Origin(spec.donor["sha256"], spec.donor["sha256"])
     if not spec.parents:
         return None
     parent = best_parent(spec, context.store)
     weights = trained_weights(context.store, parent.trial_id)
-    inherit(model, adapted(weights, spec.identity), origin=f"trial {parent.trial_id}")
+    learner.start_from(weights, origin=f"trial {parent.trial_id}")
     return Origin(parent.trial_id, parent.weights_sha256)
 
 
-def take_over(spec: TrialSpec, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Loads given weights into the network of a trial that starts from them, as its stage says.
-
-    Raises:
-        DonorError: They do not fit the network.
-    """
-    assert spec.donor is not None
-    origin = f"donor {spec.donor['name'] or spec.donor['path']}"
-    inherit(model, adapted(weights, spec.identity), origin=origin)
-
-
-def adapted(weights: dict[str, torch.Tensor], identity: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Returns inherited weights shuffled or folded, where a trial's identity says so."""
-    adapt = identity.get("adapt", {})
-    if "control" in adapt:
-        weights = matched_control(weights, identity["seed"])
-    if "fold" in adapt:
-        weights = fold_channels(weights, adapt["fold"])
-    return weights
-
-
-def freezing_of(identity: Mapping[str, Any], model: nn.Module) -> Callable[[nn.Module, int], None] | None:
-    """Returns what a trainer calls before each epoch to let parts rest; None if nothing does.
-
-    Raises:
-        UsageError: The network lacks the part, or nothing would train.
-    """
-    options = identity.get("adapt", {}).get("freeze")
-    if options is None:
-        return None
-    freeze = Freeze(**options)
-    check(model, freeze)
-    return lambda model, epoch: apply(model, freeze, epoch=epoch)
+def donor_name(donor: Mapping[str, Any]) -> str:
+    """Returns what messages call given weights."""
+    return f"donor {donor['name'] or donor['path']}"
 
 
 def _donor_weights(donor: Mapping[str, Any], context: TrialContext) -> dict[str, torch.Tensor]:
@@ -101,7 +69,7 @@ def _donor_weights(donor: Mapping[str, Any], context: TrialContext) -> dict[str,
 
 
 def best_parent(spec: TrialSpec, store: Store) -> TrialRecord:
-    """Returns the parent with the lowest validation loss (the only one, where trials are paired).
+    """Returns the parent with the best score (the only one, where trials are paired).
 
     Raises:
         RecordError: One of them is not complete.
@@ -110,7 +78,9 @@ def best_parent(spec: TrialSpec, store: Store) -> TrialRecord:
     complete = [record for record in records if record is not None]
     if len(complete) < len(records):
         raise RecordError(f"{spec.name}: a parent is not complete; run the study again")
-    return min(complete, key=lambda record: (record.best_score or 0.0, record.trial_id))
+    score = spec.identity.score
+    worse = -1.0 if score is not None and score.better == "higher" else 1.0
+    return min(complete, key=lambda record: (worse * (record.best_score or 0.0), record.trial_id))
 
 
 def trained_weights(store: Store, trial_id: str) -> dict[str, torch.Tensor]:
@@ -123,8 +93,8 @@ def trained_weights(store: Store, trial_id: str) -> dict[str, torch.Tensor]:
     """
     record = reader.read_trial(store, trial_id)
     if record is None:
-        raise RecordError(f"{store.path(layout.trial_dir(trial_id))}: is no complete trial")
-    name = layout.weights_path(trial_id)
+        raise RecordError(f"{store.path(layout.TrialFiles(trial_id).folder)}: is no complete trial")
+    name = layout.TrialFiles(trial_id).weights
     try:
         weights = dict(load_safetensors(_verified(store, name, record.weights_sha256)))
     except SafetensorError as error:

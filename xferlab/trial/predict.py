@@ -1,37 +1,31 @@
-"""Segmenting image files outside any study: a mask, an overlay and one row of figures for each."""
+"""Predicting image files outside any study: what the task shows of each, and one row of figures."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-from scipy.ndimage import label
 
-from xferlab.data.decode import is_dicom, read_image
+from xferlab.data.decode import read_image
 from xferlab.errors import DataError, Problem, StorageError
 from xferlab.parallel import for_each
 from xferlab.records.store import Store
+from xferlab.training.learner import Array
 from xferlab.trial.failure import Kind, kind_of
-from xferlab.trial.overlay import MASK_ENDING, OVERLAY_ENDING, overlay
-from xferlab.trial.segmenter import Segmenter
+from xferlab.trial.predictor import Predictor
 
 BATCH_IMAGES = 8
 
 _PROBE = ".xferlab-probe"
 
-_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
-_PNG_LEVEL = 3  # twice as fast as the default, for a tenth more bytes
-
 
 @dataclass(frozen=True)
 class Request:
-    """One file to segment.
+    """One file.
 
     Attributes:
         image: The file.
@@ -44,85 +38,54 @@ class Request:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found in one image.
+    """What was written for one image.
 
     Attributes:
         request: What was asked.
-        width: Of the image and its mask, px.
-        height: Likewise.
-        pixels: Pixels of the structure.
-        components: Its connected components, pixels at a corner belonging together; 0 if there is none.
+        files: Names of the outputs, by column.
+        columns: Figures about them.
         modality: What a DICOM file says that it was taken with; empty for other files.
     """
 
     request: Request
-    width: int
-    height: int
-    pixels: int
-    components: int
+    files: Mapping[str, str]
+    columns: Mapping[str, str | int | float]
     modality: str = ""
 
-
-def at_size(probability: npt.NDArray[np.float32], *, width: int, height: int) -> npt.NDArray[np.float32]:
-    """Returns a probability map stretched to `(height, width)`, bilinear, antialiased where it shrinks."""
-    picture = Image.fromarray(np.ascontiguousarray(probability))
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    def row(self) -> dict[str, str | int | float]:
+        """Returns the row of `predictions.csv`."""
+        return {"input": str(self.request.image), **self.files, **self.columns}
 
 
-@dataclass(frozen=True)
-class Folder:
-    """Where outputs go, and how they are made.
+def check_folder(store: Store) -> None:
+    """Writes and deletes a file.
 
-    Attributes:
-        store: The output folder.
-        threshold: A pixel belongs to the structure where the probability is above it.
+    Raises:
+        StorageError: Nothing can be written here.
     """
-
-    store: Store
-    threshold: float
-
-    def check(self) -> None:
-        """Writes and deletes a file.
-
-        Raises:
-            StorageError: Nothing can be written here.
-        """
-        self.store.write(_PROBE, b"")
-        self.store.delete(_PROBE)
-
-    def put(
-        self, request: Request, image: npt.NDArray[np.uint8], probability: npt.NDArray[np.float32]
-    ) -> Prediction:
-        """Writes mask and overlay at the image's size, each whole or not at all; pixels only, no metadata.
-
-        Raises:
-            StorageError: They cannot be written.
-        """
-        height, width = image.shape
-        mask = at_size(probability, width=width, height=height) > self.threshold
-        self.store.write(request.name + MASK_ENDING, _png(mask * np.uint8(255)))
-        self.store.write(request.name + OVERLAY_ENDING, _png(overlay(image, mask)))
-        _, components = label(mask, structure=_EIGHT_NEIGHBOURS)
-        return Prediction(request, width, height, int(mask.sum()), int(components))
+    store.write(_PROBE, b"")
+    store.delete(_PROBE)
 
 
-def segment(
-    segmenter: Segmenter,
+def predict(
+    predictor: Predictor,
     requests: Sequence[Request],
-    folder: Folder,
+    store: Store,
     *,
+    threshold: float,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Prediction], list[Problem]]:
-    """Segments files and writes their masks and overlays.
+    """Predicts files and writes what the task shows of each.
 
     Args:
-        segmenter: The network.
+        predictor: The network.
         requests: The files; at most `BATCH_IMAGES` are in memory at once.
-        folder: Where outputs go.
+        store: The output folder.
+        threshold: From which probability on something is there.
         progress: Told (done, all) after each file.
 
     Returns:
-        What was found, and what is wrong with the files that could not be read, segmented or written; both in
+        What was found, and what is wrong with the files that could not be read, predicted or written; both in
         the order of the requests.
 
     Raises:
@@ -130,15 +93,16 @@ def segment(
     """
     predictions: list[Prediction] = []
     problems: list[Problem] = []
+    put = partial(_put, predictor, store, threshold)
     for start in range(0, len(requests), BATCH_IMAGES):
-        read = for_each(requests[start : start + BATCH_IMAGES], lambda one: _read(segmenter, one))
+        read = for_each(requests[start : start + BATCH_IMAGES], lambda one: _read(predictor, one))
         images = [one for one in read if isinstance(one, _Image)]
         progress(start + len(read) - len(images), len(requests))
-        outputs = iter(_predicted(segmenter, images))
+        outputs = iter(_predicted(predictor, images))
         if images and not predictions:
-            folder.check()  # told once, not for each image
+            check_folder(store)  # reported once, not for each image
         outcomes = [next(outputs) if isinstance(one, _Image) else one for one in read]
-        done = for_each(outcomes, lambda one: _put(folder, one) if isinstance(one, _Output) else one)
+        done = for_each(outcomes, lambda one: put(one) if isinstance(one, _Output) else one)
         predictions += [one for one in done if isinstance(one, Prediction)]
         problems += [problem for one in done if not isinstance(one, Prediction) for problem in one]
         progress(start + len(read), len(requests))
@@ -160,78 +124,56 @@ class _Output:
     """A file and the network's output for it."""
 
     image: _Image
-    probability: npt.NDArray[np.float32]
+    probability: Array
 
 
 Problems = tuple[Problem, ...]
 
 
-def _read(segmenter: Segmenter, request: Request) -> _Image | Problems:
+def _read(predictor: Predictor, request: Request) -> _Image | Problems:
     try:
-        pixels = read_image(request.image).pixels
-        return _Image(request, pixels, segmenter.prepared(pixels), _modality(request.image))
+        picture = read_image(request.image)
+        return _Image(request, picture.pixels, predictor.prepared(picture.pixels), picture.modality)
     except DataError as error:
         return error.problems
     except MemoryError:
         return (Problem(str(request.image), "does not fit into the memory that is free."),)
 
 
-def _modality(path: Path) -> str:
-    if not is_dicom(path):
-        return ""
-    from xferlab.data.dicom import modality
-
-    return modality(path)
-
-
-def _predicted(segmenter: Segmenter, images: Sequence[_Image]) -> Sequence[_Output | Problems]:
+def _predicted(predictor: Predictor, images: Sequence[_Image]) -> Sequence[_Output | Problems]:
     """Returns the outputs for some images; one after the other where memory does not last for all at once."""
     if not images:
         return []
     try:
-        found = segmenter.probabilities([one.prepared for one in images])
+        found = predictor.predictions([one.prepared for one in images])
     except (RuntimeError, MemoryError) as error:
         if kind_of(type(error).__name__, str(error)) is not Kind.MEMORY:
             raise
         if len(images) > 1:
-            return [outcome for one in images for outcome in _predicted(segmenter, [one])]
-        where, device = str(images[0].request.image), segmenter.device.type
+            return [outcome for one in images for outcome in _predicted(predictor, [one])]
+        where, device = str(images[0].request.image), predictor.device.type
         return [(Problem(where, f"does not fit into the memory that is free on the {device} device."),)]
     return [_finite(image, one) for image, one in zip(images, found, strict=True)]
 
 
-def _finite(image: _Image, probability: npt.NDArray[np.float32]) -> _Output | Problems:
+def _finite(image: _Image, probability: Array) -> _Output | Problems:
     if np.isfinite(probability).all():
         return _Output(image, probability)
     what = "the network's output is not finite, although its weights are; no mask is written."
     return (Problem(str(image.request.image), what),)
 
 
-def _put(folder: Folder, output: _Output) -> Prediction | Problems:
-    image = output.image
+def _put(predictor: Predictor, store: Store, threshold: float, output: _Output) -> Prediction | Problems:
+    """Writes each output whole or not at all."""
+    image, name = output.image, output.image.request.name
+    structure = predictor.structure
+    shown = predictor.learner.present(
+        image.pixels, output.probability, structure=structure, threshold=threshold
+    )
+    files = {column: name + predictor.files[column] for column in shown.files}
     try:
-        found = folder.put(image.request, image.pixels, output.probability)
-        return replace(found, modality=image.modality)
+        for column, data in shown.files.items():
+            store.write(files[column], data)
     except StorageError as error:
         return (Problem(str(image.request.image), f"its outputs cannot be written: {error}"),)
-
-
-def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    sink = io.BytesIO()
-    Image.fromarray(pixels).save(sink, format="PNG", compress_level=_PNG_LEVEL)
-    return sink.getvalue()
-
-
-def columns(prediction: Prediction, structure: str) -> Mapping[str, Any]:
-    """Returns a prediction of a structure as a row of `predictions.csv`."""
-    request = prediction.request
-    return {
-        "input": str(request.image),
-        "mask": request.name + MASK_ENDING,
-        "overlay": request.name + OVERLAY_ENDING,
-        "width": prediction.width,
-        "height": prediction.height,
-        f"{structure}_pixels": prediction.pixels,
-        f"{structure}_share": round(prediction.pixels / (prediction.width * prediction.height), 6),
-        "components": prediction.components,
-    }
+    return Prediction(image.request, files, shown.columns, image.modality)

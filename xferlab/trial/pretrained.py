@@ -16,8 +16,9 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
 from xferlab.study.schema import Weights
-from xferlab.trial.assemble import TrialContext, network
-from xferlab.trial.origin import load_origin, take_over
+from xferlab.tasks import registry
+from xferlab.trial.examples import TrialContext
+from xferlab.trial.origin import donor_name, load_origin
 
 
 def at_hand(weights: Weights, *, cache_dir: Path) -> str | None:
@@ -59,7 +60,7 @@ def check_fits(spec: TrialSpec, store: Store, *, cache_dir: Path) -> None:
         RecordError: The stored weights are missing or altered.
     """
     context = TrialContext(store, cache_dir, torch.device("cpu"))
-    load_origin(spec, network(spec.identity, context.device), context)
+    load_origin(spec, registry.learner_of(spec.identity, context.device), context)
 
 
 def check_parent(trial_id: str, store: Store) -> None:
@@ -72,7 +73,7 @@ def check_parent(trial_id: str, store: Store) -> None:
     record = reader.read_trial(store, trial_id)
     if record is None:
         return
-    name = layout.weights_path(trial_id)
+    name = layout.TrialFiles(trial_id).weights
     data = store.read(name)
     if not codec.matches(data, record.weights_sha256):
         what = "are missing" if data is None else "are altered (their digest is not the recorded one)"
@@ -105,7 +106,9 @@ def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path, note: Note
             init_features=published.init_features,
         )
         state = shaped.state_dict()
-    take_over(spec, network(spec.identity, torch.device("cpu")), state)
+    assert spec.donor is not None
+    learner = registry.learner_of(spec.identity, torch.device("cpu"))
+    learner.start_from(state, origin=donor_name(spec.donor))
 
 
 def _file(weights: Weights, cache_dir: Path) -> tuple[Path, bytes]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from xferlab.data.sources.registry import DataSection
 from xferlab.errors import DataError, Problem
-from xferlab.study.sections import DataSection
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def redact_names(section: str, config: DataSection) -> Iterator[None]:
 
 def _unnamed(error: DataError, section: str, config: DataSection) -> list[Problem]:
     """What is said of the section's folder, and the number of all other problems."""
-    root = str(Path(getattr(config, "root", "")))
+    root = str(Path(config.folder))
     told = [problem for problem in error.problems if problem.where == root]
     number = len(error.problems) - len(told)
     if number:

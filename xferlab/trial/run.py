@@ -15,27 +15,25 @@ import numpy as np
 import pyarrow as pa
 
 from xferlab.errors import InterruptedTrialError
-from xferlab.networks.donors import load_strict, save_weights
+from xferlab.networks.donors import save_weights
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.complete import is_measured, lacks_features
 from xferlab.records.schema import EpochResult, TrialRecord, history_sha256
 from xferlab.records.store import Store
+from xferlab.tasks import registry
 from xferlab.tracking import TrialMirror, trial_summary
-from xferlab.training.learner import Examples
-from xferlab.training.loop import Fitted, Trainer
+from xferlab.training.examples import AnyExamples
+from xferlab.training.loop import Fitted, Trainer, Weights
 from xferlab.training.randomness import uniform
 from xferlab.trial import environment
-from xferlab.trial.assemble import (
-    TrialContext,
-    network,
-)
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
-from xferlab.trial.evaluate import evaluate, network_time, show
+from xferlab.trial.evaluate import evaluate, outputs_of, prediction_time
+from xferlab.trial.examples import TrialContext, fit_examples
 from xferlab.trial.features import extract
-from xferlab.trial.fitting import fit_examples, trainer_of
 from xferlab.trial.origin import load_origin, trained_weights
+from xferlab.trial.training import load_weights, trainer_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def run_trial(spec: TrialSpec, store: Store, *, cache_dir: Path, hooks: Hooks | 
         return record
     attempt = Attempt(store, spec.trial_id, trained=record is not None)
     try:
-        context = TrialContext(store, cache_dir, environment.prepare(spec.identity["execution"]))
+        context = TrialContext(store, cache_dir, environment.prepare(spec.identity.execution))
         return _Run(spec, context, attempt, hooks or Hooks()).to_record(record)
     except BaseException as error:
         attempt.failed(error)
@@ -86,14 +84,14 @@ class _Run:
 
     def __init__(self, spec: TrialSpec, context: TrialContext, attempt: Attempt, hooks: Hooks):
         self.spec, self.context, self.attempt, self.hooks = spec, context, attempt, hooks
-        self.model = network(spec.identity, context.device)
+        self.learner = registry.learner_of(spec.identity, context.device)
 
     def to_record(self, record: TrialRecord | None) -> TrialRecord:
         store, trial_id = self.context.store, self.spec.trial_id
-        codec.write_json(store, layout.spec_path(trial_id), self.spec.to_json())
+        codec.write_json(store, layout.TrialFiles(trial_id).spec, self.spec.to_json())
         if record is not None:
             self.attempt.begin(record.num_epochs + 1)
-            load_strict(self.model, trained_weights(store, trial_id), origin=f"trial {trial_id}")
+            self._load(trained_weights(store, trial_id))
             self._evaluate(record.weights_sha256)
             self.attempt.complete()
             return record
@@ -102,13 +100,13 @@ class _Run:
     def _train(self) -> TrialRecord:
         store, spec = self.context.store, self.spec
         train, validation = fit_examples(spec, self.context)
-        origin = load_origin(spec, self.model, self.context)
+        origin = load_origin(spec, self.learner, self.context)
         self.checkpoints = Checkpoints(store, spec.trial_id, origin=origin.weights_sha256 if origin else None)
-        trainer = trainer_of(spec, self.model)
+        trainer = trainer_of(spec.identity, self.learner)
         self.checkpoints.resume(trainer.restore, self.context.device)
         self.attempt.begin(trainer.cursor.epoch)
         for kept in trainer.cursor.history[-1:]:
-            self.hooks.on_resume(kept, trainer.cursor.best_loss)
+            self.hooks.on_resume(kept, trainer.cursor.best_score)
         with ExitStack() as stack:
             mirror = TrialMirror.start(
                 spec,
@@ -120,17 +118,21 @@ class _Run:
             outcome = ["failed"]
             stack.callback(lambda: mirror.finish(summary=summary, outcome=outcome[0]))
             fitted = self._fit(trainer, train, validation, mirror)
-            load_strict(self.model, fitted.weights, origin=f"trial {spec.trial_id}")
+            self._load(fitted.weights)
             weights = save_weights(fitted.weights)
-            store.write(layout.weights_path(spec.trial_id), weights)
+            store.write(layout.TrialFiles(spec.trial_id).weights, weights)
             record = TrialRecord(
                 trial_id=spec.trial_id,
-                identity=spec.identity,
+                identity=spec.identity.to_json(),
                 num_epochs=len(fitted.history),
                 best_epoch=fitted.best_epoch,
-                best_score=fitted.best_loss,
+                best_score=fitted.best_score,
                 stopped_by=fitted.stopped_by,
-                num_parameters=sum(p.numel() for p in self.model.parameters()),
+                num_parameters=sum(
+                    parameter.numel()
+                    for network in self.learner.networks.values()
+                    for parameter in network.parameters()
+                ),
                 num_train=len(train),
                 num_validation=len(validation),
                 started_from=origin.name if origin else None,
@@ -143,18 +145,21 @@ class _Run:
             self.attempt.complete(
                 **environment.describe(self.context.device),
                 memory_peak_gib=environment.memory_peak_gib(self.context.device),
-                network_ms_per_image=network_time(spec, self.model, validation),
+                network_ms_per_image=prediction_time(self.learner, validation),
             )
             writer.write_trial(store, record)
             self.checkpoints.clear()
             outcome[0] = "complete"
         return record
 
+    def _load(self, weights: Weights) -> None:
+        load_weights(self.learner, weights, origin=f"trial {self.spec.trial_id}")
+
     def _fit(
         self,
         trainer: Trainer[Any, Any],
-        train: Examples,
-        validation: Examples,
+        train: AnyExamples,
+        validation: AnyExamples,
         mirror: TrialMirror,
     ) -> Fitted:
         history = writer.HistoryFile(self.context.store, self.spec.trial_id, trainer.cursor.history)
@@ -176,7 +181,7 @@ class _Run:
             history.append(result)
             self.attempt.epoch(result.epoch)
             mirror.epoch(result)
-            self.hooks.on_epoch(result, trainer.cursor.best_loss)
+            self.hooks.on_epoch(result, trainer.cursor.best_score)
 
         fitted = trainer.fit(train, validation, after_batch=after_batch, after_epoch=after_epoch)
         # The evaluation may be killed, too: the end of training is worth a checkpoint of its own.
@@ -191,11 +196,11 @@ class _Run:
         for one in self.spec.evaluations:
             record = reader.read_whole_evaluation(store, trial_id, one.evaluation_id, weights=weights)
             if record is None:
-                measure = partial(evaluate, self.spec, one, self.model, self.context)
+                measure = partial(evaluate, self.spec, one, self.learner, self.context)
                 record = measure(weights=weights, after_case=self._go_on)
             tables[one.name] = reader.read_cases(store, record)
         if lacks_features(store, self.spec, weights):
-            extract(self.spec, self.model, self.context, weights=weights, after_case=self._go_on)
+            extract(self.spec, self.learner, self.context, weights=weights, after_case=self._go_on)
         return tables
 
     def _go_on(self) -> None:
@@ -205,10 +210,10 @@ class _Run:
                 f"{self.spec.name}: stopped while it was evaluated; run the study again to go on"
             )
 
-    def _overlays(self, mirror: TrialMirror, validation: Examples) -> None:
+    def _overlays(self, mirror: TrialMirror, validation: AnyExamples) -> None:
         """Sends a fixed, seeded few validation cases to the mirror, which drops what is not shareable."""
         tracking = self.spec.settings["tracking"]
         if tracking:
             draws = uniform(validation.keys, seed=0, purpose="overlay", epoch=0)
             rows = np.argsort(draws)[: tracking["images"]].tolist()
-            mirror.overlays(show(self.spec, self.model, validation, rows))
+            mirror.overlays(outputs_of(self.learner, validation, rows))

@@ -77,7 +77,7 @@ def test_p_is_adjusted_over_the_arms(contents: Contents) -> None:
 
 def test_arms_that_share_all_trials_are_adjusted_for_once(tmp_path: Path) -> None:
     before = portable(contents_of(tmp_path, arms=ARMS, noise=0.05, repetitions=5)).data
-    store, name = Store.open(tmp_path), layout.plan_path(STUDY)
+    store, name = Store.open(tmp_path), layout.StudyFiles(STUDY).plan
     plan = codec.read_json(store, name)
     assert plan is not None
     plan["arms"]["twin"] = plan["arms"]["other"]
@@ -171,7 +171,7 @@ def test_states_of_an_arm_without_a_result_are_all_named(tmp_path: Path) -> None
     folder = StudyBuilder(tmp_path, arms=ARMS, missing=LOST, pixels=False, repetitions=2).write()
     plan = load_study(folder, STUDY).plan["trials"]
     (last,) = (trial["trial_id"] for trial in plan if trial["names"] == ["frozen/portable/r02"])
-    Store.open(folder).delete(layout.failure_path(last))
+    Store.open(folder).delete(layout.TrialFiles(last).failure)
     table = portable(Contents(load_study(folder, STUDY)))
     assert labels(table)[1] == ("frozen (failed, not complete)", "0 of 2")
 

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from xferlab.tasks.segmentation.native_examples import NormalisedImage, labels_of
 
 from tests.training.images import Images, digests, examples_of, images_of, smooth
-from xferlab.metrics import measure
+from xferlab.metrics.measuring import measure
 from xferlab.networks.build import build
 from xferlab.tasks.segmentation.native import NativeSegmentation
-from xferlab.tasks.segmentation.native_examples import NormalisedImage, labels_of
 from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageExamples
 from xferlab.training.augment import STRONG
 from xferlab.training.intensity import INTENSITIES, normalise

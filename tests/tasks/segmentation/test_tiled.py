@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from xferlab.tasks.segmentation.native_examples import NativeExamples
 
 from tests.training.images import Images, digests, examples_of, images_of
 from xferlab.errors import TrainingError
 from xferlab.networks.build import build
 from xferlab.tasks.segmentation.native import NativeSegmentation
-from xferlab.tasks.segmentation.native_examples import NativeExamples
 from xferlab.tasks.segmentation.resized import BinarySegmentation
 from xferlab.tasks.segmentation.tiled import VALIDATION_TILES, TiledSegmentation
 from xferlab.tasks.segmentation.tiles import Tiles, draw_tiles

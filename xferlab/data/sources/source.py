@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.cohort import Case
+from xferlab.data.sources.config import SourceConfig
 from xferlab.errors import DataError, Problem
 
 STRUCTURE, IGNORED = 255, 127
 """Values of a target; 0 is background. Ignored pixels count in neither loss nor metrics."""
+
+NO_FOLDER = "there is no such folder. If `root` names an environment variable, see that it is set right."
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class Decoded:
         image: uint8, `(H, W)` or `(H, W, C)`.
         target: uint8, `(H, W)`: 0 background, 255 structure, 127 ignored.
         spacing_mm: Distance between rows and between columns, if the file tells it.
-        remarks: What somebody should look at, though it can be used; `check` lists them.
+        remarks: What somebody should look at, though the case can be used; `check` lists them.
         values: Values of the mask file that the section's labels name.
     """
 
@@ -42,7 +50,7 @@ class Survey:
     Attributes:
         cases: Usable cases, after `where` and `same_patient`, by patient and name; no digest stands twice.
         problems: All findings, errors and warnings.
-        doubled: Cases left out since image and mask stand in `cases` already, maybe under another patient.
+        doubled: Cases left out because image and mask stand in `cases` already, maybe under another patient.
     """
 
     cases: tuple[Case, ...]
@@ -54,24 +62,39 @@ class Source(ABC):
     """One data section. `decode` may be called from several threads at once.
 
     Attributes:
-        channels: Channels of every image; 1 for `(H, W)`.
-        empty_targets: Whether cases without the structure belong to the set, as slices without a lesion do.
+        name: The section's name, for messages.
+        config: Its configuration; a subclass narrows the type.
+        memo_dir: Where digests of known files are kept between runs.
     """
 
-    channels: int = 1
-    empty_targets: bool = False
+    config: SourceConfig
+
+    def __init__(self, name: str, config: SourceConfig, *, memo_dir: Path):
+        self.name, self.config, self.memo_dir = name, config, memo_dir
+        self._entries: dict[str, Any] = {}
 
     @abstractmethod
     def look(self) -> Survey:
-        """Returns the cases and all findings; reads tables and file bytes, decodes no image."""
+        """Returns the cases and all findings; reads tables and file bytes, decodes no image.
+
+        Fills `_entries`: case digest -> what `read` needs.
+        """
 
     @abstractmethod
+    def read(self, entry: Any) -> Decoded:
+        """Returns the pixels of an entry."""
+
     def decode(self, case: Case) -> Decoded:
         """Returns the pixels of a case of this source.
 
         Raises:
             DataError: If a file cannot be read, or image and mask do not fit; with all problems of the case.
         """
+        _ = self.survey  # fills the entries
+        if case.digest not in self._entries:
+            what = f"the section has no case {case.digest[:16]} ({case.name}); plan the study again."
+            raise DataError(Problem(f"data.{self.name}", what))
+        return self.read(self._entries[case.digest])
 
     @cached_property
     def survey(self) -> Survey:
@@ -88,3 +111,8 @@ class Source(ABC):
         if errors:
             raise DataError(errors)
         return self.survey.cases
+
+
+def digest_of(recipe: Mapping[str, object]) -> str:
+    """Returns the SHA-256 of the canonical JSON of what determines a case's pixels, hex."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()

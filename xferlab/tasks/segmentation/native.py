@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +14,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from xferlab.tasks.segmentation.native_examples import NativeExamples, NormalisedImage, labels_of
-from xferlab.tasks.segmentation.resized import IGNORED, BinarySegmentation, ImageBatch
+from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
+from xferlab.tasks.segmentation.windows import NormalisedImage, labels_of, normalised
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
+from xferlab.training.examples import IGNORED, NativeExamples
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
+from xferlab.training.supervised import Forward
 
 PADDED_TO = 16
 """Sides are padded to multiples of it: four poolings halve the image four times."""
@@ -70,9 +71,9 @@ class OwnSizeSegmentation(ABC):
     def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> npt.NDArray[np.float32]:
         """Returns the probabilities (H, W) of one case at its own size."""
 
-    def loss(self, model: nn.Module, batch: NativeBatch) -> torch.Tensor:
+    def loss(self, forward: Forward, batch: NativeBatch) -> torch.Tensor:
         """Returns the loss of the base task, float32, the mean over the batch's parts."""
-        return torch.stack([self.base.loss(model, part) for part in batch.parts]).mean()
+        return torch.stack([self.base.loss(forward, part) for part in batch.parts]).mean()
 
     def predict(self, model: nn.Module, batch: NativeBatch) -> list[npt.NDArray[np.float32]]:
         """Returns probabilities (H, W) of each case at its own size, float32 throughout."""
@@ -84,11 +85,11 @@ class OwnSizeSegmentation(ABC):
         """Returns the metrics of one image at its own size."""
         return self.base.measure(examples, row, prediction)
 
-    def pixels(
+    def outputs(
         self, examples: NativeExamples, row: int, prediction: npt.NDArray[np.float32]
-    ) -> Mapping[str, Any]:
-        """Returns what is stored of a case to look at; see `shown_pixels`."""
-        return shown_pixels(examples, row, prediction)
+    ) -> Mapping[str, npt.NDArray[np.uint8]]:
+        """Returns what is stored of a case to look at; see `shrunk_outputs`."""
+        return shrunk_outputs(examples, row, prediction)
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ class NativeSegmentation(OwnSizeSegmentation):
     def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> npt.NDArray[np.float32]:
         """Returns the probabilities (H, W) of one whole image."""
         height, width = examples.size(row)
-        toned = examples.toned(row, self.base.intensity)
-        window = toned.window(0, 0, (padded(height), padded(width)))
+        whole = normalised(examples, row, self.base.intensity)
+        window = whole.window(0, 0, (padded(height), padded(width)))
         return predict_windows(self.base, model, [window], examples.device)[0, :height, :width]
 
     def _framed(self, examples: NativeExamples, rows: Rows, draw: AugmentationSeed | None) -> ImageBatch:
@@ -131,7 +132,7 @@ class NativeSegmentation(OwnSizeSegmentation):
         self, examples: NativeExamples, row: int, draw: AugmentationSeed | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         size = examples.size(row)
-        window = toned_for(self.base, examples, row, draw).window(0, 0, size)
+        window = normalised_for(self.base, examples, row, draw).window(0, 0, size)
         image = torch.from_numpy(window)[None].to(examples.device)
         target = torch.from_numpy(labels_of(examples, row, (0, 0), size))[None, None].to(examples.device)
         if draw is None:
@@ -144,7 +145,7 @@ def padded(length: int) -> int:
     return math.ceil(length / PADDED_TO) * PADDED_TO
 
 
-def toned_for(
+def normalised_for(
     base: BinarySegmentation, examples: NativeExamples, row: int, draw: AugmentationSeed | None
 ) -> NormalisedImage:
     """Returns a case as the network sees it, by the statistics of the whole image.
@@ -152,7 +153,7 @@ def toned_for(
     Where the taking of the image varies (noise, blur, gamma, objects), the whole image is taken anew.
     """
     if draw is None or base.augmentation is None:
-        return examples.toned(row, base.intensity)
+        return normalised(examples, row, base.intensity)
     raw = torch.from_numpy(np.array(examples.case(row)[0]))[None].to(examples.device)
     taken = degrade(raw, examples.keys[row : row + 1], base.augmentation, draw)
     values = normalise(taken, base.intensity)[0].cpu().numpy()
@@ -170,9 +171,9 @@ def predict_windows(
     return base.predict(model, base.framed(images, images.new_zeros(len(images), 1, *images.shape[2:])))
 
 
-def shown_pixels(
+def shrunk_outputs(
     examples: NativeExamples, row: int, prediction: npt.NDArray[np.float32]
-) -> Mapping[str, Any]:
+) -> Mapping[str, npt.NDArray[np.uint8]]:
     """Returns the first channel, the target and the probability as uint8 arrays.
 
     Shrunk to at most 512 px at the longer side: these are to look at; metrics are of all pixels.

@@ -3,81 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import nn
 
 from xferlab.errors import TrainingError
-from xferlab.metrics import measure
+from xferlab.metrics.measuring import measure
 from xferlab.tasks.segmentation.losses import LOSSES
 from xferlab.training.augment import Augmentation, mirror, rotate, rotation_angles
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
+from xferlab.training.examples import IGNORED, STRUCTURE, ImageExamples
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.precision import float32
-from xferlab.training.randomness import between, case_keys, uniform
-
-STRUCTURE, IGNORED = 255, 127
-
-
-class ImageExamples:
-    """Images and targets as uint8: on CUDA the whole split lives on the device, on the CPU it stays mapped.
-
-    Attributes:
-        keys: 64 bits of each digest, (N,).
-        images: (N, C, H, W) uint8.
-        targets: (N, H, W) uint8: 0 background, 255 structure, 127 ignored.
-        spacing_mm: (N, 2) row and column spacing at this size, NaN where unknown.
-    """
-
-    def __init__(
-        self,
-        digests: tuple[str, ...],
-        images: npt.NDArray[np.uint8],
-        targets: npt.NDArray[np.uint8],
-        spacing_mm: npt.NDArray[np.float32],
-        *,
-        rows: Rows,
-        device: torch.device,
-    ):
-        """Takes `rows` of the mapped arrays; `digests` names those rows, in order."""
-        self.keys = case_keys(digests)
-        self.images, self.targets, self.spacing_mm = images, targets, spacing_mm[rows]
-        self._rows, self._device = rows, device
-        self._resident: tuple[torch.Tensor, torch.Tensor] | None = None
-        if device.type == "cuda":
-            self._resident = (
-                torch.from_numpy(images[rows]).to(device),
-                torch.from_numpy(targets[rows]).to(device),
-            )
-
-    def __len__(self) -> int:
-        """Number of cases."""
-        return len(self._rows)
-
-    def take(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns images (n, C, H, W) and targets (n, 1, H, W), uint8, on the device."""
-        if self._resident is not None:
-            chosen = torch.from_numpy(rows).to(self._device)
-            return self._resident[0][chosen], self._resident[1][chosen].unsqueeze(1)
-        global_rows = self._rows[rows]
-        return (
-            torch.from_numpy(self.images[global_rows]),
-            torch.from_numpy(self.targets[global_rows]).unsqueeze(1),
-        )
-
-    def case(self, row: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Returns the image (C, H, W) and target (H, W) of one case, uint8, on the host."""
-        return self.images[self._rows[row]], self.targets[self._rows[row]]
+from xferlab.training.randomness import between, uniform
+from xferlab.training.supervised import Forward
 
 
-class ShownCases(Protocol):
+class MeasuredCases(Protocol):
     """Cases that can be measured, at whatever size."""
 
     @property
@@ -101,7 +50,7 @@ class ImageBatch:
 
 @dataclass(frozen=True)
 class BinarySegmentation:
-    """The task of vidal2021.
+    """Images of one size: how they become batches, what the loss is, and what a case is measured by.
 
     Attributes:
         in_channels: Channels of the network; a grey image is repeated over them.
@@ -110,7 +59,6 @@ class BinarySegmentation:
         rotation: (degrees, probability), or None for none.
         loss_name: Name in `LOSSES`.
         smoothing: The constant of the Dice losses and of focal Tversky.
-        autocast: Type of the forward and backward pass; None for float32.
         augmentation: What varies beside the rotation, or None.
     """
 
@@ -119,7 +67,6 @@ class BinarySegmentation:
     rotation: tuple[float, float] | None = None
     loss_name: str = "dice"
     smoothing: float = 1.0
-    autocast: torch.dtype | None = None
     augmentation: Augmentation | None = None
 
     def batch(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> ImageBatch:
@@ -175,11 +122,9 @@ class BinarySegmentation:
         inputs = images.contiguous(memory_format=torch.channels_last)
         return ImageBatch(inputs, (targets == STRUCTURE).float(), (targets != IGNORED).float())
 
-    def loss(self, model: nn.Module, batch: ImageBatch) -> torch.Tensor:
-        """Returns the loss in float32; the network runs under autocast only while it trains."""
-        with self._cast(batch.inputs.device, training=model.training):
-            logits = model(batch.inputs)
-        return LOSSES[self.loss_name](logits.float(), batch.target, batch.valid, self.smoothing)
+    def loss(self, forward: Forward, batch: ImageBatch) -> torch.Tensor:
+        """Returns the loss in float32."""
+        return LOSSES[self.loss_name](forward(batch.inputs), batch.target, batch.valid, self.smoothing)
 
     def predict(self, model: nn.Module, batch: ImageBatch) -> npt.NDArray[np.float32]:
         """Returns probabilities (N, H, W), float32 throughout: a bfloat16 sigmoid ties near 1."""
@@ -188,7 +133,7 @@ class BinarySegmentation:
         return cast("npt.NDArray[np.float32]", probability[:, 0].cpu().numpy())
 
     def measure(
-        self, examples: ShownCases, row: int, prediction: npt.NDArray[np.float32]
+        self, examples: MeasuredCases, row: int, prediction: npt.NDArray[np.float32]
     ) -> Mapping[str, float]:
         """Returns the metrics of one image."""
         _, target = examples.case(row)
@@ -196,10 +141,10 @@ class BinarySegmentation:
         known = None if np.isnan(spacing).any() else (float(spacing[0]), float(spacing[1]))
         return measure(prediction, target == STRUCTURE, ignore=target == IGNORED, spacing_mm=known)
 
-    def pixels(
+    def outputs(
         self, examples: ImageExamples, row: int, prediction: npt.NDArray[np.float32]
-    ) -> Mapping[str, Any]:
-        """Returns the first channel, the target and the probability as uint8 arrays."""
+    ) -> Mapping[str, npt.NDArray[np.uint8]]:
+        """Returns the first channel, the target and the probability as uint8 arrays (H, W)."""
         image, target = examples.case(row)
         return {
             "image": image[0],
@@ -207,7 +152,8 @@ class BinarySegmentation:
             "probability": np.rint(prediction * 255.0).astype(np.uint8),
         }
 
-    def _cast(self, device: torch.device, *, training: bool) -> AbstractContextManager[Any]:
-        if self.autocast is None or not training:
-            return nullcontext()
-        return torch.autocast(device.type, dtype=self.autocast)
+
+def at_size(probability: npt.NDArray[np.float32], *, width: int, height: int) -> npt.NDArray[np.float32]:
+    """Returns a probability map stretched to `(height, width)`, bilinear, antialiased where it shrinks."""
+    picture = Image.fromarray(np.ascontiguousarray(probability))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))

@@ -11,19 +11,27 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from xferlab.errors import TrainingError
 from xferlab.tasks.segmentation.native import (
     PADDED_TO,
     NativeBatch,
     OwnSizeSegmentation,
+    normalised_for,
     padded,
     predict_windows,
-    toned_for,
 )
-from xferlab.tasks.segmentation.native_examples import NativeExamples, labels_of
 from xferlab.tasks.segmentation.resized import ImageBatch
-from xferlab.tasks.segmentation.tiles import Positions, Tiles, blend_weights, draw_tiles, stitch, tile_grid
+from xferlab.tasks.segmentation.tiles import (
+    Anchors,
+    Positions,
+    Tiles,
+    blend_weights,
+    draw_tiles,
+    stitch,
+    tile_grid,
+)
+from xferlab.tasks.segmentation.windows import labels_of, normalised
 from xferlab.training.batches import Rows
+from xferlab.training.examples import STRUCTURE, NativeExamples
 from xferlab.training.learner import AugmentationSeed
 
 VALIDATION_TILES = 4
@@ -52,13 +60,6 @@ class TiledSegmentation(OwnSizeSegmentation):
     """
 
     tiles: Tiles
-
-    def __post_init__(self) -> None:
-        if self.tiles.size % PADDED_TO:
-            raise TrainingError(
-                f"tiles: found a size of {self.tiles.size} px; accepted: multiples of {PADDED_TO}, "
-                f"such as {padded(self.tiles.size)}."
-            )
 
     def batch(self, examples: NativeExamples, rows: Rows, draw: AugmentationSeed | None) -> NativeBatch:
         """Returns a random tile of each case, augmented; without a draw, the fixed ones of validation."""
@@ -104,7 +105,7 @@ class TiledSegmentation(OwnSizeSegmentation):
         images, labels = [], []
         for row, place in zip(rows.tolist(), (places - margin).tolist(), strict=True):
             at = (place[0], place[1])
-            images.append(toned_for(self.base, examples, row, draw).window(*at, shape))
+            images.append(normalised_for(self.base, examples, row, draw).window(*at, shape))
             labels.append(labels_of(examples, row, at, shape)[None])
         device = examples.device
         return torch.from_numpy(np.stack(images)).to(device), torch.from_numpy(np.stack(labels)).to(device)
@@ -120,14 +121,19 @@ class TiledSegmentation(OwnSizeSegmentation):
     def _predicted(
         self, model: nn.Module, examples: NativeExamples, row: int, positions: Positions
     ) -> Iterator[npt.NDArray[np.float32]]:
-        toned, size = examples.toned(row, self.base.intensity), self.tiles.size
+        whole, size = normalised(examples, row, self.base.intensity), self.tiles.size
         at_once = max(1, PREDICTED_PX // size**2)
         for start in range(0, len(positions), at_once):
             places = positions[start : start + at_once].tolist()
-            windows = [toned.window(top, left, (size, size)) for top, left in places]
+            windows = [whole.window(top, left, (size, size)) for top, left in places]
             yield from predict_windows(self.base, model, windows, examples.device)
 
 
 def _places(examples: NativeExamples, rows: Rows, tiles: Tiles, draw: AugmentationSeed) -> Positions:
-    anchors = [examples.anchors(row) for row in rows.tolist()]
+    anchors = [_anchors(examples, row) for row in rows.tolist()]
     return draw_tiles(anchors, examples.keys[rows], tiles, seed=draw.seed, epoch=draw.epoch)
+
+
+def _anchors(examples: NativeExamples, row: int) -> Anchors:
+    """The structure's pixels of a case; reads the whole target the first time."""
+    return examples.once(("anchors", row), lambda: Anchors(examples.case(row)[1], structure=STRUCTURE))

@@ -33,13 +33,6 @@ class Tiles:
     overlap: float = 0.5
     hit: float = 0.5
 
-    def __post_init__(self) -> None:
-        if self.size < 1 or not 0.0 <= self.overlap < 1.0 or not 0.0 <= self.hit <= 1.0:
-            raise TrainingError(
-                f"tiles: found size {self.size}, overlap {self.overlap}, hit {self.hit}; accepted: a size of "
-                "1 px or more, an overlap of 0 to below 1, a probability of 0 to 1."
-            )
-
 
 def tile_grid(height: int, width: int, *, size: int, overlap: float, align: int = 1) -> Positions:
     """Returns where the tiles lie that cover an image, row by row, (T, 2).

@@ -1,0 +1,171 @@
+"""README and docs/: links resolve, and what readers copy works: studies, pieces of YAML, commands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from xferlab.cli.main import VERBS, build_parser
+from xferlab.study.load import LoadedStudy, load
+from xferlab.study.schema import Study
+from xferlab.study.space import load_space
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+MAX_README_BYTES = 6_000
+ENVIRONMENT = {"XFERLAB_DATA": "/data"}
+
+BASE = {
+    "study": "study: base\n",
+    "data": """data:
+  general: {source: phantom_cxr, count: 24}
+  portable: {source: phantom_cxr, count: 24, seed: 1, hold_out: 0.5}
+""",
+    "stages": """stages:
+  donor: {data: general}
+  general: {data: general, starts_from: donor}
+  portable: {data: portable, starts_from: general}
+""",
+}
+"""A study that pieces of YAML are put into, by its fields."""
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    """The code blocks of a page in some languages; the empty one has no name."""
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [text for language, text in fences if language in languages]
+
+
+def prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(page: Path) -> list[str]:
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose(page))
+    return [target for target in targets if "://" not in target]
+
+
+def numbered(*languages: str) -> list[Any]:
+    """All blocks in some languages, each with the page and its number on it as test id."""
+    return [
+        pytest.param(text, id=f"{page.stem}-{number}")
+        for page in PAGES
+        for number, text in enumerate(blocks(page, *languages), start=1)
+    ]
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_bytes()) <= MAX_README_BYTES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_relative_link_resolves(page: Path) -> None:
+    broken = []
+    for link in links(page):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_the_readme_links_to_every_page() -> None:
+    linked = {link.partition("#")[0] for link in links(ROOT / "README.md")}
+    assert {f"docs/{page.name}" for page in DOCS.glob("*.md")} <= linked
+
+
+def loaded(text: str, folder: Path, profile: str | None = None) -> LoadedStudy:
+    """A study as a user would save it in `jobs/`, beside our search spaces."""
+    path = folder / "jobs" / "study.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    spaces = folder / "search_spaces"
+    if not spaces.exists():
+        spaces.symlink_to(ROOT / "search_spaces")
+    return load(path, profile=profile, environ=ENVIRONMENT)
+
+
+def completed(text: str) -> str:
+    """A whole study with some fields, or some arms."""
+    piece = yaml.safe_load(text) or {}
+    if not set(piece) <= {*Study.model_fields, "arms", "profiles"}:
+        return completed("arms:\n  baseline: {}\n" + textwrap.indent(text, "  "))
+    if "data" in piece:
+        text += "stages:\n" + "".join(f"  {name}: {{data: {name}}}\n" for name in piece["data"])
+        return f"study: base\n{text}"
+    return "".join(field for name, field in BASE.items() if name not in piece) + text
+
+
+@pytest.mark.parametrize("text", numbered("yaml"))
+def test_every_piece_of_yaml_loads(text: str, tmp_path: Path) -> None:
+    """A whole study, fields of one, arms, or a search space: by the keys at the top."""
+    piece = yaml.safe_load(text)
+    if "study" in piece:
+        for profile in [None, *piece.get("profiles", ())]:
+            assert loaded(text, tmp_path, profile).warnings == ()
+    elif all(key.startswith("training.") for key in piece):
+        space = tmp_path / "space.yaml"
+        space.write_text(text)
+        base = loaded(completed(""), tmp_path).base
+        assert len(load_space(space, base, stage="portable").parameters) == len(piece)
+    else:
+        assert loaded(completed(text), tmp_path).arms
+
+
+COMMANDS = [
+    pytest.param(line, id=f"{page.stem}: {line.partition('#')[0].strip()}")
+    for page in PAGES
+    for text in blocks(page, "", "sh")
+    for line in text.splitlines()
+    if line.startswith("xferlab ")
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_is_one_that_we_have(line: str) -> None:
+    program, *words = shlex.split(line, comments=True)
+    assert program == "xferlab"
+    assert build_parser().parse_args(words).verb == words[0]
+
+
+def test_the_page_of_commands_names_every_verb() -> None:
+    text = (DOCS / "commands.md").read_text()
+    assert [verb for verb in VERBS if f"`xferlab {verb}" not in text] == []
+
+
+def rows(page: Path, heading: str) -> list[list[str]]:
+    """The cells of a table, given the first cell of its head."""
+    _, _, rest = page.read_text().partition(f"| {heading} |")
+    table = rest.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    named = [
+        name for row in rows(DOCS / "promises.md", "promise") for name in re.findall(r"`([\w/.]+)`", row[-1])
+    ]
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / "tests" / name).exists()] == []
+
+
+def test_the_architecture_names_every_room() -> None:
+    named = {
+        name for row in rows(DOCS / "architecture.md", "room") for name in re.findall(r"`(\w+)`", row[0])
+    }
+    packages = {
+        path.parent.name for path in (ROOT / "xferlab").glob("*/__init__.py")
+    }  # `analysis` by its link
+    assert packages <= named

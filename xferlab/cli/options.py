@@ -1,0 +1,196 @@
+"""The options of every verb: their types, and how the command line writes them. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+
+def _positional(**settings: Any) -> Any:
+    return field(metadata={**settings, "positional": True})
+
+
+def _option(**settings: Any) -> Any:
+    return field(default=settings.get("default"), metadata=settings)
+
+
+def _flag(help: str) -> Any:
+    return field(default=False, metadata={"action": "store_true", "help": help})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of all options, and those of `schema`. A field's metadata are the arguments of `add_argument`."""
+
+    @classmethod
+    def add_to(cls, parser: argparse.ArgumentParser) -> None:
+        """Adds the options to the parser of a verb."""
+        for option in fields(cls):
+            settings = dict(option.metadata)
+            is_positional = settings.pop("positional", False)
+            parser.add_argument(
+                option.name if is_positional else f"--{option.name.replace('_', '-')}", **settings
+            )
+
+    @classmethod
+    def of(cls, parsed: argparse.Namespace) -> Self:
+        """Returns the options that argparse has parsed."""
+        return cls(**{option.name: getattr(parsed, option.name) for option in fields(cls)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(Options):
+    """A study; all that `check` needs."""
+
+    study: str = _positional(metavar="STUDY", help="the study file")
+    profile: str | None = _option(metavar="P", help="apply this profile of the study file")
+    storage: str | None = _option(
+        metavar="DIR|URI",
+        help="in place of the study's `storage`; relative to the folder where the command runs",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonOptions(StudyOptions):
+    """A study, and whether to print JSON; all that `failures` needs."""
+
+    json: bool = _flag("print JSON")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(JsonOptions):
+    """Of `plan`."""
+
+    cases: str | None = _option(
+        metavar="FILE",
+        help="write a table of all cases: their names in records, their patients, and their parts",
+    )
+    arms: str | None = _option(metavar="A,B", help="only these arms")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusOptions(JsonOptions):
+    """Of `status`."""
+
+    stage: str | None = _option(metavar="S", help="only the trials of this stage")
+    arm: str | None = _option(metavar="A", help="only the trials of this arm")
+    state: str | None = _option(metavar="STATE", help="show only trials in this state, for example `running`")
+    watch: bool = _flag("show changes until all trials are complete")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions(StudyOptions):
+    """A study and the Ray cluster that its trials run on."""
+
+    address: str | None = _option(metavar="A", help="join the Ray cluster at this address")
+    workers: int | None = _option(
+        metavar="N", type=int, help="number of CPU cores that Ray may use on this machine"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ClusterOptions):
+    """Of `run`."""
+
+    executor: str = _option(choices=("ray", "in-process"), default="ray")
+    arms: str | None = _option(metavar="A,B", help="only these arms")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions(ClusterOptions):
+    """Of `tune`."""
+
+    space: str = _option(metavar="FILE", required=True, help="what may vary: paths and distributions")
+    samples: int = _option(
+        metavar="N", type=int, required=True, help="number of samples, earlier ones included"
+    )
+    repeats: int | None = _option(metavar="R", type=int, help="repetitions of each; default: at most 3")
+    stage: str | None = _option(metavar="S", help="the stage to tune; default: the last")
+    arm: str = _option(metavar="A", default="baseline", help="the arm to tune; default: baseline")
+    search: str = _option(choices=("random", "optuna"), default="random")
+    asha: bool = _option(
+        action=argparse.BooleanOptionalAction, default=True, help="stop the worse samples early"
+    )
+    seed: int | None = _option(metavar="N", type=int, help="seed of the search; default: the study's")
+    out: str | None = _option(
+        metavar="FILE", help="file for the winner; default: ./search_spaces/tuned/<study>-<stage>.yaml"
+    )
+    report: str | None = _option(
+        metavar="DIR", help="folder for tables and figures; default: ./reports/<study>-tuning-<stage>"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(StudyOptions):
+    """Of `report`."""
+
+    out: str | None = _option(metavar="DIR", help="folder of the report; default: ./reports/<study>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MirrorOptions(StudyOptions):
+    """Of `mirror`."""
+
+    mode: str | None = _option(choices=("online", "offline"), help="in place of the study's")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(Options):
+    """Of `predict`."""
+
+    model: str = _positional(metavar="TRIAL|CHECKPOINT", help="a trial's name or id, or a weights file")
+    images: Sequence[str] = _positional(
+        metavar="IMAGE", nargs="+", help="images, DICOM files, or folders of them"
+    )
+    out: str = _option(metavar="DIR", required=True, help="folder of masks and overlays")
+    study: str | None = _option(metavar="STUDY", help="the study file that names the trial")
+    profile: str | None = _option(metavar="P", help="the profile that the study ran with")
+    storage: str | None = _option(metavar="DIR|URI", help="where the trial's records are")
+    threshold: float = _option(type=float, default=0.5, help="on the network's output; default 0.5")
+    image_size: int | None = _option(
+        metavar="PX",
+        type=int,
+        help="for a weights file without its trial's record: side of the images that it was trained on",
+    )
+    intensity: str | None = _option(
+        choices=("zscore", "unit", "minmax", "equalise"),
+        help="for a weights file without its trial's record: normalisation that it was trained with",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneOptions(Options):
+    """Of `prune`."""
+
+    studies: Sequence[str] = _positional(
+        metavar="STUDY", nargs="*", help="study files whose storages are pruned"
+    )
+    profile: str | None = _option(metavar="P", help="apply this profile of the study files")
+    storage: str | None = _option(metavar="DIR|URI", help="one storage, in place of the studies'")
+    yes: bool = _flag("delete what is listed")
+    names: bool = _flag("list every file and folder by name")
+    searches: bool = _flag("include searches (`xferlab tune`)")
+
+
+VERBS: dict[str, tuple[type[Options], str]] = {
+    "check": (StudyOptions, "validate a study file and read all of its data"),
+    "plan": (PlanOptions, "show the trials of a study: names, ids, parents, which are complete or shared"),
+    "run": (RunOptions, "run all trials that are not complete; running again resumes"),
+    "status": (StatusOptions, "show the state of every trial of a study"),
+    "failures": (
+        JsonOptions,
+        "show why trials failed: each error once, with its traceback, and what to do",
+    ),
+    "report": (ReportOptions, "write tables and figures"),
+    "tune": (
+        TuneOptions,
+        "search hyperparameters of one stage and write the winner as an arm; running again continues",
+    ),
+    "mirror": (MirrorOptions, "add to Weights & Biases what is missing there"),
+    "predict": (PredictOptions, "segment images with the weights of a trial or a file"),
+    "prune": (PruneOptions, "list what a storage holds and no study's last plan names; --yes deletes it"),
+    "schema": (Options, "print the JSON Schema of study files, for editors"),
+}
+"""The options of each verb, and its summary."""

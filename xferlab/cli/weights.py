@@ -1,0 +1,171 @@
+"""The weights that a study gives by file or by name: stored before a run, checked against the networks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from xferlab.errors import DonorError, Problem, StorageError, StudyError
+from xferlab.plan.identity import canonical_json
+from xferlab.plan.spec import TrialSpec
+from xferlab.records.complete import complete_trials
+from xferlab.records.store import Store
+from xferlab.study.findings import Finding
+from xferlab.study.load import LoadedStudy
+from xferlab.study.schema import Weights
+
+# `xferlab.trial.pretrained` imports torch, which takes seconds: only for a study that gives weights.
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class GivenWeights:
+    """The weights of all stages that are not trained.
+
+    Attributes:
+        loaded: The study.
+        store: Its storage.
+        cache_dir: Folder with the published weights on this machine.
+    """
+
+    loaded: LoadedStudy
+    store: Store
+    cache_dir: Path
+
+    @cached_property
+    def by_name(self) -> dict[str, Weights]:
+        """The weights by name or path; arms may differ in them."""
+        stages = (stage for study in self.loaded.arms.values() for stage in study.stages.values())
+        given = (stage.weights for stage in stages if stage.weights)
+        return {weights.name or weights.path or "": weights for weights in given}
+
+    def digests(self) -> dict[str, str]:
+        """Returns the digests of those that are on this machine, by name or path.
+
+        Raises:
+            StudyError: A name is unknown; with its line.
+        """
+        if not self.by_name:
+            return {}
+        from xferlab.trial.pretrained import at_hand
+
+        digests = self._each(lambda weights: at_hand(weights, cache_dir=self.cache_dir))
+        return {name: digest for name, digest in digests.items() if digest}
+
+    def refuse_absent(self) -> None:
+        """Raises StudyError with all files that the study names by their paths and that do not exist."""
+        self._each(_refuse_absent)
+
+    def store_all(self) -> dict[str, str]:
+        """Fetches and stores all, so that ids are known and workers find them.
+
+        Returns:
+            Their digests by name or path.
+
+        Raises:
+            StudyError: With all that cannot be had or hold no weights, each with its line.
+        """
+        if not self.by_name:
+            return {}
+        from xferlab.trial.pretrained import store_weights
+
+        return self._each(
+            lambda weights: store_weights(weights, self.store, cache_dir=self.cache_dir, note=_print)
+        )
+
+    def _each(self, work: Callable[[Weights], T]) -> dict[str, T]:
+        """Returns what is made of each, by name or path; raises StudyError with all DonorErrors."""
+        results, problems = dict[str, T](), list[Problem]()
+        for name, weights in self.by_name.items():
+            try:
+                results[name] = work(weights)
+            except DonorError as error:
+                problems.append(self._problem(name, str(error)))
+        if problems:
+            raise StudyError(problems)
+        return results
+
+    def _problem(self, name: str, what: str, *, arm: str | None = None, severity: str = "error") -> Problem:
+        """Returns what is wrong with weights, at the line where `arm`, or the first arm, names them."""
+        arm, stage = next(
+            (candidate, stage)
+            for candidate, study in self.loaded.arms.items()
+            for stage, config in study.stages.items()
+            if arm in (None, candidate)
+            and config.weights
+            and name in (config.weights.name, config.weights.path)
+        )
+        return self.loaded.problem(arm, Finding(("stages", stage, "weights"), what, severity))
+
+    def problems(self, trials: Iterable[TrialSpec], *, stored: bool) -> Iterator[Problem]:
+        """Loads every file into each network that starts from it, and yields what is wrong.
+
+        Args:
+            trials: Those that start from given weights are looked at.
+            stored: Whether the weights are in the storage; else the files of this machine are read, and
+                nothing is written.
+        """
+        started = _one_a_network(trials)
+        if not started:
+            return
+        from xferlab.trial.pretrained import check_file, check_fits
+
+        for trial in started:
+            assert trial.donor is not None
+            name, arm, notes = trial.donor["name"] or trial.donor["path"], trial.arms[0], list[str]()
+            try:
+                if stored:
+                    check_fits(trial, self.store, cache_dir=self.cache_dir)
+                else:
+                    check_file(trial, self.by_name[name], cache_dir=self.cache_dir, note=notes.append)
+            except DonorError as error:
+                yield self._problem(name, f"{trial.name}: {error}", arm=arm)
+            yield from (self._problem(name, note, arm=arm, severity="warning") for note in notes)
+
+    def parent_problems(self, trials: Iterable[TrialSpec]) -> Iterator[Problem]:
+        """Yields what is wrong with the weights of complete trials from which incomplete trials start.
+
+        A file that is not as its record says is a warning: a run trains that trial again.
+        """
+        trials = list(trials)
+        try:
+            complete = complete_trials(self.store, self.loaded.base.study, trials)
+        except StorageError as error:
+            yield Problem(str(self.loaded.path), f"stored weights cannot be checked: {error}", "warning")
+            return
+        waiting = [trial for trial in reversed(trials) if trial.trial_id not in complete]
+        parents = {parent: trial for trial in waiting for parent in trial.parents if parent in complete}
+        if not parents:
+            return
+        from xferlab.trial.pretrained import check_parent
+
+        for parent, trial in parents.items():
+            try:
+                check_parent(parent, self.store)
+            except (DonorError, StorageError) as error:
+                severity = "error" if isinstance(error, DonorError) else "warning"
+                finding = Finding(("stages", trial.stage, "starts_from"), f"{trial.name}: {error}", severity)
+                yield self.loaded.problem(trial.arms[0], finding)
+
+
+def _refuse_absent(weights: Weights) -> None:
+    if weights.path is not None and not Path(weights.path).is_file():
+        raise DonorError(f"donor {weights.path}: there is no such file; correct `weights.path` in the study")
+
+
+def _print(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
+
+
+def _one_a_network(trials: Iterable[TrialSpec]) -> list[TrialSpec]:
+    """The first trial for each weights file, network, and way to take it over."""
+    ways = {
+        canonical_json([trial.donor, *map(trial.identity.to_json().get, ("model", "adapt"))]): trial
+        for trial in reversed(list(trials))
+        if trial.donor
+    }
+    return list(reversed(ways.values()))

@@ -1,0 +1,95 @@
+"""What all data sections of a study file have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from xferlab.section import Float, Scalar, Section
+
+NAMING_COLUMNS = ("patient_id", "image", "mask", "name")
+"""Columns whose values tell who somebody is."""
+
+
+class SourceConfig(Section):
+    """A data section: where images come from, and which of them take part."""
+
+    reader: ClassVar[str]
+    """Name of the class in the folder's `reading.py` that reads the section."""
+    channels: ClassVar[int] = 1
+    """Channels of every image: 1 for grey, 3 for several sequences or colours."""
+    empty_targets: ClassVar[bool] = False
+    """Whether images without the structure belong to the set, as slices without a lesion do."""
+    has_files: ClassVar[bool] = False
+    """Whether images are files of real people, which the audit compares and `check` looks at."""
+    modalities: ClassVar[tuple[str, ...]] = ("CR", "DX", "DR", "RG", "RF")
+    """DICOM modalities of such images."""
+    contents: ClassVar[str] = ""
+    """What all images of this source are; empty if that depends on the section."""
+
+    hold_out: Float = Field(0.0, ge=0.0, le=1.0)
+    """Share of this section's patients that no stage trains, stops or selects on; 1.0: a test set only."""
+    where: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
+    """Keep the cases whose column has this value (or one of these values)."""
+    same_patient: list[list[str]] = Field(default_factory=list)
+    """Groups of patient ids that are one person."""
+    different_patients: list[list[str]] = Field(default_factory=list)
+    """Groups of patient ids that are different people, though the audit takes images or ids for one's."""
+    simulate: Literal["portable"] | None = None
+    """Pass every image through the portable-device simulation; the cases are then marked `simulated`."""
+    shareable: bool = False
+    """Whether pixels may leave for Weights & Biases, and records name patients and images.
+
+    Elsewhere they hold pseudonyms; `xferlab plan --cases FILE` writes who is who.
+    """
+    note: str | None = None
+    """A sentence that stands under every table that uses this section."""
+
+    @property
+    def structure(self) -> str:
+        """Name of what the masks mark."""
+        return "structure"
+
+    @property
+    def mask_values(self) -> Mapping[str, Sequence[int]]:
+        """The mask values that the section lists, by what they mark."""
+        return {}
+
+    @property
+    def folder(self) -> str:
+        """The folder of its files; empty if it has none."""
+        return ""
+
+    @field_validator("simulate")
+    @classmethod
+    def _simulates_radiographs_only(cls, value: str | None) -> str | None:
+        if value and cls.channels != 1:
+            raise ValueError("the simulation is for chest X-rays, whose images are grey; leave it out")
+        return value
+
+
+class FileConfig(SourceConfig):
+    """A data section whose images are files of real people."""
+
+    has_files: ClassVar[bool] = True
+
+    root: str
+    """The folder; `${NAME}` is taken from the environment, relative paths start at the study file."""
+
+    @property
+    def folder(self) -> str:
+        """The folder of its files."""
+        return self.root
+
+    @model_validator(mode="after")
+    def _filters_name_nobody(self) -> FileConfig:
+        naming = [column for column in NAMING_COLUMNS if column in self.where]
+        if naming and not self.shareable:
+            raise ValueError(
+                f"where.{naming[0]} names patients or images, and records, which hold `where`, name none "
+                "unless the section is `shareable: true`; mark the cases in a column of their own and "
+                "filter by that, or leave the others out of the folder"
+            )
+        return self

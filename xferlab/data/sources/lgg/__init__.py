@@ -1,0 +1,1 @@
+"""The LGG brain MRI set."""

@@ -1,0 +1,212 @@
+"""The LGG brain MRI set in its published layout, prepared as its donor network saw it.
+
+Of each volume the first and last slices are dropped. The rest is cropped to the brain, padded to a square and
+normalised by volume and channel. Lesions are the structure.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xferlab.cohort import Case
+from xferlab.data.decode import DECODE_VERSION, read_colour, read_labels
+from xferlab.data.memo import FileMemo
+from xferlab.data.sources.filters import join_patients, select_cases
+from xferlab.data.sources.lgg.config import LggData
+from xferlab.data.sources.lgg.volume import Scale, crop_and_pad, normalised, scale_of
+from xferlab.data.sources.source import NO_FOLDER, STRUCTURE, Decoded, Source, Survey, digest_of
+from xferlab.errors import DataError, Problem, joined
+from xferlab.parallel import for_each
+
+LESION, NO_LESION = "tumour", "no_tumour"
+
+_SLICE = re.compile(r"^(?P<volume>.+)_(?P<number>\d+)\.tif$")
+_TCGA = re.compile(r"^(?P<patient>TCGA_[^_]+_[^_]+)_\d{8}$")
+
+
+@dataclass
+class _Volume:
+    """The used slices of a folder, in order, and once it is known its scale, or why it has none."""
+
+    slices: tuple[str, ...]
+    lock: Lock = field(default_factory=Lock)
+    scale: Scale | DataError | None = None
+
+
+class _Slice(NamedTuple):
+    """A slice and the volume that it belongs to."""
+
+    name: str
+    volume: _Volume
+
+
+class LggSource(Source):
+    """Slices of three channels (pre-contrast, FLAIR, post-contrast) with the FLAIR abnormality."""
+
+    config: LggData
+
+    @cached_property
+    def root(self) -> Path:
+        """The folder of the volumes."""
+        inner = Path(self.config.root) / "kaggle_3m"
+        return inner if os.path.isdir(inner) else inner.parent
+
+    @cached_property
+    def memo(self) -> FileMemo:
+        """Digests of the files, and which masks have a lesion."""
+        return FileMemo(self.memo_dir, self.root)
+
+    def look(self) -> Survey:
+        """Returns the cases and all findings; decodes the masks that are new, to know who has a lesion."""
+        volumes, problems = find_volumes(self.root, self.config.drop_ends)
+        names = [name for volume in volumes.values() for name in volume]
+        self._digests, failures = self.memo.digests([*names, *map(mask_of, names)])
+        problems += [Problem(str(self.root / name), f"{why}.") for name, why in failures.items()]
+        lesions, unreadable = self._lesions([name for name in names if mask_of(name) in self._digests])
+        problems += unreadable
+        self.memo.save()
+        same = join_patients(self.config.same_patient)
+        cases: dict[str, Case] = {}
+        for folder, slices in volumes.items():
+            volume, patient = _Volume(slices), patient_of(folder)
+            if not self._digests.keys() >= set(slices):
+                continue
+            for name in slices:
+                if name in lesions:
+                    digest, image_sha256 = self._digest(name, slices), self._digests[name]
+                    person, pathology = same.get(patient, patient), LESION if lesions[name] else NO_LESION
+                    # Slices of one volume may be equal (empty ones); the first of them stays.
+                    case = Case(digest, name, person, pathology, image_sha256=image_sha256)
+                    cases[digest] = min(case, cases.get(digest, case), key=_order)
+                    self._entries[digest] = _Slice(name, volume)
+        if not cases:
+            return Survey((), tuple(problems))
+        chosen = select_cases(self.name, str(self.root), list(cases.values()), self.config.where)
+        return Survey(chosen.cases, (*problems, *chosen.problems))
+
+    def read(self, entry: _Slice) -> Decoded:
+        """Returns a slice cropped to its volume's brain, padded to a square and normalised, and its lesion.
+
+        Raises:
+            DataError: If a slice of the volume or the mask cannot be read, or sizes disagree.
+        """
+        scale = self._scale(entry.volume)
+        image, lesion = self._image(self.root / entry.name), self._lesion(entry.name)
+        if lesion.shape != image.shape[:2]:
+            what = f"the mask's shape is {lesion.shape}, its image's {image.shape[:2]}."
+            raise DataError(Problem(str(self.root / mask_of(entry.name)), what))
+        target = crop_and_pad(lesion * np.uint8(STRUCTURE), scale.box)
+        return Decoded(normalised(crop_and_pad(image, scale.box), scale), target)
+
+    def _digest(self, name: str, slices: Sequence[str]) -> str:
+        """A slice's pixels depend on all of its volume through crop and normalisation."""
+        return digest_of(
+            {
+                "source": "lgg",
+                "decode": DECODE_VERSION,
+                "image": self._digests[name],
+                "mask": self._digests[mask_of(name)],
+                "volume": [self._digests[other] for other in slices],
+            }
+        )
+
+    def _lesions(self, names: Sequence[str]) -> tuple[dict[str, bool], list[Problem]]:
+        """Slice -> whether its mask has a lesion, and why other masks cannot be read."""
+        keys = {name: f"lesion {self._digests[mask_of(name)]}" for name in names}
+        new = [name for name, key in keys.items() if self.memo.fact(key) is None]
+        problems: list[Problem] = []
+        for name, result in zip(new, for_each(new, self._has_lesion), strict=True):
+            if isinstance(result, DataError):
+                problems += result.problems
+            else:
+                self.memo.remember(keys[name], "yes" if result else "no")
+        facts = {name: self.memo.fact(key) for name, key in keys.items()}
+        return {name: fact == "yes" for name, fact in facts.items() if fact is not None}, problems
+
+    def _has_lesion(self, name: str) -> bool | DataError:
+        try:
+            return bool(self._lesion(name).any())
+        except DataError as error:
+            return error
+
+    def _scale(self, volume: _Volume) -> Scale:
+        with volume.lock:
+            if volume.scale is None:
+                try:
+                    volume.scale = scale_of([self.root / name for name in volume.slices], self._image)
+                except DataError as error:
+                    volume.scale = error
+        if isinstance(volume.scale, DataError):
+            raise joined([volume.scale])
+        return volume.scale
+
+    def _image(self, path: Path) -> NDArray[np.uint8]:
+        name = path.relative_to(self.root).as_posix()
+        return read_colour(path, self.memo.read(name, self._digests[name]))
+
+    def _lesion(self, name: str) -> NDArray[np.bool_]:
+        mask = mask_of(name)
+        labels = read_labels(self.root / mask, self.memo.read(mask, self._digests[mask])).values
+        strange = sorted(set(np.unique(labels).tolist()) - {0, 255})
+        if strange:
+            what = f"mask values {', '.join(map(str, strange[:8]))}; a lesion is 255, everything else 0."
+            raise DataError(Problem(str(self.root / mask), what))
+        return np.asarray(labels == 255)
+
+
+def find_volumes(root: Path, drop_ends: int) -> tuple[dict[str, tuple[str, ...]], list[Problem]]:
+    """Returns folder -> its slices in order without the dropped ends (paths below the root), and findings."""
+    volumes: dict[str, tuple[str, ...]] = {}
+    problems: list[Problem] = []
+    try:
+        if not root.is_dir():
+            return {}, [Problem(str(root), NO_FOLDER)]
+        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+            slices = _slices(folder)
+            used = slices[drop_ends : len(slices) - drop_ends]
+            if used:
+                volumes[folder.name] = used
+            elif slices:
+                what = f"{len(slices)} slices, of which `drop_ends: {drop_ends}` leaves none."
+                problems.append(Problem(str(folder), what))
+    except OSError as error:
+        return {}, [Problem(str(root), f"cannot be looked into: {error.strerror or error}.")]
+    if not volumes and not problems:
+        what = "no folder holds slices named <folder>/<folder>_<number>.tif; is this the `kaggle_3m` folder?"
+        problems.append(Problem(str(root), what))
+    return volumes, problems
+
+
+def _slices(folder: Path) -> tuple[str, ...]:
+    """The slices of a volume in order, as paths below the root."""
+    numbers = {
+        int(match["number"]): f"{folder.name}/{path.name}"
+        for path in folder.iterdir()
+        if (match := _SLICE.match(path.name)) and match["volume"] == folder.name
+    }
+    return tuple(numbers[number] for number in sorted(numbers))
+
+
+def mask_of(name: str) -> str:
+    """Returns the path of a slice's mask."""
+    return f"{name.removesuffix('.tif')}_mask.tif"
+
+
+def patient_of(folder: str) -> str:
+    """Returns the patient of a volume: a TCGA name without its date, so that two visits are one patient."""
+    match = _TCGA.match(folder)
+    return match["patient"] if match else folder
+
+
+def _order(case: Case) -> tuple[str, str]:
+    return case.patient, case.name

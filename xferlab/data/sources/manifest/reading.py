@@ -1,0 +1,281 @@
+"""A folder of images and masks with a table: `metadata.csv` or `.parquet`."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xferlab.cohort import Case
+from xferlab.data.decode import DECODE_VERSION, Labels, is_dicom, read_image, read_labels
+from xferlab.data.memo import FileMemo
+from xferlab.data.pixels import Picture
+from xferlab.data.sources.filters import apply_where, join_patients
+from xferlab.data.sources.manifest.config import ManifestData
+from xferlab.data.sources.manifest.labels import LabelMap
+from xferlab.data.sources.manifest.table import REQUIRED, Nearest, Row, Table, find_table, outside, read_table
+from xferlab.data.sources.patients import odd_patients, person_key
+from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey, digest_of
+from xferlab.errors import DataError, FileUnavailableError, Problem, joined
+from xferlab.parallel import for_each
+
+_DRIVE = re.compile("[A-Za-z]:/")
+_NEVER_DICOM = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+class _Entry(NamedTuple):
+    """A row whose files could be read: where it stands in the table, its files, and their SHA-256."""
+
+    where: str
+    case: Case
+    image: str
+    mask: str
+    image_digest: str
+    mask_digest: str
+
+
+class ManifestSource(Source):
+    """Images of any devices, grey; see `xferlab.data.decode` for formats and grey levels."""
+
+    config: ManifestData
+
+    @cached_property
+    def root(self) -> Path:
+        """The section's folder."""
+        return Path(self.config.root)
+
+    @cached_property
+    def labels(self) -> LabelMap:
+        """What mask values mean."""
+        return LabelMap(self.config.labels)
+
+    @cached_property
+    def memo(self) -> FileMemo:
+        """Digests of the files, and which of them have a range of padding."""
+        return FileMemo(self.memo_dir, self.root)
+
+    def look(self) -> Survey:
+        """Returns the cases and all findings; reads the table, and the bytes of files that are new."""
+        try:
+            table = read_table(find_table(self.root, self.config.table))
+        except DataError as error:
+            return Survey((), error.problems)
+        rows, problems = apply_where(self.name, table, self.config.where)
+        problems += self._unknown_patients(table)
+        entries = self._rows_to_entries(rows, problems)
+        entries.sort(key=lambda entry: (entry.case.patient, entry.case.name, entry.case.pathology))
+        doubled = []
+        for entry in entries:
+            first = self._entries.setdefault(entry.case.digest, entry)
+            if first is not entry:
+                doubled.append(entry.case)
+                what = (
+                    f"image and mask equal those of {first.where} ({first.case.name},"
+                    f" patient {first.case.patient}); only that row is used."
+                )
+                problems.append(Problem(entry.where, what, "warning", "repeated rows"))
+        cases = tuple(entry.case for entry in self._entries.values())
+        problems += odd_patients(self.name, cases)
+        return Survey(cases, tuple(problems), tuple(doubled))
+
+    def read(self, entry: _Entry) -> Decoded:
+        """Returns the grey pixels and the target of a row; the target's values come from `labels`.
+
+        Raises:
+            DataError: If a file cannot be read, sizes disagree, or a mask has values outside of `labels`.
+        """
+        picture, labels = self._files(entry)
+        image, mask_path = picture.pixels, str(self.root / entry.mask)
+        # Before the values: a mask that was resized to another size has odd values, too.
+        if image.shape != labels.values.shape:
+            what = _sizes(entry, picture, labels)
+            raise DataError(Problem(mask_path, what, kind="masks of another size"))
+        target = self.labels.target(labels, where=mask_path)
+        if self.config.simulate:
+            from xferlab.phantoms.device import simulate_portable  # it takes a while to import
+
+            # Keyed by the image alone, so that a corrected mask keeps the picture.
+            image, target = simulate_portable(image, target, seed=0, key=entry.image_digest)
+        remarks = _remarks(picture, labels, target)
+        return Decoded(image, target, picture.spacing_mm, remarks, self.labels.occurring(labels))
+
+    def _unknown_patients(self, table: Table) -> list[Problem]:
+        """Warnings for ids in `same_patient` that no row has, unless they are spellings of one it has."""
+        known = {row.cells["patient_id"] for row in table.rows}
+        declared = {patient for group in self.config.same_patient for patient in group} - known
+        spellings = set(map(person_key, known)) if declared else set()
+        where, kind = f"data.{self.name}.same_patient", "unknown ids in same_patient"
+        return [
+            Problem(where, f"no row of {table.path} has patient_id {patient!r}.", "warning", kind)
+            for patient in sorted(declared)
+            if person_key(patient) not in spellings  # else it is the spelling of another section
+        ]
+
+    def _rows_to_entries(self, rows: Sequence[Row], problems: list[Problem]) -> list[_Entry]:
+        usable = []
+        for row in map(self._with_slashes, rows):
+            flaws = _row_problems(row)
+            problems += flaws
+            if not flaws:
+                usable.append(row)
+        digests, failures = self.memo.digests(
+            _path(row, kind) for row in usable for kind in ("image", "mask")
+        )
+        padded, unread = self._padded((_path(row, "image") for row in usable), digests)
+        failures |= unread
+        self.memo.save()
+        problems += self._linked(digests)
+        same, nearest = join_patients(self.config.same_patient), Nearest(self.root)
+        entries = []
+        for row in usable:
+            image, mask = _path(row, "image"), _path(row, "mask")
+            missing = [name for name in dict.fromkeys((image, mask)) if name in failures]
+            problems += [
+                Problem(row.where, f"{self.root / name}: {failures[name]}.{nearest.hint(name)}")
+                for name in missing
+            ]
+            if not missing:
+                digest = self._digest(digests[image], digests[mask], padding_range=image in padded)
+                patient, pathology = row.cells["patient_id"], row.cells["pathology"]
+                person, simulated = same.get(patient, patient), self.config.simulate or ""
+                case = Case(digest, image, person, pathology, simulated, image_sha256=digests[image])
+                entries.append(_Entry(row.where, case, image, mask, digests[image], digests[mask]))
+        return entries
+
+    def _padded(self, names: Iterable[str], digests: dict[str, str]) -> tuple[set[str], dict[str, str]]:
+        """DICOM images whose grey levels changed when all of their padding was left out, see `_digest`.
+
+        The second value is name -> why the file cannot be read, which leaves its digest open.
+        """
+        keys = {
+            name: f"padding range {digests[name]}"
+            for name in names
+            if name in digests and not name.lower().endswith(_NEVER_DICOM)
+        }
+        new = [name for name, key in keys.items() if self.memo.fact(key) is None]
+        failures = {}
+        results = for_each(new, lambda name: self._has_padding_range(name, digests[name]))
+        for name, result in zip(new, results, strict=True):
+            if isinstance(result, FileUnavailableError):
+                failures[name] = result.problems[0].what.removesuffix(".")
+            elif result is not None:
+                self.memo.remember(keys[name], "yes" if result else "no")
+        return {name for name, key in keys.items() if self.memo.fact(key) == "yes"}, failures
+
+    def _has_padding_range(self, name: str, digest: str) -> bool | FileUnavailableError | None:
+        """Whether an image is a DICOM file with a range of padding; None if it cannot be decoded anyway."""
+        from xferlab.data.dicom import has_padding_range
+
+        try:
+            data = self.memo.read(name, digest)
+        except FileUnavailableError as error:
+            return error
+        except DataError:
+            return None  # decoding tells what is wrong with the file
+        return is_dicom(self.root / name, data) and has_padding_range(self.root / name, data)
+
+    def _with_slashes(self, row: Row) -> Row:
+        """Returns the row with `/` in its paths: tables that were written under Windows have backslashes."""
+        paths = {
+            column: row.cells[column].replace("\\", "/")
+            for column in ("image", "mask")
+            if "\\" in row.cells[column] and not os.path.lexists(self.root / row.cells[column])
+        }
+        return Row(row.where, {**row.cells, **paths}) if paths else row
+
+    def _linked(self, names: Iterable[str]) -> list[Problem]:
+        """A warning if links lead out of the folder."""
+        targets = outside(self.root, names)
+        if not targets:
+            return []
+        name = min(targets)
+        what = (
+            f"{len(targets)} files lie outside of {self.root}, where links lead, such as {name} at"
+            f" {targets[name]}. They are used; copy them into the folder if that is not meant."
+        )
+        return [Problem(f"data.{self.name}", what, "warning", "folders with files elsewhere")]
+
+    def _digest(self, image_digest: str, mask_digest: str, *, padding_range: bool) -> str:
+        recipe: dict[str, object] = {
+            "image": image_digest,
+            "mask": mask_digest,
+            "labels": self.labels.recipe,
+            "decode": DECODE_VERSION,
+        }
+        if padding_range:  # of these images alone the grey levels changed, so DECODE_VERSION stays
+            recipe["padding"] = "range"
+        if self.config.simulate:
+            from xferlab.phantoms import device
+
+            recipe["simulate"] = device.recipe(self.config.simulate)
+        return digest_of(recipe)
+
+    def _files(self, entry: _Entry) -> tuple[Picture, Labels]:
+        errors: list[DataError] = []
+        picture = labels = None
+        try:
+            picture = read_image(self.root / entry.image, self.memo.read(entry.image, entry.image_digest))
+        except DataError as error:
+            errors.append(error)
+        try:
+            labels = read_labels(self.root / entry.mask, self.memo.read(entry.mask, entry.mask_digest))
+        except DataError as error:
+            errors.append(error)
+        if picture is None or labels is None:
+            raise joined(errors)
+        return picture, labels
+
+
+def _row_problems(row: Row) -> list[Problem]:
+    problems = []
+    for column in REQUIRED:
+        cell = row.cells[column]
+        if not cell:
+            problems.append(f"{column} is empty; every case needs one. Fill it in, or leave the row out.")
+        if any(unicodedata.category(character) == "Cc" for character in cell):
+            problems.append(f"{column} {cell!r} holds a line break or another control character.")
+    for column in ("image", "mask"):
+        path = _path(row, column)
+        if path.startswith(("/", "..")) or _DRIVE.match(path):
+            cell = row.cells[column]
+            problems.append(f"{column} {cell!r} leaves the section's folder; paths are relative to it.")
+    return [Problem(row.where, what) for what in problems]
+
+
+def _path(row: Row, column: str) -> str:
+    return posixpath.normpath(row.cells[column])
+
+
+def _remarks(picture: Picture, labels: Labels, target: NDArray[np.uint8]) -> tuple[str, ...]:
+    remarks = list(picture.remarks)
+    if picture.turned != labels.turned:
+        turned, other = _turned(picture)
+        what = f"the {turned} carries an EXIF orientation, which was applied, the {other} none"
+        remarks.append(f"{what}: see that it lies on it.")
+    if (target == IGNORED).all():
+        remarks.append("the mask ignores every pixel: nothing is learnt or measured here.")
+    elif (target == STRUCTURE).all():
+        remarks.append("the mask is full: every pixel belongs to the structure.")
+    return tuple(remarks)
+
+
+def _sizes(entry: _Entry, picture: Picture, labels: Labels) -> str:
+    (height, width), (mask_height, mask_width) = picture.pixels.shape, labels.values.shape
+    what = f"the mask is {mask_width}x{mask_height} pixels, its image {entry.image} is {width}x{height}."
+    if picture.turned != labels.turned and picture.pixels.shape == labels.values.shape[::-1]:
+        turned, other = _turned(picture)
+        what += f" The {turned} carries an EXIF orientation that was applied; turn the {other} alike."
+    return what
+
+
+def _turned(picture: Picture) -> tuple[str, str]:
+    """What carries an EXIF orientation, and what does not."""
+    return ("image", "mask") if picture.turned else ("mask", "image")

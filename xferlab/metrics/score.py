@@ -1,0 +1,30 @@
+"""The value that the epochs of a training are judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the epochs of a training are judged by.
+
+    Attributes:
+        name: A validation value of the task, such as `loss`.
+        better: Whether `lower` or `higher` values are better.
+    """
+
+    name: str
+    better: Literal["lower", "higher"]
+
+    @property
+    def label(self) -> str:
+        """What people read, such as `validation loss`."""
+        return f"validation {self.name.replace('_', ' ')}"
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Returns whether a value is better than the best so far (None before the first)."""
+        if best is None:
+            return True
+        return value < best if self.better == "lower" else value > best

@@ -1,0 +1,237 @@
+"""What every task's configuration has: fields of a training, a trial's identity, the task's declaration.
+
+Nothing here computes: studies, plans and reports read it without PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from xferlab.metrics.score import Score
+from xferlab.section import Float, Int, Section
+
+Path = tuple[str | int, ...]
+"""A path into a study file, such as `("stages", "general", "adapt")`."""
+
+Size = int | Literal["native"]
+"""Side in pixels of the square that images are stretched to; `native` leaves each at its own size."""
+
+
+class Engine(Section):
+    """Where and how exactly a training computes; the study's values hold for the stages of every task."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Resolved when planning; results are bit-equal on the CPU only."""
+    threads: Int = Field(1, ge=1, le=256)
+    """CPU threads of the network, independent of `resources`; another number gives other bits."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """Of the forward and backward pass; loss and evaluation are IEEE float32 always. `tf32`, on CUDA only, is
+    float32 whose convolutions round their factors to 10 bits; `auto` is bfloat16 where the device has it."""
+    deterministic: bool = True
+    """On CUDA: deterministic algorithms, somewhat slower."""
+    compile: bool = False
+    """Use torch.compile."""
+    checkpoint_every_s: Float = Field(60.0, gt=0)
+    """Seconds between two checkpoints of the state needed to resume."""
+
+
+class Loop(Section):
+    """What the training loop does, whatever is learnt; part of a trial's identity."""
+
+    batch_size: Int = Field(16, ge=1)
+    """Images in a batch."""
+    max_epochs: Int = Field(200, ge=1)
+    """Upper bound on epochs."""
+    patience: Int = Field(20, ge=1)
+    """Stop at this many consecutive validations without improvement."""
+
+
+class Training(Loop, Engine):
+    """The training section of a study file or stage. A task adds its own fields to `Loop` and to this."""
+
+
+class Execution(Section):
+    """How a trial computes, with `auto` resolved: the part of its identity that names the machine.
+
+    `float32: ieee` tells trials on CUDA from those whose float32 was rounded to TF32 by cuDNN.
+    """
+
+    device: Literal["cpu", "cuda"]
+    precision: Literal["float32", "tf32", "bfloat16"]
+    compile: bool
+    threads: int | None = None
+    deterministic: bool | None = None
+    float32: Literal["ieee"] | None = None
+
+
+@dataclass(frozen=True)
+class SizeProblem:
+    """Images whose size a network cannot take.
+
+    Attributes:
+        digests: Of the cases.
+        what: The message; `{names}` stands for the names of the cases.
+    """
+
+    digests: tuple[str, ...]
+    what: str
+
+
+class TrialIdentity(Section):
+    """All that can change the weights of a trial, and nothing else. Each task has a subclass.
+
+    Fields that are off (null) stay out of the JSON that is hashed, so that a new option renews no trial.
+    """
+
+    score: ClassVar[Score | None] = Score("loss", "lower")
+    """By which value of `Learner.validate` epochs are judged; None keeps the last, and has no patience."""
+    judged_by: ClassVar[tuple[str, ...]] = ("batch_size",)
+    """Fields of the training that say how the score is computed: a search judges all samples by the same."""
+    layers: ClassVar[tuple[str, ...]] = ()
+    """Names of the layers that deep features compare, in the order of the forward pass."""
+
+    task: str
+    version: int
+    model: Section
+    training: Loop
+    adapt: Section | None = None
+    execution: Execution
+    selection: str
+    seed: int
+    parent: Mapping[str, Any] | None = None
+
+    @property
+    def image_size(self) -> Size:
+        """The size at which the network takes images."""
+        raise NotImplementedError
+
+    @property
+    def preprocessing(self) -> str:
+        """What is done to grey levels, in a word for people."""
+        return ""
+
+    @property
+    def needs_sizes(self) -> bool:
+        """Whether `check_sizes` can find anything: images are then decoded to learn their sizes."""
+        return False
+
+    def check_sizes(
+        self, sizes: Mapping[str, tuple[int, int]], trained: Collection[str]
+    ) -> Iterator[SizeProblem]:
+        """Yields what the sizes of images at their own size forbid.
+
+        Args:
+            sizes: Height and width of every case that trials with this network read, by digest.
+            trained: Digests of those that they train on.
+        """
+        del sizes, trained
+        yield from ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the JSON value that a trial's id is the hash of."""
+        return {**self.model_dump(mode="json", exclude_none=True), "parent": self.parent}
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a task has to say about a stage.
+
+    Attributes:
+        path: Where in the study file.
+        what: The message.
+        severity: `error` or `warning`.
+        related: Other paths that it depends on.
+    """
+
+    path: Path
+    what: str
+    severity: str = "error"
+    related: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageView:
+    """A stage as its task checks it.
+
+    Attributes:
+        name: Of the stage.
+        model: The network's section.
+        network: The network of this stage, adapted by the stage and those before it.
+        training: Its training.
+        adapt: How it takes over weights; None where it does not say.
+        parent: Name of the stage that it starts from, or None.
+        parent_network: That stage's network, or None.
+        lineage: Names of the stages from the root down to this one.
+        channels: Channels of the images of each section that it reads, by the path that names the section.
+        written: Returns where a training field is written: in the stage, or for all stages.
+    """
+
+    name: str
+    model: Any
+    network: Any
+    training: Any
+    adapt: Any
+    parent: str | None
+    parent_network: Any
+    lineage: tuple[str, ...]
+    channels: Mapping[tuple[str, Path], int]
+    written: Callable[[str], Path]
+
+
+def no_remarks(stage: StageView) -> Iterator[Remark]:
+    """A task's check that finds nothing."""
+    del stage
+    yield from ()
+
+
+def same_network(model: Any, adaptations: Sequence[Any]) -> Any:
+    """Returns the network's section as it is: for tasks whose stages adapt nothing."""
+    del adaptations
+    return model
+
+
+@dataclass(frozen=True)
+class Task:
+    """A learning problem: what it reads from a study file, and where its parts are.
+
+    Attributes:
+        name: As in `task:` of a stage; the name of its folder.
+        version: Part of every trial's identity; raised when the same configuration gives other weights.
+        metrics_version: Part of every evaluation's identity; raised when a metric may give other values.
+        model: The section `model`.
+        training: The section `training`.
+        identity: The identity of its trials.
+        learner: `module:class` of its `Learner`.
+        adapt: The section `adapt` of a stage; None where weights are taken over as they are.
+        network: Takes the section `model` and the `adapt` of every stage from the root down; returns the
+            network of the last one.
+        check: What is wrong or odd about a stage, beyond single fields.
+        check_single: The same where a stage trains on one image at a time: takes the stage, why, and what to
+            do about it.
+        headline: The metric of a case that a run ends with; empty for none.
+        files: What `predict` writes for an image: the ending of each file's name, by its column in the table.
+        of_weights: `module:function` that returns an identity for bare weights; empty where none can.
+        report: `module` that draws what only this task shows; empty for nothing.
+    """
+
+    name: str
+    version: int
+    metrics_version: int
+    model: type[Section]
+    training: type[Training]
+    identity: type[TrialIdentity]
+    learner: str
+    adapt: type[Section] | None = None
+    network: Callable[[Any, Sequence[Any]], Section] = same_network
+    check: Callable[[StageView], Iterator[Remark]] = no_remarks
+    check_single: Callable[[StageView, Path, str, str], Iterator[Remark]] = field(
+        default=lambda stage, path, why, remedy: iter(())
+    )
+    headline: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    of_weights: str = ""
+    report: str = ""

@@ -1,0 +1,91 @@
+"""The tasks by name: each folder here with a `config.py` is one. Parts are imported when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xferlab.errors import UsageError, suggest
+from xferlab.tasks.config import Task, TrialIdentity
+from xferlab.tasks.segmentation.config import Model as DefaultModel
+from xferlab.tasks.segmentation.config import Training as DefaultTraining
+
+if TYPE_CHECKING:
+    import torch
+
+    from xferlab.training.learner import Learner
+
+__all__ = [
+    "DEFAULT",
+    "DefaultModel",
+    "DefaultTraining",
+    "identity_of",
+    "identity_of_weights",
+    "learner_of",
+    "names",
+    "task",
+]
+
+DEFAULT = "segmentation"
+"""The task of a stage that names none."""
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Returns the names of all tasks, the default first."""
+    folders = sorted(path.parent.name for path in Path(__file__).parent.glob("*/config.py"))
+    return tuple(sorted(folders, key=lambda name: name != DEFAULT))
+
+
+@cache
+def task(name: str) -> Task:
+    """Returns a task.
+
+    Raises:
+        UsageError: There is no such task.
+    """
+    if name not in names():
+        raise UsageError(f"task: found {name!r}; accepted: {', '.join(names())}.{suggest(name, names())}")
+    declared: Task = import_module(f"xferlab.tasks.{name}.config").TASK
+    return declared
+
+
+def identity_of(value: Mapping[str, Any]) -> TrialIdentity:
+    """Returns the typed identity of a trial from its JSON value; `to_json` is its inverse."""
+    return task(value["task"]).identity.model_validate(value)
+
+
+def identity_of_weights(
+    weights: Mapping[str, torch.Tensor], *, origin: str, options: Mapping[str, Any]
+) -> TrialIdentity:
+    """Returns an identity of the default task that bare weights fit, for prediction alone.
+
+    Args:
+        weights: A state dict.
+        origin: Where it comes from, for messages.
+        options: What weights do not tell, such as `image_size`.
+
+    Raises:
+        DonorError: They are not those of a network of the task.
+    """
+    module, _, name = task(DEFAULT).of_weights.partition(":")
+    identity: TrialIdentity = getattr(import_module(module), name)(weights, origin=origin, options=options)
+    return identity
+
+
+def learner_of(
+    identity: TrialIdentity, device: torch.device, *, share: Learner[Any, Any] | None = None
+) -> Learner[Any, Any]:
+    """Returns the learner of a trial, its networks on the device with the seed's random weights.
+
+    Args:
+        identity: Of the trial.
+        device: Where it computes.
+        share: Another learner of the task whose networks it uses in place of its own.
+    """
+    module, _, name = task(identity.task).learner.partition(":")
+    made: Learner[Any, Any] = getattr(import_module(module), name)(identity, device, share=share)
+    return made

@@ -1,0 +1,176 @@
+"""The learner of segmentation: a U-Net on images of one size, at their own size, or by tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from xferlab.errors import DonorError
+from xferlab.networks.build import build, initialise
+from xferlab.networks.freezing import LEVELS, apply, check
+from xferlab.networks.inherit import fold_channels, inherit, matched_control
+from xferlab.networks.translator import Translator, translator_in
+from xferlab.networks.unet import FIRST_CONVOLUTION
+from xferlab.tasks.config import Execution
+from xferlab.tasks.segmentation.config import Adapt, Identity, Learning, Network, TranslatorLayers
+from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk_outputs
+from xferlab.tasks.segmentation.presentation import present
+from xferlab.tasks.segmentation.resized import BinarySegmentation, at_size
+from xferlab.tasks.segmentation.tiled import TiledSegmentation
+from xferlab.tasks.segmentation.tiles import Tiles
+from xferlab.training.augment import Augmentation
+from xferlab.training.batches import Rows
+from xferlab.training.examples import AnyExamples, ImageExamples, Pixels
+from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented
+from xferlab.training.supervised import Forward, SupervisedLearner
+
+
+class SegmentationLearner(SupervisedLearner[Any, Any]):
+    """Segments one structure; what images become batches and how is its `view`."""
+
+    def __init__(self, identity: Identity, device: torch.device, *, share: Learner[Any, Any] | None = None):
+        """Builds the network of an identity, or shares another learner's."""
+        training, plateau = identity.training, identity.training.plateau
+        network = network_of(identity, device) if share is None else next(iter(share.networks.values()))
+        super().__init__(
+            network,
+            device,
+            seed=identity.seed,
+            batch_size=training.batch_size,
+            lr=training.lr,
+            plateau=(plateau.factor, plateau.patience) if plateau else None,
+            precision=identity.execution.precision,
+            compile_network=identity.execution.compile,
+        )
+        self._adapt = identity.adapt or Adapt()
+        if self._adapt.freeze is not None:
+            check(network, self._adapt.freeze)
+        self.view = view_of(identity)
+
+    def start_from(self, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
+        """Takes over weights, shuffled or folded where the identity says so.
+
+        Raises:
+            DonorError: They do not fit the network.
+        """
+        if self._adapt.control is not None:
+            weights = matched_control(weights, self.seed)
+        if self._adapt.fold is not None:
+            weights = fold_channels(weights, self._adapt.fold)
+        inherit(self.network, weights, origin=origin)
+
+    def begin_epoch(self, epoch: int, batch: int = 0) -> None:
+        """Puts the network into training mode, with the parts that rest in this epoch frozen."""
+        super().begin_epoch(epoch, batch)
+        if self._adapt.freeze is not None:
+            apply(self.network, self._adapt.freeze, epoch=epoch)
+
+    def load(self, examples: Any, rows: Rows, draw: AugmentationSeed | None) -> Any:
+        """Returns normalised images with their targets, augmented if there is something to draw from."""
+        return self.view.batch(examples, rows, draw)
+
+    def loss(self, forward: Forward, batch: Any) -> torch.Tensor:
+        """Returns the loss of a batch."""
+        return self.view.loss(forward, batch)
+
+    def predict(self, batch: Any) -> Sequence[Array]:
+        """Returns the probabilities (H, W) of each case."""
+        self.network.eval()
+        return list(self.view.predict(self.network, batch))
+
+    def measure(self, examples: AnyExamples, row: int, prediction: Array) -> Mapping[str, float]:
+        """Returns the metrics of one image, at its original size where the examples have that."""
+        if isinstance(examples, ImageExamples) and examples.original is not None:
+            height, width = examples.original.size(row)
+            stretched = at_size(prediction, width=width, height=height)
+            return self.view.measure(examples.original, row, stretched)
+        return self.view.measure(examples, row, prediction)  # type: ignore[arg-type]
+
+    def outputs(self, examples: Any, row: int, prediction: Array) -> Mapping[str, Array]:
+        """Returns `image`, `target` (0 background, 255 structure, 127 ignored) and `probability` (times 255).
+
+        All are uint8 arrays (H, W).
+        """
+        if isinstance(examples, ImageExamples) and examples.original is not None:
+            height, width = examples.original.size(row)
+            stretched = at_size(prediction, width=width, height=height)
+            return shrunk_outputs(examples.original, row, stretched)
+        return self.view.outputs(examples, row, prediction)
+
+    def present(self, image: Pixels, prediction: Array, *, structure: str, threshold: float) -> Presented:
+        """Returns a mask and an overlay at the image's size, and figures about them."""
+        return present(image, prediction, structure=structure, threshold=threshold)
+
+    def layers(self) -> Mapping[str, Layer]:
+        """Returns the levels of the U-Net; an upsampling belongs to the decoder level that it feeds."""
+        parts = dict(self.network.named_children())
+        return {
+            level: Layer(parts[level], tuple(parts[name] for name in names))
+            for level, names in LEVELS.items()
+            if level in parts
+        }
+
+
+def network_of(identity: Identity, device: torch.device) -> nn.Module:
+    """Returns the network of an identity with the seed's random weights, on its device."""
+    model = identity.model
+    network = build(
+        model.name,
+        in_channels=model.in_channels,
+        out_channels=1,
+        init_features=model.init_features,
+        translator=Translator(**dict(model.translator)) if model.translator else None,
+    )
+    initialise(network, identity.seed)
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def identity_of_weights(
+    weights: Mapping[str, torch.Tensor], *, origin: str, options: Mapping[str, Any]
+) -> Identity:
+    """Returns an identity whose network has the shapes of a U-Net's weights; its seed and cases mean nothing.
+
+    Raises:
+        DonorError: They are not the weights of a U-Net.
+    """
+    first = weights.get(FIRST_CONVOLUTION)
+    if first is None or first.ndim != 4:
+        raise DonorError(
+            f"{origin}: found no {FIRST_CONVOLUTION!r} of four dimensions; accepted: the weights of a "
+            "unet, such as checkpoint/best.safetensors of a trial."
+        )
+    translator = translator_in(weights)
+    network = Network(
+        in_channels=first.shape[1],
+        init_features=first.shape[0],
+        image_size=options["image_size"],
+        translator=TranslatorLayers(**vars(translator)) if translator else None,
+    )
+    return Identity(
+        task="segmentation",
+        version=0,
+        model=network,
+        training=Learning(intensity=options["intensity"]),
+        execution=Execution(device="cpu", precision="float32", compile=False),
+        selection="",
+        seed=0,
+    )
+
+
+def view_of(identity: Identity) -> BinarySegmentation | NativeSegmentation | TiledSegmentation:
+    """Returns how cases become batches and are measured, for the size at which the network takes them."""
+    training, rotation = identity.training, identity.training.rotation
+    base = BinarySegmentation(
+        in_channels=identity.model.in_channels,
+        intensity=training.intensity,
+        rotation=(rotation.degrees, rotation.probability) if rotation else None,
+        loss_name=training.loss,
+        smoothing=training.smoothing,
+        augmentation=Augmentation(**dict(training.augmentation)) if training.augmentation else None,
+    )
+    if identity.model.tiles is not None:
+        return TiledSegmentation(base, Tiles(**dict(identity.model.tiles)))
+    return NativeSegmentation(base) if identity.image_size == "native" else base

@@ -1,0 +1,156 @@
+"""Cases on their way to the device: all of one size, or each at its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Literal, Protocol, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from xferlab.training.batches import Rows
+from xferlab.training.randomness import case_keys
+
+STRUCTURE, IGNORED = 255, 127
+"""Values of a target beside 0, the background."""
+
+Pixels = npt.NDArray[np.uint8]
+T = TypeVar("T")
+
+
+class NativeImages(Protocol):
+    """Cases of any size, such as a table of the image cache."""
+
+    @property
+    def spacing_mm(self) -> npt.NDArray[np.float32]:
+        """(N, 2): distance of rows and of columns; NaN where unknown."""
+        ...
+
+    def image(self, row: int) -> Pixels:
+        """Returns the image of a row, (C, H, W)."""
+        ...
+
+    def target(self, row: int) -> Pixels:
+        """Returns the target of a row, (H, W): 0 background, 255 structure, 127 ignored."""
+        ...
+
+
+class NativeExamples:
+    """Cases of any size; none of their pixels are held.
+
+    Attributes:
+        keys: 64 bits of each digest, (N,).
+        spacing_mm: (N, 2) native row and column spacing, NaN where unknown.
+        device: Where batches go.
+    """
+
+    def __init__(self, digests: Sequence[str], images: NativeImages, *, rows: Rows, device: torch.device):
+        """Takes `rows` of the images; `digests` names those rows, in order."""
+        self.keys = case_keys(digests)
+        self.spacing_mm = images.spacing_mm[rows]
+        self.device = device
+        self._images, self._rows = images, rows
+        self._derived: dict[Hashable, object] = {}
+
+    def __len__(self) -> int:
+        """Number of cases."""
+        return len(self._rows)
+
+    def case(self, row: int) -> tuple[Pixels, Pixels]:
+        """Returns the image (C, H, W) and target (H, W) of one case, uint8 views."""
+        number = int(self._rows[row])
+        return self._images.image(number), self._images.target(number)
+
+    def size(self, row: int) -> tuple[int, int]:
+        """Returns height and width of one case."""
+        height, width = self.case(row)[1].shape
+        return height, width
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Returns what `compute` returned the first time that it was asked for under this key."""
+        if key not in self._derived:
+            self._derived[key] = compute()
+        return cast("T", self._derived[key])
+
+
+class ImageExamples:
+    """Images and targets of one size: on CUDA all live on the device, on the CPU they stay mapped.
+
+    Attributes:
+        keys: 64 bits of each digest, (N,).
+        images: (N, C, H, W) uint8.
+        targets: (N, H, W) uint8: 0 background, 255 structure, 127 ignored.
+        spacing_mm: (N, 2) row and column spacing at this size, NaN where unknown.
+        original: The same cases at their own size, where outputs are to be measured at that; else None.
+    """
+
+    def __init__(
+        self,
+        digests: Sequence[str],
+        images: Pixels,
+        targets: Pixels,
+        spacing_mm: npt.NDArray[np.float32],
+        *,
+        rows: Rows,
+        device: torch.device,
+        original: NativeExamples | None = None,
+    ):
+        """Takes `rows` of the mapped arrays; `digests` names those rows, in order."""
+        self.keys = case_keys(digests)
+        self.images, self.targets, self.spacing_mm = images, targets, spacing_mm[rows]
+        self.original = original
+        self._rows, self._device = rows, device
+        self._resident: tuple[torch.Tensor, torch.Tensor] | None = None
+        if device.type == "cuda":
+            self._resident = (
+                torch.from_numpy(images[rows]).to(device),
+                torch.from_numpy(targets[rows]).to(device),
+            )
+
+    def __len__(self) -> int:
+        """Number of cases."""
+        return len(self._rows)
+
+    def take(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns images (n, C, H, W) and targets (n, 1, H, W), uint8, on the device."""
+        if self._resident is not None:
+            on_device = torch.from_numpy(rows).to(self._device)
+            return self._resident[0][on_device], self._resident[1][on_device].unsqueeze(1)
+        mapped = self._rows[rows]
+        return torch.from_numpy(self.images[mapped]), torch.from_numpy(self.targets[mapped]).unsqueeze(1)
+
+    def case(self, row: int) -> tuple[Pixels, Pixels]:
+        """Returns the image (C, H, W) and target (H, W) of one case, uint8, on the host."""
+        return self.images[self._rows[row]], self.targets[self._rows[row]]
+
+
+class Untargeted:
+    """Images of any size about which nothing else is known."""
+
+    def __init__(self, images: Sequence[Pixels]):
+        """Takes images (C, H, W)."""
+        self._images = images
+        self.spacing_mm = np.full((len(images), 2), np.nan, np.float32)
+
+    def image(self, row: int) -> Pixels:
+        """Returns the image of a row."""
+        return self._images[row]
+
+    def target(self, row: int) -> Pixels:
+        """Returns background only."""
+        return np.zeros(self._images[row].shape[1:], np.uint8)
+
+
+AnyExamples = ImageExamples | NativeExamples
+
+
+def untargeted(
+    images: Sequence[Pixels], size: int | Literal["native"], *, device: torch.device
+) -> AnyExamples:
+    """Returns images (C, H, W) without targets, for a network that takes images of `size`."""
+    cases, digests, rows = Untargeted(images), ["0"] * len(images), np.arange(len(images))
+    if size == "native":
+        return NativeExamples(digests, cases, rows=rows, device=device)
+    targets = np.stack([cases.target(row) for row in range(len(images))])
+    return ImageExamples(digests, np.stack(images), targets, cases.spacing_mm, rows=rows, device=device)

@@ -1,0 +1,174 @@
+"""What tasks with one network and one loss share; a task adds how cases come in and outputs go out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from xferlab.errors import NonFiniteLossError
+from xferlab.training.batches import Rows, divide, fixed
+from xferlab.training.dropout import reseed
+from xferlab.training.learner import Array, AugmentationSeed, B, E_contra, Layer, Presented, State
+from xferlab.training.precision import float32
+from xferlab.training.randomness import permutation
+from xferlab.training.step import Stepper
+
+Forward = Callable[[torch.Tensor], torch.Tensor]
+
+
+class SupervisedLearner(ABC, Generic[E_contra, B]):
+    """A `Learner` of one network, trained by Adam on one loss, in float32 or under autocast.
+
+    Attributes:
+        network: What is trained, on its device.
+        device: Where.
+        seed: The trial's seed.
+        batch_size: Images in a batch.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        *,
+        seed: int,
+        batch_size: int,
+        lr: float,
+        plateau: tuple[float, int] | None = None,
+        precision: str = "float32",
+        compile_network: bool = False,
+    ):
+        """Takes a network on its device.
+
+        Args:
+            network: What is trained.
+            device: Where.
+            seed: The trial's seed.
+            batch_size: Images in a batch.
+            lr: Initial learning rate of Adam.
+            plateau: (factor, patience) of the learning-rate reduction, or None.
+            precision: Of training steps: `float32`, `tf32` (CUDA) or `bfloat16`. All else is IEEE float32.
+            compile_network: Whether steps run a compiled view of the network.
+        """
+        self.network, self.device, self.seed, self.batch_size = network, device, seed, batch_size
+        self._precision = precision
+        self._stepper = Stepper(network, lr=lr, plateau=plateau)
+        compiled: Any = torch.compile(network) if compile_network else network
+        self._forward: nn.Module = compiled
+        self._epoch, self._batch = 1, 0
+
+    @abstractmethod
+    def load(self, examples: E_contra, rows: Rows, draw: AugmentationSeed | None) -> B:
+        """Returns the cases of `rows` on the device, augmented if there is something to draw from."""
+
+    @abstractmethod
+    def loss(self, forward: Forward, batch: B) -> torch.Tensor:
+        """Returns the scalar float32 loss of a batch, a mean over its images.
+
+        Args:
+            forward: The network; its output is float32.
+            batch: From `load`.
+        """
+
+    @abstractmethod
+    def predict(self, batch: B) -> Sequence[Array]:
+        """Returns the float32 output of every case of a batch."""
+
+    @abstractmethod
+    def measure(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, float]:
+        """Returns the metrics of one case, by name."""
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """The network, under the name `network`."""
+        return {"network": self.network}
+
+    def start_from(self, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
+        """Takes over weights as they are; every name and shape must fit.
+
+        Raises:
+            RuntimeError: They do not.
+        """
+        del origin
+        self.network.load_state_dict(weights, strict=True)
+
+    def prepare(self, train: E_contra) -> None:
+        """Learns nothing from the training cases."""
+
+    def batches(self, examples: E_contra, epoch: int) -> Sequence[Rows]:
+        """Returns a permutation of all cases, cut into batches."""
+        return divide(permutation(examples.keys, seed=self.seed, epoch=epoch), self.batch_size)
+
+    def begin_epoch(self, epoch: int, batch: int = 0) -> None:
+        """Puts the network into training mode; `batch` is the next one, counted from 0."""
+        self._epoch, self._batch = epoch, batch
+        self.network.train()
+
+    def train_step(self, batch: B) -> Mapping[str, torch.Tensor]:
+        """Takes one step down the loss; returns it as `loss`."""
+        reseed(self.network, seed=self.seed, epoch=self._epoch, batch=self._batch)
+        self._batch += 1
+        with float32(tf32=self._precision == "tf32"):
+            return {"loss": self._stepper(self.loss(self._cast, batch))}
+
+    def _cast(self, inputs: torch.Tensor) -> torch.Tensor:
+        is_short = self._precision == "bfloat16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=is_short):
+            output: torch.Tensor = self._forward(inputs)
+        return output.float()
+
+    def check_steps(self, where: str) -> None:
+        """Raises NonFiniteLossError if a step met a loss that is not finite."""
+        self._stepper.check(where)
+
+    def validate(self, examples: E_contra) -> Mapping[str, float]:
+        """Returns the loss in float32 over fixed batches in case order, weighted by images.
+
+        Raises:
+            NonFiniteLossError: It is NaN or infinite.
+        """
+        self.network.eval()
+        total = 0.0
+        with torch.inference_mode(), float32():
+            for rows in fixed(len(examples), self.batch_size):
+                total += float(self.loss(self.network, self.load(examples, rows, None))) * len(rows)
+        if not np.isfinite(total):
+            where = f"in epoch {self._epoch}"
+            raise NonFiniteLossError(
+                f"the validation loss became {total} {where}; {self._stepper.suspicion()}"
+            )
+        return {"loss": total / len(examples)}
+
+    def end_epoch(self, score: float | None) -> Mapping[str, float]:
+        """Moves the learning-rate schedule on; returns the rate that the epoch used as `lr`."""
+        return {"lr": self._stepper.end_epoch(score)}
+
+    def outputs(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, Array]:
+        """Stores nothing to look at."""
+        del examples, row, prediction
+        return {}
+
+    def present(
+        self, image: npt.NDArray[np.uint8], prediction: Array, *, structure: str, threshold: float
+    ) -> Presented:
+        """Writes no files."""
+        del image, prediction, structure, threshold
+        return Presented({}, {})
+
+    def layers(self) -> Mapping[str, Layer]:
+        """Names no layers."""
+        return {}
+
+    def state(self) -> State:
+        """Returns optimizer and schedule."""
+        return self._stepper.state()
+
+    def restore(self, state: State) -> None:
+        """Continues where `state` was taken."""
+        self._stepper.restore(state)

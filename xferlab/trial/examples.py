@@ -1,0 +1,140 @@
+"""From a spec to the cases that a learner trains on, is measured on, or is looked into with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from xferlab.data.cache import open_table
+from xferlab.data.case_table import CaseTable
+from xferlab.data.sources.registry import read_section
+from xferlab.phantoms.foreign_objects import with_objects
+from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.records.reader import read_selection
+from xferlab.records.store import Store
+from xferlab.training.examples import AnyExamples, ImageExamples, NativeExamples
+from xferlab.trial.redaction import redact_names
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """Where a trial runs.
+
+    Attributes:
+        store: The storage of records.
+        cache_dir: Folder of decoded images on this machine.
+        device: Device of the networks.
+    """
+
+    store: Store
+    cache_dir: Path
+    device: torch.device
+
+
+def fit_examples(spec: TrialSpec, context: TrialContext) -> tuple[AnyExamples, AnyExamples]:
+    """Returns the cases to train and to validate on."""
+    rows = read_selection(context.store, spec.selection).rows
+    train, validation = (
+        examples(spec, spec.section, [digest for digest, place in rows if place == part], context)
+        for part in ("train", "validation")
+    )
+    return train, validation
+
+
+def evaluated_examples(
+    spec: TrialSpec, evaluation: EvaluationSpec, digests: Sequence[str], context: TrialContext
+) -> Iterator[AnyExamples]:
+    """Yields the cases of an evaluation, in the order given, as its variant has them.
+
+    All at once, but for images of native size with objects on them: those are held in memory, and come batch
+    by batch.
+    """
+    section, is_native = evaluation.source or evaluation.section, spec.identity.image_size == "native"
+    if evaluation.at_original_size or not evaluation.variant:
+        original = evaluation.at_original_size and not is_native
+        yield examples(spec, section, digests, context, with_original=original)
+        return
+    step = spec.identity.training.batch_size if is_native else max(len(digests), 1)
+    for start in range(0, len(digests), step):
+        some = digests[start : start + step]
+        yield examples(spec, section, some, context, objects=[evaluation.variant])
+
+
+def examples(
+    spec: TrialSpec,
+    section: str,
+    digests: Sequence[str],
+    context: TrialContext,
+    *,
+    objects: Sequence[str] = (),
+    with_original: bool = False,
+) -> AnyExamples:
+    """Returns the cases of a section at the size that the trial's network takes; builds the image cache.
+
+    Args:
+        spec: The trial.
+        section: Key of the section in `spec.data`.
+        digests: The cases, in this order.
+        context: Where the trial runs.
+        objects: Foreign objects that are laid on all images at once.
+        with_original: Whether the cases at their own size come with those of one size.
+    """
+    size = spec.identity.image_size
+    if size == "native":
+        return _native(spec, section, digests, context, objects=objects)
+    config = read_section(spec.data[section])
+    with redact_names(section, config):
+        table = open_table(section, config, size=size, digests=digests, cache_dir=context.cache_dir)
+    rows = np.asarray(table.rows(digests), dtype=np.intp)
+    images, targets, spacing_mm = table.images, table.targets, table.spacing_mm
+    if objects:
+        images, targets = with_objects(images[rows], digests, objects), targets[rows]
+        spacing_mm, rows = spacing_mm[rows], np.arange(len(rows))
+    original = _native(spec, section, digests, context) if with_original else None
+    return ImageExamples(
+        tuple(digests), images, targets, spacing_mm, rows=rows, device=context.device, original=original
+    )
+
+
+def _native(
+    spec: TrialSpec,
+    section: str,
+    digests: Sequence[str],
+    context: TrialContext,
+    *,
+    objects: Sequence[str] = (),
+) -> NativeExamples:
+    config = read_section(spec.data[section])
+    with redact_names(section, config):
+        table = open_table(section, config, size="native", digests=digests, cache_dir=context.cache_dir)
+    rows = table.rows(digests)
+    if not objects:
+        return NativeExamples(digests, table, rows=rows, device=context.device)
+    images = {
+        row: with_objects(table.image(row)[None], [digest], objects)[0]
+        for row, digest in zip(rows.tolist(), digests, strict=True)
+    }
+    return NativeExamples(digests, _Overlaid(table, images), rows=rows, device=context.device)
+
+
+@dataclass(frozen=True)
+class _Overlaid:
+    """Cases whose images have foreign objects on them."""
+
+    cases: CaseTable
+    images: Mapping[int, NDArray[np.uint8]]
+
+    @property
+    def spacing_mm(self) -> NDArray[np.float32]:
+        return self.cases.spacing_mm
+
+    def image(self, row: int) -> NDArray[np.uint8]:
+        return self.images[row]
+
+    def target(self, row: int) -> NDArray[np.uint8]:
+        return self.cases.target(row)

@@ -1,0 +1,164 @@
+"""A trained network with its preprocessing, from a trial's record or from a weights file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from xferlab.data.cache import resized
+from xferlab.data.sources.registry import section_if_known
+from xferlab.data.sources.source import Decoded
+from xferlab.errors import RecordError
+from xferlab.networks.donors import read_weights
+from xferlab.networks.state_dicts import Note, silent
+from xferlab.records import codec, layout, reader
+from xferlab.records.schema import TrialRecord
+from xferlab.records.store import Store
+from xferlab.tasks import registry
+from xferlab.tasks.config import Size, TrialIdentity
+from xferlab.training.examples import untargeted
+from xferlab.training.learner import Array, Learner
+from xferlab.trial.origin import trained_weights
+from xferlab.trial.training import load_weights
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What the records of a trial tell of its weights.
+
+    Attributes:
+        record: The trial's record.
+        section: Configuration of the data section that it trained on; empty if that is not known.
+    """
+
+    record: TrialRecord
+    section: Mapping[str, Any]
+
+    @staticmethod
+    def record_beside(path: Path, data: bytes) -> TrainedOn | None:
+        """Returns what lies beside a weights file: in a storage, or copied with it into one folder.
+
+        None where there is no record, or it is one of other weights than `data`, the bytes of the file.
+        """
+        for folder in path.absolute().parents[:2]:
+            store = Store.open(folder)
+            with suppress(RecordError, TypeError, LookupError):  # a file of that name, and of another program
+                record = TrialRecord.from_json(codec.read_json(store, "record.json") or {})
+                if codec.matches(data, record.weights_sha256):
+                    return TrainedOn(record, _section(codec.read_json(store, "spec.json")))
+        return None
+
+
+def _section(spec: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    section: Mapping[str, Any] = spec["data"].get(spec["section"], {}) if spec else {}
+    return section
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained network with its preprocessing.
+
+    Attributes:
+        origin: Where its weights are from, for messages.
+        learner: With the trained weights, on its device.
+        files: The ending of each file that is written for an image, by column.
+        preprocessing: What is done to grey levels, in a word.
+        size: Side of the square that images are stretched to; `native` leaves each as it is.
+        device: Of the network.
+        section: Configuration of the data section that it trained on; empty if that is not known.
+    """
+
+    origin: str
+    learner: Learner[Any, Any]
+    files: Mapping[str, str]
+    preprocessing: str
+    size: Size
+    device: torch.device
+    section: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def structure(self) -> str:
+        """Name of what the masks of its section mark; `structure` if that is not known."""
+        section = section_if_known(self.section)
+        return section.structure if section else "structure"
+
+    @staticmethod
+    def of_trial(store: Store, trial_id: str, device: torch.device) -> Predictor:
+        """Returns the best weights of a complete trial, with the preprocessing that it trained with.
+
+        Raises:
+            RecordError: The trial is not complete, or its weights were altered.
+        """
+        record = reader.read_trial(store, trial_id)
+        if record is None:
+            raise RecordError(f"{store.path(layout.TrialFiles(trial_id).folder)}: is no complete trial")
+        trained = TrainedOn(record, _section(codec.read_json(store, layout.TrialFiles(trial_id).spec)))
+        origin = f"trial {trial_id}"
+        return Predictor.of_record(trained, trained_weights(store, trial_id), origin=origin, device=device)
+
+    @staticmethod
+    def of_record(
+        trained: TrainedOn, weights: Mapping[str, torch.Tensor], *, origin: str, device: torch.device
+    ) -> Predictor:
+        """Returns the network that a record tells, with these weights.
+
+        Raises:
+            DonorError: They do not fit it.
+        """
+        identity = registry.identity_of(trained.record.identity)
+        return Predictor._of(identity, weights, origin=origin, device=device, section=trained.section)
+
+    @staticmethod
+    def of_weights(
+        path: Path, *, size_px: int, intensity: str, device: torch.device, note: Note = silent
+    ) -> Predictor:
+        """Returns the network of a weights file; its shapes are those of the weights.
+
+        Args:
+            path: A state dict of a network of the default task: `.safetensors`, or a file of `torch.save`.
+            size_px: Side of the images that it was trained on.
+            intensity: How grey levels were normalised, as in a study's `training.intensity`.
+            device: Where to put it.
+            note: Told if the file is a checkpoint, or its names have a wrapper's prefix.
+
+        Raises:
+            DonorError: The file cannot be read or its weights are not those of such a network.
+        """
+        weights = read_weights(path, note=note)
+        options = {"image_size": size_px, "intensity": intensity}
+        identity = registry.identity_of_weights(weights, origin=str(path), options=options)
+        return Predictor._of(identity, weights, origin=str(path), device=device)
+
+    @staticmethod
+    def _of(
+        identity: TrialIdentity,
+        weights: Mapping[str, torch.Tensor],
+        *,
+        origin: str,
+        device: torch.device,
+        section: Mapping[str, Any] | None = None,
+    ) -> Predictor:
+        learner = registry.learner_of(identity, device)
+        load_weights(learner, weights, origin=origin)
+        files = registry.task(identity.task).files
+        return Predictor(
+            origin, learner, files, identity.preprocessing, identity.image_size, device, section or {}
+        )
+
+    def prepared(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Returns a grey image `(H, W)` as the image cache holds it: `(1, size, size)`, or native."""
+        if self.size == "native":
+            return image[None]
+        return resized(Decoded(image, np.zeros((1, 1), np.uint8)), self.size)[0]
+
+    def predictions(self, prepared: Sequence[npt.NDArray[np.uint8]]) -> Sequence[Array]:
+        """Returns the learner's output of each prepared image; it may hold NaN."""
+        examples = untargeted(prepared, self.size, device=self.device)
+        return self.learner.predict(self.learner.load(examples, np.arange(len(prepared)), None))

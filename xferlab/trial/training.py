@@ -1,0 +1,36 @@
+"""The training of a trial, and weights back into its networks: the same for a trial and a search's sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from xferlab.networks.donors import load_strict
+from xferlab.tasks.config import TrialIdentity
+from xferlab.training.learner import Learner
+from xferlab.training.loop import Schedule, Trainer
+
+
+def trainer_of(identity: TrialIdentity, learner: Learner[Any, Any]) -> Trainer[Any, Any]:
+    """Returns the training that an identity names."""
+    loop = identity.training
+    schedule = Schedule(identity.seed, loop.max_epochs, loop.patience, identity.score)
+    return Trainer(learner, schedule)
+
+
+def load_weights(learner: Learner[Any, Any], weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
+    """Loads what `training.loop.weights_of` gave into a learner's networks; every name and shape must fit.
+
+    Raises:
+        DonorError: They do not fit; the message names `origin`.
+    """
+    networks = learner.networks
+    if len(networks) == 1:
+        load_strict(next(iter(networks.values())), weights, origin=origin)
+        return
+    for name, network in networks.items():
+        prefix = f"{name}."
+        state = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        load_strict(network, state, origin=f"{origin}, network {name}")
