@@ -16,25 +16,24 @@ from xferlab.errors import StorageError
 from xferlab.records.samples import SampleRecord, best_of, read_samples, read_tuning
 from xferlab.records.store import Store
 
-COLUMNS = ("sample", "sample_id", "outcome", "num_epochs", "max_epochs", "epochs_saved", "loss")
+COLUMNS = ("sample", "sample_id", "outcome", "num_epochs", "max_epochs", "epochs_saved", "score")
 
 
 def load_samples(storage: str | Path, tuning_id: str) -> pd.DataFrame:
     """Returns the finished samples of a search, one row each, by number.
 
-    Columns: `COLUMNS`, then one per parameter by its path; loss is NaN for a sample that diverged. Mappings
+    Columns: `COLUMNS`, then one per parameter by its path; score is NaN for a sample that diverged. Mappings
     and lists among the values are JSON text.
 
     Raises:
         RecordError: There is no such search, or it is damaged.
     """
     store = Store.open(storage)
-    document = read_tuning(store, tuning_id)
-    return _frame(document, read_samples(store, tuning_id))
+    return _frame(read_tuning(store, tuning_id), read_samples(store, tuning_id))
 
 
 def load_curves(storage: str | Path, tuning_id: str) -> pd.DataFrame:
-    """Returns the curves of the finished samples: sample, repetition (0: the mean of all), epoch, loss.
+    """Returns the curves of the finished samples: sample, repetition (0: the mean of all), epoch, score.
 
     Raises:
         RecordError: There is no such search, or it is damaged.
@@ -43,10 +42,10 @@ def load_curves(storage: str | Path, tuning_id: str) -> pd.DataFrame:
     read_tuning(store, tuning_id)
     rows = []
     for record in read_samples(store, tuning_id):
-        curves = [record.curve, *(one.losses for one in record.repetitions)]
+        curves = [record.curve, *(repetition.scores for repetition in record.repetitions)]
         for repetition, curve in enumerate(curves):
-            rows += [(record.number, repetition, epoch, loss) for epoch, loss in enumerate(curve, start=1)]
-    return pd.DataFrame(rows, columns=["sample", "repetition", "epoch", "loss"])
+            rows += [(record.number, repetition, epoch, score) for epoch, score in enumerate(curve, start=1)]
+    return pd.DataFrame(rows, columns=["sample", "repetition", "epoch", "score"])
 
 
 def tuning_report(storage: str | Path, tuning_id: str, out: str | Path) -> Path:
@@ -61,27 +60,18 @@ def tuning_report(storage: str | Path, tuning_id: str, out: str | Path) -> Path:
 
     store = Store.open(storage)
     document, records = read_tuning(store, tuning_id), read_samples(store, tuning_id)
-    frame, folder = _frame(document, records), Path(out).resolve()
-    table = samples_table(document, records)
+    table, folder = samples_table(document, records), Path(out).resolve()
+    page = folder / "tuning.md"
+    lines = [f"# Search {markdown_text(tuning_id)}", ""]
+    lines += [f"- {markdown_text(fact)}" for fact in _facts(document)]
+    lines += ["", f"## {markdown_text(table.title)}", "", to_markdown(table)]
     try:
         write_table(table, folder / "tables")
-        curves = load_curves(storage, tuning_id)
-        write_csv(curves, folder / "tables" / "curves.csv")
-        lines = [
-            f"# Search {markdown_text(tuning_id)}",
-            "",
-            *_listed(_facts(document)),
-            "",
-            f"## {markdown_text(table.title)}",
-            "",
-        ]
-        lines += [to_markdown(table)]
-        for picture in tuning_pictures(document, frame):
+        write_csv(load_curves(storage, tuning_id), folder / "tables" / "curves.csv")
+        for picture in tuning_pictures(document, _frame(document, records)):
             png, _ = save(picture, folder / "figures")
-            title = markdown_text(picture.title)
-            caption = markdown_text(" ".join(picture.caption))
+            title, caption = markdown_text(picture.title), markdown_text(" ".join(picture.caption))
             lines += [f"## {title}", "", f"![{title}]({png.relative_to(folder)})", "", caption, ""]
-        page = folder / "tuning.md"
         page.write_text("\n".join(lines).rstrip() + "\n", "utf-8")
     except OSError as error:
         raise StorageError(
@@ -91,40 +81,42 @@ def tuning_report(storage: str | Path, tuning_id: str, out: str | Path) -> Path:
 
 
 def samples_table(document: Mapping[str, Any], records: list[SampleRecord]) -> Table:
-    """Returns the samples of a search: those that trained to their end first, the lowest loss first."""
-    order = {"complete": 0, "stopped": 1, "diverged": 2}
-    ranked = sorted(
-        records, key=lambda one: (order[one.outcome], one.loss if one.loss is not None else 0.0, one.number)
-    )
-    best, paths = best_of(records), [one["path"] for one in document["space"]]
-    frame = _frame(document, ranked)
+    """Returns the samples of a search: those that trained to their end first, then the best."""
+    ranked, score = sorted(records, key=SampleRecord.rank), document["score"]
+    best, paths = best_of(records), [parameter["path"] for parameter in document["space"]]
     rows = [
         Row(
-            f"{one.number}{' (winner)' if one is best else ''}",
+            f"{record.number}{' (winner)' if record is best else ''}",
             (
-                one.outcome,
-                f"{one.num_epochs} of {one.max_epochs}",
-                number(one.loss),
-                *(_value(one.parameters[path]) for path in paths),
+                record.outcome,
+                f"{record.num_epochs} of {record.max_epochs}",
+                number(record.score),
+                *(_value(record.parameters[path]) for path in paths),
             ),
         )
-        for one in ranked
+        for record in ranked
     ]
+    trained = sum(record.epochs_trained for record in records)
+    saved = sum(record.epochs_saved for record in records)
     return Table(
         name="samples",
         title=f"Samples of stage {document['stage']}, arm {document['arm']}",
         caption=(
-            "Loss: mean over repetitions of the validation loss, by the untuned arm's loss and batch size, "
-            "of the best weights up to the last epoch; a repetition that stops before carries its own on.",
-            "Stopped: ended early as one of the worse; its loss is that of fewer epochs.",
+            f"Score: mean over repetitions of the {score['label']} of the best weights up to the last epoch, "
+            f"computed as for the untuned arm ({score['better']} is better); a repetition that stops before "
+            "keeps its last one.",
+            "Stopped: ended early as one of the worse; its score is that of fewer epochs.",
             "Diverged: a loss became infinite or undefined.",
         ),
-        notes=(f"Only samples that trained to their end can win. {_saving(records)}",),
+        notes=(
+            f"Only samples that trained to their end can win. {trained} epochs trained; stopping early saved "
+            f"at most {saved}.",
+        ),
         head=("Search",),
         stub="Sample",
-        columns=("Outcome", "Epochs", "Loss", *paths),
+        columns=("Outcome", "Epochs", "Score", *paths),
         groups=(Group((document["search"],), tuple(rows)),) if rows else (),
-        data=frame,
+        data=_frame(document, ranked),
     )
 
 
@@ -133,16 +125,16 @@ def tuned_arms(plan: Mapping[str, Any], stage: str) -> dict[str, Mapping[str, An
 
     An arm that was tuned in a stage is so in that stage and all that start from it.
     """
-    found = {}
-    for arm, told in plan["arms"].items():
-        line, name = [], stage
-        while name and name not in line:
-            line.append(name)
-            name = told["stages"].get(name, {}).get("starts_from")
-        own = [one for one in told.get("tuned", ()) if one["stage"] in line]
-        if own:
-            found[arm] = own[-1]
-    return found
+    tuned = {}
+    for arm, entry in plan["arms"].items():
+        ancestors, name = [], stage
+        while name and name not in ancestors:
+            ancestors.append(name)
+            name = entry["stages"].get(name, {}).get("starts_from")
+        searches = [search for search in entry.get("tuned", ()) if search["stage"] in ancestors]
+        if searches:
+            tuned[arm] = searches[-1]
+    return tuned
 
 
 def tuned_notes(results: StudyResults, stage: str, arms: Iterable[str]) -> tuple[str, ...]:
@@ -151,71 +143,59 @@ def tuned_notes(results: StudyResults, stage: str, arms: Iterable[str]) -> tuple
     return tuple(tuned_sentence(arm, tuned[arm]) for arm in dict.fromkeys(arms) if arm in tuned)
 
 
-def tuned_sentence(arm: str, told: Mapping[str, Any]) -> str:
+def tuned_sentence(arm: str, search: Mapping[str, Any]) -> str:
     """Returns on what an arm was tuned, and what follows for its numbers."""
-    on = told["validated_on"]
-    repetitions = ", ".join(str(one["repetition"]) for one in on)
-    patients = sorted({one["patients"] for one in on})
+    parts = search["validated_on"]
+    repetitions = ", ".join(str(part["repetition"]) for part in parts)
+    patients = sorted({part["patients"] for part in parts})
     counts = str(patients[0]) if len(patients) == 1 else f"{patients[0]} to {patients[-1]}"
-    stopped = f", {told['num_stopped']} of them stopped early" if told.get("num_stopped") else ""
+    stopped = f", {search['num_stopped']} of them stopped early" if search.get("num_stopped") else ""
     return (
-        f"Arm {arm} was tuned in stage {told['stage']}: best of {told['num_samples']} samples "
-        f"({told['search']} search{stopped}) by the validation loss of "
-        f"repetition{'s' if len(on) > 1 else ''} {repetitions} "
-        f"({counts} patients each of {on[0]['section']}). These are test patients of other repetitions, "
+        f"Arm {arm} was tuned in stage {search['stage']}: best of {search['num_samples']} samples "
+        f"({search['search']} search{stopped}) by the validation score of "
+        f"repetition{'s' if len(parts) > 1 else ''} {repetitions} "
+        f"({counts} patients each of {parts[0]['section']}). These are test patients of other repetitions, "
         "so it is compared with other arms on hold-outs only."
     )
 
 
 def _frame(document: Mapping[str, Any], records: list[SampleRecord]) -> pd.DataFrame:
-    paths = [one["path"] for one in document["space"]]
+    paths = [parameter["path"] for parameter in document["space"]]
     rows = [
         (
-            one.number,
-            one.sample_id,
-            one.outcome,
-            one.num_epochs,
-            one.max_epochs,
-            one.epochs_saved,
-            float("nan") if one.loss is None else one.loss,
-            *(_plain(one.parameters[path]) for path in paths),
+            record.number,
+            record.sample_id,
+            record.outcome,
+            record.num_epochs,
+            record.max_epochs,
+            record.epochs_saved,
+            float("nan") if record.score is None else record.score,
+            *(_plain(record.parameters[path]) for path in paths),
         )
-        for one in records
+        for record in records
     ]
     # Objects, or pandas makes NaN of a choice that is null, and floats of whole numbers beside it.
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *paths], dtype=object)
-    kinds: dict[str, Any] = {
-        name: "int64" for name in COLUMNS if name not in ("sample_id", "outcome", "loss")
-    }
-    return frame.astype({**kinds, "loss": "float64"})
+    whole = ("sample", "num_epochs", "max_epochs", "epochs_saved")
+    return frame.astype({**dict.fromkeys(whole, "int64"), "score": "float64"})
 
 
 def _facts(document: Mapping[str, Any]) -> list[str]:
-    on = document["validated_on"]
-    asha = document["asha"]
+    parts, asha = document["validated_on"], document["asha"]
     early = (
         f"the worse {asha['reduction'] - 1} of {asha['reduction']} stop at epoch {asha['grace_epochs']}, at "
         f"{asha['reduction']} times that, and so on"
         if asha
         else "no sample stops early"
     )
+    counts = dict.fromkeys(f"{part['cases']} images of {part['patients']} patients" for part in parts)
     return [
         f"Study {document['study']}, arm {document['arm']}, stage {document['stage']}.",
         f"{document['search']} search with seed {document['seed']}; {early}.",
-        f"{document['repetitions']} repetitions a sample, validated on "
-        + ", ".join(dict.fromkeys(f"{one['cases']} images of {one['patients']} patients" for one in on))
-        + f" of {on[0]['section']}.",
+        f"{document['repetitions']} repetitions a sample, validated on {', '.join(counts)} of "
+        f"{parts[0]['section']}.",
         "No test or hold-out case was read.",
     ]
-
-
-def _listed(items: Iterable[str]) -> list[str]:
-    return [f"- {markdown_text(item)}" for item in items]
-
-
-def _saving(records: list[SampleRecord]) -> str:
-    trained, saved = sum(one.epochs_trained for one in records), sum(one.epochs_saved for one in records)
-    return f"{trained} epochs trained; stopping early saved at most {saved}."
 
 
 def _value(value: Any) -> str:

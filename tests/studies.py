@@ -38,6 +38,13 @@ TINY: dict[str, Any] = {
     "arms": {"baseline": {}, "still": {"stages.portable.training": {"rotation": None}}},
 }  # fmt: skip
 
+ONE_TRIAL: dict[str, Any] = {
+    "repetitions": 1,
+    "arms": {"a": {}},
+    "stages": {"general": {"data": "general", "repetitions": 1, "evaluate_on": ["general.test"]}},
+}
+"""What `write_study` changes for a study of one trial, `a/general/r01`."""
+
 RECORDED = ("record.json", "cases.parquet", "outputs.parquet", "features.parquet", "best.safetensors")
 
 

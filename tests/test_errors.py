@@ -8,15 +8,14 @@ import pytest
 from xferlab import errors
 from xferlab.errors import DataError, Problem, ProblemsError, StudyError, XferlabError, suggest
 
-OURS = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, Exception)]
-ONE = Problem("jobs/s.yaml:3", "what was found")
-OTHER = Problem("data.cxr", "what may be odd", "warning")
+KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
+PROBLEMS = (Problem("jobs/s.yaml:3", "what was found"), Problem("data.cxr", "what may be odd", "warning"))
 
 
-@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_error_descends_from_one_and_crosses_processes(kind: type[XferlabError]) -> None:
     """Workers send their errors to the driver."""
-    error = kind((ONE, OTHER)) if issubclass(kind, ProblemsError) else kind("what happened")
+    error = kind(PROBLEMS) if issubclass(kind, ProblemsError) else kind("what happened")
     assert isinstance(error, XferlabError)
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
@@ -24,12 +23,11 @@ def test_every_error_descends_from_one_and_crosses_processes(kind: type[XferlabE
     assert vars(again) == vars(error)
 
 
-def test_all_problems_are_told_a_line_each() -> None:
-    error = StudyError([ONE, OTHER])
+def test_all_problems_have_a_line_each() -> None:
+    error = StudyError(list(PROBLEMS))
     assert str(error) == "jobs/s.yaml:3: what was found\ndata.cxr: warning: what may be odd"
-    assert error.problems == (ONE, OTHER)
-    assert DataError(ONE).problems == (ONE,)
-    assert StudyError(one for one in (ONE, OTHER)).problems == (ONE, OTHER)  # type: ignore[arg-type]
+    assert error.problems == PROBLEMS
+    assert DataError(PROBLEMS[0]).problems == PROBLEMS[:1]
 
 
 @pytest.mark.parametrize(

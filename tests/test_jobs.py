@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -14,19 +13,6 @@ from xferlab.study.space import load_space
 
 ROOT = Path(__file__).parents[1]
 JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
-
-
-class Anywhere(dict[str, str]):
-    """An environment in which every variable is a folder."""
-
-    def __missing__(self, name: str) -> str:
-        return f"/data/{name.lower()}"
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def get(self, name: str, default: Any = None) -> str:
-        return self[name]
 
 
 def is_study(path: Path) -> bool:
@@ -42,7 +28,9 @@ PROFILES = [(path, profile) for path in STUDIES for profile in [None, *profiles(
 
 
 def loaded(path: Path, profile: str | None = None) -> LoadedStudy:
-    return load(path, profile=profile, environ=Anywhere())
+    """A job in an environment in which every variable that it names is a folder."""
+    variables = re.findall(r"\$\{(\w+)\}", path.read_text())
+    return load(path, profile=profile, environ={name: f"/data/{name.lower()}" for name in variables})
 
 
 @pytest.mark.parametrize(("path", "profile"), PROFILES, ids=lambda value: getattr(value, "stem", value))

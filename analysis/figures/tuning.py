@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,37 @@ from xferlab.analysis.figures.style import AFTER, GREY, PAGE_IN, Picture, drawin
 
 MIN_SAMPLES = 8
 MAX_LABEL = 14
-_COLOURS = colormaps["viridis"]
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A parameter of a search, or the score, as an axis from 0 to 1."""
+
+    path: str
+    kind: str
+    values: Sequence[Any]
+
+    @property
+    def is_choice(self) -> bool:
+        return self.kind in ("choice", "grid")
+
+    def place(self, value: Any) -> int:
+        """The index of a choice among the values."""
+        return [_text(choice) for choice in self.values].index(_text(value))
+
+    def height(self, value: Any) -> float:
+        """Where a value lies."""
+        if self.is_choice:
+            return self.place(value) / max(1, len(self.values) - 1)
+        low, high, inner = (float(number) for number in (*self.values, value))
+        if self.kind == "loguniform":
+            low, high, inner = np.log(low), np.log(high), np.log(inner)
+        return float((inner - low) / (high - low))
+
+    def tick(self, value: Any) -> str:
+        """A value as its label."""
+        text = f"{value:.3g}" if isinstance(value, float) else _text(value)
+        return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1]}…"
 
 
 def tuning_pictures(document: Mapping[str, Any], frame: pd.DataFrame) -> Iterator[Picture]:
@@ -27,20 +58,20 @@ def tuning_pictures(document: Mapping[str, Any], frame: pd.DataFrame) -> Iterato
         document: What the search is.
         frame: What `load_samples` returns.
     """
-    known = frame[frame["loss"].notna()]
-    if not len(known):
+    scored = frame[frame["score"].notna()]
+    if not len(scored):
         return
-    yield parallel_picture(document, known)
-    found = importance(document, known)
-    if found:
-        yield importance_picture(document, found, num_samples=len(known))
+    yield parallel_picture(document, scored)
+    shares = importance(document, scored)
+    if shares:
+        yield importance_picture(document, shares, num_samples=len(scored))
 
 
 def importance(document: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, float]:
-    """Returns the share of each parameter in the variance of the loss, the largest first; sums to 1.
+    """Returns the share of each parameter in the variance of the score, the largest first; sums to 1.
 
     fANOVA (Hutter, Hoos and Leyton-Brown 2014, An efficient approach for assessing hyperparameter importance)
-    by Optuna on a random forest with a fixed seed. Empty with fewer than 8 samples, with losses that are all
+    by Optuna on a random forest with a fixed seed. Empty with fewer than 8 samples, with scores that are all
     equal, or where Optuna or scikit-learn is not installed.
     """
     try:
@@ -48,31 +79,33 @@ def importance(document: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, fl
         import sklearn  # noqa: F401 - what Optuna needs for it
     except ImportError:
         return {}
-    if len(frame) < MIN_SAMPLES or frame["loss"].nunique() < 2:
+    if len(frame) < MIN_SAMPLES or frame["score"].nunique() < 2:
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    varied = [one for one in document["space"] if len({_text(value) for value in frame[one["path"]]}) > 1]
-    distributions = {one["path"]: _distribution(one) for one in varied}
-    study = optuna.create_study(direction="minimize")
+    axes = [axis for axis in _axes(document) if frame[axis.path].map(_text).nunique() > 1]
+    distributions = {axis.path: _distribution(axis) for axis in axes}
+    study = optuna.create_study()
     for row in frame.to_dict("records"):
-        values = {one["path"]: _number(one, row[one["path"]]) for one in varied}
-        study.add_trial(
-            optuna.trial.create_trial(value=row["loss"], params=values, distributions=distributions)
-        )
+        values = {
+            axis.path: axis.place(row[axis.path]) if axis.is_choice else axis.height(row[axis.path])
+            for axis in axes
+        }
+        trial = optuna.trial.create_trial(value=row["score"], params=values, distributions=distributions)
+        study.add_trial(trial)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {path: float(share) for path, share in found.items()}
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {path: float(share) for path, share in shares.items()}
 
 
 def importance_picture(
-    document: Mapping[str, Any], found: Mapping[str, float], *, num_samples: int
+    document: Mapping[str, Any], shares: Mapping[str, float], *, num_samples: int
 ) -> Picture:
     """Returns a bar for each parameter."""
     with drawing():
-        figure = Figure(figsize=(PAGE_IN / 2, 0.7 + 0.24 * len(found)), layout="constrained")
+        figure = Figure(figsize=(PAGE_IN / 2, 0.7 + 0.24 * len(shares)), layout="constrained")
         axes = figure.subplots()
-        axes.barh(range(len(found)), list(found.values()), color=AFTER, height=0.62)
-        axes.set_yticks(range(len(found)), [_label(document, path) for path in found])
+        axes.barh(range(len(shares)), list(shares.values()), color=AFTER, height=0.62)
+        axes.set_yticks(range(len(shares)), [_label(document, path) for path in shares])
         axes.invert_yaxis()
         axes.set_xlabel("share of importance (dimensionless)")
         axes.set_xlim(left=0)
@@ -80,7 +113,7 @@ def importance_picture(
         name="importance",
         title=f"Importance of parameters, stage {document['stage']}",
         caption=(
-            f"fANOVA over {num_samples} samples: share of the variance of the loss, by a random forest.",
+            f"fANOVA over {num_samples} samples: share of the variance of the score, by a random forest.",
             *_early(document),
         ),
         figure=figure,
@@ -88,52 +121,60 @@ def importance_picture(
 
 
 def parallel_picture(document: Mapping[str, Any], frame: pd.DataFrame) -> Picture:
-    """Returns parallel coordinates: an axis for each parameter and the loss, a line for each sample."""
-    axes_of = [*document["space"], {"path": "loss", "kind": "uniform", "values": _range(frame["loss"])}]
+    """Returns parallel coordinates: an axis for each parameter and the score, a line for each sample."""
+    low, high = float(frame["score"].min()), float(frame["score"].max())
+    axes = [*_axes(document), _Axis("score", "uniform", (low, max(high, low + 1e-9)))]
     with drawing():
-        figure = _draw_parallel(document, frame, axes_of)
+        figure = Figure(figsize=(PAGE_IN, 3.0), layout="constrained")
+        _draw_samples(figure, axes, frame, higher=document["score"]["better"] == "higher")
+        _draw_axes(figure, axes, [_label(document, axis.path) for axis in axes])
     return Picture(
         name="parallel",
         title=f"Samples in parallel coordinates, stage {document['stage']}",
         caption=(
-            f"{len(frame)} samples; the darker, the lower the loss; dashed: stopped early.",
+            f"{len(frame)} samples; the darker, the better the score; dashed: stopped early.",
             *_early(document),
         ),
         figure=figure,
     )
 
 
-def _draw_parallel(document: Mapping[str, Any], frame: pd.DataFrame, axes_of: list[Any]) -> Figure:
-    figure = Figure(figsize=(PAGE_IN, 3.0), layout="constrained")
-    axes = figure.subplots()
-    losses = _range(frame["loss"])
-    colour = Normalize(float(losses[0]), float(losses[1]))
-    heights = np.array(
-        [[_height(one, row[one["path"]]) for one in axes_of] for row in frame.to_dict("records")]
-    )
-    order = np.argsort(-frame["loss"].to_numpy(), kind="stable")
-    for place in order.tolist():  # the best on top
-        row = frame.iloc[place]
-        style = "-" if row["outcome"] == "complete" else (0, (3, 2))
-        axes.plot(heights[place], color=_COLOURS(colour(row["loss"])), linestyle=style, linewidth=0.9)
-    for place, one in enumerate(axes_of):
-        axes.axvline(place, color=GREY, linewidth=0.6, zorder=0)
-        for height, text in _ticks(one):
-            axes.annotate(
-                text,
-                (place, height),
+def _draw_samples(figure: Figure, axes: Sequence[_Axis], frame: pd.DataFrame, *, higher: bool) -> None:
+    plot = figure.subplots()
+    colour, colours = Normalize(*axes[-1].values), colormaps["viridis_r" if higher else "viridis"]
+    best_on_top = frame.sort_values("score", ascending=higher, kind="stable")
+    for row in best_on_top.to_dict("records"):
+        plot.plot(
+            [axis.height(row[axis.path]) for axis in axes],
+            color=colours(colour(row["score"])),
+            linestyle="-" if row["outcome"] == "complete" else (0, (3, 2)),
+            linewidth=0.9,
+        )
+    figure.colorbar(ScalarMappable(colour, colours), ax=plot, label="score", fraction=0.03)
+
+
+def _draw_axes(figure: Figure, axes: Sequence[_Axis], labels: Sequence[str]) -> None:
+    plot = figure.axes[0]
+    for position, axis in enumerate(axes):
+        plot.axvline(position, color=GREY, linewidth=0.6, zorder=0)
+        for value in axis.values:
+            plot.annotate(
+                axis.tick(value),
+                (position, axis.height(value)),
                 xytext=(3, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=6,
                 bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
             )
-    axes.set_xticks(range(len(axes_of)), [_label(document, one["path"]) for one in axes_of], rotation=12)
-    axes.set_yticks([])
-    axes.set_xlim(-0.15, len(axes_of) - 0.75)
-    axes.spines[["left", "bottom"]].set_visible(False)
-    figure.colorbar(ScalarMappable(colour, _COLOURS), ax=axes, label="loss", fraction=0.03)
-    return figure
+    plot.set_xticks(range(len(axes)), labels, rotation=12)
+    plot.set_yticks([])
+    plot.set_xlim(-0.15, len(axes) - 0.75)
+    plot.spines[["left", "bottom"]].set_visible(False)
+
+
+def _axes(document: Mapping[str, Any]) -> list[_Axis]:
+    return [_Axis(**parameter) for parameter in document["space"]]
 
 
 def _label(document: Mapping[str, Any], path: str) -> str:
@@ -142,57 +183,17 @@ def _label(document: Mapping[str, Any], path: str) -> str:
 
 def _early(document: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        ("The loss of a sample that was stopped early is that of fewer epochs.",) if document["asha"] else ()
+        ("The score of a sample that was stopped early is that of fewer epochs.",) if document["asha"] else ()
     )
-
-
-def _range(losses: Any) -> list[float]:
-    low, high = float(losses.min()), float(losses.max())
-    return [low, high if high > low else low + 1e-9]
-
-
-def _height(one: Mapping[str, Any], value: Any) -> float:
-    """Returns where a value lies on its axis, from 0 to 1."""
-    values = one["values"]
-    if one["kind"] in ("choice", "grid"):
-        return _place(one, value) / max(1, len(values) - 1)
-    low, high, own = float(values[0]), float(values[1]), float(value)
-    if one["kind"] == "loguniform":
-        low, high, own = np.log(low), np.log(high), np.log(own)
-    return float((own - low) / (high - low))
-
-
-def _ticks(one: Mapping[str, Any]) -> list[tuple[float, str]]:
-    return [
-        (_height(one, value), f"{value:.3g}" if isinstance(value, float) else _shortened(_text(value)))
-        for value in one["values"]
-    ]
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1]}…"
-
-
-def _place(one: Mapping[str, Any], value: Any) -> int:
-    return [_text(other) for other in one["values"]].index(_text(value))
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def _number(one: Mapping[str, Any], value: Any) -> Any:
-    if one["kind"] in ("choice", "grid"):
-        return _place(one, value)
-    return int(value) if one["kind"] == "int" else float(value)
-
-
-def _distribution(one: Mapping[str, Any]) -> Any:
+def _distribution(axis: _Axis) -> Any:
     from optuna import distributions
 
-    low, high = one["values"][0], one["values"][-1]
-    if one["kind"] == "int":
-        return distributions.IntDistribution(low, high)
-    if one["kind"] in ("choice", "grid"):
-        return distributions.CategoricalDistribution(range(len(one["values"])))
-    return distributions.FloatDistribution(float(low), float(high), log=one["kind"] == "loguniform")
+    if axis.is_choice:
+        return distributions.CategoricalDistribution(range(len(axis.values)))
+    return distributions.FloatDistribution(0.0, 1.0)

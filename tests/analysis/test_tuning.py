@@ -13,6 +13,8 @@ from tests.analysis.conftest import StudyBuilder
 from xferlab.analysis import load_study
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.tuning import importance
+from xferlab.analysis.tables.differences import arms_against_baseline_tables
+from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tuning import (
     load_curves,
     load_samples,
@@ -22,7 +24,13 @@ from xferlab.analysis.tuning import (
     tuning_report,
 )
 from xferlab.records import codec, layout, reader
-from xferlab.records.samples import RepetitionCurve, SampleRecord, write_sample, write_tuning
+from xferlab.records.samples import (
+    RepetitionCurve,
+    SampleRecord,
+    search_store,
+    write_sample,
+    write_tuning,
+)
 from xferlab.records.store import Store
 
 LR, ROTATION = "stages.portable.training.lr", "stages.portable.training.rotation"
@@ -31,7 +39,7 @@ ON = [
     for n in (1, 2)
 ]
 DOCUMENT: dict[str, Any] = {
-    "version": 1,
+    "version": 2,
     "tuning_id": "search",
     "study": "covid_lung",
     "arm": "baseline",
@@ -40,6 +48,7 @@ DOCUMENT: dict[str, Any] = {
     "search": "random",
     "seed": 1,
     "asha": {"grace_epochs": 1, "reduction": 3},
+    "score": {"name": "loss", "better": "lower", "label": "validation loss"},
     "space": [
         {"path": LR, "kind": "loguniform", "values": [1e-4, 1e-1]},
         {"path": ROTATION, "kind": "choice", "values": [None, {"degrees": 5.0, "probability": 0.5}]},
@@ -67,9 +76,8 @@ def record(number: int) -> SampleRecord:
         number=number,
         parameters={LR: lr, ROTATION: DOCUMENT["space"][1]["values"][number % 2]},
         outcome=outcome,
-        num_epochs=len(curve),
         max_epochs=4,
-        curve=curve,
+        better="lower",
         repetitions=(RepetitionCurve(f"t{number}", curve, len(curve), ""),) * 2,
     )
 
@@ -79,7 +87,7 @@ def storage(tmp_path: Path) -> Path:
     store = Store.open(tmp_path / "storage")
     write_tuning(store, DOCUMENT)
     for number in range(1, 25):
-        write_sample(store, record(number))
+        write_sample(search_store(store, "search"), record(number))
     return tmp_path / "storage"
 
 
@@ -87,7 +95,7 @@ def test_samples_as_a_frame(storage: Path) -> None:
     frame = load_samples(storage, "search")
     assert list(frame["sample"]) == list(range(1, 25))
     assert frame.loc[5, "outcome"] == "diverged"
-    assert np.isnan(frame.loc[5, "loss"])
+    assert np.isnan(frame.loc[5, "score"])
     assert frame.loc[4, "epochs_saved"] == 4  # two repetitions at epoch 2 of 4
     assert frame.loc[0, LR] == record(1).parameters[LR]
     assert list(frame[ROTATION][:2]) == ['{"degrees": 5.0, "probability": 0.5}', None]
@@ -95,16 +103,17 @@ def test_samples_as_a_frame(storage: Path) -> None:
 
 def test_curves_as_a_frame(storage: Path) -> None:
     frame = load_curves(storage, "search")
-    own = frame[frame["sample"] == 1]
-    assert list(own["repetition"]) == [0, 0, 1, 1, 2, 2]
-    assert list(own["loss"][:2]) == list(record(1).curve)
+    curves = frame[frame["sample"] == 1]
+    assert list(curves["repetition"]) == [0, 0, 1, 1, 2, 2]
+    assert list(curves["score"][:2]) == list(record(1).curve)
 
 
 def test_the_winner_stands_first_and_the_diverged_last() -> None:
     records = [record(number) for number in range(1, 25)]
     table = samples_table(DOCUMENT, records)
     rows = table.groups[0].rows
-    best = min((one for one in records if one.outcome == "complete"), key=lambda one: one.curve[-1])
+    complete = [sample for sample in records if sample.outcome == "complete"]
+    best = min(complete, key=lambda sample: sample.curve[-1])
     assert rows[0].label == f"{best.number} (winner)"
     assert [row.cells[0] for row in rows][-2:] == ["stopped", "diverged"]
     assert rows[-1].cells[2] == "–"
@@ -113,15 +122,15 @@ def test_the_winner_stands_first_and_the_diverged_last() -> None:
 
 
 @pytest.mark.component  # imports Optuna
-def test_what_decides_the_loss_is_the_important_parameter(storage: Path) -> None:
+def test_what_decides_the_score_is_the_important_parameter(storage: Path) -> None:
     frame = load_samples(storage, "search")
-    known = frame[frame["loss"].notna()]
-    found = importance(DOCUMENT, known)
-    assert next(iter(found)) == LR
-    assert found[LR] > 0.8
-    assert sum(found.values()) == pytest.approx(1)
-    assert importance(DOCUMENT, known[:5]) == {}
-    assert importance(DOCUMENT, known.assign(loss=0.5)) == {}
+    scored = frame[frame["score"].notna()]
+    shares = importance(DOCUMENT, scored)
+    assert next(iter(shares)) == LR
+    assert shares[LR] > 0.8
+    assert sum(shares.values()) == pytest.approx(1)
+    assert importance(DOCUMENT, scored[:5]) == {}
+    assert importance(DOCUMENT, scored.assign(score=0.5)) == {}
 
 
 @pytest.mark.component
@@ -149,7 +158,7 @@ def tuned_study(builder: StudyBuilder, stage: str) -> Contents:
 @pytest.mark.component  # writes a study
 def test_a_tuned_arm_is_compared_on_hold_outs_only_and_says_so(builder: StudyBuilder) -> None:
     contents = tuned_study(builder, "portable")
-    tables = list(contents.arms())
+    tables = list(arms_against_baseline_tables(contents))
     portable = [table for table in tables if "stage portable" in table.title]
     assert portable
     assert all("portable.hold_out" in table.title for table in portable)
@@ -162,7 +171,7 @@ def test_a_tuned_arm_is_compared_on_hold_outs_only_and_says_so(builder: StudyBui
 @pytest.mark.component
 def test_a_tuned_arm_is_marked_beside_its_row(builder: StudyBuilder) -> None:
     contents = tuned_study(builder, "portable")
-    for table in contents.metrics(hold_out=False):
+    for table in metrics_tables(contents, hold_out=False):
         arms = {group.labels[1] for group in table.groups if "," not in group.labels[2]}
         tuned = "stage portable" in table.title
         assert ("frozen (tuned)" in arms) == tuned
@@ -170,19 +179,11 @@ def test_a_tuned_arm_is_marked_beside_its_row(builder: StudyBuilder) -> None:
 
 
 def test_what_starts_from_a_tuned_stage_is_tuned(builder: StudyBuilder) -> None:
-    plan = {
-        "arms": {
-            "baseline": {
-                "stages": {"general": {"starts_from": None}, "portable": {"starts_from": "general"}}
-            },
-            "t": {
-                "stages": {"general": {"starts_from": None}, "portable": {"starts_from": "general"}},
-                "tuned": [{**CARRIED, "stage": "general"}],
-            },
-        }
-    }
+    stages = {"general": {"starts_from": None}, "portable": {"starts_from": "general"}}
+    tuned = {"stages": stages, "tuned": [{**CARRIED, "stage": "general"}]}
+    plan: dict[str, Any] = {"arms": {"baseline": {"stages": stages}, "t": tuned}}
     assert list(tuned_arms(plan, "portable")) == list(tuned_arms(plan, "general")) == ["t"]
-    plan["arms"]["t"]["tuned"] = [{**CARRIED, "stage": "portable"}]
+    tuned["tuned"] = [{**CARRIED, "stage": "portable"}]
     assert tuned_arms(plan, "general") == {}
 
 
@@ -190,6 +191,6 @@ def test_the_sentence_names_samples_patients_and_the_consequence() -> None:
     sentence = tuned_sentence("t", {**CARRIED, "validated_on": ON})
     assert sentence == (
         "Arm t was tuned in stage portable: best of 20 samples (random search, 12 of them stopped early) by "
-        "the validation loss of repetitions 1, 2 (18 to 19 patients each of portable). These are test "
+        "the validation score of repetitions 1, 2 (18 to 19 patients each of portable). These are test "
         "patients of other repetitions, so it is compared with other arms on hold-outs only."
     )

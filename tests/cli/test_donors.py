@@ -41,77 +41,78 @@ def wrapped(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], dict[str, Any]]], Path]:
-    def study(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
+def study(command: Command, tmp_path: Path) -> Callable[..., Path]:
+    def study(change: Callable[[dict[str, Any]], dict[str, Any]], **changes: Any) -> Path:
         model = build("unet", in_channels=3, out_channels=1, init_features=2)
         initialise(model, 5)
         torch.save(change(model.state_dict()), tmp_path / "donor.pt")
         Image.new("L", (32, 32), 90).save(tmp_path / "image.png")
         path = tmp_path / "study.yaml"
-        path.write_text(yaml.safe_dump(STUDY, sort_keys=False))
+        path.write_text(yaml.safe_dump({**STUDY, **changes}, sort_keys=False))
         return path
 
     return study
 
 
+@pytest.fixture
+def said(command: Command) -> Callable[[Path, int], dict[str, str]]:
+    """What check, run and predict say of a study's weights file, which all end with one exit code."""
+
+    def said(path: Path, code: int) -> dict[str, str]:
+        check, run = command("check", path), command("run", path, "--executor", "in-process")
+        predict = command("predict", path.parent / "donor.pt", "image.png", "--out", "out", *HOW)
+        assert (check.code, run.code, predict.code) == (code, code, code)
+        return {"check": check.out, "run": run.err, "predict": predict.err}
+
+    return said
+
+
 def test_a_damaged_donor_is_named_before_any_trial(
-    command: Command, study: Callable[..., Path], tmp_path: Path
+    study: Callable[..., Path], said: Callable[..., dict[str, str]], tmp_path: Path
 ) -> None:
     path = study(damaged)
-    check = command("check", path)
     text = f"{tmp_path}/donor.pt: the tensor '{KEY}' holds 1 of 72 values that are NaN or infinite."
-    assert check.code == 2
-    assert f"{path}:{DONOR_LINE}: baseline/a/r01: {text}" in check.out
-    run = command("run", path, "--executor", "in-process")
-    assert (run.code, text in run.err) == (2, True)
-    predict = command("predict", "donor.pt", "image.png", "--out", "out", *HOW)
-    assert (predict.code, "donor.pt: the tensor" in predict.err) == (2, True)
+    by_verb = said(path, 2)
+    assert f"{path}:{DONOR_LINE}: baseline/a/r01: {text}" in by_verb["check"]
+    assert text in by_verb["run"]
+    assert text in by_verb["predict"]
+
+
+def test_a_wrapped_donor_is_taken_with_a_line_that_says_so(
+    study: Callable[..., Path], said: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    path = study(wrapped)
+    notes = [
+        f"{tmp_path}/donor.pt: is a training checkpoint; its 'state_dict' is used",
+        f"{tmp_path}/donor.pt: all names begin with 'module.', as DataParallel leaves them; it is stripped",
+    ]
+    by_verb = said(path, 0)
+    assert all(f"{path}:{DONOR_LINE}: warning: {note}" in by_verb["check"] for note in notes)
+    assert [line for line in by_verb["run"].splitlines() if "donor.pt" in line] == notes
+    assert all(note in by_verb["predict"] for note in notes)
 
 
 def test_all_files_without_weights_are_told_at_once(
     command: Command, study: Callable[..., Path], tmp_path: Path
 ) -> None:
-    path = study(damaged)
-    (tmp_path / "donor.pt").write_text("not weights")
-    (tmp_path / "other.pt").write_text("neither")
-    arms = {"baseline": {}, "b": {"stages.donor.weights": {"path": "other.pt"}}}
-    path.write_text(yaml.safe_dump({**STUDY, "arms": arms}, sort_keys=False))
+    path = study(damaged, arms={"baseline": {}, "b": {"stages.donor.weights": {"path": "other.pt"}}})
+    for name in ("donor.pt", "other.pt"):
+        (tmp_path / name).write_text("not weights")
     run = command("run", path, "--executor", "in-process")
     first, second, total = run.err.splitlines()
     assert run.code == 2
     assert first.startswith(f"{path}:{DONOR_LINE}: {tmp_path}/donor.pt: ")
-    assert ": arm 'b': " in second
-    assert f"{tmp_path}/other.pt: " in second
+    assert f": arm 'b': {tmp_path}/other.pt: " in second
     assert total == "2 problems"
 
 
 def test_weights_that_do_not_fit_are_told_at_the_arm_of_the_trial(
-    command: Command, study: Callable[..., Path], tmp_path: Path
+    command: Command, study: Callable[..., Path]
 ) -> None:
-    path = study(dict)
     again = {"stages.donor.weights": {"path": "donor.pt"}}
-    arms = {"baseline": {}, "c": {**again, "model.init_features": 4}}
-    path.write_text(yaml.safe_dump({**STUDY, "arms": arms}, sort_keys=False))
-    run = command("run", path, "--executor", "in-process")
+    path = study(dict, arms={"baseline": {}, "c": {**again, "model.init_features": 4}})
     line = path.read_text().splitlines().index("    stages.donor.weights:") + 1
-    told = f"{path}:{line}: arm 'c': c/a/r01: "
+    run, check = command("run", path, "--executor", "in-process"), command("check", path)
     assert run.code == 2
-    assert run.err.startswith(told)
-    assert command("check", path).out.startswith(told)
-
-
-def test_a_wrapped_donor_is_taken_with_a_line_that_says_so(
-    command: Command, study: Callable[..., Path], tmp_path: Path
-) -> None:
-    path = study(wrapped)
-    told = [
-        f"{tmp_path}/donor.pt: is a training checkpoint; its 'state_dict' is used",
-        f"{tmp_path}/donor.pt: all names begin with 'module.', as DataParallel leaves them; it is stripped",
-    ]
-    check = command("check", path)
-    assert check.code == 0
-    assert all(f"{path}:{DONOR_LINE}: warning: {line}" in check.out for line in told)
-    run = command("run", path, "--executor", "in-process")
-    assert (run.code, [line for line in run.err.splitlines() if "donor.pt" in line]) == (0, told)
-    predict = command("predict", tmp_path / "donor.pt", "image.png", "--out", "out", *HOW)
-    assert (predict.code, all(line in predict.err for line in told)) == (0, True)
+    for text in (run.err, check.out):
+        assert text.startswith(f"{path}:{line}: arm 'c': c/a/r01: ")

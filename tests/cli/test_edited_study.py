@@ -29,7 +29,6 @@ STUDY = {
     "training": {**TINY["training"], "max_epochs": 1, "patience": 1},
 }
 ARMS = {"baseline": {}, "wide": {"model.init_features": 4}}
-READING = ("status", "failures", "report")
 
 
 def write_data(folder: Path) -> None:
@@ -39,8 +38,8 @@ def write_data(folder: Path) -> None:
     for number in range(8):
         mask = np.zeros((32, 32), np.uint8)
         mask[8 : 20 + number % 4, 8:20] = 255
-        Image.fromarray(rng.integers(0, 255, (32, 32), np.uint8)).save(folder / f"i{number}.png")
-        Image.fromarray(mask).save(folder / f"m{number}.png")
+        for name, pixels in (("i", rng.integers(0, 255, (32, 32), np.uint8)), ("m", mask)):
+            Image.fromarray(pixels).save(folder / f"{name}{number}.png")
         rows.append(f"i{number}.png,m{number}.png,Secret {number},normal")
     (folder / "metadata.csv").write_text("\n".join(rows))
 
@@ -54,10 +53,17 @@ def study(command: Command, tmp_path: Path) -> Path:
     return path
 
 
+def read(command: Command, study: Path, *codes: int) -> list[Said]:
+    """What status, failures and report say, which end with these exit codes."""
+    said = [command(verb, study) for verb in ("status", "failures", "report")]
+    assert [each.code for each in said] == list(codes)
+    return said
+
+
 def test_a_study_and_its_data_may_change_and_every_verb_says_so(
     command: Command, study: Path, tmp_path: Path
 ) -> None:
-    assert {verb: command(verb, study).code for verb in READING} == dict.fromkeys(READING, 0)
+    read(command, study, 0, 0, 0)
     page = tmp_path / "reports/tiny/index.html"
     assert "Complete: all 1 planned trials." in page.read_text()
 
@@ -66,9 +72,7 @@ def test_a_study_and_its_data_may_change_and_every_verb_says_so(
         "study.yaml differs from the last plan of the study: 1 trial added (arm wide). "
         f"`xferlab run {study}` brings the results up to date."
     )
-    said = {verb: command(verb, study) for verb in READING}
-    assert {verb: one.out.splitlines()[0] for verb, one in said.items()} == dict.fromkeys(READING, differs)
-    assert {verb: one.code for verb, one in said.items()} == {"status": 1, "failures": 0, "report": 1}
+    assert {said.out.splitlines()[0] for said in read(command, study, 1, 0, 1)} == {differs}
     # A page is passed on: it names the study file, and no folder of this machine.
     differs_on_page = differs.replace(str(study), "study.yaml")
     assert (
@@ -80,18 +84,16 @@ def test_a_study_and_its_data_may_change_and_every_verb_says_so(
     assert json.loads(command("status", study, "--json").out)["remarks"] == [differs]
 
     (tmp_path / "d").rename(tmp_path / "elsewhere")
-    said = {verb: command(verb, study) for verb in READING}
-    assert {verb: one.out.splitlines()[0] for verb, one in said.items()} == dict.fromkeys(READING, differs)
-    assert all("the data of the study cannot be read here: " in one.err for one in said.values())
-    assert {verb: one.code for verb, one in said.items()} == {"status": 1, "failures": 0, "report": 1}
-    assert "1 complete" in said["status"].out
+    status, *others = read(command, study, 1, 0, 1)
+    for said in (status, *others):
+        assert said.out.splitlines()[0] == differs
+        assert "the data of the study cannot be read here: " in said.err
+    assert "1 complete" in status.out
     assert "Secret" not in page.read_text()
 
     write_study(tmp_path, **STUDY, arms={"baseline": {}})
-    said = {verb: command(verb, study) for verb in READING}
     unread = "The data of the study could not be read here, so only the names of its trials, "
-    assert all(one.out.startswith(unread) for one in said.values())
-    assert {verb: one.code for verb, one in said.items()} == dict.fromkeys(READING, 0)
+    assert all(said.out.startswith(unread) for said in read(command, study, 0, 0, 0))
 
 
 def test_another_machine_sees_what_was_planned_on_this_one(
@@ -129,25 +131,21 @@ def test_status_is_watched_until_someone_stops_it(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, storage = write_study(tmp_path, arms={"baseline": {}}), Store.open(tmp_path / "xferlab-results")
-    looks = []
+    trial_id = json.loads(command("status", path, "--json").out)["trials"][0]["trial_id"]
+    looks = iter(range(3))
 
     def sleep(seconds: float) -> None:
-        looks.append(seconds)
-        if len(looks) == 2:  # between two looks something happened
-            trial_id = json.loads(command_out)["trials"][0]["trial_id"]
+        look = next(looks)
+        if look == 1:  # between two looks something happened
             tries = [{"started": now(), "host": "node7", "pid": 1, "outcome": "interrupted"}]
             writer.write_run(storage, trial_id, {"version": 1, "attempts": tries})
-        if len(looks) == 3:
+        if look == 2:
             raise KeyboardInterrupt
 
-    command_out = command("status", path, "--json").out
     monkeypatch.setattr(time, "sleep", sleep)
     said = command("status", path, "--watch")
-    assert said.code == 1
-    assert [line for line in said.out.splitlines() if line[0].isdigit()] == [
-        "4 waiting",
-        "1 interrupted, 3 waiting",
-    ]
+    counts = [line for line in said.out.splitlines() if line[0].isdigit()]
+    assert (said.code, counts) == (1, ["4 waiting", "1 interrupted, 3 waiting"])
 
 
 def test_watching_reads_what_is_complete_once(
@@ -160,9 +158,7 @@ def test_watching_reads_what_is_complete_once(
     def states(store: Store, study: str, trials: list[TrialSpec]) -> list[dict[str, Any]]:
         asked.append([trial.name for trial in trials])
         rows = real_states(store, study, trials)
-        for row in rows[: len(asked)]:
-            row["state"] = "complete"
-        return rows
+        return [{**row, "state": "complete"} for row in rows[: len(asked)]] + rows[len(asked) :]
 
     real_states = status.states
     monkeypatch.setattr(status, "states", states)

@@ -45,10 +45,10 @@ def test_a_folder_is_searched_and_its_folders_are_mirrored(touch: Touch) -> None
 
 
 def test_what_is_no_image_is_counted_and_skipped(touch: Touch) -> None:
-    touch("in/a.png", "in/notes.txt", "in/._a.png", "in/sub/table.csv", "in/.hidden/b.png")
-    found = find(["in"], out="out")
-    assert list(found.images) == ["a"]
-    assert found.num_skipped == 3  # hidden folders are not entered
+    skipped = ("in/notes.txt", "in/._a.png", "in/sub/table.csv")
+    touch("in/a.png", *skipped, "in/.hidden/b.png", "in/out/a_mask.png")
+    found = find(["in"], out="in/out")
+    assert (list(found.images), found.num_skipped) == (["a"], len(skipped))  # other folders are not entered
     assert found.problems == []
 
 
@@ -62,41 +62,30 @@ def test_a_named_file_is_taken_whatever_its_name(touch: Touch) -> None:
     assert names("a.txt", "absent.png") == {"a.txt": "a.txt", "absent": "absent.png"}
 
 
-def test_equal_stems_keep_apart(touch: Touch) -> None:
-    touch("in/a.png", "in/a.jpg", "in/a.png.png", "one/b.png", "two/b.png")
-    assert names("in") == {"a.png": "in/a.png", "a.jpg": "in/a.jpg", "a.png.png": "in/a.png.png"}
-    assert set(names("one/b.png", "two/b.png")) == {"one/b", "two/b"}
-    assert set(names("one", "two")) == {"one/b", "two/b"}
+@pytest.mark.parametrize(
+    ("files", "paths", "outputs"),
+    [
+        ("in/a.png in/a.jpg in/a.png.png", "in", "a.png a.jpg a.png.png"),
+        ("one/b.png two/b.png", "one/b.png two/b.png", "one/b two/b"),
+        ("one/b.png two/b.png", "one two", "one/b two/b"),
+        # Outputs of a folder keep their paths, whatever else is named; the outer folder names them.
+        ("here/in/a.png here/in/ward/b.png", "here/in", "a ward/b"),
+        ("here/in/a.png here/in/ward/b.png there/c.png", "here/in there/c.png", "a ward/b c"),
+        ("here/in/a.png there/in/ward/d.png there/c.png", "here/in there/in there/c.png", "a ward/d c"),
+        ("here/in/a.png here/in/ward/b.png", "here/in/ward here/in", "a ward/b"),
+        # Only what would have one name keeps more of its path.
+        ("one/a.png one/b.png two/a.png two/c.png two/c.jpg", "one two", "one/a b two/a two/c.png two/c.jpg"),
+    ],
+)
+def test_names_are_as_short_as_sets_them_apart(touch: Touch, files: str, paths: str, outputs: str) -> None:
+    touch(*files.split())
+    assert set(names(*paths.split())) == set(outputs.split())
 
 
-def test_outputs_of_a_folder_keep_their_paths_whatever_else_is_named(touch: Touch) -> None:
-    touch("here/in/a.png", "here/in/ward/b.png", "there/c.png", "there/in/ward/d.png")
-    assert names("here/in") == {"a": "here/in/a.png", "ward/b": "here/in/ward/b.png"}
-    assert set(names("here/in", "there/c.png")) == {"a", "ward/b", "c"}
-    assert set(names("here/in", "there/in", "there/c.png")) == {"a", "ward/b", "ward/d", "c"}
-    assert set(names("here/in/ward", "here/in")) == {"a", "ward/b"}  # the outer folder names them
-
-
-def test_only_what_would_have_one_name_keeps_more_of_its_path(touch: Touch) -> None:
-    touch("one/a.png", "one/b.png", "two/a.png", "two/c.png", "two/c.jpg")
-    assert set(names("one", "two")) == {"one/a", "b", "two/a", "two/c.png", "two/c.jpg"}
-
-
-def test_a_file_given_twice_is_one(touch: Touch) -> None:
-    touch("in/a.png")
-    assert names("in", "in/a.png", os.path.abspath("in/../in/a.png")) == {"a": "in/a.png"}
-
-
-def test_the_order_of_the_paths_does_not_matter(touch: Touch) -> None:
+def test_a_file_given_twice_is_one_and_the_order_does_not_matter(touch: Touch) -> None:
     touch("in/a.png", "b.png", "c.png")
+    assert names("in", "in/a.png", os.path.abspath("in/../in/a.png")) == {"a": "in/a.png"}
     assert list(names("in", "c.png", "b.png")) == list(names("b.png", "c.png", "in"))
-
-
-def test_outputs_within_the_folder_are_not_searched(touch: Touch) -> None:
-    touch("in/a.png", "in/out/a_mask.png")
-    found = find(["in"], out="in/out")
-    assert list(found.images) == ["a"]
-    assert found.num_skipped == 0
 
 
 def test_outputs_among_the_images_of_a_folder_are_refused(touch: Touch) -> None:

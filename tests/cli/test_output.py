@@ -16,6 +16,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -25,50 +26,39 @@ from rich.console import Console
 from rich.live import Live
 
 from tests.cli.conftest import Command
-from tests.studies import command, environment, write_study
+from tests.studies import ONE_TRIAL, command, environment, write_study
 from xferlab.cli import main, output
 from xferlab.cli.output import Output, Streams
-
-ONE = {
-    "repetitions": 1,
-    "arms": {"a": {}},
-    "stages": {"general": {"data": "general", "repetitions": 1, "evaluate_on": ["general.test"]}},
-}
 
 
 class Pipe:
     """A pipe whose reading end a test holds."""
 
     def __init__(self, encoding: str = "utf-8") -> None:
-        self.reader, descriptor = os.pipe()
-        self.writer: TextIO = os.fdopen(descriptor, "w", encoding=encoding)
+        reader, writer = os.pipe()
+        self.reader = os.fdopen(reader, "rb", buffering=0)
+        self.writer: TextIO = os.fdopen(writer, "w", encoding=encoding)
 
-    def leave(self) -> None:
-        os.close(self.reader)
-        self.reader = -1
+    def read(self, size: int = 100) -> bytes:
+        return self.reader.read(size) or b""
 
     def fill(self) -> int:
         """Fills it, as a reader that has stopped does; returns how many bytes it holds."""
         os.set_blocking(self.writer.fileno(), False)
         size = 0
-        try:
+        with suppress(BlockingIOError):
             while True:
                 size += os.write(self.writer.fileno(), b"." * 4096)
-        except BlockingIOError:
-            os.set_blocking(self.writer.fileno(), True)
+        os.set_blocking(self.writer.fileno(), True)
         return size
-
-    def close(self) -> None:
-        if self.reader >= 0:
-            os.close(self.reader)
-        self.writer.close()
 
 
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
     made = Pipe()
     yield made
-    made.close()
+    made.reader.close()
+    made.writer.close()
 
 
 @contextmanager
@@ -93,44 +83,30 @@ def test_lines_arrive_at_once_and_in_order(pipe: Pipe) -> None:
         print("before")
         streams.unblock()
         print("after")
-        assert os.read(pipe.reader, 100) == b"before\nafter\n"
+        assert pipe.read() == b"before\nafter\n"
         print("no line", end="")
         assert streams.finish()
-        assert os.read(pipe.reader, 100) == b"no line"
+        assert pipe.read() == b"no line"
         assert kept(streams) == ""
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_whatever_prints_survives_a_reader_that_goes_away(
-    pipe: Pipe, works: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_whatever_prints_survives_a_reader_that_goes_away(pipe: Pipe, works: bool) -> None:
     with guarded(pipe.writer) as streams:
         if works:
             streams.unblock()
-        pipe.leave()
+        pipe.reader.close()
         print("lost", flush=True)
         print("lost again")
-        sys.stdout.write("lost")
-        sys.stdout.flush()
         Console().print("lost")
         with Live("lost", console=Console(force_terminal=True)):
             pass
-        handler = logging.StreamHandler(sys.stdout)
-        logging.getLogger("xferlab.test").addHandler(handler)
-        logging.getLogger("xferlab.test").warning("lost")
-        logging.getLogger("xferlab.test").removeHandler(handler)
+        logging.StreamHandler(sys.stdout).handle(logging.makeLogRecord({"msg": "lost"}))
         assert streams.finish()  # who leaves has read enough
         lost = (
             "standard output cannot be written (Broken pipe); the work continues, and what is printed there "
         )
         assert kept(streams) == (f"xferlab: {lost}is lost\n" if works else "")
-
-
-def test_a_full_disk_is_told_by_a_verb_that_only_prints() -> None:
-    with open("/dev/full", "w") as full, guarded(full) as streams:
-        print("{}")
-        assert not streams.finish()
-        assert kept(streams) == "xferlab: standard output cannot be written: No space left on device\n"
 
 
 def test_a_disk_that_has_room_again_gets_the_later_lines(pipe: Pipe) -> None:
@@ -140,7 +116,7 @@ def test_a_disk_that_has_room_again_gets_the_later_lines(pipe: Pipe) -> None:
         stream.write("one\ntwo\n")
     stream._sink = sink
     stream.write("three\n")
-    assert os.read(pipe.reader, 100) == b"[2 lines could not be printed here]\nthree\n"
+    assert pipe.read() == b"[2 lines could not be printed here]\nthree\n"
 
 
 def test_a_reader_that_stops_holds_nothing_up(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +138,7 @@ def test_a_reader_that_stops_holds_nothing_up(pipe: Pipe, monkeypatch: pytest.Mo
         # It reads again: what waited comes, and how much is missing.
         missing = held + (2000 - dropped) * 501
         while missing:
-            missing -= len(os.read(pipe.reader, missing))
+            missing -= len(pipe.read(missing))
 
 
 def test_who_reads_again_is_told_what_is_missing(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,49 +151,30 @@ def test_who_reads_again_is_told_what_is_missing(pipe: Pipe, monkeypatch: pytest
             print(number)
         text = b""
         while len(text) < held + 2:
-            text += os.read(pipe.reader, held)
+            text += pipe.read(held)
         with streams.out._changed:
             assert streams.out._changed.wait_for(lambda: not streams.out._waiting, 5.0)
         monkeypatch.undo()
         print("ten")
-        assert text[held:] + os.read(pipe.reader, 100) == b"0\n[9 lines could not be printed here]\nten\n"
+        assert text[held:] + pipe.read() == b"0\n[9 lines could not be printed here]\nten\n"
 
 
-def test_a_verb_that_only_prints_waits_for_its_reader(pipe: Pipe) -> None:
+@pytest.mark.parametrize("blocking", [True, False])  # another process may have made it non-blocking
+def test_a_verb_that_only_prints_waits_for_its_reader(pipe: Pipe, blocking: bool) -> None:
     with guarded(pipe.writer) as streams:
-        held, text = pipe.fill(), "x" * 300_000
+        held = pipe.fill()
+        os.set_blocking(pipe.writer.fileno(), blocking)
         reader = subprocess.Popen(["wc", "-c"], stdin=pipe.reader, stdout=subprocess.PIPE)
-        print(text)
+        print("x" * 300_000)
         assert streams.finish()
         pipe.writer.close()
-        pipe.leave()
+        pipe.reader.close()
         assert int(reader.communicate()[0]) == held + 300_001
 
 
-def test_a_pipe_that_another_process_made_non_blocking(pipe: Pipe) -> None:
-    with guarded(pipe.writer) as streams:
-        os.set_blocking(pipe.writer.fileno(), False)
-        reader = subprocess.Popen(["wc", "-c"], stdin=pipe.reader, stdout=subprocess.PIPE)
-        print("x" * 1_000_000)
-        assert streams.finish()
-        pipe.writer.close()
-        pipe.leave()
-        assert int(reader.communicate()[0]) == 1_000_001
-
-
-class Notebook(io.StringIO):
-    """As a notebook's: `fileno` is that of the stream that the notebook's server had."""
-
-    def __init__(self, descriptor: int):
-        super().__init__()
-        self.descriptor = descriptor
-
-    def fileno(self) -> int:
-        return self.descriptor
-
-
 def test_what_a_notebook_shows_stays_in_it(pipe: Pipe) -> None:
-    notebook = Notebook(pipe.writer.fileno())
+    notebook = io.StringIO()
+    notebook.fileno = pipe.writer.fileno  # type: ignore[method-assign]  # that of the notebook's server
     Output(notebook, "standard output").write("shown\n")
     assert notebook.getvalue() == "shown\n"
     assert not select.select([pipe.reader], [], [], 0)[0]
@@ -238,7 +195,7 @@ def test_without_a_thread_printing_waits_for_its_reader(pipe: Pipe, monkeypatch:
         streams.unblock()
         print("shown")
         assert streams.finish()
-        assert os.read(pipe.reader, 100) == b"shown\n"
+        assert pipe.read() == b"shown\n"
 
 
 def no_thread(thread: threading.Thread) -> None:
@@ -249,7 +206,7 @@ def no_thread(thread: threading.Thread) -> None:
 def test_a_machine_without_processes_is_refused(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = write_study(tmp_path, **ONE)
+    study = write_study(tmp_path, **ONE_TRIAL)
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     said = command("run", study)
     assert said.code == 2
@@ -260,32 +217,17 @@ def test_a_forked_process_prints_while_its_parent_does(pipe: Pipe) -> None:
     stream = Output(pipe.writer, "standard output")
     stream.unblock()
     stream._queue.append(b"the parent's\n")
-    with _held_elsewhere(stream._changed):
+    with ThreadPoolExecutor(1) as another:  # which prints, and holds the lock
+        lock = stream._changed
+        another.submit(lock.acquire).result()
         child = os.fork()
         if child == 0:
             signal.alarm(10)  # kills it if it waits for the lock
             stream.write("of the child\n")
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-    assert os.read(pipe.reader, 12) == b"of the child"
-
-
-@contextmanager
-def _held_elsewhere(lock: threading.Condition) -> Iterator[None]:
-    """Another thread holds a lock, as the one that prints does."""
-    held, end = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with lock:
-            held.set()
-            end.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    yield
-    end.set()
-    thread.join()
+        another.submit(lock.release).result()
+    assert pipe.read(12) == b"of the child"
 
 
 def test_a_copy_has_no_endless_recursion(pipe: Pipe) -> None:
@@ -299,17 +241,18 @@ def test_what_an_encoding_cannot_spell_is_printed_as_numbers() -> None:
     pipe = Pipe("ascii")
     stream = Output(pipe.writer, "standard output")
     assert (stream.encoding, stream.errors) == ("ascii", "backslashreplace")
-    stream.write("Müller \udcff\n")
-    assert os.read(pipe.reader, 100) == b"M\\xfcller \\udcff\n"
-    pipe.close()
+    stream.writelines(["Müller ", "\udcff\n"])
+    assert pipe.read() == b"M\\xfcller \\udcff\n"
+    pipe.reader.close()
+    pipe.writer.close()
 
 
 @pytest.mark.component
 def test_a_run_whose_reader_is_gone_is_completed(
     tmp_path: Path, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = write_study(tmp_path, **ONE)
-    pipe.leave()
+    study = write_study(tmp_path, **ONE_TRIAL)
+    pipe.reader.close()
     monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "stdout", pipe.writer)
     words = ["run", str(study), "--executor", "in-process", "--storage", str(tmp_path / "st")]
@@ -322,9 +265,9 @@ def test_a_run_whose_reader_is_gone_is_completed(
 def test_verbs_that_only_print_end_quietly(
     command: Command, tmp_path: Path, pipe: Pipe, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    study = write_study(tmp_path, **ONE)
+    study = write_study(tmp_path, **ONE_TRIAL)
     expected = command(verb, study, "--json", "--storage", tmp_path / "st")
-    pipe.leave()
+    pipe.reader.close()
     monkeypatch.setattr(sys, "stdout", pipe.writer)
     said = command(verb, study, "--json", "--storage", tmp_path / "st")
     assert (said.code, said.err) == (expected.code, expected.err)
@@ -376,7 +319,7 @@ def test_a_shell_gets_the_exit_code_and_no_traceback(redirected: str, code: int,
 @pytest.mark.parametrize("redirected", ["| head -n 1", "> /dev/full 2>&1", ">&- 2>&-"])
 @pytest.mark.parametrize("executor", ["ray", "in-process"])
 def test_no_output_decides_a_run(tmp_path: Path, redirected: str, executor: str) -> None:
-    study = write_study(tmp_path, **ONE)
+    study = write_study(tmp_path, **ONE_TRIAL)
     words = " ".join(command("run", study, "--storage", tmp_path / "st", "--executor", executor))
     run = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {words} {redirected}"], env=environment(tmp_path), cwd=tmp_path,
@@ -390,7 +333,7 @@ def test_no_output_decides_a_run(tmp_path: Path, redirected: str, executor: str)
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", ["ray", "in-process"])
 def test_a_stopped_reader_does_not_hold_up_a_run(tmp_path: Path, pipe: Pipe, executor: str) -> None:
-    study = write_study(tmp_path, **ONE)
+    study = write_study(tmp_path, **ONE_TRIAL)
     pipe.fill()
     words = command("run", study, "--storage", tmp_path / "st", "--executor", executor)
     with subprocess.Popen(
@@ -408,7 +351,7 @@ def test_a_stopped_reader_does_not_hold_up_a_run(tmp_path: Path, pipe: Pipe, exe
 @pytest.mark.parametrize("executor", ["ray", "in-process"])
 def test_a_terminal_that_closes_is_a_request_to_stop(tmp_path: Path, executor: str) -> None:
     training = {"max_epochs": 4000, "patience": 4000, "device": "cpu", "checkpoint_every_s": 3600}
-    study, storage = write_study(tmp_path, **ONE, training=training), tmp_path / "st"
+    study, storage = write_study(tmp_path, **ONE_TRIAL, training=training), tmp_path / "st"
     terminal, inner = os.openpty()
     words = " ".join(command("run", study, "--storage", storage, "--executor", executor))
     # The first process of the terminal is killed as it closes; the kernel tells those of its group.

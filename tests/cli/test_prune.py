@@ -9,16 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command
-from tests.studies import TINY, recorded, write_study
+from tests.studies import ONE_TRIAL, TINY, recorded, write_study
 from xferlab.records.store import Store
 from xferlab.schedule.lease import Lease
-
-ONE_STAGE = {"general": {"data": "general", "repetitions": 1, "evaluate_on": ["general.test"]}}
 
 
 def of(command: Command, tmp_path: Path, **changes: object) -> Path:
     """Runs a study of one or two trials."""
-    study = write_study(tmp_path, **{"repetitions": 1, "stages": ONE_STAGE, "arms": {"a": {}}, **changes})
+    study = write_study(tmp_path, **{**ONE_TRIAL, **changes})
     said = command("run", study, "--storage", "st", "--executor", "in-process")
     assert said.code == 0, said.err
     return study
@@ -26,6 +24,14 @@ def of(command: Command, tmp_path: Path, **changes: object) -> Path:
 
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def surplus_in(storage: Path) -> Path:
+    """A file of a trial that no plan names."""
+    path = storage / "trials/0000/spec.json"
+    path.parent.mkdir()
+    path.write_text("{}")
+    return path
 
 
 @pytest.mark.component
@@ -60,16 +66,15 @@ def test_an_arm_that_is_gone_is_listed_then_deleted_and_the_rest_is_complete(
 @pytest.mark.component
 def test_while_a_driver_lives_nothing_is_deleted(command: Command, tmp_path: Path) -> None:
     study = of(command, tmp_path)
-    (tmp_path / "st/trials/0000").mkdir()
-    (tmp_path / "st/trials/0000/spec.json").write_text("{}")
+    surplus = surplus_in(tmp_path / "st")
     with Lease(Store.open(tmp_path / "st"), str(TINY["study"])):
         refused = command("prune", study, "--storage", "st", "--yes")
         assert refused.code == 2
         assert f"is driven by process {os.getpid()}" in refused.err
-        assert (tmp_path / "st/trials/0000/spec.json").exists()
+        assert surplus.exists()
         assert command("prune", study, "--storage", "st").code == 0
     assert command("prune", study, "--storage", "st", "--yes").code == 0
-    assert not (tmp_path / "st/trials/0000").exists()
+    assert not surplus.exists()
 
 
 @pytest.mark.component
@@ -78,23 +83,25 @@ def test_a_storage_that_cannot_be_pruned_keeps_no_other_from_it(command: Command
     second = first.with_name("second.yaml")
     second.write_text(first.read_text() + f"storage: {tmp_path / 'absent'}\n")
     first.write_text(first.read_text() + f"storage: {tmp_path / 'st'}\n")
-    (tmp_path / "st/trials/0000").mkdir()
-    (tmp_path / "st/trials/0000/spec.json").write_text("{}")
+    surplus = surplus_in(tmp_path / "st")
     said = command("prune", second, first, "--yes")
     assert said.code == 1
     assert f"{tmp_path}/absent: no plan of any study" in said.err
-    assert not (tmp_path / "st/trials/0000").exists()
+    assert not surplus.exists()
     assert command("prune", second).code == 2
 
 
-def test_what_is_pruned_must_be_named(command: Command, tmp_path: Path) -> None:
-    said = command("prune", "--yes")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--yes"], "name study files, whose storages are pruned, or one storage by --storage"),
+        (["--storage", "nowhere"], "no plan of any study"),
+    ],
+)
+def test_what_is_pruned_must_be_named_and_there(
+    command: Command, tmp_path: Path, words: list[str], message: str
+) -> None:
+    said = command("prune", *words)
     assert said.code == 2
-    assert "name study files, whose storages are pruned, or one storage by --storage" in said.err
-
-
-def test_a_storage_that_is_not_there_is_refused(command: Command, tmp_path: Path) -> None:
-    said = command("prune", "--storage", "nowhere")
-    assert said.code == 2
-    assert "no plan of any study" in said.err
+    assert message in said.err
     assert not (tmp_path / "nowhere").exists()

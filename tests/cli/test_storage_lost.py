@@ -1,4 +1,4 @@
-"""A storage that fails while trials run: 75, and the same command goes on."""
+"""A storage that fails while trials run: 75, and the same command continues."""
 
 from __future__ import annotations
 

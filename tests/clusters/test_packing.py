@@ -20,7 +20,6 @@ from tests.contracts.runs import Heard
 from tests.schedule.graphs import trial
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
-from xferlab.schedule import retry_policy
 from xferlab.schedule.graph import State, TrialGraph
 from xferlab.schedule.retry_policy import RetryPolicy
 from xferlab.schedule.stop import StopRequest
@@ -33,8 +32,8 @@ RUNS_S = 0.3
 
 def asking(name: str, *, parents: tuple[str, ...] = (), cpu: float = 1.0, gpu: float = 0.0) -> TrialSpec:
     """A trial that reserves resources; on CUDA if it asks for a GPU."""
-    spec = trial(name, parents=parents, settings={"resources": {"cpu": cpu, "gpu": gpu, "memory_gib": None}})
-    return TrialSpec(**{**vars(spec), "identity": {"execution": {"device": "cuda" if gpu else "cpu"}}})
+    settings = {"resources": {"cpu": cpu, "gpu": gpu, "memory_gib": None}}
+    return trial(name, parents=parents, settings=settings, device="cuda" if gpu else "cpu")
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def run(trials: list[TrialSpec], folder: Path, address: str, monkeypatch: pytest
     ray_session: Any = importlib.import_module("xferlab.schedule.ray_session")
     storage = str(folder)
 
-    def hold(config: dict[str, Any], access: Any = None) -> None:
+    def hold(config: dict[str, Any], access: Any = None, train: Any = None) -> None:
         from ray import tune
 
         spec = json.loads(config["spec"])
@@ -69,9 +68,8 @@ def run(trials: list[TrialSpec], folder: Path, address: str, monkeypatch: pytest
         return store.exists(spec.trial_id)
 
     monkeypatch.setattr(ray_tune, "_work", hold)
-    monkeypatch.setattr(retry_policy, "is_complete", has_run)
     graph = TrialGraph(trials, complete=set())
-    policy = RetryPolicy(graph, Store.open(folder), Heard(), retries=0)
+    policy = RetryPolicy(graph, Store.open(folder), Heard(), retries=0, is_complete=has_run)
     with ray_session.cluster(address), StopRequest() as stop:
         ray_tune.execute(policy, cache_dir=folder, stop=stop)
     return graph

@@ -74,7 +74,7 @@ def test_a_failure_that_must_come_again_is_not_retried_and_blocks_its_descendant
     failure = reader.read_failure(session.store, plan.names["wild/general/r01"])
     assert failure is not None
     assert failure["type"] == "NonFiniteLossError"
-    assert "in _step" in failure["traceback"]
+    assert "in run_trial" in failure["traceback"]
 
 
 def obstruct(lab: Lab, trial_dir: Path) -> Path:

@@ -57,7 +57,7 @@ def test_a_run_ends_when_its_cluster_is_gone(tmp_path: Path, victim: str) -> Non
     assert process.returncode == 75, err
     last = err.splitlines()[-1]
     assert last.startswith("xferlab: the Ray cluster was lost (")
-    assert last.endswith("; the same command goes on")
+    assert last.endswith("; the same command continues")
     assert "failed" not in out
     assert not list(storage.rglob("failure.json"))
     again = xferlab(tmp_path, "run", study, "--storage", storage, "--executor", "in-process")
@@ -86,7 +86,7 @@ def test_a_run_says_that_rays_folder_was_deleted(tmp_path: Path) -> None:
     assert process.returncode == 75, err
     assert err.splitlines()[-1] == (
         f"xferlab: Ray's folder {ours} was deleted while Ray ran. Let RAY_TMPDIR name a folder that nothing "
-        "cleans up; the same command goes on"
+        "cleans up; the same command continues"
     )
     assert "Traceback" not in err
     assert xferlab(tmp_path, *words, "--executor", "in-process").returncode == 0
@@ -106,7 +106,7 @@ def test_a_watch_asks_to_end_once_nobody_listens() -> None:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
     assert isinstance(stop.problem, ClusterLostError)
-    assert str(stop.problem) == "the Ray cluster was lost (the head is gone); the same command goes on"
+    assert str(stop.problem) == "the Ray cluster was lost (the head is gone); the same command continues"
 
 
 @pytest.mark.component
@@ -131,5 +131,5 @@ with watch.Watch({"the head": ("127.0.0.1", 1)}, StopRequest(), patience_s=0.1):
 @pytest.mark.component
 def test_a_run_that_cannot_end_by_itself_is_ended() -> None:
     done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=60)
-    said = "xferlab: the Ray cluster was lost (the head is gone); the same command goes on\n"
+    said = "xferlab: the Ray cluster was lost (the head is gone); the same command continues\n"
     assert (done.returncode, done.stderr) == (75, said)

@@ -18,24 +18,26 @@ from xferlab.records.store import Store
 from xferlab.schedule import in_process, nodes, ray_session, ray_tune
 from xferlab.schedule.graph import State
 
-GOOD = {"version": xferlab.__version__, "digest": "d"}
-
 
 @pytest.mark.component
 @pytest.mark.parametrize(
-    ("answer", "problem"),
+    ("name", "content", "version", "problem"),
     [
-        (GOOD, ""),
-        ({**GOOD, "digest": ""}, "it does not see a file that was just written there: the folder is another"),
-        ({**GOOD, "digest": "e"}, "it reads another content there"),
-        ({**GOOD, "version": "0.0.0"}, f"it runs xferlab 0.0.0, and this is {xferlab.__version__}"),
-        ({"error": "no answer within 120 s"}, "no answer within 120 s"),
-        ({"error": "ModuleNotFoundError: No module named 'xferlab'"}, "ModuleNotFoundError"),
+        ("probe", "d", xferlab.__version__, ""),
+        ("absent", "d", xferlab.__version__, "it does not see a file that was just written there: the"),
+        ("probe", "e", xferlab.__version__, "it reads another content there"),
+        ("probe", "d", "0.0.0", f"it runs xferlab {xferlab.__version__}, and this is 0.0.0"),
+        ("folder", "d", xferlab.__version__, "/folder: cannot be read"),
     ],
 )
-def test_what_is_wrong_with_a_node_is_told(answer: dict[str, str], problem: str) -> None:
-    found = nodes.problem_of(answer, "d")
-    assert found.startswith(problem)
+def test_what_is_wrong_with_a_node_is_told(
+    tmp_path: Path, name: str, content: str, version: str, problem: str
+) -> None:
+    store = Store.open(tmp_path)
+    store.write("probe", b"d")
+    (tmp_path / "folder").mkdir()
+    found = nodes.problem_here(ray_session.Access.to(store), name, content, version)
+    assert problem in found
     assert bool(found) == bool(problem)
 
 

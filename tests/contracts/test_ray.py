@@ -31,8 +31,7 @@ from xferlab.schedule.graph import State
 
 def asking(device: str = "cpu", **resources: Any) -> TrialSpec:
     asked = {"cpu": 1.0, "gpu": 0.0, "memory_gib": None, **resources}
-    spec = trial("general", settings={"resources": asked})
-    return TrialSpec(**{**vars(spec), "identity": {"execution": {"device": device}}})
+    return trial("general", settings={"resources": asked}, device=device)
 
 
 @pytest.mark.component

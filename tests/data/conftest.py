@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
+from xferlab.cohort import Case
 from xferlab.data.cache import open_table
 from xferlab.data.case_table import CaseTable
 from xferlab.data.sources.manifest.reading import ManifestSource
 from xferlab.data.sources.registry import DataSection
 from xferlab.data.sources.source import Decoded
-from xferlab.leakage.index import index_sections
+from xferlab.leakage.index import open_sources
 
 Section = Callable[..., Any]
 COLUMNS = ("image", "mask", "patient_id", "pathology", "device")
@@ -26,6 +27,11 @@ COLUMNS = ("image", "mask", "patient_id", "pathology", "device")
 
 def data_section(**fields: Any) -> Any:
     return TypeAdapter(DataSection).validate_python(fields)
+
+
+def index_sections(sections: Mapping[str, Any], *, memo_dir: Path) -> dict[str, tuple[Case, ...]]:
+    """The cases of each section."""
+    return {name: source.survey.cases for name, source in open_sources(sections, memo_dir).items()}
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.data.conftest import index_sections
 from xferlab.data.cache import open_table
 from xferlab.data.case_table import CaseTable, read_table
-from xferlab.leakage.index import index_sections
 
 pytestmark = pytest.mark.slow
 SIZES = pytest.mark.parametrize("size", [32, "native"])
@@ -25,12 +25,11 @@ BUILD = """
 import sys
 from pathlib import Path
 from xferlab.data.cache import open_table
-from xferlab.data.sources.registry import read_section
-from xferlab.leakage.index import index_sections
+from xferlab.data.sources.registry import open_source, read_section
 
 config = read_section({"source": "phantom_cxr", "count": 24, "size_px": 64})
 cache = Path(sys.argv[1])
-digests = [case.digest for case in index_sections({"s": config}, memo_dir=cache / "digests")["s"]]
+digests = [case.digest for case in open_source("s", config, memo_dir=cache / "digests").cases()]
 built = []
 print("ready", flush=True)
 sys.stdin.readline()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xferlab.data.sources.manifest.folder import Nearest, outside
+from xferlab.data.sources.manifest.table import Nearest, outside
 
 
 @pytest.fixture

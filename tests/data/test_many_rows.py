@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from xferlab.leakage.index import index_sections
+from tests.data.conftest import index_sections
 
 ROWS, IMAGES, MASKS = 100_000, 500, 200
 MOST_S = 60.0

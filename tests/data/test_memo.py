@@ -49,16 +49,14 @@ def planned(tmp_path: Path, root: Path) -> dict[str, str]:
     return digests
 
 
-def test_digests_are_those_of_the_bytes(tmp_path: Path, root: Path) -> None:
-    digests, failures = reopened(tmp_path, root).digests(["a", "b", "a"])
-    assert digests == {"a": sha(root / "a"), "b": sha(root / "b")}
-    assert failures == {}
-
-
-def test_known_files_are_not_read(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_files_are_not_read_to_be_planned(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = planned(tmp_path, root)
+    assert before == {"a": sha(root / "a"), "b": sha(root / "b")}
     monkeypatch.setattr(hashlib, "file_digest", None)
     assert planned(tmp_path, root) == before
+    assert reopened(tmp_path, root).read("a", before["a"]) == b"a" * 5000
 
 
 def rewritten(path: Path) -> None:
@@ -125,13 +123,6 @@ def test_a_file_of_this_moment_is_not_remembered(
     assert planned(tmp_path, root)["a"] == hashlib.sha256(b"read again").hexdigest()
 
 
-def test_a_stamp_tells_size_both_times_and_inode() -> None:
-    fields = ["st_size", "st_mtime_ns", "st_ctime_ns", "st_ino"]
-    known = dict.fromkeys(fields, 1)
-    others = [memo.Stamp.of(SimpleNamespace(**known | {field: 2})) for field in fields]
-    assert len({memo.Stamp.of(SimpleNamespace(**known)), *others}) == 5
-
-
 @pytest.mark.parametrize("stamp", ["st_mtime_ns", "st_ctime_ns"])
 def test_either_time_makes_a_file_young(
     tmp_path: Path, root: Path, stamp: str, monkeypatch: pytest.MonkeyPatch
@@ -174,7 +165,7 @@ def test_a_memo_of_the_layout_before_is_not_believed(tmp_path: Path, root: Path)
     path.with_name(path.name.replace(".v2", "")).write_text(old)
     memo = reopened(tmp_path, root)
     assert memo.digests(["a"])[0] == {"a": sha(root / "a")}
-    assert memo.fact("lesion x") is None
+    assert memo.facts({"a": "lesion x"}, lambda name: None) == ({}, {})
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"files": {"a": 1}, "facts": {}}', '{"files": {}}'])
@@ -186,27 +177,10 @@ def test_torn_memo_counts_as_empty(tmp_path: Path, root: Path, content: str) -> 
         assert reopened(tmp_path, root).digests(["a"])[0]["a"] == sha(root / "a")
 
 
-def test_unreadable_files_are_told_apart(tmp_path: Path, root: Path) -> None:
-    (root / "folder").mkdir()
-    digests, failures = reopened(tmp_path, root).digests(["a", "absent", "folder"])
-    assert set(digests) == {"a"}
-    assert failures == {"absent": "No such file or directory", "folder": "Is a directory"}
-
-
-def test_facts_are_remembered(tmp_path: Path, root: Path) -> None:
-    memo = reopened(tmp_path, root)
-    assert memo.fact("lesion x") is None
-    memo.remember("lesion x", "yes")
-    memo.save()
-    assert reopened(tmp_path, root).fact("lesion x") == "yes"
-
-
 def test_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, root: Path) -> None:
     (tmp_path / "memo").write_text("a file where the folder should be")
-    memo = reopened(tmp_path, root)
-    memo.digests(["a"])
-    memo.save()
-    assert reopened(tmp_path, root).digests(["a"])[0]["a"] == sha(root / "a")
+    for _ in range(2):
+        assert planned(tmp_path, root)["a"] == sha(root / "a")
 
 
 def test_what_is_no_file_is_told_and_never_opened(tmp_path: Path, root: Path) -> None:
@@ -227,19 +201,12 @@ def test_what_is_no_file_is_told_and_never_opened(tmp_path: Path, root: Path) ->
 
 
 def test_a_memo_with_a_flipped_bit_is_not_believed(tmp_path: Path, root: Path) -> None:
-    memo = reopened(tmp_path, root)
-    truth, _ = memo.digests(["a", "b"])
-    memo.save()
+    truth = planned(tmp_path, root)
     (path,) = (tmp_path / "memo").iterdir()
     whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         assert reopened(tmp_path, root).digests(["a", "b"]) == (truth, {}), place
-
-
-def test_bytes_to_decode_are_those_that_were_hashed(tmp_path: Path, root: Path) -> None:
-    digest = planned(tmp_path, root)["a"]
-    assert reopened(tmp_path, root).read("a", digest) == b"a" * 5000
 
 
 def test_other_bytes_are_refused_and_nothing_that_is_remembered_is_believed_any_more(
@@ -250,7 +217,7 @@ def test_other_bytes_are_refused_and_nothing_that_is_remembered_is_believed_any_
     before = planned(tmp_path, root)
     rewritten(root / "a")
     stale = reopened(tmp_path, root)
-    stale.remember("lesion x", "yes")
+    stale.facts({"a": "lesion x"}, lambda name: True)
     assert stale.digests(["a", "b"])[0] == before
     with pytest.raises(FileUnavailableError) as caught:
         reopened(tmp_path, root).read("a", before["a"])

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.data.conftest import index_sections
 from xferlab.data.cache import open_table
+from xferlab.data.check import check_sections
 from xferlab.data.sources.lgg import reading as lgg
 from xferlab.data.sources.manifest.table import read_table
 from xferlab.data.sources.patients import person_key, spelled_alike
 from xferlab.data.sources.registry import open_source
-from xferlab.leakage.index import StudyIndex, check_sections, index_sections
+from xferlab.leakage.index import StudyIndex
 
 LABELS = {"lung": [255], "ignore": [127]}
 
@@ -91,7 +93,7 @@ def test_the_audit_finds_three_persons_under_two_ids(section: Any, real_data: Pa
         "cohen-137": "cohen-137", "cohen-202": "cohen-137",
         "cohen-192": "cohen-192", "cohen-196": "cohen-192",
     }  # fmt: skip
-    assert 0 < index.audit.num_near < 20
+    assert 0 < len(index.audit.near) < 20
     (known,) = (problem for problem in index.audit.warnings if "1676519" in problem.what)
     assert known.where == "data.general, data.portable"
     assert "images/1676588.jpg (cohen-201)" in known.what

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 import yaml
 
 from tests.studies import TINY, command, environment, write_study, xferlab
-from xferlab.records.samples import SampleRecord, best_of, read_attempts, read_samples
+from xferlab.records import reader
+from xferlab.records.samples import SampleRecord, best_of, read_samples, search_store
 from xferlab.records.store import Store
-from xferlab.schedule.processes import below, kill
+from xferlab.schedule.watch import below, kill
 from xferlab.study.load import load
 
 pytestmark = pytest.mark.slow
@@ -26,7 +28,6 @@ training.lr: {loguniform: [1.0e-4, 1.0e-1]}
 training.batch_size: {choice: [4, 8]}
 training.rotation: {choice: [null, {degrees: 10.0, probability: 0.75}]}
 """
-FINISHED = ("complete", "stopped", "diverged")
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +60,15 @@ def searches(ground: Path) -> set[str]:
 
 
 def records(ground: Path, search: str) -> dict[str, bytes]:
-    return {path.stem: path.read_bytes() for path in ground.glob(f"storage/tuning/{search}/samples/*.json")}
+    paths = ground.glob(f"storage/tuning/{search}/trials/*/record.json")
+    return {path.parent.name: path.read_bytes() for path in paths}
 
 
-def num_attempts(ground: Path, search: str) -> dict[str, int]:
-    store = Store.open(ground / "storage")
-    return {sample: len(read_attempts(store, search, sample)) for sample in records(ground, search)}
+def outcomes(ground: Path, search: str) -> dict[str, list[str]]:
+    """How the attempts at each finished sample ended."""
+    store = search_store(Store.open(ground / "storage"), search)
+    runs = {sample: reader.read_run(store, sample)["attempts"] for sample in records(ground, search)}
+    return {sample: [attempt["outcome"] for attempt in attempts] for sample, attempts in runs.items()}
 
 
 def killed_at(ground: Path, search: set[str], num_finished: int, *options: str) -> str:
@@ -77,10 +81,10 @@ def killed_at(ground: Path, search: set[str], num_finished: int, *options: str) 
     try:
         while time.monotonic() < deadline:
             assert process.poll() is None, "the search ended before it could be killed"
-            for own in searches(ground) - search:
-                states = list(ground.glob(f"storage/tuning/{own}/open/*/state-*"))
-                if len(records(ground, own)) >= num_finished and states:
-                    return own
+            for started in searches(ground) - search:
+                states = list(ground.glob(f"storage/tuning/{started}/trials/*/checkpoint/state-*"))
+                if len(records(ground, started)) >= num_finished and states:
+                    return started
             time.sleep(0.02)
     finally:
         rest = below(process.pid)
@@ -90,41 +94,36 @@ def killed_at(ground: Path, search: set[str], num_finished: int, *options: str) 
     pytest.fail("too few samples finished in 240 s")
 
 
-@pytest.mark.parametrize("search", ["random", "optuna"])
-def test_a_search_survives_two_kills_and_stops_the_worse_early(ground: Path, search: str) -> None:
+@pytest.mark.parametrize("sampler", ["random", "optuna"])
+def test_a_search_survives_two_kills_and_stops_the_worse_early(ground: Path, sampler: str) -> None:
     before = searches(ground)
-    options = ["--samples", "20", "--search", search, "--asha", "--out", f"{search}.yaml"]
-    own, kept = "", {}
+    options = ["--samples", "20", "--search", sampler, "--asha", "--out", f"{sampler}.yaml"]
+    search, kept = "", {}
     for num_finished in (4, 10):
-        own = killed_at(ground, before, num_finished, *options)
-        held, tried = records(ground, own), num_attempts(ground, own)
-        assert kept.items() <= held.items()
-        kept = held
+        search = killed_at(ground, before, num_finished, *options)
+        assert kept.items() <= records(ground, search).items()
+        kept, tried = records(ground, search), outcomes(ground, search)
     output = finish(ground, *options)
-    found = read_samples(Store.open(ground / "storage"), own)
-    assert [one.number for one in found] == list(range(1, 21))
-    assert kept.items() <= records(ground, own).items()
-    again = num_attempts(ground, own)
-    assert {sample: again[sample] for sample in tried} == tried  # what was finished is not touched again
-    for one in found:
-        outcomes = [a["outcome"] for a in read_attempts(Store.open(ground / "storage"), own, one.sample_id)]
-        assert sum(outcome in FINISHED for outcome in outcomes) <= 1
-    saved, trained = sum(one.epochs_saved for one in found), sum(one.epochs_trained for one in found)
-    assert saved > 0
-    resumed = [one for one in found if again[one.sample_id] > 1]
-    assert resumed
-    assert not list(ground.glob(f"storage/tuning/{own}/open/*"))
+    found = read_samples(Store.open(ground / "storage"), search)
+    assert [record.number for record in found] == list(range(1, 21))
+    assert kept.items() <= records(ground, search).items()
+    again = outcomes(ground, search)
+    assert {sample: len(again[sample]) for sample in tried} == {
+        sample: len(tried[sample]) for sample in tried
+    }  # what was finished is not touched again
+    assert all(ended.count("complete") <= 1 for ended in again.values())
+    assert any(len(ended) > 1 for ended in again.values())
+    assert sum(record.epochs_saved for record in found) > 0
+    assert not list(ground.glob(f"storage/tuning/{search}/trials/*/checkpoint/*"))
     best = best_of(found)
     assert best is not None
     assert f"winner: sample {best.number}," in output
-    assert_winner(ground, f"{search}.yaml", best)
-    stopped = sum(one.outcome == "stopped" for one in found)
-    print(
-        f"{search}: 20 samples, 2 kills at {len(tried)} finished, {len(resumed)} resumed; {stopped} stopped "
-        f"early, {trained} epochs trained, at most {saved} saved"
-    )
+    assert_winner(ground, f"{sampler}.yaml", best)
+    stopped = sum(record.outcome == "stopped" for record in found)
+    trained = sum(record.epochs_trained for record in found)
+    print(f"{sampler}: {len(tried)} finished at the second kill, {stopped} stopped, {trained} epochs trained")
     assert finish(ground, *options).count("sample") < output.count("sample")  # nothing is left to do
-    assert num_attempts(ground, own) == again
+    assert outcomes(ground, search) == again
 
 
 def assert_winner(ground: Path, name: str, best: SampleRecord) -> None:
@@ -134,7 +133,7 @@ def assert_winner(ground: Path, name: str, best: SampleRecord) -> None:
     path = ground / "with_winner.yaml"
     path.write_text(yaml.safe_dump({**study, "arms": arms}))
     [tuned] = load(path).tuned["tuned"]
-    assert (tuned.sample, tuned.num_samples, tuned.loss) == (best.number, 20, best.loss)
+    assert (tuned.sample, tuned.num_samples, tuned.score) == (best.number, 20, best.score)
     planned = xferlab(ground, "plan", path, "--storage", "storage", "--json")
     assert planned.returncode == 0, planned.stderr
     plan = json.loads(planned.stdout)
@@ -144,13 +143,27 @@ def assert_winner(ground: Path, name: str, best: SampleRecord) -> None:
     assert plan["arms"]["tuned"]["tuned"][0]["sample"] == best.number
 
 
-def test_a_random_search_finds_the_same_samples_after_kills(ground: Path) -> None:
+def test_a_random_search_finds_the_same_samples_after_kills_and_a_signal(ground: Path) -> None:
     before = searches(ground)
     options = ["--samples", "6", "--no-asha", "--out", "same.yaml"]
-    for num_finished in (1, 3):
-        own = killed_at(ground, before, num_finished, *options)
+    search = killed_at(ground, before, 1, *options)
+    interrupted = subprocess.Popen(
+        tune(ground, *options), env=environment(ground), cwd=ground, stdout=subprocess.PIPE, text=True
+    )
+    assert interrupted.stdout is not None
+    for line in interrupted.stdout:
+        if line.startswith("["):
+            interrupted.send_signal(signal.SIGINT)
+            break
+    output, _ = interrupted.communicate(timeout=120)
+    assert interrupted.returncode == 130
+    left = 6 - len(records(ground, search))
+    assert output.splitlines()[-1] == (
+        f"interrupted: {left} of 6 samples are left; the same command continues"
+    )
+    assert left > 0
     finish(ground, *options)
-    killed = records(ground, own)
-    os.rename(ground / "storage/tuning" / own, ground / "killed")
+    disturbed = records(ground, search)
+    os.rename(ground / "storage/tuning" / search, ground / "disturbed")
     finish(ground, *options)
-    assert records(ground, own) == killed
+    assert records(ground, search) == disturbed

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import TypeAdapter
 
+from tests.data.conftest import index_sections
 from tests.fuzz.mutations import feed, mutated
 from xferlab.data.check import check_sections
 from xferlab.data.sources.registry import DataSection
 from xferlab.errors import DataError
-from xferlab.leakage.index import index_sections
 
 TEXT = (
     "image,mask,patient_id,pathology,device\na.png,m.png,p1,normal,fixed\nb.png,m.png,p2,covid19,portable\n"

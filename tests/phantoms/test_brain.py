@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from xferlab.errors import UsageError
 from xferlab.phantoms import BRAIN_LABELS, SLICES_PER_PATIENT, brain_mri, brain_patient
 
 FLAIR = 1
@@ -78,9 +77,3 @@ def test_slices_of_a_patient_share_the_head():
     lowest = [height(patient * SLICES_PER_PATIENT) for patient in range(3)]
     highest = [height((patient + 1) * SLICES_PER_PATIENT - 1) for patient in range(3)]
     assert all(top < base for top, base in zip(highest, lowest, strict=True))
-
-
-@pytest.mark.parametrize(("index", "size_px", "text"), [(-1, 64, "index -1"), (0, 8, "size_px 8")])
-def test_impossible_requests_are_refused(index, size_px, text):
-    with pytest.raises(UsageError, match=text):
-        brain_mri(seed=0, index=index, size_px=size_px)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from xferlab.errors import UsageError
-from xferlab.phantoms import CHEST_LABELS, LUNG_VALUES, PATHOLOGIES, chest_mask, chest_xray
+from xferlab.phantoms import CHEST_LABELS, PATHOLOGIES, chest_mask, chest_xray
 
 INDICES = range(4)
 
@@ -75,7 +74,6 @@ def test_the_patients_right_is_on_the_left_of_the_picture(index):
 def test_lungs_are_complete_behind_heart_and_clavicles(index):
     labels = chest_xray(seed=3, index=index, pathology="normal", size_px=96).labels
     lung = chest_mask(labels)
-    np.testing.assert_array_equal(lung, np.isin(labels, LUNG_VALUES))
     for name in ("heart", "clavicles"):
         assert np.any(chest_mask(labels, name) & lung)
     np.testing.assert_array_equal(ndimage.binary_fill_holes(lung), lung)
@@ -118,14 +116,3 @@ def test_no_threshold_finds_the_lungs():
         hits = np.cumsum(np.bincount(phantom.image[lung], minlength=256))
         scores[index] = 2 * hits / (darker + lung.sum())
     assert scores.mean(0).max() < 0.7
-
-
-def test_an_unknown_pathology_names_the_nearest():
-    with pytest.raises(UsageError, match=r"'covid' is unknown; accepted: covid19, .* Did you mean 'covid19'"):
-        chest_xray(seed=0, index=0, pathology="covid", size_px=64)
-
-
-@pytest.mark.parametrize(("index", "size_px", "text"), [(-1, 64, "index -1"), (0, 8, "size_px 8")])
-def test_impossible_requests_are_refused(index, size_px, text):
-    with pytest.raises(UsageError, match=text):
-        chest_xray(seed=0, index=index, pathology="normal", size_px=size_px)

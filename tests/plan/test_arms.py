@@ -52,8 +52,8 @@ def rows(plan: Plan, spec: TrialSpec, part: str) -> set[str]:
 
 def changed(plan: Plan, one: TrialSpec, other: TrialSpec) -> set[str]:
     """Fields of the identity that differ."""
-    keys = one.identity.keys() | other.identity.keys()
-    return {key for key in keys if one.identity.get(key) != other.identity.get(key)}
+    before, after = one.identity.to_json(), other.identity.to_json()
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
 
 
 def test_the_donor_is_shared_by_all_that_train_it_alike(plan: Plan) -> None:
@@ -79,8 +79,8 @@ def test_no_two_arms_share_their_target(plan: Plan) -> None:
 def test_what_rests_enters_the_identity_of_its_stage(plan: Plan, name: str) -> None:
     general = trial(plan, name, "general")
     asked = SHIPPED[name]["stages.general.adapt"]
-    assert general.identity["adapt"] == asked
-    assert "adapt" not in trial(plan, name, "donor", 1).identity
+    assert general.identity.to_json()["adapt"] == asked
+    assert "adapt" not in trial(plan, name, "donor", 1).identity.to_json()
     expected = {"adapt", "model"} if name == "domain_translator" else {"adapt"}
     assert changed(plan, trial(plan, "baseline", "general"), general) == expected
 
@@ -95,20 +95,24 @@ def test_descendants_know_an_adaptation_by_their_parent_alone(plan: Plan) -> Non
 def test_an_unadapted_study_has_no_word_of_it(plan: Plan) -> None:
     for spec in plan.trials:
         if spec.arms[0] not in GENERAL:
-            assert "adapt" not in spec.identity
-            assert "translator" not in spec.identity["model"]
+            assert "adapt" not in spec.identity.to_json()
+            assert "translator" not in spec.identity.to_json()["model"]
         if spec.arms[0] != "strong_augmentation":
-            assert "augmentation" not in spec.identity["training"]
+            assert "augmentation" not in spec.identity.to_json()["training"]
 
 
 def test_what_is_folded_or_translated_stays_so_down_the_chain(plan: Plan) -> None:
     for name in FOLDED:
         stages = [trial(plan, name, "donor", 1), trial(plan, name, "general"), trial(plan, name, "portable")]
-        assert [one.identity["model"]["in_channels"] for one in stages] == [3, 1, 1]
-        assert [one.identity.get("adapt") for one in stages] == [None, {"fold": name.split("_")[1]}, None]
+        assert [one.identity.to_json()["model"]["in_channels"] for one in stages] == [3, 1, 1]
+        assert [one.identity.to_json().get("adapt") for one in stages] == [
+            None,
+            {"fold": name.split("_")[1]},
+            None,
+        ]
     layers = {"depth": 2, "width": 32, "kernel": 3}
     shapes = [
-        trial(plan, "domain_translator", *at).identity["model"].get("translator")
+        trial(plan, "domain_translator", *at).identity.to_json()["model"].get("translator")
         for at in (("donor", 1), ("general", 2), ("portable", 2))
     ]
     assert shapes == [None, layers, layers]

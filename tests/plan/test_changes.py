@@ -24,7 +24,9 @@ def differing(last: Plan, now: Plan, *, with_data: bool = True) -> list[str]:
     specs = last.by_id
     return changes(
         now.loaded, document(last), now if with_data else None,
-        fields=lambda before, after: changed_fields(specs[before].identity, now.by_id[after].identity),
+        fields=lambda before, after: changed_fields(
+            specs[before].identity.to_json(), now.by_id[after].identity.to_json()
+        ),
     )  # fmt: skip
 
 
@@ -86,6 +88,5 @@ def test_the_trials_of_a_document_are_those_of_the_plan(plan_of: PlanOf) -> None
     for ours, theirs in zip(planned_trials(document(plan)), plan.trials, strict=True):
         for field in ("trial_id", "name", "arms", "stage", "parents", "features"):
             assert getattr(ours, field) == getattr(theirs, field)
-        assert [one.evaluation_id for one in ours.evaluations] == [
-            one.evaluation_id for one in theirs.evaluations
-        ]
+        ids = [[evaluation.evaluation_id for evaluation in trial.evaluations] for trial in (ours, theirs)]
+        assert ids[0] == ids[1]

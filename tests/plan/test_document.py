@@ -30,7 +30,7 @@ def test_what_a_report_must_know_of_the_study(plan_of: PlanOf) -> None:
     document = to_document(plan_of(ARMS, profile="quick"))
     told = {key: document[key] for key in ("version", "study", "seed", "profile", "repetitions", "device")}
     assert told == {
-        "version": 1, "study": "s", "seed": 7, "profile": "quick", "repetitions": 3, "device": "cpu",
+        "version": 2, "study": "s", "seed": 7, "profile": "quick", "repetitions": 3, "device": "cpu",
     }  # fmt: skip
     assert document["note"] == "a study"
     assert document["tracking"]["project"] == "p"

@@ -56,7 +56,7 @@ def test_parents_come_first_and_repetitions_are_paired(plan_of: PlanOf) -> None:
     for repetition in (1, 2, 3):
         child = trial(plan, f"baseline/portable/r{repetition:02d}")
         assert child.parents == (plan.names[f"baseline/general/r{repetition:02d}"],)
-        assert child.identity["parent"] == {"trials": list(child.parents)}
+        assert child.identity.to_json()["parent"] == {"trials": list(child.parents)}
 
 
 def test_all_repetitions_start_from_a_donor_of_one_repetition(plan_of: PlanOf) -> None:

@@ -16,6 +16,9 @@ from tests.plan.studies import (
     trial,
     with_case,
 )
+from xferlab.plan.expand import Plan
+from xferlab.tasks import registry
+from xferlab.tasks.segmentation.config import TASK
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,7 @@ def test_another_seed_renews_every_trial(plan_of: PlanOf) -> None:
     assert set(plan_of(edits={"seed: 7": "seed: 8"}).by_id).isdisjoint(plan_of().by_id)
 
 
-@pytest.mark.parametrize("changed", [{"bfloat16": True}, {"device": "cuda"}, {"training_version": 2}])
+@pytest.mark.parametrize("changed", [{"bfloat16": True}, {"device": "cuda"}])
 def test_machine_and_numerics_renew_every_trial(plan_of: PlanOf, changed: dict[str, Any]) -> None:
     assert set(plan_of(setting=replace(HERE, **changed)).by_id).isdisjoint(plan_of().by_id)
 
@@ -105,9 +108,25 @@ def test_threads_count_on_the_cpu_and_determinism_on_cuda(plan_of: PlanOf) -> No
     assert ids("threads: 2") != ids("threads: 1")
 
 
-def test_metrics_and_overlays_renew_evaluations_alone(plan_of: PlanOf) -> None:
+def test_another_version_of_a_task_renews_every_trial(
+    plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(plan_of().by_id)
+    monkeypatch.setattr(registry, "task", lambda name: replace(TASK, version=TASK.version + 1))
+    assert set(plan_of().by_id).isdisjoint(before)
+
+
+def with_metrics(plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch, version: int) -> Plan:
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "task", lambda name: replace(TASK, metrics_version=version))
+        return plan_of()
+
+
+def test_metrics_and_overlays_renew_evaluations_alone(
+    plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = plan_of()
-    for after in (plan_of(setting=replace(HERE, metrics_version=2)), plan_of("overlay_cases: 5")):
+    for after in (with_metrics(plan_of, monkeypatch, 2), plan_of("overlay_cases: 5")):
         assert set(after.by_id) == set(before.by_id)
         assert set(evaluation_ids(after)).isdisjoint(evaluation_ids(before))
 

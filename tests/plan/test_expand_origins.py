@@ -25,7 +25,7 @@ def test_ids_are_provisional_until_the_donor_is_there(plan_of: PlanOf) -> None:
     assert spec.donor is not None
     assert spec.donor["sha256"] == "a" * 64
     assert spec.parents == ()
-    assert spec.identity["parent"] == {"weights": "a" * 64}
+    assert spec.identity.to_json()["parent"] == {"weights": "a" * 64}
     assert set(absent.by_id).isdisjoint(there.by_id)
 
 
@@ -45,7 +45,7 @@ def test_arms_may_give_one_stage_different_weights(plan_of: PlanOf) -> None:
     arms = "arms: {baseline: {}, other: {stages.donor.weights: {path: /d/w.pt}}}"
     digests = {"buda2019": "a" * 64, "/d/w.pt": "b" * 64}
     plan = plan_of(arms, base=GIVEN, setting=replace(HERE, donors=digests))
-    found = [trial(plan, f"{arm}/general/r01").identity["parent"] for arm in ("baseline", "other")]
+    found = [trial(plan, f"{arm}/general/r01").identity.to_json()["parent"] for arm in ("baseline", "other")]
     assert found == [{"weights": "a" * 64}, {"weights": "b" * 64}]
     provisional = plan_of(arms, base=GIVEN)
     assert provisional.names["baseline/general/r01"] != provisional.names["other/general/r01"]

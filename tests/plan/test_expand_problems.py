@@ -124,6 +124,6 @@ def test_tf32_on_the_cpu_is_refused_at_its_line(plan_of: PlanOf) -> None:
     with pytest.raises(StudyError, match=text) as caught:
         plan_of("training: {precision: tf32}")
     assert len(caught.value.problems) == 1
-    assert plan_of("training: {precision: tf32, device: cuda}").trials[0].identity["execution"] == {
+    assert plan_of("training: {precision: tf32, device: cuda}").trials[0].identity.to_json()["execution"] == {
         "device": "cuda", "precision": "tf32", "compile": False, "deterministic": True, "float32": "ieee",
     }  # fmt: skip

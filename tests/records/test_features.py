@@ -9,25 +9,16 @@ from typing import Any
 
 import pytest
 
+from tests.identities import trial_spec
 from xferlab.errors import RecordError
-from xferlab.plan.spec import FeaturesSpec, TrialSpec
+from xferlab.plan.spec import FeaturesSpec
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.complete import is_measured, lacks_features
 from xferlab.records.schema import FEATURES_SCHEMA, FeaturesRecord
 from xferlab.records.store import Store
 
 TRIAL_ID, FEATURES_ID = "0" * 16, "f" * 16
-SPEC = TrialSpec(
-    trial_id=TRIAL_ID,
-    name="baseline/general/r01",
-    arms=("baseline",),
-    stage="general",
-    repetition=1,
-    identity={},
-    section="cxr",
-    selection="2" * 64,
-    features=FeaturesSpec(FEATURES_ID, "cxr", "3" * 64, "cxr"),
-)
+SPEC = trial_spec(TRIAL_ID, features=FeaturesSpec(FEATURES_ID, "cxr", "3" * 64, "cxr"))
 
 
 def write(store: Store) -> FeaturesRecord:

@@ -155,11 +155,11 @@ def test_searches_are_taken_only_when_asked(store: Store) -> None:
 
 def test_what_a_begun_sample_starts_from_stays(store: Store) -> None:
     from xferlab.plan.sample_spec import SampleSpec
-    from xferlab.records.samples import write_begun
+    from xferlab.records.samples import search_store, write_begun
 
     fill(store)
     trial = replace(SPEC, parents=(OTHER,), selection=UNUSED, donor={"sha256": OLD_DONOR}, evaluations=())
-    write_begun(store, SampleSpec("n", "x", 1, {}, (trial,)))
+    write_begun(search_store(store, "x"), SampleSpec("n", "x", 1, {}, (trial,)))
     assert set(SURPLUS) - set(found(store)) == {
         "trials that no plan names",
         "selections that nothing refers to",

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.identities import trial_spec
 from xferlab.errors import RecordError
-from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.plan.spec import EvaluationSpec
 from xferlab.records import codec, layout, reader, writer
-from xferlab.records.complete import complete_trials, is_complete, missing_evaluations
+from xferlab.records.complete import complete_trials, is_complete, is_measured
 from xferlab.records.schema import (
     CASES_SCHEMA,
     EpochResult,
@@ -35,16 +36,8 @@ TRIAL = TrialRecord(
     weights_bytes=4,
     history_sha256="1" * 64,
 )
-SPEC = TrialSpec(
-    trial_id=TRIAL.trial_id,
-    name="baseline/general/r01",
-    arms=("baseline",),
-    stage="general",
-    repetition=1,
-    identity=TRIAL.identity,
-    section="cxr",
-    selection="2" * 64,
-    evaluations=(EvaluationSpec("e" * 16, "cxr", "test", "3" * 64, overlay_cases=4),),
+SPEC = trial_spec(
+    TRIAL.trial_id, evaluations=(EvaluationSpec("e" * 16, "cxr", "test", "3" * 64, overlay_cases=4),)
 )
 
 
@@ -172,7 +165,7 @@ def test_complete_means_that_all_records_verify(store: Store) -> None:
     assert not is_complete(store, SPEC)
     assert complete_trials(store, "s", [SPEC]) == {}
     write_trial(store)
-    assert missing_evaluations(store, SPEC, TRIAL.weights_sha256) == ["e" * 16]
+    assert not is_measured(store, SPEC, TRIAL.weights_sha256)
     write_evaluation(store)
     assert not is_complete(store, SPEC)
     codec.write_json(store, layout.TrialFiles(SPEC.trial_id).spec, SPEC.to_json())
@@ -182,7 +175,7 @@ def test_complete_means_that_all_records_verify(store: Store) -> None:
     more = replace(
         SPEC, evaluations=(*SPEC.evaluations, replace(SPEC.evaluations[0], evaluation_id="d" * 16))
     )
-    assert missing_evaluations(store, more, TRIAL.weights_sha256) == ["d" * 16]
+    assert not is_complete(store, more)
 
 
 # --- plan, run, failure ------------------------------------------------------------------------------------

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.identities import identity, trial_spec
 from xferlab.plan.spec import TrialSpec
 
 
-def trial(name: str, *, parents: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> TrialSpec:
-    return TrialSpec(
-        trial_id=name,
+def trial(
+    name: str,
+    *,
+    parents: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+) -> TrialSpec:
+    return trial_spec(
+        name,
         name=f"a/{name}/r01",
         arms=("a",),
         stage=name,
-        repetition=1,
-        identity={},
-        section="s",
-        selection="d",
+        max_epochs=20,
+        identity=identity(device=device),
         parents=tuple(parents),
         settings=settings or {},
     )

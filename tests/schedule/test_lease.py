@@ -14,8 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,163 +35,186 @@ with Lease(Store.open(sys.argv[1]), "s"):
 """
 ELSEWHERE = {"host": "elsewhere", "pid": 7, "machine": "another boot", "since": "2026-01-01T00:00:00+00:00"}
 BRIEF_S, LONG_S = 0.06, 3.0
+HERE = f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def lease_of(folder: Path) -> Path:
-    return folder / "studies/s/driver.lease"
+@dataclass(frozen=True)
+class Ground:
+    """A storage, the lease of study `s` in it, and what others write there."""
+
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "studies/s/driver.lease"
+
+    def lease(self) -> Lease:
+        return Lease(Store.open(self.folder), "s")
+
+    def stored(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self.path.read_text())
+        return content
+
+    def write(self, **holder: Any) -> dict[str, Any]:
+        """A lease as another process wrote it; of this one, except for what is named."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        content = {**asdict(Holder.this_process()), "expires_after_s": BRIEF_S, **holder}
+        temporary = self.folder / "lease.tmp"
+        temporary.write_text(json.dumps(content))
+        temporary.replace(self.path)
+        return content
+
+    @contextmanager
+    def beating(self, **holder: Any) -> Iterator[None]:
+        """Another process that renews its lease all the time."""
+        stop = threading.Event()
+
+        def beat() -> None:
+            count = 0.0
+            while not stop.wait(0.001):
+                count += 1.0
+                self.write(**holder, token="theirs", beat=count)
+
+        self.write(**holder, token="theirs")
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    @contextmanager
+    def held_by_process(self, *prefix: str) -> Iterator[subprocess.Popen[str]]:
+        """A process that holds the lease until it is killed."""
+        command = [*prefix, sys.executable, "-c", HOLD, str(self.folder)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield process
+            process.kill()
+
+    def refused(self, match: str) -> None:
+        with pytest.raises(LeaseHeldError, match=match):
+            self.lease().__enter__()
+
+    def taken_over(self) -> None:
+        with self.lease():
+            assert self.stored()["pid"] == os.getpid()
+            assert self.stored()["host"] == socket.gethostname()
 
 
-def held(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(lease_of(folder).read_text())
-    return content
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    return Ground(tmp_path)
 
 
-def store_of(folder: Path) -> Store:
-    return Store.open(folder)
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases that run out soon."""
+    monkeypatch.setenv("XFERLAB_LEASE_S", str(BRIEF_S))
 
 
-def given(folder: Path, **holder: Any) -> dict[str, Any]:
-    """A lease as another process wrote it; of this one, except for what is named."""
-    lease_of(folder).parent.mkdir(parents=True, exist_ok=True)
-    content = {**vars(Holder.this_process()), "expires_after_s": BRIEF_S, **holder}
-    temporary = folder / "lease.tmp"
-    temporary.write_text(json.dumps(content))
-    temporary.replace(lease_of(folder))
-    return content
+def eventually(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
-@contextmanager
-def beating(folder: Path, **holder: Any) -> Iterator[None]:
-    """Another process that renews its lease all the time."""
-    stop = threading.Event()
-
-    def beat() -> None:
-        count = 0.0
-        while not stop.wait(0.001):
-            count += 1.0
-            given(folder, **holder, token="theirs", beat=count)
-
-    given(folder, **holder, token="theirs")
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+def test_it_is_gone_after_use_even_after_an_error(ground: Ground) -> None:
+    with suppress(ZeroDivisionError), ground.lease():
+        assert ground.stored()["pid"] == os.getpid()
+        raise ZeroDivisionError
+    assert not list(ground.path.parent.iterdir())
 
 
-def test_it_is_gone_after_use_even_after_an_error(tmp_path: Path) -> None:
-    def fail() -> None:
-        with Lease(store_of(tmp_path), "s"):
-            assert held(tmp_path)["pid"] == os.getpid()
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert not list((tmp_path / "studies/s").iterdir())
-
-
-def test_studies_of_one_storage_do_not_disturb_each_other(tmp_path: Path) -> None:
-    with Lease(store_of(tmp_path), "s"), Lease(store_of(tmp_path), "t"):
-        pass
+def test_studies_and_searches_of_one_storage_do_not_disturb_each_other(ground: Ground) -> None:
+    store = Store.open(ground.folder)
+    message = f"^search 's' in {ground.folder} is driven by {HERE}"
+    with (
+        ground.lease(), Lease(store, "t"), Lease(store, "s", search=True),
+        pytest.raises(LeaseHeldError, match=message),
+    ):  # fmt: skip
+        Lease(store, "s", search=True).__enter__()
 
 
-def test_the_second_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
-    with Lease(store_of(tmp_path), "s"):
-        first = held(tmp_path)
+def test_the_second_is_refused_with_the_name_of_the_first(ground: Ground) -> None:
+    with ground.lease():
+        first = ground.stored()
         expected = (
-            f"study 's' in {tmp_path} is driven by process {os.getpid()} on {socket.gethostname()} since "
-            f"{first['since']}. Wait for it, stop it, or use another storage."
+            f"study 's' in {ground.folder} is driven by {HERE} since {first['since']}. "
+            "Wait for it, stop it, or use another storage."
         )
-        with pytest.raises(LeaseHeldError, match=f"^{re.escape(expected)}$"), Lease(store_of(tmp_path), "s"):
-            pytest.fail("two leases at once")
-        assert held(tmp_path)["token"] == first["token"]
+        ground.refused(f"^{re.escape(expected)}$")
+        assert ground.stored()["token"] == first["token"]
 
 
 @pytest.mark.slow
-def test_a_killed_holder_is_succeeded_at_once_though_nobody_buried_it(tmp_path: Path) -> None:
-    words = [sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        with pytest.raises(LeaseHeldError, match=f"driven by process {process.pid} on "):
-            Lease(store_of(tmp_path), "s").__enter__()
+def test_a_killed_holder_is_succeeded_at_once_though_nobody_buried_it(ground: Ground) -> None:
+    with ground.held_by_process() as process:
+        ground.refused(f"driven by process {process.pid} on ")
         process.kill()
         status = Path(f"/proc/{process.pid}/stat")
         eventually(lambda: status.read_text().rpartition(")")[2].split()[0] == "Z")
-        assert held(tmp_path)["pid"] == process.pid
-        with Lease(store_of(tmp_path), "s"):
-            assert held(tmp_path)["pid"] == os.getpid()
-
-
-def test_a_reused_process_number_is_another_process(tmp_path: Path) -> None:
-    given(tmp_path, born="1", expires_after_s=1000.0)
-    with Lease(store_of(tmp_path), "s"):
-        assert held(tmp_path)["born"] != "1"
-
-
-@pytest.mark.parametrize("age_s", [EXPIRES_AFTER_S + 1, -EXPIRES_AFTER_S - 1])
-def test_a_holder_that_stands_still_on_this_machine_is_succeeded(
-    tmp_path: Path, age_s: float, caplog: pytest.LogCaptureFixture
-) -> None:
-    given(tmp_path, beat=time.monotonic() - age_s, expires_after_s=EXPIRES_AFTER_S)
-    with caplog.at_level(logging.WARNING, "xferlab.schedule"), Lease(store_of(tmp_path), "s"):
-        assert abs(held(tmp_path)["beat"] - time.monotonic()) < EXPIRES_AFTER_S
-    name = f"process {os.getpid()} on {socket.gethostname()}"
-    assert f"taken over from {name}, which is gone or stopped" in caplog.text
-
-
-def test_a_short_stop_is_not_the_end(tmp_path: Path) -> None:
-    given(tmp_path, beat=time.monotonic() - EXPIRES_AFTER_S + 30, expires_after_s=EXPIRES_AFTER_S)
-    with pytest.raises(LeaseHeldError):
-        Lease(store_of(tmp_path), "s").__enter__()
-
-
-def test_a_live_holder_on_another_host_is_seen_by_its_beats(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with beating(tmp_path, **ELSEWHERE, expires_after_s=LONG_S):
-        with pytest.raises(LeaseHeldError, match=r"process 7 on elsewhere since 2026-01-01T00:00:00\+00:00"):
-            Lease(store_of(tmp_path), "s").__enter__()
-        assert held(tmp_path)["token"] == "theirs"
-    assert "watching for up to 3 s whether that is alive" in caplog.text
-
-
-@pytest.mark.parametrize("beat", [0.0, 1e12])
-def test_a_dead_holder_on_another_host_is_succeeded_whatever_its_clock_says(
-    tmp_path: Path, beat: float
-) -> None:
-    given(tmp_path, **ELSEWHERE, beat=beat)
-    with Lease(store_of(tmp_path), "s"):
-        assert held(tmp_path)["host"] == socket.gethostname()
-
-
-def test_a_container_of_this_host_is_another_machine(tmp_path: Path) -> None:
-    machine = re.sub(r"pid:\[.*", "pid:[1]", Holder.this_process().machine)
-    theirs = beating(tmp_path, machine=machine, pid=2**22 + 1, expires_after_s=LONG_S)
-    with theirs, pytest.raises(LeaseHeldError, match=f"process {2**22 + 1} on "):
-        Lease(store_of(tmp_path), "s").__enter__()
+        assert ground.stored()["pid"] == process.pid
+        ground.taken_over()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
 def test_a_process_of_another_pid_namespace_is_not_taken_for_dead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XFERLAB_LEASE_S", "3")
-    inside = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
-    words = [*inside, sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        assert held(tmp_path)["pid"] == 1
-        assert held(tmp_path)["host"] == socket.gethostname()
-        with pytest.raises(LeaseHeldError, match="driven by process 1 on "):
-            Lease(store_of(tmp_path), "s").__enter__()
-        process.kill()
-    with Lease(store_of(tmp_path), "s"):
-        assert held(tmp_path)["pid"] == os.getpid()
+    with ground.held_by_process("unshare", "--pid", "--fork", "--mount-proc", "--kill-child"):
+        assert (ground.stored()["pid"], ground.stored()["host"]) == (1, socket.gethostname())
+        ground.refused("driven by process 1 on ")
+    ground.taken_over()
+
+
+def test_a_reused_process_number_is_another_process(ground: Ground) -> None:
+    ground.write(born="1", expires_after_s=1000.0)
+    with ground.lease():
+        assert ground.stored()["born"] != "1"
+
+
+@pytest.mark.parametrize("age_s", [EXPIRES_AFTER_S + 1, -EXPIRES_AFTER_S - 1])
+def test_a_holder_that_stands_still_on_this_machine_is_succeeded(
+    ground: Ground, age_s: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    ground.write(beat=time.monotonic() - age_s, expires_after_s=EXPIRES_AFTER_S)
+    with caplog.at_level(logging.WARNING, "xferlab.schedule"), ground.lease():
+        assert abs(ground.stored()["beat"] - time.monotonic()) < EXPIRES_AFTER_S
+    assert f"taken over from {HERE}, which is gone or stopped" in caplog.text
+
+
+def test_a_short_stop_is_not_the_end(ground: Ground) -> None:
+    ground.write(beat=time.monotonic() - EXPIRES_AFTER_S + 30, expires_after_s=EXPIRES_AFTER_S)
+    ground.refused(HERE)
+
+
+def test_a_live_holder_on_another_host_is_seen_by_its_beats(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ground.beating(**ELSEWHERE, expires_after_s=LONG_S):
+        ground.refused(r"process 7 on elsewhere since 2026-01-01T00:00:00\+00:00")
+        assert ground.stored()["token"] == "theirs"
+    assert "watching for up to 3 s whether that is alive" in caplog.text
+
+
+@pytest.mark.parametrize("beat", [0.0, 1e12])
+def test_a_dead_holder_on_another_host_is_succeeded_whatever_its_clock_says(
+    ground: Ground, beat: float
+) -> None:
+    ground.write(**ELSEWHERE, beat=beat)
+    ground.taken_over()
+
+
+def test_a_container_of_this_host_is_another_machine(ground: Ground) -> None:
+    machine = re.sub(r"pid:\[.*", "pid:[1]", Holder.this_process().machine)
+    with ground.beating(machine=machine, pid=2**22 + 1, expires_after_s=LONG_S):
+        ground.refused(f"process {2**22 + 1} on ")
 
 
 @contextmanager
@@ -211,121 +234,108 @@ def once_watching(act: Callable[[], object]) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def test_who_succeeds_a_watched_holder_is_named(tmp_path: Path) -> None:
-    given(tmp_path, **ELSEWHERE, expires_after_s=LONG_S)
-    third = {**ELSEWHERE, "host": "third"}
-    watched = once_watching(lambda: given(tmp_path, **third))
-    with watched, pytest.raises(LeaseHeldError, match="process 7 on third"):
-        Lease(store_of(tmp_path), "s").__enter__()
+def test_who_succeeds_a_watched_holder_is_named(ground: Ground) -> None:
+    ground.write(**ELSEWHERE, expires_after_s=LONG_S)
+    with once_watching(lambda: ground.write(**{**ELSEWHERE, "host": "third"})):
+        ground.refused("process 7 on third")
 
 
-def test_a_watched_holder_that_gives_it_back_is_succeeded(tmp_path: Path) -> None:
-    given(tmp_path, **ELSEWHERE, expires_after_s=LONG_S)
-    with once_watching(lease_of(tmp_path).unlink), Lease(store_of(tmp_path), "s"):
-        assert held(tmp_path)["pid"] == os.getpid()
+def test_a_watched_holder_that_gives_it_back_is_succeeded(ground: Ground) -> None:
+    ground.write(**ELSEWHERE, expires_after_s=LONG_S)
+    with once_watching(ground.path.unlink):
+        ground.taken_over()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"host": "x"}', b"null", b"\xff"])
-def test_a_damaged_lease_is_nobodys(tmp_path: Path, content: bytes) -> None:
-    given(tmp_path)
-    lease_of(tmp_path).write_bytes(content)
-    with Lease(store_of(tmp_path), "s"):
-        assert held(tmp_path)["pid"] == os.getpid()
+WORDS = [
+    json.dumps({**asdict(Holder.this_process()), name: "soon"}).encode()
+    for name in ("pid", "beat", "expires_after_s")
+]
 
 
-@pytest.mark.parametrize("field", ["pid", "beat", "expires_after_s"])
-def test_a_lease_with_words_for_numbers_is_nobodys(tmp_path: Path, field: str) -> None:
-    given(tmp_path, **{field: "soon"})
-    with Lease(store_of(tmp_path), "s"):
-        assert held(tmp_path)[field] != "soon"
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b'{"host": "x"}', b"null", b"\xff", *WORDS]
+)  # fmt: skip
+def test_a_damaged_lease_is_nobodys(ground: Ground, content: bytes) -> None:
+    ground.write()
+    ground.path.write_bytes(content)
+    ground.taken_over()
 
 
-def overtaken(folder: Path, then: Callable[[], object] = lambda: None) -> None:
+def succeed(ground: Ground, then: Callable[[], object] = lambda: None) -> None:
     """Lets another take the lease of a run, until it is asked to stop."""
     asked = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
     try:
-        with Lease(store_of(folder), "s"):
-            given(folder, **ELSEWHERE, token="theirs")
+        with ground.lease():
+            ground.write(**ELSEWHERE, token="theirs")
             eventually(asked.is_set)
             then()
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
+@pytest.mark.usefixtures("brief")
 def test_a_holder_that_was_succeeded_asks_its_process_to_stop_and_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ground: Ground, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("XFERLAB_LEASE_S", str(BRIEF_S))
     with pytest.raises(LeaseHeldError, match="was taken over by process 7 on elsewhere at 2026-01-01"):
-        overtaken(tmp_path)
-    assert held(tmp_path)["token"] == "theirs"
+        succeed(ground)
+    assert ground.stored()["token"] == "theirs"
     assert "goes on there; trials that both had begun are computed twice" in caplog.text
 
 
-def test_a_late_write_of_the_predecessor_is_written_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XFERLAB_LEASE_S", str(BRIEF_S))
-    given(tmp_path, **ELSEWHERE, token="theirs")
-    with Lease(store_of(tmp_path), "s"):
-        given(tmp_path, **ELSEWHERE, token="theirs", beat=1e9)
-        eventually(lambda: held(tmp_path)["host"] == socket.gethostname())
-
-
-def test_a_holder_that_stood_still_while_it_wrote_looks_before_it_writes_again(tmp_path: Path) -> None:
-    lease = Lease(store_of(tmp_path), "s")  # its heart beats by hand
-    given(tmp_path, **vars(replace(lease._own, beat=0.0)))
-    lease._own = replace(lease._own, beat=time.monotonic() - EXPIRES_AFTER_S - 1)
-    for _ in range(2):
-        lease._renew()
-        assert held(tmp_path)["beat"] == 0.0
-    lease._renew()
-    assert held(tmp_path)["beat"] > 0.0
-
-
-def test_a_holder_that_ends_before_it_notices_leaves_the_lease(tmp_path: Path) -> None:
-    with Lease(store_of(tmp_path), "s"):
-        other = given(tmp_path, **ELSEWHERE)
-    assert held(tmp_path) == other
-
-
-def test_an_error_of_the_run_is_told_rather_than_the_loss_of_its_lease(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("brief")
+def test_an_error_of_the_run_is_told_rather_than_the_loss_of_its_lease(ground: Ground) -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setenv("XFERLAB_LEASE_S", str(BRIEF_S))
     with pytest.raises(ZeroDivisionError):
-        overtaken(tmp_path, fail)
+        succeed(ground, fail)
 
 
-def test_the_heart_goes_on_beating_after_a_storage_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.usefixtures("brief")
+def test_a_late_write_of_the_predecessor_is_written_over(ground: Ground) -> None:
+    ground.write(**ELSEWHERE, token="theirs")
+    with ground.lease():
+        ground.write(**ELSEWHERE, token="theirs", beat=1e9)
+        eventually(lambda: ground.stored()["host"] == socket.gethostname())
+
+
+def test_a_holder_that_stood_still_while_it_wrote_looks_before_it_writes_again(ground: Ground) -> None:
+    lease = ground.lease()  # it is renewed by hand
+    ground.write(**asdict(replace(lease._holder, beat=0.0)))
+    lease._holder = replace(lease._holder, beat=time.monotonic() - EXPIRES_AFTER_S - 1)
+    for _ in range(2):
+        lease._renew()
+        assert ground.stored()["beat"] == 0.0
+    lease._renew()
+    assert ground.stored()["beat"] > 0.0
+
+
+def test_a_holder_that_ends_before_it_notices_leaves_the_lease(ground: Ground) -> None:
+    with ground.lease():
+        other = ground.write(**ELSEWHERE)
+    assert ground.stored() == other
+
+
+def test_a_lease_is_renewed_again_after_a_storage_failed(
+    ground: Ground, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XFERLAB_LEASE_S", str(BRIEF_S))
-    folder = tmp_path / "studies/s"
-    with caplog.at_level(logging.WARNING, "xferlab.schedule"), Lease(store_of(tmp_path), "s"):
-        first = held(tmp_path)["beat"]
-        (folder / "driver.lease").unlink()
+    monkeypatch.setenv("XFERLAB_LEASE_S", "1.2")  # renewed each 0.2 s: not while the folder is replaced
+    folder = ground.path.parent
+    with caplog.at_level(logging.WARNING, "xferlab.schedule"), ground.lease():
+        first = ground.stored()["beat"]
+        ground.path.unlink()
         folder.rmdir()
         folder.write_text("in the way")
         eventually(lambda: "driver.lease: cannot be " in caplog.text)
         folder.unlink()
-        eventually((folder / "driver.lease").exists)
-        eventually(lambda: held(tmp_path)["beat"] > first)
+        eventually(ground.path.exists)
+        eventually(lambda: ground.stored()["beat"] > first)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "soon", "nan", "inf", ""])
-def test_a_time_that_is_none_is_refused(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_that_is_none_is_refused(ground: Ground, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XFERLAB_LEASE_S", text)
     with pytest.raises(UsageError, match=f"^XFERLAB_LEASE_S={text!r}: accepted are seconds, more than 0$"):
-        Lease(store_of(tmp_path), "s")
-
-
-def eventually(holds: Any) -> None:
-    deadline = time.monotonic() + 5
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+        ground.lease()

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from xferlab.trial.assemble import TrialContext, recipe_of, task_of
 
+from tests.data.conftest import index_sections
 from tests.studies import TINY, write_study
-from xferlab.leakage.index import index_sections
+from xferlab.errors import InterruptedTrialError
 from xferlab.networks.donors import save_weights
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.records import layout, reader
-from xferlab.records.samples import SampleRecord, read_attempts, read_sample, write_begun
+from xferlab.records.samples import SampleRecord, read_sample, search_store, write_sample
 from xferlab.records.store import Store
 from xferlab.schedule.study import publish
+from xferlab.search import worker
 from xferlab.search.plan import Tuning, Wanted
-from xferlab.search.worker import SampleRun
+from xferlab.search.worker import run_sample
 from xferlab.study.load import load
 from xferlab.study.space import load_space
-from xferlab.tasks.segmentation.resized import ImageExamples
-from xferlab.training.loop import Trainer
-from xferlab.trial import assemble, environment
+from xferlab.tasks import registry
+from xferlab.training.examples import ImageExamples
+from xferlab.trial import environment, examples
+from xferlab.trial.examples import TrialContext
 from xferlab.trial.run import run_trial
+from xferlab.trial.training import load_weights
 
 pytestmark = pytest.mark.component
 
@@ -49,7 +51,21 @@ class Ground:
 
     plan: Plan
     tuning: Tuning
-    place: TrialContext
+    context: TrialContext
+
+    @property
+    def search(self) -> Store:
+        return search_store(self.context.store, self.tuning.tuning_id)
+
+    def sample(self, number: int, **point: Any) -> SampleSpec:
+        return self.tuning.sample(number, {**POINT, **point})
+
+    def run(self, number: int, **point: Any) -> SampleRecord:
+        return run_sample(self.sample(number, **point), self.context)
+
+    def outcomes(self, sample: SampleSpec) -> list[str]:
+        attempts = reader.read_run(self.search, sample.sample_id)["attempts"]
+        return [attempt["outcome"] for attempt in attempts]
 
 
 @pytest.fixture(scope="module")
@@ -74,103 +90,89 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     space = load_space(folder / "space.yaml", loaded.arms["baseline"], stage="portable")
     wanted = Wanted("baseline", "portable", repetitions=2, search="random", asha=False, seed=1)
     tuning = Tuning(loaded, space, wanted, index=index, setting=HERE)
-    return Ground(
-        plan, tuning, TrialContext(store, cache, environment.prepare(tuning.base[0].identity["execution"]))
-    )
+    device = environment.prepare(tuning.base[0].identity.execution)
+    return Ground(plan, tuning, TrialContext(store, cache, device))
 
 
-def began(ground: Ground, number: int, **point: Any) -> tuple[SampleSpec, SampleRun]:
-    sample = ground.tuning.sample(number, {**POINT, **point})
-    write_begun(ground.place.store, sample)
-    return sample, SampleRun.begin(sample, ground.place)
+@pytest.fixture
+def repetitions(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The repetitions of the samples that a test runs, as the worker holds them."""
+    held: list[Any] = []
+
+    class Held(worker._Repetition):
+        def __init__(self, *arguments: Any):
+            super().__init__(*arguments)
+            held.append(self)
+
+    monkeypatch.setattr(worker, "_Repetition", Held)
+    return held
 
 
-def finished(run: SampleRun) -> SampleRecord:
-    while not (step := run.step()).done:
-        pass
-    return step.record
-
-
-def test_repetitions_that_step_together_equal_separate_trainings(ground: Ground) -> None:
-    sample, run = began(ground, 1)
-    record = finished(run)
+def test_repetitions_that_step_together_equal_separate_trainings(
+    ground: Ground, repetitions: list[Any]
+) -> None:
+    record = ground.run(1)
     alone = [ground.plan.by_id[ground.plan.names[f"sample/portable/r{n:02d}"]] for n in (1, 2)]
-    assert [trial.trial_id for trial in sample.trials] == [trial.trial_id for trial in alone]
-    for trial, member, curve in zip(alone, run._members, record.repetitions, strict=True):
-        trained = run_trial(
-            replace(trial, evaluations=()), ground.place.store, cache_dir=ground.place.cache_dir
-        )
-        history = reader.read_history(ground.place.store, trial.trial_id)
-        weights = hashlib.sha256(save_weights(member.trainer.best)).hexdigest()
+    assert [curve.trial_id for curve in record.repetitions] == [trial.trial_id for trial in alone]
+    store, cache_dir = ground.context.store, ground.context.cache_dir
+    for trial, repetition, curve in zip(alone, repetitions, record.repetitions, strict=True):
+        trained = run_trial(replace(trial, evaluations=()), store, cache_dir=cache_dir)
+        history = reader.read_history(store, trial.trial_id)
+        weights = hashlib.sha256(save_weights(repetition.trainer.best)).hexdigest()
         assert weights == trained.weights_sha256
-        assert [one.outcome() for one in member.trainer.cursor.history] == [one.outcome() for one in history]
-        losses = [one.values["validation_loss"] for one in history]
-        assert curve.losses == tuple(min(losses[: e + 1]) for e in range(len(losses)))
+        together = [result.outcome() for result in repetition.trainer.cursor.history]
+        assert together == [result.outcome() for result in history]
+        losses = [result.values["validation_loss"] for result in history]
+        assert curve.scores == tuple(min(losses[: e + 1]) for e in range(len(losses)))
         assert (curve.best_epoch, curve.stopped_by) == (trained.best_epoch, trained.stopped_by)
 
 
-def test_a_repetition_that_has_stopped_carries_its_loss_on(ground: Ground) -> None:
-    record = finished(began(ground, 1, **{LR: 0.5})[1])
-    lengths = [len(one.losses) for one in record.repetitions]
-    assert record.num_epochs == max(lengths) == len(record.curve)
-    for epoch, mean in enumerate(record.curve):
-        carried = [one.losses[min(epoch, len(one.losses) - 1)] for one in record.repetitions]
-        assert mean == sum(carried) / 2
+def stopping_after(num_asked: int) -> Callable[[], bool]:
+    """Asks to stop when it was asked itself so many times before."""
+    answers: Iterator[bool] = iter([False] * num_asked)
+    return lambda: next(answers, True)
 
 
-@pytest.mark.parametrize("num_batches", [1, 4, 9])
-def test_a_sample_that_was_left_equals_one_that_was_not(
-    ground: Ground, num_batches: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = finished(began(ground, 2)[1])
-    sample, run = began(ground, 100 + num_batches)
-    ticks = iter(range(num_batches))
-
-    class Killed(BaseException):
-        pass
-
-    def tick() -> None:
-        run._ticks += 1
-        if next(ticks, None) is None:
-            run._states.save(run._state())
-            raise Killed
-
-    monkeypatch.setattr(run, "_tick", tick)
-    with pytest.raises(Killed):
-        finished(run)
-    again = SampleRun.begin(sample, ground.place)
-    told = []
-    while not (step := again.step()).done:
-        told.append(step.record.curve)
-    assert [len(curve) for curve in told] == list(range(1, len(told) + 1))
-    same = replace(step.record, sample_id=whole.sample_id, number=whole.number)
-    assert json.dumps(same.to_json()) == json.dumps(whole.to_json())
-    outcomes = [
-        one["outcome"] for one in read_attempts(ground.place.store, sample.tuning_id, sample.sample_id)
-    ]
-    assert outcomes == ["killed", "complete"]
+@pytest.mark.parametrize("num_asked", [0, 3, 8])
+def test_a_sample_that_was_stopped_equals_one_that_was_not(ground: Ground, num_asked: int) -> None:
+    whole = ground.run(2)
+    sample = ground.sample(100 + num_asked)
+    with pytest.raises(InterruptedTrialError, match=f"sample {100 + num_asked}: stopped in epoch"):
+        run_sample(sample, ground.context, stop=stopping_after(num_asked))
+    checkpoint = layout.TrialFiles(sample.sample_id).checkpoint
+    assert len(ground.search.list(checkpoint)) == 1
+    told: list[SampleRecord] = []
+    record = run_sample(sample, ground.context, on_epoch=told.append)
+    assert record == read_sample(ground.search, sample.sample_id)
+    assert replace(record, sample_id=whole.sample_id, number=2) == whole
+    assert all(early.curve == record.curve[: early.num_epochs] for early in told)
+    assert [early.num_epochs for early in told][-1] == record.num_epochs - 1
+    assert ground.outcomes(sample) == ["interrupted", "complete"]
+    assert not ground.search.exists(checkpoint)
 
 
-def test_leaving_stores_the_state_and_finishing_removes_it(ground: Ground) -> None:
-    sample, run = began(ground, 3)
-    folder = layout.SearchFiles(sample.tuning_id).open_sample(sample.sample_id)
-    run.step()
-    run.leave()
-    assert any(name.startswith("state-") for name in ground.place.store.list(folder))
-    again = SampleRun.begin(sample, ground.place)
-    assert again._epoch == 2
-    record = finished(again)
-    again.leave()
-    assert not ground.place.store.exists(folder)
-    assert read_sample(ground.place.store, sample.tuning_id, sample.sample_id) == record
+def test_a_sample_that_is_one_of_the_worse_ends_as_its_driver_recorded_it(ground: Ground) -> None:
+    stopped: list[SampleRecord] = []
+
+    def record_and_stop(record: SampleRecord) -> None:
+        write_sample(ground.search, record)
+        stopped.append(record)
+
+    sample = ground.sample(3)
+    record = run_sample(sample, ground.context, stop=lambda: bool(stopped), on_epoch=record_and_stop)
+    assert [record] == stopped
+    assert (stopped[0].outcome, stopped[0].num_epochs) == ("stopped", 1)
+    assert ground.outcomes(sample) == ["complete"]
+    assert run_sample(sample, ground.context) == stopped[0]
+    assert ground.outcomes(sample) == ["complete"]
 
 
-def test_only_training_and_validation_cases_are_ever_indexed(
+def test_only_training_and_validation_cases_are_ever_opened(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: set[str] = set()
     taken: set[int] = set()
-    open_table, take = assemble.open_table, ImageExamples.take
+    open_table, take = examples.open_table, ImageExamples.take
 
     def spying_open(*args: Any, **options: Any) -> Any:
         opened.update(options["digests"])
@@ -180,10 +182,10 @@ def test_only_training_and_validation_cases_are_ever_indexed(
         taken.update(self.keys[rows].tolist())
         return take(self, rows)
 
-    monkeypatch.setattr(assemble, "open_table", spying_open)
+    monkeypatch.setattr(examples, "open_table", spying_open)
     monkeypatch.setattr(ImageExamples, "take", spying_take)
-    sample, run = began(ground, 4)
-    finished(run)
+    sample = ground.sample(4)
+    run_sample(sample, ground.context)
     selections = ground.tuning.selections
     allowed = {row[0] for trial in sample.trials for row in selections[trial.selection].rows}
     assert opened == allowed
@@ -191,40 +193,40 @@ def test_only_training_and_validation_cases_are_ever_indexed(
     held_out = {
         digest
         for trial in ground.plan.trials
-        for one in trial.evaluations
-        if (one.section, one.part) == ("portable", "hold_out")
-        for digest in ground.plan.selections[one.selection].digests
+        for evaluation in trial.evaluations
+        if (evaluation.section, evaluation.part) == ("portable", "hold_out")
+        for digest in ground.plan.selections[evaluation.selection].digests
     }
     assert held_out
     assert held_out.isdisjoint(opened)
 
 
-def test_a_sample_is_judged_by_the_untuned_loss_and_batch_size(ground: Ground) -> None:
-    run = began(ground, 6, **{LOSS: "dice_as_printed", BATCH: 6})[1]
-    record = finished(run)
+def test_a_sample_is_judged_by_the_untuned_loss_and_batch_size(
+    ground: Ground, repetitions: list[Any]
+) -> None:
+    record = ground.run(6, **{LOSS: "dice_as_printed", BATCH: 6})
     untuned = ground.tuning.base[0].identity
-    for member, curve in zip(run._members, record.repetitions, strict=True):
-        own = [one.values["validation_loss"] for one in member.trainer.cursor.history]
-        assert min(own) < curve.losses[-1]  # the printed loss is always the lower one
-        member.trainer.model.load_state_dict(member.trainer.best)
-        judge = Trainer(member.trainer.model, task_of(untuned), recipe_of(untuned))
-        assert judge.validation_loss(member._validation) == curve.losses[-1]
+    for repetition, curve in zip(repetitions, record.repetitions, strict=True):
+        trainer = repetition.trainer
+        as_printed = [result.values["validation_loss"] for result in trainer.cursor.history]
+        assert min(as_printed) < curve.scores[-1]  # the printed loss is always the lower one
+        load_weights(trainer.learner, trainer.best, origin="the best")
+        judge = registry.learner_of(untuned, ground.context.device, share=trainer.learner)
+        assert judge.validate(repetition._validation)["loss"] == curve.scores[-1]
 
 
 def test_a_sample_that_diverges_is_finished(ground: Ground) -> None:
-    sample, run = began(ground, 7, **{LR: 1e30})
-    record = finished(run)
-    assert record.outcome == "diverged"
-    assert record.loss is None
-    assert read_sample(ground.place.store, sample.tuning_id, sample.sample_id) == record
+    record = ground.run(7, **{LR: 1e30})
+    assert (record.outcome, record.score) == ("diverged", None)
+    assert read_sample(ground.search, record.sample_id) == record
 
 
-def test_a_failure_is_kept_with_its_attempt(ground: Ground, tmp_path: Path) -> None:
-    sample = ground.tuning.sample(8, POINT)
-    elsewhere = replace(ground.place, store=Store.open(tmp_path))
+def test_a_failure_is_stored_with_its_attempt(ground: Ground, tmp_path: Path) -> None:
+    elsewhere = replace(ground.context, store=Store.open(tmp_path))
+    sample = ground.sample(8)
     with pytest.raises(Exception, match="is missing; run the study again"):
-        SampleRun.begin(sample, elsewhere)
-    [attempt] = read_attempts(elsewhere.store, sample.tuning_id, sample.sample_id)
-    told: Mapping[str, Any] = attempt
-    assert told["outcome"] == "failed"
-    assert told["failure"].startswith("RecordError: ")
+        run_sample(sample, elsewhere)
+    search = search_store(elsewhere.store, sample.tuning_id)
+    [attempt] = reader.read_run(search, sample.sample_id)["attempts"]
+    assert (attempt["outcome"], attempt["failure"]["type"]) == ("failed", "RecordError")
+    assert reader.read_failure(search, sample.sample_id) == attempt["failure"]

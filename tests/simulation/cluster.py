@@ -415,7 +415,8 @@ def _train(cluster: Cluster, store: Store, spec: TrialSpec, attempt: Attempt, *,
     weights = weights_of(spec, parent)
     store.write(layout.TrialFiles(spec.trial_id).weights, weights)
     return TrialRecord(
-        trial_id=spec.trial_id, identity=spec.identity, num_epochs=NUM_EPOCHS, best_epoch=NUM_EPOCHS,
+        trial_id=spec.trial_id, identity=spec.identity.to_json(), num_epochs=NUM_EPOCHS,
+        best_epoch=NUM_EPOCHS,
         best_score=history[-1].score, stopped_by="max_epochs", num_parameters=1,
         num_train=1, num_validation=1, started_from=spec.parents[0] if spec.parents else None,
         weights_sha256=hashlib.sha256(weights).hexdigest(), weights_bytes=len(weights),

@@ -1,16 +1,12 @@
-"""A table of mistakes: each is told with its line, and nothing else is."""
+"""A table of mistakes: each is reported with its line, and nothing else is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
-from xferlab.errors import StudyError
+from tests.study.conftest import BASE, Write, lines_of_problems, problems
 from xferlab.study.load import load
 
-Write = Callable[..., Path]
 PAIRED = "arms are compared repetition by repetition on the same patients; change it in the study itself"
 WHOLE = "it belongs to the study as a whole; change it in the study itself, or in a profile"
 
@@ -43,7 +39,7 @@ FIELDS = [
         "source: phantom_mri, count: 20",
         "source: lgg, root: x, where: {patient_id: TCGA_CS}",
         3,
-        "data.mri: where.patient_id names patients or images, and records, which hold `where`, name none ",
+        "data.mri: where.patient_id names patients or images, and records would hold these names; set ",
     ),
     ("count: 20", "count: 20, where: {a: [[1]]}", 3, "data.mri.where.a[0] is a list; it must be text "),
     ("count: 20", "count: 20, where: [a]", 3, "data.mri.where is a list; it must be a mapping."),
@@ -187,14 +183,14 @@ FIELDS = [
     ("{lr: 1e-3}", "{}\narms:\n  a: 3", 10, "'a' is 3; it must be a mapping of dotted paths to values"),
 ]
 
-# (overrides of an arm that stands on line 10, message)
+# (overrides of an arm on line 10, message)
 ARMS = [
     ("training.lrr: 1", "unknown field 'lrr' in training. Did you mean 'lr'?"),
     ("trainin.lr: 1", "unknown field 'trainin'. Did you mean 'training'?"),
     ("training.lr: fast", "training.lr is 'fast'; it must be a number."),
     (
         "training.lr.x: 1",
-        "training.lr is a single value and has no field 'x'; override training.lr as a whole",
+        "training.lr is a mapping; it must be a number.",
     ),
     (
         "stages.genral.data: cxr",
@@ -244,7 +240,7 @@ ARMS = [
         "this section has hold_out 0.0 in the study and 0.1 in ",
     ),
     ("data.x: {source: lgg, root: x, hold_out: 0.1}", "a section that only an arm has may not set hold_out"),
-    ("include: x.yaml", "include is 'x.yaml'; it must be FILE.yaml#ARM, in quotes where it begins with #"),
+    ("include: x.yaml", "include is 'x.yaml'; it must be FILE.yaml#ARM, in quotes if it begins with #"),
     ("include: [3]", "include is 3; it must be FILE.yaml#ARM"),
     ("include: '#bb'", "s.yaml has no arm 'bb'; it has b. Did you mean 'b'?"),
     ("include: '#b'", "arms include each other in a circle: "),
@@ -252,37 +248,45 @@ ARMS = [
 ]
 
 
-def problems(path: Path, profile: str | None = None) -> list[str]:
-    with pytest.raises(StudyError) as caught:
-        load(path, environ={}, profile=profile)
-    return [str(problem) for problem in caught.value.problems]
+PROFILES = [
+    ("study: x", "a profile may not override 'study': it is the study's name"),
+    ("arms: {}", "a profile may not override 'arms': change the arms themselves"),
+    ("include: '#x'", "unknown field 'include'. Fields: study, "),
+    ("model.imagesize: 3", "unknown field 'imagesize' in model. Did you mean 'image_size'?"),
+    ("model.image_size: 100", "model.image_size: 100 is not divisible by 16"),
+    ("stages.general.training.lrr: 3", "unknown field 'lrr' in stages.general.training. Did you mean 'lr'?"),
+    ("stages.genral.data: cxr", "there is no stage 'genral'; this study has donor, general. Did you mean"),
+    ("stages.general.data: x", "stage 'general' trains on 'x', which is no data section"),
+]
 
 
 @pytest.mark.parametrize(("old", "new", "line", "what"), FIELDS, ids=lambda value: str(value)[:30])
-def test_a_bad_field_is_told_once_with_its_line(
+def test_a_bad_field_is_reported_once_with_its_line(
     write: Write, old: str, new: str, line: int, what: str
 ) -> None:
-    path = write()
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
+    path = write(edits={old: new})
     (problem,) = problems(path)
     assert problem.startswith(f"{path}:{line}: {what}")
-    assert "Input should" not in problem
 
 
 @pytest.mark.parametrize(("override", "what"), ARMS, ids=lambda value: str(value)[:30])
-def test_a_bad_arm_is_told_once_with_its_line(write: Write, override: str, what: str) -> None:
+def test_a_bad_arm_is_reported_once_with_its_line(write: Write, override: str, what: str) -> None:
     path = write(f"arms:\n  b: {{{override}}}\n")
     (problem,) = problems(path)
-    assert problem.startswith(f"{path}:10: ")
     message = problem.removeprefix(f"{path}:10: ").removeprefix("arm 'b': ").replace(f"{path.parent}/", "")
     assert message.startswith(what)
 
 
+@pytest.mark.parametrize(("override", "what"), PROFILES, ids=lambda value: str(value)[:30])
+def test_profiles_are_checked_even_if_not_chosen(write: Write, override: str, what: str) -> None:
+    path = write(f"profiles:\n  p: {{{override}}}\narms: {{a: {{}}, b: {{}}}}\n")
+    for profile in (None, "p"):
+        (problem,) = problems(path, profile=profile)
+        assert problem.startswith(f"{path}:10: profile 'p': {what}")
+
+
 def test_all_problems_come_at_once_in_the_order_of_the_file(write: Write) -> None:
-    path = write(
-        """\
+    more = """\
         seed: x
         split: {trian: 0.6}
         arms:
@@ -290,77 +294,68 @@ def test_all_problems_come_at_once_in_the_order_of_the_file(write: Write) -> Non
         profiles:
           p: {model.size: 3}
         """
-    )
-    path.write_text(path.read_text().replace("cxr.test", "crx.test"))
-    told = [problem.removeprefix(f"{path}:").split(" ")[0] for problem in problems(path)]
-    assert told == ["7:", "9:", "10:", "12:", "12:", "14:"]
-
-
-def test_a_study_without_a_name_still_tells_what_else_is_wrong(write: Write) -> None:
-    path = write("arms: {a: {training.lr: 0}}\n")
-    path.write_text(path.read_text().replace("study: s", "study: a b").replace("from: donor", "from: x"))
-    assert [problem.removeprefix(f"{path}:").split(" ")[0] for problem in problems(path)] == [
-        "1:",
-        "7:",
-        "9:",
-    ]
-
-
-def test_without_stages_arms_have_nothing_to_add(write: Write) -> None:
-    path = write(
-        "arms: {a: {stages.general.starts_from: null}}\n",
-        base="study: s\ndata: {a: {source: lgg, root: x}}\nstages: 3\n",
-    )
-    assert problems(path) == [f"{path}:3: stages is 3; it must be a mapping."]
-
-
-def test_a_bad_name_and_its_bad_content_are_two_problems(write: Write) -> None:
-    path = write(base="study: s\ndata: {a b: {source: x}}\nstages: {a: {data: b}}\n")
-    told = problems(path)
-    assert len(told) == 2
-    assert "the name 'a b' in data must be letters" in told[0] + told[1]
-    assert "data.a b.source is 'x'; it must be one of manifest, " in told[0] + told[1]
-
-
-def test_a_mistake_of_the_base_is_not_repeated_for_every_arm(write: Write) -> None:
-    path = write("arms: {a: {}, b: {training.lr: 0.1}, c: {model.init_features: 8}}\n")
-    path.write_text(path.read_text().replace("from: donor", "from: doner"))
-    assert len(problems(path)) == 1
-
-
-def test_a_mistake_in_an_included_arm_is_told_once_with_that_file(write: Write) -> None:
-    space = write("# arms\nx: {training.lrr: 1}\n", base="", name="spaces/a.yaml")
-    path = write("arms: {a: {include: spaces/a.yaml#x}, b: {include: spaces/a.yaml#x}}\n")
-    expected = f"{space}:2: arm 'a': unknown field 'lrr' in training. Did you mean 'lr'?"
-    assert problems(path) == [expected]
-
-
-def test_an_included_file_that_is_not_yaml_is_told_with_its_line(write: Write) -> None:
-    space = write("x: {}\ny: [\n", base="", name="a.yaml")
-    (problem,) = problems(write("arms: {a: {include: a.yaml#x}, b: {include: a.yaml#y}}\n"))
-    assert problem.startswith(f"{space}:2: this is not valid YAML")
+    assert lines_of_problems(write(more, edits={"cxr.test": "crx.test"})) == [7, 9, 10, 12, 12, 14]
 
 
 @pytest.mark.parametrize(
-    ("override", "what"),
+    ("edits", "more", "lines"),
     [
-        ("study: x", "profile 'p': a profile may not override 'study'"),
-        ("arms: {}", "profile 'p': a profile may not override 'arms'"),
-        ("include: '#x'", "profile 'p': unknown field 'include'. Fields: study, "),
-        ("model.imagesize: 3", "profile 'p': unknown field 'imagesize' in model. Did you mean 'image_size'?"),
+        ({"study: s": "study: a b", "from: donor": "from: x"}, "arms: {a: {training.lr: 0}}\n", [1, 7, 9]),
+        (
+            {"from: donor": "from: doner"},
+            "arms: {a: {}, b: {training.lr: 0.1}, c: {training.lr: 0}}\n",
+            [7, 9],
+        ),
+        ({BASE[BASE.index("stages:") :]: "stages: 3\n"}, "arms: {a: {stages.x.starts_from: null}}\n", [5]),
+        ({"mri:": "a b:", "phantom_mri": "x"}, "", [3, 3, 6]),
+    ],
+    ids=["bad name", "base once, not for each arm", "no stages", "bad name and bad content"],
+)
+def test_a_mistake_hides_no_other_and_is_reported_once(
+    write: Write, edits: dict[str, str], more: str, lines: list[int]
+) -> None:
+    assert lines_of_problems(write(more, edits=edits)) == lines
+
+
+@pytest.mark.parametrize(
+    ("included", "what"),
+    [
+        ("# arms\nx: {training.lrr: 1}\n", "2: arm 'a': unknown field 'lrr' in training. Did you mean 'lr'?"),
+        ("# arms\nx: [1]\n", "2: 'x' is a list; it must be a mapping of dotted paths to values"),
     ],
 )
-def test_profiles_are_checked_even_if_not_chosen(write: Write, override: str, what: str) -> None:
-    path = write(f"profiles:\n  p: {{{override}}}\n")
+def test_a_mistake_in_an_included_file_is_reported_once_with_its_line_there(
+    write: Write, included: str, what: str
+) -> None:
+    space = write(included, base="", name="spaces/a.yaml")
+    arms = "arms: {a: {include: spaces/a.yaml#x}, b: {include: spaces/a.yaml#x}}\n"
+    (problem,) = problems(write(arms))
+    assert problem.startswith(f"{space}:{what}")
+
+
+@pytest.mark.parametrize(
+    ("included", "what"),
+    [
+        ("x: {}\ny: [\n", "2: this is not valid YAML: "),
+        ("x: {}\nx: {}\n", "2: 'x' is given twice, first on line 1; keep one"),
+        (None, " there is no such file."),
+    ],
+)
+def test_a_file_that_cannot_be_included_is_reported_once(
+    write: Write, included: str | None, what: str
+) -> None:
+    if included:
+        write(included, base="", name="a.yaml")
+    path = write("arms: {a: {include: a.yaml#x}, b: {include: a.yaml#y}}\n")
     (problem,) = problems(path)
-    assert problem.startswith(f"{path}:10: {what}")
+    assert problem.startswith(f"{path}:9: cannot include {path.parent}/a.yaml:{what}")
 
 
-def test_a_bad_value_of_a_profile_is_told_at_the_profile(write: Write) -> None:
-    path = write("profiles:\n  p: {model.image_size: 100}\narms: {a: {}, b: {}}\n")
-    load(path)
-    (problem,) = problems(path, profile="p")
-    assert problem.startswith(f"{path}:10: profile 'p': model.image_size: 100 is not divisible by 16")
+def test_the_variables_of_a_profile_are_needed_if_it_is_chosen(write: Write) -> None:
+    path = write("profiles:\n  p: {data.mri: {source: lgg, root: '${NOT_SET}/x'}}\n")
+    load(path, environ={})
+    what = "profile 'p': data.mri.root needs the environment variable `NOT_SET`, which is not set; for "
+    assert problems(path, profile="p") == [f"{path}:10: {what}example: export NOT_SET=/path/to/it"]
 
 
 def test_an_unknown_profile_is_suggested(write: Write) -> None:
@@ -374,6 +369,7 @@ def test_an_unknown_profile_is_suggested(write: Write) -> None:
     [
         ("", "the file is empty; a study is a mapping that begins with"),
         ("- a\n", "this is a list; a study is"),
+        ("3\n", "this is 3; a study is"),
     ],
 )
 def test_a_file_without_a_mapping(write: Write, text: str, what: str) -> None:
@@ -382,12 +378,16 @@ def test_a_file_without_a_mapping(write: Write, text: str, what: str) -> None:
     assert problem.startswith(f"{path}:1: {what}")
 
 
-def test_a_missing_variable_is_named(write: Write) -> None:
-    path = write()
-    text = path.read_text().replace("{source: phantom_mri, count: 20}", "{source: lgg, root: '${A_B}/x'}")
-    path.write_text(text + "arms: {a: {}, b: {}}\n")
-    (problem,) = problems(path)
-    expected = (
-        "data.mri.root needs the environment variable `A_B`, which is not set; for example: export A_B="
-    )
-    assert problem.startswith(f"{path}:3: {expected}")
+@pytest.mark.parametrize(
+    ("edits", "line", "field"),
+    [
+        ({"{source: phantom_mri, count: 20}": "{source: lgg, root: '${A_B}/x'}"}, 3, "data.mri.root"),
+        ({"study: s\n": "study: s\nstorage: '${A_B}/results'\n"}, 2, "storage"),
+        ({"{data: mri}": "{weights: {path: '${A_B}/w'}}"}, 6, "stages.donor.weights.path"),
+    ],
+)
+def test_a_missing_variable_is_named(write: Write, edits: dict[str, str], line: int, field: str) -> None:
+    path = write("arms: {a: {}, b: {}}\n", edits=edits)
+    what = f"{field} needs the environment variable `A_B`, which is not set; for example: export A_B="
+    (problem,) = (problem for problem in problems(path) if f":{line}:" in problem)
+    assert problem.startswith(f"{path}:{line}: {what}")

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
-from tests.study.conftest import BASE
-from xferlab.errors import StudyError
+from tests.study.conftest import BASE, Write, problems
 from xferlab.study.load import load
-
-Write = Callable[..., Path]
-
-
-def problems(path: Path) -> list[str]:
-    with pytest.raises(StudyError) as caught:
-        load(path)
-    return [str(problem) for problem in caught.value.problems]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +36,8 @@ def test_an_arm_that_makes_a_batch_of_one_is_refused_at_its_line(
     training = "lr: 1e-3" if "batch_size" in override else "batch_size: 1"
     path = write(f"arms: {{a: {override}}}\n", base=BASE.replace("lr: 1e-3", training))
     assert all(
-        one.startswith(f"{path}:{line}: arm 'a': stage ") and "batch norm" in one for one in problems(path)
+        problem.startswith(f"{path}:{line}: arm 'a': stage ") and "batch norm" in problem
+        for problem in problems(path)
     )
 
 
@@ -58,10 +47,11 @@ def test_an_arm_that_makes_a_batch_of_one_is_refused_at_its_line(
         "model: {image_size: 32}\ntraining: {batch_size: 1}\n",
         "model: {image_size: 16}\ntraining: {batch_size: 2}\n",
         "model: {image_size: native, tiles: {size: 32}}\ntraining: {batch_size: 1}\n",
+        *(f"resources: {{{resource}}}\n" for resource in ("cpu: 1.5", "gpu: 0.3333", "gpu: 2", "gpu: 1")),
     ],
 )
-def test_what_has_two_values_a_channel_is_accepted(write: Write, more: str) -> None:
-    load(write(more, base=BASE.replace("training: {lr: 1e-3}\n", "")))
+def test_what_trains_and_what_ray_can_reserve_is_accepted(write: Write, more: str) -> None:
+    load(write(more, edits={"training: {lr: 1e-3}\n": ""}))
 
 
 @pytest.mark.parametrize(
@@ -80,61 +70,56 @@ def test_a_bottleneck_that_rests_takes_single_images(write: Write, thaws: str, *
         load(path)
 
 
+WANDB = "tracking:\n  wandb:\n    "
+
+
 @pytest.mark.parametrize(
-    ("field", "text"),
+    ("more", "line", "text"),
     [
         (
-            "project: my team/lungs",
-            "'my team/lungs' has '/', and W&B refuses / \\ # ? % : in names; give the team as",
+            f"{WANDB}project: my team/lungs",
+            11,
+            "tracking.wandb.project: 'my team/lungs' has '/', and W&B refuses / \\ # ? % : in names; give "
+            "the team as",
         ),
-        ("project: 'a#b?c#'", "'a#b?c#' has '#?', and W&B refuses"),
-        (f"project: {'x' * 129}", "the name has 129 characters; W&B takes at most 128"),
-        ("project: ''", "the name is empty"),
-        ("entity: my team", "'my team' has a blank; the name of a W&B team or user has none"),
-        ("entity: team/lungs", "'team/lungs' has '/', and W&B refuses"),
+        (f"{WANDB}project: 'a#b?c#'", 11, "tracking.wandb.project: 'a#b?c#' has '#?', and W&B refuses"),
+        (
+            f"{WANDB}project: {'x' * 129}",
+            11,
+            "tracking.wandb.project: the name has 129 characters; W&B takes at most 128",
+        ),
+        (f"{WANDB}project: ''", 11, "tracking.wandb.project: the name is empty"),
+        (
+            f"{WANDB}entity: my team",
+            11,
+            "tracking.wandb.entity: 'my team' has a blank; the name of a W&B team or user has none",
+        ),
+        (f"{WANDB}entity: team/lungs", 11, "tracking.wandb.entity: 'team/lungs' has '/', and W&B refuses"),
+        ("training: {smoothing: 1.0e+39}", 8, "training.smoothing is 1e+39; it must be at most 1e+30."),
+        (
+            "training: {augmentation: {scale: [0.001, 1]}}",
+            8,
+            "training.augmentation.scale[0] is 0.001; it must be at least 0.1.",
+        ),
+        *(
+            (
+                f"resources: {{{name}: {value}}}",
+                9,
+                f"resources.{name}: {float(value)} is finer than Ray divides a resource; give a multiple of ",
+            )
+            for name, value in (("cpu", "0.00001"), ("gpu", "0.33333"))
+        ),
+        (
+            "resources: {gpu: 1.5}",
+            9,
+            "resources.gpu: 1.5 is neither a share of one GPU nor a whole number of them",
+        ),
     ],
 )
-def test_a_name_that_wandb_refuses_is_refused_at_its_line(write: Write, field: str, text: str) -> None:
-    path = write(f"tracking:\n  wandb:\n    {field}\n")
+def test_what_a_library_or_a_training_refuses_is_refused_with_its_line(
+    write: Write, more: str, line: int, text: str
+) -> None:
+    base = BASE.replace("training: {lr: 1e-3}\n", "") if more.startswith("training") else BASE
+    path = write(f"{more}\n", base=base)
     (problem,) = problems(path)
-    assert problem.startswith(f"{path}:11: tracking.wandb.{field.partition(':')[0]}: ")
-    assert text in problem
-
-
-@pytest.mark.parametrize(
-    ("training", "text"),
-    [
-        ("smoothing: 1.0e+39", "training.smoothing is 1e+39; it must be at most 1e+30"),
-        (
-            "augmentation: {scale: [0.001, 1]}",
-            "training.augmentation.scale[0] is 0.001; it must be at least 0.1",
-        ),
-    ],
-)
-def test_a_value_that_no_training_survives_is_refused(write: Write, training: str, text: str) -> None:
-    path = write(base=BASE.replace("lr: 1e-3", training))
-    assert problems(path) == [f"{path}:8: {text}."]
-
-
-@pytest.mark.parametrize(
-    ("resources", "text"),
-    [
-        (
-            "cpu: 0.00001",
-            "resources.cpu: 1e-05 is finer than Ray divides a resource; give a multiple of 0.0001",
-        ),
-        (
-            "gpu: 0.33333",
-            "resources.gpu: 0.33333 is finer than Ray divides a resource; give a multiple of 0.0001",
-        ),
-        ("gpu: 1.5", "resources.gpu: 1.5 is neither a share of one GPU nor a whole number of them"),
-    ],
-)
-def test_resources_that_ray_cannot_reserve_are_refused(write: Write, resources: str, text: str) -> None:
-    path = write(f"resources: {{{resources}}}\n")
-    assert problems(path) == [f"{path}:9: {text}"]
-
-
-@pytest.mark.parametrize("resources", ["cpu: 1.5", "gpu: 0.3333", "gpu: 2", "gpu: 1"])
-def test_resources_that_ray_can_reserve_are_accepted(write: Write, resources: str) -> None:
-    load(write(f"resources: {{{resources}}}\n"))
+    assert problem.startswith(f"{path}:{line}: {text}")

@@ -37,26 +37,13 @@ def parsed(tmp_path: Path, text: str) -> Any:
     return read(tmp_path / "s.yaml").value
 
 
-def test_it_accepts_a_good_study(validator: Draft202012Validator, tmp_path: Path) -> None:
-    validator.validate(parsed(tmp_path, GOOD))
+SECTION = "source: phantom_mri, count: 400"
+LABELLED = "source: manifest, root: x, labels: {lung: %s}"
 
 
-@pytest.mark.parametrize(
-    ("labels", "accepted"),
-    [
-        ("{lung: [65535], ignore: [127]}", True),
-        ("{lung: {above: 127}}", True),
-        ("{lung: {abov: 127}}", False),
-        ("{lung: 255}", False),
-    ],
-)
-def test_labels_are_lists_or_a_threshold(
-    validator: Draft202012Validator, tmp_path: Path, labels: str, accepted: bool
-) -> None:
-    section = "{source: phantom_mri, count: 400}"
-    study = GOOD.replace(section, f"{{source: manifest, root: x, labels: {labels}}}")
-    assert study != GOOD
-    assert validator.is_valid(parsed(tmp_path, study)) == accepted
+@pytest.mark.parametrize("labels", ["", "[65535], ignore: [127]", "{above: 127}"])
+def test_it_accepts_a_good_study(validator: Draft202012Validator, tmp_path: Path, labels: str) -> None:
+    validator.validate(parsed(tmp_path, GOOD.replace(SECTION, LABELLED % labels) if labels else GOOD))
 
 
 @pytest.mark.parametrize(
@@ -67,6 +54,8 @@ def test_labels_are_lists_or_a_threshold(
         ("phantom_mri", "phantom"),
         ("count: 400", "count: 0"),
         ("count: 400", "root: x"),
+        (SECTION, LABELLED % "{abov: 127}"),
+        (SECTION, LABELLED % "255"),
         ("hold_out: 0.5", "hold_out: 2"),
         ("lr: 0.1", "lrr: 0.1"),
         ("lr: 0.1", "lr: 0"),

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from xferlab.phantoms.device import FOREIGN_OBJECTS
+from xferlab.phantoms.foreign_objects import DRAWERS
 from xferlab.study.evaluated import OBJECTS, PARTS, VARIANTS, Evaluated
 
 
@@ -18,7 +18,7 @@ def test_every_part_has_every_variant(part: str, variant: str) -> None:
 
 
 def test_the_objects_are_those_that_can_be_laid_on_images() -> None:
-    assert tuple(FOREIGN_OBJECTS) == OBJECTS
+    assert tuple(DRAWERS) == OBJECTS
 
 
 @pytest.mark.parametrize(

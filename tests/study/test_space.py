@@ -1,19 +1,20 @@
-"""What a search may vary: every mistake is told with its line, and a point of a space is a valid study."""
+"""What a search may vary: every mistake is reported with its line; a point of a space is a valid study."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
+from tests.study.conftest import Write
 from xferlab.errors import StudyError
 from xferlab.study.load import load
 from xferlab.study.schema import Study
 from xferlab.study.space import Space, load_space
 
-Write = Callable[..., Path]
+SpaceOf = Callable[[str], Space]
 
 
 @pytest.fixture
@@ -22,16 +23,11 @@ def study(write: Write) -> Study:
 
 
 @pytest.fixture
-def space_of(tmp_path: Path, study: Study) -> Callable[[str], Space]:
+def space_of(write: Write, study: Study) -> SpaceOf:
     def space_of(text: str) -> Space:
-        path = tmp_path / "space.yaml"
-        path.write_text(dedent(text))
-        return load_space(path, study, stage="general")
+        return load_space(write(text, base="", name="space.yaml"), study, stage="general")
 
     return space_of
-
-
-SpaceOf = Callable[[str], Space]
 
 
 def test_training_is_that_of_the_tuned_stage(space_of: SpaceOf) -> None:
@@ -43,15 +39,14 @@ def test_training_is_that_of_the_tuned_stage(space_of: SpaceOf) -> None:
         training.rotation: {grid: [null, {degrees: 5}]}
         """
     )
-    told = [(one.path, one.kind, one.values, one.line) for one in space.parameters]
-    assert told == [
+    assert [(each.path, each.kind, each.values, each.line) for each in space.parameters] == [
         ("stages.general.training.lr", "loguniform", (1e-4, 1e-2), 1),
         ("stages.general.training.batch_size", "choice", (4, 8), 2),
         ("stages.general.training.plateau.patience", "int", (2, 5), 3),
         ("stages.general.training.rotation", "grid", (None, {"degrees": 5}), 4),
     ]
     assert space.size is None
-    assert [one.num_values for one in space.parameters] == [None, 2, 4, 2]
+    assert [parameter.num_values for parameter in space.parameters] == [None, 2, 4, 2]
 
 
 def test_a_point_changes_the_stage_and_nothing_else(space_of: SpaceOf, study: Study) -> None:
@@ -79,7 +74,11 @@ def test_a_point_changes_the_stage_and_nothing_else(space_of: SpaceOf, study: St
         ("training.lr: {uniform: [0.1, .inf]}", 1, "low < high"),
         ("training.lr: {uniform: [0.1]}", 1, "[low, high]"),
         ("training.lr: {loguniform: [0, 0.1]}", 1, "above 0"),
-        ("training.lr: {uniform: [-1.0, 0.1]}", 1, "with -1.0: stages.general.training.lr is -1.0"),
+        (
+            "training.lr: {uniform: [-1.0, 0.1]}",
+            1,
+            "stages.general.training.lr is -1.0; it must be more than 0",
+        ),
         ("training.batch_size: {int: [4, 8.5]}", 1, "whole numbers"),
         ("training.batch_size: {uniform: [4.5, 8]}", 1, "it must be a whole number"),
         ("training.batch_size: {choice: []}", 1, "a list of values"),
@@ -97,20 +96,18 @@ def test_a_point_changes_the_stage_and_nothing_else(space_of: SpaceOf, study: St
         ("", 1, "a mapping of dotted paths"),
     ],
 )
-def test_a_mistake_is_told_with_its_line(space_of: SpaceOf, text: str, line: int, words: str) -> None:
-    with pytest.raises(StudyError) as caught:
+def test_a_mistake_is_reported_with_its_line(space_of: SpaceOf, text: str, line: int, words: str) -> None:
+    with pytest.raises(StudyError, match=rf"space\.yaml:{line}: .*{re.escape(words)}"):
         space_of(text)
-    assert words in str(caught.value)
-    assert caught.value.problems[0].where.endswith(f"space.yaml:{line}")
 
 
-def test_all_mistakes_are_told_at_once(space_of: SpaceOf) -> None:
+def test_all_mistakes_are_reported_at_once(space_of: SpaceOf) -> None:
     with pytest.raises(StudyError) as caught:
         space_of("training.lrr: {uniform: [0.1, 0.2]}\ntraining.patience: {int: [0, 5]}\nseed: {int: [1, 4]}")
-    assert [one.where.rpartition(":")[2] for one in caught.value.problems] == ["1", "2", "3"]
+    assert [problem.where.rpartition(":")[2] for problem in caught.value.problems] == ["1", "2", "3"]
 
 
-def test_values_that_do_not_fit_together_are_told(space_of: SpaceOf, study: Study) -> None:
+def test_values_that_do_not_fit_together_are_reported(space_of: SpaceOf, study: Study) -> None:
     space = space_of("training.rotation.degrees: {uniform: [0.0, 20.0]}")
     with pytest.raises(StudyError, match=r"with .*degrees 999\.0: .* at most 180"):
         space.applied(study, {space.parameters[0].path: 999.0})

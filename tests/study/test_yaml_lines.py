@@ -2,17 +2,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.study.conftest import Write
 from xferlab.errors import StudyError
 from xferlab.study.yaml_lines import read
-
-Write = Callable[..., Path]
 
 
 def test_every_key_and_item_knows_its_line(write: Write) -> None:
@@ -55,15 +53,13 @@ def test_plain_scalars_follow_yaml_1_2(write: Write, text: str, value: object) -
     assert repr(result) == repr(value)
 
 
-def test_quotes_and_str_tags_keep_text_and_keys_are_always_text(write: Write) -> None:
-    document = read(write("a: '1'\n2: !!str 3\nnull: \"true\"\nb: |\n  4\n", base=""))
-    assert document.value == {"a": "1", "2": "3", "null": "true", "b": "4\n"}
-
-
-def test_anchors_repeat_a_value_with_lines_of_its_origin(write: Write) -> None:
-    document = read(write("a: &x\n  b: [1]\nc: *x\n", base=""))
-    assert document.value == {"a": {"b": [1]}, "c": {"b": [1]}}
-    assert document.line(("c", "b", 0)) == 2
+def test_quotes_tags_keys_and_anchors(write: Write) -> None:
+    text = "a: '1'\n2: !!str 3\nnull: \"true\"\nb: |\n  4\nc: &x\n  d: [1]\ne: *x\n"
+    document = read(write(text, base=""))
+    assert document.value == {
+        "a": "1", "2": "3", "null": "true", "b": "4\n", "c": {"d": [1]}, "e": {"d": [1]},
+    }  # fmt: skip
+    assert document.line(("e", "d", 0)) == 7  # of the anchor
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Zl", "Zp")), max_size=8)
@@ -92,7 +88,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ("text", "line", "what"),
     [
         ("a: 1\nb: 2\na: 3\n", 3, "'a' is given twice, first on line 1; keep one"),
-        ("a:\n\tb: 1\n", 2, "a tab stands where YAML allows only spaces"),
+        ("a:\n\tb: 1\n", 2, "this line is indented with a tab, and YAML allows only spaces"),
         ("a: [1, 2\nb: 3\n", 2, "this is not valid YAML: "),
         ("a: b: c\n", 1, "this is not valid YAML: mapping values are not allowed"),
         ("(: [", 1, "this is not valid YAML: "),
@@ -101,7 +97,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 1\n--- \nb: 2\n", 2, "this is not valid YAML: expected a single document in the stream, but "),
         ("a: 1\nb: !!python/object:os.system x\n", 2, "the tag tag:yaml.org,2002:python/object:os.system"),
         ("{[1]: 2}\n", 1, "a key must be a plain word"),
-        ("a: 1\nb: \x01\n", 2, "a control character stands here; is this a text file?"),
+        ("a: 1\nb: \x01\n", 2, "this line has a control character; is this a text file?"),
         ("a: &x [*x]\n", 1, "the aliases here expand to far more than a study can hold"),
         ("a:\n  b: " + "[" * 60_000, 2, "nested deeper than 32 levels"),
         ("a: 1\nb: " + "9" * 5000, 2, "this number has 5000 digits; at most 100 are accepted"),
@@ -119,14 +115,13 @@ def test_bad_yaml_is_one_problem_with_its_line(write: Write, text: str, line: in
 
 def test_files_that_cannot_be_read(tmp_path: Path, write: Write) -> None:
     near = write(base="a: 1")
-    with pytest.raises(
-        StudyError, match=rf"no.yaml: there is no such file. YAML files in that folder: {near}"
-    ):
-        read(tmp_path / "no.yaml")
-    with pytest.raises(StudyError, match="cannot be read: Is a directory; name a YAML file"):
-        read(tmp_path)
-    (tmp_path / "b.yaml").write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(StudyError, match="byte 0 is not UTF-8 text; a study is a YAML text file"):
-        read(tmp_path / "b.yaml")
-    with pytest.raises(StudyError, match="cannot be read: embedded null byte; name a YAML file"):
-        read(Path("a\0b"))
+    (tmp_path / "b.txt").write_bytes(b"\x89PNG\xff\xfe")
+    for path, what in {
+        tmp_path / "no.yaml": f"there is no such file. YAML files in that folder: {near}.",
+        tmp_path: "cannot be read: Is a directory; name a YAML file",
+        tmp_path / "b.txt": "byte 0 is not UTF-8 text; a study is a YAML text file",
+        Path("a\0b"): "cannot be read: embedded null byte; name a YAML file",
+    }.items():
+        with pytest.raises(StudyError) as caught:
+            read(path)
+        assert str(caught.value) == f"{path}: {what}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.identities import identity, trial_spec
+from tests.records import stored
 from xferlab.plan.identity import short_id
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
-from xferlab.records import codec, layout, schema, writer
-from xferlab.records.schema import EpochResult, EvaluationRecord, TrialRecord, history_sha256
+from xferlab.records import codec, layout
+from xferlab.records.schema import CaseOutputs, EpochResult
 from xferlab.records.store import Store
+from xferlab.tracking import TrialMirror
 
 PATIENT = "patient-0815-secret"
 NAME = "name-of-a-case-4711"
 PATTERN = bytes(range(7, 250, 3))
 """Pixels that no other file holds by chance."""
 SIZE = 16
+LAST = 8
 
 
 def wandb_settings(mode: str = "offline", **changes: Any) -> dict[str, Any]:
@@ -28,18 +32,14 @@ def wandb_settings(mode: str = "offline", **changes: Any) -> dict[str, Any]:
 
 
 def spec(*, seed: int = 2**62 + 1, shareable: bool = False, mode: str | None = "offline") -> TrialSpec:
-    identity = {"seed": seed, "training": {"lr": 1e-3, "batch_size": 16}, "parent": None}
-    trial_id = short_id(identity)
+    what = identity(seed, lr=1e-3, batch_size=16)
+    trial_id = short_id(what.to_json())
     evaluation = EvaluationSpec(short_id([trial_id, "test"]), "lungs", "test", "0" * 64, overlay_cases=4)
-    return TrialSpec(
-        trial_id=trial_id,
+    return trial_spec(
+        trial_id,
         name=f"baseline/general/r{seed % 100:02d}",
-        arms=("baseline",),
-        stage="general",
-        repetition=1,
-        identity=identity,
+        identity=what,
         section="lungs",
-        selection="0" * 64,
         parents=("fedcba9876543210",),
         evaluations=(evaluation,),
         data={"lungs": {"source": "manifest", "root": f"/data/{PATIENT}", "shareable": shareable}},
@@ -72,45 +72,12 @@ def arrays(count: int = 6) -> list[dict[str, NDArray[np.uint8]]]:
     return [{"image": image, "target": target, "probability": probability} for image in images]
 
 
-def store_trial(store: Store, one: TrialSpec, *, num_epochs: int = 5) -> None:
+def store_trial(store: Store, trial: TrialSpec, *, num_epochs: int = 5) -> None:
     """Writes all that a complete trial leaves behind."""
-    results = epochs(1, num_epochs)
-    codec.write_json(store, layout.TrialFiles(one.trial_id).spec, one.to_json())
-    writer.HistoryFile(store, one.trial_id, results).finish()
-    store.write(layout.TrialFiles(one.trial_id).weights, b"weights")
-    writer.write_trial(
-        store,
-        TrialRecord(
-            trial_id=one.trial_id,
-            identity=one.identity,
-            num_epochs=num_epochs,
-            best_epoch=num_epochs,
-            best_score=results[-1].score,
-            stopped_by="max_epochs",
-            num_parameters=7,
-            num_train=3,
-            num_validation=2,
-            started_from=None,
-            weights_sha256="a" * 64,
-            weights_bytes=len(b"weights"),
-            history_sha256=history_sha256(results),
-        ),
-    )
-    for evaluation in one.evaluations:
-        _store_evaluation(store, one, evaluation)
-
-
-def _store_evaluation(store: Store, one: TrialSpec, evaluation: EvaluationSpec) -> None:
-    measured = {"metric": ["dice", "auc"] * 3, "value": [0.5, 1.0, 0.75, float("nan"), 1.0, 0.5]}
-    who = {key: [value] * 6 for key, value in {"case": "c" * 64, **WHO}.items()}
-    cases = writer.table(schema.CASES_SCHEMA, {**who, **measured})
-    outputs = writer.outputs_table(
-        schema.CaseOutputs(case=f"{number}" * 64, **WHO, arrays=stored)
-        for number, stored in enumerate(arrays())
-    )
-    digests = (codec.hashlib.sha256(data).hexdigest() for data in (cases, outputs))
-    record = EvaluationRecord(evaluation.evaluation_id, one.trial_id, "0" * 64, 3, 1, *digests, "a" * 64)
-    writer.write_evaluation(store, record, cases=cases, outputs=outputs)
+    outputs = [
+        CaseOutputs(case=f"{number}" * 64, **WHO, arrays=pixels) for number, pixels in enumerate(arrays())
+    ]
+    stored.store_trial(store, trial, epochs(1, num_epochs), labels=WHO, outputs=outputs)
 
 
 def store_plan(store: Store, trials: Sequence[TrialSpec], **changes: Any) -> None:
@@ -134,6 +101,23 @@ def store_plan(store: Store, trials: Sequence[TrialSpec], **changes: Any) -> Non
         "trials": entries,
     }
     codec.write_json(store, layout.StudyFiles("covid").plan, {**body, **changes})
+
+
+def mirrored(
+    trial: TrialSpec,
+    directory: Path,
+    results: Sequence[EpochResult],
+    *,
+    outcome: str = "complete",
+    summary: Mapping[str, float] | None = None,
+    images: int = 0,
+) -> None:
+    """Mirrors a trial as its own process does."""
+    mirror = TrialMirror.start(trial, directory=directory)
+    for result in results:
+        mirror.epoch(result)
+    mirror.overlays(arrays(images))
+    mirror.finish(summary=summary or {}, outcome=outcome, timeout_s=60.0)
 
 
 def tear(directory: Path, trial_id: str, *, keep: float) -> None:

@@ -6,67 +6,44 @@ import sys
 
 import pytest
 
-from tests.tracking.mirror_cases import epochs, spec, store_plan, store_trial
-from tests.tracking.wandb_server import serving
-from xferlab.records.store import Store
-from xferlab.tracking import TrialMirror, mirror_study
+from tests.tracking.mirror_cases import LAST, epochs, mirrored, spec
+from xferlab.tracking import mirror_study
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    with serving() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-        monkeypatch.setenv("HOME", str(tmp_path))
-        yield server
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store.open(tmp_path / "storage")
-    store_trial(store, spec(), num_epochs=5)
-    store_plan(store, [spec()])
-    return store
-
-
-def mirrored(directory, results, *, outcome="complete", mode="online"):
-    mirror = TrialMirror.start(spec(mode=mode), directory=directory)
-    for result in results:
-        mirror.epoch(result)
-    mirror.finish(summary={}, outcome=outcome, timeout_s=60.0)
+ONLINE = spec(mode="online")
+ALL = list(range(1, LAST + 1))
 
 
 def test_a_resumed_run_has_every_epoch_once(server, tmp_path, caplog):
-    mirrored(tmp_path, epochs(1, 3), outcome="interrupted")
+    mirrored(ONLINE, tmp_path, epochs(1, 3), outcome="interrupted")
     assert server.runs[spec().trial_id].state == "failed"
-    mirrored(tmp_path, epochs(2, 5))
+    mirrored(ONLINE, tmp_path, epochs(2, LAST))
     (run,) = server.runs.values()
-    assert (run.epochs, run.state) == ([1, 2, 3, 4, 5], "finished")
+    assert (run.epochs, run.state) == (ALL, "finished")
     assert caplog.records == []
 
 
 def test_a_rebuild_goes_on_where_a_run_broke_off(server, store, tmp_path):
-    mirrored(tmp_path, epochs(1, 3), outcome="interrupted")
+    mirrored(ONLINE, tmp_path, epochs(1, 3), outcome="interrupted")
     report = mirror_study(store, "covid", directory=tmp_path, mode="online")
-    assert (report.written, report.failed) == ((spec().trial_id,), ())
+    assert (report.written, report.failed) == ([spec().trial_id], {})
     (run,) = server.runs.values()
-    assert (run.epochs, run.state, run.tags) == ([1, 2, 3, 4, 5], "finished", [])
-    assert run.summary["lungs.test/dice"] == 0.75
+    assert (run.epochs, run.state, run.tags) == (ALL, "finished", [])
+    assert run.summary["lungs.test/DICE"] == 0.75
     assert run.config["arms"]["value"] == ["baseline", "frozen"]
-    assert mirror_study(store, "covid", directory=tmp_path, mode="online").present == (spec().trial_id,)
+    assert mirror_study(store, "covid", directory=tmp_path, mode="online").present == [spec().trial_id]
 
 
 def test_what_cannot_be_rewritten_is_superseded(server, store, tmp_path):
-    mirrored(tmp_path, epochs(2, 5))  # the first epoch is missing, and steps only grow
+    mirrored(ONLINE, tmp_path, epochs(2, LAST))  # the first epoch is missing, and steps only grow
     for _ in range(2):
         report = mirror_study(store, "covid", directory=tmp_path, mode="online")
-        assert report.failed == ()
+        assert report.failed == {}
     old, new = (server.runs[name] for name in (spec().trial_id, f"{spec().trial_id}-2"))
     assert len(server.runs) == 2
-    assert (old.epochs, old.tags) == ([2, 3, 4, 5], ["superseded"])
-    assert (new.epochs, new.tags, new.state) == ([1, 2, 3, 4, 5], [], "finished")
+    assert (old.epochs, old.tags) == (ALL[1:], ["superseded"])
+    assert (new.epochs, new.tags, new.state) == (ALL, [], "finished")
 
 
 def sync(folder):
@@ -77,18 +54,18 @@ def sync(folder):
 
 def test_what_was_synced_before_its_rebuild_has_every_epoch_once(server, store, tmp_path):
     folder = tmp_path / "mirror"
-    mirrored(folder, epochs(1, 4), outcome="interrupted", mode="offline")
+    mirrored(spec(), folder, epochs(1, 4), outcome="interrupted")
     sync(folder)
     assert server.runs[spec().trial_id].epochs == [1, 2, 3, 4]
     mirror_study(store, "covid", directory=folder)
     sync(folder)
     (run,) = server.runs.values()
-    assert (run.epochs, run.state) == ([1, 2, 3, 4, 5], "finished")
+    assert (run.epochs, run.state) == (ALL, "finished")
 
 
 def test_nothing_of_the_machine_is_sent(server, tmp_path, monkeypatch):
     monkeypatch.setenv("USER", "somebody-known")
-    mirrored(tmp_path, epochs(1, 2))
+    mirrored(ONLINE, tmp_path, epochs(1, 2))
     (run,) = server.runs.values()
     sent = json.dumps([run.fields, run.config, run.summary, run.history])
     assert "somebody-known" not in sent

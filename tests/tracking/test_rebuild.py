@@ -9,8 +9,8 @@ from tests.tracking.mirror_cases import (
     NAME,
     PATIENT,
     PATTERN,
-    arrays,
     epochs,
+    mirrored,
     spec,
     store_plan,
     store_trial,
@@ -20,8 +20,7 @@ from tests.tracking.mirror_cases import (
 from tests.tracking.wandb_files import all_bytes, offline_runs
 from xferlab.errors import RecordError, UsageError
 from xferlab.records import codec, layout
-from xferlab.records.store import Store
-from xferlab.tracking import TrialMirror, mirror_study
+from xferlab.tracking import mirror_study
 
 AGGREGATE = [
     {"arm": "baseline", "stage": "general", "metric": "dice", "mean": 0.75, "sd": math.nan, "n": 1},
@@ -29,32 +28,19 @@ AGGREGATE = [
 ]
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store.open(tmp_path / "storage")
-
-
-def mirrored(one, directory, results, *, outcome="complete"):
-    mirror = TrialMirror.start(one, directory=directory)
-    for result in results:
-        mirror.epoch(result)
-    mirror.overlays(arrays())
-    mirror.finish(summary={}, outcome=outcome, timeout_s=30.0)
-
-
 @pytest.mark.component
-def test_what_is_missing_or_torn_is_written_once_and_only_once(store, tmp_path):
+def test_what_is_missing_or_torn_is_written_once_and_only_once(empty, tmp_path):
     torn, missing, unfinished = (spec(seed=seed) for seed in (1, 2, 3))
     folder = tmp_path / "mirror"
-    mirrored(torn, folder, epochs(1, 4), outcome="interrupted")
+    mirrored(torn, folder, epochs(1, 4), outcome="interrupted", images=6)
     tear(folder, torn.trial_id, keep=0.7)
     for one in (torn, missing):
-        store_trial(store, one, num_epochs=5)
-    store_plan(store, [torn, missing, unfinished])
+        store_trial(empty, one, num_epochs=5)
+    store_plan(empty, [torn, missing, unfinished])
     lines = []
-    first = mirror_study(store, "covid", directory=folder, aggregate=AGGREGATE, echo=lines.append)
-    assert first.written[:2] == (torn.trial_id, missing.trial_id)
-    assert (len(first.written), first.failed, first.unfinished) == (3, (), (unfinished.trial_id,))
+    first = mirror_study(empty, "covid", directory=folder, aggregate=AGGREGATE, echo=lines.append)
+    assert first.written[:2] == [torn.trial_id, missing.trial_id]
+    assert (len(first.written), first.failed, first.unfinished) == (3, {}, [unfinished.trial_id])
     assert lines == [f"{run_id}: written" for run_id in first.written]
     runs = {run.run.run_id: run for run in offline_runs(folder)}
     assert len(runs) == len(offline_runs(folder)) == 3
@@ -62,20 +48,20 @@ def test_what_is_missing_or_torn_is_written_once_and_only_once(store, tmp_path):
         run = runs[one.trial_id]
         assert run.epochs == [row["step"] for row in run.rows] == [1, 2, 3, 4, 5]
         assert run.config["arms"] == ["baseline", "frozen"]
-        assert run.summary["lungs.test/dice"] == 0.75
-        assert run.summary["lungs.test/auc"] == 0.75  # the undefined one of three is left out
+        assert run.summary["lungs.test/DICE"] == 0.75
+        assert run.summary["lungs.test/AUC"] == 0.75  # the undefined one of three is left out
         assert (run.summary["outcome"], run.exit_code) == ("complete", 0)
-    second = mirror_study(store, "covid", directory=folder, aggregate=AGGREGATE)
-    assert (second.written, second.present) == ((), first.written)
+    second = mirror_study(empty, "covid", directory=folder, aggregate=AGGREGATE)
+    assert (second.written, second.present) == ([], first.written)
     assert str(second) == "0 written, 3 were there, 1 not complete"
     for secret in (PATIENT.encode(), NAME.encode(), PATTERN):
         assert secret not in all_bytes(folder)
 
 
 @pytest.mark.slow
-def test_the_summary_run_carries_the_aggregate_table(store, tmp_path):
-    store_plan(store, [spec()])
-    report = mirror_study(store, "covid", directory=tmp_path / "mirror", aggregate=AGGREGATE)
+def test_the_summary_run_carries_the_aggregate_table(empty, tmp_path):
+    store_plan(empty, [spec()])
+    report = mirror_study(empty, "covid", directory=tmp_path / "mirror", aggregate=AGGREGATE)
     (run,) = offline_runs(tmp_path / "mirror")
     assert (run.run.run_id, run.run.job_type) == (report.written[0], "study")
     (path,) = (tmp_path / "mirror").glob("wandb/*/files/media/table/*.table.json")
@@ -86,63 +72,59 @@ def test_the_summary_run_carries_the_aggregate_table(store, tmp_path):
 
 
 @pytest.mark.slow
-def test_images_come_and_go_with_the_word_of_the_plan(store, tmp_path):
+def test_images_come_and_go_with_the_word_of_the_plan(empty, tmp_path):
     one = spec(shareable=True)
-    store_trial(store, one)
-    store_plan(store, [one])
+    store_trial(empty, one)
+    store_plan(empty, [one])
     folder = tmp_path / "mirror"
-    mirror_study(store, "covid", directory=folder)
+    mirror_study(empty, "covid", directory=folder)
     (run,) = offline_runs(folder)
     assert run.summary["overlay_sets"] == ["lungs.test"]
     assert len(list(folder.glob("wandb/*/files/media/images/overlays/*.png"))) == 4
-    store_plan(store, [one], data={"lungs": {"shareable": False}})
-    assert mirror_study(store, "covid", directory=folder).written == (one.trial_id,)
+    store_plan(empty, [one], data={"lungs": {"shareable": False}})
+    assert mirror_study(empty, "covid", directory=folder).written == [one.trial_id]
     assert not list(folder.rglob("*.png"))
     assert NAME.encode() not in all_bytes(folder)
 
 
 @pytest.mark.slow
-def test_a_trial_that_was_mirrored_whole_is_left_alone(store, tmp_path):
+def test_a_trial_that_was_mirrored_whole_is_left_alone(empty, tmp_path):
     one = replace(spec(shareable=True), arms=("baseline", "frozen"))
-    store_trial(store, one, num_epochs=3)
-    store_plan(store, [one])
+    store_trial(empty, one, num_epochs=3)
+    store_plan(empty, [one])
     folder = tmp_path / "mirror"
-    mirror = TrialMirror.start(one, directory=folder)
-    for result in epochs(1, 3):
-        mirror.epoch(result)
-    mirror.overlays(arrays())
     final = {"best_epoch": 3, "best_score": 0.5, "num_epochs": 3}
-    final |= {"lungs.test/dice": 0.75, "lungs.test/auc": 0.75}
-    mirror.finish(summary=final, outcome="complete", timeout_s=30.0)
-    assert mirror_study(store, "covid", directory=folder).present == (one.trial_id,)
+    final |= {"lungs.test/DICE": 0.75, "lungs.test/AUC": 0.75}
+    mirrored(one, folder, epochs(1, 3), summary=final, images=6)
+    assert mirror_study(empty, "covid", directory=folder).present == [one.trial_id]
 
 
 @pytest.mark.slow
-def test_a_damaged_record_fails_alone(store, tmp_path):
+def test_a_damaged_record_fails_alone(empty, tmp_path):
     bad, good = spec(seed=1), spec(seed=2)
     for one in (bad, good):
-        store_trial(store, one)
-    store_plan(store, [bad, good])
+        store_trial(empty, one)
+    store_plan(empty, [bad, good])
     name = layout.TrialFiles(bad.trial_id).evaluation(bad.evaluations[0].evaluation_id).cases
-    store.write(name, b"torn")
-    report = mirror_study(store, "covid", directory=tmp_path / "mirror")
-    assert report.written == (good.trial_id,)
-    ((failed, reason),) = report.failed
+    empty.write(name, b"torn")
+    report = mirror_study(empty, "covid", directory=tmp_path / "mirror")
+    assert report.written == [good.trial_id]
+    ((failed, reason),) = report.failed.items()
     assert failed == bad.trial_id
     assert "does not match the digest" in reason
 
 
-def test_modes_are_checked(store, tmp_path):
-    store_plan(store, [spec()], tracking=None)
+def test_modes_are_checked(empty, tmp_path):
+    store_plan(empty, [spec()], tracking=None)
     with pytest.raises(UsageError, match="accepted: online, offline, disabled"):
-        mirror_study(store, "covid", directory=tmp_path, mode="onlin")
+        mirror_study(empty, "covid", directory=tmp_path, mode="onlin")
     with pytest.raises(UsageError, match=r"has no `tracking\.wandb`"):
-        mirror_study(store, "covid", directory=tmp_path)
+        mirror_study(empty, "covid", directory=tmp_path)
     with pytest.raises(RecordError, match="no plan of study 'other'"):
-        mirror_study(store, "other", directory=tmp_path)
+        mirror_study(empty, "other", directory=tmp_path)
 
 
-def test_disabled_writes_nothing(store, tmp_path):
-    store_plan(store, [spec()], tracking=wandb_settings("disabled"))
-    assert str(mirror_study(store, "covid", directory=tmp_path / "mirror")).startswith("0 written")
+def test_disabled_writes_nothing(empty, tmp_path):
+    store_plan(empty, [spec()], tracking=wandb_settings("disabled"))
+    assert str(mirror_study(empty, "covid", directory=tmp_path / "mirror")).startswith("0 written")
     assert not (tmp_path / "mirror").exists()

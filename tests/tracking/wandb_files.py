@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wandb.proto import wandb_internal_pb2 as pb
 
-BLOCK = 32768
+from xferlab.tracking.mirrored_run import frames
 
 
 @dataclass
@@ -36,7 +34,7 @@ def offline_runs(directory: Path) -> list[OfflineRun]:
 
 def read_offline(path: Path) -> OfflineRun:
     result = OfflineRun()
-    for record in records(path.read_bytes()):
+    for record in map(pb.Record.FromString, frames(path.read_bytes())):
         if record.HasField("run"):
             result.run = record.run
             result.config.update(decoded(record.run.config.update))
@@ -49,25 +47,6 @@ def read_offline(path: Path) -> OfflineRun:
         elif record.HasField("exit"):
             result.exit_code = record.exit.exit_code
     return result
-
-
-def records(data: bytes) -> Iterator[pb.Record]:
-    stream = io.BytesIO(data)
-    assert stream.read(4) == b":W&B"
-    stream.seek(7)
-    parts: list[bytes] = []
-    while True:
-        room = BLOCK - stream.tell() % BLOCK
-        if room < 7:
-            stream.seek(room, io.SEEK_CUR)
-        header = stream.read(7)
-        length = int.from_bytes(header[4:6], "little")
-        parts.append(stream.read(length))
-        if len(header) < 7 or len(parts[-1]) < length:
-            return
-        if header[6] in (1, 4):
-            yield pb.Record.FromString(b"".join(parts))
-            parts.clear()
 
 
 def decoded(items: Any) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import torch
 import yaml
 from PIL import Image
 from torch import Tensor
-from xferlab.trial.assemble import TrialContext, network
 
 from tests.studies import TINY, recorded, write_study
 from tests.trial.conftest import Bench, Make, quick
@@ -26,10 +25,14 @@ from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout
 from xferlab.schedule.study import publish
+from xferlab.tasks import registry
+from xferlab.tasks.segmentation.config import Identity
+from xferlab.tasks.segmentation.learner import network_of
 from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
 from xferlab.trial.checkpoint import Checkpoints
+from xferlab.trial.examples import TrialContext
 from xferlab.trial.origin import load_origin, trained_weights
-from xferlab.trial.predict import Segmenter
+from xferlab.trial.predictor import Predictor
 from xferlab.trial.run import run_trial
 
 pytestmark = pytest.mark.component
@@ -93,9 +96,15 @@ def started(trials: Bench, arm: str) -> dict[str, Tensor]:
     """The weights that `general` of an arm starts from."""
     weights(trials, arm, "donor")
     spec = trials[f"{arm}/general/r01"]
-    model = network(spec.identity, CPU)
-    load_origin(spec, model, TrialContext(trials.session.store, trials.session.cache_dir, CPU))
-    return model.state_dict()
+    learner = registry.learner_of(spec.identity, CPU)
+    load_origin(spec, learner, TrialContext(trials.session.store, trials.session.cache_dir, CPU))
+    return learner.networks["network"].state_dict()
+
+
+def identity(trials: Bench, name: str) -> Identity:
+    found = trials[name].identity
+    assert isinstance(found, Identity)
+    return found
 
 
 def digests(state: Mapping[str, Tensor], *prefixes: str) -> dict[str, str]:
@@ -127,8 +136,8 @@ def state_at(trials: Bench, name: str, *, epochs: int, batches: int) -> dict[str
         trials.run(name, stop=stop, on_epoch=lambda result, best: seen.append(result.epoch))
     found: dict[str, Any] = {}
     Checkpoints(trials.session.store, trials[name].trial_id).resume(found.update, CPU)
-    model: dict[str, Tensor] = found["model"]
-    return model
+    network: dict[str, Tensor] = found["networks"]["network"]
+    return network
 
 
 # --- what rests ------------------------------------------------------------------------------------
@@ -218,9 +227,9 @@ def test_a_folded_arm_trains_on_one_channel(trials: Bench, monkeypatch: pytest.M
 
 
 def test_a_folded_arm_starts_with_what_the_donor_says_of_grey_images(trials: Bench) -> None:
-    folded = network(trials["folded_sum/general/r01"].identity, CPU)
+    folded = network_of(identity(trials, "folded_sum/general/r01"), CPU)
     folded.load_state_dict(started(trials, "folded_sum"))
-    donor = network(trials["folded_sum/donor/r01"].identity, CPU)
+    donor = network_of(identity(trials, "folded_sum/donor/r01"), CPU)
     donor.load_state_dict(weights(trials, "folded_sum", "donor"))
     grey = torch.randn((4, 1, 32, 32), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
@@ -248,10 +257,10 @@ def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, tmp_path: Pat
     weights(trials, arm, "portable")
     trial_id = trials[f"{arm}/portable/r01"].trial_id
     path = Path(store.path(layout.TrialFiles(trial_id).weights))
-    by_trial = Segmenter.of_trial(store, trial_id, CPU)
-    by_file = Segmenter.of_weights(path, size_px=32, intensity="zscore", device=CPU)
+    by_trial = Predictor.of_trial(store, trial_id, CPU)
+    by_file = Predictor.of_weights(path, size_px=32, intensity="zscore", device=CPU)
     image = np.random.default_rng(3).integers(0, 256, (40, 50), dtype=np.uint8)
-    outputs = [one.probabilities([one.prepared(image)])[0] for one in (by_trial, by_file)]
+    outputs = [one.predictions([one.prepared(image)])[0] for one in (by_trial, by_file)]
     assert np.array_equal(outputs[0], outputs[1])
     assert outputs[0].std() > 0
 

@@ -250,12 +250,12 @@ def test_a_malicious_donor_is_refused_and_did_not_run(
     bench: Make, tmp_path: Path, kind: str, suffix: str
 ) -> None:
     from xferlab.study.schema import Weights
-    from xferlab.trial.pretrained import provide
+    from xferlab.trial.pretrained import store_weights
 
     victim, path = tmp_path / "harm", tmp_path / f"donor{suffix}"
     path.write_bytes(payloads(victim)[kind])
     with pytest.raises(DonorError, match="donor"):
-        provide(Weights(path=str(path)), Store.open(tmp_path / "st"), cache_dir=tmp_path)
+        store_weights(Weights(path=str(path)), Store.open(tmp_path / "st"), cache_dir=tmp_path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     stages = {
         "donor": {"weights": {"path": str(path)}},

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from xferlab.errors import TrainingError
+from xferlab.tasks.config import Execution
 from xferlab.trial import environment
 
 pytestmark = pytest.mark.component
-CPU = {"device": "cpu", "threads": 1}
+CPU = Execution(device="cpu", precision="float32", compile=False, threads=1)
 
 
 @pytest.fixture(autouse=True)
@@ -26,18 +27,19 @@ def _as_before() -> object:
 def test_threads_and_flags_are_those_of_the_identity() -> None:
     torch.use_deterministic_algorithms(True)
     for threads in (2, 1):
-        assert environment.prepare({**CPU, "threads": threads}) == torch.device("cpu")
+        assert environment.prepare(CPU.model_copy(update={"threads": threads})) == torch.device("cpu")
         assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
 
 
 PEAK = """
 import torch
+from xferlab.tasks.config import Execution
 from xferlab.trial import environment
 cpu = torch.device("cpu")
 earlier = torch.ones(2**27)  # half a GiB, freed before the trial begins
 del earlier
-environment.prepare({"device": "cpu", "threads": 1})
+environment.prepare(Execution(device="cpu", precision="float32", compile=False, threads=1))
 before = environment.memory_peak_gib(cpu)
 block = torch.ones(2**26)  # a quarter of a GiB
 print(environment.memory_peak_gib(cpu) - before)
@@ -53,4 +55,4 @@ def test_the_memory_peak_is_that_of_this_trial() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_an_absent_device_is_told() -> None:
     with pytest.raises(TrainingError, match=r"sees no CUDA device\. Give the stage a GPU"):
-        environment.prepare({"device": "cuda", "deterministic": True})
+        environment.prepare(CPU.model_copy(update={"device": "cuda", "deterministic": True}))

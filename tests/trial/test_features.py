@@ -17,11 +17,13 @@ from tests.trial import conftest
 from tests.trial.conftest import Bench, Make
 from xferlab.networks.build import build, initialise
 from xferlab.networks.freezing import LEVELS
-from xferlab.plan.features import LAYERS
 from xferlab.records import layout, reader
 from xferlab.records.complete import is_complete, lacks_features
 from xferlab.records.schema import FEATURES_SCHEMA
-from xferlab.trial.features import change, filters, gram, pooled
+from xferlab.tasks import registry
+from xferlab.tasks.segmentation.config import LAYERS
+from xferlab.training.learner import Layer
+from xferlab.trial.features import change, gram, kernels, pooled
 
 pytestmark = pytest.mark.component
 
@@ -52,19 +54,19 @@ def test_a_gram_is_that_of_the_activations_computed_directly(bench: Make) -> Non
     trials.run(GENERAL)
     spec = trials[GENERAL]
     assert spec.features is not None
-    from xferlab.trial.assemble import TrialContext, examples, network, task_of
-
+    from xferlab.trial.examples import TrialContext, examples
     from xferlab.trial.origin import trained_weights
 
     place = TrialContext(trials.session.store, trials.session.cache_dir, torch.device("cpu"))
     digests = trials.plan.selections[spec.features.selection].digests
     assert len(digests) == 6
     loaded = examples(spec, spec.features.source, digests, place)
-    model: Any = network(spec.identity, place.device)
+    learner = registry.learner_of(spec.identity, place.device)
+    model: Any = learner.networks["network"]
     model.load_state_dict(trained_weights(place.store, spec.trial_id))
     model.eval()
     with torch.inference_mode():
-        images = task_of(spec.identity).batch(loaded, np.arange(6), None).inputs
+        images = learner.load(loaded, np.arange(6), None).inputs
         first = model.encoder1(images)
         second = model.encoder2(nn.functional.max_pool2d(first, 2))
         last = model.features(images)
@@ -157,29 +159,40 @@ def test_what_is_stored_grows_with_cases_and_filters_and_not_with_the_image(benc
         for values in pq.read_table(io.BytesIO(data)).column(column).to_pylist()
     )
     model = build("unet", in_channels=3, out_channels=1, init_features=2)
-    num_filters = sum(len(one) for layer in LAYERS for one in filters(model, layer))
+    num_filters = sum(len(kernel) for layer in LAYERS for kernel in kernels(level(model, layer)))
     assert num_numbers == 2 * len(LAYERS) * 6**2 + num_filters
     assert len(data) < 4 * num_numbers + 8192
 
 
-class Halves:
-    """A task that predicts an image in two tiles."""
+def level(model: nn.Module, name: str) -> Layer:
+    parts = dict(model.named_children())
+    return Layer(parts[name], tuple(parts[part] for part in LEVELS[name]))
 
-    def batch(self, loaded: torch.Tensor, rows: Any, draw: None) -> torch.Tensor:
+
+class Halves:
+    """A learner that predicts an image in two tiles."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model.eval()
+
+    def load(self, loaded: torch.Tensor, rows: Any, draw: None) -> torch.Tensor:
         return loaded[rows]
 
-    def predict(self, model: nn.Module, batch: torch.Tensor) -> Any:
+    def predict(self, batch: torch.Tensor) -> Any:
         with torch.inference_mode():
-            return [model(batch[..., side]).numpy() for side in (slice(0, 16), slice(16, 32))]
+            return [self.model(batch[..., side]).numpy() for side in (slice(0, 16), slice(16, 32))]
+
+    def layers(self) -> dict[str, Layer]:
+        return {"encoder1": level(self.model, "encoder1")}
 
 
 def test_tiles_of_a_case_are_averaged_and_hooks_leave_nothing() -> None:
     model: Any = build("unet", in_channels=1, out_channels=1, init_features=2)
     initialise(model, 3)
     images = torch.randn(3, 1, 16, 32, generator=torch.Generator().manual_seed(1))
-    task: Any = Halves()
+    learner: Any = Halves(model)
     loaded: Any = images
-    found = pooled(model, task, loaded)["encoder1"]
+    found = pooled(learner, ["encoder1"], loaded)["encoder1"]
     assert found.shape == (3, 2)
     assert not model.encoder1._forward_hooks
     with torch.inference_mode():
@@ -199,8 +212,8 @@ def test_networks_at_native_size_show_features_too(bench: Make, tiles: dict[str,
 def test_filters_are_the_output_channels_of_all_convolutions_of_a_level() -> None:
     model: Any = build("unet", in_channels=3, out_channels=1, init_features=2)
     initialise(model, 1)
-    assert [one.shape for one in filters(model, "encoder1")] == [(2, 27), (2, 18)]
-    up, first, _ = filters(model, "decoder4")
+    assert [kernel.shape for kernel in kernels(level(model, "encoder1"))] == [(2, 27), (2, 18)]
+    up, first, _ = kernels(level(model, "decoder4"))
     assert (up.shape, first.shape) == ((16, 32 * 4), (16, 32 * 9))
     np.testing.assert_array_equal(up[5], model.upconv4.weight[:, 5].detach().double().numpy().ravel())
 

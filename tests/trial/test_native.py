@@ -13,7 +13,7 @@ from tests.studies import TINY, recorded
 from tests.trial.conftest import STAGES, Bench, Make
 from xferlab.records import reader
 from xferlab.records.complete import is_complete
-from xferlab.trial.predict import Segmenter
+from xferlab.trial.predictor import Predictor
 
 pytestmark = pytest.mark.component
 
@@ -54,7 +54,7 @@ def test_a_chain_runs_to_its_records_at_the_images_own_size(bench: Make, arm: st
 def test_native_trials_are_trials_of_their_own(bench: Make) -> None:
     trials = study(bench)
     assert len({trials[f"{arm}/general/r01"].trial_id for arm in ARMS}) == 2
-    assert trials["native/general/r01"].identity["model"] == {
+    assert trials["native/general/r01"].identity.to_json()["model"] == {
         "name": "unet", "init_features": 2, "in_channels": 3, "image_size": "native",
     }  # fmt: skip
 
@@ -64,12 +64,12 @@ def test_a_segmenter_of_a_native_trial_stretches_nothing(bench: Make, arm: str) 
     trials = study(bench)
     trials.run(f"{arm}/general/r01")
     trial_id = trials[f"{arm}/general/r01"].trial_id
-    own = Segmenter.of_trial(trials.session.store, trial_id, torch.device("cpu"))
+    own = Predictor.of_trial(trials.session.store, trial_id, torch.device("cpu"))
     shapes = [(37, 52), (64, 20)]
     images = [np.random.default_rng(n).integers(0, 256, shape, np.uint8) for n, shape in enumerate(shapes)]
     prepared = [own.prepared(image) for image in images]
     assert np.array_equal(prepared[0][0], images[0])
-    together = own.probabilities(prepared)
+    together = own.predictions(prepared)
     assert [one.shape for one in together] == shapes
     for image, found in zip(prepared, together, strict=True):
-        assert np.array_equal(own.probabilities([image])[0], found)
+        assert np.array_equal(own.predictions([image])[0], found)

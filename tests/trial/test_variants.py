@@ -10,9 +10,9 @@ import pytest
 
 from tests.studies import TINY
 from tests.trial.conftest import Bench, Make
-from xferlab.phantoms.objects import with_objects
+from xferlab.phantoms.foreign_objects import with_objects
 from xferlab.records import reader
-from xferlab.trial.predict import at_size
+from xferlab.tasks.segmentation.resized import at_size
 
 pytestmark = pytest.mark.component
 

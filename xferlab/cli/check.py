@@ -16,12 +16,15 @@ from xferlab.data.check import check_sections
 from xferlab.data.sources.registry import DataSection
 from xferlab.errors import DataError, Problem, ProblemsError, XferlabError
 
+SHOWN_PAIRS = 20
+"""Of nearly equal images."""
+
 
 def run(options: StudyOptions) -> int:
     """Prints all findings; exit code 2 if one is an error."""
     session = Session.open(options)
     locate = session.loaded.locate
-    files = list(dict.fromkeys(map(locate, _of_files(session))))
+    files = list(map(locate, dict.fromkeys(_of_files(session))))
     others: list[Problem] = []
     if not any(problem.severity == "error" for problem in files):
         located = dict.fromkeys(map(locate, _of_plan(session)))
@@ -50,9 +53,13 @@ def _of_plan(session: Session) -> Iterator[Problem]:
     """Plans the study, and yields what is wrong or odd about patients, given weights, and sizes of images."""
     try:
         plan, audit = session.plan(), session.index.audit
-        if audit.num_near:
-            pairs = f"{audit.num_near} pairs of images under different patients are nearly alike"
-            print(f"{pairs}; they are taken for images of two people")
+        if audit.near:
+            print(
+                f"{len(audit.near)} pairs of images of different patients are nearly equal; they stay apart:"
+            )
+            print(*(f"  {pair}" for pair in audit.near[:SHOWN_PAIRS]), sep="\n")
+            if len(audit.near) > SHOWN_PAIRS:
+                print(f"  {len(audit.near) - SHOWN_PAIRS} more")
         yield from audit.warnings
         yield from (warning for warning in plan.warnings if warning not in audit.summary)
         yield from session.weights.problems(plan.trials, stored=False)

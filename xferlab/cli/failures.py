@@ -12,7 +12,7 @@ from xferlab.cli.last_plan import study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import JsonOptions
 from xferlab.cli.session import Session
-from xferlab.cli.states import states
+from xferlab.cli.status import states
 from xferlab.cli.view import count_of
 from xferlab.trial.failure import Kind, signature
 

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from xferlab.cli.session import Session
 from xferlab.errors import XferlabError
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records.complete import CompleteTrial, complete_trials
+from xferlab.tasks import registry
 
-METRIC = "DICE"
 SHOWN_ARMS = 20
 
 
-class _Measured(NamedTuple):
-    """What a stage is measured on."""
-
-    stage: str
-    section: str
-    part: str
-
-
-def headline(session: Session, plan: Plan, arms: Collection[str] | None = None) -> list[str]:
-    """Returns lines with the mean of the headline metric for each arm; nothing where nothing is evaluated.
+def headline(
+    session: Session,
+    plan: Plan,
+    arms: Collection[str] | None = None,
+    complete: Mapping[str, CompleteTrial] | None = None,
+) -> Iterator[str]:
+    """Yields lines with the mean of the headline metric for each arm; nothing where nothing is evaluated.
 
     They are those of the report's tables: means over repetitions, on the hold-out if the last stage is
     measured on one, else on its test part. They come from the index of complete trials, without their tables.
@@ -34,56 +30,35 @@ def headline(session: Session, plan: Plan, arms: Collection[str] | None = None) 
     Args:
         session: The study.
         plan: Its plan.
-        arms: Only these.
+        arms: Only these; None for all.
+        complete: The complete trials of these arms, where they are known.
     """
     try:
-        complete = complete_trials(session.store, plan.loaded.base.study, plan.trials)
+        if complete is None:
+            complete = complete_trials(session.store, session.study, plan.trials)
     except XferlabError as error:
-        return [f"the results cannot be shown: {error}"]
-    measured = _last_measured(plan)
-    return list(_lines(plan, measured, complete, arms)) if complete and measured else []
-
-
-def _last_measured(plan: Plan) -> _Measured | None:
-    """Returns what the last stage is measured on, its hold-out if it has one; None if nothing is measured."""
-    sets = {_of(trial, evaluation) for trial in plan.trials for evaluation in _plain(trial)}
-    stages = list(plan.loaded.base.stages)
-    trained = {trial.stage for trial in plan.trials}
-    last_stage = [stage for stage in stages if stage in trained][-1]
-    chosen = [measured for measured in sets if measured.stage == last_stage] or sets
-    order = {stage: number for number, stage in enumerate(stages)}
-    return min(chosen, key=lambda m: (m.part != "hold_out", order[m.stage], m.section, m.part), default=None)
-
-
-def _plain(trial: TrialSpec) -> Iterator[EvaluationSpec]:
-    """Yields the evaluations of tables: cases as they are, of patients that no ancestor trained on."""
-    for evaluation in trial.evaluations:
-        if not evaluation.variant and not evaluation.parent_may_have_seen:
-            yield evaluation
-
-
-def _of(trial: TrialSpec, evaluation: EvaluationSpec) -> _Measured:
-    return _Measured(trial.stage, evaluation.section, evaluation.part)
-
-
-def _lines(
-    plan: Plan, measured: _Measured, complete: Mapping[str, CompleteTrial], arms: Collection[str] | None
-) -> Iterator[str]:
-    trials = [trial for trial in plan.trials if trial.stage == measured.stage]
-    planned = Counter(arm for trial in trials for arm in trial.arms)
+        yield f"the results cannot be shown: {error}"
+        return
+    # As in tables: cases as they are, of patients that no ancestor trained on.
+    measured = [
+        (trial, evaluation)
+        for trial in plan.trials
+        for evaluation in trial.evaluations
+        if not evaluation.variant and not evaluation.parent_may_have_seen
+    ]
+    if not complete or not measured:
+        return
+    stage, section, part = wanted = _last_measured(plan, measured)
+    metric = registry.task(plan.loaded.base.stages[stage].task).headline
     means: dict[str, list[float]] = defaultdict(list)
-    for trial in trials:
-        for evaluation in _plain(trial) if trial.trial_id in complete else ():
+    for trial, evaluation in measured:
+        if trial.trial_id in complete and (trial.stage, evaluation.section, evaluation.part) == wanted:
             values = complete[trial.trial_id].means[evaluation.evaluation_id]
             for arm in evaluation.arms or trial.arms:
-                means[arm] += (
-                    [values[METRIC]] if _of(trial, evaluation) == measured and METRIC in values else []
-                )
-    names = dict.fromkeys([arm for trial in plan.trials for arm in trial.arms] + list(plan.loaded.arms))
-    shown = sorted((arm for arm in names if arms is None or arm in arms), key=lambda arm: arm != "baseline")
-    yield (
-        f"{METRIC} on {measured.section}.{measured.part} after stage {measured.stage}, mean over repetitions:"
-    )
+                means[arm] += [values[metric]] if metric in values else []
+    planned = Counter(arm for trial in plan.trials if trial.stage == stage for arm in trial.arms)
+    shown = sorted((arm for arm in plan.loaded.arms if arms is None or arm in arms), key=_is_not_baseline)
+    yield f"{metric} on {section}.{part} after stage {stage}, mean over repetitions:"
     width = max(map(len, shown[:SHOWN_ARMS]))
     for arm in shown[:SHOWN_ARMS]:
         yield f"  {arm:{width}}  {_numbers(means[arm], planned[arm])}"
@@ -91,7 +66,24 @@ def _lines(
         yield f"  and {len(shown) - SHOWN_ARMS} more arms, which the report has"
 
 
-def _numbers(means: list[float], num_planned: int) -> str:
+def _last_measured(plan: Plan, measured: Sequence[tuple[TrialSpec, EvaluationSpec]]) -> tuple[str, str, str]:
+    """Returns stage, section and part of what the last stage is measured on: its hold-out if it has one."""
+    order = {stage: number for number, stage in enumerate(plan.loaded.base.stages)}
+    last = max((trial.stage for trial in plan.trials), key=order.__getitem__)
+    sets = {(trial.stage, evaluation.section, evaluation.part) for trial, evaluation in measured}
+
+    def rank(measured: tuple[str, str, str]) -> tuple[bool, bool, int, str, str]:
+        stage, section, part = measured
+        return stage != last, part != "hold_out", order[stage], section, part
+
+    return min(sets, key=rank)
+
+
+def _is_not_baseline(arm: str) -> bool:
+    return arm != "baseline"
+
+
+def _numbers(means: Sequence[float], num_planned: int) -> str:
     if not means:
         return f"none of {num_planned} repetitions"
     spread = f" (SD {statistics.stdev(means):.3f})" if len(means) > 1 else ""

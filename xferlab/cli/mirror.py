@@ -78,7 +78,7 @@ def complete(session: Session) -> str:
             aggregate=_rows(session),
             within_s=COMPLETE_WITHIN_S[tracking.mode],
         )
-        lacking = {**dict.fromkeys(report.not_tried, "not tried for lack of time"), **dict(report.failed)}
+        lacking = {**dict.fromkeys(report.not_tried, "not tried for lack of time"), **report.failed}
     except XferlabError as error:
         lacking = {study: str(error)}
     trials = unmirrored(session.store, study)

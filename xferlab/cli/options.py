@@ -20,13 +20,14 @@ def _flag(help: str) -> Any:
     return field(default=False, metadata={"action": "store_true", "help": help})
 
 
+@dataclass(frozen=True)
 class Options:
-    """Base of all options. A field's metadata are the arguments of `add_argument`."""
+    """Base of all options, and those of `schema`. A field's metadata are the arguments of `add_argument`."""
 
     @classmethod
     def add_to(cls, parser: argparse.ArgumentParser) -> None:
         """Adds the options to the parser of a verb."""
-        for option in fields(cls):  # type: ignore[arg-type]  # each subclass is a dataclass
+        for option in fields(cls):
             settings = dict(option.metadata)
             is_positional = settings.pop("positional", False)
             parser.add_argument(
@@ -36,12 +37,7 @@ class Options:
     @classmethod
     def of(cls, parsed: argparse.Namespace) -> Self:
         """Returns the options that argparse has parsed."""
-        return cls(**{option.name: getattr(parsed, option.name) for option in fields(cls)})  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchemaOptions(Options):
-    """`schema` has no options."""
+        return cls(**{option.name: getattr(parsed, option.name) for option in fields(cls)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +191,6 @@ VERBS: dict[str, tuple[type[Options], str]] = {
     "mirror": (MirrorOptions, "add to Weights & Biases what is missing there"),
     "predict": (PredictOptions, "segment images with the weights of a trial or a file"),
     "prune": (PruneOptions, "list what a storage holds and no study's last plan names; --yes deletes it"),
-    "schema": (SchemaOptions, "print the JSON Schema of study files, for editors"),
+    "schema": (Options, "print the JSON Schema of study files, for editors"),
 }
 """The options of each verb, and its summary."""

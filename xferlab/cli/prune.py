@@ -86,9 +86,7 @@ def _shut_out_drivers(store: Store, stack: ExitStack) -> None:
     for study in store.list("studies"):
         stack.enter_context(Lease(store, study))
     for tuning_id in store.list("tuning"):
-        from xferlab.search.ray_search import SearchLease
-
-        stack.enter_context(SearchLease(store, f"of search {tuning_id}", tuning_id))
+        stack.enter_context(Lease(store, tuning_id, search=True))
 
 
 def _print(store: Store, surplus: list[Surplus], *, with_names: bool) -> None:

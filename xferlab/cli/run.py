@@ -59,7 +59,8 @@ def run(options: RunOptions) -> int:
             )  # counted after workers ended
             print(f"interrupted: {num_complete} of {len(trials)} trials complete; {_RESUME}")
             return exit_code(outcome.ending.signal)
-        for line in headline(session, plan, options.arms.split(",") if options.arms else None):
+        known = outcome.complete_before if len(outcome.complete_before) == len(trials) else None
+        for line in headline(session, plan, options.arms.split(",") if options.arms else None, known):
             print(line)
         return _conclude(outcome, session)
 
@@ -123,7 +124,7 @@ def _conclude(outcome: Outcome, session: Session) -> int:
     elif counts[State.FAILED] or counts[State.BLOCKED]:
         print(
             f"{num_complete} of {total} trials complete, {counts[State.FAILED]} failed, "
-            f"{counts[State.BLOCKED]} blocked; `xferlab failures {session.words}` tells why"
+            f"{counts[State.BLOCKED]} blocked; `xferlab failures {session.words}` says why"
         )
     elif num_complete != total:
         print(f"{num_complete} of {total} trials complete; {_RESUME}")

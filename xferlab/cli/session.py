@@ -15,7 +15,7 @@ from xferlab.cli.weights import GivenWeights
 from xferlab.data.cache import default_cache_dir
 from xferlab.errors import DataError, UsageError, suggest
 from xferlab.leakage.index import StudyIndex
-from xferlab.phantoms.objects import OBJECTS_VERSION
+from xferlab.phantoms.foreign_objects import OBJECTS_VERSION
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store, without_query

@@ -6,8 +6,10 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from rich.table import Table
 
@@ -16,9 +18,22 @@ from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import StatusOptions
 from xferlab.cli.output import is_lost
 from xferlab.cli.session import Session
-from xferlab.cli.states import STATES, described, states
 from xferlab.cli.view import wide_console
-from xferlab.errors import UsageError, suggest
+from xferlab.errors import RecordError, StorageError, UsageError, suggest
+from xferlab.plan.spec import PlannedTrial
+from xferlab.records import codec, layout, reader
+from xferlab.records.complete import complete_trials
+from xferlab.records.schema import EpochResult
+from xferlab.records.store import Store
+from xferlab.schedule.lease import driver_of
+
+STATES = ("waiting", "running", "stale", "interrupted", "failed", "blocked", "complete")
+"""`stale`: the last attempt has no end, and no process works on it. `interrupted`: it resumes."""
+
+_READERS = 16
+_SKEW = timedelta(seconds=60)
+"""By which the clocks of a driver and of its workers may differ."""
+
 
 WATCH_EVERY_S = 5.0
 
@@ -99,3 +114,115 @@ def _print(rows: Sequence[dict[str, Any]], counts: Counter[str]) -> None:
     if counts["stale"]:
         console.print("stale trials resume from their last checkpoint when the study is run again")
     console.print(", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no trial")
+
+
+class _Stored(NamedTuple):
+    """What a storage holds of a trial that has begun."""
+
+    history: Sequence[EpochResult] = ()
+    failure: Mapping[str, Any] | None = None
+    attempts: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def reached(self) -> tuple[int, float | None]:
+        """Finished epochs and the best score."""
+        best = next((epoch.score for epoch in reversed(self.history) if epoch.improved), None)
+        return len(self.history), best
+
+
+def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dict[str, Any]]:
+    """Returns a row for each trial, parents before children.
+
+    A row has name, trial_id, arms, stage, state (of `STATES`), epochs, max_epochs and best_score;
+    `host` and `since` where an attempt was begun and has not ended, `failure` and `attempts` where it failed.
+    """
+    complete = complete_trials(store, study, trials)
+    present = set(store.list(layout.TRIALS)) - complete.keys()
+    begun = [trial.trial_id for trial in trials if trial.trial_id in present]
+    with ThreadPoolExecutor(_READERS) as pool:
+        stored = dict(zip(begun, pool.map(lambda trial_id: _read(store, trial_id), begun), strict=True))
+    driven = _driven(store, study, trials, stored)
+    rows: dict[str, dict[str, Any]] = {}
+    for trial in trials:
+        left = stored.get(trial.trial_id, _Stored())
+        parents = (rows[parent]["state"] for parent in trial.parents if parent in rows)
+        if done := complete.get(trial.trial_id):
+            reached: tuple[int, float | None] = (done.num_epochs, done.best_score)
+            state: dict[str, Any] = {"state": "complete"}
+        else:
+            reached = left.reached
+            state = _open_state(left, trial.trial_id in driven, parents)
+        rows[trial.trial_id] = {
+            "name": trial.name,
+            "trial_id": trial.trial_id,
+            "arms": list(trial.arms),
+            "stage": trial.stage,
+            "epochs": reached[0],
+            "max_epochs": trial.max_epochs,
+            "best_score": reached[1],
+            **state,
+        }
+    return list(rows.values())
+
+
+def described(row: Mapping[str, Any]) -> str:
+    """Returns the state of a row for people."""
+    words = {
+        "running": "running on {host} since {since}",
+        "stale": "stale: begun on {host} at {since}, and no process works on it",
+        "interrupted": "interrupted at epoch {epochs} of {max_epochs}",
+    }
+    return words.get(row["state"], "{state}").format_map(row)
+
+
+def _read(store: Store, trial_id: str) -> _Stored:
+    try:
+        history = reader.read_history(store, trial_id)
+    except StorageError:  # a damaged file must not hide the states of the others
+        history = []
+    attempts = reader.read_run(store, trial_id).get("attempts", [])
+    return _Stored(history, reader.read_failure(store, trial_id), attempts)
+
+
+def _open_state(stored: _Stored, is_driven: bool, parents: Iterable[str]) -> dict[str, Any]:
+    if stored.failure is not None:
+        return {"state": "failed", "failure": dict(stored.failure), "attempts": len(stored.attempts)}
+    if any(state in ("failed", "blocked") for state in parents):
+        return {"state": "blocked"}
+    if attempt := _unended(stored):
+        state = "running" if is_driven else "stale"
+        return {"state": state, "host": attempt["host"], "since": attempt["started"]}
+    return {"state": "interrupted" if stored.attempts or stored.history else "waiting"}
+
+
+def _unended(stored: _Stored) -> Mapping[str, Any] | None:
+    """The last attempt, if it has no end."""
+    last = stored.attempts[-1] if stored.attempts else {}
+    return last if last.get("outcome") == "running" else None
+
+
+def _driven(
+    store: Store, study: str, trials: Sequence[PlannedTrial], stored: Mapping[str, _Stored]
+) -> set[str]:
+    """The trials that a live driver of this study, or of one that shares them, may have begun last."""
+    unended = {trial_id: attempt for trial_id, of_trial in stored.items() if (attempt := _unended(of_trial))}
+    driven: set[str] = set()
+    for name in {study, *store.list("studies")} if unended else ():
+        if holder := driver_of(store, name):
+            planned = {trial.trial_id for trial in trials} if name == study else _planned(store, name)
+            since = datetime.fromisoformat(holder.since) - _SKEW
+            driven |= {
+                trial_id
+                for trial_id in planned & unended.keys()
+                if datetime.fromisoformat(unended[trial_id]["started"]) >= since
+            }
+    return driven
+
+
+def _planned(store: Store, study: str) -> set[str]:
+    """The ids of the trials in the last plan of a study; none if there is no plan or it is damaged."""
+    try:
+        plan = codec.read_json(store, layout.StudyFiles(study).plan) or {}
+    except RecordError:
+        return set()
+    return {trial["trial_id"] for trial in plan.get("trials", ())}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,17 @@ from xferlab.cli.prepare import decode_images
 from xferlab.cli.session import Session
 from xferlab.cli.view import say_if_slow
 from xferlab.errors import StorageError, UsageError, suggest
-from xferlab.plan.sample_spec import SampleSpec
+from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
 from xferlab.records.samples import SampleRecord, best_of, read_samples
 from xferlab.records.store import Store
+from xferlab.schedule.graph import State, TrialGraph
+from xferlab.schedule.lease import Lease
+from xferlab.schedule.retry_policy import SAME_ERRORS, Ending
 from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import check_writable
-from xferlab.search.driver import Sampling
 from xferlab.search.plan import Tuning, Wanted, wanted_stage
+from xferlab.search.samples import SampleGraph, execute
 from xferlab.study.space import load_space
 from xferlab.study.tuned import HEADER, Tuned, arm_file
 
@@ -32,55 +34,55 @@ SHOWN = 5
 
 def run(options: TuneOptions) -> int:
     """Runs what is left of a search, prints the best samples, writes the winner and the report."""
-    _check(options)
+    if options.samples < 1:
+        raise UsageError(f"--samples {options.samples}: at least one sample is needed")
+    check_options(options)
     with StopRequest(graceful=False) as stop:
         session = Session.open(options)
         tuning = _tuning(session, options)
         _check_parents(session.store, tuning)
         out = _out(session, tuning, options)
         num_samples = min(options.samples, tuning.space.size or options.samples)
-        for line in _begin(tuning, num_samples, options.samples):
-            print(line)
-        finished, num_failed = _search(session, tuning, options, num_samples=num_samples, stop=stop)
-        if not finished:
-            assert stop.signal is not None
-            print("interrupted; the same command goes on")
-            return exit_code(stop.signal)
+        print(_headline(tuning, num_samples))
+        if num_samples < options.samples:
+            missing = options.samples - num_samples
+            print(f"the space has {num_samples} points: {missing} samples fewer than asked for")
+        with Lease(session.store, tuning.tuning_id, search=True):
+            graph = SampleGraph(tuning, session.store, num_samples)
+            ending = _search(session, graph, options, stop=stop)
+        if ending.signal is not None:
+            records = read_samples(session.store, tuning.tuning_id)  # some end after their driver
+            left = num_samples - sum(record.number <= num_samples for record in records)
+            print(f"interrupted: {left} of {num_samples} samples are left; the same command continues")
+            return exit_code(ending.signal)
         stop.graceful = False
         _conclude(session, tuning, out=out)
         reported = _report(session, tuning, options.report)
-        return COMPLETE if reported and not num_failed else INCOMPLETE
+        whole = ending.repeated is None and not graph.counts()[State.FAILED]
+        return COMPLETE if reported and whole else INCOMPLETE
 
 
-def _search(
-    session: Session, tuning: Tuning, options: TuneOptions, *, num_samples: int, stop: StopRequest
-) -> tuple[bool, int]:
-    """Returns whether the search came to its end, and how many samples failed."""
-    from xferlab.search import ray_search
-
-    store, study = session.store, session.loaded.base.study
-    with ExitStack() as stack:
-        stack.enter_context(ray_search.SearchLease(store, study, tuning.tuning_id))
-        sampling = Sampling(tuning, store, num_samples, listener=_Lines())
-        sampling.begin()
-        if sampling.exhausted:
-            return True, 0
-        with say_if_slow("reading images"):
-            decode_images(session, tuning.selections, tuning.base, progress=lambda *_: None)
-        stop.graceful = True
-        print("starting Ray", flush=True)
-        stack.enter_context(cluster(options, store, tuning.base[:1], stop=stop))
+def _search(session: Session, graph: SampleGraph, options: TuneOptions, *, stop: StopRequest) -> Ending:
+    lines = _Lines(graph)
+    if graph.exhausted:
+        return Ending()
+    tuning = graph.tuning
+    with say_if_slow("reading images"):
+        decode_images(session, tuning.selections, tuning.base, progress=lambda *_: None)
+    stop.graceful = True
+    print("starting Ray", flush=True)
+    with cluster(options, session.store, tuning.base[:1], stop=stop):
         retries = session.loaded.base.retries
-        finished = ray_search.execute(
-            sampling, store, cache_dir=session.cache_dir, retries=retries, stop=stop
+        ending = execute(graph, listener=lines, retries=retries, cache_dir=session.cache_dir, stop=stop)
+    if ending.repeated is not None:
+        failure = ending.repeated
+        print(
+            f"{failure['traceback'] or failure['message']}\nxferlab: stopped: the first {SAME_ERRORS} "
+            f"samples all failed with this error, on {failure['host']}. Fix the cause, and the same command "
+            "continues.",
+            file=sys.stderr,
         )
-        return finished, sampling.num_failed
-
-
-def _check(options: TuneOptions) -> None:
-    if options.samples < 1:
-        raise UsageError(f"--samples {options.samples}: at least one sample is needed")
-    check_options(options)
+    return ending
 
 
 def _tuning(session: Session, options: TuneOptions) -> Tuning:
@@ -109,57 +111,59 @@ def _tuning(session: Session, options: TuneOptions) -> Tuning:
 
 def _check_parents(store: Store, tuning: Tuning) -> None:
     parents = tuning.parents
-    missing = [f"{parents[one]} ({one})" for one in parents if reader.read_trial(store, one) is None]
-    if missing:
-        listed = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+    absent = [
+        f"{name} ({parent})" for parent, name in parents.items() if reader.read_trial(store, parent) is None
+    ]
+    if absent:
+        listed = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
         raise UsageError(
-            f"samples start from the study's own trials, and {len(missing)} of {len(tuning.parents)} are not "
+            f"samples start from the study's own trials, and {len(absent)} of {len(parents)} are not "
             f"complete in {store.shown}: {listed}. Run the study first: "
             f"`xferlab run STUDY --arms {tuning.wanted.arm}`."
         )
 
 
-def _begin(tuning: Tuning, num_samples: int, asked: int) -> list[str]:
+def _headline(tuning: Tuning, num_samples: int) -> str:
     wanted, asha = tuning.wanted, tuning.asha
     early = f"the worse stop from epoch {asha['grace_epochs']} on" if asha else "none stops early"
-    lines = [
+    return (
         f"search {tuning.tuning_id}: stage {wanted.stage} of arm {wanted.arm}, {num_samples} samples of "
         f"{wanted.repetitions} repetitions each, {wanted.search}, {early}"
-    ]
-    if num_samples < asked:
-        lines.append(
-            f"the space has {num_samples} points: {asked - num_samples} samples fewer than asked for"
-        )
-    return lines
+    )
 
 
 class _Lines:
     """Prints a line for every sample that ends."""
 
-    def __init__(self) -> None:
-        self._total = self._done = 0
-        self._best: SampleRecord | None = None
-
-    def begin(self, num_samples: int, finished: int, begun: int) -> None:
-        self._total, self._done = num_samples, finished
-        print(f"{finished} of {num_samples} samples finished already, {begun} go on", flush=True)
-
-    def epoch(self, record: SampleRecord) -> None:
-        """Prints nothing."""
-
-    def finished(self, record: SampleRecord) -> None:
-        self._done += 1
-        self._best = best_of([one for one in (self._best, record) if one])
-        best = f"; best of this run: {self._best.loss:.4f} (sample {self._best.number})" if self._best else ""
-        loss = "" if record.loss is None else f", loss {record.loss:.4f}"
-        epochs = f"epoch {record.num_epochs} of {record.max_epochs}"
+    def __init__(self, graph: SampleGraph) -> None:
+        self._graph, self._best = graph, list[SampleRecord]()
         print(
-            f"[{self._done}/{self._total}] sample {record.number} {record.outcome} at {epochs}{loss}{best}",
+            f"{graph.num_finished} of {graph.num_samples} samples finished already, {len(graph.trials)} "
+            "go on",
             flush=True,
         )
 
-    def failed(self, sample: SampleSpec, reason: str) -> None:
-        print(f"sample {sample.number} failed: {reason}", file=sys.stderr, flush=True)
+    def begin(self, graph: TrialGraph) -> None:
+        """Prints nothing."""
+
+    def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:
+        if reason:
+            print(f"{trial.name} {state}: {reason}", file=sys.stderr, flush=True)
+        if state is not State.COMPLETE:
+            return
+        record = self._graph.records[trial.trial_id]
+        best = best_of([*self._best, record])
+        self._best = [best] if best else []
+        print(
+            f"[{self._graph.num_finished}/{self._graph.num_samples}] {trial.name} {record.outcome} at epoch "
+            f"{record.num_epochs} of {record.max_epochs}"
+            + ("" if record.score is None else f", score {record.score:.4f}")
+            + (f"; best of this run: {best.score:.4f} (sample {best.number})" if best else ""),
+            flush=True,
+        )
+
+    def epoch(self, trial: TrialSpec, epoch: int, best_score: float | None) -> None:
+        """Prints nothing."""
 
 
 def _out(session: Session, tuning: Tuning, options: TuneOptions) -> Path:
@@ -187,20 +191,20 @@ def _report(session: Session, tuning: Tuning, out: str | None) -> bool:
 
 def _conclude(session: Session, tuning: Tuning, *, out: Path) -> None:
     records = read_samples(session.store, tuning.tuning_id)
-    for record in sorted((one for one in records if one.loss is not None), key=_by_loss)[:SHOWN]:
-        values = ", ".join(
-            f"{one.written} {_shown(record.parameters[one.path])}" for one in tuning.space.parameters
-        )
-        print(f"  {record.loss:.4f} sample {record.number} ({record.outcome}): {values}")
-    trained, saved = (sum(map(what, records)) for what in (_trained, _saved))
+    ranked = sorted((record for record in records if record.score is not None), key=SampleRecord.rank)
+    for record in ranked[:SHOWN]:
+        values = [(name.written, record.parameters[name.path]) for name in tuning.space.parameters]
+        shown = ", ".join(f"{name} {_shown(value)}" for name, value in values)
+        print(f"  {record.score:.4f} sample {record.number} ({record.outcome}): {shown}")
+    trained = sum(record.epochs_trained for record in records)
+    saved = sum(record.epochs_saved for record in records)
     print(f"{trained} epochs trained; stopping early saved at most {saved}")
     best = best_of(records)
     if best is None:
         print("no sample trained to its end: there is no winner")
         return
     name = f"tuned_{tuning.wanted.stage}"
-    overrides = {one.path: best.parameters[one.path] for one in tuning.space.parameters}
-    _write(out, arm_file(name, overrides, provenance(tuning, records, best)))
+    _write(out, arm_file(name, best.parameters, provenance(tuning, records, best)))
     there = Path(os.path.relpath(out, session.loaded.path.parent)).as_posix()
     print(f"winner: sample {best.number}, written to {out.absolute()}; as an arm of the study:")
     print(f"  tuned: {{include: {there}#{name}}}")
@@ -221,39 +225,14 @@ def _write(out: Path, text: str) -> None:
 
 def provenance(tuning: Tuning, records: list[SampleRecord], best: SampleRecord) -> Tuned:
     """Returns what the winner's arm carries."""
-    document: dict[str, Any] = tuning.to_json()
-    names = (
-        "tuning_id",
-        "study",
-        "arm",
-        "stage",
-        "search",
-        "asha",
-        "seed",
-        "space_sha256",
-        "validated_on",
-    )
-    return Tuned.model_validate(
-        {
-            **{name: document[name] for name in names},
-            "num_samples": len(records),
-            "num_stopped": sum(one.outcome == "stopped" for one in records),
-            "sample": best.number,
-            "loss": best.loss,
-        }
-    )
-
-
-def _by_loss(record: SampleRecord) -> tuple[bool, float, int]:
-    return record.outcome != "complete", record.loss or 0.0, record.number
-
-
-def _trained(record: SampleRecord) -> int:
-    return record.epochs_trained
-
-
-def _saved(record: SampleRecord) -> int:
-    return record.epochs_saved
+    found = {
+        **tuning.to_json(),
+        "num_samples": len(records),
+        "num_stopped": sum(record.outcome == "stopped" for record in records),
+        "sample": best.number,
+        "score": best.score,
+    }
+    return Tuned.model_validate({name: found[name] for name in Tuned.model_fields})
 
 
 def _shown(value: Any) -> str:

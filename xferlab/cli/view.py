@@ -67,30 +67,26 @@ class _Stage:
     """What this run has seen of the trials of a stage.
 
     Attributes:
+        trials_s: Seconds of each finished trial.
         epochs: Epochs that passed between the first and the last report of each trial.
         epochs_s: Seconds that they took.
-        lengths: Epochs of each finished trial, including those of earlier runs.
-        others_s: Seconds of each finished trial that no epoch explains: loading, the first epoch, evaluation.
     """
 
+    trials_s: list[float] = field(default_factory=list)
     epochs: int = 0
     epochs_s: float = 0.0
-    lengths: list[int] = field(default_factory=list)
-    others_s: list[float] = field(default_factory=list)
 
     def left_s(self, max_epochs: int, running: _Running | None, now: float) -> float | None:
         """Returns how long a trial still takes, running or not begun; None before there is any sign of that.
 
-        It is expected to have as many epochs as finished trials of the stage, else as many as it may.
+        It is expected to take as long as finished trials of the stage, else to have as many epochs as it may.
         """
-        if not self.epochs and not self.others_s:
+        if self.trials_s:
+            return max(0.0, fmean(self.trials_s) - (now - running.begun if running else 0.0))
+        if not self.epochs:
             return None
-        epoch_s = self.epochs_s / self.epochs if self.epochs else 0.0
-        length = fmean(self.lengths or [max_epochs])
-        if running is not None and running.epoch and self.epochs:
-            return max(0.0, (length - running.epoch) * epoch_s - (now - running.epoch_at))
-        whole_s = (length - 1) * epoch_s + fmean(self.others_s or [0.0])
-        return max(0.0, whole_s - (now - running.begun if running else 0.0))
+        epoch, since = (running.epoch, running.epoch_at) if running else (0, now)
+        return max(0.0, (max_epochs - max(1, epoch)) * self.epochs_s / self.epochs - (now - since))
 
 
 @dataclass
@@ -99,31 +95,15 @@ class _Running:
 
     Attributes:
         begun: When.
-        epoch: Its last epoch; 0 before the first report. Epochs that it kept took no time of this run.
-        epoch_at: When that ended.
-        first_at: When the first report came.
+        epoch_at: When its last epoch ended; before that, when it began.
+        epoch: Its last epoch; 0 before the first report. Epochs of earlier runs took no time of this one.
         best_score: Its best score, if it has one.
     """
 
     begun: float
+    epoch_at: float
     epoch: int = 0
-    epoch_at: float = 0.0
-    first_at: float = 0.0
     best_score: float | None = None
-
-    def report(self, stage: _Stage, epoch: int, best_score: float | None, now: float) -> None:
-        """Takes an epoch that has ended."""
-        if self.epoch and epoch > self.epoch:
-            stage.epochs += epoch - self.epoch
-            stage.epochs_s += now - self.epoch_at
-        self.first_at = self.first_at or now
-        self.epoch, self.epoch_at, self.best_score = epoch, now, best_score
-
-    def finish(self, stage: _Stage, now: float) -> None:
-        """Takes the end of the trial."""
-        if self.epoch:
-            stage.lengths.append(self.epoch)
-        stage.others_s.append(max(0.0, now - self.begun - (self.epoch_at - self.first_at)))
 
 
 class View:
@@ -165,12 +145,12 @@ class View:
     def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:
         """Shows a trial's new state."""
         now, stage = time.monotonic(), self._stages.setdefault(trial.stage, _Stage())
-        ended = self._running.pop(trial.trial_id, _Running(now))
+        ended = self._running.pop(trial.trial_id, _Running(now, now))
         if state is State.RUNNING:
             self._doing = ""
-            self._running[trial.trial_id] = _Running(now)
+            self._running[trial.trial_id] = _Running(now, now)
         elif state is State.COMPLETE:
-            ended.finish(stage, now)
+            stage.trials_s.append(now - ended.begun)
         elif state is State.FAILED:
             self._failed[trial.name] = reason
         done = f"[{self._graph.counts()[State.COMPLETE]}/{len(self._graph.trials)}]"
@@ -193,7 +173,11 @@ class View:
     def epoch(self, trial: TrialSpec, epoch: int, best_score: float | None) -> None:
         """Shows a trial's progress."""
         now, stage = time.monotonic(), self._stages.setdefault(trial.stage, _Stage())
-        self._running.setdefault(trial.trial_id, _Running(now)).report(stage, epoch, best_score, now)
+        running = self._running.setdefault(trial.trial_id, _Running(now, now))
+        if running.epoch and epoch > running.epoch:
+            stage.epochs += epoch - running.epoch
+            stage.epochs_s += now - running.epoch_at
+        running.epoch, running.epoch_at, running.best_score = epoch, now, best_score
         score = "" if best_score is None else f", best score {best_score:.4f}"
         self._line(f"{trial.name} epoch {epoch}{score}{self._left_text()}", "epoch")
 
@@ -211,7 +195,7 @@ class View:
 
     def _left_s(self, now: float) -> float | None:
         """Seconds left if as many trials run side by side as now; None before there is any sign of it."""
-        # Copies: the panel is drawn by a thread of its own.
+        # Copies: another thread draws the panel.
         running, stages, total_s = dict(self._running), dict(self._stages), 0.0
         for trial_id, state in dict(self._graph.states).items():
             if state in (State.WAITING, State.READY, State.RUNNING):

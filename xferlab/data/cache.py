@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xferlab.data.building import Builder
-from xferlab.data.case_table import CasePixels, CaseTable, tables_in
+from xferlab.data.case_table import Builder, CasePixels, CaseTable, tables_in
 from xferlab.data.sources.registry import DataSection, open_source
 from xferlab.data.sources.source import Decoded
 from xferlab.errors import DataError, Problem, StorageError, UsageError

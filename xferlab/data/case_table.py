@@ -1,19 +1,30 @@
-"""Decoded cases in two files of pixels and an index: written once, then mapped by every trial of a node."""
+"""Tables of decoded cases: two files of pixels and an index, written once and mapped by all trials of a node.
+
+One process builds a table and the others wait; one that is killed leaves only files that the next removes.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from xferlab.data.memo import Stamp, read_json
+from xferlab.cohort import Case
+from xferlab.data.memo import Stamp, read_json, write_json
+from xferlab.data.sources.source import Decoded, Source
 from xferlab.errors import DataError, Problem
+from xferlab.parallel import Progress, for_each
 
 PARTS = ("images", "targets")
 """Suffixes of the files of pixels; `.json` is the index's."""
@@ -95,7 +106,7 @@ def read_table(index_path: Path, *, useful: Callable[[set[str]], bool] = bool) -
 
     Args:
         index_path: Its index.
-        useful: Told the digests of its cases; the pixels of a table that is of no use are not read.
+        useful: Called with the digests of its cases; the pixels of a table that is not useful are not read.
     """
     try:
         index = read_json(index_path)
@@ -116,7 +127,7 @@ def read_table(index_path: Path, *, useful: Callable[[set[str]], bool] = bool) -
 
 
 def tables_in(folder: Path, useful: Callable[[set[str]], bool]) -> Iterator[CaseTable]:
-    """Yields every intact table of a folder that is of use."""
+    """Yields every intact table of a folder that is useful."""
     for path in sorted(folder.glob("*.json")):
         table = read_table(path, useful=useful)
         if table is not None:
@@ -139,3 +150,128 @@ def _mapped(path: Path, sha256: str) -> NDArray[np.uint8]:
     if not _verdicts[key]:
         raise ValueError(f"{path}: does not have the bytes that were written")
     return pixels
+
+
+class Spool:
+    """The files that cases are written to from any thread, in the order in which they are decoded.
+
+    Rows are written, not copied into a map: there, a full disk would kill the process instead of raising.
+    """
+
+    def __init__(self, files: tuple[BinaryIO, BinaryIO]):
+        """Takes empty files, open to write, for images and targets."""
+        self._files, self._hashes = files, (hashlib.sha256(), hashlib.sha256())
+        self._lock, self._channels = Lock(), 0
+        self._rows: list[tuple[str, tuple[int, ...], list[float]]] = []
+
+    def put(self, digest: str, pixels: CasePixels) -> None:
+        """Writes a case behind those that are there."""
+        image, target, spacing = pixels
+        with self._lock:
+            for file, checksum, array in zip(self._files, self._hashes, (image, target), strict=True):
+                data = array.tobytes()
+                file.write(data)
+                checksum.update(data)
+            self._channels = len(image)
+            self._rows.append((digest, target.shape, spacing.tolist()))
+
+    def index(self) -> dict[str, object]:
+        """Forces the pixels to disk and returns what a table's index says of them."""
+        for file in self._files:
+            file.flush()
+            os.fsync(file.fileno())
+        digests, sizes, spacings = zip(*self._rows, strict=True)
+        checksums = [checksum.hexdigest() for checksum in self._hashes]
+        sha256 = dict(zip(PARTS, checksums, strict=True))
+        columns = {"digests": digests, "sizes": sizes, "spacing_mm": spacings}
+        return {**columns, "channels": self._channels, "sha256": sha256}
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Builds the table of a section's cases.
+
+    Attributes:
+        folder: Where its files lie.
+        pixels: What it keeps of a decoded case.
+        source: Where the pixels come from.
+        cases: All cases of the section, by digest.
+    """
+
+    folder: Path
+    pixels: Callable[[Decoded], CasePixels]
+    source: Source
+    cases: tuple[Case, ...]
+
+    @property
+    def key(self) -> str:
+        """The name of the table's files."""
+        return hashlib.sha256("\n".join(case.digest for case in self.cases).encode()).hexdigest()[:24]
+
+    def table(self, progress: Progress | None) -> CaseTable:
+        """Returns the table, built here unless another process was faster."""
+        index = self.folder / f"{self.key}.json"
+        with FileLock(self.folder / f"{self.key}.lock"):
+            built = read_table(index)
+            if built is None:
+                if index.exists():
+                    logging.getLogger("xferlab.data").warning(
+                        "%s: does not have the bytes that were written; building it again", index
+                    )
+                self._remove_leftovers()
+                self._build(index, progress)
+                built = read_table(index)
+        if built is None:
+            what = "what was just written there reads back as other bytes; see whether the disk is sound."
+            raise DataError(Problem(str(index), what))
+        return built
+
+    def _build(self, index: Path, progress: Progress | None) -> None:
+        """Writes the pixels and then the index, without which nobody reads them."""
+        written = [index.with_suffix(f".{part}.tmp") for part in PARTS]
+        try:
+            with ExitStack() as stack:
+                images, targets = (stack.enter_context(open(path, "wb")) for path in written)
+                spool = Spool((images, targets))
+                self._fill(spool, progress)
+                content = spool.index()
+            for path in written:
+                os.replace(path, path.with_suffix(""))
+            write_json(index, content)
+        finally:
+            for path in written:
+                path.unlink(missing_ok=True)
+
+    def _fill(self, spool: Spool, progress: Progress | None) -> None:
+        """Writes the pixels of every case, which older tables may have."""
+        wanted = {case.digest for case in self.cases}
+        known: dict[str, CaseTable] = {}
+        for table in tables_in(self.folder, lambda digests: not wanted.isdisjoint(digests)):
+            known.update(dict.fromkeys(wanted.intersection(table.digests), table))
+
+        def put(case: Case) -> tuple[Problem, ...]:
+            try:
+                table = known.get(case.digest)
+                pixels = table.case(case.digest) if table else self.pixels(self.source.decode(case))
+            except DataError as error:
+                return error.problems
+            spool.put(case.digest, pixels)
+            return ()
+
+        results = for_each(self.cases, put, progress=progress)
+        problems = [problem for result in results for problem in result]
+        if problems:
+            raise DataError(problems)
+
+    def _remove_leftovers(self) -> None:
+        """Removes what killed builders left: own files, and others' whose lock nobody holds."""
+        for leftover in self.folder.glob("*.tmp"):
+            key = leftover.name.partition(".")[0]
+            if key == self.key:
+                leftover.unlink(missing_ok=True)
+                continue
+            try:
+                with FileLock(self.folder / f"{key}.lock", timeout=0):
+                    leftover.unlink(missing_ok=True)
+            except Timeout:
+                continue

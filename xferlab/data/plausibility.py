@@ -1,4 +1,4 @@
-"""What a careful data manager would ask about: masks, images and patients unlike the others."""
+"""Findings that a careful data manager would ask about: masks, images and patients unlike the others."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.cohort import Case
-from xferlab.data.contrast import FEW_LEVELS
+from xferlab.data.pixels import FEW_LEVELS
 from xferlab.data.sources.source import STRUCTURE, Decoded
 from xferlab.errors import Problem
 
-# Chosen on eight packs of radiographs and MRI so that what they tell there is true.
+# Chosen on eight sets of radiographs and MRI so that all findings there are true.
 _ENOUGH = 10
-"""Cases that a section needs before one of them can be unlike the others."""
+"""Fewest cases of a section in which one can be unlike the others."""
 _FAR, _AREA_FACTOR = 5.0, 3.0
 """Robust standard deviations of the logarithm, and the factor, between a mask's area and the median."""
 _SIDE_FACTOR, _ASPECT_FACTOR, _SPACING_FACTOR = 4.0, 2.5, 3.0
 _RARE = 0.1
-"""Larger shares of a section are a group of their own rather than mistakes."""
+"""A larger share of a section is a group of its own rather than a mistake."""
 _MANY_IMAGES, _MANY_TIMES = 20, 10
 _SHOWN = 4
 
@@ -82,111 +82,104 @@ def implausible(section: str, seen: Sequence[Observation], *, empty_targets: boo
         section: As in the study, for messages.
         seen: Its cases.
         empty_targets: Whether cases without the structure belong to the set, such as the outermost slices of
-            volumes: then areas and grey levels tell nothing.
+            volumes. Areas and grey levels then mean nothing.
     """
     where = f"data.{section}"
-    problems = [*_several_masks(where, seen), *_shared_masks(where, seen)]
+    findings = [*_doubled_images(seen), *_shared_masks(seen)]
     if not empty_targets:
-        problems += _few_levels(where, seen)
-        problems += _inverted(where, filter(_is_inverted, seen))
-        problems += _areas(where, [entry for entry in seen if entry.share > 0 and not _is_inverted(entry)])
-    return [*problems, *_sizes(where, seen), *_spacings(where, seen), *_patients(where, seen)]
+        findings += [*_grey_levels(seen), *_inverted(seen), *_areas(seen)]
+    findings += [*_sizes(seen), *_spacings(seen), *_patients(seen)]
+    return [
+        Problem(f"{where}: {entry.case.name}" if entry else where, what, "warning", kind)
+        for entry, what, kind in findings
+    ]
 
 
-def _several_masks(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
+_Finding = tuple[Observation | None, str, str]
+"""The case that it is about, if there is one; what is said; what many of them are called."""
+
+
+def _doubled_images(seen: Sequence[Observation]) -> Iterator[_Finding]:
     """Images that are equal pixel by pixel, though their files may differ."""
-    groups = _equal((entry.image, entry) for entry in seen)
     several: list[list[Observation]] = []
     repeated: list[list[Observation]] = []
-    for group in groups:
+    for group in _equal(seen, "image"):
         (several if len({entry.mask for entry in group}) > 1 else repeated).append(group)
     if several:
         number = "one image has" if len(several) == 1 else f"{len(several)} images have"
         what = f"{number} different masks ({_listed(several)}); keep the right one."
-        yield Problem(where, what, "warning", "images with several masks")
+        yield None, what, "images with several masks"
     if repeated:
         number = "one image stands" if len(repeated) == 1 else f"{len(repeated)} images stand"
         what = f"{number} in the table twice, with the same mask ({_listed(repeated)}); keep one row."
-        yield Problem(where, what, "warning", "repeated images")
+        yield None, what, "repeated images"
 
 
-def _shared_masks(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
-    groups = [
-        list({entry.image: entry for entry in group}.values())
-        for group in _equal((entry.mask, entry) for entry in seen)
-    ]
+def _shared_masks(seen: Sequence[Observation]) -> Iterator[_Finding]:
+    groups = [list({entry.image: entry for entry in group}.values()) for group in _equal(seen, "mask")]
     if shared := [group for group in groups if len(group) > 1]:
         number = "one mask stands" if len(shared) == 1 else f"{len(shared)} masks stand"
         what = f"{number} for several different images ({_listed(shared)}); each image needs its own."
-        yield Problem(where, what, "warning", "masks of several images")
+        yield None, what, "masks of several images"
 
 
-def _few_levels(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
+def _grey_levels(seen: Sequence[Observation]) -> Iterator[_Finding]:
     for entry in seen:
         if 1 < entry.levels < FEW_LEVELS and not entry.has_remark:
             what = f"the image has only {entry.levels} grey levels; see whether its export lost contrast."
-            yield _about(where, entry, what, "images of few grey levels")
+            yield entry, what, "images of few grey levels"
 
 
 def _is_inverted(entry: Observation) -> bool:
     return bool(entry.mask) and entry.share > 0.5 and entry.border > 0.5
 
 
-def _inverted(where: str, inverted: Iterable[Observation]) -> Iterator[Problem]:
-    for entry in inverted:
-        what = (
-            f"the structure fills {entry.share:.0%} of the image and most of its border; see whether the mask"
-        )
-        what += " is inverted."
-        yield _about(where, entry, what, "masks that seem inverted")
+def _inverted(seen: Sequence[Observation]) -> Iterator[_Finding]:
+    for entry in filter(_is_inverted, seen):
+        share = f"the structure fills {entry.share:.0%} of the image and most of its border"
+        yield entry, f"{share}; see whether the mask is inverted.", "masks that seem inverted"
 
 
-def _areas(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
-    shares = np.array([entry.share for entry in seen])
+def _areas(seen: Sequence[Observation]) -> Iterator[_Finding]:
+    usual = [entry for entry in seen if entry.share > 0 and not _is_inverted(entry)]
+    shares = np.array([entry.share for entry in usual])
     for row in _unlike(shares, factor=_AREA_FACTOR, far=_FAR):
         what = f"the structure fills {shares[row]:.2%} of the image, in most of the section about"
-        yield _about(where, seen[row], f"{what} {np.median(shares):.0%}.", "masks of an unusual area")
+        yield usual[row], f"{what} {np.median(shares):.0%}.", "masks of an unusual area"
 
 
-def _sizes(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
+def _sizes(seen: Sequence[Observation]) -> Iterator[_Finding]:
     sides = np.array([entry.shape for entry in seen], float).reshape(-1, 2)
-    rows = {
-        *_unlike(np.sqrt(sides.prod(axis=1)), factor=_SIDE_FACTOR),
-        *_unlike(sides[:, 0] / sides[:, 1], factor=_ASPECT_FACTOR),
-    }
-    for row in sorted(rows):
+    means, aspects = np.sqrt(sides.prod(axis=1)), sides[:, 0] / sides[:, 1]
+    for row in sorted({*_unlike(means, factor=_SIDE_FACTOR), *_unlike(aspects, factor=_ASPECT_FACTOR)}):
         height, width = np.median(sides, axis=0).astype(int)
         what = f"the image is {seen[row].shape[1]}x{seen[row].shape[0]} pixels, most of the section about"
-        yield _about(where, seen[row], f"{what} {width}x{height}.", "images of an unusual size")
+        yield seen[row], f"{what} {width}x{height}.", "images of an unusual size"
 
 
-def _spacings(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
+def _spacings(seen: Sequence[Observation]) -> Iterator[_Finding]:
     known = [entry for entry in seen if entry.spacing_mm is not None]
     spacings = np.array([entry.spacing_mm for entry in known], float).reshape(-1, 2)
-    rows = {
-        *_unlike(spacings[:, 0], factor=_SPACING_FACTOR),
-        *_unlike(spacings[:, 0] / spacings[:, 1], factor=_ASPECT_FACTOR),
-    }
-    for row in sorted(rows):
-        (down, across), usual = spacings[row], np.median(spacings[:, 0])
+    rows, aspects = spacings[:, 0], spacings[:, 0] / spacings[:, 1]
+    for row in sorted({*_unlike(rows, factor=_SPACING_FACTOR), *_unlike(aspects, factor=_ASPECT_FACTOR)}):
+        (down, across), usual = spacings[row], np.median(rows)
         what = f"its pixel spacing is {down:g} x {across:g} mm, in most of the section about {usual:.3g} mm."
-        yield _about(where, known[row], what, "images of an unusual pixel spacing")
+        yield known[row], what, "images of an unusual pixel spacing"
 
 
-def _patients(where: str, seen: Sequence[Observation]) -> Iterator[Problem]:
+def _patients(seen: Sequence[Observation]) -> Iterator[_Finding]:
     counts = Counter(entry.case.patient for entry in seen)
     usual = float(np.median(list(counts.values()))) if counts else 0.0
     limit = max(_MANY_IMAGES, _MANY_TIMES * usual)
     many = [
         f"{patient!r} has {count}"
         for patient, count in counts.most_common()
-        if count >= limit and 2 * count <= len(seen)
+        if limit <= count <= len(seen) / 2
     ]
     if many:
-        more = f" and {len(many) - _SHOWN} more" if len(many) > _SHOWN else ""
-        what = f"patients have very many images ({', '.join(many[:_SHOWN])}{more}), half of all at most"
-        what += f" {usual:g}. See that each is one person."
-        yield Problem(where, what, "warning", "patients with very many images")
+        shown = ", ".join(many[:_SHOWN]) + (f" and {len(many) - _SHOWN} more" if len(many) > _SHOWN else "")
+        what = f"patients have very many images ({shown}), half of all at most {usual:g}."
+        yield None, f"{what} See that each is one person.", "patients with very many images"
 
 
 def _unlike(values: NDArray[np.float64], *, factor: float, far: float = 0.0) -> list[int]:
@@ -199,12 +192,12 @@ def _unlike(values: NDArray[np.float64], *, factor: float, far: float = 0.0) -> 
     return rows if len(rows) <= _RARE * len(values) else []
 
 
-def _equal(pairs: Iterable[tuple[str, Observation]]) -> list[list[Observation]]:
+def _equal(seen: Iterable[Observation], attribute: str) -> list[list[Observation]]:
+    """Groups of several cases that have one digest of image or mask."""
     groups: dict[str, list[Observation]] = defaultdict(list)
-    for digest, entry in pairs:
-        if digest:
-            groups[digest].append(entry)
-    return [group for group in groups.values() if len(group) > 1]
+    for entry in seen:
+        groups[getattr(entry, attribute)].append(entry)
+    return [group for digest, group in groups.items() if digest and len(group) > 1]
 
 
 def _digest(pixels: NDArray[np.uint8]) -> str:
@@ -217,7 +210,3 @@ def _listed(groups: Sequence[Sequence[Observation]]) -> str:
     texts = [", ".join(group[:_SHOWN]) + (", ..." if len(group) > _SHOWN else "") for group in names]
     more = [f"{len(groups) - _SHOWN} more"] if len(groups) > _SHOWN else []
     return "; ".join([*texts, *more])
-
-
-def _about(where: str, entry: Observation, what: str, kind: str) -> Problem:
-    return Problem(f"{where}: {entry.case.name}", what, "warning", kind)

@@ -1,8 +1,8 @@
 """The leakage audit: one person under several patient ids, found before patients are divided.
 
-Patients who share an exposure, or whose ids are spellings of one, are taken for one person, whom no split
-divides, in any stage. Sections of files are compared within and with each other; phantoms are different
-people by construction.
+Patients who share an exposure, or whose ids are spellings of one id, count as one person. All splits of all
+stages keep a person in one part. Sections of files are compared within and with each other; phantoms are
+different people by construction.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xferlab.data.sources.filters import join_patients
 from xferlab.data.sources.patients import as_yaml, person_key, spelled_alike
 from xferlab.data.sources.source import Source
 from xferlab.errors import DataError, Problem
-from xferlab.leakage.comparisons import Likeness, Member, Places, compare
+from xferlab.leakage.comparisons import MatchedPair, Member, Members, compare
 from xferlab.parallel import Progress
 
 _SHOWN, _PASTED = 3, 20
@@ -49,16 +49,16 @@ class Audit:
 
     Attributes:
         persons: Patient id -> the id of the person, for patients that are joined.
-        warnings: One for each person whose images tell it, one for all whose ids do.
+        warnings: One for each person who is joined by images, and one for all who are joined by ids.
         summary: What a reader of the results should know; it names nobody.
-        num_near: Pairs that correlate and were left apart, since they differ in detail.
+        near: The pairs that correlate and were left apart because they differ in detail, for `check`.
         unusable: Case digest -> why its image or mask cannot be used.
     """
 
     persons: Mapping[str, str]
     warnings: tuple[Problem, ...] = ()
     summary: tuple[Problem, ...] = ()
-    num_near: int = 0
+    near: tuple[str, ...] = ()
     unusable: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
 
     def joined(self, cases: Sequence[Case]) -> tuple[Case, ...]:
@@ -75,40 +75,42 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
     Args:
         sections: All sections of files of the study and its arms.
         memo_dir: Where digests of known files are kept; what is found is remembered there, too.
-        progress: Told (done, all) while new images are decoded.
+        progress: Called while new images are decoded.
 
     Raises:
         DataError: An image or id that only an arm has would join two people of the study, whom splits may
-                divide.
+            divide.
     """
-    places: Places = {
+    members: Members = {
         Member(case.digest, case.patient): (section.source, case)
         for section in sections
         for case in _cases(section)
     }
-    alike, failures = compare(places, memo_dir=memo_dir, progress=progress)
+    pairs, failures = compare(members, memo_dir=memo_dir, progress=progress)
     own = {case.patient for section in sections if section.own for case in _cases(section)}
-    shared = [one for one in alike if one.one_exposure and not _told_apart(_ids(one), sections, own)]
-    everybody = {case.patient for section in sections for case in _cases(section)}
+    shared = [pair for pair in pairs if pair.one_exposure and not _told_apart(pair.patients, sections, own)]
+    by_image = [pair.patients for pair in shared]
     own_spelled, _ = _spelled(own, [section for section in sections if section.own], own)
-    inside = join_patients([*(_ids(one) for one in shared if own.issuperset(_ids(one))), *own_spelled])
+    inside = join_patients([*filter(own.issuperset, by_image), *own_spelled])
+    everybody = {member.patient for member in members}
     spelled, unclear = _spelled(everybody, sections, own, joined=own_spelled)
-    report = _Report(sections, places)
-    persons, warnings, errors = {}, [], []
-    for group in _groups([*map(_ids, shared), *spelled]):
-        found = [one for one in shared if one.first.patient in group]
+    report = _Report(sections, members)
+    persons: dict[str, str] = {}
+    warnings, errors = [], []
+    for group in _groups([*by_image, *spelled]):
+        evidence = [pair for pair in shared if pair.first.patient in group]
         # The study's own patients keep the id that they have without any arm.
         anchors = {inside.get(patient, patient) for patient in group & own}
         person = min(anchors or group)
         persons.update(dict.fromkeys(group, person))
         if len(anchors) > 1:
-            errors.append(report.refusal(found, group, anchors))
-        elif found:
-            warnings.append(report.warning(found, person))
+            errors.append(report.refusal(evidence, group, anchors))
+        elif evidence:
+            warnings.append(report.warning(evidence, person))
+    # An image may show whose the id is.
     unclear = {
         patient: others
         for patient, others in unclear.items()
-        # An image may show whose the id is.
         if persons.get(patient, patient) not in {persons.get(other, other) for other in others}
     }
     for patient, others in unclear.items():
@@ -123,13 +125,10 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
     spellings = [group for group in spelled if len({declared.get(id_, id_) for id_ in group}) > 1]
     if spellings:
         warnings.append(report.spellings(spellings))
-    return Audit(
-        persons,
-        tuple(warnings),
-        tuple(_summary(len(_groups(map(_ids, shared))), len(spellings))),
-        num_near=sum(not one.one_exposure for one in alike),
-        unusable={digest: error.problems for digest, error in failures.items()},
-    )
+    summary = _summary({"images": len(_groups(by_image)), "the spelling of their ids": len(spellings)})
+    near = tuple(report.pair(pair) for pair in pairs if not pair.one_exposure)
+    unusable = {digest: error.problems for digest, error in failures.items()}
+    return Audit(persons, tuple(warnings), tuple(summary), near, unusable)
 
 
 def _spelled(
@@ -183,15 +182,15 @@ def _declared_different(
 
 
 def _declared_same(sections: Sequence[Audited], own: Set[str]) -> Iterator[Sequence[str]]:
-    """Groups that the study says are one person; of people whom it does not have alone, an arm may."""
+    """Groups that the study declares one person. An arm may declare it if the study lacks one of its ids."""
     for section in sections:
         yield from (group for group in section.same if section.own or not set(group) <= own)
 
 
-def _summary(num_by_image: int, num_by_id: int) -> Iterator[Problem]:
-    for number, evidence in ((num_by_image, "images"), (num_by_id, "the spelling of their ids")):
+def _summary(persons_by_evidence: Mapping[str, int]) -> Iterator[Problem]:
+    for evidence, number in persons_by_evidence.items():
         if number:
-            persons = "1 person has" if number == 1 else f"{number} persons have"
+            persons = _counted(number, "person has", "persons have")
             what = f"judging by {evidence}, {persons} several patient ids; each counts as one patient"
             yield Problem("data", what, "warning")
 
@@ -200,12 +199,8 @@ def _cases(section: Audited) -> tuple[Case, ...]:
     return section.source.survey.cases + section.source.survey.doubled
 
 
-def _ids(pair: Likeness) -> tuple[str, str]:
-    return pair.first.patient, pair.second.patient
-
-
 def _told_apart(pair: tuple[str, str], sections: Sequence[Audited], own: Set[str]) -> bool:
-    """Whether the study says so; of people whom it does not have alone, an arm's section may."""
+    """Whether the study declares two ids different. An arm may do so if the study lacks one of them."""
     ids = set(pair)
     heard = (section for section in sections if section.own or not ids <= own)
     return any(ids <= set(group) for section in heard for group in section.different)
@@ -219,85 +214,89 @@ def _groups(joined: Iterable[Iterable[str]]) -> list[set[str]]:
 
 
 class _Report:
-    """How findings are told."""
+    """What is said of findings."""
 
-    def __init__(self, sections: Sequence[Audited], places: Places):
-        self._patients: dict[str, set[str]] = defaultdict(set)
-        for section in sections:
-            self._patients[section.name].update(case.patient for case in _cases(section))
-        self._names = {member: case.name for member, (_, case) in places.items()}
+    def __init__(self, sections: Sequence[Audited], members: Members):
+        self._patients = {section.name: {case.patient for case in _cases(section)} for section in sections}
+        self._names = {member: case.name for member, (_, case) in members.items()}
 
-    def warning(self, pairs: Sequence[Likeness], person: str) -> Problem:
-        """What is told where patients are joined."""
-        ids = sorted({patient for pair in pairs for patient in _ids(pair)})
+    def pair(self, pair: MatchedPair) -> str:
+        """One pair with its figures."""
+        return f"{self._named(pair)}: correlation {pair.correlation:.3f}, detail {pair.detail:.3f}"
+
+    def warning(self, pairs: Sequence[MatchedPair], person: str) -> Problem:
+        """What is said where patients are joined."""
+        ids = sorted({patient for pair in pairs for patient in pair.patients})
         what = (
-            f"{self._shown(pairs)}: patients {_listed(ids)} are taken for one, {person!r}, whom no"
-            f" split divides. `same_patient: [{as_yaml(ids)}]` says so; if they are different people,"
-            f" `different_patients: [{as_yaml(ids)}]`."
+            f"{self._shown(pairs)}: patients {_listed(ids)} count as one person, {person!r}, and stay in one"
+            f" part of every split. Confirm it with `same_patient: [{as_yaml(ids)}]`; if they are different"
+            f" people, write `different_patients: [{as_yaml(ids)}]`."
         )
         return Problem(self._where(ids), what, "warning", "persons joined by their images")
 
     def spellings(self, groups: Sequence[Set[str]]) -> Problem:
-        """What is told of all persons whose ids are spelled in several ways."""
+        """What is said of all persons whose ids are spelled in several ways."""
         ids = [sorted(group) for group in groups]
-        shown = "; ".join(map(_listed, ids[:_SHOWN])) + (
-            f"; {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-        )
-        number = "1 person has" if len(ids) == 1 else f"{len(ids)} persons have"
         of_all = f" (the first {_PASTED} of {len(ids)})" if len(ids) > _PASTED else ""
         what = (
-            f"{number} several patient ids that probably differ in spelling only ({shown}). Each counts as"
-            " one person, whom no split divides. If that is right, declare it with"
+            f"{_counted(len(ids), 'person has', 'persons have')} several patient ids that probably differ in"
+            f" spelling only ({_first([_listed(group) for group in ids])}). Each counts as one person,"
+            " who stays in one part of every split. If that is right, declare it with"
             f" `same_patient: [{', '.join(map(as_yaml, ids[:_PASTED]))}]`{of_all}; list ids of different"
             " people under `different_patients` in the same way."
         )
-        return Problem(self._where([patient for group in groups for patient in group]), what, "warning")
+        return Problem(self._where([patient for group in ids for patient in group]), what, "warning")
 
     def unclear(self, candidates: Mapping[str, Set[str]]) -> Problem:
-        """What is told of ids that could belong to several people."""
+        """What is said of ids that could belong to several people."""
         several = [(patient, sorted(others)) for patient, others in sorted(candidates.items())]
-        shown = "; ".join(
-            f"{patient!r} ({', '.join(map(repr, others[:-1]))} or {others[-1]!r})"
-            for patient, others in several[:_SHOWN]
-        ) + (f"; {len(several) - _SHOWN} more" if len(several) > _SHOWN else "")
-        number = "1 patient id" if len(several) == 1 else f"{len(several)} patient ids"
-        counts = "It counts" if len(several) == 1 else "Each counts"
+        shown = [f"{patient!r} ({_listed(others[:-1])} or {others[-1]!r})" for patient, others in several]
         first, others = several[0]
         what = (
-            f"{number} could belong to any of several people who are declared different: {shown}. {counts}"
+            f"{_counted(len(several), 'patient id', 'patient ids')} could belong to any of several people who"
+            f" are declared different: {_first(shown)}. {'It counts' if len(several) == 1 else 'Each counts'}"
             " as a person of its own, so splits may put images of one person into different parts. Declare"
             f" whose it is with `same_patient: [{as_yaml([first, others[0]])}]`, for example, or that it is"
             f" somebody else's with `different_patients: [{as_yaml([first, *others])}]`."
         )
-        ids = [id_ for patient, people in several for id_ in (patient, *people)]
-        return Problem(self._where(ids), what, "warning")
+        return Problem(
+            self._where([id_ for patient, ids in several for id_ in (patient, *ids)]), what, "warning"
+        )
 
-    def refusal(self, pairs: Sequence[Likeness], group: Set[str], anchors: Set[str]) -> Problem:
-        """What is told where an arm's image or id joins people whom the study's splits may divide."""
-        ids = sorted(group)
+    def refusal(self, pairs: Sequence[MatchedPair], group: Set[str], anchors: Set[str]) -> Problem:
+        """What is said where an arm's image or id joins people whom the study's splits may divide."""
         cause = f"{self._shown(pairs)}: an image" if pairs else "an id"
         what = (
             f"{cause} that only an arm has joins patients {_listed(sorted(anchors))} of the study, whom its"
             " splits may put into different parts. If they are one person, write"
-            f" `same_patient: [{as_yaml(ids)}]`; if not, list those who are different people under"
+            f" `same_patient: [{as_yaml(sorted(group))}]`; if not, list those who are different people under"
             " `different_patients`, or leave the image out."
         )
-        return Problem(self._where(ids), what)
+        return Problem(self._where(group), what)
 
-    def _where(self, ids: Sequence[str]) -> str:
+    def _where(self, ids: Iterable[str]) -> str:
         return ", ".join(f"data.{name}" for name, has in self._patients.items() if not has.isdisjoint(ids))
 
-    def _shown(self, pairs: Sequence[Likeness]) -> str:
+    def _shown(self, pairs: Sequence[MatchedPair]) -> str:
         best = sorted(pairs, key=lambda pair: (-pair.correlation, pair.first, pair.second))
-        told = "; ".join(
-            f"{self._named(pair.first)} and {self._named(pair.second)} show one exposure"
-            f" (correlation {pair.correlation:.3f})"
-            for pair in best[:_SHOWN]
+        return _first(
+            [f"{self._named(pair)} show one exposure (correlation {pair.correlation:.3f})" for pair in best],
+            " pairs",
         )
-        return f"{told}; {len(best) - _SHOWN} more pairs" if len(best) > _SHOWN else told
 
-    def _named(self, member: Member) -> str:
-        return f"{self._names[member]} ({member.patient})"
+    def _named(self, pair: MatchedPair) -> str:
+        first, second = (f"{self._names[member]} ({member.patient})" for member in (pair.first, pair.second))
+        return f"{first} and {second}"
+
+
+def _first(texts: Sequence[str], what: str = "") -> str:
+    """The first texts, and the number of the others."""
+    more = [f"{len(texts) - _SHOWN} more{what}"] if len(texts) > _SHOWN else []
+    return "; ".join([*texts[:_SHOWN], *more])
+
+
+def _counted(number: int, singular: str, plural: str) -> str:
+    return f"{number} {singular if number == 1 else plural}"
 
 
 def _listed(ids: Sequence[str]) -> str:

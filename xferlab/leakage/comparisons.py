@@ -1,29 +1,37 @@
-"""Which cases of different patients show one exposure, remembered, so that a known set compares nothing."""
+"""Which cases of different patients show one exposure; known cases are not compared again."""
 
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from xferlab.cohort import Case
-from xferlab.data.memo import read_json, write_json
+from xferlab.data.memo import read_json, write_json, write_whole
 from xferlab.data.sources.source import Source
-from xferlab.errors import DataError
-from xferlab.leakage.image_matching import DETAIL, find_pairs, is_flat
-from xferlab.leakage.thumbnails import Thumbnail, Thumbnails, digest_of
-from xferlab.parallel import Progress
+from xferlab.errors import DataError, FileUnavailableError
+from xferlab.leakage.image_matching import DETAIL, SIDE_PX, find_pairs, is_flat
+from xferlab.parallel import Progress, for_each
 
-VERSION = 2
-"""Raised when other pairs are found or thumbnails change; part of the name of the folder.
+VERSION = 3
+"""Raised when other pairs are found, or thumbnails or their files change; part of the name of the folder.
 
-Thumbnails of version 1 may be of other bytes than their case's digest says.
+Thumbnails of version 1 may be of other bytes than their case's digest says; version 2 had many in a file.
 """
+
+_TORN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+Thumbnail = NDArray[np.uint8]
+"""The area averages of an image's first channel, `(64, 64)`."""
 
 
 class Member(NamedTuple):
@@ -35,14 +43,15 @@ class Member(NamedTuple):
     @property
     def key(self) -> str:
         """What stands for it in the memo, which names no patient."""
-        return hashlib.sha256("\x1f".join(self).encode()).hexdigest()[:24]
+        return _short_digest("\x1f".join(self))
 
 
-Places = Mapping[Member, tuple[Source, Case]]
+Members = Mapping[Member, tuple[Source, Case]]
+"""Each member, and where it is decoded."""
 
 
 @dataclass(frozen=True)
-class Likeness:
+class MatchedPair:
     """Two cases of different patients that correlate once they are aligned.
 
     Attributes:
@@ -58,89 +67,147 @@ class Likeness:
     detail: float
 
     @property
+    def patients(self) -> tuple[str, str]:
+        """The two patients."""
+        return self.first.patient, self.second.patient
+
+    @property
     def one_exposure(self) -> bool:
         """Whether the detail agrees, too."""
         return self.detail >= DETAIL
 
 
-class _Found(NamedTuple):
+class _Comparison(NamedTuple):
     """A remembered comparison of some members, each with each: (first, second, correlation, detail)."""
 
     members: Set[str]
     pairs: tuple[tuple[str, str, float, float], ...]
 
-    def among(self, members: Set[str]) -> _Found:
+    def among(self, members: Set[str]) -> _Comparison:
         both = tuple(pair for pair in self.pairs if pair[0] in members and pair[1] in members)
-        return _Found(self.members & members, both)
+        return _Comparison(self.members & members, both)
 
 
 def compare(
-    places: Places, *, memo_dir: Path, progress: Progress | None = None
-) -> tuple[list[Likeness], dict[str, DataError]]:
+    members: Members, *, memo_dir: Path, progress: Progress | None = None
+) -> tuple[list[MatchedPair], dict[str, DataError]]:
     """Returns all pairs of cases of different patients that correlate once they are aligned.
 
     Also returns, by case digest, why cases cannot be compared: their image or mask cannot be used.
 
     Args:
-        places: Where each member is decoded.
+        members: What to compare.
         memo_dir: Where digests of known files are kept.
-        progress: Told (done, all) while new images are decoded.
+        progress: Called while new images are decoded.
     """
     folder = memo_dir / f"thumbnails-{VERSION}"
-    members = {member.key: member for member in sorted(places)}
-    found = _read(_path(folder, members.keys()))
+    by_key = {member.key: member for member in sorted(members)}
+    comparison = _read(_path(folder, by_key.keys()))
     failures: dict[str, DataError] = {}
-    if found is None:
-        cases = {member.digest: place for member, place in places.items()}
-        thumbnails, failures = Thumbnails(folder).of(cases, progress)
-        seen = {key: member for key, member in members.items() if member.digest in thumbnails}
-        found = _extended(_most_like(folder, seen.keys()), seen, thumbnails)
-        # Under the name of those that could be decoded: the others are tried again.
-        content = {"members": sorted(found.members), "pairs": found.pairs}
+    if comparison is None:
+        cases = {member.digest: source_and_case for member, source_and_case in members.items()}
+        pixels, failures = _thumbnails(folder, cases, progress)
+        seen = {key: member for key, member in by_key.items() if member.digest in pixels}
+        comparison = _extended(_most_similar(folder, seen.keys()), seen, pixels)
+        content = {"members": sorted(comparison.members), "pairs": comparison.pairs}
         with suppress(OSError):  # a folder that cannot be written costs time later, no more
-            write_json(_path(folder, found.members), content)
-    pairs = [Likeness(members[one], members[other], *figures) for one, other, *figures in found.pairs]
-    return pairs, failures
+            # Under the name of those that could be decoded: the others are tried again.
+            write_json(_path(folder, comparison.members), content)
+    return [MatchedPair(by_key[a], by_key[b], *figures) for a, b, *figures in comparison.pairs], failures
 
 
-def _extended(before: _Found, seen: Mapping[str, Member], thumbnails: Mapping[str, Thumbnail]) -> _Found:
-    """What is found among all that were seen, of which some were compared before."""
-    shown = [(key, one) for key, one in seen.items() if not is_flat(thumbnails[one.digest])]
+def _extended(
+    before: _Comparison, seen: Mapping[str, Member], pixels: Mapping[str, Thumbnail]
+) -> _Comparison:
+    """The pairs among all that were seen, of which some were compared before."""
+    shown = {key: member for key, member in seen.items() if not is_flat(pixels[member.digest])}
     pairs = list(before.pairs)
     if len(shown) > 1:
-        _, patients = np.unique([member.patient for _, member in shown], return_inverse=True)
-        fresh = np.array([key not in before.members for key, _ in shown])
-        pixels = np.stack([thumbnails[member.digest] for _, member in shown])
+        keys = list(shown)
+        _, patients = np.unique([member.patient for member in shown.values()], return_inverse=True)
+        fresh = np.array([key not in before.members for key in keys])
+        stack = np.stack([pixels[member.digest] for member in shown.values()])
         pairs += [
-            (shown[pair.first][0], shown[pair.second][0], pair.correlation, pair.detail)
-            for pair in find_pairs(pixels, patients, fresh)
+            (keys[pair.first], keys[pair.second], pair.correlation, pair.detail)
+            for pair in find_pairs(stack, patients, fresh)
         ]
-    return _Found(frozenset(seen), tuple(sorted(pairs)))
+    return _Comparison(frozenset(seen), tuple(sorted(pairs)))
 
 
-def _most_like(folder: Path, members: Set[str]) -> _Found:
+def _most_similar(folder: Path, members: Set[str]) -> _Comparison:
     """The remembered comparison that shares most members with these, without its others."""
-    shared = [found.among(members) for found in _all(folder)]
-    return max(shared, key=lambda found: len(found.members), default=_Found(frozenset(), ()))
+    shared = (comparison.among(members) for comparison in _all(folder))
+    return max(shared, key=lambda comparison: len(comparison.members), default=_Comparison(frozenset(), ()))
 
 
-def _all(folder: Path) -> Iterator[_Found]:
+def _all(folder: Path) -> Iterator[_Comparison]:
     for path in sorted(folder.glob("*.json")):
-        found = _read(path)
-        if found is not None:
-            yield found
+        comparison = _read(path)
+        if comparison is not None:
+            yield comparison
 
 
 def _path(folder: Path, members: Set[str]) -> Path:
-    return folder / f"{digest_of(sorted(members))}.json"
+    return folder / f"{_short_digest(*sorted(members))}.json"
 
 
-def _read(path: Path) -> _Found | None:
+def _read(path: Path) -> _Comparison | None:
     """A file that is torn or altered is as good as none: it is written again."""
-    try:
+    with suppress(OSError, ValueError, LookupError, TypeError):
         content = read_json(path)
-        pairs = tuple((str(a), str(b), float(whole), float(fine)) for a, b, whole, fine in content["pairs"])
-        found = _Found(frozenset(content["members"]), pairs)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found if path == _path(path.parent, found.members) else None
+        members, pairs = frozenset(content["members"]), tuple(tuple(pair) for pair in content["pairs"])
+        if path == _path(path.parent, members):  # else it lies under the name of other cases
+            return _Comparison(members, pairs)
+    return None
+
+
+def _short_digest(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:24]
+
+
+def _thumbnails(
+    folder: Path, cases: Mapping[str, tuple[Source, Case]], progress: Progress | None = None
+) -> tuple[dict[str, Thumbnail], dict[str, DataError]]:
+    """Returns the thumbnails of cases, and why others have none: their image or mask cannot be used.
+
+    A thumbnail is `(64, 64)` uint8: the area averages of the image's first channel. Each is a file that is
+    written once, whole. Cases without one are decoded again each time, since another version of a package may
+    read them.
+
+    Args:
+        folder: Where they are kept.
+        cases: Case digest -> where it is decoded.
+        progress: Called while new images are decoded.
+    """
+    digests = list(cases)
+    results = dict(zip(digests, for_each(digests, partial(_stored, folder)), strict=True))
+    new = [digest for digest, thumbnail in results.items() if thumbnail is None]
+    drawn = for_each(new, lambda digest: _drawn(folder, *cases[digest]), progress=progress)
+    results |= dict(zip(new, drawn, strict=True))
+    failures = {digest: result for digest, result in results.items() if isinstance(result, DataError)}
+    return {digest: result for digest, result in results.items() if isinstance(result, np.ndarray)}, failures
+
+
+def _stored(folder: Path, digest: str) -> Thumbnail | DataError | None:
+    with suppress(*_TORN), open(_thumbnail_path(folder, digest), "rb") as opened, np.load(opened) as file:
+        pixels: Thumbnail = file["pixels"]
+        return pixels
+    return None
+
+
+def _drawn(folder: Path, source: Source, case: Case) -> Thumbnail | DataError:
+    try:
+        image = source.decode(case).image
+    except FileUnavailableError:
+        raise  # another day it can be read: the splits must not depend on the day
+    except DataError as error:
+        return error
+    grey = Image.fromarray(np.ascontiguousarray(image if image.ndim == 2 else image[..., 0]))
+    pixels = np.asarray(grey.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX))
+    with suppress(OSError):  # a folder that cannot be written costs time later, no more
+        write_whole(_thumbnail_path(folder, case.digest), lambda file: np.savez(file, pixels=pixels))
+    return pixels
+
+
+def _thumbnail_path(folder: Path, digest: str) -> Path:
+    return folder / f"{digest}.npz"

@@ -1,10 +1,10 @@
-"""Whether two images are one exposure: alike when aligned, down to their detail.
+"""Whether two images show one exposure: once aligned, they are equal down to their detail.
 
 All work is done on thumbnails of 64x64 pixels whose grey levels are replaced by their ranks, so that gamma,
-window and brightness change nothing. Three sieves, each finer and dearer than the one before:
+window and brightness change nothing. Three tests follow, each finer and slower than the one before:
 
 1. A perceptual hash: the signs of 64 low frequencies of the cosine transform (after Zauner 2010, pHash). At
-   `MAX_BITS` it passes about 1 % of all pairs of chest X-rays: it is no evidence of anything.
+   `MAX_BITS` it passes about 1 % of all pairs of chest X-rays: it is no evidence by itself.
 2. One linear step of alignment on 16x16 pixels: the multiple correlation with one image and its changes
    under small affine motions (tangent distance, Simard et al. 1993).
 3. Affine alignment on 32 and 64 pixels that maximises the correlation (Gauss-Newton, as in Evangelidis and
@@ -14,8 +14,8 @@ window and brightness change nothing. Three sieves, each finer and dearer than t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from xferlab.parallel import for_each
 
 SIDE_PX = 64
 MAX_BITS = 12
-SKETCH_CORRELATION = 0.98
+DESCRIPTOR_CORRELATION = 0.98
 CORRELATION = 0.98
 DETAIL = 0.8
 """What the detail of one exposure correlates by, at least.
@@ -32,7 +32,7 @@ DETAIL = 0.8
 Images of different people reach a correlation of 0.98 after alignment, but in their detail not even 0.75.
 """
 
-_SKETCH_PX, _FREQUENCIES = 16, 9
+_DESCRIPTOR_PX, _FREQUENCIES = 16, 9
 _REACH_PX, _MIN_OVERLAP, _BLOCK = 5.0, 0.75, 32
 _FLAT_SHARE, _FLAT_LEVELS = 0.75, 2
 
@@ -40,8 +40,7 @@ Grey = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """Two thumbnails that correlate by at least `CORRELATION` once they are aligned.
 
     Attributes:
@@ -95,14 +94,14 @@ def find_pairs(pixels: Grey, groups: NDArray[np.integer], fresh: NDArray[np.bool
         groups: Number of each row's patient; rows of one patient are not compared.
         fresh: Rows to compare with all; two rows that are not fresh were compared before.
     """
-    hashes, sketches = _summaries(pixels)
+    hashes, descriptors = _summaries(pixels)
     best: dict[tuple[int, int], Pair] = {}
     for mirrored in (False, True):
-        rows = list(_candidates(hashes, sketches, groups, fresh, mirrored=mirrored))
+        rows = list(_candidates(hashes, descriptors, groups, fresh, mirrored=mirrored))
         pairs = np.array(rows, np.intp).reshape(-1, 2)
         blocks = [pairs[start : start + _BLOCK] for start in range(0, len(pairs), _BLOCK)]
-        for found in for_each(blocks, partial(_compared, pixels, mirrored=mirrored)):
-            for pair in found:
+        for matches in for_each(blocks, partial(_compared, pixels, mirrored=mirrored)):
+            for pair in matches:
                 known = best.setdefault((pair.first, pair.second), pair)
                 if pair.detail > known.detail:
                     best[pair.first, pair.second] = pair
@@ -110,32 +109,32 @@ def find_pairs(pixels: Grey, groups: NDArray[np.integer], fresh: NDArray[np.bool
 
 
 def _summaries(pixels: Grey) -> tuple[NDArray[np.uint64], Floats]:
-    """The hash and the blurred 16x16 sketch of every thumbnail."""
-    hashes, sketches = [], []
+    """The hash and the blurred 16x16 descriptor of every thumbnail."""
+    hashes, descriptors = [], []
     for start in range(0, len(pixels), 1024):
         images = equalised(pixels[start : start + 1024])
         hashes.append(perceptual_hash(images))
-        sketches.append(_smooth(_shrunk(images, _SKETCH_PX), 0.5))
-    return np.concatenate(hashes), np.concatenate(sketches)
+        descriptors.append(_smooth(_shrunk(images, _DESCRIPTOR_PX), 0.5))
+    return np.concatenate(hashes), np.concatenate(descriptors)
 
 
 def _candidates(
     hashes: NDArray[np.uint64],
-    sketches: Floats,
+    descriptors: Floats,
     groups: NDArray[np.integer],
     fresh: NDArray[np.bool_],
     *,
     mirrored: bool,
 ) -> Iterator[tuple[int, int]]:
-    """Yields the pairs of rows that pass the first two sieves."""
-    shown = sketches[:, :, ::-1] if mirrored else sketches
+    """Yields the pairs of rows that pass the first two tests."""
+    shown = descriptors[:, :, ::-1] if mirrored else descriptors
     flat = shown.reshape(len(shown), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True) + 1e-9
     others = hashes ^ _mirrored_bits() if mirrored else hashes
     for start in range(0, len(hashes), 64):
         rows = np.arange(start, min(start + 64, len(hashes)))
-        bases = _tangents(sketches[rows])
+        bases = _tangents(descriptors[rows])
         later = slice(start + 1, None)
         near = np.bitwise_count(hashes[rows, None] ^ others[None, later]) <= MAX_BITS
         for row, base, hits in zip(rows, bases, near, strict=True):
@@ -143,17 +142,17 @@ def _candidates(
             columns = columns[(columns > row) & (groups[columns] != groups[row])]
             if not fresh[row]:
                 columns = columns[fresh[columns]]
-            like = np.linalg.norm(flat[columns] @ base, axis=1) >= SKETCH_CORRELATION
+            like = np.linalg.norm(flat[columns] @ base, axis=1) >= DESCRIPTOR_CORRELATION
             yield from ((int(row), int(column)) for column in columns[like])
 
 
-def _tangents(sketches: Floats) -> Floats:
-    """Orthonormal `(N, 256, 8)`: a constant, each sketch, and its changes under the six affine motions."""
-    across, down = np.meshgrid(*[np.linspace(-1, 1, _SKETCH_PX, dtype=np.float32)] * 2)
-    rise_y, rise_x = np.gradient(sketches, axis=(1, 2))
+def _tangents(descriptors: Floats) -> Floats:
+    """Orthonormal `(N, 256, 8)`: a constant, each descriptor, its changes under the six affine motions."""
+    across, down = np.meshgrid(*[np.linspace(-1, 1, _DESCRIPTOR_PX, dtype=np.float32)] * 2)
+    rise_y, rise_x = np.gradient(descriptors, axis=(1, 2))
     motions = [rise * weight for rise in (rise_x, rise_y) for weight in (np.float32(1), across, down)]
-    spanned = np.stack([np.ones_like(sketches), sketches, *motions], axis=-1)
-    return np.linalg.qr(spanned.reshape(len(sketches), -1, 8))[0]
+    spanned = np.stack([np.ones_like(descriptors), descriptors, *motions], axis=-1)
+    return np.linalg.qr(spanned.reshape(len(descriptors), -1, 8))[0]
 
 
 def _compared(pixels: Grey, pairs: NDArray[np.intp], *, mirrored: bool) -> list[Pair]:
@@ -234,9 +233,9 @@ def _weights(side: int) -> Floats:
 
 def _correlation(first: Floats, second: Floats, seen: Floats) -> Floats:
     """Correlation of `(N, K)` rows where they are seen; -1 where too little is, 0 where one is constant."""
-    one, other = _centred(first, seen), _centred(second, seen)
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    value = (one * other).sum(axis=1) / np.maximum(norms, 1e-9)
+    first, second = _centred(first, seen), _centred(second, seen)
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    value = (first * second).sum(axis=1) / np.maximum(norms, 1e-9)
     return np.where(seen.mean(axis=1) >= _MIN_OVERLAP, value, -1.0).astype(np.float32)
 
 
@@ -249,7 +248,7 @@ def _centred(values: Floats, seen: Floats) -> Floats:
 
 
 def _detail(images: Floats) -> Floats:
-    """What is finer than the anatomy that all people share, equally strong all over the image."""
+    """Detail that is finer than the anatomy that all people share, equally strong all over the image."""
     fine = _smooth(images, 0.5) - _smooth(images, 2.0)
     # The rim of a skull or a collimator would outweigh all that tells two people apart.
     return np.asarray(fine / np.sqrt(_smooth(fine * fine, 3.0) + 0.02**2), np.float32)

@@ -7,15 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from xferlab.cohort import Case
-from xferlab.data.check import check_sections
 from xferlab.data.sources.filters import join_patients
 from xferlab.data.sources.registry import DataSection, open_source
 from xferlab.data.sources.source import Source
 from xferlab.errors import DataError, Problem
 from xferlab.leakage.audit import Audited, audit
 from xferlab.parallel import Progress
-
-__all__ = ["StudyIndex", "check_sections", "index_sections"]
 
 
 class StudyIndex:
@@ -41,23 +38,29 @@ class StudyIndex:
             own: The study's own sections by name, roots absolute.
             arms: The sections of each arm, by its name.
             memo_dir: Where digests of known files, and what is known of their images, are kept.
-            progress: Told (done, all) while new images are decoded.
+            progress: Called while new images are decoded.
 
         Raises:
             DataError: With all errors of all the study's own sections, or of the first bad one of an arm.
         """
         self._memo_dir = memo_dir
-        of_arms = [(arm, *item) for arm, sections in (arms or {}).items() for item in sections.items()]
-        sources = zip(own.items(), _opened(own, memo_dir).values(), strict=True)
-        self._sources = {_key(name, config): source for (name, config), source in sources}
-        audited = [self._audited(name, config) for name, config in own.items()]
-        for arm, name, config in of_arms:
-            if _key(name, config) not in self._sources:
-                audited.append(self._audited(name, config, arm=arm))
-        surveys = (source.survey for source in self._sources.values())
-        self.warnings = tuple(dict.fromkeys(problem for survey in surveys for problem in survey.problems))
-        self.audit = audit([one for one in audited if one], memo_dir=memo_dir, progress=progress)
-        sections = (*own.items(), *((name, config) for _, name, config in of_arms))
+        self._sources = {
+            _key(name, own[name]): source for name, source in open_sources(own, memo_dir).items()
+        }
+        sections = list(own.items())
+        for arm, changed in (arms or {}).items():
+            for name, config in changed.items():
+                if _key(name, config) not in self._sources:
+                    self._source(name, config, arm=arm)
+                    sections.append((name, config))
+        problems = (problem for source in self._sources.values() for problem in source.survey.problems)
+        self.warnings = tuple(dict.fromkeys(problems))
+        audited = [
+            self._audited(name, config, own=own.get(name) == config)
+            for name, config in sections
+            if config.has_files
+        ]
+        self.audit = audit(audited, memo_dir=memo_dir, progress=progress)
         self.unusable = dict(item for section in sections for item in self._unusable(*section))
 
     def __call__(self, name: str, config: DataSection) -> tuple[Case, ...]:
@@ -71,18 +74,14 @@ class StudyIndex:
     def _source(self, name: str, config: DataSection, *, arm: str = "") -> Source:
         key = _key(name, config)
         if key not in self._sources:
-            self._sources[key] = _opened({name: config}, self._memo_dir, arm=arm)[name]
+            self._sources[key] = open_sources({name: config}, self._memo_dir, arm=arm)[name]
         return self._sources[key]
 
-    def _audited(self, name: str, config: DataSection, *, arm: str = "") -> Audited | None:
-        self._source(name, config, arm=arm)
-        if not config.has_files:
-            return None
-        source = self._unsimulated(name, config)
+    def _audited(self, name: str, config: DataSection, *, own: bool) -> Audited:
         # In a survey, declared patients are under one id; who differs from one of them differs from all.
-        joined = join_patients(config.same_patient)
-        different = [[joined.get(one, one) for one in group] for group in config.different_patients]
-        return Audited(name, source, not arm, different, config.same_patient)
+        same = join_patients(config.same_patient)
+        different = [[same.get(patient, patient) for patient in group] for group in config.different_patients]
+        return Audited(name, self._unsimulated(name, config), own, different, config.same_patient)
 
     def _unsimulated(self, name: str, config: DataSection) -> Source:
         """The images that may be known, not what a simulated device makes of them."""
@@ -98,23 +97,20 @@ class StudyIndex:
                 yield case.digest, problems
 
 
-def index_sections(sections: Mapping[str, DataSection], *, memo_dir: Path) -> dict[str, tuple[Case, ...]]:
-    """Returns the cases of every section, by patient and name; no image is decoded, known files are not read.
+def open_sources(sections: Mapping[str, DataSection], memo_dir: Path, *, arm: str = "") -> dict[str, Source]:
+    """Returns the sources of sections by name; no image is decoded, known files are not read.
 
     Args:
         sections: Data sections by name, roots absolute.
         memo_dir: Where digests of known files are kept between runs.
+        arm: The arm whose sections they are, for messages.
 
     Raises:
         DataError: With all errors of all sections.
     """
-    return {name: source.survey.cases for name, source in _opened(sections, memo_dir).items()}
-
-
-def _opened(sections: Mapping[str, DataSection], memo_dir: Path, *, arm: str = "") -> dict[str, Source]:
     sources = {name: open_source(name, config, memo_dir=memo_dir) for name, config in sections.items()}
-    found = [problem for source in sources.values() for problem in source.survey.problems]
-    errors = [replace(problem, arm=arm) for problem in found if problem.severity == "error"]
+    problems = (problem for source in sources.values() for problem in source.survey.problems)
+    errors = [replace(problem, arm=arm) for problem in problems if problem.severity == "error"]
     if errors:
         raise DataError(errors)
     return sources

@@ -1,6 +1,6 @@
-"""Procedural brain MRI and chest X-rays: data that is always there, and never anybody's.
+"""Procedural brain MRI and chest X-rays: data that is always available and shows no real person.
 
-A phantom is a pure function of its arguments, drawn in normalised coordinates, so that it is the same
+A phantom is a pure function of its arguments. It is drawn in normalised coordinates, so that it is the same
 picture at every size.
 """
 
@@ -9,7 +9,6 @@ from xferlab.phantoms.chest import PATHOLOGIES, chest_xray
 from xferlab.phantoms.phantom import (
     BRAIN_LABELS,
     CHEST_LABELS,
-    LUNG_VALUES,
     PHANTOMS_VERSION,
     Phantom,
     chest_mask,
@@ -18,7 +17,6 @@ from xferlab.phantoms.phantom import (
 __all__ = [
     "BRAIN_LABELS",
     "CHEST_LABELS",
-    "LUNG_VALUES",
     "PATHOLOGIES",
     "PHANTOMS_VERSION",
     "SLICES_PER_PATIENT",

@@ -8,8 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from xferlab.phantoms.fields import Field, ellipse, noise, octaves, soft
-from xferlab.phantoms.phantom import BRAIN_LABELS, Phantom, check_request, generator
+from xferlab.phantoms.fields import (
+    Field,
+    ellipse,
+    generator,
+    largest_component,
+    noise,
+    octaves,
+    soft,
+    to_uint8,
+)
+from xferlab.phantoms.phantom import BRAIN_LABELS, Phantom
 
 SLICES_PER_PATIENT = 4
 LEVELS = (0.33, 0.48, 0.63, 0.8)
@@ -71,7 +80,7 @@ class Plane:
 
 
 def brain_patient(index: int) -> int:
-    """Return whose slice an index is: `SLICES_PER_PATIENT` consecutive indices are one patient."""
+    """Return the patient of a slice: `SLICES_PER_PATIENT` consecutive indices belong to one patient."""
     return index // SLICES_PER_PATIENT
 
 
@@ -86,13 +95,9 @@ def brain_mri(*, seed: int, index: int, size_px: int = 256) -> Phantom:
     Returns:
         Image uint8 `(size_px, size_px, 3)`: pre-contrast, FLAIR, post-contrast. Labels as `BRAIN_LABELS`;
         empty in the slices that the lesion does not reach.
-
-    Raises:
-        UsageError: If `index` is negative or `size_px` below 16.
     """
-    check_request("brain_mri", index=index, size_px=size_px)
-    head = _draw_head(generator(seed, "brain", brain_patient(index)))
-    rng = generator(seed, "brain", "slice", index)
+    head = _draw_head(generator("phantom", seed, "brain", brain_patient(index)))
+    rng = generator("phantom", seed, "brain", "slice", index)
     level = LEVELS[index % SLICES_PER_PATIENT] + rng.uniform(-0.05, 0.05)
     plane = _lay(rng, head, level, size_px)
     signal = _tissue(rng, head, plane)
@@ -137,26 +142,32 @@ def _lay(rng: np.random.Generator, head: Head, level: float, size_px: int) -> Pl
     return Plane(x, y, level, surface.astype(np.float32), skin.astype(np.float32), 1 / (head.width * size_px))
 
 
-def _mix(signal: NDArray[np.float32], share: Field, tissue: tuple[float, float, float]) -> None:
-    """Replace a share 0..1 of what is in each pixel by a tissue, in place."""
-    signal += share[..., None] * (np.asarray(tissue, np.float32) - signal)
+def _paint(signal: NDArray[np.float32], *layers: tuple[Field, tuple[float, float, float]]) -> None:
+    """Replace a share 0..1 of what is in each pixel by a tissue, in place, layer by layer."""
+    for share, tissue in layers:
+        signal += share[..., None] * (np.asarray(tissue, np.float32) - signal)
 
 
 def _tissue(rng: np.random.Generator, head: Head, plane: Plane) -> NDArray[np.float32]:
     """Healthy head: scalp, skull, cortex with sulci, white matter, ventricles, and the base if it is low."""
-    size_px = plane.x.shape[0]
+    size_px, surface = plane.x.shape[0], plane.surface
     edge = max(1.5 * plane.pixel, 0.012)
     signal = np.zeros((size_px, size_px, 3), np.float32)
-    _mix(signal, soft(plane.skin, edge), MUSCLE)
-    _mix(signal, soft(plane.skin - 0.015, edge), FAT)
-    _mix(signal, soft(plane.surface + 0.1 + 0.008 * noise(rng, 8, size_px), edge), BONE)
-    marrow = soft(0.018 - np.abs(plane.surface + 0.075), edge) * np.float32(rng.uniform(0.0, 0.5))
-    _mix(signal, marrow, FAT)
-    _mix(signal, soft(plane.surface + 0.035, edge), FLUID)
-    _mix(signal, soft(0.02 - np.abs(plane.surface + 0.1 + 0.02 * noise(rng, 6, size_px)), edge) * 0.5, MUSCLE)
+    _paint(
+        signal,
+        (soft(plane.skin, edge), MUSCLE),
+        (soft(plane.skin - 0.015, edge), FAT),
+        (soft(surface + 0.1 + 0.008 * noise(rng, 8, size_px), edge), BONE),
+        (soft(0.018 - np.abs(surface + 0.075), edge) * np.float32(rng.uniform(0.0, 0.5)), FAT),
+        (soft(surface + 0.035, edge), FLUID),
+        (soft(0.02 - np.abs(surface + 0.1 + 0.02 * noise(rng, 6, size_px)), edge) * 0.5, MUSCLE),
+    )
     folds, winding = octaves(rng, 15, 2, size_px), octaves(rng, 16, 2, size_px)
-    _mix(signal, soft(plane.surface + 0.012 * folds, edge), GREY)
-    _mix(signal, soft(plane.surface - 0.12 + 0.075 * winding, 0.04), WHITE)
+    _paint(
+        signal,
+        (soft(surface + 0.012 * folds, edge), GREY),
+        (soft(surface - 0.12 + 0.075 * winding, 0.04), WHITE),
+    )
     _sulci(head, plane, signal, folds)
     _midline(rng, plane, signal, edge)
     if plane.level < 0.72:
@@ -171,7 +182,7 @@ def _sulci(head: Head, plane: Plane, signal: NDArray[np.float32], folds: Field) 
     steep = np.hypot(*np.gradient(folds)) / np.float32(plane.pixel) + np.float32(1e-3)
     width = 0.02 * head.atrophy * np.clip(1.25 - plane.surface / 0.2, 0, 1)
     furrow = soft(width - np.abs(folds) / steep, 0.03) * (plane.surface > 0)
-    _mix(signal, 0.75 * np.asarray(furrow, np.float32), FLUID)
+    _paint(signal, (0.75 * np.asarray(furrow, np.float32), FLUID))
 
 
 def _midline(rng: np.random.Generator, plane: Plane, signal: NDArray[np.float32], edge: float) -> None:
@@ -179,9 +190,12 @@ def _midline(rng: np.random.Generator, plane: Plane, signal: NDArray[np.float32]
     away = np.abs(plane.x + 0.012 * noise(rng, 6, plane.x.shape[0]))
     reach = np.abs(plane.y) - (0.0 if plane.level > 0.7 else 0.45)
     inside = soft(plane.surface, edge) * soft(reach, 0.1)
-    _mix(signal, 0.7 * soft(0.014 - away, 0.03) * inside, FLUID)
     sinus = ellipse(plane.x, plane.surface, at=(0, 0.0), axes=(0.06, 0.05)) * (plane.y > 0)
-    _mix(signal, soft(np.asarray(sinus, np.float32), 0.03) * (plane.y > 0), VESSEL)
+    _paint(
+        signal,
+        (0.7 * soft(0.014 - away, 0.03) * inside, FLUID),
+        (soft(np.asarray(sinus, np.float32), 0.03) * (plane.y > 0), VESSEL),
+    )
 
 
 def _ventricles(rng: np.random.Generator, head: Head, plane: Plane, signal: NDArray[np.float32]) -> None:
@@ -189,42 +203,43 @@ def _ventricles(rng: np.random.Generator, head: Head, plane: Plane, signal: NDAr
     size = head.ventricles * float(np.clip(1.4 - 2.2 * abs(plane.level - 0.58), 0.2, 1))
     away, y = np.abs(plane.x), plane.y
     nuclei = ellipse(away, y, at=(0.27, 0.0), axes=(0.13, 0.24), turn=0.25)
-    _mix(signal, 0.8 * soft(nuclei, 0.06), GREY)
     front = ellipse(away, y, at=(0.11 * size, -0.27), axes=(0.055 * size, 0.2 * size), turn=-0.35)
     back = ellipse(away, y, at=(0.2 * size, 0.3), axes=(0.06 * size, 0.24 * size), turn=-0.45)
-    body = np.maximum(front, back)
-    if plane.level > 0.55:
-        body = np.maximum(body, ellipse(away, y, at=(0.1 * size, 0.0), axes=(0.05 * size, 0.36)))
-    else:
-        body = np.maximum(body, ellipse(away, y, at=(0.0, 0.02), axes=(0.03, 0.13)))
+    at, axes = ((0.1 * size, 0.0), (0.05 * size, 0.36)) if plane.level > 0.55 else ((0.0, 0.02), (0.03, 0.13))
+    body = np.maximum(np.maximum(front, back), ellipse(away, y, at=at, axes=axes))
     body = body + 0.008 * noise(rng, 12, plane.x.shape[0])
-    _mix(signal, soft(body + 0.03, 0.04) * np.float32(rng.uniform(0.1, 0.5)), (0.25, 0.42, 0.29))
-    _mix(signal, soft(np.asarray(body, np.float32), 0.03), FLUID)
     plexus = ellipse(away, y, at=(0.2 * size, 0.32), axes=(0.022, 0.07), turn=-0.45)
-    _mix(signal, 0.7 * soft(plexus, 0.03), (0.25, 0.32, 0.6))
+    _paint(
+        signal,
+        (0.8 * soft(nuclei, 0.06), GREY),
+        (soft(body + 0.03, 0.04) * np.float32(rng.uniform(0.1, 0.5)), (0.25, 0.42, 0.29)),
+        (soft(np.asarray(body, np.float32), 0.03), FLUID),
+        (0.7 * soft(plexus, 0.03), (0.25, 0.32, 0.6)),
+    )
 
 
 def _base(rng: np.random.Generator, plane: Plane, signal: NDArray[np.float32], edge: float) -> None:
     """Temporal lobes around the cisterns, brain stem, cerebellum with its folia, orbits with eyes."""
-    away, y = np.abs(plane.x), plane.y
-    wave = 0.02 * noise(rng, 9, plane.x.shape[0])
-    cistern = ellipse(plane.x, y, at=(0, 0.02), axes=(0.34, 0.22)) + wave
-    _mix(signal, soft(cistern, 0.04), FLUID)
-    _mix(signal, soft(ellipse(plane.x, y, at=(0, 0.12), axes=(0.2, 0.17)) + 0.5 * wave, 0.03), WHITE)
-    cerebellum = np.minimum(ellipse(plane.x, y, at=(0, 0.58), axes=(0.56, 0.36)) + wave, plane.surface)
-    _mix(signal, soft(cerebellum + 0.035, edge), FLUID)
-    _mix(signal, soft(cerebellum, edge), GREY)
-    folia = 0.5 + 0.5 * np.sin(75 * np.hypot(plane.x, y - 0.3) + 12 * wave)
-    _mix(signal, 0.25 * soft(cerebellum - 0.03, 0.05) * folia, FLUID)
-    _mix(signal, 0.7 * soft(cerebellum - 0.14, 0.1), WHITE)
-    _mix(signal, soft(ellipse(plane.x, y, at=(0, 0.36), axes=(0.08, 0.06)), 0.03), FLUID)
+    x, y, away = plane.x, plane.y, np.abs(plane.x)
+    wave = 0.02 * noise(rng, 9, x.shape[0])
+    cerebellum = np.minimum(ellipse(x, y, at=(0, 0.58), axes=(0.56, 0.36)) + wave, plane.surface)
+    folia = 0.5 + 0.5 * np.sin(75 * np.hypot(x, y - 0.3) + 12 * wave)
     front = np.minimum(soft(plane.skin - 0.03, edge), soft(-0.62 - y, 0.04))
-    orbit = soft(ellipse(away, y, at=(0.38, -0.86), axes=(0.24, 0.27)), 0.03) * front
-    _mix(signal, soft(ellipse(plane.x, y, at=(0, -0.85), axes=(0.15, 0.3)), 0.04) * front, (0.05, 0.06, 0.1))
-    _mix(signal, orbit, FAT)
     eye = ellipse(away, y, at=(0.38, -0.95), axes=(0.135, 0.135))
-    _mix(signal, soft(eye, 0.02) * front, MUSCLE)
-    _mix(signal, soft(eye - 0.015, 0.02) * front, FLUID)
+    _paint(
+        signal,
+        (soft(ellipse(x, y, at=(0, 0.02), axes=(0.34, 0.22)) + wave, 0.04), FLUID),
+        (soft(ellipse(x, y, at=(0, 0.12), axes=(0.2, 0.17)) + 0.5 * wave, 0.03), WHITE),
+        (soft(cerebellum + 0.035, edge), FLUID),
+        (soft(cerebellum, edge), GREY),
+        (0.25 * soft(cerebellum - 0.03, 0.05) * folia, FLUID),
+        (0.7 * soft(cerebellum - 0.14, 0.1), WHITE),
+        (soft(ellipse(x, y, at=(0, 0.36), axes=(0.08, 0.06)), 0.03), FLUID),
+        (soft(ellipse(x, y, at=(0, -0.85), axes=(0.15, 0.3)), 0.04) * front, (0.05, 0.06, 0.1)),
+        (soft(ellipse(away, y, at=(0.38, -0.86), axes=(0.24, 0.27)), 0.03) * front, FAT),
+        (soft(eye, 0.02) * front, MUSCLE),
+        (soft(eye - 0.015, 0.02) * front, FLUID),
+    )
 
 
 def _add_lesion(rng: np.random.Generator, head: Head, plane: Plane, signal: NDArray[np.float32]) -> Field:
@@ -243,22 +258,18 @@ def _add_lesion(rng: np.random.Generator, head: Head, plane: Plane, signal: NDAr
     lesion = np.minimum(np.minimum(lesion, plane.surface - 0.05 + 0.03 * noise(rng, 12, size_px)), falx)
     lesion = _without_islands(lesion.astype(np.float32))
     shade = 0.85 + 0.2 * octaves(rng, 8, 2, size_px)
-    _mix(signal, soft(lesion, 0.09) * np.clip(shade, 0.3, 1), TUMOUR)
+    _paint(signal, (soft(lesion, 0.09) * np.clip(shade, 0.3, 1), TUMOUR))
     if head.enhancing:
         inner = lesion - section * (1 - head.enhancing) * 0.8
         rim = soft(0.03 - np.abs(inner - 0.03), 0.03) * np.clip(0.8 + 0.3 * noise(rng, 10, size_px), 0, 1)
-        _mix(signal, soft(inner - 0.05, 0.04), CORE)
-        _mix(signal, np.asarray(rim, np.float32), RIM)
+        _paint(signal, (soft(inner - 0.05, 0.04), CORE), (np.asarray(rim, np.float32), RIM))
     return lesion
 
 
 def _without_islands(distance: Field) -> Field:
     """Push down all but the largest component, so that the truth is one lesion."""
-    components, count = ndimage.label(distance > 0)
-    if count <= 1:
-        return distance
-    largest = 1 + int(np.argmax(np.bincount(components.ravel())[1:]))
-    return np.where((components > 0) & (components != largest), np.float32(-0.05), distance)
+    inside = distance > 0
+    return np.where(inside & ~largest_component(inside), np.float32(-0.05), distance)
 
 
 def _record(rng: np.random.Generator, head: Head, signal: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -268,12 +279,9 @@ def _record(rng: np.random.Generator, head: Head, signal: NDArray[np.float32]) -
     for channel, gain in enumerate(head.gains):
         bias = 1 + 0.07 * noise(rng, 2, size_px)
         texture = 1 + 0.035 * octaves(rng, 24, 3, size_px)
-        voxels = (
-            ndimage.gaussian_filter(signal[..., channel] * texture, 0.0026 * size_px)
-            * bias
-            * np.float32(gain)
-        )
+        blurred = ndimage.gaussian_filter(signal[..., channel] * texture, 0.0026 * size_px)
+        voxels = blurred * bias * np.float32(gain)
         grain = np.float32(0.014 * min(1.0, size_px / 256))
         real, imaginary = grain_rng.standard_normal((2, size_px, size_px), dtype=np.float32) * grain
         signal[..., channel] = np.hypot(voxels + real, imaginary)
-    return np.clip(np.rint(signal * 255), 0, 255).astype(np.uint8)
+    return to_uint8(signal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,21 @@ Field = NDArray[np.floating[Any]]
 # Root mean square, over the cell, of the weights of a cubic B-spline in one dimension:
 # white nodes of variance 1 give a field of this deviation.
 _SPLINE_RMS = 0.6921
+
+
+def generator(*coordinates: str | int) -> np.random.Generator:
+    """Make the random stream that belongs to these coordinates; equal arguments give equal streams.
+
+    Returns:
+        A PCG64 generator seeded with SHA-256 of the coordinates.
+    """
+    entropy = int.from_bytes(hashlib.sha256("/".join(map(str, coordinates)).encode()).digest(), "big")
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
+
+
+def to_uint8(film: Field) -> NDArray[np.uint8]:
+    """Round 0..1 to 0..255; what lies outside is clipped."""
+    return np.clip(np.rint(film * 255), 0, 255).astype(np.uint8)
 
 
 @lru_cache(maxsize=64)

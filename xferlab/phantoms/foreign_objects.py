@@ -1,14 +1,19 @@
-"""What lies on a patient in bed: cables, electrodes, pacemakers, and letters on the film."""
+"""Foreign objects laid over images: cables, electrodes, pacemakers, and letters on the film."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-Field = NDArray[np.float32]
+from xferlab.parallel import for_each
+from xferlab.phantoms.fields import Field, generator, to_uint8
+
+OBJECTS_VERSION = 1
+"""Raised when any pixel changes; part of the identity of evaluations with objects."""
 
 # Shapes are drawn this many times as large as the picture and averaged down, for smooth edges.
 OVERSAMPLING = 2
@@ -127,3 +132,50 @@ DRAWERS: dict[str, Callable[[np.random.Generator, Sheet], None]] = {
     "marker": draw_marker,
     "implant": draw_implant,
 }
+
+
+def lay_on(film: Field, rng: np.random.Generator, kinds: Sequence[str]) -> Field:
+    """Absorb rays on top of the patient: dense things go towards white, thin ones add a little.
+
+    Args:
+        film: `(H, W)` or `(H, W, 3)`, 0..1.
+        rng: Decides where and how large.
+        kinds: Keys of `DRAWERS`, in the order in which they are laid on.
+    """
+    if not kinds:
+        return film
+    sheet = Sheet(film.shape[0], film.shape[1])
+    for kind in kinds:
+        DRAWERS[kind](rng, sheet)
+    density = sheet.density() if film.ndim == 2 else sheet.density()[..., None]
+    return np.asarray(film + density * (np.maximum(film, 0.97) - film) * (0.35 + 0.65 * density), np.float32)
+
+
+def with_objects(
+    images: NDArray[np.uint8], digests: Sequence[str], kinds: Sequence[str]
+) -> NDArray[np.uint8]:
+    """Returns images with foreign objects on them; their targets stay what they are.
+
+    Every object depends on its case and kind alone: it lies at the same place, in shares of the sides, at any
+    resolution, beside any other kinds, and whichever cases come along. Kinds are laid on in the order of
+    `DRAWERS`, whatever their order here.
+
+    Args:
+        images: uint8, `(N, C, H, W)`; C is 1 or 3.
+        digests: The case of each image.
+        kinds: Keys of `DRAWERS` (`cable`, `electrode`, `marker`, `implant`), each as often as it is named.
+            None gives a copy.
+    """
+    counts = Counter(kinds)
+    ordered = [(kind, number) for kind in DRAWERS for number in range(counts[kind])]
+    laid = np.empty_like(images)
+
+    def put(row: int) -> None:
+        picture = images[row, 0] if images.shape[1] == 1 else images[row].transpose(1, 2, 0)
+        for kind, number in ordered:
+            rng = generator("device", "foreign", 0, f"{digests[row]}/{kind}/{number}")
+            picture = to_uint8(lay_on(picture.astype(np.float32) / np.float32(255), rng, [kind]))
+        laid[row] = picture if picture.ndim == 2 else picture.transpose(2, 0, 1)
+
+    for_each(range(len(images)), put)
+    return laid

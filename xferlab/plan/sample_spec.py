@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from xferlab.errors import RecordError
 from xferlab.plan.spec import TrialSpec
-
-TUNING_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -22,8 +19,7 @@ class SampleSpec:
         number: From 1.
         parameters: Value of every path of the space.
         trials: One training for each repetition, with nothing to evaluate.
-        judge: Fields of the untuned arm's training by which validation losses are taken: those of the
-            loss, and `batch_size`.
+        judge: Fields of the untuned arm's training that say how scores are computed.
     """
 
     sample_id: str
@@ -38,10 +34,14 @@ class SampleSpec:
         """Upper bound on epochs."""
         return max(int(trial.max_epochs) for trial in self.trials)
 
+    @property
+    def job(self) -> TrialSpec:
+        """What an executor runs: a trial under the sample's id, with the resources of the first one."""
+        return replace(self.trials[0], trial_id=self.sample_id, name=f"sample {self.number}", parents=())
+
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""
-        trials = [trial.to_json() for trial in self.trials]
-        return {"version": TUNING_VERSION, **asdict(self), "trials": trials}
+        return {**vars(self), "trials": [trial.to_json() for trial in self.trials]}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> SampleSpec:
@@ -50,10 +50,4 @@ class SampleSpec:
         Raises:
             RecordError: Another version of xferlab wrote it.
         """
-        if value.get("version") != TUNING_VERSION:
-            raise RecordError(
-                f"the spec of sample {value.get('sample_id')} has version {value.get('version')}, and this "
-                f"xferlab reads {TUNING_VERSION}; use the xferlab that wrote it, or another storage"
-            )
-        fields = {key: item for key, item in value.items() if key != "version"}
-        return SampleSpec(**{**fields, "trials": tuple(map(TrialSpec.from_json, fields["trials"]))})
+        return SampleSpec(**{**value, "trials": tuple(map(TrialSpec.from_json, value["trials"]))})

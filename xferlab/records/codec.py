@@ -19,25 +19,29 @@ _MEASURED_AGAIN = "run the study again, which measures it again"
 
 
 def write_json(store: Store, name: str, body: Mapping[str, Any]) -> None:
-    """Writes a JSON file with its checksum, atomically.
+    """Writes a JSON file with its checksum, atomically; an equal file that is there is left alone.
 
     Raises:
         RecordError: The file that is there has a higher version: a newer xferlab wrote it.
     """
+    data = json_bytes(body)
     if "version" in body:
-        _check_no_newer(store, name, body["version"])
-    store.write(name, json_bytes(body))
+        stored = store.read(name)
+        if stored == data:
+            return
+        _check_no_newer(store.path(name), stored, body["version"])
+    store.write(name, data)
 
 
-def _check_no_newer(store: Store, name: str, version: int) -> None:
+def _check_no_newer(path: str, stored: bytes | None, version: int) -> None:
     try:
-        stored = (read_json(store, name) or {}).get("version")
-    except RecordError:
-        return  # what is damaged may be overwritten
-    if isinstance(stored, int) and stored > version:
+        stored_version = checked(stored or b"").get("version")
+    except ValueError:
+        return  # a damaged file may be overwritten
+    if isinstance(stored_version, int) and stored_version > version:
         raise RecordError(
-            f"{store.path(name)}: has version {stored}, and this xferlab writes {version}; use the xferlab "
-            "that wrote it, or another storage"
+            f"{path}: has version {stored_version}, and this xferlab writes {version}; use the xferlab that "
+            "wrote it, or another storage"
         )
 
 
@@ -73,7 +77,7 @@ def checked(data: bytes) -> dict[str, Any]:
     """
     try:
         value = json.loads(data)
-        # The bytes, too: white space and the spelling of a number carry no value, and tell of damage.
+        # White space and the spelling of a number change no value, but show damage: compare all bytes.
         holds = isinstance(value, dict) and checksum_holds(value) and _bytes(value) == data
     except ValueError as error:
         raise ValueError(f"is no JSON ({error})") from error

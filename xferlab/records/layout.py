@@ -1,6 +1,6 @@
 """The names of all files of a storage: the only place that spells them.
 
-Every attribute is a name in the storage. `checkpoint`, `samples` and the like are folders.
+Every attribute is a name in the storage. `folder` and `checkpoint` are folders.
 """
 
 from __future__ import annotations
@@ -85,13 +85,12 @@ class MeasurementFiles:
 
 
 class SearchFiles:
-    """Files of a search, by its id.
+    """Files of a search, by its id. Its samples lie below its folder as trials lie in a storage.
 
     Attributes:
+        folder: Everything of the search.
         tuning: What the search is: arm, stage, space, and what its samples are compared by.
         lease: Which process runs the search now.
-        samples: Folder of the records of finished samples.
-        open_samples: Folder of samples that were begun and are not finished.
     """
 
     def __init__(self, tuning_id: str):
@@ -99,24 +98,6 @@ class SearchFiles:
         self.folder = f"{SEARCHES}/{tuning_id}"
         self.tuning = f"{self.folder}/{SEARCH}"
         self.lease = f"{self.folder}/driver.lease"
-        self.samples = f"{self.folder}/samples"
-        self.open_samples = f"{self.folder}/open"
-
-    def sample(self, sample_id: str) -> str:
-        """Record of a sample, written last: the sample is finished if it exists and verifies."""
-        return f"{self.samples}/{sample_id}.json"
-
-    def attempts(self, sample_id: str) -> str:
-        """Attempts at a sample: what is not a function of its parameters."""
-        return f"{self.folder}/runs/{sample_id}.json"
-
-    def open_sample(self, sample_id: str) -> str:
-        """Folder of a begun sample: its spec, and states to resume from; deleted when it is finished."""
-        return f"{self.open_samples}/{sample_id}"
-
-    def open_spec(self, sample_id: str) -> str:
-        """What a begun sample is."""
-        return f"{self.open_sample(sample_id)}/{SPEC}"
 
 
 def selection_path(digest: str) -> str:

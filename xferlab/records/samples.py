@@ -1,16 +1,23 @@
-"""Searches on the storage: finished samples with their curves, begun ones, and what a search is."""
+"""Searches on the storage: what each one is, its finished samples, and those that it has begun.
+
+A search is a storage within the storage (`search_store`): its samples lie there as trials lie in the other,
+with `spec.json`, `run.json`, `checkpoint/`, and `record.json` once they are finished.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from xferlab.errors import RecordError
-from xferlab.plan.sample_spec import TUNING_VERSION, SampleSpec
+from xferlab.plan.sample_spec import SampleSpec
 from xferlab.records import codec
-from xferlab.records.layout import SEARCHES, SearchFiles
+from xferlab.records.layout import SEARCHES, TRIALS, SearchFiles, TrialFiles
+from xferlab.records.schema import RECORD_VERSION, Record
 from xferlab.records.store import Store
+
+OUTCOMES = ("complete", "stopped", "diverged")
 
 
 @dataclass(frozen=True)
@@ -19,20 +26,20 @@ class RepetitionCurve:
 
     Attributes:
         trial_id: Id of the same training in a study that includes these parameters.
-        losses: Judged validation loss by epoch of the best weights so far.
+        scores: Validation score of the best weights so far, by epoch.
         best_epoch: Epoch of the best weights, 0 before the first epoch.
         stopped_by: `patience`, `max_epochs`, or empty where the sample ended before the training.
     """
 
     trial_id: str
-    losses: tuple[float, ...]
+    scores: tuple[float, ...]
     best_epoch: int
     stopped_by: str
 
 
 @dataclass(frozen=True)
-class SampleRecord:
-    """A finished sample; a function of its parameters (and, where it was stopped, of the others).
+class SampleRecord(Record):
+    """A finished sample; a function of its parameters (and, where it was stopped, of the other samples).
 
     Attributes:
         sample_id: Its id.
@@ -40,11 +47,9 @@ class SampleRecord:
         number: From 1.
         parameters: Value of every path of the space.
         outcome: `complete` (every repetition ended by itself), `stopped` (early, as one of the worse),
-            `diverged` (a loss became infinite or NaN).
-        num_epochs: Epochs finished by the sample; a repetition that stopped before has fewer.
+            `diverged` (its loss became infinite or NaN).
         max_epochs: Upper bound.
-        curve: Mean over repetitions by epoch of the judged loss of the best weights so far; a repetition
-            that has stopped carries its own on.
+        better: Whether `lower` or `higher` scores are better.
         repetitions: One curve each.
     """
 
@@ -53,53 +58,72 @@ class SampleRecord:
     number: int
     parameters: Mapping[str, Any]
     outcome: str
-    num_epochs: int
     max_epochs: int
-    curve: tuple[float, ...]
+    better: str
     repetitions: tuple[RepetitionCurve, ...]
 
     @property
-    def loss(self) -> float | None:
-        """The last value of the curve; None if it diverged or has no epoch."""
-        return self.curve[-1] if self.curve and self.outcome != "diverged" else None
+    def num_epochs(self) -> int:
+        """Epochs that the sample has finished; a repetition that stopped before has fewer."""
+        return max(len(repetition.scores) for repetition in self.repetitions)
+
+    @property
+    def curve(self) -> tuple[float, ...]:
+        """Mean over repetitions by epoch; a repetition that has stopped keeps its last score."""
+        curves = [repetition.scores for repetition in self.repetitions]
+        by_epoch = [[scores[min(e, len(scores) - 1)] for scores in curves] for e in range(self.num_epochs)]
+        return tuple(sum(scores) / len(scores) for scores in by_epoch)
+
+    @property
+    def score(self) -> float | None:
+        """The last of the curve; None if the sample diverged or has no epoch."""
+        return self.curve[-1] if self.num_epochs and self.outcome != "diverged" else None
 
     @property
     def epochs_trained(self) -> int:
         """Epochs of all repetitions together."""
-        return sum(len(repetition.losses) for repetition in self.repetitions)
+        return sum(len(repetition.scores) for repetition in self.repetitions)
 
     @property
     def epochs_saved(self) -> int:
         """Epochs that stopping early has saved at most: patience might have ended a repetition before."""
         if self.outcome != "stopped":
             return 0
-        running = [repetition for repetition in self.repetitions if not repetition.stopped_by]
-        return sum(self.max_epochs - len(repetition.losses) for repetition in running)
+        going_on = [repetition for repetition in self.repetitions if not repetition.stopped_by]
+        return sum(self.max_epochs - len(repetition.scores) for repetition in going_on)
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns a JSON value; `from_json` is its inverse."""
-        return {"version": TUNING_VERSION, **asdict(self)}
+    @property
+    def costs(self) -> tuple[float, ...]:
+        """The curve, with the sign turned where higher scores are better: the lower, the better."""
+        return self.curve if self.better == "lower" else tuple(-score for score in self.curve)
 
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> SampleRecord:
+    def rank(self) -> tuple[int, float, int]:
+        """Returns what sorts samples: those that trained to their end first, then the best and the first."""
+        return OUTCOMES.index(self.outcome), self.costs[-1] if self.num_epochs else 0.0, self.number
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Returns the record that `to_json` wrote.
 
         Raises:
             RecordError: Another version of xferlab wrote it.
         """
-        _check_version(value, f"record of sample {value.get('sample_id')}")
-        fields = {key: item for key, item in value.items() if key != "version"}
-        fields["curve"] = tuple(fields["curve"])
-        fields["repetitions"] = tuple(
-            RepetitionCurve(**{**curve, "losses": tuple(curve["losses"])}) for curve in fields["repetitions"]
-        )
-        return SampleRecord(**fields)
+        record = super().from_json(value)
+        curves = [
+            RepetitionCurve(**{**curve, "scores": tuple(curve["scores"])}) for curve in value["repetitions"]
+        ]
+        return replace(record, repetitions=tuple(curves))
 
 
-def best_of(records: list[SampleRecord]) -> SampleRecord | None:
-    """Returns the complete sample of the lowest loss, the first of equals; None without a complete one."""
-    complete = [record for record in records if record.outcome == "complete" and record.loss is not None]
-    return min(complete, key=lambda record: (record.loss, record.number), default=None)
+def best_of(records: Sequence[SampleRecord]) -> SampleRecord | None:
+    """Returns the complete sample of the best score, the first of equals; None without a complete one."""
+    complete = [record for record in records if record.outcome == "complete"]
+    return min(complete, key=SampleRecord.rank, default=None)
+
+
+def search_store(store: Store, tuning_id: str) -> Store:
+    """Returns the storage of a search within a storage."""
+    return replace(store, root=store.path(SearchFiles(tuning_id).folder))
 
 
 def write_tuning(store: Store, document: Mapping[str, Any]) -> None:
@@ -117,85 +141,62 @@ def read_tuning(store: Store, tuning_id: str) -> dict[str, Any]:
     if document is None:
         known = ", ".join(store.list(SEARCHES)) or "none"
         raise RecordError(f"{store.shown}: no search {tuning_id!r} (searches here: {known})")
-    _check_version(document, f"search {tuning_id}")
+    if document.get("version") != RECORD_VERSION:
+        raise RecordError(
+            f"{store.shown}: search {tuning_id!r} has version {document.get('version')}, and this xferlab "
+            f"reads version {RECORD_VERSION}; use the xferlab that wrote it, or another storage"
+        )
     return document
 
 
-def write_sample(store: Store, record: SampleRecord) -> None:
-    """Writes the record that finishes a sample, then removes what was needed to resume it."""
-    files = SearchFiles(record.tuning_id)
-    codec.write_json(store, files.sample(record.sample_id), record.to_json())
-    store.delete_dir(files.open_sample(record.sample_id))
+def write_sample(search: Store, record: SampleRecord) -> None:
+    """Writes the record that finishes a sample of the search in a store, then removes its checkpoints."""
+    codec.write_json(search, TrialFiles(record.sample_id).record, record.to_json())
+    search.delete_dir(TrialFiles(record.sample_id).checkpoint)
 
 
-def read_sample(store: Store, tuning_id: str, sample_id: str) -> SampleRecord | None:
-    """Returns the record of a finished sample; None where it is absent or damaged.
+def read_sample(search: Store, sample_id: str) -> SampleRecord | None:
+    """Returns the record of a finished sample of the search in a store; None where it is absent or damaged.
 
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    body = _undamaged(store, SearchFiles(tuning_id).sample(sample_id))
+    body = _undamaged(search, TrialFiles(sample_id).record)
     return SampleRecord.from_json(body) if body else None
 
 
 def read_samples(store: Store, tuning_id: str) -> list[SampleRecord]:
-    """Returns the records of all finished samples, by number."""
-    names = [name for name in store.list(SearchFiles(tuning_id).samples) if name.endswith(".json")]
-    records = [read_sample(store, tuning_id, name.removesuffix(".json")) for name in names]
-    return sorted(filter(None, records), key=lambda record: record.number)
+    """Returns the records of all finished samples of a search, by number."""
+    search = search_store(store, tuning_id)
+    records = [read_sample(search, sample_id) for sample_id in search.list(TRIALS)]
+    return sorted((record for record in records if record), key=lambda record: record.number)
 
 
-def write_begun(store: Store, sample: SampleSpec) -> None:
-    """Writes what a sample is, before it runs: a search that learns from its samples needs it to resume."""
-    codec.write_json(store, SearchFiles(sample.tuning_id).open_spec(sample.sample_id), sample.to_json())
+def write_begun(search: Store, sample: SampleSpec) -> None:
+    """Writes what a sample is, before it runs: a search that suggests by what it knows needs it to go on."""
+    codec.write_json(search, TrialFiles(sample.sample_id).spec, sample.to_json())
+
+
+def read_spec(search: Store, sample_id: str) -> SampleSpec | None:
+    """Returns what a sample of the search in a store is; None where the file is absent or damaged.
+
+    Raises:
+        RecordError: Another version of xferlab wrote it.
+    """
+    body = _undamaged(search, TrialFiles(sample_id).spec)
+    return SampleSpec.from_json(body) if body else None
 
 
 def read_begun(store: Store, tuning_id: str) -> list[SampleSpec]:
-    """Returns the samples that were begun and are not finished, by number; damaged ones are left out."""
-    files = SearchFiles(tuning_id)
-    bodies = {
-        sample_id: _undamaged(store, files.open_spec(sample_id))
-        for sample_id in store.list(files.open_samples)
-    }
-    begun = [
-        SampleSpec.from_json(body)
-        for sample_id, body in bodies.items()
-        if body and read_sample(store, tuning_id, sample_id) is None
-    ]
-    return sorted(begun, key=lambda sample: sample.number)
+    """Returns the samples of a search that are begun and not finished, by number; without damaged ones."""
+    search = search_store(store, tuning_id)
+    unfinished = [name for name in search.list(TRIALS) if read_sample(search, name) is None]
+    specs = [read_spec(search, sample_id) for sample_id in unfinished]
+    return sorted((spec for spec in specs if spec), key=lambda spec: spec.number)
 
 
-def sweep(store: Store, tuning_id: str) -> None:
-    """Removes what a kill left between the record of a sample and its tidying up."""
-    files = SearchFiles(tuning_id)
-    for sample_id in store.list(files.open_samples):
-        if read_sample(store, tuning_id, sample_id) is not None:
-            store.delete_dir(files.open_sample(sample_id))
-
-
-def read_attempts(store: Store, tuning_id: str, sample_id: str) -> list[dict[str, Any]]:
-    """Returns the attempts at a sample; empty where the file is absent or damaged."""
-    body = _undamaged(store, SearchFiles(tuning_id).attempts(sample_id))
-    return list(body.get("attempts", []))
-
-
-def write_attempts(store: Store, tuning_id: str, sample_id: str, attempts: list[dict[str, Any]]) -> None:
-    """Writes the attempts at a sample."""
-    body = {"version": TUNING_VERSION, "attempts": attempts}
-    codec.write_json(store, SearchFiles(tuning_id).attempts(sample_id), body)
-
-
-def _undamaged(store: Store, name: str) -> dict[str, Any]:
-    """Returns the body of a JSON file; empty where it is absent or damaged."""
+def _undamaged(search: Store, name: str) -> dict[str, Any] | None:
     try:
-        return codec.read_json(store, name) or {}
+        return codec.read_json(search, name)
     except RecordError:
-        return {}
-
-
-def _check_version(value: Mapping[str, Any], what: str) -> None:
-    if value.get("version") != TUNING_VERSION:
-        raise RecordError(
-            f"the {what} has version {value.get('version')}, and this xferlab reads {TUNING_VERSION}; "
-            "use the xferlab that wrote it, or another storage"
-        )
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Sequence
 from enum import StrEnum
+from typing import Protocol
 
 from xferlab.plan.spec import TrialSpec
 
@@ -20,21 +21,31 @@ class State(StrEnum):
     BLOCKED = "blocked"
 
 
+class Listener(Protocol):
+    """Watches a run; the command line's live view is one."""
+
+    def begin(self, graph: TrialGraph) -> None:
+        """The run starts with these states."""
+
+    def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:
+        """A trial's state changed; a failure comes with its reason."""
+
+    def epoch(self, trial: TrialSpec, epoch: int, best_score: float | None) -> None:
+        """A trial finished an epoch; `best_score` is its best so far."""
+
+
 class TrialGraph:
     """States of all trials. A trial is ready when its parents are complete, blocked when one cannot be."""
 
     def __init__(self, trials: Sequence[TrialSpec], complete: Collection[str] = ()):
         """Takes trials with parents before children, and the ids of those that need not run."""
-        self.trials = {trial.trial_id: trial for trial in trials}
-        self.states = dict.fromkeys(self.trials, State.WAITING)
+        self.trials: dict[str, TrialSpec] = {}
+        self.states: dict[str, State] = {}
         self._children: dict[str, list[str]] = defaultdict(list)
         self._open_parents: dict[str, int] = {}
         self._ready: deque[str] = deque()
         for trial in trials:
-            parents = trial.parents
-            self._open_parents[trial.trial_id] = len(parents)
-            for parent in parents:
-                self._children[parent].append(trial.trial_id)
+            self._add(trial)
         for trial_id in self.trials:
             if trial_id in complete:
                 self.complete(trial_id)
@@ -96,6 +107,12 @@ class TrialGraph:
     def counts(self) -> Counter[State]:
         """Returns the number of trials in each state."""
         return Counter(self.states.values())
+
+    def _add(self, trial: TrialSpec) -> None:
+        self.trials[trial.trial_id], self.states[trial.trial_id] = trial, State.WAITING
+        self._open_parents[trial.trial_id] = len(trial.parents)
+        for parent in trial.parents:
+            self._children[parent].append(trial.trial_id)
 
     def _offer(self, trial_id: str) -> None:
         if self.states[trial_id] is State.WAITING and not self._open_parents[trial_id]:

@@ -24,16 +24,15 @@ def execute(policy: RetryPolicy, *, cache_dir: Path, stop: StopRequest) -> Endin
     """
     graph = policy.graph
     while policy.repeated is None and (trial := graph.take()) is not None:
-        if stop.asked():
-            graph.put_back(trial.trial_id)
-            return Ending(signal=stop.signal)
-        policy.started(trial)
         try:
-            told = _attempt(trial, policy, cache_dir=cache_dir, stop=stop)
+            if stop.asked():
+                raise InterruptedTrialError(trial.name)
+            policy.started(trial)
+            failure = _attempt(trial, policy, cache_dir=cache_dir, stop=stop)
         except InterruptedTrialError:
             graph.put_back(trial.trial_id)
             return Ending(signal=stop.signal)
-        policy.ended(trial, told)
+        policy.ended(trial, failure)
     return Ending(repeated=policy.repeated)
 
 
@@ -44,13 +43,13 @@ def _attempt(trial: TrialSpec, policy: RetryPolicy, *, cache_dir: Path, stop: St
         policy.listener.epoch(trial, result.epoch, best_score)
 
     hooks = Hooks(stop=stop.asked, on_epoch=on_epoch, on_resume=on_epoch)
+    failure = None
     try:
         run_trial(trial, policy.store, cache_dir=cache_dir, hooks=hooks)
     except InterruptedTrialError:
         raise
     except Exception as error:  # noqa: BLE001 - run_trial stored it as failure.json; the next trial must run
-        told = described(error, epoch=0)
-    else:
-        return None
-    gc.collect()  # the frames of the error held tensors
-    return told
+        failure = described(error, epoch=0)
+    if failure is not None:
+        gc.collect()  # the frames of the error held tensors
+    return failure

@@ -2,7 +2,7 @@
 
 The holder renews its lease; one that did not for `expires_after_s` is dead, or stopped, and is succeeded.
 Clocks of two machines are never compared: a reader elsewhere watches whether the lease changes. Should two
-processes take over at the same moment, the one whose lease was overwritten ends at its next heartbeat.
+processes take over at the same moment, the one whose lease was overwritten ends when it next renews it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import signal
 import socket
 import threading
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -23,13 +23,13 @@ from types import TracebackType
 from xferlab.errors import LeaseHeldError, StorageError, UsageError
 from xferlab.records import layout
 from xferlab.records.store import Store
-from xferlab.schedule.processes import born
+from xferlab.schedule.watch import born
 
 EXPIRES_AFTER_S = 60.0
 """Unless `XFERLAB_LEASE_S` says otherwise."""
-BEATS, LOOKS = 6, 60
+RENEWALS, LOOKS = 6, 60
 """How often a lease is renewed, and how often a watcher reads it, before it expires."""
-YIELDED_BEATS = 2
+YIELDED_RENEWALS = 2
 """A holder that wakes only looks so many times: its successor writes over what it may have written late."""
 
 log = logging.getLogger("xferlab.schedule")
@@ -77,18 +77,28 @@ class Holder:
     def read(content: bytes | None) -> Holder | None:
         """Returns who holds the lease; None if nobody does, or nobody can tell."""
         try:
-            body = json.loads(content or b"null")
-        except ValueError:
+            holder = Holder(**json.loads(content or b"null"))
+            min(0, holder.pid, holder.beat, holder.expires_after_s)  # numbers, or a TypeError
+        except (ValueError, TypeError):
             return None
-        if not isinstance(body, dict) or set(body) != {one.name for one in fields(Holder)}:
-            return None
-        known = all(isinstance(body[name], float | int) for name in ("pid", "beat", "expires_after_s"))
-        return Holder(**body) if known else None
+        return holder
 
     @property
     def who(self) -> str:
         """Process and host, for messages."""
         return f"process {self.pid} on {self.host}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine and process namespace are the holder's."""
+        return bool(self.machine) and self.machine == _machine()
+
+    @property
+    def lives(self) -> bool:
+        """Whether a holder that `is_here` lives, by its process and our clock."""
+        # abs: a clock that is ahead of ours belongs to another time namespace
+        fresh = abs(time.monotonic() - self.beat) < self.expires_after_s
+        return fresh and born(self.pid) == self.born
 
     def to_bytes(self) -> bytes:
         """Returns the content of the lease."""
@@ -98,19 +108,21 @@ class Holder:
 class Lease:
     """Held while entered: exclusive locally, best effort on object stores; a dead holder's is taken over.
 
-    A holder that finds another in its place was stopped for too long. It asks its process to stop, as SIGTERM
+    A holder that finds another one's lease was stopped for too long. It asks its process to stop, as SIGTERM
     does, and leaves the lease as it is.
     """
 
-    def __init__(self, store: Store, study: str):
-        """Names the study; nothing is taken yet."""
-        self._store, self._name, self._study = store, layout.StudyFiles(study).lease, study
-        self._own = Holder.this_process()
+    def __init__(self, store: Store, name: str, *, search: bool = False):
+        """Names the study, or the search by its id; nothing is taken yet."""
+        self._store = store
+        self._path = layout.SearchFiles(name).lease if search else layout.StudyFiles(name).lease
+        self._what = f"{'search' if search else 'study'} {name!r} in {store.shown}"
+        self._holder = Holder.this_process()
         self._predecessor = ""
         self._successor: Holder | None = None
         self._yields = 0
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="xferlab-lease", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="xferlab-lease", daemon=True)
 
     def __enter__(self) -> Lease:
         """Takes the lease; from a holder on another machine only after it was watched for its time.
@@ -118,8 +130,8 @@ class Lease:
         Raises:
             LeaseHeldError: A live process holds it; says which and since when.
         """
-        if not self._store.create(self._name, self._renewed()):
-            self._succeed()
+        if not self._store.create(self._path, self._holder.to_bytes()):
+            self._take_over()
         self._thread.start()
         return self
 
@@ -133,40 +145,36 @@ class Lease:
         """
         self._stop.set()
         self._thread.join()
-        holder = self._holder()
-        if holder is not None and holder.token == self._own.token:
-            self._store.delete(self._name)
+        stored = self._read()
+        if stored is not None and stored.token == self._holder.token:
+            self._store.delete(self._path)
         elif self._successor is not None and error is None:
             raise LeaseHeldError(self._lost(self._successor))
-
-    @property
-    def _what(self) -> str:
-        return f"study {self._study!r} in {self._store.shown}"
 
     def _lost(self, successor: Holder) -> str:
         return (
             f"{self._what} was taken over by {successor.who} at {successor.since}: this process "
-            f"({self._own.pid}) had not renewed its lease for {self._own.expires_after_s:g} s. It ends here "
-            "and goes on there; trials that both had begun are computed twice, with equal records."
+            f"({self._holder.pid}) had not renewed its lease for {self._holder.expires_after_s:g} s. It ends "
+            "here and goes on there; trials that both had begun are computed twice, with equal records."
         )
 
-    def _succeed(self) -> None:
-        holder = self._holder()
-        if holder is not None:
-            self._predecessor = holder.token
-            if live := self._live(holder):
+    def _take_over(self) -> None:
+        stored = self._read()
+        if stored is not None:
+            self._predecessor = stored.token
+            if live := self._live(stored):
                 raise LeaseHeldError(
                     f"{self._what} is driven by {live.who} since {live.since}. "
                     "Wait for it, stop it, or use another storage."
                 )
             log.warning(
                 "%s: taken over from %s, which is gone or stopped; what it had not finished goes on from its "
-                "last checkpoint, and is computed twice if it wakes", self._what, holder.who,
+                "last checkpoint, and is computed twice if it wakes", self._what, stored.who,
             )  # fmt: skip
-        self._store.write(self._name, self._renewed())
+        self._write()
 
-    def _beat(self) -> None:
-        every_s = self._own.expires_after_s / BEATS
+    def _keep(self) -> None:
+        every_s = self._holder.expires_after_s / RENEWALS
         while self._successor is None and not self._stop.wait(every_s):
             try:
                 self._renew()
@@ -174,36 +182,31 @@ class Lease:
                 log.warning("%s; trying again in %g s", error, every_s)
 
     def _renew(self) -> None:
-        holder = self._holder()
-        if holder is not None and holder.token not in (self._own.token, self._predecessor):
-            self._successor = holder
-            log.warning("%s", self._lost(holder))
+        stored = self._read()
+        if stored is not None and stored.token not in (self._holder.token, self._predecessor):
+            self._successor = stored
+            log.warning("%s", self._lost(stored))
             os.kill(os.getpid(), signal.SIGTERM)
             return
         now = time.monotonic()
-        if now - self._own.beat > self._own.expires_after_s:
-            self._own, self._yields = replace(self._own, beat=now), YIELDED_BEATS
+        if now - self._holder.beat > self._holder.expires_after_s:
+            self._holder, self._yields = replace(self._holder, beat=now), YIELDED_RENEWALS
         if self._yields:
             self._yields -= 1
             return
-        self._store.write(self._name, self._renewed())
+        self._write()
 
-    def _renewed(self) -> bytes:
-        self._own = replace(self._own, beat=time.monotonic())
-        return self._own.to_bytes()
+    def _write(self) -> None:
+        self._holder = replace(self._holder, beat=time.monotonic())
+        self._store.write(self._path, self._holder.to_bytes())
 
-    def _holder(self) -> Holder | None:
-        return Holder.read(self._store.read(self._name))
+    def _read(self) -> Holder | None:
+        return Holder.read(self._store.read(self._path))
 
     def _live(self, holder: Holder) -> Holder | None:
         """Who lives of the holder and its successors: here by process and clock, elsewhere by watching."""
-        if not holder.machine or holder.machine != self._own.machine:
-            return self._watched(holder)
-        # abs: a clock that is ahead of ours belongs to another time namespace
-        fresh = abs(time.monotonic() - holder.beat) < holder.expires_after_s
-        return holder if fresh and born(holder.pid) == holder.born else None
-
-    def _watched(self, holder: Holder) -> Holder | None:
+        if holder.is_here:
+            return holder if holder.lives else None
         log.warning(
             "%s is held by %s since %s; watching for up to %g s whether that is alive",
             self._what, holder.who, holder.since, holder.expires_after_s,
@@ -211,9 +214,9 @@ class Lease:
         deadline = time.monotonic() + holder.expires_after_s
         while time.monotonic() < deadline:
             time.sleep(holder.expires_after_s / LOOKS)
-            found = self._holder()
-            if found != holder:
-                return found
+            stored = self._read()
+            if stored != holder:
+                return stored
         return None
 
 
@@ -223,15 +226,14 @@ def driver_of(store: Store, study: str) -> Holder | None:
     A holder on another machine is judged by when the storage says that its lease was written; twice its time
     is allowed, since clocks of machines differ.
     """
-    name = layout.StudyFiles(study).lease
-    holder = Holder.read(store.read(name))
+    path = layout.StudyFiles(study).lease
+    holder = Holder.read(store.read(path))
     if holder is None:
         return None
-    if holder.machine and holder.machine == _machine():
-        fresh = abs(time.monotonic() - holder.beat) < holder.expires_after_s
-        return holder if fresh and born(holder.pid) == holder.born else None
-    folder, _, file = name.rpartition("/")
-    written = next((entry.modified for entry in store.entries(folder) if entry.name == file), 0.0)
+    if holder.is_here:
+        return holder if holder.lives else None
+    folder, _, name = path.rpartition("/")
+    written = next((entry.modified for entry in store.entries(folder) if entry.name == name), 0.0)
     return holder if time.time() - written < 2 * holder.expires_after_s else None
 
 

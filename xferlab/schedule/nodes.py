@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import secrets
 import time
@@ -31,67 +30,61 @@ def check_nodes(store: Store) -> None:
     Raises:
         StorageError: With all nodes that read something else, or run another version of xferlab.
     """
-    name, content = f".xferlab-probe-{secrets.token_hex(8)}", secrets.token_bytes(32)
-    store.write(name, content)
+    name, content = f".xferlab-probe-{secrets.token_hex(8)}", secrets.token_hex(32)
+    store.write(name, content.encode())
     try:
-        found = _ask_nodes(store, name, hashlib.sha256(content).hexdigest())
+        problems = _ask_nodes(Access.to(store), name, content)
     finally:
         store.delete(name)
-    if problems := sorted(f"  {where}: {problem}" for where, problem in found if problem):
+    if lines := sorted(f"  {node}: {problem}" for node, problem in problems.items() if problem):
         raise StorageError(
-            f"{len(problems)} of {len(found)} nodes of the cluster cannot work on storage {store.shown}:\n"
-            + "\n".join(problems)
+            f"{len(lines)} of {len(problems)} nodes of the cluster cannot work on storage {store.shown}:\n"
+            + "\n".join(lines)
             + "\nAll need the same xferlab and the same storage (a shared folder at the same path, or "
             "s3://...); give it with --storage."
         )
 
 
-def _ask_nodes(store: Store, name: str, digest: str) -> list[tuple[str, str]]:
+def _ask_nodes(access: Access, name: str, content: str) -> dict[str, str]:
     """Every node, and what is wrong with it; empty if nothing is."""
-    asked = {}
+    tasks = {}
     for node in ray.nodes():
         if node["Alive"]:
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(report)
-            asked[task.remote(Access.to(store), name)] = (
-                f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-            )
-    ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_WITHIN_S)
-    return [(where, problem_of(_answer(reference), digest)) for reference, where in asked.items()]
+            task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(problem_here)
+            shown = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}:{node['NodeManagerPort']})"
+            tasks[shown] = task.remote(access, name, content, __version__)
+    ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=ANSWER_WITHIN_S)
+    return {node: _answer(task) for node, task in tasks.items()}
 
 
-def _answer(reference: Any) -> dict[str, str]:
+def _answer(task: Any) -> str:
     try:
-        answer: dict[str, str] = ray.get(reference, timeout=0)
+        return str(ray.get(task, timeout=0))
     except ray.exceptions.GetTimeoutError:
-        return {"error": f"no answer within {ANSWER_WITHIN_S:g} s"}
+        return f"no answer within {ANSWER_WITHIN_S:g} s"
     except ray.exceptions.RayError as error:  # another xferlab, or none: the task itself cannot be loaded
-        return {"error": str(error).strip().splitlines()[-1]}
-    return answer
+        return str(error).strip().splitlines()[-1]
 
 
-def report(access: Access, name: str) -> dict[str, str]:
-    """Returns what the node that this runs on finds under a name: `digest` or `error`, and its `version`."""
-    try:
-        content = access.open().read(name)
-    except XferlabError as error:
-        return {"version": __version__, "error": str(error)}
-    return {
-        "version": __version__,
-        "digest": hashlib.sha256(content).hexdigest() if content is not None else "",
-    }
+def problem_here(access: Access, name: str, content: str, version: str) -> str:
+    """Returns what keeps the node that this runs on from the work of a driver; empty if nothing does.
 
-
-def problem_of(answer: dict[str, str], digest: str) -> str:
-    """Returns what is wrong with a node's answer; empty if nothing is."""
-    version = answer.get("version", __version__)
+    Args:
+        access: To the storage.
+        name: Of a file that the driver has written there.
+        content: Of that file.
+        version: Of the driver's xferlab.
+    """
     if version != __version__:
-        return f"it runs xferlab {version}, and this is {__version__}"
-    if "error" in answer:
-        return answer["error"]
-    if not answer["digest"]:
+        return f"it runs xferlab {__version__}, and this is {version}"
+    try:
+        stored = access.open().read(name)
+    except XferlabError as error:
+        return str(error)
+    if stored is None:
         return "it does not see a file that was just written there: the folder is another one on that node"
-    return "" if answer["digest"] == digest else "it reads another content there"
+    return "" if stored == content.encode() else "it reads another content there"
 
 
 def has_left(actor_id: str | None) -> bool:
@@ -133,6 +126,13 @@ def unmet_resources(trials: Sequence[TrialSpec]) -> str:
                 "Lower `resources` in the study, or add nodes."
             )
     return ""
+
+
+def num_slots(trial: TrialSpec) -> int:
+    """Returns how many trials like this one the cluster can run side by side now, at least one."""
+    total = ray.cluster_resources()
+    fitting = [int(total.get(kind, 0.0) / amount) for kind, amount in bundle(trial).items()]
+    return max(1, min(fitting))
 
 
 def bundle(trial: TrialSpec, alone: Failure | None = None) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """What trials and searches share of Ray: joining or starting a cluster, and what a Tune run needs.
 
-Ray is imported here, in `nodes`, `ray_tune`, `tune` and `lost`, and nowhere else.
+Ray is imported here, in `nodes`, `ray_tune` and `worker_failures`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import secrets
 import socket
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.tune import Stopper
 from ray.tune.error import TuneError
 from ray.tune.execution import class_cache
 
@@ -27,21 +26,31 @@ from xferlab.errors import ClusterLostError, StorageError, UsageError
 from xferlab.records.store import Store
 from xferlab.schedule import machine
 from xferlab.schedule.stop import StopRequest
-from xferlab.schedule.watch import Watch
+from xferlab.schedule.watch import Address, Watch
 
-# Read when a cluster or a Tune run starts: no phoning home, no loggers beside our records, no snapshots of a
-# state that nobody reads; signals are ours.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")
-os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# Read when a cluster or a Tune run starts.
+_SETTINGS = {
+    # No phoning home, no loggers beside our records, no snapshots of a state that nobody reads.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are ours
+    # A worker that ends would kill the mirror of its last trial, which ends by itself soon after.
+    "RAY_kill_child_processes_on_worker_exit": "0",
+    # Tune trains each trial in a new thread of its worker. glibc gives new threads heaps of their own, up to
+    # eight a core, and each keeps the peak of a trial; so all trials of a worker share one heap. glibc reads
+    # this when a process starts.
+    "MALLOC_ARENA_MAX": "1",
+    # A sample that is stopped early writes its attempt before its worker takes another.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",
+}
+for _name, _value in _SETTINGS.items():
+    os.environ.setdefault(_name, _value)
 # Without it Tune starts a trial of a preempted node again by itself, and nobody decides how often.
 os.environ["RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE"] = "1"
-# A worker that ends would kill the mirror of its last trial, which ends by itself soon after.
-os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
 
 SCRATCH = "tune"
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -49,11 +58,7 @@ _TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 # Tune hands these to its workers in a runtime environment, and Ray writes that to its logs; see `Access`.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_KEYS)
-# Tune trains each trial in a new thread of its worker. glibc gives new threads heaps of their own, up to
-# eight a core, and each keeps the peak of a trial; so all trials of a worker share one heap. glibc reads this
-# when a process starts.
-os.environ.setdefault("MALLOC_ARENA_MAX", "1")
-class_cache.ENV_VARS_TO_PROPAGATE.add("MALLOC_ARENA_MAX")
+class_cache.ENV_VARS_TO_PROPAGATE.update({"MALLOC_ARENA_MAX", "TUNE_FUNCTION_THREAD_TIMEOUT_S"})
 
 PROBE_S = 5.0
 SILENT_HERE_S, SILENT_ELSEWHERE_S = 5.0, 30.0
@@ -80,19 +85,25 @@ def cluster(
             "Ray is already connected in this process; call ray.shutdown() first, or use --executor "
             "in-process"
         )
+    is_ours = address is None
+    patience_s = SILENT_HERE_S if is_ours else SILENT_ELSEWHERE_S
     with ExitStack() as stack:
+        # Ray prints what it has to say of lost nodes ("(raylet) ...") even where it is to log nothing.
+        stack.enter_context(_replaced(ray._private.worker, "print_to_stdstream", _say_nothing))
         if address is None:
             stack.enter_context(_own_cluster(num_cpus))
         else:
             _join(address)
-        patience_s = SILENT_HERE_S if address is None else SILENT_ELSEWHERE_S
-        watched = Watch(_places(), stop or StopRequest(), patience_s=patience_s, own=address is None)
-        with watched as watch:
+        with Watch(_addresses(), stop or StopRequest(), patience_s=patience_s, started_here=is_ours) as watch:
             try:
                 yield
             finally:
                 watch.rest()
                 ray.shutdown()
+
+
+def _say_nothing(data: Any, ignore_prefix: bool) -> None:
+    """Takes the place of Ray's function that prints."""
 
 
 def _join(address: str) -> None:
@@ -110,8 +121,16 @@ def _own_cluster(num_cpus: int | None) -> Iterator[None]:
     with machine.folder_for_ray() as folder, _token_in(folder):
         mark = folder / "in-use"  # Ray's processes create the folder again, but not this
         mark.touch()
+        # Ray takes 127.0.0.1 for this machine's address only where it knows no clusters. It listens there,
+        # and replaces a loopback address that it is given by one that others reach.
+        loopback = _replaced(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False)
+        # A signal to our group or terminal is for us alone: we answer it by saving what runs, and that needs
+        # Ray's processes. They end with us all the same: the kernel kills the main ones when their parent
+        # dies, and the others notice.
+        services = ray._private.services
+        new_session = partial(services.ConsolePopen, start_new_session=True)
         try:
-            with _loopback(), _own_sessions():
+            with loopback, _replaced(services, "ConsolePopen", new_session):
                 ray.init(
                     address="local",
                     num_cpus=num_cpus,
@@ -135,7 +154,7 @@ def _own_cluster(num_cpus: int | None) -> Iterator[None]:
                 raise
             raise ClusterLostError(
                 f"Ray's folder {folder} was deleted while Ray ran. Let RAY_TMPDIR name a folder that nothing "
-                "cleans up; the same command goes on"
+                "cleans up; the same command continues"
             ) from error
 
 
@@ -184,44 +203,25 @@ class Access:
 
 
 @contextmanager
-def _loopback() -> Iterator[None]:
-    """Lets Ray take 127.0.0.1 for this machine's address, as it does where it knows no clusters.
-
-    It listens at its address, and replaces a loopback address that it is given by one that others reach.
-    """
-    constants = ray._private.ray_constants
-    before, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
+def _replaced(holder: Any, name: str, value: Any) -> Iterator[None]:
+    """Gives an attribute of Ray's another value for the time of the context."""
+    before = getattr(holder, name)
+    setattr(holder, name, value)
     try:
         yield
     finally:
-        constants.ENABLE_RAY_CLUSTER = before
+        setattr(holder, name, before)
 
 
-@contextmanager
-def _own_sessions() -> Iterator[None]:
-    """Starts Ray's processes in sessions of their own: a signal to our group or terminal is for us alone.
-
-    We answer it by saving what runs, and that needs them. They end with us all the same: the kernel kills
-    Ray's main processes when their parent dies, and the others notice.
-    """
-    services = ray._private.services
-    before = services.ConsolePopen
-    services.ConsolePopen = partial(before, start_new_session=True)
-    try:
-        yield
-    finally:
-        services.ConsolePopen = before
-
-
-def _places() -> dict[str, tuple[str, int]]:
+def _addresses() -> dict[str, Address]:
     """Where the two processes listen without which this one can run nothing: the head, and our own node."""
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
-    places = {f"its head at {host}:{port}": (host.strip("[]"), int(port))}
+    addresses = {f"its head at {host}:{port}": (host.strip("[]"), int(port))}
     for node in ray.nodes():
         if node["NodeID"] == context.get_node_id():
-            places["the node of this process"] = (node["NodeManagerAddress"], node["NodeManagerPort"])
-    return places
+            addresses["the node of this process"] = (node["NodeManagerAddress"], node["NodeManagerPort"])
+    return addresses
 
 
 def _probe(address: str) -> None:
@@ -252,45 +252,19 @@ def scratch(store: Store, name: str) -> Iterator[dict[str, Any]]:
     killed run left is removed by the next; a lease on `name` keeps others away.
     """
     if ray._private.worker._global_node.is_head():  # this process has started the cluster, and alone uses it
-        with tempfile.TemporaryDirectory(prefix="xferlab-tune-") as folder:
-            yield {"storage_path": folder}
+        with tempfile.TemporaryDirectory(prefix="xferlab-tune-") as temporary:
+            yield {"storage_path": temporary}
         return
-    place = f"{SCRATCH}/{name}"
-    store.delete_dir(place)
-    run = f"{place}/{secrets.token_hex(4)}"
+    folder = f"{SCRATCH}/{name}"
+    store.delete_dir(folder)
+    run = f"{folder}/{secrets.token_hex(4)}"
     yield {"storage_path": store.path(run), "storage_filesystem": store.filesystem}
-    store.delete_dir(place)
+    store.delete_dir(folder)
 
 
 def logs_dir() -> str:
     """Returns the folder of the logs of the workers on this machine."""
     return str(ray._private.worker._global_node.get_logs_dir_path())
-
-
-class NeverRestored:
-    """Tune pickles its parts to restore them; ours live in the driver alone, and nothing is restored."""
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return object, ()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return self
-
-
-class StopWhen(NeverRestored, Stopper):  # type: ignore[misc]
-    """Ends a Tune run as soon as a condition holds; Tune asks several times a second."""
-
-    def __init__(self, condition: Callable[[], bool]):
-        """Takes the condition."""
-        self._condition = condition
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Returns False: no trial is stopped for its results."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Returns whether to end the run."""
-        return self._condition()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""All trials of a study as one Ray Tune run, without barriers between stages.
+"""All trials of a study, or samples of a search, as one Ray Tune run, without barriers between stages.
 
 Tune gets a fresh run each time, seeded from the records: none of its own state is ever read back, and it
 retries nothing: `RetryPolicy` decides. The hooks into `SearchGenerator`, `_create_trial_from_spec` and
@@ -11,13 +11,15 @@ import atexit
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
+from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig, Tuner
 from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
 from ray.tune.search import Searcher
 from ray.tune.search.search_generator import SearchGenerator
@@ -30,7 +32,6 @@ from xferlab.records.store import Store
 from xferlab.schedule import machine, ray_session
 from xferlab.schedule.graph import State
 from xferlab.schedule.nodes import bundle
-from xferlab.schedule.ray_session import NeverRestored, StopWhen
 from xferlab.schedule.retry_policy import Ending, RetryPolicy
 from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.worker_failures import MemoryKills, classify
@@ -41,130 +42,228 @@ SAVE_WITHIN_S = 4.0
 """Time that a stopped trial has for its checkpoint; Tune kills after 5 s what it stops."""
 
 
-def execute(policy: RetryPolicy, *, cache_dir: Path, stop: StopRequest) -> Ending:
+class Reporter:
+    """What a trial in a worker tells the driver. Each report waits for it, and there Tune says stop.
+
+    Attributes:
+        stopping: Whether the trial is to stop.
+    """
+
+    def __init__(self, memory_peak_gib: Callable[[], float]) -> None:
+        """Takes what measures the memory of this process."""
+        self.stopping = False
+        self._epoch = 0
+        self._best_score: float | None = None
+        self._memory_peak_gib = memory_peak_gib
+        self._reported_at = float("-inf")
+
+    def note(self, epoch: int, best_score: float | None) -> None:
+        """Takes how far the trial is, for the next report."""
+        self._epoch, self._best_score = epoch, best_score
+
+    def report(self, **facts: Any) -> None:
+        """Reports at once, with more facts, unless the trial is to stop."""
+        if self.stopping:
+            return
+        self._reported_at = time.monotonic()
+        progress = {"epoch": self._epoch, "best_score": self._best_score}
+        try:
+            tune.report({**progress, "memory_peak_gib": self._memory_peak_gib(), **facts})
+        except SystemExit:
+            self.stopping = True
+
+    def stopped(self) -> bool:
+        """Returns whether the trial is to stop; reports at most once a second."""
+        if time.monotonic() - self._reported_at >= REPORT_EVERY_S:
+            self.report()
+        return self.stopping
+
+
+Train = Callable[[TrialSpec, Store, Path, Reporter], None]
+"""Runs a trial in a worker: what it is, the storage, the cache folder, and whom it tells of its progress."""
+
+
+def train_trial(trial: TrialSpec, store: Store, cache_dir: Path, reporter: Reporter) -> None:
+    """Runs a trial of a study."""
+    from xferlab.trial.run import Hooks, run_trial  # the driver needs no torch
+
+    def on_epoch(result: EpochResult, best_score: float | None) -> None:
+        reporter.note(result.epoch, best_score)
+
+    hooks = Hooks(stop=reporter.stopped, on_epoch=on_epoch, on_resume=on_epoch)
+    run_trial(trial, store, cache_dir=cache_dir, hooks=hooks)
+
+
+def execute(
+    policy: RetryPolicy,
+    *,
+    cache_dir: Path,
+    stop: StopRequest,
+    train: Train = train_trial,
+    stop_early: Callable[[Mapping[str, Any]], bool] = lambda report: False,
+) -> Ending:
     """Runs all that may run on the connected cluster, and says what ended it early.
 
     Args:
         policy: Of the graph to run.
         cache_dir: Folder of decoded images and of the mirror's files on each machine.
         stop: Signals that end it early.
+        train: Runs a trial in a worker.
+        stop_early: Told of every report; whether to end its trial.
     """
     if policy.graph.exhausted:
         return Ending()
-    search = _BoardSearch(policy, stop, cache_dir=cache_dir)
+    driver = _Driver(policy, stop, cache_dir=cache_dir, stop_early=stop_early)
     with ray_session.scratch(policy.store, policy.study) as storage:
         tuner = Tuner(
-            tune.with_parameters(_work, access=ray_session.Access.to(policy.store)),
-            tune_config=TuneConfig(
-                search_alg=search, num_samples=len(policy.graph.trials), reuse_actors=True
-            ),
+            tune.with_parameters(_work, access=ray_session.Access.to(policy.store), train=train),
+            tune_config=TuneConfig(search_alg=driver, reuse_actors=True),
             run_config=RunConfig(
                 name="tune",
                 failure_config=FailureConfig(max_failures=0),
-                stop=StopWhen(lambda: search.stopping),
+                stop=driver,
                 verbose=0,
                 **storage,
             ),
         )
         with ray_session.quiet():
             tuner.fit()
-    _release_interrupted(policy, {one.trial.trial_id for one in search.handed.values() if one.last})
-    if problem := search.problem or stop.problem:
+    _release_interrupted(policy, {handed.trial.trial_id for handed in driver.handed.values() if handed.last})
+    if problem := driver.problem or stop.problem:
         raise problem
     return Ending(stop.signal if not policy.graph.exhausted else None, policy.repeated)
 
 
+class _NeverPickled:
+    """Tune pickles its parts to restore them; ours live in the driver alone, and nothing is restored."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return object, ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+
 @dataclass
-class _Handed:
-    """A trial in Tune's hands.
+class _Handed(_NeverPickled):
+    """A trial in Tune's hands; takes the place of `handle_error` of Tune's own, which tells nobody the error.
 
     Attributes:
         trial: Ours.
+        tuned: Tune's.
         last: Its worker's last report; empty before the first.
         error: What Tune says that ended it.
-        tuned: Tune's.
     """
 
     trial: TrialSpec
+    tuned: Any
     last: dict[str, Any] = field(default_factory=dict)
     error: BaseException | None = None
-    tuned: Any = None
+
+    def __post_init__(self) -> None:
+        self._handle_error = self.tuned.handle_error
+        self.tuned.handle_error = self
+
+    def __call__(self, error: BaseException | None = None) -> None:
+        self.error = error
+        self._handle_error(error)
+
+    def forget(self) -> None:
+        """Empties Tune's trial, which has ended: Tune keeps all, with what they were given and reported."""
+        del self.tuned.handle_error
+        self.tuned.config = self.tuned._Trial__unresolved_config = {}
+        reported = self.tuned.run_metadata
+        reported.last_result, reported.metric_analysis, reported.metric_n_steps = {}, {}, {}
 
 
-class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
+class _Driver(_NeverPickled, SearchGenerator, Stopper):  # type: ignore[misc]
     """Hands the graph's trials to Tune, under our own ids, as soon as they are ready."""
 
-    def __init__(self, policy: RetryPolicy, stop: StopRequest, *, cache_dir: Path):
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        stop: StopRequest,
+        *,
+        cache_dir: Path,
+        stop_early: Callable[[Mapping[str, Any]], bool],
+    ):
         super().__init__(Searcher())
-        self._court, self._stop = policy, stop
+        self._policy, self._stop, self._stop_early = policy, stop, stop_early
         self.handed: dict[str, _Handed] = {}
         self.problem: XferlabError | None = None
         self._kills = MemoryKills()
-        self._ended: list[Any] = []
-        self._num_handed: dict[str, int] = {}
-        self._common = {"cache_dir": str(cache_dir)}
+        self._ended: list[_Handed] = []
+        self._num_attempts: Counter[str] = Counter()
+        self._cache_dir = str(cache_dir)
         self._tune_parser = _make_parser()
 
-    @property
-    def stopping(self) -> bool:
-        """Whether the run is to end before all is done."""
-        return self._stop.asked() or self._court.repeated is not None or self.problem is not None
+    def stop_all(self) -> bool:
+        """Returns whether the run is to end before all is done; Tune asks several times a second."""
+        return self._stop.asked() or self._policy.repeated is not None or self.problem is not None
 
     def next_trial(self) -> Any:
         """Returns a Tune trial for the next ready one, or None."""
-        if not self._num_handed:
+        if not self._num_attempts:
             self._stop.listen()  # Tune takes SIGUSR1 for itself when a run starts
         while self._ended:
-            _forget(self._ended.pop())
-        trial = None if self.stopping else self._court.graph.take()
-        if trial is None:
-            return None
+            self._ended.pop().forget()
+        trial = None
+        with self._noting_problems():
+            trial = None if self.stop_all() else self._policy.graph.take()
+        return self._hand(trial) if trial else None
+
+    def _hand(self, trial: TrialSpec) -> Any:
         # A string, since Tune flattens and logs nested configurations.
-        config = {**self._common, "spec": json.dumps(trial.to_json())}
-        experiment = {**self._experiment.spec, "config": config}
-        reserved = bundle(trial, self._court.alone(trial.trial_id))
-        experiment["resources_per_trial"] = PlacementGroupFactory([reserved])
-        handed = _Handed(trial)
-        tune_id = self._tune_id(trial.trial_id)
-        self.handed[tune_id] = handed
+        config = {"cache_dir": self._cache_dir, "spec": json.dumps(trial.to_json())}
+        reserved = bundle(trial, self._policy.alone(trial.trial_id))
+        experiment = {
+            **self._experiment.spec,
+            "config": config,
+            "resources_per_trial": PlacementGroupFactory([reserved]),
+        }
+        # Tune wants another id for every attempt.
+        self._num_attempts[trial.trial_id] += 1
+        tune_id = f"{trial.trial_id}-{self._num_attempts[trial.trial_id]}"
         tuned = _create_trial_from_spec(
             experiment, self._tune_parser, evaluated_params={}, experiment_tag="", trial_id=tune_id
         )
-        tuned.handle_error = _Overhear(tuned.handle_error, handed)
-        handed.tuned = tuned
+        self.handed[tune_id] = _Handed(trial, tuned)
         return tuned
 
-    def _tune_id(self, trial_id: str) -> str:
-        """Tune wants an id of its own for every attempt."""
-        number = self._num_handed[trial_id] = self._num_handed.get(trial_id, 0) + 1
-        return trial_id if number == 1 else f"{trial_id}-{number}"
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Takes a report; returns whether to stop its trial. Of one that is done, the last comes again."""
+        handed = self.handed[trial_id]
+        if result.get("done"):
+            return False
+        if not handed.last:  # Tune calls a trial started when it asks for a worker; here one really runs
+            self._policy.started(handed.trial)
+        handed.last = result
+        if result["epoch"]:
+            self._policy.listener.epoch(handed.trial, result["epoch"], result["best_score"])
+        try:
+            return self._stop_early(result)
+        except XferlabError as error:
+            self.problem = error
+            return False
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Passes progress on. Tune calls a trial started when it asks for a worker; the first report is."""
-        handed = self.handed[trial_id]
-        if not handed.last:
-            self._court.started(handed.trial)
-        handed.last = result
-        if result.get("epoch"):
-            self._court.listener.epoch(handed.trial, result["epoch"], result["best_score"])
+        """Does nothing: the report has been taken."""
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Lets the records decide what became of a trial."""
-        if error and self.stopping:  # it may have failed for that; it stays open
+        if error and self.stop_all():  # it may have failed for that; it stays open
             return
         handed = self.handed.pop(trial_id)
-        self._ended.append(handed.tuned)
-        told = classify(handed.error, handed.last, self._kills) if error else None
-        try:
-            self._court.ended(handed.trial, told)
-        except XferlabError as problem:  # Tune would log it and go on
-            self.problem = problem
+        self._ended.append(handed)
+        reported = classify(handed.error, handed.last, self._kills) if error else None
+        with self._noting_problems():
+            self._policy.ended(handed.trial, reported)
 
     def is_finished(self) -> bool:
         """Returns whether nothing is left to hand out, now or later."""
-        return self.stopping or self._court.graph.exhausted
+        return self.stop_all() or self._policy.graph.exhausted
 
     def save_to_dir(self, dirpath: str, session_str: str) -> None:
         """Saves nothing: the records are the state."""
@@ -173,99 +272,53 @@ class _BoardSearch(NeverRestored, SearchGenerator):  # type: ignore[misc]
         """Returns False: a fresh run starts from the records."""
         return False
 
-
-def _forget(tuned: Any) -> None:
-    """Empties a trial that Tune has ended: it keeps all of them, with what they were given and reported."""
-    del tuned.handle_error
-    tuned.config = tuned._Trial__unresolved_config = {}
-    reported = tuned.run_metadata
-    reported.last_result, reported.metric_analysis, reported.metric_n_steps = {}, {}, {}
-
-
-class _Overhear(NeverRestored):
-    """Notes the error that Tune gives to a trial: it tells searchers only that there was one."""
-
-    def __init__(self, handle: Callable[[BaseException | None], None], handed: _Handed):
-        self._handle, self._handed = handle, handed
-
-    def __call__(self, error: BaseException | None = None) -> None:
-        self._handed.error = error
-        self._handle(error)
+    @contextmanager
+    def _noting_problems(self) -> Iterator[None]:
+        """Ends the run for an error of ours, which Tune would log and go on."""
+        try:
+            yield
+        except XferlabError as error:
+            self.problem = error
 
 
-def _work(config: dict[str, Any], access: ray_session.Access) -> None:
+def _work(config: dict[str, Any], access: ray_session.Access, train: Train) -> None:
     """One trial in a worker process. A hopeless failure ends it without an error, and the process stays.
 
     Any other error makes Tune end the process: none that met one goes on to another trial.
     """
     machine.prepare()  # of another node, which the command line did not see
-    # Imported here: the driver needs no torch.
-    from xferlab.trial.environment import host_memory_peak_gib
-    from xferlab.trial.run import Hooks, run_trial
+    from xferlab.trial.environment import host_memory_peak_gib  # the driver needs no torch
 
-    spec = TrialSpec.from_json(json.loads(config["spec"]))
+    trial = TrialSpec.from_json(json.loads(config["spec"]))
     ended, leaving = threading.Event(), threading.Event()
-    reporter = _Reporter(host_memory_peak_gib)
+    reporter = Reporter(host_memory_peak_gib)
 
     def leave() -> None:
         # Tune, or a machine that shuts down (SIGTERM), ends the process without waiting for this thread.
         leaving.set()
-        reporter.stop()
+        reporter.stopping = True
         ended.wait(SAVE_WITHIN_S)
 
     atexit.register(leave)
-    reporter.stopped()  # the first report tells the driver that the trial really runs
-    hooks = Hooks(stop=reporter.stopped, on_epoch=reporter.note, on_resume=reporter.note)
+    reporter.report()  # tells the driver that the trial really runs
     try:
-        run_trial(spec, access.open(), cache_dir=Path(config["cache_dir"]), hooks=hooks)
+        train(trial, access.open(), Path(config["cache_dir"]), reporter)
     except HOPELESS:
-        # Stored as failure.json; the driver reads it.
-        return
+        pass  # stored as failure.json; the driver reads it
     except InterruptedTrialError:
-        if leaving.is_set():  # a function that returned would count as done; here the process ends
+        if leaving.is_set():  # a function that ends would count as done; here the process ends
             ended.set()
             threading.Event().wait()
-        # What Tune raises in a function that it stops, and expects to see.
-        raise SystemExit(0) from None
     finally:
         ended.set()
         atexit.unregister(leave)
-
-
-class _Reporter:
-    """Reports at most once a second, since each report waits for the driver; that is where Tune says stop."""
-
-    def __init__(self, memory_peak_gib: Callable[[], float]) -> None:
-        self._epoch = 0
-        self._best: float | None = None
-        self._memory_peak_gib = memory_peak_gib
-        self._reported_at = float("-inf")
-        self._stopped = False
-
-    def note(self, result: EpochResult, best_score: float | None) -> None:
-        self._epoch, self._best = result.epoch, best_score
-
-    def stop(self) -> None:
-        self._stopped = True
-
-    def stopped(self) -> bool:
-        if not self._stopped and time.monotonic() - self._reported_at >= REPORT_EVERY_S:
-            self._reported_at = time.monotonic()
-            told = {
-                "epoch": self._epoch,
-                "best_score": self._best,
-                "memory_peak_gib": self._memory_peak_gib(),
-            }
-            try:
-                tune.report(told)
-            except SystemExit:
-                self._stopped = True
-        return self._stopped
+    if reporter.stopping:
+        raise SystemExit(0)  # what Tune raises in a function that it stops, and expects to see
 
 
 def _release_interrupted(policy: RetryPolicy, started: set[str]) -> None:
     """Makes trials ready again that were stopped; gives their workers time to save a checkpoint."""
-    running = [one for one, state in policy.graph.states.items() if state is State.RUNNING]
+    running = [trial_id for trial_id, state in policy.graph.states.items() if state is State.RUNNING]
     deadline = time.monotonic() + SAVE_WITHIN_S
     for trial_id in running:
         while trial_id in started and _is_open(policy.store, trial_id) and time.monotonic() < deadline:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from xferlab.cohort import Selection
 from xferlab.errors import StorageError
 from xferlab.plan.document import to_document
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout
-from xferlab.records.complete import complete_trials
+from xferlab.records.complete import CompleteTrial, complete_trials
 from xferlab.records.store import Store
-from xferlab.schedule.graph import TrialGraph
+from xferlab.schedule.graph import Listener, TrialGraph
 from xferlab.schedule.lease import Lease
-from xferlab.schedule.listener import Listener
 from xferlab.schedule.retry_policy import Ending, RetryPolicy
 
 Executor = Callable[[RetryPolicy], Ending]
@@ -29,10 +29,12 @@ class Outcome:
     Attributes:
         graph: The states of all trials.
         ending: What ended it early, if anything did.
+        complete_before: What was complete when it began.
     """
 
     graph: TrialGraph
     ending: Ending
+    complete_before: Mapping[str, CompleteTrial]
 
     @property
     def interrupted(self) -> bool:
@@ -59,21 +61,27 @@ def run_study(
     """
     base = plan.loaded.base
     with Lease(store, base.study):
-        graph = TrialGraph(trials, complete=complete_trials(store, base.study, trials))
+        complete = complete_trials(store, base.study, trials)
+        graph = TrialGraph(trials, complete=complete)
         listener.begin(graph)
         prepare(graph)
         publish(plan, store)
         ending = executor(RetryPolicy(graph, store, listener, retries=base.retries, study=base.study))
-    return Outcome(graph, ending)
+    return Outcome(graph, ending, complete)
 
 
 def publish(plan: Plan, store: Store) -> None:
-    """Writes the plan, and every selection that its trials refer to and the storage does not hold yet."""
+    """Writes a plan and the selections that its trials refer to."""
+    write_selections(store, plan.selections)
+    codec.write_json(store, layout.StudyFiles(plan.loaded.base.study).plan, to_document(plan))
+
+
+def write_selections(store: Store, selections: Mapping[str, Selection]) -> None:
+    """Writes those selections, by digest, that the storage does not hold yet."""
     present = set(store.list("selections"))
-    for digest, selection in plan.selections.items():
+    for digest, selection in selections.items():
         if f"{digest}.json" not in present:
             codec.write_json(store, layout.selection_path(digest), selection.to_json())
-    codec.write_json(store, layout.StudyFiles(plan.loaded.base.study).plan, to_document(plan))
 
 
 def check_writable(store: Store) -> None:
@@ -89,6 +97,6 @@ def check_writable(store: Store) -> None:
         raise StorageError(
             f"storage {store.shown} cannot be written: {error.__cause__}. Give another with --storage."
         ) from error
-    if store.read(probe) is None:
+    if store.size(probe) is None:
         raise StorageError(f"{store.shown}: what is written there cannot be read back")
     store.delete(probe)

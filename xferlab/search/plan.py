@@ -1,7 +1,7 @@
 """What a search runs: the samples of one stage of one arm, each with the trials of its repetitions.
 
 Samples differ from the untuned arm in the tuned stage alone. Their parents are the study's own trials, and
-what they are judged by (validation cases, loss, batch size) is the untuned arm's, whatever they vary.
+what they are judged by (validation cases, loss, batch size) is the untuned arm's in all of them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from xferlab.data.sources.registry import DataSection
 from xferlab.errors import Problem, StudyError, UsageError, suggest
 from xferlab.plan.expand import Setting, expand, stages_in_order
 from xferlab.plan.identity import canonical_json, sha256_of, short_id
-from xferlab.plan.sample_spec import TUNING_VERSION, SampleSpec
+from xferlab.plan.sample_spec import SampleSpec
 from xferlab.plan.spec import TrialSpec
+from xferlab.records.schema import RECORD_VERSION
 from xferlab.study.load import LoadedStudy
-from xferlab.study.schema import Study
-from xferlab.study.space import Space
+from xferlab.study.schema import Stage, Study
+from xferlab.study.space import Parameter, Space
 
 Index = Callable[[str, DataSection], Sequence[Case]]
 
@@ -56,6 +57,7 @@ class Tuning:
         space: The parameters.
         base: The untuned trials of the stage, which are not run.
         selections: What the samples train and validate on, by digest.
+        asha: First rung (`grace_epochs`) and `reduction` factor; None if no sample is stopped early.
         tuning_id: Hash of all that decides what a sample of some number may be and how it is judged.
     """
 
@@ -64,6 +66,7 @@ class Tuning:
 
         Raises:
             StudyError: A parameter changes nothing in the stage, or what samples must have in common.
+            UsageError: The stage has no score.
         """
         self.wanted, self.space = wanted, space
         self._loaded, self._setting = loaded, setting
@@ -73,7 +76,15 @@ class Tuning:
         self._names: dict[str, str] = {}
         self.base = self._expanded(self._study)
         identity = self.base[0].identity
+        if identity.score is None:
+            raise UsageError(
+                f"--stage: stage {wanted.stage!r} has no score by which samples could be compared"
+            )
         self._judge = {name: getattr(identity.training, name) for name in identity.judged_by}
+        self._score = identity.score
+        longest = max(trial.max_epochs for trial in self.base)
+        halving = {"grace_epochs": max(1, longest // REDUCTION**3), "reduction": REDUCTION}
+        self.asha = halving if wanted.asha else None
         self.tuning_id = short_id(self._identity())
         self._probe()
 
@@ -84,8 +95,7 @@ class Tuning:
             StudyError: The parameters are valid one by one and not together.
         """
         trials = self._expanded(self.space.applied(self._study, parameters))
-        ids = [trial.trial_id for trial in trials]
-        sample_id = short_id({"tuning": self.tuning_id, "number": number, "trials": ids})
+        sample_id = short_id({"tuning": self.tuning_id, "number": number, "trials": _ids(trials)})
         return SampleSpec(sample_id, self.tuning_id, number, dict(parameters), trials, self._judge)
 
     @property
@@ -93,34 +103,24 @@ class Tuning:
         """The study's trials that samples start from: id -> `arm/stage/rNN`."""
         return {parent: self._names[parent] for trial in self.base for parent in trial.parents}
 
-    @property
-    def asha(self) -> dict[str, int] | None:
-        """First rung (epochs) and reduction factor, or None if no sample is stopped early."""
-        if not self.wanted.asha:
-            return None
-        longest = max(trial.max_epochs for trial in self.base)
-        return {"grace_epochs": max(1, longest // REDUCTION**3), "reduction": REDUCTION}
-
     def to_json(self) -> dict[str, Any]:
         """Returns the document of the search, for reports."""
         return {
-            "version": TUNING_VERSION,
+            "version": RECORD_VERSION,
             "tuning_id": self.tuning_id,
             "study": self._loaded.base.study,
             "profile": self._loaded.profile,
             **asdict(self.wanted),
-            "asha": self.asha,
+            **self._identity(),
             "judge": self._judge,
-            "space": self.space.to_json(),
+            "score": {**asdict(self._score), "label": self._score.label},
             "space_sha256": sha256_of(self.space.to_json()),
-            "untuned": [trial.trial_id for trial in self.base],
-            "validated_on": self._validated_on(),
+            "validated_on": [self._validated_on(trial) for trial in self.base],
         }
 
     def _identity(self) -> dict[str, Any]:
         return {
-            "version": TUNING_VERSION,
-            "untuned": [trial.trial_id for trial in self.base],
+            "untuned": _ids(self.base),
             "space": self.space.to_json(),
             "search": self.wanted.search,
             "asha": self.asha,
@@ -128,46 +128,48 @@ class Tuning:
         }
 
     def _expanded(self, study: Study) -> tuple[TrialSpec, ...]:
-        alone = replace(self._loaded, arms={self.wanted.arm: study})
-        plan = expand(alone, self._index, self._setting)
+        """The trials of the stage in a study, with nothing to evaluate."""
+        plan = expand(replace(self._loaded, arms={self.wanted.arm: study}), self._index, self._setting)
         trials = [trial for trial in plan.trials if trial.stage == self.wanted.stage]
-        self.selections |= {one.selection: plan.selections[one.selection] for one in trials}
+        self.selections |= {trial.selection: plan.selections[trial.selection] for trial in trials}
         self._names |= {trial_id: name for name, trial_id in plan.names.items()}
-        kept = [
-            replace(one, data={one.section: one.data[one.section]}, evaluations=(), features=None)
-            for one in trials
-        ]
-        return tuple(kept)
+        return tuple(
+            replace(trial, data={trial.section: trial.data[trial.section]}, evaluations=(), features=None)
+            for trial in trials
+        )
 
     def _probe(self) -> None:
         problems = []
-        for one in self.space.parameters:
-            alone = replace(self.space, parameters=(one,))
-            studies = [alone.applied(self._study, {one.path: value}) for value in one.values]
-            probed = [self._expanded(study) for study in studies]
-            if what := next((said for trials in probed if (said := self._differs(trials))), ""):
-                problems.append((one, what))
-            elif len(probed) > 1 and _ids(probed[0]) == _ids(probed[-1]):
-                problems.append(
-                    (one, f"changes nothing in a training of stage {self.wanted.stage!r}; leave it out")
-                )
+        for parameter in self.space.parameters:
+            if what := self._misuse(parameter):
+                where = f"{self.space.name}:{parameter.line}"
+                problems.append(Problem(where, f"{parameter.written} {what}"))
         if problems:
-            raise StudyError(
-                [Problem(f"{self.space.name}:{one.line}", f"{one.written} {what}") for one, what in problems]
-            )
+            raise StudyError(problems)
 
-    def _differs(self, trials: Sequence[TrialSpec]) -> str:
-        """Returns what a sample has and may not have, or an empty string."""
-        stage = self.wanted.stage
-        for own, untuned in zip(trials, self.base, strict=False):
-            if own.parents != untuned.parents or own.donor != untuned.donor:
+    def _misuse(self, parameter: Parameter) -> str:
+        """Returns why a parameter may not vary; empty if it may."""
+        alone = replace(self.space, parameters=(parameter,))
+        studies = [alone.applied(self._study, {parameter.path: value}) for value in parameter.values]
+        probed = [self._expanded(study) for study in studies]
+        for trials in probed:
+            if difference := self._difference(trials):
+                return difference
+        if len(probed) > 1 and _ids(probed[0]) == _ids(probed[-1]):
+            return f"changes nothing in a training of stage {self.wanted.stage!r}; leave it out"
+        return ""
+
+    def _difference(self, trials: Sequence[TrialSpec]) -> str:
+        """Returns what samples must have in common and trials have not; empty if they have."""
+        for trial, untuned in zip(trials, self.base, strict=False):
+            if (trial.parents, trial.donor) != (untuned.parents, untuned.donor):
                 return (
-                    f"changes the trials that stage {stage!r} starts from; a search tunes one stage on given "
-                    "parents: vary `training.*`, or tune a stage that starts from nothing"
+                    f"changes the trials that stage {self.wanted.stage!r} starts from; a search tunes one "
+                    "stage on given parents: vary `training.*`, or tune a stage that starts from nothing"
                 )
-            if self._validation(own) != self._validation(untuned):
+            if self._validation(trial) != self._validation(untuned):
                 return "changes the validation cases, by which samples are compared"
-            if own.identity.image_size != untuned.identity.image_size:
+            if trial.identity.image_size != untuned.identity.image_size:
                 return "changes the image size, at which samples are compared"
         if len(trials) != len(self.base):
             return "changes the number of repetitions; give it by --repeats"
@@ -177,25 +179,19 @@ class Tuning:
         rows = self.selections[trial.selection].rows
         return [row[0] for row in rows if row[1] == "validation"]
 
-    def _validated_on(self) -> list[dict[str, Any]]:
-        """What the samples were compared on, repetition by repetition."""
-        sections = self._study.data.items()
-        cases = {case.digest: case for name, config in sections for case in self._index(name, config)}
-        told = []
-        for trial in self.base:
-            digests = self._validation(trial)
-            patients = {cases[digest].patient for digest in digests}
-            told.append(
-                {
-                    "repetition": trial.repetition,
-                    "seed": trial.identity.seed,
-                    "section": trial.section,
-                    "cases": len(digests),
-                    "patients": len(patients),
-                    "sha256": hashlib.sha256("\n".join(digests).encode()).hexdigest(),
-                }
-            )
-        return told
+    def _validated_on(self, trial: TrialSpec) -> dict[str, Any]:
+        """What samples are compared on in the repetition of an untuned trial."""
+        digests = self._validation(trial)
+        cases = self._index(trial.section, self._study.data[trial.section])
+        patients = {case.digest: case.patient for case in cases}
+        return {
+            "repetition": trial.repetition,
+            "seed": trial.identity.seed,
+            "section": trial.section,
+            "cases": len(digests),
+            "patients": len({patients[digest] for digest in digests}),
+            "sha256": hashlib.sha256("\n".join(digests).encode()).hexdigest(),
+        }
 
 
 def wanted_stage(study: Study, stage: str | None) -> str:
@@ -223,16 +219,19 @@ def only(study: Study, stage: str, repetitions: int) -> Study:
     planned = study.stages[stage].repetitions or study.repetitions
     if not 1 <= repetitions <= planned:
         raise UsageError(f"--repeats {repetitions}: stage {stage!r} has {planned} repetitions in this study")
-    stages, name, paired = {}, stage, True
-    while True:
-        one = study.stages[name]
-        number = repetitions if paired and one.repetitions and one.repetitions > 1 else one.repetitions
-        quiet: dict[str, Any] = {} if one.weights else {"repetitions": number, "evaluate_on": []}
-        stages[name] = one.model_copy(update=quiet)
-        paired = paired and one.chaining == "paired"
-        if one.starts_from is None:
-            return study.model_copy(update={"stages": dict(reversed(stages.items()))})
-        name = one.starts_from
+    stages: dict[str, Stage] = {}
+    name: str | None = stage
+    paired = True
+    while name is not None:
+        config = study.stages[name]
+        number = (
+            repetitions if paired and config.repetitions and config.repetitions > 1 else config.repetitions
+        )
+        changes: dict[str, Any] = {} if config.weights else {"repetitions": number, "evaluate_on": []}
+        stages = {name: config.model_copy(update=changes), **stages}
+        paired = paired and config.chaining == "paired"
+        name = config.starts_from
+    return study.model_copy(update={"stages": stages})
 
 
 def _ids(trials: Sequence[TrialSpec]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Overrides by dotted path, the arms and profiles that consist of them, and what a study becomes by them."""
+"""Arms and profiles: overrides by dotted path, and the study that they make of another."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from xferlab.errors import StudyError, suggest
-from xferlab.study.findings import Finding, Report, found, validated
-from xferlab.study.paths import complaint, replaced
+from xferlab.study.findings import Finding, Report, as_yaml, validated
+from xferlab.study.paths import absent_entry, replaced
 from xferlab.study.tuned import Tuned
 from xferlab.study.yaml_lines import Document, KeyPath, read
 
@@ -113,7 +113,7 @@ class Draft:
         tuned = tuple(treatment.tuned.values())
         draft = replace(self, group=group, name=name, overrides=(), tuned=tuned, parent=self)
         for override in treatment.overrides.values():
-            problem = refusal(group, override.path) or complaint(draft.tree, override.path)
+            problem = refusal(group, override.path) or absent_entry(draft.tree, override.path)
             if problem:
                 report.add(override.where(override.path), problem, prefix=draft.prefix)
                 continue
@@ -183,7 +183,7 @@ class Library:
             return self._treatments[document.path, path]
         treatment = Treatment()
         if not isinstance(entries, dict | None):
-            what = f"{path[-1]!r} is {found(entries)}; it must be a mapping of dotted paths to values"
+            what = f"{path[-1]!r} is {as_yaml(entries)}; it must be a mapping of dotted paths to values"
             self._report.add(document.where(path), what)
             entries = {}
         entries = dict(entries or {})
@@ -212,7 +212,7 @@ class Library:
             where = document.where((*path, "include", index))
             file, _, name = text.partition("#") if isinstance(text, str) else ("", "", "")
             if not name:
-                what = f"include is {found(text)}; it must be FILE.yaml#ARM, in quotes where it begins with #"
+                what = f"include is {as_yaml(text)}; it must be FILE.yaml#ARM, in quotes if it begins with #"
                 self._report.add(where, what)
                 continue
             target = self._open(document, file, where) if file else document
@@ -246,8 +246,5 @@ class Library:
                 self._documents[path] = read(path, name=shown)
             except StudyError as error:
                 for problem in error.problems:
-                    if problem.where == shown:  # the file cannot be read, so there is no line in it
-                        self._report.add(where, f"cannot include {shown}: {problem.what}")
-                    else:
-                        self._report.add(problem.where, problem.what)
+                    self._report.add(where, f"cannot include {problem}")
         return self._documents[path]

@@ -14,7 +14,7 @@ from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.check import check, pairing, unused, with_repetitions
 from xferlab.study.compose import Draft, Library
 from xferlab.study.editors import StudyFile, Variants, json_schema
-from xferlab.study.findings import Finding, Report, found, validated
+from xferlab.study.findings import Finding, Report, as_yaml, validated
 from xferlab.study.paths import dotted, replaced, without
 from xferlab.study.schema import Study
 from xferlab.study.tuned import Tuned
@@ -39,7 +39,6 @@ class LoadedStudy:
         arms: Each arm as a study of its own, in file order; a file without arms has the arm `baseline`.
         drafts: The origin of the fields of each arm; under an empty name, of those of the base.
         warnings: Possible mistakes, each with its line.
-        relative_storage: The storage as written, where that is a relative path; else empty.
     """
 
     path: Path
@@ -48,7 +47,6 @@ class LoadedStudy:
     arms: Mapping[str, Study]
     drafts: Mapping[str, Draft] = field(repr=False, compare=False)
     warnings: tuple[Problem, ...] = ()
-    relative_storage: str = ""
 
     @property
     def overrides(self) -> dict[str, dict[str, Any]]:
@@ -113,7 +111,7 @@ def load(
     """
     document = read(Path(path))
     if not isinstance(document.value, dict):
-        what = "the file is empty" if document.value is None else f"this is {found(document.value)}"
+        what = "the file is empty" if document.value is None else f"this is {as_yaml(document.value)}"
         what += "; a study is a mapping that begins with `study: NAME`"
         raise StudyError(Problem(f"{document.name}:1", what))
     loading = _Loading(document, os.environ if environ is None else environ)
@@ -131,16 +129,16 @@ class _Loading:
         values = self.document.value
         file = Draft(self.document, {key: values[key] for key in values if key not in Variants.model_fields})
         given = {key: values[key] for key in Variants.model_fields if values.get(key) is not None}
-        self.tell(file, validated(Variants, given)[1])
-        draft = self.with_profile(file, given.get("profiles"), profile)
+        self.note(file, validated(Variants, given)[1])
+        of_file = self.examine(file, {})[1]
+        draft = self.with_profile(file, given.get("profiles"), profile, of_file)
         base, findings = self.examine(draft, {})
-        without_profile = self.examine(file, {})[1]
-        for finding in findings:
-            self.tell(file if finding in without_profile else draft, [finding])
+        self.note(file, (finding for finding in findings if finding in of_file))
+        self.note(draft, (finding for finding in findings if finding not in of_file))
         drafts = self.variants(draft, "arms", given.get("arms"))
         arms = self.arms(drafts, base, findings) if base else {}
         if base is not None:
-            self.tell(file, unused(base, arms.values()))
+            self.note(file, unused(base, arms.values()))
         self.report.raise_errors()
         assert base is not None, "a study that cannot be validated has a reported error"
         return LoadedStudy(
@@ -150,12 +148,15 @@ class _Loading:
             arms=arms or {"baseline": base},
             drafts={"": draft, **drafts},
             warnings=self.report.problems("warning"),
-            relative_storage=_relative_storage(draft.tree, self.environ),
         )
 
-    def with_profile(self, file: Draft, profiles: Any, name: str | None) -> Draft:
+    def with_profile(self, file: Draft, profiles: Any, name: str | None, of_file: list[Finding]) -> Draft:
         """Returns the study with a profile; all are checked, so that none fails on the cluster only."""
         drafts = self.variants(file, "profiles", profiles)
+        for draft in drafts.values():  # without the files, since only the chosen one needs its variables
+            findings = self.validated(draft.tree, {})[1]
+            errors = (finding for finding in findings if finding.severity == "error")
+            self.note(draft, (error for error in errors if error not in of_file))
         if name is not None and name not in drafts:
             what = f"there is no profile {name!r}; this study has {', '.join(drafts) or 'none'}."
             self.report.add(self.document.where(("profiles",)), what + suggest(name, drafts))
@@ -179,20 +180,26 @@ class _Loading:
             if study is not None:
                 arms[name] = study
                 findings += pairing(base, study)
-            self.tell(draft, (finding for finding in findings if finding not in base_findings))
+            self.note(draft, (finding for finding in findings if finding not in base_findings))
         return arms
 
     def examine(self, draft: Draft, known: Mapping[str, int | None]) -> tuple[Study | None, list[Finding]]:
         """Returns the study and all findings; the study is without the fields that are invalid."""
         tree, findings = _with_files(draft.tree, self.document.path.parent, self.environ)
-        study, invalid = validated(Study, tree, fields_of=StudyFile)
-        study = study or _pruned(tree, invalid)
+        study, more = self.validated(tree, known)
+        return study, findings + more
+
+    def validated(
+        self, tree: dict[str, Any], known: Mapping[str, int | None]
+    ) -> tuple[Study | None, list[Finding]]:
+        study, findings = validated(Study, tree, fields_of=StudyFile)
+        study = study or _pruned(tree, findings)
         if study is not None:
             study = with_repetitions(study, known)
-            invalid += [finding for finding in check(study) if not _depends(finding, invalid)]
-        return study, findings + invalid
+            findings += [finding for finding in check(study) if not _depends(finding, findings)]
+        return study, findings
 
-    def tell(self, draft: Draft, findings: Iterable[Finding]) -> None:
+    def note(self, draft: Draft, findings: Iterable[Finding]) -> None:
         for finding in findings:
             where = draft.where(finding)
             self.report.add(where, finding.what, severity=finding.severity, prefix=draft.prefix)
@@ -200,14 +207,10 @@ class _Loading:
 
 def _pruned(tree: dict[str, Any], invalid: list[Finding]) -> Study | None:
     """Returns the study without its invalid fields, so that one load also reports what else is wrong."""
-    tree = {"study": "unnamed", **tree}
     for finding in invalid:
         path = finding.path[:-1] if finding.is_required and len(finding.path) > 1 else finding.path
-        if path == ("study",):
-            tree["study"] = "unnamed"
-        elif path:
-            tree = without(tree, path)
-    return validated(Study, tree)[0]
+        tree = without(tree, path) if path else tree
+    return validated(Study, {"study": "unnamed", **tree})[0]
 
 
 def _depends(finding: Finding, invalid: list[Finding]) -> bool:
@@ -230,7 +233,7 @@ def _with_files(
             what += f"for example: export {missing[0]}=/path/to/it"
             findings.append(Finding(path, what))
             continue
-        expanded = _expanded(text, environ)
+        expanded = os.path.expanduser(_VARIABLE.sub(lambda match: environ[match[1]], text))
         is_uri = "://" in expanded and path == ("storage",)
         value = expanded if is_uri else os.path.abspath(os.path.join(folder, expanded))
         tree = replaced(tree, path, value)
@@ -258,12 +261,3 @@ def _named_fields(tree: dict[str, Any]) -> Iterator[tuple[str, KeyPath]]:
             yield dotted(path), path
         if path[2:] == ("table",) and value:
             yield os.path.join(tree["data"][path[1]]["root"], value), path
-
-
-def _expanded(text: str, environ: Mapping[str, str]) -> str:
-    return os.path.expanduser(_VARIABLE.sub(lambda match: environ[match[1]], text))
-
-
-def _relative_storage(tree: Mapping[str, Any], environ: Mapping[str, str]) -> str:
-    storage = _expanded(tree.get("storage", Study.model_fields["storage"].default), environ)
-    return "" if "://" in storage or os.path.isabs(storage) else storage

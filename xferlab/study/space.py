@@ -23,8 +23,8 @@ from typing import Any, Literal, get_args
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.check import check
 from xferlab.study.compose import refusal
-from xferlab.study.findings import Finding, Report, found, validated
-from xferlab.study.paths import complaint, replaced
+from xferlab.study.findings import Finding, Report, as_yaml, validated
+from xferlab.study.paths import absent_entry, replaced
 from xferlab.study.schema import Study
 from xferlab.study.yaml_lines import read
 
@@ -104,7 +104,7 @@ class Space:
             tree = replaced(tree, parameter.path.split("."), values[parameter.path])
         changed, findings = _examined(tree)
         if changed is None or findings:
-            shown = ", ".join(f"{path} {found(value)}" for path, value in values.items())
+            shown = ", ".join(f"{path} {as_yaml(value)}" for path, value in values.items())
             raise StudyError([Problem(self.name, f"with {shown}: {finding.what}") for finding in findings])
         return changed
 
@@ -142,13 +142,13 @@ def load_space(path: str | os.PathLike[str], study: Study, *, stage: str) -> Spa
 
 def _parameter(written: str, entry: Any, *, stage: str, line: int) -> Parameter:
     if not isinstance(entry, dict) or len(entry) != 1:
-        raise ValueError(f"{written} is {found(entry)}; it must be {_FORM}")
+        raise ValueError(f"{written} is {as_yaml(entry)}; it must be {_FORM}")
     [(kind, values)] = entry.items()
     if kind not in KINDS:
         hint = suggest(kind, KINDS)
         raise ValueError(f"{written}: there is no distribution {kind!r}; accepted: {', '.join(KINDS)}.{hint}")
     if problem := _bad_values(kind, values):
-        raise ValueError(f"{written}: {kind} is {found(values)}; it must {problem}")
+        raise ValueError(f"{written}: {kind} is {as_yaml(values)}; it must {problem}")
     path = f"stages.{stage}.{written}" if written.startswith("training.") else written
     return Parameter(path, kind, tuple(values), written, line)
 
@@ -180,12 +180,13 @@ def _refuse_overlap(parameter: Parameter, others: list[Parameter]) -> None:
 def _refused(parameter: Parameter, tree: dict[str, Any]) -> Iterator[str]:
     """Yields why a path does not exist or an arm may not override it, or which values the study refuses."""
     path = tuple(parameter.path.split("."))
-    if problem := complaint(tree, path) or refusal("arms", path):
+    if problem := refusal("arms", path) or absent_entry(tree, path):
         yield problem
         return
     for value in parameter.values:  # the bounds of a range, else every value
         for finding in _examined(replaced(tree, path, value))[1]:
-            yield f"with {found(value)}: {finding.what}"
+            is_about_path = finding.path == path  # then the message names the value
+            yield finding.what if is_about_path else f"with {as_yaml(value)}: {finding.what}"
 
 
 def _examined(tree: dict[str, Any]) -> tuple[Study | None, list[Finding]]:

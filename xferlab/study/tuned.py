@@ -55,8 +55,8 @@ class Tuned(Section):
     """Of these, stopped early."""
     sample: int = Field(ge=1)
     """Number of the sample that won."""
-    loss: float
-    """Its mean best validation loss."""
+    score: float
+    """Its score: the mean of its repetitions' best."""
     validated_on: list[ValidatedOn] = Field(min_length=1)
     """What the samples were compared on."""
 

@@ -6,6 +6,7 @@ of YAML 1.1.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,14 +84,14 @@ def read(path: Path, *, name: str | None = None) -> Document:
         root = yaml.compose(text, Loader=_Loader)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise _problem(name, line, "a control character stands here; is this a text file?") from error
+        raise _problem(name, line, "this line has a control character; is this a text file?") from error
     except yaml.MarkedYAMLError as error:
         raise _invalid_yaml(name, text, error) from error
     values = _Values(name)
     value = values.of(root, ()) if root else None
     if values.problems:
         raise StudyError(values.problems)
-    return Document(name, path.absolute(), value, values.lines)
+    return Document(name, Path(os.path.abspath(path)), value, values.lines)
 
 
 def _text(path: Path, name: str) -> str:
@@ -127,9 +128,9 @@ def _problem(name: str, line: int, what: str) -> StudyError:
 def _invalid_yaml(name: str, text: str, error: yaml.MarkedYAMLError) -> StudyError:
     mark = error.problem_mark or error.context_mark
     rows = text.splitlines() or [""]
-    line = min(mark.line + 1, len(rows)) if mark else 1  # the mark may stand behind the last line
+    line = min(mark.line + 1, len(rows)) if mark else 1  # the mark may be behind the last line
     if "cannot start any token" in str(error.problem) and "\t" in rows[line - 1]:
-        return _problem(name, line, "a tab stands where YAML allows only spaces; indent with spaces")
+        return _problem(name, line, "this line is indented with a tab, and YAML allows only spaces")
     words = ", ".join(filter(None, (error.context, error.problem)))
     return _problem(name, line, f"this is not valid YAML: {words}")
 
@@ -148,9 +149,14 @@ class _Values:
         self.problems: list[Problem] = []
 
     def of(self, node: yaml.Node, path: KeyPath) -> Any:
-        """Returns the value of a node, which stands at `path`."""
+        """Returns the value of a node.
+
+        Args:
+            node: The node.
+            path: Its path in the file.
+        """
         self.lines.setdefault(path, _line(node))
-        if len(self.lines) > MAX_VALUES or len(path) > MAX_DEPTH:  # an alias may stand inside its own anchor
+        if len(self.lines) > MAX_VALUES or len(path) > MAX_DEPTH:  # an alias may be inside its own anchor
             what = "the aliases here expand to far more than a study can hold"
             raise _problem(self.name, _line(node), what)
         if isinstance(node, yaml.MappingNode):

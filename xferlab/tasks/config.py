@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from xferlab.metrics.catalogue import Metric
 from xferlab.metrics.score import Score
 from xferlab.section import Float, Int, Section
 
@@ -202,6 +203,7 @@ class Task:
         name: As in `task:` of a stage; the name of its folder.
         version: Part of every trial's identity; raised when the same configuration gives other weights.
         metrics_version: Part of every evaluation's identity; raised when a metric may give other values.
+        metrics: What `Learner.measure` returns, in this order; reports describe them by these declarations.
         model: The section `model`.
         training: The section `training`.
         identity: The identity of its trials.
@@ -212,6 +214,7 @@ class Task:
         check: What is wrong or odd about a stage, beyond single fields.
         check_single: The same where a stage trains on one image at a time: takes the stage, why, and what to
             do about it.
+        headline: The metric of a case that a run ends with; empty for none.
         files: What `predict` writes for an image: the ending of each file's name, by its column in the table.
         of_weights: `module:function` that returns an identity for bare weights; empty where none can.
         report: `module` that draws what only this task shows; empty for nothing.
@@ -220,6 +223,7 @@ class Task:
     name: str
     version: int
     metrics_version: int
+    metrics: tuple[Metric, ...]
     model: type[Section]
     training: type[Training]
     identity: type[TrialIdentity]
@@ -230,6 +234,7 @@ class Task:
     check_single: Callable[[StageView, Path, str, str], Iterator[Remark]] = field(
         default=lambda stage, path, why, remedy: iter(())
     )
+    headline: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     of_weights: str = ""
     report: str = ""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +24,63 @@ LONGEST_NAME = 128
 """Characters of a run's name that W&B takes; the config has all names in full."""
 
 
-def run_order(
-    spec: TrialSpec, tracking: Mapping[str, Any], *, directory: Path, config: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Returns what identifies the run of a trial to the writer."""
-    return {
-        **tracking,
-        "directory": str(directory.resolve()),
-        "started": time.time(),
-        "id": spec.trial_id,
-        "name": spec.name[-LONGEST_NAME:],
-        "group": spec.stage,
-        "job_type": "trial",
-        "config": config,
-        "wanted": None,
-    }
+@dataclass(frozen=True)
+class RunOrder:
+    """What identifies a run to the process that writes it; all of it is sent as JSON.
+
+    Attributes:
+        run_id: Its id in W&B.
+        name: Its name there.
+        group: What it is shown with.
+        job_type: `trial` or `study`.
+        config: Its configuration.
+        content: Digest of all that belongs to it, if it is rebuilt from records; empty for a running trial.
+        epochs: All epochs that it is to hold then.
+    """
+
+    run_id: str
+    name: str
+    group: str
+    job_type: str
+    config: Mapping[str, Any]
+    content: str = ""
+    epochs: Sequence[Mapping[str, Any]] = ()
+
+    @staticmethod
+    def of_trial(spec: TrialSpec, config: Mapping[str, Any]) -> RunOrder:
+        """Returns the order for the run of a trial."""
+        return RunOrder(spec.trial_id, spec.name[-LONGEST_NAME:], spec.stage, "trial", config)
+
+    def message(self, tracking: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+        """Returns the message that begins the run."""
+        where = {"directory": str(directory.resolve()), "started": time.time()}
+        return {**tracking, **where, **asdict(self)}
+
+
+def content_sha256(
+    *,
+    epochs: Iterable[Mapping[str, Any]] = (),
+    summary: Mapping[str, Any],
+    arms: Sequence[str] = (),
+    shown: Iterable[str] = (),
+) -> str:
+    """Returns the digest of all that belongs to a whole run: equal for equal values, NaN among them.
+
+    Args:
+        epochs: Numbers of each epoch by name.
+        summary: Final values.
+        arms: The arms that use the trial.
+        shown: The sets whose images may be shown.
+    """
+    body = [list(epochs), dict(summary), sorted(arms), sorted(shown)]
+    return hashlib.sha256(json.dumps(body, sort_keys=True, default=float).encode()).hexdigest()
+
+
+def shown_sets(spec: TrialSpec, data: Mapping[str, Mapping[str, Any]], images: int) -> list[str]:
+    """Returns the sets of a trial whose images may be shown: those of shareable sections."""
+    sets = [(spec.section, f"{spec.section}.validation")]
+    sets += [(evaluation.section, evaluation.name) for evaluation in spec.evaluations]
+    return [name for section, name in sets if images and is_shareable(data, section)]
 
 
 def run_config(
@@ -45,7 +90,7 @@ def run_config(
     arms: Sequence[str] = (),
     parent_weights: str | None = None,
 ) -> dict[str, Any]:
-    """Returns the run's config: what was asked, without a path, a case or a key.
+    """Returns the run's configuration: what was asked, without a path, a case or a key.
 
     Args:
         spec: The trial.
@@ -85,7 +130,7 @@ def trial_summary(record: TrialRecord, cases: Mapping[str, pa.Table]) -> dict[st
         cases: Rows of its evaluations (`CASES_SCHEMA`) by `section.part`.
 
     Returns:
-        Best epoch, its loss, and `section.part/metric`: the mean over the images where the metric is defined
+        Best epoch, its score, and `section.part/metric`: the mean over the images where the metric is defined
         (NaN where it is nowhere); images of a simulated device apart, under `section.part/device/metric`.
     """
     values: dict[str, list[float]] = defaultdict(list)

@@ -16,7 +16,14 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
 from xferlab.tracking import notes
-from xferlab.tracking.content import is_shareable, pixel_row, run_config, run_order
+from xferlab.tracking.content import (
+    RunOrder,
+    content_sha256,
+    is_shareable,
+    pixel_row,
+    run_config,
+    shown_sets,
+)
 from xferlab.tracking.pipe import MirrorProcess
 
 FINISH_SHARE = 0.01
@@ -34,9 +41,11 @@ _behind: set[str] = set()
 class TrialMirror:
     """One trial as one W&B run; none of its methods raises, waits for W&B, or warns twice."""
 
-    def __init__(self, spec: TrialSpec, writer: MirrorProcess | None, store: Store | None):
+    def __init__(self, spec: TrialSpec, store: Store | None):
         """Use `start`."""
-        self._spec, self._writer, self._store = spec, writer, store
+        self._spec, self._store = spec, store
+        self._writer: MirrorProcess | None = None
+        self._epochs: dict[int, dict[str, Any]] = {}
         self._started = time.monotonic()
 
     @staticmethod
@@ -52,42 +61,35 @@ class TrialMirror:
             store: Where it is noted that the run may lack something, for `unmirrored`.
         """
         tracking = spec.settings.get("tracking")
-        mirror = TrialMirror(spec, None, store)
+        mirror = TrialMirror(spec, store)
         if not tracking or tracking["mode"] == "disabled":
             return mirror
         with mirror._guarded():
             if len(_behind) >= MAX_BEHIND:
                 raise StorageError(f"W&B is behind by {len(_behind)} earlier trials")
             mirror._writer = MirrorProcess(directory)
-            config = run_config(spec, parent_weights=parent_weights)
-            mirror._writer.send("begin", **run_order(spec, tracking, directory=directory, config=config))
+            order = RunOrder.of_trial(spec, run_config(spec, parent_weights=parent_weights))
+            mirror._writer.send("begin", **order.message(tracking, directory))
         return mirror
 
     def epoch(self, result: EpochResult) -> None:
-        """Sends one epoch; those of a resumed trial may be sent again and count once."""
+        """Sends one epoch. A resumed trial sends the epochs that it keeps again; they count once."""
         with self._guarded():
             if self._writer is not None:
-                self._writer.send("epoch", result=result.flat())
+                self._epochs[result.epoch] = result.flat()
+                self._writer.send("epoch", result=self._epochs[result.epoch])
 
-    def overlays(
-        self,
-        cases: Sequence[Mapping[str, NDArray[Any]]],
-        *,
-        section: str | None = None,
-        part: str = "validation",
-    ) -> None:
-        """Sends images with target and output, if their data section is shareable; else nothing.
+    def overlays(self, cases: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+        """Sends validation images with target and output, if their data section is shareable; else nothing.
 
         Args:
             cases: The arrays of each case by the task's names.
-            section: Data section of the images; default: the one that the trial trains on.
-            part: Their part.
         """
-        section = section or self._spec.section
+        section = self._spec.section
         with self._guarded():
             if self._writer is not None and is_shareable(self._spec.data, section):
                 rows = [pixel_row(arrays) for arrays in cases]
-                self._writer.send("overlays", title=f"{section}.{part}", rows=rows)
+                self._writer.send("overlays", title=f"{section}.validation", rows=rows)
 
     def finish(self, *, summary: Mapping[str, float], outcome: str, timeout_s: float | None = None) -> None:
         """Closes the run and waits a little for it; a slow mirror goes on without the trial for a while.
@@ -100,7 +102,8 @@ class TrialMirror:
         with self._guarded():
             if self._writer is None:
                 return
-            self._writer.send("end", summary=dict(summary), outcome=outcome)
+            content = self._content(summary) if outcome == "complete" else ""
+            self._writer.send("end", summary=dict(summary), outcome=outcome, content=content)
             writer, self._writer = self._writer, None
             _behind.add(self._spec.trial_id)
             if writer.close(self._patience_s() if timeout_s is None else timeout_s):
@@ -108,6 +111,12 @@ class TrialMirror:
             else:
                 self._note(notes.BEHIND)  # before the thread can take it back
                 writer.abandon(self._ended)
+
+    def _content(self, summary: Mapping[str, float]) -> str:
+        spec = self._spec
+        epochs = [self._epochs[number] for number in sorted(self._epochs)]
+        shown = shown_sets(spec, spec.data, spec.settings["tracking"]["images"])
+        return content_sha256(epochs=epochs, summary=summary, arms=spec.arms, shown=shown)
 
     def _patience_s(self) -> float:
         share_s = FINISH_SHARE * (time.monotonic() - self._started)

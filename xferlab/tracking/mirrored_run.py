@@ -1,20 +1,33 @@
-"""What a W&B run holds already, compared with the records; the framing of the offline files."""
+"""What a W&B run holds already, read back from the server or from an offline file.
+
+A run is whole if it was closed and its summary holds the digest of all that belongs to it
+(`content.content_sha256`): nothing else is compared. The digest is part of the run, so that there is no
+second place that could disagree with it. Epochs are read back only to go on where an unfinished run ended.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-# The file is framed like a LevelDB log: blocks of 32 KiB, chunks with a header of (CRC-32, length, kind).
+from wandb.proto import wandb_internal_pb2
+
+CONTENT = "content_sha256"
+"""Key of the digest in a run's summary."""
+
+# W&B frames its file like a LevelDB log, and has no reader for it in Python: blocks of 32 KiB, chunks with a
+# header of (CRC-32, length, kind).
 _BLOCK = 32 * 1024
 _IDENT = struct.Struct("<4sHB")
 _CHUNK = struct.Struct("<IHB")
+_FULL, _FIRST, _LAST = 1, 2, 4
 _ALL = 100_000
-_FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
 @dataclass
@@ -23,14 +36,12 @@ class MirroredRun:
 
     Attributes:
         epochs: Values by epoch.
-        config: Its configuration.
-        summary: Its last values.
+        content: Digest of all that belongs to it; empty where it is not whole.
         finished: Whether it was closed.
     """
 
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
-    summary: dict[str, Any] = field(default_factory=dict)
+    content: str = ""
     finished: bool = False
 
     @staticmethod
@@ -39,38 +50,30 @@ class MirroredRun:
         # Not `scan_history`: it reads what the server exports some time after a run.
         rows = run.history(samples=_ALL, pandas=False)
         epochs = {row["epoch"]: row for row in rows if row.get("epoch") is not None}
-        return MirroredRun(epochs, dict(run.config), dict(run.summary), run.state == "finished")
+        return MirroredRun(epochs, run.summary.get(CONTENT, ""), run.state == "finished")
 
     @staticmethod
-    def together(parts: Sequence[MirroredRun]) -> MirroredRun:
-        """Returns what several parts of one run hold, oldest first; later values hide earlier ones."""
-        whole = MirroredRun()
-        for part in parts:
-            whole.epochs |= part.epochs
-            whole.config |= part.config
-            whole.summary |= part.summary
-            whole.finished = part.finished
-        return whole
+    def of_folder(folder: Path) -> MirroredRun:
+        """Returns what an offline folder holds up to where its file is torn; an absent file holds nothing."""
+        held = MirroredRun()
+        for path in folder.glob("run-*.wandb"):
+            for data in frames(path.read_bytes()):
+                record = wandb_internal_pb2.Record.FromString(data)
+                row = _values(record.history.item)
+                if "epoch" in row:
+                    shown = {key: row[key] for key in row if not key.startswith(("_", "overlays"))}
+                    held.epochs[row["epoch"]] = shown
+                held.content = _values(record.summary.update).get(CONTENT, held.content)
+                held.finished |= record.HasField("exit")
+        return held
 
-    def is_exactly(self, wanted: Mapping[str, Any]) -> bool:
-        """Returns whether it holds all that is wanted, and nothing that is not.
+    def is_whole(self, content: str) -> bool:
+        """Returns whether it holds the content of this digest."""
+        return self.finished and self.content == content
 
-        Args:
-            wanted: `config` and `summary` (values that it must have), `epochs` (these and no others),
-                `may_show` (sets whose images may be there), `can_show` (sets of stored images).
-        """
-        return (
-            self.finished
-            and len(self.epochs) == len(wanted["epochs"])
-            and continues(self.epochs, wanted["epochs"])
-            and all(same(self.config.get(key), value) for key, value in wanted["config"].items())
-            and all(same(self.summary.get(key), value) for key, value in wanted["summary"].items())
-            and self._shows(wanted["may_show"], wanted["can_show"])
-        )
 
-    def _shows(self, may: Sequence[str], can: Sequence[str]) -> bool:
-        sets = self.summary.get("overlay_sets") or []
-        return set(sets) <= set(may) and bool(sets or not can)
+def _values(items: Any) -> dict[str, Any]:
+    return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
 
 
 def continues(held: Mapping[int, Mapping[str, Any]], wanted: Sequence[Mapping[str, Any]]) -> bool:
@@ -83,11 +86,9 @@ def continues(held: Mapping[int, Mapping[str, Any]], wanted: Sequence[Mapping[st
 
 def same(a: Any, b: Any) -> bool:
     """Returns whether two JSON values are equal, to the last digits of a float; NaN and null are alike."""
-    if isinstance(a, float | None) and isinstance(b, float | None):
-        undefined = [value is None or math.isnan(value) for value in (a, b)]
-        return all(undefined) if any(undefined) else math.isclose(a or 0.0, b or 0.0, rel_tol=1e-9)
-    if isinstance(a, int | float) and isinstance(b, int | float):
-        return math.isclose(a, b, rel_tol=1e-9)
+    numbers = [math.nan if value is None else value for value in (a, b)]
+    if all(isinstance(value, int | float) for value in numbers):
+        return math.isclose(*numbers, rel_tol=1e-9) or all(map(math.isnan, numbers))
     return bool(a == b)
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import IO, Any
 
 import xferlab
@@ -33,7 +32,7 @@ Ended = Callable[[str | None], None]
 
 
 class MirrorProcess:
-    """The other end of `writer`."""
+    """The other end of `writer`. Threads write and read the pipes, so that no method waits for them."""
 
     def __init__(self, directory: Path):
         """Starts the process.
@@ -47,39 +46,44 @@ class MirrorProcess:
             self._errors = undo.enter_context(tempfile.TemporaryFile())
             self._process = _spawn(directory, self._errors)
             undo.pop_all()
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._input, self._output = self._process.stdin, self._process.stdout
-        os.set_blocking(self._input.fileno(), False)
-        self._pending = bytearray()
+        self._lines: SimpleQueue[bytes] = SimpleQueue()
+        self._answers: SimpleQueue[str] = SimpleQueue()
+        self._queued = self._written = 0
+        self._feeder = threading.Thread(target=self._feed, daemon=True)
+        self._feeder.start()
+        threading.Thread(target=self._listen, daemon=True).start()
 
     def send(self, kind: str, **message: Any) -> None:
-        """Sends a message, or keeps it for later where the pipe is full.
+        """Sends a message; it waits in memory while the pipe is full.
 
         Raises:
             StorageError: The process ended, or does not read.
             ValueError: The message is no JSON; or TypeError.
         """
-        self._pending += json.dumps({"kind": kind, **message}, default=float).encode() + b"\n"
-        self._push()
-        if len(self._pending) > PENDING_LIMIT:
+        line = json.dumps({"kind": kind, **message}, default=float).encode() + b"\n"
+        if self._process.poll() is not None:
+            raise StorageError(self._reason())
+        self._queued += len(line)
+        self._lines.put(line)
+        if self._queued - self._written > PENDING_LIMIT:
             raise StorageError("its process does not read")
 
-    def _push(self) -> None:
-        try:
-            while self._pending:
-                sent = os.write(self._input.fileno(), self._pending[: 1 << 16])
-                del self._pending[:sent]
-        except BlockingIOError:
-            return
-        except BrokenPipeError as error:
-            self._pending.clear()
-            raise StorageError(self._reason()) from error
+    def _feed(self) -> None:
+        assert self._process.stdin is not None
+        # Closing may fail as writing does; whoever waits for the process reports how it ended.
+        with suppress(OSError), self._process.stdin as stream:
+            for line in iter(self._lines.get, b""):
+                left = memoryview(line)
+                while left:
+                    left = left[os.write(stream.fileno(), left) :]
+                self._written += len(line)
 
-    def _drain(self, deadline: float) -> None:
-        while self._pending and (left := deadline - time.monotonic()) > 0:
-            select.select([], [self._input], [], left)
-            self._push()
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as stream:
+            for line in stream:
+                self._answers.put(line.decode().strip())
+        self._answers.put("")
 
     def answer(self, timeout_s: float) -> str:
         """Returns the next word that the process says.
@@ -87,18 +91,13 @@ class MirrorProcess:
         Raises:
             StorageError: It says none in time, or ended.
         """
-        deadline = time.monotonic() + timeout_s
-        self._drain(deadline)
-        word = b""
-        while not word.endswith(b"\n"):
-            ready, _, _ = select.select([self._output], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                raise StorageError(f"no answer in {timeout_s:g} s")
-            chunk = os.read(self._output.fileno(), 1)
-            if not chunk:
-                raise StorageError(self._reason())
-            word += chunk
-        return word.decode().strip()
+        try:
+            word = self._answers.get(timeout=timeout_s)
+        except Empty:
+            raise StorageError(f"no answer in {timeout_s:g} s") from None
+        if not word:
+            raise StorageError(self._reason())
+        return word
 
     def close(self, timeout_s: float) -> bool:
         """Ends the messages and waits for the process; False if it is not ready in time: `abandon` it then.
@@ -106,24 +105,20 @@ class MirrorProcess:
         Raises:
             StorageError: It failed.
         """
-        deadline = time.monotonic() + timeout_s
+        self._lines.put(b"")
         try:
-            self._drain(deadline)
-            if not self._pending:
-                self._input.close()
-            code = self._process.wait(max(0.0, deadline - time.monotonic()))
-            if code != 0:
-                raise StorageError(self._reason())
+            code = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return False
-        except StorageError:
-            self.abandon()
-            raise
+        reason = self._reason() if code else ""
         self.abandon()
+        if reason:
+            raise StorageError(reason)
         return True
 
     def abandon(self, ended: Ended = lambda reason: None) -> None:
-        """Lets the process go: a thread gives it what is pending, collects how it ended, and tells that."""
+        """Lets the process go: a thread waits for it, and reports how it ended."""
+        self._lines.put(b"")
         threading.Thread(target=self._see_off, args=(ended,), daemon=True).start()
 
     def kill(self) -> None:
@@ -132,10 +127,7 @@ class MirrorProcess:
         self.abandon()
 
     def _see_off(self, ended: Ended) -> None:
-        if not self._input.closed:
-            with suppress(OSError, StorageError):  # how it ended is told below
-                self._drain(time.monotonic() + LINGER_S)
-            self._input.close()
+        self._feeder.join(LINGER_S)
         try:
             code = self._process.wait(LINGER_S + _GRACE_S)
             reason = self._reason() if code else None
@@ -143,7 +135,6 @@ class MirrorProcess:
             self._process.kill()
             self._process.wait()
             reason = f"its process had not ended {LINGER_S + _GRACE_S:g} s later and was killed"
-        self._output.close()
         self._errors.close()
         ended(reason)
 

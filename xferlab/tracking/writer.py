@@ -1,10 +1,10 @@
 """The process that holds wandb: it is fed JSON lines, writes runs, and dies alone.
 
 A hang, a crash or a full disk in here never reaches the trial that feeds it. The lines are `begin`, `epoch`,
-`overlays`, `table` and `end`; `begin` and `end` are answered by one word each. Whoever ends without `end` was
-killed: its run is closed as interrupted. Among the offline runs each epoch of a run id is there once at any
-time: what an earlier attempt left is moved aside, its epochs are taken over, and it is deleted in the end,
-unless it was uploaded; then only what follows is written.
+`overlays`, `table` and `end`; `begin` and `end` are answered by one word each. A feeder that ends without
+`end` was killed: its run is closed as interrupted. Whoever begins a run sends all of its epochs, so offline
+folders that an earlier attempt left are deleted; what `wandb sync` has uploaded stays, and is not written
+again. So every epoch of a run id is there once at any time.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ import wandb
 from filelock import FileLock
 
 from xferlab.errors import StorageError
-from xferlab.tracking.mirrored_run import MirroredRun, continues
-from xferlab.tracking.offline import is_synced, read_runs
+from xferlab.tracking.mirrored_run import CONTENT, MirroredRun, continues
 from xferlab.tracking.pipe import GAVE_UP
 
 LOCK_S = 60.0
@@ -72,7 +71,7 @@ def _receive(lines: queue.SimpleQueue[bytes], linger_s: float) -> None:
 
 
 def serve(lines: Iterable[bytes], answer: Callable[[str], None]) -> None:
-    """Writes the runs that the lines tell, one after the other."""
+    """Writes the runs that the lines describe, one after the other."""
     run: RunWriter | None = None
     for line in lines:
         message = json.loads(line)
@@ -88,32 +87,31 @@ def serve(lines: Iterable[bytes], answer: Callable[[str], None]) -> None:
                 run = None
                 answer("written")
     if run is not None:
-        run.end(summary={}, outcome="interrupted")
+        run.end(summary={}, outcome="interrupted", content="")
 
 
 class RunWriter:
     """One run, offline or online, from `begin` to `end`."""
 
     def __init__(self, order: Mapping[str, Any]):
-        """Takes what identifies the run, its `config`, and `wanted` where it is rebuilt from the records."""
+        """Takes a `RunOrder` with the study's tracking options, as `RunOrder.message` gives them."""
         self._order = order
-        self._id: str = order["id"]
+        self._id: str = order["run_id"]
         self._root = Path(order["directory"])
         self._offline = order["mode"] == "offline"
         self._images: int = order["images"]
-        self._held: dict[int, dict[str, Any]] = {}
         self._sets: list[str] = []
         self._sent: set[int] = set()
         self._last = 0  # the last epoch that is sent or was uploaded before
+        self._skipped = False
 
     def begin(self) -> bool:
-        """Opens the run; False where it holds what is wanted, or a later attempt has taken over."""
+        """Opens the run; False where it is whole, or a later attempt has taken over."""
         locks = self._root / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(locks / self._id, timeout=LOCK_S)
         self._lock.acquire()
-        claim = self._claim_offline if self._offline else self._claim_online
-        if not (self._is_latest(locks / f"{self._id}.latest") and claim()):
+        if not (self._is_latest(locks / f"{self._id}.latest") and self._claim()):
             self._lock.release()
             return False
         self._run = self._init()
@@ -131,51 +129,54 @@ class RunWriter:
         fresh.replace(path)
         return True
 
-    def _claim_offline(self) -> bool:
-        wanted = self._order["wanted"]
-        for run_id in _ids(self._order["id"]):
+    def _claim(self) -> bool:
+        """Chooses the run id to write under; False where its run is whole."""
+        content, epochs = self._order["content"], self._order["epochs"]
+        for run_id in _ids(self._order["run_id"]):
             self._id = run_id
-            found = read_runs(self._root / "wandb", self._id)
-            if wanted and found and MirroredRun.together(list(found.values())).is_exactly(wanted):
+            held = self._held_offline() if self._offline else self._held_online()
+            if content and held.is_whole(content):
                 return False
-            uploaded = MirroredRun.together(
-                [held for folder, held in found.items() if is_synced(folder)]
-            ).epochs
-            if not wanted or continues(uploaded, wanted["epochs"]):
+            if not content or continues(held.epochs, epochs):
                 break
-        # `wandb sync` appends: what it has uploaded stays where it is, and is not told again.
-        self._last = max(uploaded, default=0)
-        aside = self._root / "replaced"
-        aside.mkdir(exist_ok=True)
-        for folder in found:
-            if not is_synced(folder):
-                shutil.move(folder, aside / folder.name)
-        if not wanted:
-            self._held = MirroredRun.together(list(read_runs(aside, self._id).values())).epochs
+            if not self._offline:
+                self._supersede()
+        if self._offline:
+            self._last = max(held.epochs, default=0)
+            for folder in self._folders():
+                if not _is_synced(folder):
+                    shutil.rmtree(folder)
         return True
 
-    def _claim_online(self) -> bool:
-        wanted = self._order["wanted"]
-        if not wanted:
-            return True
-        for run_id in _ids(self._order["id"]):
-            self._id = run_id
-            try:
-                run = self._online_run()
-            except wandb.errors.CommError as error:
-                if not isinstance(error.exc, ValueError):  # it is one where there is no such run
-                    raise
-                return True
-            held = MirroredRun.of_online(run)
-            if held.is_exactly(wanted):
-                return False
-            if continues(held.epochs, wanted["epochs"]):
-                return True
-            # Steps of an online run cannot be rewritten: it is told again under another id.
-            if "superseded" not in run.tags:
-                run.tags = [*run.tags, "superseded"]
-                run.update()
-        return True
+    def _folders(self) -> list[Path]:
+        """Returns the offline folders of the run, oldest first."""
+        return sorted((self._root / "wandb").glob(f"offline-run-????????_??????-{self._id}"))
+
+    def _held_offline(self) -> MirroredRun:
+        """Returns the epochs that `wandb sync` has uploaded, and whether the last folder ends the run."""
+        held = MirroredRun()
+        for folder in self._folders():
+            run = MirroredRun.of_folder(folder)
+            held.epochs |= run.epochs if _is_synced(folder) else {}
+            held.content, held.finished = run.content, run.finished
+        return held
+
+    def _held_online(self) -> MirroredRun:
+        if not self._order["content"]:
+            return MirroredRun()
+        try:
+            return MirroredRun.of_online(self._online_run())
+        except wandb.errors.CommError as error:
+            if not isinstance(error.exc, ValueError):  # this is how a missing run is reported
+                raise
+            return MirroredRun()
+
+    def _supersede(self) -> None:
+        """Marks a run whose steps cannot be rewritten: all is sent again under another id."""
+        run = self._online_run()
+        if "superseded" not in run.tags:
+            run.tags = [*run.tags, "superseded"]
+            run.update()
 
     def _online_run(self) -> Any:
         api = wandb.Api()
@@ -199,17 +200,12 @@ class RunWriter:
         )
 
     def epoch(self, result: dict[str, Any]) -> None:
-        """Logs an epoch under its own number, after those before it that an earlier attempt left."""
+        """Logs an epoch under its own number, unless it was uploaded before."""
         if result["epoch"] <= self._last:
+            self._skipped = True
             return
-        for number in sorted(self._held):
-            if self._last < number < result["epoch"]:
-                self._log_epoch(self._held[number])
-        self._log_epoch(result)
-
-    def _log_epoch(self, result: dict[str, Any]) -> None:
-        self._run.log(result, step=result["epoch"])
         self._last = result["epoch"]
+        self._run.log(result, step=self._last)
         self._sent.add(self._last)
 
     def _log(self, values: dict[str, Any]) -> None:
@@ -230,24 +226,21 @@ class RunWriter:
         """Logs a table."""
         self._log({name: wandb.Table(columns=columns, data=rows)})
 
-    def end(self, summary: dict[str, Any], outcome: str) -> None:
-        """Closes the run, and lets go of what it replaces once it is whole on disk.
+    def end(self, summary: dict[str, Any], outcome: str, content: str) -> None:
+        """Closes the run; one that is whole gets its digest.
 
         Raises:
             StorageError: The offline file lacks epochs that were logged, as on a full disk; or the server did
                 not take the whole run.
         """
-        if not self._sent:
-            for number in sorted(self._held):
-                if number > self._last:
-                    self._log_epoch(self._held[number])
-        self._run.summary.update({**summary, "outcome": outcome, "overlay_sets": self._sets})
+        # A running trial cannot know the values of uploaded epochs; for a rebuild `_claim` compared them.
+        is_known = bool(self._order["content"]) or not self._skipped
+        whole = {CONTENT: content} if content and is_known else {}
+        self._run.summary.update({**summary, "outcome": outcome, "overlay_sets": self._sets, **whole})
         self._run.finish(exit_code=0 if outcome == "complete" else 1)
         if self._offline:
             wandb.teardown()  # `finish` may return before the file is closed; the service ends after that
             self._check_file()
-            for folder in read_runs(self._root / "replaced", self._id):
-                shutil.rmtree(folder)
         else:
             self._check_arrival()
         self._lock.release()
@@ -263,9 +256,8 @@ class RunWriter:
             run.load(force=True)
 
     def _check_file(self) -> None:
-        runs = read_runs(self._root / "wandb", self._id)
-        found = [held for folder, held in runs.items() if not is_synced(folder)]
-        if len(found) != 1 or not found[0].finished or found[0].epochs.keys() != self._sent:
+        runs = [MirroredRun.of_folder(folder) for folder in self._folders() if not _is_synced(folder)]
+        if len(runs) != 1 or not runs[0].finished or runs[0].epochs.keys() != self._sent:
             free_mib = shutil.disk_usage(self._root).free / 2**20
             raise StorageError(
                 f"the offline run in {self._root} lacks some of what was logged ({free_mib:.0f} MiB are free)"
@@ -277,8 +269,13 @@ def _ids(first: str) -> Iterator[str]:
     yield from (f"{first}-{number}" for number in itertools.count(2))
 
 
+def _is_synced(folder: Path) -> bool:
+    """Returns whether `wandb sync` has uploaded an offline folder."""
+    return any(folder.glob("*.wandb.synced"))
+
+
 def _settings(mode: str) -> wandb.Settings:
-    """Settings under which nothing of the machine leaves that the run's own config does not tell."""
+    """Settings under which nothing of the machine is sent beyond the run's configuration."""
     return wandb.Settings(
         mode=mode,
         console="off",
@@ -301,7 +298,7 @@ def _settings(mode: str) -> wandb.Settings:
 
 
 def _overlay(row: Mapping[str, Any]) -> wandb.Image:
-    """Returns an image with its target and the network's answer, each to be shown or hidden."""
+    """Returns an image with its target and the network's output, each to be shown or hidden."""
     arrays = {
         name: np.frombuffer(b64decode(data), np.uint8).reshape(shape)
         for name, (shape, data) in row["arrays"].items()

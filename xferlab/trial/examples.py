@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xferlab.data.cache import open_table
 from xferlab.data.case_table import CaseTable
 from xferlab.data.sources.registry import read_section
-from xferlab.phantoms.objects import with_objects
+from xferlab.phantoms.foreign_objects import with_objects
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records.reader import read_selection
 from xferlab.records.store import Store
@@ -40,7 +40,7 @@ def fit_examples(spec: TrialSpec, context: TrialContext) -> tuple[AnyExamples, A
     """Returns the cases to train and to validate on."""
     rows = read_selection(context.store, spec.selection).rows
     train, validation = (
-        examples(spec, spec.section, [digest for digest, place in rows if place == part], context)
+        examples(spec, spec.section, [digest for digest, case_part in rows if case_part == part], context)
         for part in ("train", "validation")
     )
     return train, validation

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.data.conftest import index_sections
 from xferlab.cohort import Case
 from xferlab.data.sources.phantom import reading as phantom
 from xferlab.data.sources.registry import open_source
 from xferlab.errors import DataError
-from xferlab.leakage.index import index_sections
 from xferlab.phantoms import brain_mri, chest_mask, chest_xray
 
 
@@ -36,17 +36,17 @@ def test_indexing_draws_nothing(section: Any, tmp_path: Path) -> None:
     assert len(cases(section(source="phantom_mri", count=9), tmp_path)) == 9
 
 
-def test_one_count_is_shared_equally(section: Any, tmp_path: Path) -> None:
-    found = cases(section(source="phantom_cxr", count=8), tmp_path)
-    assert Counter(c.pathology for c in found) == {"covid19": 3, "normal": 3, "pathological": 2}
-    assert len({c.patient for c in found}) == 8
-    assert {c.patient for c in found} == {f"phantom-chest-0-{n}" for n in range(8)}
-
-
-def test_counts_by_pathology(section: Any, tmp_path: Path) -> None:
-    found = cases(section(source="phantom_cxr", count={"covid19": 4, "normal": 1}), tmp_path)
-    assert Counter(c.pathology for c in found) == {"covid19": 4, "normal": 1}
-    assert len({c.patient for c in found}) == 5
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (8, {"covid19": 3, "normal": 3, "pathological": 2}),
+        ({"covid19": 4, "normal": 1}, {"covid19": 4, "normal": 1}),
+    ],
+)
+def test_counts(section: Any, tmp_path: Path, count: Any, expected: dict[str, int]) -> None:
+    found = cases(section(source="phantom_cxr", count=count), tmp_path)
+    assert Counter(c.pathology for c in found) == expected
+    assert len({c.patient for c in found}) == len(found)
 
 
 @pytest.mark.parametrize("more", [9, {"covid19": 7, "normal": 2, "pathological": 2}])
@@ -102,18 +102,11 @@ def test_brain_pixels_and_patients(section: Any, tmp_path: Path) -> None:
 
 
 def test_simulated_phantoms(section: Any, tmp_path: Path) -> None:
-    config = section(source="phantom_cxr", count=1, size_px=64, simulate="portable")
-    source = open_source("s", config, memo_dir=tmp_path)
-    (case,) = source.cases()
-    assert case.simulated == "portable"
-    first, second = source.decode(case), open_source("s", config, memo_dir=tmp_path).decode(case)
+    fields = {"source": "phantom_cxr", "count": 1, "size_px": 64}
+    configs = [section(**fields, simulate=name) for name in ("portable", "portable", None)]
+    sources = [open_source("s", config, memo_dir=tmp_path) for config in configs]
+    assert sources[0].cases()[0].simulated == "portable"
+    first, second, plain = (source.decode(source.cases()[0]) for source in sources)
     assert (first.image == second.image).all()
     assert set(np.unique(first.target)) == {0, 255}
-    plain = open_source("s", section(source="phantom_cxr", count=1, size_px=64), memo_dir=tmp_path)
-    assert (first.image != plain.decode(plain.cases()[0]).image).any()
-
-
-def test_unknown_case(section: Any, tmp_path: Path) -> None:
-    source = open_source("s", section(source="phantom_cxr", count=1), memo_dir=tmp_path)
-    with pytest.raises(DataError, match=r"data\.s: the section has no case 0{16} \(x\)"):
-        source.decode(Case("0" * 64, "x", "p", "normal"))
+    assert (first.image != plain.image).any()

@@ -1,15 +1,19 @@
-"""The table of a manifest: rows of text, each with the place that it came from."""
+"""The table of a manifest: rows of text with the place that each came from, and the files that they name."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import os
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from xferlab.data.sources.patients import alike
 from xferlab.data.sources.source import NO_FOLDER
 from xferlab.errors import DataError, Problem, pointer_hint, suggest
 
@@ -179,3 +183,42 @@ def _check_count(path: Path, rows: int) -> None:
     if rows > MAX_ROWS:
         what = f"has more than {MAX_ROWS:,} rows. Divide it into several sections."
         raise DataError(Problem(str(path), what))
+
+
+def outside(root: Path, names: Iterable[str]) -> dict[str, str]:
+    """Returns name -> where it lies, for files that links lead out of the folder.
+
+    Args:
+        root: The folder; may itself be reached by a link.
+        names: Paths below it that exist.
+    """
+    home = os.path.realpath(root)
+    real_folder = cache(lambda folder: os.path.realpath(os.path.join(root, folder)))
+    targets = {}
+    for name in dict.fromkeys(names):
+        folder, last = posixpath.split(name)
+        path = os.path.join(real_folder(folder), last)
+        target = os.path.realpath(path) if os.path.islink(path) else path
+        if not target.startswith(home.rstrip(os.sep) + os.sep):
+            targets[name] = target
+    return targets
+
+
+class Nearest:
+    """Finds names that differ from an absent one in case, blanks or composed characters only."""
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._names = cache(self._list)
+
+    def hint(self, name: str) -> str:
+        """Returns ` Did you mean 'x'?` for the file that the name may mean, or an empty string."""
+        folder, _, last = name.rpartition("/")
+        near = self._names(folder).get(alike(last))
+        return f" Did you mean {posixpath.join(folder, near)!r}?" if near and near != last else ""
+
+    def _list(self, folder: str) -> dict[str, str]:
+        try:
+            return {alike(name): name for name in sorted(os.listdir(self._root / folder))}
+        except (OSError, ValueError):
+            return {}

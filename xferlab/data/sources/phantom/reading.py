@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from xferlab.cohort import Case
 from xferlab.data.sources.filters import join_patients, select_cases
 from xferlab.data.sources.phantom.config import PhantomCxrData, PhantomMriData
-from xferlab.data.sources.simulation import simulate, simulation_recipe
 from xferlab.data.sources.source import STRUCTURE, Decoded, Source, Survey, digest_of
 from xferlab.phantoms import (
     PATHOLOGIES,
@@ -22,6 +21,7 @@ from xferlab.phantoms import (
     brain_patient,
     chest_mask,
     chest_xray,
+    device,
 )
 
 
@@ -71,7 +71,7 @@ class PhantomSource(Source):
                 }
             )
             if config.simulate:
-                digest = digest_of({"plain": plain, "simulate": simulation_recipe(config.simulate)})
+                digest = digest_of({"plain": plain, "simulate": device.recipe(config.simulate)})
             patient = same.get(member.patient, member.patient)
             cases.append(Case(digest, member.name, patient, member.pathology, config.simulate or ""))
             self._entries[digest] = _Entry(member, plain)
@@ -82,7 +82,7 @@ class PhantomSource(Source):
         image, inside = self.draw(entry.member)
         target = (inside * np.uint8(STRUCTURE)).astype(np.uint8)
         if self.config.simulate:
-            image, target = simulate(image, target, seed=self.config.seed, key=entry.plain)
+            image, target = device.simulate_portable(image, target, seed=self.config.seed, key=entry.plain)
         return Decoded(image, target)
 
 

@@ -1,0 +1,156 @@
+"""Completeness from one listing: what is as the index says is not read, and all else is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.identities import trial_spec
+from tests.records.faults import Faults, faulty
+from tests.records.stored import store_trial
+from xferlab.errors import RecordError
+from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.records import complete, reader
+from xferlab.records.complete import complete_trials, is_complete
+from xferlab.records.layout import StudyFiles, TrialFiles
+from xferlab.records.store import Store
+
+INDEX = StudyFiles("s").index
+EVALUATION = EvaluationSpec("e" * 16, "cxr", "test", "3" * 64, overlay_cases=1)
+SPECS = tuple(trial_spec(letter * 16, evaluations=(EVALUATION,)) for letter in "abc")
+FILES = TrialFiles(SPECS[0].trial_id)
+MEASURED = FILES.evaluation("e" * 16)
+NEEDED = (FILES.record, FILES.spec, FILES.weights, MEASURED.record, MEASURED.cases, MEASURED.outputs)
+
+
+@pytest.fixture
+def indexed(store: Store) -> Store:
+    """Three complete trials and their index, on a storage whose operations can be counted."""
+    counted = faulty(store, Faults())
+    for spec in SPECS:
+        store_trial(counted, spec)
+    complete_trials(counted, "s", SPECS)
+    return counted
+
+
+def operations(store: Store, specs: tuple[TrialSpec, ...] = SPECS) -> tuple[set[str], list[tuple[str, str]]]:
+    """The complete trials, and what was asked of the storage to know them."""
+    faults = Faults()
+    return set(complete_trials(faulty(store, faults), "s", specs)), faults.log
+
+
+def ids(*specs: TrialSpec) -> set[str]:
+    return {spec.trial_id for spec in specs}
+
+
+def test_with_an_index_one_listing_tells_what_is_complete(indexed: Store) -> None:
+    complete_now, asked = operations(indexed)
+    assert complete_now == ids(*SPECS)
+    assert [operation for operation, _ in asked] == ["list", "get"]
+
+
+def test_the_index_holds_what_a_run_ends_with(indexed: Store) -> None:
+    trial = complete_trials(indexed, "s", SPECS)[SPECS[0].trial_id]
+    assert (trial.num_epochs, trial.best_score) == (
+        2,
+        reader.read_history(indexed, SPECS[0].trial_id)[1].score,
+    )
+    assert trial.means == {"e" * 16: {"DICE": 0.75, "AUC": 0.75}}  # the undefined one of three is left out
+
+
+@pytest.mark.parametrize("name", NEEDED, ids=lambda name: name.split("/", 2)[2])
+@pytest.mark.parametrize("damage", [None, b"", b"other"])
+def test_a_file_that_changed_is_read_again(indexed: Store, name: str, damage: bytes | None) -> None:
+    content = indexed.read(name)
+    assert content is not None
+    if damage is None:
+        indexed.delete(name)
+    else:
+        indexed.write(name, damage)
+    for _ in range(2):
+        assert set(complete_trials(indexed, "s", SPECS)) == ids(*SPECS[1:])
+    indexed.write(name, content)
+    assert set(complete_trials(indexed, "s", SPECS)) == ids(*SPECS)
+    assert len(operations(indexed)[1]) == 2
+
+
+def test_a_damage_of_equal_size_is_found_by_its_time(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    store_trial(store, SPECS[0])
+    complete_trials(store, "s", SPECS[:1])
+    store.write(MEASURED.cases, bytes(store.size(MEASURED.cases) or 0))
+    assert complete_trials(store, "s", SPECS[:1]) == {}
+
+
+@pytest.mark.parametrize("name", [FILES.record, MEASURED.record, MEASURED.cases, MEASURED.outputs])
+def test_a_damage_that_no_listing_shows_is_found_by_its_reader(tmp_path: Path, name: str) -> None:
+    """The reader sets the file aside, so that the next run writes it again."""
+    store = Store.open(tmp_path)
+    record = store_trial(store, SPECS[0])
+    complete_trials(store, "s", SPECS[:1])
+    evaluation = reader.read_evaluation(store, record.trial_id, "e" * 16)
+    assert evaluation is not None
+    path = Path(store.path(name))
+    before = path.stat()
+    path.write_bytes(bytes(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert set(complete_trials(store, "s", SPECS[:1])) == ids(SPECS[0])
+    if name in (MEASURED.cases, MEASURED.outputs):
+        read = reader.read_cases if name == MEASURED.cases else reader.read_outputs
+        with pytest.raises(
+            RecordError, match=r"and is now .*\.damaged-.*; run the study again, which measures"
+        ):
+            read(store, evaluation)
+    else:
+        assert not is_complete(store, SPECS[0])
+    assert complete_trials(store, "s", SPECS[:1]) == {}
+    assert len(list(path.parent.glob(f"{path.name}.damaged-*"))) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"version": 1', b"null", None])
+def test_an_index_that_is_damaged_or_gone_is_computed_again(indexed: Store, content: bytes | None) -> None:
+    before = indexed.read(INDEX)
+    if content is None:
+        indexed.delete(INDEX)
+    else:
+        indexed.write(INDEX, content)
+    assert set(complete_trials(indexed, "s", SPECS)) == ids(*SPECS)
+    assert indexed.read(INDEX) == before
+
+
+def test_an_index_of_another_version_is_not_believed(indexed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(complete, "INDEX_VERSION", complete.INDEX_VERSION + 1)
+        assert set(complete_trials(indexed, "s", SPECS)) == ids(*SPECS)
+        newer = indexed.read(INDEX)
+    assert set(complete_trials(indexed, "s", SPECS)) == ids(*SPECS)
+    assert indexed.read(INDEX) == newer  # left to the version that wrote it
+
+
+def test_a_storage_that_cannot_be_written_is_read(indexed: Store) -> None:
+    indexed.delete(INDEX)
+    readable = faulty(
+        indexed, Faults(lambda number: True, error=30, on=lambda operation, _: operation == "put")
+    )
+    assert set(complete_trials(readable, "s", SPECS)) == ids(*SPECS)
+    assert not indexed.exists(INDEX)
+
+
+def test_other_trials_stay_in_the_index_and_deleted_ones_leave_it(indexed: Store) -> None:
+    indexed.delete_dir(FILES.folder)
+    complete_trials(indexed, "s", SPECS[2:])
+    assert len(operations(indexed)[1]) == 2  # the second trial was not asked for, and is known
+    store_trial(indexed, SPECS[0])
+    assert set(complete_trials(indexed, "s", SPECS)) == ids(*SPECS)
+
+
+def test_a_measurement_that_is_asked_for_later_is_looked_for(indexed: Store) -> None:
+    later = replace(EVALUATION, evaluation_id="d" * 16)
+    more = replace(SPECS[0], evaluations=(EVALUATION, later))
+    assert complete_trials(indexed, "s", (more,)) == {}
+    store_trial(indexed, more)
+    assert set(complete_trials(indexed, "s", (more,))) == ids(more)
+    assert set(complete_trials(indexed, "s", SPECS)) == ids(*SPECS)
