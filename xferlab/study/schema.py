@@ -181,7 +181,7 @@ def _wandb_name(value: str) -> str:
         raise ValueError("the name is empty")
     if len(value) > _LONGEST_WANDB_NAME:
         raise ValueError(f"the name has {len(value)} characters; W&B takes at most {_LONGEST_WANDB_NAME}")
-    if refused := "".join(dict.fromkeys(one for one in value if one in _NOT_IN_WANDB_NAMES)):
+    if refused := "".join(dict.fromkeys(letter for letter in value if letter in _NOT_IN_WANDB_NAMES)):
         listed = " ".join(_NOT_IN_WANDB_NAMES)
         hint = "; give the team as `entity`" if "/" in refused else ""
         raise ValueError(f"{value!r} has {refused!r}, and W&B refuses {listed} in names{hint}")
@@ -189,7 +189,7 @@ def _wandb_name(value: str) -> str:
 
 
 def _wandb_entity(value: str) -> str:
-    if any(one.isspace() for one in value):
+    if any(letter.isspace() for letter in value):
         raise ValueError(f"{value!r} has a blank; the name of a W&B team or user has none")
     return _wandb_name(value)
 
