@@ -1,4 +1,4 @@
-"""DICOM transfer syntaxes: what every installation decodes, what the extra adds, and files without a header."""
+"""DICOM transfer syntaxes: what every installation decodes, what the extra adds, files without a header."""
 
 from __future__ import annotations
 
