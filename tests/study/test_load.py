@@ -242,8 +242,7 @@ def test_any_values_in_a_good_study_give_a_study_or_plain_problems(
 def test_a_storage_starts_at_the_study_file_and_may_name_variables(
     example: Path, monkeypatch: pytest.MonkeyPatch, storage: str | None, location: str
 ) -> None:
-    line = f"storage: '{storage}'" if storage else ""
-    example.write_text(re.sub(r"(?m)^storage: .*$", line, EXAMPLE))
+    example.write_text(re.sub(r"(?m)^storage: .*$", f"storage: '{storage}'" if storage else "", EXAMPLE))
     monkeypatch.chdir("/")
-    loaded = load(example, environ={"LAB": "here", "DATA": "/d"})
-    assert loaded.base.storage == location.format(folder=example.parent, parent=example.parent.parent)
+    expected = location.format(folder=example.parent, parent=example.parent.parent)
+    assert load(example, environ={"LAB": "here", "DATA": "/d"}).base.storage == expected
