@@ -76,7 +76,7 @@ class Plan:
     def part_sizes(self) -> dict[str, Counter[str]]:
         """Cases by part of every selection to train on, by its digest."""
         trained = {trial.selection for trial in self.trials}
-        return {one: Counter(row[1] for row in self.selections[one].rows) for one in trained}
+        return {digest: Counter(row[1] for row in self.selections[digest].rows) for digest in trained}
 
     @cached_property
     def train_patients(self) -> dict[str, frozenset[str]]:
@@ -400,17 +400,20 @@ def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
     An arm may have other cases under a section's name: its evaluations then read a configuration of theirs.
     """
     data = dict(known.data)
-    evaluations = {(one.evaluation_id, one.name): one for one in known.evaluations}
-    for one in other.evaluations:
-        same = evaluations.get((one.evaluation_id, one.name))
-        if same is not None:
-            evaluations[same.evaluation_id, same.name] = replace(same, arms=same.arms + one.arms)
+    evaluations = {
+        (evaluation.evaluation_id, evaluation.name): evaluation for evaluation in known.evaluations
+    }
+    for evaluation in other.evaluations:
+        key = evaluation.evaluation_id, evaluation.name
+        if same := evaluations.get(key):
+            evaluations[key] = replace(same, arms=same.arms + evaluation.arms)
             continue
-        config = other.data[one.section]
-        differs = data.setdefault(one.section, config) != config
-        source = f"{one.section}@{other.arms[0]}" if differs else ""
-        data[source or one.section] = config
-        evaluations[one.evaluation_id, one.name] = replace(one, source=source)
+        section = evaluation.section
+        config = other.data[section]
+        differs = data.setdefault(section, config) != config
+        source = f"{section}@{other.arms[0]}" if differs else ""
+        data[source or section] = config
+        evaluations[key] = replace(evaluation, source=source)
     return replace(known, arms=known.arms + other.arms, evaluations=tuple(evaluations.values()), data=data)
 
 

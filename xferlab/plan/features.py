@@ -53,8 +53,8 @@ class Probe:
             "features": FEATURES_VERSION,
         }
         # No arm has an empty name: its own cases under this section's name are not mistaken for these.
-        own = data.get(self._section, self._config) == self._config
-        source = self._section if own else f"{self._section}@"
+        is_same = data.get(self._section, self._config) == self._config
+        source = self._section if is_same else f"{self._section}@"
         spec = FeaturesSpec(short_id(identity), self._section, self._digest, source)
         return spec, {**data, source: self._config}
 
@@ -65,10 +65,10 @@ def stratified(cases: Iterable[Case], number: int) -> list[Case]:
     A function of the cases alone: no study seed, trial or arm changes it.
     """
     groups: dict[str, list[Case]] = defaultdict(list)
-    for case in sorted(cases, key=lambda one: (rank("features", one.digest), one.digest)):
+    for case in sorted(cases, key=lambda case: (rank("features", case.digest), case.digest)):
         groups[case.pathology].append(case)
     strata = [groups[pathology] for pathology in sorted(groups)]
     num_cases = sum(map(len, strata))
     total = min(number, num_cases)
-    sizes = largest_remainder([len(one) * total / num_cases for one in strata], total)
-    return [case for one, size in zip(strata, sizes, strict=True) for case in one[:size]]
+    sizes = largest_remainder([len(stratum) * total / num_cases for stratum in strata], total)
+    return [case for stratum, size in zip(strata, sizes, strict=True) for case in stratum[:size]]
