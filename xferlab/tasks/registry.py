@@ -59,7 +59,7 @@ def task(name: str) -> Task:
 
 def identity_of(value: Mapping[str, Any]) -> TrialIdentity:
     """Returns the typed identity of a trial from its JSON value; `to_json` is its inverse."""
-    return task(value["task"]).identity.model_validate(value)
+    return task(value["task"]).identity.from_json(value)
 
 
 def identity_of_weights(
