@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,8 @@ KEYS = ("arm", "stage", "section", "part", "pathology", "metric")
 MIN_PATIENTS = 5
 """Patients below which tables and figures give no deviations."""
 _MEASURES = (
-    "mean",
-    "sd_repetitions",
-    "sd_images",
-    "num_repetitions",
-    "num_planned",
-    "num_images",
-    "images_per_repetition",
-    "num_patients",
-    "num_values",
-    "num_undefined",
+    *("mean", "sd_repetitions", "sd_images", "num_repetitions", "num_planned"),
+    *("num_images", "images_per_repetition", "num_patients", "num_values", "num_undefined"),
 )
 
 
@@ -45,11 +37,9 @@ def aggregate(cases: pd.DataFrame, *, planned: Mapping[tuple[str, str], int] | N
         NaN, and left out of the means.
     """
     counts = planned if planned is not None else cases.attrs.get("planned", {})
-    parts = [_by_keys(cases, KEYS), _by_keys(cases, tuple(key for key in KEYS if key != "pathology"))]
-    parts[1]["pathology"] = ALL
-    frame = pd.concat(parts, ignore_index=True)
-    pairs = zip(frame["arm"], frame["stage"], strict=True)
-    known = [counts.get(pair, float("nan")) for pair in pairs]
+    together = _by_keys(cases, [key for key in KEYS if key != "pathology"]).assign(pathology=ALL)
+    frame = pd.concat([_by_keys(cases, list(KEYS)), together], ignore_index=True)
+    known = [counts.get(pair, float("nan")) for pair in zip(frame["arm"], frame["stage"], strict=True)]
     # Whole numbers where all are known: pandas turns a column with NaN into floats.
     frame["num_planned"] = pd.Series(known, index=frame.index, dtype=None if known else "int64")
     for key in KEYS:
@@ -57,8 +47,7 @@ def aggregate(cases: pd.DataFrame, *, planned: Mapping[tuple[str, str], int] | N
     return frame[[*KEYS, *_MEASURES]]
 
 
-def _by_keys(cases: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    group = list(keys)
+def _by_keys(cases: pd.DataFrame, group: list[str]) -> pd.DataFrame:
     per_repetition = _grouped(cases, [*group, "repetition"])["value"].agg(["mean", "std", "size", "count"])
     repetitions = _grouped(per_repetition.reset_index(), group)
     result = repetitions.agg(
@@ -76,15 +65,9 @@ def _by_keys(cases: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     fixed = np.array([is_hold_out(part) for part in result.index.get_level_values("part")], dtype=bool)
     result["sd_images"] = result.pop("within").where(~fixed, over_images["std"])
     result["num_images"] = over_images["size"]
-    result["num_patients"] = _num_patients(cases, group)
+    result["num_patients"] = _grouped(cases[[*group, "patient"]].drop_duplicates(), group).size()
     frame: pd.DataFrame = result.reset_index()
     return frame
-
-
-def _num_patients(cases: pd.DataFrame, group: list[str]) -> pd.Series:
-    distinct = cases[[*group, "patient"]].drop_duplicates()
-    counts: pd.Series = _grouped(distinct, group).size()
-    return counts
 
 
 def _grouped(frame: pd.DataFrame, keys: list[str]) -> Any:

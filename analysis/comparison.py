@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from xferlab.analysis.design import Design, Side
-from xferlab.analysis.results import is_hold_out
+from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL, ordered_metrics, ordered_pathologies
 
 MIN_REPETITIONS = 5
@@ -60,23 +60,29 @@ NO_P = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same evaluation set.
+    """Two models on the same cases.
 
     Attributes:
         first: What is compared with (before, or the baseline).
         second: What is compared (after, or another arm).
-        section: Data section of the cases.
-        part: Part of the section.
         design: How the repetitions of both depend on each other.
-        first_part: Part that the first side is measured on where it is another than the second's.
     """
 
     first: Side
     second: Side
-    section: str
-    part: str
     design: Design
-    first_part: str = ""
+
+    @property
+    def evaluated(self) -> EvaluationSet:
+        """What the second side is measured on; the first may see the same cases in another variant."""
+        return self.second.evaluated
+
+
+class Contrast(NamedTuple):
+    """A comparison and what `compare` returned for it."""
+
+    comparison: Comparison
+    rows: pd.DataFrame
 
 
 class Estimate(NamedTuple):
@@ -106,35 +112,21 @@ def compare(cases: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
     pairs, num_unpaired = _pairs(cases, comparison)
     num_paired, num_metrics = pairs["repetition"].nunique(), pairs["metric"].nunique()
     design = comparison.design
-    is_fixed = is_hold_out(comparison.part)
+    is_hold_out = comparison.evaluated.is_hold_out
     test_to_train = len(pairs) / max(1, num_paired * num_metrics) / design.num_train
-    overlap = overlap_of(design.share) if is_fixed else test_to_train
-    rules = _Rules(is_fixed, overlap, _reason(comparison, num_paired), design.donors_differ)
-    rows = [
-        {"pathology": pathology, **row}
-        for pathology, part in _by_pathology(pairs)
-        for row in _rows(part, rules)
-    ]
+    overlap = overlap_of(design.share) if is_hold_out else test_to_train
+    rules = _Rules(is_hold_out, overlap, _reason(comparison, num_paired), design.donors_differ)
+    parts = {ALL: pairs} if len(pairs) else {}
+    for pathology in ordered_pathologies(pairs["pathology"].unique()):
+        parts[pathology] = pairs[pairs["pathology"] == pathology]
+    rows = [{"pathology": name, **row} for name, part in parts.items() for row in _rows(part, rules)]
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    return frame.assign(num_planned=design.planned, overlap=rules.overlap, num_unpaired=num_unpaired)
+    return frame.assign(num_planned=design.planned, overlap=overlap, num_unpaired=num_unpaired)
 
 
 COLUMNS = (
-    "pathology",
-    "metric",
-    "first_mean",
-    "second_mean",
-    "difference",
-    "low",
-    "high",
-    "p",
-    "df",
-    "no_p",
-    "num_repetitions",
-    "num_images",
-    "num_patients",
-    "counted_patients",
-    "num_lost",
+    *("pathology", "metric", "first_mean", "second_mean", "difference", "low", "high", "p", "df", "no_p"),
+    *("num_repetitions", "num_images", "num_patients", "counted_patients", "num_lost"),
 )
 
 
@@ -225,46 +217,32 @@ def _t_estimate(mean: float, variance: float, *, df: float) -> Estimate:
 class _Rules(NamedTuple):
     """What holds for all pathologies and metrics of a comparison."""
 
-    is_fixed: bool
+    is_hold_out: bool
     overlap: float
     reason: str
     donors_differ: bool
 
 
 def _reason(comparison: Comparison, num_paired: int) -> str:
-    """Returns why nothing may be claimed whatever the values are; empty where something may."""
-    design, is_fixed = comparison.design, is_hold_out(comparison.part)
-    if comparison.part.partition("@")[0] in ("train", "validation"):
+    """Returns why the values, however they turn out, allow no claim; empty where they allow one."""
+    design, evaluated = comparison.design, comparison.evaluated
+    if evaluated.plain.part in ("train", "validation"):
         return "trained on these"
-    if is_fixed and design.planned > 1 and not design.share < 1:
+    if evaluated.is_hold_out and design.planned > 1 and not design.share < 1:
         return "same patients" if design.share >= 1 else "unknown pool"
     return "pairs missing" if num_paired < MIN_PAIRED * design.planned else ""
 
 
 def _pairs(cases: pd.DataFrame, comparison: Comparison) -> tuple[pd.DataFrame, int]:
     on = ["repetition", "case", "metric"]
-    first = _side(cases, comparison, comparison.first, comparison.first_part or comparison.part)
-    second = _side(cases, comparison, comparison.second, comparison.part)
+    first, second = _side(cases, comparison.first), _side(cases, comparison.second)
     pairs = first.merge(second[[*on, "value"]], on=on, suffixes=("_first", "_second"))
     return pairs, len(first) + len(second) - 2 * len(pairs)
 
 
-def _side(cases: pd.DataFrame, comparison: Comparison, side: Side, part: str) -> pd.DataFrame:
-    own = (
-        (cases["arm"] == side.arm)
-        & (cases["stage"] == side.stage)
-        & (cases["section"] == comparison.section)
-        & (cases["part"] == part)
-    )
-    return cases.loc[own, ["repetition", "case", "patient", "pathology", "metric", "value"]]
-
-
-def _by_pathology(pairs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    if not len(pairs):
-        return
-    yield ALL, pairs
-    for pathology in ordered_pathologies(pairs["pathology"].unique()):
-        yield pathology, pairs[pairs["pathology"] == pathology]
+def _side(cases: pd.DataFrame, side: Side) -> pd.DataFrame:
+    rows = side.evaluated.rows(cases[cases["arm"] == side.arm])
+    return rows[["repetition", "case", "patient", "pathology", "metric", "value"]]
 
 
 def _rows(pairs: pd.DataFrame, rules: _Rules) -> Iterator[dict[str, Any]]:
@@ -280,8 +258,8 @@ def _rows(pairs: pd.DataFrame, rules: _Rules) -> Iterator[dict[str, Any]]:
         values[side, metric, repetition, case] = pairs[column]
     patients = np.zeros(values.shape[3], dtype=np.int64)
     patients[case] = _codes(pairs["patient"])
-    for place, name in enumerate(metrics):
-        yield {"metric": name, **_row(values[:, place], present[place], patients, rules)}
+    for index, name in enumerate(metrics):
+        yield {"metric": name, **_row(values[:, index], present[index], patients, rules)}
 
 
 def _codes(values: pd.Series) -> Codes:
@@ -292,7 +270,7 @@ def _codes(values: pd.Series) -> Codes:
 def _row(values: Floats, present: Flags, patients: Codes, rules: _Rules) -> dict[str, Any]:
     """Returns the row of one metric, from values (sides, repetitions, images) where pairs are `present`."""
     lost = (present & np.isnan(values).any(axis=0)).any(axis=0)
-    if rules.is_fixed:
+    if rules.is_hold_out:
         lost |= ~present.all(axis=0)
     lost &= present.any(axis=0)
     kept = present.any(axis=0) & ~lost
@@ -303,16 +281,12 @@ def _row(values: Floats, present: Flags, patients: Codes, rules: _Rules) -> dict
     reason = rules.reason or ("images lost" if lost.sum() > MAX_LOST * (lost | kept).sum() else "")
     if reason:
         estimate = UNDEFINED
-    elif rules.is_fixed:
+    elif rules.is_hold_out:
         estimate = two_way_t(sides[1] - sides[0], patients, overlap=rules.overlap)
     else:
         estimate = corrected_t(second - first, overlap=rules.overlap)
-    conditions = (
-        rules.donors_differ,
-        num < MIN_REPETITIONS,
-        counted < MIN_COUNTED_PATIENTS,
-        np.isnan(estimate.p),
-    )
+    few = (num < MIN_REPETITIONS, counted < MIN_COUNTED_PATIENTS)
+    conditions = (rules.donors_differ, *few, np.isnan(estimate.p))
     reason = reason or next((key for key, holds in zip(NO_P, conditions, strict=True) if holds), "")
     estimate = estimate._replace(p=np.nan) if reason else estimate
     return {

@@ -8,15 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xferlab.analysis.results import StudyResults
+from xferlab.analysis.results import EvaluationSet, StudyResults
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: the stage of an arm."""
+    """One side of a comparison: an arm, and which of its stages is measured on which cases."""
 
     arm: str
-    stage: str
+    evaluated: EvaluationSet
+
+    @property
+    def stage(self) -> str:
+        """The stage whose weights are measured."""
+        return self.evaluated.stage
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,8 @@ class _Donor(NamedTuple):
 def _lineage(results: StudyResults, side: Side) -> tuple[list[_Stage], _Donor]:
     """Returns the stages that are trained once per repetition, the side's own first, and the donor."""
     by_id, plan = results.trials_by_id, results.plan["arms"][side.arm]["stages"]
-    chosen = (results.trials["arm"] == side.arm) & (results.trials["stage"] == side.stage)
-    trials = [by_id[trial_id] for trial_id in results.trials.loc[chosen, "trial_id"]]
+    chosen = results.trial_ids(side.arm, side.stage)
+    trials = [trial for trial_id, trial in by_id.items() if trial_id in chosen]
     stages = []
     while True:
         name = trials[0]["stage"]

@@ -1,4 +1,4 @@
-"""Deep features of donor, general and portable models compared on the same cases, layer by layer."""
+"""Deep features of the stages of a chain compared on the same cases, layer by layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from xferlab.analysis.results import StudyResults
@@ -44,19 +43,19 @@ def linear_cka(first: Gram, second: Gram) -> float:
 
 
 @dataclass(frozen=True)
-class _Taken:
-    """What one trial stored: the rows of its layers, and n."""
+class _Stored:
+    """What one trial stored: the rows of its layers, and the number of cases n."""
 
-    rows: Mapping[str, Mapping[str, Any]]
+    layers: Mapping[str, Mapping[str, Any]]
     num_cases: int
 
     def gram(self, layer: str, state: str) -> Gram:
-        values = np.asarray(self.rows[layer][f"gram_{state}"], dtype=np.float64)
+        values = np.asarray(self.layers[layer][f"gram_{state}"], dtype=np.float64)
         return values.reshape(self.num_cases, self.num_cases)
 
 
 class DeepFeatures:
-    """The deep features of a study, where it asked for them and trials are complete.
+    """The deep features of a study, where it asked for them and trials are complete; true if any are known.
 
     Attributes:
         results: The study.
@@ -66,14 +65,14 @@ class DeepFeatures:
         self.results = results
         done = set(results.trials.loc[results.trials["state"] == "complete", "trial_id"])
         self._trials = {
-            trial["trial_id"]: trial
-            for trial in results.plan["trials"]
-            if trial.get("features") and trial["trial_id"] in done
+            trial_id: trial
+            for trial_id, trial in results.trials_by_id.items()
+            if trial.get("features") and trial_id in done
         }
-        self._taken: dict[str, _Taken] = {}
+        self._stored: dict[str, _Stored] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._trials)
+        return len(self.values) > 0
 
     @cached_property
     def values(self) -> pd.DataFrame:
@@ -84,7 +83,7 @@ class DeepFeatures:
         `share_moved` (of filters, by more than 10 %) compare a stage's best weights with those that it
         started from itself.
         """
-        rows = [row for arms in self._sharing() for row in self._of_arm(arms[0])]
+        rows = [row for arms in self._groups for row in self._of_arm(arms[0])]
         return pd.DataFrame(rows, columns=list(VALUE_COLUMNS))
 
     @cached_property
@@ -100,15 +99,23 @@ class DeepFeatures:
         frame["num_undefined"] = frame["size"] - frame.pop("count")
         frame = frame.rename(columns={"std": "sd_repetitions", "size": "num_repetitions"})
         planned = self.results.planned()
-        pairs = zip(frame["arm"], frame["after"], strict=True)
-        frame["num_planned"] = [planned[pair] for pair in pairs]
+        frame["num_planned"] = [planned[pair] for pair in zip(frame["arm"], frame["after"], strict=True)]
         return frame
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """Arms of which something is known, the baseline first; those that share all trials together."""
         known = set(self.values["arm"])
-        return tuple(arms for arms in self._sharing() if arms[0] in known)
+        return tuple(arms for arms in self._groups if arms[0] in known)
+
+    @property
+    def _groups(self) -> tuple[tuple[str, ...], ...]:
+        trials = self.results.plan["trials"]
+
+        def ids(arm: str) -> frozenset[str]:
+            return frozenset(trial["trial_id"] for trial in trials if arm in trial["arms"])
+
+        return self.results.grouped_arms(ids)
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
@@ -118,7 +125,7 @@ class DeepFeatures:
     @property
     def num_cases(self) -> int:
         """Cases that every trial showed its features on."""
-        return next(iter(self._taken.values())).num_cases if len(self.values) else 0
+        return next(iter(self._stored.values())).num_cases if self else 0
 
     @property
     def has_given_donor(self) -> bool:
@@ -132,49 +139,40 @@ class DeepFeatures:
 
     def pairs(self, quantity: str, arm: str | None = None) -> list[tuple[str, str]]:
         """Returns the (before, after) that a quantity is known for, those of neighbours first."""
-        own = self.values[self.values["quantity"] == quantity]
-        own = own if arm is None else own[own["arm"] == arm]
-        order = {stage: place for place, stage in enumerate(self.results.plan["stages"])}
-        found = set(zip(own["before"], own["after"], strict=True))
-        return sorted(found, key=lambda pair: (order[pair[1]] - order[pair[0]], order[pair[1]]))
-
-    def _sharing(self) -> list[tuple[str, ...]]:
-        groups: dict[frozenset[str], list[str]] = {}
-        for arm in self.results.arms:
-            own = (trial["trial_id"] for trial in self.results.plan["trials"] if arm in trial["arms"])
-            groups.setdefault(frozenset(own), []).append(arm)
-        return [tuple(arms) for arms in groups.values()]
+        values = self.values[self.values["quantity"] == quantity]
+        values = values if arm is None else values[values["arm"] == arm]
+        order = {stage: position for position, stage in enumerate(self.results.plan["stages"])}
+        pairs = set(zip(values["before"], values["after"], strict=True))
+        return sorted(pairs, key=lambda pair: (order[pair[1]] - order[pair[0]], order[pair[1]]))
 
     def _of_arm(self, arm: str) -> Iterator[tuple[Any, ...]]:
         parents = self.results.plan["arms"][arm]["stages"]
-        for trial in self._trials.values():
-            if arm not in trial["arms"] or parents[trial["stage"]]["starts_from"] is None:
+        for trial_id, trial in self._trials.items():
+            stage, repetition = trial["stage"], trial["repetition"]
+            if arm not in trial["arms"] or parents[stage]["starts_from"] is None:
                 continue
-            stage, chain = trial["stage"], self._ancestors(trial)
-            own = self._of(trial["trial_id"])
-            for layer, row in own.rows.items():
-                where = (arm, trial["repetition"])
-                for before, taken, state in chain:
-                    value = linear_cka(taken.gram(layer, state), own.gram(layer, "best"))
-                    yield (*where, CKA, before, stage, layer, value)
-                origin = parents[stage]["starts_from"]
+            chain, stored = self._ancestors(trial), self._load(trial_id)
+            for layer, row in stored.layers.items():
+                for before, ancestor, state in chain:
+                    value = linear_cka(ancestor.gram(layer, state), stored.gram(layer, "best"))
+                    yield arm, repetition, CKA, before, stage, layer, value
                 moved = float(np.mean(np.asarray(row["filter_changes"]) > MOVED))
-                measured = ((DISTANCE, row["distance"]), (COSINE, row["cosine"]), (SHARE_MOVED, moved))
-                for quantity, value in measured:
-                    yield (*where, quantity, origin, stage, layer, value)
+                changes = {DISTANCE: row["distance"], COSINE: row["cosine"], SHARE_MOVED: moved}
+                for quantity, value in changes.items():
+                    yield arm, repetition, quantity, parents[stage]["starts_from"], stage, layer, value
 
-    def _ancestors(self, trial: Mapping[str, Any]) -> list[tuple[str, _Taken, str]]:
+    def _ancestors(self, trial: Mapping[str, Any]) -> list[tuple[str, _Stored, str]]:
         """Returns the networks that a trial descends from: stage, what is stored, and in which state.
 
         Given weights are no trial: they are what the first trained stage started from.
         """
-        found = []
+        ancestors = []
         while parent := self._parent(trial):
             trial = parent
-            found.append((str(trial["stage"]), self._of(trial["trial_id"]), "best"))
+            ancestors.append((str(trial["stage"]), self._load(trial["trial_id"]), "best"))
         if trial.get("donor"):
-            found.append((str(trial["donor"]["stage"]), self._of(trial["trial_id"]), "start"))
-        return found
+            ancestors.append((str(trial["donor"]["stage"]), self._load(trial["trial_id"]), "start"))
+        return ancestors
 
     def _parent(self, trial: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Returns the trial that one started from; of several parents, the one that its record names."""
@@ -184,18 +182,12 @@ class DeepFeatures:
             parents = [record.started_from] if record and record.started_from else []
         return self._trials.get(parents[0]) if parents else None
 
-    def _of(self, trial_id: str) -> _Taken:
-        if trial_id not in self._taken:
-            asked, store = self._trials[trial_id]["features"], self.results.store
-            record = reader.read_features_record(store, trial_id, asked["features_id"])
+    def _load(self, trial_id: str) -> _Stored:
+        if trial_id not in self._stored:
+            planned, store = self._trials[trial_id]["features"], self.results.store
+            record = reader.read_features_record(store, trial_id, planned["features_id"])
             assert record is not None, "a complete trial has its features"
-            table = reader.read_features(store, record)
-            columns = [(name, table.column(name)) for name in table.column_names]
-            rows = [{name: _plain(column[place]) for name, column in columns} for place in range(len(table))]
-            self._taken[trial_id] = _Taken({row["layer"]: row for row in rows}, record.num_cases)
-        return self._taken[trial_id]
-
-
-def _plain(value: pa.Scalar) -> Any:
-    """Returns a number or text, or the numbers of a list as an array without a Python object for each."""
-    return value.values.to_numpy() if isinstance(value, pa.ListScalar) else value.as_py()
+            frame = reader.read_features(store, record).to_pandas(use_threads=False)
+            layers = frame.set_index("layer").to_dict("index")
+            self._stored[trial_id] = _Stored(layers, record.num_cases)
+        return self._stored[trial_id]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,46 +15,35 @@ import pyarrow as pa
 from xferlab.analysis.results import StudyResults, arms_of, part_of, planned_repetitions
 from xferlab.errors import StorageError
 from xferlab.records import reader
-from xferlab.records.schema import CASES_SCHEMA, EpochResult
+from xferlab.records.schema import CASES_SCHEMA, TrialRecord
 from xferlab.records.store import Store
 
 log = logging.getLogger("xferlab.analysis")
 
 CASE_COLUMNS = (
-    "arm",
-    "stage",
-    "repetition",
-    "trial_id",
-    "section",
-    "part",
-    "case",
-    "name",
-    "patient",
-    "pathology",
-    "simulated",
-    "metric",
-    "value",
-    "parent_may_have_seen",
+    *("arm", "stage", "repetition", "trial_id", "section", "part", "case", "name", "patient"),
+    *("pathology", "simulated", "metric", "value", "parent_may_have_seen"),
 )
+_EPOCH_COLUMNS = ("epoch", "score", "improved", "train_s", "validation_s")
 _TRIAL_COLUMNS = ("arm", "stage", "repetition", "trial_id")
-_RUN_COLUMNS = (
-    "device",
-    "device_name",
-    "total_s",
-    "memory_peak_gib",
-    "network_mean_ms",
-    "network_sd_ms",
-    "network_n",
-    "num_attempts",
-    "best_epoch",
-)
+
+Coordinates = tuple[str, str, int, str]
+"""Values of `_TRIAL_COLUMNS`: a trial as one of its arms names it."""
 
 
-class _Placed(NamedTuple):
-    """A complete trial with its place in one arm."""
+class _Trial(NamedTuple):
+    """What is stored of a planned trial; a record and tables (one per evaluation) where it is complete."""
 
-    place: tuple[str, str, int, str]
-    trial: Mapping[str, Any]
+    planned: Mapping[str, Any]
+    state: str
+    reason: str
+    record: TrialRecord | None = None
+    tables: Sequence[pa.Table] = ()
+
+    def coordinates(self) -> Iterator[Coordinates]:
+        for name in self.planned["names"]:
+            arm, stage, repetition = name.split("/")
+            yield arm, stage, int(repetition.removeprefix("r")), self.planned["trial_id"]
 
 
 def load(storage: str | Path, study: str) -> pd.DataFrame:
@@ -81,55 +71,30 @@ def load_study(storage: str | Path, study: str) -> StudyResults:
     """
     store = Store.open(storage)
     plan = reader.read_plan(store, study)
-    evaluated: dict[str, list[_Evaluated]] = {}
-    rows, placed = [], []
-    for trial in plan["trials"]:
-        state, reason = _state(store, trial, evaluated)
-        for place in _places(trial):
-            rows.append((*place, state, reason))
-            if state == "complete":
-                placed.append(_Placed(place, trial))
-    trials = pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, "state", "reason"])
-    cases = _cases(placed, evaluated)
-    cases.attrs["planned"] = planned_repetitions(trials)
-    problems: list[str] = []
-    histories = _histories(store, placed, problems)
-    return StudyResults(study, plan, store, trials, cases, histories, _runs(store, placed), problems)
+    trials = [_read(store, planned) for planned in plan["trials"]]
+    rows = [(*names, trial.state, trial.reason) for trial in trials for names in trial.coordinates()]
+    frame = pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, "state", "reason"])
+    complete, problems = [trial for trial in trials if trial.record], list[str]()
+    cases = _cases(complete)
+    cases.attrs["planned"] = planned_repetitions(frame)
+    histories = _per_trial(complete, partial(_epochs, store, problems), _EPOCH_COLUMNS)
+    runs = _per_trial(complete, partial(_run, store), ("device", "best_epoch"))
+    return StudyResults(study, plan, store, frame, cases, histories, runs, problems)
 
 
-class _Evaluated(NamedTuple):
-    """One evaluation with its rows."""
-
-    section: str
-    part: str
-    parent_may_have_seen: bool
-    arms: tuple[str, ...]
-    table: pa.Table
-
-
-def _places(trial: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str]]:
-    for name in trial["names"]:
-        arm, stage, repetition = name.split("/")
-        yield arm, stage, int(repetition.removeprefix("r")), trial["trial_id"]
-
-
-def _state(store: Store, trial: Mapping[str, Any], evaluated: dict[str, list[_Evaluated]]) -> tuple[str, str]:
-    """Returns state and reason; a complete trial's evaluations are put into `evaluated`."""
-    trial_id = trial["trial_id"]
+def _read(store: Store, planned: Mapping[str, Any]) -> _Trial:
+    trial_id = planned["trial_id"]
     try:
         failure = reader.read_failure(store, trial_id)
-        complete = reader.read_trial(store, trial_id) is not None
-        tables = _evaluations(store, trial) if complete else None
+        record = reader.read_trial(store, trial_id)
+        tables = _evaluations(store, planned) if record else None
     except StorageError as error:
-        return "damaged", str(error)
-    if tables is None:
-        return (
-            ("failed", _failure_text(failure))
-            if failure
-            else ("not complete", _absence(store, trial_id, trained=complete))
-        )
-    evaluated[trial_id] = tables
-    return "complete", ""
+        return _Trial(planned, "damaged", str(error))
+    if record and tables is not None:
+        return _Trial(planned, "complete", "", record, tables)
+    if failure:
+        return _Trial(planned, "failed", _failure_text(failure))
+    return _Trial(planned, "not complete", _absence(store, trial_id, trained=record is not None))
 
 
 def _absence(store: Store, trial_id: str, *, trained: bool) -> str:
@@ -145,90 +110,87 @@ def _failure_text(failure: Mapping[str, Any]) -> str:
     return ": ".join(word for word in words if word) or "no reason stored"
 
 
-def _evaluations(store: Store, trial: Mapping[str, Any]) -> list[_Evaluated] | None:
-    found = []
-    for one in trial["evaluations"]:
-        record = reader.read_evaluation(store, trial["trial_id"], one["evaluation_id"])
+def _evaluations(store: Store, planned: Mapping[str, Any]) -> list[pa.Table] | None:
+    """Returns the cases of each planned evaluation; None where one of them, or the features, are missing."""
+    trial_id, features, tables = planned["trial_id"], planned.get("features"), []
+    for evaluation in planned["evaluations"]:
+        record = reader.read_evaluation(store, trial_id, evaluation["evaluation_id"])
         if record is None:
             return None
-        table = reader.read_cases(store, record)
-        seen, arms = bool(one["parent_may_have_seen"]), arms_of(trial, one)
-        found.append(_Evaluated(one["section"], part_of(one), seen, arms, table))
-    asked = trial.get("features")
-    if asked and reader.read_features_record(store, trial["trial_id"], asked["features_id"]) is None:
+        tables.append(reader.read_cases(store, record))
+    if features and reader.read_features_record(store, trial_id, features["features_id"]) is None:
         return None
-    return found
+    return tables
 
 
-def _cases(placed: Sequence[_Placed], evaluated: Mapping[str, list[_Evaluated]]) -> pd.DataFrame:
-    pieces = [
-        (one.place, item)
-        for one in placed
-        for item in evaluated[one.trial["trial_id"]]
-        if one.place[0] in item.arms
+def _cases(trials: Iterable[_Trial]) -> pd.DataFrame:
+    pieces = [_labelled(CASES_SCHEMA.empty_table(), ("", "", 0, ""), {"section": "", "part": ""})]
+    pieces += [
+        _labelled(table, names, evaluation)
+        for trial in trials
+        for names in trial.coordinates()
+        for evaluation, table in zip(trial.planned["evaluations"], trial.tables, strict=True)
+        if names[0] in arms_of(trial.planned, evaluation)
     ]
-    tables = [item.table.select(CASES_SCHEMA.names) for _, item in pieces] or [CASES_SCHEMA.empty_table()]
-    table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    table = pa.concat_tables(pieces).unify_dictionaries().combine_chunks()
     frame: pd.DataFrame = table.to_pandas(use_threads=False)
-    lengths = [item.table.num_rows for _, item in pieces]
-    labels = [(*place, item.section, item.part, item.parent_may_have_seen) for place, item in pieces]
-    names = (*_TRIAL_COLUMNS, "section", "part", "parent_may_have_seen")
-    for name, values in zip(names, zip(*labels, strict=True) if labels else [()] * len(names), strict=True):
-        frame[name] = _spread(name, values, lengths)
-    return frame[list(CASE_COLUMNS)]
+    return frame
 
 
-def _spread(name: str, values: Sequence[Any], lengths: Sequence[int]) -> Any:
-    if name in ("repetition", "parent_may_have_seen"):
-        return np.repeat(np.asarray(values, dtype=int if name == "repetition" else bool), lengths)
-    categories = list(dict.fromkeys(values))
-    codes = [categories.index(value) for value in values]
-    return pd.Categorical.from_codes(
-        np.repeat(np.asarray(codes, dtype=np.int32), lengths), pd.Index(categories, dtype=str)
-    )
+def _labelled(table: pa.Table, names: Coordinates, evaluation: Mapping[str, Any]) -> pa.Table:
+    """Returns the cases of an evaluation with the columns that are the same for all of them."""
+    values: dict[str, Any] = dict(zip(_TRIAL_COLUMNS, names, strict=True))
+    values |= {"section": evaluation["section"], "part": part_of(evaluation)}
+    values["parent_may_have_seen"] = bool(evaluation.get("parent_may_have_seen"))
+    columns = dict(zip(CASES_SCHEMA.names, table.select(CASES_SCHEMA.names).columns, strict=True))
+    for name, value in values.items():
+        if isinstance(value, str):
+            codes = pa.array(np.zeros(table.num_rows, np.int32))
+            columns[name] = pa.DictionaryArray.from_arrays(
+                codes, pa.array([value][: table.num_rows], pa.string())
+            )
+        else:
+            columns[name] = pa.array(np.full(table.num_rows, value))
+    return pa.table({name: columns[name] for name in CASE_COLUMNS})
 
 
-def _histories(store: Store, placed: Sequence[_Placed], problems: list[str]) -> pd.DataFrame:
+def _per_trial(
+    trials: Iterable[_Trial], rows_of: Callable[[_Trial], Iterable[Mapping[str, Any]]], empty: Sequence[str]
+) -> pd.DataFrame:
+    """Returns the rows of each trial, once for each arm that has it; `empty` columns if there are none."""
     rows = []
-    for trial_id, places in _by_trial(placed).items():
-        epochs = [result.flat() for result in _history(store, trial_id, problems)]
-        labels = [dict(zip(_TRIAL_COLUMNS, place, strict=True)) for place in places]
-        rows += [{**label, **epoch} for label in labels for epoch in epochs]
-    return pd.DataFrame(rows, columns=None if rows else [*_TRIAL_COLUMNS, "epoch", "score", "improved"])
+    for trial in trials:
+        own = list(rows_of(trial))
+        for names in trial.coordinates():
+            rows += [{**dict(zip(_TRIAL_COLUMNS, names, strict=True)), **row} for row in own]
+    return pd.DataFrame(rows, columns=None if rows else [*_TRIAL_COLUMNS, *empty])
 
 
-def _history(store: Store, trial_id: str, problems: list[str]) -> list[EpochResult]:
-    record = reader.read_trial(store, trial_id)
+def _epochs(store: Store, problems: list[str], trial: _Trial) -> list[Mapping[str, Any]]:
+    assert trial.record
     try:
-        return reader.read_history(store, trial_id, sha256=record.history_sha256 if record else None)
+        history = reader.read_history(store, trial.record.trial_id, sha256=trial.record.history_sha256)
     except StorageError as error:  # a learning curve is not worth the report
         log.warning("%s; the report leaves its curve out", error)
         problems.append(f"{error}; its learning curve is left out")
         return []
+    return [result.flat() for result in history]
 
 
-def _runs(store: Store, placed: Sequence[_Placed]) -> pd.DataFrame:
-    rows = []
-    for trial_id, places in _by_trial(placed).items():
-        run, record = reader.read_run(store, trial_id), reader.read_trial(store, trial_id)
-        network = run.get("network_ms_per_image") or {}
-        values = (
-            run.get("device"),
-            run.get("device_name"),
-            run.get("total_s", np.nan),
-            run.get("memory_peak_gib", np.nan),
-            network.get("mean", np.nan),
-            network.get("sd", np.nan),
-            network.get("n", 0),
-            len(run.get("attempts") or ()),
-            record.best_epoch if record else np.nan,
-        )
-        rows += [(*place, *values) for place in places]
-    return pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, *_RUN_COLUMNS])
-
-
-def _by_trial(placed: Sequence[_Placed]) -> dict[str, list[tuple[str, str, int, str]]]:
-    places: dict[str, list[tuple[str, str, int, str]]] = {}
-    for one in placed:
-        places.setdefault(one.trial["trial_id"], []).append(one.place)
-    return places
+def _run(store: Store, trial: _Trial) -> list[Mapping[str, Any]]:
+    assert trial.record
+    run = reader.read_run(store, trial.record.trial_id)
+    network = run.get("network_ms_per_image") or {}
+    return [
+        {
+            "device": run.get("device"),
+            "device_name": run.get("device_name"),
+            "total_s": run.get("total_s", np.nan),
+            "memory_peak_gib": run.get("memory_peak_gib", np.nan),
+            "network_mean_ms": network.get("mean", np.nan),
+            "network_sd_ms": network.get("sd", np.nan),
+            "network_n": network.get("n", 0),
+            "num_attempts": len(run.get("attempts") or ()),
+            "best_epoch": trial.record.best_epoch,
+        }
+    ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,13 +15,57 @@ from xferlab.records import reader
 from xferlab.records.store import Store
 
 
+@dataclass(frozen=True)
+class EvaluationSet:
+    """What a stage was measured on.
+
+    Attributes:
+        stage: The stage whose weights were measured.
+        section: Data section of the cases.
+        part: `train`, `validation`, `test` or `hold_out`, with `@variant` if there is one.
+    """
+
+    stage: str
+    section: str
+    part: str
+
+    @property
+    def name(self) -> str:
+        """`section.part`."""
+        return f"{self.section}.{self.part}"
+
+    @property
+    def stem(self) -> str:
+        """`section_part`, for names of files."""
+        return f"{self.section}_{self.part}"
+
+    @property
+    def plain(self) -> EvaluationSet:
+        """The same cases as they are."""
+        return replace(self, part=self.part.partition("@")[0])
+
+    @property
+    def object(self) -> str:
+        """The kind of foreign object on its images; empty where there is none."""
+        variant = self.part.partition("@")[2]
+        return "" if variant == "original" else variant
+
+    @property
+    def is_hold_out(self) -> bool:
+        """Whether the cases are held out, in any variant."""
+        return is_hold_out(self.part)
+
+    def rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Returns the rows of a frame with columns stage, section and part that belong to this set."""
+        rows = (frame["stage"] == self.stage) & (frame["section"] == self.section)
+        return frame[rows & (frame["part"] == self.part)]
+
+
 class PlannedEvaluation(NamedTuple):
     """One evaluation of a trial, as one arm asks for it."""
 
     arm: str
-    stage: str
-    section: str
-    part: str
+    evaluated: EvaluationSet
     trial_id: str
     evaluation_id: str
     parent_may_have_seen: bool
@@ -80,77 +125,83 @@ class StudyResults:
 
     def counts(self) -> pd.DataFrame:
         """Returns arm, stage, num_planned and num_done, in the study's order."""
-        rows = [
-            (arm, stage, len(group), int((group["state"] == "complete").sum()))
-            for (arm, stage), group in self.trials.groupby(["arm", "stage"], sort=False)
-        ]
-        return pd.DataFrame(rows, columns=["arm", "stage", "num_planned", "num_done"])
+        done = self.trials.assign(done=self.trials["state"] == "complete")
+        grouped = done.groupby(["arm", "stage"], sort=False)["done"]
+        return grouped.agg(num_planned="size", num_done="sum").reset_index()
 
-    def shared_arms(self, stage: str) -> tuple[tuple[str, ...], ...]:
-        """Returns the arms that have a stage, grouped by those that share all trials of it."""
-        groups: dict[frozenset[str], list[str]] = {}
+    def grouped_arms(self, key: Callable[[str], Hashable]) -> tuple[tuple[str, ...], ...]:
+        """Returns the arms, those of an equal key together; arms whose key is empty are left out."""
+        groups: dict[Hashable, list[str]] = {}
         for arm in self.arms:
-            own = self.trials[(self.trials["arm"] == arm) & (self.trials["stage"] == stage)]
-            if len(own):
-                groups.setdefault(frozenset(own["trial_id"]), []).append(arm)
-        return tuple(tuple(arms) for arms in groups.values())
+            groups.setdefault(key(arm), []).append(arm)
+        return tuple(tuple(arms) for value, arms in groups.items() if value)
+
+    def trial_ids(self, arm: str, stage: str) -> frozenset[str]:
+        """Returns the ids of an arm's trials of a stage, whether complete or not."""
+        rows = (self.trials["arm"] == arm) & (self.trials["stage"] == stage)
+        return frozenset(self.trials.loc[rows, "trial_id"])
+
+    def arms_by_trials(self, stage: str) -> tuple[tuple[str, ...], ...]:
+        """Returns the arms that have a stage, grouped by those that share all trials of it."""
+        return self.grouped_arms(lambda arm: self.trial_ids(arm, stage))
+
+    def arms_by_evaluations(self, *sets: EvaluationSet) -> tuple[tuple[str, ...], ...]:
+        """Returns the arms measured on all of some sets; those that share all these evaluations together."""
+
+        def ids(arm: str) -> Hashable:
+            each = tuple(self.evaluation_ids(arm, evaluated) for evaluated in sets)
+            return each if all(each) else None
+
+        return self.grouped_arms(ids)
 
     def evaluations(self) -> Iterator[PlannedEvaluation]:
         """Yields every planned evaluation of every arm; arms that share it one after the other."""
         for trial in self.plan["trials"]:
-            for one in trial["evaluations"]:
-                for arm in arms_of(trial, one):
+            for evaluation in trial["evaluations"]:
+                evaluated = EvaluationSet(trial["stage"], evaluation["section"], part_of(evaluation))
+                seen = bool(evaluation["parent_may_have_seen"])
+                for arm in arms_of(trial, evaluation):
                     yield PlannedEvaluation(
-                        arm,
-                        trial["stage"],
-                        one["section"],
-                        part_of(one),
-                        trial["trial_id"],
-                        one["evaluation_id"],
-                        bool(one["parent_may_have_seen"]),
+                        arm, evaluated, trial["trial_id"], evaluation["evaluation_id"], seen
                     )
 
-    def evaluation_ids(self, arm: str, *, stage: str, section: str, part: str) -> frozenset[str]:
-        """Returns the ids of an arm's evaluations of a stage on one set, whether complete or not."""
-        return frozenset(self._evaluation_ids.get((arm, stage, section, part), ()))
+    def evaluation_ids(self, arm: str, evaluated: EvaluationSet) -> frozenset[str]:
+        """Returns the ids of an arm's evaluations on a set, complete or not; equal ids are equal numbers."""
+        return frozenset(self._evaluation_ids.get((arm, evaluated), ()))
 
     @cached_property
-    def _evaluation_ids(self) -> dict[tuple[str, str, str, str], set[str]]:
-        found: dict[tuple[str, str, str, str], set[str]] = {}
-        for one in self.evaluations():
-            found.setdefault(one[:4], set()).add(one.evaluation_id)
-        return found
+    def _evaluation_ids(self) -> dict[tuple[str, EvaluationSet], set[str]]:
+        ids: dict[tuple[str, EvaluationSet], set[str]] = {}
+        for evaluation in self.evaluations():
+            ids.setdefault((evaluation.arm, evaluation.evaluated), set()).add(evaluation.evaluation_id)
+        return ids
 
     def note(self, problem: str) -> None:
         """Adds a problem, once."""
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def outputs(self, trial_id: str, *, arm: str, section: str, part: str) -> pd.DataFrame:
+    def outputs(self, trial_id: str, *, arm: str, evaluated: EvaluationSet) -> pd.DataFrame:
         """Returns the stored arrays of one evaluation, a row per case; empty where there are none.
 
         A column for each array that the task stores; see the task's `outputs`.
         """
-        wanted = (arm, section, part, trial_id)
-        ids = [e.evaluation_id for e in self.evaluations() if (e.arm, *e[2:5]) == wanted]
+        planned = {evaluation["evaluation_id"] for evaluation in self.trials_by_id[trial_id]["evaluations"]}
+        rows: list[dict[str, Any]] = []
         try:
-            record = reader.read_evaluation(self.store, trial_id, ids[0]) if ids else None
-            if record is None:
-                return pd.DataFrame()
-            cases = reader.read_outputs(self.store, record)
+            for evaluation_id in planned & self.evaluation_ids(arm, evaluated):
+                record = reader.read_evaluation(self.store, trial_id, evaluation_id)
+                cases = reader.read_outputs(self.store, record) if record else []
+                rows = [{**vars(case), **case.arrays} for case in cases]
         except StorageError as error:
             # Pixels illustrate; a study without them still has all its numbers.
             self.note(f"{error}; figures leave its images out")
-            return pd.DataFrame()
-        rows = [{**vars(case), **case.arrays} for case in cases]
         return pd.DataFrame(rows).drop(columns="arrays") if rows else pd.DataFrame()
 
 
 def planned_repetitions(trials: pd.DataFrame) -> dict[tuple[str, str], int]:
     """Returns the number of planned repetitions of each (arm, stage), from one row per arm and trial."""
-    return {
-        (str(arm), str(stage)): len(g) for (arm, stage), g in trials.groupby(["arm", "stage"], sort=False)
-    }
+    return Counter(zip(trials["arm"], trials["stage"], strict=True))
 
 
 def part_of(evaluation: Mapping[str, Any]) -> str:
@@ -160,7 +211,7 @@ def part_of(evaluation: Mapping[str, Any]) -> str:
 
 
 def is_hold_out(part: str) -> bool:
-    """Returns whether a part is a hold-out, in whatever variant."""
+    """Returns whether a part is a hold-out, in any variant."""
     return part.partition("@")[0] == "hold_out"
 
 

@@ -3,48 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
-from xferlab.analysis.results import StudyResults, is_hold_out
+from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.metrics.catalogue import CATALOGUE, Metric
 
 ALL = "all"
 NUM_DETAILED = 3
-_PATHOLOGIES = (ALL, "covid19", "normal", "pathological")
-_BY_NAME = {metric.name: metric for metric in CATALOGUE}
-
-
-@dataclass(frozen=True)
-class EvaluationSet:
-    """What a stage was measured on.
-
-    Attributes:
-        stage: The stage whose weights were measured.
-        section: Data section of the cases.
-        part: `train`, `validation`, `test` or `hold_out`, with `@variant` if there is one.
-    """
-
-    stage: str
-    section: str
-    part: str
-
-    @property
-    def name(self) -> str:
-        """`section.part`."""
-        return f"{self.section}.{self.part}"
-
-    @property
-    def plain(self) -> EvaluationSet:
-        """The same cases as they are."""
-        return replace(self, part=self.part.partition("@")[0])
-
-    @property
-    def object(self) -> str:
-        """The kind of foreign object on its images; empty where there is none."""
-        variant = self.part.partition("@")[2]
-        return "" if variant == "original" else variant
+_ORDER = {metric.name: position for position, metric in enumerate(CATALOGUE)}
 
 
 @dataclass(frozen=True)
@@ -63,35 +31,47 @@ class ChainPair:
     section: str
     part: str = "hold_out"
 
+    @property
+    def sets(self) -> tuple[EvaluationSet, EvaluationSet]:
+        """The hold-out as it was measured before and after."""
+        return (
+            EvaluationSet(self.before, self.section, self.part),
+            EvaluationSet(self.after, self.section, self.part),
+        )
+
 
 def metric_named(name: str) -> Metric:
     """Returns the catalogue's entry, or a bare one for a metric of another version."""
-    if name in _BY_NAME:
-        return _BY_NAME[name]
+    if name in _ORDER:
+        return CATALOGUE[_ORDER[name]]
     return Metric(
         name=name,
         label=name,
         unit="",
         better=None,
         source="unknown to this version",
-        in_paper=False,
+        prominence="further",
         definition="Unknown to this version.",
         undefined="Unknown to this version.",
         function="",
     )
 
 
-def ordered_metrics(names: Iterable[str], *, in_paper: bool | None = None) -> tuple[Metric, ...]:
-    """Returns metrics in the catalogue's order, unknown ones last; with `in_paper` only such."""
-    order = {metric.name: place for place, metric in enumerate(CATALOGUE)}
-    found = [metric_named(name) for name in sorted(set(names), key=lambda n: (order.get(n, len(order)), n))]
-    return tuple(metric for metric in found if in_paper is None or metric.in_paper == in_paper)
+def ordered_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
+    """Returns metrics in the catalogue's order, unknown ones last."""
+    return tuple(
+        map(metric_named, sorted(set(names), key=lambda name: (_ORDER.get(name, len(_ORDER)), name)))
+    )
+
+
+def main_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
+    """Returns the metrics of tables of many arms; the first of them stands in figures of many arms."""
+    return tuple(metric for metric in ordered_metrics(names) if metric.prominence == "main")
 
 
 def ordered_pathologies(names: Iterable[str]) -> tuple[str, ...]:
-    """Returns pathologies in the paper's order, others behind by name; `all` first."""
-    order = {name: place for place, name in enumerate(_PATHOLOGIES)}
-    return tuple(sorted(set(names), key=lambda name: (order.get(name, len(order)), name)))
+    """Returns pathologies by name, `all` first."""
+    return tuple(sorted(set(names), key=lambda name: (name != ALL, name)))
 
 
 def evaluation_sets(results: StudyResults) -> tuple[EvaluationSet, ...]:
@@ -99,29 +79,11 @@ def evaluation_sets(results: StudyResults) -> tuple[EvaluationSet, ...]:
 
     Sets that an ancestor of another repetition may have trained on are left out.
     """
-    found = {
-        EvaluationSet(one.stage, one.section, one.part)
-        for one in results.evaluations()
-        if not one.parent_may_have_seen
+    sets = {
+        evaluation.evaluated for evaluation in results.evaluations() if not evaluation.parent_may_have_seen
     }
     stages = results.stages
-    return tuple(sorted(found, key=lambda e: (is_hold_out(e.part), stages.index(e.stage), e.section, e.part)))
-
-
-def sharing_arms(results: StudyResults, evaluated: EvaluationSet) -> tuple[tuple[str, ...], ...]:
-    """Returns the arms measured on a set, grouped by those that share all evaluations of it."""
-    groups: dict[frozenset[str], list[str]] = {}
-    for arm in results.arms:
-        ids = evaluation_ids(results, arm, evaluated)
-        if ids:
-            groups.setdefault(ids, []).append(arm)
-    return tuple(tuple(arms) for arms in groups.values())
-
-
-def evaluation_ids(results: StudyResults, arm: str, evaluated: EvaluationSet) -> frozenset[str]:
-    """Returns the ids of an arm's evaluations on a set; equal ids are the same numbers."""
-    e = evaluated
-    return results.evaluation_ids(arm, stage=e.stage, section=e.section, part=e.part)
+    return tuple(sorted(sets, key=lambda e: (e.is_hold_out, stages.index(e.stage), e.section, e.part)))
 
 
 def detailed_arms(results: StudyResults) -> tuple[str, ...]:
@@ -134,12 +96,12 @@ def detailed_arms(results: StudyResults) -> tuple[str, ...]:
 
 def seen_by_parents(results: StudyResults) -> tuple[str, ...]:
     """Returns the `arm/stage on section.part` whose patients an ancestor may have trained on."""
-    found = {
-        f"{one.arm}/{one.stage} on {one.section}.{one.part}"
-        for one in results.evaluations()
-        if one.parent_may_have_seen
+    names = {
+        f"{evaluation.arm}/{evaluation.evaluated.stage} on {evaluation.evaluated.name}"
+        for evaluation in results.evaluations()
+        if evaluation.parent_may_have_seen
     }
-    return tuple(sorted(found))
+    return tuple(sorted(names))
 
 
 def unseen(cases: pd.DataFrame) -> pd.DataFrame:
@@ -152,33 +114,25 @@ def unseen(cases: pd.DataFrame) -> pd.DataFrame:
 def chain_pairs(results: StudyResults, arm: str) -> tuple[ChainPair, ...]:
     """Returns the pairs of an arm: a stage and its nearest ancestor measured on the same hold-out."""
     sets = {
-        (one.stage, one.section, one.part)
-        for one in results.evaluations()
-        if one.arm == arm and is_hold_out(one.part) and not one.parent_may_have_seen
+        evaluation.evaluated
+        for evaluation in results.evaluations()
+        if evaluation.arm == arm and evaluation.evaluated.is_hold_out and not evaluation.parent_may_have_seen
     }
     pairs = []
     for stage in results.stages:
-        for section, part in sorted(held for owner, *held in sets if owner == stage):
-            ancestors = [a for a in _ancestors(results, arm, stage) if (a, section, part) in sets]
-            pairs += [ChainPair(ancestors[0], stage, section, part)] if ancestors else []
+        ancestors = _ancestors(results, arm, stage)
+        for section, part in sorted((e.section, e.part) for e in sets if e.stage == stage):
+            measured = [before for before in ancestors if EvaluationSet(before, section, part) in sets]
+            pairs += [ChainPair(measured[0], stage, section, part)] if measured else []
     return tuple(pairs)
-
-
-def main_pair(results: StudyResults) -> ChainPair | None:
-    """Returns the pair that takes the paper's table numbers: the baseline's last, else another arm's."""
-    for arm in results.arms:
-        pairs = [pair for pair in chain_pairs(results, arm) if pair.part == "hold_out"]
-        if pairs:
-            return pairs[-1]
-    return None
 
 
 def _ancestors(results: StudyResults, arm: str, stage: str) -> list[str]:
     """Returns the stages that a stage starts from, the nearest first."""
     stages = results.plan["arms"].get(arm, {}).get("stages", {})
-    found: list[str] = []
+    ancestors: list[str] = []
     parent = stages.get(stage, {}).get("starts_from")
-    while parent and parent not in found:
-        found.append(parent)
+    while parent and parent not in ancestors:
+        ancestors.append(parent)
         parent = stages.get(parent, {}).get("starts_from")
-    return found
+    return ancestors

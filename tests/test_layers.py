@@ -51,7 +51,12 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.parallel",
         "xferlab.errors",
     ),
-    "xferlab.tasks.config": ("xferlab.metrics.score", "xferlab.section", "xferlab.errors"),
+    "xferlab.tasks.config": (
+        "xferlab.metrics.catalogue",
+        "xferlab.metrics.score",
+        "xferlab.section",
+        "xferlab.errors",
+    ),
     "xferlab.tasks.registry": ("xferlab.tasks", "xferlab.training.learner", "xferlab.errors"),
     **{
         f"xferlab.tasks.{task}{part}": allowed
@@ -64,6 +69,7 @@ TABLE: dict[str, tuple[str, ...]] = {
                 "xferlab.section",
                 "xferlab.errors",
             ),
+            ".report": (f"xferlab.tasks.{task}.config", "xferlab.analysis"),
             "": (
                 "xferlab.tasks.config",
                 "xferlab.networks",
@@ -116,6 +122,12 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.records",
         "xferlab.plan.identity",
         "xferlab.metrics.catalogue",
+        "xferlab.errors",
+    ),
+    "xferlab.analysis.published": ("xferlab.errors",),  # names of papers, without the kit
+    "xferlab.analysis.report": (
+        "xferlab.analysis",
+        *(f"xferlab.tasks.{task}.report" for task in TASKS),
         "xferlab.errors",
     ),
     "xferlab.cli": ("xferlab",),
@@ -261,7 +273,10 @@ def import_all(package: str, *, without: str = "") -> str:
         (import_all("xferlab.cohort"), {"torch", "ray", "wandb", "numpy", "pydantic"}),
         (import_all("xferlab.plan"), {"torch", "ray", "wandb", "pandas"}),
         (import_all("xferlab.records"), {"torch", "ray", "wandb"}),
-        (import_all("xferlab.analysis"), {"torch", "ray", "wandb"}),
+        (
+            import_all("xferlab.analysis") + "".join(f", xferlab.tasks.{task}.report" for task in TASKS),
+            {"torch", "ray", "wandb"},
+        ),
         ("import xferlab.analysis", {"torch", "ray", "wandb", "matplotlib"}),
     ],
     ids=["study", "cohort", "plan", "records", "analysis", "notebook"],

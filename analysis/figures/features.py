@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,102 +10,101 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from xferlab.analysis.contents import Contents
 from xferlab.analysis.features import CKA, DISTANCE, SHARE_MOVED, DeepFeatures
 from xferlab.analysis.figures.style import LOOKS, PAGE_IN, Picture, drawing
+from xferlab.analysis.selection import detailed_arms
 from xferlab.analysis.tables.features import reading
-from xferlab.analysis.tables.notes import arm_names, data_notes, incomplete_note
+from xferlab.analysis.tables.notes import arm_names, data_notes
 
-_PANELS = (
-    (CKA, "CKA (dimensionless)"),
-    (DISTANCE, "Distance of weights\n||W − W0|| / ||W0||"),
-    (SHARE_MOVED, "Share of filters\nthat moved"),
-)
+_PANELS = {
+    CKA: "CKA (dimensionless)",
+    DISTANCE: "Distance of weights\n||W − W0|| / ||W0||",
+    SHARE_MOVED: "Share of filters\nthat moved",
+}
 _SHIFT = 0.09
 
 
-def features_picture(features: DeepFeatures, arms: tuple[str, ...], *, label: str) -> Picture | None:
-    """Returns the layers of arms that share their trials; None where nothing of them is known."""
+def features_pictures(contents: Contents) -> Iterator[Picture]:
+    """Yields the layers of each detailed arm, and one map of all arms where there are more."""
+    features, detailed = contents.deep, set(detailed_arms(contents.results))
+    for arms in features.groups:
+        if detailed & set(arms):
+            yield _picture(features, arms)
+    last = contents.results.stages[-1]
+    summary = features.summary[features.summary["after"] == last]
+    groups = [arms for arms in features.groups if arms[0] in set(summary["arm"])]
+    if groups and any(not detailed & set(arms) for arms in features.groups):
+        yield _map_picture(features, groups, last)
+
+
+def _picture(features: DeepFeatures, arms: tuple[str, ...]) -> Picture:
     own = features.summary[features.summary["arm"] == arms[0]]
-    if not len(own):
-        return None
-    results, stages = features.results, set(own["after"])
-    with drawing():
-        figure = _draw(features, own, arms[0])
     low, high = int(own["num_repetitions"].min()), int(own["num_repetitions"].max())
     several = "Bars: ± sample SD over them." if high > 1 else "One repetition: no deviation."
     return Picture(
-        name=f"fig{label}_features_{arms[0]}",
-        title=f"Figure {label}: deep features of stages compared, arm {', '.join(arms)}",
+        name=f"features_{arms[0]}",
+        title=f"deep features of stages compared, arm {', '.join(arms)}",
         caption=(
             f"Points: mean over {low if low == high else f'{low} to {high}'} repetitions. {several}",
             *reading(features),
-            *incomplete_note(results, stages),
-            *data_notes(results, [features.section], results.cases),
+            *data_notes(features.results, own["after"], [features.section]),
         ),
-        figure=figure,
+        figure=_draw(features, own, features.pairs(CKA, arms[0])),
+        subject={"kind": "features"},
     )
 
 
-def features_map(features: DeepFeatures, *, label: str) -> Picture | None:
-    """Returns similarity and change of every arm and layer, from the parent to the last stage.
-
-    None where nothing is known.
-    """
-    results = features.results
-    last = results.stages[-1]
-    summary = features.summary[features.summary["after"] == last]
-    groups = [arms for arms in features.groups if (summary["arm"] == arms[0]).any()]
-    if not groups:
-        return None
-    with drawing():
-        figure = _draw_map(features, summary, groups, last)
+def _map_picture(features: DeepFeatures, groups: list[tuple[str, ...]], last: str) -> Picture:
+    """Returns similarity and change of every arm and layer, from the parent to the last stage."""
     return Picture(
-        name=f"fig{label}_features_all_arms_{last}",
-        title=f"Figure {label}: deep features of stage {last} against what it started from, all arms",
+        name=f"features_all_arms_{last}",
+        title=f"deep features of stage {last} against what it started from, all arms",
         caption=(
             "Mean over repetitions. White: not defined. The table has the deviations.",
             *reading(features),
-            *incomplete_note(results, {last}),
-            *data_notes(results, [features.section], results.cases),
+            *data_notes(features.results, [last], [features.section]),
         ),
-        figure=figure,
+        figure=_draw_map(features, groups, last),
+        subject={"kind": "features of all arms"},
     )
 
 
-def _draw_map(
-    features: DeepFeatures, summary: pd.DataFrame, groups: list[tuple[str, ...]], last: str
-) -> Figure:
+@drawing()
+def _draw_map(features: DeepFeatures, groups: list[tuple[str, ...]], last: str) -> Figure:
     figure = Figure(figsize=(PAGE_IN, 1.25 + 0.17 * len(groups)), layout="constrained")
     panels = figure.subplots(1, len(_PANELS), sharey=True)
-    chains = features.results.plan["arms"]
-    for axes, (quantity, name) in zip(panels, _PANELS, strict=True):
-        values = np.full((len(groups), len(features.layers)), np.nan)
-        for place, arms in enumerate(groups):
-            origin = chains[arms[0]]["stages"][last]["starts_from"]
-            own = summary[(summary["arm"] == arms[0]) & (summary["quantity"] == quantity)]
-            own = own[own["before"] == origin].set_index("layer")["mean"]
-            values[place] = own.reindex(features.layers).to_numpy(float)
+    chains, summary = features.results.plan["arms"], features.summary
+    origins = {arms[0]: chains[arms[0]]["stages"][last]["starts_from"] for arms in groups}
+    last_step = summary[(summary["after"] == last) & (summary["before"] == summary["arm"].map(origins))]
+    for axes, (quantity, name) in zip(panels, _PANELS.items(), strict=True):
+        means = last_step[last_step["quantity"] == quantity].pivot(
+            index="arm", columns="layer", values="mean"
+        )
+        values = means.reindex(index=list(origins), columns=features.layers).to_numpy(float)
         top = None if quantity == DISTANCE else 1.0
-        drawn = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=top)
+        image = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=top)
         axes.set_xticks(range(len(features.layers)), features.layers, rotation=90)
         axes.set_title(name.replace("\n", " "), fontsize=6.5)
-        figure.colorbar(drawn, ax=axes, location="bottom", aspect=25, pad=0.02)
-    named = [arm_names(features.results, arms) for arms in groups]
-    panels[0].set_yticks(range(len(groups)), named)
+        figure.colorbar(image, ax=axes, location="bottom", aspect=25, pad=0.02)
+    panels[0].set_yticks(range(len(groups)), [arm_names(features.results, arms) for arms in groups])
     return figure
 
 
-def _draw(features: DeepFeatures, own: pd.DataFrame, arm: str) -> Figure:
+@drawing()
+def _draw(features: DeepFeatures, own: pd.DataFrame, pairs: list[tuple[str, str]]) -> Figure:
     figure = Figure(figsize=(PAGE_IN, 2.9), layout="constrained")
     panels = figure.subplots(1, len(_PANELS), width_ratios=[1.3, 1, 1])
-    pairs = features.pairs(CKA, arm)
-    looks = {pair: LOOKS[place % len(LOOKS)] for place, pair in enumerate(pairs)}
-    for axes, (quantity, name) in zip(panels, _PANELS, strict=True):
-        for place, pair in enumerate(pairs):
-            rows = own[(own["quantity"] == quantity) & (own["before"] == pair[0]) & (own["after"] == pair[1])]
-            shift = (place - (len(pairs) - 1) / 2) * _SHIFT
-            _line(axes, rows.set_index("layer").reindex(features.layers), looks[pair], shift)
-        _dress(axes, features.layers, name, is_share=quantity != DISTANCE)
+    looks = {pair: LOOKS[order % len(LOOKS)] for order, pair in enumerate(pairs)}
+    for axes, (quantity, name) in zip(panels, _PANELS.items(), strict=True):
+        for order, (before, after) in enumerate(pairs):
+            rows = own[(own["quantity"] == quantity) & (own["before"] == before) & (own["after"] == after)]
+            shift = (order - (len(pairs) - 1) / 2) * _SHIFT
+            _draw_line(axes, rows.set_index("layer").reindex(features.layers), looks[before, after], shift)
+        axes.set_xticks(range(len(features.layers)), features.layers, rotation=90)
+        axes.set(xlim=(-0.5, len(features.layers) - 0.5), ylabel=name, axisbelow=True)
+        axes.set_ylim(0, None if quantity == DISTANCE else 1.02)
+        axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
     handles = [
         Line2D([], [], color=colour, marker=marker, markersize=3.5, label=f"{before} to {after}")
         for (before, after), (colour, marker) in looks.items()
@@ -113,27 +113,8 @@ def _draw(features: DeepFeatures, own: pd.DataFrame, arm: str) -> Figure:
     return figure
 
 
-def _line(axes: Any, rows: pd.DataFrame, look: tuple[str, str], shift: float) -> None:
-    if not rows["mean"].notna().any():
-        return
-    places = [place + shift for place in range(len(rows))]
-    axes.errorbar(
-        places,
-        rows["mean"],
-        yerr=rows["sd_repetitions"].fillna(0),
-        color=look[0],
-        marker=look[1],
-        markersize=3.2,
-        linewidth=1,
-        elinewidth=0.7,
-        clip_on=False,
-    )
-
-
-def _dress(axes: Any, layers: tuple[str, ...], name: str, *, is_share: bool) -> None:
-    axes.set_xticks(range(len(layers)), layers, rotation=90)
-    axes.set_xlim(-0.5, len(layers) - 0.5)
-    axes.set_ylabel(name)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
-    axes.set_axisbelow(True)
-    axes.set_ylim(0, 1.02 if is_share else None)
+def _draw_line(axes: Any, rows: pd.DataFrame, look: tuple[str, str], shift: float) -> None:
+    if rows["mean"].notna().any():
+        style = {"markersize": 3.2, "linewidth": 1, "elinewidth": 0.7, "clip_on": False}
+        x, deviation = np.arange(len(rows)) + shift, rows["sd_repetitions"].fillna(0)
+        axes.errorbar(x, rows["mean"], yerr=deviation, color=look[0], marker=look[1], **style)

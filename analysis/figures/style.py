@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from xferlab.analysis.aggregation import MIN_PATIENTS
+from xferlab.analysis.tables.model import Record
 from xferlab.analysis.tables.rendering import visible
 
 COLUMN_IN = 3.5
@@ -57,22 +60,51 @@ class Picture:
 
     Attributes:
         name: File stem.
-        title: `Figure 7: ...`.
+        title: What it shows.
         caption: Sentences that say what is shown.
         figure: The drawing.
+        subject: What it shows as names and values, by which a paper's figure of the same is found.
     """
 
     name: str
     title: str
     caption: tuple[str, ...]
     figure: Figure
+    subject: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Applies the style within a block; nothing outside changes."""
+    """Applies the style within a block or, as `@drawing()`, a function; nothing outside changes."""
     with mpl.rc_context(_STYLE):
         yield
+
+
+def style_lines(axes: Any, names: Sequence[str], *, grid: Literal["both", "x"] = "both") -> None:
+    """Names horizontal lines of points, the first at the top, on a light grid behind them."""
+    axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.45, -0.55), axisbelow=True)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis=grid, color="#DDDDDD", linewidth=0.5)
+
+
+def draw_interval(
+    axes: Any, row: Mapping[Any, Any], y: float, colour: str, *, linewidth: float = 1.2
+) -> None:
+    """Draws the interval of a difference, if it has one; dotted where there is no p."""
+    if not math.isnan(row["low"]):
+        style = ":" if row["no_p"] else "-"
+        span = [row["low"], row["high"]]
+        axes.plot(span, [y, y], style, color=colour, linewidth=linewidth, solid_capstyle="butt")
+
+
+def draw_deviations(axes: Any, row: Record, y: float, looks: Sequence[Mapping[str, Any]]) -> None:
+    """Draws bars of ± the SD over images and over repetitions, each in its look, if patients are enough."""
+    if row["num_patients"] < MIN_PATIENTS:
+        return
+    for name, style in zip(("sd_images", "sd_repetitions"), looks, strict=True):
+        if not math.isnan(row[name]):
+            span = [row["mean"] - row[name], row["mean"] + row[name]]
+            axes.plot(span, [y, y], solid_capstyle="butt", **style)
 
 
 def save(picture: Picture, folder: Path) -> tuple[Path, Path]:

@@ -2,77 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
 from xferlab.analysis.aggregation import KEYS, MIN_PATIENTS
-from xferlab.analysis.comparison import CONFIDENCE, holm
-from xferlab.analysis.results import StudyResults
-from xferlab.analysis.selection import ALL, EvaluationSet, ordered_pathologies, sharing_arms
-from xferlab.analysis.tables.inference import (
+from xferlab.analysis.comparison import CONFIDENCE, Contrast, holm
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.results import EvaluationSet, StudyResults
+from xferlab.analysis.selection import ALL, main_metrics, ordered_pathologies
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit
+from xferlab.analysis.tables.notes import (
     INTERVAL,
-    Found,
+    data_notes,
     inference_caption,
     inference_notes,
     interval_cells,
+    size_note,
 )
-from xferlab.analysis.tables.model import ABSENT, Group, Row, Table, file_name, number
-from xferlab.analysis.tables.notes import data_notes, incomplete_note, size_note
-from xferlab.analysis.tables.training import few_labels, fitted, spread
+from xferlab.analysis.tables.overview import few_labels, fitted, spread
 from xferlab.analysis.tuning import tuned_arms, tuned_notes
+from xferlab.metrics.catalogue import Metric
 
-MAIN, BORDER = "DICE", "HD95_px"
-_HEAD = ("Arm", "Trained on patients (images)", "Repetitions")
-_COLUMNS = ("Images (patients)", "Dice", "HD95 (px)", "Dice, difference", INTERVAL, "p (Holm)")
+_HEAD = (("Arm", "arm"), ("Trained on patients (images)", "trained"), ("Repetitions", "repetitions"))
 
 
 @dataclass(frozen=True, eq=False)
-class ArmsRequest:
+class AllArms:
     """All arms of one stage on one hold-out.
 
     Attributes:
-        results: The study.
-        aggregated: What `aggregate` returned.
+        contents: What is known of the study.
         evaluated: Stage and hold-out.
-        found: The arms compared with the baseline.
     """
 
-    results: StudyResults
-    aggregated: pd.DataFrame
+    contents: Contents
     evaluated: EvaluationSet
-    found: Sequence[Found]
 
     @property
+    def results(self) -> StudyResults:
+        """The study."""
+        return self.contents.results
+
+    @cached_property
+    def metrics(self) -> Sequence[Metric]:
+        """The metrics that are printed; differences are in the first of them."""
+        return main_metrics(self.contents.rows(self.evaluated)["metric"].unique())
+
+    @cached_property
     def rows(self) -> pd.DataFrame:
-        """The aggregated rows of this set, of the two metrics that are printed."""
-        e, a = self.evaluated, self.aggregated
-        own = (a["stage"] == e.stage) & (a["section"] == e.section) & (a["part"] == e.part)
-        return a[own & a["metric"].isin([MAIN, BORDER])]
+        """The aggregated rows of these metrics."""
+        rows = self.contents.rows(self.evaluated)
+        return rows[rows["metric"].isin([metric.name for metric in self.metrics])]
+
+    @property
+    def contrasts(self) -> Sequence[Contrast]:
+        """The arms compared with the baseline."""
+        return self.contents.against_baseline(self.evaluated)
 
     @property
     def groups(self) -> list[tuple[str, ...]]:
         """Arms that share their results together, those without any too; empty where no arm has one."""
         known = set(self.rows["arm"])
         named = known | set(self.unmeasured) if known else known
-        return [arms for arms in sharing_arms(self.results, self.evaluated) if arms[0] in named]
+        return [arms for arms in self.results.arms_by_evaluations(self.evaluated) if arms[0] in named]
 
     @cached_property
     def unmeasured(self) -> Mapping[str, str]:
         """The arms of which no repetition is complete, with the states of their trials.
 
-        An arm whose ancestors may have trained on these patients is none of them: the report lists it.
+        An arm whose ancestors may have trained on these patients is not among them: the report lists it.
         """
-        trials, known, where = self.results.trials, set(self.rows["arm"]), _where(self.evaluated)
-        asked = {
-            (one.arm, one.trial_id)
-            for one in self.results.evaluations()
-            if one[1:4] == where and one.arm not in known and not one.parent_may_have_seen
+        trials, known = self.results.trials, set(self.rows["arm"])
+        planned = {
+            (evaluation.arm, evaluation.trial_id)
+            for evaluation in self.results.evaluations()
+            if evaluation.evaluated == self.evaluated
+            and evaluation.arm not in known
+            and not evaluation.parent_may_have_seen
         }
-        own = trials[[pair in asked for pair in zip(trials["arm"], trials["trial_id"], strict=True)]]
+        own = trials[[pair in planned for pair in zip(trials["arm"], trials["trial_id"], strict=True)]]
         return {str(arm): ", ".join(states.unique()) for arm, states in own.groupby("arm")["state"]}
 
     def repetitions(self, arms: tuple[str, ...]) -> str:
@@ -83,117 +94,114 @@ class ArmsRequest:
 
     def name(self, arms: tuple[str, ...]) -> str:
         """Returns names of arms with what a reader must know of each."""
-        stage = self.evaluated.stage
-        tuned, few = tuned_arms(self.results.plan, stage), few_labels(self.results, stage)
-        marks = {arm: ["tuned"] if arm in tuned else [] for arm in arms}
-        for arm in set(arms) & set(few):
-            marks[arm].append(f"{few[arm] * 100:.2g} % of the labels")
-        for arm in set(arms) & set(self.unmeasured):
-            marks[arm].append(self.unmeasured[arm])
+        marks = {arm: [self.unmeasured[arm]] if arm in self.unmeasured else [] for arm in arms}
+        for arm in set(arms) & set(few := few_labels(self.results, self.evaluated.stage)):
+            marks[arm].insert(0, f"{few[arm] * 100:.2g} % of the labels")
+        for arm in set(arms) & set(tuned_arms(self.results.plan, self.evaluated.stage)):
+            marks[arm].insert(0, "tuned")
         return ", ".join(f"{arm} ({', '.join(marks[arm])})" if marks[arm] else arm for arm in arms)
 
+    @cached_property
     def differences(self) -> pd.DataFrame:
-        """Returns the differences in Dice, p adjusted over the arms within each pathology.
+        """The differences in the first metric, p adjusted over the arms within each pathology.
 
         Arms that share all trials here are one arm to the adjustment.
         """
-        frames = [
-            frame[(frame["metric"] == MAIN) & frame["difference"].notna()].assign(arm=one.second.arm)
-            for one, frame in self.found
-        ]
-        kept = [frame for frame in frames if len(frame)]
-        if not kept:
-            return pd.DataFrame(columns=["arm", "pathology"])
-        joined = pd.concat(kept, ignore_index=True)
-        first = {arm: arms[0] for arms in sharing_arms(self.results, self.evaluated) for arm in arms}
-        joined["first"] = joined["arm"].map(first)
-        lines = joined[joined["arm"] == joined["first"]]
-        adjusted = lines.groupby("pathology", sort=False)["p"].transform(
-            lambda p: pd.Series(holm(list(p)), index=p.index)
-        )
-        lines = lines[["first", "pathology"]].assign(p_holm_arms=adjusted)
-        return joined.merge(lines, on=["first", "pathology"]).drop(columns="first")
+        frames = [rows.assign(arm=comparison.second.arm) for comparison, rows in self.contrasts]
+        known = pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+        joined = known[(known["metric"] == self.metrics[0].name) & known["difference"].notna()].copy()
+        if not len(joined):
+            return joined
+        groups = self.results.arms_by_evaluations(self.evaluated)
+        joined["first"] = joined["arm"].map({arm: arms[0] for arms in groups for arm in arms})
+        lines = joined[joined["arm"] == joined["first"]].set_index(["first", "pathology"])["p"]
+        adjusted = lines.groupby("pathology", sort=False).transform(_holm).rename("p_holm_arms")
+        return joined.join(adjusted, on=["first", "pathology"]).drop(columns="first")
 
 
-def _where(evaluated: EvaluationSet) -> tuple[str, str, str]:
-    return evaluated.stage, evaluated.section, evaluated.part
+def _holm(p_values: pd.Series) -> pd.Series:
+    return pd.Series(holm(list(p_values)), index=p_values.index)
 
 
-def arms_table(request: ArmsRequest, *, label: str) -> Table | None:
-    """Returns the table of all arms on a hold-out; None where nothing is known of any."""
-    groups, differences = request.groups, request.differences()
-    if not groups:
-        return None
-    results, evaluated = request.results, request.evaluated
-    where = f"{evaluated.section}_{evaluated.part}"
-    return Table(
-        name=f"table{label}_all_arms_{evaluated.stage}_on_{file_name(where)}",
-        title=f"Table {label}: all arms, stage {evaluated.stage} on {evaluated.name}",
-        caption=_caption(request),
+def compared_arms(contents: Contents) -> Iterator[AllArms]:
+    """Yields the hold-outs on which arms are compared with the baseline."""
+    for evaluated in contents.plain_sets:
+        arms = AllArms(contents, evaluated)
+        if evaluated.is_hold_out and arms.contrasts and arms.groups:
+            yield arms
+
+
+def arms_tables(contents: Contents) -> Iterator[Table]:
+    """Yields every arm and pathology on each hold-out, where there are several arms."""
+    yield from map(_table, compared_arms(contents))
+
+
+def _table(arms: AllArms) -> Table:
+    results, evaluated, main = arms.results, arms.evaluated, arms.metrics[0]
+    reached = [(with_unit(metric.label, metric.unit), metric.name) for metric in arms.metrics]
+    difference = [(f"{main.label}, difference", "difference"), (INTERVAL, "interval"), ("p (Holm)", "p")]
+    layout = Layout(
+        _HEAD, ("Pathology", "pathology"), [("Images (patients)", "counts"), *reached, *difference]
+    )
+    table = Table(
+        name=f"all_arms_{evaluated.stage}_on_{file_name(evaluated.stem)}",
+        title=f"all arms, stage {evaluated.stage} on {evaluated.name}",
+        caption=_caption(arms),
         notes=(
-            *(inference_notes(differences) if len(differences) else ()),
-            *_chance(differences),
+            *(inference_notes(arms.differences) if len(arms.differences) else ()),
+            *_chance(arms.differences),
             *tuned_notes(results, evaluated.stage, results.arms),
             *size_note(results, results.arms, evaluated),
-            *incomplete_note(results, [evaluated.stage]),
-            *data_notes(results, [evaluated.section], results.cases),
+            *data_notes(results, [evaluated.stage], [evaluated.section]),
         ),
-        head=_HEAD,
-        stub="Pathology",
-        columns=_COLUMNS,
-        groups=tuple(_group(request, arms, differences) for arms in groups),
-        data=_data(request, differences),
+        data=_data(arms),
+        subject={"kind": "all arms", **vars(evaluated)},
     )
+    return layout.fill(table, (record for group in arms.groups for record in _records(arms, group)))
 
 
-def _group(request: ArmsRequest, arms: tuple[str, ...], differences: pd.DataFrame) -> Group:
-    name, done = request.name(arms), request.repetitions(arms)
-    if arms[0] in request.unmeasured:
-        return Group((name, ABSENT, done), (Row(ALL, (ABSENT,) * len(_COLUMNS)),))
-    own = request.rows[request.rows["arm"] == arms[0]]
-    fit = fitted(request.results, request.evaluated.stage, arms[0])
-    trained = f"{spread(fit, 'patients')} ({spread(fit, 'images')})"
-    apart = differences[differences["arm"] == arms[0]].set_index("pathology")
-    rows = []
+def _records(arms: AllArms, group: tuple[str, ...]) -> Iterator[Record]:
+    labels = {"arm": arms.name(group), "repetitions": arms.repetitions(group)}
+    absent = dict.fromkeys(["counts", *(m.name for m in arms.metrics), "difference", "interval", "p"], ABSENT)
+    if group[0] in arms.unmeasured:
+        yield {**labels, "trained": ABSENT, "pathology": ALL, **absent}
+        return
+    own = arms.rows[arms.rows["arm"] == group[0]]
+    fit = fitted(arms.results, arms.evaluated.stage, group[0])
+    labels["trained"] = f"{spread(fit, 'patients')} ({spread(fit, 'images')})"
+    differences = arms.differences[arms.differences["arm"] == group[0]].set_index("pathology")
     for pathology in ordered_pathologies(own["pathology"]):
-        by_metric = own[own["pathology"] == pathology].set_index("metric")
-        found = apart.loc[pathology].to_dict() if pathology in apart.index else None
-        rows.append(Row(pathology, _cells(by_metric, found)))
-    return Group((name, trained, done), tuple(rows))
+        rows = own[own["pathology"] == pathology].set_index("metric").to_dict("index")
+        first = next(iter(rows.values()))
+        counts = f"{first['num_images']} ({first['num_patients']})"
+        reached = {m.name: _reached(rows[m.name], m.unit) for m in arms.metrics if m.name in rows}
+        found = pathology in differences.index
+        difference = _difference(differences.loc[pathology].to_dict(), arms.metrics[0].unit) if found else {}
+        yield {**labels, "pathology": pathology, **absent, "counts": counts, **reached, **difference}
 
 
-def _cells(by_metric: pd.DataFrame, found: Mapping[Any, Any] | None) -> tuple[str, ...]:
-    counts = by_metric.iloc[0]
-    reached = tuple(_reached(by_metric.loc[m] if m in by_metric.index else None, u) for m, u in _PRINTED)
-    return (f"{counts['num_images']} ({counts['num_patients']})", *reached, *_difference(found))
-
-
-_PRINTED = ((MAIN, ""), (BORDER, "px"))
-
-
-def _reached(row: Any, unit: str) -> str:
+def _reached(row: Record, unit: str) -> str:
     """Returns `mean ± SD over repetitions (± SD over images)`."""
-    if row is None:
-        return ABSENT
+    mean, over_repetitions, over_images = (
+        number(row[name], unit) for name in ("mean", "sd_repetitions", "sd_images")
+    )
     if row["num_patients"] < MIN_PATIENTS:
-        return f"{number(row['mean'], unit)} (n < {MIN_PATIENTS} patients)"
-    spreads = (number(row[name], unit) for name in ("sd_repetitions", "sd_images"))
-    return "{} ± {} (± {})".format(number(row["mean"], unit), *spreads)
+        return f"{mean} (n < {MIN_PATIENTS} patients)"
+    return f"{mean} ± {over_repetitions} (± {over_images})"
 
 
-def _difference(found: Mapping[Any, Any] | None) -> tuple[str, ...]:
-    if found is None:
-        return (ABSENT,) * 3
-    return (number(found["difference"], signed=True), *interval_cells(found, p="p_holm_arms"))
+def _difference(row: Record, unit: str) -> Record:
+    low_to_high, p = interval_cells(row, unit, p="p_holm_arms")
+    return {"difference": number(row["difference"], unit, signed=True), "interval": low_to_high, "p": p}
 
 
-def _caption(request: ArmsRequest) -> tuple[str, ...]:
+def _caption(arms: AllArms) -> tuple[str, ...]:
     return (
-        "Dice, HD95: mean over repetitions ± sample SD over repetitions (± SD over images, each averaged "
-        "over repetitions).",
+        f"{', '.join(metric.label for metric in arms.metrics)}: mean over repetitions ± sample SD over "
+        "repetitions (± SD over images, each averaged over repetitions).",
         "Trained on: training patients (images) of a repetition, mean and, where they differ, range.",
-        f"Difference: to {request.results.baseline}, paired by repetition and image.",
-        *inference_caption(request.found),
+        f"Difference: to {arms.results.baseline}, paired by repetition and image.",
+        *inference_caption(arms.contrasts),
         "p (Holm): adjusted by Holm's method over the arms of this table, pathology by pathology, and not "
         "over pathologies or tables; intervals are not adjusted.",
     )
@@ -201,35 +209,48 @@ def _caption(request: ArmsRequest) -> tuple[str, ...]:
 
 def _chance(differences: pd.DataFrame) -> tuple[str, ...]:
     num = int((differences["pathology"] == ALL).sum())
-    missed = f"Of {num} intervals about {num * (1 - CONFIDENCE):.2g} miss by chance alone: the best of many "
-    missed += "arms looks better than it is; one interval that excludes 0 proves nothing."
-    return (missed,) if num > 1 else ()
+    sentence = (
+        f"Of {num} intervals about {num * (1 - CONFIDENCE):.2g} miss by chance alone: the best of many arms "
+        "looks better than it is; one interval that excludes 0 proves nothing."
+    )
+    return (sentence,) if num > 1 else ()
 
 
-def _data(request: ArmsRequest, differences: pd.DataFrame) -> pd.DataFrame:
-    rows = request.rows.copy()
+def _data(arms: AllArms) -> pd.DataFrame:
+    rows, differences = arms.rows.copy(), arms.differences
     few = rows["num_patients"] < MIN_PATIENTS
     rows.loc[few, ["sd_repetitions", "sd_images"]] = float("nan")
     if len(differences):
-        told = ["difference", "low", "high", "p", "p_holm_arms", "df", "no_p", "counted_patients", "overlap"]
-        paired = {"num_repetitions": "num_paired_repetitions"}
-        wanted = differences[["arm", "pathology", "metric", "num_repetitions", *told]].rename(columns=paired)
-        rows = rows.merge(wanted, on=["arm", "pathology", "metric"], how="left")
-    fits = {arm: fitted(request.results, request.evaluated.stage, arm) for arm in rows["arm"].unique()}
+        values = [
+            "difference",
+            "low",
+            "high",
+            "p",
+            "p_holm_arms",
+            "df",
+            "no_p",
+            "counted_patients",
+            "overlap",
+        ]
+        keys = ["arm", "pathology", "metric"]
+        paired = differences.rename(columns={"num_repetitions": "num_paired_repetitions"})
+        rows = rows.merge(paired[[*keys, "num_paired_repetitions", *values]], on=keys, how="left")
+    fits = {arm: fitted(arms.results, arms.evaluated.stage, arm) for arm in rows["arm"].unique()}
     for what in ("patients", "images"):
         for how in ("mean", "min", "max"):
-            values = {arm: getattr(fit[what], how)() for arm, fit in fits.items()}
-            rows[f"train_{what}_{how}"] = rows["arm"].map(values)
-    return pd.concat([rows, *_unmeasured_data(request)], ignore_index=True)
+            values_by_arm = {arm: fit[what].agg(how) for arm, fit in fits.items()}
+            rows[f"train_{what}_{how}"] = rows["arm"].map(values_by_arm)
+    return pd.concat([rows, *_unmeasured_data(arms)], ignore_index=True)
 
 
-def _unmeasured_data(request: ArmsRequest) -> list[pd.DataFrame]:
-    """Returns zero counts of the arms without a result, if any; what is no count is missing, not zero."""
-    e, planned = request.evaluated, request.results.planned()
+def _unmeasured_data(arms: AllArms) -> list[pd.DataFrame]:
+    """Returns zero counts of the arms without a result, if any; all else of them is missing, not zero."""
+    evaluated, planned = arms.evaluated, arms.results.planned()
     counts = ("num_repetitions", "num_images", "num_patients", "num_values", "num_undefined")
+    zeros = [0] * len(counts)
     rows = [
-        (arm, *_where(e), ALL, metric, planned[arm, e.stage], *[0] * len(counts))
-        for arm in request.unmeasured
-        for metric in (MAIN, BORDER)
+        (arm, *vars(evaluated).values(), ALL, metric.name, planned[arm, evaluated.stage], *zeros)
+        for arm in arms.unmeasured
+        for metric in arms.metrics
     ]
     return [pd.DataFrame(rows, columns=[*KEYS, "num_planned", *counts])] if rows else []

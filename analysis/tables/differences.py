@@ -1,135 +1,242 @@
-"""Paired differences as tables: after against before, and arms against the baseline."""
+"""Paired differences as tables: after against before, arms against the baseline, with objects and without."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
-from xferlab.analysis.comparison import Comparison
-from xferlab.analysis.results import StudyResults
-from xferlab.analysis.selection import ALL, NUM_DETAILED, EvaluationSet, metric_named
-from xferlab.analysis.tables.inference import (
+from xferlab.analysis.comparison import Comparison, Contrast
+from xferlab.analysis.contents import FAMILIES, HEADLINE, Contents
+from xferlab.analysis.design import Side
+from xferlab.analysis.results import EvaluationSet
+from xferlab.analysis.selection import (
+    ALL,
+    NUM_DETAILED,
+    ChainPair,
+    detailed_arms,
+    evaluation_sets,
+    main_metrics,
+    metric_named,
+)
+from xferlab.analysis.tables.model import Column, Layout, Record, Table, file_name, number
+from xferlab.analysis.tables.notes import (
     INTERVAL,
-    Found,
+    arm_names,
+    data_notes,
     inference_caption,
     inference_notes,
     interval_cells,
+    size_note,
 )
-from xferlab.analysis.tables.model import Group, Row, Table, file_name, number, with_unit
-from xferlab.analysis.tables.notes import data_notes, incomplete_note, size_note
 from xferlab.analysis.tuning import tuned_notes
+from xferlab.metrics.catalogue import Metric
 
-_HEAD = ("Arm", "Pathology", "Paired repetitions", "Images", "Patients")
-DIFFERENCE = ("Difference", INTERVAL, "p")
-"""Headings of the last three of `difference_cells`."""
-PAIRED = "Paired by repetition and image; means over repetitions of the mean over images with both values."
-
-
-def differences_table(
-    results: StudyResults, found: Sequence[Found], *, label: str, in_paper: bool
-) -> Table | None:
-    """Returns differences on one evaluation set; None without pairs.
-
-    Args:
-        results: The study.
-        found: After against before of some arms (of few, printed by pathology), or several arms against
-            the baseline in one stage (printed for all pathologies together). The CSV has each.
-        label: Number, such as `S3`.
-        in_paper: Whether to print the metrics of the paper's tables, or those beyond them.
-    """
-    kept = [(one, _of_family(frame, in_paper=in_paper)) for one, frame in found]
-    kept = [(one, frame) for one, frame in kept if len(frame)]
-    if not kept:
-        return None
-    comparison, by_pathology = kept[0][0], len(kept) <= NUM_DETAILED
-    frame = pd.concat([frame for _, frame in kept])
-    suffix, beyond = ("", "") if in_paper else ("_beyond", ", metrics beyond the paper")
-    slug, title, sides = _words(comparison)
-    return Table(
-        name=f"table{label}_{slug}{suffix}",
-        title=f"Table {label}: {title} on {comparison.section}.{comparison.part}{beyond}",
-        caption=(PAIRED, *inference_caption(kept)),
-        notes=(
-            *inference_notes(frame),
-            *(note for one, _ in kept for note in _tuned(results, one)),
-            *size_note(results, _others([one for one, _ in kept]), _evaluated(comparison)),
-            *incomplete_note(results, {comparison.first.stage, comparison.second.stage}),
-            *data_notes(results, [comparison.section], results.cases),
-        ),
-        head=_HEAD,
-        stub="Metric",
-        columns=(*sides, *DIFFERENCE),
-        groups=tuple(group for one in kept for group in _groups(*one, by_pathology=by_pathology)),
-        data=pd.concat([difference_data(*one) for one in kept], ignore_index=True),
-    )
+_COUNTS = (("Paired repetitions", "num_repetitions"), ("Images", "num_images"), ("Patients", "num_patients"))
+_DIFFERENCE = (("Difference", "difference"), (INTERVAL, "interval"), ("p", "p"))
+_PAIRED = "Paired by repetition and image; means over repetitions of the mean over images with both values."
 
 
-def _others(comparisons: Sequence[Comparison]) -> list[str]:
-    return [one.second.arm for one in comparisons if one.second.arm != one.first.arm]
+def _layout(head: Sequence[Column], stub: Column, first: str, second: str) -> Layout:
+    means = ((first, "first_mean"), (second, "second_mean"))
+    return Layout((*head, *_COUNTS), stub, (*means, *_DIFFERENCE))
 
 
-def _evaluated(comparison: Comparison) -> EvaluationSet:
-    return EvaluationSet(comparison.second.stage, comparison.section, comparison.part)
-
-
-def _tuned(results: StudyResults, comparison: Comparison) -> tuple[str, ...]:
-    return tuned_notes(results, comparison.second.stage, [comparison.second.arm])
-
-
-def _of_family(frame: pd.DataFrame, *, in_paper: bool) -> pd.DataFrame:
-    names = [name for name in frame["metric"].unique() if metric_named(name).in_paper == in_paper]
-    return frame[frame["metric"].isin(names) & frame["difference"].notna()]
-
-
-def _words(comparison: Comparison) -> tuple[str, str, tuple[str, str]]:
-    """Returns file stem, title and the headings of the two sides."""
-    first, second = comparison.first, comparison.second
-    evaluated = file_name(f"{comparison.section}_{comparison.part}")
-    if first.arm == second.arm:
-        slug = f"{first.stage}_to_{second.stage}_on_{evaluated}"
-        title = f"stage {second.stage} against {first.stage}"
-        return slug, title, (first.stage, second.stage)
-    slug = f"arms_against_{first.arm}_{second.stage}_on_{evaluated}"
-    return slug, f"arms against {first.arm}, stage {second.stage}", (first.arm, "arm")
-
-
-def _groups(comparison: Comparison, frame: pd.DataFrame, *, by_pathology: bool) -> list[Group]:
-    across_stages = comparison.first.arm == comparison.second.arm
-    shown = frame if across_stages and by_pathology else frame[frame["pathology"] == ALL]
-    groups = []
-    for pathology, own in shown.groupby("pathology", sort=False):
-        counts = (str(int(own[name].max())) for name in ("num_repetitions", "num_images", "num_patients"))
-        rows = tuple(_row(dict(record)) for record in own.to_dict("records"))
-        groups.append(Group((comparison.second.arm, str(pathology), *counts), rows))
-    return groups
-
-
-def _row(record: dict[Any, Any]) -> Row:
-    metric = metric_named(str(record["metric"]))
-    label = metric.name if metric.in_paper else with_unit(metric.label, metric.unit)
-    return Row(label, difference_cells(record))
-
-
-def difference_cells(record: Mapping[Any, Any]) -> tuple[str, ...]:
+def _texts(record: Record) -> Record:
     """Returns both means, their difference, its interval and its p, as text."""
     unit = metric_named(str(record["metric"])).unit
-    means = (number(record[name], unit) for name in ("first_mean", "second_mean"))
-    return (*means, number(record["difference"], unit, signed=True), *interval_cells(record, unit))
-
-
-def difference_data(comparison: Comparison, frame: pd.DataFrame) -> pd.DataFrame:
-    """Returns what was compared beside its figures, for a CSV."""
-    names = {
-        "first_arm": comparison.first.arm,
-        "first_stage": comparison.first.stage,
-        "second_arm": comparison.second.arm,
-        "second_stage": comparison.second.stage,
-        "section": comparison.section,
-        "part": comparison.part,
+    low_to_high, p = interval_cells(record, unit)
+    return {
+        "first_mean": number(record["first_mean"], unit),
+        "second_mean": number(record["second_mean"], unit),
+        "difference": number(record["difference"], unit, signed=True),
+        "interval": low_to_high,
+        "p": p,
     }
-    data = frame.copy()
-    for place, (name, value) in enumerate(names.items()):
-        data.insert(place, name, value)
-    return data
+
+
+def _data(contrasts: Iterable[Contrast]) -> pd.DataFrame:
+    """Returns what was compared beside its figures, for a CSV."""
+    frames = []
+    for comparison, rows in contrasts:
+        first, second = comparison.first, comparison.second
+        names = {"first_arm": first.arm, "first_stage": first.stage}
+        names |= {"second_arm": second.arm, "second_stage": second.stage}
+        names |= {"section": second.evaluated.section, "part": second.evaluated.part}
+        frames.append(rows.assign(**names)[[*names, *rows.columns]])
+    return pd.concat(frames, ignore_index=True)
+
+
+# --- stages and arms ---------------------------------------------------------------------------------------
+
+
+def before_after_tables(contents: Contents) -> Iterator[Table]:
+    """Yields the differences between stages of a chain, all arms in a table; few arms by pathology."""
+    by_pair: dict[ChainPair, list[Contrast]] = {}
+    for arm, pair in contents.pairs():
+        before, after = (Side(arm, evaluated) for evaluated in pair.sets)
+        by_pair.setdefault(pair, []).append(contents.compare(before, after))
+    for pair, contrasts in by_pair.items():
+        name = f"{pair.before}_to_{pair.after}"
+        yield from _tables(contents, contrasts, name, f"stage {pair.after} against {pair.before}")
+
+
+def arms_against_baseline_tables(contents: Contents) -> Iterator[Table]:
+    """Yields the differences between arms and the baseline, set by set, for all pathologies together."""
+    baseline = contents.results.baseline
+    for evaluated in contents.plain_sets:
+        name = f"arms_against_{baseline}_{evaluated.stage}"
+        title = f"arms against {baseline}, stage {evaluated.stage}"
+        yield from _tables(contents, contents.against_baseline(evaluated), name, title)
+
+
+def _tables(contents: Contents, contrasts: Sequence[Contrast], name: str, title: str) -> Iterator[Table]:
+    """Yields the tables of both families of metrics; the CSV has every pathology."""
+    for family in FAMILIES:
+        kept = [
+            contrast._replace(rows=rows)
+            for contrast in contrasts
+            if len(rows := _of_family(contents, contrast.rows, family))
+        ]
+        if kept:
+            suffix = "" if family == HEADLINE else f"_{family}"
+            evaluated = kept[0].comparison.evaluated
+            stem = f"{name}_on_{file_name(evaluated.stem)}{suffix}"
+            yield _table(contents, kept, stem, f"{title} on {evaluated.name}{FAMILIES[family]}")
+
+
+def _of_family(contents: Contents, rows: pd.DataFrame, family: str) -> pd.DataFrame:
+    names = [metric.name for metric in contents.of_family(rows["metric"].unique(), family)]
+    return rows[rows["metric"].isin(names) & rows["difference"].notna()]
+
+
+def _table(contents: Contents, contrasts: Sequence[Contrast], name: str, title: str) -> Table:
+    results, comparison, data = contents.results, contrasts[0].comparison, _data(contrasts)
+    first, second, evaluated = comparison.first, comparison.second, comparison.evaluated
+    arms = list(dict.fromkeys(data["second_arm"]))
+    is_chain = first.arm == second.arm
+    table = Table(
+        name=name,
+        title=title,
+        caption=(_PAIRED, *inference_caption(contrasts)),
+        notes=(
+            *inference_notes(data),
+            *tuned_notes(results, second.stage, arms),
+            *size_note(results, [] if is_chain else arms, evaluated),
+            *data_notes(results, [first.stage, second.stage], [evaluated.section]),
+        ),
+        data=data,
+        subject={"kind": "differences", **vars(evaluated)},
+    )
+    sides = (first.stage, second.stage) if is_chain else (first.arm, "arm")
+    layout = _layout((("Arm", "arm"), ("Pathology", "pathology")), ("Metric", "metric"), *sides)
+    by_pathology = is_chain and len(contrasts) <= NUM_DETAILED
+    return layout.fill(table, _records(contents, contrasts, by_pathology=by_pathology))
+
+
+def _records(contents: Contents, contrasts: Iterable[Contrast], *, by_pathology: bool) -> Iterator[Record]:
+    for comparison, rows in contrasts:
+        shown = rows if by_pathology else rows[rows["pathology"] == ALL]
+        for pathology, own in shown.groupby("pathology", sort=False):
+            labels = {"arm": comparison.second.arm, "pathology": pathology}
+            labels |= {name: int(own[name].max()) for _, name in _COUNTS}
+            for record in own.to_dict("records"):
+                heading = contents.heading(metric_named(str(record["metric"])))
+                yield {**labels, **_texts(record), "metric": heading}
+
+
+# --- foreign objects ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectCosts:
+    """Every object, stage and arm on one set of cases.
+
+    Attributes:
+        contents: What is known of the study.
+        section: Data section of the cases.
+        part: Their part.
+        metric: The metric that is shown.
+        contrasts: With an object against without.
+        arms: The arms that share the results of each contrast.
+    """
+
+    contents: Contents
+    section: str
+    part: str
+    metric: Metric
+    contrasts: Sequence[Contrast]
+    arms: Sequence[tuple[str, ...]]
+
+    def records(self) -> Iterator[tuple[Comparison, tuple[str, ...], Record]]:
+        """Yields the differences in the metric that are known, pathology by pathology, with their arms."""
+        for (comparison, rows), arms in zip(self.contrasts, self.arms, strict=True):
+            known = rows[(rows["metric"] == self.metric.name) & rows["difference"].notna()]
+            for record in known.to_dict("records"):
+                yield comparison, arms, record
+
+
+def object_costs(contents: Contents) -> Iterator[ObjectCosts]:
+    """Yields sets of cases with all that is known of objects laid on them."""
+    by_cases: dict[tuple[str, str], list[EvaluationSet]] = {}
+    for evaluated in evaluation_sets(contents.results):
+        if evaluated.object:
+            by_cases.setdefault((evaluated.section, evaluated.plain.part), []).append(evaluated)
+    for (section, part), sets in by_cases.items():
+        groups = [
+            (evaluated, arms)
+            for evaluated in sets
+            for arms in contents.results.arms_by_evaluations(evaluated, evaluated.plain)
+        ]
+        contrasts = [
+            contents.compare(Side(arms[0], evaluated.plain), Side(arms[0], evaluated))
+            for evaluated, arms in groups
+        ]
+        metrics = main_metrics(name for contrast in contrasts for name in contrast.rows["metric"].unique())
+        if metrics:
+            yield ObjectCosts(contents, section, part, metrics[0], contrasts, [arms for _, arms in groups])
+
+
+def object_tables(contents: Contents) -> Iterator[Table]:
+    """Yields what each kind of foreign object costs, a table for each set of cases."""
+    shown = detailed_arms(contents.results)
+    for costs in object_costs(contents):
+        if any(set(arms) & set(shown) for _, arms, _ in costs.records()):
+            yield _object_table(costs, shown)
+
+
+def _object_table(costs: ObjectCosts, shown: Sequence[str]) -> Table:
+    results = costs.contents.results
+    known = [
+        contrast._replace(rows=contrast.rows.dropna(subset="difference")) for contrast in costs.contrasts
+    ]
+    data = _data(contrast for contrast in known if len(contrast.rows))
+    stages = sorted({comparison.second.stage for comparison, _ in costs.contrasts})
+    arms = list(dict.fromkeys(arm for arms in costs.arms for arm in arms))
+    table = Table(
+        name=f"objects_{file_name(f'{costs.section}_{costs.part}')}",
+        title=f"what each foreign object costs in {costs.metric.label} on {costs.section}.{costs.part}",
+        caption=(
+            "Difference: with one object of a kind on every image minus without, on the same images.",
+            _PAIRED,
+            *inference_caption(costs.contrasts),
+            f"Arms shown: {', '.join(shown)}. The CSV has every arm and metric.",
+        ),
+        notes=(
+            *inference_notes(data[data["metric"] == costs.metric.name]),
+            *dict.fromkeys(note for stage in stages for note in tuned_notes(results, stage, arms)),
+            *data_notes(results, stages, [costs.section]),
+        ),
+        data=data,
+        subject={"kind": "objects", "section": costs.section, "part": costs.part},
+    )
+    head = (("Stage", "stage"), ("Arm", "arm"), ("Pathology", "pathology"))
+    layout = _layout(head, ("Object", "object"), "without", "with the object")
+    records = (
+        {**record, **_texts(record), "stage": comparison.second.stage}
+        | {"arm": arm_names(results, arms), "object": comparison.evaluated.object}
+        for comparison, arms, record in costs.records()
+        if set(arms) & set(shown)
+    )
+    return layout.fill(table, records)

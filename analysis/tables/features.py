@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Iterator
 
-import pandas as pd
-
+from xferlab.analysis.contents import Contents
 from xferlab.analysis.features import CKA, DISTANCE, MOVED, SHARE_MOVED, DeepFeatures
-from xferlab.analysis.tables.model import ABSENT, Group, Row, Table
-from xferlab.analysis.tables.notes import data_notes, incomplete_note
-
-Column = tuple[str, str, str]
-"""Quantity, and the stages before and after."""
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table
+from xferlab.analysis.tables.notes import data_notes
 
 _NAMES = {CKA: "CKA", DISTANCE: "Distance", SHARE_MOVED: "Moved"}
 
 
-def features_table(features: DeepFeatures, *, label: str) -> Table | None:
-    """Returns similarity and distance of stages by arm and layer; None where none is known."""
-    if not len(features.values):
-        return None
-    columns = [(one, *pair) for one in _NAMES for pair in features.pairs(one)]
-    results = features.results
-    return Table(
-        name=f"table{label}_features",
-        title=f"Table {label}: deep features of stages compared, layer by layer",
+def features_tables(contents: Contents) -> Iterator[Table]:
+    """Yields the comparison of stages layer by layer, where the study asks for it and something is known."""
+    results, features = contents.results, contents.deep
+    if not features:
+        return
+    columns = {
+        f"{name} {before}–{after}": (quantity, before, after)
+        for quantity, name in _NAMES.items()
+        for before, after in features.pairs(quantity)
+    }
+    layout = Layout(
+        (("Arm", "arm"), ("Repetitions", "repetitions")),
+        ("Layer", "layer"),
+        [(name, name) for name in columns],
+    )
+    table = Table(
+        name="features",
+        title="deep features of stages compared, layer by layer",
         caption=(
             "Mean ± sample SD over repetitions (n given per arm; no SD for one repetition).",
             *reading(features),
         ),
-        notes=(
-            *incomplete_note(results, {after for _, _, after in columns}),
-            *data_notes(results, [features.section], results.cases),
-        ),
-        head=("Arm", "Repetitions"),
-        stub="Layer",
-        columns=tuple(f"{_NAMES[one]} {before}–{after}" for one, before, after in columns),
-        groups=tuple(_group(features, arms, columns) for arms in features.groups),
+        notes=data_notes(results, {after for _, _, after in columns.values()}, [features.section]),
         data=features.summary,
+        subject={"kind": "features"},
     )
+    yield layout.fill(table, _records(features, columns))
 
 
 def reading(features: DeepFeatures) -> tuple[str, ...]:
@@ -63,25 +63,19 @@ def reading(features: DeepFeatures) -> tuple[str, ...]:
     )
 
 
-def _group(features: DeepFeatures, arms: tuple[str, ...], columns: list[Column]) -> Group:
-    frame = features.summary
-    own = frame[frame["arm"] == arms[0]]
-    keys = zip(own["quantity"], own["before"], own["after"], own["layer"], strict=True)
-    known = dict(zip(keys, own.to_dict("records"), strict=True))
-    rows = [
-        Row(layer, tuple(_cell(known.get((*column, layer))) for column in columns))
-        for layer in features.layers
-    ]
-    return Group((", ".join(arms), _repetitions(own)), tuple(rows))
+def _records(features: DeepFeatures, columns: dict[str, tuple[str, str, str]]) -> Iterator[Record]:
+    for arms in features.groups:
+        own = features.summary[features.summary["arm"] == arms[0]]
+        counts = sorted(set(zip(own["num_repetitions"], own["num_planned"], strict=True)))
+        repetitions = ", ".join(f"{done} of {planned}" for done, planned in counts)
+        known = own.set_index(["quantity", "before", "after", "layer"]).to_dict("index")
+        for layer in features.layers:
+            cells = {name: _cell(known.get((*key, layer), {})) for name, key in columns.items()}
+            yield {"arm": ", ".join(arms), "repetitions": repetitions, "layer": layer, **cells}
 
 
-def _cell(found: Mapping[Any, Any] | None) -> str:
-    if found is None or pd.isna(found["mean"]):
+def _cell(row: Record) -> str:
+    if not row or math.isnan(row["mean"]):
         return ABSENT
-    deviation = "" if pd.isna(found["sd_repetitions"]) else f" ± {found['sd_repetitions']:.3f}"
-    return f"{found['mean']:.3f}{deviation}"
-
-
-def _repetitions(own: pd.DataFrame) -> str:
-    counts = sorted(set(zip(own["num_repetitions"], own["num_planned"], strict=True)))
-    return ", ".join(f"{done} of {planned}" for done, planned in counts) or "0"
+    deviation = "" if math.isnan(row["sd_repetitions"]) else f" ± {row['sd_repetitions']:.3f}"
+    return f"{row['mean']:.3f}{deviation}"

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 
 ABSENT = "–"
 _DECIMALS = {"": 4, "px": 2, "mm": 2, "count": 2, "ms": 1, "s": 1}
+
+Record = Mapping[Any, Any]
+"""Values or texts of one line, by name."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +49,66 @@ class Table:
 
     Attributes:
         name: File stem.
-        title: `Table 3: ...`.
+        title: What it shows.
         caption: Sentences that say what every number is.
-        notes: Sentences that a reader must know besides.
+        notes: Other sentences that a reader must know.
+        data: The same numbers, tidy and with full precision; becomes the CSV.
         head: Names of the columns that name a group.
         stub: Heading of the rows' labels.
         columns: Headings of the cells, with units.
         groups: The lines.
-        data: The same numbers, tidy and with full precision; becomes the CSV.
+        subject: What it shows as names and values, by which a paper's table of the same is found.
     """
 
     name: str
     title: str
     caption: tuple[str, ...]
     notes: tuple[str, ...]
-    head: tuple[str, ...]
-    stub: str
-    columns: tuple[str, ...]
-    groups: tuple[Group, ...]
     data: pd.DataFrame
+    head: tuple[str, ...] = ()
+    stub: str = ""
+    columns: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+    subject: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def num_lines(self) -> int:
+        """How many lines it prints."""
+        return sum(len(group.rows) for group in self.groups)
+
+
+Column = tuple[str, str]
+"""A heading, with its unit, and the name of its text in a record."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a table.
+
+    Attributes:
+        head: Columns that name a group.
+        stub: The rows' labels.
+        columns: The cells.
+    """
+
+    head: Sequence[Column]
+    stub: Column
+    columns: Sequence[Column]
+
+    def fill(self, table: Table, records: Iterable[Record]) -> Table:
+        """Returns a table with a line for each record; those that name the same group stand together."""
+        groups: dict[tuple[str, ...], list[Row]] = {}
+        for record in records:
+            labels = tuple(str(record[key]) for _, key in self.head)
+            cells = tuple(str(record[key]) for _, key in self.columns)
+            groups.setdefault(labels, []).append(Row(str(record[self.stub[1]]), cells))
+        return replace(
+            table,
+            head=tuple(heading for heading, _ in self.head),
+            stub=self.stub[0],
+            columns=tuple(heading for heading, _ in self.columns),
+            groups=tuple(Group(labels, tuple(rows)) for labels, rows in groups.items()),
+        )
 
 
 def number(value: object, unit: str = "", *, signed: bool = False) -> str:

@@ -1,47 +1,52 @@
-"""The sentences that stand under tables and figures: what a reader must know of the data."""
+"""The sentences under tables and figures: what a reader must know of the data, intervals and p-values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from xferlab.analysis.results import StudyResults
-from xferlab.analysis.selection import EvaluationSet
+from xferlab.analysis.comparison import CONFIDENCE, NO_CLAIM, NO_P, Contrast
+from xferlab.analysis.results import EvaluationSet, StudyResults
+from xferlab.analysis.tables.model import Record, interval, p_value
 
+INTERVAL = f"{100 * CONFIDENCE:g} % CI"
 _NAMED = 4
 
 
-def data_notes(results: StudyResults, sections: Iterable[str], cases: pd.DataFrame) -> tuple[str, ...]:
-    """Returns the notes of the sections and of the study, and how much of the data is simulated."""
-    found = []
-    for section in dict.fromkeys(sections):
-        data = results.plan["data"].get(section, {})
-        if data.get("note"):
-            found.append(_sentence(f"{section}: {data['note']}"))
-        own = cases[cases["section"] == section][["case", "simulated"]].drop_duplicates()
-        simulated = own[own["simulated"].astype(str) != ""]
-        if len(simulated):
-            kinds = ", ".join(sorted(simulated["simulated"].astype(str).unique()))
-            found.append(
-                f"{section}: {len(simulated)} of {len(own)} evaluated images are simulated ({kinds})."
-            )
-        source = str(data.get("source") or "")
-        if source.startswith("phantom"):
-            found.append(f"{section}: all images are computer-made phantoms.")
-    if results.plan.get("note"):
-        found.append(_sentence(str(results.plan["note"])))
-    return tuple(found)
+def data_notes(results: StudyResults, stages: Iterable[str], sections: Iterable[str]) -> tuple[str, ...]:
+    """Returns what every table and figure says of its data.
+
+    These are: the repetitions of its stages that are missing, the notes of its sections and of the study, and
+    how much of the data is simulated.
+    """
+    notes = [note for section in dict.fromkeys(sections) for note in _section_notes(results, section)]
+    study = results.plan.get("note")
+    return (*_incomplete(results, set(stages)), *notes, *([_sentence(str(study))] if study else []))
 
 
-def incomplete_note(results: StudyResults, stages: Iterable[str]) -> tuple[str, ...]:
-    """Returns a sentence that names the repetitions that are missing in some stages."""
-    stages = set(stages)
+def _section_notes(results: StudyResults, section: str) -> list[str]:
+    data, cases, notes = results.plan["data"].get(section, {}), results.cases, []
+    if data.get("note"):
+        notes.append(_sentence(f"{section}: {data['note']}"))
+    evaluated = cases[cases["section"] == section][["case", "simulated"]].drop_duplicates()
+    kinds = evaluated["simulated"].astype(str)
+    simulated = kinds[kinds != ""]
+    if len(simulated):
+        names = ", ".join(sorted(simulated.unique()))
+        notes.append(
+            f"{section}: {len(simulated)} of {len(evaluated)} evaluated images are simulated ({names})."
+        )
+    if str(data.get("source") or "").startswith("phantom"):
+        notes.append(f"{section}: all images are computer-made phantoms.")
+    return notes
+
+
+def _incomplete(results: StudyResults, stages: set[str]) -> tuple[str, ...]:
     absent = results.trials[(results.trials["state"] != "complete") & results.trials["stage"].isin(stages)]
     if not len(absent):
         return ()
-    names = [trial_name(dict(row)) for row in absent.to_dict("records")]
+    names = [trial_name(row) for row in absent.to_dict("records")]
     listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     return (f"Not complete and in no number: {listed}.",)
 
@@ -56,8 +61,8 @@ def arm_names(results: StudyResults, arms: Sequence[str]) -> str:
 
 def size_note(results: StudyResults, arms: Iterable[str], evaluated: EvaluationSet) -> tuple[str, ...]:
     """Returns a warning where some arms are measured at sizes of their own."""
-    told = results.plan["arms"]
-    named = [arm for arm in arms if told.get(arm, {}).get("image_size")]
+    planned = results.plan["arms"]
+    named = [arm for arm in arms if planned.get(arm, {}).get("image_size")]
     if not named or evaluated.part.endswith("@original"):
         return ()
     return (
@@ -66,7 +71,7 @@ def size_note(results: StudyResults, arms: Iterable[str], evaluated: EvaluationS
     )
 
 
-def trial_name(row: Mapping[Any, Any]) -> str:
+def trial_name(row: Record) -> str:
     """Returns `arm/stage/rNN`."""
     return f"{row['arm']}/{row['stage']}/r{row['repetition']:02d}"
 
@@ -74,3 +79,60 @@ def trial_name(row: Mapping[Any, Any]) -> str:
 def _sentence(text: str) -> str:
     flat = " ".join(text.split())
     return flat if flat.endswith((".", "!", "?")) else f"{flat}."
+
+
+def interval_cells(record: Record, unit: str = "", *, p: str = "p") -> tuple[str, str]:
+    """Returns the interval and the p of a row as text; the reason where there is no p."""
+    return interval(record["low"], record["high"], unit), record["no_p"] or p_value(float(record[p]))
+
+
+def inference_caption(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
+    """Returns what the intervals and p-values of comparisons on one evaluation set mean."""
+    comparisons = [contrast.comparison for contrast in contrasts]
+    pools = _ranges((stage, pool) for comparison in comparisons for stage, pool in comparison.design.pools)
+    ratio = _ranges(("test/train", value) for _, rows in contrasts for value in rows["overlap"].unique())
+    method, others = (
+        ("two-way t over repetitions and patients", "other patients like these")
+        if comparisons[0].evaluated.is_hold_out
+        else (
+            f"t over repetitions, corrected for overlapping training sets (Nadeau and Bengio 2003, {ratio})",
+            "another test part",
+        )
+    )
+    donors = dict.fromkeys(comparison.design.donor for comparison in comparisons)
+    return (
+        f"{INTERVAL} and p: {method}. They cover {others}, another sample of training patients from the same "
+        "pool, and other seeds.",
+        *([f"Patients in the pool: {pools}; nothing is said of other pools."] if pools else []),
+        *(
+            f"Where both sides start from one donor for all repetitions (stage {donor}), another donor may "
+            "change the difference."
+            for donor in donors
+            if donor
+        ),
+        "Exploratory: where nothing differs, up to one p in 20 is below 0.05; an interval that holds 0 does "
+        "not show equality.",
+    )
+
+
+def inference_notes(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Returns why some rows of comparisons have no p, and what is left out of them."""
+    reasons = set(rows["no_p"])
+    unpaired, lost = int(rows["num_unpaired"].max()), int(rows["num_lost"].max())
+    lost_note = "An image with an undefined value in any repetition is left out; the CSV counts them."
+    return (
+        *(f"{reason}: no p, since {why}." for reason, why in (NO_CLAIM | NO_P).items() if reason in reasons),
+        *([f"{unpaired} values exist on one side only and are left out."] if unpaired else []),
+        *([lost_note] if lost else []),
+    )
+
+
+def _ranges(pairs: Iterable[tuple[str, float]]) -> str:
+    """Returns `name value` or `name lowest to highest`, joined by commas."""
+    values: dict[str, set[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name, set()).add(f"{value:d}" if isinstance(value, int) else f"{value:.2f}")
+    texts = {name: sorted(texts, key=float) for name, texts in values.items()}
+    return ", ".join(
+        f"{name} {t[0]}" if len(t) == 1 else f"{name} {t[0]} to {t[-1]}" for name, t in texts.items()
+    )

@@ -1,75 +1,271 @@
-"""What the numbers rest on: the cohorts, and how much of the plan is complete."""
+"""What the numbers rest on: cohorts, training patients, complete repetitions, and the times that it took."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import pandas as pd
 
+from xferlab.analysis.contents import Contents
 from xferlab.analysis.results import StudyResults
-from xferlab.analysis.selection import ordered_pathologies
-from xferlab.analysis.tables.model import Group, Row, Table
+from xferlab.analysis.selection import ALL, ordered_pathologies
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, number
 from xferlab.analysis.tables.notes import arm_names, data_notes
+
+FEW = 0.6
+"""Share of the baseline's training images below which an arm is marked."""
+
+_COUNTS = {"patients": "train_patients", "images": "num_train", "validation": "num_validation"}
+_COHORTS = Layout(
+    (("Section", "section"), ("Source", "source"), ("Hold-out", "share")),
+    ("Pathology", "pathology"),
+    (("Images", "num_images"), ("Patients", "num_patients")),
+)
+_TRAINING = Layout(
+    (("Stage", "stage"),),
+    ("Arm", "arms"),
+    (
+        ("Repetitions", "repetitions"),
+        ("Training patients", "patients"),
+        ("Training images", "images"),
+        ("Validation images", "validation"),
+    ),
+)
+_PROGRESS = Layout(
+    (("Arms", "arms"),), ("Stage", "stage"), (("Complete", "num_done"), ("Planned", "num_planned"))
+)
+_QUANTITIES = {
+    "train_epoch": "Training epoch (ms)",
+    "validation_epoch": "Validation epoch (ms)",
+    "repetition": "Whole repetition (s)",
+    "network_per_image": "Network, per image (ms)",
+}
+_TIMES = Layout(
+    (("Stage", "stage"), ("Arm", "arm")),
+    ("Statistic", "statistic"),
+    [(heading, quantity) for quantity, heading in _QUANTITIES.items()],
+)
 
 
 def cohorts_table(results: StudyResults) -> Table:
     """Returns images and patients of each data section, by pathology."""
-    groups, rows = [], []
-    for section, data in results.plan["data"].items():
-        counts = {"all": data, **data.get("pathologies", {})}
-        lines = []
-        for pathology in ordered_pathologies(counts):
-            images, patients = counts[pathology].get("cases"), counts[pathology].get("patients")
-            rows.append(
-                (
-                    section,
-                    data.get("source"),
-                    data.get("simulate"),
-                    data.get("hold_out"),
-                    pathology,
-                    images,
-                    patients,
-                )
-            )
-            lines.append(Row(pathology, (str(images), str(patients))))
-        share = float(data.get("hold_out") or 0)
-        groups.append(
-            Group((section, str(data.get("source")), f"{share:.0%}".replace("%", " %")), tuple(lines))
-        )
-    columns = ["section", "source", "simulate", "hold_out", "pathology", "num_images", "num_patients"]
-    return Table(
+    records = [
+        {
+            "section": section,
+            **{name: data.get(name) for name in ("source", "simulate", "hold_out")},
+            "pathology": pathology,
+            "num_images": counts.get("cases"),
+            "num_patients": counts.get("patients"),
+            "share": f"{float(data.get('hold_out') or 0) * 100:.0f} %",
+        }
+        for section, data in results.plan["data"].items()
+        for pathology, counts in _by_pathology(data)
+    ]
+    table = Table(
         name="cohorts",
         title="Cohorts",
         caption=(
             "Images and patients of each data section.",
             "Hold-out: share of its patients that no stage trains, stops or selects on.",
         ),
-        notes=data_notes(results, results.plan["data"], results.cases),
-        head=("Section", "Source", "Hold-out"),
-        stub="Pathology",
-        columns=("Images", "Patients"),
-        groups=tuple(groups),
-        data=pd.DataFrame(rows, columns=columns),
+        notes=data_notes(results, (), results.plan["data"]),
+        data=pd.DataFrame(records).drop(columns="share"),
     )
+    return _COHORTS.fill(table, records)
+
+
+def _by_pathology(data: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    counts = {ALL: data, **data.get("pathologies", {})}
+    yield from ((pathology, counts[pathology]) for pathology in ordered_pathologies(counts))
+
+
+def fitted(results: StudyResults, stage: str, arm: str) -> pd.DataFrame:
+    """Returns a row per planned repetition: patients, images (trained on) and validation (images).
+
+    Patients are NaN in plans of a version that did not count them.
+    """
+    ids = results.trial_ids(arm, stage)
+    rows = [
+        {name: trial.get(field) for name, field in _COUNTS.items()}
+        for trial in results.plan["trials"]
+        if trial["trial_id"] in ids
+    ]
+    return pd.DataFrame(rows, columns=list(_COUNTS), dtype="float64")
+
+
+def spread(fit: pd.DataFrame, what: str) -> str:
+    """Returns the mean with its range, one number where all are equal, a dash where unknown."""
+    values = fit[what]
+    if not len(values) or values.isna().any():
+        return ABSENT
+    low, high, mean = values.min(), values.max(), values.mean()
+    return f"{mean:.0f}" if low == high else f"{mean:.1f} [{low:.0f}–{high:.0f}]"
+
+
+def few_labels(results: StudyResults, stage: str) -> dict[str, float]:
+    """Returns the arms that train a stage on much fewer images than the baseline does, with the share."""
+    whole = fitted(results, stage, results.baseline)["images"].mean()
+    shares = {arm: fitted(results, stage, arm)["images"].mean() / whole for arm in results.arms}
+    return {arm: float(share) for arm, share in shares.items() if share < FEW}
+
+
+def training_table(results: StudyResults) -> Table:
+    """Returns training patients and images of each stage and arm; arms of equal numbers share a line."""
+    records, rows = [], []
+    for stage in results.stages:
+        fits = {arm: fit for arm in results.arms if len(fit := fitted(results, stage, arm))}
+        for arm, fit in fits.items():
+            ranges = (fit[what].agg(how) for what in _COUNTS for how in ("mean", "min", "max"))
+            rows.append((stage, arm, len(fit), *ranges))
+        texts = {arm: (str(len(fit)), *(spread(fit, what) for what in _COUNTS)) for arm, fit in fits.items()}
+        for arms in results.grouped_arms(texts.get):
+            values = dict(zip(("repetitions", *_COUNTS), texts[arms[0]], strict=True))
+            records.append({"stage": stage, "arms": arm_names(results, arms), **values})
+    columns = [f"{what}_{how}" for what in _COUNTS for how in ("mean", "min", "max")]
+    table = Table(
+        name="training",
+        title="What each arm is trained on",
+        caption=(
+            "Of each repetition: mean and, where repetitions differ, [least–most].",
+            "A share of the labels is a share of the training patients; validation and test stay whole.",
+        ),
+        notes=(),
+        data=pd.DataFrame(rows, columns=["stage", "arm", "repetitions", *columns]),
+    )
+    return _TRAINING.fill(table, records)
 
 
 def progress_table(results: StudyResults) -> Table:
     """Returns how many repetitions are complete of how many planned, by arm and stage."""
-    counts, alike = results.counts(), dict[tuple[Row, ...], list[str]]()
-    for arm in results.arms:
-        own = counts[counts["arm"] == arm]
-        lines = tuple(
-            Row(str(row["stage"]), (str(row["num_done"]), str(row["num_planned"])))
-            for row in own.to_dict("records")
-        )
-        alike.setdefault(lines or (Row("no trained stage", ("0", "0")),), []).append(arm)
-    groups = [Group((arm_names(results, arms),), lines) for lines, arms in alike.items()]
-    return Table(
+    counts = results.counts()
+    none = {"stage": "no trained stage", "num_done": 0, "num_planned": 0}
+
+    def lines(arm: str) -> tuple[tuple[Any, ...], ...]:
+        own = counts.loc[counts["arm"] == arm, list(none)]
+        return tuple(own.itertuples(index=False, name=None)) or (tuple(none.values()),)
+
+    table = Table(
         name="progress",
         title="Complete repetitions",
         caption=("A trial counts when its training and all its evaluations are stored and verify.",),
         notes=(),
-        head=("Arms",),
-        stub="Stage",
-        columns=("Complete", "Planned"),
-        groups=tuple(groups),
         data=results.trials,
     )
+    records = (
+        {"arms": arm_names(results, arms), **dict(zip(none, line, strict=True))}
+        for arms in results.grouped_arms(lines)
+        for line in lines(arms[0])
+    )
+    return _PROGRESS.fill(table, records)
+
+
+def times(results: StudyResults) -> pd.DataFrame:
+    """Returns one row per arm, stage and quantity: mean_ms, sd_ms, n and what n counts.
+
+    train_epoch and validation_epoch pool all epochs of all repetitions; repetition is a trial's whole time;
+    network_per_image pools the measured images of all repetitions. SD is the sample SD of the pool, NaN for
+    one value.
+    """
+    rows = []
+    for (arm, stage), runs in results.runs.groupby(["arm", "stage"], sort=False):
+        own = (results.histories["arm"] == arm) & (results.histories["stage"] == stage)
+        history = results.histories[own]
+        measured = (
+            (*_pool(history["train_s"] * 1e3), "epochs"),
+            (*_pool(history["validation_s"] * 1e3), "epochs"),
+            (*_pool(runs["total_s"] * 1e3), "repetitions"),
+            (*_network(runs), "images"),
+        )
+        rows += [(arm, stage, name, *values) for name, values in zip(_QUANTITIES, measured, strict=True)]
+    return pd.DataFrame(rows, columns=["arm", "stage", "quantity", "mean_ms", "sd_ms", "n", "of"])
+
+
+def times_tables(contents: Contents) -> Iterator[Table]:
+    """Yields the table of times, where something is complete."""
+    results, frame = contents.results, times(contents.results)
+    if not len(frame):
+        return
+    table = Table(
+        name="times",
+        title="times",
+        caption=(
+            "Epochs: all epochs of all complete repetitions as one pool.",
+            "Whole repetition: a trial with loading, checkpoints and evaluation.",
+            "Network: forward passes alone, all repetitions as one pool.",
+            "SD: sample SD (n − 1) of the pool; n: its size.",
+        ),
+        notes=(
+            *_machines(results),
+            *data_notes(results, results.stages, ()),
+            *(["The paper's times are of its own machine and cohorts."] if contents.paper else []),
+        ),
+        data=frame,
+        subject={"kind": "times"},
+    )
+    yield _TIMES.fill(table, _records(contents, frame))
+
+
+def _records(contents: Contents, frame: pd.DataFrame) -> Iterator[Record]:
+    for stage in contents.results.stages:
+        for arms in contents.results.arms_by_trials(stage):
+            own = frame[(frame["arm"] == arms[0]) & (frame["stage"] == stage)].set_index("quantity")
+            if len(own):
+                labels = {"stage": stage, "arm": ", ".join(arms)}
+                yield from _lines(own, labels)
+                counts = {name: f"{own['n'][name]} {own['of'][name]}" for name in _QUANTITIES}
+                yield {**labels, "statistic": "n", **counts}
+        if paper := contents.paper:
+            own = paper.times[paper.times["stage"] == stage].set_index("quantity")
+            label = paper.number("table", {"kind": "times"})
+            if label and len(own):
+                yield from _lines(own, {"stage": stage, "arm": f"{paper.name}, {paper.tables[label].title}"})
+
+
+def _lines(own: pd.DataFrame, labels: Record) -> Iterator[Record]:
+    for statistic, column in (("Mean", "mean_ms"), ("SD", "sd_ms")):
+        texts = {name: _text(name, own[column].get(name, math.nan)) for name in _QUANTITIES}
+        yield {**labels, "statistic": statistic, **texts}
+
+
+def _text(quantity: str, value_ms: float) -> str:
+    if quantity == "repetition":
+        return number(value_ms / 1e3, "s")
+    if quantity == "network_per_image" and not math.isnan(value_ms):
+        return f"{value_ms:.3f}"  # a network pass takes few milliseconds: two decimals more
+    return number(value_ms, "ms")
+
+
+def _pool(values: pd.Series) -> tuple[float, float, int]:
+    known = values.dropna().astype(float)
+    return float(known.mean()), float(known.std()), len(known)
+
+
+def _network(runs: pd.DataFrame) -> tuple[float, float, int]:
+    known = runs[(runs["network_n"] > 0) & runs["network_mean_ms"].notna()]
+    return pooled(known["network_n"], known["network_mean_ms"], known["network_sd_ms"])
+
+
+def pooled(counts: pd.Series, means: pd.Series, sds: pd.Series) -> tuple[float, float, int]:
+    """Returns mean, sample SD and size of groups taken together, of which only these three are known.
+
+    The SD is NaN below two values; a group of one may have no SD.
+    """
+    n, m, s = (series.astype(float) for series in (counts, means, sds))
+    total = float(n.sum())
+    if total == 0:
+        return math.nan, math.nan, 0
+    mean = float((n * m).sum() / total)
+    squares = float(((n - 1) * s.fillna(0.0) ** 2 + n * (m - mean) ** 2).sum())
+    return mean, math.sqrt(squares / (total - 1)) if total > 1 else math.nan, int(total)
+
+
+def _machines(results: StudyResults) -> Iterator[str]:
+    runs = results.runs
+    names = sorted({str(name) for name in runs["device_name"].fillna(runs["device"]).dropna()})
+    resumed = int((runs.drop_duplicates("trial_id")["num_attempts"] > 1).sum())
+    if names:
+        yield f"Measured on: {'; '.join(names)}."
+    if resumed:
+        yield f"{resumed} trials took more than one attempt."

@@ -21,36 +21,33 @@ from xferlab.analysis.comparison import (
     two_way_t,
 )
 from xferlab.analysis.design import Design, Side
+from xferlab.analysis.results import EvaluationSet
 
 DESIGN = Design(planned=6, share=0.6, num_train=60)
-BEFORE_AFTER = Comparison(Side("a", "one"), Side("a", "two"), "d", "hold_out", DESIGN)
+
+
+def before_after(part: str = "hold_out", **design: float) -> Comparison:
+    first, second = (Side("a", EvaluationSet(stage, "d", part)) for stage in ("one", "two"))
+    return Comparison(first, second, replace(DESIGN, **design))
+
+
+BEFORE_AFTER = before_after()
 
 
 def cases(
     *, repetitions: int = 6, images: int = 24, seed: int = 0, gain: float = 0.1, part: str = "hold_out"
 ) -> pd.DataFrame:
     """Two stages, two images a patient."""
-    random = np.random.default_rng(seed)
-    rows = []
-    for stage in ("one", "two"):
-        for repetition in range(1, repetitions + 1):
-            for image in range(images):
-                value = random.normal(0.7, 0.05) + (gain if stage == "two" else 0)
-                place = ("a", stage, repetition, "d", part, f"c{image}", f"p{image // 2}")
-                rows.append((*place, ("x", "y")[image % 2], "DICE", value))
-    columns = [
-        "arm",
-        "stage",
-        "repetition",
-        "section",
-        "part",
-        "case",
-        "patient",
-        "pathology",
-        "metric",
-        "value",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["stage", "repetition", "image"]
+    index = pd.MultiIndex.from_product(
+        [("one", "two"), range(1, repetitions + 1), range(images)], names=columns
+    )
+    frame = index.to_frame(index=False).assign(arm="a", section="d", part=part, metric="DICE")
+    frame["case"] = "c" + frame["image"].astype(str)
+    frame["patient"] = "p" + (frame["image"] // 2).astype(str)
+    frame["pathology"] = np.where(frame.pop("image") % 2, "y", "x")
+    values = np.random.default_rng(seed).normal(0.7, 0.05, len(frame))
+    return frame.assign(value=values + gain * (frame["stage"] == "two"))
 
 
 def overall(frame: pd.DataFrame) -> pd.Series:
@@ -125,10 +122,10 @@ def test_corrected_t_is_the_paired_t_test_with_a_wider_interval() -> None:
     assert wider.p > plain.p
 
 
-def test_patients_are_counted_by_their_images() -> None:
-    assert counted_patients(np.repeat(np.arange(10), 7)) == 10
-    assert counted_patients(np.array([0, 0, 0, 1])) == pytest.approx(16 / 10)
-    assert counted_patients(np.array([], dtype=np.int64)) == 0
+@pytest.mark.parametrize(("sizes", "counted"), [([7] * 10, 10), ([3, 1], 16 / 10), ([], 0)])
+def test_patients_are_counted_by_their_images(sizes: list[int], counted: float) -> None:
+    patients = np.repeat(np.arange(len(sizes)), np.array(sizes, dtype=np.int64))
+    assert counted_patients(patients) == pytest.approx(counted)
 
 
 @pytest.mark.parametrize(
@@ -163,39 +160,36 @@ def test_a_hold_out_is_compared_over_repetitions_and_patients() -> None:
 
 
 def test_a_test_part_is_compared_over_repetitions_with_the_correction() -> None:
-    row = overall(compare(cases(part="test"), replace(BEFORE_AFTER, part="test")))
+    row = overall(compare(cases(part="test"), before_after("test")))
     frame = cases(part="test").groupby(["stage", "repetition"])["value"].mean()
     expected = corrected_t((frame["two"] - frame["one"]).to_numpy(), overlap=24 / 60)
     assert (row["low"], row["high"], row["p"], row["df"]) == pytest.approx(tuple(expected))
 
 
 def test_every_pathology_of_a_test_part_uses_the_same_correction() -> None:
-    found = compare(cases(part="test"), replace(BEFORE_AFTER, part="test"))
+    found = compare(cases(part="test"), before_after("test"))
     assert set(found["pathology"]) == {"all", "x", "y"}
     assert found["overlap"].unique() == pytest.approx([24 / 60])
 
 
-def test_below_five_repetitions_there_is_an_interval_and_no_p() -> None:
-    design = replace(DESIGN, planned=4)
-    row = overall(compare(cases(repetitions=4), replace(BEFORE_AFTER, design=design)))
-    assert row["no_p"] == "n < 5 repetitions"
-    assert np.isnan(row["p"])
+@pytest.mark.parametrize(("repetitions", "reason"), [(4, "n < 5 repetitions"), (5, "")])
+def test_below_five_repetitions_there_is_an_interval_and_no_p(repetitions: int, reason: str) -> None:
+    row = overall(compare(cases(repetitions=repetitions), before_after(planned=repetitions)))
+    assert row["no_p"] == reason
+    assert np.isnan(row["p"]) if reason else row["p"] < 0.05
     assert row["low"] < row["high"]
-    five = replace(BEFORE_AFTER, design=replace(DESIGN, planned=5))
-    assert overall(compare(cases(repetitions=5), five))["p"] < 0.05
 
 
 @pytest.mark.parametrize("part", ["hold_out", "test"])
 def test_below_ten_counted_patients_there_is_an_interval_and_no_p(part: str) -> None:
-    comparison = replace(BEFORE_AFTER, part=part)
-    nine, ten = (overall(compare(cases(images=n, part=part), comparison)) for n in (18, 20))
+    nine, ten = (overall(compare(cases(images=n, part=part), before_after(part))) for n in (18, 20))
     assert (nine["no_p"], ten["no_p"]) == ("n < 10 patients", "")
     assert np.isnan(nine["p"])
     assert nine["low"] < nine["high"]
     # Ten patients, one of them with most of the images, count less.
     many = cases(images=60, part=part)
     many["patient"] = "p" + many["case"].str[1:].astype(int).clip(upper=9).astype(str)
-    row = overall(compare(many, comparison))
+    row = overall(compare(many, before_after(part)))
     assert (row["num_patients"], row["no_p"]) == (10, "n < 10 patients")
     assert row["counted_patients"] == pytest.approx(60**2 / (9 + 51**2))
 
@@ -209,33 +203,33 @@ def test_below_ten_counted_patients_there_is_an_interval_and_no_p(part: str) -> 
     ],
 )
 def test_what_forbids_a_claim_takes_interval_and_p(change: dict[str, float], reason: str) -> None:
-    row = overall(compare(cases(), replace(BEFORE_AFTER, design=replace(DESIGN, **change))))
+    row = overall(compare(cases(), before_after(**change)))
     assert row["no_p"] == reason
     assert row[["low", "high", "p", "df"]].isna().all()
     assert row["difference"] == pytest.approx(0.1, abs=0.05)
 
 
-def test_a_single_repetition_says_that_more_are_needed() -> None:
-    # Its training patients are the whole pool that the plan knows.
-    comparison = replace(BEFORE_AFTER, design=replace(DESIGN, planned=1, share=1.0))
-    row = overall(compare(cases(repetitions=1), comparison))
-    assert (row["no_p"], np.isnan(row["low"])) == ("n < 5 repetitions", True)
-
-
-def test_nine_of_ten_planned_pairs_are_enough() -> None:
-    comparison = replace(BEFORE_AFTER, design=replace(DESIGN, planned=10))
-    assert overall(compare(cases(repetitions=9), comparison))["no_p"] == ""
+@pytest.mark.parametrize(
+    ("repetitions", "design", "reason"),
+    [
+        # Its training patients are the whole pool that the plan knows.
+        (1, {"planned": 1, "share": 1.0}, "n < 5 repetitions"),
+        (9, {"planned": 10}, ""),  # nine of ten planned pairs are enough
+    ],
+)
+def test_what_few_or_nearly_all_repetitions_allow(repetitions: int, design: dict, reason: str) -> None:
+    row = overall(compare(cases(repetitions=repetitions), before_after(**design)))
+    assert (row["no_p"], np.isnan(row["low"])) == (reason, repetitions == 1)
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "train@original"])
 def test_images_that_models_were_trained_or_stopped_on_allow_no_claim(part: str) -> None:
-    row = overall(compare(cases(part=part), replace(BEFORE_AFTER, part=part)))
+    row = overall(compare(cases(part=part), before_after(part)))
     assert (row["no_p"], np.isnan(row["low"])) == ("trained on these", True)
 
 
 def test_different_donors_leave_the_interval_and_no_p() -> None:
-    design = replace(DESIGN, donors_differ=True)
-    row = overall(compare(cases(), replace(BEFORE_AFTER, design=design)))
+    row = overall(compare(cases(), before_after(donors_differ=True)))
     plain = overall(compare(cases(), BEFORE_AFTER))
     assert (row["no_p"], np.isnan(row["p"])) == ("different donors", True)
     assert (row["low"], row["high"]) == (plain["low"], plain["high"])
@@ -248,16 +242,13 @@ def test_every_reason_has_a_sentence() -> None:
 
 @pytest.mark.parametrize("part", ["hold_out", "test"])
 def test_an_image_undefined_in_one_repetition_leaves_all_of_them(part: str) -> None:
-    frame = undefined(cases(part=part), "c0", stage="two", repetition=3)
-    row = overall(compare(frame, replace(BEFORE_AFTER, part=part)))
-    without = cases(part=part)
-    without = without[without["case"] != "c0"]
-    ratio = {"overlap": without["case"].nunique() / 60} if part == "test" else {}
-    expected = overall(compare(without, replace(BEFORE_AFTER, part=part)))
+    frame = cases(part=part)
+    row = overall(compare(undefined(frame, "c0", stage="two", repetition=3), before_after(part)))
+    expected = overall(compare(frame[frame["case"] != "c0"], before_after(part)))
     assert (row["num_lost"], row["num_images"], expected["num_lost"]) == (1, 23, 0)
     assert row["difference"] == pytest.approx(expected["difference"])
     assert row["second_mean"] - row["first_mean"] == pytest.approx(row["difference"])
-    if not ratio:
+    if part == "hold_out":  # on test parts the share of test images counts the one that is lost
         assert (row["low"], row["p"]) == pytest.approx((expected["low"], expected["p"]))
 
 
@@ -269,12 +260,12 @@ def test_more_than_five_percent_of_the_images_lost_allow_no_claim() -> None:
     assert (three["no_p"], three["num_lost"], np.isnan(three["low"])) == ("images lost", 3, True)
 
 
-def test_an_image_that_lacks_a_repetition_leaves_a_hold_out_but_not_test_parts() -> None:
-    for part, lost in (("hold_out", 1), ("test", 0)):
-        frame = cases(part=part)
-        frame = frame[(frame["case"] != "c0") | (frame["repetition"] < 6)]
-        row = overall(compare(frame, replace(BEFORE_AFTER, part=part)))
-        assert (row["num_lost"], row["num_images"]) == (lost, 24 - lost)
+@pytest.mark.parametrize(("part", "lost"), [("hold_out", 1), ("test", 0)])
+def test_an_image_that_lacks_a_repetition_leaves_a_hold_out_but_not_test_parts(part: str, lost: int) -> None:
+    frame = cases(part=part)
+    frame = frame[(frame["case"] != "c0") | (frame["repetition"] < 6)]
+    row = overall(compare(frame, before_after(part)))
+    assert (row["num_lost"], row["num_images"]) == (lost, 24 - lost)
 
 
 def test_images_that_are_undefined_everywhere_give_a_row_without_a_difference() -> None:
@@ -286,7 +277,7 @@ def test_images_that_are_undefined_everywhere_give_a_row_without_a_difference() 
 def test_values_of_one_side_only_are_counted() -> None:
     frame = cases(repetitions=10)
     frame = frame[~((frame["stage"] == "two") & (frame["repetition"] == 4))]
-    row = overall(compare(frame, replace(BEFORE_AFTER, design=replace(DESIGN, planned=10))))
+    row = overall(compare(frame, before_after(planned=10)))
     assert (row["num_repetitions"], row["num_unpaired"], row["no_p"]) == (9, 24, "")
 
 
@@ -306,7 +297,7 @@ def test_the_order_of_rows_changes_nothing() -> None:
 
 
 def test_nothing_in_common_gives_no_rows() -> None:
-    nowhere = replace(BEFORE_AFTER, second=Side("b", "one"))
+    nowhere = replace(BEFORE_AFTER, second=replace(BEFORE_AFTER.second, arm="b"))
     assert len(compare(cases(), nowhere)) == 0
 
 

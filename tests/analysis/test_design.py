@@ -13,9 +13,14 @@ import pytest
 from tests.analysis.conftest import StudyBuilder
 from xferlab.analysis import StudyResults, load_study
 from xferlab.analysis.design import Design, Side, design_of
+from xferlab.analysis.results import EvaluationSet
 
-BASELINE, FROZEN = Side("baseline", "portable"), Side("frozen", "portable")
-SCRATCH = Side("scratch", "portable")
+
+def side(arm: str, stage: str = "portable") -> Side:
+    return Side(arm, EvaluationSet(stage, "portable", "hold_out"))
+
+
+BASELINE, FROZEN, SCRATCH = side("baseline"), side("frozen"), side("scratch")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +74,7 @@ def test_the_largest_share_of_both_sides_and_of_all_stages_counts(results: Study
 
 
 def test_a_stage_is_compared_with_its_parent(results: StudyResults) -> None:
-    found = design_of(results, Side("baseline", "general"), BASELINE)
+    found = design_of(results, side("baseline", "general"), BASELINE)
     assert (found.share, found.donors_differ) == (0.6, False)
     assert found.donor == "donor"
 
@@ -102,7 +107,7 @@ def test_the_best_of_several_trainings_is_one_donor(results: StudyResults) -> No
     assert found.pools == (("portable", 80),)  # how the donor was trained is no matter of the repetitions
     assert design_of(results, BASELINE, FROZEN).donors_differ
     # Before and after: what portable gained, from one training of general.
-    assert design_of(results, Side("frozen", "general"), FROZEN).donors_differ
+    assert design_of(results, side("frozen", "general"), FROZEN).donors_differ
 
 
 def test_a_donor_that_is_trained_in_every_repetition_is_a_stage(results: StudyResults) -> None:
@@ -124,7 +129,7 @@ def test_a_plan_that_counts_no_patients_has_no_share(results: StudyResults) -> N
 
 
 def test_fewer_repetitions_of_one_side_are_all_that_can_pair(results: StudyResults) -> None:
-    assert design_of(results, Side("baseline", "donor"), BASELINE).planned == 1
+    assert design_of(results, side("baseline", "donor"), BASELINE).planned == 1
 
 
 def test_parents_of_a_single_repetition_are_no_donors(tmp_path: Path) -> None:

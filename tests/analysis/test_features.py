@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.analysis.conftest import StudyBuilder
+from tests.analysis.conftest import STUDY, StudyBuilder
 from xferlab.analysis import StudyResults, load_study
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.features import MOVED, DeepFeatures, linear_cka
-from xferlab.analysis.reporting import report
+from xferlab.analysis.report import write_report
+from xferlab.analysis.tables.features import features_tables
 from xferlab.plan.identity import short_id
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.schema import FEATURES_SCHEMA, FeaturesRecord
@@ -80,31 +81,21 @@ def raw(trial: dict[str, Any], layer: str, state: str) -> np.ndarray:
     return random_features(trial["trial_id"], layer, state)
 
 
-def changes(trial: dict[str, Any]) -> list[float]:
-    return [0.0, MOVED, MOVED * 1.01, 0.5] if trial["stage"] == "general" else [0.0, 0.01, 0.02, 9.0]
-
-
 def write_features(store: Store, trial: dict[str, Any]) -> None:
-    columns: dict[str, list[Any]] = {
-        "layer": list(LAYERS),
-        **{
-            f"gram_{state}": [gram(raw(trial, layer, state)).ravel().astype(np.float32) for layer in LAYERS]
-            for state in ("start", "best")
-        },
-        "distance": [0.1 * trial["repetition"]] * len(LAYERS),
-        "cosine": [0.9] * len(LAYERS),
-        "filter_changes": [changes(trial)] * len(LAYERS),
+    changes = [0.0, MOVED, MOVED * 1.01, 0.5] if trial["stage"] == "general" else [0.0, 0.01, 0.02, 9.0]
+    grams = {
+        f"gram_{state}": [gram(raw(trial, layer, state)).ravel().astype(np.float32) for layer in LAYERS]
+        for state in ("start", "best")
     }
-    data = writer.table(FEATURES_SCHEMA, columns)
-    features = trial["features"]
-    record = FeaturesRecord(
-        features["features_id"],
-        trial["trial_id"],
-        features["selection"],
-        CASES,
-        hashlib.sha256(data).hexdigest(),
-        "0" * 64,
-    )
+    each = {"distance": 0.1 * trial["repetition"], "cosine": 0.9, "filter_changes": changes}
+    columns = {
+        "layer": list(LAYERS),
+        **grams,
+        **{name: [value] * len(LAYERS) for name, value in each.items()},
+    }
+    data, features = writer.table(FEATURES_SCHEMA, columns), trial["features"]
+    ids = (features["features_id"], trial["trial_id"], features["selection"])
+    record = FeaturesRecord(*ids, CASES, hashlib.sha256(data).hexdigest(), "0" * 64)
     writer.write_features(store, record, data)
 
 
@@ -113,14 +104,14 @@ def with_features(
 ) -> StudyResults:
     builder.images, builder.pixels = 3, False
     store = Store.open(builder.write())
-    plan = reader.read_plan(store, builder.study)
+    plan = reader.read_plan(store, STUDY)
     change(plan)
     for trial in plan["trials"]:
         trial["features"] = asked(trial)
         if not {*without, *builder.missing} & set(trial["names"]):
             write_features(store, trial)
-    codec.write_json(store, layout.StudyFiles(builder.study).plan, plan)
-    return load_study(builder.folder, builder.study)
+    codec.write_json(store, layout.StudyFiles(STUDY).plan, plan)
+    return load_study(builder.folder, STUDY)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +171,7 @@ def test_given_weights_are_what_the_first_stage_started_from(builder: StudyBuild
     for after, trial in (("general", general), ("portable", portable)):
         found = value(features, "cka", "donor", after, 2)
         assert found == pytest.approx(cka_of_features(donor, raw(trial, "bottleneck", "best")), abs=1e-6)
-    assert "A donor of given weights" in " ".join(next(iter(Contents(results).features())).caption)
+    assert "A donor of given weights" in " ".join(next(features_tables(Contents(results))).caption)
 
 
 def test_of_several_parents_the_one_that_the_record_names_counts(builder: StudyBuilder) -> None:
@@ -224,7 +215,7 @@ def test_the_summary_is_over_repetitions(compared: StudyResults) -> None:
 
 
 def test_the_table_has_every_arm_and_layer(compared: StudyResults) -> None:
-    (table,) = Contents(compared).features()
+    (table,) = features_tables(Contents(compared))
     assert table.columns == (
         "CKA donor–general", "CKA general–portable", "CKA donor–portable",
         "Distance donor–general", "Distance general–portable",
@@ -241,21 +232,21 @@ def test_the_table_has_every_arm_and_layer(compared: StudyResults) -> None:
 
 def test_one_repetition_has_no_deviation(builder: StudyBuilder) -> None:
     builder.repetitions, builder.missing = 1, set()
-    (table,) = Contents(with_features(builder)).features()
+    (table,) = features_tables(Contents(with_features(builder)))
     assert table.groups[0].rows[0].cells[3] == "0.100"
     assert table.data["sd_repetitions"].isna().all()
 
 
 def test_nobody_asked_and_nothing_is_told(results: StudyResults) -> None:
     assert not DeepFeatures(results)
-    assert list(Contents(results).features()) == []
+    assert list(features_tables(Contents(results))) == []
 
 
 @pytest.mark.component  # draws
 def test_the_report_shows_features_in_both_forms(builder: StudyBuilder, tmp_path: Path) -> None:
     builder.missing = set()
     with_features(builder)
-    path = report(builder.folder, builder.study, tmp_path / "out")
+    path = write_report(builder.folder, STUDY, tmp_path / "out")
     text = path.read_text()
     assert "## Deep features" in text
     assert "deep features of stages compared, arm frozen" in text

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from tests.analysis.conftest import STUDY, contents_of
 from xferlab import analysis
+from xferlab.analysis.results import EvaluationSet
 from xferlab.errors import RecordError
 from xferlab.records import layout
-from xferlab.records.store import Store
 
 NUM_METRICS = 18
 
@@ -19,15 +22,16 @@ NUM_METRICS = 18
 @pytest.mark.component
 def test_the_import_loads_neither_torch_nor_matplotlib() -> None:
     code = (
-        "import sys; from xferlab import analysis; "
+        "import sys; from xferlab.analysis import load, aggregate; "
         "print([m for m in ('torch', 'ray', 'wandb', 'matplotlib', 'scipy.stats') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 
-def test_one_row_per_arm_trial_case_and_metric(storage) -> None:
-    cases = analysis.load(storage, "covid_lung")
+def test_one_row_per_arm_trial_case_and_metric(storage, results) -> None:
+    cases = analysis.load(storage, STUDY)
+    pd.testing.assert_frame_equal(cases, results.cases)
     assert list(cases.columns) == [
         *("arm", "stage", "repetition", "trial_id", "section", "part", "case", "name", "patient"),
         *("pathology", "simulated", "metric", "value", "parent_may_have_seen"),
@@ -37,11 +41,10 @@ def test_one_row_per_arm_trial_case_and_metric(storage) -> None:
     assert not cases.duplicated(["arm", "stage", "repetition", "section", "part", "case", "metric"]).any()
 
 
-def test_a_shared_trial_appears_once_per_arm_with_the_same_values(storage) -> None:
-    cases = analysis.load(storage, "covid_lung")
-    donor = cases[cases["stage"] == "donor"]
-    one, other = (donor[donor["arm"] == arm]["value"].to_numpy() for arm in ("baseline", "frozen"))
-    np.testing.assert_array_equal(one, other)
+def test_a_shared_trial_appears_once_per_arm_with_the_same_values(results) -> None:
+    donor = results.cases[results.cases["stage"] == "donor"]
+    values = [donor[donor["arm"] == arm]["value"].to_numpy() for arm in ("baseline", "frozen")]
+    np.testing.assert_array_equal(*values)
     assert donor["trial_id"].nunique() == 1
 
 
@@ -65,54 +68,42 @@ def test_histories_and_runs_hold_complete_trials_only(results) -> None:
 
 
 def test_stored_pixels_come_back_as_images(results) -> None:
-    trial_id = results.trials["trial_id"].iloc[-1]
-    outputs = results.outputs(trial_id, arm="frozen", section="portable", part="hold_out")
+    trial_id, evaluated = (
+        results.trials["trial_id"].iloc[-1],
+        EvaluationSet("portable", "portable", "hold_out"),
+    )
+    outputs = results.outputs(trial_id, arm="frozen", evaluated=evaluated)
     assert {image.shape for image in outputs["image"]} == {(32, 32)}
     assert {int(value) for value in np.unique(outputs["target"].iloc[0])} == {0, 255}
-    assert len(results.outputs(trial_id, arm="frozen", section="portable", part="train")) == 0
+    assert len(results.outputs(trial_id, arm="frozen", evaluated=replace(evaluated, part="train"))) == 0
 
 
-def test_arms_put_the_baseline_first(builder) -> None:
-    builder.arms, builder.repetitions, builder.images = ("ablated", "baseline"), 1, 3
-    results = analysis.load_study(builder.write(), "covid_lung")
+def test_arms_put_the_baseline_first(tmp_path) -> None:
+    results = contents_of(tmp_path, arms=("ablated", "baseline"), repetitions=1, images=3).results
     assert results.arms == ("baseline", "ablated")
 
 
 @pytest.mark.component
-def test_altered_cases_make_a_trial_damaged_not_a_crash(builder) -> None:
-    builder.repetitions = 1
-    folder = builder.write()
-    store = Store.open(folder)
-    results = analysis.load_study(folder, "covid_lung")
-    trial = results.plan["trials"][-1]
-    evaluation_id = trial["evaluations"][0]["evaluation_id"]
-    store.write(layout.TrialFiles(trial["trial_id"]).evaluation(evaluation_id).cases, b"torn")
-    after = analysis.load_study(folder, "covid_lung").trials
-    (row,) = after[after["state"] == "damaged"].to_dict("records")
-    assert row["trial_id"] == trial["trial_id"]
-    assert "does not match the digest" in row["reason"]
+def test_what_is_altered_or_absent_makes_no_trial_complete_and_no_crash(tmp_path) -> None:
+    results = contents_of(tmp_path, repetitions=1, images=3).results
+    altered, incomplete = results.plan["trials"][-2:]
+    files = [
+        layout.TrialFiles(trial["trial_id"]).evaluation(trial["evaluations"][0]["evaluation_id"])
+        for trial in (altered, incomplete)
+    ]
+    results.store.write(files[0].cases, b"torn")
+    results.store.delete(files[1].record)
+    rows = analysis.load_study(tmp_path, STUDY).trials.set_index("trial_id")[["state", "reason"]]
+    assert rows["state"][altered["trial_id"]] == "damaged"
+    assert "does not match the digest" in rows["reason"][altered["trial_id"]]
+    assert tuple(rows.loc[incomplete["trial_id"]]) == ("not complete", "trained, not yet evaluated")
+    assert (rows["state"] == "complete").sum() == len(rows) - 2
 
 
-@pytest.mark.component
-def test_a_trial_without_one_evaluation_is_not_complete(builder) -> None:
-    builder.repetitions = 1
-    folder = builder.write()
-    store = Store.open(folder)
-    trial = analysis.load_study(folder, "covid_lung").plan["trials"][-1]
-    evaluation_id = trial["evaluations"][0]["evaluation_id"]
-    store.delete(layout.TrialFiles(trial["trial_id"]).evaluation(evaluation_id).record)
-    row = analysis.load_study(folder, "covid_lung").trials.iloc[-1]
-    assert (row["state"], row["reason"]) == ("not complete", "trained, not yet evaluated")
-
-
-def test_a_study_without_any_complete_trial_loads_empty(builder) -> None:
-    builder.missing = {
-        f"{arm}/{s}/r{r:02d}"
-        for arm in builder.arms
-        for s in ("donor", "general", "portable")
-        for r in range(5)
-    }
-    results = analysis.load_study(builder.write(), "covid_lung")
+def test_a_study_without_any_complete_trial_loads_empty(tmp_path) -> None:
+    names = contents_of(tmp_path / "whole", repetitions=1, images=3).results.plan["trials"]
+    missing = {name for trial in names for name in trial["names"]}
+    results = contents_of(tmp_path / "empty", repetitions=1, images=3, missing=missing).results
     assert len(results.cases) == len(results.histories) == len(results.runs) == 0
     assert (results.counts()["num_done"] == 0).all()
     assert len(analysis.aggregate(results.cases)) == 0

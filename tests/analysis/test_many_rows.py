@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.analysis.conftest import StudyBuilder
+from tests.analysis.conftest import STUDY, StudyBuilder
 from xferlab import analysis
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def test_a_million_rows(builder: StudyBuilder) -> None:
     builder.arms, builder.repetitions, builder.missing = ("baseline", "a", "b", "c"), 25, set()
     builder.images, builder.pixels, builder.epochs = 140, False, 2
     builder.write()
-    results = timed("load", lambda: analysis.load_study(str(builder.folder), builder.study))
+    results = timed("load", lambda: analysis.load_study(str(builder.folder), STUDY))
     assert len(results.cases) > 1_000_000
     print(f"{len(results.cases):,} rows")
     table = timed("aggregate", lambda: analysis.aggregate(results.cases))

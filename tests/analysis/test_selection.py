@@ -11,7 +11,7 @@ from xferlab.analysis import StudyResults
 from xferlab.analysis.selection import (
     ChainPair,
     chain_pairs,
-    main_pair,
+    main_metrics,
     metric_named,
     ordered_metrics,
     ordered_pathologies,
@@ -69,19 +69,11 @@ def test_an_arm_that_skips_a_stage_has_no_pair(tmp_path) -> None:
     skip = {"donor": None, "portable": "donor"}
     results = study(tmp_path, {"baseline": CHAIN, "skip": skip}, measured=("general", "portable"))
     assert chain_pairs(results, "skip") == ()
-    assert main_pair(results) == ChainPair("general", "portable", "portable")
+    assert chain_pairs(results, "baseline") == (ChainPair("general", "portable", "portable"),)
 
 
-def test_another_arm_gives_the_numbers_where_the_baseline_has_no_pair(tmp_path) -> None:
-    only = {"portable": None}
-    results = study(tmp_path, {"baseline": only, "full": CHAIN}, measured=("general", "portable"))
-    assert main_pair(results) == ChainPair("general", "portable", "portable")
-    assert main_pair(study(tmp_path, {"baseline": only}, measured=("portable",))) is None
-
-
-def test_pathologies_stand_in_the_papers_order() -> None:
-    found = ordered_pathologies(["zoster", "pathological", "normal", "all", "covid19", "asthma"])
-    assert found == ("all", "covid19", "normal", "pathological", "asthma", "zoster")
+def test_pathologies_stand_by_name_behind_all() -> None:
+    assert ordered_pathologies(["zoster", "normal", "all", "asthma"]) == ("all", "asthma", "normal", "zoster")
 
 
 def test_metrics_stand_in_the_catalogues_order_and_unknown_ones_last() -> None:
@@ -91,7 +83,7 @@ def test_metrics_stand_in_the_catalogues_order_and_unknown_ones_last() -> None:
         "HD95_px",
         "NEW",
     ]
-    assert [m.name for m in ordered_metrics(["HD95_px", "DICE"], in_paper=True)] == ["DICE"]
+    assert [m.name for m in main_metrics(["HD95_px", "ACC", "DICE"])] == ["DICE", "HD95_px"]
     assert metric_named("NEW").better is None
 
 

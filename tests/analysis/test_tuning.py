@@ -13,6 +13,8 @@ from tests.analysis.conftest import StudyBuilder
 from xferlab.analysis import load_study
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.tuning import importance
+from xferlab.analysis.tables.differences import arms_against_baseline_tables
+from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tuning import (
     load_curves,
     load_samples,
@@ -156,7 +158,7 @@ def tuned_study(builder: StudyBuilder, stage: str) -> Contents:
 @pytest.mark.component  # writes a study
 def test_a_tuned_arm_is_compared_on_hold_outs_only_and_says_so(builder: StudyBuilder) -> None:
     contents = tuned_study(builder, "portable")
-    tables = list(contents.arms())
+    tables = list(arms_against_baseline_tables(contents))
     portable = [table for table in tables if "stage portable" in table.title]
     assert portable
     assert all("portable.hold_out" in table.title for table in portable)
@@ -169,7 +171,7 @@ def test_a_tuned_arm_is_compared_on_hold_outs_only_and_says_so(builder: StudyBui
 @pytest.mark.component
 def test_a_tuned_arm_is_marked_beside_its_row(builder: StudyBuilder) -> None:
     contents = tuned_study(builder, "portable")
-    for table in contents.metrics(hold_out=False):
+    for table in metrics_tables(contents, hold_out=False):
         arms = {group.labels[1] for group in table.groups if "," not in group.labels[2]}
         tuned = "stage portable" in table.title
         assert ("frozen (tuned)" in arms) == tuned

@@ -15,7 +15,7 @@ from tests.studies import write_study
 
 pytestmark = pytest.mark.component
 SPELLED = "data.general, data.portable: warning: 1 person has several patient ids that probably differ in"
-JOIN = "patients 'a2', 'p2' are taken for one, 'a2', whom no split divides."
+JOIN = "patients 'a2', 'p2' count as one person, 'a2', and stay in one part of every split."
 
 
 def study_of(pack: Pack, folder: Path, **fields: object) -> Path:

@@ -79,7 +79,8 @@ def test_spellings_of_two_exports_are_one_person(sections: dict[str, Any], tmp_p
     assert (warning.severity, warning.where) == ("warning", "data.one, data.two")
     assert warning.what == (
         "3 persons have several patient ids that probably differ in spelling only ('002', '2'; '1', '1.0';"
-        " 'P1', 'p 01'). Each counts as one person, whom no split divides. If that is right, declare it with"
+        " 'P1', 'p 01'). Each counts as one person, who stays in one part of every split. If that is right,"
+        " declare it with"
         ' `same_patient: [["002", "2"], ["1", "1.0"], [P1, "p 01"]]`; list ids of different people under'
         " `different_patients` in the same way."
     )

@@ -1,4 +1,4 @@
-"""Likeness: altered copies are found, other people are not, and no figure depends on the company."""
+"""Image matching: altered copies are found, other people are not, and no figure depends on the company."""
 
 from __future__ import annotations
 

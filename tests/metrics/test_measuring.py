@@ -26,10 +26,8 @@ def test_every_entry_of_the_catalogue_names_a_documented_function():
         assert metric.undefined
 
 
-def test_the_metrics_of_the_paper_come_first_and_in_its_order():
-    names = [metric.name for metric in CATALOGUE if metric.in_paper]
-    assert names == ["ACC", "AUC", "DICE", "JACC", "PREC", "RECA", "F1", "SENS", "SPEC"]
-    assert [metric.name for metric in CATALOGUE][: len(names)] == names
+def test_overlap_and_boundary_are_the_main_metrics():
+    assert [metric.name for metric in CATALOGUE if metric.prominence == "main"] == ["DICE", "HD95_px"]
 
 
 def test_a_perfect_output_is_best_in_every_metric(scored):

@@ -29,9 +29,9 @@ def run(options: ReportOptions) -> int:
     problems: list[str] = []
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     with console.status("reading records", spinner="line") as status:
-        from xferlab.analysis import report
+        from xferlab.analysis import write_report
 
-        path = report(
+        path = write_report(
             session.store.location,
             session.study,
             Path(options.out or Path("reports") / session.study),

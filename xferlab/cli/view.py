@@ -195,7 +195,7 @@ class View:
 
     def _left_s(self, now: float) -> float | None:
         """Seconds left if as many trials run side by side as now; None before there is any sign of it."""
-        # Copies: the panel is drawn by a thread of its own.
+        # Copies: another thread draws the panel.
         running, stages, total_s = dict(self._running), dict(self._stages), 0.0
         for trial_id, state in dict(self._graph.states).items():
             if state in (State.WAITING, State.READY, State.RUNNING):

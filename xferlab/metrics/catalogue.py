@@ -26,7 +26,9 @@ class Metric:
         unit: `px`, `mm`, `count`, or empty for a dimensionless value.
         better: Whether `higher` or `lower` is better; None if neither.
         source: Paper and equation.
-        in_paper: Whether the tables of vidal2021 print it.
+        prominence: `main` metrics also stand in tables of many arms, the first of them in figures of many
+            arms; `headline` ones in the first table of a stage; `further` ones in a second table. A paper
+            that a study compares itself to may name other headline metrics.
         definition: One sentence. Masks hold counted pixels only; predicted means probability > threshold.
         undefined: What 0/0 gives, and when the value is NaN. All are NaN where every pixel is ignored.
         function: `module.function` within this package, a function of a `ScoredImage` that returns a float.
@@ -37,10 +39,10 @@ class Metric:
     unit: str
     better: Literal["higher", "lower"] | None
     source: str
-    in_paper: bool
+    prominence: Literal["main", "headline", "further"]
     definition: str
     undefined: str
-    function: str
+    function: str = ""
 
 
 CATALOGUE: tuple[Metric, ...] = (
@@ -50,7 +52,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="",
         better="higher",
         source=f"{_VIDAL}, eq. 2",
-        in_paper=True,
+        prominence="further",
         definition="Fraction of pixels whose predicted class is the target's.",
         undefined="Always defined.",
         function="overlap.accuracy",
@@ -61,7 +63,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="",
         better="higher",
         source=f"{_VIDAL}, section 3.3, after Bradley 1997",
-        in_paper=True,
+        prominence="further",
         definition="Probability that a target pixel's output exceeds a background pixel's; ties count half.",
         undefined="NaN if the target holds a single class.",
         function="ranking.auc",
@@ -72,7 +74,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="",
         better="higher",
         source=f"{_VIDAL}, eq. 3, on the thresholded output",
-        in_paper=True,
+        prominence="main",
         definition="2 TP / (2 TP + FP + FN).",
         undefined="1 if both masks are empty, 0 if one is.",
         function="overlap.dice",
@@ -83,7 +85,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="",
         better="higher",
         source=f"{_VIDAL}, eq. 4, on the thresholded output",
-        in_paper=True,
+        prominence="headline",
         definition="TP / (TP + FP + FN).",
         undefined="1 if both masks are empty, 0 if one is.",
         function="overlap.jaccard",
@@ -94,7 +96,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="",
         better="higher",
         source=f"{_VIDAL}, eq. 5 and footnote 5",
-        in_paper=True,
+        prominence="further",
         definition="Mean of the target's and the background's TP / (TP + FP).",
         undefined=f"Per class: {_CLASS_0_0}.",
         function="overlap.macro_precision",
@@ -105,7 +107,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="",
         better="higher",
         source=f"{_VIDAL}, eq. 6 and footnote 5",
-        in_paper=True,
+        prominence="further",
         definition="Mean of the target's and the background's TP / (TP + FN): of SENS and SPEC.",
         undefined=f"Per class: {_CLASS_0_0}.",
         function="overlap.macro_recall",
@@ -116,7 +118,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="",
         better="higher",
         source=f"{_VIDAL}, eq. 7 and footnote 5",
-        in_paper=True,
+        prominence="further",
         definition="Mean of the target's and the background's 2 TP / (2 TP + FP + FN).",
         undefined=f"Per class: {_CLASS_0_0}.",
         function="overlap.macro_f1",
@@ -127,7 +129,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="",
         better="higher",
         source=f"{_VIDAL}, eq. 8",
-        in_paper=True,
+        prominence="headline",
         definition="TP / (TP + FN): fraction of the target that is predicted.",
         undefined="1 if both masks are empty, 0 if only the target is.",
         function="overlap.sensitivity",
@@ -138,7 +140,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="",
         better="higher",
         source=f"{_VIDAL}, eq. 9",
-        in_paper=True,
+        prominence="headline",
         definition="TN / (TN + FP): fraction of the background that is predicted as background.",
         undefined="1 if neither mask has background, 0 if only the target has none.",
         function="overlap.specificity",
@@ -149,7 +151,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="",
         better="higher",
         source=f"{_VIDAL}, eq. 3, on the continuous output",
-        in_paper=False,
+        prominence="further",
         definition="2 sum(p t) / (sum p + sum t), p the output and t the target, without threshold.",
         undefined="1 if output and target are 0 everywhere.",
         function="overlap.soft_dice",
@@ -160,7 +162,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="px",
         better="lower",
         source="Huttenlocher et al. 1993, with the 95th percentile for the maximum",
-        in_paper=False,
+        prominence="main",
         definition="Larger of the two directed 95th percentiles of the distance between boundary pixels.",
         undefined="0 if both masks are empty, the image diagonal if one is.",
         function="boundary.hd95_px",
@@ -171,7 +173,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="mm",
         better="lower",
         source="as HD95_px",
-        in_paper=False,
+        prominence="headline",
         definition="HD95_px with distances in millimetres, by the spacing of rows and of columns.",
         undefined="0 if both masks are empty, the image diagonal if one is; NaN if the spacing is unknown.",
         function="boundary.hd95_mm",
@@ -182,7 +184,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="",
         better="higher",
         source="Nikolov et al. 2018 (surface Dice), on pixels",
-        in_paper=False,
+        prominence="headline",
         definition="Fraction of both masks' boundary pixels within 2 px of the other's boundary.",
         undefined="1 if both masks are empty, 0 if one is.",
         function="boundary.nsd_2px",
@@ -193,7 +195,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="count",
         better=None,
         source="artefacts of vidal2021, fig. 13",
-        in_paper=False,
+        prominence="further",
         definition="Connected components (8-connectivity) of the prediction; two lungs make two.",
         undefined="Always defined; 0 for an empty prediction.",
         function="topology.components",
@@ -204,7 +206,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="count",
         better="lower",
         source="artefacts of vidal2021, fig. 13",
-        in_paper=False,
+        prominence="further",
         definition="Predicted components that cover at least 10 % of each of two or more target components.",
         undefined="NaN if the target has fewer than two components.",
         function="topology.bridges",
@@ -215,7 +217,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="count",
         better="lower",
         source="artefacts of vidal2021, fig. 13",
-        in_paper=False,
+        prominence="further",
         definition="Predicted components that share no pixel with the target.",
         undefined="Always defined; every predicted component is one if the target is empty.",
         function="topology.islands",
@@ -226,7 +228,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="",
         better="lower",
         source="Brier 1950, in the form for one binary event",
-        in_paper=False,
+        prominence="further",
         definition="Mean squared difference of output and target.",
         undefined="Always defined.",
         function="calibration.brier",
@@ -237,7 +239,7 @@ CATALOGUE: tuple[Metric, ...] = (
         unit="",
         better="lower",
         source="Guo et al. 2017, eq. 3, on the target class' probability",
-        in_paper=False,
+        prominence="further",
         definition="Mean over pixels of |mean output - target frequency| of their bin, one of 15 equal ones.",
         undefined="Always defined.",
         function="calibration.expected_calibration_error",

@@ -186,7 +186,7 @@ def read_history(store: Store, trial_id: str, *, sha256: str | None = None) -> l
 
     Args:
         store: The storage.
-        trial_id: Whose.
+        trial_id: The trial.
         sha256: `TrialRecord.history_sha256` of a complete trial, to find a history that lacks epochs.
 
     Raises:

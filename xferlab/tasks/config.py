@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from xferlab.metrics.catalogue import Metric
 from xferlab.metrics.score import Score
 from xferlab.section import Float, Int, Section
 
@@ -202,6 +203,7 @@ class Task:
         name: As in `task:` of a stage; the name of its folder.
         version: Part of every trial's identity; raised when the same configuration gives other weights.
         metrics_version: Part of every evaluation's identity; raised when a metric may give other values.
+        metrics: What `Learner.measure` returns, in this order; reports describe them by these declarations.
         model: The section `model`.
         training: The section `training`.
         identity: The identity of its trials.
@@ -221,6 +223,7 @@ class Task:
     name: str
     version: int
     metrics_version: int
+    metrics: tuple[Metric, ...]
     model: type[Section]
     training: type[Training]
     identity: type[TrialIdentity]

@@ -1,13 +1,14 @@
-"""The tasks by name: each folder here with a `config.py` is one. Parts are imported when they are needed."""
+"""The tasks by name: each folder here is one. Parts are imported when they are needed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
+from xferlab import tasks
 from xferlab.errors import UsageError, suggest
 from xferlab.tasks.config import Task, TrialIdentity
 from xferlab.tasks.segmentation.config import Model as DefaultModel
@@ -36,7 +37,7 @@ DEFAULT = "segmentation"
 @cache
 def names() -> tuple[str, ...]:
     """Returns the names of all tasks, the default first."""
-    folders = sorted(path.parent.name for path in Path(__file__).parent.glob("*/config.py"))
+    folders = sorted(module.name for module in iter_modules(tasks.__path__) if module.ispkg)
     return tuple(sorted(folders, key=lambda name: name != DEFAULT))
 
 

@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import matplotlib as mpl
-import numpy as np
 import pytest
 from PIL import Image
 
-from xferlab.analysis import load_study
+from tests.analysis.conftest import contents_of
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.figures.gallery import pictures as gallery
-from xferlab.analysis.figures.losses import loss_picture
+from xferlab.analysis.figures.before_after import before_after_pictures
+from xferlab.analysis.figures.comparisons import arms_pictures
+from xferlab.analysis.figures.losses import loss_pictures
 from xferlab.analysis.figures.style import DPI, Picture, save
+from xferlab.analysis.report import pictures as all_pictures
 
 pytestmark = pytest.mark.component
+ARMS = ("baseline", "frozen", "third", "fourth", "fifth", "sixth")
+COST = -0.05
+MANY = {
+    "variants": {"implant": COST, "cable": -0.01, "original": 0.0},
+    "repetitions": 1,
+    "images": 6,
+    "epochs": 3,
+}
 
 
 @pytest.fixture(scope="module")
-def pictures(results) -> dict[str, Picture]:
-    return {picture.name: picture for picture in gallery(Contents(results))}
+def pictures(contents: Contents) -> dict[str, Picture]:
+    return {picture.name: picture for picture in map(contents.numbered, all_pictures(contents))}
 
 
-def test_the_papers_figures_are_all_there(pictures) -> None:
-    found = list(pictures)
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Picture]:
+    """The figures of a study of many arms."""
+    contents = contents_of(tmp_path_factory.mktemp("many"), arms=ARMS, **MANY)
+    return {picture.name: picture for picture in all_pictures(contents)}
+
+
+def loss(contents: Contents, stage: str) -> Picture:
+    return next(picture for picture in loss_pictures(contents) if picture.name == f"loss_{stage}_baseline")
+
+
+def names(axes: mpl.axes.Axes) -> list[str]:
+    return [text.get_text() for text in axes.get_yticklabels()]
+
+
+def test_the_papers_figures_are_all_there_and_others_apart(pictures: dict[str, Picture]) -> None:
     for number in (7, 8, 9, 10, 11, 12, 13):
-        assert sum(name.startswith(f"fig{number}_") for name in found) == 2, number  # one per arm
-    assert [name for name in found if name.startswith("figS")] == [
+        assert sum(name.startswith(f"fig{number}_") for name in pictures) == 2, number  # one per arm
+    assert [name for name in pictures if name.startswith("figS")] == [
         "figS1_loss_donor_baseline",
         "figS2_arms_general_on_portable_hold_out",
         "figS3_arms_portable_on_portable_hold_out",
     ]
+    assert pictures["fig7_loss_general_frozen"].title.startswith("Figure 7: training and validation loss")
 
 
-def test_loss_curves_are_means_over_the_repetitions_left(results) -> None:
-    picture = loss_picture(results, "portable", ["baseline"], label="8")
-    assert picture is not None
+def test_loss_curves_are_means_over_the_repetitions_left(contents: Contents) -> None:
+    picture = loss(contents, "portable")
     top, bottom = picture.figure.axes
     validation = {line.get_label(): line for line in top.lines}["Validation"]
     epochs, values = validation.get_data()
@@ -45,61 +70,98 @@ def test_loss_curves_are_means_over_the_repetitions_left(results) -> None:
     assert "3 of 4 repetitions complete" in " ".join(picture.caption)
 
 
-def test_a_single_repetition_has_a_line_and_no_deviation(results) -> None:
-    picture = loss_picture(results, "donor", ["baseline", "frozen"], label="S1")
-    assert picture is not None
-    assert "One repetition: no deviation." in picture.caption
+def test_a_single_repetition_has_a_line_and_no_deviation(contents: Contents) -> None:
+    assert "One repetition: no deviation." in loss(contents, "donor").caption
 
 
-def test_files_have_print_resolution_and_are_equal_from_run_to_run(results, tmp_path) -> None:
+def test_files_have_print_resolution_and_are_equal_from_run_to_run(
+    contents: Contents, tmp_path: Path
+) -> None:
     before = dict(mpl.rcParams)
-    written = []
-    for run in ("one", "other"):
-        picture = loss_picture(results, "general", ["baseline"], label="7")
-        assert picture is not None
-        written.append([path.read_bytes() for path in save(picture, tmp_path / run)])
-    assert written[0] == written[1]
-    with Image.open(tmp_path / "one" / "fig7_loss_general_baseline.png") as image:
+    runs = [save(loss(contents, "general"), tmp_path / run) for run in ("one", "other")]
+    for first, second in zip(*runs, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+    with Image.open(runs[0][0]) as image:
         assert image.info["dpi"] == pytest.approx((DPI, DPI), abs=0.1)
         assert image.width == round(3.5 * DPI)
     assert dict(mpl.rcParams) == before
 
 
-def test_before_after_limits_are_shared_by_all_pathologies(pictures) -> None:
-    limits = [p.figure.axes[0].get_xlim() for name, p in pictures.items() if _is_before_after(name)]
+def test_before_after_limits_are_shared_by_all_pathologies(contents: Contents) -> None:
+    limits = [
+        picture.figure.axes[0].get_xlim()
+        for picture in before_after_pictures(contents)
+        if picture.name.endswith("_baseline")
+    ]
     assert len(limits) == 3
     assert len(set(limits)) == 1
 
 
-def _is_before_after(name: str) -> bool:
-    return name.startswith(("fig9", "fig10", "fig11")) and name.endswith("_baseline")
+def test_published_values_are_marked_where_there_is_a_paper(contents: Contents, tmp_path: Path) -> None:
+    sentence = "Diamonds: vidal2021, Tables 5 and 6, another cohort."
+    for shown, is_marked in ((contents, True), (contents_of(tmp_path, compare_to=None, images=6), False)):
+        picture = next(before_after_pictures(shown))
+        markers = {line.get_marker() for line in picture.figure.axes[0].lines}
+        assert (sentence in picture.caption) == ("D" in markers) == is_marked
 
 
-def test_artefacts_show_the_worst_stored_cases(pictures) -> None:
-    picture = pictures["fig13_artefacts_general_to_portable_baseline"]
-    below = [axes.get_xlabel() for axes in picture.figure.axes]
-    # Both counts are (image + repetition) % 3 before, bridges only of even images; 0 after.
-    assert below[4] == "2 bridges, 2 islands"
-    assert below[8] == "0 bridges, 0 islands"
+# --- many arms ---------------------------------------------------------------------------------------------
 
 
-def test_without_pixels_there_are_no_overlays(builder) -> None:
-    builder.pixels, builder.repetitions, builder.arms = False, 1, ("baseline",)
-    contents = Contents(load_study(builder.write(), "covid_lung"))
-    found = [picture.name for picture in gallery(contents)]
-    assert not any(name.startswith(("fig12", "fig13")) for name in found)
-    assert any(name.startswith("fig9") for name in found)
+def test_only_the_first_three_arms_have_figures_alone(many: dict[str, Picture]) -> None:
+    assert {arm for arm in ARMS if any(name.endswith(f"_{arm}") for name in many)} == set(ARMS[:3])
+    assert [name for name in many if "implant" in name or "cable" in name] == []
 
 
-def test_overlays_show_the_case_with_the_median_dice(pictures) -> None:
-    picture = pictures["fig12_overlays_general_to_portable_baseline"]
-    titles = [axes.get_title() for axes in picture.figure.axes[:4]]
-    assert titles == ["(a) covid19", "(b) normal", "(c) pathological", "(d) covid19"]
-    # Two cases per pathology are stored, images 0 to 5; the lower median is the smaller, Dice 0.91 + 0.001 i.
-    assert [axes.get_xlabel() for axes in picture.figure.axes[8:11]] == [
-        "Dice 0.910",
-        "Dice 0.911",
-        "Dice 0.912",
-    ]
-    image = picture.figure.axes[0].images[0].get_array()
-    assert image.dtype == np.uint8
+def test_more_arms_cost_no_more_figures(many: dict[str, Picture], tmp_path: Path) -> None:
+    assert len(list(all_pictures(contents_of(tmp_path, arms=ARMS[:4], **MANY)))) == len(many)
+
+
+def test_every_arm_has_a_panel_of_losses_and_a_line_of_differences(many: dict[str, Picture]) -> None:
+    panels = [axes for axes in many["losses_portable"].figure.axes if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in panels] == list(ARMS)
+    assert names(many["arms_portable_on_portable_hold_out"].figure.axes[0]) == list(ARMS)
+
+
+@pytest.mark.parametrize("name", ["objects_by_arm", "objects"])
+def test_objects_are_drawn_by_pathology_and_by_arm(many: dict[str, Picture], name: str) -> None:
+    axes = many[f"{name}_on_portable_hold_out"].figure.axes
+    assert [panel.get_title(loc="left") for panel in axes] == ["cable", "implant"]
+    lines = ARMS if name == "objects_by_arm" else ("all", "covid19", "normal", "pathological")
+    assert names(axes[0]) == list(lines)
+    dots = {round(line.get_xdata()[0], 6) for line in axes[1].lines if line.get_marker() != "None"}
+    assert dots == {COST}
+
+
+def arms_picture(contents: Contents) -> Picture:
+    return next(p for p in arms_pictures(contents) if p.name == "arms_portable_on_portable_hold_out")
+
+
+@pytest.mark.parametrize(("repetitions", "style"), [(5, "-"), (3, ":")])
+def test_an_arm_has_one_interval_that_holds_its_difference(
+    tmp_path: Path, repetitions: int, style: str
+) -> None:
+    changes = {"arms": ARMS[:2], "images": 10, "noise": 0.05, "epochs": 2}
+    arms = arms_picture(contents_of(tmp_path, repetitions=repetitions, **changes))
+    zero, bar, point = arms.figure.axes[1].lines
+    assert list(zero.get_xdata()) == [0, 0]
+    low, high = bar.get_xdata()
+    assert low < point.get_xdata()[0] < high
+    assert bar.get_linestyle() == style
+    caption = " ".join(arms.caption)
+    assert "Bars: 95 % CI, dotted where there is no p; not adjusted for the number of arms." in caption
+    assert "two-way t over repetitions and patients" in caption
+    assert ("n < 5 repetitions: no p, since" in caption) == (repetitions < 5)
+
+
+def test_an_arm_without_a_result_is_named_without_a_point(tmp_path: Path) -> None:
+    lost = {f"third/{stage}/r{r:02d}" for stage in ("general", "portable") for r in (1, 2)}
+    arms = arms_picture(contents_of(tmp_path, arms=ARMS[:3], repetitions=2, images=6, missing=lost))
+    left, right = arms.figure.axes
+    assert names(left) == ["baseline", "frozen", "third (failed)"]
+    assert [(text.get_text(), text.get_position()[1]) for text in left.texts] == [("0 of 2", 2)]
+    points = {
+        line.get_ydata()[0] for axes in (left, right) for line in axes.lines if line.get_marker() == "o"
+    }
+    assert points == {0, 1}
+    assert "0 of m: no repetition is complete." in arms.caption

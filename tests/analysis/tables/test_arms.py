@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.analysis.conftest import StudyBuilder
+from tests.analysis.conftest import STUDY, StudyBuilder, contents_of
 from xferlab.analysis import StudyResults, load_study
 from xferlab.analysis.comparison import holm
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.tables.arms import arms_tables
 from xferlab.analysis.tables.model import Table, interval, p_value
+from xferlab.analysis.tables.overview import training_table
 from xferlab.analysis.tables.rendering import write_table
-from xferlab.analysis.tables.training import training_table
 from xferlab.records import codec, layout
 from xferlab.records.store import Store
 
 ARMS = ("baseline", "frozen", "few", "other")
+LOST = {f"frozen/{stage}/r{repetition:02d}" for stage in ("general", "portable") for repetition in (1, 2)}
 
 
-def study(folder: Path, **changes: object) -> StudyResults:
-    made = {"arms": ARMS, "missing": set(), "pixels": False, "noise": 0.05, **changes}
-    results = load_study(StudyBuilder(folder, **made).write(), "covid_lung")
+def study(folder: Path, **changes: Any) -> StudyResults:
+    results = contents_of(folder, **{"arms": ARMS, "noise": 0.05, **changes}).results
     for trial in results.plan["trials"]:
         trial["train_patients"] = 50 + trial["repetition"]
         if trial["stage"] == "portable" and trial["arms"] == ["few"]:
@@ -33,27 +35,24 @@ def study(folder: Path, **changes: object) -> StudyResults:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
-    return study(tmp_path_factory.mktemp("arms"), repetitions=5)
-
-
-@pytest.fixture(scope="module")
-def contents(results: StudyResults) -> Contents:
-    return Contents(results)
+def contents(tmp_path_factory: pytest.TempPathFactory) -> Contents:
+    return Contents(study(tmp_path_factory.mktemp("arms"), repetitions=5))
 
 
 def portable(contents: Contents) -> Table:
-    (table,) = (t for t in contents.all_arms() if "stage portable" in t.title)
+    (table,) = (table for table in arms_tables(contents) if "stage portable" in table.title)
     return table
+
+
+def labels(table: Table) -> list[tuple[str, str]]:
+    return [(group.labels[0], group.labels[2]) for group in table.groups]
 
 
 def test_every_arm_and_pathology_has_a_line(contents: Contents, tmp_path: Path) -> None:
     table = portable(contents)
-    names = ["baseline", "frozen", "few (13 % of the labels)", "other"]
-    assert [group.labels[0] for group in table.groups] == names
-    assert all(
-        [r.label for r in g.rows] == ["all", "covid19", "normal", "pathological"] for g in table.groups
-    )
+    assert [name for name, _ in labels(table)] == ["baseline", "frozen", "few (13 % of the labels)", "other"]
+    for group in table.groups:
+        assert [row.label for row in group.rows] == ["all", "covid19", "normal", "pathological"]
     assert table.groups[0].rows[0].cells[3:] == ("–",) * 3
     write_table(table, tmp_path)
 
@@ -68,39 +67,35 @@ def test_a_line_says_what_the_other_tables_say(contents: Contents) -> None:
 
 
 def test_p_is_adjusted_over_the_arms(contents: Contents) -> None:
-    data = portable(contents).data
-    own = data[(data["metric"] == "DICE") & (data["pathology"] == "all") & data["difference"].notna()]
+    table = portable(contents)
+    own = table.data[(table.data["metric"] == "DICE") & (table.data["pathology"] == "all")].iloc[1:]
     assert list(own["arm"]) == ["frozen", "few", "other"]
     assert list(own["p_holm_arms"]) == pytest.approx(holm(list(own["p"])))
-    frozen = portable(contents).groups[1].rows[0]
-    assert frozen.cells[4] == interval(*own.iloc[0][["low", "high"]])
-    assert frozen.cells[5] == p_value(own.iloc[0]["p_holm_arms"])
+    frozen = (interval(*own.iloc[0][["low", "high"]]), p_value(own.iloc[0]["p_holm_arms"]))
+    assert table.groups[1].rows[0].cells[4:] == frozen
 
 
 def test_arms_that_share_all_trials_are_adjusted_for_once(tmp_path: Path) -> None:
-    builder = StudyBuilder(tmp_path, arms=ARMS, missing=set(), pixels=False, noise=0.05, repetitions=5)
-    before = portable(Contents(load_study(builder.write(), "covid_lung"))).data
-    store, name = Store.open(tmp_path), layout.StudyFiles("covid_lung").plan
+    before = portable(contents_of(tmp_path, arms=ARMS, noise=0.05, repetitions=5)).data
+    store, name = Store.open(tmp_path), layout.StudyFiles(STUDY).plan
     plan = codec.read_json(store, name)
     assert plan is not None
     plan["arms"]["twin"] = plan["arms"]["other"]
     for trial in plan["trials"]:
-        for arms in (trial["arms"], *(one["arms"] for one in trial["evaluations"])):
+        for arms in (trial["arms"], *(evaluation["arms"] for evaluation in trial["evaluations"])):
             arms += ["twin"] if "other" in arms else []
         trial["names"] += [n.replace("other/", "twin/") for n in trial["names"] if n.startswith("other/")]
     codec.write_json(store, name, plan)
-    after = portable(Contents(load_study(tmp_path, "covid_lung"))).data
+    after = portable(Contents(load_study(tmp_path, STUDY))).data
     adjusted = [data.set_index(["arm", "pathology", "metric"])["p_holm_arms"] for data in (before, after)]
     pd.testing.assert_series_equal(adjusted[1].drop("twin", level="arm"), adjusted[0])
     assert adjusted[1]["other", "all", "DICE"] == adjusted[1]["twin", "all", "DICE"]
 
 
-def test_what_arms_were_trained_on_is_counted(contents: Contents, results: StudyResults) -> None:
+def test_what_arms_were_trained_on_is_counted(contents: Contents) -> None:
     trained = [group.labels[1] for group in portable(contents).groups]
-    assert trained[0] == "53.0 [51–55] (60)"
-    assert trained[2] == "4 (8.0 [6–10])"
-    table = training_table(results)
-    assert table is not None
+    assert trained[::2] == ["53.0 [51–55] (60)", "4 (8.0 [6–10])"]
+    table = training_table(contents.results)
     (stage,) = (group for group in table.groups if group.labels == ("portable",))
     assert [(row.label, *row.cells) for row in stage.rows] == [
         ("baseline, frozen, other", "5", "53.0 [51–55]", "60", "20"),
@@ -111,16 +106,13 @@ def test_what_arms_were_trained_on_is_counted(contents: Contents, results: Study
 
 
 def test_plans_that_did_not_count_patients_leave_a_dash(tmp_path: Path) -> None:
-    built = StudyBuilder(tmp_path, pixels=False, repetitions=2, missing=set(), train_patients=None)
-    table = training_table(load_study(built.write(), "covid_lung"))
-    assert table is not None
+    table = training_table(contents_of(tmp_path, repetitions=2, train_patients=None).results)
     assert table.groups[-1].rows[0].cells == ("2", "–", "60", "20")
 
 
 @pytest.mark.component
 def test_few_repetitions_and_patients_carry_no_test_and_no_claim(tmp_path: Path) -> None:
-    few = Contents(study(tmp_path, repetitions=3, images=12))
-    table = portable(few)
+    table = portable(Contents(study(tmp_path, repetitions=3, images=12)))
     notes = " ".join(table.notes)
     assert "n < 5 repetitions: no p, since at least 5 paired repetitions are needed." in notes
     assert "Of 3 intervals about 0.15 miss by chance alone" in notes
@@ -129,7 +121,7 @@ def test_few_repetitions_and_patients_carry_no_test_and_no_claim(tmp_path: Path)
     assert everyone[5] == one[5] == "n < 5 repetitions"
     assert one[1].endswith("(n < 5 patients)")
     by_few = table.data[table.data["num_patients"] < 5]
-    assert by_few[["sd_images", "p", "p_holm_arms"]].isna().all().all()
+    assert by_few[["sd_images", "p", "p_holm_arms"]].isna().all(axis=None)
     assert not np.isnan(table.data["difference"]).all()
 
 
@@ -160,45 +152,34 @@ def test_the_caption_says_which_pool_and_which_donor_is_meant(contents: Contents
     assert "Exploratory" in caption
 
 
-LOST = {f"frozen/{stage}/r{repetition:02d}" for stage in ("general", "portable") for repetition in (1, 2)}
-
-
 def test_an_arm_without_a_result_has_a_line_that_says_so(tmp_path: Path) -> None:
-    results = study(tmp_path, repetitions=2, missing=LOST | {"other/portable/r01"})
-    table = portable(Contents(results))
-    assert [(group.labels[0], group.labels[2]) for group in table.groups] == [
-        ("baseline", "2 of 2"),
-        ("frozen (failed)", "0 of 2"),
-        ("few (11 % of the labels)", "2 of 2"),
-        ("other", "1 of 2"),
-    ]
+    table = portable(Contents(study(tmp_path, repetitions=2, missing=LOST | {"other/portable/r01"})))
+    few = ("few (11 % of the labels)", "2 of 2")
+    assert labels(table) == [("baseline", "2 of 2"), ("frozen (failed)", "0 of 2"), few, ("other", "1 of 2")]
     lost = table.groups[1]
     assert lost.labels[1] == "–"
-    assert [(row.label, set(row.cells), len(row.cells)) for row in lost.rows] == [
-        ("all", {"–"}, len(table.columns))
-    ]
+    assert [(row.label, *row.cells) for row in lost.rows] == [("all", *["–"] * len(table.columns))]
     own = table.data[table.data["arm"] == "frozen"]
     assert list(own["metric"]) == ["DICE", "HD95_px"]
-    assert (own["num_repetitions"] == 0).all()
-    assert (own["num_planned"] == 2).all()
-    assert own[["mean", "sd_images", "difference"]].isna().all().all()
+    assert own[["num_repetitions", "num_planned"]].drop_duplicates().to_numpy().tolist() == [[0, 2]]
+    assert own[["mean", "sd_images", "difference"]].isna().all(axis=None)
     assert table.data["num_images"].dtype == "int64"
     write_table(table, tmp_path / "tables")
 
 
 def test_states_of_an_arm_without_a_result_are_all_named(tmp_path: Path) -> None:
     folder = StudyBuilder(tmp_path, arms=ARMS, missing=LOST, pixels=False, repetitions=2).write()
-    plan = load_study(folder, "covid_lung").plan["trials"]
+    plan = load_study(folder, STUDY).plan["trials"]
     (last,) = (trial["trial_id"] for trial in plan if trial["names"] == ["frozen/portable/r02"])
     Store.open(folder).delete(layout.TrialFiles(last).failure)
-    table = portable(Contents(load_study(folder, "covid_lung")))
-    assert table.groups[1].labels == ("frozen (failed, not complete)", "–", "0 of 2")
+    table = portable(Contents(load_study(folder, STUDY)))
+    assert labels(table)[1] == ("frozen (failed, not complete)", "0 of 2")
 
 
 def test_a_lost_baseline_has_a_line_too(tmp_path: Path) -> None:
     lost = {name.replace("frozen", "baseline") for name in LOST}
     table = portable(Contents(study(tmp_path, repetitions=2, missing=lost)))
-    assert table.groups[0].labels == ("baseline (failed)", "–", "0 of 2")
+    assert labels(table)[0] == ("baseline (failed)", "0 of 2")
     assert all(row.cells[3:] == ("–",) * 3 for group in table.groups for row in group.rows)
 
 
@@ -209,7 +190,4 @@ def test_arms_that_are_not_measured_here_have_no_line(tmp_path: Path) -> None:
         if trial["stage"] == "portable" and trial["arms"] == ["other"]:
             trial["evaluations"] = [one for one in trial["evaluations"] if one["part"] != "hold_out"]
     results = replace(results, cases=results.cases[results.cases["arm"] != "other"])
-    assert [group.labels[0] for group in portable(Contents(results)).groups] == [
-        "baseline",
-        "frozen (failed)",
-    ]
+    assert [name for name, _ in labels(portable(Contents(results)))] == ["baseline", "frozen (failed)"]

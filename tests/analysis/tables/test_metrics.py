@@ -1,16 +1,24 @@
-"""Tables 3 to 6: shape, counts, the paper's rows, and what stands in place of a deviation."""
+"""Tables of metrics and times: shape, counts, the paper's rows, and what stands in place of a deviation."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
 import pytest
 
-from xferlab.analysis import aggregate, load_study
+from tests.analysis.conftest import contents_of
+from xferlab.analysis import StudyResults, aggregate
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
+from xferlab.analysis.tables.overview import pooled, times, times_tables
 
 
-def by_name(tables) -> dict[str, Table]:
-    return {table.name: table for table in tables}
+def named(contents: Contents, name: str) -> Table:
+    tables = (table for hold_out in (False, True) for table in metrics_tables(contents, hold_out=hold_out))
+    return next(table for table in tables if table.name == name)
 
 
 def cells(table: Table, arm: str, pathology: str, label: str) -> tuple[str, ...]:
@@ -19,49 +27,36 @@ def cells(table: Table, arm: str, pathology: str, label: str) -> tuple[str, ...]
     return row.cells
 
 
-@pytest.fixture(scope="module")
-def contents(results) -> Contents:
-    return Contents(results)
+def arms(table: Table) -> list[str]:
+    return [group.labels[1] for group in table.groups]
 
 
-def test_tables_carry_the_papers_numbers(contents) -> None:
-    names = list(by_name([*contents.metrics(hold_out=False), *contents.metrics(hold_out=True)]))
-    assert [name for name in names if not name.endswith("_beyond")] == [
-        "tableS1_donor_mri_test",
-        "table3_general_test",
-        "table4_portable_test",
-        "table5_general_portable_hold_out",
-        "table6_portable_hold_out",
-    ]
-
-
-def test_table_6_by_hand_beside_the_paper(contents) -> None:
-    table = by_name(contents.metrics(hold_out=True))["table6_portable_hold_out"]
+def test_a_hold_out_by_hand_beside_the_paper(contents: Contents) -> None:
+    table = named(contents, "portable_hold_out")
     assert table.columns == ("ACC", "AUC", "DICE", "JACC", "PREC", "RECA", "F1", "SENS", "SPEC")
     assert set(cells(table, "baseline", "all", "Mean")) == {"0.9285"}  # 0.9 + 0.02 + 0.0085
     assert set(cells(table, "baseline", "all", "SD over repetitions")) == {"0.0100"}
-    paper = cells(table, "vidal2021, Table 6", "covid19", "SD (over what is not said)")
-    assert paper[2] == "0.0241"
+    assert cells(table, "vidal2021, Table 6", "covid19", "SD (over what is not said)")[2] == "0.0241"
     assert "baseline/portable/r04" in " ".join(table.notes)
     (group,) = [group for group in table.groups if group.labels[:2] == ("all", "baseline")]
     assert group.labels[2:] == ("3 of 4", "18", "18")
 
 
-def test_table_3_says_that_the_papers_row_contradicts_itself(contents) -> None:
-    table = by_name(contents.metrics(hold_out=False))["table3_general_test"]
+def test_the_papers_row_stands_with_its_note_beside_a_test_part(contents: Contents) -> None:
+    table = named(contents, "general_test")
     assert cells(table, "vidal2021, Table 3", "all", "SD (25 repetitions)")[7] == "0.2528"
     assert "no single confusion matrix" in " ".join(table.notes)
 
 
-def test_shared_trials_stand_once_under_all_their_arms(contents) -> None:
-    table = by_name(contents.metrics(hold_out=False))["tableS1_donor_mri_test"]
-    assert [group.labels[1] for group in table.groups] == ["baseline, frozen"]
+def test_shared_trials_stand_once_under_all_their_arms(contents: Contents) -> None:
+    table = named(contents, "donor_mri_test")
+    assert arms(table) == ["baseline, frozen"]
     assert table.groups[0].rows[1].label == "SD over repetitions (1 repetition)"
     assert sorted(table.data["arm"].unique()) == ["baseline", "frozen"]
 
 
-def test_undefined_values_have_a_row_and_hopeless_metrics_a_sentence(contents) -> None:
-    table = by_name(contents.metrics(hold_out=True))["table6_portable_hold_out_beyond"]
+def test_undefined_values_have_a_row_and_hopeless_metrics_a_sentence(contents: Contents) -> None:
+    table = named(contents, "portable_hold_out_further")
     undefined = cells(table, "frozen", "all", "undefined, of 72")
     assert undefined[table.columns.index("Bridges")] == "36"
     assert "HD95 (mm)" not in table.columns
@@ -69,50 +64,68 @@ def test_undefined_values_have_a_row_and_hopeless_metrics_a_sentence(contents) -
 
 
 @pytest.mark.component
-def test_few_patients_get_a_word_in_place_of_a_deviation(builder) -> None:
-    builder.images, builder.repetitions, builder.pixels = 12, 2, False
-    builder.note, builder.section_notes = "Study note", {"portable": "Pathology is confounded with source"}
-    builder.simulated = "portable"
-    contents = Contents(load_study(builder.write(), "covid_lung"))
-    table = by_name(contents.metrics(hold_out=True))["table5_general_portable_hold_out"]
+def test_few_patients_get_a_word_in_place_of_a_deviation(tmp_path: Path) -> None:
+    notes = {"note": "Study note", "section_notes": {"portable": "Pathology is confounded with source"}}
+    contents = contents_of(tmp_path, images=12, repetitions=2, simulated="portable", **notes)
+    table = named(contents, "general_portable_hold_out")
     assert cells(table, "baseline", "normal", "SD: n < 5 patients") == ("–",) * 9
     assert cells(table, "baseline", "all", "SD over repetitions") != ("–",) * 9
     few = table.data[table.data["num_patients"] < 5]
-    assert few["sd_repetitions"].isna().all()
-    assert few["sd_images"].isna().all()
+    assert few[["sd_repetitions", "sd_images"]].isna().all(axis=None)
     assert set(few["deviation_withheld"]) == {"n < 5 patients"}
-    notes = " ".join(table.notes)
-    assert "portable: Pathology is confounded with source. " in notes
-    assert "29 of 29 evaluated images are simulated (portable)." in notes
-    assert "Study note." in notes
+    said = " ".join(table.notes)
+    assert "portable: Pathology is confounded with source. " in said
+    assert "29 of 29 evaluated images are simulated (portable)." in said
+    assert "Study note." in said
 
 
 @pytest.mark.component
-def test_sets_that_a_parent_may_have_seen_enter_no_table(builder) -> None:
-    builder.repetitions, builder.pixels = 2, False
-    builder.seen = {"frozen/portable/portable.test"}
-    results = load_study(builder.write(), "covid_lung")
-    assert results.cases["parent_may_have_seen"].sum() == 2 * 18 * 18
-    contents = Contents(results)
-    table = by_name(contents.metrics(hold_out=False))["table4_portable_test"]
-    assert [group.labels[1] for group in table.groups] == ["baseline", "vidal2021, Table 4"]
-    assert len(aggregate(results.cases)) > len(contents.aggregated)
+def test_sets_that_a_parent_may_have_seen_enter_no_table(tmp_path: Path) -> None:
+    contents = contents_of(tmp_path, repetitions=2, seen={"frozen/portable/portable.test"})
+    cases = contents.results.cases
+    assert cases["parent_may_have_seen"].sum() == 2 * 18 * 18
+    assert arms(named(contents, "portable_test")) == ["baseline", "vidal2021, Table 4"]
+    assert len(aggregate(cases)) > len(contents.aggregated)
 
 
 @pytest.mark.component
-def test_without_the_papers_stages_the_chain_gives_the_numbers(builder) -> None:
-    builder.hold_out, builder.repetitions, builder.pixels, builder.compare_to = "general", 2, False, None
-    contents = Contents(load_study(builder.write(), "covid_lung"))
-    names = by_name([*contents.metrics(hold_out=False), *contents.metrics(hold_out=True)])
-    assert "table6_portable_general_hold_out" in names
-    assert not any("vidal" in label for t in names.values() for g in t.groups for label in g.labels)
-
-
-@pytest.mark.component
-def test_arms_that_share_a_trial_and_measure_it_apart_stand_apart(builder) -> None:
-    builder.own_evaluations, builder.repetitions, builder.pixels, builder.images = True, 1, False, 6
-    results = load_study(builder.write(), "covid_lung")
-    donor = results.cases[results.cases["stage"] == "donor"]
+def test_arms_that_share_a_trial_and_measure_it_apart_stand_apart(tmp_path: Path) -> None:
+    contents = contents_of(tmp_path, own_evaluations=True, repetitions=1, images=6)
+    donor = contents.results.cases.query("stage == 'donor'")
     assert donor.groupby("arm", observed=True).size().to_dict() == {"baseline": 6 * 18, "frozen": 6 * 18}
-    table = by_name(Contents(results).metrics(hold_out=False))["tableS1_donor_mri_test"]
-    assert [group.labels[1] for group in table.groups] == ["baseline", "frozen"]
+    assert arms(named(contents, "donor_mri_test")) == ["baseline", "frozen"]
+
+
+# --- times -------------------------------------------------------------------------------------------------
+
+
+def test_epochs_are_pooled_over_repetitions(results: StudyResults) -> None:
+    frame = times(results).set_index(["arm", "stage", "quantity"])
+    pool = [1e3 * (1 + 0.1 * e) for last in (5, 6, 5) for e in range(1, last + 1)]
+    row = frame.loc[("baseline", "portable", "train_epoch")]
+    assert row[["mean_ms", "sd_ms", "n"]].tolist() == pytest.approx([np.mean(pool), np.std(pool, ddof=1), 16])
+    total = frame.loc[("baseline", "portable", "repetition")]
+    assert total[["mean_ms", "sd_ms", "n"]].tolist() == [20_000, 10_000, 3]
+
+
+def test_pooled_deviation_is_that_of_all_images() -> None:
+    random = np.random.default_rng(0)
+    groups = [random.normal(4 + g, 1 + g, size=10 + g) for g in range(3)]
+    stats = pd.DataFrame([(len(g), g.mean(), g.std(ddof=1)) for g in groups], columns=["n", "mean", "sd"])
+    together = np.concatenate(groups)
+    expected = (together.mean(), together.std(ddof=1), 33)
+    assert pooled(stats["n"], stats["mean"], stats["sd"]) == pytest.approx(expected)
+
+
+def test_the_table_of_times_states_units_counts_machine_and_the_paper(contents: Contents) -> None:
+    (table,) = times_tables(contents)
+    assert table.columns == (
+        *("Training epoch (ms)", "Validation epoch (ms)", "Whole repetition (s)", "Network, per image (ms)"),
+    )
+    groups = {group.labels: {row.label: row.cells for row in group.rows} for group in table.groups}
+    assert groups["portable", "baseline"]["n"] == ("16 epochs", "16 epochs", "3 repetitions", "60 images")
+    paper = "vidal2021, Table 7 and Section 4.3"
+    assert groups["general", paper]["Mean"] == ("35,413.3", "3,910.1", "2,332.8", "–")
+    assert groups["portable", paper]["SD"][-1] == "0.286"
+    assert "Measured on: Test CPU <1>." in table.notes
+    assert contents.numbered(table).name == "table7_times"

@@ -1,0 +1,230 @@
+"""Writes the report of a study: tables, figures, `report.md` and one self-contained `index.html`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.loading import load_study
+from xferlab.analysis.pages import Block, Page, SavedPicture, Section, html_page, markdown_page
+from xferlab.analysis.results import StudyResults
+from xferlab.analysis.selection import ordered_metrics, seen_by_parents
+from xferlab.analysis.tables.arms import arms_tables
+from xferlab.analysis.tables.differences import (
+    arms_against_baseline_tables,
+    before_after_tables,
+    object_tables,
+)
+from xferlab.analysis.tables.features import features_tables
+from xferlab.analysis.tables.metrics import metrics_tables
+from xferlab.analysis.tables.model import Table
+from xferlab.analysis.tables.notes import trial_name
+from xferlab.analysis.tables.overview import cohorts_table, progress_table, times_tables, training_table
+from xferlab.analysis.tables.rendering import write_table
+from xferlab.errors import StorageError
+
+if TYPE_CHECKING:  # matplotlib takes a second to import
+    from xferlab.analysis.figures.style import Picture
+
+Echo = Callable[[str], None]
+FILE_LIST = "files.txt"
+"""Names the files that a report wrote, a line each, so that the next one removes what it has no longer."""
+_NO_RESULT = "No trial of this study is complete: there is nothing to report yet."
+_TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
+    "All arms": arms_tables,
+    "Test parts": partial(metrics_tables, hold_out=False),
+    "Hold-out": partial(metrics_tables, hold_out=True),
+    "After against before": before_after_tables,
+    "Arms against the baseline": arms_against_baseline_tables,
+    "What foreign objects cost": object_tables,
+    "Deep features": features_tables,
+    "Times": times_tables,
+}
+"""The sections of tables on the page, in order."""
+
+
+def _silent(line: str) -> None:
+    del line
+
+
+def write_report(
+    storage: str | Path,
+    study: str,
+    out: str | Path,
+    *,
+    echo: Echo = _silent,
+    remarks: Sequence[str] = (),
+    fail: Echo | None = None,
+) -> Path:
+    """Writes everything about a study into a folder and returns the path of its `report.md`.
+
+    Beside it: `index.html` with all pictures inside, `tables/*.{csv,md,tex}` and `figures/*.{png,svg}`.
+    Works for any part of a study that is complete, and says what is missing. Files of an earlier report in
+    this folder, as `files.txt` lists them, are replaced or removed; other files stay.
+
+    Args:
+        storage: Folder or URI of the records.
+        study: Name.
+        out: Folder to write into.
+        echo: Called with one line of progress at a time.
+        remarks: Sentences that stand above all else on the page, which is not called complete then.
+        fail: Called, when all else is written, with a line for each table, figure or stored file that could
+            not be written or read; without it they are raised.
+
+    Raises:
+        RecordError: There is no plan of this study, or it is damaged.
+        StorageError: The storage cannot be read or the folder not be written.
+    """
+    results = load_study(storage, study)
+    writer = _Writer(results, Path(out).resolve(), echo)
+    try:
+        path = writer.write(remarks)
+    except OSError as error:
+        raise StorageError(
+            f"{writer.folder}: the report cannot be written: {error}; give another folder with --out"
+        ) from error
+    writer.say(f"report: {path}")
+    if results.problems and fail is None:
+        raise StorageError("\n".join(results.problems))
+    for problem in results.problems:
+        (fail or _silent)(problem)
+    return path
+
+
+class _Writer:
+    """Writes the page of a study and all files beside it, and keeps the list of them."""
+
+    def __init__(self, results: StudyResults, folder: Path, say: Echo):
+        self.results, self.folder, self.say = results, folder, say
+        self.contents = Contents(results)
+        self.written: list[Path] = []
+
+    def write(self, remarks: Sequence[str]) -> Path:
+        status, complete = _status(self.results, remarks)
+        for sentence in status:
+            self.say(sentence)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        markdown, html = self.folder / "report.md", self.folder / "index.html"
+        with _listed(self.folder, self.written):
+            page = Page(f"Study {self.results.study}", status, complete, tuple(self.sections()))
+            self.written += [markdown, html]
+            markdown.write_text(markdown_page(page), "utf-8")
+            html.write_text(html_page(page), "utf-8")
+        return markdown
+
+    def sections(self) -> Iterator[Section]:
+        yield _overview(self.results, self.tables)
+        if not len(self.results.cases) and not len(self.results.histories):
+            return
+        for title, tables in _TABLES.items():
+            blocks = tuple(self.tables(map(self.contents.numbered, tables(self.contents))))
+            if blocks:
+                self.say(f"{title}: {len(blocks)} table{'' if len(blocks) == 1 else 's'}")
+                yield Section(title, blocks)
+        pictures = tuple(self.pictures())
+        if pictures:
+            self.say(f"Figures: {len(pictures)}")
+            yield Section("Figures", pictures)
+        yield _definitions(self.contents)
+
+    def tables(self, tables: Iterable[Table]) -> Iterator[Table]:
+        """Yields the tables, which stand on the page even where a file of theirs cannot be written."""
+        for table in tables:
+            try:
+                self.written += write_table(table, self.folder / "tables")
+            except OSError as error:
+                self.results.note(f"table {table.name}: its files cannot be written: {error}")
+            yield table
+
+    def pictures(self) -> Iterator[SavedPicture]:
+        from xferlab.analysis.figures.style import save
+
+        for picture in map(self.contents.numbered, pictures(self.contents)):
+            self.say(f"drawing: {picture.title}")
+            try:
+                png, svg = save(picture, self.folder / "figures")
+            except OSError as error:
+                self.results.note(f"figure {picture.name}: cannot be written and is left out: {error}")
+                continue
+            self.written += [png, svg]
+            yield SavedPicture(picture.title, picture.caption, png, svg)
+
+
+def pictures(contents: Contents) -> Iterator[Picture]:
+    """Yields the figures in order; of many arms, figures of all together and of `detailed_arms` alone."""
+    from xferlab.analysis.figures.before_after import before_after_pictures
+    from xferlab.analysis.figures.comparisons import arms_pictures, object_pictures
+    from xferlab.analysis.figures.features import features_pictures
+    from xferlab.analysis.figures.losses import loss_pictures
+    from xferlab.tasks.segmentation.report import pictures as task_pictures
+
+    yield from loss_pictures(contents)
+    yield from before_after_pictures(contents)
+    yield from task_pictures(contents)
+    yield from arms_pictures(contents)
+    yield from object_pictures(contents)
+    yield from features_pictures(contents)
+
+
+@contextmanager
+def _listed(folder: Path, written: list[Path]) -> Iterator[None]:
+    """Keeps the list of written files, and removes those of the former list that are not written again."""
+    former = _former_files(folder)
+    try:
+        yield
+        for path in former - set(written):
+            path.unlink(missing_ok=True)
+        former = set()
+    finally:
+        names = sorted(path.relative_to(folder).as_posix() for path in former | set(written))
+        (folder / FILE_LIST).write_text("".join(f"{name}\n" for name in names), "utf-8")
+
+
+def _former_files(folder: Path) -> set[Path]:
+    """Returns the files in the folder's list that are there and lie within the folder."""
+    try:
+        names = (folder / FILE_LIST).read_text("utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return set()
+    paths = {(folder / name).resolve() for name in names}
+    return {path for path in paths if path.is_file() and path.is_relative_to(folder)}
+
+
+def _status(results: StudyResults, remarks: Sequence[str]) -> tuple[tuple[str, ...], bool]:
+    distinct = results.trials.drop_duplicates("trial_id")
+    done, planned = int((distinct["state"] == "complete").sum()), len(distinct)
+    if done == planned and remarks:
+        return (*remarks, f"All {planned} trials of the last plan are complete."), False
+    if done == planned:
+        return (f"Complete: all {planned} planned trials.",), True
+    sentence = f"Incomplete: {done} of {planned} planned trials are complete; the others are in no number."
+    return (*remarks, sentence, *([_NO_RESULT] if done == 0 else [])), False
+
+
+def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator[Table]]) -> Section:
+    plan = results.plan
+    absent = results.trials[results.trials["state"] != "complete"].to_dict("records")
+    lists = {
+        "Not complete:": tuple(f"{trial_name(row)}: {row['state']} ({row['reason']})" for row in absent),
+        "In no table, because a parent may have trained on these patients:": seen_by_parents(results),
+        "Warnings of the plan:": tuple(str(warning) for warning in plan.get("warnings") or ()),
+    }
+    profile = f", profile {plan['profile']}" if plan.get("profile") else ""
+    arms, stages = ", ".join(results.arms), ", ".join(plan["stages"])
+    tables = (cohorts_table(results), training_table(results), progress_table(results))
+    blocks: list[Block] = [f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}."]
+    blocks += write(table for table in tables if table.groups)
+    for title, items in lists.items():
+        blocks += [title, items] if items else []
+    return Section("Study", tuple(blocks))
+
+
+def _definitions(contents: Contents) -> Section:
+    metrics = ordered_metrics(contents.results.cases["metric"].unique())
+    items = tuple(f"{m.name} ({m.label}): {m.definition} {m.undefined} Source: {m.source}." for m in metrics)
+    paper = contents.paper
+    return Section("Definitions", (items, *([f"{paper.name}: {paper.citation}."] if paper else [])))

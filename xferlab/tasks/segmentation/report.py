@@ -1,0 +1,219 @@
+"""Figures of a report that only this task has: stored masks of two stages on the same images.
+
+They show representative cases, and those with the worst artefacts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import patheffects
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.figures.before_after import detailed_pairs
+from xferlab.analysis.figures.style import BEFORE, PAGE_IN, TARGET, Picture, drawing
+from xferlab.analysis.results import EvaluationSet, StudyResults
+from xferlab.analysis.selection import ChainPair, ordered_pathologies
+from xferlab.analysis.tables.notes import data_notes
+
+_AFTER = "#56B4E9"  # the palette's light blue: it stands out on dark areas
+_MAX_CASES = 4
+_LICENCES = "The section is not declared shareable: see to its images' licences before passing this on."
+_ARTEFACTS = {"BRIDGES": "bridge", "ISLANDS": "island"}
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """One case: its title, a text below each stage's output, and the stored pixels of each stage."""
+
+    title: str
+    below: Sequence[str]
+    sides: Sequence[Any]
+
+
+def pictures(contents: Contents) -> Iterator[Picture]:
+    """Yields typical outputs and artefacts of each pair of stages of detailed arms, from stored pixels."""
+    for arm, pair in detailed_pairs(contents):
+        outputs = _Outputs(contents.results, pair, arm)
+        if outputs.repetitions:
+            for build in (_overlays, _artefacts):
+                picture = build(outputs)
+                yield from [picture] if picture else []
+
+
+class _Outputs:
+    """What both stages of an arm output on their hold-out."""
+
+    def __init__(self, results: StudyResults, pair: ChainPair, arm: str):
+        self.results, self.pair, self.arm = results, pair, arm
+        trials = results.trials
+        done = trials[(trials["arm"] == arm) & (trials["state"] == "complete")]
+        self._trial_ids = done.set_index(["stage", "repetition"])["trial_id"]
+        before, after = (
+            set(done.loc[done["stage"] == stage, "repetition"]) for stage in (pair.before, pair.after)
+        )
+        self.repetitions = sorted(before & after)
+        """The repetitions that both stages have completed."""
+
+    def values(self, evaluated: EvaluationSet, metrics: Sequence[str]) -> pd.DataFrame:
+        """Returns a row for each repetition and case of one stage, with its pathology and some metrics."""
+        cases = evaluated.rows(self.results.cases)
+        cases = cases[(cases["arm"] == self.arm) & cases["metric"].isin(metrics)]
+        keys = ["repetition", "case", "pathology"]
+        frame = cases[[*keys, "metric", "value"]].astype(dict.fromkeys((*keys, "metric"), object))
+        wide = frame.pivot(index=keys, columns="metric", values="value").reindex(columns=list(metrics))
+        return wide.reset_index("pathology")
+
+    def pixels(self, repetition: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Returns the stored pixels of both stages, a row for each case that both stored."""
+        before, after = (
+            self.results.outputs(
+                str(self._trial_ids[evaluated.stage, repetition]), arm=self.arm, evaluated=evaluated
+            )
+            for evaluated in self.pair.sets
+        )
+        if not len(before) or not len(after):
+            return pd.DataFrame(), pd.DataFrame()
+        before, after = before.set_index("case"), after.set_index("case")
+        both = before.index.intersection(after.index)
+        return before.loc[both], after.loc[both]
+
+
+def _overlays(outputs: _Outputs) -> Picture | None:
+    """Returns both outputs for typical cases; None where no pixels are stored.
+
+    Of the stored cases of the first repetition that both stages completed: for each pathology the one with
+    the median Dice of the later stage, and in a free column the lowest of the others.
+    """
+    repetition = outputs.repetitions[0]
+    before, after = outputs.pixels(repetition)
+    scores = [outputs.values(evaluated, ["DICE"]).loc[repetition] for evaluated in outputs.pair.sets]
+    columns = [
+        _Column(
+            str(after["pathology"][case]),
+            [f"Dice {side['DICE'][case]:.3f}" for side in scores],
+            [side.loc[case] for side in (before, after)],
+        )
+        for case in _typical(scores[1].loc[after.index.intersection(scores[0].index)])
+    ]
+    note = (
+        f"Repetition {repetition}; of each pathology's stored cases the one with the median Dice of stage "
+        f"{outputs.pair.after}, and last the one with the lowest Dice of the others."
+    )
+    return _picture(outputs, columns, ("overlays", "outputs of both stages", note)) if columns else None
+
+
+def _typical(scores: pd.DataFrame) -> list[str]:
+    chosen: list[str] = []
+    scores = scores.sort_values("DICE", kind="stable")
+    for pathology in ordered_pathologies(scores["pathology"])[:_MAX_CASES]:
+        own = scores[scores["pathology"] == pathology]
+        chosen.append(str(own.index[(len(own) - 1) // 2]))
+    rest = scores.drop(index=chosen)
+    return chosen + list(rest.index[: 1 if len(chosen) < _MAX_CASES else 0])
+
+
+def _artefacts(outputs: _Outputs) -> Picture | None:
+    """Returns both outputs for the stored cases with most bridges and islands before; None without any."""
+    stored = outputs.pixels(outputs.repetitions[0])[0].index
+    before, after = (outputs.values(evaluated, list(_ARTEFACTS)) for evaluated in outputs.pair.sets)
+    before["count"] = before[list(_ARTEFACTS)].fillna(0).sum(axis=1)
+    worst = before[(before["count"] > 0) & before.index.isin(stored, level="case")].reset_index()
+    worst = worst[worst["repetition"].isin(outputs.repetitions)]
+    worst = worst.sort_values(["count", "repetition", "case"], ascending=[False, True, True])
+    columns = []
+    for row in worst.drop_duplicates("case").head(_MAX_CASES).to_dict("records"):
+        sides = outputs.pixels(row["repetition"])
+        if row["case"] in sides[0].index:
+            title = f"{row['pathology']}, repetition {row['repetition']}"
+            below = [_counts(row), _counts(after.loc[row["repetition"], row["case"]])]
+            columns.append(_Column(title, below, [side.loc[row["case"]] for side in sides]))
+    note = (
+        f"The stored cases with most bridges and islands in the output of stage {outputs.pair.before}: "
+        "chosen for their artefacts, not typical."
+    )
+    words = ("artefacts", "artefacts and what became of them", note)
+    return _picture(outputs, columns, words) if columns else None
+
+
+def _counts(row: Any) -> str:
+    counts = [(row[name], text) for name, text in _ARTEFACTS.items() if not pd.isna(row[name])]
+    return ", ".join(f"{int(count)} {text}{'' if count == 1 else 's'}" for count, text in counts)
+
+
+def _picture(outputs: _Outputs, columns: Sequence[_Column], words: tuple[str, str, str]) -> Picture:
+    (kind, title, note), pair, results = words, outputs.pair, outputs.results
+    shareable = results.plan["data"].get(pair.section, {}).get("shareable")
+    return Picture(
+        name=f"{kind}_{pair.before}_to_{pair.after}_{outputs.arm}",
+        title=f"{title}, {pair.before} and {pair.after} on {pair.sets[1].name}, arm {outputs.arm}",
+        caption=(
+            "Top: the image as the network saw it.",
+            "Below: each stage's output at threshold 0.5, filled, with the target's outline "
+            "(dotted white: ignored areas).",
+            note,
+            *([] if shareable else [_LICENCES]),
+            *data_notes(results, (), [pair.section]),
+        ),
+        figure=_draw(pair, columns),
+        subject={"kind": kind, **vars(pair)},
+    )
+
+
+@drawing()
+def _draw(pair: ChainPair, columns: Sequence[_Column]) -> Figure:
+    width = PAGE_IN * max(len(columns), 2) / _MAX_CASES
+    height = width / max(len(columns), 2)
+    engine = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    figure = Figure(figsize=(width, 3 * height + 0.62), layout=engine)
+    grid = figure.subplots(3, len(columns), squeeze=False)
+    colours = {pair.before: BEFORE, pair.after: _AFTER}
+    for index, column in enumerate(columns):
+        _draw_image(grid[0, index], column.sides[1])
+        grid[0, index].set_title(f"({'abcd'[index]}) {column.title}")
+        outputs = zip(grid[1:, index], column.sides, column.below, colours.values(), strict=True)
+        for axes, pixels, text, colour in outputs:
+            _draw_output(axes, pixels, colour)
+            axes.set_xlabel(text, labelpad=2)
+    for axes, text in zip(grid[:, 0], ("Image", *colours), strict=True):
+        axes.set_ylabel(text)
+    casing = [patheffects.Stroke(linewidth=2.2, foreground="black"), patheffects.Normal()]
+    handles: list[Any] = [
+        Patch(facecolor=colour, alpha=0.55, label=stage) for stage, colour in colours.items()
+    ]
+    handles.append(Line2D([], [], color=TARGET, linewidth=1.2, label="target", path_effects=casing))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _draw_image(axes: Any, pixels: pd.Series) -> None:
+    axes.imshow(pixels["image"], cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def _draw_output(axes: Any, pixels: pd.Series, colour: str) -> None:
+    _draw_image(axes, pixels)
+    predicted = (pixels["probability"] > 127).astype(float)
+    target = (pixels["target"] == 255).astype(float)
+    if predicted.any():
+        axes.contourf(predicted, levels=[0.5, 1.5], colors=[colour], alpha=0.42)
+        if not predicted.all():
+            axes.contour(predicted, levels=[0.5], colors=[colour], linewidths=0.9)
+    ignored = (pixels["target"] == 127).astype(float)
+    if np.ptp(ignored):
+        axes.contour(ignored, levels=[0.5], colors=["white"], linewidths=0.8, linestyles=":")
+    if np.ptp(target):
+        outline = axes.contour(target, levels=[0.5], colors=[TARGET], linewidths=0.8)
+        outline.set_path_effects(
+            [patheffects.Stroke(linewidth=1.5, foreground="black"), patheffects.Normal()]
+        )
