@@ -5,10 +5,11 @@ The same models validate `jobs/*.yaml` and give editors their JSON Schema (`xfer
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from xferlab.analysis.published import papers
 from xferlab.data.sources.registry import DataSection
 from xferlab.errors import suggest
 from xferlab.section import NO_BOOL, Float, Int, Name, Section
