@@ -57,7 +57,13 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.section",
         "xferlab.errors",
     ),
-    "xferlab.tasks.registry": ("xferlab.tasks", "xferlab.training.learner", "xferlab.errors"),
+    # Of the kit and the learner, the registry knows the types only.
+    "xferlab.tasks.registry": (
+        "xferlab.tasks",
+        "xferlab.training.learner",
+        "xferlab.analysis",
+        "xferlab.errors",
+    ),
     **{
         f"xferlab.tasks.{task}{part}": allowed
         for task in TASKS
@@ -127,7 +133,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "xferlab.analysis.published": ("xferlab.errors",),  # names of papers, without the kit
     "xferlab.analysis.report": (
         "xferlab.analysis",
-        *(f"xferlab.tasks.{task}.report" for task in TASKS),
+        "xferlab.tasks.registry",
         "xferlab.errors",
     ),
     "xferlab.cli": ("xferlab",),

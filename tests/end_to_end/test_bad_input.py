@@ -414,4 +414,6 @@ def test_weights_that_are_none(case: Case, command: Command) -> None:
 @pytest.mark.parametrize(("change", "message"), cases(STUDIES[:1], DECODE[:2], WEIGHTS))
 def test_real_processes_on_ray(case: Case, change: Change, message: str) -> None:
     said = xferlab(case.folder, "run", changed(case, change), timeout_s=60)
-    assert (said.returncode, said.stderr) == (2, filled(message, case) + "\n")
+    expected = filled(message, case) + "\n"
+    # On a busy machine, lines before it say what takes long.
+    assert (said.returncode, said.stderr[-len(expected) :]) == (2, expected)
