@@ -231,12 +231,12 @@ def test_a_pruning_that_ends_anywhere_leaves_nothing_that_looks_complete(tmp_pat
             prune(faulty(store, Faults(onwards(number), on=counted.on)))
         left = contents(store)
         for record in (name for name in before & left if name.endswith("record.json")):
-            assert vouched_for(record, before) <= left
+            assert described_by(record, before) <= left
         prune(store)
         assert contents(store) == contents(calm)
 
 
-def vouched_for(record: str, names: set[str]) -> set[str]:
+def described_by(record: str, names: set[str]) -> set[str]:
     folder = record.removesuffix("record.json")
     its = folder if "/evaluations/" in folder else f"{folder}checkpoint/best"
     return {name for name in names if name.startswith(its)}

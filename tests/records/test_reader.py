@@ -194,7 +194,7 @@ def test_on_an_object_store_progress_is_put_again_only_now_and_then(
     assert len(reader.read_history(store, "t")) == 3
 
 
-def test_resumed_progress_is_cut_to_what_the_checkpoint_vouches_for(store: Store) -> None:
+def test_resumed_progress_is_cut_to_what_the_checkpoint_holds(store: Store) -> None:
     history = writer.HistoryFile(store, "t")
     for number in (1, 2, 3):
         history.append(epoch(number))
