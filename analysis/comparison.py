@@ -150,7 +150,7 @@ def overlap_of(share: float) -> float:
     patients, 4/9 is calibrated by simulation for ordinary seed noise, and 0.1 is a floor for small shares.
 
     Args:
-        share: f, the share of the pool that one repetition trains on; from 1 on, nothing tells r (NaN).
+        share: f, the share of the pool that one repetition trains on; from 1 on, r is unknown (NaN).
     """
     return max(0.1, 4 / 9 * share / (1 - share)) if share < 1 else np.nan
 

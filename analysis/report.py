@@ -191,7 +191,7 @@ def _former_files(folder: Path) -> set[Path]:
         names = (folder / FILE_LIST).read_text("utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return set()
-    paths = {(folder / name).resolve() for name in names}
+    paths = {(folder / name).resolve() for name in names if name.isprintable()}
     return {path for path in paths if path.is_file() and path.is_relative_to(folder)}
 
 

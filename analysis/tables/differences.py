@@ -135,10 +135,10 @@ def _table(contents: Contents, contrasts: Sequence[Contrast], name: str, title: 
 def _records(contents: Contents, contrasts: Iterable[Contrast], *, by_pathology: bool) -> Iterator[Record]:
     for comparison, rows in contrasts:
         shown = rows if by_pathology else rows[rows["pathology"] == ALL]
-        for pathology, own in shown.groupby("pathology", sort=False):
+        for pathology, part in shown.groupby("pathology", sort=False):
             labels = {"arm": comparison.second.arm, "pathology": pathology}
-            labels |= {name: int(own[name].max()) for _, name in _COUNTS}
-            for record in own.to_dict("records"):
+            labels |= {name: int(part[name].max()) for _, name in _COUNTS}
+            for record in part.to_dict("records"):
                 metric = contents.results.metrics.named(str(record["metric"]))
                 heading = contents.heading(metric)
                 yield {**labels, **_texts(record, metric.unit), "metric": heading}
