@@ -42,14 +42,10 @@ def test_the_identity_is_of_the_cases_and_not_of_the_section() -> None:
     case = Case("aa", "a.png", "p", "normal")
     other = Case("bb", "b.png", "p", "normal")
     selection = Selection.to_train("cxr", [(case, "train"), (other, "validation")])
-    assert (
-        selection.identity()
-        == Selection.to_train("xray", [(case, "train"), (other, "validation")]).identity()
-    )
-    assert (
-        selection.identity() != Selection.to_train("cxr", [(case, "validation"), (other, "train")]).identity()
-    )
-    assert selection.identity() != Selection.to_train("cxr", [(case, "train")]).identity()
+    identity = selection.identity()
+    assert identity == Selection.to_train("xray", [(case, "train"), (other, "validation")]).identity()
+    assert identity != Selection.to_train("cxr", [(case, "validation"), (other, "train")]).identity()
+    assert identity != Selection.to_train("cxr", [(case, "train")]).identity()
 
 
 def test_what_the_records_say_of_an_evaluated_case_is_part_of_its_identity() -> None:

@@ -124,18 +124,14 @@ def test_findings(section: Any, root: Path) -> None:
     short.mkdir()
     Image.fromarray(slice_pixels(0)).save(short / f"{short.name}_1.tif")
     config = section(source="lgg", root=str(root))
-    all_cases = {
-        Path(p.where).name: p.what for p in check_sections({"s": config}, memo_dir=root.parent / "m")
+    problems = check_sections({"s": config}, memo_dir=root.parent / "m")
+    assert {Path(problem.where).name: problem.what for problem in problems} == {
+        f"{folder.name}_5_mask.tif": "No such file or directory.",
+        f"{folder.name}_6_mask.tif": "mask values 9; a lesion is 255, everything else 0.",
+        f"{folder.name}_7.tif": "is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.",
+        f"{other.name}_3_mask.tif": "the mask's shape is (30, 32), its image's (32, 32).",
+        short.name: "1 slices, of which `drop_ends: 1` leaves none.",
     }
-    assert all_cases.pop(f"{folder.name}_5_mask.tif") == "No such file or directory."
-    assert all_cases.pop(f"{folder.name}_6_mask.tif") == "mask values 9; a lesion is 255, everything else 0."
-    assert (
-        all_cases.pop(f"{folder.name}_7.tif")
-        == "is no PNG, JPEG, TIFF or DICOM file of a kind that can be read."
-    )
-    assert all_cases.pop(f"{other.name}_3_mask.tif") == "the mask's shape is (30, 32), its image's (32, 32)."
-    assert all_cases.pop(short.name) == "1 slices, of which `drop_ends: 1` leaves none."
-    assert all_cases == {}
 
 
 def test_slices_of_several_sizes(section: Any, root: Path) -> None:
