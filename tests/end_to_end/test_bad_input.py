@@ -299,7 +299,8 @@ def test_run_reports_bad_input_before_it_trains(
     study = changed(case, change)
     executor = [] if "--executor" in case.words else ["--executor", "in-process"]
     said = command("run", study, *executor, *case.words)
-    assert (said.code, said.err) == (2, filled(message, case) + "\n")
+    expected = filled(message, case) + "\n"
+    assert (said.code, said.err[-len(expected) :]) == (2, expected)  # lines before it say what takes long
     assert "running" not in said.out
     assert written(case) <= {"studies", "selections", "donors"}
     assert not list((case.folder / "st").glob("studies/*/driver.lease"))
@@ -414,4 +415,6 @@ def test_weights_that_are_none(case: Case, command: Command) -> None:
 @pytest.mark.parametrize(("change", "message"), cases(STUDIES[:1], DECODE[:2], WEIGHTS))
 def test_real_processes_on_ray(case: Case, change: Change, message: str) -> None:
     said = xferlab(case.folder, "run", changed(case, change), timeout_s=60)
-    assert (said.returncode, said.stderr) == (2, filled(message, case) + "\n")
+    expected = filled(message, case) + "\n"
+    # On a busy machine, lines before it say what takes long.
+    assert (said.returncode, said.stderr[-len(expected) :]) == (2, expected)

@@ -52,7 +52,7 @@ def test_a_new_task_runs_from_plan_to_report(study: Path, capsys: pytest.Capture
     assert main(["run", str(study), "--executor", "in-process"]) == 0  # nothing is left to do
     out = study.parent / "report"
     assert main(["report", str(study), "--out", str(out)]) == 0
-    assert "ERROR" in (out / "report.md").read_text()
+    assert "Absolute error" in (out / "report.md").read_text()
 
 
 def test_a_stage_is_checked_by_its_task(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

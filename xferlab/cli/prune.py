@@ -12,6 +12,7 @@ from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PruneOptions
 from xferlab.cli.view import wide_console
 from xferlab.errors import StorageError, UsageError
+from xferlab.records.layout import SEARCHES, STUDIES
 from xferlab.records.prune import Surplus, delete, find_surplus
 from xferlab.records.store import Store
 from xferlab.schedule.lease import Lease
@@ -79,9 +80,9 @@ def _shut_out_drivers(store: Store, stack: ExitStack) -> None:
     Raises:
         LeaseHeldError: A live process drives a study or a search.
     """
-    for study in store.list("studies"):
+    for study in store.list(STUDIES):
         stack.enter_context(Lease(store, study))
-    for tuning_id in store.list("tuning"):
+    for tuning_id in store.list(SEARCHES):
         stack.enter_context(Lease(store, tuning_id, search=True))
 
 
