@@ -14,7 +14,7 @@ from xferlab.data.cache import open_table
 from xferlab.data.sources.manifest.config import ManifestData
 from xferlab.data.sources.phantom.config import PhantomCxrData
 from xferlab.data.sources.registry import open_source
-from xferlab.tasks.segmentation.resized import ImageExamples
+from xferlab.training.examples import ImageExamples
 
 FIXED = {"device": "fixed"}
 NUM_PHANTOMS, PHANTOM_SIZE_PX = 192, 512
@@ -32,11 +32,11 @@ def manifest_rows(root: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if all(row[k] == v for k, v in FIXED.items())]
 
 
-def examples(setting: Setting, device: torch.device, *, count: int | None = None) -> ImageExamples:
-    """Returns the cases of the manifest, or the first ones."""
+def examples(setting: Setting, device: torch.device) -> ImageExamples:
+    """Returns the cases of the manifest."""
     config = manifest(setting.root)
     cases = open_source("general", config, memo_dir=setting.cache_dir / "digests").cases()
-    digests = sorted(case.digest for case in cases)[:count]
+    digests = sorted(case.digest for case in cases)
     table = open_table("general", config, size=setting.size_px, digests=digests, cache_dir=setting.cache_dir)
     arrays = (table.images, table.targets, table.spacing_mm)
     return ImageExamples(tuple(digests), *arrays, rows=table.rows(digests), device=device)

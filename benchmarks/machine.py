@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
@@ -39,6 +39,11 @@ class Spread:
         """The median."""
         return median(self.values)
 
+    def over(self, other: Spread) -> Spread:
+        """Returns the ratios to measurements that were made in turn with these."""
+        pairs = zip(self.values, other.values, strict=True)
+        return Spread(tuple(value / other_value for value, other_value in pairs))
+
     def text(self, digits: int = 1) -> str:
         """Returns `median (lowest-highest)`."""
         low, high = min(self.values), max(self.values)
@@ -64,14 +69,12 @@ class Share:
 
 def describe(num_threads: int) -> dict[str, Any]:
     """Returns model, flags that are there and that matter, cores, threads, torch and load average."""
-    model, flags = platform.processor() or platform.machine(), frozenset[str]()
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        fields = dict(map(_field, info.read_text().splitlines()))
-        model, flags = fields.get("model name", model), frozenset(fields.get("flags", "").split())
+    lines = (line.partition(":") for line in info.read_text().splitlines()) if info.exists() else ()
+    fields = {name.strip(): value.strip() for name, _, value in lines}
     return {
-        "cpu": model,
-        "flags": [flag for flag in FLAGS if flag in flags],
+        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
+        "flags": [flag for flag in FLAGS if flag in fields.get("flags", "").split()],
         "cores": num_cores(),
         "threads": num_threads,
         "torch": torch.__version__,
@@ -97,16 +100,12 @@ def measure_share(network: nn.Module, images: torch.Tensor, *, dtype: torch.dtyp
     """
     steps = {f"{what} {channels}->{channels} at {side} px": _convolution(channels, side, what, dtype)
              for channels, side in SHAPES for what in ("forward", "forward and backward")}  # fmt: skip
-    network_step = Step(lambda: train_once(network, images, dtype), count_flops(network, images))
-    rates: dict[str, list[float]] = {name: [] for name in steps}
-    network_rates = []
-    for _ in range(repeats):
-        network_rates.append(network_step.rate())
-        for name, step in steps.items():
-            rates[name].append(step.rate())
-    best = max(rates, key=lambda name: median(rates[name]))
-    shares = [mine / other for mine, other in zip(network_rates, rates[best], strict=True)]
-    return Share(Spread(tuple(network_rates)), Spread(tuple(rates[best])), best, Spread(tuple(shares)))
+    steps["network"] = Step(lambda: train_once(network, images, dtype), count_flops(network, images))
+    rounds = [{name: step.rate() for name, step in steps.items()} for _ in range(repeats)]
+    rates = {name: Spread(tuple(rates[name] for rates in rounds)) for name in steps}
+    of_network = rates.pop("network")
+    best = max(rates, key=lambda name: rates[name].median)
+    return Share(of_network, rates[best], best, of_network.over(rates[best]))
 
 
 @dataclass(frozen=True)
@@ -117,13 +116,9 @@ class Step:
     flops: float
 
     def rate(self, *, least_s: float = 0.1) -> float:
-        """Returns GFLOP/s over as many runs as fill `least_s`, after one that is not counted."""
-        self.run()
-        count, started = 0, time.perf_counter()
-        while not count or time.perf_counter() - started < least_s:
-            self.run()
-            count += 1
-        return count * self.flops / (time.perf_counter() - started) / 1e9
+        """Returns GFLOP/s: the median of runs that fill `least_s`, after one that is not counted."""
+        timer = Timer("run()", globals={"run": self.run}, num_threads=torch.get_num_threads())
+        return self.flops / timer.blocked_autorange(min_run_time=least_s).median / 1e9
 
 
 def train_once(network: nn.Module, images: torch.Tensor, dtype: torch.dtype) -> None:
@@ -151,17 +146,7 @@ def _convolution(channels: int, side: int, what: str, dtype: torch.dtype) -> Ste
     images = torch.randn(shape).to(dtype=dtype, memory_format=torch.channels_last)
     flops = 2.0 * 9 * channels**2 * BATCH_SIZE * side**2
     if what == "forward":
-        return Step(lambda: _without_gradients(layer, images), flops)
+        return Step(torch.inference_mode()(lambda: layer(images)), flops)
     images.requires_grad_()
     slope = torch.ones_like(images)
     return Step(lambda: torch.autograd.backward(layer(images), slope), 3 * flops)
-
-
-@torch.inference_mode()
-def _without_gradients(layer: nn.Module, images: torch.Tensor) -> None:
-    layer(images)
-
-
-def _field(line: str) -> tuple[str, str]:
-    name, _, value = line.partition(":")
-    return name.strip(), value.strip()

@@ -5,7 +5,7 @@
 
 The images are those of fixed devices below `$XFERLAB_DATA/covid-lung-512`; where these are absent, phantoms
 are written to PNG files and used instead. Batch, threads, network, loss and augmentation are equal; the
-ordinary way has two loader processes besides. Each way runs in a process of its own, so that neither has the
+ordinary way has two more loader processes. Each way runs in its own process, so that neither has the
 other's memory settings; while one runs, the other waits.
 """
 
@@ -13,15 +13,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import random
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,20 +26,18 @@ from machine import Share, Spread, describe, measure_share, num_cores
 from PIL import Image
 from skimage.transform import rotate
 from torch.utils.data import DataLoader, Dataset
-from turns import WARM_UP, Process, Round, Setting, apart
-from xferlab.study.training import Training
-from xferlab.trial.assemble import recipe_of, task_of
+from turns import Setting, process, run_round
 
 from xferlab.cli.session import cpu_has_bfloat16
 from xferlab.networks.unet import UNet
-from xferlab.study.schema import Model
-from xferlab.training.loop import Trainer
-from xferlab.trial import assemble
+from xferlab.tasks.config import Execution
+from xferlab.tasks.registry import learner_of
+from xferlab.tasks.segmentation.config import Identity, Learning, Network
+from xferlab.training.learner import AugmentationSeed
 from xferlab.trial.environment import prepare
 
 BATCH_SIZE, LR, DEGREES, PROBABILITY, SMOOTHING = 16, 1e-3, 10.0, 0.75, 1.0
 NUM_LOADERS = 2
-NUM_VALIDATION = 4
 RATIO_WANTED, SHARE_WANTED = 2.5, 0.6
 """On a CPU with bfloat16 instructions."""
 QUIET = 0.5
@@ -106,151 +100,90 @@ class OrdinaryWay:
         self.model = UNet(in_channels=3, out_channels=1, init_features=setting.width)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LR)
 
-    def run(self, num_steps: int) -> Round:
-        """Trains in a new epoch; its loaders go on preparing batches until the last step ends."""
-        batches = itertools.chain.from_iterable(itertools.repeat(self.loader))
-        losses, num_images, started = [], 0, 0.0
-        for step, (image, target, valid) in enumerate(batches, start=1):
+    def steps(self) -> Iterator[tuple[int, float]]:
+        """Trains in new epochs; the loaders go on preparing batches until the last step ends."""
+        for image, target, valid in itertools.chain.from_iterable(itertools.repeat(self.loader)):
             self.optimizer.zero_grad()
-            probability = torch.sigmoid(self.model(image))
-            loss = dice_loss(probability, target, valid)
+            loss = dice_loss(torch.sigmoid(self.model(image)), target, valid)
             loss.backward()
             self.optimizer.step()
-            losses.append(loss.item())
-            num_images += len(image)
-            if step == WARM_UP:
-                losses, num_images, started = [], 0, time.perf_counter()
-            elif step == WARM_UP + num_steps:
-                break
-        return Round(num_images, time.perf_counter() - started, float(np.mean(losses)))
+            yield len(image), loss.item()
 
 
 # The engine's way --------------------
 
 
 class EngineWay:
-    """The parts that a trial is made of, put together as it does."""
+    """A trial's learner, called as the training loop calls it."""
 
     def __init__(self, setting: Setting):
         """Starts from random weights; builds the image cache if there is none."""
         identity = engine_identity(setting)
-        device = prepare(identity["execution"])
-        self.trainer = Trainer(assemble.network(identity, device), task_of(identity), recipe_of(identity))
+        device = prepare(identity.execution)
+        self.learner = learner_of(identity, device)
         self.train = examples(setting, device)
-        # An epoch that ends within a round pays for a validation there: a small one.
-        self.validation = examples(setting, device, count=NUM_VALIDATION)
+        self.endless = self._steps()
 
-    def run(self, num_steps: int) -> Round:
+    def steps(self) -> Iterator[tuple[int, float]]:
         """Trains on from where the last round ended."""
-        marks: list[tuple[float, int, float]] = []
+        return self.endless
 
-        def after_batch() -> None:
-            marks.append((time.perf_counter(), *self._so_far()))
-            if len(marks) == WARM_UP + num_steps:
-                raise _Enough
-
-        with suppress(_Enough):
-            self.trainer.fit(self.train, self.validation, after_batch=after_batch)
-        (started, images_before, loss_before), (ended, images, loss) = marks[WARM_UP - 1], marks[-1]
-        num_images = images - images_before
-        return Round(num_images, ended - started, (loss - loss_before) / num_images)
-
-    def _so_far(self) -> tuple[int, float]:
-        """Images trained on, and the sum of their losses."""
-        cursor, size = self.trainer.cursor, len(self.train)
-        loss = sum(epoch.train_loss for epoch in cursor.history) * size
-        return len(cursor.history) * size + cursor.num_images, loss + cursor.loss_sum
+    def _steps(self) -> Iterator[tuple[int, float]]:
+        for epoch in itertools.count(1):
+            self.learner.begin_epoch(epoch)
+            draw = AugmentationSeed(0, epoch)
+            for rows in self.learner.batches(self.train, epoch):
+                losses = self.learner.train_step(self.learner.load(self.train, rows, draw))
+                yield len(rows), float(losses["loss"])
 
 
-class _Enough(Exception):  # noqa: N818 - the way to end a training early, not an error
-    """A round has its steps."""
-
-
-def engine_identity(setting: Setting) -> dict[str, Any]:
-    """Returns what a study that sets only batch and learning rate gives its trials, without an end."""
+def engine_identity(setting: Setting) -> Identity:
+    """Returns what a study that sets only batch and learning rate gives its trials."""
     precision = "bfloat16" if cpu_has_bfloat16() else "float32"
-    training = Training(batch_size=BATCH_SIZE, lr=LR, max_epochs=10**6, patience=10**6)
-    return {
-        "seed": 0,
-        "model": Model(image_size=setting.size_px, init_features=setting.width).model_dump(),
-        "training": training.model_dump(),
-        "execution": {"device": "cpu", "threads": setting.threads, "precision": precision},
-    }
+    return Identity(
+        task="segmentation",
+        version=0,
+        model=Network(image_size=setting.size_px, init_features=setting.width),
+        training=Learning(batch_size=BATCH_SIZE, lr=LR),
+        execution=Execution(device="cpu", threads=setting.threads, precision=precision, compile=False),
+        selection="",
+        seed=0,
+    )
 
 
 # Measuring --------------------
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One size.
-
-    Attributes:
-        size_px: Side of the images.
-        width: Channels of the network's first level.
-        decode_s: Seconds to decode all images once, before the engine's first training at this size.
-        engine: Images/s.
-        ordinary: Images/s.
-        ratio: Engine over ordinary way, round by round.
-        engine_losses: Mean training loss of each round.
-        ordinary_losses: Likewise.
-        network: The network's rate beside the best convolution's.
-    """
-
-    size_px: int
-    width: int
-    decode_s: float
-    engine: Spread
-    ordinary: Spread
-    ratio: Spread
-    engine_losses: tuple[float, ...]
-    ordinary_losses: tuple[float, ...]
-    network: Share
-
-
-def compare(setting: Setting, *, rounds: int, steps: int) -> Comparison:
-    """Returns both ways' rates, measured in turn, and then the network's."""
+def compare(setting: Setting, *, rounds: int, steps: int) -> None:
+    """Prints both ways' rates, measured in turn, and then the network's."""
     started = time.perf_counter()
     examples(setting, torch.device("cpu"))
     decode_s = time.perf_counter() - started
-    ways = Process(EngineWay, setting), Process(OrdinaryWay, setting)
-    pairs = [[way.run(steps) for way in ways] for _ in range(rounds)]
-    for way in ways:
-        way.close()
-    engine, ordinary = [
-        tuple(one.num_images / one.seconds for one in way) for way in zip(*pairs, strict=True)
-    ]
-    engine_losses, ordinary_losses = [tuple(one.loss for one in way) for way in zip(*pairs, strict=True)]
-    ratio = tuple(mine / other for mine, other in zip(engine, ordinary, strict=True))
-    spreads = Spread(engine), Spread(ordinary), Spread(ratio)
-    share = apart(network_share, setting, rounds)
-    return Comparison(
-        setting.size_px, setting.width, decode_s, *spreads, engine_losses, ordinary_losses, share
-    )
+    with process(EngineWay, setting) as first, process(OrdinaryWay, setting) as second:
+        pairs = [[way.submit(run_round, steps).result() for way in (first, second)] for _ in range(rounds)]
+    engine, ordinary = zip(*pairs, strict=True)
+    with process() as third:
+        network = third.submit(network_share, setting, rounds).result()
+    rates = [Spread(tuple(turn.num_images / turn.seconds for turn in way)) for way in (engine, ordinary)]
+    wanted = f"; wanted: {SHARE_WANTED:.0%}" if setting.size_px >= 256 else ""
+    print(f"\n{setting.size_px} px, width {setting.width}: median (lowest-highest) of {rounds} rounds")
+    for name, way, rate in zip(("engine", "ordinary way"), (engine, ordinary), rates, strict=True):
+        print(f"  {name:17} {rate.text()} images/s; loss {way[0].loss:.3f} -> {way[-1].loss:.3f}")
+    print(f"  ratio             {rates[0].over(rates[1]).text(2)}; wanted: {RATIO_WANTED}")
+    print(f"  network           {network.rate.text(0)} GFLOP/s, forward and backward")
+    print(f"  best convolution  {network.best.text(0)} GFLOP/s: {network.best_name}")
+    print(f"  share             {network.share.text(2)}{wanted}")
+    print(f"  decoded once      {decode_s:.1f} s, not part of the above", flush=True)
 
 
 def network_share(setting: Setting, repeats: int) -> Share:
     """Returns the network's share of the best convolution, in a process prepared as a trial's."""
     identity = engine_identity(setting)
-    device = prepare(identity["execution"])
+    learner = learner_of(identity, prepare(identity.execution))
     images = torch.randn(BATCH_SIZE, 3, setting.size_px, setting.size_px)
     images = images.contiguous(memory_format=torch.channels_last)
-    dtype = task_of(identity).autocast or torch.float32
-    return measure_share(assemble.network(identity, device), images, dtype=dtype, repeats=repeats)
-
-
-def show(one: Comparison) -> None:
-    """Prints one size."""
-    mine, other, network = one.engine_losses, one.ordinary_losses, one.network
-    wanted = f"; wanted: {SHARE_WANTED:.0%}" if one.size_px >= 256 else ""
-    print(f"\n{one.size_px} px, width {one.width}: median (lowest-highest) of {len(mine)} rounds")
-    print(f"  engine            {one.engine.text()} images/s; loss {mine[0]:.3f} -> {mine[-1]:.3f}")
-    print(f"  ordinary way      {one.ordinary.text()} images/s; loss {other[0]:.3f} -> {other[-1]:.3f}")
-    print(f"  ratio             {one.ratio.text(2)}; wanted: {RATIO_WANTED}")
-    print(f"  network           {network.rate.text(0)} GFLOP/s, forward and backward")
-    print(f"  best convolution  {network.best.text(0)} GFLOP/s: {network.best_name}")
-    print(f"  share             {network.share.text(2)}{wanted}")
-    print(f"  decoded once      {one.decode_s:.1f} s, not part of the above", flush=True)
+    dtype = torch.bfloat16 if identity.execution.precision == "bfloat16" else torch.float32
+    return measure_share(learner.networks["network"], images, dtype=dtype, repeats=repeats)
 
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
@@ -260,7 +193,6 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each way, in turn")
     parser.add_argument("--steps", type=int, default=6, help="timed steps of a round")
     parser.add_argument("--threads", type=int, default=num_cores(), help="of the network; default: all cores")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
     return parser.parse_args(words)
 
 
@@ -279,18 +211,12 @@ def main(words: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root, what = find_images(Path(folder))
         print(f"images        {len(manifest_rows(root))} {what}\nbatch         {BATCH_SIZE}", flush=True)
-        found = []
         for size_px, width in options.sizes:
             setting = Setting(root, Path(folder) / "cache", size_px, width, options.threads)
-            found.append(compare(setting, rounds=options.rounds, steps=options.steps))
-            show(found[-1])
-    machine["load_average_after"] = describe(options.threads)["load_average"]
-    print(f"\nload average  {machine['load_average']} before, {machine['load_average_after']} after")
+            compare(setting, rounds=options.rounds, steps=options.steps)
+    print(f"\nload average  {machine['load_average']} before, {describe(0)['load_average']} after")
     if machine["load_average"][0] > QUIET:
         print("Other programs were running: the figures are too low, and their ratios uncertain.")
-    if options.json:
-        body = {"machine": machine, "images": what, "sizes": [asdict(one) for one in found]}
-        options.json.write_text(json.dumps(body, indent=1) + "\n")
 
 
 if __name__ == "__main__":

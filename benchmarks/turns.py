@@ -1,16 +1,17 @@
-"""Ways to do the same work, each in a process of its own, taking turns."""
+"""Ways to do the same work, each in its own process, taking turns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from statistics import fmean
+from typing import Protocol
 
 WARM_UP = 2
 """Steps at the start of each round that are not timed: pages, loader processes, prefetched batches."""
@@ -47,40 +48,33 @@ class Round:
 class Way(Protocol):
     """A training in progress."""
 
-    def run(self, num_steps: int) -> Round:
-        """Trains on: first WARM_UP steps, then `num_steps` that are timed."""
+    def steps(self) -> Iterator[tuple[int, float]]:
+        """Trains on, without an end; yields the number of images and the mean loss of each step."""
 
 
-class Process:
-    """A way in a process of its own, which has its own memory settings and threads."""
-
-    def __init__(self, way: Callable[[Setting], Way], setting: Setting):
-        """Starts with the first round."""
-        self._pool = ProcessPoolExecutor(
-            1, mp_context=get_context("spawn"), initializer=_open, initargs=(way, setting)
-        )
-
-    def run(self, num_steps: int) -> Round:
-        """Runs a round and waits for it."""
-        return self._pool.submit(_run, num_steps).result()
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._pool.shutdown()
+def timed(steps: Iterator[tuple[int, float]], num_steps: int) -> Round:
+    """Takes WARM_UP steps, then `num_steps` that are timed."""
+    deque(islice(steps, WARM_UP), maxlen=0)
+    started = time.perf_counter()
+    sizes, losses = zip(*islice(steps, num_steps), strict=True)
+    return Round(sum(sizes), time.perf_counter() - started, fmean(losses))
 
 
-def apart(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Returns what a call gives in a new process."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(call, *args, **kwargs).result()
+def process(
+    way: Callable[[Setting], Way] | None = None, setting: Setting | None = None
+) -> ProcessPoolExecutor:
+    """Returns a new process with its own memory settings and threads; it starts a way if given."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_open, initargs=(way, setting))
 
 
 _WAYS: list[Way] = []
 
 
-def _open(way: Callable[[Setting], Way], setting: Setting) -> None:
-    _WAYS.append(way(setting))
+def _open(way: Callable[[Setting], Way] | None, setting: Setting) -> None:
+    if way is not None:
+        _WAYS.append(way(setting))
 
 
-def _run(num_steps: int) -> Round:
-    return _WAYS[0].run(num_steps)
+def run_round(num_steps: int) -> Round:
+    """Runs a round of the way of this process."""
+    return timed(_WAYS[0].steps(), num_steps)

@@ -88,3 +88,17 @@ def attempts(storage: Path) -> dict[str, list[dict[str, Any]]]:
     """All attempts at every trial, by id."""
     runs = storage.glob("trials/*/run.json")
     return {path.parent.name: json.loads(path.read_text())["attempts"] for path in runs}
+
+
+def outcomes(storage: Path) -> dict[str, list[str]]:
+    """How all attempts at every trial ended, by id."""
+    return {
+        trial_id: [attempt["outcome"] for attempt in tries] for trial_id, tries in attempts(storage).items()
+    }
+
+
+def undisturbed(folder: Path, study: Path) -> dict[str, str]:
+    """What is recorded by a run of a study, in one process, that nothing disturbs."""
+    run = xferlab(folder, "run", study, "--storage", folder / "whole", "--executor", "in-process")
+    assert run.returncode == 0, run.stderr
+    return recorded(folder / "whole")

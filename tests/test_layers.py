@@ -51,8 +51,19 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.parallel",
         "xferlab.errors",
     ),
-    "xferlab.tasks.config": ("xferlab.metrics.score", "xferlab.section", "xferlab.errors"),
-    "xferlab.tasks.registry": ("xferlab.tasks", "xferlab.training.learner", "xferlab.errors"),
+    "xferlab.tasks.config": (
+        "xferlab.metrics.catalogue",
+        "xferlab.metrics.score",
+        "xferlab.section",
+        "xferlab.errors",
+    ),
+    # Of the kit and the learner, the registry knows the types only.
+    "xferlab.tasks.registry": (
+        "xferlab.tasks",
+        "xferlab.training.learner",
+        "xferlab.analysis",
+        "xferlab.errors",
+    ),
     **{
         f"xferlab.tasks.{task}{part}": allowed
         for task in TASKS
@@ -122,7 +133,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "xferlab.analysis.published": ("xferlab.errors",),  # names of papers, without the kit
     "xferlab.analysis.report": (
         "xferlab.analysis",
-        *(f"xferlab.tasks.{task}.report" for task in TASKS),
+        "xferlab.tasks.registry",
         "xferlab.errors",
     ),
     "xferlab.cli": ("xferlab",),

@@ -27,15 +27,3 @@ class Section(BaseModel):
     """Strict about names, frozen, and documented for editors by its attribute docstrings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-    @classmethod
-    def type_of(cls, field: str, values: Any) -> Any:
-        """Returns the type that a field has, for messages about it and what it contains.
-
-        A section in which one field decides the type of another overrides it.
-
-        Args:
-            field: A field of this section.
-            values: The section as plain values, which may be anything while it is not validated.
-        """
-        return cls.model_fields[field].annotation

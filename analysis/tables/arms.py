@@ -12,7 +12,7 @@ from xferlab.analysis.aggregation import KEYS, MIN_PATIENTS
 from xferlab.analysis.comparison import CONFIDENCE, Contrast, holm
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.results import EvaluationSet, StudyResults
-from xferlab.analysis.selection import ALL, main_metrics, ordered_pathologies
+from xferlab.analysis.selection import ALL, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit
 from xferlab.analysis.tables.notes import (
     INTERVAL,
@@ -49,7 +49,7 @@ class AllArms:
     @cached_property
     def metrics(self) -> Sequence[Metric]:
         """The metrics that are printed; differences are in the first of them."""
-        return main_metrics(self.contents.rows(self.evaluated)["metric"].unique())
+        return self.results.metrics.main(self.contents.rows(self.evaluated)["metric"].unique())
 
     @cached_property
     def rows(self) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import FAMILIES, HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
-from xferlab.analysis.selection import ALL, NUM_DETAILED, metric_named, ordered_pathologies
+from xferlab.analysis.selection import ALL, NUM_DETAILED, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.analysis.tuning import tuned_arms, tuned_notes
@@ -170,7 +170,7 @@ def _paper_words(contents: Contents, evaluated: EvaluationSet) -> tuple[str, ...
 
 
 def _data(contents: Contents, evaluated: EvaluationSet, frame: pd.DataFrame) -> pd.DataFrame:
-    units = [metric_named(name).unit for name in frame["metric"]]
+    units = [contents.results.metrics.named(name).unit for name in frame["metric"]]
     data = frame.copy()
     data.insert(list(data.columns).index("metric") + 1, "unit", units)
     few = data["num_patients"] < MIN_PATIENTS

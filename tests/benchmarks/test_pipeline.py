@@ -7,7 +7,7 @@ import images
 import numpy as np
 import pytest
 import torch
-from turns import Setting, Way
+from turns import Setting, Way, timed
 
 from xferlab.data.sources.registry import open_source
 from xferlab.training.augment import rotate
@@ -34,32 +34,31 @@ def setting(tmp_path: Path) -> Setting:
     return Setting(root, tmp_path / "cache", size_px=32, width=2, threads=1)
 
 
-def test_phantoms_stand_in_and_are_named(tmp_path: Path) -> None:
-    root, what = images.find_images(tmp_path)
-    assert what.startswith("PHANTOMS")
-    assert len(images.manifest_rows(root)) == NUM_IMAGES
-
-
-def test_images_below_the_variable_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = tmp_path / "data" / "covid-lung-512"
+@pytest.mark.parametrize("named", [False, True])
+def test_real_images_are_taken_and_phantoms_stand_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    real = tmp_path / "data/covid-lung-512"
     real.mkdir(parents=True)
-    images.write_phantoms(real, 3)
-    monkeypatch.setenv("XFERLAB_DATA", str(tmp_path / "data"))
-    root, what = images.find_images(tmp_path / "elsewhere")
-    assert (root, what.split()[0]) == (real, "real")
+    images.write_phantoms(real, NUM_IMAGES)
+    if named:
+        monkeypatch.setenv("XFERLAB_DATA", str(tmp_path / "data"))
+    root, what = images.find_images(tmp_path)
+    assert (root, what.split()[0]) == ((real, "real") if named else (tmp_path, "PHANTOMS:"))
+    assert len(images.manifest_rows(root)) == NUM_IMAGES
 
 
 def test_both_ways_see_the_same_images_and_labels(setting: Setting) -> None:
     examples = images.examples(setting, torch.device("cpu"))
-    task = pipeline.task_of(pipeline.engine_identity(setting))
+    learner = pipeline.learner_of(pipeline.engine_identity(setting), torch.device("cpu"))
     source = open_source("general", images.manifest(setting.root), memo_dir=setting.cache_dir)
     names = [case.name for case in sorted(source.cases(), key=lambda case: case.digest)]
     rows = images.manifest_rows(setting.root)
     ordinary = pipeline.LungDataset(setting.root, rows, setting.size_px, augment=False)
     assert sorted(names) == sorted(row["image"] for row in rows)
-    for place, row in enumerate(rows):
-        batch = task.batch(examples, np.array([names.index(row["image"])]), None)
-        image, target, valid = ordinary[place]
+    for number, row in enumerate(rows):
+        batch = learner.load(examples, np.array([names.index(row["image"])]), None)
+        image, target, valid = ordinary[number]
         torch.testing.assert_close(batch.inputs[0], image, rtol=0, atol=1e-4)
         assert torch.equal(batch.target[0], target)
         assert torch.equal(batch.valid[0], valid)
@@ -80,7 +79,7 @@ def test_both_ways_turn_alike(setting: Setting, angle: float) -> None:
 @pytest.mark.parametrize("way", [pipeline.EngineWay, pipeline.OrdinaryWay])
 def test_rounds_go_on_where_the_last_one_ended(setting: Setting, way: Callable[[Setting], Way]) -> None:
     training = way(setting)
-    rounds = [training.run(num_steps=4) for _ in range(5)]
+    rounds = [timed(training.steps(), num_steps=4) for _ in range(5)]
     # 20 images are a batch of 16 and one of 4: two epochs, wherever a round begins.
     assert [one.num_images for one in rounds] == [2 * NUM_IMAGES] * 5
     assert all(one.seconds > 0 for one in rounds)
@@ -88,13 +87,12 @@ def test_rounds_go_on_where_the_last_one_ended(setting: Setting, way: Callable[[
 
 
 def test_both_networks_have_equal_parameters(setting: Setting) -> None:
-    shapes = [
-        {name: value.shape for name, value in model.state_dict().items()}
-        for model in (pipeline.EngineWay(setting).trainer.model, pipeline.OrdinaryWay(setting).model)
-    ]
-    assert shapes[0] == shapes[1]
+    networks = (*pipeline.EngineWay(setting).learner.networks.values(), pipeline.OrdinaryWay(setting).model)
+    engine, ordinary = (
+        {name: value.shape for name, value in network.state_dict().items()} for network in networks
+    )
+    assert engine == ordinary
 
 
 def test_sizes_are_pairs() -> None:
-    assert pipeline.parse(["--sizes", "128:16,256:32"]).sizes == [(128, 16), (256, 32)]
     assert pipeline.parse([]).sizes == [(128, 16), (256, 32)]

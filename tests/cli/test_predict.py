@@ -116,26 +116,21 @@ def write_dicom(path: Path, values: np.ndarray, *, modality: str | None = "DX") 
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
     meta.MediaStorageSOPInstanceUID = UID + ".3"
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    grey = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2",
+            "BitsAllocated": 16, "BitsStored": 12, "HighBit": 11}  # fmt: skip
+    colour = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0,
+              "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}  # fmt: skip
+    header = {
+        "PatientName": PATIENT, "PatientID": PATIENT_ID, "PatientBirthDate": "19310724",
+        "StudyInstanceUID": UID + ".1", "SeriesInstanceUID": UID + ".2", "SOPInstanceUID": UID + ".3",
+        "Modality": modality, "InstitutionName": "Saint Somewhere", "PixelRepresentation": 0,
+        "Rows": values.shape[0], "Columns": values.shape[1], **(grey if values.ndim == 2 else colour),
+        "PixelData": values.astype(np.uint16 if values.ndim == 2 else np.uint8).tobytes(),
+    }  # fmt: skip
     dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = PATIENT, PATIENT_ID, "19310724"
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID = (
-        UID + ".1",
-        UID + ".2",
-        UID + ".3",
-    )
-    if modality is not None:
-        dataset.Modality = modality
-    dataset.InstitutionName = "Saint Somewhere"
-    dataset.Rows, dataset.Columns = values.shape[:2]
-    if values.ndim == 3:
-        dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
-        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
-    else:
-        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
-        values = values.astype(np.uint16)
-    dataset.PixelRepresentation = 0
-    dataset.PixelData = values.tobytes()
+    for name, value in header.items():
+        if value is not None:
+            setattr(dataset, name, value)
     dataset.save_as(path, enforce_file_format=True)
 
 
@@ -277,15 +272,15 @@ def test_a_weights_file_beside_its_record_needs_no_options(
         assert contents(tmp_path / str(number)) == contents(tmp_path / "t")
     said = predict(model=best, image_size=64)
     assert said.code == 2
-    assert "--image-size: the record beside the weights file tells how the weights were trained" in said.err
+    assert "--image-size: the record beside the weights file says how the weights were trained" in said.err
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "no record beside these weights tells how they were trained; give --image-size PX and --inten"),
-        ({"image_size": 64}, "no record beside these weights tells how they were trained; give --image-siz"),
-        ({"intensity": "unit"}, "no record beside these weights tells how they were trained; give --image-"),
+        ({}, "no record beside these weights says how they were trained; give --image-size PX and --inten"),
+        ({"image_size": 64}, "no record beside these weights says how they were trained; give --image-siz"),
+        ({"intensity": "unit"}, "no record beside these weights says how they were trained; give --image-"),
         (
             {"image_size": 250, "intensity": "zscore"},
             "--image-size: found 250; accepted: multiples of 16, such as 256",
@@ -333,7 +328,7 @@ def test_every_way_to_name_a_trial(trained: Trained, predict: Predict, tmp_path:
 
 def test_what_cannot_be_is_refused(trained: Trained, predict: Predict, tmp_path: Path) -> None:
     wrong = trained.trial_id[:-1] + ("0" if trained.trial_id[-1] != "0" else "1")
-    accepts = "tells how the weights were trained. Leave it"
+    accepts = "says how the weights were trained. Leave this"
     for message, options in {
         f"Did you mean {NAME!r}?": {"model": "baseline/genral/r01"},
         f"Did you mean {trained.trial_id!r}?": {"model": wrong},

@@ -15,7 +15,16 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.processes import eventually
-from tests.studies import TINY, attempts, command, environment, recorded, write_study, xferlab
+from tests.studies import (
+    TINY,
+    attempts,
+    command,
+    environment,
+    outcomes,
+    recorded,
+    undisturbed,
+    write_study,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -75,8 +84,8 @@ def raylet_of(node: Any) -> int:
 
 def running_on(node: Any, storage: Path) -> list[tuple[str, int]]:
     """Trials, and their processes, whose last attempt is on a node."""
-    last = [(one, tries[-1]["pid"]) for one, tries in attempts(storage).items()]
-    return [(one, pid) for one, pid in last if parent_of(pid) == raylet_of(node)]
+    last = [(trial, tries[-1]["pid"]) for trial, tries in attempts(storage).items()]
+    return [(trial, pid) for trial, pid in last if parent_of(pid) == raylet_of(node)]
 
 
 def kill(node: Any, storage: Path) -> None:
@@ -103,13 +112,6 @@ def has_checkpoint(storage: Path, trial_id: str) -> bool:
     return any((storage / "trials" / trial_id / "checkpoint").glob("state-*"))
 
 
-def undisturbed(folder: Path, study: Path) -> dict[str, str]:
-    """What a run gives that nothing disturbs."""
-    whole = xferlab(folder, "run", study, "--storage", folder / "whole", "--executor", "in-process")
-    assert whole.returncode == 0, whole.stderr
-    return recorded(folder / "whole")
-
-
 def test_a_node_that_comes_is_used_and_what_ran_on_a_lost_one_goes_on_elsewhere(
     tmp_path: Path, started: Callable[[], Any]
 ) -> None:
@@ -128,10 +130,10 @@ def test_a_node_that_comes_is_used_and_what_ran_on_a_lost_one_goes_on_elsewhere(
         out, err = process.communicate(timeout=2 * WITHIN_S)
     assert process.returncode == 0, err
     assert "all 2 trials complete" in out
-    tries = attempts(storage)
-    print({one: [try_["outcome"] for try_ in tries] for one, tries in tries.items()})
-    assert [one["outcome"] for one in tries.pop(victim)] == ["killed", "complete"]
-    assert [one["outcome"] for (one,) in tries.values()] == ["complete"]
+    ended = outcomes(storage)
+    print(ended)
+    assert ended.pop(victim) == ["killed", "complete"]
+    assert list(ended.values()) == [["complete"]]
     assert recorded(storage) == undisturbed(tmp_path, study)
 
 
@@ -161,8 +163,7 @@ def test_nodes_that_are_drained_stopped_or_killed_cost_no_retry(
         "its node was terminated expectedly: received SIGTERM; it is tried again",
         "its node was lost; it is tried again",
     ]
-    (tries,) = attempts(storage).values()
-    assert [one["outcome"] for one in tries] == ["killed", "killed", "killed", "complete"]
+    assert list(outcomes(storage).values()) == [["killed", "killed", "killed", "complete"]]
     assert recorded(storage) == undisturbed(tmp_path, study)
 
 
@@ -174,7 +175,7 @@ def test_a_lost_head_ends_the_run_and_a_rerun_on_another_cluster_goes_on(
     with driver(tmp_path, study, storage, cluster) as process:
         eventually(lambda: len(running_on(node, storage)) == 2, process)
         trials = dict(running_on(node, storage))
-        eventually(lambda: all(has_checkpoint(storage, one) for one in trials), process)
+        eventually(lambda: all(has_checkpoint(storage, trial) for trial in trials), process)
         for pid in trials.values():
             os.kill(pid, signal.SIGSTOP)  # nothing is finished before the head is lost
         cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
@@ -187,6 +188,6 @@ def test_a_lost_head_ends_the_run_and_a_rerun_on_another_cluster_goes_on(
     with driver(tmp_path, study, storage, again) as process:
         out, err = process.communicate(timeout=2 * WITHIN_S)
     assert process.returncode == 0, err
-    tries = attempts(storage)
-    assert {tuple(one["outcome"] for one in tries[trial]) for trial in trials} == {("killed", "complete")}
+    ended = outcomes(storage)
+    assert [ended[trial] for trial in trials] == [["killed", "complete"]] * len(trials)
     assert recorded(storage) == undisturbed(tmp_path, study)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.clusters.network import lacking, network
-from tests.studies import TINY, attempts, environment, recorded, write_study, xferlab
+from tests.studies import TINY, attempts, environment, outcomes, recorded, undisturbed, write_study
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "jobs" / "slurm.sbatch"
@@ -109,7 +109,7 @@ def test_a_notice_saves_and_requeues_and_the_next_submission_completes(tmp_path:
         os.kill(script_of(job), signal.SIGUSR1)
         assert job.wait(timeout=WITHIN_S) == 75, (tmp_path / "job-0.log").read_text()
     assert (tmp_path / "notes").read_text() == f"requeue {os.getpid()}\n"
-    assert {one["outcome"] for tries in attempts(storage).values() for one in tries} == {"interrupted"}
+    assert {ended for tries in outcomes(storage).values() for ended in tries} == {"interrupted"}
     assert not list(storage.rglob("driver.lease"))
     assert not list(Path("/tmp").glob(f"xl-{os.getpid()}-*"))
 
@@ -119,9 +119,7 @@ def test_a_notice_saves_and_requeues_and_the_next_submission_completes(tmp_path:
     assert status == 0, log
     assert "all 2 trials complete" in log
     assert (tmp_path / "notes").read_text().count("requeue") == 1
-    whole = xferlab(tmp_path, "run", study, "--storage", tmp_path / "whole", "--executor", "in-process")
-    assert whole.returncode == 0, whole.stderr
-    assert recorded(storage) == recorded(tmp_path / "whole")
+    assert recorded(storage) == undisturbed(tmp_path, study)
 
 
 @pytest.mark.slow

@@ -15,7 +15,16 @@ import pytest
 import yaml
 
 from tests.end_to_end.processes import eventually
-from tests.studies import TINY, attempts, command, environment, recorded, write_study, xferlab
+from tests.studies import (
+    TINY,
+    attempts,
+    command,
+    environment,
+    outcomes,
+    recorded,
+    undisturbed,
+    write_study,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -45,15 +54,15 @@ def driver(folder: Path, *words: str | Path) -> Iterator[subprocess.Popen[str]]:
 
 def session_of(leader: int) -> list[int]:
     """Live processes of a session."""
-    found = []
+    pids = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
         except OSError:
             continue
         if int(session) == leader and state != "Z":
-            found.append(int(path.parent.name))
-    return found
+            pids.append(int(path.parent.name))
+    return pids
 
 
 def training(storage: Path) -> bool:
@@ -61,17 +70,10 @@ def training(storage: Path) -> bool:
     return any(path.stat().st_size > 500 for path in storage.glob("trials/*/*.jsonl"))
 
 
-def undisturbed(folder: Path, study: Path) -> dict[str, str]:
-    """What a run gives that nothing disturbs."""
-    whole = xferlab(folder, "run", study, "--storage", folder / "whole", *IN_PROCESS)
-    assert whole.returncode == 0, whole.stderr
-    return recorded(folder / "whole")
-
-
 def tried_by(storage: Path, process: subprocess.Popen[str]) -> list[str]:
     """Trials whose last attempt is in a process of a driver."""
-    own = session_of(process.pid)
-    return [one for one, tries in attempts(storage).items() if tries[-1]["pid"] in own]
+    pids = session_of(process.pid)
+    return [trial for trial, tries in attempts(storage).items() if tries[-1]["pid"] in pids]
 
 
 def expire(storage: Path, process: subprocess.Popen[str]) -> None:
@@ -105,10 +107,10 @@ def test_a_driver_that_stood_still_is_succeeded_and_ends_when_it_wakes(
     assert "all 2 trials complete" in out
     assert not list(storage.rglob("driver.lease"))
     assert recorded(storage) == undisturbed(tmp_path, study)
-    tries = {one: [try_["outcome"] for try_ in tries] for one, tries in attempts(storage).items()}
-    print(tries)
-    assert all(len(ends) <= 2 and ends.count("complete") >= 1 for ends in tries.values())
-    assert all(len(tries[one]) == 2 for one in begun)
+    ended = outcomes(storage)
+    print(ended)
+    assert all(len(tries) <= 2 and tries.count("complete") >= 1 for tries in ended.values())
+    assert all(len(ended[trial]) == 2 for trial in begun)
 
 
 def test_workers_that_stood_still_with_their_driver_change_nothing_when_they_wake(tmp_path: Path) -> None:
@@ -147,4 +149,4 @@ def test_two_studies_that_share_trials_run_side_by_side(tmp_path: Path) -> None:
     assert "all 4 trials complete" in both[1][0]
     assert not list(storage.rglob("failure.json"))
     assert recorded(storage) == undisturbed(tmp_path, other)
-    print({one: [try_["outcome"] for try_ in tries] for one, tries in attempts(storage).items()})
+    print(outcomes(storage))

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.studies import write_study
+from tests.studies import recorded, write_study
 from xferlab.cli.session import Session
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
+from xferlab.schedule import in_process
 from xferlab.schedule.graph import State, TrialGraph
 from xferlab.schedule.retry_policy import Ending, RetryPolicy
 from xferlab.schedule.stop import StopRequest
@@ -45,12 +46,11 @@ class Heard:
 
     def when(self, name: str, state: State) -> int:
         """Position of the last such event."""
-        found = [number for number, event in enumerate(self.events) if event[:2] == (name, state)]
-        return found[-1]
+        return max(number for number, event in enumerate(self.events) if event[:2] == (name, state))
 
     def reason(self, name: str) -> str:
         """Why a trial failed or is blocked."""
-        return next(reason for its, _, reason in reversed(self.events) if its == name and reason)
+        return next(reason for trial, _, reason in reversed(self.events) if trial == name and reason)
 
     def times(self, name: str, state: State) -> int:
         return sum(event[:2] == (name, state) for event in self.events)
@@ -82,7 +82,16 @@ class Lab:
         return run_study(plan, session.store, execute, listener=self.heard, trials=plan.trials)
 
     def states(self, outcome: Outcome) -> dict[str, State]:
-        return {trial.name: outcome.graph.states[one] for one, trial in outcome.graph.trials.items()}
+        return {
+            trial.name: outcome.graph.states[trial_id] for trial_id, trial in outcome.graph.trials.items()
+        }
 
     def trial_dir(self, plan: Plan, name: str) -> Path:
         return self.storage / "trials" / plan.names[name]
+
+    def recorded_in_process(self, **changes: Any) -> dict[str, str]:
+        """What the plain executor records of the same study in a folder beside."""
+        plain = Lab(self.folder / "plain", in_process.execute)
+        plain.folder.mkdir()
+        plain.run(plain.study(**changes))
+        return recorded(plain.storage)

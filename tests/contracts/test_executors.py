@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.runs import Lab
-from tests.studies import TINY, attempts, recorded
+from tests.studies import TINY, attempts, outcomes, recorded
 from xferlab.records import reader
-from xferlab.schedule import in_process
 from xferlab.schedule.graph import State
 
 WILD = {"baseline": {}, "wild": {"stages.general.training": {"lr": 1e30}}}
@@ -47,12 +46,9 @@ def test_running_again_does_nothing(lab: Lab) -> None:
 @pytest.mark.slow
 def test_records_equal_those_of_the_plain_executor(ray_lab: Lab) -> None:
     ray_lab.run(ray_lab.study())
-    plain = Lab(ray_lab.folder / "plain", in_process.execute)
-    plain.folder.mkdir()
-    plain.run(plain.study())
     found = recorded(ray_lab.storage)
     assert len([name for name in found if name.endswith("best.safetensors")]) == 6
-    assert found == recorded(plain.storage)
+    assert found == ray_lab.recorded_in_process()
 
 
 def test_a_failure_that_must_come_again_is_not_retried_and_blocks_its_descendants_only(lab: Lab) -> None:
@@ -68,9 +64,9 @@ def test_a_failure_that_must_come_again_is_not_retried_and_blocks_its_descendant
     }
     assert "NonFiniteLossError: the training loss became " in lab.heard.reason("wild/general/r01")
     assert lab.heard.reason("wild/portable/r01") == "wild/general/r01 failed"
-    tries = attempts(lab.storage)
-    assert [one["outcome"] for one in tries[plan.names["wild/general/r01"]]] == ["failed"]
-    assert plan.names["wild/portable/r01"] not in tries
+    ended = outcomes(lab.storage)
+    assert ended[plan.names["wild/general/r01"]] == ["failed"]
+    assert plan.names["wild/portable/r01"] not in ended
     failure = reader.read_failure(session.store, plan.names["wild/general/r01"])
     assert failure is not None
     assert failure["type"] == "NonFiniteLossError"
@@ -96,17 +92,16 @@ def test_another_failure_is_retried_then_healed_and_nothing_finished_runs_twice(
     }  # fmt: skip
     assert "progress.jsonl: cannot be written" in lab.heard.reason("baseline/general/r01")
     failed = plan.names["baseline/general/r01"]
-    tries = attempts(lab.storage)
-    assert [one["outcome"] for one in tries[failed]] == ["failed"] * 3
-    assert all("cannot be written" in one["failure"]["message"] for one in tries[failed])
+    tries = attempts(lab.storage)[failed]
+    assert [attempt["outcome"] for attempt in tries] == ["failed"] * 3
+    assert all("cannot be written" in attempt["failure"]["message"] for attempt in tries)
 
     obstacle.rmdir()
     outcome = lab.run(session)
     assert set(lab.states(outcome).values()) == {State.COMPLETE}
-    outcomes = {one: [try_["outcome"] for try_ in tries] for one, tries in attempts(lab.storage).items()}
-    assert outcomes.pop(failed) == ["failed"] * 3 + ["complete"]
-    assert set(map(tuple, outcomes.values())) == {("complete",)}
-    assert len(outcomes) == 5
+    ended = outcomes(lab.storage)
+    assert ended.pop(failed) == ["failed"] * 3 + ["complete"]
+    assert list(ended.values()) == [["complete"]] * 5
     assert not list(lab.storage.rglob("failure.json"))
 
 
@@ -123,9 +118,8 @@ def test_a_retry_that_succeeds_leaves_the_failure_as_an_entry(lab: Lab) -> None:
     obstacle.unlink()
     outcome = lab.run(session)
     assert set(lab.states(outcome).values()) == {State.COMPLETE}
-    *failed, last = attempts(lab.storage)[trial_dir.name]
-    assert [one["outcome"] for one in failed] == ["failed", "failed"]
-    assert (last["outcome"], last["first_epoch"]) == ("complete", 5)
+    assert outcomes(lab.storage)[trial_dir.name] == ["failed", "failed", "complete"]
+    assert attempts(lab.storage)[trial_dir.name][-1]["first_epoch"] == 5
     assert not (trial_dir / "failure.json").exists()
 
 
@@ -148,17 +142,13 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(lab: Lab) -> None:
     outcome = lab.run(session)
     assert outcome.interrupted
     assert set(lab.states(outcome).values()) == {State.READY}
-    ((only,),) = attempts(lab.storage).values()
-    assert only["outcome"] == "interrupted"
+    assert list(outcomes(lab.storage).values()) == [["interrupted"]]
     assert not list(lab.storage.rglob("failure.json"))
     assert not list(lab.storage.rglob("driver.lease"))
     outcome = lab.run(session)
     assert not outcome.interrupted
     assert set(lab.states(outcome).values()) == {State.COMPLETE}
-    plain = Lab(lab.folder / "plain", in_process.execute)
-    plain.folder.mkdir()
-    plain.run(plain.study(**changes))
-    assert recorded(lab.storage) == recorded(plain.storage)
+    assert recorded(lab.storage) == lab.recorded_in_process(**changes)
 
 
 def test_the_lease_is_held_during_the_run_only(lab: Lab) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.contracts.runs import Execute, Lab
-from tests.studies import attempts, recorded, write_study, xferlab
+from tests.studies import attempts, outcomes, recorded, write_study, xferlab
 from xferlab.records import reader
 from xferlab.schedule import in_process
 from xferlab.schedule.graph import State
@@ -33,7 +33,7 @@ def named(lab: Lab, name: str) -> Lab:
     return Lab(lab.folder / name, lab.execute)
 
 
-def test_want_of_memory_is_tried_once_more_alone(lab: Lab) -> None:
+def test_a_trial_out_of_memory_is_tried_once_more_alone(lab: Lab) -> None:
     lab = named(lab, "can't allocate memory")
     session = lab.study(**one_stage(6, retries=0))
     plan = session.plan()
@@ -44,7 +44,7 @@ def test_want_of_memory_is_tried_once_more_alone(lab: Lab) -> None:
         failure = reader.read_failure(session.store, plan.names[name])
         assert failure is not None
         assert failure["kind"] == "memory"
-        assert [one["outcome"] for one in attempts(lab.storage)[plan.names[name]]] == ["failed", "failed"]
+        assert outcomes(lab.storage)[plan.names[name]] == ["failed", "failed"]
     states = lab.states(outcome)
     assert {name for name, state in states.items() if state is State.FAILED} == set(unlucky)
     running: set[str] = set()
@@ -53,7 +53,7 @@ def test_want_of_memory_is_tried_once_more_alone(lab: Lab) -> None:
         if state is State.RUNNING:
             seen[name] = seen.get(name, 0) + 1
             running.add(name)
-            alone = [one for one in running if one in unlucky and seen[one] == 2]
+            alone = [trial for trial in running if trial in unlucky and seen[trial] == 2]
             assert not alone or (running == set(alone) and len(alone) == 1)
         else:
             running.discard(name)
@@ -88,13 +88,12 @@ def test_a_process_that_met_an_error_of_the_device_runs_nothing_more(
     unlucky = [plan.names[f"a/general/r0{number}"] for number in (1, 4)]
     obstruct(lab, unlucky)
     lab.run(session, plan)
-    tries = [one for each in attempts(lab.storage).values() for one in each]
-    failed = [one for one in tries if one["outcome"] == "failed"]
-    assert {one["failure"]["kind"] for one in failed} == {"device"}
-    assert len(failed) == 6
-    assert len({one["pid"] for one in failed}) == 6
-    for one in failed:
-        assert one["ended"] >= max(other["ended"] for other in tries if other["pid"] == one["pid"])
+    tries = [attempt for of_trial in attempts(lab.storage).values() for attempt in of_trial]
+    failed = [attempt for attempt in tries if attempt["outcome"] == "failed"]
+    assert [attempt["failure"]["kind"] for attempt in failed] == ["device"] * 6
+    assert len({attempt["pid"] for attempt in failed}) == 6
+    for last in failed:
+        assert last["ended"] >= max(other["ended"] for other in tries if other["pid"] == last["pid"])
 
 
 @pytest.mark.slow

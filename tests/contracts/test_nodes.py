@@ -15,7 +15,7 @@ from tests.studies import TINY, recorded
 from xferlab.errors import StorageError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
-from xferlab.schedule import in_process, nodes, ray_session, ray_tune
+from xferlab.schedule import nodes, ray_session, ray_tune
 from xferlab.schedule.graph import State
 
 
@@ -111,7 +111,4 @@ def test_a_node_joins_a_run_and_no_scratch_file_stays(join: Any, tmp_path: Path)
         running += 1 if state is State.RUNNING else -1
         most = max(most, running)
     assert most == 2  # one core a node: both worked
-    plain = Lab(tmp_path / "plain", in_process.execute)
-    plain.folder.mkdir()
-    plain.run(plain.study(training=training, arms={"a": {}}))
-    assert recorded(lab.storage) == recorded(plain.storage)
+    assert recorded(lab.storage) == lab.recorded_in_process(training=training, arms={"a": {}})

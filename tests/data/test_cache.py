@@ -18,10 +18,9 @@ import pytest
 from filelock import FileLock
 
 from tests.data.conftest import Folder
-from xferlab.data import cache, memo
+from xferlab.data import cache
 from xferlab.data.cache import check_cache, default_cache_dir
 from xferlab.data.case_table import CaseTable
-from xferlab.data.memo import write_json
 from xferlab.errors import DataError, StorageError, UsageError
 
 FOLDERS = {16: "16px", "native": "native"}
@@ -131,20 +130,6 @@ def test_files_that_changed_since_the_plan(opened: Any) -> None:
         opened(digests=["abc"])
 
 
-@pytest.mark.parametrize("part", ["images", "targets", "json"])
-@pytest.mark.parametrize("keep", [0, 100, -9])
-def test_torn_table_is_built_again(
-    tmp_path: Path, opened: Any, decoded: list[str], part: str, keep: int
-) -> None:
-    before = pixels(opened())
-    path = cached(tmp_path, part)
-    content = path.read_bytes()
-    path.unlink()  # a file that is mapped is not written over
-    path.write_bytes(content[:keep])
-    assert_equal(opened(), before)
-    assert len(decoded) == 12
-
-
 def flip(path: Path, place: int) -> None:
     """Changes a bit as a failing disk does: neither size nor time stamp tell."""
     status = path.stat()
@@ -157,33 +142,36 @@ def flip(path: Path, place: int) -> None:
     assert path.stat().st_size == status.st_size
 
 
+def cut(path: Path, keep: int) -> None:
+    """Puts the first bytes of a file in its place: a file that is mapped is not written over."""
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:keep])
+
+
+DAMAGES = {
+    "empty": lambda path: cut(path, 0),
+    "short": lambda path: cut(path, -9),
+    "gone": Path.unlink,
+    "flipped": lambda path: flip(path, random.Random(path.suffix).randrange(path.stat().st_size)),
+}
+
+
 @pytest.mark.parametrize("part", ["images", "targets", "json"])
-def test_flipped_bit_is_built_again(
-    tmp_path: Path, opened: Any, decoded: list[str], part: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_table_is_built_again(
+    tmp_path: Path, opened: Any, decoded: list[str], part: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = pixels(opened())
     assert caplog.records == []
     path = cached(tmp_path, part)
-    flip(path, random.Random(part).randrange(path.stat().st_size))
+    index = path.with_suffix(".json")
+    DAMAGES[damage](path)
     for _ in range(2):
         assert_equal(opened(), before)
         assert len(decoded) == 12
-    (record,) = caplog.records
-    assert str(path.with_suffix(".json")) in record.getMessage()
-    assert "building it again" in record.getMessage()
-
-
-def test_index_without_pixels_of_its_digest_is_built_again(
-    tmp_path: Path, opened: Any, decoded: list[str]
-) -> None:
-    """As where a builder was killed between its files."""
-    before = pixels(opened())
-    cached(tmp_path, "targets").unlink()
-    assert_equal(opened(), before)
-    index = cached(tmp_path, "json")
-    write_json(index, memo.read_json(index) | {"sha256": {"images": "0" * 64, "targets": "0" * 64}})
-    assert_equal(opened(), before)
-    assert len(decoded) == 18
+    told = [f"{index}: does not have the bytes that were written; building it again"]
+    assert [record.getMessage() for record in caplog.records] == told * ((part, damage) != ("json", "gone"))
 
 
 def test_damaged_rows_do_not_enter_other_tables(
@@ -214,9 +202,15 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_bytes_are_read_once_per_process_and_file(
     many_sizes: Folder, tmp_path: Path, opened: Any, hashed: list[str]
 ) -> None:
+    opened(many_sizes.section(where={"device": "portable"}))
+    other = cached(tmp_path, "images")
+    hashed.clear()
+    opened(many_sizes.section(where={"device": "fixed"}))
+    assert other.name not in hashed  # a table without one of these cases
+    for path in (tmp_path / "cache").rglob("*.json"):
+        path.unlink()
     digests = opened().digests
-    opened(many_sizes.section(where={"device": "portable"}), digests=digests[:1])
-    path = cached(tmp_path, "images")
+    path = max((tmp_path / "cache").rglob("*.images"), key=lambda path: path.stat().st_size)
     hashed.clear()
     for _ in range(3):
         opened(digests=digests)
@@ -228,16 +222,6 @@ def test_bytes_are_read_once_per_process_and_file(
     for _ in range(3):
         opened(digests=digests)
     assert hashed.count(path.name) == 1  # another file at the same path
-
-
-def test_tables_that_are_of_no_use_are_not_read(
-    many_sizes: Folder, tmp_path: Path, opened: Any, hashed: list[str]
-) -> None:
-    opened(many_sizes.section(where={"device": "portable"}))
-    other = cached(tmp_path, "images")
-    hashed.clear()
-    opened(many_sizes.section(where={"device": "fixed"}))
-    assert other.name not in hashed
 
 
 def test_leftovers_of_killed_builders_are_removed(tmp_path: Path, size: Any, opened: Any) -> None:

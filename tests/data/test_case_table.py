@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.conftest import SIZES, Folder, await_tick
+from tests.data.conftest import SIZES, Folder
 from xferlab.data.cache import open_table, resized
-from xferlab.data.case_table import read_table
 from xferlab.data.sources.manifest.reading import ManifestSource
 from xferlab.data.sources.registry import open_source
 from xferlab.data.sources.source import Decoded
@@ -97,21 +95,6 @@ def test_resizing_is_antialiased_and_masks_keep_their_values() -> None:
     colour, _ = resized(Decoded(fine[..., None].repeat(3, -1), fine), 8)
     assert (colour == image).all()
     assert colour.shape == (3, 8, 8)
-
-
-def test_altered_bytes_behind_equal_time_stamps_are_found(
-    folder: Folder, tmp_path: Path, opener: Any
-) -> None:
-    opener(folder.section(), size=16)
-    (index,) = (tmp_path / "cache").rglob("*.json")
-    assert read_table(index) is not None
-    path = index.with_suffix(".targets")
-    status = path.stat()
-    await_tick(path)
-    with open(path, "r+b") as file:
-        file.write(b"P")
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert read_table(index) is None
 
 
 def test_real_images_are_kept_as_they_are(real_data: Path, section: Any, tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def refusal(path: Path, read: object = read_image) -> str:
 
 def test_refused_float_pixels_and_colour_masks(tmp_path: Path) -> None:
     what = refusal(saved(tmp_path / "a.tif", Image.fromarray(RAMP.astype(np.float32))))
-    assert "floating point or unknown), whose range nobody tells; 8- and 16-bit integers are accepted" in what
+    assert "floating point or unknown), whose range is not known; 8- and 16-bit integers are accepted" in what
     assert "colour image" in refusal(saved(tmp_path / "m.png", Image.fromarray(COLOURS)), read_labels)
 
 

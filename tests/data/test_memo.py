@@ -165,7 +165,7 @@ def test_a_memo_of_the_layout_before_is_not_believed(tmp_path: Path, root: Path)
     path.with_name(path.name.replace(".v2", "")).write_text(old)
     memo = reopened(tmp_path, root)
     assert memo.digests(["a"])[0] == {"a": sha(root / "a")}
-    assert memo.fact("lesion x") is None
+    assert memo.facts({"a": "lesion x"}, lambda name: None) == ({}, {})
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"files": {"a": 1}, "facts": {}}', '{"files": {}}'])
@@ -217,7 +217,7 @@ def test_other_bytes_are_refused_and_nothing_that_is_remembered_is_believed_any_
     before = planned(tmp_path, root)
     rewritten(root / "a")
     stale = reopened(tmp_path, root)
-    stale.remember("lesion x", "yes")
+    stale.facts({"a": "lesion x"}, lambda name: True)
     assert stale.digests(["a", "b"])[0] == before
     with pytest.raises(FileUnavailableError) as caught:
         reopened(tmp_path, root).read("a", before["a"])

@@ -22,14 +22,10 @@ def told(*patients: str) -> list[str]:
     return [one.what for one in found]
 
 
-@pytest.mark.parametrize("other", ["P1", "p 1", " p1", "p1\u200b", "p1", "p\u00a01"])
+@pytest.mark.parametrize("other", ["P1", "p 1", " p1", "p1\u200b", "\uff501", "p\u00a01"])
 def test_alike(other: str) -> None:
     assert alike(other) == alike("p1")
-
-
-@pytest.mark.parametrize("other", ["p2", "p01", "p-1", "1p", "p1.0"])
-def test_not_alike(other: str) -> None:
-    assert alike(other) != alike("p1")
+    assert alike("p1") not in map(alike, ["p2", "p01", "p-1", "1p", "p1.0"])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection
 from ipaddress import ip_address
 from pathlib import Path
 
+from tests.studies import command, environment
+
 LISTENING = "0A"
 
 
@@ -78,6 +80,25 @@ def _address(words: str) -> str:
     packed = b"".join(bytes.fromhex(words[at : at + 8])[::-1] for at in range(0, len(words), 8))
     address = ip_address(packed)
     return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def start(folder: Path, *words: str | Path, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """Starts the command line in a process group of its own."""
+    return subprocess.Popen(
+        command(*words), env=environment(folder), cwd=folder, stdout=output, stderr=output, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def until_training(
+    storage: Path, process: subprocess.Popen[str], *, has: str = "checkpoint/state-*", least_bytes: int = 1
+) -> None:
+    """Waits until a trial has a checkpoint, or another file that grows while it trains."""
+
+    def is_training() -> bool:
+        return any(path.stat().st_size >= least_bytes for path in storage.glob(f"trials/*/{has}"))
+
+    eventually(is_training, process)
 
 
 def eventually(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.cli.conftest import Command
 from tests.studies import xferlab
+from xferlab.study.paths import replaced
 
 Change = Callable[["Case"], None]
 COLUMNS = "image,mask,patient_id,pathology"
@@ -26,12 +27,12 @@ class Case:
 
     Attributes:
         folder: Holds the study and everything else.
-        study: The study as a mapping.
+        study: The study as a mapping, or as text.
         words: Options of the command.
     """
 
     folder: Path
-    study: dict[str, Any]
+    study: Any
     words: list[str] = field(default_factory=list)
 
     @property
@@ -40,7 +41,8 @@ class Case:
 
     def write(self) -> Path:
         path = self.folder / "study.yaml"
-        path.write_text(yaml.safe_dump(self.study, sort_keys=False))
+        is_text = isinstance(self.study, str)
+        path.write_text(self.study if is_text else yaml.safe_dump(self.study, sort_keys=False))
         return path
 
 
@@ -72,15 +74,7 @@ def case(tmp_path: Path) -> Case:
 
 def put(path: str, value: Any) -> Change:
     """Sets a field by dotted path."""
-
-    def change(case: Case) -> None:
-        *parents, last = path.split(".")
-        place = case.study
-        for name in parents:
-            place = place[name]
-        place[last] = value
-
-    return change
+    return lambda case: setattr(case, "study", replaced(case.study, path.split("."), value))
 
 
 def options(*words: str) -> Change:
@@ -89,34 +83,26 @@ def options(*words: str) -> Change:
 
 def text(content: str) -> Change:
     """The study file as text in place of a mapping."""
+    return lambda case: setattr(case, "study", content)
+
+
+def image(name: str, pixels: np.ndarray) -> Change:
+    """Replaces an image of the folder."""
+    return lambda case: Image.fromarray(pixels.astype(np.uint8)).save(case.pack / name)
+
+
+def content(name: str, head: bytes | int) -> Change:
+    """Replaces a file of the folder by some bytes, or by that many of its first."""
 
     def change(case: Case) -> None:
-        path = case.folder / "study.yaml"
-        path.write_text(content)
-        case.write = lambda: path  # type: ignore[method-assign]
+        path = case.pack / name
+        path.write_bytes(head if isinstance(head, bytes) else path.read_bytes()[:head])
 
     return change
 
 
-def truncated(case: Case) -> None:
-    path = case.pack / "3.png"
-    path.write_bytes(path.read_bytes()[:200])
-
-
-def other_size(case: Case) -> None:
-    Image.fromarray(np.full((20, 20), 255, np.uint8)).save(case.pack / "5_mask.png")
-
-
-def mask_value(case: Case) -> None:
-    Image.fromarray(np.full((40, 40), 7, np.uint8)).save(case.pack / "5_mask.png")
-
-
 def absent_image(case: Case) -> None:
     (case.pack / "4.png").unlink()
-
-
-def no_image(case: Case) -> None:
-    (case.pack / "4.png").write_text("not an image")
 
 
 def two_patients_only(case: Case) -> None:
@@ -143,15 +129,6 @@ def given_donor(case: Case) -> None:
 def published(case: Case) -> None:
     given_donor(case)
     case.study["stages"]["donor"] = {"weights": "buda2091"}
-
-
-def no_weights(case: Case) -> None:
-    (case.folder / "donor.pt").write_text("not weights")
-    given_donor(case)
-
-
-def storage_is_a_file(case: Case) -> None:
-    (case.folder / "st").write_text("in the way")
 
 
 EMPTY = (
@@ -205,15 +182,14 @@ INDEX: list[tuple[str, Change, str]] = [
      "variable, see that it is set right."),
     ("empty part", two_patients_only,
      f"{EMPTY.format(14, 'first')}\n{EMPTY.format(16, 'second')}\n2 problems"),
-    ("column", lambda case: (case.pack / "metadata.csv").write_text("image,mask,patient,pathology\n"),
+    ("column", content("metadata.csv", b"image,mask,patient,pathology\n"),
      "{pack}/metadata.csv: no column 'patient_id' (columns: image, mask, patient, pathology). "
      "Did you mean 'patient'?"),
     ("absent image", absent_image, "{pack}/metadata.csv:6: {pack}/4.png: No such file or directory."),
     ("where", put("data.lungs.where", {"device": "fixed"}),
      "{study}:9: data.lungs.where.device: {pack}/metadata.csv has no such column (columns: image, mask, "
      "patient_id, pathology)."),
-    ("where of an arm",
-     put("arms.b", {"data.lungs.where": {"device": "fixed"}, "stages.first.data": "lungs"}),
+    ("where of an arm", put("arms.b", {"data.lungs.where": {"device": "fixed"}}),
      "{study}:27: arm 'b': data.lungs.where.device: {pack}/metadata.csv has no such column (columns: image, "
      "mask, patient_id, pathology)."),
     ("no table", put("data.lungs.table", "metdata.csv"),
@@ -221,24 +197,18 @@ INDEX: list[tuple[str, Change, str]] = [
      "Name one with `table:`. Did you mean 'metadata.csv'?"),
 ]  # fmt: skip
 
+TRUNCATED, NO_IMAGE = content("3.png", 200), content("4.png", b"not an image")
+OTHER_SIZE = image("5_mask.png", np.full((20, 20), 255))
 DECODE: list[tuple[str, Change, str]] = [
-    ("truncated", truncated, "{pack}/3.png: cannot be read: image file is truncated."),
-    ("mask size", other_size, "{pack}/5_mask.png: the mask is 20x20 pixels, its image 5.png is 40x40."),
-    ("mask value", mask_value,
+    ("truncated", TRUNCATED, "{pack}/3.png: cannot be read: image file is truncated."),
+    ("mask size", OTHER_SIZE, "{pack}/5_mask.png: the mask is 20x20 pixels, its image 5.png is 40x40."),
+    ("mask value", image("5_mask.png", np.full((40, 40), 7)),
      "{pack}/5_mask.png: mask values 7 (1600 px) are in no label (accepted: 0, 255). Name them under "
      "`labels:`, as a structure's or as `ignore`. For example: `labels: {{lung: [7]}}`."),
-    ("no image", no_image, "{pack}/4.png: is no PNG, JPEG, TIFF or DICOM file of a kind that can be read."),
+    ("no image", NO_IMAGE, "{pack}/4.png: is no PNG, JPEG, TIFF or DICOM file of a kind that can be read."),
 ]  # fmt: skip
 
-RUN_ALONE: list[tuple[str, Change, str]] = [
-    ("arms option", options("--arms", "a,c"), "xferlab: --arms: {study} has no arm 'c'; its arms: a."),
-    ("workers", options("--workers", "2"), "xferlab: --address and --workers belong to --executor ray"),
-    ("no workers", options("--executor", "ray", "--workers", "0"),
-     "xferlab: --workers 0: at least one CPU core is needed"),
-    ("both", options("--executor", "ray", "--workers", "1", "--address", "auto"),
-     "xferlab: --workers is for this machine; the cluster at --address has its own number"),
-    ("storage", storage_is_a_file,
-     "xferlab: storage {st} cannot be written: [Errno 17] File exists: '{st}'. Give another with --storage."),
+WEIGHTS: list[tuple[str, Change, str]] = [
     ("channels", donor,
      "{study}:20: a/first/r01: donor {folder}/donor.pt: these weights do not fit the network. 1 of another "
      "shape: "
@@ -247,13 +217,25 @@ RUN_ALONE: list[tuple[str, Change, str]] = [
      "(adapt: {{fold: sum}})."),
     ("no donor", given_donor,
      "{study}:20: donor {folder}/donor.pt: there is no such file; correct `weights.path` in the study"),
+]  # fmt: skip
+
+RUN_ALONE: list[tuple[str, Change, str]] = [
+    *WEIGHTS,
+    ("arms option", options("--arms", "a,c"), "xferlab: --arms: {study} has no arm 'c'; its arms: a."),
+    ("workers", options("--workers", "2"), "xferlab: --address and --workers belong to --executor ray"),
+    ("no workers", options("--executor", "ray", "--workers", "0"),
+     "xferlab: --workers 0: at least one CPU core is needed"),
+    ("both", options("--executor", "ray", "--workers", "1", "--address", "auto"),
+     "xferlab: --workers is for this machine; the cluster at --address has its own number"),
+    ("storage", lambda case: (case.folder / "st").write_text("in the way"),
+     "xferlab: storage {st} cannot be written: [Errno 17] File exists: '{st}'. Give another with --storage."),
     ("published", published,
      "{study}:20: donor 'buda2091' is not known; published weights: buda2019. Did you mean 'buda2019'?"),
 ]  # fmt: skip
 
 
 def cases(*groups: list[tuple[str, Change, str]]) -> list[Any]:
-    return [pytest.param(*one[1:], id=one[0].replace(" ", "-")) for group in groups for one in group]
+    return [pytest.param(*case, id=name.replace(" ", "-")) for group in groups for name, *case in group]
 
 
 def filled(message: str, case: Case) -> str:
@@ -271,43 +253,49 @@ def written(case: Case) -> set[str]:
     return {path.name for path in (case.folder / "st").glob("*")} if (case.folder / "st").is_dir() else set()
 
 
+REFUSED = [
+    *((verb, *case) for verb in ("run", "plan", "check", "status") for case in STUDIES),
+    *((verb, *case) for verb in ("run", "plan", "status") for case in INDEX),
+    *(("plan", *case) for case in (*DECODE, WEIGHTS[1])),
+]
+
+
 @pytest.mark.component
-@pytest.mark.parametrize("verb", ["run", "plan", "check", "status"])
-@pytest.mark.parametrize(("change", "message"), cases(STUDIES))
-def test_a_bad_study_is_told_by_every_verb(
+@pytest.mark.parametrize(
+    ("verb", "change", "message"),
+    [pytest.param(verb, *case, id=f"{verb}-{name.replace(' ', '-')}") for verb, name, *case in REFUSED],
+)
+def test_bad_input_is_reported_before_anything_is_written(
     case: Case, command: Command, verb: str, change: Change, message: str
 ) -> None:
-    said = command(verb, changed(case, change), *case.words)
-    assert (said.code, said.err, said.out) == (2, filled(message, case) + "\n", "")
+    study = changed(case, change)
+    for _ in range(2):  # also when all other images are known
+        said = command(verb, study, *case.words)
+        assert (said.code, said.err, said.out) == (2, filled(message, case) + "\n", "")
     assert not (case.folder / "st").exists()
 
 
 @pytest.mark.component
-@pytest.mark.parametrize("verb", ["run", "plan", "status"])
-@pytest.mark.parametrize(("change", "message"), cases(INDEX))
-def test_bad_data_are_told_before_anything_is_written(
-    case: Case, command: Command, verb: str, change: Change, message: str
+@pytest.mark.parametrize(("change", "message"), cases(INDEX, DECODE, WEIGHTS))
+def test_check_reports_bad_data_and_weights(
+    case: Case, command: Command, change: Change, message: str
 ) -> None:
-    said = command(verb, changed(case, change))
-    assert (said.code, said.err, said.out) == (2, filled(message, case) + "\n", "")
-    assert not (case.folder / "st").exists()
-
-
-@pytest.mark.component
-@pytest.mark.parametrize(("change", "message"), cases(INDEX, DECODE))
-def test_check_tells_bad_data(case: Case, command: Command, change: Change, message: str) -> None:
     said = command("check", changed(case, change))
-    assert (said.code, said.err) == (2, "")
+    *lines, summary = said.out.splitlines()
     expected = filled(message, case).removesuffix("\n2 problems").splitlines()
-    errors = [line for line in said.out.splitlines()[:-1] if ": warning: " not in line]
-    assert errors == expected
-    assert said.out.splitlines()[-1].startswith(f"{case.folder / 'study.yaml'}: {len(expected)} error")
+    assert (said.code, said.err) == (2, "")
+    trial = "a/first/r01: "  # which `run` names
+    errors = [line.replace(trial, "") for line in lines if ": warning: " not in line]
+    assert errors == [line.replace(trial, "") for line in expected]
+    assert summary.startswith(f"{case.folder / 'study.yaml'}: {len(expected)} error")
     assert not (case.folder / "st").exists()
 
 
 @pytest.mark.component
 @pytest.mark.parametrize(("change", "message"), cases(DECODE, RUN_ALONE))
-def test_run_tells_before_the_first_trial(case: Case, command: Command, change: Change, message: str) -> None:
+def test_run_reports_bad_input_before_it_trains(
+    case: Case, command: Command, change: Change, message: str
+) -> None:
     study = changed(case, change)
     executor = [] if "--executor" in case.words else ["--executor", "in-process"]
     said = command("run", study, *executor, *case.words)
@@ -315,38 +303,6 @@ def test_run_tells_before_the_first_trial(case: Case, command: Command, change: 
     assert "running" not in said.out
     assert written(case) <= {"studies", "selections", "donors"}
     assert not list((case.folder / "st").glob("studies/*/driver.lease"))
-
-
-@pytest.mark.component
-@pytest.mark.parametrize(
-    ("change", "message"), cases([one for one in RUN_ALONE if one[1] in (donor, given_donor)])
-)
-def test_check_tells_weights_that_do_not_fit(
-    case: Case, command: Command, change: Change, message: str
-) -> None:
-    study = changed(case, change)
-    said = command("check", study)
-    errors = [line for line in said.out.splitlines()[:-1] if ": warning: " not in line]
-    trial = "a/first/r01: "
-    assert (said.code, [line.replace(trial, "") for line in errors]) == (
-        2,
-        [filled(message, case).replace(trial, "")],
-    )
-    assert not (case.folder / "st").exists()
-
-
-@pytest.mark.component
-@pytest.mark.parametrize(
-    ("change", "message"), cases(DECODE, [one for one in RUN_ALONE if one[1] is given_donor])
-)
-def test_plan_refuses_files_that_cannot_be_used(
-    case: Case, command: Command, change: Change, message: str
-) -> None:
-    study = changed(case, change)
-    for _ in range(2):  # also when all other images are known
-        said = command("plan", study)
-        assert (said.code, said.err, said.out) == (2, filled(message, case) + "\n", "")
-    assert not (case.folder / "st").exists()
 
 
 def two_values(case: Case) -> None:
@@ -437,17 +393,8 @@ def test_plan_refuses_what_an_arm_that_is_chosen_reads(
 
 
 @pytest.mark.component
-def test_weights_that_are_none(case: Case, command: Command) -> None:
-    said = command("run", changed(case, no_weights), "--executor", "in-process")
-    assert said.code == 2
-    assert said.err.startswith(
-        f"{case.folder}/study.yaml:20: {case.folder}/donor.pt: is torn, no file of torch.save, or holds "
-    )
-
-
-@pytest.mark.component
-def test_all_bad_images_are_told_at_once(case: Case, command: Command) -> None:
-    for change in (truncated, other_size, no_image):
+def test_all_bad_images_are_reported_at_once(case: Case, command: Command) -> None:
+    for change in (TRUNCATED, OTHER_SIZE, NO_IMAGE):
         change(case)
     said = command("run", case.write(), "--executor", "in-process")
     assert said.code == 2
@@ -455,8 +402,18 @@ def test_all_bad_images_are_told_at_once(case: Case, command: Command) -> None:
     assert said.err.splitlines()[-1] == "3 problems"
 
 
+@pytest.mark.component
+def test_weights_that_are_none(case: Case, command: Command) -> None:
+    (case.folder / "donor.pt").write_text("not weights")
+    said = command("run", changed(case, given_donor), "--executor", "in-process")
+    start = f"{case.folder}/study.yaml:20: {case.folder}/donor.pt: is torn, no file of torch.save, or holds "
+    assert (said.code, said.err.startswith(start)) == (2, True), said.err
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("change", "message"), cases(STUDIES[:1], DECODE[:2], RUN_ALONE[4:6]))
+@pytest.mark.parametrize(("change", "message"), cases(STUDIES[:1], DECODE[:2], WEIGHTS))
 def test_real_processes_on_ray(case: Case, change: Change, message: str) -> None:
     said = xferlab(case.folder, "run", changed(case, change), timeout_s=60)
-    assert (said.returncode, said.stderr) == (2, filled(message, case) + "\n")
+    expected = filled(message, case) + "\n"
+    # On a busy machine, lines before it say what takes long.
+    assert (said.returncode, said.stderr[-len(expected) :]) == (2, expected)

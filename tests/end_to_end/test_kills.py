@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.processes import command_of, descendants, until_gone
-from tests.studies import attempts, command, environment, recorded, write_study, xferlab
+from tests.end_to_end.processes import command_of, descendants, start, until_gone, until_training
+from tests.studies import attempts, recorded, write_study, xferlab
 
 pytestmark = pytest.mark.slow
 
@@ -21,16 +21,21 @@ WORKERS_WITHIN_S, ALL_WITHIN_S = 30.0, 180.0
 """After their driver's death; Ray's agents, which hold nothing, look for the head for a minute first."""
 
 
+def undisturbed(folder: Path) -> Path:
+    """Runs a study into `whole`; returns its file."""
+    study = write_study(folder, training=LONGER, retries=20)
+    done = xferlab(folder, "run", study, "--executor", "in-process", "--storage", folder / "whole")
+    assert done.returncode == 0, done.stderr
+    return study
+
+
 def killed_until_complete(
     folder: Path, study: Path, storage: Path, *, options: list[str], waits: random.Random, longest_s: float
 ) -> int:
     """Starts the study again and again, killing each after a random while; returns the number of kills."""
     for kills in range(60):
         wait_s = waits.uniform(0.3, longest_s) * (1 + kills / 20)
-        process = subprocess.Popen(
-            command("run", study, "--storage", storage, *options), env=environment(folder), cwd=folder,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        process = start(folder, "run", study, "--storage", storage, *options, output=subprocess.DEVNULL)
         try:
             assert process.wait(timeout=wait_s) == 0
         except subprocess.TimeoutExpired:
@@ -42,9 +47,7 @@ def killed_until_complete(
 
 
 def test_in_process_run_survives_kills_at_random_moments(tmp_path: Path) -> None:
-    study = write_study(tmp_path, training=LONGER)
-    whole = xferlab(tmp_path, "run", study, "--executor", "in-process", "--storage", tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
+    study = undisturbed(tmp_path)
     kills = killed_until_complete(
         tmp_path, study, tmp_path / "killed",
         options=["--executor", "in-process"], waits=random.Random(SEED), longest_s=5.0,
@@ -58,12 +61,11 @@ def test_in_process_run_survives_kills_at_random_moments(tmp_path: Path) -> None
 
 
 def test_ray_run_survives_killed_workers_and_drivers(tmp_path: Path) -> None:
-    study = write_study(tmp_path, training=LONGER, retries=20)
-    whole = xferlab(tmp_path, "run", study, "--executor", "in-process", "--storage", tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
+    study = undisturbed(tmp_path)
     waits, storage, kills = random.Random(SEED), tmp_path / "killed", 0
+    words = ("run", study, "--storage", storage, "--workers", "2")
     # First the driver dies, then (in the second run) workers, with the driver going on.
-    process = start(tmp_path, study, storage)
+    process = start(tmp_path, *words, output=subprocess.DEVNULL)
     until_training(storage, process)
     time.sleep(waits.uniform(0.0, 1.0))
     below = {pid: command_of(pid) for pid in descendants(process.pid)}
@@ -72,7 +74,7 @@ def test_ray_run_survives_killed_workers_and_drivers(tmp_path: Path) -> None:
     workers = [pid for pid, name in below.items() if is_worker(name)]
     assert workers
     workers_s = until_gone(workers, within_s=WORKERS_WITHIN_S)
-    process = start(tmp_path, study, storage)
+    process = start(tmp_path, *words, output=subprocess.DEVNULL)
     until_training(storage, process)
     deadline = time.monotonic() + 120
     while process.poll() is None and kills < 3 and time.monotonic() < deadline:
@@ -92,24 +94,6 @@ LONGER = {
     "batch_size": 4, "max_epochs": 60, "patience": 60, "device": "cpu", "precision": "float32",
     "checkpoint_every_s": 0.05,
 }  # fmt: skip
-
-
-def start(folder: Path, study: Path, storage: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command("run", study, "--storage", storage, "--workers", "2"), env=environment(folder), cwd=folder,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-
-
-def until_training(storage: Path, process: subprocess.Popen[bytes]) -> None:
-    """Waits until some unfinished trial has a checkpoint."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before it could be disturbed"
-        if any(storage.glob("trials/*/checkpoint/state-*")):
-            return
-        time.sleep(0.05)
-    pytest.fail("no trial began to train within 120 s")
 
 
 def is_worker(command_line: str) -> bool:

@@ -6,7 +6,7 @@ import json
 import os
 import statistics
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.contracts.runs import Heard, Lab
 from tests.studies import TINY
 from xferlab.schedule import ray_session, ray_tune
 from xferlab.schedule.graph import State
+from xferlab.schedule.study import Outcome
 
 TRIALS, WORKERS, LIMIT_S = 50, 2, 0.1
 MANY, FIRST = int(os.environ.get("XFERLAB_TEST_TRIALS", "2000")), 0.25
@@ -24,16 +25,36 @@ GROWTH_KIB = 16.0
 """Of the driver for each trial that has finished: Tune keeps the trial, without its spec and reports."""
 
 
-class Timed(Heard):
-    """Remembers when trials start and end."""
+class Watched(Heard):
+    """Remembers when trials start and end, and how large this process is at each end."""
 
     def __init__(self) -> None:
         super().__init__()
         self.at: dict[tuple[str, State], float] = {}
+        self.sizes_kib: list[int] = []
 
     def changed(self, trial: Any, state: State, reason: str = "") -> None:
-        super().changed(trial, state, reason)
         self.at.setdefault((trial.name, state), time.monotonic())
+        if state is State.COMPLETE:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            self.sizes_kib.append(pages * os.sysconf("SC_PAGE_SIZE") // 1024)
+
+
+@pytest.fixture
+def run_trivial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[Watched, Outcome]]:
+    """Runs a study of so many trials that do next to nothing."""
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+
+    def run_trivial(number: int) -> tuple[Watched, Outcome]:
+        watched = Watched()
+        lab = Lab(tmp_path, ray_tune.execute, heard=watched)
+        session = lab.study(**trivial(number))
+        with ray_session.cluster(None, num_cpus=WORKERS):
+            outcome = lab.run(session)
+        assert outcome.graph.counts() == {State.COMPLETE: number}
+        return watched, outcome
+
+    return run_trivial
 
 
 def trivial(number: int) -> dict[str, Any]:
@@ -47,20 +68,18 @@ def trivial(number: int) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_the_scheduler_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
-    heard = Timed()
-    lab = Lab(tmp_path, ray_tune.execute, heard=heard)
-    session = lab.study(**trivial(TRIALS))
-    with ray_session.cluster(None, num_cpus=WORKERS):
-        outcome = lab.run(session)
-    assert outcome.graph.counts() == {State.COMPLETE: TRIALS}
+def test_the_scheduler_costs_little(
+    run_trivial: Callable[[int], tuple[Watched, Outcome]], tmp_path: Path
+) -> None:
+    heard, outcome = run_trivial(TRIALS)
     names = [trial.name for trial in outcome.graph.trials.values()]
     starts = sorted(heard.at[name, State.RUNNING] for name in names)
     ends = sorted(heard.at[name, State.COMPLETE] for name in names)
     # The first trial of each worker imports torch and fills the image cache: start-up.
     warm = names[WORKERS:]
-    runs = {path.parent.name: json.loads(path.read_text()) for path in lab.storage.glob("trials/*/run.json")}
+    runs = {
+        path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("results/trials/*/run.json")
+    }
     work = {trial.name: runs[one]["total_s"] for one, trial in outcome.graph.trials.items()}
     begun = ends[WORKERS - 1]
     wall = ends[-1] - begun
@@ -73,35 +92,13 @@ def test_the_scheduler_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert overhead <= LIMIT_S
 
 
-@dataclass
-class Weighed(Heard):
-    """Remembers how large this process is, by the number of trials that have finished."""
-
-    sizes_kib: list[int] = field(default_factory=list)
-
-    def changed(self, trial: Any, state: State, reason: str = "") -> None:
-        if state is State.COMPLETE:
-            self.sizes_kib.append(resident_kib())
-
-
-def resident_kib() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
-
-
 @pytest.mark.slow
 def test_the_driver_does_not_grow_with_finished_trials(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_trivial: Callable[[int], tuple[Watched, Outcome]],
 ) -> None:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
-    heard = Weighed()
-    lab = Lab(tmp_path, ray_tune.execute, heard=heard)
-    session = lab.study(**trivial(MANY))
     began = time.monotonic()
-    with ray_session.cluster(None, num_cpus=WORKERS):
-        outcome = lab.run(session)
+    heard, _ = run_trivial(MANY)
     took_s = time.monotonic() - began
-    assert outcome.graph.counts() == {State.COMPLETE: MANY}
     first = int(MANY * FIRST)
     growth = (heard.sizes_kib[-1] - heard.sizes_kib[first]) / (MANY - first)
     mib = [size / 1024 for size in (heard.sizes_kib[first], heard.sizes_kib[-1])]

@@ -17,7 +17,7 @@ from tests.studies import TINY, command, environment, write_study, xferlab
 from xferlab.records import reader
 from xferlab.records.samples import SampleRecord, best_of, read_samples, search_store
 from xferlab.records.store import Store
-from xferlab.schedule.processes import below, kill
+from xferlab.schedule.watch import below, kill
 from xferlab.study.load import load
 
 pytestmark = pytest.mark.slow

@@ -90,14 +90,13 @@ def patients(index: StudyIndex, pack: Pack, **fields: Any) -> dict[str, str]:
     return {Path(case.name).stem: case.patient for case in cases}
 
 
-def test_people_without_a_common_image_stay_as_they_are(pack: Pack, index: Any, tmp_path: Path) -> None:
+def test_patients_of_one_exposure_are_one_person_in_all_sections(
+    pack: Pack, index: Any, tmp_path: Path
+) -> None:
     found = index()
     plain = index_sections(pack.sections(), memo_dir=tmp_path / "memo")
     assert {name: found(name, config) for name, config in pack.sections().items()} == plain
     assert (found.audit.persons, found.audit.warnings, found.audit.summary) == ({}, (), ())
-
-
-def test_patients_of_one_exposure_are_one_person_in_all_sections(pack: Pack, index: Any) -> None:
     pack.add("copy", altered(2), patient="a2", device="portable")
     pack.add("other", chest(20), patient="a2", device="portable")
     found = index()
@@ -114,8 +113,7 @@ def test_patients_of_one_exposure_are_one_person_in_all_sections(pack: Pack, ind
     assert "p2" not in str(summary)
 
 
-def test_who_is_joined_is_in_one_part_of_every_split(pack: Pack, index: Any) -> None:
-    pack.add("copy", altered(2), patient="a2", device="portable")
+def test_who_is_joined_is_in_one_part_of_every_split(copied: Pack, index: Any) -> None:
 
     def straddling(sections: dict[str, tuple[Case, ...]]) -> int:
         apart = 0
@@ -127,29 +125,27 @@ def test_who_is_joined_is_in_one_part_of_every_split(pack: Pack, index: Any) -> 
         return apart
 
     found = index()
-    joined = {name: found(name, config) for name, config in pack.sections().items()}
-    apart = {name: found._source(name, config).survey.cases for name, config in pack.sections().items()}
+    joined = {name: found(name, config) for name, config in copied.sections().items()}
+    apart = {name: found._source(name, config).survey.cases for name, config in copied.sections().items()}
     assert straddling(joined) == 0
     assert straddling(apart) > 5  # or the test would prove nothing
 
 
-def test_declared_and_found_are_the_same_cases(pack: Pack, index: Any) -> None:
-    pack.add("copy", altered(2), patient="a2", device="portable")
+def test_declared_and_found_are_the_same_cases(copied: Pack, index: Any) -> None:
     same = {"same_patient": [["p2", "a2"]]}
     declared = {"general": same, "portable": same}
     said = index(**declared)
     assert said.audit.warnings == ()
-    assert patients(said, pack, **declared) == patients(index(), pack)
-    for name, config in pack.sections(**declared).items():
-        assert said(name, config) == index()(name, pack.sections()[name])
+    assert patients(said, copied, **declared) == patients(index(), copied)
+    for name, config in copied.sections(**declared).items():
+        assert said(name, config) == index()(name, copied.sections()[name])
 
 
-def test_who_is_declared_different_is_left_apart(pack: Pack, index: Any) -> None:
-    pack.add("copy", altered(2), patient="a2", device="portable")
-    pack.add("again", altered(3), patient="a3", device="portable")
+def test_who_is_declared_different_is_left_apart(copied: Pack, index: Any) -> None:
+    copied.add("again", altered(3), patient="a3", device="portable")
     found = index(portable={"different_patients": [["p2", "a2", "p0"]]})
-    assert patients(found, pack)["2"] == "p2"
-    assert patients(found, pack)["3"] == "a3"
+    assert patients(found, copied)["2"] == "p2"
+    assert patients(found, copied)["3"] == "a3"
     assert len(found.audit.warnings) == 1
 
 
@@ -173,10 +169,9 @@ def test_rows_of_one_image_and_mask_join_their_patients(pack: Pack, index: Any) 
     assert len(index().audit.warnings) == 1
 
 
-def test_images_behind_a_device_simulation_are_known(pack: Pack, index: Any) -> None:
-    pack.add("copy", altered(2), patient="a2", device="portable")
+def test_images_behind_a_device_simulation_are_known(copied: Pack, index: Any) -> None:
     found = index(general={"simulate": "portable"})
-    simulated = pack.sections(general={"simulate": "portable"})["general"]
+    simulated = copied.sections(general={"simulate": "portable"})["general"]
     assert {case.patient for case in found("general", simulated)} == {"p0", "p1", "a2", "p3"}
 
 
@@ -215,14 +210,13 @@ def test_who_only_an_arm_adds_takes_the_id_of_the_study(pack: Pack, index: Any, 
 
 
 def test_what_an_arm_says_of_two_people_of_the_study_parts_nobody(
-    pack: Pack, index: Any, tmp_path: Path
+    copied: Pack, index: Any, tmp_path: Path
 ) -> None:
-    pack.add("copy", altered(2), patient="a2", device="portable")
     added, _ = more(tmp_path, b=chest(30), c=chest(31), b2=altered(31))
     apart = [["p2", "a2"], ["pc", "pb2"]]
     arm = {"added": data_section(source="manifest", root=str(added.root), different_patients=apart)}
     found = index(arms={"b": arm})
-    assert patients(found, pack) == patients(index(), pack)
+    assert patients(found, copied) == patients(index(), copied)
     assert set(found.audit.persons) == {"a2", "p2"}
 
 
@@ -244,9 +238,8 @@ def test_an_image_of_an_arm_may_not_join_two_people_of_the_study(
 
 
 def test_a_known_set_decodes_and_compares_nothing(
-    pack: Pack, index: Any, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+    copied: Pack, index: Any, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pack.add("copy", altered(2), patient="a2", device="portable")
     before = index().audit
     assert len(decoded) == PEOPLE + 1
     for path in (tmp_path / "memo").rglob("*.npz"):
@@ -276,8 +269,7 @@ def test_a_corrected_patient_id_is_seen(pack: Pack, index: Any) -> None:
     assert set(index().audit.persons) == {"a2", "p2"}
 
 
-def test_torn_files_of_the_memo_are_made_anew(pack: Pack, index: Any, tmp_path: Path) -> None:
-    pack.add("copy", altered(2), patient="a2", device="portable")
+def test_torn_files_of_the_memo_are_made_anew(copied: Pack, index: Any, tmp_path: Path) -> None:
     before = index().audit
     files = list((tmp_path / "memo").rglob("thumbnails-*/*"))
     assert {path.suffix for path in files} == {".npz", ".json"}
@@ -290,9 +282,8 @@ def test_torn_files_of_the_memo_are_made_anew(pack: Pack, index: Any, tmp_path: 
     assert index().audit == before
 
 
-def test_an_altered_comparison_is_not_believed(pack: Pack, index: Any, tmp_path: Path) -> None:
+def test_an_altered_comparison_is_not_believed(copied: Pack, index: Any, tmp_path: Path) -> None:
     """A digit of a correlation decides who is one person, and so about parts and identities."""
-    pack.add("copy", altered(2), patient="a2", device="portable")
     before = index().audit
     (path,) = (tmp_path / "memo").rglob("thumbnails-*/*.json")
     text = path.read_text()
@@ -300,18 +291,17 @@ def test_an_altered_comparison_is_not_believed(pack: Pack, index: Any, tmp_path:
     path.write_text(f"{text[:place]}-{text[place + 1 :]}")
     assert index().audit == before
     path.unlink()
-    pack.rows.pop()
-    write_rows(pack.root, pack.rows)
+    copied.rows.pop()
+    write_rows(copied.root, copied.rows)
     assert index().audit.persons == {}
     (fewer,) = (tmp_path / "memo").rglob("thumbnails-*/*.json")
     path.write_bytes(fewer.read_bytes())  # under the name of the cases with the copy
-    pack.add("copy", altered(2), patient="a2", device="portable")
+    copied.add("copy", altered(2), patient="a2", device="portable")
     assert index().audit == before
 
 
-def test_an_image_that_cannot_be_decoded_is_left_out_and_tried_again(pack: Pack, index: Any) -> None:
-    pack.add("copy", altered(2), patient="a2", device="portable")
-    path = pack.root / "masks/copy.png"
+def test_an_image_that_cannot_be_decoded_is_left_out_and_tried_again(copied: Pack, index: Any) -> None:
+    path = copied.root / "masks/copy.png"
     mask = path.read_bytes()
     path.write_bytes(b"z" * len(mask))
     assert index().audit.persons == {}

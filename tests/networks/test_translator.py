@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from xferlab.errors import UsageError
 from xferlab.networks.build import build, initialise
 from xferlab.networks.translator import TranslatedUNet, Translator, translator_in
 from xferlab.networks.unet import UNet
@@ -83,20 +82,6 @@ def test_the_donors_head_is_neither_used_nor_touched():
     assert all(value.equal(before[key]) for key, value in model.conv.state_dict().items())
     assert model.conv.weight.grad is None
     assert all(parameter.grad is not None for parameter in model.translator.parameters())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ((0, 4, 3), r"translator\.depth: found 0; accepted: at least 1"),
-        ((1, 0, 3), r"translator\.width: found 0"),
-        ((1, 4, 2), r"translator\.kernel: found 2; accepted: odd numbers"),
-        ((1, 4, -1), r"translator\.kernel: found -1"),
-    ],
-)
-def test_impossible_layers_are_refused(options, message):
-    with pytest.raises(UsageError, match=message):
-        Translator(*options)
 
 
 @pytest.mark.parametrize("options", [(1, 4, 1), (2, 5, 3), (3, 2, 5)])

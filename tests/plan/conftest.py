@@ -9,8 +9,8 @@ from textwrap import dedent
 import pytest
 
 from tests.plan.studies import HERE, STUDY, PlanOf, phantom_cases
-from xferlab.plan.choose import Index
 from xferlab.plan.expand import Plan, Setting, expand
+from xferlab.plan.selection import Index
 from xferlab.study.load import load
 
 

@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 from xferlab.cohort import Case
-from xferlab.plan.choose import Index
 from xferlab.plan.expand import Plan, Setting
+from xferlab.plan.selection import Index
 from xferlab.plan.spec import TrialSpec
 
 HERE = Setting(device="cpu", bfloat16=False)

@@ -11,10 +11,10 @@ import pytest
 from tests.plan.studies import HERE, STUDY, PlanOf, phantom_cases
 from xferlab.cohort import Case
 from xferlab.errors import StudyError
-from xferlab.plan.choose import for_workers
 from xferlab.plan.document import to_document
 from xferlab.plan.features import stratified
 from xferlab.plan.identity import short_id
+from xferlab.plan.selection import without_patients
 from xferlab.plan.spec import TrialSpec
 from xferlab.search.plan import Tuning, Wanted
 from xferlab.study.load import load
@@ -52,7 +52,7 @@ def test_all_trials_show_the_same_cases_of_the_hold_out(plan_of: PlanOf) -> None
     for spec in plan.trials:
         assert spec.features is not None
         # The study's own cases, also for the arm that sees others under the same name.
-        own = for_workers(plan.loaded.base.data["portable"])
+        own = without_patients(plan.loaded.base.data["portable"])
         assert spec.data[spec.features.source] == own
     sources = {
         spec.arms: spec.features.source for spec in plan.trials if spec.stage == "portable" and spec.features

@@ -14,7 +14,8 @@ BEST = {"starts_from: general,": "starts_from: general, chaining: best,"}
 
 @pytest.mark.parametrize("edits", [{}, BEST])
 def test_every_spec_survives_json(plan_of: PlanOf, edits: dict[str, str]) -> None:
-    arms = "arms: {baseline: {}, few: {data.portable.where: {pathology: covid19}}}"
+    off = "still: {stages.portable.training: {rotation: null, plateau: null}}"  # others by default
+    arms = "arms: {baseline: {}, few: {data.portable.where: {pathology: covid19}}, " + off + "}"
     for spec in plan_of(arms, edits={**edits, "count: 40": "count: 120"}).trials:
         again = TrialSpec.from_json(json.loads(json.dumps(spec.to_json())))
         assert again == spec

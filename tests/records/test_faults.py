@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.records.faults import Faults, faulty, faulty_disk, nth, onwards, without_pauses
-from tests.records.test_reader import epoch
+from tests.records.stored import epoch
 from xferlab.errors import StorageError
 from xferlab.records import reader, retries, writer
 from xferlab.records.store import Store

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.records.faults import Faults, faulty, onwards, without_pauses
-from tests.records.test_reader import SPEC, TRIAL
+from tests.records.stored import TRIAL, WEIGHTS
+from tests.records.test_reader import SPEC
 from xferlab.cohort import Selection
 from xferlab.errors import RecordError, StorageError
 from xferlab.plan.spec import TrialSpec
@@ -49,7 +50,7 @@ def write_trial(store: Store, trial_id: str) -> TrialSpec:
         files = layout.TrialFiles(trial_id).evaluation(name)
         for file in (files.cases, files.outputs, files.record):
             store.write(file, b"x" * 10)
-    store.write(layout.TrialFiles(trial_id).weights, b"1234")
+    store.write(layout.TrialFiles(trial_id).weights, WEIGHTS)
     store.write(f"{layout.TrialFiles(trial_id).checkpoint}/state-000001-000000.pt", b"x" * 7)
     store.write(layout.TrialFiles(trial_id).progress, b"late")
     writer.write_trial(store, replace(TRIAL, trial_id=trial_id))

@@ -208,7 +208,7 @@ def test_threads_are_needed_for_the_cores_that_this_process_may_use(
     started: list[int] = []
     monkeypatch.setattr(os, "cpu_count", lambda: 128)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 5, 7})
-    monkeypatch.setattr(machine, "_start_threads", started.append)
+    monkeypatch.setattr(machine, "_check_threads", started.append)
     for name, value in {"OPENBLAS_NUM_THREADS": openblas, "OMP_NUM_THREADS": omp}.items():
         monkeypatch.delenv(name, raising=False)
         if value is not None:
@@ -238,12 +238,12 @@ def test_threads_that_only_wait_need_little_memory() -> None:
 PREPARES = """
 import sys
 from xferlab.schedule import machine, ray_tune
-from xferlab.search import execute
+from xferlab.search import samples
 class Prepares(Exception): pass
 def prepare(): raise Prepares
 machine.prepare = prepare
 try:
-    ray_tune._work({}, None, execute.train_sample)
+    ray_tune._work({}, None, samples.train_sample)
 except Prepares:
     print("torch" in sys.modules)
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -15,11 +16,10 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
 from xferlab.schedule.graph import State, TrialGraph
-from xferlab.schedule.listener import Silent
-from xferlab.schedule.retry_policy import NODE_LOSSES, SAME_ERRORS, Decision, RetryPolicy
+from xferlab.schedule.retry_policy import NODE_LOSSES, SAME_ERRORS, RetryPolicy
 from xferlab.trial.failure import Failure, lost
 
-AGAIN, FAILED = Decision.AGAIN, Decision.FAILED
+AGAIN, FAILED = State.READY, State.FAILED
 
 
 class Run:
@@ -33,7 +33,7 @@ class Run:
         self.store, self.graph = Store.open(folder), TrialGraph(list(trials))
         self.complete: set[str] = set()
         self.policy = RetryPolicy(
-            self.graph, self.store, Silent(), retries=retries,
+            self.graph, self.store, Mock(), retries=retries,
             is_complete=lambda store, trial: trial.trial_id in self.complete,
         )  # fmt: skip
 
@@ -42,18 +42,22 @@ class Run:
         assert taken is not None
         return taken
 
-    def fail(self, failure: Failure) -> Decision:
+    def ended(self, taken: TrialSpec, reported: Failure | None = None) -> State:
+        self.policy.ended(taken, reported)
+        return self.graph.states[taken.trial_id]
+
+    def fail(self, failure: Failure) -> State:
         """The next trial runs and stores a failure."""
         taken = self.take()
         codec.write_json(self.store, layout.TrialFiles(taken.trial_id).failure, failure)
-        return self.policy.ended(taken)
+        return self.ended(taken)
 
     def finish(self, name: str) -> None:
         """The next trial runs and stores its record."""
         taken = self.take()
         assert taken.trial_id == name
         self.complete.add(name)
-        assert self.policy.ended(taken) is Decision.COMPLETE
+        assert self.ended(taken) is State.COMPLETE
 
 
 @pytest.fixture
@@ -85,7 +89,7 @@ def raised(kind: str, message: str = "no", **known: Any) -> Failure:
     ],
 )
 def test_a_failure_is_tried_again_as_often_as_its_kind_allows(
-    run: Start, retries: int, failures: list[Failure], decisions: list[Decision]
+    run: Start, retries: int, failures: list[Failure], decisions: list[State]
 ) -> None:
     started = run(1, retries=retries)
     assert [started.fail(failure) for failure in failures] == decisions
@@ -218,8 +222,7 @@ def test_a_parent_whose_files_are_damaged_is_trained_again_and_its_children_wait
     children = family.take(), family.take()
     family.complete.clear()  # the first child found it, and set the weights aside
     for child in children:
-        assert family.policy.ended(child, lost("the parent's weights are altered")) is AGAIN
-        assert family.graph.states[child.trial_id] is State.WAITING
+        assert family.ended(child, lost("the parent's weights are altered")) is State.WAITING
     assert family.graph.states["parent"] is State.READY
     for name in ("parent", "first", "second"):
         family.finish(name)
@@ -227,18 +230,18 @@ def test_a_parent_whose_files_are_damaged_is_trained_again_and_its_children_wait
 
 
 def test_a_parent_is_trained_again_once(family: Run) -> None:
-    for decision in (AGAIN, FAILED):
+    for state in (State.WAITING, FAILED):
         child = family.take()
         family.complete.clear()
-        assert family.policy.ended(child, lost("altered")) is decision
-        if decision is AGAIN:
+        assert family.ended(child, lost("altered")) is state
+        if state is State.WAITING:
             family.finish("parent")
 
 
 def test_children_of_a_parent_that_cannot_be_trained_again_are_blocked(family: Run) -> None:
     child = family.take()
     family.complete.clear()
-    assert family.policy.ended(child, lost("altered")) is AGAIN
+    assert family.ended(child, lost("altered")) is State.WAITING
     assert family.fail(raised("hopeless")) is FAILED
     states = family.graph.states
     assert (states["first"], states["second"]) == (State.BLOCKED, State.BLOCKED)

@@ -62,7 +62,7 @@ def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
 
 def test_a_problem_asks_too_and_is_raised_where_nothing_is_saved() -> None:
     stop = StopRequest()
-    stop.fail(ClusterLostError("gone"))
+    stop.problem = ClusterLostError("gone")
     assert stop.asked()
     assert stop.signal is None
     with pytest.raises(ClusterLostError, match="gone"):

@@ -22,7 +22,7 @@ from xferlab.records.store import Store
 from xferlab.schedule.study import publish
 from xferlab.search import worker
 from xferlab.search.plan import Tuning, Wanted
-from xferlab.search.worker import SampleHooks, run_sample
+from xferlab.search.worker import run_sample
 from xferlab.study.load import load
 from xferlab.study.space import load_space
 from xferlab.tasks import registry
@@ -138,11 +138,11 @@ def test_a_sample_that_was_stopped_equals_one_that_was_not(ground: Ground, num_a
     whole = ground.run(2)
     sample = ground.sample(100 + num_asked)
     with pytest.raises(InterruptedTrialError, match=f"sample {100 + num_asked}: stopped in epoch"):
-        run_sample(sample, ground.context, SampleHooks(stop=stopping_after(num_asked)))
+        run_sample(sample, ground.context, stop=stopping_after(num_asked))
     checkpoint = layout.TrialFiles(sample.sample_id).checkpoint
     assert len(ground.search.list(checkpoint)) == 1
     told: list[SampleRecord] = []
-    record = run_sample(sample, ground.context, SampleHooks(on_epoch=told.append))
+    record = run_sample(sample, ground.context, on_epoch=told.append)
     assert record == read_sample(ground.search, sample.sample_id)
     assert replace(record, sample_id=whole.sample_id, number=2) == whole
     assert all(early.curve == record.curve[: early.num_epochs] for early in told)
@@ -159,8 +159,8 @@ def test_a_sample_that_is_one_of_the_worse_ends_as_its_driver_recorded_it(ground
         stopped.append(record)
 
     sample = ground.sample(3)
-    hooks = SampleHooks(stop=lambda: bool(stopped), on_epoch=record_and_stop)
-    assert [run_sample(sample, ground.context, hooks)] == stopped
+    record = run_sample(sample, ground.context, stop=lambda: bool(stopped), on_epoch=record_and_stop)
+    assert [record] == stopped
     assert (stopped[0].outcome, stopped[0].num_epochs) == ("stopped", 1)
     assert ground.outcomes(sample) == ["complete"]
     assert run_sample(sample, ground.context) == stopped[0]

@@ -39,7 +39,7 @@ FIELDS = [
         "source: phantom_mri, count: 20",
         "source: lgg, root: x, where: {patient_id: TCGA_CS}",
         3,
-        "data.mri: where.patient_id names patients or images, and records, which hold `where`, name none ",
+        "data.mri: where.patient_id names patients or images, and records would hold these names; set ",
     ),
     ("count: 20", "count: 20, where: {a: [[1]]}", 3, "data.mri.where.a[0] is a list; it must be text "),
     ("count: 20", "count: 20, where: [a]", 3, "data.mri.where is a list; it must be a mapping."),

@@ -230,21 +230,19 @@ def test_any_values_in_a_good_study_give_a_study_or_plain_problems(
 
 
 @pytest.mark.parametrize(
-    ("storage", "location", "relative"),
+    ("storage", "location"),
     [
-        ("${LAB}/results", "{folder}/here/results", "here/results"),
-        ("../results", "{parent}/results", "../results"),
-        ("/${LAB}/results", "/here/results", ""),
-        ("s3://${LAB}/results", "s3://here/results", ""),
-        (None, "{folder}/xferlab-results", "./xferlab-results"),
+        ("${LAB}/results", "{folder}/here/results"),
+        ("../results", "{parent}/results"),
+        ("/${LAB}/results", "/here/results"),
+        ("s3://${LAB}/results", "s3://here/results"),
+        (None, "{folder}/xferlab-results"),
     ],
 )
 def test_a_storage_starts_at_the_study_file_and_may_name_variables(
-    example: Path, monkeypatch: pytest.MonkeyPatch, storage: str | None, location: str, relative: str
+    example: Path, monkeypatch: pytest.MonkeyPatch, storage: str | None, location: str
 ) -> None:
-    line = f"storage: '{storage}'" if storage else ""
-    example.write_text(re.sub(r"(?m)^storage: .*$", line, EXAMPLE))
+    example.write_text(re.sub(r"(?m)^storage: .*$", f"storage: '{storage}'" if storage else "", EXAMPLE))
     monkeypatch.chdir("/")
-    loaded = load(example, environ={"LAB": "here", "DATA": "/d"})
-    assert loaded.base.storage == location.format(folder=example.parent, parent=example.parent.parent)
-    assert loaded.relative_storage == relative
+    expected = location.format(folder=example.parent, parent=example.parent.parent)
+    assert load(example, environ={"LAB": "here", "DATA": "/d"}).base.storage == expected

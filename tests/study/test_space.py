@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
@@ -15,6 +14,8 @@ from xferlab.study.load import load
 from xferlab.study.schema import Study
 from xferlab.study.space import Space, load_space
 
+SpaceOf = Callable[[str], Space]
+
 
 @pytest.fixture
 def study(write: Write) -> Study:
@@ -22,16 +23,11 @@ def study(write: Write) -> Study:
 
 
 @pytest.fixture
-def space_of(tmp_path: Path, study: Study) -> Callable[[str], Space]:
+def space_of(write: Write, study: Study) -> SpaceOf:
     def space_of(text: str) -> Space:
-        path = tmp_path / "space.yaml"
-        path.write_text(dedent(text))
-        return load_space(path, study, stage="general")
+        return load_space(write(text, base="", name="space.yaml"), study, stage="general")
 
     return space_of
-
-
-SpaceOf = Callable[[str], Space]
 
 
 def test_training_is_that_of_the_tuned_stage(space_of: SpaceOf) -> None:
@@ -78,7 +74,11 @@ def test_a_point_changes_the_stage_and_nothing_else(space_of: SpaceOf, study: St
         ("training.lr: {uniform: [0.1, .inf]}", 1, "low < high"),
         ("training.lr: {uniform: [0.1]}", 1, "[low, high]"),
         ("training.lr: {loguniform: [0, 0.1]}", 1, "above 0"),
-        ("training.lr: {uniform: [-1.0, 0.1]}", 1, "with -1.0: stages.general.training.lr is -1.0"),
+        (
+            "training.lr: {uniform: [-1.0, 0.1]}",
+            1,
+            "stages.general.training.lr is -1.0; it must be more than 0",
+        ),
         ("training.batch_size: {int: [4, 8.5]}", 1, "whole numbers"),
         ("training.batch_size: {uniform: [4.5, 8]}", 1, "it must be a whole number"),
         ("training.batch_size: {choice: []}", 1, "a list of values"),

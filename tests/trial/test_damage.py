@@ -293,7 +293,7 @@ def test_no_child_starts_from_altered_weights_and_the_run_heals_them(whole: Whol
     code, said = patient.run()
     assert code == 0
     assert f"{weights}: is altered" in said
-    assert "its files are damaged; it is made anew" in said
+    assert "its files are damaged; it is trained again" in said
     assert len(list(weights.parent.glob("best.safetensors.damaged-*"))) == 1
     assert recorded(patient.storage) == whole.records
 

@@ -27,7 +27,7 @@ def test_a_private_section_tells_how_many_and_nobody() -> None:
     with pytest.raises(DataError) as caught, redact_names("cxr", section()):
         raise DataError(PROBLEMS)
     assert "jane" not in str(caught.value)
-    assert str(caught.value).startswith("data.cxr: 3 problems, which are not told here")
+    assert str(caught.value).startswith("data.cxr: 3 problems, which are not shown here")
     assert caught.value.__suppress_context__  # a traceback would quote the other
 
 

@@ -16,7 +16,7 @@ from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
 
 _SHOWN = 3
-"""Persons with several ids whom `plan` and `run` tell in full; `check` tells all."""
+"""Persons with several ids that `plan` and `run` name in full; `check` names all."""
 _SHOWN_PLACES = 5
 _UNREAD = "unusable images or masks that no chosen trial reads"
 _OF_A_FILE = re.compile(r"'[^']*'|`[^`]*`|\S*[\d/]\S*")
@@ -72,7 +72,9 @@ def refuse_unusable(session: Session, plan: Plan, trials: Iterable[TrialSpec]) -
     session.weights.refuse_absent()
     unusable = session.index.unusable
     if wanted := unusable.keys() & _digests(plan, trials):
-        raise DataError(unusable_files(session, (one for key in wanted for one in unusable[key])))
+        raise DataError(
+            unusable_files(session, (problem for digest in wanted for problem in unusable[digest]))
+        )
 
 
 def _digests(plan: Plan, trials: Iterable[TrialSpec]) -> set[str]:

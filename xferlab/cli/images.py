@@ -37,7 +37,7 @@ def find(paths: Sequence[str], *, out: str) -> ImageFiles:
     A folder is searched with all its folders, but without hidden files and `out`. Outputs of a folder keep
     their paths relative to it, those of a named file its name. Where two outputs would have one name, they
     keep the folders below what all paths have in common, and then their suffixes, too. A named file is taken
-    whatever its name.
+    under any name.
 
     Raises:
         UsageError: Outputs would lie among the images of a folder, or replace one of them.
@@ -78,7 +78,7 @@ def _is_image(path: Path) -> bool:
         return True
     try:
         return is_dicom(path)
-    except DataError:  # unreadable, and nothing tells that it is an image
+    except DataError:  # unreadable, and nothing says that it is an image
         return False
 
 

@@ -36,7 +36,7 @@ class Output:
     Attributes:
         label: Its name in messages.
         error: The last error, None while all is well.
-        other: The stream that is told of the first error, where nothing waits for the reader.
+        other: The stream that reports the first error, where nothing waits for the reader.
         thread: What writes, if nothing waits for the reader.
     """
 
@@ -194,7 +194,7 @@ class Streams:
         sys.stdout, sys.stderr = self._before
 
     def finish(self) -> bool:
-        """Prints what still waits, and tells what is lost.
+        """Prints what still waits, and reports what is lost.
 
         Returns:
             Whether all that was printed arrived, or its reader had gone for having read enough (`| head`).

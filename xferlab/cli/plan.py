@@ -70,8 +70,8 @@ def write_cases(plan: Plan, path: str) -> None:
     """
     repetitions = range(1, plan.loaded.base.repetitions + 1)
     rows = [(*CASE_COLUMNS, *(f"part_r{repetition:02d}" for repetition in repetitions))]
-    for section, case, recorded in plan.choices.listed():
-        parts = (plan.choices.part_of(repetition, case) for repetition in repetitions)
+    for section, case, recorded in plan.selector.listed():
+        parts = (plan.selector.part_of(repetition, case) for repetition in repetitions)
         names = (recorded.name, recorded.patient, case.name, case.patient, case.pathology, case.simulated)
         rows.append((section, case.digest, *names, *parts))
     try:

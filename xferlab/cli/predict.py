@@ -157,9 +157,9 @@ def _predictor(model: tuple[Store, str] | Path, options: PredictOptions) -> Pred
         return Predictor.of_record(trained, read_weights(model, data), origin=origin, device=device)
     if options.image_size is None or options.intensity is None:
         raise UsageError(
-            f"{model}: no record beside these weights tells how they were trained; give --image-size PX and "
+            f"{model}: no record beside these weights says how they were trained; give --image-size PX and "
             "--intensity (zscore, unit, minmax or equalise; zscore is a study's default). A trial's "
-            "record.json, copied into the folder of its weights, tells both."
+            "record.json, copied into the folder of its weights, says both."
         )
     if options.image_size < SIZE_MULTIPLE or options.image_size % SIZE_MULTIPLE:
         raise UsageError(
@@ -178,7 +178,7 @@ def _predictor(model: tuple[Store, str] | Path, options: PredictOptions) -> Pred
 def _refuse_preprocessing(options: PredictOptions, source: str) -> None:
     for name, given in (("--image-size", options.image_size), ("--intensity", options.intensity)):
         if given is not None:
-            raise UsageError(f"{name}: {source} tells how the weights were trained. Leave it out.")
+            raise UsageError(f"{name}: {source} says how the weights were trained. Leave this option out.")
 
 
 def _warn_of_others(predictions: Sequence[Prediction], predictor: Predictor) -> None:
@@ -214,7 +214,7 @@ def _segment(
 
 
 def _write_table(store: Store, predictions: Sequence[Prediction]) -> bool:
-    """Returns whether the table could be written; without it, the masks are there all the same."""
+    """Returns whether the table could be written; without it, the masks are still there."""
     rows = [prediction.row() for prediction in predictions]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

@@ -62,19 +62,15 @@ def _prune(store: Store, options: PruneOptions) -> int:
         if not options.yes:
             print(f"{total}; nothing is deleted without --yes")
             return 0
-        num_failed = sum(not _delete(store, kind) for kind in surplus)
+        num_failed = 0
+        for kind in surplus:
+            try:
+                delete(store, kind)
+            except StorageError as error:
+                print(error, file=sys.stderr)
+                num_failed += 1
         print(f"{total} deleted" + (", but for what could not be" if num_failed else ""))
         return num_failed
-
-
-def _delete(store: Store, surplus: Surplus) -> bool:
-    """Deletes things of one kind; prints what could not be deleted, and returns whether all was."""
-    try:
-        delete(store, surplus)
-    except StorageError as error:
-        print(error, file=sys.stderr)
-        return False
-    return True
 
 
 def _shut_out_drivers(store: Store, stack: ExitStack) -> None:

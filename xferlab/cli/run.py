@@ -124,7 +124,7 @@ def _conclude(outcome: Outcome, session: Session) -> int:
     elif counts[State.FAILED] or counts[State.BLOCKED]:
         print(
             f"{num_complete} of {total} trials complete, {counts[State.FAILED]} failed, "
-            f"{counts[State.BLOCKED]} blocked; `xferlab failures {session.words}` tells why"
+            f"{counts[State.BLOCKED]} blocked; `xferlab failures {session.words}` says why"
         )
     elif num_complete != total:
         print(f"{num_complete} of {total} trials complete; {_RESUME}")

@@ -23,8 +23,8 @@ from xferlab.schedule.lease import Lease
 from xferlab.schedule.retry_policy import SAME_ERRORS, Ending
 from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import check_writable
-from xferlab.search.graph import SampleGraph
 from xferlab.search.plan import Tuning, Wanted, wanted_stage
+from xferlab.search.samples import SampleGraph, execute
 from xferlab.study.space import load_space
 from xferlab.study.tuned import HEADER, Tuned, arm_file
 
@@ -72,8 +72,6 @@ def _search(session: Session, graph: SampleGraph, options: TuneOptions, *, stop:
     stop.graceful = True
     print("starting Ray", flush=True)
     with cluster(options, session.store, tuning.base[:1], stop=stop):
-        from xferlab.search.execute import execute
-
         retries = session.loaded.base.retries
         ending = execute(graph, listener=lines, retries=retries, cache_dir=session.cache_dir, stop=stop)
     if ending.repeated is not None:

@@ -16,12 +16,12 @@ class Case:
     Attributes:
         digest: SHA-256 of what determines the pixels: the file bytes of image and mask and the label map, or
             a phantom's recipe; hex.
-        name: What a reader calls it (the image's file name within its section).
+        name: For people: the image's file name within its section.
         patient: Patient id; the unit that splits keep whole.
         pathology: Class by which splits are stratified and tables are grouped.
         simulated: Name of the device simulation that the image passed through; empty for a real device.
-        image_sha256: SHA-256 of the image file alone. No record holds it, and `digest` does not tell it: it
-            keys the patient's pseudonym. Empty for a case that was read from a record.
+        image_sha256: SHA-256 of the image file alone, the key of the patient's pseudonym. No record holds it,
+            and it does not follow from `digest`. Empty for a case that was read from a record.
     """
 
     digest: str

@@ -1,4 +1,4 @@
-"""What records call patients and images of sections that are not shareable."""
+"""Names of patients and images in the records of sections that are not shareable."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from xferlab.cohort.case import Case
 
 
 class Pseudonyms:
-    """Names that who has the images can compute, and who has records alone cannot trace.
+    """Names that anybody with the images can compute, and nobody can trace with the records alone.
 
     A patient becomes `p-` and 16 hex digits of HMAC-SHA256 of the patient id. The key is the smallest
-    SHA-256 of the patient's image files; a digest of a case would be none, since records hold it. So a list
-    of names finds nobody without the images, there is no key to lose, and a pseudonym is the same in all
-    parts, repetitions, arms and storages. An image becomes `case-` and 12 hex digits of its digest.
+    SHA-256 of the patient's image files. Records hold the digests of cases, so these could not be the key.
+    Without the images, a list of names finds nobody. There is no key to lose, and a pseudonym is the same in
+    all parts, repetitions, arms and storages. An image becomes `case-` and 12 hex digits of its digest.
     """
 
     def __init__(self, private: Iterable[Case]):
-        """Takes all cases of the study's own sections that are not shareable: they choose the keys.
+        """Takes all cases of the study's own sections that are not shareable; keys come from their images.
 
-        Images of shareable sections may be known to others, and give no key.
+        Others may know the images of shareable sections, so these cannot be keys.
         """
         self._keys = _smallest_images(private)
 
@@ -32,7 +32,7 @@ class Pseudonyms:
         """
         cases = list(section)
         keys = {**_smallest_images(cases), **self._keys}
-        names = {patient: _pseudonym(patient, keys[patient]) for patient in {one.patient for one in cases}}
+        names = {patient: _pseudonym(patient, keys[patient]) for patient in {case.patient for case in cases}}
         return {
             case.digest: replace(
                 case, name=f"case-{case.digest[:12]}", patient=names[case.patient], image_sha256=""
@@ -42,7 +42,7 @@ class Pseudonyms:
 
 
 def _smallest_images(cases: Iterable[Case]) -> Mapping[str, str]:
-    """Patient -> smallest digest of an image file; what has no file (a phantom) is nobody's image."""
+    """Patient -> smallest digest of an image file; a phantom, which has no file, gives its own digest."""
     smallest: dict[str, str] = {}
     for case in cases:
         image = case.image_sha256 or case.digest

@@ -1,7 +1,8 @@
-"""Parts of patients: a pure function of (study seed, repetition, who is in the study), blind to stages.
+"""Parts of patients: a pure function of study seed, repetition and patients, the same in all stages.
 
-Patients of the study's own sections are divided by stratum; patients that only an arm adds are assigned one
-by one afterwards and move nobody. Nothing depends on the order of files or on the machine.
+Patients of the study's own sections are divided by stratum. Patients that only an arm adds are assigned
+afterwards, each independently, so they do not change the part of anybody else. Nothing depends on the order
+of files or on the machine.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class Cohort:
         sections: The study's own data sections before an arm's filters: name -> cases.
         hold_out: Section -> share of its patients that is held out.
         fractions: Shares of train, validation and test; they sum to 1.
-        by_patient: False divides images instead of patients, as vidal2021 does.
+        by_patient: False divides images instead of patients.
 
-    The names of sections tell strata apart and enter nothing else: renaming one moves nobody.
+    The names of sections only distinguish strata: renaming a section changes no part.
     """
 
     seed: int
@@ -50,7 +51,7 @@ class Cohort:
     def unit(self, case: Case) -> str:
         """Returns what a split keeps whole: the patient, or the image where it divides images.
 
-        An image is known by its patient and name, so that an arm that simulates a device moves none.
+        An image is known by its patient and name, so that an arm that simulates a device keeps all parts.
         """
         return case.patient if self.by_patient else f"{case.patient}\x1f{case.name}"
 
@@ -87,7 +88,7 @@ class Cohort:
         return frozenset(unit for group in kept for unit in group)
 
     def part_of_added(self, unit: str, repetition: int) -> Part:
-        """Returns the part of a unit that only an arm has, which moves no other."""
+        """Returns the part of a unit that only an arm has; the parts of others stay the same."""
         position = rank(self.seed, "split", repetition, "added", unit)
         train, validation, _ = self.fractions
         return "train" if position < train else "validation" if position < train + validation else "test"
@@ -130,8 +131,8 @@ def most_frequent(counts: Mapping[str, int]) -> str:
     """Returns the pathology with the highest count; ties: covid19, pathological, normal, then by name."""
 
     def order(name: str) -> tuple[int, int, str]:
-        place = _TIE_ORDER.index(name) if name in _TIE_ORDER else len(_TIE_ORDER)
-        return (-counts[name], place, name)
+        position = _TIE_ORDER.index(name) if name in _TIE_ORDER else len(_TIE_ORDER)
+        return (-counts[name], position, name)
 
     return min(counts, key=order)
 

@@ -106,7 +106,7 @@ def read_table(index_path: Path, *, useful: Callable[[set[str]], bool] = bool) -
 
     Args:
         index_path: Its index.
-        useful: Told the digests of its cases; the pixels of a table that is of no use are not read.
+        useful: Called with the digests of its cases; the pixels of a table that is not useful are not read.
     """
     try:
         index = read_json(index_path)
@@ -127,7 +127,7 @@ def read_table(index_path: Path, *, useful: Callable[[set[str]], bool] = bool) -
 
 
 def tables_in(folder: Path, useful: Callable[[set[str]], bool]) -> Iterator[CaseTable]:
-    """Yields every intact table of a folder that is of use."""
+    """Yields every intact table of a folder that is useful."""
     for path in sorted(folder.glob("*.json")):
         table = read_table(path, useful=useful)
         if table is not None:
@@ -258,7 +258,8 @@ class Builder:
             spool.put(case.digest, pixels)
             return ()
 
-        problems = [problem for found in for_each(self.cases, put, progress=progress) for problem in found]
+        results = for_each(self.cases, put, progress=progress)
+        problems = [problem for result in results for problem in result]
         if problems:
             raise DataError(problems)
 

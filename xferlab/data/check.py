@@ -31,7 +31,7 @@ def check_sections(
     Args:
         sections: Data sections by name, roots absolute.
         memo_dir: Where digests of known files are kept between runs.
-        progress: Told (done, all) after each case.
+        progress: Called after each case.
     """
     sources = {name: open_source(name, config, memo_dir=memo_dir) for name, config in sections.items()}
     problems = [problem for source in sources.values() for problem in source.survey.problems]
@@ -39,7 +39,7 @@ def check_sections(
     readers = [(name, reader) for name in sections for reader in dict.fromkeys((sources[name], plain[name]))]
     todo = [(name, reader, case) for name, reader in readers for case in reader.survey.cases]
     seen = for_each(todo, lambda item: _look_at(*item), progress=progress)
-    problems += [problem for _, found in seen for problem in found]
+    problems += [problem for _, oddities in seen for problem in oddities]
     by_section: dict[str, list[Observation | None]] = {name: [] for name in sections}
     for (name, reader, _), (observation, _) in zip(todo, seen, strict=True):
         if reader is plain[name]:

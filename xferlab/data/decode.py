@@ -1,11 +1,11 @@
-"""Image files to 8-bit grey pixels, mask files to label values; refuses what it would have to guess.
+"""Image files to 8-bit grey pixels, mask files to label values. What would be a guess is refused.
 
 Grey levels. 8-bit images are kept as they are (colour by ITU-R 601 luma, palettes resolved, alpha ignored);
 1, 2 and 4 bits of grey are spread over 0 to 255. Images of 16 or more integer bits are stretched so that
 their 0.5th and 99.5th percentiles become 0 and 255. DICOM is in `dicom.py`.
 
 Orientation. An EXIF or TIFF orientation is applied, to images and masks alike, so that both lie as a viewer
-shows them; where only one of the two has any, `turned` tells it.
+shows them. `turned` says whether a file has such an orientation.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _CONVERT = "Convert it to 8 bits with a window of your choice."
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-"""Pillow would open forty more, among them PostScript, which it hands to another program."""
+"""Pillow would open forty more formats, such as PostScript, which it hands to another program."""
 _ORIENTATION_TAG, _PHOTOMETRIC_TAG, _SAMPLE_FORMAT_TAG, _WHITE_IS_ZERO, _SIGNED = 274, 262, 339, 0, 2
 _GREY_8 = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _INTEGER = ("I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -109,8 +109,8 @@ def read_colour(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
 def read_labels(path: Path, data: bytes | None = None) -> Labels:
     """Returns the label values of a mask file. Takes what `read_image` takes.
 
-    The values of a palette image are its indices, whatever colours they show, so that they mean the same in
-    all masks of a section. Colour is accepted where its three channels agree, and then means its grey.
+    The values of a palette image are its indices, not its colours, so that they mean the same in all masks of
+    a section. A colour image is accepted if its three channels are equal; its values are those of a channel.
 
     Raises:
         DataError: If the file cannot be read or is not a label image.
@@ -172,11 +172,11 @@ def _load(path: Path, data: bytes) -> tuple[Image.Image, bool]:
 
 
 def _check_pixels(path: Path, image: Image.Image) -> None:
-    """Refuses what has no grey levels, or others after Pillow read it than before."""
+    """Refuses pixels without grey levels, and pixels that Pillow would change while it reads them."""
     if image.mode not in _GREY_8 and image.mode not in _INTEGER:
         raise refusal(
             path,
-            f"has pixels of mode {image.mode!r} (floating point or unknown), whose range nobody tells; 8- and"
+            f"has pixels of mode {image.mode!r} (floating point or unknown), whose range is not known; 8- and"
             " 16-bit integers are accepted. Convert it with a window of your choice.",
         )
     if image.mode in _GREY_8 and _WIDE_CHANNELS.match(_raw_mode(image)):
@@ -188,14 +188,14 @@ def _check_pixels(path: Path, image: Image.Image) -> None:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How pixels are stored: what a decoder is told alone or first."""
+    """Returns how pixels are stored: the first argument of their decoder."""
     for tile in getattr(image, "tile", ()):
         return str(tile.args[0] if isinstance(tile.args, tuple) and tile.args else tile.args)
     return ""
 
 
 def _check_sign(path: Path, image: Image.Image) -> None:
-    """Refuses integers whose sign was read differently from what a TIFF says."""
+    """Refuses integers that were read with another sign than the TIFF declares."""
     signed = getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT_TAG, (1,))[0] == _SIGNED
     if signed and image.mode == "L":
         raise refusal(path, "has signed 8-bit pixels. Save them unsigned, or with 16 bits.")

@@ -48,7 +48,7 @@ _SYNTAXES = {
     (False, False): ExplicitVRBigEndian,
 }
 _PLUGINS = ("pillow", "pydicom", "gdcm", "pylibjpeg", "pyjpegls")
-"""In this order, so that a package more on one machine changes no pixel of what can be read without it."""
+"""In this order: an additional package must not change pixels that can be read without it."""
 _READ_ERRORS = (
     OSError,
     EOFError,
@@ -63,15 +63,16 @@ _READ_ERRORS = (
     BytesLengthException,
 )
 _LARGE_VALUE = "1 MB"
-"""Values above this are read when they are asked for: after the header was checked."""
+"""Larger values are read when they are needed, which is after the header was checked."""
 
 
 def read_dicom(path: Path, data: bytes) -> Picture:
     """Returns the pixels, bright where rays were absorbed, the spacing and the modality.
 
-    Stored values pass the modality LUT (or rescale), then the first VOI LUT or window of the file; without
-    one, the 0.5th and 99.5th percentiles of all that is no padding become 0 and 255. MONOCHROME1 is inverted
-    last. Colour of 8 bits (a screenshot, say) becomes grey by its luma, as in other files, with a remark.
+    Stored values pass the modality LUT (or rescale), then the first VOI LUT or window of the file.
+    Without these, the 0.5th and 99.5th percentiles of all pixels but padding become 0 and 255. MONOCHROME1 is
+    inverted last. Colour of 8 bits (a screenshot, say) becomes grey by its luma, as in other files, with a
+    remark.
 
     Args:
         path: The file, for messages.
@@ -105,8 +106,8 @@ def read_dicom(path: Path, data: bytes) -> Picture:
 def has_padding_range(path: Path, data: bytes) -> bool | None:
     """Returns whether a DICOM file has no window, and padding of more values than `PixelPaddingValue`.
 
-    Its grey levels differ from those of versions that took padding for that one value. Reads the header; None
-    if it cannot be parsed, which another version of pydicom may do.
+    Earlier versions took only that value for padding, so their grey levels of such a file were others. Reads
+    the header. None if it cannot be parsed; another version of pydicom may parse it.
 
     Args:
         path: The file, for messages.
@@ -145,7 +146,7 @@ def _complete_syntax(path: Path, dataset: Any) -> None:
 
 
 def _check_not_deflated(path: Path, file: BinaryIO) -> None:
-    """Refuses a data set in one zip stream: nothing in it can be checked before all of it is unpacked."""
+    """Refuses a deflated data set: nothing in it can be checked before all of it is unpacked."""
     read_preamble(file, force=False)
     meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != _META_GROUP)
     file.seek(0)
@@ -208,14 +209,14 @@ def _valid(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_] | None:
 
 
 def _padding_range(dataset: Any, kind: np.dtype[Any]) -> tuple[int, int]:
-    """Lowest and highest padding, as values of the stored type: some files give signed ones unsigned."""
+    """Lowest and highest padding in the stored type; some files declare signed values as unsigned."""
     value, limit = dataset.PixelPaddingValue, dataset.get("PixelPaddingRangeLimit")
     ends = np.array([value, value if limit is None else limit], np.int64).astype(kind)
     return int(ends.min()), int(ends.max())
 
 
 def _cause(dataset: Any) -> str:
-    """What made the pixels 8 bit, and what to do if that took their contrast."""
+    """Returns what made the pixels 8 bit, and what to do if that cost their contrast."""
     window = _window(dataset)
     if dataset.get("VOILUTSequence"):
         return "its VOI LUT|Remove the VOI LUT from the file: the range of its values is then shown."

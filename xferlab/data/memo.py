@@ -15,7 +15,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -89,14 +89,33 @@ class FileMemo:
                 self._changed = True
         return digests, failures
 
-    def fact(self, key: str) -> str | None:
-        """Returns what was remembered under the key, or None."""
-        return self._facts.get(key)
+    def facts(
+        self, keys: Mapping[str, str], find: Callable[[str], bool | None]
+    ) -> tuple[dict[str, bool], dict[str, DataError]]:
+        """Returns what follows from files; what is not remembered is found from them.
 
-    def remember(self, key: str, value: str) -> None:
-        """Remembers a fact; the key must contain the digest of what the fact follows from."""
-        self._facts[key] = value
-        self._changed = True
+        Args:
+            keys: Name -> what the fact is remembered under, which must contain the file's digest.
+            find: Called with a name, from several threads at once. None: it cannot be known today.
+
+        Returns:
+            Name -> the fact, where it is known; and name -> why not, where `find` raised.
+        """
+
+        def attempt(name: str) -> bool | DataError | None:
+            try:
+                return find(name)
+            except DataError as error:
+                return error
+
+        new = [name for name, key in keys.items() if key not in self._facts]
+        results = dict(zip(new, for_each(new, attempt), strict=True))
+        for name, result in results.items():
+            if isinstance(result, bool):
+                self._facts[keys[name]] = "yes" if result else "no"
+                self._changed = True
+        facts = {name: self._facts[key] == "yes" for name, key in keys.items() if key in self._facts}
+        return facts, {name: result for name, result in results.items() if isinstance(result, DataError)}
 
     def save(self) -> None:
         """Writes what is new, atomically. A folder that cannot be written costs time later, no more."""

@@ -1,4 +1,4 @@
-"""What a careful data manager would ask about: masks, images and patients unlike the others."""
+"""Findings that a careful data manager would ask about: masks, images and patients unlike the others."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from xferlab.data.pixels import FEW_LEVELS
 from xferlab.data.sources.source import STRUCTURE, Decoded
 from xferlab.errors import Problem
 
-# Chosen on eight packs of radiographs and MRI so that what they tell there is true.
+# Chosen on eight sets of radiographs and MRI so that all findings there are true.
 _ENOUGH = 10
-"""Cases that a section needs before one of them can be unlike the others."""
+"""Fewest cases of a section in which one can be unlike the others."""
 _FAR, _AREA_FACTOR = 5.0, 3.0
 """Robust standard deviations of the logarithm, and the factor, between a mask's area and the median."""
 _SIDE_FACTOR, _ASPECT_FACTOR, _SPACING_FACTOR = 4.0, 2.5, 3.0
 _RARE = 0.1
-"""Larger shares of a section are a group of their own rather than mistakes."""
+"""A larger share of a section is a group of its own rather than a mistake."""
 _MANY_IMAGES, _MANY_TIMES = 20, 10
 _SHOWN = 4
 
@@ -82,7 +82,7 @@ def implausible(section: str, seen: Sequence[Observation], *, empty_targets: boo
         section: As in the study, for messages.
         seen: Its cases.
         empty_targets: Whether cases without the structure belong to the set, such as the outermost slices of
-            volumes: then areas and grey levels tell nothing.
+            volumes. Areas and grey levels then mean nothing.
     """
     where = f"data.{section}"
     findings = [*_doubled_images(seen), *_shared_masks(seen)]

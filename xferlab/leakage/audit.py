@@ -1,8 +1,8 @@
 """The leakage audit: one person under several patient ids, found before patients are divided.
 
-Patients who share an exposure, or whose ids are spellings of one, are taken for one person, whom no split
-divides, in any stage. Sections of files are compared within and with each other; phantoms are different
-people by construction.
+Patients who share an exposure, or whose ids are spellings of one id, count as one person. All splits of all
+stages keep a person in one part. Sections of files are compared within and with each other; phantoms are
+different people by construction.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Audit:
 
     Attributes:
         persons: Patient id -> the id of the person, for patients that are joined.
-        warnings: One for each person whose images tell it, one for all whose ids do.
+        warnings: One for each person who is joined by images, and one for all who are joined by ids.
         summary: What a reader of the results should know; it names nobody.
         near: The pairs that correlate and were left apart because they differ in detail, for `check`.
         unusable: Case digest -> why its image or mask cannot be used.
@@ -182,7 +182,7 @@ def _declared_different(
 
 
 def _declared_same(sections: Sequence[Audited], own: Set[str]) -> Iterator[Sequence[str]]:
-    """Groups that the study says are one person; of people whom it does not have alone, an arm may."""
+    """Groups that the study declares one person. An arm may declare it if the study lacks one of its ids."""
     for section in sections:
         yield from (group for group in section.same if section.own or not set(group) <= own)
 
@@ -200,7 +200,7 @@ def _cases(section: Audited) -> tuple[Case, ...]:
 
 
 def _told_apart(pair: tuple[str, str], sections: Sequence[Audited], own: Set[str]) -> bool:
-    """Whether the study says so; of people whom it does not have alone, an arm's section may."""
+    """Whether the study declares two ids different. An arm may do so if the study lacks one of them."""
     ids = set(pair)
     heard = (section for section in sections if section.own or not ids <= own)
     return any(ids <= set(group) for section in heard for group in section.different)
@@ -228,9 +228,9 @@ class _Report:
         """What is said where patients are joined."""
         ids = sorted({patient for pair in pairs for patient in pair.patients})
         what = (
-            f"{self._shown(pairs)}: patients {_listed(ids)} are taken for one, {person!r}, whom no"
-            f" split divides. `same_patient: [{as_yaml(ids)}]` says so; if they are different people,"
-            f" `different_patients: [{as_yaml(ids)}]`."
+            f"{self._shown(pairs)}: patients {_listed(ids)} count as one person, {person!r}, and stay in one"
+            f" part of every split. Confirm it with `same_patient: [{as_yaml(ids)}]`; if they are different"
+            f" people, write `different_patients: [{as_yaml(ids)}]`."
         )
         return Problem(self._where(ids), what, "warning", "persons joined by their images")
 
@@ -240,8 +240,8 @@ class _Report:
         of_all = f" (the first {_PASTED} of {len(ids)})" if len(ids) > _PASTED else ""
         what = (
             f"{_counted(len(ids), 'person has', 'persons have')} several patient ids that probably differ in"
-            f" spelling only ({_first([_listed(group) for group in ids])}). Each counts as one person, whom"
-            " no split divides. If that is right, declare it with"
+            f" spelling only ({_first([_listed(group) for group in ids])}). Each counts as one person,"
+            " who stays in one part of every split. If that is right, declare it with"
             f" `same_patient: [{', '.join(map(as_yaml, ids[:_PASTED]))}]`{of_all}; list ids of different"
             " people under `different_patients` in the same way."
         )

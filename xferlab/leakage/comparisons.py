@@ -1,4 +1,4 @@
-"""Which cases of different patients show one exposure, remembered, so that a known set compares nothing."""
+"""Which cases of different patients show one exposure; known cases are not compared again."""
 
 from __future__ import annotations
 

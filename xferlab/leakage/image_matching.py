@@ -1,10 +1,10 @@
-"""Whether two images are one exposure: alike when aligned, down to their detail.
+"""Whether two images show one exposure: once aligned, they are equal down to their detail.
 
 All work is done on thumbnails of 64x64 pixels whose grey levels are replaced by their ranks, so that gamma,
-window and brightness change nothing. Three sieves, each finer and dearer than the one before:
+window and brightness change nothing. Three tests follow, each finer and slower than the one before:
 
 1. A perceptual hash: the signs of 64 low frequencies of the cosine transform (after Zauner 2010, pHash). At
-   `MAX_BITS` it passes about 1 % of all pairs of chest X-rays: it is no evidence of anything.
+   `MAX_BITS` it passes about 1 % of all pairs of chest X-rays: it is no evidence by itself.
 2. One linear step of alignment on 16x16 pixels: the multiple correlation with one image and its changes
    under small affine motions (tangent distance, Simard et al. 1993).
 3. Affine alignment on 32 and 64 pixels that maximises the correlation (Gauss-Newton, as in Evangelidis and
@@ -100,8 +100,8 @@ def find_pairs(pixels: Grey, groups: NDArray[np.integer], fresh: NDArray[np.bool
         rows = list(_candidates(hashes, descriptors, groups, fresh, mirrored=mirrored))
         pairs = np.array(rows, np.intp).reshape(-1, 2)
         blocks = [pairs[start : start + _BLOCK] for start in range(0, len(pairs), _BLOCK)]
-        for found in for_each(blocks, partial(_compared, pixels, mirrored=mirrored)):
-            for pair in found:
+        for matches in for_each(blocks, partial(_compared, pixels, mirrored=mirrored)):
+            for pair in matches:
                 known = best.setdefault((pair.first, pair.second), pair)
                 if pair.detail > known.detail:
                     best[pair.first, pair.second] = pair
@@ -126,7 +126,7 @@ def _candidates(
     *,
     mirrored: bool,
 ) -> Iterator[tuple[int, int]]:
-    """Yields the pairs of rows that pass the first two sieves."""
+    """Yields the pairs of rows that pass the first two tests."""
     shown = descriptors[:, :, ::-1] if mirrored else descriptors
     flat = shown.reshape(len(shown), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
@@ -233,9 +233,9 @@ def _weights(side: int) -> Floats:
 
 def _correlation(first: Floats, second: Floats, seen: Floats) -> Floats:
     """Correlation of `(N, K)` rows where they are seen; -1 where too little is, 0 where one is constant."""
-    one, other = _centred(first, seen), _centred(second, seen)
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    value = (one * other).sum(axis=1) / np.maximum(norms, 1e-9)
+    first, second = _centred(first, seen), _centred(second, seen)
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    value = (first * second).sum(axis=1) / np.maximum(norms, 1e-9)
     return np.where(seen.mean(axis=1) >= _MIN_OVERLAP, value, -1.0).astype(np.float32)
 
 
@@ -248,7 +248,7 @@ def _centred(values: Floats, seen: Floats) -> Floats:
 
 
 def _detail(images: Floats) -> Floats:
-    """What is finer than the anatomy that all people share, equally strong all over the image."""
+    """Detail that is finer than the anatomy that all people share, equally strong all over the image."""
     fine = _smooth(images, 0.5) - _smooth(images, 2.0)
     # The rim of a skull or a collimator would outweigh all that tells two people apart.
     return np.asarray(fine / np.sqrt(_smooth(fine * fine, 3.0) + 0.02**2), np.float32)

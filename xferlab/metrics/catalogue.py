@@ -42,7 +42,7 @@ class Metric:
     prominence: Literal["main", "headline", "further"]
     definition: str
     undefined: str
-    function: str
+    function: str = ""
 
 
 CATALOGUE: tuple[Metric, ...] = (

@@ -74,8 +74,9 @@ def build(
 def initialise(model: nn.Module, seed: int) -> None:
     """Draws all weights of `model` anew: PyTorch's default distributions, as a function of `seed` alone.
 
-    Convolutions get weights and biases uniform in +-1 / sqrt(fan in), batch normalisation gets scale 1, shift
-    0 and fresh statistics. Neither the global generator nor the number of threads matters.
+    Convolutions and linear layers get weights and biases uniform in +-1 / sqrt(fan in), batch normalisation
+    gets scale 1, shift 0 and fresh statistics. Neither the global generator nor the number of threads
+    matters.
 
     Args:
         model: A network on any device; changed in place.
@@ -86,16 +87,18 @@ def initialise(model: nn.Module, seed: int) -> None:
     """
     generator = torch.Generator().manual_seed(seed)
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            _initialise_convolution(module, generator)
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            _initialise_weights(module, generator)
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
         elif any(True for _ in module.parameters(recurse=False)):
             raise NotImplementedError(f"{name}: no rule for the initial weights of a {type(module).__name__}")
 
 
-def _initialise_convolution(module: nn.Conv2d | nn.ConvTranspose2d, generator: torch.Generator) -> None:
-    # Both kinds take the second dimension of the weight for the fan, as PyTorch's own reset does.
+def _initialise_weights(
+    module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, generator: torch.Generator
+) -> None:
+    # All kinds take the second dimension of the weight for the fan, as PyTorch's own reset does.
     bound = 1 / math.sqrt(math.prod(module.weight.shape[1:]))
     for parameter in (module.weight, module.bias):
         if parameter is not None:

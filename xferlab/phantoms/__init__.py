@@ -1,6 +1,6 @@
-"""Procedural brain MRI and chest X-rays: data that is always there, and never anybody's.
+"""Procedural brain MRI and chest X-rays: data that is always available and shows no real person.
 
-A phantom is a pure function of its arguments, drawn in normalised coordinates, so that it is the same
+A phantom is a pure function of its arguments. It is drawn in normalised coordinates, so that it is the same
 picture at every size.
 """
 

@@ -1,4 +1,4 @@
-"""Whose chest it is: the numbers that differ between patients, and the fields that follow from them.
+"""The patient of a chest X-ray: numbers that differ between patients, and fields that follow from them.
 
 Patient coordinates: `x` from the midline, 1 at the widest point of the lungs, positive towards the patient's
 left (the picture's right); `v` from 0 at the apex of the lungs to 1 at the costophrenic angle; `y` is `v` in
@@ -35,7 +35,7 @@ class LungShape:
 
 @dataclass(frozen=True)
 class Habitus:
-    """Everything about a chest that is no outline of a lung.
+    """Everything about a chest but the outlines of the lungs.
 
     Attributes:
         child: Narrow heart apex, thymus, thin wall, arms raised.

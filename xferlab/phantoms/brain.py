@@ -80,7 +80,7 @@ class Plane:
 
 
 def brain_patient(index: int) -> int:
-    """Return whose slice an index is: `SLICES_PER_PATIENT` consecutive indices are one patient."""
+    """Return the patient of a slice: `SLICES_PER_PATIENT` consecutive indices belong to one patient."""
     return index // SLICES_PER_PATIENT
 
 

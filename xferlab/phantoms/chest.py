@@ -42,7 +42,7 @@ LUNG, BONE, SPINE, VESSEL, HEART, GAS, AIRWAY = 0.66, 0.13, 0.22, 0.15, 0.15, 0.
 
 @dataclass(frozen=True)
 class Chest:
-    """What a patient's fields are before disease and detector.
+    """A patient's fields before disease and detector.
 
     Attributes:
         grid: Patient coordinates.
@@ -50,7 +50,7 @@ class Chest:
         lungs: Right and left.
         air: Thickness of air, 0..1.
         vessels: Thickness of vessels, 0..1.
-        solid: Attenuation of all that is no lung.
+        solid: Attenuation of everything but lung.
         heart: Signed distance to the heart.
         bones: Signed distance to the clavicles.
     """

@@ -1,4 +1,4 @@
-"""What disease does to air: shares of a lung's air that fluid has taken, 0 (clear) to nearly 1 (solid)."""
+"""Opacities of diseased lungs: the share of air that fluid replaces, from 0 (clear) to nearly 1 (solid)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Lungs = tuple[LungField, LungField]
 
 
 def _merge(first: Field, second: Field) -> Field:
-    """Overlay two independent shares: air that either leaves is what remains."""
+    """Overlay two independent shares: air remains where both leave it."""
     return np.asarray(1 - (1 - first) * (1 - second))
 
 

@@ -1,4 +1,4 @@
-"""What a phantom is, what its labels mean, and where its randomness comes from."""
+"""What a phantom is, and what its labels mean."""
 
 from __future__ import annotations
 

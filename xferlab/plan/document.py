@@ -11,6 +11,7 @@ from xferlab.cohort import Case
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import PLAN_VERSION, EvaluationSpec, FeaturesSpec, PlannedTrial, TrialSpec
 from xferlab.study.schema import Stage
+from xferlab.tasks import registry
 
 
 def to_document(plan: Plan) -> dict[str, Any]:
@@ -44,6 +45,13 @@ def to_document(plan: Plan) -> dict[str, Any]:
             for name, config in base.data.items()
         },
         "stages": list(base.stages),
+        "tasks": {name: stage.task for name, stage in base.stages.items()},
+        # What reports say of metrics is what held when the study was planned.
+        "metrics": [
+            asdict(metric)
+            for name in dict.fromkeys(stage.task for stage in base.stages.values())
+            for metric in registry.task(name).metrics
+        ],
         "arms": {arm: _arm(plan, arm) for arm in plan.loaded.arms},
         "trials": [_trial(plan, trial, names[trial.trial_id]) for trial in plan.trials],
         "warnings": [str(warning) for warning in plan.warnings],
@@ -77,7 +85,9 @@ def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
         "trials": len(trials),
         "max_epochs": sum(epochs),
         "max_images": sum(e * n for e, n in zip(epochs, images, strict=True)),
-        "evaluations": sum(len({one.evaluation_id for one in trial.evaluations}) for trial in trials),
+        "evaluations": sum(
+            len({evaluation.evaluation_id for evaluation in trial.evaluations}) for trial in trials
+        ),
     }
 
 
@@ -99,17 +109,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
         "num_validation": sizes["validation"],
         "train_patients": len(plan.train_patients[trial.selection]),
         "evaluations": [
-            {
-                "evaluation_id": one.evaluation_id,
-                "section": one.section,
-                "part": one.part,
-                "selection": one.selection,
-                "overlay_cases": one.overlay_cases,
-                "parent_may_have_seen": one.parent_may_have_seen,
-                "arms": list(one.arms),
-                "variant": one.variant,
-            }
-            for one in trial.evaluations
+            {**asdict(evaluation), "arms": list(evaluation.arms)} for evaluation in trial.evaluations
         ],
         # Only where they are asked for.
         **({"features": asdict(trial.features)} if trial.features else {}),
@@ -138,14 +138,16 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
         # Only where it is another: distances in pixels do not compare then.
         **({"image_size": study.model.image_size} if study.model.image_size != base_size else {}),
         # Only where there is one: an arm that was not searched for says nothing.
-        **({"tuned": [one.model_dump(mode="json") for one in tuned]} if tuned else {}),
+        **({"tuned": [search.model_dump(mode="json") for search in tuned]} if tuned else {}),
     }
 
 
 def _pool_patients(plan: Plan, arm: str, name: str, stage: Stage) -> int:
     """Returns how many patients train in at least one repetition of a stage."""
     ids = [plan.names[f"{arm}/{name}/r{number:02d}"] for number in range(1, (stage.repetitions or 0) + 1)]
-    return len(frozenset[str]().union(*(plan.train_patients[plan.by_id[one].selection] for one in ids)))
+    return len(
+        frozenset[str]().union(*(plan.train_patients[plan.by_id[trial_id].selection] for trial_id in ids))
+    )
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from xferlab.cohort import Cohort, Selection
 from xferlab.errors import Problem, StudyError, suggest
-from xferlab.plan.choose import Choices, Chosen, Index, for_workers
 from xferlab.plan.features import Probe
 from xferlab.plan.identity import seed_for, short_id
+from xferlab.plan.selection import CaseSelector, Index, PartCases, without_patients
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.study.check import finding_of, stage_view, training_path
 from xferlab.study.evaluated import OBJECTS, Evaluated
@@ -54,7 +54,7 @@ class Plan:
         names: `arm/stage/rNN` -> trial id.
         selections: Every choice of cases that trials refer to, by digest.
         cohort: Patients and their parts.
-        choices: The cases of all sections, with their parts and with what records call them.
+        selector: The cases of all sections, with their parts and with what records call them.
         warnings: What a reader of the results should know.
     """
 
@@ -64,7 +64,7 @@ class Plan:
     names: Mapping[str, str]
     selections: Mapping[str, Selection]
     cohort: Cohort
-    choices: Choices = field(repr=False)
+    selector: CaseSelector = field(repr=False)
     warnings: tuple[Problem, ...] = ()
 
     @cached_property
@@ -76,12 +76,12 @@ class Plan:
     def part_sizes(self) -> dict[str, Counter[str]]:
         """Cases by part of every selection to train on, by its digest."""
         trained = {trial.selection for trial in self.trials}
-        return {one: Counter(row[1] for row in self.selections[one].rows) for one in trained}
+        return {digest: Counter(row[1] for row in self.selections[digest].rows) for digest in trained}
 
     @cached_property
     def train_patients(self) -> dict[str, frozenset[str]]:
         """Patients of the training part of every selection to train on, by its digest."""
-        patients = {case.digest: case.patient for _, case, _ in self.choices.listed()}
+        patients = {case.digest: case.patient for _, case, _ in self.selector.listed()}
         trained = {trial.selection: self.selections[trial.selection].rows for trial in self.trials}
         return {
             digest: frozenset(patients[row[0]] for row in rows if row[1] == "train")
@@ -118,9 +118,9 @@ class _Expansion:
 
     def __init__(self, loaded: LoadedStudy, index: Index, setting: Setting):
         self.loaded, self.setting = loaded, setting
-        self.choices = Choices(loaded.base, index)
-        self.cohort, self.choose = self.choices.cohort, self.choices.choose
-        self.probe = Probe(loaded.base, self.choices)
+        self.selector = CaseSelector(loaded.base, index)
+        self.cohort, self.select = self.selector.cohort, self.selector.select
+        self.probe = Probe(loaded.base, self.selector)
         self.trials: dict[str, TrialSpec] = {}
         self.trained_units: dict[str, tuple[int, frozenset[str]]] = {}
         self.names: dict[str, str] = {}
@@ -139,25 +139,26 @@ class _Expansion:
             setting=self.setting,
             trials=tuple(self.trials.values()),
             names=self.names,
-            selections=self.choices.selections,
+            selections=self.selector.selections,
             cohort=self.cohort,
-            choices=self.choices,
+            selector=self.selector,
             warnings=(*self.loaded.warnings, *self.warnings.values()),
         )
 
     def _check_required(self) -> None:
         known = sorted({case.pathology for cases in self.cohort.sections.values() for case in cases})
-        for one in self.loaded.base.split.require_classes:
-            if one not in known:
-                what = f"split.require_classes asks for {one!r}, which no case has "
-                what += f"(pathologies: {', '.join(known)}).{suggest(one, known)}"
-                problem = self.loaded.problem("", Finding(("split", "require_classes"), what))
-                self.problems.setdefault(f"require {one}", problem)
+        for pathology in sorted(set(self.loaded.base.split.require_classes).difference(known)):
+            what = (
+                f"split.require_classes asks for {pathology!r}, which no case has (pathologies: "
+                f"{', '.join(known)}).{suggest(pathology, known)}"
+            )
+            problem = self.loaded.problem("", Finding(("split", "require_classes"), what))
+            self.problems.setdefault(f"require {pathology}", problem)
 
     def _report_straddling(self) -> None:
         if self.cohort.by_patient:
             return
-        for name, (straddling, number) in self.choices.straddling().items():
+        for name, (straddling, number) in self.selector.straddling().items():
             text = (
                 f"split.group_by is null: in repetition 1, {straddling} of {number} patients "
                 "have images in more than one part; test results are optimistic"
@@ -192,13 +193,13 @@ class _Arm:
     def _add(self, stage_name: str, stage: Stage, repetition: int) -> None:
         assert stage.data is not None
         config = self.study.data[stage.data]
-        chosen = self.expansion.choose(stage.data, config, "fit", repetition, labelled=stage.label_fraction)
-        self._check(stage_name, chosen, repetition)
+        selected = self.expansion.select(stage.data, config, "fit", repetition, labelled=stage.label_fraction)
+        self._check(stage_name, selected, repetition)
         parents, donor = self._origin(stage, repetition)
         fixed = self._fixed_fields(stage_name, stage)
         identity = fixed.identity.model_copy(
             update={
-                "selection": chosen.digest,
+                "selection": selected.digest,
                 "seed": seed_for(self.study.seed, stage=stage_name, repetition=repetition),
                 "parent": _parent_identity(parents, donor),
             }
@@ -216,7 +217,7 @@ class _Arm:
             max_epochs=identity.training.max_epochs,
             identity=identity,
             section=stage.data,
-            selection=chosen.digest,
+            selection=selected.digest,
             parents=parents,
             donor=donor,
             evaluations=evaluations,
@@ -226,7 +227,7 @@ class _Arm:
         )
         known = self.expansion.trials.get(trial_id)
         self.expansion.trials[trial_id] = _merged(known, spec) if known else spec
-        self.expansion.trained_units[trial_id] = (repetition, chosen.units)
+        self.expansion.trained_units[trial_id] = (repetition, selected.units)
         self.expansion.names[name] = self.ids[stage_name, repetition] = trial_id
 
     def _fixed_fields(self, stage_name: str, stage: Stage) -> _Fixed:
@@ -259,7 +260,7 @@ class _Arm:
                 "resources": study.resources_of(stage_name).model_dump(mode="json"),
                 "tracking": wandb.model_dump(mode="json") if wandb else None,
             }
-            data = {n: for_workers(c) for n, c in study.data.items() if n in read}
+            data = {n: without_patients(c) for n, c in study.data.items() if n in read}
             self._fixed[stage_name] = _Fixed(identity, data, settings)
         return self._fixed[stage_name]
 
@@ -296,28 +297,28 @@ class _Arm:
         image_size = self._fixed[stage_name].identity.image_size
         for item in self._evaluated(stage):
             section, part, variant = Evaluated.of(item)
-            chosen = self.expansion.choose(section, self.study.data[section], part, repetition)
-            if not sum(chosen.counts.values()):
+            selected = self.expansion.select(section, self.study.data[section], part, repetition)
+            if not sum(selected.counts.values()):
                 what = f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition "
                 what += f"{repetition}; add patients, or change `split` or `hold_out`"
                 path: KeyPath = ("stages", stage_name, "evaluate_on")
                 self._problem(f"{item} empty", what, path, ("data", section))
-            self._check_classes(section, chosen, repetition)
+            self._check_classes(section, selected, repetition)
             identity = {
                 "trial": trial_id,
-                "selection": chosen.digest,
+                "selection": selected.digest,
                 "output": "probability",
                 "resolution": image_size,
                 "metrics": self.study.task_of(stage_name).metrics_version,
                 "overlay_cases": self.study.overlay_cases,
                 **self._variant_identity(variant, image_size),
             }
-            seen = part != "hold_out" and self._may_have_seen(parents, repetition, chosen.units)
+            seen = part != "hold_out" and self._may_have_seen(parents, repetition, selected.units)
             yield EvaluationSpec(
                 evaluation_id=short_id(identity),
                 section=section,
                 part=part,
-                selection=chosen.digest,
+                selection=selected.digest,
                 overlay_cases=self.study.overlay_cases,
                 parent_may_have_seen=seen,
                 arms=(self.name,),
@@ -339,11 +340,11 @@ class _Arm:
                 return True
         return False
 
-    def _check(self, stage_name: str, chosen: Chosen, repetition: int) -> None:
+    def _check(self, stage_name: str, selected: PartCases, repetition: int) -> None:
         section = self.study.stages[stage_name].data
         assert section is not None
         path: KeyPath = ("stages", stage_name, "data")
-        for part, count in chosen.counts.items():
+        for part, count in selected.counts.items():
             if not count:
                 what = (
                     f"stage {stage_name!r}: the {part} part of section {section!r} is empty in repetition "
@@ -351,11 +352,11 @@ class _Arm:
                 )
                 self._problem(f"{stage_name} {section} {part}", what, path, ("data", section))
         view = stage_view(self.study, stage_name)
-        if chosen.counts["train"] == 1 and view is not None:
+        if selected.counts["train"] == 1 and view is not None:
             why = f"its training part is one image in repetition {repetition}"
             for remark in self.study.task_of(stage_name).check_single(view, path, why, "add patients"):
                 self._add_problem(f"{stage_name} single", finding_of(remark))
-        self._check_classes(section, chosen, repetition)
+        self._check_classes(section, selected, repetition)
 
     def _check_execution(self, stage_name: str, resolved: Execution) -> None:
         if resolved.precision == "tf32" and resolved.device == "cpu":
@@ -366,8 +367,8 @@ class _Arm:
             device = training_path(self.study, stage_name, "device")
             self._problem("tf32", what, training_path(self.study, stage_name, "precision"), device)
 
-    def _check_classes(self, section: str, chosen: Chosen, repetition: int) -> None:
-        for part, pathology in chosen.missing:
+    def _check_classes(self, section: str, selected: PartCases, repetition: int) -> None:
+        for part, pathology in selected.missing:
             what = f"pathology {pathology!r} is in no {part} case of section {section!r}"
             key = f"{section} {part} {pathology}"
             if pathology in self.study.split.require_classes:
@@ -399,17 +400,20 @@ def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
     An arm may have other cases under a section's name: its evaluations then read a configuration of theirs.
     """
     data = dict(known.data)
-    evaluations = {(one.evaluation_id, one.name): one for one in known.evaluations}
-    for one in other.evaluations:
-        same = evaluations.get((one.evaluation_id, one.name))
-        if same is not None:
-            evaluations[same.evaluation_id, same.name] = replace(same, arms=same.arms + one.arms)
+    evaluations = {
+        (evaluation.evaluation_id, evaluation.name): evaluation for evaluation in known.evaluations
+    }
+    for evaluation in other.evaluations:
+        key = evaluation.evaluation_id, evaluation.name
+        if same := evaluations.get(key):
+            evaluations[key] = replace(same, arms=same.arms + evaluation.arms)
             continue
-        config = other.data[one.section]
-        differs = data.setdefault(one.section, config) != config
-        source = f"{one.section}@{other.arms[0]}" if differs else ""
-        data[source or one.section] = config
-        evaluations[one.evaluation_id, one.name] = replace(one, source=source)
+        section = evaluation.section
+        config = other.data[section]
+        differs = data.setdefault(section, config) != config
+        source = f"{section}@{other.arms[0]}" if differs else ""
+        data[source or section] = config
+        evaluations[key] = replace(evaluation, source=source)
     return replace(known, arms=known.arms + other.arms, evaluations=tuple(evaluations.values()), data=data)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from xferlab.cohort import Case, Selection
 from xferlab.cohort.splits import largest_remainder, rank
-from xferlab.plan.choose import Choices, for_workers
 from xferlab.plan.identity import short_id
+from xferlab.plan.selection import CaseSelector, without_patients
 from xferlab.plan.spec import FeaturesSpec
 from xferlab.study.schema import Study
 from xferlab.tasks.config import TrialIdentity
@@ -21,23 +21,23 @@ FEATURES_VERSION = 1
 class Probe:
     """The few cases on which every trial of a study, whatever its arm, shows its features."""
 
-    def __init__(self, base: Study, choices: Choices):
+    def __init__(self, base: Study, selector: CaseSelector):
         """Chooses from the hold-out that the study itself has: arms may see other pixels of it in training.
 
         Args:
             base: The study without its arms.
-            choices: Gets the selection.
+            selector: Gets the selection.
         """
         self._asked = base.features
         if self._asked is None:
             return
         self._section, _, part = self._asked.on.partition(".")
         config = base.data[self._section]
-        self._config = for_workers(config)
-        hold_out = choices.selections[choices.choose(self._section, config, part, 1).digest]
+        self._config = without_patients(config)
+        hold_out = selector.selections[selector.select(self._section, config, part, 1).digest]
         few = Selection.to_evaluate(self._section, stratified(hold_out.cases(), self._asked.cases))
         self._digest, self.num_cases = few.identity(), len(few.rows)
-        choices.selections[self._digest] = few
+        selector.selections[self._digest] = few
 
     def of(
         self, trial_id: str, trial_identity: TrialIdentity, data: dict[str, Any]
@@ -53,8 +53,8 @@ class Probe:
             "features": FEATURES_VERSION,
         }
         # No arm has an empty name: its own cases under this section's name are not mistaken for these.
-        own = data.get(self._section, self._config) == self._config
-        source = self._section if own else f"{self._section}@"
+        is_same = data.get(self._section, self._config) == self._config
+        source = self._section if is_same else f"{self._section}@"
         spec = FeaturesSpec(short_id(identity), self._section, self._digest, source)
         return spec, {**data, source: self._config}
 
@@ -65,10 +65,10 @@ def stratified(cases: Iterable[Case], number: int) -> list[Case]:
     A function of the cases alone: no study seed, trial or arm changes it.
     """
     groups: dict[str, list[Case]] = defaultdict(list)
-    for case in sorted(cases, key=lambda one: (rank("features", one.digest), one.digest)):
+    for case in sorted(cases, key=lambda case: (rank("features", case.digest), case.digest)):
         groups[case.pathology].append(case)
     strata = [groups[pathology] for pathology in sorted(groups)]
     num_cases = sum(map(len, strata))
     total = min(number, num_cases)
-    sizes = largest_remainder([len(one) * total / num_cases for one in strata], total)
-    return [case for one, size in zip(strata, sizes, strict=True) for case in one[:size]]
+    sizes = largest_remainder([len(stratum) * total / num_cases for stratum in strata], total)
+    return [case for stratum, size in zip(strata, sizes, strict=True) for case in stratum[:size]]

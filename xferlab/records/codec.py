@@ -19,7 +19,7 @@ _MEASURED_AGAIN = "run the study again, which measures it again"
 
 
 def write_json(store: Store, name: str, body: Mapping[str, Any]) -> None:
-    """Writes a JSON file with its checksum, atomically; one that is there already is left alone.
+    """Writes a JSON file with its checksum, atomically; an equal file that is there is left alone.
 
     Raises:
         RecordError: The file that is there has a higher version: a newer xferlab wrote it.
@@ -35,13 +35,13 @@ def write_json(store: Store, name: str, body: Mapping[str, Any]) -> None:
 
 def _check_no_newer(path: str, stored: bytes | None, version: int) -> None:
     try:
-        found = checked(stored or b"").get("version")
+        stored_version = checked(stored or b"").get("version")
     except ValueError:
-        return  # what is damaged may be overwritten
-    if isinstance(found, int) and found > version:
+        return  # a damaged file may be overwritten
+    if isinstance(stored_version, int) and stored_version > version:
         raise RecordError(
-            f"{path}: has version {found}, and this xferlab writes {version}; use the xferlab that wrote it, "
-            "or another storage"
+            f"{path}: has version {stored_version}, and this xferlab writes {version}; use the xferlab that "
+            "wrote it, or another storage"
         )
 
 
@@ -77,7 +77,7 @@ def checked(data: bytes) -> dict[str, Any]:
     """
     try:
         value = json.loads(data)
-        # The bytes, too: white space and the spelling of a number carry no value, and tell of damage.
+        # White space and the spelling of a number change no value, but show damage: compare all bytes.
         holds = isinstance(value, dict) and checksum_holds(value) and _bytes(value) == data
     except ValueError as error:
         raise ValueError(f"is no JSON ({error})") from error

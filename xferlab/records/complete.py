@@ -1,8 +1,8 @@
 """Whether trials are complete: every record that their specs ask for exists and verifies.
 
 A study's `index.json` holds, for each complete trial, the size and time of change of its files and its
-headline values. One listing of the storage is compared with it: a trial whose files are as listed is complete
-without another look. The records of all others are read and verified, and the index is renewed. Content is
+headline values. One listing of the storage is compared with it: a trial whose files agree is complete, and
+nothing of it is read. The records of all others are read and verified, and the index is renewed. Content is
 verified whenever it is read: a reader that finds a damaged file sets it aside, and its trial is not complete
 from then on. The index is a cache: it can be deleted, damaged or old, and two processes may write it at once.
 """
@@ -49,7 +49,7 @@ class CompleteTrial:
 
 
 def complete_trials(store: Store, study: str, specs: Iterable[PlannedTrial]) -> dict[str, CompleteTrial]:
-    """Returns the complete ones of a study's trials by id, from one listing where the index knows them.
+    """Returns the complete trials of a study by id, from one listing where the index knows them.
 
     Raises:
         RecordError: Another version of xferlab wrote a record.
@@ -88,9 +88,11 @@ def is_complete(store: Store, spec: PlannedTrial) -> bool:
 
 def is_measured(store: Store, spec: PlannedTrial, weights: str) -> bool:
     """Returns whether the spec, and all that it asks for of these weights (SHA-256), are stored and whole."""
-    stored = reader.holds_spec(store, spec.trial_id)
+    read = partial(reader.read_whole_evaluation, store, spec.trial_id, weights=weights)
     return (
-        stored and not missing_evaluations(store, spec, weights) and not lacks_features(store, spec, weights)
+        reader.holds_spec(store, spec.trial_id)
+        and all(read(evaluation.evaluation_id) for evaluation in spec.evaluations)
+        and not lacks_features(store, spec, weights)
     )
 
 
@@ -98,13 +100,6 @@ def lacks_features(store: Store, spec: PlannedTrial, weights: str) -> bool:
     """Returns whether deep features are asked for and not stored as their record says."""
     asked, read = spec.features, partial(reader.read_whole_features, store, spec.trial_id, weights=weights)
     return asked is not None and read(asked.features_id) is None
-
-
-def missing_evaluations(store: Store, spec: PlannedTrial, weights: str) -> list[str]:
-    """Returns the ids of evaluations without a valid record, or whose tables are not as it says."""
-    read = partial(reader.read_whole_evaluation, store, spec.trial_id, weights=weights)
-    ids = [evaluation.evaluation_id for evaluation in spec.evaluations]
-    return [evaluation_id for evaluation_id in ids if read(evaluation_id) is None]
 
 
 def _file_names(spec: PlannedTrial) -> set[str]:

@@ -85,7 +85,7 @@ class MeasurementFiles:
 
 
 class SearchFiles:
-    """Files of a search, by its id. Its samples lie in its folder as trials lie in the storage.
+    """Files of a search, by its id. Its samples lie below its folder as trials lie in a storage.
 
     Attributes:
         folder: Everything of the search.

@@ -8,15 +8,14 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
 
 from xferlab.records.file_info import FileInfo
 
 TEMPORARY_SUFFIX = ".tmp"
 _PART = 2**24
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
-"""What file systems without hard links (FAT, exFAT, some network mounts) answer to one."""
+"""Errors by which file systems refuse hard links (FAT, exFAT, some network mounts)."""
 
 
 class LocalFiles:
@@ -24,14 +23,9 @@ class LocalFiles:
 
     def read(self, path: str) -> bytes | None:
         """Returns the bytes of a file, or None where there is none."""
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        try:
+        with suppress(FileNotFoundError, NotADirectoryError), _opened(path, os.O_RDONLY) as descriptor:
             return b"".join(iter(lambda: os.read(descriptor, _PART), b""))
-        finally:
-            os.close(descriptor)
+        return None
 
     def look(self, path: str) -> FileInfo | None:
         """Returns what lies there, or None."""
@@ -75,11 +69,8 @@ class LocalFiles:
 
     def append(self, path: str, data: bytes) -> None:
         """Adds to the end of a file; after an error, part of it may be there."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
+        with _opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as descriptor:
             _write_all(descriptor, data)
-        finally:
-            os.close(descriptor)
 
     def list(self, path: str) -> list[FileInfo]:
         """Returns what lies directly inside a folder; nothing where it is absent."""
@@ -87,16 +78,16 @@ class LocalFiles:
             names = os.listdir(path)
         except FileNotFoundError:
             return []
-        found = (self.look(os.path.join(path, name)) for name in names)
-        return [one for one in found if one is not None]
+        infos = (self.look(os.path.join(path, name)) for name in names)
+        return [info for info in infos if info is not None]
 
     def walk(self, path: str) -> Iterator[tuple[str, FileInfo]]:
         """Yields all files below a folder, by their path from there."""
         for folder, _, names in os.walk(path, onerror=_unless_gone):
             for name in names:
                 file = os.path.join(folder, name)
-                if found := self.look(file):
-                    yield os.path.relpath(file, path), found
+                if info := self.look(file):
+                    yield os.path.relpath(file, path), info
 
     def delete(self, path: str) -> None:
         """Deletes a file; that it is already gone is no error."""
@@ -115,8 +106,18 @@ class LocalFiles:
 
 
 def _unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):  # `os.walk` would take the folder for an empty one
+    if not isinstance(error, FileNotFoundError):  # else the folder would pass for an empty one
         raise error
+
+
+@contextmanager
+def _opened(path: str, flags: int) -> Iterator[int]:
+    """Opens a file by system calls; yields its descriptor."""
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _make_parent(path: str) -> None:
@@ -124,10 +125,9 @@ def _make_parent(path: str) -> None:
 
 
 def _write_temporary(path: str, data: bytes) -> str:
-    # The process tells leftovers of a killed writer; the random part keeps two writers apart.
-    target = Path(path)
-    name = f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
-    temporary = str(target.with_name(name))
+    # The process number shows leftovers of a killed writer; the random part keeps two writers apart.
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     _write_new(temporary, data)
     return temporary
 
@@ -141,15 +141,15 @@ def _create_exclusively(path: str, data: bytes) -> bool:
 
 
 def _write_new(path: str, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    created = False
     try:
-        try:
+        with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+            created = True
             _write_all(descriptor, data)
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
     except OSError:
-        _discard(path)  # a full disk is no place for half a file
+        if created:
+            _discard(path)  # no half file stays on a full disk
         raise
 
 
@@ -160,13 +160,10 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _discard(path: str) -> None:
-    with suppress(OSError):  # the error that led here is the one to tell; a leftover is pruned
+    with suppress(OSError):  # the error before this one is reported; a leftover is pruned
         os.unlink(path)
 
 
 def _sync_folder(path: str) -> None:
-    folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
+    with _opened(os.path.dirname(path), os.O_RDONLY) as folder:
         os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pyarrow.fs as pafs
 
@@ -26,7 +27,7 @@ class ObjectFiles:
 
     def look(self, path: str) -> FileInfo | None:
         """Returns what lies there, or None."""
-        return _found(self._filesystem.get_file_info(path))
+        return _info(self._filesystem.get_file_info(path))
 
     def write(self, path: str, data: bytes) -> None:
         """Writes a file as a whole or not at all."""
@@ -43,44 +44,42 @@ class ObjectFiles:
     def list(self, path: str) -> list[FileInfo]:
         """Returns what lies directly inside a folder; nothing where it is absent."""
         infos = self._filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-        return [one for one in map(_found, infos) if one is not None]
+        return [info for info in map(_info, infos) if info is not None]
 
     def walk(self, path: str) -> Iterator[tuple[str, FileInfo]]:
         """Yields all files below a folder, by their path from there."""
         selector = pafs.FileSelector(path, allow_not_found=True, recursive=True)
-        for info in self._filesystem.get_file_info(selector):
-            found = _found(info)
-            if found is not None and not found.is_dir:
-                yield info.path[len(path) + 1 :], found
+        for file in self._filesystem.get_file_info(selector):
+            info = _info(file)
+            if info is not None and not info.is_dir:
+                yield file.path[len(path) + 1 :], info
 
     def delete(self, path: str) -> None:
         """Deletes a file; that it is already gone is no error."""
-        self._delete(path, self._filesystem.delete_file)
+        with self._unless_gone(path):
+            self._filesystem.delete_file(path)
 
     def delete_dir(self, path: str) -> None:
         """Deletes a folder with all that it holds; that it is already gone is no error."""
-        self._delete(path, self._filesystem.delete_dir)
-
-    def _delete(self, path: str, delete: Callable[[str], None]) -> None:
-        try:
-            delete(path)
-        except FileNotFoundError:
-            return
-        except OSError:
-            if self.look(path) is not None:
-                raise
+        with self._unless_gone(path):
+            self._filesystem.delete_dir(path)
 
     def move(self, path: str, to: str) -> None:
         """Renames a file, by a copy; that it is already gone is no error."""
-        try:
+        with self._unless_gone(path):
             self._filesystem.move(path, to)
-        except OSError:
-            if self.look(path) is not None:
+
+    @contextmanager
+    def _unless_gone(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError) and self.look(path) is not None:
                 raise
 
 
-def _found(info: pafs.FileInfo) -> FileInfo | None:
-    if info.type == pafs.FileType.NotFound:
+def _info(file: pafs.FileInfo) -> FileInfo | None:
+    if file.type == pafs.FileType.NotFound:
         return None
-    modified = info.mtime.timestamp() if info.mtime is not None else 0.0
-    return FileInfo(info.base_name, info.type == pafs.FileType.Directory, int(info.size or 0), modified)
+    modified = file.mtime.timestamp() if file.mtime is not None else 0.0
+    return FileInfo(file.base_name, file.type == pafs.FileType.Directory, int(file.size or 0), modified)

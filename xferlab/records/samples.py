@@ -12,7 +12,8 @@ from typing import Any, Self
 
 from xferlab.errors import RecordError
 from xferlab.plan.sample_spec import SampleSpec
-from xferlab.records import codec, layout
+from xferlab.records import codec
+from xferlab.records.layout import SEARCHES, TRIALS, SearchFiles, TrialFiles
 from xferlab.records.schema import RECORD_VERSION, Record
 from xferlab.records.store import Store
 
@@ -122,12 +123,12 @@ def best_of(records: Sequence[SampleRecord]) -> SampleRecord | None:
 
 def search_store(store: Store, tuning_id: str) -> Store:
     """Returns the storage of a search within a storage."""
-    return replace(store, root=store.path(layout.SearchFiles(tuning_id).folder))
+    return replace(store, root=store.path(SearchFiles(tuning_id).folder))
 
 
 def write_tuning(store: Store, document: Mapping[str, Any]) -> None:
     """Writes what a search is."""
-    codec.write_json(store, layout.SearchFiles(document["tuning_id"]).tuning, document)
+    codec.write_json(store, SearchFiles(document["tuning_id"]).tuning, document)
 
 
 def read_tuning(store: Store, tuning_id: str) -> dict[str, Any]:
@@ -136,9 +137,9 @@ def read_tuning(store: Store, tuning_id: str) -> dict[str, Any]:
     Raises:
         RecordError: There is none, it is damaged, or another version of xferlab wrote it.
     """
-    document = codec.read_json(store, layout.SearchFiles(tuning_id).tuning)
+    document = codec.read_json(store, SearchFiles(tuning_id).tuning)
     if document is None:
-        known = ", ".join(store.list("tuning")) or "none"
+        known = ", ".join(store.list(SEARCHES)) or "none"
         raise RecordError(f"{store.shown}: no search {tuning_id!r} (searches here: {known})")
     if document.get("version") != RECORD_VERSION:
         raise RecordError(
@@ -150,8 +151,8 @@ def read_tuning(store: Store, tuning_id: str) -> dict[str, Any]:
 
 def write_sample(search: Store, record: SampleRecord) -> None:
     """Writes the record that finishes a sample of the search in a store, then removes its checkpoints."""
-    codec.write_json(search, layout.TrialFiles(record.sample_id).record, record.to_json())
-    search.delete_dir(layout.TrialFiles(record.sample_id).checkpoint)
+    codec.write_json(search, TrialFiles(record.sample_id).record, record.to_json())
+    search.delete_dir(TrialFiles(record.sample_id).checkpoint)
 
 
 def read_sample(search: Store, sample_id: str) -> SampleRecord | None:
@@ -160,20 +161,20 @@ def read_sample(search: Store, sample_id: str) -> SampleRecord | None:
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    body = _undamaged(search, layout.TrialFiles(sample_id).record)
+    body = _undamaged(search, TrialFiles(sample_id).record)
     return SampleRecord.from_json(body) if body else None
 
 
 def read_samples(store: Store, tuning_id: str) -> list[SampleRecord]:
     """Returns the records of all finished samples of a search, by number."""
     search = search_store(store, tuning_id)
-    records = [read_sample(search, sample_id) for sample_id in search.list("trials")]
+    records = [read_sample(search, sample_id) for sample_id in search.list(TRIALS)]
     return sorted((record for record in records if record), key=lambda record: record.number)
 
 
 def write_begun(search: Store, sample: SampleSpec) -> None:
     """Writes what a sample is, before it runs: a search that suggests by what it knows needs it to go on."""
-    codec.write_json(search, layout.TrialFiles(sample.sample_id).spec, sample.to_json())
+    codec.write_json(search, TrialFiles(sample.sample_id).spec, sample.to_json())
 
 
 def read_spec(search: Store, sample_id: str) -> SampleSpec | None:
@@ -182,14 +183,14 @@ def read_spec(search: Store, sample_id: str) -> SampleSpec | None:
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    body = _undamaged(search, layout.TrialFiles(sample_id).spec)
+    body = _undamaged(search, TrialFiles(sample_id).spec)
     return SampleSpec.from_json(body) if body else None
 
 
 def read_begun(store: Store, tuning_id: str) -> list[SampleSpec]:
     """Returns the samples of a search that are begun and not finished, by number; without damaged ones."""
     search = search_store(store, tuning_id)
-    unfinished = [name for name in search.list("trials") if read_sample(search, name) is None]
+    unfinished = [name for name in search.list(TRIALS) if read_sample(search, name) is None]
     specs = [read_spec(search, sample_id) for sample_id in unfinished]
     return sorted((spec for spec in specs if spec), key=lambda spec: spec.number)
 

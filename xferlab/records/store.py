@@ -90,8 +90,8 @@ class Store:
 
     def size(self, name: str) -> int | None:
         """Returns the size of a file in bytes, or None where there is no such file."""
-        found = self._look(name)
-        return found.size if found and not found.is_dir else None
+        info = self._look(name)
+        return info.size if info and not info.is_dir else None
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file as a whole or not at all: temp, fsync, replace locally; one PUT on object stores.
@@ -137,18 +137,18 @@ class Store:
 
     def list(self, name: str) -> list[str]:
         """Returns the names directly inside a folder, sorted; none where it is absent."""
-        return [found.name for found in self.entries(name)]
+        return [info.name for info in self.entries(name)]
 
     def entries(self, name: str) -> Sequence[FileInfo]:
         """Returns what lies directly inside a folder, by name; nothing where it is absent."""
-        found = self._do("listed", name, lambda: self._files.list(self.path(name)))
-        return sorted(found, key=lambda one: one.name)
+        infos = self._do("listed", name, lambda: self._files.list(self.path(name)))
+        return sorted(infos, key=lambda info: info.name)
 
     def walk(self, name: str) -> Sequence[tuple[str, FileInfo]]:
         """Returns all files below a folder, by their names in the storage; nothing where it is absent."""
-        found = self._do("listed", name, lambda: dict(self._files.walk(self.path(name).rstrip("/"))))
+        infos = self._do("listed", name, lambda: dict(self._files.walk(self.path(name).rstrip("/"))))
         prefix = f"{name}/" if name else ""
-        return [(prefix + below, found[below]) for below in sorted(found)]
+        return [(prefix + below, infos[below]) for below in sorted(infos)]
 
     def delete(self, name: str) -> None:
         """Deletes a file; that it is already gone is no error."""
@@ -186,10 +186,10 @@ class Store:
 def without_query(uri: str) -> str:
     """Returns a URI without its query and user part, where keys may stand."""
     scheme, _, rest = uri.partition("://")
-    place, _, query = rest.partition("?")
-    if "@" in query:  # a key may hold a question mark: what stands before it is no place then
+    location, _, query = rest.partition("?")
+    if "@" in query:  # a key may hold a question mark: the part before it is not a location then
         return f"{scheme}://..."
-    return f"{scheme}://{place.rpartition('@')[2]}"
+    return f"{scheme}://{location.rpartition('@')[2]}"
 
 
 def _in_one_request(uri: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Sequence
 from enum import StrEnum
+from typing import Protocol
 
 from xferlab.plan.spec import TrialSpec
 
@@ -18,6 +19,19 @@ class State(StrEnum):
     COMPLETE = "complete"
     FAILED = "failed"
     BLOCKED = "blocked"
+
+
+class Listener(Protocol):
+    """Watches a run; the command line's live view is one."""
+
+    def begin(self, graph: TrialGraph) -> None:
+        """The run starts with these states."""
+
+    def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:
+        """A trial's state changed; a failure comes with its reason."""
+
+    def epoch(self, trial: TrialSpec, epoch: int, best_score: float | None) -> None:
+        """A trial finished an epoch; `best_score` is its best so far."""
 
 
 class TrialGraph:

@@ -15,7 +15,7 @@ import signal
 import socket
 import threading
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from types import TracebackType
 from xferlab.errors import LeaseHeldError, StorageError, UsageError
 from xferlab.records import layout
 from xferlab.records.store import Store
-from xferlab.schedule.processes import born
+from xferlab.schedule.watch import born
 
 EXPIRES_AFTER_S = 60.0
 """Unless `XFERLAB_LEASE_S` says otherwise."""
@@ -77,13 +77,11 @@ class Holder:
     def read(content: bytes | None) -> Holder | None:
         """Returns who holds the lease; None if nobody does, or nobody can tell."""
         try:
-            body = json.loads(content or b"null")
-        except ValueError:
+            holder = Holder(**json.loads(content or b"null"))
+            min(0, holder.pid, holder.beat, holder.expires_after_s)  # numbers, or a TypeError
+        except (ValueError, TypeError):
             return None
-        if not isinstance(body, dict) or set(body) != {field.name for field in fields(Holder)}:
-            return None
-        known = all(isinstance(body[name], float | int) for name in ("pid", "beat", "expires_after_s"))
-        return Holder(**body) if known else None
+        return holder
 
     @property
     def who(self) -> str:

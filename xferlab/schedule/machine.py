@@ -189,16 +189,6 @@ def _num_cores() -> int:
 
 
 def _check_threads(number: int, *, instead: str = "") -> None:
-    try:
-        _start_threads(number)
-    except RuntimeError as error:
-        raise UsageError(
-            f"{number} processes and threads are needed, and this machine does not give them ({error}); "
-            f"raise `ulimit -u`, `ulimit -v`, or the container's limits{instead}"
-        ) from error
-
-
-def _start_threads(number: int) -> None:
     end, threads = threading.Event(), list[threading.Thread]()
     before = threading.stack_size(STACK_BYTES)
     try:
@@ -206,6 +196,11 @@ def _start_threads(number: int) -> None:
             thread = threading.Thread(target=end.wait, daemon=True)
             thread.start()
             threads.append(thread)
+    except RuntimeError as error:
+        raise UsageError(
+            f"{number} processes and threads are needed, and this machine does not give them ({error}); "
+            f"raise `ulimit -u`, `ulimit -v`, or the container's limits{instead}"
+        ) from error
     finally:
         threading.stack_size(before)
         end.set()

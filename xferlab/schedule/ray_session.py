@@ -26,21 +26,31 @@ from xferlab.errors import ClusterLostError, StorageError, UsageError
 from xferlab.records.store import Store
 from xferlab.schedule import machine
 from xferlab.schedule.stop import StopRequest
-from xferlab.schedule.watch import Watch
+from xferlab.schedule.watch import Address, Watch
 
-# Read when a cluster or a Tune run starts: no phoning home, no loggers beside our records, no snapshots of a
-# state that nobody reads; signals are ours.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")
-os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# Read when a cluster or a Tune run starts.
+_SETTINGS = {
+    # No phoning home, no loggers beside our records, no snapshots of a state that nobody reads.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are ours
+    # A worker that ends would kill the mirror of its last trial, which ends by itself soon after.
+    "RAY_kill_child_processes_on_worker_exit": "0",
+    # Tune trains each trial in a new thread of its worker. glibc gives new threads heaps of their own, up to
+    # eight a core, and each keeps the peak of a trial; so all trials of a worker share one heap. glibc reads
+    # this when a process starts.
+    "MALLOC_ARENA_MAX": "1",
+    # A sample that is stopped early writes its attempt before its worker takes another.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",
+}
+for _name, _value in _SETTINGS.items():
+    os.environ.setdefault(_name, _value)
 # Without it Tune starts a trial of a preempted node again by itself, and nobody decides how often.
 os.environ["RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE"] = "1"
-# A worker that ends would kill the mirror of its last trial, which ends by itself soon after.
-os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
 
 SCRATCH = "tune"
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -48,14 +58,6 @@ _TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 # Tune hands these to its workers in a runtime environment, and Ray writes that to its logs; see `Access`.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(AWS_KEYS)
-# Ray prints what it has to say of lost nodes ("(raylet) ...") even where it is to log nothing.
-ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
-# Tune trains each trial in a new thread of its worker. glibc gives new threads heaps of their own, up to
-# eight a core, and each keeps the peak of a trial; so all trials of a worker share one heap. glibc reads this
-# when a process starts.
-os.environ.setdefault("MALLOC_ARENA_MAX", "1")
-# A sample that is stopped early writes its attempt before its worker takes another.
-os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "30")
 class_cache.ENV_VARS_TO_PROPAGATE.update({"MALLOC_ARENA_MAX", "TUNE_FUNCTION_THREAD_TIMEOUT_S"})
 
 PROBE_S = 5.0
@@ -83,19 +85,25 @@ def cluster(
             "Ray is already connected in this process; call ray.shutdown() first, or use --executor "
             "in-process"
         )
+    is_ours = address is None
+    patience_s = SILENT_HERE_S if is_ours else SILENT_ELSEWHERE_S
     with ExitStack() as stack:
+        # Ray prints what it has to say of lost nodes ("(raylet) ...") even where it is to log nothing.
+        stack.enter_context(_replaced(ray._private.worker, "print_to_stdstream", _say_nothing))
         if address is None:
             stack.enter_context(_own_cluster(num_cpus))
         else:
             _join(address)
-        patience_s = SILENT_HERE_S if address is None else SILENT_ELSEWHERE_S
-        watched = Watch(_places(), stop or StopRequest(), patience_s=patience_s, own=address is None)
-        with watched as watch:
+        with Watch(_addresses(), stop or StopRequest(), patience_s=patience_s, started_here=is_ours) as watch:
             try:
                 yield
             finally:
                 watch.rest()
                 ray.shutdown()
+
+
+def _say_nothing(data: Any, ignore_prefix: bool) -> None:
+    """Takes the place of Ray's function that prints."""
 
 
 def _join(address: str) -> None:
@@ -205,15 +213,15 @@ def _replaced(holder: Any, name: str, value: Any) -> Iterator[None]:
         setattr(holder, name, before)
 
 
-def _places() -> dict[str, tuple[str, int]]:
+def _addresses() -> dict[str, Address]:
     """Where the two processes listen without which this one can run nothing: the head, and our own node."""
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
-    places = {f"its head at {host}:{port}": (host.strip("[]"), int(port))}
+    addresses = {f"its head at {host}:{port}": (host.strip("[]"), int(port))}
     for node in ray.nodes():
         if node["NodeID"] == context.get_node_id():
-            places["the node of this process"] = (node["NodeManagerAddress"], node["NodeManagerPort"])
-    return places
+            addresses["the node of this process"] = (node["NodeManagerAddress"], node["NodeManagerPort"])
+    return addresses
 
 
 def _probe(address: str) -> None:
@@ -244,14 +252,14 @@ def scratch(store: Store, name: str) -> Iterator[dict[str, Any]]:
     killed run left is removed by the next; a lease on `name` keeps others away.
     """
     if ray._private.worker._global_node.is_head():  # this process has started the cluster, and alone uses it
-        with tempfile.TemporaryDirectory(prefix="xferlab-tune-") as folder:
-            yield {"storage_path": folder}
+        with tempfile.TemporaryDirectory(prefix="xferlab-tune-") as temporary:
+            yield {"storage_path": temporary}
         return
-    place = f"{SCRATCH}/{name}"
-    store.delete_dir(place)
-    run = f"{place}/{secrets.token_hex(4)}"
+    folder = f"{SCRATCH}/{name}"
+    store.delete_dir(folder)
+    run = f"{folder}/{secrets.token_hex(4)}"
     yield {"storage_path": store.path(run), "storage_filesystem": store.filesystem}
-    store.delete_dir(place)
+    store.delete_dir(folder)
 
 
 def logs_dir() -> str:

@@ -6,7 +6,7 @@ An executor is a loop around two parts that know nothing of it, `TrialGraph` (wh
     while (trial := graph.take()) is not None and policy.repeated is None:
         policy.started(trial)
         ...                                  # run_trial(trial, ...), anywhere
-        policy.ended(trial, reported)        # complete, again (in the graph already), or failed
+        policy.ended(trial, reported)        # complete, ready again, or failed in the graph
 
 A trial that was stopped rather than ended is given back with `graph.put_back`.
 """
@@ -17,28 +17,18 @@ import signal
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from xferlab.errors import StorageError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, complete, layout, reader
 from xferlab.records.store import Store
-from xferlab.schedule.graph import State, TrialGraph
-from xferlab.schedule.listener import Listener
+from xferlab.schedule.graph import Listener, State, TrialGraph
 from xferlab.trial.failure import Failure, Kind, lost, signature
 
 SAME_ERRORS = 3
 """So many first trials that end with one error stop the study."""
 NODE_LOSSES = 10
 """So many losses of its node in a row cost a trial nothing, though it gets no further between them."""
-
-
-class Decision(StrEnum):
-    """What becomes of a trial whose attempt has ended."""
-
-    COMPLETE = "complete"
-    AGAIN = "again"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -117,8 +107,8 @@ class RetryPolicy:
         """Returns the failure for which a trial is to run beside no other; None where it may share."""
         return self._tries[trial_id].alone
 
-    def ended(self, trial: TrialSpec, reported: Failure | None = None) -> Decision:
-        """Decides what becomes of a trial whose attempt ended, and moves it in the graph.
+    def ended(self, trial: TrialSpec, reported: Failure | None = None) -> None:
+        """Decides what becomes of a trial whose attempt ended: moves it in the graph and tells the listener.
 
         Args:
             trial: A running trial.
@@ -127,26 +117,23 @@ class RetryPolicy:
         Raises:
             StorageError: The records cannot be read or written.
         """
-        trial_id = trial.trial_id
         if self._is_complete(self.store, trial):
-            self.graph.complete(trial_id)
-            self._tries.pop(trial_id, None)
+            self.graph.complete(trial.trial_id)
+            self._tries.pop(trial.trial_id, None)
             self._first = None
             self.listener.changed(trial, State.COMPLETE)
-            return Decision.COMPLETE
+            return
         failure = self._failure(trial, reported)
         reason = f"{failure['type']}: {failure['message']}"
         if self._lacks_parents(trial):
             self.listener.changed(trial, State.WAITING, f"{reason}; it waits for that")
-            self.graph.wait(trial_id)
-            return Decision.AGAIN
-        if self._worth_another(trial_id, failure):
-            self.graph.put_back(trial_id)
+            self.graph.wait(trial.trial_id)
+        elif self._worth_another(trial.trial_id, failure):
+            self.graph.put_back(trial.trial_id)
             self.listener.changed(trial, State.READY, f"{reason}; it is tried again")
-            return Decision.AGAIN
-        self._fail(trial, reason)
-        self._compare(trial, failure)
-        return Decision.FAILED
+        else:
+            self._fail(trial, reason)
+            self._compare(trial, failure)
 
     def _lacks_parents(self, trial: TrialSpec) -> bool:
         """Whether a trial has to wait for parents that are complete no more; these are opened again, once.

@@ -32,7 +32,7 @@ class StopRequest:
     Attributes:
         graceful: While False, the first signal raises, too: nobody asks for it yet.
         signal: The first signal that came.
-        problem: What else makes it impossible to go on.
+        problem: What else makes it impossible to go on; whoever runs trials raises it when they have ended.
     """
 
     def __init__(self, *, graceful: bool = True) -> None:
@@ -45,10 +45,6 @@ class StopRequest:
     def asked(self) -> bool:
         """Returns whether to end."""
         return self.signal is not None or self.problem is not None
-
-    def fail(self, problem: XferlabError) -> None:
-        """Asks to end for a reason of our own; whoever runs trials raises it when they have ended."""
-        self.problem = problem
 
     def check(self) -> None:
         """Raises `StopNow` or the problem if it is to end: for work that has nothing to save."""

@@ -14,9 +14,8 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout
 from xferlab.records.complete import CompleteTrial, complete_trials
 from xferlab.records.store import Store
-from xferlab.schedule.graph import TrialGraph
+from xferlab.schedule.graph import Listener, TrialGraph
 from xferlab.schedule.lease import Lease
-from xferlab.schedule.listener import Listener
 from xferlab.schedule.retry_policy import Ending, RetryPolicy
 
 Executor = Callable[[RetryPolicy], Ending]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,12 @@ NO_REASON = (
 _NODE_REASON = re.compile(r"the actor's node was (.+)")
 _SIGNAL = re.compile(r"\*\*\* (SIG[A-Z]+) received")
 _LOG_TAIL = 65_536
+_OOM_COUNTER = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 _OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 
 class MemoryKills:
-    """Whether the kernel has killed a process for want of memory on this host, or in this container."""
+    """Whether the kernel has killed a process because memory ran out, on this host or in this container."""
 
     def __init__(self, counters: Sequence[Path] = _OOM_COUNTERS):
         """Takes files with a line `oom_kill N`; the first that has one counts."""
@@ -46,14 +48,9 @@ class MemoryKills:
 
     def _count(self) -> int:
         for path in self._counters:
-            try:
-                lines = path.read_text().splitlines()
-            except OSError:
-                continue
-            for line in lines:
-                name, _, value = line.partition(" ")
-                if name == "oom_kill":
-                    return int(value)
+            with suppress(OSError):
+                if counter := _OOM_COUNTER.search(path.read_text()):
+                    return int(counter[1])
         return 0
 
 
@@ -102,8 +99,8 @@ def node_reason(error: BaseException | None) -> str:
         return f"{NEVER_RAN}: {text.strip().splitlines()[-1]}"
     if "receives a SIGTERM" in text:
         return "its worker was told to end (SIGTERM)"
-    if found := _NODE_REASON.search(text):
-        return f"its node was {found[1]}"
+    if reason := _NODE_REASON.search(text):
+        return f"its node was {reason[1]}"
     if isinstance(error, RayActorError) and error.preempted:
         return "its node was preempted"
     return "its node was lost" if "node has died" in text else ""
@@ -122,6 +119,6 @@ def _signal_of(pid: int | None, host: str | None) -> str | None:
         return None
     for path in Path(ray_session.logs_dir()).glob(f"worker-*-{pid}.err"):
         tail = path.read_bytes()[-_LOG_TAIL:].decode(errors="replace")
-        if found := _SIGNAL.search(tail):
-            return found[1]
+        if received := _SIGNAL.search(tail):
+            return received[1]
     return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from xferlab.errors import InterruptedTrialError, NonFiniteLossError
@@ -23,27 +22,26 @@ from xferlab.trial.origin import load_origin
 from xferlab.trial.training import trainer_of
 
 
-@dataclass(frozen=True)
-class SampleHooks:
-    """What the scheduler around a sample wants.
+def run_sample(
+    sample: SampleSpec,
+    context: TrialContext,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    on_epoch: Callable[[SampleRecord], None] = lambda record: None,
+) -> SampleRecord:
+    """Runs one sample to its record, from wherever an earlier attempt left it.
 
-    Attributes:
+    Args:
+        sample: What to run.
+        context: Where.
         stop: Asked after every batch; True ends the sample with its state stored, unless it is finished.
         on_epoch: Told what the record would be if the sample ended now; may wait for a decision.
-    """
-
-    stop: Callable[[], bool] = lambda: False
-    on_epoch: Callable[[SampleRecord], None] = lambda record: None
-
-
-def run_sample(sample: SampleSpec, context: TrialContext, hooks: SampleHooks | None = None) -> SampleRecord:
-    """Runs one sample to its record, from wherever an earlier attempt left it.
 
     Returns:
         The record; at once if the sample is finished.
 
     Raises:
-        InterruptedTrialError: `hooks.stop` asked to end; the state is stored.
+        InterruptedTrialError: `stop` asked to end; the state is stored.
         XferlabError: It cannot be done; the failure is stored as `failure.json`.
     """
     search = search_store(context.store, sample.tuning_id)
@@ -52,7 +50,8 @@ def run_sample(sample: SampleSpec, context: TrialContext, hooks: SampleHooks | N
         return record
     attempt = Attempt(search, sample.sample_id)
     try:
-        record = _Run(sample, context, attempt, hooks or SampleHooks()).to_record()
+        run = _Run(sample, context, attempt, stop)
+        record = run.to_record(on_epoch)
         attempt.complete()
     except BaseException as error:
         attempt.failed(error)
@@ -63,8 +62,8 @@ def run_sample(sample: SampleSpec, context: TrialContext, hooks: SampleHooks | N
 class _Run:
     """One attempt in progress."""
 
-    def __init__(self, sample: SampleSpec, context: TrialContext, attempt: Attempt, hooks: SampleHooks):
-        self.sample, self.attempt, self.hooks = sample, attempt, hooks
+    def __init__(self, sample: SampleSpec, context: TrialContext, attempt: Attempt, stop: Callable[[], bool]):
+        self.sample, self.attempt, self.stop = sample, attempt, stop
         self.search = search_store(context.store, sample.tuning_id)
         self.repetitions = [_Repetition(trial, sample.judge, context) for trial in sample.trials]
         self.checkpoints = Checkpoints(self.search, sample.sample_id)
@@ -73,7 +72,7 @@ class _Run:
         self.every_s = min(float(trial.settings["checkpoint_every_s"]) for trial in sample.trials)
         self.saved_at = time.monotonic()
 
-    def to_record(self) -> SampleRecord:
+    def to_record(self, on_epoch: Callable[[SampleRecord], None]) -> SampleRecord:
         """Trains until every repetition has ended, one diverges, or the sample is to stop."""
         self.attempt.begin(self.epoch)
         while True:
@@ -86,8 +85,8 @@ class _Run:
             self.epoch, self.num_batches = self.epoch + 1, 0
             if all(repetition.trainer.stopped_by() for repetition in self.repetitions):
                 return self._finish("complete")
-            self.hooks.on_epoch(self._record("stopped"))
-            if self.hooks.stop() and (record := read_sample(self.search, self.sample.sample_id)):
+            on_epoch(self._record("stopped"))
+            if self.stop() and (record := read_sample(self.search, self.sample.sample_id)):
                 return record  # it was one of the worse
             self._heed_stop()
 
@@ -114,7 +113,7 @@ class _Run:
 
     def _heed_stop(self) -> None:
         """Stores the state if it is time or the sample is to stop; ends it in that case."""
-        stopping = self.hooks.stop()
+        stopping = self.stop()
         if stopping or time.monotonic() - self.saved_at >= self.every_s:
             cursor = {"epoch": self.epoch, "next_batch": self.num_batches}
             states = [repetition.state() for repetition in self.repetitions]

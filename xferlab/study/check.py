@@ -39,13 +39,13 @@ def with_repetitions(study: Study, known: Mapping[str, int | None]) -> Study:
 def check(study: Study) -> list[Finding]:
     """Returns what is wrong with a validated study whose repetitions are set."""
     checks = (_references, _evaluations, _sections, _patience, _repetitions, _task)
-    found = [
+    of_stages = [
         finding
         for name, stage in study.stages.items()
-        for one in checks
-        for finding in one(study, name, stage)
+        for stage_check in checks
+        for finding in stage_check(study, name, stage)
     ]
-    return found + list(_features(study)) + list(_cycles(study))
+    return [*of_stages, *_features(study), *_cycles(study)]
 
 
 def pairing(base: Study, arm: Study) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Overrides by dotted path, the arms and profiles that consist of them, and what a study becomes by them."""
+"""Arms and profiles: overrides by dotted path, and the study that they make of another."""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ class Evaluated(NamedTuple):
         Raises:
             ValueError: It is not of this form, or names an unknown part or variant.
         """
-        place, at, variant = item.partition("@")
-        section, _, part = place.partition(".")
+        cases, at, variant = item.partition("@")
+        section, _, part = cases.partition(".")
         if not section or part not in PARTS:
             hint = suggest(part, PARTS) if section else ""
             what = f"{item!r} is not `section.part` with a part out of {', '.join(PARTS)}"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.section import NAME_PATTERN, Section
-from xferlab.study.paths import dotted, fields_at, unknown_field
+from xferlab.study.paths import dotted
 from xferlab.study.yaml_lines import KeyPath
 
 M = TypeVar("M", bound=Section)
@@ -117,7 +119,7 @@ def of_validation(
             continue  # of a union's alternatives, the one that looked inside says what is wrong
         is_required = group[0]["type"] in _REQUIRED
         if group[0]["type"] == "extra_forbidden":
-            what = unknown_field((*under, *path), fields_at(model, path[:-1], tree))
+            what = _unknown_field((*under, *path), _field_names(model, path[:-1], group[0]["loc"][-2:-1]))
         else:
             what = _message((*under, *path), group)
         findings.append(Finding((*under, *path), what, is_required=is_required))
@@ -135,6 +137,49 @@ def _path_in(tree: Any, details: ErrorDetails) -> KeyPath:
     if details["type"] in _REQUIRED:
         path.append(_tag(details) or details["loc"][-1])
     return tuple(path)
+
+
+def _unknown_field(path: KeyPath, accepted: list[str]) -> str:
+    inside = f" in {dotted(path[:-1])}" if path[:-1] else ""
+    hint = suggest(str(path[-1]), accepted) or f" Fields: {', '.join(accepted)}."
+    return f"unknown field {str(path[-1])!r}{inside}.{hint}"
+
+
+def _field_names(model: type[Section], path: KeyPath, tags: KeyPath) -> list[str]:
+    """Returns the fields at a path inside a section.
+
+    Args:
+        model: The section.
+        path: Names of fields and of entries of mappings.
+        tags: May name the kind of a section, where several kinds are possible.
+    """
+    options: list[Any] = [model]
+    for part in path:
+        options = [member for option in options for member in _members(_type_inside(option, part))]
+    models = [option for option in options if isinstance(option, type) and issubclass(option, Section)]
+    named = [kind for kind in models if any(_is_literal(info, tags) for info in kind.model_fields.values())]
+    return [name for kind in named or models for name in kind.model_fields]
+
+
+def _is_literal(info: FieldInfo, values: KeyPath) -> bool:
+    return get_origin(info.annotation) is Literal and not {*values}.isdisjoint(get_args(info.annotation))
+
+
+def _type_inside(kind: Any, name: str | int) -> Any:
+    """Returns the type of a field of a section, or of a mapping's values; None for other types."""
+    if get_origin(kind) is dict:
+        return get_args(kind)[1]
+    info = getattr(kind, "model_fields", {}).get(name)
+    return info.annotation if info else None
+
+
+def _members(kind: Any) -> list[Any]:
+    """Returns the members of a union, or the type itself."""
+    if get_origin(kind) is Annotated:
+        return _members(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [member for option in get_args(kind) for member in _members(option)]
+    return [kind]
 
 
 def _is_explained(finding: Finding, findings: Iterable[Finding]) -> bool:
@@ -161,7 +206,7 @@ def _message(path: KeyPath, group: list[ErrorDetails]) -> str:
 
 def _tag(details: ErrorDetails) -> str:
     """Returns the field that names a section's kind, where an error is about that; else an empty text."""
-    return str(_context(details).get("discriminator", "")).strip("'")
+    return str(details.get("ctx", {}).get("discriminator", "")).strip("'")
 
 
 def _is_about_key(details: ErrorDetails) -> bool:
@@ -169,12 +214,8 @@ def _is_about_key(details: ErrorDetails) -> bool:
     return details["loc"][-1:] == ("[key]",)
 
 
-def _context(details: ErrorDetails) -> Mapping[str, Any]:
-    return details.get("ctx", {})
-
-
 def _literals(details: ErrorDetails) -> list[str]:
-    context = _context(details)
+    context = details.get("ctx", {})
     listed = str(context.get("expected", context.get("expected_tags", ""))).replace(" or ", ", ")
     return [item.strip().strip("'") for item in listed.split(",")] if listed else []
 
@@ -183,13 +224,11 @@ def _accepted(details: ErrorDetails) -> str:
     """Returns the accepted values, as the end of `it must be ...`."""
     if literals := _literals(details):
         return f"one of {', '.join(literals)}" if len(literals) > 1 else literals[0]
-    context, fallback = (
-        _context(details),
-        f"another value ({details['msg'].removeprefix('Input should be ')})",
-    )
+    context = details.get("ctx", {})
     if details["type"] == "string_pattern_mismatch":
         return _PATTERNS.get(context["pattern"], f"text of the form {context['pattern']}")
-    return _ACCEPTED[details["type"]].format(**context) if details["type"] in _ACCEPTED else fallback
+    other = f"another value ({details['msg'].removeprefix('Input should be ')})"
+    return _ACCEPTED[details["type"]].format(**context) if details["type"] in _ACCEPTED else other
 
 
 _REQUIRED = ("missing", "union_tag_not_found", "union_tag_invalid")

@@ -39,7 +39,6 @@ class LoadedStudy:
         arms: Each arm as a study of its own, in file order; a file without arms has the arm `baseline`.
         drafts: The origin of the fields of each arm; under an empty name, of those of the base.
         warnings: Possible mistakes, each with its line.
-        relative_storage: The storage as written, where that is a relative path; else empty.
     """
 
     path: Path
@@ -48,7 +47,6 @@ class LoadedStudy:
     arms: Mapping[str, Study]
     drafts: Mapping[str, Draft] = field(repr=False, compare=False)
     warnings: tuple[Problem, ...] = ()
-    relative_storage: str = ""
 
     @property
     def overrides(self) -> dict[str, dict[str, Any]]:
@@ -132,16 +130,11 @@ class _Loading:
         file = Draft(self.document, {key: values[key] for key in values if key not in Variants.model_fields})
         given = {key: values[key] for key in Variants.model_fields if values.get(key) is not None}
         self.note(file, validated(Variants, given)[1])
-        profiles = self.variants(file, "profiles", given.get("profiles"))
-        if profile is not None and profile not in profiles:
-            what = f"there is no profile {profile!r}; this study has {', '.join(profiles) or 'none'}."
-            self.report.add(self.document.where(("profiles",)), what + suggest(profile, profiles))
-        draft = profiles.get(profile or "", file)
-        base, findings = self.examine(draft, {})
         of_file = self.examine(file, {})[1]
+        draft = self.with_profile(file, given.get("profiles"), profile, of_file)
+        base, findings = self.examine(draft, {})
         self.note(file, (finding for finding in findings if finding in of_file))
         self.note(draft, (finding for finding in findings if finding not in of_file))
-        self.note_unused_profiles(profiles, of_file)
         drafts = self.variants(draft, "arms", given.get("arms"))
         arms = self.arms(drafts, base, findings) if base else {}
         if base is not None:
@@ -155,15 +148,19 @@ class _Loading:
             arms=arms or {"baseline": base},
             drafts={"": draft, **drafts},
             warnings=self.report.problems("warning"),
-            relative_storage=_relative_storage(draft.tree, self.environ),
         )
 
-    def note_unused_profiles(self, profiles: Mapping[str, Draft], of_file: list[Finding]) -> None:
-        """Notes the errors of all profiles, so that none fails on the cluster only; no variable is needed."""
-        for draft in profiles.values():
+    def with_profile(self, file: Draft, profiles: Any, name: str | None, of_file: list[Finding]) -> Draft:
+        """Returns the study with a profile; all are checked, so that none fails on the cluster only."""
+        drafts = self.variants(file, "profiles", profiles)
+        for draft in drafts.values():  # without the files, since only the chosen one needs its variables
             findings = self.validated(draft.tree, {})[1]
             errors = (finding for finding in findings if finding.severity == "error")
             self.note(draft, (error for error in errors if error not in of_file))
+        if name is not None and name not in drafts:
+            what = f"there is no profile {name!r}; this study has {', '.join(drafts) or 'none'}."
+            self.report.add(self.document.where(("profiles",)), what + suggest(name, drafts))
+        return drafts.get(name or "", file)
 
     def variants(self, parent: Draft, group: str, entries: Any) -> dict[str, Draft]:
         """Returns the arms or the profiles before validation."""
@@ -236,7 +233,7 @@ def _with_files(
             what += f"for example: export {missing[0]}=/path/to/it"
             findings.append(Finding(path, what))
             continue
-        expanded = _expanded(text, environ)
+        expanded = os.path.expanduser(_VARIABLE.sub(lambda match: environ[match[1]], text))
         is_uri = "://" in expanded and path == ("storage",)
         value = expanded if is_uri else os.path.abspath(os.path.join(folder, expanded))
         tree = replaced(tree, path, value)
@@ -264,12 +261,3 @@ def _named_fields(tree: dict[str, Any]) -> Iterator[tuple[str, KeyPath]]:
             yield dotted(path), path
         if path[2:] == ("table",) and value:
             yield os.path.join(tree["data"][path[1]]["root"], value), path
-
-
-def _expanded(text: str, environ: Mapping[str, str]) -> str:
-    return os.path.expanduser(_VARIABLE.sub(lambda match: environ[match[1]], text))
-
-
-def _relative_storage(tree: Mapping[str, Any], environ: Mapping[str, str]) -> str:
-    storage = _expanded(tree.get("storage", Study.model_fields["storage"].default), environ)
-    return "" if "://" in storage or os.path.isabs(storage) else storage

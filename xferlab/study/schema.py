@@ -5,7 +5,6 @@ The same models validate `jobs/*.yaml` and give editors their JSON Schema (`xfer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -82,10 +81,6 @@ class Resources(Section):
     """Host memory to reserve."""
 
 
-_TASK_SECTIONS = ("model", "training", "adapt")
-"""Fields of a stage that its task validates."""
-
-
 def _known_task(name: str) -> str:
     if name not in registry.names():
         names = registry.names()
@@ -125,14 +120,6 @@ class Stage(Section):
     """Training fields that differ in this stage; of a mapping such as `plateau`, the fields that differ."""
     resources: Resources | None = None
     """Default: the study's."""
-
-    @classmethod
-    def type_of(cls, field: str, values: Any) -> Any:
-        """Returns the type that a field has, for messages; the stage's task has the sections of three."""
-        name = values.get("task", registry.DEFAULT) if isinstance(values, Mapping) else registry.DEFAULT
-        if field in _TASK_SECTIONS and name in registry.names():
-            return getattr(registry.task(name), field)
-        return super().type_of(field, values)
 
     @field_validator("weights", mode="before")
     @classmethod
@@ -194,7 +181,7 @@ def _wandb_name(value: str) -> str:
         raise ValueError("the name is empty")
     if len(value) > _LONGEST_WANDB_NAME:
         raise ValueError(f"the name has {len(value)} characters; W&B takes at most {_LONGEST_WANDB_NAME}")
-    if refused := "".join(dict.fromkeys(one for one in value if one in _NOT_IN_WANDB_NAMES)):
+    if refused := "".join(dict.fromkeys(letter for letter in value if letter in _NOT_IN_WANDB_NAMES)):
         listed = " ".join(_NOT_IN_WANDB_NAMES)
         hint = "; give the team as `entity`" if "/" in refused else ""
         raise ValueError(f"{value!r} has {refused!r}, and W&B refuses {listed} in names{hint}")
@@ -202,7 +189,7 @@ def _wandb_name(value: str) -> str:
 
 
 def _wandb_entity(value: str) -> str:
-    if any(one.isspace() for one in value):
+    if any(letter.isspace() for letter in value):
         raise ValueError(f"{value!r} has a blank; the name of a W&B team or user has none")
     return _wandb_name(value)
 

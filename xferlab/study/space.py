@@ -5,7 +5,7 @@ A space is a YAML file:
     training.lr: {loguniform: [1.0e-4, 1.0e-2]}
     training.batch_size: {choice: [4, 8, 16]}
     training.plateau.patience: {int: [3, 12]}
-    training.loss: {grid: [dice, dice_as_printed]}
+    training.rotation: {grid: [null, {degrees: 5}]}
 
 One stage is tuned at a time, so `training.*` means `stages.<that stage>.training.*`.
 """
@@ -24,7 +24,7 @@ from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.check import check
 from xferlab.study.compose import refusal
 from xferlab.study.findings import Finding, Report, as_yaml, validated
-from xferlab.study.paths import absent_entry, fields_at, replaced, unknown_field
+from xferlab.study.paths import absent_entry, replaced
 from xferlab.study.schema import Study
 from xferlab.study.yaml_lines import read
 
@@ -180,14 +180,13 @@ def _refuse_overlap(parameter: Parameter, others: list[Parameter]) -> None:
 def _refused(parameter: Parameter, tree: dict[str, Any]) -> Iterator[str]:
     """Yields why a path does not exist or an arm may not override it, or which values the study refuses."""
     path = tuple(parameter.path.split("."))
-    fields = fields_at(Study, path[:-1], tree)
-    problem = refusal("arms", path) or absent_entry(tree, path)
-    if problem or (fields and path[-1] not in fields):
-        yield problem or unknown_field(path, fields)
+    if problem := refusal("arms", path) or absent_entry(tree, path):
+        yield problem
         return
     for value in parameter.values:  # the bounds of a range, else every value
         for finding in _examined(replaced(tree, path, value))[1]:
-            yield f"with {as_yaml(value)}: {finding.what}"
+            is_about_path = finding.path == path  # then the message names the value
+            yield finding.what if is_about_path else f"with {as_yaml(value)}: {finding.what}"
 
 
 def _examined(tree: dict[str, Any]) -> tuple[Study | None, list[Finding]]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field
 
+from xferlab.metrics.catalogue import Metric
 from xferlab.metrics.score import Score
 from xferlab.section import Float, Int, Section
 
@@ -81,6 +82,21 @@ class SizeProblem:
     what: str
 
 
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def _without_defaults(section: AnySection) -> AnySection:
+    """Returns a section in which the fields that were not given are null."""
+    changes: dict[str, Any] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if name not in section.model_fields_set:
+            changes[name] = None
+        elif isinstance(value, Section):
+            changes[name] = _without_defaults(value)
+    return section.model_copy(update=changes)
+
+
 class TrialIdentity(Section):
     """All that can change the weights of a trial, and nothing else. Each task has a subclass.
 
@@ -134,6 +150,11 @@ class TrialIdentity(Section):
     def to_json(self) -> dict[str, Any]:
         """Returns the JSON value that a trial's id is the hash of."""
         return {**self.model_dump(mode="json", exclude_none=True), "parent": self.parent}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Returns the identity that `to_json` wrote: what is absent is off (null), whatever its default."""
+        return _without_defaults(cls.model_validate(value))
 
 
 @dataclass(frozen=True)
@@ -202,6 +223,7 @@ class Task:
         name: As in `task:` of a stage; the name of its folder.
         version: Part of every trial's identity; raised when the same configuration gives other weights.
         metrics_version: Part of every evaluation's identity; raised when a metric may give other values.
+        metrics: What `Learner.measure` returns, in this order; reports describe them by these declarations.
         model: The section `model`.
         training: The section `training`.
         identity: The identity of its trials.
@@ -215,12 +237,14 @@ class Task:
         headline: The metric of a case that a run ends with; empty for none.
         files: What `predict` writes for an image: the ending of each file's name, by its column in the table.
         of_weights: `module:function` that returns an identity for bare weights; empty where none can.
-        report: `module` that draws what only this task shows; empty for nothing.
+        report: Module whose `pictures(contents)` yields the figures that only this task has in a report;
+            empty for none.
     """
 
     name: str
     version: int
     metrics_version: int
+    metrics: tuple[Metric, ...]
     model: type[Section]
     training: type[Training]
     identity: type[TrialIdentity]

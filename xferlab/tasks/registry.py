@@ -1,13 +1,14 @@
-"""The tasks by name: each folder here with a `config.py` is one. Parts are imported when they are needed."""
+"""The tasks by name: each folder here is one. Parts are imported when they are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
+from xferlab import tasks
 from xferlab.errors import UsageError, suggest
 from xferlab.tasks.config import Task, TrialIdentity
 from xferlab.tasks.segmentation.config import Model as DefaultModel
@@ -16,6 +17,8 @@ from xferlab.tasks.segmentation.config import Training as DefaultTraining
 if TYPE_CHECKING:
     import torch
 
+    from xferlab.analysis.contents import Contents
+    from xferlab.analysis.figures.style import Picture
     from xferlab.training.learner import Learner
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "identity_of_weights",
     "learner_of",
     "names",
+    "pictures_of",
     "task",
 ]
 
@@ -36,7 +40,7 @@ DEFAULT = "segmentation"
 @cache
 def names() -> tuple[str, ...]:
     """Returns the names of all tasks, the default first."""
-    folders = sorted(path.parent.name for path in Path(__file__).parent.glob("*/config.py"))
+    folders = sorted(module.name for module in iter_modules(tasks.__path__) if module.ispkg)
     return tuple(sorted(folders, key=lambda name: name != DEFAULT))
 
 
@@ -55,7 +59,7 @@ def task(name: str) -> Task:
 
 def identity_of(value: Mapping[str, Any]) -> TrialIdentity:
     """Returns the typed identity of a trial from its JSON value; `to_json` is its inverse."""
-    return task(value["task"]).identity.model_validate(value)
+    return task(value["task"]).identity.from_json(value)
 
 
 def identity_of_weights(
@@ -74,6 +78,12 @@ def identity_of_weights(
     module, _, name = task(DEFAULT).of_weights.partition(":")
     identity: TrialIdentity = getattr(import_module(module), name)(weights, origin=origin, options=options)
     return identity
+
+
+def pictures_of(name: str, contents: Contents) -> Iterator[Picture]:
+    """Yields the figures of a report that only this task draws."""
+    if module := task(name).report:
+        yield from import_module(module).pictures(contents)
 
 
 def learner_of(

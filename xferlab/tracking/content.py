@@ -130,7 +130,7 @@ def trial_summary(record: TrialRecord, cases: Mapping[str, pa.Table]) -> dict[st
         cases: Rows of its evaluations (`CASES_SCHEMA`) by `section.part`.
 
     Returns:
-        Best epoch, its loss, and `section.part/metric`: the mean over the images where the metric is defined
+        Best epoch, its score, and `section.part/metric`: the mean over the images where the metric is defined
         (NaN where it is nowhere); images of a simulated device apart, under `section.part/device/metric`.
     """
     values: dict[str, list[float]] = defaultdict(list)

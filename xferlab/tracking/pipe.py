@@ -70,7 +70,7 @@ class MirrorProcess:
 
     def _feed(self) -> None:
         assert self._process.stdin is not None
-        # Closing may fail as writing does; how the process ended is told by those who wait for it.
+        # Closing may fail as writing does; whoever waits for the process reports how it ended.
         with suppress(OSError), self._process.stdin as stream:
             for line in iter(self._lines.get, b""):
                 left = memoryview(line)
@@ -117,7 +117,7 @@ class MirrorProcess:
         return True
 
     def abandon(self, ended: Ended = lambda reason: None) -> None:
-        """Lets the process go: a thread waits for it, and tells how it ended."""
+        """Lets the process go: a thread waits for it, and reports how it ended."""
         self._lines.put(b"")
         threading.Thread(target=self._see_off, args=(ended,), daemon=True).start()
 

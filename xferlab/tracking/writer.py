@@ -167,7 +167,7 @@ class RunWriter:
         try:
             return MirroredRun.of_online(self._online_run())
         except wandb.errors.CommError as error:
-            if not isinstance(error.exc, ValueError):  # it is one where there is no such run
+            if not isinstance(error.exc, ValueError):  # this is how a missing run is reported
                 raise
             return MirroredRun()
 
@@ -275,7 +275,7 @@ def _is_synced(folder: Path) -> bool:
 
 
 def _settings(mode: str) -> wandb.Settings:
-    """Settings under which nothing of the machine leaves that the run's own config does not tell."""
+    """Settings under which nothing of the machine is sent beyond the run's configuration."""
     return wandb.Settings(
         mode=mode,
         console="off",
@@ -298,7 +298,7 @@ def _settings(mode: str) -> wandb.Settings:
 
 
 def _overlay(row: Mapping[str, Any]) -> wandb.Image:
-    """Returns an image with its target and the network's answer, each to be shown or hidden."""
+    """Returns an image with its target and the network's output, each to be shown or hidden."""
     arrays = {
         name: np.frombuffer(b64decode(data), np.uint8).reshape(shape)
         for name, (shape, data) in row["arrays"].items()

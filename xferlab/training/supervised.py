@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from xferlab.errors import NonFiniteLossError
+from xferlab.errors import DonorError, NonFiniteLossError
 from xferlab.training.batches import Rows, divide, fixed
 from xferlab.training.dropout import reseed
 from xferlab.training.learner import Array, AugmentationSeed, B, E_contra, Layer, Presented, State
@@ -90,13 +90,15 @@ class SupervisedLearner(ABC, Generic[E_contra, B]):
         return {"network": self.network}
 
     def start_from(self, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
-        """Takes over weights as they are; every name and shape must fit.
+        """Takes over weights as they are.
 
         Raises:
-            RuntimeError: They do not.
+            DonorError: A name or a shape differs.
         """
-        del origin
-        self.network.load_state_dict(weights, strict=True)
+        try:
+            self.network.load_state_dict(weights, strict=True)
+        except RuntimeError as error:
+            raise DonorError(f"{origin}: these weights do not fit the network. {error}") from error
 
     def prepare(self, train: E_contra) -> None:
         """Learns nothing from the training cases."""

@@ -14,10 +14,10 @@ from xferlab.trial.failure import described, now
 
 
 class Attempt:
-    """One attempt at a trial; its outcome is written however it ends, short of SIGKILL."""
+    """One attempt at a trial or a sample; its outcome is written however it ends, short of SIGKILL."""
 
     def __init__(self, store: Store, trial_id: str, *, trained: bool = False):
-        """Appends this attempt to `run.json`.
+        """Adds this attempt to those of `run.json`.
 
         An earlier one left as `running` was killed, and so was one that says `complete` unless the training's
         record exists (`trained`): it died before it could write that.
@@ -25,12 +25,10 @@ class Attempt:
         self._store, self._trial_id = store, trial_id
         self._started = time.monotonic()
         body = reader.read_run(store, trial_id)
-        self._earlier = [_closed(one, trained=trained) for one in body.get("attempts", [])]
-        self._spent_s = float(body.get("total_s", 0.0))
-        self.facts: dict[str, Any] = {
-            k: v for k, v in body.items() if k not in ("attempts", "total_s", "version")
-        }
-        self._own: dict[str, Any] = {
+        self._earlier = [_closed(attempt, trained=trained) for attempt in body.pop("attempts", [])]
+        self._spent_s = float(body.pop("total_s", 0.0))
+        self._facts: dict[str, Any] = body
+        self._entry: dict[str, Any] = {
             "started": now(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -39,17 +37,17 @@ class Attempt:
 
     def begin(self, first_epoch: int) -> None:
         """Writes that work starts, and at which epoch; an earlier failure stays as an entry only."""
-        self._own["first_epoch"] = first_epoch
+        self._entry["first_epoch"] = first_epoch
         self._write()
         self._store.delete(layout.TrialFiles(self._trial_id).failure)
 
     def epoch(self, epoch: int) -> None:
         """Notes the last finished epoch; written with the outcome."""
-        self._own["last_epoch"] = epoch
+        self._entry["last_epoch"] = epoch
 
     def complete(self, **facts: Any) -> None:
         """Writes the outcome `complete` with facts of the run."""
-        self.facts.update(facts)
+        self._facts.update(facts)
         self._end("complete")
 
     def failed(self, error: BaseException) -> None:
@@ -57,27 +55,29 @@ class Attempt:
         if isinstance(error, InterruptedTrialError | KeyboardInterrupt | SystemExit):
             self._end("interrupted")
             return
-        epoch = self._own.get("last_epoch", self._own.get("first_epoch", 1) - 1)
-        failure = described(error, epoch=epoch)
-        self._own["failure"] = failure
-        codec.write_json(self._store, layout.TrialFiles(self._trial_id).failure, failure)
+        epoch = self._entry.get("last_epoch", self._entry.get("first_epoch", 1) - 1)
+        self._entry["failure"] = described(error, epoch=epoch)
+        failure_file = layout.TrialFiles(self._trial_id).failure
+        codec.write_json(self._store, failure_file, self._entry["failure"])
         self._end("failed")
 
     def _end(self, outcome: str) -> None:
-        self._own["outcome"], self._own["ended"] = outcome, now()
+        self._entry |= {"outcome": outcome, "ended": now()}
         self._write()
 
     def _write(self) -> None:
-        found = reader.read_run(self._store, self._trial_id)
-        others = [one for one in found.get("attempts", [])[len(self._earlier) :] if not self._is_own(one)]
-        body = {**self.facts, "total_s": self._spent_s + time.monotonic() - self._started}
-        if others and self._own["outcome"] != "complete":  # taken over while this process stood still
-            body |= found
-        attempts = [*self._earlier, *sorted([self._own, *others], key=lambda one: str(one["started"]))]
-        writer.write_run(self._store, self._trial_id, {**body, "version": 1, "attempts": attempts})
+        stored = reader.read_run(self._store, self._trial_id)
+        later = stored.get("attempts", [])[len(self._earlier) :]
+        others = [attempt for attempt in later if not self._is_this(attempt)]
+        body = {**self._facts, "total_s": self._spent_s + time.monotonic() - self._started}
+        if others and self._entry["outcome"] != "complete":  # taken over while this process stood still
+            body |= stored
+        ordered = sorted([self._entry, *others], key=lambda attempt: str(attempt["started"]))
+        body |= {"version": 1, "attempts": [*self._earlier, *ordered]}
+        writer.write_run(self._store, self._trial_id, body)
 
-    def _is_own(self, attempt: dict[str, Any]) -> bool:
-        return all(attempt.get(key) == self._own[key] for key in ("host", "pid", "started"))
+    def _is_this(self, attempt: dict[str, Any]) -> bool:
+        return all(attempt.get(key) == self._entry[key] for key in ("host", "pid", "started"))
 
 
 def _closed(attempt: dict[str, Any], *, trained: bool) -> dict[str, Any]:

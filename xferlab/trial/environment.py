@@ -86,7 +86,7 @@ def _reset_peak() -> None:
 def describe(device: torch.device) -> dict[str, Any]:
     """Returns where a trial runs: device and its name, host, versions."""
     name = torch.cuda.get_device_name() if device.type == "cuda" else _cpu_name()
-    versions = {"python": platform.python_version(), **{one: version(one) for one in _DESCRIBED}}
+    versions = {"python": platform.python_version(), **{package: version(package) for package in _DESCRIBED}}
     return {"device": device.type, "device_name": name, "host": socket.gethostname(), "versions": versions}
 
 

@@ -40,7 +40,7 @@ def fit_examples(spec: TrialSpec, context: TrialContext) -> tuple[AnyExamples, A
     """Returns the cases to train and to validate on."""
     rows = read_selection(context.store, spec.selection).rows
     train, validation = (
-        examples(spec, spec.section, [digest for digest, place in rows if place == part], context)
+        examples(spec, spec.section, [digest for digest, case_part in rows if case_part == part], context)
         for part in ("train", "validation")
     )
     return train, validation

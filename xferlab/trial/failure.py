@@ -10,7 +10,7 @@ import re
 import resource
 import socket
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -56,7 +56,7 @@ _DIGITS = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+")
 
 def kind_of(type_name: str, message: str) -> Kind:
     """Returns the kind of an error from the name of its type and its message."""
-    if type_name in _hopeless_names():
+    if type_name in _names(HOPELESS):
         return Kind.HOPELESS
     if type_name in _MEMORY_TYPES or _MEMORY.search(message):
         return Kind.MEMORY
@@ -73,18 +73,16 @@ def on_device(failure: Mapping[str, Any]) -> bool:
 def described(error: BaseException, *, epoch: int) -> Failure:
     """Returns the record of an error that is being handled in the process that it ended."""
     name, message = type(error).__name__, str(error)
-    return {
-        "type": name,
-        "kind": kind_of(name, message),
-        "message": message,
-        "traceback": "".join(traceback.format_exception(error)),
-        "signal": None,
-        "memory_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "epoch": epoch,
-        "when": now(),
-    }
+    return lost(
+        message,
+        type=name,
+        kind=kind_of(name, message),
+        traceback="".join(traceback.format_exception(error)),
+        memory_peak_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        epoch=epoch,
+    )
 
 
 def lost(message: str, **known: Any) -> Failure:
@@ -120,10 +118,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _hopeless_names() -> set[str]:
-    open_types, names = list(HOPELESS), set()
-    while open_types:
-        one = open_types.pop()
-        names.add(one.__name__)
-        open_types += one.__subclasses__()
-    return names
+def _names(types: Iterable[type]) -> set[str]:
+    """Names of types and of all that are derived from them."""
+    return {name for kind in types for name in (kind.__name__, *_names(kind.__subclasses__()))}

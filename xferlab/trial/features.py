@@ -123,13 +123,13 @@ def gram(features: Array) -> Array:
 
 def kernels(layer: Layer) -> list[Array]:
     """Returns the kernels of a layer's convolutions, each as (output channels, all else)."""
-    found = []
+    weights = []
     for module in [inner for part in layer.kernels for inner in part.modules()]:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             # A transposed convolution has its output channels second.
             weight = module.weight.transpose(0, 1) if module.transposed else module.weight
-            found.append(weight.detach().flatten(1).double().cpu().numpy())
-    return found
+            weights.append(weight.detach().flatten(1).double().cpu().numpy())
+    return weights
 
 
 def change(before: list[Array], after: list[Array]) -> dict[str, Any]:
@@ -144,10 +144,10 @@ def change(before: list[Array], after: list[Array]) -> dict[str, Any]:
         0. filter_changes: ||w - w0|| / ||w0|| of each filter. A quotient is 0 for 0/0, infinite where only
         the denominator is 0.
     """
-    first, second = (np.concatenate([one.ravel() for one in each]) for each in (before, after))
+    first, second = (np.concatenate([kernel.ravel() for kernel in each]) for each in (before, after))
     norms = float(np.linalg.norm(first)), float(np.linalg.norm(second))
     moved = [np.linalg.norm(b - a, axis=1) for a, b in zip(before, after, strict=True)]
-    size = [np.linalg.norm(one, axis=1) for one in before]
+    size = [np.linalg.norm(kernel, axis=1) for kernel in before]
     distance = _relative(np.array([np.linalg.norm(second - first)]), np.array([norms[0]]))
     return {
         "distance": float(distance[0]),

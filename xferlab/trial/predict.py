@@ -95,16 +95,18 @@ def predict(
     problems: list[Problem] = []
     put = partial(_put, predictor, store, threshold)
     for start in range(0, len(requests), BATCH_IMAGES):
-        read = for_each(requests[start : start + BATCH_IMAGES], lambda one: _read(predictor, one))
-        images = [one for one in read if isinstance(one, _Image)]
+        read = for_each(requests[start : start + BATCH_IMAGES], partial(_read, predictor))
+        images = [image for image in read if isinstance(image, _Image)]
         progress(start + len(read) - len(images), len(requests))
         outputs = iter(_predicted(predictor, images))
         if images and not predictions:
             check_folder(store)  # reported once, not for each image
-        outcomes = [next(outputs) if isinstance(one, _Image) else one for one in read]
-        done = for_each(outcomes, lambda one: put(one) if isinstance(one, _Output) else one)
-        predictions += [one for one in done if isinstance(one, Prediction)]
-        problems += [problem for one in done if not isinstance(one, Prediction) for problem in one]
+        outcomes = [next(outputs) if isinstance(image, _Image) else image for image in read]
+        done = for_each(outcomes, lambda outcome: put(outcome) if isinstance(outcome, _Output) else outcome)
+        predictions += [outcome for outcome in done if isinstance(outcome, Prediction)]
+        problems += [
+            problem for outcome in done if not isinstance(outcome, Prediction) for problem in outcome
+        ]
         progress(start + len(read), len(requests))
     return predictions, problems
 
@@ -145,15 +147,15 @@ def _predicted(predictor: Predictor, images: Sequence[_Image]) -> Sequence[_Outp
     if not images:
         return []
     try:
-        found = predictor.predictions([one.prepared for one in images])
+        outputs = predictor.predictions([image.prepared for image in images])
     except (RuntimeError, MemoryError) as error:
         if kind_of(type(error).__name__, str(error)) is not Kind.MEMORY:
             raise
         if len(images) > 1:
-            return [outcome for one in images for outcome in _predicted(predictor, [one])]
+            return [outcome for image in images for outcome in _predicted(predictor, [image])]
         where, device = str(images[0].request.image), predictor.device.type
         return [(Problem(where, f"does not fit into the memory that is free on the {device} device."),)]
-    return [_finite(image, one) for image, one in zip(images, found, strict=True)]
+    return [_finite(image, output) for image, output in zip(images, outputs, strict=True)]
 
 
 def _finite(image: _Image, probability: Array) -> _Output | Problems:

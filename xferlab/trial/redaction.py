@@ -32,13 +32,13 @@ def redact_names(section: str, config: DataSection) -> Iterator[None]:
 def _unnamed(error: DataError, section: str, config: DataSection) -> list[Problem]:
     """What is said of the section's folder, and the number of all other problems."""
     root = str(Path(config.folder))
-    told = [problem for problem in error.problems if problem.where == root]
-    number = len(error.problems) - len(told)
+    shown = [problem for problem in error.problems if problem.where == root]
+    number = len(error.problems) - len(shown)
     if number:
         what = (
-            f"{number} problems, which are not told here, since they may name patients and the section is "
-            "not `shareable`; `xferlab check STUDY` tells them where the data is. If it finds none, the data "
+            f"{number} problems, which are not shown here, since they may name patients and the section is "
+            "not `shareable`; `xferlab check STUDY` shows them where the data is. If it finds none, the data "
             "changed since the study was planned: plan it again."
         )
-        told.append(Problem(f"data.{section}", what))
-    return told
+        shown.append(Problem(f"data.{section}", what))
+    return shown

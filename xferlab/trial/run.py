@@ -193,12 +193,12 @@ class _Run:
         """Measures what has no valid record yet of these weights; returns all rows by `section.part`."""
         store, trial_id = self.context.store, self.spec.trial_id
         tables = {}
-        for one in self.spec.evaluations:
-            record = reader.read_whole_evaluation(store, trial_id, one.evaluation_id, weights=weights)
+        for evaluation in self.spec.evaluations:
+            record = reader.read_whole_evaluation(store, trial_id, evaluation.evaluation_id, weights=weights)
             if record is None:
-                measure = partial(evaluate, self.spec, one, self.learner, self.context)
+                measure = partial(evaluate, self.spec, evaluation, self.learner, self.context)
                 record = measure(weights=weights, after_case=self._go_on)
-            tables[one.name] = reader.read_cases(store, record)
+            tables[evaluation.name] = reader.read_cases(store, record)
         if lacks_features(store, self.spec, weights):
             extract(self.spec, self.learner, self.context, weights=weights, after_case=self._go_on)
         return tables

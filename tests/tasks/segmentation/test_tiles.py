@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 from xferlab.errors import TrainingError
+from xferlab.tasks.segmentation.config import Tiling
 from xferlab.tasks.segmentation.tiles import Anchors, Tiles, blend_weights, draw_tiles, stitch, tile_grid
 
 # `randomness` draws noise on devices too, so importing it imports torch.
@@ -143,10 +145,19 @@ def test_a_pixel_without_a_tile_is_told() -> None:
         )
 
 
-@pytest.mark.parametrize("fields", [{"size": 0}, {"overlap": 1.0}, {"overlap": -0.1}, {"hit": 1.1}])
-def test_tiles_that_cannot_be(fields: dict[str, Any]) -> None:
-    with pytest.raises(TrainingError, match="tiles: found size"):
-        Tiles(**{"size": 64} | fields)
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"size": 0}, "greater than or equal to 16"),
+        ({"size": 250}, "250 is not divisible by 16; the nearest sizes are 240 and 256"),
+        ({"overlap": 1.0}, "less than 1"),
+        ({"overlap": -0.1}, "greater than or equal to 0"),
+        ({"hit": 1.1}, "less than or equal to 1"),
+    ],
+)
+def test_tiles_that_cannot_be(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Tiling(**{"size": 64} | fields)
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.floats(0, 1, exclude_max=True))

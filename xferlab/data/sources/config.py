@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from xferlab.section import Float, Scalar, Section
 
 NAMING_COLUMNS = ("patient_id", "image", "mask", "name")
-"""Columns whose values tell who somebody is."""
+"""Columns whose values identify people."""
 
 
 class SourceConfig(Section):
@@ -36,7 +36,7 @@ class SourceConfig(Section):
     same_patient: list[list[str]] = Field(default_factory=list)
     """Groups of patient ids that are one person."""
     different_patients: list[list[str]] = Field(default_factory=list)
-    """Groups of patient ids that are different people, though the audit takes images or ids for one's."""
+    """Groups of patient ids that are different people, although images or ids suggest one person."""
     simulate: Literal["portable"] | None = None
     """Pass every image through the portable-device simulation; the cases are then marked `simulated`."""
     shareable: bool = False
@@ -88,8 +88,8 @@ class FileConfig(SourceConfig):
         naming = [column for column in NAMING_COLUMNS if column in self.where]
         if naming and not self.shareable:
             raise ValueError(
-                f"where.{naming[0]} names patients or images, and records, which hold `where`, name none "
-                "unless the section is `shareable: true`; mark the cases in a column of their own and "
-                "filter by that, or leave the others out of the folder"
+                f"where.{naming[0]} names patients or images, and records would hold these names; set "
+                "`shareable: true`, filter by a column that names nobody, or remove the other cases from the "
+                "folder"
             )
         return self

@@ -1,4 +1,4 @@
-"""Which cases of a source belong to a section (`where`), and which patients are one (`same_patient`)."""
+"""Which cases of a source belong to a section (`where`), and which ids are one patient (`same_patient`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN = 12
 
 
 def apply_where(section: str, table: Table, where: Where) -> tuple[list[Row], list[Problem]]:
-    """Returns the rows whose columns have the wanted values, and the filters that cannot mean what they say.
+    """Returns the rows whose columns have the wanted values, and problems with filters that match nothing.
 
     A number matches by value (1 and "1.0"), true and false match true/yes/1 and false/no/0, text matches
     exactly.

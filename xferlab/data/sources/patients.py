@@ -19,7 +19,7 @@ _ZERO_FRACTION = re.compile(r"(?<![0-9])(?<![0-9]\.)([0-9]+)\.0+$")
 _PLAIN_YAML = re.compile(r"[^\W\d][\w-]*")
 _YAML_VALUES = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n"))
 _MANY = 10
-"""Fewer images of one patient are no surprise, whatever their share."""
+"""Fewer images of one patient are not odd, even if they are most of a section."""
 
 
 def alike(text: str) -> str:
@@ -57,7 +57,7 @@ def _yaml_text(text: str) -> str:
 
 
 def odd_patients(section: str, cases: Sequence[Case]) -> list[Problem]:
-    """Returns warnings about patients and pathologies that a split would take for what they are not.
+    """Returns warnings about patients and pathologies that a split would misunderstand.
 
     Args:
         section: As in the study, for messages.

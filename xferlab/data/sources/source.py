@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.cohort import Case
-from xferlab.data.sources.config import SourceConfig
+from xferlab.data.memo import FileMemo
+from xferlab.data.sources.config import FileConfig, SourceConfig
 from xferlab.errors import DataError, Problem
 
 STRUCTURE, IGNORED = 255, 127
@@ -111,6 +112,22 @@ class Source(ABC):
         if errors:
             raise DataError(errors)
         return self.survey.cases
+
+
+class FileSource(Source):
+    """A data section whose images are files."""
+
+    config: FileConfig
+
+    @cached_property
+    def root(self) -> Path:
+        """The folder that names of files start at."""
+        return Path(self.config.root)
+
+    @cached_property
+    def memo(self) -> FileMemo:
+        """Digests of the files, and what follows from them."""
+        return FileMemo(self.memo_dir, self.root)
 
 
 def digest_of(recipe: Mapping[str, object]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
-from xferlab.metrics.catalogue import METRICS_VERSION
+from xferlab.metrics.catalogue import CATALOGUE, METRICS_VERSION
 from xferlab.section import Float, Int, Section
 from xferlab.tasks.config import Loop, Path, Remark, Size, SizeProblem, StageView, Task, TrialIdentity
 from xferlab.tasks.config import Training as TaskTraining
@@ -387,6 +387,7 @@ TASK = Task(
     name="segmentation",
     version=1,
     metrics_version=METRICS_VERSION,
+    metrics=CATALOGUE,
     model=Model,
     training=Training,
     identity=Identity,
@@ -397,5 +398,6 @@ TASK = Task(
     check_single=check_single,
     headline="DICE",
     files={"mask": "_mask.png", "overlay": "_overlay.png"},
+    report="xferlab.tasks.segmentation.report",
     of_weights="xferlab.tasks.segmentation.learner:identity_of_weights",
 )

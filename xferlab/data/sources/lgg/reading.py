@@ -20,13 +20,11 @@ from numpy.typing import NDArray
 
 from xferlab.cohort import Case
 from xferlab.data.decode import DECODE_VERSION, read_colour, read_labels
-from xferlab.data.memo import FileMemo
 from xferlab.data.sources.filters import join_patients, select_cases
 from xferlab.data.sources.lgg.config import LggData
 from xferlab.data.sources.lgg.volume import Scale, crop_and_pad, normalised, scale_of
-from xferlab.data.sources.source import NO_FOLDER, STRUCTURE, Decoded, Source, Survey, digest_of
+from xferlab.data.sources.source import NO_FOLDER, STRUCTURE, Decoded, FileSource, Survey, digest_of
 from xferlab.errors import DataError, Problem, joined
-from xferlab.parallel import for_each
 
 LESION, NO_LESION = "tumour", "no_tumour"
 
@@ -50,7 +48,7 @@ class _Slice(NamedTuple):
     volume: _Volume
 
 
-class LggSource(Source):
+class LggSource(FileSource):
     """Slices of three channels (pre-contrast, FLAIR, post-contrast) with the FLAIR abnormality."""
 
     config: LggData
@@ -61,19 +59,16 @@ class LggSource(Source):
         inner = Path(self.config.root) / "kaggle_3m"
         return inner if os.path.isdir(inner) else inner.parent
 
-    @cached_property
-    def memo(self) -> FileMemo:
-        """Digests of the files, and which masks have a lesion."""
-        return FileMemo(self.memo_dir, self.root)
-
     def look(self) -> Survey:
         """Returns the cases and all findings; decodes the masks that are new, to know who has a lesion."""
         volumes, problems = find_volumes(self.root, self.config.drop_ends)
         names = [name for volume in volumes.values() for name in volume]
         self._digests, failures = self.memo.digests([*names, *map(mask_of, names)])
         problems += [Problem(str(self.root / name), f"{why}.") for name, why in failures.items()]
-        lesions, unreadable = self._lesions([name for name in names if mask_of(name) in self._digests])
-        problems += unreadable
+        masks = {name: self._digests[mask_of(name)] for name in names if mask_of(name) in self._digests}
+        keys = {name: f"lesion {digest}" for name, digest in masks.items()}
+        lesions, unreadable = self.memo.facts(keys, lambda name: bool(self._lesion(name).any()))
+        problems += [problem for error in unreadable.values() for problem in error.problems]
         self.memo.save()
         same = join_patients(self.config.same_patient)
         cases: dict[str, Case] = {}
@@ -119,25 +114,6 @@ class LggSource(Source):
                 "volume": [self._digests[other] for other in slices],
             }
         )
-
-    def _lesions(self, names: Sequence[str]) -> tuple[dict[str, bool], list[Problem]]:
-        """Slice -> whether its mask has a lesion, and why other masks cannot be read."""
-        keys = {name: f"lesion {self._digests[mask_of(name)]}" for name in names}
-        new = [name for name, key in keys.items() if self.memo.fact(key) is None]
-        problems: list[Problem] = []
-        for name, result in zip(new, for_each(new, self._has_lesion), strict=True):
-            if isinstance(result, DataError):
-                problems += result.problems
-            else:
-                self.memo.remember(keys[name], "yes" if result else "no")
-        facts = {name: self.memo.fact(key) for name, key in keys.items()}
-        return {name: fact == "yes" for name, fact in facts.items() if fact is not None}, problems
-
-    def _has_lesion(self, name: str) -> bool | DataError:
-        try:
-            return bool(self._lesion(name).any())
-        except DataError as error:
-            return error
 
     def _scale(self, volume: _Volume) -> Scale:
         with volume.lock:

@@ -14,7 +14,7 @@ from xferlab.data.pixels import to_uint8
 from xferlab.errors import DataError, Problem, joined
 
 BRAIN_SHARE = 0.1
-"""Pixels below this share of the volume's maximum are no brain."""
+"""Pixels below this share of the volume's maximum do not belong to the brain."""
 PERCENTILES = (10.0, 99.0)
 Z_RANGE = (-2.0, 6.0)
 """Deviations from a channel's mean that become 0 and 255: one grey level is 0.03 deviations."""
@@ -29,7 +29,7 @@ class Scale:
         low: 10th percentile of all pixels of the cropped and padded volume.
         high: Their 99th percentile.
         mean: Of each channel after low..high became 0..1, `(3,)`.
-        deviation: Likewise, `(3,)`.
+        deviation: Standard deviation of each channel, `(3,)`.
     """
 
     box: tuple[int, int, int, int]
@@ -44,7 +44,7 @@ def scale_of(slices: Sequence[Path], read: Callable[[Path], NDArray[np.uint8]] =
 
     Args:
         slices: Their files.
-        read: Gives the `(H, W, 3)` pixels of one.
+        read: Returns the `(H, W, 3)` pixels of a file.
 
     Raises:
         DataError: With all slices that cannot be read, or if their sizes differ.

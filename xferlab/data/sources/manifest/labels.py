@@ -1,4 +1,4 @@
-"""What mask values mean: background, structure or ignored; and what to do about values of no label."""
+"""What mask values mean (background, structure or ignored), and what to do about values without a label."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from xferlab.errors import DataError, Problem
 _UNKNOWN = 1
 """Marks, while a target is made, mask values that are in no label."""
 _RINGING = 16
-"""Mask values this near to 0 or 255 are what JPEG makes of those."""
+"""JPEG turns 0 and 255 into values that are at most this far away."""
 _EDGE_PX = 4
-"""Half the widest ramp that counts as a smooth edge: masks are seldom enlarged by more."""
+"""Half the width of the widest smooth edge that is recognised: masks are seldom enlarged by more."""
 _SHOWN_VALUES = 8
 
 
@@ -54,7 +54,7 @@ class LabelMap:
             where: The mask file, for the message.
 
         Raises:
-            DataError: The mask has values that no label names.
+            DataError: The mask has values without a label.
         """
         stored = labels.values
         if stored.dtype != np.uint8:
@@ -108,7 +108,7 @@ class LabelMap:
 
 
 def _is_smooth(values: list[int], unknown: NDArray[np.bool_], target: NDArray[np.uint8]) -> bool:
-    """Whether unknown values are many, near 0 and 255 at once, or form the edge of the structure."""
+    """Whether unknown values are many, lie near both 0 and 255, or form the edge of the structure."""
     if len(values) > _SHOWN_VALUES:
         return True
     near = [value > _RINGING for value in values if value <= _RINGING or 255 - _RINGING <= value <= 255]

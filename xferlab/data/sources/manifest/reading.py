@@ -6,9 +6,8 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,23 +15,21 @@ from numpy.typing import NDArray
 
 from xferlab.cohort import Case
 from xferlab.data.decode import DECODE_VERSION, Labels, is_dicom, read_image, read_labels
-from xferlab.data.memo import FileMemo
 from xferlab.data.pixels import Picture
 from xferlab.data.sources.filters import apply_where, join_patients
 from xferlab.data.sources.manifest.config import ManifestData
 from xferlab.data.sources.manifest.labels import LabelMap
 from xferlab.data.sources.manifest.table import REQUIRED, Nearest, Row, Table, find_table, outside, read_table
 from xferlab.data.sources.patients import odd_patients, person_key
-from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source, Survey, digest_of
+from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, FileSource, Survey, digest_of
 from xferlab.errors import DataError, FileUnavailableError, Problem, joined
-from xferlab.parallel import for_each
 
 _DRIVE = re.compile("[A-Za-z]:/")
 _NEVER_DICOM = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 class _Entry(NamedTuple):
-    """A row whose files could be read: where it stands in the table, its files, and their SHA-256."""
+    """A row whose files can be read: where it stands in the table, its files, and their SHA-256."""
 
     where: str
     case: Case
@@ -42,25 +39,15 @@ class _Entry(NamedTuple):
     mask_digest: str
 
 
-class ManifestSource(Source):
+class ManifestSource(FileSource):
     """Images of any devices, grey; see `xferlab.data.decode` for formats and grey levels."""
 
     config: ManifestData
 
     @cached_property
-    def root(self) -> Path:
-        """The section's folder."""
-        return Path(self.config.root)
-
-    @cached_property
     def labels(self) -> LabelMap:
         """What mask values mean."""
         return LabelMap(self.config.labels)
-
-    @cached_property
-    def memo(self) -> FileMemo:
-        """Digests of the files, and which of them have a range of padding."""
-        return FileMemo(self.memo_dir, self.root)
 
     def look(self) -> Survey:
         """Returns the cases and all findings; reads the table, and the bytes of files that are new."""
@@ -143,14 +130,16 @@ class ManifestSource(Source):
                 for name in missing
             ]
             if not missing:
-                digest = self._digest(digests[image], digests[mask], padding_range=image in padded)
+                digest = self._digest(digests[image], digests[mask], padding_range=padded.get(image, False))
                 patient, pathology = row.cells["patient_id"], row.cells["pathology"]
                 person, simulated = same.get(patient, patient), self.config.simulate or ""
                 case = Case(digest, image, person, pathology, simulated, image_sha256=digests[image])
                 entries.append(_Entry(row.where, case, image, mask, digests[image], digests[mask]))
         return entries
 
-    def _padded(self, names: Iterable[str], digests: dict[str, str]) -> tuple[set[str], dict[str, str]]:
+    def _padded(
+        self, names: Iterable[str], digests: Mapping[str, str]
+    ) -> tuple[dict[str, bool], dict[str, str]]:
         """DICOM images whose grey levels changed when all of their padding was left out, see `_digest`.
 
         The second value is name -> why the file cannot be read, which leaves its digest open.
@@ -160,30 +149,27 @@ class ManifestSource(Source):
             for name in names
             if name in digests and not name.lower().endswith(_NEVER_DICOM)
         }
-        new = [name for name, key in keys.items() if self.memo.fact(key) is None]
-        failures = {}
-        results = for_each(new, lambda name: self._has_padding_range(name, digests[name]))
-        for name, result in zip(new, results, strict=True):
-            if isinstance(result, FileUnavailableError):
-                failures[name] = result.problems[0].what.removesuffix(".")
-            elif result is not None:
-                self.memo.remember(keys[name], "yes" if result else "no")
-        return {name for name, key in keys.items() if self.memo.fact(key) == "yes"}, failures
+        padded, errors = self.memo.facts(keys, lambda name: self._has_padding_range(name, digests[name]))
+        return padded, {name: error.problems[0].what.removesuffix(".") for name, error in errors.items()}
 
-    def _has_padding_range(self, name: str, digest: str) -> bool | FileUnavailableError | None:
-        """Whether an image is a DICOM file with a range of padding; None if it cannot be decoded anyway."""
+    def _has_padding_range(self, name: str, digest: str) -> bool | None:
+        """Whether an image is a DICOM file with a range of padding; None if it cannot be decoded anyway.
+
+        Raises:
+            FileUnavailableError: It cannot be read now.
+        """
         from xferlab.data.dicom import has_padding_range
 
         try:
             data = self.memo.read(name, digest)
-        except FileUnavailableError as error:
-            return error
+        except FileUnavailableError:
+            raise
         except DataError:
             return None  # decoding tells what is wrong with the file
         return is_dicom(self.root / name, data) and has_padding_range(self.root / name, data)
 
     def _with_slashes(self, row: Row) -> Row:
-        """Returns the row with `/` in its paths: tables that were written under Windows have backslashes."""
+        """Returns the row with `/` in its paths, where a table from Windows has backslashes."""
         paths = {
             column: row.cells[column].replace("\\", "/")
             for column in ("image", "mask")
@@ -198,8 +184,8 @@ class ManifestSource(Source):
             return []
         name = min(targets)
         what = (
-            f"{len(targets)} files lie outside of {self.root}, where links lead, such as {name} at"
-            f" {targets[name]}. They are used; copy them into the folder if that is not meant."
+            f"{len(targets)} files lie outside of {self.root}, because links lead there, such as {name} at"
+            f" {targets[name]}. They are used. Copy them into the folder if you do not want that."
         )
         return [Problem(f"data.{self.name}", what, "warning", "folders with files elsewhere")]
 
@@ -210,7 +196,7 @@ class ManifestSource(Source):
             "labels": self.labels.recipe,
             "decode": DECODE_VERSION,
         }
-        if padding_range:  # of these images alone the grey levels changed, so DECODE_VERSION stays
+        if padding_range:  # only these images changed their grey levels, so DECODE_VERSION stays
             recipe["padding"] = "range"
         if self.config.simulate:
             from xferlab.phantoms import device
@@ -240,7 +226,7 @@ def _row_problems(row: Row) -> list[Problem]:
         cell = row.cells[column]
         if not cell:
             problems.append(f"{column} is empty; every case needs one. Fill it in, or leave the row out.")
-        if any(unicodedata.category(character) == "Cc" for character in cell):
+        if not cell.isprintable() and any(unicodedata.category(character) == "Cc" for character in cell):
             problems.append(f"{column} {cell!r} holds a line break or another control character.")
     for column in ("image", "mask"):
         path = _path(row, column)

@@ -1,12 +1,17 @@
-"""The samples of a search as a graph without edges: which one runs next, and which is stopped early."""
+"""The samples of a search as a graph without edges: which runs next, where, and which is stopped early."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xferlab.errors import RecordError
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout
@@ -15,16 +20,22 @@ from xferlab.records.samples import (
     read_begun,
     read_sample,
     read_samples,
+    read_spec,
     search_store,
     write_begun,
     write_sample,
     write_tuning,
 )
 from xferlab.records.store import Store
-from xferlab.schedule.graph import State, TrialGraph
+from xferlab.schedule.graph import Listener, State, TrialGraph
+from xferlab.schedule.retry_policy import Ending, RetryPolicy
+from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import write_selections
 from xferlab.search.plan import Tuning
 from xferlab.search.sampler import sampler_of
+
+if TYPE_CHECKING:
+    from xferlab.schedule.ray_tune import Reporter
 
 
 class SampleGraph(TrialGraph):
@@ -51,7 +62,8 @@ class SampleGraph(TrialGraph):
         self._halving = Halving(**tuning.asha) if tuning.asha else None
         for record in finished:
             self._learn(record)
-            self.stops(record)
+            if self._halving:
+                self._halving.stops(record.sample_id, record.costs)
             self.store.delete_dir(layout.TrialFiles(record.sample_id).checkpoint)  # a kill may have left it
         for sample in begun:
             self._sampler.resume(sample.number, sample.parameters)
@@ -95,13 +107,10 @@ class SampleGraph(TrialGraph):
         self._learn(record)
         super().complete(trial_id)
 
-    def stops(self, record: SampleRecord) -> bool:
-        """Returns whether a sample is one of the worse at a rung of successive halving."""
-        return self._halving is not None and self._halving.stops(record.sample_id, record.costs)
-
     def stop_if_worse(self, record: SampleRecord) -> bool:
-        """Finishes a running sample by what it has reached if it `stops`; returns whether it does."""
-        if stops := self.stops(record):
+        """Finishes a running sample if it is one of the worse at a rung; returns whether it is."""
+        stops = self._halving is not None and self._halving.stops(record.sample_id, record.costs)
+        if stops:
             write_sample(self.store, record)
         return stops
 
@@ -137,3 +146,43 @@ class Halving:
                 rung[sample_id] = costs[epoch - 1]
             epoch *= self._reduction
         return stops
+
+
+def execute(
+    graph: SampleGraph, *, listener: Listener, retries: int, cache_dir: Path, stop: StopRequest
+) -> Ending:
+    """Runs all samples that are left on the connected cluster, by the executor and retries of studies."""
+    from xferlab.schedule import nodes, ray_tune  # Ray takes a second to import
+
+    policy = RetryPolicy(graph, graph.store, listener, retries=retries, is_complete=_is_finished)
+    graph.slots = nodes.num_slots(graph.tuning.base[0])
+
+    def is_worse(report: Mapping[str, Any]) -> bool:
+        record = report.get("record")
+        return record is not None and graph.stop_if_worse(SampleRecord.from_json(json.loads(record)))
+
+    train = partial(train_sample, graph.tuning.tuning_id)
+    return ray_tune.execute(policy, cache_dir=cache_dir, stop=stop, train=train, stop_early=is_worse)
+
+
+def train_sample(tuning_id: str, job: TrialSpec, store: Store, cache_dir: Path, reporter: Reporter) -> None:
+    """Runs the sample of a job in a worker; its driver decides after each epoch whether it goes on."""
+    # Imported here: the driver needs no torch.
+    from xferlab.search.worker import run_sample
+    from xferlab.trial import environment
+    from xferlab.trial.examples import TrialContext
+
+    sample = read_spec(search_store(store, tuning_id), job.trial_id)
+    if sample is None:
+        raise RecordError(f"{job.name}: its spec is missing or damaged; run the search again")
+
+    def on_epoch(record: SampleRecord) -> None:
+        reporter.note(record.num_epochs, record.curve[-1])
+        reporter.report(record=json.dumps(record.to_json()))
+
+    context = TrialContext(store, cache_dir, environment.prepare(job.identity.execution))
+    run_sample(sample, context, stop=reporter.stopped, on_epoch=on_epoch)
+
+
+def _is_finished(search: Store, job: TrialSpec) -> bool:
+    return read_sample(search, job.trial_id) is not None

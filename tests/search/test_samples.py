@@ -17,7 +17,7 @@ from xferlab.records import layout
 from xferlab.records.samples import SampleRecord, read_begun, search_store, write_begun, write_sample
 from xferlab.records.store import Store
 from xferlab.schedule.graph import State
-from xferlab.search.graph import Halving, SampleGraph
+from xferlab.search.samples import Halving, SampleGraph
 from xferlab.study.space import Parameter, Space
 
 SPACE = Space("space.yaml", "s", (Parameter("p", "uniform", (0.0, 1.0), "p"),))

@@ -1,7 +1,8 @@
-"""Which cases a stage trains and is evaluated on: looked up and divided once, however many trials ask."""
+"""Which cases a stage trains and is evaluated on: each looked up and divided once."""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +15,14 @@ from xferlab.study.schema import Study
 Index = Callable[[str, DataSection], Sequence[Case]]
 
 
-def for_workers(config: DataSection) -> dict[str, Any]:
+def without_patients(config: DataSection) -> dict[str, Any]:
     """Returns what a trial must know of a section; it knows cases by digest, and no patient."""
     return config.model_dump(mode="json", exclude={"same_patient", "different_patients"})
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A selection under its digest.
+class PartCases:
+    """The cases of one or more parts of a section, stored as a selection.
 
     Attributes:
         digest: Its identity.
@@ -36,12 +37,12 @@ class Chosen:
     missing: tuple[tuple[str, str], ...]
 
 
-class Choices:
+class CaseSelector:
     """The cases of a study and its arms, and their parts; caches make ten thousand trials cheap.
 
     Attributes:
-        cohort: Patients of the study's own sections.
-        selections: Every choice made so far, by digest.
+        cohort: Patients of the study's case_part sections.
+        selections: Every selection made so far, by digest.
     """
 
     def __init__(self, base: Study, index: Index):
@@ -52,7 +53,7 @@ class Choices:
         self._recorded: dict[str, Mapping[str, Case]] = {}
         self._section_keys: dict[int, str] = {}
         self._parts: dict[int, dict[str, Part]] = {}
-        self._chosen: dict[tuple[str, str, int, float | None], Chosen] = {}
+        self._chosen: dict[tuple[str, str, int, float | None], PartCases] = {}
         self.selections: dict[str, Selection] = {}
         self.cohort = Cohort(
             seed=base.seed,
@@ -85,8 +86,10 @@ class Choices:
         key = self._section_key(name, config)
         if key not in self._recorded:
             cases = self.cases(name, config)
-            told = {case.digest: case for case in cases} if config.shareable else self._pseudonyms.hide(cases)
-            self._recorded[key] = told
+            shown = (
+                {case.digest: case for case in cases} if config.shareable else self._pseudonyms.hide(cases)
+            )
+            self._recorded[key] = shown
         return self._recorded[key]
 
     def part_of(self, repetition: int, case: Case) -> Part:
@@ -99,9 +102,9 @@ class Choices:
             parts[unit] = self.cohort.part_of_added(unit, repetition)
         return parts[unit]
 
-    def choose(
+    def select(
         self, name: str, config: DataSection, part: str, repetition: int, *, labelled: float | None = None
-    ) -> Chosen:
+    ) -> PartCases:
         """Returns the cases to train on (`part` is `fit`: training and validation) or to evaluate on.
 
         Args:
@@ -113,32 +116,33 @@ class Choices:
         """
         key = (self._section_key(name, config), part, 0 if part == "hold_out" else repetition, labelled)
         if key not in self._chosen:
-            self._chosen[key] = self._choose(name, config, part, repetition, labelled)
+            self._chosen[key] = self._select(name, config, part, repetition, labelled)
         return self._chosen[key]
 
-    def _choose(
+    def _select(
         self, name: str, config: DataSection, part: str, repetition: int, labelled: float | None
-    ) -> Chosen:
+    ) -> PartCases:
         wanted = ("train", "validation") if part == "fit" else (part,)
-        placed = [(case, self.part_of(repetition, case)) for case in self.cases(name, config)]
-        kept = [(case, its) for case, its in placed if its in wanted]
+        cases = self.cases(name, config)
+        parts = {case: self.part_of(repetition, case) for case in cases}
+        kept = [case for case in cases if parts[case] in wanted]
         if labelled is not None:
-            trained = {self.cohort.unit(case) for case, its in kept if its == "train"}
+            trained = {self.cohort.unit(case) for case in kept if parts[case] == "train"}
             few = self.cohort.labelled(trained, labelled)
-            kept = [(case, its) for case, its in kept if its != "train" or self.cohort.unit(case) in few]
+            kept = [case for case in kept if parts[case] != "train" or self.cohort.unit(case) in few]
         if part == "fit":
-            selection = Selection.to_train(name, kept)
+            selection = Selection.to_train(name, ((case, parts[case]) for case in kept))
         else:
             recorded = self.recorded(name, config)
-            selection = Selection.to_evaluate(name, (recorded[case.digest] for case, _ in kept))
+            selection = Selection.to_evaluate(name, (recorded[case.digest] for case in kept))
         digest = selection.identity()
         self.selections[digest] = selection
-        classes = {case.pathology for case, _ in placed}
-        present = {(its, case.pathology) for case, its in kept}
-        missing = sorted((its, one) for its in wanted for one in classes if (its, one) not in present)
-        counts = {its: sum(other == its for _, other in kept) for its in wanted}
-        units = frozenset(self.cohort.unit(case) for case, _ in kept)
-        return Chosen(digest, units, counts, tuple(missing))
+        classes = {(wanted_part, case.pathology) for wanted_part in wanted for case in cases}
+        missing = sorted(classes - {(parts[case], case.pathology) for case in kept})
+        sizes = Counter[str](parts[case] for case in kept)
+        counts = {wanted_part: sizes[wanted_part] for wanted_part in wanted}
+        units = frozenset(self.cohort.unit(case) for case in kept)
+        return PartCases(digest, units, counts, tuple(missing))
 
     def listed(self) -> Iterator[tuple[str, Case, Case]]:
         """Yields section, case, and case as records know it, of all sections of the study and its arms."""
@@ -148,10 +152,10 @@ class Choices:
 
     def straddling(self) -> dict[str, tuple[int, int]]:
         """Returns by section: patients that are in several parts of repetition 1, and all patients."""
-        found = {}
+        counts = {}
         for name, cases in self.cohort.sections.items():
-            parts: dict[str, set[Part]] = {}
+            parts: dict[str, set[Part]] = defaultdict(set)
             for case in cases:
-                parts.setdefault(case.patient, set()).add(self.part_of(1, case))
-            found[name] = (sum(len(one) > 1 for one in parts.values()), len(parts))
-        return found
+                parts[case.patient].add(self.part_of(1, case))
+            counts[name] = (sum(len(several) > 1 for several in parts.values()), len(parts))
+        return counts

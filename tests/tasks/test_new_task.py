@@ -1,0 +1,76 @@
+"""The task of docs/tasks.md, added as the page says: two files in a folder, and nothing else changes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from xferlab import tasks
+from xferlab.analysis import load_study
+from xferlab.cli.main import main
+from xferlab.tasks import registry
+
+pytestmark = pytest.mark.component
+
+PAGE = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
+CONFIG, LEARNER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+(STUDY,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The page's study, with its task in a folder beside the package's own."""
+    folder = tmp_path / "tasks" / "coverage"
+    folder.mkdir(parents=True)
+    for name, text in (("__init__", ""), ("config", CONFIG), ("learner", LEARNER)):
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(folder.parent)])
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+    registry.names.cache_clear()
+    path = tmp_path / "study" / "coverage.yaml"
+    path.parent.mkdir()
+    path.write_text(STUDY)
+    yield path
+    registry.names.cache_clear()
+    registry.task.cache_clear()
+
+
+def test_a_new_task_runs_from_plan_to_report(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(study)]) == 0
+    assert main(["run", str(study), "--executor", "in-process"]) == 0
+    said = capsys.readouterr().out
+    assert "all 3 trials complete" in said
+    assert "ERROR on chest.hold_out after stage second" in said
+    location = study.parent / yaml.safe_load(STUDY)["storage"]
+    cases = load_study(location, "coverage").cases
+    assert set(cases["metric"]) == {"ERROR"}
+    assert cases["value"].between(0, 1).all()
+    assert main(["run", str(study), "--executor", "in-process"]) == 0  # nothing is left to do
+    out = study.parent / "report"
+    assert main(["report", str(study), "--out", str(out)]) == 0
+    assert "Absolute error" in (out / "report.md").read_text()
+
+
+def test_a_stage_is_checked_by_its_task(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = study.read_text()
+    study.write_text(text.replace("max_epochs: 5,", "max_epoch: 5,"))
+    assert main(["plan", str(study)]) == 2
+    said = capsys.readouterr().err
+    assert (
+        f"{study}:7: unknown field 'max_epoch' in stages.first.training. Did you mean 'max_epochs'?" in said
+    )
+    study.write_text(text.replace("starts_from: first", "starts_from: first\n    adapt: {fold: sum}"))
+    assert main(["plan", str(study)]) == 2
+    assert (
+        "stages of task 'coverage' take over weights as they are; leave adapt out" in capsys.readouterr().err
+    )
+    study.write_text(text.replace("task: coverage, data", "data"))
+    assert main(["plan", str(study)]) == 2
+    assert "weights carry over between stages of one task only" in capsys.readouterr().err
+    study.write_text(text.replace("task: coverage, data", "task: coverag, data"))
+    assert main(["plan", str(study)]) == 2
+    assert "'coverag' is no task" in capsys.readouterr().err
