@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from xferlab.errors import DonorError, UsageError, suggest
+from xferlab.errors import DonorError
 from xferlab.networks.donors import load_strict
 from xferlab.networks.translator import TRANSLATOR
 from xferlab.networks.unet import FIRST_CONVOLUTION
@@ -55,11 +55,8 @@ def fold_channels(state: Mapping[str, Tensor], how: str) -> dict[str, Tensor]:
             and 0.1140 (arias-garzon2021, classification). Added in float64, rounded once.
 
     Raises:
-        UsageError: There is no such way to fold.
         DonorError: There is no first convolution, or it has not three input channels.
     """
-    if how not in FOLDS:
-        raise UsageError(f"fold: found {how!r}; accepted: {', '.join(FOLDS)}.{suggest(how, FOLDS)}")
     first = state.get(FIRST_CONVOLUTION)
     if first is None or first.ndim != 4:
         found = "none" if first is None else f"one of shape {tuple(first.shape)}"
