@@ -43,7 +43,7 @@ def build(
 
 @torch.no_grad()
 def initialise(model: nn.Module, seed: int) -> None:
-    """Draws all weights of `model` anew: PyTorch's default distributions, as a function of `seed` alone.
+    """Draws all weights of `model` from PyTorch's default distributions, as a function of `seed` alone.
 
     Convolutions and linear layers get weights and biases uniform in +-1 / sqrt(fan in), batch normalisation
     gets scale 1, shift 0 and fresh statistics. Neither the global generator nor the number of threads

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from xferlab.networks.unet import SIZE_MULTIPLE
 from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
 from xferlab.tasks.segmentation.windows import NormalisedImage, labels_of, normalised
 from xferlab.training.batches import Rows
@@ -23,15 +24,12 @@ from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.supervised import Forward
 
-PADDED_TO = 16
-"""Sides are padded to multiples of it: four poolings halve the image four times."""
-
 SHOWN_PX = 512
 """Longest side of what is stored of a case to look at."""
 
 
 class NativeBatch:
-    """Some cases on their way through a network: framed for the loss, or each for itself to predict.
+    """Some cases on their way through a network: framed for the loss, or one by one for prediction.
 
     Attributes:
         examples: Where they are.
@@ -125,7 +123,7 @@ class NativeSegmentation(OwnSizeSegmentation):
 
 def padded(length: int) -> int:
     """Returns the next multiple of 16."""
-    return math.ceil(length / PADDED_TO) * PADDED_TO
+    return math.ceil(length / SIZE_MULTIPLE) * SIZE_MULTIPLE
 
 
 def normalised_for(
@@ -133,13 +131,13 @@ def normalised_for(
 ) -> NormalisedImage:
     """Returns a case as the network sees it, by the statistics of the whole image.
 
-    Where the taking of the image varies (noise, blur, gamma, objects), the whole image is taken anew.
+    Noise, blur, gamma and objects are applied to the whole image before that.
     """
     if draw is None or base.augmentation is None:
         return normalised(examples, row, base.intensity)
     raw = torch.from_numpy(np.array(examples.case(row)[0]))[None].to(examples.device)
-    taken = degrade(raw, examples.keys[row : row + 1], base.augmentation, draw)
-    values = normalise(taken, base.intensity)[0].cpu().numpy()
+    degraded = degrade(raw, examples.keys[row : row + 1], base.augmentation, draw)
+    values = normalise(degraded, base.intensity)[0].cpu().numpy()
     return NormalisedImage(values, None, float(values.min()))
 
 

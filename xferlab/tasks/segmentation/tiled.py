@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from xferlab.networks.unet import SIZE_MULTIPLE
 from xferlab.tasks.segmentation.config import Tiling
 from xferlab.tasks.segmentation.native import (
-    PADDED_TO,
     NativeBatch,
     OwnSizeSegmentation,
     normalised_for,
@@ -117,7 +117,7 @@ class TiledSegmentation(OwnSizeSegmentation):
         """Returns the probabilities (H, W) of one image, blended from its tiles."""
         height, width = examples.size(row)
         size, overlap = self.tiles.size, self.tiles.overlap
-        positions = tile_grid(padded(height), padded(width), size=size, overlap=overlap, align=PADDED_TO)
+        positions = tile_grid(padded(height), padded(width), size=size, overlap=overlap, align=SIZE_MULTIPLE)
         tiles = self._predicted(model, examples, row, positions)
         return stitch(tiles, positions, shape=(height, width), weights=blend_weights(size, overlap))
 
