@@ -1,5 +1,5 @@
-"""A cluster on a virtual clock: real board, court and records; drivers, and workers that keep the contract;
-and a storage behind a real pyarrow filesystem that may fail.
+"""A cluster on a virtual clock: real graph, retry policy and records; drivers and workers that keep the
+contract; and a storage behind a real pyarrow filesystem that may fail.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ class _Wire(Faults):
 
 
 class Driver:
-    """One run of the study: the real board and court, and a loop as the executors have it."""
+    """One run of the study: the real graph and retry policy, and a loop as the executors have it."""
 
     def __init__(self, cluster: Cluster, number: int, *, nodes: list[Node], after: float):
         self.cluster, self.number, self.nodes = cluster, number, nodes
