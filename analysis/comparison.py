@@ -12,7 +12,7 @@ import pandas as pd
 
 from xferlab.analysis.design import Design, Side
 from xferlab.analysis.results import EvaluationSet
-from xferlab.analysis.selection import ALL, ordered_metrics, ordered_pathologies
+from xferlab.analysis.selection import ALL, ordered_pathologies
 
 MIN_REPETITIONS = 5
 """Paired repetitions below which no p is given."""
@@ -150,7 +150,7 @@ def overlap_of(share: float) -> float:
     patients, 4/9 is calibrated by simulation for ordinary seed noise, and 0.1 is a floor for small shares.
 
     Args:
-        share: f, the share of the pool that one repetition trains on; from 1 on, nothing tells r (NaN).
+        share: f, the share of the pool that one repetition trains on; from 1 on, r is unknown (NaN).
     """
     return max(0.1, 4 / 9 * share / (1 - share)) if share < 1 else np.nan
 
@@ -247,7 +247,7 @@ def _side(cases: pd.DataFrame, side: Side) -> pd.DataFrame:
 
 def _rows(pairs: pd.DataFrame, rules: _Rules) -> Iterator[dict[str, Any]]:
     """Yields a row for each metric of the pairs of one pathology."""
-    metrics = [metric.name for metric in ordered_metrics(pairs["metric"].unique())]
+    metrics = list(pairs["metric"].unique())
     metric = pd.Categorical(pairs["metric"], categories=metrics).codes.astype(np.int64)
     repetition, case = _codes(pairs["repetition"]), _codes(pairs["case"])
     # Arrays (metrics, repetitions, images), since pandas takes seconds for what follows.

@@ -16,7 +16,7 @@ from xferlab.analysis.design import Side, design_of
 from xferlab.analysis.features import DeepFeatures
 from xferlab.analysis.published.paper import Paper, read_paper
 from xferlab.analysis.results import EvaluationSet, StudyResults
-from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, ordered_metrics, unseen
+from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, unseen
 from xferlab.analysis.tables.model import Table, with_unit
 from xferlab.analysis.tuning import tuned_arms
 from xferlab.metrics.catalogue import Metric
@@ -61,7 +61,9 @@ class Contents:
 
     def of_family(self, names: Iterable[str], family: str) -> tuple[Metric, ...]:
         """Returns the metrics among some names that belong to a family, in order."""
-        return tuple(metric for metric in ordered_metrics(names) if self._family(metric) == family)
+        return tuple(
+            metric for metric in self.results.metrics.ordered(names) if self._family(metric) == family
+        )
 
     def heading(self, metric: Metric) -> str:
         """Returns the heading of a metric: the paper's where it prints it, else its label with the unit."""

@@ -160,9 +160,9 @@ def _per_trial(
     """Returns the rows of each trial, once for each arm that has it; `empty` columns if there are none."""
     rows = []
     for trial in trials:
-        own = list(rows_of(trial))
+        trial_rows = list(rows_of(trial))
         for names in trial.coordinates():
-            rows += [{**dict(zip(_TRIAL_COLUMNS, names, strict=True)), **row} for row in own]
+            rows += [{**dict(zip(_TRIAL_COLUMNS, names, strict=True)), **row} for row in trial_rows]
     return pd.DataFrame(rows, columns=None if rows else [*_TRIAL_COLUMNS, *empty])
 
 

@@ -12,7 +12,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.loading import load_study
 from xferlab.analysis.pages import Block, Page, SavedPicture, Section, html_page, markdown_page
 from xferlab.analysis.results import StudyResults
-from xferlab.analysis.selection import ordered_metrics, seen_by_parents
+from xferlab.analysis.selection import seen_by_parents
 from xferlab.analysis.tables.arms import arms_tables
 from xferlab.analysis.tables.differences import (
     arms_against_baseline_tables,
@@ -160,11 +160,12 @@ def pictures(contents: Contents) -> Iterator[Picture]:
     from xferlab.analysis.figures.comparisons import arms_pictures, object_pictures
     from xferlab.analysis.figures.features import features_pictures
     from xferlab.analysis.figures.losses import loss_pictures
-    from xferlab.tasks.segmentation.report import pictures as task_pictures
+    from xferlab.tasks import registry
 
     yield from loss_pictures(contents)
     yield from before_after_pictures(contents)
-    yield from task_pictures(contents)
+    for name in dict.fromkeys(contents.results.plan["tasks"].values()):
+        yield from registry.pictures_of(name, contents)
     yield from arms_pictures(contents)
     yield from object_pictures(contents)
     yield from features_pictures(contents)
@@ -190,7 +191,7 @@ def _former_files(folder: Path) -> set[Path]:
         names = (folder / FILE_LIST).read_text("utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return set()
-    paths = {(folder / name).resolve() for name in names}
+    paths = {(folder / name).resolve() for name in names if name.isprintable()}
     return {path for path in paths if path.is_file() and path.is_relative_to(folder)}
 
 
@@ -224,7 +225,7 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
 
 
 def _definitions(contents: Contents) -> Section:
-    metrics = ordered_metrics(contents.results.cases["metric"].unique())
+    metrics = contents.results.metrics.ordered(contents.results.cases["metric"].unique())
     items = tuple(f"{m.name} ({m.label}): {m.definition} {m.undefined} Source: {m.source}." for m in metrics)
     paper = contents.paper
     return Section("Definitions", (items, *([f"{paper.name}: {paper.citation}."] if paper else [])))

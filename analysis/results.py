@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from xferlab.errors import StorageError
+from xferlab.metrics.catalogue import Metric
 from xferlab.records import reader
 from xferlab.records.store import Store
 
@@ -71,6 +72,31 @@ class PlannedEvaluation(NamedTuple):
     parent_may_have_seen: bool
 
 
+class Metrics:
+    """The metrics of a study, as its plan declares them."""
+
+    def __init__(self, plan: Mapping[str, Any]):
+        """Takes a plan document."""
+        self._known = {entry["name"]: Metric(**entry) for entry in plan.get("metrics", ())}
+
+    def named(self, name: str) -> Metric:
+        """Returns the declaration of a metric, or a bare one if the plan has none."""
+        bare = Metric(
+            name, name, "", None, "not in the plan", "further", "Not in the plan.", "Not in the plan."
+        )
+        return self._known.get(name, bare)
+
+    def ordered(self, names: Iterable[str]) -> tuple[Metric, ...]:
+        """Returns metrics in the plan's order, unknown ones last."""
+        given = set(names)
+        unknown = sorted(given - self._known.keys())
+        return tuple(map(self.named, [*(name for name in self._known if name in given), *unknown]))
+
+    def main(self, names: Iterable[str]) -> tuple[Metric, ...]:
+        """Returns the metrics of tables of many arms; the first of them stands in figures of many arms."""
+        return tuple(metric for metric in self.ordered(names) if metric.prominence == "main")
+
+
 @dataclass(frozen=True, eq=False)
 class StudyResults:
     """All that is known of a study: what was planned, and what is complete.
@@ -113,6 +139,11 @@ class StudyResults:
         """Stages that are trained, in the study's order."""
         trained = set(self.trials["stage"])
         return tuple(stage for stage in self.plan["stages"] if stage in trained)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """The metrics that it is measured by."""
+        return Metrics(self.plan)
 
     @cached_property
     def trials_by_id(self) -> dict[str, Mapping[str, Any]]:

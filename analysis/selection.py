@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from xferlab.analysis.results import EvaluationSet, StudyResults
-from xferlab.metrics.catalogue import CATALOGUE, Metric
 
 ALL = "all"
 NUM_DETAILED = 3
-_ORDER = {metric.name: position for position, metric in enumerate(CATALOGUE)}
 
 
 @dataclass(frozen=True)
@@ -38,35 +36,6 @@ class ChainPair:
             EvaluationSet(self.before, self.section, self.part),
             EvaluationSet(self.after, self.section, self.part),
         )
-
-
-def metric_named(name: str) -> Metric:
-    """Returns the catalogue's entry, or a bare one for a metric of another version."""
-    if name in _ORDER:
-        return CATALOGUE[_ORDER[name]]
-    return Metric(
-        name=name,
-        label=name,
-        unit="",
-        better=None,
-        source="unknown to this version",
-        prominence="further",
-        definition="Unknown to this version.",
-        undefined="Unknown to this version.",
-        function="",
-    )
-
-
-def ordered_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
-    """Returns metrics in the catalogue's order, unknown ones last."""
-    return tuple(
-        map(metric_named, sorted(set(names), key=lambda name: (_ORDER.get(name, len(_ORDER)), name)))
-    )
-
-
-def main_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
-    """Returns the metrics of tables of many arms; the first of them stands in figures of many arms."""
-    return tuple(metric for metric in ordered_metrics(names) if metric.prominence == "main")
 
 
 def ordered_pathologies(names: Iterable[str]) -> tuple[str, ...]:

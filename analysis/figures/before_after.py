@@ -21,7 +21,8 @@ from xferlab.analysis.figures.style import (
     drawing,
     style_lines,
 )
-from xferlab.analysis.selection import ALL, ChainPair, detailed_arms, ordered_metrics, ordered_pathologies
+from xferlab.analysis.results import Metrics
+from xferlab.analysis.selection import ALL, ChainPair, detailed_arms, ordered_pathologies
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes
 
@@ -102,14 +103,14 @@ def _picture(contents: Contents, arm: str, pair: ChainPair, pathology: str, side
             *marks,
             *data_notes(contents.results, [pair.before, pair.after], [pair.section]),
         ),
-        figure=_draw(pair, pathology, sides),
+        figure=_draw(contents.results.metrics, pair, pathology, sides),
         subject={"kind": "before_after", **vars(pair), "pathology": pathology},
     )
 
 
 @drawing()
-def _draw(pair: ChainPair, pathology: str, sides: _Sides) -> Figure:
-    metrics = ordered_metrics(sides.before.index.intersection(sides.after.index))
+def _draw(known: Metrics, pair: ChainPair, pathology: str, sides: _Sides) -> Figure:
+    metrics = known.ordered(sides.before.index.intersection(sides.after.index))
     figure = Figure(figsize=(COLUMN_IN, 0.62 + 0.29 * len(metrics)), layout="constrained")
     axes = figure.subplots()
     for frame, (colour, marker, shift) in zip((sides.before, sides.after), _LOOKS, strict=True):

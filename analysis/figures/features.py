@@ -39,8 +39,8 @@ def features_pictures(contents: Contents) -> Iterator[Picture]:
 
 
 def _picture(features: DeepFeatures, arms: tuple[str, ...]) -> Picture:
-    own = features.summary[features.summary["arm"] == arms[0]]
-    low, high = int(own["num_repetitions"].min()), int(own["num_repetitions"].max())
+    summary = features.summary[features.summary["arm"] == arms[0]]
+    low, high = int(summary["num_repetitions"].min()), int(summary["num_repetitions"].max())
     several = "Bars: ± sample SD over them." if high > 1 else "One repetition: no deviation."
     return Picture(
         name=f"features_{arms[0]}",
@@ -48,9 +48,9 @@ def _picture(features: DeepFeatures, arms: tuple[str, ...]) -> Picture:
         caption=(
             f"Points: mean over {low if low == high else f'{low} to {high}'} repetitions. {several}",
             *reading(features),
-            *data_notes(features.results, own["after"], [features.section]),
+            *data_notes(features.results, summary["after"], [features.section]),
         ),
-        figure=_draw(features, own, features.pairs(CKA, arms[0])),
+        figure=_draw(features, summary, features.pairs(CKA, arms[0])),
         subject={"kind": "features"},
     )
 
@@ -92,13 +92,17 @@ def _draw_map(features: DeepFeatures, groups: list[tuple[str, ...]], last: str) 
 
 
 @drawing()
-def _draw(features: DeepFeatures, own: pd.DataFrame, pairs: list[tuple[str, str]]) -> Figure:
+def _draw(features: DeepFeatures, summary: pd.DataFrame, pairs: list[tuple[str, str]]) -> Figure:
     figure = Figure(figsize=(PAGE_IN, 2.9), layout="constrained")
     panels = figure.subplots(1, len(_PANELS), width_ratios=[1.3, 1, 1])
     looks = {pair: LOOKS[order % len(LOOKS)] for order, pair in enumerate(pairs)}
     for axes, (quantity, name) in zip(panels, _PANELS.items(), strict=True):
         for order, (before, after) in enumerate(pairs):
-            rows = own[(own["quantity"] == quantity) & (own["before"] == before) & (own["after"] == after)]
+            rows = summary[
+                (summary["quantity"] == quantity)
+                & (summary["before"] == before)
+                & (summary["after"] == after)
+            ]
             shift = (order - (len(pairs) - 1) / 2) * _SHIFT
             _draw_line(axes, rows.set_index("layer").reindex(features.layers), looks[before, after], shift)
         axes.set_xticks(range(len(features.layers)), features.layers, rotation=90)

@@ -63,7 +63,7 @@ class Picture:
         title: What it shows.
         caption: Sentences that say what is shown.
         figure: The drawing.
-        subject: What it shows as names and values, by which a paper's figure of the same is found.
+        subject: What it shows, as names and values. A paper's figure with the same subject gives the number.
     """
 
     name: str

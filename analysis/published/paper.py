@@ -1,6 +1,6 @@
 """Reads a paper's folder: values printed beside a study's own, and the numbers of its tables and figures.
 
-A folder holds `layout.yaml` and three CSV files, each with its header also where the paper gives no values.
+A folder holds `layout.yaml` and three CSV files. A CSV file without values still has its header.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class PublishedTable:
     Attributes:
         shows: Names and values that a study's table must have to take this number.
         title: The paper's title.
-        deviation: Name of its deviations, with what they are over as far as the paper says.
+        deviation: Name of its deviations; it says what they are over, if the paper does.
         repetitions: How many repetitions it is over.
         notes: Sentences that a reader of its values must know.
     """
@@ -43,7 +43,7 @@ class Paper:
     Attributes:
         name: Name of its folder, which a study writes under `compare_to`.
         citation: Where the values were published.
-        images: What its images are, behind their number.
+        images: What its images are; follows their number in a sentence.
         metrics: Metrics of its tables.
         tables: Its tables by number.
         figures: What each of its figures shows, by number.

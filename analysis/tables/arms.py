@@ -12,7 +12,7 @@ from xferlab.analysis.aggregation import KEYS, MIN_PATIENTS
 from xferlab.analysis.comparison import CONFIDENCE, Contrast, holm
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.results import EvaluationSet, StudyResults
-from xferlab.analysis.selection import ALL, main_metrics, ordered_pathologies
+from xferlab.analysis.selection import ALL, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit
 from xferlab.analysis.tables.notes import (
     INTERVAL,
@@ -49,7 +49,7 @@ class AllArms:
     @cached_property
     def metrics(self) -> Sequence[Metric]:
         """The metrics that are printed; differences are in the first of them."""
-        return main_metrics(self.contents.rows(self.evaluated)["metric"].unique())
+        return self.results.metrics.main(self.contents.rows(self.evaluated)["metric"].unique())
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -83,13 +83,13 @@ class AllArms:
             and evaluation.arm not in known
             and not evaluation.parent_may_have_seen
         }
-        own = trials[[pair in planned for pair in zip(trials["arm"], trials["trial_id"], strict=True)]]
-        return {str(arm): ", ".join(states.unique()) for arm, states in own.groupby("arm")["state"]}
+        missing = trials[[pair in planned for pair in zip(trials["arm"], trials["trial_id"], strict=True)]]
+        return {str(arm): ", ".join(states.unique()) for arm, states in missing.groupby("arm")["state"]}
 
     def repetitions(self, arms: tuple[str, ...]) -> str:
         """Returns `complete of planned` repetitions of arms that share them."""
-        own = self.rows[self.rows["arm"] == arms[0]]
-        done = own.iloc[0]["num_repetitions"] if len(own) else 0
+        rows = self.rows[self.rows["arm"] == arms[0]]
+        done = rows.iloc[0]["num_repetitions"] if len(rows) else 0
         return f"{done} of {self.results.planned()[arms[0], self.evaluated.stage]}"
 
     def name(self, arms: tuple[str, ...]) -> str:
@@ -166,12 +166,12 @@ def _records(arms: AllArms, group: tuple[str, ...]) -> Iterator[Record]:
     if group[0] in arms.unmeasured:
         yield {**labels, "trained": ABSENT, "pathology": ALL, **absent}
         return
-    own = arms.rows[arms.rows["arm"] == group[0]]
+    of_group = arms.rows[arms.rows["arm"] == group[0]]
     fit = fitted(arms.results, arms.evaluated.stage, group[0])
     labels["trained"] = f"{spread(fit, 'patients')} ({spread(fit, 'images')})"
     differences = arms.differences[arms.differences["arm"] == group[0]].set_index("pathology")
-    for pathology in ordered_pathologies(own["pathology"]):
-        rows = own[own["pathology"] == pathology].set_index("metric").to_dict("index")
+    for pathology in ordered_pathologies(of_group["pathology"]):
+        rows = of_group[of_group["pathology"] == pathology].set_index("metric").to_dict("index")
         first = next(iter(rows.values()))
         counts = f"{first['num_images']} ({first['num_patients']})"
         reached = {m.name: _reached(rows[m.name], m.unit) for m in arms.metrics if m.name in rows}

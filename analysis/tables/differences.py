@@ -17,8 +17,6 @@ from xferlab.analysis.selection import (
     ChainPair,
     detailed_arms,
     evaluation_sets,
-    main_metrics,
-    metric_named,
 )
 from xferlab.analysis.tables.model import Column, Layout, Record, Table, file_name, number
 from xferlab.analysis.tables.notes import (
@@ -43,9 +41,8 @@ def _layout(head: Sequence[Column], stub: Column, first: str, second: str) -> La
     return Layout((*head, *_COUNTS), stub, (*means, *_DIFFERENCE))
 
 
-def _texts(record: Record) -> Record:
+def _texts(record: Record, unit: str) -> Record:
     """Returns both means, their difference, its interval and its p, as text."""
-    unit = metric_named(str(record["metric"])).unit
     low_to_high, p = interval_cells(record, unit)
     return {
         "first_mean": number(record["first_mean"], unit),
@@ -138,12 +135,13 @@ def _table(contents: Contents, contrasts: Sequence[Contrast], name: str, title: 
 def _records(contents: Contents, contrasts: Iterable[Contrast], *, by_pathology: bool) -> Iterator[Record]:
     for comparison, rows in contrasts:
         shown = rows if by_pathology else rows[rows["pathology"] == ALL]
-        for pathology, own in shown.groupby("pathology", sort=False):
+        for pathology, part in shown.groupby("pathology", sort=False):
             labels = {"arm": comparison.second.arm, "pathology": pathology}
-            labels |= {name: int(own[name].max()) for _, name in _COUNTS}
-            for record in own.to_dict("records"):
-                heading = contents.heading(metric_named(str(record["metric"])))
-                yield {**labels, **_texts(record), "metric": heading}
+            labels |= {name: int(part[name].max()) for _, name in _COUNTS}
+            for record in part.to_dict("records"):
+                metric = contents.results.metrics.named(str(record["metric"]))
+                heading = contents.heading(metric)
+                yield {**labels, **_texts(record, metric.unit), "metric": heading}
 
 
 # --- foreign objects ---------------------------------------------------------------------------------------
@@ -193,7 +191,9 @@ def object_costs(contents: Contents) -> Iterator[ObjectCosts]:
             contents.compare(Side(arms[0], evaluated.plain), Side(arms[0], evaluated))
             for evaluated, arms in groups
         ]
-        metrics = main_metrics(name for contrast in contrasts for name in contrast.rows["metric"].unique())
+        metrics = contents.results.metrics.main(
+            name for contrast in contrasts for name in contrast.rows["metric"].unique()
+        )
         if metrics:
             yield ObjectCosts(contents, section, part, metrics[0], contrasts, [arms for _, arms in groups])
 
@@ -234,7 +234,7 @@ def _object_table(costs: ObjectCosts, shown: Sequence[str]) -> Table:
     head = (("Stage", "stage"), ("Arm", "arm"), ("Pathology", "pathology"))
     layout = _layout(head, ("Object", "object"), "without", "with the object")
     records = (
-        {**record, **_texts(record), "stage": comparison.second.stage}
+        {**record, **_texts(record, costs.metric.unit), "stage": comparison.second.stage}
         | {"arm": arm_names(results, arms), "object": comparison.evaluated.object}
         for comparison, arms, record in costs.records()
         if set(arms) & set(shown)

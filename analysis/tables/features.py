@@ -65,10 +65,10 @@ def reading(features: DeepFeatures) -> tuple[str, ...]:
 
 def _records(features: DeepFeatures, columns: dict[str, tuple[str, str, str]]) -> Iterator[Record]:
     for arms in features.groups:
-        own = features.summary[features.summary["arm"] == arms[0]]
-        counts = sorted(set(zip(own["num_repetitions"], own["num_planned"], strict=True)))
+        summary = features.summary[features.summary["arm"] == arms[0]]
+        counts = sorted(set(zip(summary["num_repetitions"], summary["num_planned"], strict=True)))
         repetitions = ", ".join(f"{done} of {planned}" for done, planned in counts)
-        known = own.set_index(["quantity", "before", "after", "layer"]).to_dict("index")
+        known = summary.set_index(["quantity", "before", "after", "layer"]).to_dict("index")
         for layer in features.layers:
             cells = {name: _cell(known.get((*key, layer), {})) for name, key in columns.items()}
             yield {"arm": ", ".join(arms), "repetitions": repetitions, "layer": layer, **cells}

@@ -9,7 +9,7 @@ import pandas as pd
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.contents import FAMILIES, HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
-from xferlab.analysis.selection import ALL, NUM_DETAILED, metric_named, ordered_pathologies
+from xferlab.analysis.selection import ALL, NUM_DETAILED, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.analysis.tuning import tuned_arms, tuned_notes
@@ -77,11 +77,11 @@ def _records(
     ):
         rows = frame[frame["pathology"] == pathology]
         for arms in results.arms_by_evaluations(evaluated):
-            own = rows[rows["arm"] == arms[0]].set_index("metric")
+            by_metric = rows[rows["arm"] == arms[0]].set_index("metric")
             names = ", ".join(f"{arm} (tuned)" if arm in tuned else arm for arm in arms)
-            if len(own):
-                labels = {"pathology": pathology, "arm": names, **_counts(own.iloc[0])}
-                yield from ({**labels, **line} for line in _lines(own, metrics))
+            if len(by_metric):
+                labels = {"pathology": pathology, "arm": names, **_counts(by_metric.iloc[0])}
+                yield from ({**labels, **line} for line in _lines(by_metric, metrics))
         yield from _published_lines(contents, evaluated, pathology, metrics)
 
 
@@ -95,19 +95,19 @@ def _counts(first: pd.Series) -> Record:
     }
 
 
-def _lines(own: pd.DataFrame, metrics: Sequence[Metric]) -> Iterator[Record]:
-    first = own.iloc[0]
-    yield _line("Mean", own["mean"], metrics)
+def _lines(by_metric: pd.DataFrame, metrics: Sequence[Metric]) -> Iterator[Record]:
+    first = by_metric.iloc[0]
+    yield _line("Mean", by_metric["mean"], metrics)
     if first["num_patients"] < MIN_PATIENTS:
         dashes = {metric.name: ABSENT for metric in metrics}
         yield {"statistic": f"SD: n < {MIN_PATIENTS} patients", **dashes}
     else:
         alone = " (1 repetition)" if first["num_repetitions"] == 1 else ""
-        yield _line(f"SD over repetitions{alone}", own["sd_repetitions"], metrics)
-        yield _line("SD over images", own["sd_images"], metrics)
-    undefined = {metric.name: int(own["num_undefined"].get(metric.name, 0)) for metric in metrics}
+        yield _line(f"SD over repetitions{alone}", by_metric["sd_repetitions"], metrics)
+        yield _line("SD over images", by_metric["sd_images"], metrics)
+    undefined = {metric.name: int(by_metric["num_undefined"].get(metric.name, 0)) for metric in metrics}
     if any(undefined.values()):
-        yield {"statistic": f"undefined, of {int(own['num_values'].max())}", **undefined}
+        yield {"statistic": f"undefined, of {int(by_metric['num_values'].max())}", **undefined}
 
 
 def _line(label: str, values: pd.Series, metrics: Sequence[Metric]) -> Record:
@@ -119,14 +119,14 @@ def _published_lines(
     contents: Contents, evaluated: EvaluationSet, pathology: str, metrics: Sequence[Metric]
 ) -> Iterator[Record]:
     published = contents.published(evaluated)
-    own = published[published["pathology"] == pathology].set_index("metric")
-    if contents.paper and own.index.intersection([metric.name for metric in metrics]).size:
-        label = str(own["table"].iloc[0])
+    by_metric = published[published["pathology"] == pathology].set_index("metric")
+    if contents.paper and by_metric.index.intersection([metric.name for metric in metrics]).size:
+        label = str(by_metric["table"].iloc[0])
         table = contents.paper.tables[label]
         labels = {"pathology": pathology, "arm": f"{contents.paper.name}, Table {label}"}
         labels |= {"repetitions": table.repetitions, "images": ABSENT, "patients": ABSENT}
-        yield {**labels, **_line("Mean", own["mean"], metrics)}
-        yield {**labels, **_line(table.deviation, own["sd"], metrics)}
+        yield {**labels, **_line("Mean", by_metric["mean"], metrics)}
+        yield {**labels, **_line(table.deviation, by_metric["sd"], metrics)}
 
 
 def _caption(contents: Contents, evaluated: EvaluationSet, metrics: Sequence[Metric]) -> tuple[str, ...]:
@@ -170,7 +170,7 @@ def _paper_words(contents: Contents, evaluated: EvaluationSet) -> tuple[str, ...
 
 
 def _data(contents: Contents, evaluated: EvaluationSet, frame: pd.DataFrame) -> pd.DataFrame:
-    units = [metric_named(name).unit for name in frame["metric"]]
+    units = [contents.results.metrics.named(name).unit for name in frame["metric"]]
     data = frame.copy()
     data.insert(list(data.columns).index("metric") + 1, "unit", units)
     few = data["num_patients"] < MIN_PATIENTS

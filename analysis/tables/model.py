@@ -57,7 +57,7 @@ class Table:
         stub: Heading of the rows' labels.
         columns: Headings of the cells, with units.
         groups: The lines.
-        subject: What it shows as names and values, by which a paper's table of the same is found.
+        subject: What it shows, as names and values. A paper's table with the same subject gives the number.
     """
 
     name: str

@@ -143,8 +143,8 @@ def progress_table(results: StudyResults) -> Table:
     none = {"stage": "no trained stage", "num_done": 0, "num_planned": 0}
 
     def lines(arm: str) -> tuple[tuple[Any, ...], ...]:
-        own = counts.loc[counts["arm"] == arm, list(none)]
-        return tuple(own.itertuples(index=False, name=None)) or (tuple(none.values()),)
+        stages = counts.loc[counts["arm"] == arm, list(none)]
+        return tuple(stages.itertuples(index=False, name=None)) or (tuple(none.values()),)
 
     table = Table(
         name="progress",
@@ -170,8 +170,8 @@ def times(results: StudyResults) -> pd.DataFrame:
     """
     rows = []
     for (arm, stage), runs in results.runs.groupby(["arm", "stage"], sort=False):
-        own = (results.histories["arm"] == arm) & (results.histories["stage"] == stage)
-        history = results.histories[own]
+        is_stage = (results.histories["arm"] == arm) & (results.histories["stage"] == stage)
+        history = results.histories[is_stage]
         measured = (
             (*_pool(history["train_s"] * 1e3), "epochs"),
             (*_pool(history["validation_s"] * 1e3), "epochs"),
@@ -210,22 +210,24 @@ def times_tables(contents: Contents) -> Iterator[Table]:
 def _records(contents: Contents, frame: pd.DataFrame) -> Iterator[Record]:
     for stage in contents.results.stages:
         for arms in contents.results.arms_by_trials(stage):
-            own = frame[(frame["arm"] == arms[0]) & (frame["stage"] == stage)].set_index("quantity")
-            if len(own):
+            by_quantity = frame[(frame["arm"] == arms[0]) & (frame["stage"] == stage)].set_index("quantity")
+            if len(by_quantity):
                 labels = {"stage": stage, "arm": ", ".join(arms)}
-                yield from _lines(own, labels)
-                counts = {name: f"{own['n'][name]} {own['of'][name]}" for name in _QUANTITIES}
+                yield from _lines(by_quantity, labels)
+                counts = {name: f"{by_quantity['n'][name]} {by_quantity['of'][name]}" for name in _QUANTITIES}
                 yield {**labels, "statistic": "n", **counts}
         if paper := contents.paper:
-            own = paper.times[paper.times["stage"] == stage].set_index("quantity")
+            by_quantity = paper.times[paper.times["stage"] == stage].set_index("quantity")
             label = paper.number("table", {"kind": "times"})
-            if label and len(own):
-                yield from _lines(own, {"stage": stage, "arm": f"{paper.name}, {paper.tables[label].title}"})
+            if label and len(by_quantity):
+                yield from _lines(
+                    by_quantity, {"stage": stage, "arm": f"{paper.name}, {paper.tables[label].title}"}
+                )
 
 
-def _lines(own: pd.DataFrame, labels: Record) -> Iterator[Record]:
+def _lines(by_quantity: pd.DataFrame, labels: Record) -> Iterator[Record]:
     for statistic, column in (("Mean", "mean_ms"), ("SD", "sd_ms")):
-        texts = {name: _text(name, own[column].get(name, math.nan)) for name in _QUANTITIES}
+        texts = {name: _text(name, by_quantity[column].get(name, math.nan)) for name in _QUANTITIES}
         yield {**labels, "statistic": statistic, **texts}
 
 

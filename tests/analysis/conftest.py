@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from xferlab.records.schema import (
     history_sha256,
 )
 from xferlab.records.store import Store
+from xferlab.tasks import registry
 
 BASE = {"donor": 0.5, "general": 0.8, "portable": 0.9}
 ARM = {"baseline": 0.0, "frozen": -0.02}
@@ -157,6 +158,8 @@ class StudyBuilder:
                 for name in ("mri", "general", "portable")
             },
             "stages": list(PARENTS),
+            "tasks": dict.fromkeys(PARENTS, registry.DEFAULT),
+            "metrics": [asdict(metric) for metric in CATALOGUE],
             "arms": {arm: {"description": {}, "stages": stages} for arm in self.arms},
             "trials": trials,
             "warnings": list(self.warnings),

@@ -149,7 +149,7 @@ def test_stages_are_compared_along_their_chain_in_each_repetition(compared: Stud
     assert features.layers == LAYERS
 
 
-def test_how_far_weights_moved_is_told_against_the_own_start(compared: StudyResults) -> None:
+def test_how_far_weights_moved_is_measured_from_where_the_stage_started(compared: StudyResults) -> None:
     features = DeepFeatures(compared)
     assert value(features, "share_moved", "donor", "general") == 0.5
     assert value(features, "share_moved", "general", "portable") == 0.25
@@ -237,7 +237,7 @@ def test_one_repetition_has_no_deviation(builder: StudyBuilder) -> None:
     assert table.data["sd_repetitions"].isna().all()
 
 
-def test_nobody_asked_and_nothing_is_told(results: StudyResults) -> None:
+def test_without_stored_features_there_is_no_table(results: StudyResults) -> None:
     assert not DeepFeatures(results)
     assert list(features_tables(Contents(results))) == []
 

@@ -109,7 +109,7 @@ def test_a_report_removes_what_the_former_one_wrote_and_nothing_else(report, tmp
         path.write_text("mine")
     (folder / "link").symlink_to(kept[2])
     with (folder / FILE_LIST).open("a") as listed:
-        listed.write("../elsewhere.txt\nlink\nfigures\nabsent.csv\n\n")
+        listed.write("../elsewhere.txt\nlink\nfigures\nabsent.csv\n\na\0b\n")
     report(**SMALL, compare_to=None)
     after = files(folder)
     assert "tables/table4_portable_test.csv" in before - after  # it is Table 5 now
@@ -137,7 +137,7 @@ def test_an_unknown_study_and_an_unwritable_folder_are_named(storage, tmp_path) 
         write_report(storage, STUDY, tmp_path / "file")
 
 
-def test_what_cannot_be_read_or_written_is_told_and_all_else_is_there(builder, tmp_path) -> None:
+def test_what_cannot_be_read_or_written_is_reported_and_all_else_is_written(builder, tmp_path) -> None:
     builder.arms, builder.repetitions, builder.images = ("baseline",), 1, 6
     storage, out, figure = builder.write(), tmp_path / "out", "fig9_covid19_general_to_portable_baseline"
     (out / "figures" / f"{figure}.png").mkdir(parents=True)
@@ -146,8 +146,8 @@ def test_what_cannot_be_read_or_written_is_told_and_all_else_is_there(builder, t
     torn.write_text("torn\n")
     with pytest.raises(StorageError) as caught:
         write_report(storage, STUDY, out)
-    told = [line.partition(":")[0] for line in str(caught.value).splitlines()]
-    assert told == [str(torn), "table cohorts", f"figure {figure}"]
+    reported = [line.partition(":")[0] for line in str(caught.value).splitlines()]
+    assert reported == [str(torn), "table cohorts", f"figure {figure}"]
     text = (out / "report.md").read_text("utf-8")
     figures = {path.name for path in (out / "figures").glob("*.png") if path.is_file()}
     assert f"figures/{figure}.png" not in text

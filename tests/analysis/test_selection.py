@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
-import pytest
 
 from xferlab.analysis import StudyResults
+from xferlab.analysis.results import Metrics
 from xferlab.analysis.selection import (
     ChainPair,
     chain_pairs,
-    main_metrics,
-    metric_named,
-    ordered_metrics,
     ordered_pathologies,
 )
+from xferlab.metrics.catalogue import CATALOGUE
 from xferlab.records.store import Store
 
 HOLD_OUT = ("portable", "hold_out")
@@ -76,17 +75,14 @@ def test_pathologies_stand_by_name_behind_all() -> None:
     assert ordered_pathologies(["zoster", "normal", "all", "asthma"]) == ("all", "asthma", "normal", "zoster")
 
 
-def test_metrics_stand_in_the_catalogues_order_and_unknown_ones_last() -> None:
-    assert [m.name for m in ordered_metrics(["NEW", "HD95_px", "DICE", "ACC"])] == [
+def test_metrics_stand_in_the_plans_order_and_unknown_ones_last() -> None:
+    metrics = Metrics({"metrics": [asdict(metric) for metric in CATALOGUE]})
+    assert [m.name for m in metrics.ordered(["NEW", "HD95_px", "DICE", "ACC"])] == [
         "ACC",
         "DICE",
         "HD95_px",
         "NEW",
     ]
-    assert [m.name for m in main_metrics(["HD95_px", "ACC", "DICE"])] == ["DICE", "HD95_px"]
-    assert metric_named("NEW").better is None
-
-
-@pytest.mark.parametrize("name", ["HD95_px", "DICE"])
-def test_known_metrics_come_from_the_catalogue(name) -> None:
-    assert metric_named(name).definition
+    assert [m.name for m in metrics.main(["HD95_px", "ACC", "DICE"])] == ["DICE", "HD95_px"]
+    assert metrics.named("NEW").better is None
+    assert metrics.named("DICE") in CATALOGUE

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, Said
 from tests.data.conftest import write_rows
 from tests.leakage.test_audit import Pack, altered
 from tests.studies import write_study
@@ -36,6 +37,15 @@ def pack(tmp_path: Path) -> Pack:
     return pack
 
 
+def planned(said: Said) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(said.out)
+    return document
+
+
+def ids(said: Said) -> list[str]:
+    return [trial["trial_id"] for trial in planned(said)["trials"]]
+
+
 def test_check_and_plan_tell_who_is_joined(command: Command, pack: Pack, tmp_path: Path) -> None:
     study = study_of(pack, tmp_path)
     check = command("check", study)
@@ -44,13 +54,17 @@ def test_check_and_plan_tell_who_is_joined(command: Command, pack: Pack, tmp_pat
     assert SPELLED not in check.out
     plan = command("plan", study, "--json")
     assert plan.err.count(JOIN) == 1
-    (summary,) = (told for told in json.loads(plan.out)["warnings"] if "patient ids" in told)
+    (summary,) = (warning for warning in planned(plan)["warnings"] if "patient ids" in warning)
     assert "judging by images, 1 person has several patient ids" in summary
     assert "'a2'" not in plan.out  # what is stored with the plan names nobody
+    declared = command("plan", study_of(pack, tmp_path, same_patient=[["a2", "p2"]]), "--json")
+    assert (declared.err, ids(declared)) == ("", ids(plan))
+    apart = command("plan", study_of(pack, tmp_path, different_patients=[["a2", "p2"]]), "--json")
+    assert ids(apart) != ids(plan)
 
 
 def test_check_and_plan_tell_spellings_of_one_id(command: Command, pack: Pack, tmp_path: Path) -> None:
-    apart = json.loads(command("plan", study_of(pack, tmp_path), "--json").out)
+    apart = command("plan", study_of(pack, tmp_path), "--json")
     renamed = next(row for row in pack.rows if row["patient_id"] == "p8")
     renamed["patient_id"] = "P 03"  # p3 is in the other section
     write_rows(pack.root, pack.rows)
@@ -59,35 +73,15 @@ def test_check_and_plan_tell_spellings_of_one_id(command: Command, pack: Pack, t
     plan = command("plan", study, "--json", "--cases", tmp_path / "who.csv")
     assert plan.err.count(SPELLED) == 1
     assert '`same_patient: [["P 03", p3]]`' in plan.err
-    document = json.loads(plan.out)
-    assert "p3" not in json.dumps(document["warnings"])
-    assert [one["trial_id"] for one in document["trials"]] != [one["trial_id"] for one in apart["trials"]]
-    who = [
-        row
-        for row in csv.DictReader((tmp_path / "who.csv").read_text().splitlines())
-        if row["patient"] == "P 03"
-    ]
-    assert [row["name"] for row in who] == ["images/3.png", "images/8.png"]
-    assert len({row["part_r01"] for row in who}) == 1
-    declared = command(
-        "plan", study_of(pack, tmp_path, same_patient=[["P 03", "p3"], ["a2", "p2"]]), "--json"
-    )
-    assert declared.err == ""
-    assert json.loads(declared.out)["trials"] == document["trials"]
-
-
-def test_declared_is_silent_and_plans_the_same(command: Command, pack: Pack, tmp_path: Path) -> None:
-    found = json.loads(command("plan", study_of(pack, tmp_path), "--json").out)
-    study = study_of(pack, tmp_path, same_patient=[["a2", "p2"]])
-    plan = command("plan", study, "--json")
-    assert plan.err == ""
-    declared = json.loads(plan.out)
-    assert [trial["trial_id"] for trial in declared["trials"]] == [
-        trial["trial_id"] for trial in found["trials"]
-    ]
-    study = study_of(pack, tmp_path, different_patients=[["a2", "p2"]])
-    apart = json.loads(command("plan", study, "--json").out)
-    assert [one["trial_id"] for one in apart["trials"]] != [one["trial_id"] for one in found["trials"]]
+    assert "p3" not in json.dumps(planned(plan)["warnings"])
+    assert ids(plan) != ids(apart)
+    who = csv.DictReader((tmp_path / "who.csv").read_text().splitlines())
+    rows = [(row["name"], row["part_r01"]) for row in who if row["patient"] == "P 03"]
+    assert [name for name, _ in rows] == ["images/3.png", "images/8.png"]
+    assert len({part for _, part in rows}) == 1
+    same = [["P 03", "p3"], ["a2", "p2"]]
+    declared = command("plan", study_of(pack, tmp_path, same_patient=same), "--json")
+    assert (declared.err, planned(declared)["trials"]) == ("", planned(plan)["trials"])
 
 
 def test_run_tells_it_before_it_starts(command: Command, pack: Pack, tmp_path: Path) -> None:

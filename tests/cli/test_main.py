@@ -16,8 +16,11 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Command
-from tests.studies import ONE_TRIAL, TINY, attempts, write_study
+from tests.records.faults import Faults, faulty_disk, onwards, without_pauses
+from tests.studies import ONE_TRIAL, TINY, attempts, recorded, write_study
+from xferlab.cli.failures import ADVICE
 from xferlab.schedule.machine import REMEDIES
+from xferlab.trial.failure import Kind
 
 ONE = {**ONE_TRIAL, "arms": {"a": {}, "b": {"training.rotation": None}}}
 HELP_LIMIT_S = 0.5
@@ -80,6 +83,8 @@ def test_before_anything_ran(command: Command, tmp_path: Path) -> None:
     assert said.code == 1
     assert said.out.startswith(f"{tmp_path / 'st'} holds no plan of study tiny: it has not run here.\n")
     assert said.out.endswith("6 waiting\n")
+    said = command("failures", study, *storage)
+    assert (said.code, said.out.splitlines()[-1]) == (0, "no trial failed")
     said = command("check", study)
     num_warnings = said.out.count("warning: ")
     assert said.code == 0
@@ -116,20 +121,51 @@ def test_run_status_and_plan_agree(command: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.component
-def test_a_failed_trial_gives_one_and_status_tells_why(command: Command, tmp_path: Path) -> None:
-    arms, storage = {"a": {}, "wild": {"training.lr": 1e30}}, ("--storage", tmp_path / "st")
-    stages = {**TINY["stages"], "general": {**TINY["stages"]["general"], "repetitions": 1}}
-    study = write_study(tmp_path, repetitions=1, stages=stages, arms=arms)
+def test_failed_trials_give_one_and_every_verb_says_why(command: Command, tmp_path: Path) -> None:
+    study = write_study(tmp_path, arms={"calm": {}, "wild": {"training.lr": 1e30}})
+    storage = ("--storage", tmp_path / "st")
     run = command("run", study, "--executor", "in-process", *storage)
     assert run.code == 1
     assert "Traceback" not in run.err + run.out
     assert "wild/general/r01 failed: NonFiniteLossError: the training loss became " in run.out
     assert "wild/portable/r01 blocked: wild/general/r01 failed" in run.out
-    assert "2 of 4 trials complete, 1 failed, 1 blocked; `xferlab failures " in run.out
+    assert "4 of 8 trials complete, 2 failed, 2 blocked; `xferlab failures " in run.out
     status = command("status", study, *storage)
     assert status.code == 1
     assert "wild/general/r01: NonFiniteLossError: the training loss became " in status.out
-    assert "1 blocked, 2 complete, 1 failed" in status.out
+    assert "2 blocked, 4 complete, 2 failed" in status.out
+    failures = command("failures", study, *storage)
+    assert failures.code == 1
+    assert failures.out.count("Traceback (most recent call last)") == 1  # one error of two trials
+    assert failures.out.startswith("NonFiniteLossError: the training loss became ")
+    for text in ("  wild/general/r01 (", "  wild/general/r02 (", ADVICE[Kind.HOPELESS]):
+        assert text in failures.out
+    assert "calm" not in failures.out
+    assert failures.out.splitlines()[-1] == "2 trials failed, with 1 distinct error"
+    rows = json.loads(command("failures", study, "--json", *storage).out)
+    assert [(row["attempts"], row["failure"]["kind"]) for row in rows] == [(1, "hopeless")] * 2
+
+
+def test_every_kind_of_failure_comes_with_advice() -> None:
+    assert set(ADVICE) == set(Kind)
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+def test_a_storage_that_fails_in_mid_run_is_worth_a_requeue(
+    command: Command, tmp_path: Path, error: int
+) -> None:
+    study = write_study(tmp_path)
+    lost, whole = tmp_path / "lost", tmp_path / "whole"
+    faults = Faults(onwards(150), error=error, on=lambda operation, path: "/trials/" in path)
+    with without_pauses(), faulty_disk(faults):
+        said = command("run", study, "--executor", "in-process", "--storage", lost)
+    assert faults.num_failed
+    assert said.code == 75
+    assert said.err.splitlines()[-1].endswith("when it is back, the same command continues")
+    for storage in (lost, whole):
+        assert command("run", study, "--executor", "in-process", "--storage", storage).code == 0
+    assert recorded(lost) == recorded(whole)
 
 
 @pytest.mark.slow
@@ -155,3 +191,22 @@ def test_a_limit_of_the_system_that_nothing_nearer_explains_is_no_traceback(
     assert said.code == 2
     remedy = REMEDIES[number]
     assert said.err == f"xferlab: [Errno {number}] {os.strerror(number)}: '/somewhere/file'. {remedy}\n"
+
+
+UNEXPECTED = """
+import sys
+from xferlab.cli import main, run
+def fail(options):
+    raise ValueError("a fault of ours")
+run.run = fail
+sys.argv = ["xferlab", "run", "study.yaml"]
+sys.exit(main())
+"""
+
+
+@pytest.mark.component
+def test_an_unexpected_error_shows_its_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", UNEXPECTED], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback")
+    assert "ValueError: a fault of ours" in done.stderr

@@ -51,14 +51,6 @@ def test_other_separators_are_read(tmp_path: Path, separator: str) -> None:
     assert cells(path) == CELLS
 
 
-def test_bars_between_columns_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "metadata.csv"
-    path.write_text(TEXT.replace(",", "|"))
-    what = refusal(path)
-    assert what.startswith("its columns look separated by '|' (")
-    assert what.endswith("Save it separated by commas.")
-
-
 def write_parquet(path: Path, **columns: Any) -> Path:
     plain = {name: pa.array([name]) for name in ("image", "mask", "patient_id", "pathology")}
     pq.write_table(pa.table(plain | {name: pa.array(*value) for name, value in columns.items()}), path)

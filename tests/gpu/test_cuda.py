@@ -87,9 +87,9 @@ def test_a_prediction_in_float32_agrees_with_float64(*, tf32: bool) -> None:
     """cuDNN rounds to TF32 by default, which errs by 1e-4 or more; so may the training around it."""
     model = torch.nn.Conv2d(64, 1, kernel_size=3, padding=1).cuda().eval()
     images = torch.randn(4, 64, 64, 64, generator=torch.Generator().manual_seed(1)).cuda()
-    task, nothing = BinarySegmentation(in_channels=64), torch.zeros(4, 1, 64, 64).cuda()
+    view, nothing = BinarySegmentation(in_channels=64), torch.zeros(4, 1, 64, 64).cuda()
     with float32(tf32=tf32):
-        found = task.predict(model, ImageBatch(images, nothing, nothing))
+        found = view.predict(model, ImageBatch(images, nothing, nothing))
     exact = torch.sigmoid(model.double()(images.double()))[:, 0].detach().cpu().numpy()
     assert np.abs(found / exact - 1).max() < 1e-6
 

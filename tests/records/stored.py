@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from xferlab.plan.spec import TrialSpec
@@ -24,11 +25,27 @@ VALUES = {"DICE": (0.5, 1.0, 0.75), "AUC": (1.0, float("nan"), 0.5)}
 """Metrics of three cases."""
 
 
-def epoch(number: int, **changed: Any) -> EpochResult:
-    values = {"train_loss": 0.5 / number, "validation_loss": 0.1 + 0.2 / 3, "lr": 1e-3}
-    values |= {name: changed.pop(name) for name in values.keys() & changed.keys()}
-    fields = {"score": 0.1 + 0.2 / 3, "improved": number < 3, "train_s": 1.5, "validation_s": 0.5, **changed}
-    return EpochResult(number, values, **fields)
+TRIAL = TrialRecord(
+    trial_id="0123456789abcdef",
+    identity={"seed": 1, "parent": {"trials": ["aa"]}},
+    num_epochs=3,
+    best_epoch=2,
+    best_score=0.25,
+    stopped_by="max_epochs",
+    num_parameters=10,
+    num_train=6,
+    num_validation=2,
+    started_from=None,
+    weights_sha256=hashlib.sha256(WEIGHTS).hexdigest(),
+    weights_bytes=len(WEIGHTS),
+    history_sha256="1" * 64,
+)
+
+
+def epoch(number: int, *, train_loss: float | None = None, **times: float) -> EpochResult:
+    loss = 0.1 + 0.2 / 3
+    values = {"train_loss": train_loss or 0.5 / number, "validation_loss": loss, "lr": 1e-3}
+    return EpochResult(number, values, loss, number < 3, **{"train_s": 1.5, "validation_s": 0.5, **times})
 
 
 def store_trial(
@@ -52,19 +69,13 @@ def store_trial(
     codec.write_json(store, files.spec, spec.to_json())
     writer.HistoryFile(store, spec.trial_id, results).finish()
     store.write(files.weights, WEIGHTS)
-    record = TrialRecord(
+    record = replace(
+        TRIAL,
         trial_id=spec.trial_id,
         identity=spec.identity.to_json(),
         num_epochs=len(results),
         best_epoch=len(results),
         best_score=results[-1].score,
-        stopped_by="max_epochs",
-        num_parameters=7,
-        num_train=3,
-        num_validation=2,
-        started_from=None,
-        weights_sha256=hashlib.sha256(WEIGHTS).hexdigest(),
-        weights_bytes=len(WEIGHTS),
         history_sha256=history_sha256(results),
     )
     writer.write_trial(store, record)

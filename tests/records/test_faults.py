@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.records.faults import Faults, faulty, faulty_disk, nth, onwards, without_pauses
-from tests.records.test_reader import epoch
+from tests.records.stored import epoch
 from xferlab.errors import StorageError
 from xferlab.records import reader, retries, writer
 from xferlab.records.store import Store
@@ -54,7 +54,7 @@ WORK: dict[str, Callable[[Store], Any]] = {
     "read": lambda store: store.read("t/a"),
     "size": lambda store: store.size("t/a"),
     "write": lambda store: store.write("t/a", AFTER),
-    "write anew": lambda store: store.write("t/new/b", AFTER),
+    "write new": lambda store: store.write("t/new/b", AFTER),
     "create": lambda store: store.create("t/b", AFTER),
     "create again": lambda store: store.create("t/a", AFTER),
     "list": lambda store: store.list("t"),

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.records.faults import Faults, faulty, onwards, without_pauses
-from tests.records.test_reader import SPEC, TRIAL
+from tests.records.stored import TRIAL, WEIGHTS
+from tests.records.test_reader import SPEC
 from xferlab.cohort import Selection
 from xferlab.errors import RecordError, StorageError
 from xferlab.plan.spec import TrialSpec
@@ -49,7 +50,7 @@ def write_trial(store: Store, trial_id: str) -> TrialSpec:
         files = layout.TrialFiles(trial_id).evaluation(name)
         for file in (files.cases, files.outputs, files.record):
             store.write(file, b"x" * 10)
-    store.write(layout.TrialFiles(trial_id).weights, b"1234")
+    store.write(layout.TrialFiles(trial_id).weights, WEIGHTS)
     store.write(f"{layout.TrialFiles(trial_id).checkpoint}/state-000001-000000.pt", b"x" * 7)
     store.write(layout.TrialFiles(trial_id).progress, b"late")
     writer.write_trial(store, replace(TRIAL, trial_id=trial_id))
@@ -230,12 +231,12 @@ def test_a_pruning_that_ends_anywhere_leaves_nothing_that_looks_complete(tmp_pat
             prune(faulty(store, Faults(onwards(number), on=counted.on)))
         left = contents(store)
         for record in (name for name in before & left if name.endswith("record.json")):
-            assert vouched_for(record, before) <= left
+            assert described_by(record, before) <= left
         prune(store)
         assert contents(store) == contents(calm)
 
 
-def vouched_for(record: str, names: set[str]) -> set[str]:
+def described_by(record: str, names: set[str]) -> set[str]:
     folder = record.removesuffix("record.json")
     its = folder if "/evaluations/" in folder else f"{folder}checkpoint/best"
     return {name for name in names if name.startswith(its)}

@@ -1,6 +1,7 @@
+"""Records, plans and histories: what is written is read, and what is damaged is found."""
+
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.identities import trial_spec
+from tests.records.stored import TRIAL, WEIGHTS, epoch, store_trial
 from xferlab.errors import RecordError
 from xferlab.plan.spec import EvaluationSpec
 from xferlab.records import codec, layout, reader, writer
@@ -21,58 +23,15 @@ from xferlab.records.schema import (
 )
 from xferlab.records.store import Store
 
-TRIAL = TrialRecord(
-    trial_id="0123456789abcdef",
-    identity={"seed": 1, "parent": {"trials": ["aa"]}},
-    num_epochs=3,
-    best_epoch=2,
-    best_score=0.25,
-    stopped_by="max_epochs",
-    num_parameters=10,
-    num_train=6,
-    num_validation=2,
-    started_from=None,
-    weights_sha256="0" * 64,
-    weights_bytes=4,
-    history_sha256="1" * 64,
-)
-SPEC = trial_spec(
-    TRIAL.trial_id, evaluations=(EvaluationSpec("e" * 16, "cxr", "test", "3" * 64, overlay_cases=4),)
-)
+E = "e" * 16
+SPEC = trial_spec(TRIAL.trial_id, evaluations=(EvaluationSpec(E, "cxr", "test", "3" * 64, overlay_cases=4),))
+FILES = layout.TrialFiles(TRIAL.trial_id)
+MEASURED = FILES.evaluation(E)
 
 
 @pytest.fixture
 def local(tmp_path: Path) -> Store:
     return Store.open(tmp_path)
-
-
-def epoch(number: int, *, train_loss: float | None = None, **times: float) -> EpochResult:
-    loss = 0.1 + 0.2 / 3
-    values = {"train_loss": train_loss or 0.5 / number, "validation_loss": loss, "lr": 1e-3}
-    return EpochResult(number, values, loss, number < 3, **{"train_s": 1.5, "validation_s": 0.5, **times})
-
-
-def write_trial(store: Store) -> None:
-    store.write(layout.TrialFiles(TRIAL.trial_id).weights, b"1234")
-    writer.write_trial(store, TRIAL)
-
-
-def write_evaluation(store: Store, evaluation_id: str = "e" * 16) -> EvaluationRecord:
-    cases = writer.table(CASES_SCHEMA, {name: [] for name in CASES_SCHEMA.names})
-    outputs = writer.outputs_table([])
-    digests = {"cases_sha256": hashlib.sha256(cases).hexdigest()}
-    digests["outputs_sha256"] = hashlib.sha256(outputs).hexdigest()
-    record = EvaluationRecord(
-        evaluation_id,
-        TRIAL.trial_id,
-        "3" * 64,
-        num_cases=0,
-        metrics_version=1,
-        weights_sha256=TRIAL.weights_sha256,
-        **digests,
-    )
-    writer.write_evaluation(store, record, cases=cases, outputs=outputs)
-    return record
 
 
 # --- records -----------------------------------------------------------------------------------------------
@@ -86,96 +45,89 @@ def test_records_survive_json() -> None:
 
 
 def test_what_is_written_is_read(store: Store) -> None:
-    write_trial(store)
-    assert reader.read_trial(store, TRIAL.trial_id) == TRIAL
-    record = write_evaluation(store)
-    assert reader.read_evaluation(store, TRIAL.trial_id, "e" * 16) == record
-    assert reader.read_cases(store, record).schema.equals(CASES_SCHEMA)
-    assert reader.read_outputs(store, record) == []
+    record = store_trial(store, SPEC)
+    assert reader.read_trial(store, SPEC.trial_id) == record
+    evaluation = reader.read_evaluation(store, SPEC.trial_id, E)
+    assert evaluation is not None
+    assert evaluation.weights_sha256 == record.weights_sha256
+    assert reader.read_cases(store, evaluation).schema.equals(CASES_SCHEMA)
+    assert reader.read_outputs(store, evaluation) == []
 
 
 def test_a_record_is_a_function_of_its_values(tmp_path: Path) -> None:
     stores = [Store.open(tmp_path / name) for name in ("a", "b")]
     for store in stores:
-        write_trial(store)
-        write_evaluation(store)
-    for name in (
-        layout.TrialFiles(TRIAL.trial_id).record,
-        layout.TrialFiles(TRIAL.trial_id).evaluation("e" * 16).cases,
-    ):
+        store_trial(store, SPEC)
+    for name in (FILES.record, MEASURED.record, MEASURED.cases):
         assert stores[0].read(name) == stores[1].read(name) is not None
 
 
-def test_a_trial_without_record_weights_or_seal_is_not_complete(local: Store) -> None:
+def test_a_trial_without_record_weights_or_checksum_is_not_complete(local: Store) -> None:
     assert reader.read_trial(local, TRIAL.trial_id) is None
     writer.write_trial(local, TRIAL)
     assert reader.read_trial(local, TRIAL.trial_id) is None  # no weights
-    local.write(layout.TrialFiles(TRIAL.trial_id).weights, b"123")
+    local.write(FILES.weights, WEIGHTS[:-1])
     assert reader.read_trial(local, TRIAL.trial_id) is None  # torn weights
-    local.write(layout.TrialFiles(TRIAL.trial_id).weights, b"1234")
+    local.write(FILES.weights, WEIGHTS)
     assert reader.read_trial(local, TRIAL.trial_id) == TRIAL
-    name = layout.TrialFiles(TRIAL.trial_id).record
-    data = local.read(name)
+    data = local.read(FILES.record)
     assert data is not None
-    local.write(name, data.replace(b'"best_epoch":2', b'"best_epoch":3'))
+    local.write(FILES.record, data.replace(b'"best_epoch":2', b'"best_epoch":3'))
     assert reader.read_trial(local, TRIAL.trial_id) is None
 
 
 def test_a_record_in_the_folder_of_another_is_not_its_record(local: Store) -> None:
-    write_trial(local)
-    other = "f" * 16
-    for name in ("record", "weights"):
-        content = local.read(getattr(layout.TrialFiles(TRIAL.trial_id), name))
-        local.write(getattr(layout.TrialFiles(other), name), content or b"")
-    assert reader.read_trial(local, other) is None
-    write_evaluation(local)
-    moved = local.read(layout.TrialFiles(TRIAL.trial_id).evaluation("e" * 16).record)
-    local.write(layout.TrialFiles(TRIAL.trial_id).evaluation("d" * 16).record, moved or b"")
+    store_trial(local, SPEC)
+    other = layout.TrialFiles("f" * 16)
+    for name, there in (
+        (FILES.record, other.record),
+        (FILES.weights, other.weights),
+        (MEASURED.record, FILES.evaluation("d" * 16).record),
+    ):
+        local.write(there, local.read(name) or b"")
+    assert reader.read_trial(local, "f" * 16) is None
     assert reader.read_evaluation(local, TRIAL.trial_id, "d" * 16) is None
 
 
 def test_a_record_of_another_version_is_told_and_not_run_again(local: Store) -> None:
-    write_trial(local)
+    store_trial(local, SPEC)
     newer = {**TRIAL.to_json(), "version": 3, "new": 1}
-    codec.write_json(local, layout.TrialFiles(TRIAL.trial_id).record, newer)
+    codec.write_json(local, FILES.record, newer)
     told = r"/record\.json: this record has version 3, and this xferlab reads version 2; use"
     with pytest.raises(RecordError, match=told):
         reader.read_trial(local, TRIAL.trial_id)
     with pytest.raises(RecordError, match=r"/record\.json: has version 3, and this xferlab writes 2; use"):
         writer.write_trial(local, TRIAL)
-    assert codec.read_json(local, layout.TrialFiles(TRIAL.trial_id).record) == newer
-    record = write_evaluation(local)
-    name = layout.TrialFiles(TRIAL.trial_id).evaluation("e" * 16).record
-    local.write(name, codec.json_bytes({**record.to_json(), "version": 0}))
+    assert codec.read_json(local, FILES.record) == newer
+    local.write(MEASURED.record, codec.json_bytes({"version": 0}))
     with pytest.raises(RecordError, match=r"this record has version 0"):
-        reader.read_evaluation(local, TRIAL.trial_id, "e" * 16)
+        reader.read_evaluation(local, TRIAL.trial_id, E)
 
 
 @pytest.mark.parametrize("body", [{"version": 2, "attempts": []}, {"type": "E", "message": ""}, {}])
 def test_a_whole_file_of_another_kind_is_no_record(local: Store, body: dict[str, object]) -> None:
-    write_trial(local)
-    write_evaluation(local)
-    local.write(layout.TrialFiles(TRIAL.trial_id).record, codec.json_bytes(body))
-    local.write(layout.TrialFiles(TRIAL.trial_id).evaluation("e" * 16).record, codec.json_bytes(body))
+    store_trial(local, SPEC)
+    for name in (FILES.record, MEASURED.record):
+        local.write(name, codec.json_bytes(body))
     assert reader.read_trial(local, TRIAL.trial_id) is None
-    assert reader.read_evaluation(local, TRIAL.trial_id, "e" * 16) is None
+    assert reader.read_evaluation(local, TRIAL.trial_id, E) is None
 
 
 def test_complete_means_that_all_records_verify(store: Store) -> None:
     assert not is_complete(store, SPEC)
     assert complete_trials(store, "s", [SPEC]) == {}
-    write_trial(store)
-    assert not is_measured(store, SPEC, TRIAL.weights_sha256)
-    write_evaluation(store)
+    record = store_trial(store, replace(SPEC, evaluations=()))
+    assert not is_measured(store, SPEC, record.weights_sha256)
+    store_trial(store, SPEC)
+    store.delete(FILES.spec)
     assert not is_complete(store, SPEC)
-    codec.write_json(store, layout.TrialFiles(SPEC.trial_id).spec, SPEC.to_json())
+    codec.write_json(store, FILES.spec, SPEC.to_json())
     assert is_complete(store, SPEC)
+    assert not is_measured(store, SPEC, "w")  # of other weights
     other = replace(SPEC, trial_id="f" * 16)
     assert set(complete_trials(store, "s", [SPEC, other])) == {TRIAL.trial_id}
-    more = replace(
-        SPEC, evaluations=(*SPEC.evaluations, replace(SPEC.evaluations[0], evaluation_id="d" * 16))
-    )
-    assert not is_complete(store, more)
+    more = replace(SPEC.evaluations[0], evaluation_id="d" * 16)
+    assert not is_complete(store, replace(SPEC, evaluations=(*SPEC.evaluations, more)))
 
 
 # --- plan, run, failure ------------------------------------------------------------------------------------
@@ -242,7 +194,7 @@ def test_on_an_object_store_progress_is_put_again_only_now_and_then(
     assert len(reader.read_history(store, "t")) == 3
 
 
-def test_resumed_progress_is_cut_to_what_the_checkpoint_vouches_for(store: Store) -> None:
+def test_resumed_progress_is_cut_to_what_the_checkpoint_holds(store: Store) -> None:
     history = writer.HistoryFile(store, "t")
     for number in (1, 2, 3):
         history.append(epoch(number))

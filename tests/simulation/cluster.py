@@ -1,5 +1,6 @@
-"""A cluster on a virtual clock: real graph, retry policy and records; drivers and workers that keep the
-contract; and a storage behind a real pyarrow filesystem that may fail.
+"""A cluster on a virtual clock, with a real trial graph, retry policy and records.
+
+It has drivers, workers that keep the contract, and a storage behind a real pyarrow filesystem that may fail.
 """
 
 from __future__ import annotations

@@ -257,10 +257,10 @@ def test_to_thaw_after_the_end_is_warned_of(write: Write, after: str) -> None:
         ("{data: cxr, starts_from: general,", "{data: cxr, starts_from: general, training: {lrr: 1},", 8),
     ],
 )
-def test_other_mistakes_of_an_adapted_study_are_told_alone(
+def test_other_mistakes_of_an_adapted_study_are_reported_alone(
     write: Write, old: str, new: str, line: int
 ) -> None:
-    """What is adapted is looked at along the chain of stages, which may be broken itself."""
+    """Adaptations are checked along the chain of stages, which may be broken itself."""
     frozen = "freeze: {part: encoder, unfreeze_after: 2}"
     path = adapted(write, frozen, third=frozen, **{old: new})
     (problem,) = problems(path)

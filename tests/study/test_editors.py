@@ -16,6 +16,7 @@ data: {mri: {source: phantom_mri, count: 400}, cxr: {source: manifest, root: "${
 stages:
   donor: {weights: buda2019}
   general: {starts_from: donor, data: cxr, repetitions: 3, training: {lr: 0.1, rotation: {degrees: 5}}}
+  last: {starts_from: general, data: cxr, task: segmentation, adapt: {freeze: {part: encoder}}, model: {}}
 arms:
   a:
   b: {stages.general.starts_from: null, include: x.yaml#y}
@@ -60,6 +61,9 @@ def test_it_accepts_a_good_study(validator: Draft202012Validator, tmp_path: Path
         ("lr: 0.1", "lrr: 0.1"),
         ("lr: 0.1", "lr: 0"),
         ("degrees: 5", "degree: 5"),
+        ("part: encoder", "part: encodr"),
+        ("task: seg", "task: zeg"),
+        ("model: {}", "model: {size: 3}"),
         ("repetitions: 3, tr", "repetitions: 0, tr"),
         ("x.yaml#y}", "x.yaml}"),
         ("stages.general.starts_from: null", "seed: 3"),

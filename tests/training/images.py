@@ -1,13 +1,17 @@
-"""Cases of any size in memory, in the shape of a table of the image cache."""
+"""Cases in memory: of any size, in the shape of a table of the image cache, or random ones of one size."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from xferlab.tasks.segmentation.native_examples import NativeExamples
+
+from xferlab.training.examples import ImageExamples, NativeExamples
+
+CPU = torch.device("cpu")
 
 
 @dataclass
@@ -59,10 +63,24 @@ def images_of(sizes: Sequence[tuple[int, int]], *, channels: int = 1) -> Images:
     )
 
 
-def digests(count: int) -> tuple[str, ...]:
-    return tuple(f"{(n + 1) * 0x9E3779B97F4A7C15 % 2**64:016x}" + "0" * 48 for n in range(count))
+def digests(rows: Sequence[int]) -> tuple[str, ...]:
+    return tuple(hashlib.sha256(str(row).encode()).hexdigest() for row in rows)
 
 
-def examples_of(images: Images) -> NativeExamples:
+def native(images: Images) -> NativeExamples:
     count = len(images.images)
-    return NativeExamples(digests(count), images, rows=np.arange(count), device=torch.device("cpu"))
+    return NativeExamples(digests(range(count)), images, rows=np.arange(count), device=CPU)
+
+
+def resized(images: np.ndarray, targets: np.ndarray, *, rows: Sequence[int] | None = None) -> ImageExamples:
+    """Cases of one size; a case's digest is that of its row."""
+    chosen = range(len(images)) if rows is None else rows
+    spacing = np.full((len(images), 2), np.nan, np.float32)
+    return ImageExamples(digests(chosen), images, targets, spacing, rows=np.array(chosen), device=CPU)
+
+
+def noisy(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random grey images (count, 1, size, size), and random targets of all three values."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (count, 1, size, size), dtype=np.uint8)
+    return images, random.choice(np.array([0, 127, 255], np.uint8), (count, size, size))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from xferlab.training.augment import rotate, rotation_angles
+from xferlab.training.augment import mirror, rotate, rotation_angles
 
 pytestmark = pytest.mark.component
 KEYS = np.random.default_rng(0).integers(0, 2**63, 4000).astype(np.uint64)
@@ -21,21 +21,11 @@ def turned(image: np.ndarray, degrees: float) -> np.ndarray:
     return rotate(images, torch.zeros_like(images), np.array([degrees]))[0][0, 0].numpy()
 
 
-def disc(height: int, width: int) -> np.ndarray:
+def disc(height: int, width: int, *, share: float = 1.0) -> np.ndarray:
     """Pixels that a rotation never takes out of the image, two pixels from its edge."""
     rows, columns = np.mgrid[:height, :width]
-    radius = min(height, width) / 2 - 2
+    radius = (min(height, width) / 2 - 2) * share
     return (rows - (height - 1) / 2) ** 2 + (columns - (width - 1) / 2) ** 2 < radius**2
-
-
-@pytest.mark.parametrize("degrees", [10.0, -10.0, 3.7, 45.0, 120.0])
-@pytest.mark.parametrize(("height", "width"), [(33, 33), (32, 32), (40, 28)])
-def test_rotates_as_scipy_does(degrees, height, width):
-    image = picture(height, width)
-    expected = ndimage.rotate(image, degrees, reshape=False, order=1)
-    inside = disc(height, width)
-    assert np.abs(turned(image, degrees) - expected)[inside].max() < 1e-3 * np.ptp(image)
-    assert np.abs(turned(image, -degrees) - expected)[inside].max() > 0.05 * np.ptp(image)
 
 
 @pytest.mark.parametrize("size", [8, 9])
@@ -100,6 +90,50 @@ def test_channels_turn_together():
     assert np.allclose(out[2][inside], out[0][inside] - 1, atol=1e-3)
 
 
+@pytest.mark.parametrize("scale", [0.8, 1.0, 1.25])
+@pytest.mark.parametrize("degrees", [0.0, 3.7, -10.0, 45.0, 120.0])
+@pytest.mark.parametrize(("height", "width"), [(33, 33), (40, 28)])
+def test_turns_and_magnifies_as_scipy_does(scale, degrees, height, width):
+    image = torch.from_numpy(picture(height, width))[None, None]
+    angle = np.deg2rad(degrees)
+    # From where a pixel comes: back by the angle and by the scale, about the centre, rows downwards.
+    back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / scale
+    centre = (np.array([height, width]) - 1) / 2
+    expected = ndimage.affine_transform(
+        image[0, 0].numpy(), back, centre - back @ centre, order=1, cval=float(image.min())
+    )
+    found, _ = rotate(image, image, np.array([degrees]), np.array([scale]))
+    inside = disc(height, width, share=min(1.0, scale))
+    assert np.abs(found[0, 0].numpy() - expected)[inside].max() < 1e-3 * float(np.ptp(image.numpy()))
+
+
+def test_scale_1_is_the_rotation_bit_for_bit():
+    images, angles = torch.rand(6, 1, 24, 20), np.array([0.0, 3.0, -9.5, 10.0, 0.0, 7.7])
+    targets = (images > 0.5).float()
+    for one, other in zip(
+        rotate(images, targets, angles), rotate(images, targets, angles, np.ones(6)), strict=True
+    ):
+        assert one.equal(other)
+
+
+def test_what_a_smaller_picture_leaves_is_filled_as_in_the_rotation():
+    images = torch.from_numpy(picture(32, 32))[None, None] + 50
+    found, labels = rotate(images, torch.full_like(images, 255.0), np.zeros(1), np.array([0.5]))
+    assert found[0, 0, :7].numpy() == pytest.approx(float(images.min()), abs=1e-3)
+    assert (labels[0, 0, :7] == 0).all()
+    assert float((labels == 255).float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_mirrors_those_chosen_and_no_others():
+    images, targets = torch.rand(3, 2, 4, 5), torch.rand(3, 1, 4, 5)
+    found, labels = mirror(images, targets, np.array([True, False, True]))
+    assert found[1].equal(images[1])
+    assert labels[1].equal(targets[1])
+    assert found[2].equal(images[2].flip(-1))
+    assert labels[0].equal(targets[0].flip(-1))
+    assert mirror(images, targets, np.zeros(3, bool))[0] is images
+
+
 def draw(**changed) -> np.ndarray:
     return rotation_angles(KEYS, **({"degrees": 10.0, "probability": 0.75, "seed": 1, "epoch": 1} | changed))
 
@@ -112,6 +146,8 @@ def test_three_quarters_of_the_samples_turn_uniformly_by_up_to_ten_degrees():
 
 
 def test_whether_and_how_far_are_independent():
+    assert not draw(probability=0.0).any()
+    assert draw(probability=1.0).all()
     turned_now = draw() != 0
     assert np.abs(np.corrcoef(turned_now, draw(probability=1.0))[0, 1]) < 0.07
 
@@ -127,8 +163,3 @@ def test_the_angle_belongs_to_the_case():
     order = np.random.default_rng(1).permutation(len(KEYS))
     mixed = rotation_angles(KEYS[order], degrees=10.0, probability=0.75, seed=1, epoch=1)
     assert np.array_equal(mixed, draw()[order])
-
-
-def test_never_and_always():
-    assert not draw(probability=0.0).any()
-    assert draw(probability=1.0).all()

@@ -8,19 +8,14 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from tests.tasks.segmentation.test_resized import make_examples, make_task, network
-from tests.training.test_loop import recipe
+from tests.training.learners import Cases, Small, trainer
 from xferlab.errors import TrainingError
-from xferlab.training.loop import Trainer
 from xferlab.training.precision import float32
 
 pytestmark = pytest.mark.component
-ALL = np.arange(2)
 
 
 def switches() -> dict[str, Any]:
@@ -51,45 +46,18 @@ def _as_before() -> Iterator[None]:
     assert switches() == before
 
 
-class Spy(nn.Module):
-    """A network that notes what is shortened whenever it is called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner, self.seen = network(), []
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.seen.append((self.training, shortened()))
-        return self.inner(images)
-
-
-def trained(spy: Spy, **changed: Any) -> None:
-    trainer = Trainer(spy, make_task(), recipe(batch_size=5, max_epochs=1, **changed))
-    trainer.fit(make_examples(), make_examples(rows=[0, 1, 2, 3]))
-
-
-def test_a_training_in_float32_and_its_validation_are_ieee() -> None:
-    spy = Spy()
-    trained(spy)
-    assert spy.seen == [(True, []), (True, []), (False, [])]
-
-
-def test_tf32_is_for_the_steps_of_a_training_that_asks_for_it_alone() -> None:
-    spy = Spy()
-    trained(spy, tf32=True)
-    (_, first), (_, second), (training, validation) = spy.seen
-    assert {"cudnn", "cuda matmul"} <= set(first) == set(second)
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_only_steps_of_a_training_that_asks_for_it_are_shortened(precision: str) -> None:
+    learner, seen = Small(precision=precision), []
+    learner.network.register_forward_pre_hook(
+        lambda network, inputs: seen.append((network.training, shortened()))
+    )
+    trainer(learner, max_epochs=1).fit(Cases(8), Cases(4))
+    (training, first), (_, second), (validating, validation) = seen
+    assert (training, validating, validation) == (True, False, [])
+    assert first == second
+    assert {"cudnn", "cuda matmul"} <= set(first) if precision == "tf32" else first == []
     assert "bfloat16 sums" not in first
-    assert not training
-    assert not validation
-
-
-def test_a_prediction_is_ieee_whatever_the_process_allows() -> None:
-    spy, task, examples = Spy().eval(), make_task(), make_examples()
-    with float32(tf32=True):
-        task.predict(spy, task.batch(examples, ALL, None))
-        assert "cudnn" in shortened()
-    assert spy.seen == [(False, [])]
 
 
 def test_ieee_holds_where_somebody_has_used_the_switches_of_pytorch_2_9() -> None:

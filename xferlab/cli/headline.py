@@ -57,7 +57,8 @@ def headline(
             for arm in evaluation.arms or trial.arms:
                 means[arm] += [values[metric]] if metric in values else []
     planned = Counter(arm for trial in plan.trials if trial.stage == stage for arm in trial.arms)
-    shown = sorted((arm for arm in plan.loaded.arms if arms is None or arm in arms), key=_is_not_baseline)
+    names = [arm for arm in plan.loaded.arms if arms is None or arm in arms]
+    shown = sorted(names, key=lambda arm: arm != "baseline")
     yield f"{metric} on {section}.{part} after stage {stage}, mean over repetitions:"
     width = max(map(len, shown[:SHOWN_ARMS]))
     for arm in shown[:SHOWN_ARMS]:
@@ -77,10 +78,6 @@ def _last_measured(plan: Plan, measured: Sequence[tuple[TrialSpec, EvaluationSpe
         return stage != last, part != "hold_out", order[stage], section, part
 
     return min(sets, key=rank)
-
-
-def _is_not_baseline(arm: str) -> bool:
-    return arm != "baseline"
 
 
 def _numbers(means: Sequence[float], num_planned: int) -> str:

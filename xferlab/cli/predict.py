@@ -89,7 +89,10 @@ def _model(options: PredictOptions) -> tuple[Store, str] | Path:
     trial_id = options.model if _TRIAL_ID.fullmatch(options.model) else _named(options.model, ids, store)
     if reader.read_trial(store, trial_id) is not None:
         return store, trial_id
-    known = {*store.list("trials"), *(known for of_studies in ids.values() for known in of_studies.values())}
+    known = {
+        *store.list(layout.TRIALS),
+        *(known for of_studies in ids.values() for known in of_studies.values()),
+    }
     if trial_id not in known:
         raise UsageError(f"{store.location}: no trial {trial_id!r}.{suggest(trial_id, known)}")
     epochs = count_of(len(reader.read_history(store, trial_id)), "epoch")
@@ -104,7 +107,8 @@ def _plans(options: PredictOptions) -> tuple[Store, dict[str, dict[str, Any]]]:
     if options.study is None:
         store = Store.open(options.storage or Study.model_fields["storage"].default)
         plans = {
-            study: codec.read_json(store, layout.StudyFiles(study).plan) for study in store.list("studies")
+            study: codec.read_json(store, layout.StudyFiles(study).plan)
+            for study in store.list(layout.STUDIES)
         }
         return store, {study: plan for study, plan in plans.items() if plan}
     from xferlab.study.load import load

@@ -12,6 +12,7 @@ from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PruneOptions
 from xferlab.cli.view import wide_console
 from xferlab.errors import StorageError, UsageError
+from xferlab.records.layout import SEARCHES, STUDIES
 from xferlab.records.prune import Surplus, delete, find_surplus
 from xferlab.records.store import Store
 from xferlab.schedule.lease import Lease
@@ -62,19 +63,15 @@ def _prune(store: Store, options: PruneOptions) -> int:
         if not options.yes:
             print(f"{total}; nothing is deleted without --yes")
             return 0
-        num_failed = sum(not _delete(store, kind) for kind in surplus)
+        num_failed = 0
+        for kind in surplus:
+            try:
+                delete(store, kind)
+            except StorageError as error:
+                print(error, file=sys.stderr)
+                num_failed += 1
         print(f"{total} deleted" + (", but for what could not be" if num_failed else ""))
         return num_failed
-
-
-def _delete(store: Store, surplus: Surplus) -> bool:
-    """Deletes things of one kind; prints what could not be deleted, and returns whether all was."""
-    try:
-        delete(store, surplus)
-    except StorageError as error:
-        print(error, file=sys.stderr)
-        return False
-    return True
 
 
 def _shut_out_drivers(store: Store, stack: ExitStack) -> None:
@@ -83,9 +80,9 @@ def _shut_out_drivers(store: Store, stack: ExitStack) -> None:
     Raises:
         LeaseHeldError: A live process drives a study or a search.
     """
-    for study in store.list("studies"):
+    for study in store.list(STUDIES):
         stack.enter_context(Lease(store, study))
-    for tuning_id in store.list("tuning"):
+    for tuning_id in store.list(SEARCHES):
         stack.enter_context(Lease(store, tuning_id, search=True))
 
 

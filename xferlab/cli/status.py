@@ -207,7 +207,7 @@ def _driven(
     """The trials that a live driver of this study, or of one that shares them, may have begun last."""
     unended = {trial_id: attempt for trial_id, of_trial in stored.items() if (attempt := _unended(of_trial))}
     driven: set[str] = set()
-    for name in {study, *store.list("studies")} if unended else ():
+    for name in {study, *store.list(layout.STUDIES)} if unended else ():
         if holder := driver_of(store, name):
             planned = {trial.trial_id for trial in trials} if name == study else _planned(store, name)
             since = datetime.fromisoformat(holder.since) - _SKEW

@@ -219,7 +219,7 @@ class View:
         for trial_id, running in list(self._running.items())[:SHOWN_RUNNING]:
             trial = self._graph.trials[trial_id]
             score = "" if running.best_score is None else f"{running.best_score:.4f}"
-            table.add_row(trial.name, f"{running.epoch}/{_max_epochs(trial)}", score)
+            table.add_row(trial.name, f"{running.epoch}/{trial.max_epochs}", score)
         failed = list(self._failed.items())[-SHOWN_FAILED:]
         return Group(
             Text(f"{states}   {elapsed} elapsed{self._left_text()}"),
@@ -233,17 +233,13 @@ def _trial_left_s(
     trial: TrialSpec, running: _Running | None, stages: Mapping[str, _Stage], now: float
 ) -> float | None:
     """How long a trial still takes; if nothing is known of its stage, as long as one of another stage."""
-    max_epochs = _max_epochs(trial)
+    max_epochs = trial.max_epochs
     left_s = stages.get(trial.stage, _Stage()).left_s(max_epochs, running, now)
     if left_s is not None:
         return left_s
     known = [stage.left_s(max_epochs, None, now) for stage in stages.values()]
     known_s = [seconds for seconds in known if seconds is not None]
     return fmean(known_s) if known_s else None
-
-
-def _max_epochs(trial: TrialSpec) -> int:
-    return int(trial.max_epochs)
 
 
 def _duration(seconds: float) -> str:

@@ -117,7 +117,7 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
     """
     data = _content(path) if data is None else data
     if is_dicom(path, data):
-        raise refusal(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export the segmentation.")
+        raise refusal(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export it as such.")
     image, turned = _load(path, data)
     lossy = image.format in ("JPEG", "MPO")
     if image.mode in _INTEGER:

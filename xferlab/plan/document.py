@@ -45,6 +45,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
             for name, config in base.data.items()
         },
         "stages": list(base.stages),
+        "tasks": {name: stage.task for name, stage in base.stages.items()},
         # What reports say of metrics is what held when the study was planned.
         "metrics": [
             asdict(metric)

@@ -7,7 +7,6 @@ then on its trial is not complete, and the next run writes it again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -16,7 +15,7 @@ from xferlab.cohort import Selection
 from xferlab.errors import RecordError
 from xferlab.plan.spec import PLAN_VERSION
 from xferlab.records import codec
-from xferlab.records.layout import STUDIES, MeasurementFiles, StudyFiles, TrialFiles, selection_path
+from xferlab.records.layout import STUDIES, StudyFiles, TrialFiles, selection_path
 from xferlab.records.schema import (
     CaseOutputs,
     EpochResult,
@@ -31,6 +30,7 @@ from xferlab.records.store import Store
 log = logging.getLogger("xferlab.records")
 
 Kind = TypeVar("Kind", bound=Record)
+Measured = TypeVar("Measured", EvaluationRecord, FeaturesRecord)
 _CURVE = (
     "Only learning curves read it. To restore it, delete the record.json beside it and run the study again, "
     "which trains that trial again"
@@ -58,7 +58,7 @@ def read_plan(store: Store, study: str) -> dict[str, Any]:
     if document.get("version") != PLAN_VERSION:
         raise RecordError(
             f"{store.shown}: the plan of study {study!r} has version {document.get('version')}, and this "
-            f"xferlab reads {PLAN_VERSION}; plan the study again, or use the xferlab that wrote it"
+            f"xferlab reads {PLAN_VERSION}; use the xferlab that wrote it, or another storage"
         )
     return document
 
@@ -125,12 +125,7 @@ def read_whole_evaluation(
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    record = read_evaluation(store, trial_id, evaluation_id)
-    if record is None or record.weights_sha256 != weights:
-        return None
-    files = _evaluation_files(record)
-    tables = {files.cases: record.cases_sha256, files.outputs: record.outputs_sha256}
-    return record if _are_whole(store, tables) else None
+    return _whole(store, read_evaluation(store, trial_id, evaluation_id), weights)
 
 
 def read_whole_features(
@@ -141,11 +136,7 @@ def read_whole_features(
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    record = read_features_record(store, trial_id, features_id)
-    if record is None or record.weights_sha256 != weights:
-        return None
-    tables = {_features_files(record).features: record.features_sha256}
-    return record if _are_whole(store, tables) else None
+    return _whole(store, read_features_record(store, trial_id, features_id), weights)
 
 
 def read_cases(store: Store, record: EvaluationRecord) -> pa.Table:
@@ -154,7 +145,8 @@ def read_cases(store: Store, record: EvaluationRecord) -> pa.Table:
     Raises:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
-    return codec.read_parquet(store, _evaluation_files(record).cases, sha256=record.cases_sha256)
+    name = TrialFiles(record.trial_id).evaluation(record.evaluation_id).cases
+    return codec.read_parquet(store, name, sha256=record.cases_sha256)
 
 
 def read_outputs(store: Store, record: EvaluationRecord) -> list[CaseOutputs]:
@@ -163,8 +155,8 @@ def read_outputs(store: Store, record: EvaluationRecord) -> list[CaseOutputs]:
     Raises:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
-    table = codec.read_parquet(store, _evaluation_files(record).outputs, sha256=record.outputs_sha256)
-    return CaseOutputs.from_table(table)
+    name = TrialFiles(record.trial_id).evaluation(record.evaluation_id).outputs
+    return CaseOutputs.from_table(codec.read_parquet(store, name, sha256=record.outputs_sha256))
 
 
 def read_features(store: Store, record: FeaturesRecord) -> pa.Table:
@@ -173,7 +165,8 @@ def read_features(store: Store, record: FeaturesRecord) -> pa.Table:
     Raises:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
-    return codec.read_parquet(store, _features_files(record).features, sha256=record.features_sha256)
+    name = TrialFiles(record.trial_id).features(record.features_id).features
+    return codec.read_parquet(store, name, sha256=record.features_sha256)
 
 
 def holds_spec(store: Store, trial_id: str) -> bool:
@@ -260,23 +253,24 @@ def _record(store: Store, name: str, kind: type[Kind], **ids: str) -> Kind | Non
     return record
 
 
-def _evaluation_files(record: EvaluationRecord) -> MeasurementFiles:
-    return TrialFiles(record.trial_id).evaluation(record.evaluation_id)
+def _whole(store: Store, record: Measured | None, weights: str) -> Measured | None:
+    """Returns a record if it is of these weights and its tables match their digests."""
+    if record is None or record.weights_sha256 != weights:
+        return None
+    for name, sha256 in _tables(record).items():
+        if not codec.matches(store.read(name), sha256):
+            log.warning("%s: is missing, or does not match the digest in its record", store.path(name))
+            return None
+    return record
 
 
-def _features_files(record: FeaturesRecord) -> MeasurementFiles:
-    return TrialFiles(record.trial_id).features(record.features_id)
-
-
-def _are_whole(store: Store, tables: Mapping[str, str]) -> bool:
-    """Returns whether every table matches its digest."""
-    for name, sha256 in tables.items():
-        data = store.read(name)
-        if data is not None and not codec.matches(data, sha256):
-            log.warning("%s: does not match the digest in its record; left out", store.path(name))
-        if not codec.matches(data, sha256):
-            return False
-    return True
+def _tables(record: EvaluationRecord | FeaturesRecord) -> dict[str, str]:
+    """Returns the digests of a record's tables by their names."""
+    trial = TrialFiles(record.trial_id)
+    if isinstance(record, FeaturesRecord):
+        return {trial.features(record.features_id).features: record.features_sha256}
+    files = trial.evaluation(record.evaluation_id)
+    return {files.cases: record.cases_sha256, files.outputs: record.outputs_sha256}
 
 
 def _lenient(store: Store, name: str) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def publish(plan: Plan, store: Store) -> None:
 
 def write_selections(store: Store, selections: Mapping[str, Selection]) -> None:
     """Writes those selections, by digest, that the storage does not hold yet."""
-    present = set(store.list("selections"))
+    present = set(store.list(layout.SELECTIONS))
     for digest, selection in selections.items():
         if f"{digest}.json" not in present:
             codec.write_json(store, layout.selection_path(digest), selection.to_json())

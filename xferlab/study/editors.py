@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import chain
 from typing import Any
 
 from pydantic import Field
+from pydantic.json_schema import models_json_schema
 
 from xferlab.section import NAME_PATTERN, Name, Section
 from xferlab.study.compose import NOT_IN_ARMS, NOT_IN_PROFILES
 from xferlab.study.schema import Study
+from xferlab.tasks import registry
 
 _INCLUDE = {"type": "string", "pattern": "#."}
 
@@ -49,11 +52,19 @@ class StudyFile(Variants, Study):
 
 def json_schema() -> dict[str, Any]:
     """Returns the JSON Schema (draft 2020-12) of a study file, arms and profiles included."""
-    schema = StudyFile.model_json_schema()
+    tasks = [registry.task(name) for name in registry.names()]
+    sections = {field: [getattr(task, field) for task in tasks] for field in ("model", "training", "adapt")}
+    sections["adapt"] = [section for section in sections["adapt"] if section is not None]
+    models = [StudyFile, *chain(*sections.values())]
+    references, definitions = models_json_schema([(model, "validation") for model in dict.fromkeys(models)])
+    schema = definitions["$defs"].pop("StudyFile")
     for content in schema["properties"].values():
         if "patternProperties" in content:
             content["additionalProperties"] = False  # names of sections, stages, arms and profiles
-    training = schema["$defs"]["Stage"]["properties"]["training"]
-    changes = {"$ref": "#/$defs/Training"}  # no field of Training is required, so any subset is valid
-    schema["$defs"]["Stage"]["properties"]["training"] = {**changes, "description": training["description"]}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    stage = definitions["$defs"]["Stage"]["properties"]
+    stage["task"]["enum"] = list(registry.names())
+    for field, kinds in sections.items():  # no field of a model or training is required: any subset is valid
+        options = [references[kind, "validation"] for kind in kinds]
+        null = [{"type": "null"}] if field == "adapt" else []
+        stage[field] = {"anyOf": [*options, *null], "description": stage[field]["description"]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, **definitions}

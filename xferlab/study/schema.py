@@ -1,20 +1,26 @@
-"""The study file as frozen values: every field a line, every default the one of methods vidal2021.
+"""The study file as frozen values: every field a line with its default.
 
 The same models validate `jobs/*.yaml` and give editors their JSON Schema (`xferlab schema`).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from xferlab.analysis.published import papers
 from xferlab.data.sources.registry import DataSection
 from xferlab.errors import suggest
 from xferlab.section import NO_BOOL, Float, Int, Name, Section
 from xferlab.study.evaluated import Evaluated
 from xferlab.tasks import registry
 from xferlab.tasks.config import Engine, Task, Training
+
+if TYPE_CHECKING:
+    PaperName = str
+else:  # papers are folders, so their names are known at run time only
+    PaperName = Literal[papers()]
 
 
 class Split(Section):
@@ -245,7 +251,7 @@ class Study(Section):
     """What is stored for the analysis of deep features; null: nothing."""
     tracking: Tracking = Field(default_factory=Tracking)
     """Mirrors."""
-    compare_to: Literal["vidal2021"] | None = None
+    compare_to: PaperName | None = None
     """Published values to print beside this study's."""
     note: str | None = None
     """A sentence that stands under every table."""

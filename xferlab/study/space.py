@@ -5,7 +5,7 @@ A space is a YAML file:
     training.lr: {loguniform: [1.0e-4, 1.0e-2]}
     training.batch_size: {choice: [4, 8, 16]}
     training.plateau.patience: {int: [3, 12]}
-    training.loss: {grid: [dice, dice_as_printed]}
+    training.rotation: {grid: [null, {degrees: 5}]}
 
 One stage is tuned at a time, so `training.*` means `stages.<that stage>.training.*`.
 """

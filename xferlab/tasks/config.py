@@ -237,7 +237,8 @@ class Task:
         headline: The metric of a case that a run ends with; empty for none.
         files: What `predict` writes for an image: the ending of each file's name, by its column in the table.
         of_weights: `module:function` that returns an identity for bare weights; empty where none can.
-        report: `module` that draws what only this task shows; empty for nothing.
+        report: Module whose `pictures(contents)` yields the figures that only this task has in a report;
+            empty for none.
     """
 
     name: str

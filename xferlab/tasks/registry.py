@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -17,6 +17,8 @@ from xferlab.tasks.segmentation.config import Training as DefaultTraining
 if TYPE_CHECKING:
     import torch
 
+    from xferlab.analysis.contents import Contents
+    from xferlab.analysis.figures.style import Picture
     from xferlab.training.learner import Learner
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "identity_of_weights",
     "learner_of",
     "names",
+    "pictures_of",
     "task",
 ]
 
@@ -75,6 +78,12 @@ def identity_of_weights(
     module, _, name = task(DEFAULT).of_weights.partition(":")
     identity: TrialIdentity = getattr(import_module(module), name)(weights, origin=origin, options=options)
     return identity
+
+
+def pictures_of(name: str, contents: Contents) -> Iterator[Picture]:
+    """Yields the figures of a report that only this task draws."""
+    if module := task(name).report:
+        yield from import_module(module).pictures(contents)
 
 
 def learner_of(

@@ -50,9 +50,9 @@ class TrainedOn:
         for folder in path.absolute().parents[:2]:
             store = Store.open(folder)
             with suppress(RecordError, TypeError, LookupError):  # a file of that name, and of another program
-                record = TrialRecord.from_json(codec.read_json(store, "record.json") or {})
+                record = TrialRecord.from_json(codec.read_json(store, layout.RECORD) or {})
                 if codec.matches(data, record.weights_sha256):
-                    return TrainedOn(record, _section(codec.read_json(store, "spec.json")))
+                    return TrainedOn(record, _section(codec.read_json(store, layout.SPEC)))
         return None
 
 

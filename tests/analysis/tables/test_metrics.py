@@ -55,7 +55,7 @@ def test_shared_trials_stand_once_under_all_their_arms(contents: Contents) -> No
     assert sorted(table.data["arm"].unique()) == ["baseline", "frozen"]
 
 
-def test_undefined_values_have_a_row_and_hopeless_metrics_a_sentence(contents: Contents) -> None:
+def test_undefined_values_have_a_row_and_metrics_without_values_a_sentence(contents: Contents) -> None:
     table = named(contents, "portable_hold_out_further")
     undefined = cells(table, "frozen", "all", "undefined, of 72")
     assert undefined[table.columns.index("Bridges")] == "36"

@@ -1,9 +1,15 @@
+"""Losses by hand, and against MONAI and PyTorch."""
+
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
+import torch.nn.functional as F
+from monai.losses import TverskyLoss
 
-from xferlab.tasks.segmentation.losses import LOSSES, dice, dice_as_printed
+from xferlab.tasks.segmentation.losses import LOSSES, cross_entropy, dice, dice_as_printed, focal_tversky
 
 pytestmark = pytest.mark.component
 
@@ -32,49 +38,117 @@ def test_a_perfect_match_and_emptiness():
     assert float(dice(1 - TARGET, TARGET, ALL, 1.0)) == pytest.approx(1 - 1 / 5)
 
 
-def random_batch(*, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def random_batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    probability = torch.rand(3, 1, 4, 5, generator=generator, dtype=torch.float64)
-    target = (torch.rand(3, 1, 4, 5, generator=generator) < 0.4).double()
-    valid = (torch.rand(3, 1, 4, 5, generator=generator) < 0.7).double()
-    return probability, target, valid
+    logits = 3 * torch.randn(3, 1, 8, 9, generator=generator, dtype=torch.float64)
+    target = (torch.rand(3, 1, 8, 9, generator=generator) < 0.4).double()
+    valid = (torch.rand(3, 1, 8, 9, generator=generator) < 0.7).double()
+    return logits, target, valid
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_gradient_is_that_of_the_loss(name):
-    probability, target, valid = random_batch()
-    probability.requires_grad_()
-    assert torch.autograd.gradcheck(lambda p: LOSSES[name](p, target, valid, 1.0), (probability,))
+    logits, target, valid = random_batch()
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: LOSSES[name](z, target, valid, 1.0), (logits,))
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_ignored_pixels_change_neither_loss_nor_gradient(name):
-    def loss_and_gradient(probability, target):
-        probability = probability.clone().requires_grad_()
-        loss = LOSSES[name](probability, target, valid, 1.0)
+def test_ignored_pixels_change_neither_loss_nor_gradient_and_better_is_lower(name):
+    def loss_and_gradient(logits, target):
+        logits = logits.clone().requires_grad_()
+        loss = LOSSES[name](logits, target, valid, 1.0)
         loss.backward()
-        return loss.detach(), probability.grad
+        return loss.detach(), logits.grad
 
-    probability, target, valid = random_batch()
-    loss, gradient = loss_and_gradient(probability, target)
-    other = torch.where(valid == 1, probability, torch.rand_like(probability))
-    other_loss, other_gradient = loss_and_gradient(other, torch.where(valid == 1, target, 1 - target))
+    logits, target, valid = random_batch()
+    loss, gradient = loss_and_gradient(logits, target)
+    other_loss, other_gradient = loss_and_gradient(
+        torch.where(valid == 1, logits, 1 - logits), torch.where(valid == 1, target, 1 - target)
+    )
     assert torch.equal(loss, other_loss)
     assert torch.equal(gradient, other_gradient)
     assert (gradient[valid == 0] == 0).all()
     assert (gradient[valid == 1] != 0).all()
+    assert loss_and_gradient(logits + 0.5 * (2 * target - 1), target)[0] < loss
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_better_output_has_a_lower_loss(name):
-    probability, target, valid = random_batch()
-    better = probability + 0.1 * (target - probability)
-    assert LOSSES[name](better, target, valid, 1.0) < LOSSES[name](probability, target, valid, 1.0)
+def test_the_order_of_images_does_not_matter(name):
+    batch = random_batch()
+    shuffled = [values[[2, 0, 1]] for values in batch]
+    assert float(LOSSES[name](*shuffled, 1.0)) == pytest.approx(float(LOSSES[name](*batch, 1.0)), abs=1e-14)
 
 
-def test_the_order_of_images_does_not_matter():
-    probability, target, valid = random_batch()
-    order = [2, 0, 1]
-    assert float(dice(probability[order], target[order], valid[order], 1.0)) == pytest.approx(
-        float(dice(probability, target, valid, 1.0)), abs=1e-15
+def test_cross_entropy_is_pytorchs_over_the_pixels_that_count():
+    logits, target, valid = random_batch()
+    counted = valid == 1
+    expected = F.binary_cross_entropy(torch.sigmoid(logits[counted]), target[counted])
+    assert float(cross_entropy(logits, target, valid)) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_cross_entropy_by_hand():
+    logits = torch.tensor([0.0, math.log(3.0), 5.0]).reshape(1, 1, 1, 3)
+    target = torch.tensor([1.0, 0.0, 1.0]).reshape(1, 1, 1, 3)
+    valid = torch.tensor([1.0, 1.0, 0.0]).reshape(1, 1, 1, 3)
+    expected = -(math.log(1 / 2) + math.log(1 / 4)) / 2
+    assert float(cross_entropy(logits, target, valid)) == pytest.approx(expected)
+
+
+def test_cross_entropy_stays_finite_where_the_sigmoid_is_0_or_1():
+    logits = torch.tensor([200.0, -200.0]).reshape(1, 1, 1, 2).requires_grad_()
+    target = torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2)
+    loss = cross_entropy(logits, target, torch.ones_like(target))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(200.0)
+    assert logits.grad.flatten().tolist() == pytest.approx([0.5, -0.5])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_where_no_pixel_counts_nothing_is_learnt(name):
+    logits, target, _ = random_batch()
+    logits.requires_grad_()
+    loss = LOSSES[name](logits, target, torch.zeros_like(target), 1.0)
+    loss.backward()
+    assert loss.isfinite()
+    assert (logits.grad == 0).all()
+
+
+def test_dice_cross_entropy_is_the_sum_of_both():
+    batch = random_batch()
+    both = LOSSES["dice"](*batch, 2.0) + LOSSES["cross_entropy"](*batch, 2.0)
+    assert float(LOSSES["dice_cross_entropy"](*batch, 2.0)) == pytest.approx(float(both), rel=1e-14)
+
+
+@pytest.mark.parametrize("smoothing", [1.0, 1e-5])
+def test_focal_tversky_is_a_power_of_monais_tversky(smoothing):
+    logits, target, _ = random_batch()
+    # MONAI's alpha weighs false positives, Abraham and Khan's false negatives.
+    tversky = TverskyLoss(
+        sigmoid=True, alpha=0.3, beta=0.7, batch=True, smooth_nr=smoothing, smooth_dr=smoothing
     )
+    expected = tversky(logits, target) ** 0.75
+    found = LOSSES["focal_tversky"](logits, target, torch.ones_like(target), smoothing)
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_focal_tversky_by_hand_misses_cost_more():
+    target = torch.tensor([1.0, 1.0, 0.0, 0.0]).reshape(1, 1, 2, 2)
+    everywhere = torch.ones_like(target)
+    missed = torch.tensor([1.0, 0.0, 0.0, 0.0]).reshape(1, 1, 2, 2)
+    too_many = torch.tensor([1.0, 1.0, 1.0, 0.0]).reshape(1, 1, 2, 2)
+    # One hit and one miss; two hits and one too many.
+    expected = (1 - 2 / (1 + 0.7 + 1)) ** 0.75, (1 - 3 / (2 + 0.3 + 1)) ** 0.75
+    assert float(focal_tversky(missed, target, everywhere, 1.0)) == pytest.approx(expected[0])
+    assert float(focal_tversky(too_many, target, everywhere, 1.0)) == pytest.approx(expected[1])
+    assert expected[0] > expected[1]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_perfect_match_has_a_gradient_that_is_a_number(value):
+    target = torch.full((1, 1, 4, 4), value)
+    logits = (200.0 * (2 * target - 1)).requires_grad_()
+    loss = LOSSES["focal_tversky"](logits, target, torch.ones_like(target), 1.0)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(torch.finfo(torch.float32).eps ** 0.75)
+    assert logits.grad.isfinite().all()

@@ -28,7 +28,7 @@ def test_typical_outputs_and_artefacts_are_shown_for_each_pair(pictures: dict[st
         "artefacts_general_to_portable_baseline",
     ]
     for picture in pictures.values():
-        assert any("see to its images' licences" in sentence for sentence in picture.caption)
+        assert any("check the licences of its images" in sentence for sentence in picture.caption)
 
 
 def test_overlays_show_the_case_with_the_median_dice(pictures: dict[str, Picture]) -> None:

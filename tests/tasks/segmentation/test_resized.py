@@ -1,6 +1,7 @@
+"""Images of one size: how they become batches, what the loss and the metrics see."""
+
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -8,76 +9,88 @@ import pytest
 import torch
 from torch import nn
 
+from tests.tasks.segmentation.learners import make, trainer
+from tests.training.images import digests, noisy, resized
+from tests.training.learners import same
 from xferlab.errors import TrainingError
 from xferlab.networks.unet import UNet
-from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageExamples, normalise
-from xferlab.training.augment import rotate, rotation_angles
+from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
+from xferlab.training.augment import STRONG, Augmentation, rotate, rotation_angles
+from xferlab.training.examples import ImageExamples
+from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
+from xferlab.training.precision import float32
+from xferlab.training.randomness import case_keys
 
 pytestmark = pytest.mark.component
-CPU = torch.device("cpu")
-NUM, SIZE = 10, 16
-RANDOM = np.random.default_rng(0)
-IMAGES = RANDOM.integers(0, 256, (NUM, 1, SIZE, SIZE), dtype=np.uint8)
-TARGETS = RANDOM.choice(np.array([0, 127, 255], np.uint8), (NUM, SIZE, SIZE))
-SPACING = np.full((NUM, 2), np.nan, np.float32)
+NUM, SIZE = 12, 16
+IMAGES, TARGETS = noisy(NUM, SIZE)
+EXAMPLES = resized(IMAGES, TARGETS)
+DRAW = AugmentationSeed(seed=4, epoch=2)
+ALL = np.arange(NUM)
 
 
-def make_examples(
-    images: np.ndarray = IMAGES, *, targets: np.ndarray = TARGETS, rows: list[int] | None = None
-) -> ImageExamples:
-    chosen = np.array(range(len(images)) if rows is None else rows)
-    digests = tuple(hashlib.sha256(str(row).encode()).hexdigest() for row in chosen)
-    return ImageExamples(digests, images, targets, SPACING, rows=chosen, device=CPU)
+def batch_of(
+    rows: Any = ALL, *, draw: AugmentationSeed | None = DRAW, examples: ImageExamples = EXAMPLES, **view: Any
+) -> ImageBatch:
+    return view_of(**view).batch(examples, np.array(rows), draw)
 
 
-def make_task(**changed: Any) -> BinarySegmentation:
-    return BinarySegmentation(**{"in_channels": 3, "rotation": (10.0, 0.75), **changed})
+def view_of(**changed: Any) -> BinarySegmentation:
+    return BinarySegmentation(**{"in_channels": 1, "rotation": (10.0, 0.75), **changed})
 
 
 def network(channels: int = 3) -> nn.Module:
     torch.manual_seed(0)
-    return UNet(in_channels=channels, out_channels=1, init_features=2).to(memory_format=torch.channels_last)
+    return UNet(in_channels=channels, init_features=2).to(memory_format=torch.channels_last).eval()
 
 
-ALL = np.arange(NUM)
+def equal(one: ImageBatch, other: ImageBatch) -> bool:
+    return same(vars(one), vars(other))
+
+
+# --- examples --------------------------------------------------------------------------------------
 
 
 def test_examples_are_rows_of_a_table_in_the_order_asked_for():
-    some = make_examples(rows=[7, 2, 5])
+    some = resized(IMAGES, TARGETS, rows=[7, 2, 5])
     assert len(some) == 3
     images, targets = some.take(np.array([2, 0]))
     assert np.array_equal(images.numpy(), IMAGES[[5, 7]])
     assert np.array_equal(targets[:, 0].numpy(), TARGETS[[5, 7]])
     assert np.array_equal(some.case(1)[0], IMAGES[2])
-    assert some.keys.tolist() == make_examples().keys[[7, 2, 5]].tolist()
+    assert some.keys.tolist() == case_keys(digests([7, 2, 5])).tolist()
 
 
 def test_a_read_only_table_is_never_written(tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    images, _ = make_examples(mapped).take(np.array([0, 1]))
+    images, _ = resized(mapped, TARGETS).take(np.array([0, 1]))
     images.zero_()  # a copy of its own
     assert np.array_equal(mapped, IMAGES)
 
 
-def test_zscore_is_each_images_own():
-    values = normalise(torch.from_numpy(IMAGES), "zscore").numpy()
-    expected = (IMAGES - IMAGES.mean((2, 3), keepdims=True)) / IMAGES.std((2, 3), keepdims=True)
-    assert np.allclose(values, expected, atol=1e-5)
-    assert np.allclose(normalise(torch.from_numpy(IMAGES), "unit").numpy(), IMAGES / 255, atol=1e-7)
+def test_the_order_of_cases_on_disk_does_not_matter():
+    """Digest order decides; the rows of the table do not."""
+    order = np.random.default_rng(1).permutation(NUM)
+    images, targets = np.empty_like(IMAGES), np.empty_like(TARGETS)
+    images[order], targets[order] = IMAGES, TARGETS
+
+    def fit(images: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        parts = [resized(images, targets, rows=rows[part]) for part in (slice(8), slice(8, None))]
+        for part, cases in zip(parts, (range(8), range(8, NUM)), strict=True):
+            part.keys = case_keys(digests(cases))
+        return trainer(batch_size=3, max_epochs=2).fit(*parts).weights
+
+    assert same(fit(IMAGES, TARGETS, ALL), fit(images, targets, order))
 
 
-def test_zscore_of_an_even_image_is_zero_and_of_a_faint_one_small():
-    even = torch.full((1, 1, 4, 4), 200, dtype=torch.uint8)
-    assert (normalise(even, "zscore") == 0).all()
-    faint = even.clone()
-    faint[0, 0, 0, 0] = 201
-    assert normalise(faint, "zscore").abs().max() <= 1.0
+# --- batches ---------------------------------------------------------------------------------------
 
 
-def test_a_batch_without_a_draw_is_not_augmented():
-    batch = make_task().batch(make_examples(), ALL, None)
+@pytest.mark.parametrize("augmentation", [None, STRONG])
+def test_a_batch_without_a_draw_is_not_augmented(augmentation):
+    batch = batch_of(draw=None, in_channels=3, augmentation=augmentation)
     assert torch.equal(batch.inputs[:, :1], normalise(torch.from_numpy(IMAGES), "zscore"))
     assert np.array_equal(batch.target[:, 0].numpy(), TARGETS == 255)
     assert np.array_equal(batch.valid[:, 0].numpy(), TARGETS != 127)
@@ -86,102 +99,142 @@ def test_a_batch_without_a_draw_is_not_augmented():
 
 
 def test_a_batch_with_a_draw_is_rotated_by_the_angles_of_its_cases():
-    some = make_examples()
     rows = np.array([3, 1, 8, 0])
-    batch = make_task().batch(some, rows, AugmentationSeed(seed=4, epoch=2))
-    angles = rotation_angles(some.keys[rows], degrees=10.0, probability=0.75, seed=4, epoch=2)
-    raw, labels = some.take(rows)
+    batch = batch_of(rows)
+    angles = rotation_angles(EXAMPLES.keys[rows], degrees=10.0, probability=0.75, seed=4, epoch=2)
+    raw, labels = EXAMPLES.take(rows)
     images, targets = rotate(normalise(raw, "zscore"), labels.float(), angles)
     assert angles.any()
-    assert torch.equal(batch.inputs[:, :1], images)
+    assert torch.equal(batch.inputs, images)
     assert torch.equal(batch.target, (targets == 255).float())
     assert torch.equal(batch.valid, (targets != 127).float())
 
 
 def test_no_rotation_asked_for_none_done():
-    task = make_task(rotation=None)
-    one, other = (
-        task.batch(make_examples(), ALL, draw).inputs for draw in (None, AugmentationSeed(seed=4, epoch=2))
-    )
-    assert torch.equal(one, other)
+    assert equal(batch_of(rotation=None), batch_of(draw=None))
 
 
-@pytest.mark.parametrize("draw", [None, AugmentationSeed(seed=4, epoch=2)])
+@pytest.mark.parametrize("draw", [None, DRAW])
 def test_grey_repeated_equals_three_equal_channels(draw):
-    grey = make_task().batch(make_examples(), ALL, draw)
-    explicit = make_task().batch(make_examples(np.repeat(IMAGES, 3, axis=1)), ALL, draw)
-    assert torch.equal(grey.inputs, explicit.inputs)
-    model = network()
-    assert torch.equal(make_task().loss(model, grey), make_task().loss(model, explicit))
+    colour = resized(np.repeat(IMAGES, 3, axis=1), TARGETS)
+    assert equal(batch_of(in_channels=3, draw=draw), batch_of(in_channels=3, draw=draw, examples=colour))
 
 
 def test_colour_images_for_a_grey_network_are_refused():
-    colour = make_examples(np.repeat(IMAGES, 3, axis=1))
+    colour = resized(np.repeat(IMAGES, 3, axis=1), TARGETS)
     with pytest.raises(
         TrainingError, match=r"images have 3 channels and the network takes 1; .*in_channels to 3"
     ):
-        make_task(in_channels=1).batch(colour, ALL, None)
+        batch_of(examples=colour, draw=None)
 
 
-def test_the_loss_is_the_one_named_over_the_pixels_that_count():
-    batch = make_task().batch(make_examples(), ALL, None)
-    model = network().eval()
+# --- augmentation ----------------------------------------------------------------------------------
+
+
+def test_what_is_off_is_as_if_it_were_not_there():
+    assert equal(batch_of(augmentation=Augmentation()), batch_of())
+    assert equal(batch_of(augmentation=Augmentation(flip=0.0, scale=(1.0, 1.0))), batch_of())
+
+
+@pytest.mark.parametrize("intensity", ["zscore", "unit", "minmax", "equalise"])
+@pytest.mark.parametrize("rotation", [None, (10.0, 0.75)])
+def test_a_case_is_augmented_alike_in_any_batch(intensity, rotation):
+    options = {"augmentation": STRONG, "intensity": intensity, "rotation": rotation}
+    together = batch_of(**options)
+    for rows in ([3], [11, 0, 5, 3], range(5, 12)):
+        part = batch_of(list(rows), **options)
+        for key in ("target", "valid"):
+            assert getattr(part, key).equal(getattr(together, key)[list(rows)])
+        torch.testing.assert_close(part.inputs, together.inputs[list(rows)], rtol=1e-5, atol=1e-5)
+    assert equal(batch_of(**options), together)
+    assert not batch_of(**options, draw=AugmentationSeed(1, 2)).inputs.equal(together.inputs)
+
+
+def test_targets_do_not_know_of_the_exposure():
+    degraded = batch_of(augmentation=Augmentation(objects=3, blur=1.0, noise=0.1, gamma=(0.5, 2.0)))
+    plain = batch_of()
+    assert degraded.target.equal(plain.target)
+    assert degraded.valid.equal(plain.valid)
+    assert not degraded.inputs.equal(plain.inputs)
+
+
+def test_equalisation_forgets_gamma():
+    # The only curve that 256 levels cannot undo is one that lets levels coincide; this one does not.
+    curved = batch_of(intensity="equalise", rotation=None, augmentation=Augmentation(gamma=(0.999, 1.001)))
+    assert equal(curved, batch_of(intensity="equalise", rotation=None))
+
+
+def test_the_share_that_is_mirrored():
+    always = batch_of(rotation=None, augmentation=Augmentation(flip=1.0))
+    plain = batch_of(rotation=None)
+    assert always.inputs.equal(plain.inputs.flip(-1))
+    assert always.target.equal(plain.target.flip(-1))
+    shares = []
+    for epoch in range(40):
+        draw = AugmentationSeed(1, epoch)
+        half = batch_of(draw=draw, rotation=None, augmentation=Augmentation(flip=0.5))
+        shares.append(float((half.inputs == always.inputs).all(dim=(1, 2, 3)).float().mean()))
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.08)
+
+
+# --- loss, prediction, metrics ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["dice", "dice_as_printed"])
+def test_the_loss_is_the_one_named_over_the_pixels_that_count(name):
+    batch, model = batch_of(draw=None, in_channels=3), network()
     probability = torch.sigmoid(model(batch.inputs)).detach().double().numpy()[:, 0]
     p, t = probability[TARGETS != 127], (TARGETS == 255)[TARGETS != 127]
-    total = p.sum() + t.sum()
-    for name, expected in (
-        ("dice", 1 - (2 * (p * t).sum() + 3) / (total + 3)),
-        ("dice_as_printed", 1 - 2 * ((p * t).sum() + 3) / (total + 3)),
-    ):
-        loss = make_task(loss_name=name, smoothing=3.0).loss(model, batch)
-        assert float(loss.detach()) == pytest.approx(expected, abs=1e-6)
+    both, total = (p * t).sum(), p.sum() + t.sum()
+    expected = {"dice": 2 * both + 3, "dice_as_printed": 2 * (both + 3)}[name] / (total + 3)
+    loss = view_of(in_channels=3, loss_name=name, smoothing=3.0).loss(model, batch)
+    assert float(loss.detach()) == pytest.approx(1 - expected, abs=1e-6)
 
 
 def test_what_is_under_an_ignored_pixel_in_the_target_does_not_count():
-    """All that a mask says is in the loss: an ignored image has the gradient of no image."""
-    ignored = TARGETS.copy()
-    ignored[0] = 127
-    loss = make_task().loss(network().eval(), make_task().batch(make_examples(targets=ignored), ALL, None))
-    others = make_task().batch(make_examples(targets=ignored), ALL[1:], None)
-    expected = make_task().loss(network().eval(), others)
-    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
+    """All that a mask says is in the loss: an ignored image has the loss of no image."""
+    targets, model = TARGETS.copy(), network(1)
+    targets[0] = 127
+    losses = [
+        float(view_of().loss(model, batch_of(rows, draw=None, examples=resized(IMAGES, targets))).detach())
+        for rows in (ALL, ALL[1:])
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
-def seen_dtypes(model: nn.Module, task: BinarySegmentation) -> set[torch.dtype]:
-    seen: set[torch.dtype] = set()
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
-    hooks = [layer.register_forward_hook(lambda _, __, out: seen.add(out.dtype)) for layer in layers]
-    loss = task.loss(model, task.batch(make_examples(), ALL, None))
-    for hook in hooks:
-        hook.remove()
-    assert loss.dtype == torch.float32
-    assert loss.ndim == 0
-    return seen
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_the_precision_is_for_training_alone(precision, dtype):
+    learner, seen = make(precision=precision), []
+    for layer in learner.network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    batch = learner.load(EXAMPLES, ALL, DRAW)
+    assert learner.train_step(batch)["loss"].dtype == torch.float32
+    assert set(seen) == {dtype}
+    seen.clear()
+    learner.validate(EXAMPLES)
+    learner.predict(batch)
+    assert set(seen) == {torch.float32}
 
 
-def test_autocast_is_for_training_alone():
-    task, model = make_task(autocast=torch.bfloat16), network()
-    assert seen_dtypes(model.train(), task) == {torch.bfloat16}
-    assert seen_dtypes(model.eval(), task) == {torch.float32}
-    assert seen_dtypes(model.train(), make_task()) == {torch.float32}
+def test_predictions_are_probabilities_in_ieee_arithmetic_whatever_the_process_allows():
+    learner, seen = make(), []
+    learner.network.register_forward_pre_hook(
+        lambda network, _: seen.append((network.training, torch.backends.cudnn.allow_tf32))
+    )
+    with float32(tf32=True):
+        predictions = np.stack(learner.predict(batch_of(draw=None)))
+        assert torch.backends.cudnn.allow_tf32
+    assert seen == [(False, False)]
+    assert (predictions.shape, predictions.dtype) == ((NUM, SIZE, SIZE), np.float32)
+    assert ((predictions > 0) & (predictions < 1)).all()
 
 
-def test_predictions_are_float32_probabilities_with_or_without_autocast():
-    model = network().eval()
-    batch = make_task().batch(make_examples(), ALL, None)
-    one, other = (make_task(autocast=dtype).predict(model, batch) for dtype in (None, torch.bfloat16))
-    assert one.shape == (NUM, SIZE, SIZE)
-    assert one.dtype == np.float32
-    assert ((one > 0) & (one < 1)).all()
-    assert np.array_equal(one, other)
-
-
-def test_measures_and_pixels_are_of_the_case_itself():
-    some = make_examples(rows=[7, 2])
-    perfect = (TARGETS[2] == 255).astype(np.float32)
-    assert make_task().measure(some, 1, perfect)["DICE"] == 1.0
-    pixels = make_task().pixels(some, 1, np.full((SIZE, SIZE), 0.5, np.float32))
-    assert (pixels["height"], pixels["width"]) == (SIZE, SIZE)
-    assert pixels["image"] == IMAGES[2, 0].tobytes()
-    assert pixels["target"] == TARGETS[2].tobytes()
-    assert set(pixels["probability"]) == {128}
+def test_measures_and_outputs_are_of_the_case_itself():
+    learner, some = make(), resized(IMAGES, TARGETS, rows=[7, 2])
+    assert learner.measure(some, 1, (TARGETS[2] == 255).astype(np.float32))["DICE"] == 1.0
+    outputs = learner.outputs(some, 1, np.full((SIZE, SIZE), 0.5, np.float32))
+    assert same({name: value.tolist() for name, value in outputs.items()}, {
+        "image": IMAGES[2, 0].tolist(), "target": TARGETS[2].tolist(), "probability": [[128] * SIZE] * SIZE,
+    })  # fmt: skip
+    assert {value.dtype for value in outputs.values()} == {np.dtype(np.uint8)}

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
-from xferlab.tasks.segmentation.native_examples import NativeExamples
 
-from tests.training.images import Images, digests, examples_of, images_of
-from xferlab.errors import TrainingError
+from tests.training.images import Images, images_of, native
 from xferlab.networks.build import build
+from xferlab.tasks.segmentation.config import Tiling
 from xferlab.tasks.segmentation.native import NativeSegmentation
 from xferlab.tasks.segmentation.resized import BinarySegmentation
 from xferlab.tasks.segmentation.tiled import VALIDATION_TILES, TiledSegmentation
-from xferlab.tasks.segmentation.tiles import Tiles, draw_tiles
 from xferlab.training.augment import STRONG, Augmentation
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
-from xferlab.training.loop import Recipe, Trainer
 
 pytestmark = pytest.mark.component
 
 SIZES = [(100, 140), (200, 90), (64, 64), (150, 150)]
 
 
-def task_of(size: int = 32, *, overlap: float = 0.5, hit: float = 0.75, **base: Any) -> TiledSegmentation:
-    return TiledSegmentation(BinarySegmentation(in_channels=1, **base), Tiles(size, overlap, hit))
+def view_of(size: int = 32, *, overlap: float = 0.5, hit: float = 0.75, **base: Any) -> TiledSegmentation:
+    return TiledSegmentation(
+        BinarySegmentation(in_channels=1, **base), Tiling(size=size, overlap=overlap, hit=hit)
+    )
 
 
 def local_network(radius: int) -> nn.Module:
@@ -51,8 +48,8 @@ def unet(seed: int = 0) -> nn.Module:
 def test_stitched_tiles_are_the_whole_image_where_context_is_equal(size: int, overlap: float) -> None:
     radius = int(size * overlap) // 4  # what `blend_weights` leaves out beside another tile
     sizes = [(100, 140), (200, 90), (65, 300), (16, 16), (1, 70), (64, 64)]
-    examples, rows = examples_of(images_of(sizes)), np.arange(len(sizes))
-    model, tiled = local_network(radius), task_of(size, overlap=overlap)
+    examples, rows = native(images_of(sizes)), np.arange(len(sizes))
+    model, tiled = local_network(radius), view_of(size, overlap=overlap)
     whole = NativeSegmentation(tiled.base)
     stitched = tiled.predict(model, tiled.batch(examples, rows, None))
     expected = whole.predict(model, whole.batch(examples, rows, None))
@@ -67,30 +64,20 @@ def test_stitched_tiles_are_the_whole_image_where_context_is_equal(size: int, ov
 
 
 def test_a_tile_that_holds_the_image_predicts_as_the_image_does() -> None:
-    examples, rows = examples_of(images_of([(128, 128)])), np.array([0])
-    model, tiled = unet(), task_of(128)
+    examples, rows = native(images_of([(128, 128)])), np.array([0])
+    model, tiled = unet(), view_of(128)
     whole = NativeSegmentation(tiled.base)
     (stitched,) = tiled.predict(model, tiled.batch(examples, rows, None))
     (expected,) = whole.predict(model, whole.batch(examples, rows, None))
     assert np.allclose(stitched, expected, atol=1e-6)
 
 
-def test_predictions_do_not_depend_on_the_batch() -> None:
-    examples, rows = examples_of(images_of(SIZES)), np.arange(4)
-    model, tiled = unet(), task_of(48)
-    together = tiled.predict(model, tiled.batch(examples, rows, None))
-    assert [prediction.shape for prediction in together] == SIZES
-    for row in rows:
-        (alone,) = tiled.predict(model, tiled.batch(examples, rows[row : row + 1], None))
-        assert (alone == together[row]).all()
-
-
 def test_tiles_to_train_on_are_cut_from_the_normalised_whole() -> None:
     images = images_of(SIZES)
-    examples, rows, draw = examples_of(images), np.arange(4), AugmentationSeed(seed=2, epoch=7)
-    tiled = task_of(32)
+    examples, rows, draw = native(images), np.arange(4), AugmentationSeed(seed=2, epoch=7)
+    tiled = view_of(32)
     (part,) = tiled.batch(examples, rows, draw).parts
-    places = draw_tiles([examples.anchors(row) for row in rows], examples.keys, tiled.tiles, seed=2, epoch=7)
+    places = tiled.drawn(examples, rows, draw, hit=tiled.tiles.hit)
     for row, (top, left) in enumerate(places):
         whole = normalise(torch.from_numpy(images.images[row])[None], "zscore")[0]
         assert torch.equal(part.inputs[row], whole[:, top : top + 32, left : left + 32])
@@ -106,15 +93,14 @@ def test_nothing_is_filled_in_where_the_image_goes_on(degrees: float, scale: Any
     image = np.full((1, 300, 300), 200, np.uint8)
     image[0, 0, 0] = 0  # the minimum, which a fill would bring
     images = Images([image] * count, [np.full((300, 300), 255, np.uint8)] * count)
-    examples, rows = examples_of(images), np.arange(count)
-    tiled = task_of(32, rotation=(degrees, 1.0), augmentation=Augmentation(scale=scale, flip=0.5))
+    examples, rows = native(images), np.arange(count)
+    tiled = view_of(32, rotation=(degrees, 1.0), augmentation=Augmentation(scale=scale, flip=0.5))
     inner = 0
     for epoch in range(1, 4):
         draw = AugmentationSeed(seed=1, epoch=epoch)
         (part,) = tiled.batch(examples, rows, draw).parts
         assert part.inputs.shape == (count, 1, 32, 32)
-        anchors = [examples.anchors(row) for row in rows]
-        places = draw_tiles(anchors, examples.keys, tiled.tiles, seed=1, epoch=epoch)
+        places = tiled.drawn(examples, rows, draw, hit=tiled.tiles.hit)
         for row in np.flatnonzero(((places > 40) & (places < 300 - 72)).all(axis=1)):
             inner += 1
             assert (part.target[row] == 1).all()
@@ -126,8 +112,8 @@ def test_nothing_is_filled_in_where_the_image_goes_on(degrees: float, scale: Any
 def test_outside_of_a_small_image_counts_nowhere() -> None:
     sizes = [(1, 1), (10, 200), (200, 3), (40, 40)]
     images = images_of(sizes)
-    examples, rows = examples_of(images), np.arange(4)
-    tiled = task_of(64, rotation=(10.0, 1.0))
+    examples, rows = native(images), np.arange(4)
+    tiled = view_of(64, rotation=(10.0, 1.0))
     (part,) = tiled.batch(examples, rows, AugmentationSeed(1, 1)).parts
     for row, (height, width) in enumerate(sizes):
         seen = min(height, 64) * min(width, 64)
@@ -138,10 +124,10 @@ def test_outside_of_a_small_image_counts_nowhere() -> None:
 
 @pytest.mark.parametrize("augmentation", [None, STRONG])
 def test_tiles_have_no_state(augmentation: Any) -> None:
-    examples, rows, draw = examples_of(images_of(SIZES)), np.arange(4), AugmentationSeed(3, 2)
-    tiled = task_of(32, rotation=(10.0, 1.0), augmentation=augmentation)
+    examples, rows, draw = native(images_of(SIZES)), np.arange(4), AugmentationSeed(3, 2)
+    tiled = view_of(32, rotation=(10.0, 1.0), augmentation=augmentation)
     (together,) = tiled.batch(examples, rows, draw).parts
-    (again,) = tiled.batch(examples_of(images_of(SIZES)), rows[::-1].copy(), draw).parts
+    (again,) = tiled.batch(native(images_of(SIZES)), rows[::-1].copy(), draw).parts
     assert torch.allclose(together.inputs.flip(0), again.inputs, atol=1e-5)
     assert torch.equal(together.target.flip(0), again.target)
     (other,) = tiled.batch(examples, rows, AugmentationSeed(3, 3)).parts
@@ -149,66 +135,13 @@ def test_tiles_have_no_state(augmentation: Any) -> None:
 
 
 def test_validation_is_the_mean_over_fixed_tiles() -> None:
-    examples, rows = examples_of(images_of(SIZES)), np.arange(4)
-    tiled, model = task_of(32, rotation=(10.0, 1.0), augmentation=STRONG), unet()
+    examples, rows = native(images_of(SIZES)), np.arange(4)
+    tiled, model = view_of(32, rotation=(10.0, 1.0), augmentation=STRONG), unet()
     batch, again = (tiled.batch(examples, rows, None) for _ in range(2))
     assert len(batch.parts) == VALIDATION_TILES
     assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(batch.parts, again.parts, strict=True))
     assert not torch.equal(batch.parts[0].inputs, batch.parts[1].inputs)
-    other_hit = task_of(32, hit=1.0).batch(examples, rows, None)
+    other_hit = view_of(32, hit=1.0).batch(examples, rows, None)
     assert torch.equal(batch.parts[0].inputs, other_hit.parts[0].inputs)
     losses = [float(tiled.base.loss(model, part).detach()) for part in batch.parts]
     assert float(tiled.loss(model, batch).detach()) == pytest.approx(np.mean(losses))
-
-
-def test_resumed_training_equals_the_uninterrupted_one() -> None:
-    examples = examples_of(images_of(SIZES))
-    tiled = task_of(32, rotation=(10.0, 0.75))
-    recipe = Recipe(seed=1, lr=1e-2, batch_size=2, max_epochs=5, patience=9)
-    whole = Trainer(unet(), tiled, recipe).fit(examples, examples)
-    losses = [result.values["validation_loss"] for result in whole.history]
-    assert min(losses) < losses[0]
-    first, states = Trainer(unet(), tiled, recipe), []
-
-    def stop() -> None:
-        if first.cursor.epoch == 3:
-            states.append(first.state())
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        first.fit(examples, examples, after_batch=stop)
-    second = Trainer(unet(seed=1), tiled, recipe)
-    second.restore(states[0])
-    resumed = second.fit(examples_of(images_of(SIZES)), examples)
-    for name, value in whole.weights.items():
-        assert torch.equal(value, resumed.weights[name])
-
-
-def test_tiles_that_a_network_cannot_pool_are_refused() -> None:
-    with pytest.raises(
-        TrainingError, match=r"found a size of 250 px; accepted: multiples of 16, such as 256"
-    ):
-        task_of(250)
-
-
-def test_real_images_train_and_predict(real_data: Path) -> None:
-    root = real_data / "covid-lung-native"
-    paths = sorted((root / "images").iterdir())[:4]
-    images, targets = [], []
-    for path in paths:
-        with Image.open(path) as image, Image.open(root / "masks" / f"{path.stem}.png") as mask:
-            images.append(np.asarray(image.convert("L"))[None])
-            targets.append(np.asarray(mask))
-    examples = NativeExamples(
-        digests(4), Images(images, targets), rows=np.arange(4), device=torch.device("cpu")
-    )
-    tiled = task_of(64, hit=1.0, rotation=(10.0, 0.75))
-    recipe = Recipe(seed=1, lr=1e-2, batch_size=4, max_epochs=2, patience=9)
-    trainer = Trainer(unet(), tiled, recipe)
-    trainer.fit(examples, examples)
-    model = trainer.model.eval()
-    small = int(np.argmin([target.size for target in targets]))
-    (prediction,) = tiled.predict(model, tiled.batch(examples, np.array([small]), None))
-    assert prediction.shape == targets[small].shape
-    assert 0 <= prediction.min() <= prediction.max() <= 1
-    assert np.isfinite(tiled.measure(examples, small, prediction)["DICE"])

@@ -398,5 +398,6 @@ TASK = Task(
     check_single=check_single,
     headline="DICE",
     files={"mask": "_mask.png", "overlay": "_overlay.png"},
+    report="xferlab.tasks.segmentation.report",
     of_weights="xferlab.tasks.segmentation.learner:identity_of_weights",
 )

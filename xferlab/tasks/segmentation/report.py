@@ -26,7 +26,7 @@ from xferlab.analysis.tables.notes import data_notes
 
 _AFTER = "#56B4E9"  # the palette's light blue: it stands out on dark areas
 _MAX_CASES = 4
-_LICENCES = "The section is not declared shareable: see to its images' licences before passing this on."
+_LICENCES = "The section is not declared shareable: check the licences of its images before you pass this on."
 _ARTEFACTS = {"BRIDGES": "bridge", "ISLANDS": "island"}
 
 
@@ -115,8 +115,8 @@ def _typical(scores: pd.DataFrame) -> list[str]:
     chosen: list[str] = []
     scores = scores.sort_values("DICE", kind="stable")
     for pathology in ordered_pathologies(scores["pathology"])[:_MAX_CASES]:
-        own = scores[scores["pathology"] == pathology]
-        chosen.append(str(own.index[(len(own) - 1) // 2]))
+        ranked = scores[scores["pathology"] == pathology]
+        chosen.append(str(ranked.index[(len(ranked) - 1) // 2]))
     rest = scores.drop(index=chosen)
     return chosen + list(rest.index[: 1 if len(chosen) < _MAX_CASES else 0])
 

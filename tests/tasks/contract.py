@@ -1,0 +1,121 @@
+"""What the loop, evaluation and prediction rely on: tests that every task's learner inherits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.learners import CPU, assert_resumes, copied, same
+from xferlab.networks.donors import read_weights, save_weights
+from xferlab.tasks.config import TrialIdentity
+from xferlab.tasks.registry import identity_of, learner_of, task
+from xferlab.training.learner import Learner
+from xferlab.training.loop import Trainer, weights_of
+from xferlab.trial.training import load_weights, trainer_of
+
+
+@pytest.mark.component
+class LearnerContract:
+    """A task's tests subclass it, and say what is learnt from what.
+
+    Attributes:
+        identity: Of a tiny trial with two epochs, whose options are all on.
+    """
+
+    identity: TrialIdentity
+
+    def examples(self) -> Any:
+        """Returns at least five cases, new objects each time."""
+        raise NotImplementedError
+
+    def learner(self) -> Learner[Any, Any]:
+        return learner_of(self.identity, CPU)
+
+    def trainer(self) -> Trainer[Any, Any]:
+        return trainer_of(self.identity, self.learner())
+
+    def predictions(self, learner: Learner[Any, Any], rows: Collection[int]) -> list[np.ndarray]:
+        return list(learner.predict(learner.load(self.examples(), np.array(rows), None)))
+
+    def test_its_identity_survives_json(self) -> None:
+        assert identity_of(self.identity.to_json()) == self.identity
+        assert task(self.identity.task).identity is type(self.identity)
+
+    def test_an_epoch_has_the_same_batches_again(self) -> None:
+        plans = [self.learner().batches(self.examples(), epoch) for epoch in (2, 2, 3)]
+        assert same([rows.tolist() for rows in plans[0]], [rows.tolist() for rows in plans[1]])
+        assert not same([rows.tolist() for rows in plans[0]], [rows.tolist() for rows in plans[2]])
+        rows = np.concatenate(plans[0])
+        assert set(rows.tolist()) <= set(range(len(self.examples())))
+
+    def test_a_training_resumes_after_any_batch_bit_for_bit(self) -> None:
+        assert len(assert_resumes(self.trainer, self.examples(), self.examples()).history) >= 2
+
+    def test_without_a_draw_nothing_is_drawn(self) -> None:
+        learner = self.learner()
+        one, other = (learner.validate(self.examples()) for _ in range(2))
+        assert same(one, other)
+        assert same(*(self.predictions(learner, [0, 1]) for _ in range(2)))
+
+    def test_validation_gives_the_score_and_changes_no_weight(self) -> None:
+        learner = self.learner()
+        before = {name: copied(network) for name, network in learner.networks.items()}
+        values = learner.validate(self.examples())
+        assert self.identity.score is None or self.identity.score.name in values
+        assert all(np.isfinite(value) for value in values.values())
+        assert same({name: copied(network) for name, network in learner.networks.items()}, before)
+
+    def test_a_prediction_is_float32_and_blind_to_its_batch(self) -> None:
+        learner = self.learner()
+        together = self.predictions(learner, range(5))
+        assert {prediction.dtype for prediction in together} == {np.dtype(np.float32)}
+        for row, prediction in enumerate(together):
+            (alone,) = self.predictions(learner, [row])
+            np.testing.assert_allclose(alone, prediction, rtol=1e-5, atol=1e-6)
+
+    def test_a_case_is_measured_by_the_metrics_of_the_task(self) -> None:
+        learner, examples = self.learner(), self.examples()
+        (prediction,) = self.predictions(learner, [1])
+        measured = learner.measure(examples, 1, prediction)
+        assert list(measured) == [metric.name for metric in task(self.identity.task).metrics]
+        assert {type(value) for value in measured.values()} == {float}
+        for array in learner.outputs(examples, 1, prediction).values():
+            assert array.dtype.kind in "uif"
+
+    def test_weights_survive_their_file(self, tmp_path: Path) -> None:
+        trained, learner = self.trainer(), learner_of(self.identity.model_copy(update={"seed": 77}), CPU)
+        trained.epoch(self.examples(), self.examples())
+        expected = weights_of(trained.learner)
+        path = tmp_path / "best.safetensors"
+        path.write_bytes(save_weights(expected))
+        assert not same(weights_of(learner), expected)
+        load_weights(learner, read_weights(path), origin="a file")
+        assert same(weights_of(learner), expected)
+
+    def test_starting_from_its_own_weights_changes_nothing(self) -> None:
+        learner = self.learner()
+        before = {name: value.clone() for name, value in weights_of(learner).items()}
+        learner.start_from(before, origin="itself")
+        assert same(weights_of(learner), before)
+
+    def test_a_learner_may_use_the_networks_of_another(self) -> None:
+        learner = self.learner()
+        networks = learner_of(self.identity, CPU, share=learner).networks
+        assert all(networks[name] is network for name, network in learner.networks.items())
+
+    def test_it_has_the_layers_that_its_identity_names(self) -> None:
+        layers = self.learner().layers()
+        assert tuple(layers) == self.identity.layers
+        for layer in layers.values():
+            assert any(value.ndim == 4 for kernel in layer.kernels for value in kernel.parameters())
+
+    def test_the_global_generator_does_not_matter(self) -> None:
+        training = self.trainer()
+        before = torch.get_rng_state()
+        training.epoch(self.examples(), self.examples())
+        assert torch.get_rng_state().equal(before)

@@ -1,0 +1,69 @@
+"""Steps: those of plain Adam, and none after a loss that is not finite."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tests.training.learners import copied, same
+from xferlab.errors import NonFiniteLossError
+from xferlab.training.step import Stepper
+
+pytestmark = pytest.mark.component
+NAN = float("nan")
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 1))
+
+
+def losses(model: nn.Module, factors: list[float]):
+    """A loss for each factor, of the network as it is then."""
+    for number, factor in enumerate(factors):
+        inputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(number))
+        yield model(inputs).square().mean() * factor
+
+
+def test_finite_steps_are_those_of_plain_adam_bit_for_bit():
+    model, plain = network(), network()
+    stepper, adam = Stepper(model, lr=0.1), torch.optim.Adam(plain.parameters(), lr=0.1, fused=True)
+    for loss, expected in zip(losses(model, [1.0] * 5), losses(plain, [1.0] * 5), strict=True):
+        assert torch.equal(stepper(loss), expected.detach())
+        adam.zero_grad()
+        expected.backward()
+        adam.step()
+    assert same(copied(model), copied(plain))
+    assert same(stepper.optimizer.state_dict()["state"], adam.state_dict()["state"])
+    stepper.check("")
+
+
+@pytest.mark.parametrize("bad", [NAN, float("inf"), -float("inf")])
+def test_from_a_bad_loss_on_no_step_is_taken_and_the_first_is_told(bad):
+    model, plain = network(), network()
+    stepper, expected = Stepper(model, lr=0.1), Stepper(plain, lr=0.1)
+    for loss in losses(plain, [1.0] * 2):
+        expected(loss)
+    for loss in losses(model, [1.0, 1.0, bad, 1.0, 1.0, NAN]):
+        stepper(loss)
+    assert same(copied(model), copied(plain))
+    assert same(stepper.optimizer.state_dict()["state"], expected.optimizer.state_dict()["state"])
+    with pytest.raises(NonFiniteLossError, match=rf"the training loss became {bad} in epoch 3; .*now 0\.1"):
+        stepper.check("in epoch 3")
+
+
+def test_a_state_continues_optimizer_and_schedule():
+    whole, model = network(), network()
+    uninterrupted, first = (Stepper(one, lr=0.1, plateau=(0.5, 1)) for one in (whole, model))
+    for stepper, one in ((uninterrupted, whole), (first, model)):
+        for loss in losses(one, [1.0] * 2):
+            stepper(loss)
+        assert [stepper.end_epoch(score) for score in (1.0, 1.0, 1.0)] == [0.1] * 3
+    second = Stepper(model, lr=9.0, plateau=(0.5, 1))
+    second.restore(first.state())
+    assert second.lr == 0.05
+    for stepper, one in ((uninterrupted, whole), (second, model)):
+        for loss in losses(one, [1.0] * 2):
+            stepper(loss)
+    assert same(copied(whole), copied(model))
