@@ -171,3 +171,24 @@ def test_the_architecture_names_every_room() -> None:
         path.parent.name for path in (ROOT / "xferlab").glob("*/__init__.py")
     }  # `analysis` by its link
     assert packages <= named
+
+
+def test_the_functions_that_the_architecture_names_exist() -> None:
+    named = re.findall(r"`((?:\w+\.)+\w+)`", prose(DOCS / "architecture.md"))
+    parts = [name.split(".") for name in named if not name.endswith((".py", ".json", ".parquet"))]
+    in_modules = [part for part in parts if (ROOT / "xferlab" / part[0]).is_dir()]
+    assert len(in_modules) > 15
+    assert [part for part in in_modules if not is_there(part)] == []
+
+
+def is_there(parts: list[str]) -> bool:
+    """Whether a name in `room.module.Class.method` is a module of ours or is defined in it."""
+    for length in range(len(parts), 0, -1):
+        path = (ROOT / "xferlab").joinpath(*parts[:length]).with_suffix(".py")
+        if path.is_file():
+            text = path.read_text()
+            return all(
+                re.search(rf"^\s*(?:class|def) {name}\b|^{name}\b", text, re.MULTILINE)
+                for name in parts[length:]
+            )
+    return (ROOT / "xferlab").joinpath(*parts).is_dir()

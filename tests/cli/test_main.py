@@ -191,3 +191,22 @@ def test_a_limit_of_the_system_that_nothing_nearer_explains_is_no_traceback(
     assert said.code == 2
     remedy = REMEDIES[number]
     assert said.err == f"xferlab: [Errno {number}] {os.strerror(number)}: '/somewhere/file'. {remedy}\n"
+
+
+UNEXPECTED = """
+import sys
+from xferlab.cli import main, run
+def fail(options):
+    raise ValueError("a fault of ours")
+run.run = fail
+sys.argv = ["xferlab", "run", "study.yaml"]
+sys.exit(main())
+"""
+
+
+@pytest.mark.component
+def test_an_unexpected_error_shows_its_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", UNEXPECTED], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback")
+    assert "ValueError: a fault of ours" in done.stderr

@@ -41,17 +41,18 @@ def test_a_selection_survives_json_and_gives_its_cases_back(cases: list[Case]) -
 def test_the_identity_is_of_the_cases_and_not_of_the_section() -> None:
     case = Case("aa", "a.png", "p", "normal")
     other = Case("bb", "b.png", "p", "normal")
-    one = Selection.to_train("cxr", [(case, "train"), (other, "validation")])
-    assert one.identity() == Selection.to_train("xray", [(case, "train"), (other, "validation")]).identity()
-    assert one.identity() != Selection.to_train("cxr", [(case, "validation"), (other, "train")]).identity()
-    assert one.identity() != Selection.to_train("cxr", [(case, "train")]).identity()
+    selection = Selection.to_train("cxr", [(case, "train"), (other, "validation")])
+    identity = selection.identity()
+    assert identity == Selection.to_train("xray", [(case, "train"), (other, "validation")]).identity()
+    assert identity != Selection.to_train("cxr", [(case, "validation"), (other, "train")]).identity()
+    assert identity != Selection.to_train("cxr", [(case, "train")]).identity()
 
 
 def test_what_the_records_say_of_an_evaluated_case_is_part_of_its_identity() -> None:
     case = Case("aa", "a.png", "p", "normal")
     ids = {
-        Selection.to_evaluate("cxr", [one]).identity()
-        for one in (
+        Selection.to_evaluate("cxr", [selection]).identity()
+        for selection in (
             case,
             Case("ab", "a.png", "p", "normal"),
             Case("aa", "b.png", "p", "normal"),

@@ -28,8 +28,8 @@ def test_a_pseudonym_is_the_hmac_of_the_id_under_the_smallest_image() -> None:
     key = min(sha256(f"file {number}") for number in range(3))
     expected = hmac.new(key.encode(), JANE.encode(), hashlib.sha256).hexdigest()[:16]
     hidden = Pseudonyms(cases).hide(cases)
-    assert {one.patient for one in hidden.values()} == {f"p-{expected}"}
-    assert {digest: one.name for digest, one in hidden.items()} == {
+    assert {case.patient for case in hidden.values()} == {f"p-{expected}"}
+    assert {digest: case.name for digest, case in hidden.items()} == {
         case.digest: f"case-{case.digest[:12]}" for case in cases
     }
 
@@ -43,7 +43,7 @@ def test_nothing_that_records_hold_is_the_key() -> None:
             for patient in {case.patient for case in CASES}:
                 guess = hmac.new(known.encode(), patient.encode(), hashlib.sha256).hexdigest()
                 assert row[2] != f"p-{guess[:16]}"
-    assert all(not one.image_sha256 for one in hidden.values())
+    assert all(not case.image_sha256 for case in hidden.values())
     assert not [word for word in str(selection.rows).split("'") if "patient" in word or ".png" in word]
 
 
@@ -63,12 +63,12 @@ def test_pseudonyms_are_blind_to_the_order_and_the_part_of_the_cases() -> None:
 def test_a_corrected_mask_or_a_simulated_device_keeps_the_patient() -> None:
     other = [replace(case, digest=sha256(f"{case.digest} other mask")) for case in CASES]
     before, after = Pseudonyms(CASES).hide(CASES), Pseudonyms(other).hide(other)
-    assert [one.patient for one in before.values()] == [one.patient for one in after.values()]
+    assert [case.patient for case in before.values()] == [case.patient for case in after.values()]
 
 
 def test_one_image_under_two_patients_gives_two_pseudonyms() -> None:
     twice = [replace(image(1, name), digest=sha256(name)) for name in ("a", "b")]
-    assert len({one.patient for one in Pseudonyms(twice).hide(twice).values()}) == 2
+    assert len({case.patient for case in Pseudonyms(twice).hide(twice).values()}) == 2
 
 
 def test_patients_that_only_an_arm_adds_have_a_key_too() -> None:
@@ -76,6 +76,6 @@ def test_patients_that_only_an_arm_adds_have_a_key_too() -> None:
     pseudonyms = Pseudonyms(CASES)
     hidden = pseudonyms.hide([*CASES, *added])
     assert len({hidden[case.digest].patient for case in added}) == 1
-    assert {digest: one for digest, one in hidden.items() if one.digest in pseudonyms.hide(CASES)} == (
+    assert {digest: case for digest, case in hidden.items() if case.digest in pseudonyms.hide(CASES)} == (
         pseudonyms.hide(CASES)
     )

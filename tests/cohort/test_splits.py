@@ -296,7 +296,7 @@ def training_units(cohort: Cohort, repetition: int) -> set[str]:
 
 
 def strata_of(cohort: Cohort, units: Iterable[str]) -> dict[tuple[frozenset[str], str], set[str]]:
-    """Units by the sections they appear in and their most frequent pathology, found anew."""
+    """Units by the sections they appear in and their most frequent pathology, counted independently."""
     pathologies: dict[str, Counter[str]] = defaultdict(Counter)
     sections: dict[str, set[str]] = defaultdict(set)
     for name, cases in cohort.sections.items():

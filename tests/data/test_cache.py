@@ -55,7 +55,7 @@ def cached(tmp_path: Path, ending: str) -> Path:
 
 
 @pytest.mark.parametrize("folder", ["~nobody-of-that-name/cache", None])
-def test_a_cache_in_a_home_folder_that_is_not_known_is_told(
+def test_a_cache_in_a_home_folder_that_is_not_known_is_reported(
     monkeypatch: pytest.MonkeyPatch, folder: str | None
 ) -> None:
     for name in ("HOME", "XDG_CACHE_HOME", "XFERLAB_CACHE"):
@@ -278,7 +278,7 @@ def test_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_cache_dir() == Path.home() / ".cache" / "xferlab"
 
 
-def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
         StorageError, match=r"Not a directory\. Make the folder writable, or let XFERLAB_CACHE name"

@@ -213,9 +213,9 @@ def test_check(folder: Any, checked: Any, spoil: Spoil, severity: str, where: st
 
 def test_mask_that_ignores_everything(folder: Any, checked: Any) -> None:
     image("masks/1.png", lambda m: m * 0 + 127)(folder)
-    found = checked()
-    assert "the mask ignores every pixel: nothing is learnt or measured here." in [p.what for p in found]
-    assert {p.severity for p in found} == {"warning"}
+    problems = checked()
+    assert "the mask ignores every pixel: nothing is learnt or measured here." in [p.what for p in problems]
+    assert {p.severity for p in problems} == {"warning"}
 
 
 def many(folder: Any, *, count: int = 20) -> None:
@@ -297,8 +297,8 @@ def test_a_label_may_occur_in_another_section_of_the_folder(folder: Any, tmp_pat
 def test_a_simulated_device_hides_nothing(folder: Any, checked: Any) -> None:
     few_levels(folder)
     same_mask(folder)
-    found = checked(simulate="portable")
-    assert {"masks of several images", "images of few grey levels"} <= {problem.kind for problem in found}
+    problems = checked(simulate="portable")
+    assert {"masks of several images", "images of few grey levels"} <= {problem.kind for problem in problems}
 
 
 def test_one_line_for_all_masks_of_several_images(folder: Any, checked: Any) -> None:
@@ -363,8 +363,8 @@ def test_all_findings_at_once(folder: Any, tmp_path: Path) -> None:
     ):
         spoil(folder)
     sections = {"general": folder.section(), "none": folder.section(root=str(tmp_path / "absent"))}
-    found = check_sections(sections, memo_dir=tmp_path / "memo")
-    assert sorted(Path(p.where).name for p in found) == [
+    problems = check_sections(sections, memo_dir=tmp_path / "memo")
+    assert sorted(Path(p.where).name for p in problems) == [
         "0.png", "0.png", "1.png", "3.png", "absent", "metadata.csv:4", "metadata.csv:7",
     ]  # fmt: skip
     with pytest.raises(DataError) as caught:
@@ -377,15 +377,15 @@ def test_all_findings_at_once(folder: Any, tmp_path: Path) -> None:
 def test_blank_images_are_not_one_image(folder: Any, checked: Any) -> None:
     for number in (0, 1):
         Image.new("L", (30, 40), 7).save(folder.root / f"images/{number}.png")
-    found = checked()
-    assert [p.what for p in found] == ["the image has one grey level."] * 2
+    problems = checked()
+    assert [p.what for p in problems] == ["the image has one grey level."] * 2
 
 
 def test_good_data_has_no_findings(folder: Any, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     sections = {"general": folder.section(), "portable": folder.section(where={"device": "portable"})}
-    found: list[Problem] = check_sections(
+    problems: list[Problem] = check_sections(
         sections, memo_dir=tmp_path / "memo", progress=lambda *call: calls.append(call)
     )
-    assert found == []
+    assert problems == []
     assert calls == [(n, 8) for n in range(1, 9)]

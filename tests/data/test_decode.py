@@ -88,7 +88,7 @@ def test_an_even_image_is_black_and_a_small_object_that_percentiles_miss_is_kept
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_contrast_that_extreme_values_take_is_told(tmp_path: Path, name: str) -> None:
+def test_contrast_that_extreme_values_take_is_reported(tmp_path: Path, name: str) -> None:
     values = np.arange(1000, dtype=np.uint16).reshape(25, 40)
     assert read_image(saved(tmp_path / name, Image.fromarray(values))).remarks == ()
     values[0] = 65_535  # a burned-in marker

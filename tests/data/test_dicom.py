@@ -121,7 +121,7 @@ def test_spacing(tmp_path: Path) -> None:
     assert read_image(both).spacing_mm == (0.4, 0.3)
 
 
-def test_told_by_content(tmp_path: Path) -> None:
+def test_recognised_by_content(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", WindowCenter=500, WindowWidth=400)
     renamed = tmp_path / "a"
     renamed.write_bytes(path.read_bytes())
@@ -274,7 +274,7 @@ def test_a_header_that_cannot_be_parsed_tells_nothing_about_padding(tmp_path: Pa
         ({}, None),
     ],
 )
-def test_contrast_that_a_window_takes_is_told(
+def test_contrast_that_a_window_takes_is_reported(
     tmp_path: Path, photometric: str, fields: dict[str, Any], remark: str | None
 ) -> None:
     picture = read_image(write(tmp_path / "a.dcm", PhotometricInterpretation=photometric, **fields))
@@ -282,7 +282,7 @@ def test_contrast_that_a_window_takes_is_told(
     assert "".join(picture.remarks).startswith(remark or "")
 
 
-def test_contrast_that_undeclared_padding_takes_is_told(tmp_path: Path) -> None:
+def test_contrast_that_undeclared_padding_takes_is_reported(tmp_path: Path) -> None:
     stored = padded(65_535, 65_535)
     bits = {"BitsStored": 16, "HighBit": 15}
     (remark,) = read_image(write(tmp_path / "a.dcm", stored, **bits)).remarks

@@ -183,7 +183,7 @@ def test_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, ro
         assert planned(tmp_path, root)["a"] == sha(root / "a")
 
 
-def test_what_is_no_file_is_told_and_never_opened(tmp_path: Path, root: Path) -> None:
+def test_what_is_no_file_is_reported_and_never_opened(tmp_path: Path, root: Path) -> None:
     os.mkfifo(root / "pipe")
     (root / "folder").mkdir()
     (root / "circle").symlink_to("circle")
@@ -231,7 +231,7 @@ def test_other_bytes_are_refused_and_nothing_that_is_remembered_is_believed_any_
     assert planned(tmp_path, root)["a"] == sha(root / "a")
 
 
-def test_what_cannot_be_read_any_more_is_told(tmp_path: Path, root: Path) -> None:
+def test_what_cannot_be_read_any_more_is_reported(tmp_path: Path, root: Path) -> None:
     (root / "a").unlink()
     with pytest.raises(FileUnavailableError, match=r"files/a: cannot be read: No such file or directory\."):
         reopened(tmp_path, root).read("a", "0" * 64)

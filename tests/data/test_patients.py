@@ -1,4 +1,4 @@
-"""Odd patients: told once each, and quiet about those that are not odd."""
+"""Odd patients: each is reported once, and nobody else is."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from xferlab.study.yaml_lines import read
 
 
 def cases(*patients: str, pathology: str = "normal") -> list[Case]:
-    return [Case(f"{number:064x}", f"{number}.png", one, pathology) for number, one in enumerate(patients)]
+    return [
+        Case(f"{number:064x}", f"{number}.png", patient, pathology) for number, patient in enumerate(patients)
+    ]
 
 
-def told(*patients: str) -> list[str]:
-    found = odd_patients("s", cases(*patients))
-    assert {(one.where, one.severity) for one in found} <= {("data.s", "warning")}
-    return [one.what for one in found]
+def messages(*patients: str) -> list[str]:
+    problems = odd_patients("s", cases(*patients))
+    assert {(problem.where, problem.severity) for problem in problems} <= {("data.s", "warning")}
+    return [problem.what for problem in problems]
 
 
 @pytest.mark.parametrize("other", ["P1", "p 1", " p1", "p1\u200b", "\uff501", "p\u00a01"])
@@ -76,19 +78,19 @@ def test_ids_to_paste_are_read_as_the_same_text(patient: str, tmp_path: Path) ->
 
 
 def test_placeholders_count_as_one_person() -> None:
-    (what,) = told("nan", "p1", "nan")
+    (what,) = messages("nan", "p1", "nan")
     assert what.startswith("patient 'nan' looks like a missing value; its 2 images count as one person's.")
 
 
 def test_most_images_of_one_patient() -> None:
-    assert told(*["a"] * 10, *map(str, range(10))) == []
-    assert told(*["a"] * 9, "b") == []
-    (what,) = told(*["a"] * 10, *map(str, range(9)))
+    assert messages(*["a"] * 10, *map(str, range(10))) == []
+    assert messages(*["a"] * 9, "b") == []
+    (what,) = messages(*["a"] * 10, *map(str, range(9)))
     assert what.startswith("patient 'a' has 10 of 19 images")
 
 
 def test_pathologies_spelled_in_two_ways() -> None:
-    (found,) = odd_patients("s", [*cases("a"), *cases("b", pathology="Normal")])
-    assert found.what.startswith(
+    (problem,) = odd_patients("s", [*cases("a"), *cases("b", pathology="Normal")])
+    assert problem.what.startswith(
         "pathologies 'Normal' and 'normal' differ in case or blanks only, and count as 2."
     )

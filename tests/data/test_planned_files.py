@@ -89,8 +89,8 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Data:
 
 
 def digests(config: Any, tmp_path: Path) -> list[str]:
-    found = index_sections({"s": config}, memo_dir=tmp_path / "cache" / "digests")["s"]
-    return sorted(case.digest for case in found)
+    results = index_sections({"s": config}, memo_dir=tmp_path / "cache" / "digests")["s"]
+    return sorted(case.digest for case in results)
 
 
 @pytest.mark.parametrize("size", [16, "native"])
@@ -102,7 +102,9 @@ def test_no_changed_file_enters_the_image_cache(data: Data, kind: str, size: Any
     cache_dir = tmp_path / "cache"
     with pytest.raises(DataError) as caught:
         open_table("s", data.config, size=size, digests=planned, cache_dir=cache_dir)
-    assert {(one.where, one.what.startswith(CHANGED)) for one in caught.value.problems} == {(str(path), True)}
+    assert {(problem.where, problem.what.startswith(CHANGED)) for problem in caught.value.problems} == {
+        (str(path), True)
+    }
     assert not list(cache_dir.rglob("*.images"))
     again = digests(data.config, tmp_path)
     assert again != planned
@@ -121,12 +123,12 @@ def test_a_changed_file_is_compared_with_no_other_and_check_names_it(
     with pytest.raises(FileUnavailableError, match=f"{path.name}: {CHANGED}"):
         StudyIndex({"s": data.config}, memo_dir=tmp_path / "cache" / "digests")
     memo_path.write_bytes(remembered)
-    found = check_sections({"s": data.config}, memo_dir=tmp_path / "cache" / "digests")
-    told = [problem for problem in found if CHANGED in problem.what]
-    assert {(problem.where, problem.severity) for problem in told} == {(str(path), "error")}
+    results = check_sections({"s": data.config}, memo_dir=tmp_path / "cache" / "digests")
+    changes = [problem for problem in results if CHANGED in problem.what]
+    assert {(problem.where, problem.severity) for problem in changes} == {(str(path), "error")}
 
 
-def test_a_mask_that_changes_while_its_lesions_are_looked_for_is_told(
+def test_a_mask_that_changes_while_its_lesions_are_looked_for_is_reported(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`lesion DIGEST` is remembered for good: it may follow from no other bytes."""
@@ -143,8 +145,8 @@ def test_a_mask_that_changes_while_its_lesions_are_looked_for_is_told(
         patch.setattr(memo.FileMemo, "read", changing)
         with pytest.raises(DataError, match=f"_1_mask.tif: {CHANGED}"):
             digests(data.config, tmp_path)
-    found = index_sections({"s": data.config}, memo_dir=tmp_path / "cache" / "digests")["s"]
-    assert [case.pathology for case in found] == ["no_tumour", "tumour"]
+    results = index_sections({"s": data.config}, memo_dir=tmp_path / "cache" / "digests")["s"]
+    assert [case.pathology for case in results] == ["no_tumour", "tumour"]
 
 
 def test_what_is_decoded_are_the_bytes_that_were_compared(
@@ -157,9 +159,9 @@ def test_what_is_decoded_are_the_bytes_that_were_compared(
     read = memo.FileMemo.read
 
     def read_once(self: memo.FileMemo, name: str, sha256: str) -> bytes:
-        found = read(self, name, sha256)
+        results = read(self, name, sha256)
         (self.root / name).unlink()
-        return found
+        return results
 
     monkeypatch.setattr(memo.FileMemo, "read", read_once)
     decoded = source.decode(case)

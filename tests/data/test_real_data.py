@@ -43,19 +43,19 @@ def best_s(work: Callable[[], object]) -> float:
 
 
 def test_numbers_of_the_pack(both: dict[str, Any], tmp_path: Path) -> None:
-    found = index_sections(both, memo_dir=tmp_path)
-    assert Counter(c.pathology for c in found["general"]) == {
+    results = index_sections(both, memo_dir=tmp_path)
+    assert Counter(c.pathology for c in results["general"]) == {
         "covid19": 178,
         "normal": 241,
         "pathological": 512,
     }
-    assert Counter(c.pathology for c in found["portable"]) == {
+    assert Counter(c.pathology for c in results["portable"]) == {
         "covid19": 160,
         "normal": 5,
         "pathological": 13,
     }
-    assert len({c.patient for c in found["portable"]}) == 98
-    assert len({c.patient for c in found["portable"]} & {c.patient for c in found["general"]}) == 12
+    assert len({c.patient for c in results["portable"]}) == 98
+    assert len({c.patient for c in results["portable"]} & {c.patient for c in results["general"]}) == 12
 
 
 def test_planning_knows_usable_masks_without_decoding(section: Any, real_data: Path, tmp_path: Path) -> None:
@@ -70,9 +70,9 @@ def test_planning_knows_usable_masks_without_decoding(section: Any, real_data: P
 
 
 def test_check_finds_the_image_of_two_masks(section: Any, real_data: Path, tmp_path: Path) -> None:
-    found = check_sections({"all": pack(section, real_data)}, memo_dir=tmp_path)
-    assert {problem.severity for problem in found} == {"warning"}
-    masks, scout = (problem.what for problem in found)
+    results = check_sections({"all": pack(section, real_data)}, memo_dir=tmp_path)
+    assert {problem.severity for problem in results} == {"warning"}
+    masks, scout = (problem.what for problem in results)
     assert "one image has different masks (images/1676519.jpg, images/1676588.jpg)" in masks
     # A CT scout among radiographs: arms and abdomen are on it, so the lungs are small.
     assert scout == "the structure fills 9.26% of the image, in most of the section about 34%."
@@ -94,16 +94,16 @@ def test_the_audit_finds_three_persons_under_two_ids(both: dict[str, Any], tmp_p
 
 
 @pytest.mark.parametrize("name", ["lgg-mri-256", pytest.param("lgg-mri-192", marks=pytest.mark.slow)])
-def test_every_slice_of_the_mri_sample_is_read_or_told(
+def test_every_slice_of_the_mri_sample_is_read_or_reported(
     section: Any, real_data: Path, tmp_path: Path, name: str
 ) -> None:
     config = section(source="lgg", root=str(real_data / name), drop_ends=0)
-    told = {Path(problem.where).name for problem in check_sections({"lgg": config}, memo_dir=tmp_path)}
+    reported = {Path(problem.where).name for problem in check_sections({"lgg": config}, memo_dir=tmp_path)}
     read = {Path(case.name).name for case in index_sections({"lgg": config}, memo_dir=tmp_path)["lgg"]}
     slices = {path.name for path in (real_data / name).rglob("*[0-9].tif")}
     assert len(slices) == {"lgg-mri-256": 60, "lgg-mri-192": 3031}[name]
     assert read == slices
-    assert not told & {*slices, *map(lgg.mask_of, slices)}
+    assert not reported & {*slices, *map(lgg.mask_of, slices)}
 
 
 def test_the_mri_set_that_a_donor_trains_on(section: Any, real_data: Path, tmp_path: Path) -> None:
@@ -139,8 +139,8 @@ def test_lungs_of_other_hospitals(
     few_levels: int,
 ) -> None:
     config = section(source="manifest", root=str(real_data / name), labels=labels)
-    found = check_sections({"s": config}, memo_dir=tmp_path)
-    assert [problem.kind for problem in found] == ["images of few grey levels"] * few_levels
+    results = check_sections({"s": config}, memo_dir=tmp_path)
+    assert [problem.kind for problem in results] == ["images of few grey levels"] * few_levels
     cases = index_sections({"s": config}, memo_dir=tmp_path)["s"]
     assert Counter(case.pathology for case in cases) == pathologies
     assert len({case.patient for case in cases}) == len(cases)

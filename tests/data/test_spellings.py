@@ -113,8 +113,8 @@ def test_neither_the_order_of_rows_nor_of_sections_matters(
 def test_what_is_pasted_silences_it_and_changes_nothing(
     one: Hospital, two: Hospital, sections: dict[str, Any], tmp_path: Path, place: tuple[str, ...]
 ) -> None:
-    found = StudyIndex(sections, memo_dir=tmp_path / "memo")
-    line = found.audit.warnings[0].what.split("`")[1]
+    result = StudyIndex(sections, memo_dir=tmp_path / "memo")
+    line = result.audit.warnings[0].what.split("`")[1]
     pasted = yaml.safe_load(line)
     declared = {
         name: hospital.section(**(pasted if name in place else {}))
@@ -124,7 +124,7 @@ def test_what_is_pasted_silences_it_and_changes_nothing(
     assert index.audit.warnings == index.audit.summary == ()
     assert persons(index, declared) == EXPECTED
     for name, config in declared.items():
-        assert index(name, config) == found(name, sections[name])
+        assert index(name, config) == result(name, sections[name])
         assert index._source(name, config).survey.problems == ()
 
 
@@ -220,18 +220,20 @@ def audited(monkeypatch: pytest.MonkeyPatch, *patients: str, **fields: Any) -> a
     return auditing.audit([Audited("s", Listed(*patients), own=True, **fields)], memo_dir=Path())
 
 
-def test_many_persons_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_persons_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     patients = ("p1", "p2", "p10", "1", "10", "", "TCGA_CS_4941", "TCGA_CS_4942")
     assert audited(monkeypatch, *patients) == auditing.Audit({})
-    found = audited(monkeypatch, *(form.format(n) for n in range(1, 501) for form in ("{}", "{}.0", "{:04}")))
-    (warning,) = found.warnings
+    result = audited(
+        monkeypatch, *(form.format(n) for n in range(1, 501) for form in ("{}", "{}.0", "{:04}"))
+    )
+    (warning,) = result.warnings
     assert warning.what.startswith("500 persons have several patient ids")
     assert "('0001', '1', '1.0'; '0002', '2', '2.0'; '0003', '3', '3.0'; 497 more)" in warning.what
     pasted = yaml.safe_load(warning.what.split("`")[1])["same_patient"]
     assert len(pasted) == 20
     assert "]` (the first 20 of 500); list ids" in warning.what
     assert len(warning.what) < 1200
-    assert len(set(found.persons.values())) == 500
+    assert len(set(result.persons.values())) == 500
 
 
 @pytest.mark.parametrize(("different", "persons"), [((), {"0"}), ((["0", "00"],), set())])
@@ -240,9 +242,9 @@ def test_any_number_of_spellings_is_joined_or_left_apart_in_no_time(
 ) -> None:
     start_s = time.process_time()
     zeros = ["0" * length for length in range(1, 1000)]
-    found = audited(monkeypatch, *zeros, different=different)
-    assert set(found.persons.values()) == persons
-    assert len(found.warnings) == 1
+    result = audited(monkeypatch, *zeros, different=different)
+    assert set(result.persons.values()) == persons
+    assert len(result.warnings) == 1
     assert time.process_time() - start_s < 2
 
 

@@ -78,9 +78,9 @@ def test_manifests(tmp_path: Path, section: Any, name: str, examples: int) -> No
 
     def read(data: bytes) -> bool:
         path.write_bytes(data)
-        found = check_sections({"s": section}, memo_dir=memo_dir)
-        assert all(one.where.startswith((section.root, "data.s")) for one in found)
-        if any(one.severity == "error" for one in found):
+        problems = check_sections({"s": section}, memo_dir=memo_dir)
+        assert all(problem.where.startswith((section.root, "data.s")) for problem in problems)
+        if any(problem.severity == "error" for problem in problems):
             with pytest.raises(DataError):
                 index_sections({"s": section}, memo_dir=memo_dir)
             return False

@@ -93,22 +93,22 @@ def patients(index: StudyIndex, pack: Pack, **fields: Any) -> dict[str, str]:
 def test_patients_of_one_exposure_are_one_person_in_all_sections(
     pack: Pack, index: Any, tmp_path: Path
 ) -> None:
-    found = index()
+    result = index()
     plain = index_sections(pack.sections(), memo_dir=tmp_path / "memo")
-    assert {name: found(name, config) for name, config in pack.sections().items()} == plain
-    assert (found.audit.persons, found.audit.warnings, found.audit.summary) == ({}, (), ())
+    assert {name: result(name, config) for name, config in pack.sections().items()} == plain
+    assert (result.audit.persons, result.audit.warnings, result.audit.summary) == ({}, (), ())
     pack.add("copy", altered(2), patient="a2", device="portable")
     pack.add("other", chest(20), patient="a2", device="portable")
-    found = index()
-    told = patients(found, pack)
-    assert told == {**{f"{n}": f"p{n}" for n in range(PEOPLE)}, "2": "a2", "copy": "a2", "other": "a2"}
-    (warning,) = found.audit.warnings
+    result = index()
+    people = patients(result, pack)
+    assert people == {**{f"{n}": f"p{n}" for n in range(PEOPLE)}, "2": "a2", "copy": "a2", "other": "a2"}
+    (warning,) = result.audit.warnings
     assert (warning.severity, warning.where) == ("warning", "data.general, data.portable")
     assert "images/copy.png (a2)" in warning.what
     assert "images/2.png (p2)" in warning.what
     assert "show one exposure (correlation 0.99" in warning.what or "(correlation 1.0" in warning.what
     assert "`same_patient: [[a2, p2]]`" in warning.what
-    (summary,) = found.audit.summary
+    (summary,) = result.audit.summary
     assert "a2" not in str(summary)
     assert "p2" not in str(summary)
 
@@ -124,9 +124,9 @@ def test_who_is_joined_is_in_one_part_of_every_split(copied: Pack, index: Any) -
             apart += of["images/2.png"] != of["images/copy.png"]
         return apart
 
-    found = index()
-    joined = {name: found(name, config) for name, config in copied.sections().items()}
-    apart = {name: found._source(name, config).survey.cases for name, config in copied.sections().items()}
+    result = index()
+    joined = {name: result(name, config) for name, config in copied.sections().items()}
+    apart = {name: result._source(name, config).survey.cases for name, config in copied.sections().items()}
     assert straddling(joined) == 0
     assert straddling(apart) > 5  # or the test would prove nothing
 
@@ -143,18 +143,18 @@ def test_declared_and_found_are_the_same_cases(copied: Pack, index: Any) -> None
 
 def test_who_is_declared_different_is_left_apart(copied: Pack, index: Any) -> None:
     copied.add("again", altered(3), patient="a3", device="portable")
-    found = index(portable={"different_patients": [["p2", "a2", "p0"]]})
-    assert patients(found, copied)["2"] == "p2"
-    assert patients(found, copied)["3"] == "a3"
-    assert len(found.audit.warnings) == 1
+    result = index(portable={"different_patients": [["p2", "a2", "p0"]]})
+    assert patients(result, copied)["2"] == "p2"
+    assert patients(result, copied)["3"] == "a3"
+    assert len(result.audit.warnings) == 1
 
 
-def test_persons_with_many_ids_and_images_are_told_in_one_line(pack: Pack, index: Any) -> None:
+def test_persons_with_many_ids_and_images_are_reported_in_one_line(pack: Pack, index: Any) -> None:
     for letter in "abcd":
         pack.add(letter, altered(1), patient=letter, device="portable")
-    found = index()
-    assert {told for image, told in patients(found, pack).items() if image in "1abcd"} == {"a"}
-    (warning,) = found.audit.warnings
+    result = index()
+    assert {people for image, people in patients(result, pack).items() if image in "1abcd"} == {"a"}
+    (warning,) = result.audit.warnings
     assert "; 7 more pairs: patients 'a', 'b', 'c', 'd', 'p1'" in warning.what
     assert "\n" not in warning.what
 
@@ -170,9 +170,9 @@ def test_rows_of_one_image_and_mask_join_their_patients(pack: Pack, index: Any) 
 
 
 def test_images_behind_a_device_simulation_are_known(copied: Pack, index: Any) -> None:
-    found = index(general={"simulate": "portable"})
+    result = index(general={"simulate": "portable"})
     simulated = copied.sections(general={"simulate": "portable"})["general"]
-    assert {case.patient for case in found("general", simulated)} == {"p0", "p1", "a2", "p3"}
+    assert {case.patient for case in result("general", simulated)} == {"p0", "p1", "a2", "p3"}
 
 
 def test_images_alike_but_in_their_detail_are_left_apart_and_dark_slices_are_nobodys(
@@ -203,9 +203,9 @@ def more(tmp_path: Path, **images: Image.Image) -> tuple[Pack, dict[str, Any]]:
 def test_who_only_an_arm_adds_takes_the_id_of_the_study(pack: Pack, index: Any, tmp_path: Path) -> None:
     added, arm = more(tmp_path, b=chest(30), c=chest(31), b2=altered(31))
     added.add("a2", altered(2), patient="a first id")
-    found = index(arms={"a": pack.sections(), "b": arm})
-    assert patients(found, pack) == patients(index(), pack)
-    joined = {Path(case.name).stem: case.patient for case in found("added", arm["added"])}
+    result = index(arms={"a": pack.sections(), "b": arm})
+    assert patients(result, pack) == patients(index(), pack)
+    joined = {Path(case.name).stem: case.patient for case in result("added", arm["added"])}
     assert joined == {"a2": "p2", "b": "pb", "c": "pb2", "b2": "pb2"}
 
 
@@ -215,9 +215,9 @@ def test_what_an_arm_says_of_two_people_of_the_study_parts_nobody(
     added, _ = more(tmp_path, b=chest(30), c=chest(31), b2=altered(31))
     apart = [["p2", "a2"], ["pc", "pb2"]]
     arm = {"added": data_section(source="manifest", root=str(added.root), different_patients=apart)}
-    found = index(arms={"b": arm})
-    assert patients(found, copied) == patients(index(), copied)
-    assert set(found.audit.persons) == {"a2", "p2"}
+    result = index(arms={"b": arm})
+    assert patients(result, copied) == patients(index(), copied)
+    assert set(result.audit.persons) == {"a2", "p2"}
 
 
 def test_an_image_of_an_arm_may_not_join_two_people_of_the_study(
@@ -269,7 +269,7 @@ def test_a_corrected_patient_id_is_seen(pack: Pack, index: Any) -> None:
     assert set(index().audit.persons) == {"a2", "p2"}
 
 
-def test_torn_files_of_the_memo_are_made_anew(copied: Pack, index: Any, tmp_path: Path) -> None:
+def test_torn_files_of_the_memo_are_written_again(copied: Pack, index: Any, tmp_path: Path) -> None:
     before = index().audit
     files = list((tmp_path / "memo").rglob("thumbnails-*/*"))
     assert {path.suffix for path in files} == {".npz", ".json"}
@@ -337,6 +337,6 @@ def test_slices_of_one_head_under_two_patients(tmp_path: Path) -> None:
             )
             Image.new("L", (64, 64)).save(path / f"{folder}_{place}_mask.tif")
     config = data_section(source="lgg", root=str(tmp_path), drop_ends=0)
-    found = StudyIndex({"mri": config}, memo_dir=tmp_path / "memo")
-    assert found.audit.persons == dict.fromkeys(("TCGA_AA_1", "TCGA_BB_2"), "TCGA_AA_1")
-    assert {case.patient for case in found("mri", config)} == {"TCGA_AA_1", "TCGA_CC_3"}
+    result = StudyIndex({"mri": config}, memo_dir=tmp_path / "memo")
+    assert result.audit.persons == dict.fromkeys(("TCGA_AA_1", "TCGA_BB_2"), "TCGA_AA_1")
+    assert {case.patient for case in result("mri", config)} == {"TCGA_AA_1", "TCGA_CC_3"}

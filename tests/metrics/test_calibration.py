@@ -30,12 +30,6 @@ def test_agrees_with_scikit_learn_and_with_bins_by_hand(scored):
     assert ece == pytest.approx(by_bins(output, target), rel=1e-6)
 
 
-def test_a_constant_output_is_off_by_its_distance_to_the_frequency():
-    target = np.arange(64).reshape(8, 8) % 4 == 0
-    assert calibration(np.full((8, 8), 0.25), target) == (0.25 * 0.75, 0.0)
-    assert calibration(np.full((8, 8), 0.75), target)[1] == pytest.approx(0.5)
-
-
 def test_extremes():
     target = np.array([[True, False]])
     assert calibration([[1, 0]], target) == (0.0, 0.0)

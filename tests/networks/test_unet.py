@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from xferlab.errors import DataError
 from xferlab.networks.unet import UNet
 
 pytestmark = pytest.mark.component
@@ -46,16 +45,6 @@ def test_names_and_shapes_are_the_published_ones(channels, outputs, features):
 def test_output_has_the_size_of_the_image(size, channels, outputs):
     model = UNet(in_channels=channels, out_channels=outputs, init_features=2)
     assert model(torch.zeros(2, channels, *size)).shape == (2, outputs, *size)
-
-
-@pytest.mark.parametrize(
-    ("size", "nearest"), [((40, 64), "32 x 64"), ((64, 63), "64 x 64"), ((5, 64), "16 x 64")]
-)
-def test_other_sizes_are_refused(size, nearest):
-    with pytest.raises(
-        DataError, match=f"{size[0]} x {size[1]} pixels; accepted: multiples of 16.*{nearest}"
-    ):
-        UNet(init_features=2)(torch.zeros(1, 3, *size))
 
 
 def test_output_is_a_logit_of_either_sign():

@@ -9,7 +9,7 @@ FLAIR = 1
 
 def slices_with_lesion(count, *, size_px=64):
     slices = (brain_mri(seed=2, index=index, size_px=size_px) for index in range(count))
-    return [one for one in slices if one.labels.any()]
+    return [phantom for phantom in slices if phantom.labels.any()]
 
 
 def test_same_arguments_give_the_same_bytes():

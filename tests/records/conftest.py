@@ -2,27 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.records.faults import Fails, never
 from xferlab.records.store import Store
 
 SECRET = "t0p-s3cret"
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    """An S3 server on loopback; gives `host:port`."""
-    from moto.server import ThreadedMotoServer
+SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+ANSWERS = {"500": ("500 Internal Server Error", b""), "503": ("503 Slow Down", SLOW_DOWN)}
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"{host}:{port}"
-    server.stop()
+
+@dataclass
+class Shaky:
+    """A WSGI application in front of the S3 server.
+
+    Attributes:
+        app: The server.
+        fails: Whether the request of a number (from 1) fails.
+        answer: What a failed one is answered with; `lost`: it is done, and its answer is a 500.
+        num_requests: Requests so far.
+    """
+
+    app: Callable[..., Iterable[bytes]]
+    fails: Fails = never
+    answer: str = "500"
+    num_requests: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def tell(self, fails: Fails, answer: str = "500") -> None:
+        self.fails, self.answer, self.num_requests = fails, answer, 0
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        with self._lock:
+            self.num_requests += 1
+            failed = self.fails(self.num_requests)
+        if not failed:
+            return self.app(environ, start)
+        if self.answer == "lost":
+            list(self.app(environ, lambda *arguments: None))
+        status, body = ANSWERS.get(self.answer, ANSWERS["500"])
+        start(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+        return [body]
+
+
+@pytest.fixture(scope="session")
+def shaky() -> Iterator[tuple[Shaky, str]]:
+    """An S3 server on loopback, which fails when it is told to; and its `host:port`."""
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    app = Shaky(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield app, f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def s3_server(shaky: tuple[Shaky, str]) -> str:
+    """The `host:port` of an S3 server."""
+    return shaky[1]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,12 +24,10 @@ class LearnerContract:
     """A task's tests subclass it, and say what is learnt from what.
 
     Attributes:
-        identity: Of a tiny trial with at least two epochs, all of whose options are on.
-        metrics: Names of what is measured of a case.
+        identity: Of a tiny trial with two epochs, whose options are all on.
     """
 
-    identity: ClassVar[TrialIdentity]
-    metrics: ClassVar[Collection[str]]
+    identity: TrialIdentity
 
     def examples(self) -> Any:
         """Returns at least five cases, new objects each time."""
@@ -84,7 +82,7 @@ class LearnerContract:
         learner, examples = self.learner(), self.examples()
         (prediction,) = self.predictions(learner, [1])
         measured = learner.measure(examples, 1, prediction)
-        assert list(measured) == list(self.metrics)
+        assert list(measured) == [metric.name for metric in task(self.identity.task).metrics]
         assert {type(value) for value in measured.values()} == {float}
         for array in learner.outputs(examples, 1, prediction).values():
             assert array.dtype.kind in "uif"

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.tasks.contract import LearnerContract
+from tests.training.images import noisy, resized
 from xferlab import tasks
 from xferlab.analysis import load_study
 from xferlab.cli.main import main
 from xferlab.tasks import registry
+from xferlab.tasks.config import TrialIdentity
+from xferlab.training.examples import ImageExamples
 
 pytestmark = pytest.mark.component
 
@@ -22,21 +26,44 @@ CONFIG, LEARNER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The page's study, with its task in a folder beside the package's own."""
+def coverage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The page's task, in a folder beside the package's tasks."""
     folder = tmp_path / "tasks" / "coverage"
     folder.mkdir(parents=True)
     for name, text in (("__init__", ""), ("config", CONFIG), ("learner", LEARNER)):
         (folder / f"{name}.py").write_text(text)
     monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(folder.parent)])
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
     registry.names.cache_clear()
+    yield
+    registry.names.cache_clear()
+    registry.task.cache_clear()
+
+
+@pytest.fixture
+def study(coverage: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The page's study."""
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "study" / "coverage.yaml"
     path.parent.mkdir()
     path.write_text(STUDY)
-    yield path
-    registry.names.cache_clear()
-    registry.task.cache_clear()
+    return path
+
+
+@pytest.mark.usefixtures("coverage")
+class TestCoverage(LearnerContract):
+    @property
+    def identity(self) -> TrialIdentity:
+        return registry.identity_of(
+            {
+                "task": "coverage", "version": 1, "selection": "", "seed": 1,
+                "model": {"image_size": 16, "width": 4},
+                "training": {"batch_size": 2, "max_epochs": 2, "patience": 9, "lr": 0.01},
+                "execution": {"device": "cpu", "precision": "float32", "compile": False},
+            }
+        )  # fmt: skip
+
+    def examples(self) -> ImageExamples:
+        return resized(*noisy(5, 16))
 
 
 def test_a_new_task_runs_from_plan_to_report(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

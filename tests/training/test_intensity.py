@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from xferlab.errors import UsageError
 from xferlab.training.intensity import INTENSITIES, normalise
 
 pytestmark = pytest.mark.component
@@ -81,8 +80,3 @@ def test_a_constant_image_gives_constant_finite_numbers(intensity, level):
 @pytest.mark.parametrize("intensity", INTENSITIES)
 def test_grey_levels_may_be_float(intensity):
     assert np.array_equal(normalised(GREY.astype(np.float32), intensity), normalised(GREY, intensity))
-
-
-def test_an_unknown_name_is_refused_with_the_nearest():
-    with pytest.raises(UsageError, match=r"intensity: found 'min_max'; accepted: .*Did you mean 'minmax'\?"):
-        normalise(torch.zeros(1, 1, 2, 2), "min_max")

@@ -7,6 +7,7 @@ tier all.
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shutil
@@ -274,6 +275,24 @@ def test_no_child_starts_from_altered_weights_and_a_run_heals(whole: Whole, make
     assert "its files are damaged; it is trained again" in said
     assert len(list(weights.parent.glob("best.safetensors.damaged-*"))) == 1
     assert recorded(study.storage) == whole.records
+
+
+@pytest.mark.parametrize("kind", ["/cases.parquet", "evaluations/*/record.json", "record.json"])
+def test_a_damage_that_no_listing_shows_is_found_by_the_report_and_the_next_run_heals_it(
+    whole: Whole, admit: Admit, kind: str, tmp_path: Path
+) -> None:
+    from xferlab.cli import main
+
+    patient = admit()
+    path = patient.storage / next(file for file in whole.files() if kind_of(file) == kind)
+    before = path.stat()
+    path.write_bytes(bytes(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    report = ["report", str(whole.folder / "study.yaml"), "--storage", str(patient.storage)]
+    assert main([*report, "--out", str(tmp_path / "report")]) == 1
+    assert len(list(path.parent.glob(f"{path.name}.damaged-*"))) == 1
+    assert patient.heal() == 1
+    assert recorded(patient.storage) == whole.records
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from xferlab import __version__
@@ -58,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     streams.install()
     try:
         code, works = _run(sys.argv[1:] if arguments is None else arguments, streams)
+    except Exception:
+        if arguments is not None:
+            raise
+        traceback.print_exc()  # Python itself would do so after the streams have ended
+        code, works = INCOMPLETE, True
     finally:
         arrived = streams.finish()
         if arguments is not None:  # else they stay: what libraries print at exit must not change the code

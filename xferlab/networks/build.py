@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Protocol
 
 import torch
 from torch import nn
 
-from xferlab.errors import UsageError, suggest
 from xferlab.networks.translator import TranslatedUNet, Translator
 from xferlab.networks.unet import UNet
 
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType({"unet": UNet})
 
-class Network(Protocol):
-    """A class of networks that `build` can make."""
-
-    def __call__(self, *, in_channels: int, out_channels: int, init_features: int) -> nn.Module:
-        """Returns a new network."""
-
-
-class TranslatedNetwork(Protocol):
-    """A class of networks that end in new layers in place of their own head."""
-
-    def __call__(
-        self, *, in_channels: int, out_channels: int, init_features: int, translator: Translator
-    ) -> nn.Module:
-        """Returns a new network."""
-
-
-NETWORKS: Mapping[str, Network] = MappingProxyType({"unet": UNet})
-
-TRANSLATED: Mapping[str, TranslatedNetwork] = MappingProxyType({"unet": TranslatedUNet})
-"""The network of the same name with a translator at its end."""
+TRANSLATED: Mapping[str, Callable[..., nn.Module]] = MappingProxyType({"unet": TranslatedUNet})
+"""The same networks with a translator in place of their own head."""
 
 
 def build(
@@ -53,26 +34,16 @@ def build(
         out_channels: Channels of the output.
         init_features: Width of the first level.
         translator: New layers at the end, in place of the network's own head; None for none.
-
-    Raises:
-        UsageError: There is no such network.
     """
-    if name not in NETWORKS:
-        accepted = ", ".join(sorted(NETWORKS))
-        raise UsageError(f"model.name: found {name!r}; accepted: {accepted}.{suggest(name, NETWORKS)}")
+    shape = {"in_channels": in_channels, "out_channels": out_channels, "init_features": init_features}
     if translator is None:
-        return NETWORKS[name](in_channels=in_channels, out_channels=out_channels, init_features=init_features)
-    return TRANSLATED[name](
-        in_channels=in_channels,
-        out_channels=out_channels,
-        init_features=init_features,
-        translator=translator,
-    )
+        return NETWORKS[name](**shape)
+    return TRANSLATED[name](**shape, translator=translator)
 
 
 @torch.no_grad()
 def initialise(model: nn.Module, seed: int) -> None:
-    """Draws all weights of `model` anew: PyTorch's default distributions, as a function of `seed` alone.
+    """Draws all weights of `model` from PyTorch's default distributions, as a function of `seed` alone.
 
     Convolutions and linear layers get weights and biases uniform in +-1 / sqrt(fan in), batch normalisation
     gets scale 1, shift 0 and fresh statistics. Neither the global generator nor the number of threads

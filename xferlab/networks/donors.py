@@ -37,13 +37,13 @@ class PublishedWeights:
     """Weights that someone published.
 
     Attributes:
-        url: Where they are.
+        url: Where the file is.
         file_name: Name in the cache.
         model: Name of the network, a key of `build.NETWORKS`.
         in_channels: Channels of its images.
         out_channels: Channels of its output.
         init_features: Width of its first level.
-        sha256: Digest of the file; None if it is unknown, so that only a study can pin it.
+        sha256: Digest of the file; None if it is unknown: then only a study can state it.
         citation: Who trained them, and on what.
     """
 
@@ -82,7 +82,7 @@ def fetch(name: str, *, cache_dir: Path, sha256: str | None) -> Path:
 
     Args:
         name: A key of `PUBLISHED`.
-        cache_dir: Made if absent. Concurrent fetches are safe: a file appears whole or not at all.
+        cache_dir: Created if absent. Concurrent fetches are safe: a file appears whole or not at all.
         sha256: Expected digest; None takes the published one. If that is unknown too, any content is
             accepted, and the caller records `file_sha256`.
 
@@ -108,11 +108,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> DonorError:
-    return DonorError(f"{path}: cannot be read ({error.strerror or error}).")
+        raise DonorError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
 
 def file_sha256(path: Path) -> str:
@@ -121,11 +117,7 @@ def file_sha256(path: Path) -> str:
     Raises:
         DonorError: The file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def read_weights(
@@ -137,7 +129,7 @@ def read_weights(
         path: The file.
         data: Its bytes, where they were read already.
         origin: What messages about its content call it; default: its path.
-        note: Told if the state dict was taken out of a checkpoint, or a wrapper's prefix stripped.
+        note: Called if the state dict was taken out of a checkpoint, or a wrapper's prefix was stripped.
 
     Raises:
         DonorError: The file is absent, torn, holds objects other than tensors, is no flat dict of tensors, or
@@ -170,14 +162,14 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, origin: str) -
     Raises:
         DonorError: Names or shapes differ; lists the first of each kind.
     """
-    own = model.state_dict()
+    expected = model.state_dict()
     misfits = [
-        *_listed("missing", [key for key in own if key not in state]),
-        *_listed("unexpected", [key for key in state if key not in own]),
-        *_listed("of another shape", _shape_misfits(own, state)),
+        *_listed("missing", [key for key in expected if key not in state]),
+        *_listed("unexpected", [key for key in state if key not in expected]),
+        *_listed("of another shape", _shape_misfits(expected, state)),
     ]
     if misfits:
-        advice = _channel_advice(own, state) or _name_advice(own, state)
+        advice = _channel_advice(expected, state) or _name_advice(expected, state)
         raise DonorError(f"{origin}: these weights do not fit the network. {'; '.join(misfits)}.{advice}")
     model.load_state_dict(dict(state), strict=True)
 
@@ -231,10 +223,10 @@ def _copy(url: str, path: Path) -> None:
 
 
 def _verify(path: Path, expected: str | None, *, origin: str) -> None:
-    found = file_sha256(path)
-    if expected is not None and found != expected.lower():
+    digest = file_sha256(path)
+    if expected is not None and digest != expected.lower():
         raise DonorError(
-            f"{origin} has SHA-256 {found}; expected {expected.lower()}. "
+            f"{origin} has SHA-256 {digest}; expected {expected.lower()}. "
             "If you trust the file, correct the digest in the study; else remove it and fetch it again."
         )
 
@@ -253,46 +245,49 @@ def _read_torch(path: Path, data: bytes) -> object:
     except (RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
         if "allocate memory" in str(error):
             raise
-        # PyTorch's own words advise to load it all the same; they are not passed on.
+        # PyTorch's message advises to load the file in an unsafe way, so it is not shown.
         raise DonorError(
             f"{path}: is torn, no file of torch.save, or holds objects other than tensors, which are not "
             f"read since they may run code. Accepted: a state dict, or .safetensors.{pointer_hint(data)}"
         ) from error
 
 
-def _shape_misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+def _shape_misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
     return [
-        f"{key} {tuple(state[key].shape)}, not {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
+        f"{key} {tuple(state[key].shape)}, not {tuple(expected[key].shape)}"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
     ]
 
 
-def _channel_advice(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+def _channel_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
     """Says what to do if the first convolution differs in width, or in its input channels alone."""
-    first = next((key for key in own if own[key].ndim == 4), None)
-    if first is None or first not in state or state[first].ndim != 4:
+    first = next((key for key in expected if expected[key].ndim == 4), "")
+    if first not in state or state[first].ndim != 4:
         return ""
-    found, wanted = state[first].shape, own[first].shape
-    if found[0] != wanted[0] and found[2:] == wanted[2:]:
+    width, channels, *kernel = state[first].shape
+    model_width, model_channels, *model_kernel = expected[first].shape
+    if kernel != model_kernel:
+        return ""
+    if width != model_width:
         return (
-            f" The first level has {found[0]} features while model.init_features is {wanted[0]}: "
-            f"set init_features: {found[0]}, or train a donor of that width."
+            f" The first level has {width} features while model.init_features is {model_width}: "
+            f"set init_features: {width}, or train a donor of that width."
         )
-    if found[1] == wanted[1] or (found[0], *found[2:]) != (wanted[0], *wanted[2:]):
+    if channels == model_channels:
         return ""
     to_fold = "; a stage may then fold them into one (adapt: {fold: sum})"
     return (
-        f" The first convolution has {found[1]} input channels while model.in_channels is {wanted[1]}: "
-        f"set in_channels: {found[1]}{to_fold if (found[1], wanted[1]) == (3, 1) else ''}."
+        f" The first convolution has {channels} input channels while model.in_channels is {model_channels}: "
+        f"set in_channels: {channels}{to_fold if (channels, model_channels) == (3, 1) else ''}."
     )
 
 
-def _name_advice(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+def _name_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
     """Says whether the weights are those of another architecture, or of a network inside another."""
-    if own.keys() & state.keys():
+    if expected.keys() & state.keys():
         return ""
-    first = next(iter(own))
+    first = next(iter(expected))
     prefix = next((key.removesuffix(first) for key in state if key.endswith(f".{first}")), "")
     if prefix:
         return f" The network's names stand behind {prefix!r}: save the state dict of that part by itself."

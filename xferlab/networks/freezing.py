@@ -8,9 +8,6 @@ from typing import Protocol
 
 from torch import nn
 
-from xferlab.errors import UsageError
-from xferlab.networks.translator import TRANSLATOR
-
 _ENCODER = ("encoder1", "encoder2", "encoder3", "encoder4", "bottleneck")
 
 LEVELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -37,56 +34,28 @@ class Freezing(Protocol):
         ...
 
 
-def frozen_levels(freeze: Freezing, epoch: int) -> set[str]:
+def frozen_modules(freezing: Freezing, epoch: int) -> set[str]:
     """Returns the names of the modules that are frozen in an epoch, counted from 1; translator excluded."""
-    return {
-        module for level in PARTS[freeze.part] if _frozen(freeze, level, epoch) for module in LEVELS[level]
-    }
+    frozen: set[str] = set()
+    for level in PARTS[freezing.part]:
+        after = freezing.thaws_after(level)
+        if after is None or epoch <= after:
+            frozen.update(LEVELS[level])
+    return frozen
 
 
-def _frozen(freeze: Freezing, level: str, epoch: int) -> bool:
-    after = freeze.thaws_after(level)
-    return after is None or epoch <= after
-
-
-def check(model: nn.Module, freeze: Freezing) -> None:
-    """Raises unless a network has what is to be frozen, and something that trains from the first epoch on.
-
-    Raises:
-        UsageError: Either is missing; says what there is and what would work.
-    """
-    children = dict(model.named_children())
-    absent = sorted(frozen_levels(freeze, 0) - set(children))
-    if absent:
-        raise UsageError(
-            f"freeze.part: {freeze.part} needs the parts {', '.join(absent)}, which this "
-            f"{type(model).__name__} has not; it has {', '.join(children)}."
-        )
-    frozen = frozen_levels(freeze, 1)
-    if not any(list(part.parameters()) for name, part in children.items() if name not in frozen):
-        raise UsageError(
-            f"freeze.part: {freeze.part} leaves nothing to train in the first epoch, as there is no "
-            f"{TRANSLATOR}. Give the network one (`translator: {{depth: 2, width: 32}}`), freeze the encoder "
-            "alone, or let a level train from the start (`unfreeze_after: {head: 0}`)."
-        )
-
-
-def apply(model: nn.Module, freeze: Freezing, *, epoch: int) -> None:
-    """Freezes the parts whose turn it is in an epoch, and lets all others train; call it in each epoch.
+def freeze(model: nn.Module, freezing: Freezing, *, epoch: int) -> None:
+    """Freezes the parts that rest in an epoch, and lets all others train; to be called in each epoch.
 
     A frozen part gets no gradients, so that the backward pass ends before it, and uses its batch-norm
     statistics without changing them, as in evaluation.
 
     Args:
         model: Changed in place: `requires_grad` and the training mode of its parts.
-        freeze: What to freeze.
+        freezing: What to freeze.
         epoch: From 1.
-
-    Raises:
-        UsageError: See `check`.
     """
-    check(model, freeze)
-    frozen = frozen_levels(freeze, epoch)
+    frozen = frozen_modules(freezing, epoch)
     for name, part in model.named_children():
         part.requires_grad_(name not in frozen)
         part.train(name not in frozen)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from xferlab.errors import DonorError, UsageError, suggest
+from xferlab.errors import DonorError
 from xferlab.networks.donors import load_strict
 from xferlab.networks.translator import TRANSLATOR
 from xferlab.networks.unet import FIRST_CONVOLUTION
@@ -55,16 +55,13 @@ def fold_channels(state: Mapping[str, Tensor], how: str) -> dict[str, Tensor]:
             and 0.1140 (arias-garzon2021, classification). Added in float64, rounded once.
 
     Raises:
-        UsageError: There is no such way to fold.
         DonorError: There is no first convolution, or it has not three input channels.
     """
-    if how not in FOLDS:
-        raise UsageError(f"fold: found {how!r}; accepted: {', '.join(FOLDS)}.{suggest(how, FOLDS)}")
     first = state.get(FIRST_CONVOLUTION)
     if first is None or first.ndim != 4:
-        found = "none" if first is None else f"one of shape {tuple(first.shape)}"
+        shape = "none" if first is None else f"one of shape {tuple(first.shape)}"
         raise DonorError(
-            f"fold: {how} needs {FIRST_CONVOLUTION!r} of shape (width, 3, height, width); found {found}. "
+            f"fold: {how} needs {FIRST_CONVOLUTION!r} of shape (width, 3, height, width); found {shape}. "
             "Fold the weights of a unet, or leave `fold` out."
         )
     if first.shape[1] != _FOLDED_CHANNELS:
@@ -78,15 +75,15 @@ def fold_channels(state: Mapping[str, Tensor], how: str) -> dict[str, Tensor]:
 
 
 def matched_control(state: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Returns a donor that knows nothing: the elements of each tensor are shuffled within it.
+    """Returns a donor that has learnt nothing: the elements of each tensor are shuffled within it.
 
-    So each tensor keeps its histogram, and with it mean and deviation; a variance stays above 0. What is
-    lost is where a weight stands. Running statistics no longer fit the activations, which training mends and
-    freezing does not.
+    Each tensor keeps its histogram, and with it mean and deviation; a variance stays above 0. Only the
+    position of each weight is lost. Running statistics no longer fit the activations; training corrects that,
+    a frozen part keeps them.
 
     Args:
         state: A donor's state dict; unchanged.
-        seed: With a tensor's name it gives its stream, so that no other tensor matters.
+        seed: Together with a tensor's name it seeds the tensor's shuffle, so that no other tensor matters.
 
     Returns:
         New tensors of the same names, shapes and types; those that hold no floating-point numbers are copies.

@@ -24,7 +24,7 @@ _RUNNING_VARIANCE = "running_var"
 
 
 def silent(sentence: str) -> None:
-    """A `Note` that tells nobody."""
+    """A `Note` that does nothing."""
     del sentence
 
 
@@ -36,7 +36,7 @@ def unwrapped(state: object, *, origin: str, note: Note = silent) -> object:
     Args:
         state: What a file holds.
         origin: The file, for messages.
-        note: Told what was taken out, and which prefix was stripped.
+        note: Called with what was taken out, and which prefix was stripped.
 
     Raises:
         DonorError: A checkpoint holds several state dicts.
@@ -76,12 +76,14 @@ def _of_checkpoint(state: object, origin: str, note: Note) -> object:
 
 
 def _is_state_dict(value: object) -> bool:
-    return isinstance(value, dict) and bool(value) and all(isinstance(one, Tensor) for one in value.values())
+    return (
+        isinstance(value, dict) and bool(value) and all(isinstance(item, Tensor) for item in value.values())
+    )
 
 
 def _without_prefixes(state: object, origin: str, note: Note) -> object:
     while isinstance(state, dict) and state:
-        prefix = next((one for one in WRAPPERS if all(str(key).startswith(one) for key in state)), None)
+        prefix = next((name for name in WRAPPERS if all(str(key).startswith(name) for key in state)), None)
         if prefix is None:
             break
         note(f"{origin}: all names begin with {prefix!r}, as {WRAPPERS[prefix]} leaves them; it is stripped")

@@ -32,7 +32,7 @@ class Translator:
 def translator_in(state: Mapping[str, Tensor]) -> Translator | None:
     """Returns the shape of the translator whose weights a state dict holds; None if it holds none.
 
-    Of weights that are no translator's, it says what the first convolution lets expect: loading them tells.
+    The shape is read from names and from the first convolution alone; loading checks the rest.
     """
     first = state.get(f"{TRANSLATOR}.conv1.weight")
     if first is None or first.ndim != 4 or first.shape[-1] % 2 == 0:
@@ -63,11 +63,7 @@ class TranslatedUNet(UNet):
         self.translator = _layers(translator, in_channels=init_features, out_channels=out_channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns the translator's logits `(N, out_channels, H, W)` of images `(N, in_channels, H, W)`.
-
-        Raises:
-            DataError: H or W is not a multiple of 16.
-        """
+        """Returns the translator's logits `(N, out_channels, H, W)` of images `(N, in_channels, H, W)`."""
         logits: Tensor = self.translator(self.features(images))
         return logits
 

@@ -11,8 +11,6 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from xferlab.errors import DataError, Problem
-
 SIZE_MULTIPLE = 16
 """Four poolings halve the image four times."""
 
@@ -57,19 +55,13 @@ class UNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits `(N, out_channels, H, W)` of images `(N, in_channels, H, W)`; no sigmoid is applied.
 
-        Raises:
-            DataError: H or W is not a multiple of 16.
+        H and W are multiples of 16.
         """
         logits: Tensor = self.conv(self.features(images))
         return logits
 
     def features(self, images: Tensor) -> Tensor:
-        """Returns what the last decoder level gives, `(N, init_features, H, W)`, 0 or more.
-
-        Raises:
-            DataError: H or W is not a multiple of 16.
-        """
-        _check_size(images)
+        """Returns what the last decoder level gives, `(N, init_features, H, W)`, 0 or more."""
         level1 = self.encoder1(images)
         level2 = self.encoder2(self.pool(level1))
         level3 = self.encoder3(self.pool(level2))
@@ -93,18 +85,3 @@ def _level(name: str, in_channels: int, out_channels: int) -> nn.Sequential:
 
 def _upsampling(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
-
-
-def _check_size(images: Tensor) -> None:
-    height, width = images.shape[-2:]
-    if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
-        nearest = [
-            max(SIZE_MULTIPLE, round(size / SIZE_MULTIPLE) * SIZE_MULTIPLE) for size in (height, width)
-        ]
-        raise DataError(
-            Problem(
-                "unet",
-                f"found images of {height} x {width} pixels; accepted: multiples of {SIZE_MULTIPLE}. "
-                f"Resize or pad them, to {nearest[0]} x {nearest[1]} for instance",
-            )
-        )

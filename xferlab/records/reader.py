@@ -58,7 +58,7 @@ def read_plan(store: Store, study: str) -> dict[str, Any]:
     if document.get("version") != PLAN_VERSION:
         raise RecordError(
             f"{store.shown}: the plan of study {study!r} has version {document.get('version')}, and this "
-            f"xferlab reads {PLAN_VERSION}; plan the study again, or use the xferlab that wrote it"
+            f"xferlab reads {PLAN_VERSION}; use the xferlab that wrote it, or another storage"
         )
     return document
 

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on their device: what is drawn, and where pixels come to stand."""
+"""Augmentation of whole batches on their device: its options, rotation, scale and mirror."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from xferlab.training.randomness import uniform
 class Augmentation:
     """What varies between epochs beside the rotation; None leaves a thing as it is.
 
-    Every draw is a function of seed, epoch and case. Objects, blur, noise and gamma belong to the taking of
-    the image and come, in this order, before its normalisation; scale and mirror after it, as the rotation
-    does, and with that in one resampling. Targets move with scale and mirror and know nothing of the rest.
+    Every draw is a function of seed, epoch and case. Objects, blur, noise and gamma are applied in this order
+    before the image is normalised. Scale and mirror follow, in one resampling with the rotation; they move
+    targets, too.
 
     Attributes:
-        objects: Largest number of bright lines and discs laid on an image; 0 to that many, equally likely.
+        objects: Largest number of bright lines and discs drawn on an image; 0 to that many, equally likely.
         blur: Largest deviation of a Gaussian blur in pixels of the network's image; uniform from 0.
         noise: Largest deviation of Gaussian noise as a share of the grey range; uniform from 0.
         gamma: (low, high) exponent of grey levels as shares of white, above 0; its logarithm is uniform.
         scale: (low, high) magnification, above 0; uniform. Borders are filled as in the rotation.
-        flip: Share of images mirrored left to right. A mirrored chest has its heart on the other side.
+        flip: Share of images mirrored left to right.
     """
 
     objects: int | None = None
@@ -39,7 +39,7 @@ class Augmentation:
 
 
 STRONG = Augmentation(objects=3, blur=1.0, noise=0.05, gamma=(0.7, 1.5), scale=(0.9, 1.1), flip=0.5)
-"""All of it; the rotation stays the task's own."""
+"""All of it; a task chooses its rotation separately."""
 
 
 def rotation_angles(

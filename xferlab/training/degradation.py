@@ -1,7 +1,7 @@
-"""Augmentation of what belongs to the taking of an image: objects, blur, noise, gamma.
+"""Augmentation of how an image was acquired: objects, blur, noise, gamma.
 
-All of it is additions and products of single pixels and tables made on the host, so that a case gets the
-same bits in any batch.
+It uses only additions and products of single pixels, and tables computed on the host, so that a case gets
+the same bits in any batch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BLUR_REACH = 3.0
 def degrade(
     images: torch.Tensor, keys: npt.NDArray[np.uint64], options: Augmentation, draw: AugmentationSeed
 ) -> torch.Tensor:
-    """Returns images as if they had been taken otherwise; targets stay as they are.
+    """Returns images as if they had been acquired differently; targets stay as they are.
 
     Args:
         images: (N, C, H, W) uint8.

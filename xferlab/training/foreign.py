@@ -1,7 +1,6 @@
 """Foreign objects as augmentation: bright lines and discs, drawn on the device for a whole batch.
 
-Simpler than the cables and electrodes that evaluation sets are made with, so that training on these is no
-training on those.
+They are simpler than the cables and electrodes that evaluation sets are made with: no training sees those.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _OPACITY = (0.3, 0.95)
 def lay_on(
     images: torch.Tensor, keys: npt.NDArray[np.uint64], draw: AugmentationSeed, *, most: int
 ) -> torch.Tensor:
-    """Returns images with up to `most` objects each; each object takes grey levels some way to white.
+    """Returns images with up to `most` objects each; an object blends grey levels with white.
 
     A line runs from an edge of the image to a point inside it, a disc lies inside. Sizes are shares of the
     shorter side: lines 0.4 to 1.6 % wide, discs 3 to 10 %; opacity 0.3 to 0.95, edges one pixel soft.
@@ -64,9 +63,7 @@ def _capsules(
     on_column = np.select([edge == 2, edge == 3], [0.0, 1.0], along) * width
     start = np.where(line[:, None], np.stack([on_row, on_column], axis=1), end)
     thickness = drawn("thickness")
-    low, high = (
-        np.where(line, one, other) for one, other in zip(_LINE_HALF_WIDTH, _DISC_RADIUS, strict=True)
-    )
+    low, high = np.where(line, np.array(_LINE_HALF_WIDTH)[:, None], np.array(_DISC_RADIUS)[:, None])
     radius = (low + (high - low) * thickness) * side
     columns = [start[:, 0], start[:, 1], end[:, 0], end[:, 1], radius, drawn("opacity", _OPACITY)]
     return np.stack(columns, axis=1).astype(np.float32)

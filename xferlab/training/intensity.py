@@ -7,8 +7,6 @@ from types import MappingProxyType
 
 import torch
 
-from xferlab.errors import UsageError, suggest
-
 GREY_LEVELS = 256
 
 
@@ -18,15 +16,7 @@ def normalise(images: torch.Tensor, intensity: str) -> torch.Tensor:
     Args:
         images: uint8, or float32 where they were augmented before.
         intensity: A key of `INTENSITIES`.
-
-    Raises:
-        UsageError: There is no such intensity.
     """
-    if intensity not in INTENSITIES:
-        accepted = ", ".join(INTENSITIES)
-        raise UsageError(
-            f"intensity: found {intensity!r}; accepted: {accepted}.{suggest(intensity, INTENSITIES)}"
-        )
     return INTENSITIES[intensity](images.float())
 
 

@@ -49,14 +49,14 @@ class _State:
 
     @staticmethod
     def of(*, tf32: bool) -> _State:
-        one = "tf32" if tf32 else "ieee"
-        return _State(tf32, "high" if tf32 else "highest", sums=False, operations=(one,) * len(_operations()))
+        matmul, operation = ("high", "tf32") if tf32 else ("highest", "ieee")
+        return _State(tf32, matmul, sums=False, operations=(operation,) * len(_operations()))
 
     @staticmethod
     def read() -> _State:
         try:
             cudnn, matmul = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-        except RuntimeError:  # somebody has set the two sets to different things
+        except RuntimeError:  # the two sets differ
             cudnn, matmul = False, "highest"
         sums = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
         operations = tuple(operation.fp32_precision for operation in _operations())
@@ -66,7 +66,7 @@ class _State:
         torch.backends.cudnn.allow_tf32 = self._cudnn
         torch.set_float32_matmul_precision(self._matmul)
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = self._sums
-        # Last, since the first set leaves these to a default that may be anything.
+        # Last: writing the first set resets these.
         for operation, precision in zip(_operations(), self._operations, strict=True):
             operation.fp32_precision = precision
 

@@ -1,7 +1,7 @@
-"""The step kit: one optimizer's steps, none of them on a loss that is not finite, and no wait for the device.
+"""The step kit: steps of an optimizer that never wait for the device; none follows a non-finite loss.
 
-A flag on the device remembers the first loss that was not finite; from then on no step changes a parameter,
-so that the weights are those before it. Whoever needs to know reads the flag with `check`.
+The device remembers the first loss that was not finite. From then on no step changes a parameter: the weights
+stay those before that loss. `check` reads the device and raises.
 """
 
 from __future__ import annotations

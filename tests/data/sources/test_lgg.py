@@ -52,10 +52,10 @@ def cases(section: Any, root: Path, **fields: Any) -> tuple[Case, ...]:
 
 
 def test_ends_are_dropped_in_the_order_of_numbers(section: Any, root: Path) -> None:
-    found = cases(section, root)
-    numbers = [int(c.name[:-4].rpartition("_")[2]) for c in found if "TCGA_CS_1111_1999" in c.name]
+    all_cases = cases(section, root)
+    numbers = [int(c.name[:-4].rpartition("_")[2]) for c in all_cases if "TCGA_CS_1111_1999" in c.name]
     assert sorted(numbers) == list(range(2, 12))
-    assert len(found) == sum(count - 2 for count in VOLUMES.values())
+    assert len(all_cases) == sum(count - 2 for count in VOLUMES.values())
     assert len(cases(section, root, drop_ends=0)) == sum(VOLUMES.values())
 
 
@@ -65,10 +65,10 @@ def test_a_patient_is_not_a_visit(section: Any, root: Path) -> None:
 
 
 def test_pathology_tells_the_lesion(section: Any, root: Path) -> None:
-    found = cases(section, root)
-    assert Counter(c.pathology for c in found) == {"tumour": 7, "no_tumour": 10}
+    all_cases = cases(section, root)
+    assert Counter(c.pathology for c in all_cases) == {"tumour": 7, "no_tumour": 10}
     chosen = cases(section, root, where={"pathology": "tumour"})
-    assert set(chosen) == {c for c in found if c.pathology == "tumour"}
+    assert set(chosen) == {c for c in all_cases if c.pathology == "tumour"}
 
 
 @pytest.mark.usefixtures("remembering")
@@ -124,15 +124,14 @@ def test_findings(section: Any, root: Path) -> None:
     short.mkdir()
     Image.fromarray(slice_pixels(0)).save(short / f"{short.name}_1.tif")
     config = section(source="lgg", root=str(root))
-    found = {Path(p.where).name: p.what for p in check_sections({"s": config}, memo_dir=root.parent / "m")}
-    assert found.pop(f"{folder.name}_5_mask.tif") == "No such file or directory."
-    assert found.pop(f"{folder.name}_6_mask.tif") == "mask values 9; a lesion is 255, everything else 0."
-    assert (
-        found.pop(f"{folder.name}_7.tif") == "is no PNG, JPEG, TIFF or DICOM file of a kind that can be read."
-    )
-    assert found.pop(f"{other.name}_3_mask.tif") == "the mask's shape is (30, 32), its image's (32, 32)."
-    assert found.pop(short.name) == "1 slices, of which `drop_ends: 1` leaves none."
-    assert found == {}
+    problems = check_sections({"s": config}, memo_dir=root.parent / "m")
+    assert {Path(problem.where).name: problem.what for problem in problems} == {
+        f"{folder.name}_5_mask.tif": "No such file or directory.",
+        f"{folder.name}_6_mask.tif": "mask values 9; a lesion is 255, everything else 0.",
+        f"{folder.name}_7.tif": "is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.",
+        f"{other.name}_3_mask.tif": "the mask's shape is (30, 32), its image's (32, 32).",
+        short.name: "1 slices, of which `drop_ends: 1` leaves none.",
+    }
 
 
 def test_slices_of_several_sizes(section: Any, root: Path) -> None:

@@ -30,12 +30,12 @@ def cases(section: Any, tmp_path: Path) -> tuple[Case, ...]:
 
 
 def test_a_case_is_a_row(folder: Any, tmp_path: Path) -> None:
-    found = cases(folder.section(), tmp_path)
-    assert [(c.name, c.patient, c.pathology, c.simulated) for c in found] == [
+    all_cases = cases(folder.section(), tmp_path)
+    assert [(c.name, c.patient, c.pathology, c.simulated) for c in all_cases] == [
         (f"images/{n}.png", f"p{n}", ("covid19", "normal")[n % 2], "") for n in range(6)
     ]
-    assert len({c.digest for c in found}) == 6
-    assert all(len(c.digest) == 64 for c in found)
+    assert len({c.digest for c in all_cases}) == 6
+    assert all(len(c.digest) == 64 for c in all_cases)
 
 
 @pytest.mark.parametrize(("lung", "ignore"), [(255, 127), (127, 255)])
@@ -135,14 +135,14 @@ def test_where(folder: Any, tmp_path: Path, where: dict[str, Any], numbers: list
         row["age"] = "40.0" if number % 2 == 0 else "41"
         row["supine"] = ("True", "yes", "False", "no", "0", "false")[number]
     as_parquet(folder)
-    found = cases(folder.section(where=where), tmp_path)
-    assert [c.name for c in found] == [f"images/{n}.png" for n in numbers]
+    all_cases = cases(folder.section(where=where), tmp_path)
+    assert [c.name for c in all_cases] == [f"images/{n}.png" for n in numbers]
 
 
 def test_joined_patients_do_not_depend_on_the_order_of_groups(folder: Any, tmp_path: Path) -> None:
     for groups in ([["p3", "p2"], ["p3", "p5"]], [["p5", "p3"], ["p2", "p5"]], [["p2", "p3", "p5"]]):
-        found = cases(folder.section(same_patient=groups), tmp_path)
-        assert {c.name: c.patient for c in found} == {
+        all_cases = cases(folder.section(same_patient=groups), tmp_path)
+        assert {c.name: c.patient for c in all_cases} == {
             f"images/{n}.png": "p2" if n in (2, 3, 5) else f"p{n}" for n in range(6)
         }
 
@@ -151,8 +151,8 @@ def test_equal_rows_are_one_case_the_first_by_patient(folder: Any, tmp_path: Pat
     folder.rows.insert(0, folder.rows[2] | {"patient_id": "zz"})
     folder.rows.insert(0, folder.rows[3] | {"patient_id": "a"})
     folder.write()
-    found = cases(folder.section(), tmp_path)
-    assert [(c.patient, c.name) for c in found if c.name in ("images/2.png", "images/1.png")] == [
+    all_cases = cases(folder.section(), tmp_path)
+    assert [(c.patient, c.name) for c in all_cases if c.name in ("images/2.png", "images/1.png")] == [
         ("a", "images/2.png"),
         ("p1", "images/1.png"),
     ]
@@ -289,7 +289,9 @@ def test_a_case_of_another_section_is_refused(folder: Any, tmp_path: Path) -> No
         source.decode(Case("0" * 64, "x.png", "p", "normal"))
 
 
-def test_the_size_of_a_mask_is_told_before_the_values_that_resizing_made(folder: Any, tmp_path: Path) -> None:
+def test_the_size_of_a_mask_is_reported_before_the_values_that_resizing_made(
+    folder: Any, tmp_path: Path
+) -> None:
     mask = Image.open(folder.root / "masks/1.png")
     mask.resize((mask.width // 2, mask.height // 2), Image.Resampling.BILINEAR).save(
         folder.root / "masks/1.png"

@@ -44,9 +44,9 @@ def test_indexing_draws_nothing(section: Any, tmp_path: Path) -> None:
     ],
 )
 def test_counts(section: Any, tmp_path: Path, count: Any, expected: dict[str, int]) -> None:
-    found = cases(section(source="phantom_cxr", count=count), tmp_path)
-    assert Counter(c.pathology for c in found) == expected
-    assert len({c.patient for c in found}) == len(found)
+    all_cases = cases(section(source="phantom_cxr", count=count), tmp_path)
+    assert Counter(c.pathology for c in all_cases) == expected
+    assert len({c.patient for c in all_cases}) == len(all_cases)
 
 
 @pytest.mark.parametrize("more", [9, {"covid19": 7, "normal": 2, "pathological": 2}])
@@ -70,8 +70,8 @@ def test_filters_and_joined_patients(section: Any, tmp_path: Path) -> None:
         where={"pathology": "normal"},
         same_patient=[["phantom-chest-0-4", "phantom-chest-0-1"]],
     )
-    found = cases(config, tmp_path)
-    assert [(c.name, c.patient) for c in found] == [
+    all_cases = cases(config, tmp_path)
+    assert [(c.name, c.patient) for c in all_cases] == [
         ("phantom-chest-0-1", "phantom-chest-0-1"),
         ("phantom-chest-0-4", "phantom-chest-0-1"),
         ("phantom-chest-0-7", "phantom-chest-0-7"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from tests.tasks.contract import LearnerContract
 from tests.tasks.segmentation.learners import identity
 from tests.training.images import images_of, native, noisy, resized
-from xferlab.metrics.catalogue import CATALOGUE
 from xferlab.tasks.config import TrialIdentity
 from xferlab.training.examples import ImageExamples, NativeExamples
 
@@ -19,7 +18,6 @@ def tiny(**changed: object) -> TrialIdentity:
 
 class TestResized(LearnerContract):
     identity = tiny(precision="bfloat16", model={"in_channels": 3})
-    metrics = tuple(metric.name for metric in CATALOGUE)
 
     def examples(self) -> ImageExamples:
         return resized(*noisy(5, 16))
@@ -27,7 +25,6 @@ class TestResized(LearnerContract):
 
 class TestNative(LearnerContract):
     identity = tiny(model={"image_size": "native"})
-    metrics = TestResized.metrics
 
     def examples(self) -> NativeExamples:
         return native(images_of(SIZES))

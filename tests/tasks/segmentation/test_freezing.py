@@ -10,10 +10,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tests.tasks.segmentation.learners import make, trainer
+from tests.tasks.segmentation.learners import trainer
 from tests.training.images import noisy, resized
 from tests.training.learners import assert_resumes, copied, same
-from xferlab.errors import UsageError
 from xferlab.tasks.segmentation.config import Freezing
 from xferlab.training.loop import Trainer
 
@@ -107,8 +106,3 @@ def test_adam_keeps_no_state_of_what_never_trained():
 def test_what_cannot_be_frozen_is_refused(fields, message):
     with pytest.raises(ValidationError, match=f"(?s){message}"):
         Freezing(**fields)
-
-
-def test_a_network_that_would_not_train_is_refused():
-    with pytest.raises(UsageError, match="leaves nothing to train in the first epoch"):
-        make(adapt={"freeze": {"part": "donor"}})

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.tasks.segmentation.learners import make, trainer
+from tests.tasks.segmentation.learners import make
 from tests.training.images import images_of, native, resized, smooth
 from tests.training.learners import same
 from xferlab.metrics.measuring import measure
@@ -149,15 +149,3 @@ def test_what_is_shown_is_small() -> None:
         assert {array.dtype for array in shown.values()} == {np.dtype(np.uint8)}
         assert set(np.unique(shown["target"])) <= {0, 127, 255}
     assert np.array_equal(shown["image"], examples.case(1)[0][0])
-
-
-def test_training_lowers_the_loss_and_has_no_state() -> None:
-    examples = native(images_of([(48, 40), (33, 64), (50, 20), (40, 40)]))
-    options: Any = {"batch_size": 2, "lr": 1e-2, "augmentation": STRONG_FIELDS}
-    one, other = (
-        trainer(model={"image_size": "native"}, max_epochs=4, **options).fit(examples, examples)
-        for _ in range(2)
-    )
-    losses = [result.values["validation_loss"] for result in one.history]
-    assert losses[-1] < losses[0]
-    assert same(one.weights, other.weights)

@@ -238,10 +238,3 @@ def test_measures_and_outputs_are_of_the_case_itself():
         "image": IMAGES[2, 0].tolist(), "target": TARGETS[2].tolist(), "probability": [[128] * SIZE] * SIZE,
     })  # fmt: skip
     assert {value.dtype for value in outputs.values()} == {np.dtype(np.uint8)}
-
-
-def test_a_training_lowers_its_loss():
-    bright = np.where(IMAGES[:, 0] > 128, 255, 0).astype(np.uint8)
-    examples = resized(IMAGES, bright)
-    history = trainer(max_epochs=25, batch_size=5, lr=0.03, rotation=None).fit(examples, examples).history
-    assert history[-1].values["train_loss"] < 0.5 * history[0].values["train_loss"]

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
-from tests.tasks.segmentation.learners import trainer
 from tests.training.images import Images, images_of, native
 from xferlab.networks.build import build
+from xferlab.tasks.segmentation.config import Tiling
 from xferlab.tasks.segmentation.native import NativeSegmentation
 from xferlab.tasks.segmentation.resized import BinarySegmentation
-from xferlab.tasks.segmentation.tiled import VALIDATION_TILES, TiledSegmentation, _places
-from xferlab.tasks.segmentation.tiles import Tiles
+from xferlab.tasks.segmentation.tiled import VALIDATION_TILES, TiledSegmentation
 from xferlab.training.augment import STRONG, Augmentation
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
@@ -28,7 +25,9 @@ SIZES = [(100, 140), (200, 90), (64, 64), (150, 150)]
 
 
 def view_of(size: int = 32, *, overlap: float = 0.5, hit: float = 0.75, **base: Any) -> TiledSegmentation:
-    return TiledSegmentation(BinarySegmentation(in_channels=1, **base), Tiles(size, overlap, hit))
+    return TiledSegmentation(
+        BinarySegmentation(in_channels=1, **base), Tiling(size=size, overlap=overlap, hit=hit)
+    )
 
 
 def local_network(radius: int) -> nn.Module:
@@ -78,7 +77,7 @@ def test_tiles_to_train_on_are_cut_from_the_normalised_whole() -> None:
     examples, rows, draw = native(images), np.arange(4), AugmentationSeed(seed=2, epoch=7)
     tiled = view_of(32)
     (part,) = tiled.batch(examples, rows, draw).parts
-    places = _places(examples, rows, tiled.tiles, draw)
+    places = tiled.drawn(examples, rows, draw, hit=tiled.tiles.hit)
     for row, (top, left) in enumerate(places):
         whole = normalise(torch.from_numpy(images.images[row])[None], "zscore")[0]
         assert torch.equal(part.inputs[row], whole[:, top : top + 32, left : left + 32])
@@ -101,7 +100,7 @@ def test_nothing_is_filled_in_where_the_image_goes_on(degrees: float, scale: Any
         draw = AugmentationSeed(seed=1, epoch=epoch)
         (part,) = tiled.batch(examples, rows, draw).parts
         assert part.inputs.shape == (count, 1, 32, 32)
-        places = _places(examples, rows, tiled.tiles, draw)
+        places = tiled.drawn(examples, rows, draw, hit=tiled.tiles.hit)
         for row in np.flatnonzero(((places > 40) & (places < 300 - 72)).all(axis=1)):
             inner += 1
             assert (part.target[row] == 1).all()
@@ -146,23 +145,3 @@ def test_validation_is_the_mean_over_fixed_tiles() -> None:
     assert torch.equal(batch.parts[0].inputs, other_hit.parts[0].inputs)
     losses = [float(tiled.base.loss(model, part).detach()) for part in batch.parts]
     assert float(tiled.loss(model, batch).detach()) == pytest.approx(np.mean(losses))
-
-
-def test_real_images_train_and_predict(real_data: Path) -> None:
-    root = real_data / "covid-lung-native"
-    paths = sorted((root / "images").iterdir())[:4]
-    images, targets = [], []
-    for path in paths:
-        with Image.open(path) as image, Image.open(root / "masks" / f"{path.stem}.png") as mask:
-            images.append(np.asarray(image.convert("L"))[None])
-            targets.append(np.asarray(mask))
-    examples = native(Images(images, targets))
-    training = trainer(
-        max_epochs=2, batch_size=4, lr=1e-2, model={"image_size": "native", "tiles": {"size": 64, "hit": 1.0}}
-    )
-    training.fit(examples, examples)
-    learner, small = training.learner, int(np.argmin([target.size for target in targets]))
-    (prediction,) = learner.predict(learner.load(examples, np.array([small]), None))
-    assert prediction.shape == targets[small].shape
-    assert 0 <= prediction.min() <= prediction.max() <= 1
-    assert np.isfinite(learner.measure(examples, small, prediction)["DICE"])

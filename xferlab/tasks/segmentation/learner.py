@@ -8,22 +8,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from xferlab.errors import DonorError
+from xferlab.errors import DonorError, UsageError, suggest
 from xferlab.networks.build import build, initialise
-from xferlab.networks.freezing import LEVELS, apply, check
+from xferlab.networks.freezing import LEVELS, freeze
 from xferlab.networks.inherit import fold_channels, inherit, matched_control
 from xferlab.networks.translator import Translator, translator_in
 from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.tasks.config import Execution
 from xferlab.tasks.segmentation.config import Adapt, Identity, Learning, Network, TranslatorLayers
-from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk_outputs
+from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
 from xferlab.tasks.segmentation.presentation import present
-from xferlab.tasks.segmentation.resized import BinarySegmentation, at_size
+from xferlab.tasks.segmentation.resized import BinarySegmentation, at_size, metrics_of, outputs_of
 from xferlab.tasks.segmentation.tiled import TiledSegmentation
-from xferlab.tasks.segmentation.tiles import Tiles
 from xferlab.training.augment import Augmentation
 from xferlab.training.batches import Rows
-from xferlab.training.examples import AnyExamples, ImageExamples, Pixels
+from xferlab.training.examples import AnyExamples, ImageExamples, NativeExamples, Pixels
+from xferlab.training.intensity import INTENSITIES
 from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented
 from xferlab.training.supervised import Forward, SupervisedLearner
 
@@ -46,8 +46,6 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
             compile_network=identity.execution.compile,
         )
         self._adapt = identity.adapt or Adapt()
-        if self._adapt.freeze is not None:
-            check(network, self._adapt.freeze)
         self.view = view_of(identity)
 
     def start_from(self, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
@@ -66,7 +64,7 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         """Puts the network into training mode, with the parts that rest in this epoch frozen."""
         super().begin_epoch(epoch, batch)
         if self._adapt.freeze is not None:
-            apply(self.network, self._adapt.freeze, epoch=epoch)
+            freeze(self.network, self._adapt.freeze, epoch=epoch)
 
     def load(self, examples: Any, rows: Rows, draw: AugmentationSeed | None) -> Any:
         """Returns normalised images with their targets, augmented if there is something to draw from."""
@@ -83,22 +81,16 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
 
     def measure(self, examples: AnyExamples, row: int, prediction: Array) -> Mapping[str, float]:
         """Returns the metrics of one image, at its original size where the examples have that."""
-        if isinstance(examples, ImageExamples) and examples.original is not None:
-            height, width = examples.original.size(row)
-            stretched = at_size(prediction, width=width, height=height)
-            return self.view.measure(examples.original, row, stretched)
-        return self.view.measure(examples, row, prediction)  # type: ignore[arg-type]
+        return metrics_of(*_at_original_size(examples, row, prediction))
 
-    def outputs(self, examples: Any, row: int, prediction: Array) -> Mapping[str, Array]:
+    def outputs(self, examples: AnyExamples, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns `image`, `target` (0 background, 255 structure, 127 ignored) and `probability` (times 255).
 
-        All are uint8 arrays (H, W).
+        All are uint8 arrays (H, W); those of images at their own size are shrunk to 512 px at most.
         """
-        if isinstance(examples, ImageExamples) and examples.original is not None:
-            height, width = examples.original.size(row)
-            stretched = at_size(prediction, width=width, height=height)
-            return shrunk_outputs(examples.original, row, stretched)
-        return self.view.outputs(examples, row, prediction)
+        cases, row, prediction = _at_original_size(examples, row, prediction)
+        outputs = outputs_of(cases, row, prediction)
+        return shrunk(outputs) if isinstance(cases, NativeExamples) else outputs
 
     def present(self, image: Pixels, prediction: Array, *, structure: str, threshold: float) -> Presented:
         """Returns a mask and an overlay at the image's size, and figures about them."""
@@ -112,6 +104,14 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
             for level, names in LEVELS.items()
             if level in parts
         }
+
+
+def _at_original_size(examples: AnyExamples, row: int, prediction: Array) -> tuple[AnyExamples, int, Array]:
+    """Returns the cases at their own size with a prediction stretched to it, where the examples have them."""
+    if not isinstance(examples, ImageExamples) or examples.original is None:
+        return examples, row, prediction
+    height, width = examples.original.size(row)
+    return examples.original, row, at_size(prediction, width=width, height=height)
 
 
 def network_of(identity: Identity, device: torch.device) -> nn.Module:
@@ -135,7 +135,14 @@ def identity_of_weights(
 
     Raises:
         DonorError: They are not the weights of a U-Net.
+        UsageError: There is no such intensity.
     """
+    intensity = options["intensity"]
+    if intensity not in INTENSITIES:
+        accepted = ", ".join(INTENSITIES)
+        raise UsageError(
+            f"intensity: found {intensity!r}; accepted: {accepted}.{suggest(intensity, INTENSITIES)}"
+        )
     first = weights.get(FIRST_CONVOLUTION)
     if first is None or first.ndim != 4:
         raise DonorError(
@@ -153,7 +160,7 @@ def identity_of_weights(
         task="segmentation",
         version=0,
         model=network,
-        training=Learning(intensity=options["intensity"]),
+        training=Learning(intensity=intensity),
         execution=Execution(device="cpu", precision="float32", compile=False),
         selection="",
         seed=0,
@@ -172,5 +179,5 @@ def view_of(identity: Identity) -> BinarySegmentation | NativeSegmentation | Til
         augmentation=Augmentation(**dict(training.augmentation)) if training.augmentation else None,
     )
     if identity.model.tiles is not None:
-        return TiledSegmentation(base, Tiles(**dict(identity.model.tiles)))
+        return TiledSegmentation(base, identity.model.tiles)
     return NativeSegmentation(base) if identity.image_size == "native" else base

@@ -14,24 +14,22 @@ import torch
 from PIL import Image
 from torch import nn
 
+from xferlab.networks.unet import SIZE_MULTIPLE
 from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
 from xferlab.tasks.segmentation.windows import NormalisedImage, labels_of, normalised
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
-from xferlab.training.examples import IGNORED, NativeExamples
+from xferlab.training.examples import IGNORED, NativeExamples, Pixels
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.supervised import Forward
-
-PADDED_TO = 16
-"""Sides are padded to multiples of it: four poolings halve the image four times."""
 
 SHOWN_PX = 512
 """Longest side of what is stored of a case to look at."""
 
 
 class NativeBatch:
-    """Some cases on their way through a network: framed for the loss, or each for itself to predict.
+    """Some cases on their way through a network: framed for the loss, or one by one for prediction.
 
     Attributes:
         examples: Where they are.
@@ -47,18 +45,13 @@ class NativeBatch:
         """What the loss is computed on, one after the other."""
         return self._framed()
 
-    @property
-    def inputs(self) -> torch.Tensor:
-        """The network's input of the first part."""
-        return self.parts[0].inputs
-
 
 @dataclass(frozen=True)
 class OwnSizeSegmentation(ABC):
     """What all segmentation at the images' own size has in common: a loss by parts, a prediction by case.
 
     Attributes:
-        base: The task at a fixed size, which tells intensity, augmentation, loss and metrics.
+        base: Segmentation at a fixed size, with the same intensity, augmentation and loss.
     """
 
     base: BinarySegmentation
@@ -78,18 +71,6 @@ class OwnSizeSegmentation(ABC):
     def predict(self, model: nn.Module, batch: NativeBatch) -> list[npt.NDArray[np.float32]]:
         """Returns probabilities (H, W) of each case at its own size, float32 throughout."""
         return [self.whole(model, batch.examples, row) for row in batch.rows.tolist()]
-
-    def measure(
-        self, examples: NativeExamples, row: int, prediction: npt.NDArray[np.float32]
-    ) -> Mapping[str, float]:
-        """Returns the metrics of one image at its own size."""
-        return self.base.measure(examples, row, prediction)
-
-    def outputs(
-        self, examples: NativeExamples, row: int, prediction: npt.NDArray[np.float32]
-    ) -> Mapping[str, npt.NDArray[np.uint8]]:
-        """Returns what is stored of a case to look at; see `shrunk_outputs`."""
-        return shrunk_outputs(examples, row, prediction)
 
 
 @dataclass(frozen=True)
@@ -142,7 +123,7 @@ class NativeSegmentation(OwnSizeSegmentation):
 
 def padded(length: int) -> int:
     """Returns the next multiple of 16."""
-    return math.ceil(length / PADDED_TO) * PADDED_TO
+    return math.ceil(length / SIZE_MULTIPLE) * SIZE_MULTIPLE
 
 
 def normalised_for(
@@ -150,13 +131,13 @@ def normalised_for(
 ) -> NormalisedImage:
     """Returns a case as the network sees it, by the statistics of the whole image.
 
-    Where the taking of the image varies (noise, blur, gamma, objects), the whole image is taken anew.
+    Noise, blur, gamma and objects are applied to the whole image before that.
     """
     if draw is None or base.augmentation is None:
         return normalised(examples, row, base.intensity)
     raw = torch.from_numpy(np.array(examples.case(row)[0]))[None].to(examples.device)
-    taken = degrade(raw, examples.keys[row : row + 1], base.augmentation, draw)
-    values = normalise(taken, base.intensity)[0].cpu().numpy()
+    degraded = degrade(raw, examples.keys[row : row + 1], base.augmentation, draw)
+    values = normalise(degraded, base.intensity)[0].cpu().numpy()
     return NormalisedImage(values, None, float(values.min()))
 
 
@@ -171,21 +152,13 @@ def predict_windows(
     return base.predict(model, base.framed(images, images.new_zeros(len(images), 1, *images.shape[2:])))
 
 
-def shrunk_outputs(
-    examples: NativeExamples, row: int, prediction: npt.NDArray[np.float32]
-) -> Mapping[str, npt.NDArray[np.uint8]]:
-    """Returns the first channel, the target and the probability as uint8 arrays.
-
-    Shrunk to at most 512 px at the longer side: these are to look at; metrics are of all pixels.
-    """
-    image, target = examples.case(row)
-    height, width = target.shape
+def shrunk(outputs: Mapping[str, Pixels]) -> dict[str, Pixels]:
+    """Returns a case's arrays shrunk to at most 512 px at the longer side: metrics are of all pixels."""
+    height, width = outputs["target"].shape
     scale = min(1.0, SHOWN_PX / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    probability = np.rint(prediction * 255.0).astype(np.uint8)
     smooth, nearest = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
     return {
-        "image": np.asarray(Image.fromarray(image[0]).resize(size, smooth)),
-        "target": np.asarray(Image.fromarray(target).resize(size, nearest)),
-        "probability": np.asarray(Image.fromarray(probability).resize(size, smooth)),
+        name: np.asarray(Image.fromarray(array).resize(size, nearest if name == "target" else smooth))
+        for name, array in outputs.items()
     }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,25 +17,12 @@ from xferlab.tasks.segmentation.losses import LOSSES
 from xferlab.training.augment import Augmentation, mirror, rotate, rotation_angles
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
-from xferlab.training.examples import IGNORED, STRUCTURE, ImageExamples
+from xferlab.training.examples import IGNORED, STRUCTURE, AnyExamples, ImageExamples, Pixels
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.precision import float32
 from xferlab.training.randomness import between, uniform
 from xferlab.training.supervised import Forward
-
-
-class MeasuredCases(Protocol):
-    """Cases that can be measured, at whatever size."""
-
-    @property
-    def spacing_mm(self) -> npt.NDArray[np.float32]:
-        """(N, 2) row and column spacing, NaN where unknown."""
-        ...
-
-    def case(self, row: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Returns the image (C, H, W) and target (H, W) of one case, uint8, on the host."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +36,7 @@ class ImageBatch:
 
 @dataclass(frozen=True)
 class BinarySegmentation:
-    """Images of one size: how they become batches, what the loss is, and what a case is measured by.
+    """Images of one size: how they become batches, and what the loss is.
 
     Attributes:
         in_channels: Channels of the network; a grey image is repeated over them.
@@ -76,7 +62,7 @@ class BinarySegmentation:
             TrainingError: The images are not grey and have another number of channels than the network.
         """
         raw, labels = examples.take(rows)
-        self.check_channels(raw.shape[1])
+        _check_channels(raw.shape[1], self.in_channels)
         keys = examples.keys[rows]
         if draw is not None and self.augmentation is not None:
             raw = degrade(raw, keys, self.augmentation, draw)
@@ -85,15 +71,6 @@ class BinarySegmentation:
         if draw is not None:
             images, targets = self.moved(images, targets, keys, draw)
         return self.framed(images, targets)
-
-    def check_channels(self, found: int) -> None:
-        """Refuses colour images for a network of other channels."""
-        if found not in (1, self.in_channels):
-            raise TrainingError(
-                f"images have {found} channels and the network takes {self.in_channels}; "
-                f"only grey images are repeated over channels. Set model.in_channels to {found}, "
-                "or use grey images."
-            )
 
     def moved(
         self,
@@ -132,25 +109,28 @@ class BinarySegmentation:
             probability = torch.sigmoid(model(batch.inputs).float())
         return cast("npt.NDArray[np.float32]", probability[:, 0].cpu().numpy())
 
-    def measure(
-        self, examples: MeasuredCases, row: int, prediction: npt.NDArray[np.float32]
-    ) -> Mapping[str, float]:
-        """Returns the metrics of one image."""
-        _, target = examples.case(row)
-        spacing = examples.spacing_mm[row]
-        known = None if np.isnan(spacing).any() else (float(spacing[0]), float(spacing[1]))
-        return measure(prediction, target == STRUCTURE, ignore=target == IGNORED, spacing_mm=known)
 
-    def outputs(
-        self, examples: ImageExamples, row: int, prediction: npt.NDArray[np.float32]
-    ) -> Mapping[str, npt.NDArray[np.uint8]]:
-        """Returns the first channel, the target and the probability as uint8 arrays (H, W)."""
-        image, target = examples.case(row)
-        return {
-            "image": image[0],
-            "target": target,
-            "probability": np.rint(prediction * 255.0).astype(np.uint8),
-        }
+def metrics_of(examples: AnyExamples, row: int, prediction: npt.NDArray[np.float32]) -> dict[str, float]:
+    """Returns the metrics of a case whose prediction has its size."""
+    _, target = examples.case(row)
+    spacing = examples.spacing_mm[row]
+    known = None if np.isnan(spacing).any() else (float(spacing[0]), float(spacing[1]))
+    return measure(prediction, target == STRUCTURE, ignore=target == IGNORED, spacing_mm=known)
+
+
+def outputs_of(examples: AnyExamples, row: int, prediction: npt.NDArray[np.float32]) -> dict[str, Pixels]:
+    """Returns the first channel, the target and the probability (times 255) of a case, uint8 (H, W)."""
+    image, target = examples.case(row)
+    probability = np.rint(prediction * 255.0).astype(np.uint8)
+    return {"image": image[0], "target": target, "probability": probability}
+
+
+def _check_channels(channels: int, accepted: int) -> None:
+    if channels not in (1, accepted):
+        raise TrainingError(
+            f"images have {channels} channels and the network takes {accepted}; only grey images are "
+            f"repeated over channels. Set model.in_channels to {channels}, or use grey images."
+        )
 
 
 def at_size(probability: npt.NDArray[np.float32], *, width: int, height: int) -> npt.NDArray[np.float32]:

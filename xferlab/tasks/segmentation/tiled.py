@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from xferlab.networks.unet import SIZE_MULTIPLE
+from xferlab.tasks.segmentation.config import Tiling
 from xferlab.tasks.segmentation.native import (
-    PADDED_TO,
     NativeBatch,
     OwnSizeSegmentation,
     normalised_for,
@@ -23,7 +24,6 @@ from xferlab.tasks.segmentation.resized import ImageBatch
 from xferlab.tasks.segmentation.tiles import (
     Anchors,
     Positions,
-    Tiles,
     blend_weights,
     draw_tiles,
     stitch,
@@ -50,16 +50,16 @@ class TiledSegmentation(OwnSizeSegmentation):
     the image a tile has the image's minimum and counts nowhere.
 
     The validation loss is the mean over four tiles of each case that are the same in every epoch and trial.
-    They lie anywhere with equal chance: put where the structure is, they would not see what a network finds
-    elsewhere. Batches are the first tiles of some cases, then their second, and so on.
+    They lie anywhere with equal chance: tiles near the structure would not see what a network finds
+    elsewhere.
 
     A prediction is the smooth blend of overlapping tiles that cover the image; it has the image's size.
 
     Attributes:
-        tiles: How images are cut; the size is a multiple of 16.
+        tiles: How images are cut.
     """
 
-    tiles: Tiles
+    tiles: Tiling
 
     def batch(self, examples: NativeExamples, rows: Rows, draw: AugmentationSeed | None) -> NativeBatch:
         """Returns a random tile of each case, augmented; without a draw, the fixed ones of validation."""
@@ -70,15 +70,19 @@ class TiledSegmentation(OwnSizeSegmentation):
 
     def _fixed(self, examples: NativeExamples, rows: Rows) -> tuple[ImageBatch, ...]:
         # No training has an epoch below 1.
-        anywhere = replace(self.tiles, hit=0.0)
         draws = [AugmentationSeed(0, -number) for number in range(1, VALIDATION_TILES + 1)]
-        places = [_places(examples, rows, anywhere, draw) for draw in draws]
-        return tuple(self.base.framed(*self._cut(examples, rows, one)) for one in places)
+        tiles = [self.drawn(examples, rows, draw, hit=0.0) for draw in draws]
+        return tuple(self.base.framed(*self._cut(examples, rows, positions)) for positions in tiles)
+
+    def drawn(self, examples: NativeExamples, rows: Rows, draw: AugmentationSeed, *, hit: float) -> Positions:
+        """Returns a random tile of each case; arguments as in `draw_tiles`."""
+        anchors = [_anchors(examples, row) for row in rows.tolist()]
+        return draw_tiles(anchors, examples.keys[rows], draw, size=self.tiles.size, hit=hit)
 
     def _turned(self, examples: NativeExamples, rows: Rows, draw: AugmentationSeed) -> ImageBatch:
         margin, size = self._margin(), self.tiles.size
-        places = _places(examples, rows, self.tiles, draw)
-        images, targets = self._cut(examples, rows, places, margin=margin, draw=draw)
+        positions = self.drawn(examples, rows, draw, hit=self.tiles.hit)
+        images, targets = self._cut(examples, rows, positions, margin=margin, draw=draw)
         images, targets = self.base.moved(images, targets, examples.keys[rows], draw)
         centre = slice(margin, margin + size)
         return self.base.framed(images[..., centre, centre], targets[..., centre, centre])
@@ -95,7 +99,7 @@ class TiledSegmentation(OwnSizeSegmentation):
         self,
         examples: NativeExamples,
         rows: Rows,
-        places: Positions,
+        positions: Positions,
         *,
         margin: int = 0,
         draw: AugmentationSeed | None = None,
@@ -103,10 +107,9 @@ class TiledSegmentation(OwnSizeSegmentation):
         """Returns images (N, C, S, S) and labels (N, 1, S, S) with a margin on each side, on the device."""
         shape = (self.tiles.size + 2 * margin,) * 2
         images, labels = [], []
-        for row, place in zip(rows.tolist(), (places - margin).tolist(), strict=True):
-            at = (place[0], place[1])
-            images.append(normalised_for(self.base, examples, row, draw).window(*at, shape))
-            labels.append(labels_of(examples, row, at, shape)[None])
+        for row, (top, left) in zip(rows.tolist(), (positions - margin).tolist(), strict=True):
+            images.append(normalised_for(self.base, examples, row, draw).window(top, left, shape))
+            labels.append(labels_of(examples, row, (top, left), shape)[None])
         device = examples.device
         return torch.from_numpy(np.stack(images)).to(device), torch.from_numpy(np.stack(labels)).to(device)
 
@@ -114,7 +117,7 @@ class TiledSegmentation(OwnSizeSegmentation):
         """Returns the probabilities (H, W) of one image, blended from its tiles."""
         height, width = examples.size(row)
         size, overlap = self.tiles.size, self.tiles.overlap
-        positions = tile_grid(padded(height), padded(width), size=size, overlap=overlap, align=PADDED_TO)
+        positions = tile_grid(padded(height), padded(width), size=size, overlap=overlap, align=SIZE_MULTIPLE)
         tiles = self._predicted(model, examples, row, positions)
         return stitch(tiles, positions, shape=(height, width), weights=blend_weights(size, overlap))
 
@@ -124,14 +127,9 @@ class TiledSegmentation(OwnSizeSegmentation):
         whole, size = normalised(examples, row, self.base.intensity), self.tiles.size
         at_once = max(1, PREDICTED_PX // size**2)
         for start in range(0, len(positions), at_once):
-            places = positions[start : start + at_once].tolist()
-            windows = [whole.window(top, left, (size, size)) for top, left in places]
+            corners = positions[start : start + at_once].tolist()
+            windows = [whole.window(top, left, (size, size)) for top, left in corners]
             yield from predict_windows(self.base, model, windows, examples.device)
-
-
-def _places(examples: NativeExamples, rows: Rows, tiles: Tiles, draw: AugmentationSeed) -> Positions:
-    anchors = [_anchors(examples, row) for row in rows.tolist()]
-    return draw_tiles(anchors, examples.keys[rows], tiles, seed=draw.seed, epoch=draw.epoch)
 
 
 def _anchors(examples: NativeExamples, row: int) -> Anchors:

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from xferlab.errors import TrainingError
-from xferlab.training.randomness import uniform
+from xferlab.training.learner import AugmentationSeed
+from xferlab.training.randomness import between
 
 Positions = npt.NDArray[np.intp]
 """(T, 2): first row and first column of each tile."""
 
 _LEAST = 1e-6
 """A weight that is no more than rounding beside another, yet enough for a pixel that has no other."""
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """How images are cut.
-
-    Attributes:
-        size: Side of a tile in px.
-        overlap: Share of the side that neighbouring tiles have in common at least, where they predict.
-        hit: Probability with which a tile to train on is put where the structure is; the others lie anywhere,
-            so that more than this share contain some of it.
-    """
-
-    size: int
-    overlap: float = 0.5
-    hit: float = 0.5
 
 
 def tile_grid(height: int, width: int, *, size: int, overlap: float, align: int = 1) -> Positions:
@@ -42,7 +25,7 @@ def tile_grid(height: int, width: int, *, size: int, overlap: float, align: int 
 
     Args:
         height: Of the image, px.
-        width: Likewise.
+        width: Of the image, px.
         size: Side of a tile.
         overlap: Share of the side that neighbours have in common at least, from 0 to below 1.
         align: The stride is rounded down to a multiple of it (at least one), so that all tiles begin at
@@ -63,9 +46,9 @@ def blend_weights(size: int, overlap: float) -> npt.NDArray[np.float32]:
     """Returns how much each pixel of a tile counts where tiles overlap, (size, size) float32 in (0, 1].
 
     Towards each side it falls as a squared sine over the middle half of the overlap (at most half a tile).
-    The quarter before it is whole; in the last quarter, where a network knows least of the surroundings, it
-    is as good as nothing, so that the tile counts there only where no other does. Two neighbours that overlap
-    by as much add up to 1.
+    It is 1 in the quarter before that, and nearly 0 in the last quarter, where a network knows least of the
+    surroundings: there a tile counts only where no other tile does. The weights of two neighbours that
+    overlap by as much add up to 1.
     """
     ramp = min(round(size * overlap), size // 2)
     rest = ramp // 4
@@ -90,28 +73,23 @@ def stitch(
 
     Args:
         tiles: (S, S) each, 0..1, in the order of the positions; what reaches beyond the image is left out.
-        positions: From `tile_grid`.
+        positions: From `tile_grid`: each pixel is in a tile.
         shape: Height and width of the image.
         weights: From `blend_weights`, above 0.
-
-    Raises:
-        TrainingError: A pixel is in no tile.
     """
     total = np.zeros(shape, np.float32)
     weight = np.zeros(shape, np.float32)
     for tile, (top, left) in zip(tiles, positions.tolist(), strict=True):
-        place = np.s_[top : top + tile.shape[0], left : left + tile.shape[1]]
-        height, width = total[place].shape
-        total[place] += (tile * weights)[:height, :width]
-        weight[place] += weights[:height, :width]
-    if not weight.all():
-        raise TrainingError(f"tiles: {int((weight == 0).sum())} of {weight.size} pixels are in no tile.")
+        area = np.s_[top : top + tile.shape[0], left : left + tile.shape[1]]
+        height, width = total[area].shape
+        total[area] += (tile * weights)[:height, :width]
+        weight[area] += weights[:height, :width]
     blended: npt.NDArray[np.float32] = np.clip(total / weight, 0.0, 1.0)
     return blended
 
 
 class Anchors:
-    """The structure's pixels of one target, any of which a tile can be hung on.
+    """The structure's pixels of one target: a drawn tile may have to contain one of them.
 
     Attributes:
         size: Height and width of the target.
@@ -135,29 +113,41 @@ class Anchors:
 
 
 def draw_tiles(
-    anchors: Sequence[Anchors], keys: npt.NDArray[np.uint64], tiles: Tiles, *, seed: int, epoch: int
+    anchors: Sequence[Anchors],
+    keys: npt.NDArray[np.uint64],
+    draw: AugmentationSeed,
+    *,
+    size: int,
+    hit: float,
 ) -> Positions:
-    """Returns one tile for each case, (N, 2), a pure function of seed, epoch and the case.
+    """Returns one tile for each case, (N, 2), a pure function of the draw and the case.
 
-    With probability `tiles.hit` the tile contains one structure pixel, any with equal chance, at any of the
-    places that contain it with equal chance; else, and where there is no structure, it lies anywhere.
     A tile leaves the image only where that is smaller, at its lower and right sides.
+
+    Args:
+        anchors: The structure of each case.
+        keys: 64 bits of each case, (N,).
+        draw: Seed and epoch.
+        size: Side of a tile in px.
+        hit: Probability that the tile contains one structure pixel, any with equal chance, at any position
+            that contains it with equal chance. Other tiles, and those of cases without structure, lie
+            anywhere: more than this share contain some structure.
     """
     draws = {
-        purpose: uniform(keys, seed=seed, purpose=f"tile_{purpose}", epoch=epoch)
+        purpose: between(keys, draw, f"tile_{purpose}", low=0.0, high=1.0)
         for purpose in ("hit", "anchor", "row", "column")
     }
     positions = np.zeros((len(keys), 2), dtype=np.intp)
-    for case, one in enumerate(anchors):
-        hung = one.count and draws["hit"][case] < tiles.hit
-        at = one.pick(float(draws["anchor"][case])) if hung else (None, None)
+    for case, structure in enumerate(anchors):
+        hits = structure.count and draws["hit"][case] < hit
+        pixel = structure.pick(float(draws["anchor"][case])) if hits else (None, None)
         for axis, purpose in enumerate(("row", "column")):
-            first, last = _places(one.size[axis], tiles.size, at[axis])
+            first, last = _range(structure.size[axis], size, pixel[axis])
             positions[case, axis] = first + int(draws[purpose][case] * (last - first + 1))
     return positions
 
 
-def _places(length: int, size: int, anchor: int | None) -> tuple[int, int]:
+def _range(length: int, size: int, anchor: int | None) -> tuple[int, int]:
     """Returns the first and the last start of a tile, which contains the anchor if there is one."""
     last = max(length - size, 0)
     if anchor is None:

@@ -1,0 +1,64 @@
+"""Tasks by name, and what bare weights tell of theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.tasks.segmentation.learners import identity, make
+from xferlab import tasks
+from xferlab.errors import DonorError, UsageError, XferlabError
+from xferlab.tasks import registry
+from xferlab.training.loop import weights_of
+
+pytestmark = pytest.mark.component
+
+LAYERS = {"depth": 2, "width": 3, "kernel": 5}
+
+
+def test_each_folder_with_a_configuration_is_a_task() -> None:
+    folders = {path.parent.name for path in Path(tasks.__path__[0]).glob("*/config.py")}
+    assert set(registry.names()) == folders
+    assert registry.names()[0] == registry.DEFAULT
+    assert {registry.task(name).name for name in folders} == folders
+
+
+def test_an_unknown_task_is_refused_with_the_nearest() -> None:
+    with pytest.raises(
+        UsageError, match=r"found 'segmentatoin'; accepted: .*\. Did you mean 'segmentation'\?"
+    ):
+        registry.task("segmentatoin")
+
+
+@pytest.mark.parametrize("translator", [None, LAYERS])
+def test_bare_weights_tell_their_network(translator: Any) -> None:
+    trained = identity(model={"in_channels": 3, "image_size": 32, "translator": translator})
+    weights = weights_of(registry.learner_of(trained, torch.device("cpu")))
+    options = {"image_size": 32, "intensity": "unit"}
+    found = registry.identity_of_weights(weights, origin="w.pt", options=options)
+    assert found.model == trained.model
+    assert (found.image_size, found.preprocessing) == (32, "unit")
+
+
+@pytest.mark.parametrize(
+    ("weights", "intensity", "kind", "message"),
+    [
+        (
+            {"fc.weight": torch.zeros(2, 2)},
+            "unit",
+            DonorError,
+            r"w\.pt: found no 'encoder1\.enc1conv1.weight'",
+        ),
+        (weights_of(make()), "min_max", UsageError, r"intensity: found 'min_max'; .*Did you mean 'minmax'\?"),
+    ],
+)
+def test_weights_that_cannot_predict_are_refused(
+    weights: Any, intensity: str, kind: type[XferlabError], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        registry.identity_of_weights(
+            weights, origin="w.pt", options={"image_size": 32, "intensity": intensity}
+        )
