@@ -18,7 +18,7 @@ import pytest
 
 from tests.contracts.runs import Heard
 from tests.schedule.graphs import trial
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import Reservation, Settings, TrialSpec
 from xferlab.records.store import Store
 from xferlab.schedule.graph import State, TrialGraph
 from xferlab.schedule.retry_policy import RetryPolicy
@@ -32,7 +32,7 @@ RUNS_S = 0.3
 
 def asking(name: str, *, parents: tuple[str, ...] = (), cpu: float = 1.0, gpu: float = 0.0) -> TrialSpec:
     """A trial that reserves resources; on CUDA if it asks for a GPU."""
-    settings = {"resources": {"cpu": cpu, "gpu": gpu, "memory_gib": None}}
+    settings = Settings(resources=Reservation(cpu, gpu))
     return trial(name, parents=parents, settings=settings, device="cuda" if gpu else "cpu")
 
 

@@ -33,15 +33,15 @@ from tests.studies import (
     xferlab,
 )
 from xferlab.errors import UsageError
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import Reservation, Settings, TrialSpec
 from xferlab.records import reader
 from xferlab.schedule import nodes
 from xferlab.schedule.graph import State
 
 
 def asking(device: str = "cpu", **resources: Any) -> TrialSpec:
-    asked = {"cpu": 1.0, "gpu": 0.0, "memory_gib": None, **resources}
-    return trial("general", settings={"resources": asked}, device=device)
+    settings = Settings(resources=Reservation(**resources))
+    return trial("general", settings=settings, device=device)
 
 
 @pytest.mark.component

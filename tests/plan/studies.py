@@ -1,4 +1,4 @@
-"""A small study and its cases, which exist in memory only; what is looked up in its plans."""
+"""A small study with cases that exist in memory only, and functions that look things up in its plans."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from xferlab.cohort import Case
 from xferlab.plan.expand import Plan, Setting
 from xferlab.plan.selection import Index
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import EvaluationSpec, TrialSpec
 
 HERE = Setting(device="cpu", bfloat16=False)
 PATHOLOGIES = ("covid19", "normal", "pathological")
@@ -49,12 +49,12 @@ def phantom_cases(name: str, config: Any) -> Sequence[Case]:
     return cases
 
 
-def with_case(index: Index, digest_of: str, **changed: str) -> Index:
-    """The same cases, one of them changed: the case whose name is `digest_of`, in sections of that seed."""
+def with_case(index: Index, case_name: str, **changed: str) -> Index:
+    """The same cases, but for the one that is called `section/file name`."""
 
     def changed_index(name: str, config: Any) -> Sequence[Case]:
         cases = index(name, config)
-        return [replace(one, **changed) if f"{name}/{one.name}" == digest_of else one for one in cases]
+        return [replace(case, **changed) if f"{name}/{case.name}" == case_name else case for case in cases]
 
     return changed_index
 
@@ -65,4 +65,19 @@ def trial(plan: Plan, name: str) -> TrialSpec:
 
 
 def evaluation_ids(plan: Plan) -> list[str]:
-    return [one.evaluation_id for spec in plan.trials for one in spec.evaluations]
+    return [evaluation.evaluation_id for evaluation in evaluations(plan)]
+
+
+def evaluations(plan: Plan) -> list[EvaluationSpec]:
+    return [evaluation for spec in plan.trials for evaluation in spec.evaluations]
+
+
+def parts(plan: Plan, name: str, part: str = "") -> set[tuple[str, str]]:
+    """Digest and part of the cases that a trial trains on; of one part only, if it is given."""
+    rows = plan.selections[trial(plan, name).selection].rows
+    return {row for row in rows if part in ("", row[1])}
+
+
+def patients(plan: Plan) -> dict[str, str]:
+    """The patient of each case of the study's own sections, by the case's digest."""
+    return {case.digest: case.patient for cases in plan.cohort.sections.values() for case in cases}

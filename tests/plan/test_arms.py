@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.plan.studies import HERE, PlanOf, phantom_cases
+from tests.plan import studies
+from tests.plan.studies import HERE, PlanOf, patients, phantom_cases
 from xferlab.plan.expand import Plan, expand
 from xferlab.plan.spec import TrialSpec
 from xferlab.study.load import load
@@ -34,106 +35,99 @@ def plan(plan_of: PlanOf) -> Plan:
 
 
 def trial(plan: Plan, arm: str, stage: str, repetition: int = 2) -> TrialSpec:
-    return plan.by_id[plan.names[f"{arm}/{stage}/r{repetition:02d}"]]
+    return studies.trial(plan, f"{arm}/{stage}/r{repetition:02d}")
+
+
+def stored(spec: TrialSpec) -> dict[str, Any]:
+    return spec.identity.to_json()
 
 
 def arms_of(plan: Plan, stage: str, repetition: int = 2) -> list[set[str]]:
     """The arms of each trial of a stage in one repetition."""
-    found: dict[str, set[str]] = {}
+    arms: dict[str, set[str]] = {}
     for arm in plan.loaded.arms:
         name = f"{arm}/{stage}/r{1 if stage == 'donor' else repetition:02d}"
-        found.setdefault(plan.names[name], set()).add(arm)
-    return list(found.values())
+        arms.setdefault(plan.names[name], set()).add(arm)
+    return list(arms.values())
 
 
-def rows(plan: Plan, spec: TrialSpec, part: str) -> set[str]:
-    return {row[0] for row in plan.selections[spec.selection].rows if row[1] == part}
+def digests(plan: Plan, spec: TrialSpec, part: str) -> set[str]:
+    return {digest for digest, _ in studies.parts(plan, spec.name, part)}
 
 
-def changed(plan: Plan, one: TrialSpec, other: TrialSpec) -> set[str]:
+def changed(spec: TrialSpec, other: TrialSpec) -> set[str]:
     """Fields of the identity that differ."""
-    before, after = one.identity.to_json(), other.identity.to_json()
+    before, after = stored(spec), stored(other)
     return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
 
 
-def test_the_donor_is_shared_by_all_that_train_it_alike(plan: Plan) -> None:
-    shared = set(plan.loaded.arms) - set(STUDY_WIDE)
-    assert sorted(map(len, arms_of(plan, "donor"))) == [1] * len(STUDY_WIDE) + [len(shared)]
-    assert shared in arms_of(plan, "donor")
-
-
-def test_general_is_shared_by_all_that_change_the_target_alone(plan: Plan) -> None:
-    target = {"baseline", "portable_only", "skip_general", *LABELS}
-    groups = arms_of(plan, "general")
-    assert target in groups
-    assert sorted(map(len, groups)) == [1] * (len(STUDY_WIDE) + len(GENERAL)) + [len(target)]
-
-
-def test_no_two_arms_share_their_target(plan: Plan) -> None:
+def test_arms_share_the_stages_that_they_do_not_change_and_no_target(plan: Plan) -> None:
+    of_donor, of_general = arms_of(plan, "donor"), arms_of(plan, "general")
+    all_but_study_wide = set(plan.loaded.arms) - set(STUDY_WIDE)
+    assert all_but_study_wide in of_donor
+    assert sorted(map(len, of_donor)) == [1] * len(STUDY_WIDE) + [len(all_but_study_wide)]
+    only_target = {"baseline", "portable_only", "skip_general", *LABELS}
+    assert only_target in of_general
+    assert sorted(map(len, of_general)) == [1] * (len(STUDY_WIDE) + len(GENERAL)) + [len(only_target)]
     assert {len(group) for group in arms_of(plan, "portable")} == {1}
     ids = {trial(plan, arm, "portable", n).trial_id for arm in plan.loaded.arms for n in (1, 2, 3)}
     assert len(ids) == 3 * len(plan.loaded.arms)
 
 
 @pytest.mark.parametrize("name", ["domain_translator", "frozen_encoder", "late_encoder", "gradual_encoder"])
-def test_what_rests_enters_the_identity_of_its_stage(plan: Plan, name: str) -> None:
+def test_what_is_frozen_enters_the_identity_of_its_stage(plan: Plan, name: str) -> None:
     general = trial(plan, name, "general")
     asked = SHIPPED[name]["stages.general.adapt"]
-    assert general.identity.to_json()["adapt"] == asked
-    assert "adapt" not in trial(plan, name, "donor", 1).identity.to_json()
+    assert stored(general)["adapt"] == asked
+    assert "adapt" not in stored(trial(plan, name, "donor", 1))
     expected = {"adapt", "model"} if name == "domain_translator" else {"adapt"}
-    assert changed(plan, trial(plan, "baseline", "general"), general) == expected
+    assert changed(trial(plan, "baseline", "general"), general) == expected
 
 
 def test_descendants_know_an_adaptation_by_their_parent_alone(plan: Plan) -> None:
     for name in ("gradual_encoder", "matched_control"):
         child, usual = trial(plan, name, "portable"), trial(plan, "baseline", "portable")
-        assert changed(plan, usual, child) == {"parent"}
+        assert changed(usual, child) == {"parent"}
         assert child.parents == (trial(plan, name, "general").trial_id,)
 
 
-def test_an_unadapted_study_has_no_word_of_it(plan: Plan) -> None:
+def test_the_identity_of_an_unadapted_stage_does_not_mention_adaptations(plan: Plan) -> None:
     for spec in plan.trials:
         if spec.arms[0] not in GENERAL:
-            assert "adapt" not in spec.identity.to_json()
-            assert "translator" not in spec.identity.to_json()["model"]
+            assert "adapt" not in stored(spec)
+            assert "translator" not in stored(spec)["model"]
         if spec.arms[0] != "strong_augmentation":
-            assert "augmentation" not in spec.identity.to_json()["training"]
+            assert "augmentation" not in stored(spec)["training"]
 
 
 def test_what_is_folded_or_translated_stays_so_down_the_chain(plan: Plan) -> None:
+    def chain(arm: str) -> list[dict[str, Any]]:
+        stages = (("donor", 1), ("general", 2), ("portable", 2))
+        return [stored(trial(plan, arm, *stage)) for stage in stages]
+
     for name in FOLDED:
-        stages = [trial(plan, name, "donor", 1), trial(plan, name, "general"), trial(plan, name, "portable")]
-        assert [one.identity.to_json()["model"]["in_channels"] for one in stages] == [3, 1, 1]
-        assert [one.identity.to_json().get("adapt") for one in stages] == [
-            None,
-            {"fold": name.split("_")[1]},
-            None,
-        ]
+        assert [identity["model"]["in_channels"] for identity in chain(name)] == [3, 1, 1]
+        adapted = {"fold": name.split("_")[1]}
+        assert [identity.get("adapt") for identity in chain(name)] == [None, adapted, None]
     layers = {"depth": 2, "width": 32, "kernel": 3}
-    shapes = [
-        trial(plan, "domain_translator", *at).identity.to_json()["model"].get("translator")
-        for at in (("donor", 1), ("general", 2), ("portable", 2))
-    ]
-    assert shapes == [None, layers, layers]
+    translators = [identity["model"].get("translator") for identity in chain("domain_translator")]
+    assert translators == [None, layers, layers]
 
 
 def test_fewer_labels_change_the_training_part_and_nothing_else(plan: Plan) -> None:
+    patient_of = patients(plan)
     for repetition in (1, 2, 3):
         whole = trial(plan, "baseline", "portable", repetition)
         few = [trial(plan, name, "portable", repetition) for name in LABELS]
-        parts = [rows(plan, one, "train") for one in (*few, whole)]
-        for smaller, larger in pairwise(parts):
-            assert smaller < larger
-        for one in few:
-            assert changed(plan, whole, one) <= {"selection"}
-            assert rows(plan, one, "validation") == rows(plan, whole, "validation")
-            theirs, usual = ([(e.name, e.selection) for e in spec.evaluations] for spec in (one, whole))
-            assert theirs == usual
-            patient_of = {c.digest: c.patient for cases in plan.cohort.sections.values() for c in cases}
-            kept = {patient_of[digest] for digest in rows(plan, one, "train")}
-            left_out = {patient_of[d] for d in rows(plan, whole, "train") - rows(plan, one, "train")}
-            assert kept.isdisjoint(left_out)
+        trained = [digests(plan, spec, "train") for spec in (*few, whole)]
+        assert all(smaller < larger for smaller, larger in pairwise(trained))
+        for spec, kept in zip(few, trained, strict=False):
+            assert changed(whole, spec) <= {"selection"}
+            assert digests(plan, spec, "validation") == digests(plan, whole, "validation")
+            tested, of_whole = ([(e.name, e.selection) for e in each.evaluations] for each in (spec, whole))
+            assert tested == of_whole
+            left_out = {patient_of[digest] for digest in trained[-1] - kept}
+            assert left_out.isdisjoint(patient_of[digest] for digest in kept)
 
 
 def test_all_labels_are_no_fewer(plan_of: PlanOf) -> None:
@@ -144,8 +138,8 @@ def test_all_labels_are_no_fewer(plan_of: PlanOf) -> None:
 
 def test_labels_of_another_stage_are_chosen_by_that_stage(plan_of: PlanOf) -> None:
     plan = plan_of("arms: {baseline: {}, few: {stages.general.label_fraction: 0.2}}\n")
-    assert changed(plan, trial(plan, "baseline", "general"), trial(plan, "few", "general")) == {"selection"}
-    assert changed(plan, trial(plan, "baseline", "portable"), trial(plan, "few", "portable")) == {"parent"}
+    assert changed(trial(plan, "baseline", "general"), trial(plan, "few", "general")) == {"selection"}
+    assert changed(trial(plan, "baseline", "portable"), trial(plan, "few", "portable")) == {"parent"}
 
 
 @pytest.mark.parametrize("nothing", ["null", "{}", "{freeze: null}", "{fold: null, translator: null}"])
@@ -171,26 +165,19 @@ def test_a_field_with_its_default_renews_nothing(plan_of: PlanOf) -> None:
             "{translator: {}}",
             "{freeze: {part: encoder}}",
         ],
-        [f"{{translator: {{{one}}}}}" for one in ("depth: 1", "depth: 3", "width: 8", "kernel: 1")],
-        [f"{{freeze: {{part: encoder, unfreeze_after: {one}}}}}" for one in ("1", "2", "{encoder1: 2}")],
+        [f"{{translator: {{{field}}}}}" for field in ("depth: 1", "depth: 3", "width: 8", "kernel: 1")],
+        [f"{{freeze: {{part: encoder, unfreeze_after: {after}}}}}" for after in ("1", "2", "{encoder1: 2}")],
     ],
 )
-def test_whatever_differs_in_an_adaptation_is_another_trial(plan_of: PlanOf, others: list[str]) -> None:
-    arms = {f"a{number}": {"stages.general.adapt": yaml.safe_load(one)} for number, one in enumerate(others)}
+def test_any_difference_in_an_adaptation_is_another_trial(plan_of: PlanOf, others: list[str]) -> None:
+    arms = {f"a{n}": {"stages.general.adapt": yaml.safe_load(text)} for n, text in enumerate(others)}
     plan = plan_of(yaml.safe_dump({"arms": arms}))
     assert [len(group) for group in arms_of(plan, "general")] == [1] * len(others)
     assert [len(group) for group in arms_of(plan, "portable")] == [1] * len(others)
 
 
-def job() -> Plan:
-    def index(name: str, config: Any) -> Any:
-        return phantom_cases(name, config)
-
-    return expand(load(ROOT / "jobs" / "ablations.yaml", environ={}), index, HERE)
-
-
 def test_the_job_has_every_arm_that_phantoms_allow_and_plans() -> None:
-    plan = job()
+    plan = expand(load(ROOT / "jobs" / "ablations.yaml", environ={}), phantom_cases, HERE)
     included = {arm for arm in plan.loaded.arms if arm in SHIPPED}
     assert included == set(NAMES)
     assert plan.warnings == ()

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
+from operator import itemgetter
 
 import pytest
 
-from tests.plan.studies import HERE, STUDY, PlanOf, phantom_cases
+from tests.plan.studies import HERE, STUDY, PlanOf, parts, patients, phantom_cases
 from xferlab.plan.document import to_document, totals
 
 ARMS = """\
@@ -28,65 +29,47 @@ def test_the_document_survives_json_and_is_the_same_twice(plan_of: PlanOf) -> No
 
 def test_what_a_report_must_know_of_the_study(plan_of: PlanOf) -> None:
     document = to_document(plan_of(ARMS, profile="quick"))
-    told = {key: document[key] for key in ("version", "study", "seed", "profile", "repetitions", "device")}
-    assert told == {
+    expected = {
         "version": 2, "study": "s", "seed": 7, "profile": "quick", "repetitions": 3, "device": "cpu",
+        "note": "a study", "stages": ["donor", "general", "portable"], "retries": 1, "compare_to": None,
     }  # fmt: skip
-    assert document["note"] == "a study"
+    assert {key: document[key] for key in expected} == expected
     assert document["tracking"]["project"] == "p"
-    assert document["stages"] == ["donor", "general", "portable"]
     assert document["split"]["group_by"] == "patient_id"
-    assert document["retries"] == 1
-    assert document["compare_to"] is None
     assert {trial["max_epochs"] for trial in document["trials"]} == {5}
 
 
 def test_cases_and_patients_are_counted_by_pathology(plan_of: PlanOf) -> None:
     plan = plan_of()
-    told = to_document(plan)["data"]["portable"]
+    section = to_document(plan)["data"]["portable"]
     cases = phantom_cases("portable", plan.loaded.base.data["portable"])
-    assert (told["cases"], told["patients"], told["hold_out"]) == (40, 20, 0.5)
+    assert (section["cases"], section["patients"], section["hold_out"]) == (40, 20, 0.5)
     counts = Counter(case.pathology for case in cases)
-    assert {name: one["cases"] for name, one in told["pathologies"].items()} == counts
-    assert told["pathologies"]["covid19"]["patients"] == 7
-    assert told["source"] == "phantom_cxr"
-    assert told["shareable"] is False
+    assert {name: count["cases"] for name, count in section["pathologies"].items()} == counts
+    assert section["pathologies"]["covid19"]["patients"] == 7
+    assert (section["source"], section["shareable"]) == ("phantom_cxr", False)
 
 
-def test_training_patients_are_counted_also_of_a_share_of_the_labels(plan_of: PlanOf) -> None:
-    few = "arms:\n  baseline: {}\n  few: {stages.portable.label_fraction: 0.5}\n"
-    plan = plan_of(few)
-    document = to_document(plan)
-    patients = {case.digest: case.patient for cases in plan.cohort.sections.values() for case in cases}
-    for told, trial in zip(document["trials"], plan.trials, strict=True):
-        rows = plan.selections[trial.selection].rows
-        trained = [patients[digest] for digest, part in rows if part == "train"]
-        assert (told["num_train"], told["train_patients"]) == (len(trained), len(set(trained)))
-    by_arm = {
-        t["arms"][0]: t for t in document["trials"] if t["stage"] == "portable" and t["repetition"] == 1
-    }
-    assert 2 * by_arm["few"]["train_patients"] == pytest.approx(by_arm["baseline"]["train_patients"], abs=1)
+def test_training_patients_are_counted_by_trial_and_over_the_repetitions(plan_of: PlanOf) -> None:
+    plan = plan_of("arms:\n  baseline: {}\n  few: {stages.portable.label_fraction: 0.5}\n")
+    document, patient_of = to_document(plan), patients(plan)
+    pools: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for entry, trial in zip(document["trials"], plan.trials, strict=True):
+        trained = [patient_of[digest] for digest, _ in parts(plan, trial.name, "train")]
+        assert (entry["num_train"], entry["train_patients"]) == (len(trained), len(set(trained)))
+        for arm in trial.arms:
+            pools[arm, trial.stage].update(trained)
+    for (arm, stage), pool in pools.items():
+        assert document["arms"][arm]["stages"][stage]["pool_patients"] == len(pool)
+    first = [
+        trial for trial in document["trials"] if (trial["stage"], trial["repetition"]) == ("portable", 1)
+    ]
+    patients_of = {trial["arms"][0]: trial["train_patients"] for trial in first}
+    assert 2 * patients_of["few"] == pytest.approx(patients_of["baseline"], abs=1)
 
 
-def test_the_pool_of_training_patients_is_counted_over_the_repetitions(plan_of: PlanOf) -> None:
-    few = "arms:\n  baseline: {}\n  few: {stages.portable.label_fraction: 0.5}\n"
-    plan = plan_of(few)
-    patients = {case.digest: case.patient for cases in plan.cohort.sections.values() for case in cases}
-    arms = to_document(plan)["arms"]
-    for arm in ("baseline", "few"):
-        for stage in ("donor", "general", "portable"):
-            pool = {
-                patients[digest]
-                for trial in plan.trials
-                if arm in trial.arms and trial.stage == stage
-                for digest, part in plan.selections[trial.selection].rows
-                if part == "train"
-            }
-            assert arms[arm]["stages"][stage]["pool_patients"] == len(pool)
-
-
-def test_every_arm_tells_its_stages(plan_of: PlanOf) -> None:
-    arms = to_document(plan_of(ARMS))["arms"]
+def test_every_arm_has_its_stages_and_its_changes_as_written(plan_of: PlanOf) -> None:
+    arms = to_document(plan_of(ARMS, profile="quick"))["arms"]
     assert list(arms) == ["baseline", "scratch"]
     assert arms["baseline"]["stages"]["general"] == {
         "data": "fixed",
@@ -97,10 +80,6 @@ def test_every_arm_tells_its_stages(plan_of: PlanOf) -> None:
     }
     assert arms["scratch"]["stages"]["general"]["starts_from"] is None
     assert arms["baseline"]["stages"]["donor"]["repetitions"] == 1
-
-
-def test_every_arm_tells_what_it_changes_as_written(plan_of: PlanOf) -> None:
-    arms = to_document(plan_of(ARMS, profile="quick"))["arms"]
     assert arms["baseline"]["description"] == {}
     assert arms["scratch"]["description"] == {"stages.general.starts_from": None}
     assert to_document(plan_of())["arms"]["baseline"]["description"] == {}
@@ -115,49 +94,48 @@ def test_trials_refer_to_each_other_and_to_all_of_their_names(plan_of: PlanOf) -
         assert {name.split("/")[0] for name in trial["names"]} == set(trial["arms"])
         sizes = Counter(part for _, part in plan.selections[plan.by_id[trial["trial_id"]].selection].rows)
         assert (trial["num_train"], trial["num_validation"]) == (sizes["train"], sizes["validation"])
-        for one in trial["evaluations"]:
-            assert one["selection"] in plan.selections
-            assert set(one["arms"]) == set(trial["arms"])
+        for evaluation in trial["evaluations"]:
+            assert evaluation["selection"] in plan.selections
+            assert set(evaluation["arms"]) == set(trial["arms"])
 
 
-def test_an_evaluation_tells_which_arms_ask_for_it(plan_of: PlanOf) -> None:
+def test_an_evaluation_names_the_arms_that_ask_for_it(plan_of: PlanOf) -> None:
     arms = "arms: {baseline: {}, covid: {data.portable.where: {pathology: covid19}}}"
     document = to_document(plan_of(arms, edits={"count: 40": "count: 120"}))
     shared = next(trial for trial in document["trials"] if "baseline/general/r01" in trial["names"])
-    found = [(one["section"], one["part"], one["arms"]) for one in shared["evaluations"]]
-    assert found == [
+    fields = itemgetter("section", "part", "arms")
+    assert [fields(evaluation) for evaluation in shared["evaluations"]] == [
         ("fixed", "test", ["baseline", "covid"]),
         ("portable", "hold_out", ["baseline"]),
         ("portable", "hold_out", ["covid"]),
     ]
 
 
-def test_a_donor_that_is_given_is_told_with_its_digest(plan_of: PlanOf) -> None:
+def test_a_given_donor_has_its_digest(plan_of: PlanOf) -> None:
     given = STUDY.replace("donor: {data: mri}", "donor: {weights: buda2019}").replace(
         "  mri: {source: phantom_mri, count: 20}\n", ""
     )
     document = to_document(plan_of(base=given, setting=replace(HERE, donors={"buda2019": "a" * 64})))
     first = document["trials"][0]
     assert first["stage"] == "general"
-    assert first["donor"]["name"] == "buda2019"
-    assert first["donor"]["sha256"] == "a" * 64
-    assert document["arms"]["baseline"]["stages"]["donor"]["repetitions"] is None
-    assert document["arms"]["baseline"]["stages"]["donor"]["pool_patients"] is None
+    assert first["donor"] == {"stage": "donor", "name": "buda2019", "path": None, "sha256": "a" * 64}
+    stage = document["arms"]["baseline"]["stages"]["donor"]
+    assert (stage["repetitions"], stage["pool_patients"]) == (None, None)
 
 
 def test_totals_are_upper_bounds_on_the_work(plan_of: PlanOf) -> None:
     plan = plan_of(ARMS, profile="quick")
-    found = totals(plan.trials, plan)
-    document = to_document(plan)
-    assert found == {
-        "trials": len(plan.trials),
-        "max_epochs": 5 * len(plan.trials),
-        "max_images": sum(5 * trial["num_train"] for trial in document["trials"]),
-        "evaluations": sum(len(trial["evaluations"]) for trial in document["trials"]),
+    trials = to_document(plan)["trials"]
+    expected = {
+        "trials": len(trials),
+        "max_epochs": 5 * len(trials),
+        "max_images": sum(5 * trial["num_train"] for trial in trials),
+        "evaluations": sum(len(trial["evaluations"]) for trial in trials),
     }
-    assert totals([], plan) == dict.fromkeys(found, 0)
+    assert totals(plan.trials, plan) == expected
+    assert totals([], plan) == dict.fromkeys(expected, 0)
 
 
-def test_warnings_are_told_as_lines(plan_of: PlanOf) -> None:
+def test_warnings_are_lines(plan_of: PlanOf) -> None:
     warnings = to_document(plan_of("split: {group_by: null}"))["warnings"]
     assert any(line.startswith("data.fixed: warning: split.group_by is null") for line in warnings)

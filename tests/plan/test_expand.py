@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+
+import pytest
 
 from tests.plan.studies import (
     STUDY,
     PlanOf,
     evaluation_ids,
+    evaluations,
+    parts,
+    patients,
     phantom_cases,
     trial,
 )
@@ -21,21 +27,14 @@ arms:
 """
 
 
-def test_names_cover_every_arm_stage_and_repetition(plan_of: PlanOf) -> None:
+def test_names_cover_every_arm_stage_and_repetition_and_each_id_has_one_identity(plan_of: PlanOf) -> None:
     plan = plan_of(ARMS)
-    expected = {f"{arm}/donor/r01" for arm in ("baseline", "scratch", "slow", "late")}
-    for arm in ("baseline", "scratch", "slow", "late"):
-        for stage in ("general", "portable"):
-            expected |= {f"{arm}/{stage}/r{repetition:02d}" for repetition in (1, 2, 3)}
-    assert set(plan.names) == expected
+    stages = ["donor/r01", *(f"{stage}/r0{n}" for stage in ("general", "portable") for n in (1, 2, 3))]
+    assert set(plan.names) == {f"{arm}/{stage}" for arm in plan.loaded.arms for stage in stages}
     assert set(plan.names.values()) == set(plan.by_id)
-
-
-def test_ids_are_16_hex_digits_and_belong_to_one_identity(plan_of: PlanOf) -> None:
-    plan = plan_of(ARMS)
     ids = [spec.trial_id for spec in plan.trials]
     assert len(set(ids)) == len(ids) == len({repr(spec.identity) for spec in plan.trials})
-    assert all(re.fullmatch("[0-9a-f]{16}", one) for one in ids + evaluation_ids(plan))
+    assert all(re.fullmatch("[0-9a-f]{16}", some_id) for some_id in ids + evaluation_ids(plan))
 
 
 def test_arms_share_the_trials_they_agree_on(plan_of: PlanOf) -> None:
@@ -54,15 +53,11 @@ def test_parents_come_first_and_repetitions_are_paired(plan_of: PlanOf) -> None:
         assert set(spec.parents) <= seen
         seen.add(spec.trial_id)
     for repetition in (1, 2, 3):
-        child = trial(plan, f"baseline/portable/r{repetition:02d}")
-        assert child.parents == (plan.names[f"baseline/general/r{repetition:02d}"],)
+        child = trial(plan, f"baseline/portable/r0{repetition}")
+        assert child.parents == (plan.names[f"baseline/general/r0{repetition}"],)
         assert child.identity.to_json()["parent"] == {"trials": list(child.parents)}
-
-
-def test_all_repetitions_start_from_a_donor_of_one_repetition(plan_of: PlanOf) -> None:
-    plan = plan_of()
-    donor = plan.names["baseline/donor/r01"]
-    assert [spec.parents for spec in plan.trials if spec.stage == "general"] == [(donor,)] * 3
+        only_donor = (plan.names["baseline/donor/r01"],)
+        assert trial(plan, f"baseline/general/r0{repetition}").parents == only_donor
 
 
 def test_the_order_of_stages_in_the_file_does_not_matter(plan_of: PlanOf) -> None:
@@ -73,42 +68,35 @@ def test_the_order_of_stages_in_the_file_does_not_matter(plan_of: PlanOf) -> Non
 
 def test_arms_train_on_the_same_patients(plan_of: PlanOf) -> None:
     plan = plan_of(ARMS)
-    for repetition in (1, 2, 3):
-        selections = {
-            trial(plan, f"{arm}/general/r{repetition:02d}").selection
-            for arm in ("baseline", "scratch", "slow")
-        }
-        assert len(selections) == 1
+    for n in (1, 2, 3):
+        arms = ("baseline", "scratch", "slow")
+        assert len({trial(plan, f"{arm}/general/r0{n}").selection for arm in arms}) == 1
     assert trial(plan, "slow/general/r01").selection != trial(plan, "slow/general/r02").selection
 
 
 def test_nobody_is_trained_on_and_evaluated_in_one_repetition(plan_of: PlanOf) -> None:
     plan = plan_of()
-    patient_of = {c.digest: c.patient for cases in plan.cohort.sections.values() for c in cases}
+    patient_of = patients(plan)
+
+    def seen(selections: Iterable[str]) -> set[str]:
+        return {patient_of[digest] for name in selections for digest in plan.selections[name].digests}
+
     for repetition in (1, 2, 3):
-        trained, evaluated = set(), set()
-        for spec in plan.trials:
-            if spec.repetition == repetition:
-                trained |= {patient_of[digest] for digest in plan.selections[spec.selection].digests}
-                for one in spec.evaluations:
-                    evaluated |= {patient_of[digest] for digest in plan.selections[one.selection].digests}
+        trials = [spec for spec in plan.trials if spec.repetition == repetition]
+        trained = seen(spec.selection for spec in trials)
+        evaluated = seen(evaluation.selection for spec in trials for evaluation in spec.evaluations)
         assert trained
         assert evaluated
         assert trained.isdisjoint(evaluated)
 
 
-def test_the_hold_out_is_one_selection_for_all_repetitions(plan_of: PlanOf) -> None:
+def test_every_selection_is_in_the_plan_under_its_digest_and_all_have_one_hold_out(plan_of: PlanOf) -> None:
     plan = plan_of(ARMS)
-    found = [one.selection for spec in plan.trials for one in spec.evaluations if one.part == "hold_out"]
-    assert len(found) > 6
-    assert len(set(found)) == 1
-
-
-def test_every_selection_of_a_trial_is_in_the_plan_under_its_digest(plan_of: PlanOf) -> None:
-    plan = plan_of(ARMS)
-    for spec in plan.trials:
-        for digest in (spec.selection, *(one.selection for one in spec.evaluations)):
-            assert plan.selections[digest].identity() == digest
+    held_out = [item.selection for item in evaluations(plan) if item.part == "hold_out"]
+    assert len(held_out) > 6
+    assert len(set(held_out)) == 1
+    for spec in (*plan.trials, *evaluations(plan)):
+        assert plan.selections[spec.selection].identity() == spec.selection
 
 
 def test_an_evaluation_asked_for_twice_is_done_once(plan_of: PlanOf) -> None:
@@ -117,24 +105,14 @@ def test_an_evaluation_asked_for_twice_is_done_once(plan_of: PlanOf) -> None:
     assert evaluation_ids(twice) == evaluation_ids(once)
 
 
-def test_a_filter_of_an_arm_takes_a_subset_of_each_part(plan_of: PlanOf) -> None:
-    plan = plan_of("arms: {baseline: {}, covid: {data.fixed.where: {pathology: covid19}}}")
+@pytest.mark.parametrize(
+    "arms",
+    ["few: {data.fixed.where: {pathology: covid19}}, many: {}", "few: {}, many: {data.fixed.count: 120}"],
+)
+def test_a_filter_or_more_cases_of_an_arm_move_no_patient_to_another_part(plan_of: PlanOf, arms: str) -> None:
+    plan = plan_of(f"arms: {{{arms}}}")
     for n in (1, 2, 3):
-        all_rows, rows = (
-            set(plan.selections[trial(plan, f"{arm}/general/r0{n}").selection].rows)
-            for arm in ("baseline", "covid")
-        )
-        assert rows < all_rows
-
-
-def test_what_an_arm_adds_moves_nobody(plan_of: PlanOf) -> None:
-    plan = plan_of("arms: {baseline: {}, more: {data.fixed.count: 120}}")
-    for n in (1, 2, 3):
-        some, more = (
-            set(plan.selections[trial(plan, f"{arm}/general/r0{n}").selection].rows)
-            for arm in ("baseline", "more")
-        )
-        assert some < more
+        assert parts(plan, f"few/general/r0{n}") < parts(plan, f"many/general/r0{n}")
 
 
 def test_arms_that_share_a_trial_are_each_measured_on_their_own_cases(plan_of: PlanOf) -> None:
@@ -142,30 +120,23 @@ def test_arms_that_share_a_trial_are_each_measured_on_their_own_cases(plan_of: P
     plan = plan_of(arms, edits={"count: 40": "count: 120"})
     shared = trial(plan, "baseline/general/r01")
     assert shared.arms == ("baseline", "covid")
-    asked = [(one.name, one.arms) for one in shared.evaluations]
-    assert asked == [
+    assert [(evaluation.name, evaluation.arms) for evaluation in shared.evaluations] == [
         ("fixed.test", ("baseline", "covid")),
         ("portable.hold_out", ("baseline",)),
         ("portable.hold_out", ("covid",)),
     ]
-    for one in shared.evaluations:
-        config = shared.data[one.source or one.section]
-        wanted = config["where"].get("pathology")
-        cases = plan.selections[one.selection].cases()
-        assert cases
-        assert {case.pathology for case in cases} == (
-            {wanted} if wanted else {"covid19", "normal", "pathological"}
-        )
+    for evaluation in shared.evaluations:
+        filtered = shared.data[evaluation.source or evaluation.section]["where"]
+        pathologies = set(filtered.values()) or {"covid19", "normal", "pathological"}
+        cases = plan.selections[evaluation.selection].cases()
+        assert {case.pathology for case in cases} == pathologies
 
 
 def test_an_arm_that_simulates_a_device_keeps_the_patients_parts(plan_of: PlanOf) -> None:
     plan = plan_of("arms: {baseline: {}, simulated: {data.fixed.simulate: portable}}")
-    real, simulated = (trial(plan, f"{arm}/general/r01") for arm in ("baseline", "simulated"))
-    assert real.trial_id != simulated.trial_id
-    by_name = {c.digest: c.name for c in phantom_cases("fixed", plan.loaded.arms["baseline"].data["fixed"])}
-    by_name |= {c.digest: c.name for c in phantom_cases("fixed", plan.loaded.arms["simulated"].data["fixed"])}
-    one, other = (
-        {(by_name[digest], part) for digest, part in plan.selections[spec.selection].rows}
-        for spec in (real, simulated)
-    )
-    assert one == other
+    names = [f"{arm}/general/r01" for arm in plan.loaded.arms]
+    assert len({plan.names[name] for name in names}) == 2
+    sections = [study.data["fixed"] for study in plan.loaded.arms.values()]
+    file_name = {case.digest: case.name for config in sections for case in phantom_cases("fixed", config)}
+    real, simulated = ({(file_name[digest], part) for digest, part in parts(plan, name)} for name in names)
+    assert real == simulated

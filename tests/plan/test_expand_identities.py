@@ -185,4 +185,4 @@ def test_the_ids_of_a_small_study_stay_as_they_are(
         "7c63686f73609a7c",
     ]
     portable = trial(plan, "baseline/portable/r03")
-    assert [one.evaluation_id for one in portable.evaluations] == evaluations
+    assert [evaluation.evaluation_id for evaluation in portable.evaluations] == evaluations

@@ -4,51 +4,50 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.plan.studies import (
-    HERE,
-    STUDY,
-    PlanOf,
-    trial,
-)
+import pytest
+
+from tests.plan.studies import HERE, STUDY, PlanOf, evaluations, trial
+from xferlab.plan.spec import Donor
 
 GIVEN = STUDY.replace("donor: {data: mri}", "donor: {weights: buda2019}").replace(
     "  mri: {source: phantom_mri, count: 20}\n", ""
 )
+STORED = replace(HERE, donors={"buda2019": "a" * 64, "/d/w.pt": "a" * 64})
 
 
 def test_ids_are_provisional_until_the_donor_is_there(plan_of: PlanOf) -> None:
     absent = plan_of(base=GIVEN)
-    assert absent.provisional == {one.trial_id for one in absent.trials}
-    there = plan_of(base=GIVEN, setting=replace(HERE, donors={"buda2019": "a" * 64}))
+    assert absent.provisional == set(absent.by_id)
+    there = plan_of(base=GIVEN, setting=STORED)
     assert not there.provisional
     spec = trial(there, "baseline/general/r01")
-    assert spec.donor is not None
-    assert spec.donor["sha256"] == "a" * 64
+    assert spec.donor == Donor("donor", name="buda2019", sha256="a" * 64)
     assert spec.parents == ()
     assert spec.identity.to_json()["parent"] == {"weights": "a" * 64}
     assert set(absent.by_id).isdisjoint(there.by_id)
 
 
-def test_a_digest_in_the_study_makes_ids_known_before_the_file_is_there(plan_of: PlanOf) -> None:
-    told = GIVEN.replace("weights: buda2019", f"weights: {{name: buda2019, sha256: {'a' * 64}}}")
-    there = plan_of(base=GIVEN, setting=replace(HERE, donors={"buda2019": "a" * 64}))
-    assert plan_of(base=told).names == there.names
-
-
-def test_weights_enter_by_content_and_not_by_path(plan_of: PlanOf) -> None:
+def test_weights_enter_by_their_digest_which_the_study_may_give_before_the_file_is_there(
+    plan_of: PlanOf,
+) -> None:
+    there = plan_of(base=GIVEN, setting=STORED)
     local = GIVEN.replace("weights: buda2019", "weights: {path: /d/w.pt}")
-    there = plan_of(base=GIVEN, setting=replace(HERE, donors={"buda2019": "a" * 64}))
-    assert plan_of(base=local, setting=replace(HERE, donors={"/d/w.pt": "a" * 64})).names == there.names
+    assert plan_of(base=local, setting=STORED).names == there.names
+    digest = GIVEN.replace("weights: buda2019", f"weights: {{name: buda2019, sha256: {'a' * 64}}}")
+    assert plan_of(base=digest).names == there.names
 
 
 def test_arms_may_give_one_stage_different_weights(plan_of: PlanOf) -> None:
     arms = "arms: {baseline: {}, other: {stages.donor.weights: {path: /d/w.pt}}}"
     digests = {"buda2019": "a" * 64, "/d/w.pt": "b" * 64}
     plan = plan_of(arms, base=GIVEN, setting=replace(HERE, donors=digests))
-    found = [trial(plan, f"{arm}/general/r01").identity.to_json()["parent"] for arm in ("baseline", "other")]
-    assert found == [{"weights": "a" * 64}, {"weights": "b" * 64}]
+    names = [f"{arm}/general/r01" for arm in ("baseline", "other")]
+    assert [trial(plan, name).identity.to_json()["parent"] for name in names] == [
+        {"weights": "a" * 64},
+        {"weights": "b" * 64},
+    ]
     provisional = plan_of(arms, base=GIVEN)
-    assert provisional.names["baseline/general/r01"] != provisional.names["other/general/r01"]
+    assert len({provisional.names[name] for name in names}) == 2
 
 
 BEST = {"starts_from: general,": "starts_from: general, chaining: best,"}
@@ -78,25 +77,25 @@ SAME = STUDY.replace(
 
 
 def test_what_a_parent_of_another_repetition_trained_on_is_marked(plan_of: PlanOf) -> None:
-    """The same patients in both stages: paired, nobody is seen; the best parent may have seen a test part."""
-    paired, best = plan_of(base=SAME), plan_of(base=SAME, edits=BEST)
-    assert not any(one.parent_may_have_seen for spec in paired.trials for one in spec.evaluations)
+    """Both stages have the same patients; a paired parent saw none that is tested, the best one may have."""
+    best = plan_of(base=SAME, edits=BEST)
     for n in (1, 2, 3):
-        marks = {
-            one.name: one.parent_may_have_seen for one in trial(best, f"baseline/portable/r0{n}").evaluations
-        }
+        portable = trial(best, f"baseline/portable/r0{n}").evaluations
+        marks = {evaluation.name: evaluation.parent_may_have_seen for evaluation in portable}
         assert marks == {"portable.test": True, "portable.hold_out": False}
 
 
-def test_what_the_parent_of_the_same_repetition_trained_on_is_no_mark(plan_of: PlanOf) -> None:
-    """Whoever evaluates on a training part knows that it was trained on."""
-    plan = plan_of(base=SAME, edits={"[portable.test,": "[portable.train,"})
-    assert not any(one.parent_may_have_seen for spec in plan.trials for one in spec.evaluations)
-
-
-def test_best_parents_with_other_patients_have_seen_nobody(plan_of: PlanOf) -> None:
-    plan = plan_of(edits=BEST)
-    assert not any(one.parent_may_have_seen for spec in plan.trials for one in spec.evaluations)
+@pytest.mark.parametrize(
+    ("base", "edits"),
+    [
+        pytest.param(SAME, {}, id="paired"),
+        pytest.param(SAME, {"[portable.test,": "[portable.train,"}, id="evaluated on a training part"),
+        pytest.param(STUDY, BEST, id="other patients"),
+    ],
+)
+def test_nothing_else_is_marked(plan_of: PlanOf, base: str, edits: dict[str, str]) -> None:
+    plan = plan_of(base=base, edits=edits)
+    assert not any(evaluation.parent_may_have_seen for evaluation in evaluations(plan))
 
 
 def test_a_grandparent_may_have_seen_them_too(plan_of: PlanOf) -> None:
@@ -105,7 +104,7 @@ def test_a_grandparent_may_have_seen_them_too(plan_of: PlanOf) -> None:
     )
     plan = plan_of(base=donor_on_same)  # the donor has one repetition, its descendants have three
     marks = {
-        spec.repetition: [one.parent_may_have_seen for one in spec.evaluations]
+        spec.repetition: [evaluation.parent_may_have_seen for evaluation in spec.evaluations]
         for spec in plan.trials
         if spec.stage == "portable"
     }

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from tests.plan.studies import (
-    PlanOf,
-    phantom_cases,
-)
+from tests.plan.studies import PlanOf, phantom_cases
 from xferlab.errors import StudyError
 
 
@@ -18,7 +15,8 @@ from xferlab.errors import StudyError
     [
         (
             {"count: 60": "count: 2"},
-            r"the (train|validation) part of section 'fixed' is empty in repetition 1; add",
+            r"study\.yaml:10: stage 'general': the (train|validation) part of section 'fixed' is empty in "
+            r"repetition 1; add",
         ),
         (
             {"count: 40": "count: 4"},
@@ -31,7 +29,7 @@ def test_an_empty_part_is_refused(plan_of: PlanOf, edits: dict[str, str], text: 
         plan_of(edits=edits)
 
 
-def test_all_empty_parts_are_told_at_once(plan_of: PlanOf) -> None:
+def test_all_empty_parts_are_reported_at_once(plan_of: PlanOf) -> None:
     with pytest.raises(StudyError) as caught:
         plan_of(edits={"count: 60": "count: 2", "count: 20": "count: 2"})
     whole = str(caught.value)
@@ -44,63 +42,42 @@ FEW = {"count: 40": "count: 14"}  # 7 patients, of whom 3 or 4 are held out
 
 def test_a_class_that_a_part_lacks_is_a_warning_and_an_error_where_required(plan_of: PlanOf) -> None:
     plan = plan_of(edits=FEW)
-    lacking = [one for one in plan.warnings if "'portable'" in one.what]
-    assert lacking
-    assert all(one.severity == "warning" and one.where == "data.portable" for one in lacking)
+    lacking = [warning for warning in plan.warnings if "'portable'" in warning.what]
+    assert {(warning.severity, warning.where) for warning in lacking} == {("warning", "data.portable")}
     with pytest.raises(StudyError, match=r"'covid19' is in no \w+ case of section 'portable' .* asks for it"):
         plan_of("split: {require_classes: [covid19]}", edits=FEW)
-
-
-def test_the_test_part_must_have_the_required_classes_too(plan_of: PlanOf) -> None:
     with pytest.raises(StudyError, match=r"is in no test case of section 'portable' in repetition"):
         plan_of("split: {require_classes: [covid19, normal, pathological]}", edits=FEW)
 
 
-def test_a_required_class_that_nobody_has_is_refused_with_the_nearest(plan_of: PlanOf) -> None:
+def test_a_required_class_must_exist_and_changes_nothing_where_all_parts_have_it(plan_of: PlanOf) -> None:
     with pytest.raises(StudyError, match=r"'covid-19', which no case has .*Did you mean 'covid19'\?"):
         plan_of("split: {require_classes: [covid-19]}")
-
-
-def test_required_classes_that_all_parts_have_are_fine(plan_of: PlanOf) -> None:
     assert plan_of("split: {require_classes: [normal]}").names == plan_of().names
 
 
 def test_splitting_images_is_reported_with_the_number_of_patients(plan_of: PlanOf) -> None:
     plan = plan_of("split: {group_by: null}")
-    found = {one.where: one.what for one in plan.warnings if "group_by" in one.what}
-    assert found.keys() == {"data.mri", "data.fixed", "data.portable"}
-    parts = plan.cohort.parts(1)
-    pairs = [plan.cohort.sections["fixed"][i : i + 2] for i in range(0, 60, 2)]
-    unit = plan.cohort.unit
-    straddling = sum(parts[unit(one)] != parts[unit(other)] for one, other in pairs)
-    assert f"{straddling} of 30 patients have images in more than one part" in found["data.fixed"]
-    assert not [one for one in plan_of().warnings if "group_by" in one.what]
+    warnings = {warning.where: warning.what for warning in plan.warnings if "group_by" in warning.what}
+    assert warnings.keys() == {"data.mri", "data.fixed", "data.portable"}
+    parts, unit, cases = plan.cohort.parts(1), plan.cohort.unit, plan.cohort.sections["fixed"]
+    pairs = zip(cases[::2], cases[1::2], strict=True)
+    straddling = sum(parts[unit(first)] != parts[unit(second)] for first, second in pairs)
+    assert f"{straddling} of 30 patients have images in more than one part" in warnings["data.fixed"]
+    assert not [warning for warning in plan_of().warnings if "group_by" in warning.what]
 
 
 def test_arms_share_the_work_of_choosing_cases(plan_of: PlanOf) -> None:
     """What keeps ten thousand trials quick: cases are divided once a repetition, not once a trial."""
-    calls = 0
-
-    def counted(name: str, config: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        return phantom_cases(name, config)
-
+    index = Mock(wraps=phantom_cases)
     arms = "arms:\n" + "".join(f"  a{n}: {{training.lr: {n + 1}e-6}}\n" for n in range(20))
-    plan = plan_of(arms, index=counted)
+    plan = plan_of(arms, index=index)
     assert len(plan.trials) == 20 * (1 + 3 + 3)
-    assert calls == 3
+    assert index.call_count == 3
     assert len(plan.selections) == 2 + 2 * 3 + 2 * 3 + 1  # donor and stages: to fit, to test; the hold-out
 
 
-def test_an_empty_part_is_told_at_the_line_of_the_stage(plan_of: PlanOf) -> None:
-    with pytest.raises(
-        StudyError, match=r"study\.yaml:10: stage 'general': the \w+ part of section 'fixed' is empty"
-    ):
-        plan_of(edits={"count: 60": "count: 2"})
-
-
-def test_an_arm_that_empties_a_part_is_told_at_its_line(plan_of: PlanOf) -> None:
+def test_an_arm_that_empties_a_part_is_reported_at_its_line(plan_of: PlanOf) -> None:
     text = r"study\.yaml:14: arm 'few': stage 'general': the \w+ part .* is empty"
     with pytest.raises(StudyError, match=text) as caught:
         plan_of("arms:\n  all: {}\n  few: {data.fixed.where: {pathology: nothing}}")

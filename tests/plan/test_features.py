@@ -41,19 +41,19 @@ def test_asking_changes_no_trial_and_no_evaluation(plan_of: PlanOf) -> None:
 def test_all_trials_show_the_same_cases_of_the_hold_out(plan_of: PlanOf) -> None:
     plan = plan_of(OTHER_PIXELS + ASKED)
     asked = [spec.features for spec in plan.trials]
-    (digest,) = {one.selection for one in asked if one}
+    (digest,) = {features.selection for features in asked if features}
     chosen = plan.selections[digest].cases()
     assert len(chosen) == 8
     held_out = {case.digest for case in phantom_cases("portable", plan.loaded.base.data["portable"])}
     assert {case.digest for case in chosen} <= held_out
     trained = {digest for spec in plan.trials for digest in plan.selections[spec.selection].digests}
     assert not trained & {case.digest for case in chosen}
-    assert len({one.features_id for one in asked if one}) == len(plan.trials) == len(asked)
+    assert len({features.features_id for features in asked if features}) == len(plan.trials) == len(asked)
+    of_study = without_patients(plan.loaded.base.data["portable"])
     for spec in plan.trials:
         assert spec.features is not None
-        # The study's own cases, also for the arm that sees others under the same name.
-        own = without_patients(plan.loaded.base.data["portable"])
-        assert spec.data[spec.features.source] == own
+        # Also for the arm that sees other cases under the same name.
+        assert spec.data[spec.features.source] == of_study
     sources = {
         spec.arms: spec.features.source for spec in plan.trials if spec.stage == "portable" and spec.features
     }
@@ -79,8 +79,8 @@ def test_specs_with_features_survive_json(plan_of: PlanOf) -> None:
     plan = plan_of(OTHER_PIXELS + ASKED)
     for spec in plan.trials:
         assert TrialSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
-    told = [trial["features"] for trial in to_document(plan)["trials"]]
-    assert json.loads(json.dumps(told)) == told
+    planned = [trial["features"] for trial in to_document(plan)["trials"]]
+    assert json.loads(json.dumps(planned)) == planned
 
 
 def test_samples_of_a_search_show_none(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def cases_of(**counts: int) -> list[Case]:
     ]
 
 
-def test_pathologies_come_by_their_share_whatever_the_order() -> None:
+def test_pathologies_come_by_their_share_in_any_order() -> None:
     cases = cases_of(covid19=40, normal=40, pathological=20)
     chosen = stratified(cases, 10)
     assert Counter(case.pathology for case in chosen) == {"covid19": 4, "normal": 4, "pathological": 2}
@@ -111,10 +111,10 @@ def test_pathologies_come_by_their_share_whatever_the_order() -> None:
     assert chosen != stratified(cases, 100)[:10]
 
 
-@pytest.mark.parametrize(("number", "found"), [(64, 7), (7, 7), (5, 5)])
-def test_no_more_cases_than_there_are(number: int, found: int) -> None:
+@pytest.mark.parametrize(("number", "expected"), [(64, 7), (7, 7), (5, 5)])
+def test_no_more_cases_than_there_are(number: int, expected: int) -> None:
     chosen = stratified(cases_of(covid19=6, normal=1), number)
-    assert len(set(chosen)) == len(chosen) == found
+    assert len(set(chosen)) == len(chosen) == expected
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_no_more_cases_than_there_are(number: int, found: int) -> None:
         ("{on: portable.hold_out, cases: 65}", r"features\.cases"),
     ],
 )
-def test_a_request_that_cannot_be_met_is_told(plan_of: PlanOf, features: str, message: str) -> None:
+def test_a_request_that_cannot_be_met_is_refused(plan_of: PlanOf, features: str, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         plan_of(f"features: {features}\n")
 

@@ -30,6 +30,5 @@ def test_a_spec_of_another_version_is_refused(plan_of: PlanOf) -> None:
 
 def test_an_evaluation_without_arms_is_read() -> None:
     value = {"evaluation_id": "a", "section": "s", "part": "test", "selection": "d", "overlay_cases": 4}
-    found = EvaluationSpec.from_json(value)
-    assert found.arms == ()
-    assert found.name == "s.test"
+    evaluation = EvaluationSpec.from_json(value)
+    assert (evaluation.arms, evaluation.name) == ((), "s.test")

@@ -17,7 +17,7 @@ from tests.records.stored import TRIAL, WEIGHTS
 from tests.records.test_reader import SPEC
 from xferlab.cohort import Selection
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import Donor, TrialSpec
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.prune import DAY_S, LOST_AFTER, delete, find_surplus
 from xferlab.records.store import Store
@@ -43,8 +43,12 @@ def write_plan(store: Store, study: str, *entries: dict[str, Any]) -> None:
     codec.write_json(store, layout.StudyFiles(study).plan, body)
 
 
+def given(sha256: str) -> Donor:
+    return Donor("donor", name="published", sha256=sha256)
+
+
 def write_trial(store: Store, trial_id: str) -> TrialSpec:
-    spec = replace(SPEC, trial_id=trial_id, selection=TRAINED, donor={"sha256": DONOR}, evaluations=())
+    spec = replace(SPEC, trial_id=trial_id, selection=TRAINED, donor=given(DONOR), evaluations=())
     codec.write_json(store, layout.TrialFiles(trial_id).spec, spec.to_json())
     for name in (EVALUATION, OLD):
         files = layout.TrialFiles(trial_id).evaluation(name)
@@ -159,7 +163,7 @@ def test_what_a_begun_sample_starts_from_stays(store: Store) -> None:
     from xferlab.records.samples import search_store, write_begun
 
     fill(store)
-    trial = replace(SPEC, parents=(OTHER,), selection=UNUSED, donor={"sha256": OLD_DONOR}, evaluations=())
+    trial = replace(SPEC, parents=(OTHER,), selection=UNUSED, donor=given(OLD_DONOR), evaluations=())
     write_begun(search_store(store, "x"), SampleSpec("n", "x", 1, {}, (trial,)))
     assert set(SURPLUS) - set(found(store)) == {
         "trials that no plan names",

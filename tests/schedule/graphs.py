@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from tests.identities import identity, trial_spec
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import Settings, TrialSpec
 
 
 def trial(
     name: str,
     *,
     parents: Sequence[str] = (),
-    settings: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
     device: str = "cpu",
 ) -> TrialSpec:
     return trial_spec(
@@ -24,5 +23,5 @@ def trial(
         max_epochs=20,
         identity=identity(device=device),
         parents=tuple(parents),
-        settings=settings or {},
+        settings=settings or Settings(),
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tests.identities import identity, trial_spec
 from tests.records import stored
 from xferlab.plan.identity import short_id
-from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.plan.spec import EvaluationSpec, Settings, TrialSpec
 from xferlab.records import codec, layout
 from xferlab.records.schema import CaseOutputs, EpochResult
 from xferlab.records.store import Store
@@ -43,7 +43,7 @@ def spec(*, seed: int = 2**62 + 1, shareable: bool = False, mode: str | None = "
         parents=("fedcba9876543210",),
         evaluations=(evaluation,),
         data={"lungs": {"source": "manifest", "root": f"/data/{PATIENT}", "shareable": shareable}},
-        settings={"study": "covid", "tracking": wandb_settings(mode) if mode else None},
+        settings=Settings("covid", tracking=wandb_settings(mode) if mode else None),
     )
 
 

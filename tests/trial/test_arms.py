@@ -1,4 +1,4 @@
-"""Adapted trainings on tiny phantoms: what rests stays bit for bit, what is folded is as asked."""
+"""Adapted trainings on tiny phantoms: frozen parts stay bit for bit, folded channels are as asked."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ pytestmark = pytest.mark.component
 CPU = torch.device("cpu")
 SPACES = Path(__file__).parents[2] / "search_spaces" / "ablations.yaml"
 SHIPPED = yaml.safe_load(SPACES.read_text())
-ENCODER = ("encoder1.", "encoder2.", "encoder3.", "encoder4.", "bottleneck.")
+ENCODER_PARTS = {"encoder1", "encoder2", "encoder3", "encoder4", "bottleneck"}
+ENCODER = tuple(f"{part}." for part in ENCODER_PARTS)
 THAWS = {"bottleneck": 1, "encoder4": 2}
 ARMS = {
     **{
@@ -80,7 +81,7 @@ def completed(trials: Bench, name: str) -> TrialSpec:
     """A trial after it and all that precedes it has run."""
     spec = trials[name]
     for parent in spec.parents:
-        run_trial(trials.plan.by_id[parent], trials.session.store, cache_dir=trials.session.cache_dir)
+        run_trial(trials.plan.by_id[parent], trials.store, cache_dir=trials.session.cache_dir)
     trials.run(name)
     return spec
 
@@ -89,7 +90,7 @@ def weights(trials: Bench, arm: str, stage: str) -> dict[str, Tensor]:
     if stage == "portable":
         weights(trials, arm, "general")
     spec = completed(trials, f"{arm}/{stage}/r01")
-    return trained_weights(trials.session.store, spec.trial_id)
+    return trained_weights(trials.store, spec.trial_id)
 
 
 def started(trials: Bench, arm: str) -> dict[str, Tensor]:
@@ -97,18 +98,18 @@ def started(trials: Bench, arm: str) -> dict[str, Tensor]:
     weights(trials, arm, "donor")
     spec = trials[f"{arm}/general/r01"]
     learner = registry.learner_of(spec.identity, CPU)
-    load_origin(spec, learner, TrialContext(trials.session.store, trials.session.cache_dir, CPU))
+    load_origin(spec, learner, TrialContext(trials.store, trials.session.cache_dir, CPU))
     return learner.networks["network"].state_dict()
 
 
 def identity(trials: Bench, name: str) -> Identity:
-    found = trials[name].identity
-    assert isinstance(found, Identity)
-    return found
+    identity = trials[name].identity
+    assert isinstance(identity, Identity)
+    return identity
 
 
 def digests(state: Mapping[str, Tensor], *prefixes: str) -> dict[str, str]:
-    """SHA-256 of the bytes of every tensor, those that begin as told."""
+    """SHA-256 of the bytes of every tensor whose name has one of the prefixes, if there are any."""
     return {
         name: hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
         for name, value in state.items()
@@ -116,31 +117,27 @@ def digests(state: Mapping[str, Tensor], *prefixes: str) -> dict[str, str]:
     }
 
 
-def moved(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> set[str]:
+def moved(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> set[str]:
     """First parts of the names of tensors that differ."""
-    before, after = digests(one), digests(other)
+    before, after = digests(start), digests(end)
     return {name.split(".")[0] for name in before if before[name] != after[name]}
 
 
-def state_at(trials: Bench, name: str, *, epochs: int, batches: int) -> dict[str, Tensor]:
-    """The network so many batches after so many epochs of a training, which stops there."""
-    seen: list[int] = []
-    calls: list[int] = []
-
-    def stop() -> bool:
-        if len(seen) == epochs:
-            calls.append(1)
-        return len(calls) > batches
-
-    with pytest.raises(InterruptedTrialError):
-        trials.run(name, stop=stop, on_epoch=lambda result, best: seen.append(result.epoch))
-    found: dict[str, Any] = {}
-    Checkpoints(trials.session.store, trials[name].trial_id).resume(found.update, CPU)
-    network: dict[str, Tensor] = found["networks"]["network"]
+def state_after(trials: Bench, name: str, *, epochs: int) -> dict[str, Tensor]:
+    """The network one batch after so many more epochs of a training, which stops there."""
+    finished: list[int] = []
+    trials.interrupt(
+        name,
+        lambda: len(finished) == epochs,
+        on_epoch=lambda result, best_score: finished.append(result.epoch),
+    )
+    state: dict[str, Any] = {}
+    Checkpoints(trials.store, trials[name].trial_id).resume(state.update, CPU)
+    network: dict[str, Tensor] = state["networks"]["network"]
     return network
 
 
-# --- what rests ------------------------------------------------------------------------------------
+# --- what is frozen ------------------------------------------------------------------------------------
 
 
 def test_a_translated_donor_is_bit_identical_through_both_stages(trials: Bench) -> None:
@@ -168,20 +165,20 @@ def test_a_frozen_encoder_is_bit_identical_and_the_decoder_is_not(trials: Bench)
 def test_a_late_encoder_changes_after_its_time_and_not_before(trials: Bench) -> None:
     donor = weights(trials, "late", "donor")
     name = "late/general/r01"
-    before = state_at(trials, name, epochs=1, batches=0)
+    before = state_after(trials, name, epochs=1)
     assert digests(before, *ENCODER) == digests(donor, *ENCODER)
     assert "decoder1" in moved(donor, before)
-    after = state_at(trials, name, epochs=0, batches=0)
-    assert {one.rstrip(".") for one in ENCODER} <= moved(before, after)
+    after = state_after(trials, name, epochs=0)
+    assert moved(before, after) >= ENCODER_PARTS
 
 
 def test_levels_thaw_one_after_the_other(trials: Bench) -> None:
     donor = weights(trials, "gradual", "donor")
     name = "gradual/general/r01"
-    first = state_at(trials, name, epochs=1, batches=0)
+    first = state_after(trials, name, epochs=1)
     assert digests(first, *ENCODER) == digests(donor, *ENCODER)
-    second = state_at(trials, name, epochs=0, batches=0)
-    assert moved(donor, second) & {one.rstrip(".") for one in ENCODER} == {"bottleneck"}
+    second = state_after(trials, name, epochs=0)
+    assert moved(donor, second) & ENCODER_PARTS == {"bottleneck"}
 
 
 def second_batch(folder: Path) -> Callable[[], bool]:
@@ -191,9 +188,9 @@ def second_batch(folder: Path) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize("arm", ["domain_translator", "late"])
-def test_a_resumed_training_rests_the_same_parts(bench: Make, tmp_path: Path, arm: str) -> None:
-    asked = {**STUDY, "arms": {arm: ARMS[arm]}}
-    whole, parts = bench(storage="whole", **asked), bench(storage="parts", **asked)
+def test_a_resumed_training_freezes_the_same_parts(bench: Make, tmp_path: Path, arm: str) -> None:
+    study = {**STUDY, "arms": {arm: ARMS[arm]}}
+    whole, parts = bench(storage="whole", **study), bench(storage="parts", **study)
     for stage in ("donor", "general"):
         name, stops = f"{arm}/{stage}/r01", 0
         whole.run(name)
@@ -207,7 +204,7 @@ def test_a_resumed_training_rests_the_same_parts(bench: Make, tmp_path: Path, ar
     assert recorded(tmp_path / "parts") == recorded(tmp_path / "whole")
 
 
-# --- what is made of the donor ---------------------------------------------------------------------
+# --- what the donor becomes ---------------------------------------------------------------------
 
 
 def test_a_folded_arm_trains_on_one_channel(trials: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,18 +212,18 @@ def test_a_folded_arm_trains_on_one_channel(trials: Bench, monkeypatch: pytest.M
     batch = BinarySegmentation.batch
 
     def watched(task: BinarySegmentation, *args: Any) -> ImageBatch:
-        made = batch(task, *args)
-        shapes.add(made.inputs.shape[1])
-        return made
+        result = batch(task, *args)
+        shapes.add(result.inputs.shape[1])
+        return result
 
     donor = weights(trials, "folded_sum", "donor")
     monkeypatch.setattr(BinarySegmentation, "batch", watched)
     general, portable = weights(trials, "folded_sum", "general"), weights(trials, "folded_sum", "portable")
     assert shapes == {1}
-    assert [one[FIRST_CONVOLUTION].shape[1] for one in (donor, general, portable)] == [3, 1, 1]
+    assert [state[FIRST_CONVOLUTION].shape[1] for state in (donor, general, portable)] == [3, 1, 1]
 
 
-def test_a_folded_arm_starts_with_what_the_donor_says_of_grey_images(trials: Bench) -> None:
+def test_a_folded_arm_starts_with_the_donors_output_for_grey_images(trials: Bench) -> None:
     folded = network_of(identity(trials, "folded_sum/general/r01"), CPU)
     folded.load_state_dict(started(trials, "folded_sum"))
     donor = network_of(identity(trials, "folded_sum/donor/r01"), CPU)
@@ -253,14 +250,14 @@ def test_a_control_starts_with_the_donors_values_in_other_places(trials: Bench) 
 
 @pytest.mark.parametrize("arm", ["domain_translator", "folded_sum"])
 def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, tmp_path: Path, arm: str) -> None:
-    store = trials.session.store
+    store = trials.store
     weights(trials, arm, "portable")
     trial_id = trials[f"{arm}/portable/r01"].trial_id
     path = Path(store.path(layout.TrialFiles(trial_id).weights))
     by_trial = Predictor.of_trial(store, trial_id, CPU)
     by_file = Predictor.of_weights(path, size_px=32, intensity="zscore", device=CPU)
     image = np.random.default_rng(3).integers(0, 256, (40, 50), dtype=np.uint8)
-    outputs = [one.predictions([one.prepared(image)])[0] for one in (by_trial, by_file)]
+    outputs = [network.predictions([network.prepared(image)])[0] for network in (by_trial, by_file)]
     assert np.array_equal(outputs[0], outputs[1])
     assert outputs[0].std() > 0
 

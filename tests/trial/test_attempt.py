@@ -1,4 +1,4 @@
-"""The account of a trial when two processes work on it: each keeps its own entry, and the other's."""
+"""The log of a trial when two processes work on it: each keeps its entry and that of the other."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from xferlab.trial.attempt import Attempt
 
 
 def outcomes(store: Store) -> list[tuple[int, str]]:
-    return [(one["pid"], one["outcome"]) for one in reader.read_run(store, "t")["attempts"]]
+    return [(attempt["pid"], attempt["outcome"]) for attempt in reader.read_run(store, "t")["attempts"]]
 
 
 @pytest.mark.component
-def test_a_process_that_was_taken_over_leaves_its_successors_account(
+def test_a_process_that_was_replaced_keeps_the_log_of_its_successor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store.open(tmp_path)
@@ -30,6 +30,6 @@ def test_a_process_that_was_taken_over_leaves_its_successors_account(
     latter.complete(device="cpu")
     assert outcomes(store) == [(1, "killed"), (2, "complete")]
 
-    former.failed(InterruptedTrialError("woken, and asked to stop"))
+    former.failed(InterruptedTrialError("resumed and asked to stop"))
     assert outcomes(store) == [(1, "interrupted"), (2, "complete")]
     assert reader.read_run(store, "t")["device"] == "cpu"

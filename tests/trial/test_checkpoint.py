@@ -1,4 +1,4 @@
-"""States to resume from: whose they are, what is damaged, and that nothing in one is ever run."""
+"""States to resume from: which trial they belong to, what is damaged, and that nothing in one ever runs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load
 
 from tests.studies import recorded
-from tests.trial.conftest import Bench, Make, quick
-from xferlab.errors import DonorError, InterruptedTrialError, RecordError, StorageError
+from tests.trial.conftest import GENERAL, PORTABLE, Bench, Make, flip_bit, quick, stop_at
+from xferlab.errors import DonorError, RecordError, StorageError
+from xferlab.networks.donors import save_weights
 from xferlab.records import codec, layout
 from xferlab.records.store import Store
+from xferlab.study.schema import Weights
+from xferlab.trial.checkpoint import Checkpoints
+from xferlab.trial.pretrained import store_weights
 
 pytestmark = pytest.mark.component
-
-GENERAL, PORTABLE = "a/general/r01", "a/portable/r01"
-DEVICE = "cpu"
 
 
 class Evil:
@@ -40,19 +43,13 @@ def state(epoch: int, batch: int = 0) -> dict[str, Any]:
 
 def resumed(store: Store, trial_id: str = "t") -> int | None:
     """The epoch of the state that is resumed; None from the start."""
-    import torch
-
-    from xferlab.trial.checkpoint import Checkpoints
-
-    found: list[dict[str, Any]] = []
-    any_state = Checkpoints(store, trial_id).resume(found.append, torch.device(DEVICE))
-    assert any_state == bool(found)
-    return found[0]["value"] if found else None
+    states: list[dict[str, Any]] = []
+    has_resumed = Checkpoints(store, trial_id).resume(states.append, torch.device("cpu"))
+    assert has_resumed == bool(states)
+    return states[0]["value"] if states else None
 
 
 def saved(store: Store, *epochs: int, trial_id: str = "t") -> list[Path]:
-    from xferlab.trial.checkpoint import Checkpoints
-
     states = Checkpoints(store, trial_id)
     for epoch in epochs:
         states.save(state(epoch))
@@ -62,12 +59,6 @@ def saved(store: Store, *epochs: int, trial_id: str = "t") -> list[Path]:
 @pytest.fixture
 def local(tmp_path: Path) -> Store:
     return Store.open(tmp_path)
-
-
-def flip(path: Path, position: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[position] ^= 1
-    path.write_bytes(bytes(data))
 
 
 def test_the_latest_two_are_kept_and_the_latest_is_resumed(local: Store) -> None:
@@ -86,7 +77,7 @@ def test_a_flipped_bit_anywhere_falls_back_to_the_one_before(
     whole = latest.read_bytes()
     for position in [*range(60), *range(60, len(whole), 211), len(whole) - 1]:
         latest.write_bytes(whole)
-        flip(latest, position)
+        flip_bit(latest, position)
         assert resumed(local) == 1
     assert "state-000002-000000.pt: does not match its own digest; trying the one before" in caplog.text
 
@@ -98,9 +89,7 @@ def test_a_torn_latest_falls_back_to_the_one_before(local: Store, length: int) -
     assert resumed(local) == 1
 
 
-def test_want_of_memory_is_not_taken_for_damage(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
+def test_a_lack_of_memory_is_not_taken_for_damage(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
 
@@ -114,15 +103,15 @@ def test_with_none_whole_the_trial_starts_over_and_says_so(
     local: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     for path in saved(local, 1, 2):
-        flip(path, -1)
+        flip_bit(path)
     assert resumed(local) is None
     assert "trials/t/checkpoint: no state is whole; training from the start" in caplog.text
 
 
 def test_the_state_of_another_trial_is_not_resumed(local: Store) -> None:
-    (own,) = saved(local, 1)
+    (state_path,) = saved(local, 1)
     (other,) = saved(local, 2, trial_id="u")
-    own.with_name(other.name).write_bytes(other.read_bytes())
+    state_path.with_name(other.name).write_bytes(other.read_bytes())
     assert resumed(local) == 1
 
 
@@ -133,36 +122,34 @@ def test_a_state_that_goes_on_from_other_weights_is_not_resumed(
     late, early = bench(storage="late"), bench(storage="early", training=quick(checkpoint_every_s=0.0001))
     for trials in (late, early):
         trials.run(GENERAL)
-    with pytest.raises(InterruptedTrialError):
-        early.run(PORTABLE, stop=After(4))
-    assert list((early.folder(PORTABLE) / "checkpoint").glob("state-*"))
+    early.interrupt(PORTABLE, stop_at(4))
+    assert early.states(PORTABLE)
     for trials in (late, early):
-        retrained(trials, GENERAL)
-    for trials in (late, early):
+        replace_weights(trials, GENERAL)
         trials.run(PORTABLE)
     assert "goes on from other weights than those that its trial starts from now" in caplog.text
     assert recorded(tmp_path / "early") == recorded(tmp_path / "late")
 
 
-def retrained(trials: Bench, name: str) -> None:
-    """Gives a complete trial other weights, as a training on another device would."""
-    from safetensors.torch import load
+def replace_weights(trials: Bench, name: str, data: bytes | None = None) -> None:
+    """Gives a complete trial other weights, by default as a training on another device would.
 
-    from xferlab.networks.donors import save_weights
-
+    The record is forged, too: its digest, its size and its checksum are right.
+    """
     path = trials.folder(name) / "checkpoint/best.safetensors"
-    data = save_weights({key: value * 1.01 for key, value in load(path.read_bytes()).items()})
+    if data is None:
+        data = save_weights({key: value * 1.01 for key, value in load(path.read_bytes()).items()})
     path.write_bytes(data)
-    body = codec.read_json(trials.session.store, layout.TrialFiles(trials[name].trial_id).record)
+    files = layout.TrialFiles(trials[name].trial_id)
+    body = codec.read_json(trials.store, files.record)
     assert body is not None
     body |= {"weights_bytes": len(data), "weights_sha256": hashlib.sha256(data).hexdigest()}
-    codec.write_json(trials.session.store, layout.TrialFiles(trials[name].trial_id).record, body)
+    codec.write_json(trials.store, files.record, body)
 
 
-def test_a_state_of_another_version_is_told_and_stays(local: Store) -> None:
+def test_a_state_of_another_version_is_reported_and_stays(local: Store) -> None:
     _, latest = saved(local, 1, 2)
-    magic, payload = b"xferlab-state-3\n", b"what a later version writes"
-    data = magic + hashlib.sha256(magic + b"t\n" + payload).digest() + payload
+    data = forged("t", b"what a later version writes", magic=b"xferlab-state-3\n")
     latest.write_bytes(data)
     with pytest.raises(StorageError, match="is a state that another xferlab wrote; use that one, or"):
         resumed(local)
@@ -170,42 +157,32 @@ def test_a_state_of_another_version_is_told_and_stays(local: Store) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"PK\x03\x04" + bytes(26) + b"\x10\x00\x12\x00archive/data.pklFB"])
-def test_a_state_that_torch_cannot_read_is_told(
+def test_a_state_that_torch_cannot_read_is_reported(
     local: Store, caplog: pytest.LogCaptureFixture, payload: bytes
 ) -> None:
-    """Torch says nothing but the type of some errors."""
+    """Some errors of torch have no message, only a type."""
     (path,) = saved(local, 1)
     path.write_bytes(forged("t", payload))
     assert resumed(local) is None
     assert "holds more than tensors and plain values (" in caplog.text
 
 
-def forged(trial_id: str, payload: bytes) -> bytes:
+def forged(trial_id: str, payload: bytes, *, magic: bytes = b"xferlab-state-2\n") -> bytes:
     """A state with a right digest."""
-    magic = b"xferlab-state-2\n"
     return magic + hashlib.sha256(magic + trial_id.encode() + b"\n" + payload).digest() + payload
 
 
 def payloads(victim: Path) -> dict[str, bytes]:
     """Pickles that run code when they are loaded, as `torch.save` and as `pickle` write them."""
-    import torch
-
     buffer = io.BytesIO()
     torch.save({**state(9), "evil": Evil(victim)}, buffer)
     return {"torch": buffer.getvalue(), "pickle": pickle.dumps(Evil(victim), protocol=2)}
 
 
 def test_the_malicious_files_of_this_test_do_harm(tmp_path: Path) -> None:
-    import torch
-
-    for number, kind in enumerate(("torch", "pickle")):
-        victim = tmp_path / str(number)
-        payload = payloads(victim)[kind]
-        if kind == "torch":
-            torch.load(io.BytesIO(payload), weights_only=False)
-        else:
-            pickle.loads(payload)
-        assert victim.exists()
+    torch.load(io.BytesIO(payloads(tmp_path / "torch")["torch"]), weights_only=False)
+    pickle.loads(payloads(tmp_path / "pickle")["pickle"])
+    assert {path.name for path in tmp_path.iterdir()} == {"torch", "pickle"}
 
 
 @pytest.mark.parametrize("kind", ["torch", "pickle"])
@@ -214,11 +191,9 @@ def test_a_malicious_state_is_refused_and_did_not_run(
 ) -> None:
     whole, parts = bench(storage="whole"), bench(storage="parts", training=quick(checkpoint_every_s=0.0001))
     whole.run(GENERAL)
-    with pytest.raises(InterruptedTrialError):
-        parts.run(GENERAL, stop=After(6))
+    parts.interrupt(GENERAL, stop_at(6))
     victim = tmp_path / "harm"
-    latest = sorted((parts.folder(GENERAL) / "checkpoint").glob("state-*"))[-1]
-    latest.write_bytes(forged(parts[GENERAL].trial_id, payloads(victim)[kind]))
+    parts.states(GENERAL)[-1].write_bytes(forged(parts[GENERAL].trial_id, payloads(victim)[kind]))
     caplog.set_level(logging.WARNING)
     parts.run(GENERAL)
     assert not victim.exists()
@@ -230,15 +205,9 @@ def test_a_malicious_state_is_refused_and_did_not_run(
 def test_malicious_weights_of_a_parent_are_refused_and_did_not_run(
     bench: Make, tmp_path: Path, kind: str
 ) -> None:
-    """The record is forged, too: its digest, its size and its seal are right."""
-    trials = bench()
-    record = trials.run(GENERAL)
-    victim = tmp_path / "harm"
-    payload = payloads(victim)[kind]
-    (trials.folder(GENERAL) / "checkpoint/best.safetensors").write_bytes(payload)
-    body = {**record.to_json(), "weights_bytes": len(payload)}
-    body["weights_sha256"] = hashlib.sha256(payload).hexdigest()
-    codec.write_json(trials.session.store, layout.TrialFiles(record.trial_id).record, body)
+    trials, victim = bench(), tmp_path / "harm"
+    trials.run(GENERAL)
+    replace_weights(trials, GENERAL, payloads(victim)[kind])
     with pytest.raises(RecordError, match=r"best\.safetensors: is no safetensors file"):
         trials.run(PORTABLE)
     assert not victim.exists()
@@ -249,9 +218,6 @@ def test_malicious_weights_of_a_parent_are_refused_and_did_not_run(
 def test_a_malicious_donor_is_refused_and_did_not_run(
     bench: Make, tmp_path: Path, kind: str, suffix: str
 ) -> None:
-    from xferlab.study.schema import Weights
-    from xferlab.trial.pretrained import store_weights
-
     victim, path = tmp_path / "harm", tmp_path / f"donor{suffix}"
     path.write_bytes(payloads(victim)[kind])
     with pytest.raises(DonorError, match="donor"):
@@ -261,19 +227,8 @@ def test_a_malicious_donor_is_refused_and_did_not_run(
         "donor": {"weights": {"path": str(path)}},
         "general": {"data": "general", "starts_from": "donor"},
     }
-    trials: Bench = bench(stages=stages, donors={str(path): digest})
-    trials.session.store.write(layout.donor_path(digest), path.read_bytes())  # as if it had got there
+    trials = bench(stages=stages, donors={str(path): digest})
+    trials.store.write(layout.donor_path(digest), path.read_bytes())  # as if it had got there
     with pytest.raises(DonorError):
         trials.run(GENERAL)
     assert not victim.exists()
-
-
-class After:
-    """A stop request after so many batches."""
-
-    def __init__(self, batches: int):
-        self._left = batches
-
-    def __call__(self) -> bool:
-        self._left -= 1
-        return self._left == 0

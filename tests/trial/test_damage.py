@@ -11,7 +11,6 @@ import os
 import random
 import re
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -21,10 +20,12 @@ import pytest
 
 from tests.studies import TINY, recorded, write_study
 from tests.trial.conftest import STAGES, quick
+from xferlab.cli import main
 from xferlab.errors import RecordError
 from xferlab.records import codec, layout, reader
 from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
+from xferlab.trial.origin import trained_weights
 
 pytestmark = pytest.mark.component
 
@@ -73,8 +74,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
 def run(folder: Path, storage: Path, patch: pytest.MonkeyPatch) -> tuple[int, str]:
     """Runs the study on a storage; returns the exit code and what was said of failures."""
-    from xferlab.cli import main
-
     patch.setenv("XFERLAB_CACHE", str(folder / "cache"))
     code = main(["run", str(folder / "study.yaml"), "--storage", str(storage), "--executor", "in-process"])
     failures = [path.read_text() for path in storage.glob("trials/*/failure.json")]
@@ -117,8 +116,8 @@ def kind_of(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Patient:
-    """A damaged copy of the study, and how it gets well.
+class Copy:
+    """A damaged copy of the study, and how it is healed.
 
     Attributes:
         whole: What it was.
@@ -158,11 +157,9 @@ class Patient:
         pytest.fail(f"not healed by {RERUNS} runs: {said}")
 
     def check(self) -> None:
-        """All records are as they were, but for what says that it is not as soon as it is read."""
-        from xferlab.trial.origin import trained_weights
-
-        store, found = Store.open(self.storage), recorded(self.storage)
-        altered = [name for name, digest in self.whole.records.items() if found.get(name) != digest]
+        """All records are as they were, except files that are refused when they are read."""
+        store, records = Store.open(self.storage), recorded(self.storage)
+        altered = [name for name, digest in self.whole.records.items() if records.get(name) != digest]
         for name in altered:
             assert name.endswith("best.safetensors")  # nothing is trained from them any more
             with pytest.raises(RecordError, match=r"is altered .* run the study again"):
@@ -177,20 +174,20 @@ class Patient:
                 assert len(history) == record.num_epochs
 
 
-Admit = Callable[[], Patient]
+MakeCopy = Callable[[], Copy]
 
 
 @pytest.fixture
-def admit(
+def make_copy(
     whole: Whole, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Admit:
+) -> MakeCopy:
     """Makes a copy of the whole study, to be damaged."""
     numbers = count()
 
-    def make() -> Patient:
+    def make() -> Copy:
         storage = tmp_path / f"st{next(numbers)}"
         shutil.copytree(whole.storage, storage)
-        return Patient(whole, storage, capfd, monkeypatch)
+        return Copy(whole, storage, capfd, monkeypatch)
 
     return make
 
@@ -203,100 +200,81 @@ def spoil(path: Path, damage: str) -> None:
         path.write_bytes(change(path.read_bytes(), draw))
 
 
-def swap(path: Path, other: Path) -> None:
-    content = path.read_bytes()
-    path.write_bytes(other.read_bytes())
-    other.write_bytes(content)
-
-
 def damages(whole: Whole) -> list[tuple[Path, str]]:
     return [(path, damage) for path in whole.files() for damage in DAMAGES]
 
 
-def cured(admit: Admit, chosen: list[tuple[Path, str]]) -> Counter[str]:
-    """Heals one damage after another; every other study lacks the record of a child besides, and must run."""
-    told: Counter[str] = Counter()
+def heal_all(make_copy: MakeCopy, chosen: list[tuple[Path, str]]) -> None:
+    """Heals one damage after another; every second study also lacks the record of a child, and must run."""
     for number, (path, damage) in enumerate(chosen):
-        patient = admit()
-        spoil(patient.storage / path, damage)
+        study = make_copy()
+        spoil(study.storage / path, damage)
         if number % 2:
-            patient.forget_child()
-        told[f"{kind_of(path)}, {'unfinished' if number % 2 else 'complete'}: run {patient.heal()}"] += 1
-        shutil.rmtree(patient.storage)
-    return told
+            study.forget_child()
+        study.heal()
+        shutil.rmtree(study.storage)
 
 
-def test_each_kind_of_file_is_healed(whole: Whole, admit: Admit, capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_kind_of_file_is_healed(whole: Whole, make_copy: MakeCopy) -> None:
     draw = random.Random(SEED)
     by_kind: dict[str, list[tuple[Path, str]]] = {}
     for path, damage in damages(whole):
         by_kind.setdefault(kind_of(path), []).append((path, damage))
     assert set(by_kind) == set(KINDS)
-    tell(cured(admit, [draw.choice(by_kind[kind]) for kind in KINDS]), capfd)
+    heal_all(make_copy, [draw.choice(by_kind[kind]) for kind in KINDS])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
-def test_every_damage_to_every_file_is_healed(
-    whole: Whole, admit: Admit, part: int, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_every_damage_to_every_file_is_healed(whole: Whole, make_copy: MakeCopy, part: int) -> None:
     chosen = damages(whole)
     random.Random(SEED).shuffle(chosen)
-    tell(cured(admit, chosen[part::PARTS]), capfd)
-
-
-def tell(told: Counter[str], capfd: pytest.CaptureFixture[str]) -> None:
-    with capfd.disabled():
-        lines = (f"{times} x {what}" for what, times in sorted(told.items()))
-        print(f"seed {SEED}: {told.total()} damages healed", *lines, sep="\n  ")
+    heal_all(make_copy, chosen[part::PARTS])
 
 
 @pytest.mark.parametrize("damage", ["missing", "half", "a bit", "foreign json"])
-def test_a_damaged_selection_that_is_read_is_written_anew(whole: Whole, admit: Admit, damage: str) -> None:
-    patient = admit()
+def test_a_damaged_selection_that_is_read_is_written_again(
+    whole: Whole, make_copy: MakeCopy, damage: str
+) -> None:
+    study = make_copy()
     for path in whole.files():
         if kind_of(path) == "selections/":
-            spoil(patient.storage / path, damage)
-    patient.forget_child()
-    assert patient.heal() == (1 if damage == "missing" else 2)
-    assert recorded(patient.storage) == whole.records
+            spoil(study.storage / path, damage)
+    study.forget_child()
+    assert study.heal() == (1 if damage == "missing" else 2)
+    assert recorded(study.storage) == whole.records
 
 
-def test_files_of_two_trials_that_change_places_are_found_out(whole: Whole, admit: Admit) -> None:
+def test_files_of_two_trials_that_change_places_are_detected(whole: Whole, make_copy: MakeCopy) -> None:
     """Each is whole by itself, and in the wrong place."""
     for kind in KINDS[2:]:
-        of_kind = [path for path in whole.files() if kind_of(path) == kind]
-        first = of_kind[0]
-        other = next(
-            path for path in of_kind[1:] if (whole.storage / path).read_bytes() != read(whole, first)
-        )
-        patient = admit()
-        swap(patient.storage / first, patient.storage / other)
-        patient.heal()
+        paths = [path for path in whole.files() if kind_of(path) == kind]
+        content = {path: (whole.storage / path).read_bytes() for path in paths}
+        other = next(path for path in paths if content[path] != content[paths[0]])
+        study = make_copy()
+        (study.storage / paths[0]).write_bytes(content[other])
+        (study.storage / other).write_bytes(content[paths[0]])
+        study.heal()
 
 
-def read(whole: Whole, path: Path) -> bytes:
-    return (whole.storage / path).read_bytes()
-
-
-def test_a_whole_trial_in_the_place_of_another_is_found_out(whole: Whole, admit: Admit) -> None:
-    patient = admit()
-    first, second, *_ = sorted((patient.storage / "trials").iterdir())
+def test_a_whole_trial_in_the_place_of_another_is_detected(whole: Whole, make_copy: MakeCopy) -> None:
+    study = make_copy()
+    first, second, *_ = sorted((study.storage / "trials").iterdir())
     shutil.rmtree(first)
     shutil.copytree(second, first)
-    assert patient.heal() == 1
+    assert study.heal() == 1
 
 
-def test_no_child_starts_from_altered_weights_and_the_run_heals_them(whole: Whole, admit: Admit) -> None:
-    patient = admit()
-    weights = patient.storage / layout.TrialFiles(patient.forget_child()).weights
+def test_no_child_starts_from_altered_weights_and_a_run_heals(whole: Whole, make_copy: MakeCopy) -> None:
+    study = make_copy()
+    weights = study.storage / layout.TrialFiles(study.forget_child()).weights
     spoil(weights, "a bit")
-    code, said = patient.run()
+    code, said = study.run()
     assert code == 0
     assert f"{weights}: is altered" in said
     assert "its files are damaged; it is trained again" in said
     assert len(list(weights.parent.glob("best.safetensors.damaged-*"))) == 1
-    assert recorded(patient.storage) == whole.records
+    assert recorded(study.storage) == whole.records
 
 
 @pytest.mark.parametrize("kind", ["/cases.parquet", "evaluations/*/record.json", "record.json"])
@@ -320,11 +298,11 @@ def test_a_damage_that_no_listing_shows_is_found_by_the_report_and_the_next_run_
 @pytest.mark.parametrize(
     "name", ["studies/*/plan.json", "trials/*/record.json", "trials/*/evaluations/*/record.json"]
 )
-def test_a_file_of_a_newer_version_is_an_error_and_stays(admit: Admit, name: str) -> None:
-    patient = admit()
-    path = newer(patient, name)
+def test_a_file_of_a_newer_version_is_an_error_and_stays(make_copy: MakeCopy, name: str) -> None:
+    study = make_copy()
+    path = newer(study, name)
     before = path.read_bytes()
-    code, said = patient.run()
+    code, said = study.run()
     assert code == 2
     assert f"{path}: " in said
     assert "version 99" in said
@@ -332,12 +310,12 @@ def test_a_file_of_a_newer_version_is_an_error_and_stays(admit: Admit, name: str
 
 
 @pytest.mark.parametrize("name", ["trials/*/spec.json", "trials/*/run.json"])
-def test_a_trial_with_a_file_of_a_newer_version_is_not_written_over(admit: Admit, name: str) -> None:
-    patient = admit()
-    path = newer(patient, name)
+def test_a_trial_with_a_file_of_a_newer_version_is_not_written_over(make_copy: MakeCopy, name: str) -> None:
+    study = make_copy()
+    path = newer(study, name)
     (path.parent / "record.json").unlink()
     before = path.read_bytes()
-    code, said = patient.run()
+    code, said = study.run()
     assert code != 0
     assert re.search(
         rf"{path}: has version 99, and this xferlab writes \d; use the xferlab that wrote it", said
@@ -345,9 +323,9 @@ def test_a_trial_with_a_file_of_a_newer_version_is_not_written_over(admit: Admit
     assert path.read_bytes() == before
 
 
-def newer(patient: Patient, pattern: str) -> Path:
-    path = sorted(patient.storage.glob(pattern))[0]
-    store, name = Store.open(patient.storage), str(path.relative_to(patient.storage))
+def newer(study: Copy, pattern: str) -> Path:
+    path = sorted(study.storage.glob(pattern))[0]
+    store, name = Store.open(study.storage), str(path.relative_to(study.storage))
     body = codec.read_json(store, name)
     assert body is not None
     path.write_bytes(codec.json_bytes({**body, "version": 99}))

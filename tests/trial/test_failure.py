@@ -44,14 +44,14 @@ def test_the_kind_follows_from_type_and_message(name: str, message: str, kind: K
     assert kind_of(name, message) is kind
 
 
-def test_memory_of_the_device_is_told_from_the_hosts() -> None:
+def test_memory_of_the_device_differs_from_that_of_the_host() -> None:
     assert on_device({"type": "OutOfMemoryError", "message": CUDA_MEMORY})
     assert not on_device({"type": "RuntimeError", "message": ALLOCATOR})
 
 
 @pytest.mark.component
 @pytest.mark.parametrize("library", ["torch", "numpy"])
-def test_what_libraries_really_raise_is_want_of_memory(library: str) -> None:
+def test_what_libraries_really_raise_is_a_lack_of_memory(library: str) -> None:
     module = importlib.import_module(library)
     with pytest.raises(Exception, match="allocate") as raised:
         module.empty(2**46, dtype=module.float32)
@@ -78,15 +78,15 @@ def test_an_error_describes_itself(error: Exception, kind: str) -> None:
     assert 0.01 < failure["memory_peak_gib"] < 64
 
 
-def test_one_error_met_by_two_trials_has_one_signature() -> None:
-    one = {
+def test_the_same_error_of_two_trials_has_one_signature() -> None:
+    first = {
         "type": "ValueError",
         "message": "a/general/r01 (0123456789abcdef): 3 of 24 at 0x7f12ab, 1.5e-3",
     }
-    two = {
+    second = {
         "type": "ValueError",
         "message": "b/general/r12 (fedcba9876543210): 7 of 96 at 0x55d0cc, 2.5e-9",
     }
-    same = signature(one, "a/general/r01"), signature(two, "b/general/r12")
+    same = signature(first, "a/general/r01"), signature(second, "b/general/r12")
     assert len(set(same)) == 1
-    assert signature({**one, "type": "KeyError"}) != same[0]
+    assert signature({**first, "type": "KeyError"}) != same[0]

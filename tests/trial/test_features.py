@@ -1,4 +1,4 @@
-"""Deep features of real tiny trials: what is stored, when, and that it is what it says."""
+"""Deep features of real tiny trials: what is stored, when, and with which values."""
 
 from __future__ import annotations
 
@@ -14,32 +14,43 @@ from torch import nn
 
 from tests.studies import recorded
 from tests.trial import conftest
-from tests.trial.conftest import Bench, Make
+from tests.trial.conftest import GENERAL, PORTABLE, Bench, Make
 from xferlab.networks.build import build, initialise
 from xferlab.networks.freezing import LEVELS
+from xferlab.plan.spec import FeaturesSpec
 from xferlab.records import layout, reader
 from xferlab.records.complete import is_complete, lacks_features
 from xferlab.records.schema import FEATURES_SCHEMA
 from xferlab.tasks import registry
 from xferlab.tasks.segmentation.config import LAYERS
 from xferlab.training.learner import Layer
+from xferlab.trial.examples import TrialContext, examples
 from xferlab.trial.features import change, gram, kernels, pooled
+from xferlab.trial.origin import trained_weights
 
 pytestmark = pytest.mark.component
 
-GENERAL, PORTABLE = "a/general/r01", "a/portable/r01"
 ASKED = {"on": "portable.hold_out", "cases": 6}
 ENCODER = LAYERS[:5]
 STAGES: dict[str, Any] = dict(conftest.STAGES)
 FROZEN = {**STAGES, "portable": {**STAGES["portable"], "adapt": {"freeze": {"part": "encoder"}}}}
 
 
+def asked_of(trials: Bench, name: str) -> FeaturesSpec:
+    asked = trials[name].features
+    assert asked is not None
+    return asked
+
+
+def files_of(trials: Bench, name: str) -> layout.MeasurementFiles:
+    return layout.TrialFiles(trials[name].trial_id).features(asked_of(trials, name).features_id)
+
+
 def rows_of(trials: Bench, name: str) -> dict[str, dict[str, Any]]:
-    spec = trials[name]
-    assert spec.features is not None
-    record = reader.read_features_record(trials.session.store, spec.trial_id, spec.features.features_id)
+    features_id = asked_of(trials, name).features_id
+    record = reader.read_features_record(trials.store, trials[name].trial_id, features_id)
     assert record is not None
-    table = reader.read_features(trials.session.store, record)
+    table = reader.read_features(trials.store, record)
     assert table.schema.equals(FEATURES_SCHEMA)
     assert table.column("layer").to_pylist() == list(LAYERS)
     return {row["layer"]: row for row in table.to_pylist()}
@@ -52,38 +63,34 @@ def test_the_layers_are_the_levels_of_the_network_without_its_head() -> None:
 def test_a_gram_is_that_of_the_activations_computed_directly(bench: Make) -> None:
     trials = bench(features=ASKED)
     trials.run(GENERAL)
-    spec = trials[GENERAL]
-    assert spec.features is not None
-    from xferlab.trial.examples import TrialContext, examples
-    from xferlab.trial.origin import trained_weights
-
-    place = TrialContext(trials.session.store, trials.session.cache_dir, torch.device("cpu"))
-    digests = trials.plan.selections[spec.features.selection].digests
+    spec, asked = trials[GENERAL], asked_of(trials, GENERAL)
+    context = TrialContext(trials.store, trials.session.cache_dir, torch.device("cpu"))
+    digests = trials.plan.selections[asked.selection].digests
     assert len(digests) == 6
-    loaded = examples(spec, spec.features.source, digests, place)
-    learner = registry.learner_of(spec.identity, place.device)
+    loaded = examples(spec, asked.source, digests, context)
+    learner = registry.learner_of(spec.identity, context.device)
     model: Any = learner.networks["network"]
-    model.load_state_dict(trained_weights(place.store, spec.trial_id))
+    model.load_state_dict(trained_weights(context.store, spec.trial_id))
     model.eval()
     with torch.inference_mode():
         images = learner.load(loaded, np.arange(6), None).inputs
         first = model.encoder1(images)
         second = model.encoder2(nn.functional.max_pool2d(first, 2))
         last = model.features(images)
-    found = rows_of(trials, GENERAL)
+    rows = rows_of(trials, GENERAL)
     for layer, values in (("encoder1", first), ("encoder2", second), ("decoder1", last)):
-        pooled = values.double().numpy().mean(axis=(2, 3))
+        means = values.double().numpy().mean(axis=(2, 3))
         centring = np.eye(6) - 1 / 6
-        expected = centring @ pooled @ pooled.T @ centring
+        expected = centring @ means @ means.T @ centring
         np.testing.assert_allclose(
-            np.reshape(found[layer]["gram_best"], (6, 6)), expected, rtol=1e-4, atol=1e-4 * expected.max()
+            np.reshape(rows[layer]["gram_best"], (6, 6)), expected, rtol=1e-4, atol=1e-4 * expected.max()
         )
 
 
 def test_a_child_starts_where_its_parent_ended(bench: Make) -> None:
     trials = bench(features=ASKED)
-    for name in (GENERAL, PORTABLE):
-        trials.run(name)
+    trials.run(GENERAL)
+    trials.run(PORTABLE)
     parent, child = rows_of(trials, GENERAL), rows_of(trials, PORTABLE)
     for layer in LAYERS:
         assert child[layer]["gram_start"] == parent[layer]["gram_best"]
@@ -93,18 +100,18 @@ def test_a_child_starts_where_its_parent_ended(bench: Make) -> None:
 
 def test_a_frozen_encoder_has_not_moved(bench: Make) -> None:
     trials = bench(features=ASKED, stages=FROZEN)
-    for name in (GENERAL, PORTABLE):
-        trials.run(name)
+    trials.run(GENERAL)
+    trials.run(PORTABLE)
     for layer, row in rows_of(trials, PORTABLE).items():
-        rests = layer in ENCODER
-        assert (row["gram_start"] == row["gram_best"]) == rests
-        assert (row["distance"] == 0) == rests
-        assert (max(row["filter_changes"]) == 0) == rests
-        if rests:
+        is_frozen = layer in ENCODER
+        assert (row["gram_start"] == row["gram_best"]) == is_frozen
+        assert (row["distance"] == 0) == is_frozen
+        assert (max(row["filter_changes"]) == 0) == is_frozen
+        if is_frozen:
             assert row["cosine"] == pytest.approx(1, abs=1e-12)
 
 
-def test_a_complete_trial_gets_its_features_without_training(bench: Make, tmp_path: Path) -> None:
+def test_a_complete_trial_gets_absent_or_torn_features_without_training(bench: Make, tmp_path: Path) -> None:
     trials = bench()
     trials.run(GENERAL)
     assert trials[GENERAL].features is None
@@ -112,47 +119,25 @@ def test_a_complete_trial_gets_its_features_without_training(bench: Make, tmp_pa
     asking = bench(features=ASKED)
     spec = asking[GENERAL]
     assert spec.trial_id == trials[GENERAL].trial_id
-    assert lacks_features(asking.session.store, spec, "w")
-    assert not is_complete(asking.session.store, spec)
-    epochs: list[int] = []
-    asking.run(GENERAL, on_epoch=lambda result, best_loss: epochs.append(result.epoch))
-    assert epochs == []
-    assert is_complete(asking.session.store, spec)
+    assert lacks_features(asking.store, spec, "w")
+    assert not is_complete(asking.store, spec)
+    assert asking.epochs(GENERAL) == []
+    assert is_complete(asking.store, spec)
     after = recorded(tmp_path / "results")
     assert before.items() <= after.items()
     assert [Path(name).parts[2] for name in after.keys() - before.keys()] == ["features"] * 2
-
-
-def test_features_are_equal_byte_for_byte_whenever_they_are_taken(bench: Make) -> None:
-    at_once, later = bench(storage="at_once", features=ASKED), bench(storage="later")
-    at_once.run(GENERAL)
-    later.run(GENERAL)
-    later = bench(storage="later", features=ASKED)
-    later.run(GENERAL)
-    for name in ("features.parquet", "record.json"):
-        path = f"features/{at_once[GENERAL].features.features_id}/{name}"  # type: ignore[union-attr]
-        assert (at_once.folder(GENERAL) / path).read_bytes() == (later.folder(GENERAL) / path).read_bytes()
-
-
-def test_lost_features_are_taken_again(bench: Make) -> None:
-    trials = bench(features=ASKED)
-    trials.run(GENERAL)
-    spec = trials[GENERAL]
-    assert spec.features is not None
-    name = layout.TrialFiles(spec.trial_id).features(spec.features.features_id).record
-    trials.session.store.write(name, b"torn")
-    assert not is_complete(trials.session.store, spec)
-    trials.run(GENERAL)
-    assert is_complete(trials.session.store, spec)
+    bench(storage="at_once", features=ASKED).run(GENERAL)
+    assert recorded(tmp_path / "at_once") == after
+    asking.store.write(files_of(asking, GENERAL).record, b"torn")
+    assert not is_complete(asking.store, spec)
+    asking.run(GENERAL)
+    assert recorded(tmp_path / "results") == after
 
 
 def test_what_is_stored_grows_with_cases_and_filters_and_not_with_the_image(bench: Make) -> None:
     trials = bench(features=ASKED)
     trials.run(GENERAL)
-    spec = trials[GENERAL]
-    assert spec.features is not None
-    name = layout.TrialFiles(spec.trial_id).features(spec.features.features_id).features
-    data = trials.session.store.read(name) or b""
+    data = trials.store.read(files_of(trials, GENERAL).features) or b""
     num_numbers = sum(
         len(values)
         for column in ("gram_start", "gram_best", "filter_changes")
@@ -192,21 +177,21 @@ def test_tiles_of_a_case_are_averaged_and_hooks_leave_nothing() -> None:
     images = torch.randn(3, 1, 16, 32, generator=torch.Generator().manual_seed(1))
     learner: Any = Halves(model)
     loaded: Any = images
-    found = pooled(learner, ["encoder1"], loaded)["encoder1"]
-    assert found.shape == (3, 2)
+    means = pooled(learner, ["encoder1"], loaded)["encoder1"]
+    assert means.shape == (3, 2)
     assert not model.encoder1._forward_hooks
     with torch.inference_mode():
         expected = [model.encoder1(images[..., side]).mean(dim=(2, 3)) for side in (slice(16), slice(16, 32))]
-    np.testing.assert_allclose(found, sum(expected) / 2, rtol=1e-5)
+    np.testing.assert_allclose(means, sum(expected) / 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("tiles", [{}, {"model.tiles": {"size": 16}}], ids=["whole", "tiles"])
 def test_networks_at_native_size_show_features_too(bench: Make, tiles: dict[str, Any]) -> None:
     trials = bench(features=ASKED, arms={"a": {"model.image_size": "native", **tiles}})
     trials.run(GENERAL)
-    found = np.array(rows_of(trials, GENERAL)["decoder1"]["gram_best"]).reshape(6, 6)
-    assert np.abs(found).max() > 0
-    np.testing.assert_allclose(found.sum(axis=0), 0, atol=1e-5 * np.abs(found).max())
+    matrix = np.array(rows_of(trials, GENERAL)["decoder1"]["gram_best"]).reshape(6, 6)
+    assert np.abs(matrix).max() > 0
+    np.testing.assert_allclose(matrix.sum(axis=0), 0, atol=1e-5 * np.abs(matrix).max())
 
 
 def test_filters_are_the_output_channels_of_all_convolutions_of_a_level() -> None:
@@ -221,10 +206,10 @@ def test_filters_are_the_output_channels_of_all_convolutions_of_a_level() -> Non
 def test_change_by_hand() -> None:
     before = [np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([[1.0], [0.0]])]
     after = [np.array([[3.0, 4.5], [0.0, 0.0]]), np.array([[1.0], [2.0]])]
-    found = change(before, after)
-    assert found["filter_changes"].tolist() == [0.1, 0.0, 0.0, np.inf]
-    assert found["distance"] == pytest.approx(np.sqrt((0.25 + 4) / 26))
-    assert found["cosine"] == pytest.approx(28 / np.sqrt(26 * (9 + 20.25 + 1 + 4)))
+    changes = change(before, after)
+    assert changes["filter_changes"].tolist() == [0.1, 0.0, 0.0, np.inf]
+    assert changes["distance"] == pytest.approx(np.sqrt((0.25 + 4) / 26))
+    assert changes["cosine"] == pytest.approx(28 / np.sqrt(26 * (9 + 20.25 + 1 + 4)))
     nothing = change([np.zeros((1, 2))], [np.zeros((1, 2))])
     assert nothing["distance"] == 0
     assert np.isnan(nothing["cosine"])

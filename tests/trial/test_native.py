@@ -29,22 +29,15 @@ def study(bench: Make, **changes: Any) -> Bench:
     return bench(arms=ARMS, data=DATA, **changes)
 
 
-def outputs(trials: Bench, name: str) -> Any:
-    spec = trials[name]
-    record = reader.read_evaluation(trials.session.store, spec.trial_id, spec.evaluations[0].evaluation_id)
-    assert record is not None
-    return reader.read_outputs(trials.session.store, record)
-
-
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_chain_runs_to_its_records_at_the_images_own_size(bench: Make, arm: str, tmp_path: Path) -> None:
     trials = study(bench)
     for stage in STAGES:
         trials.run(f"{arm}/{stage}/r01")
-        assert is_complete(trials.session.store, trials[f"{arm}/{stage}/r01"])
-    cases = outputs(trials, f"{arm}/portable/r01")
-    assert {case.arrays["image"].shape for case in cases} == {(SIDE, SIDE)}
-    run = reader.read_run(trials.session.store, trials[f"{arm}/portable/r01"].trial_id)
+        assert is_complete(trials.store, trials[f"{arm}/{stage}/r01"])
+    _, outputs = trials.measured(f"{arm}/portable/r01")
+    assert {case.arrays["image"].shape for case in outputs} == {(SIDE, SIDE)}
+    run = reader.read_run(trials.store, trials[f"{arm}/portable/r01"].trial_id)
     assert run["network_ms_per_image"]["mean"] > 0
     again = study(bench, storage="again")
     again.run(f"{arm}/general/r01")
@@ -60,16 +53,16 @@ def test_native_trials_are_trials_of_their_own(bench: Make) -> None:
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_a_segmenter_of_a_native_trial_stretches_nothing(bench: Make, arm: str) -> None:
+def test_a_predictor_of_a_native_trial_stretches_nothing(bench: Make, arm: str) -> None:
     trials = study(bench)
     trials.run(f"{arm}/general/r01")
     trial_id = trials[f"{arm}/general/r01"].trial_id
-    own = Predictor.of_trial(trials.session.store, trial_id, torch.device("cpu"))
+    predictor = Predictor.of_trial(trials.store, trial_id, torch.device("cpu"))
     shapes = [(37, 52), (64, 20)]
     images = [np.random.default_rng(n).integers(0, 256, shape, np.uint8) for n, shape in enumerate(shapes)]
-    prepared = [own.prepared(image) for image in images]
+    prepared = [predictor.prepared(image) for image in images]
     assert np.array_equal(prepared[0][0], images[0])
-    together = own.predictions(prepared)
-    assert [one.shape for one in together] == shapes
-    for image, found in zip(prepared, together, strict=True):
-        assert np.array_equal(own.predictions([image])[0], found)
+    together = predictor.predictions(prepared)
+    assert [prediction.shape for prediction in together] == shapes
+    for image, prediction in zip(prepared, together, strict=True):
+        assert np.array_equal(predictor.predictions([image])[0], prediction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from xferlab.networks.donors import save_weights
 from xferlab.records.store import Store
 from xferlab.training.examples import untargeted
 from xferlab.training.intensity import normalise
-from xferlab.trial.predict import Request, predict
+from xferlab.trial.predict import Prediction, Request, predict
 from xferlab.trial.predictor import Predictor, TrainedOn
 
 CPU = torch.device("cpu")
@@ -44,8 +45,17 @@ def requests(folder: Path, count: int) -> list[Request]:
 
 
 def mask(folder: Path, name: str) -> np.ndarray:
-    with Image.open(folder / f"{name}_mask.png") as picture:
-        return np.asarray(picture)
+    with Image.open(folder / f"{name}_mask.png") as image:
+        return np.asarray(image)
+
+
+def median(network: Predictor) -> float:
+    """A threshold that about half of the pixels of the first picture pass."""
+    return float(np.median(network.predictions([network.prepared(picture(0))])))
+
+
+def names(predictions: Sequence[Prediction]) -> list[str]:
+    return [prediction.request.name for prediction in predictions]
 
 
 @pytest.mark.component
@@ -53,32 +63,32 @@ def mask(folder: Path, name: str) -> np.ndarray:
 def test_width_and_channels_are_those_of_the_weights(
     tmp_path: Path, in_channels: int, init_features: int
 ) -> None:
-    own = predictor(tmp_path, in_channels=in_channels, init_features=init_features)
-    prepared = own.prepared(picture(0))
+    network = predictor(tmp_path, in_channels=in_channels, init_features=init_features)
+    prepared = network.prepared(picture(0))
     assert prepared.shape == (1, 32, 32)
     model = build("unet", in_channels=in_channels, out_channels=1, init_features=init_features)
     initialise(model, 5)
     inputs = normalise(torch.tensor(prepared)[None], "zscore").expand(-1, in_channels, -1, -1)
     with torch.inference_mode():
         expected = torch.sigmoid(model.eval()(inputs))[0, 0].numpy()
-    assert np.abs(own.predictions([prepared])[0] - expected).max() < 1e-5
+    assert np.abs(network.predictions([prepared])[0] - expected).max() < 1e-5
 
 
 @pytest.mark.component
-def test_company_changes_nothing_and_bad_files_are_left_out(tmp_path: Path) -> None:
-    own, asked = predictor(tmp_path), requests(tmp_path, 11)
-    level = float(np.median(own.predictions([own.prepared(picture(0))])))
+def test_other_files_change_nothing_and_bad_files_are_left_out(tmp_path: Path) -> None:
+    network, files = predictor(tmp_path), requests(tmp_path, 11)
+    threshold = median(network)
     (tmp_path / "03.png").write_bytes((tmp_path / "03.png").read_bytes()[:60])
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
     together = Store.open(tmp_path / "together")
     predictions, problems = predict(
-        own, asked, together, threshold=level, progress=lambda done, total: told.append((done, total))
+        network, files, together, threshold=threshold, progress=lambda *counts: progress.append(counts)
     )
-    assert [one.request.name for one in predictions] == [one.name for one in asked if one.name != "03"]
+    assert names(predictions) == [file.name for file in files if file.name != "03"]
     assert [Path(problem.where).name for problem in problems] == ["03.png"]
-    assert told[-1] == (11, 11)
-    assert told == sorted(told)
-    (alone,), _ = predict(own, [asked[9]], Store.open(tmp_path / "alone"), threshold=level)
+    assert progress[-1] == (11, 11)
+    assert progress == sorted(progress)
+    (alone,), _ = predict(network, [files[9]], Store.open(tmp_path / "alone"), threshold=threshold)
     assert 0 < alone.columns["structure_pixels"] < 45 * 60
     differing = mask(tmp_path / "alone", "09") != mask(tmp_path / "together", "09")
     assert differing.mean() < 0.002  # rounding at the threshold itself
@@ -90,81 +100,77 @@ def test_weights_at_the_top_of_the_file_system_have_one_folder_to_look_into() ->
 
 
 def test_the_row_agrees_with_the_mask(tmp_path: Path) -> None:
-    own, (asked,) = predictor(tmp_path), requests(tmp_path, 1)
-    level = float(np.median(own.predictions([own.prepared(picture(0))])))
-    (found,), _ = predict(own, [asked], Store.open(tmp_path / "out"), threshold=level)
+    network, out = predictor(tmp_path), Store.open(tmp_path / "out")
+    (prediction,), _ = predict(network, requests(tmp_path, 1), out, threshold=median(network))
     written = mask(tmp_path / "out", "00")
     assert written.shape == (45, 60)
     assert written.dtype == np.uint8
     assert set(np.unique(written)) == {0, 255}
-    row = found.row()
+    row = prediction.row()
     assert (row["width"], row["height"]) == (60, 45)
     assert row["structure_pixels"] == (written == 255).sum()
     assert row["structure_share"] == pytest.approx((written == 255).mean(), abs=1e-6)
 
 
 @pytest.mark.component
-def test_refuses_weights_that_are_no_unet(tmp_path: Path) -> None:
-    path = tmp_path / "w.pt"
-    torch.save({"fc.weight": torch.zeros(2, 2)}, path)
-    with pytest.raises(DonorError, match=r"found no 'encoder1.enc1conv1.weight'"):
-        Predictor.of_weights(path, size_px=32, intensity="zscore", device=CPU)
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    other, several = tmp_path / "w.pt", tmp_path / "w.safetensors"
+    torch.save({"fc.weight": torch.zeros(2, 2)}, other)
+    several.write_bytes(save_weights(build("unet", in_channels=1, out_channels=3, init_features=2)))
+    for path, message in (
+        (other, r"found no 'encoder1.enc1conv1.weight'"),
+        (several, r"conv.weight \(3, 2, 1, 1\), not \(1, 2, 1, 1\)"),
+    ):
+        with pytest.raises(DonorError, match=message):
+            Predictor.of_weights(path, size_px=32, intensity="zscore", device=CPU)
 
 
 @pytest.mark.component
-def test_refuses_a_network_with_several_outputs(tmp_path: Path) -> None:
-    path = tmp_path / "w.safetensors"
-    path.write_bytes(save_weights(build("unet", in_channels=1, out_channels=3, init_features=2)))
-    with pytest.raises(DonorError, match=r"conv.weight \(3, 2, 1, 1\), not \(1, 2, 1, 1\)"):
-        Predictor.of_weights(path, size_px=32, intensity="zscore", device=CPU)
-
-
-@pytest.mark.component
-def test_an_output_that_is_not_finite_is_told_and_no_empty_mask(tmp_path: Path) -> None:
-    own, asked = predictor(tmp_path), requests(tmp_path, 3)
+def test_an_output_that_is_not_finite_is_reported_and_no_empty_mask_is_written(tmp_path: Path) -> None:
+    network, files = predictor(tmp_path), requests(tmp_path, 3)
 
     def spoiled(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
         output[1] = torch.nan
         return output
 
-    own.learner.networks["network"].register_forward_hook(spoiled)
-    found, problems = predict(own, asked, Store.open(tmp_path / "out"), threshold=0.5)
-    assert [one.request.name for one in found] == ["00", "02"]
+    network.learner.networks["network"].register_forward_hook(spoiled)
+    predictions, problems = predict(network, files, Store.open(tmp_path / "out"), threshold=0.5)
+    assert names(predictions) == ["00", "02"]
     text = (
-        f"{asked[1].image}: the network's output is not finite, although its weights are; no mask is written."
+        f"{files[1].image}: the network's output is not finite, although its weights are; no mask is written."
     )
     assert [str(problem) for problem in problems] == [text]
     assert not (tmp_path / "out" / "01_mask.png").exists()
 
 
 @pytest.mark.component
-def test_an_output_that_cannot_be_written_is_told_and_all_others_are(tmp_path: Path) -> None:
-    own, asked = predictor(tmp_path), requests(tmp_path, 4)
+def test_an_output_that_cannot_be_written_is_reported_and_all_others_are_written(tmp_path: Path) -> None:
+    network, files = predictor(tmp_path), requests(tmp_path, 4)
     (tmp_path / "out" / "01_mask.png").mkdir(parents=True)
     (tmp_path / "out" / "03_overlay.png").mkdir()
-    found, problems = predict(own, asked, Store.open(tmp_path / "out"), threshold=0.5)
-    assert [one.request.name for one in found] == ["00", "02"]
-    assert [problem.where for problem in problems] == [str(asked[1].image), str(asked[3].image)]
+    predictions, problems = predict(network, files, Store.open(tmp_path / "out"), threshold=0.5)
+    assert names(predictions) == ["00", "02"]
+    assert [problem.where for problem in problems] == [str(files[1].image), str(files[3].image)]
     assert all(problem.what.startswith("its outputs cannot be written: ") for problem in problems)
     assert mask(tmp_path / "out", "02").shape == (45, 60)
 
 
 @pytest.mark.component
-def test_an_image_too_large_for_the_device_is_told_and_all_others_are_segmented(tmp_path: Path) -> None:
-    own, asked = predictor(tmp_path), requests(tmp_path, 3)
-    asked.append(Request(asked[2].image, "large"))
+def test_an_image_too_large_for_the_device_is_reported_and_all_others_are_predicted(tmp_path: Path) -> None:
+    network, files = predictor(tmp_path), requests(tmp_path, 3)
+    files.append(Request(files[2].image, "large"))
 
     def full(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
         if len(inputs[0]) > 1 or inputs[0].equal(largest):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
 
-    cases = untargeted([own.prepared(picture(1))], 32, device=CPU)
-    largest = own.learner.load(cases, np.arange(1), None).inputs
-    own.learner.networks["network"].register_forward_pre_hook(full)
-    found, problems = predict(own, asked, Store.open(tmp_path / "out"), threshold=0.5)
-    assert [one.request.name for one in found] == ["00", "02", "large"]
+    cases = untargeted([network.prepared(picture(1))], 32, device=CPU)
+    largest = network.learner.load(cases, np.arange(1), None).inputs
+    network.learner.networks["network"].register_forward_pre_hook(full)
+    predictions, problems = predict(network, files, Store.open(tmp_path / "out"), threshold=0.5)
+    assert names(predictions) == ["00", "02", "large"]
     assert [str(problem) for problem in problems] == [
-        f"{asked[1].image}: does not fit into the memory that is free on the cpu device."
+        f"{files[1].image}: does not fit into the memory that is free on the cpu device."
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.trial.conftest import Bench, Make, quick
+from tests.trial.conftest import GENERAL, PORTABLE, Bench, Make, quick
 from xferlab.errors import DonorError, RecordError
 from xferlab.networks.build import build, initialise
 from xferlab.networks.donors import file_sha256, read_weights, save_weights
@@ -22,7 +22,8 @@ from xferlab.trial.pretrained import at_hand, check_file, check_fits, check_pare
 
 pytestmark = pytest.mark.component
 
-NAME, KEY = "a/general/r01", "decoder1.dec1conv1.weight"
+KEY = "decoder1.dec1conv1.weight"
+CHILD = {"data": "general", "starts_from": "donor", "evaluate_on": ["general.test"]}
 
 
 def donor_file(folder: Path, *, in_channels: int = 3) -> Path:
@@ -35,30 +36,27 @@ def donor_file(folder: Path, *, in_channels: int = 3) -> Path:
 
 
 def with_donor(bench: Make, path: Path, *, in_channels: int = 3) -> Bench:
-    stages = {
-        "donor": {"weights": {"path": str(path)}},
-        "general": {"data": "general", "starts_from": "donor", "evaluate_on": ["general.test"]},
-    }
     model = {"init_features": 2, "image_size": 32, "in_channels": in_channels}
+    stages = {"donor": {"weights": {"path": str(path)}}, "general": CHILD}
     return bench(stages=stages, model=model, donors={str(path): file_sha256(path)})
 
 
 def test_given_weights_reach_the_trial_through_the_storage(bench: Make, tmp_path: Path) -> None:
     path = donor_file(tmp_path)
     trials = with_donor(bench, path)
-    digest = store_weights(Weights(path=str(path)), trials.session.store, cache_dir=tmp_path)
+    digest = store_weights(Weights(path=str(path)), trials.store, cache_dir=tmp_path)
     assert digest == file_sha256(path) == at_hand(Weights(path=str(path)), cache_dir=tmp_path)
-    check_fits(trials[NAME], trials.session.store, cache_dir=tmp_path)
+    check_fits(trials[GENERAL], trials.store, cache_dir=tmp_path)
     path.unlink()  # workers do not see the user's disk
-    assert trials.run(NAME).started_from == digest
+    assert trials.run(GENERAL).started_from == digest
 
 
 def test_the_weights_that_are_stored_are_those_that_were_checked(
     bench: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is replaced while it is read: under a digest lie the bytes of that digest, whenever."""
+    """The file is replaced while it is read; the bytes under a digest are always those of the digest."""
     path, other = donor_file(tmp_path), b"other bytes"
-    whole, store = path.read_bytes(), bench().session.store
+    whole, store = path.read_bytes(), bench().store
 
     def replacing(file: Path, *read: bytes, **options: Any) -> object:
         path.write_bytes(other)
@@ -72,21 +70,21 @@ def test_the_weights_that_are_stored_are_those_that_were_checked(
 
 def test_check_compares_the_digest_that_the_study_gives(bench: Make, tmp_path: Path) -> None:
     path = donor_file(tmp_path)
-    spec = with_donor(bench, path)[NAME]
+    spec = with_donor(bench, path)[GENERAL]
     check_file(spec, Weights(path=str(path), sha256=file_sha256(path)), cache_dir=tmp_path)
     with pytest.raises(DonorError, match=f"has SHA-256 {file_sha256(path)}; the study gives 000"):
         check_file(spec, Weights(path=str(path), sha256="0" * 64), cache_dir=tmp_path)
 
 
-def test_channels_that_differ_are_told_with_the_field_to_change(bench: Make, tmp_path: Path) -> None:
+def test_channels_that_differ_are_reported_with_the_field_to_change(bench: Make, tmp_path: Path) -> None:
     path = donor_file(tmp_path)
     trials = with_donor(bench, path, in_channels=1)
-    store_weights(Weights(path=str(path)), trials.session.store, cache_dir=tmp_path)
+    store_weights(Weights(path=str(path)), trials.store, cache_dir=tmp_path)
     message = "The first convolution has 3 input channels while model.in_channels is 1: set in_channels: 3; "
     with pytest.raises(DonorError, match=message):
-        check_fits(trials[NAME], trials.session.store, cache_dir=tmp_path)
+        check_fits(trials[GENERAL], trials.store, cache_dir=tmp_path)
     with pytest.raises(DonorError, match=message):
-        trials.run(NAME)
+        trials.run(GENERAL)
 
 
 @pytest.mark.parametrize(
@@ -96,29 +94,26 @@ def test_channels_that_differ_are_told_with_the_field_to_change(bench: Make, tmp
         ({"init_features": 16}, "32 features while model.init_features is 16: set init_features: 32, or"),
     ],
 )
-def test_published_weights_that_misfit_are_told_before_they_are_fetched(
+def test_published_weights_that_do_not_fit_are_reported_before_they_are_fetched(
     bench: Make, tmp_path: Path, model: dict[str, int], message: str
 ) -> None:
-    stages = {
-        "donor": {"weights": "buda2019"},
-        "general": {"data": "general", "starts_from": "donor", "evaluate_on": ["general.test"]},
-    }
+    stages = {"donor": {"weights": "buda2019"}, "general": CHILD}
     fitting = {"init_features": 32, "image_size": 32, "in_channels": 3}
     weights, nowhere = Weights(name="buda2019"), tmp_path / "empty"
-    check_file(bench(stages=stages, model=fitting)[NAME], weights, cache_dir=nowhere)
-    misfit = bench(stages=stages, model=fitting | model)[NAME]
+    check_file(bench(stages=stages, model=fitting)[GENERAL], weights, cache_dir=nowhere)
+    other = bench(stages=stages, model=fitting | model)[GENERAL]
     with pytest.raises(DonorError, match=message):
-        check_file(misfit, weights, cache_dir=nowhere)
+        check_file(other, weights, cache_dir=nowhere)
 
 
 def test_a_stored_donor_that_was_altered_is_refused(bench: Make, tmp_path: Path) -> None:
     path = donor_file(tmp_path)
     trials = with_donor(bench, path)
-    digest = store_weights(Weights(path=str(path)), trials.session.store, cache_dir=tmp_path)
-    stored = Path(trials.session.store.path(layout.donor_path(digest)))
+    digest = store_weights(Weights(path=str(path)), trials.store, cache_dir=tmp_path)
+    stored = Path(trials.store.path(layout.donor_path(digest)))
     stored.write_bytes(stored.read_bytes()[:-1] + b"x")
     with pytest.raises(RecordError, match=r"is altered .* and is now .*; run the study again"):
-        trials.run(NAME)
+        trials.run(GENERAL)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +135,7 @@ def test_weights_that_cannot_be_had(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     donor_file(tmp_path)
-    store = bench().session.store
+    store = bench().store
     with pytest.raises(DonorError, match=message):
         store_weights(Weights(**weights), store, cache_dir=tmp_path)
     assert not store.list("donors")
@@ -148,8 +143,9 @@ def test_weights_that_cannot_be_had(
 
 def test_a_parent_whose_weights_are_not_finite_is_named_before_and_when_it_is_read(bench: Make) -> None:
     trials = bench(training=quick(max_epochs=1, patience=1))
-    store, parent = trials.session.store, trials["a/general/r01"]
-    record = trials.run("a/general/r01")
+    store, parent = trials.store, trials[GENERAL]
+    check_parent(parent.trial_id, store)  # it is not complete, so there is nothing to check
+    record = trials.run(GENERAL)
     check_parent(parent.trial_id, store)
     path = Path(store.path(layout.TrialFiles(parent.trial_id).weights))
     weights = load_file(path)
@@ -166,9 +162,4 @@ def test_a_parent_whose_weights_are_not_finite_is_named_before_and_when_it_is_re
     with pytest.raises(DonorError, match=text):
         check_parent(parent.trial_id, store)
     with pytest.raises(DonorError, match=text):
-        trials.run("a/portable/r01")
-
-
-def test_a_parent_that_is_not_complete_is_nothing_to_check(bench: Make) -> None:
-    trials = bench()
-    check_parent(trials["a/general/r01"].trial_id, trials.session.store)
+        trials.run(PORTABLE)

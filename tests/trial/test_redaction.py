@@ -23,34 +23,30 @@ def section(**fields: Any) -> Any:
     return adapter.validate_python({"source": "manifest", "root": ROOT} | fields)
 
 
-def test_a_private_section_tells_how_many_and_nobody() -> None:
+def test_a_private_section_reports_a_number_no_name_and_problems_of_the_folder() -> None:
+    of_folder = Problem(ROOT, "there is no such folder.")
     with pytest.raises(DataError) as caught, redact_names("cxr", section()):
-        raise DataError(PROBLEMS)
+        raise DataError([of_folder, *PROBLEMS])
     assert "jane" not in str(caught.value)
-    assert str(caught.value).startswith("data.cxr: 3 problems, which are not shown here")
+    first, second = caught.value.problems
+    assert first == of_folder
+    assert str(second).startswith("data.cxr: 3 problems, which are not shown here")
     assert caught.value.__suppress_context__  # a traceback would quote the other
-
-
-def test_what_is_said_of_the_folder_stays() -> None:
-    whole = Problem(ROOT, "there is no such folder.")
     with pytest.raises(DataError) as caught, redact_names("cxr", section()):
-        raise DataError(whole)
-    assert caught.value.problems == (whole,)
+        raise DataError(of_folder)
+    assert caught.value.problems == (of_folder,)
 
 
-def test_a_shareable_section_says_it_all() -> None:
+def test_a_shareable_section_and_other_errors_are_not_redacted() -> None:
     with pytest.raises(DataError, match=r"jane_doe\.png"), redact_names("cxr", section(shareable=True)):
         raise DataError(PROBLEMS)
+    with pytest.raises(StorageError, match="cache"), redact_names("cxr", section()):
+        raise StorageError("cache is full")
 
 
-def test_an_error_of_the_system_loses_its_file_alone() -> None:
+def test_an_error_of_the_system_loses_only_its_file() -> None:
     error = PermissionError(errno.EACCES, "Permission denied", f"{ROOT}/jane_doe")
     with pytest.raises(PermissionError) as caught, redact_names("cxr", section()):
         raise error
     assert caught.value.strerror == "data.cxr: Permission denied"
     assert "jane" not in str(caught.value)
-
-
-def test_other_errors_pass() -> None:
-    with pytest.raises(StorageError, match="cache"), redact_names("cxr", section()):
-        raise StorageError("cache is full")

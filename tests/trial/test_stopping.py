@@ -1,4 +1,4 @@
-"""A stop anywhere after training loses no training; a loss that is no number keeps the last good state."""
+"""A stop after training loses no training; a loss that is not finite keeps the last good state."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from tests.studies import attempts, recorded
-from tests.trial.conftest import Make, quick
+from tests.studies import recorded
+from tests.trial.conftest import GENERAL, Make, quick, stop_at
 from xferlab.errors import InterruptedTrialError, NonFiniteLossError
 from xferlab.records import reader
+from xferlab.tasks.segmentation.resized import BinarySegmentation
 
 pytestmark = pytest.mark.component
 
-GENERAL = "a/general/r01"
 FEATURES = {"on": "portable.hold_out", "cases": 6}
 
 
-class After:
-    """A stop request that comes at one question of those that follow the last epoch."""
+class StopAfterTraining:
+    """A stop request at one question of those that follow the last epoch."""
 
     def __init__(self, question: int):
         self._question, self._epochs, self.asked = question, 0, 0
@@ -34,38 +34,26 @@ class After:
 
 def test_a_stop_between_measured_cases_loses_no_training(bench: Make, tmp_path: Path) -> None:
     whole, parts = (bench(storage=name, features=FEATURES) for name in ("whole", "parts"))
-    never = After(-1)
+    never = StopAfterTraining(-1)
     whole.run(GENERAL, stop=never, on_epoch=never.epoch)
     num_cases = len(whole.plan.selections[whole[GENERAL].evaluations[0].selection].digests)
     assert never.asked >= num_cases + 2 * 6  # features: of the start and of the best weights
-    stop = After(2)
+    stop = StopAfterTraining(2)
     with pytest.raises(InterruptedTrialError, match="stopped while it was evaluated; run the study again"):
         parts.run(GENERAL, stop=stop, on_epoch=stop.epoch)
     assert not list(parts.folder(GENERAL).glob("evaluations/*"))
-    asked: list[Any] = []
-
-    def in_the_features() -> bool:
-        asked.append(None)
-        return len(asked) == num_cases + 3
-
-    with pytest.raises(InterruptedTrialError):
-        parts.run(GENERAL, stop=in_the_features)
+    parts.interrupt(GENERAL, stop_at(num_cases + 3))  # in the features
     assert len(list(parts.folder(GENERAL).glob("evaluations/*/record.json"))) == 1
     assert not list(parts.folder(GENERAL).glob("features/*"))
-    epochs: list[Any] = []
-    parts.run(GENERAL, on_epoch=lambda result, best_loss: epochs.append(result))
-    assert epochs == []
-    tries = attempts(tmp_path / "parts")[parts[GENERAL].trial_id]
-    assert [one["outcome"] for one in tries] == ["interrupted", "interrupted", "complete"]
-    assert [one["first_epoch"] for one in tries] == [1, 5, 5]
+    assert parts.epochs(GENERAL) == []
+    assert parts.outcomes(GENERAL) == ["interrupted", "interrupted", "complete"]
+    assert [attempt["first_epoch"] for attempt in parts.attempts(GENERAL)] == [1, 5, 5]
     assert recorded(tmp_path / "parts") == recorded(tmp_path / "whole")
 
 
-def test_a_loss_that_is_no_number_keeps_the_last_good_state(
+def test_a_loss_that_is_not_finite_keeps_the_last_good_state(
     bench: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xferlab.tasks.segmentation.resized import BinarySegmentation
-
     whole, parts = bench(storage="whole"), bench(storage="parts", training=quick(checkpoint_every_s=0.0001))
     whole.run(GENERAL)
     loss = BinarySegmentation.loss
@@ -77,16 +65,11 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(
         )  # fmt: skip
         with pytest.raises(NonFiniteLossError, match="in epoch 3"):
             parts.run(GENERAL, on_epoch=lambda result, best_loss: epochs.append(result))
-    failure = reader.read_failure(parts.session.store, parts[GENERAL].trial_id)
+    failure = reader.read_failure(parts.store, parts[GENERAL].trial_id)
     assert failure is not None
     assert (failure["kind"], failure["epoch"]) == ("hopeless", 2)
-    states = sorted(path.name for path in parts.folder(GENERAL).glob("checkpoint/state-*"))
-    assert states[-1].startswith(("state-000002", "state-000003"))
+    assert parts.states(GENERAL)[-1].name.startswith(("state-000002", "state-000003"))
     parts.run(GENERAL)
-    first, second = attempts(tmp_path / "parts")[parts[GENERAL].trial_id]
-    assert (first["outcome"], second["outcome"], second["first_epoch"] in (2, 3)) == (
-        "failed",
-        "complete",
-        True,
-    )
+    assert parts.outcomes(GENERAL) == ["failed", "complete"]
+    assert parts.attempts(GENERAL)[1]["first_epoch"] in (2, 3)
     assert recorded(tmp_path / "parts") == recorded(tmp_path / "whole")

@@ -102,7 +102,7 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> None:
     table = Table(*columns, title=f"study {plan.loaded.base.study}", title_justify="left", box=None)
     for trial in trials:
         sizes = plan.part_sizes[trial.selection]
-        donor = trial.donor and (trial.donor["name"] or trial.donor["path"])
+        donor = trial.donor and trial.donor.title
         parents = ", ".join(plan.by_id[parent].name for parent in trial.parents)
         more = f" and {len(trial.arms) - SHOWN_ARMS} more" if len(trial.arms) > SHOWN_ARMS else ""
         table.add_row(

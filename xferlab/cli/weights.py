@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -116,7 +116,7 @@ class GivenWeights:
 
         for trial in started:
             assert trial.donor is not None
-            name, arm, notes = trial.donor["name"] or trial.donor["path"], trial.arms[0], list[str]()
+            name, arm, notes = trial.donor.title, trial.arms[0], list[str]()
             try:
                 if stored:
                     check_fits(trial, self.store, cache_dir=self.cache_dir)
@@ -164,7 +164,7 @@ def _print(sentence: str) -> None:
 def _one_a_network(trials: Iterable[TrialSpec]) -> list[TrialSpec]:
     """The first trial for each weights file, network, and way to take it over."""
     ways = {
-        canonical_json([trial.donor, *map(trial.identity.to_json().get, ("model", "adapt"))]): trial
+        canonical_json([asdict(trial.donor), *map(trial.identity.to_json().get, ("model", "adapt"))]): trial
         for trial in reversed(list(trials))
         if trial.donor
     }

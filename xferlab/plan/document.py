@@ -9,7 +9,7 @@ from typing import Any
 
 from xferlab.cohort import Case
 from xferlab.plan.expand import Plan
-from xferlab.plan.spec import PLAN_VERSION, EvaluationSpec, FeaturesSpec, PlannedTrial, TrialSpec
+from xferlab.plan.spec import PLAN_VERSION, Donor, EvaluationSpec, FeaturesSpec, PlannedTrial, TrialSpec
 from xferlab.study.schema import Stage
 from xferlab.tasks import registry
 
@@ -69,7 +69,7 @@ def planned_trials(document: Mapping[str, Any]) -> tuple[PlannedTrial, ...]:
             repetition=trial["repetition"],
             max_epochs=trial["max_epochs"],
             parents=tuple(trial["parents"]),
-            donor=trial["donor"],
+            donor=Donor(**trial["donor"]) if trial["donor"] else None,
             evaluations=tuple(map(EvaluationSpec.from_json, trial["evaluations"])),
             features=FeaturesSpec(**trial["features"]) if trial.get("features") else None,
         )
@@ -101,7 +101,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
         "repetition": trial.repetition,
         "seed": trial.identity.seed,
         "parents": list(trial.parents),
-        "donor": dict(trial.donor) if trial.donor else None,
+        "donor": asdict(trial.donor) if trial.donor else None,
         "data": trial.section,
         "max_epochs": trial.max_epochs,
         "device": trial.identity.execution.device,

@@ -6,21 +6,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from xferlab.cohort import Cohort, Selection
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.plan.features import Probe
 from xferlab.plan.identity import seed_for, short_id
 from xferlab.plan.selection import CaseSelector, Index, PartCases, without_patients
-from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.plan.spec import Donor, EvaluationSpec, Reservation, Settings, TrialSpec
 from xferlab.study.check import finding_of, stage_view, training_path
 from xferlab.study.evaluated import OBJECTS, Evaluated
 from xferlab.study.findings import Finding
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Stage, Study
 from xferlab.study.yaml_lines import KeyPath
-from xferlab.tasks.config import Engine, Execution, Size, Training, TrialIdentity
+from xferlab.tasks.config import Engine, Execution, Size, Training
 
 UNKNOWN_DONOR = "unknown until the donor is fetched"
 
@@ -93,7 +93,7 @@ class Plan:
         """Ids that will be others once an absent donor is fetched: of all that descends from it."""
         ids: set[str] = set()
         for trial in self.trials:
-            absent = trial.donor is not None and not trial.donor["sha256"]
+            absent = trial.donor is not None and not trial.donor.sha256
             if absent or not ids.isdisjoint(trial.parents):
                 ids.add(trial.trial_id)
         return frozenset(ids)
@@ -122,7 +122,7 @@ class _Expansion:
         self.cohort, self.select = self.selector.cohort, self.selector.select
         self.probe = Probe(loaded.base, self.selector)
         self.trials: dict[str, TrialSpec] = {}
-        self.trained_units: dict[str, tuple[int, frozenset[str]]] = {}
+        self.trained_units: dict[str, frozenset[str]] = {}
         self.names: dict[str, str] = {}
         self.problems: dict[str, Problem] = {}
         self.warnings: dict[str, Problem] = {}
@@ -167,21 +167,13 @@ class _Expansion:
             self.warnings[f"straddle {name}"] = problem
 
 
-class _Fixed(NamedTuple):
-    """What all repetitions of a stage have in common."""
-
-    identity: TrialIdentity
-    data: Mapping[str, Mapping[str, Any]]
-    settings: Mapping[str, Any]
-
-
 class _Arm:
     """One arm on its way into the graph."""
 
     def __init__(self, expansion: _Expansion, name: str, study: Study):
         self.expansion, self.name, self.study = expansion, name, study
         self.ids: dict[tuple[str, int], str] = {}
-        self._fixed: dict[str, _Fixed] = {}
+        self._templates: dict[str, TrialSpec] = {}
 
     def expand(self) -> None:
         for stage_name in stages_in_order(self.study):
@@ -194,10 +186,10 @@ class _Arm:
         assert stage.data is not None
         config = self.study.data[stage.data]
         selected = self.expansion.select(stage.data, config, "fit", repetition, labelled=stage.label_fraction)
-        self._check(stage_name, selected, repetition)
+        self._check(stage_name, stage.data, selected, repetition)
         parents, donor = self._origin(stage, repetition)
-        fixed = self._fixed_fields(stage_name, stage)
-        identity = fixed.identity.model_copy(
+        template = self._template(stage_name, stage)
+        identity = template.identity.model_copy(
             update={
                 "selection": selected.digest,
                 "seed": seed_for(self.study.seed, stage=stage_name, repetition=repetition),
@@ -207,32 +199,29 @@ class _Arm:
         trial_id = short_id(identity.to_json())
         name = f"{self.name}/{stage_name}/r{repetition:02d}"
         evaluations = tuple(self._evaluations(stage_name, stage, repetition, trial_id, parents))
-        features, data = self.expansion.probe.of(trial_id, identity, dict(fixed.data))
-        spec = TrialSpec(
+        features, data = self.expansion.probe.of(trial_id, identity, dict(template.data))
+        spec = replace(
+            template,
             trial_id=trial_id,
             name=name,
-            arms=(self.name,),
-            stage=stage_name,
             repetition=repetition,
-            max_epochs=identity.training.max_epochs,
             identity=identity,
-            section=stage.data,
             selection=selected.digest,
             parents=parents,
             donor=donor,
             evaluations=evaluations,
             data=data,
-            settings=fixed.settings,
             features=features,
         )
         known = self.expansion.trials.get(trial_id)
         self.expansion.trials[trial_id] = _merged(known, spec) if known else spec
-        self.expansion.trained_units[trial_id] = (repetition, selected.units)
+        self.expansion.trained_units[trial_id] = selected.units
         self.expansion.names[name] = self.ids[stage_name, repetition] = trial_id
 
-    def _fixed_fields(self, stage_name: str, stage: Stage) -> _Fixed:
-        """What all repetitions of a stage have in common."""
-        if stage_name not in self._fixed:
+    def _template(self, stage_name: str, stage: Stage) -> TrialSpec:
+        """What all repetitions of a stage have in common; all else is empty."""
+        if stage_name not in self._templates:
+            assert stage.data is not None
             study, task = self.study, self.study.task_of(stage_name)
             training = study.training_of(stage_name)
             resolved = execution(training, self.expansion.setting)
@@ -253,18 +242,29 @@ class _Arm:
             )
             read = {stage.data, *(item.partition(".")[0] for item in self._evaluated(stage))}
             wandb = study.tracking.wandb
-            settings = {
-                "study": study.study,
-                "seed": study.seed,
-                "checkpoint_every_s": training.checkpoint_every_s,
-                "resources": study.resources_of(stage_name).model_dump(mode="json"),
-                "tracking": wandb.model_dump(mode="json") if wandb else None,
-            }
-            data = {n: without_patients(c) for n, c in study.data.items() if n in read}
-            self._fixed[stage_name] = _Fixed(identity, data, settings)
-        return self._fixed[stage_name]
+            settings = Settings(
+                study=study.study,
+                seed=study.seed,
+                checkpoint_every_s=training.checkpoint_every_s,
+                resources=Reservation(**study.resources_of(stage_name).model_dump()),
+                tracking=wandb.model_dump(mode="json") if wandb else None,
+            )
+            self._templates[stage_name] = TrialSpec(
+                trial_id="",
+                name="",
+                arms=(self.name,),
+                stage=stage_name,
+                repetition=0,
+                max_epochs=training.max_epochs,
+                identity=identity,
+                section=stage.data,
+                selection="",
+                data={n: without_patients(config) for n, config in study.data.items() if n in read},
+                settings=settings,
+            )
+        return self._templates[stage_name]
 
-    def _origin(self, stage: Stage, repetition: int) -> tuple[tuple[str, ...], dict[str, Any] | None]:
+    def _origin(self, stage: Stage, repetition: int) -> tuple[tuple[str, ...], Donor | None]:
         """Parents' ids, or the given weights, that a trial starts from."""
         if stage.starts_from is None:
             return (), None
@@ -272,12 +272,12 @@ class _Arm:
         if parent.weights is not None:
             name, path = parent.weights.name, parent.weights.path
             digest = self.expansion.setting.donors.get(name or path or "") or parent.weights.sha256
-            return (), {"stage": stage.starts_from, "name": name, "path": path, "sha256": digest}
-        available = sorted(r for s, r in self.ids if s == stage.starts_from)
+            return (), Donor(stage.starts_from, name, path, digest)
+        available = {r: trial_id for (name, r), trial_id in self.ids.items() if name == stage.starts_from}
         if stage.chaining == "best":
             self._warn_of_renewal(stage, len(available))
-            return tuple(sorted(self.ids[stage.starts_from, r] for r in available)), None
-        return (self.ids[stage.starts_from, repetition if len(available) > 1 else available[0]],), None
+            return tuple(sorted(available.values())), None
+        return (available[repetition if len(available) > 1 else 1],), None
 
     def _warn_of_renewal(self, stage: Stage, number: int) -> None:
         what = (
@@ -294,7 +294,7 @@ class _Arm:
     def _evaluations(
         self, stage_name: str, stage: Stage, repetition: int, trial_id: str, parents: tuple[str, ...]
     ) -> Iterator[EvaluationSpec]:
-        image_size = self._fixed[stage_name].identity.image_size
+        image_size = self._templates[stage_name].identity.image_size
         for item in self._evaluated(stage):
             section, part, variant = Evaluated.of(item)
             selected = self.expansion.select(section, self.study.data[section], part, repetition)
@@ -333,16 +333,14 @@ class _Arm:
 
     def _may_have_seen(self, parents: Iterable[str], repetition: int, units: frozenset[str]) -> bool:
         for parent in parents:
-            its_repetition, trained = self.expansion.trained_units[parent]
-            if its_repetition != repetition and not trained.isdisjoint(units):
+            spec, trained = self.expansion.trials[parent], self.expansion.trained_units[parent]
+            if spec.repetition != repetition and not trained.isdisjoint(units):
                 return True
-            if self._may_have_seen(self.expansion.trials[parent].parents, repetition, units):
+            if self._may_have_seen(spec.parents, repetition, units):
                 return True
         return False
 
-    def _check(self, stage_name: str, selected: PartCases, repetition: int) -> None:
-        section = self.study.stages[stage_name].data
-        assert section is not None
+    def _check(self, stage_name: str, section: str, selected: PartCases, repetition: int) -> None:
         path: KeyPath = ("stages", stage_name, "data")
         for part, count in selected.counts.items():
             if not count:
@@ -387,10 +385,10 @@ class _Arm:
             self.expansion.problems[key] = self.expansion.loaded.problem(self.name, finding)
 
 
-def _parent_identity(parents: Sequence[str], donor: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _parent_identity(parents: Sequence[str], donor: Donor | None) -> dict[str, Any] | None:
     if donor is not None:
         # While a donor is absent, its name keeps the provisional ids of different donors apart.
-        return {"weights": donor["sha256"] or {"unknown": donor["name"] or donor["path"]}}
+        return {"weights": donor.sha256 or {"unknown": donor.title}}
     return {"trials": list(parents)} if parents else None
 
 
@@ -418,19 +416,8 @@ def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
 
 
 def stages_in_order(study: Study) -> list[str]:
-    """Returns stage names with parents before children, otherwise in file order."""
-    ordered: list[str] = []
-
-    def visit(name: str) -> None:
-        parent = study.stages[name].starts_from
-        if parent is not None and parent not in ordered:
-            visit(parent)
-        if name not in ordered:
-            ordered.append(name)
-
-    for name in study.stages:
-        visit(name)
-    return ordered
+    """Returns stage names with parents before children: by generation, then in file order."""
+    return sorted(study.stages, key=lambda name: len(study.lineage(name)))
 
 
 def execution(training: Training, setting: Setting) -> Execution:

@@ -41,15 +41,14 @@ class CaseSelector:
     """The cases of a study and its arms, and their parts; caches make ten thousand trials cheap.
 
     Attributes:
-        cohort: Patients of the study's case_part sections.
+        cohort: Patients of the sections of the study itself.
         selections: Every selection made so far, by digest.
     """
 
     def __init__(self, base: Study, index: Index):
         """Takes the study without its arms, and what gives the cases of a section."""
         self._index = index
-        self._cases: dict[str, Sequence[Case]] = {}
-        self._seen: list[tuple[str, DataSection]] = []
+        self._sections: dict[str, tuple[str, DataSection, Sequence[Case]]] = {}
         self._recorded: dict[str, Mapping[str, Case]] = {}
         self._section_keys: dict[int, str] = {}
         self._parts: dict[int, dict[str, Part]] = {}
@@ -76,20 +75,17 @@ class CaseSelector:
     def cases(self, name: str, config: DataSection) -> Sequence[Case]:
         """Returns the cases of a section; a configuration is looked at once."""
         key = self._section_key(name, config)
-        if key not in self._cases:
-            self._cases[key] = self._index(name, config)
-            self._seen.append((name, config))
-        return self._cases[key]
+        if key not in self._sections:
+            self._sections[key] = (name, config, self._index(name, config))
+        return self._sections[key][2]
 
     def recorded(self, name: str, config: DataSection) -> Mapping[str, Case]:
         """Returns a section's cases as records know them, by digest: under pseudonyms unless shareable."""
         key = self._section_key(name, config)
         if key not in self._recorded:
             cases = self.cases(name, config)
-            shown = (
-                {case.digest: case for case in cases} if config.shareable else self._pseudonyms.hide(cases)
-            )
-            self._recorded[key] = shown
+            by_digest = {case.digest: case for case in cases}
+            self._recorded[key] = by_digest if config.shareable else self._pseudonyms.hide(cases)
         return self._recorded[key]
 
     def part_of(self, repetition: int, case: Case) -> Part:
@@ -146,9 +142,9 @@ class CaseSelector:
 
     def listed(self) -> Iterator[tuple[str, Case, Case]]:
         """Yields section, case, and case as records know it, of all sections of the study and its arms."""
-        for name, config in self._seen:
+        for name, config, cases in self._sections.values():
             recorded = self.recorded(name, config)
-            yield from ((name, case, recorded[case.digest]) for case in self.cases(name, config))
+            yield from ((name, case, recorded[case.digest]) for case in cases)
 
     def straddling(self) -> dict[str, tuple[int, int]]:
         """Returns by section: patients that are in several parts of repetition 1, and all patients."""

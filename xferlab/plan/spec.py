@@ -78,9 +78,70 @@ class FeaturesSpec:
     source: str
 
 
+@dataclass(frozen=True)
+class Donor:
+    """Weights from outside the study that a trial starts from.
+
+    Attributes:
+        stage: Name of the stage that gives them.
+        name: Their published name; None for a file.
+        path: The file; None for published weights.
+        sha256: Digest of the file; None while it is not known.
+    """
+
+    stage: str
+    name: str | None = None
+    path: str | None = None
+    sha256: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What messages call them: the published name or the path."""
+        return self.name or self.path or ""
+
+    @property
+    def digest(self) -> str:
+        """The digest, which is known of every trial that runs."""
+        assert self.sha256 is not None
+        return self.sha256
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What an executor reserves for a trial: CPU cores, GPUs, and host memory in GiB."""
+
+    cpu: float = 1.0
+    gpu: float = 0.0
+    memory_gib: float | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a trial needs besides its identity; nothing here changes its weights.
+
+    Attributes:
+        study: Name of the study.
+        seed: The study's seed.
+        checkpoint_every_s: Time between two checkpoints.
+        resources: What an executor reserves.
+        tracking: The study's section `tracking.wandb`; None without a mirror.
+    """
+
+    study: str = ""
+    seed: int = 0
+    checkpoint_every_s: float = 60.0
+    resources: Reservation = Reservation()
+    tracking: Mapping[str, Any] | None = None
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Settings:
+        """Returns the settings that `dataclasses.asdict` gave, after JSON."""
+        return Settings(**{**value, "resources": Reservation(**value["resources"])})
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlannedTrial:
-    """What the last plan of a study tells of a trial: enough to know its state, not to run it.
+    """What the last plan of a study says of a trial: enough to know its state, not to run it.
 
     Attributes:
         trial_id: First 16 hex digits of the SHA-256 of its identity.
@@ -90,7 +151,7 @@ class PlannedTrial:
         repetition: From 1.
         max_epochs: Upper bound on epochs.
         parents: Ids of the trials that it starts from; several with chaining `best`; none from scratch.
-        donor: Given weights to start from: `{stage, name, path, sha256}`; None elsewhere.
+        donor: Given weights to start from; None elsewhere.
         evaluations: What to measure when trained.
         features: What to store of its deep features; None where the study does not ask for them.
     """
@@ -102,7 +163,7 @@ class PlannedTrial:
     repetition: int
     max_epochs: int
     parents: tuple[str, ...] = ()
-    donor: Mapping[str, Any] | None = None
+    donor: Donor | None = None
     evaluations: tuple[EvaluationSpec, ...] = ()
     features: FeaturesSpec | None = None
 
@@ -117,14 +178,14 @@ class TrialSpec(PlannedTrial):
         selection: Digest of the stored selection with the training and validation cases.
         data: Configuration of every section it reads, by name, or by `name@arm` where an arm that shares this
             trial has another configuration under that name; outside the identity.
-        settings: Outside the identity: study, seed, checkpoint_every_s, resources, tracking.
+        settings: What it needs besides its identity.
     """
 
     identity: TrialIdentity
     section: str
     selection: str
     data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings = Settings()
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""
@@ -149,6 +210,8 @@ class TrialSpec(PlannedTrial):
         fields["arms"] = tuple(fields["arms"])
         fields["parents"] = tuple(fields["parents"])
         fields["evaluations"] = tuple(map(EvaluationSpec.from_json, fields["evaluations"]))
+        fields["donor"] = Donor(**fields["donor"]) if fields["donor"] else None
+        fields["settings"] = Settings.from_json(fields["settings"])
         fields["identity"] = registry.identity_of(fields["identity"])
         if "features" in fields:
             fields["features"] = FeaturesSpec(**fields["features"])

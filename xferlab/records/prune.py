@@ -213,7 +213,7 @@ def _add_spec(needed: _Needed, spec: TrialSpec | None) -> None:
     """Adds what a trial trains on, which only its spec knows."""
     if spec is not None:
         needed.selections.add(spec.selection)
-        needed.donors.update([spec.donor["sha256"]] if spec.donor else [])
+        needed.donors.update([spec.donor.digest] if spec.donor else [])
 
 
 def _spec(store: Store, trial_id: str) -> TrialSpec | None:

@@ -141,13 +141,13 @@ def bundle(trial: TrialSpec, alone: Failure | None = None) -> dict[str, float]:
     After it ran out of memory (`alone` is that failure) nothing else fits beside it: it reserves a whole GPU
     if the GPU's memory ran out, else all CPUs of the largest node that may run it.
     """
-    resources = trial.settings["resources"]
-    wanted = {"CPU": float(resources["cpu"])}
+    resources = trial.settings.resources
+    wanted = {"CPU": resources.cpu}
     if trial.identity.execution.device == "cuda":
         # Without a reservation Ray hides all GPUs from the worker: a study that names none gets a whole one.
-        wanted["GPU"] = float(resources["gpu"]) or 1.0
-    if resources["memory_gib"]:
-        wanted["memory"] = float(resources["memory_gib"]) * 2**30
+        wanted["GPU"] = resources.gpu or 1.0
+    if resources.memory_gib:
+        wanted["memory"] = resources.memory_gib * 2**30
     if alone is None:
         return wanted
     if "GPU" in wanted and on_device(alone):

@@ -69,7 +69,7 @@ class _Run:
         self.checkpoints = Checkpoints(self.search, sample.sample_id)
         self.epoch, self.num_batches = 1, 0
         self.checkpoints.resume(self._restore, context.device)
-        self.every_s = min(float(trial.settings["checkpoint_every_s"]) for trial in sample.trials)
+        self.every_s = min(trial.settings.checkpoint_every_s for trial in sample.trials)
         self.saved_at = time.monotonic()
 
     def to_record(self, on_epoch: Callable[[SampleRecord], None]) -> SampleRecord:

@@ -98,18 +98,18 @@ def run_config(
         arms: All arms that use it; default: those it knows.
         parent_weights: Digest of the weights that it starts from.
     """
-    donor = spec.donor or {}
+    donor = spec.donor
     return {
         "trial_id": spec.trial_id,
-        "study": spec.settings.get("study"),
+        "study": spec.settings.study,
         "names": list(names or [spec.name]),
         "arms": list(arms or spec.arms),
         "stage": spec.stage,
         "repetition": spec.repetition,
         "section": spec.section,
         "parent_runs": list(spec.parents),
-        "parent_weights_sha256": parent_weights or donor.get("sha256"),
-        "donor": donor.get("name"),
+        "parent_weights_sha256": parent_weights or (donor.sha256 if donor else None),
+        "donor": donor.name if donor else None,
         **_flat(spec.identity.to_json()),
     }
 

@@ -55,12 +55,12 @@ class TrialMirror:
         """Starts the mirror that the study asks for, and returns at once.
 
         Args:
-            spec: The trial; `settings["tracking"]` says whether and how it is mirrored.
+            spec: The trial; `settings.tracking` says whether and how it is mirrored.
             directory: Local folder of the W&B files; trials may share it.
             parent_weights: Digest of the weights that it starts from.
             store: Where it is noted that the run may lack something, for `unmirrored`.
         """
-        tracking = spec.settings.get("tracking")
+        tracking = spec.settings.tracking
         mirror = TrialMirror(spec, store)
         if not tracking or tracking["mode"] == "disabled":
             return mirror
@@ -115,7 +115,9 @@ class TrialMirror:
     def _content(self, summary: Mapping[str, float]) -> str:
         spec = self._spec
         epochs = [self._epochs[number] for number in sorted(self._epochs)]
-        shown = shown_sets(spec, spec.data, spec.settings["tracking"]["images"])
+        tracking = spec.settings.tracking
+        assert tracking is not None  # else there is no writer
+        shown = shown_sets(spec, spec.data, tracking["images"])
         return content_sha256(epochs=epochs, summary=summary, arms=spec.arms, shown=shown)
 
     def _patience_s(self) -> float:
@@ -145,8 +147,8 @@ class TrialMirror:
         self._note(reason)
 
     def _note(self, reason: str | None) -> None:
-        study, trial_id = self._spec.settings.get("study"), self._spec.trial_id
-        if self._store is None or study is None:
+        study, trial_id = self._spec.settings.study, self._spec.trial_id
+        if self._store is None or not study:
             return
         with suppress(StorageError):  # whoever needs the storage more will say so
             if reason is None:

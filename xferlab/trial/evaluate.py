@@ -19,8 +19,9 @@ from xferlab.records.schema import CASES_SCHEMA, CaseOutputs, EvaluationRecord
 from xferlab.tasks import registry
 from xferlab.training.batches import fixed
 from xferlab.training.examples import AnyExamples
-from xferlab.training.learner import Array, Learner
+from xferlab.training.learner import Array
 from xferlab.trial.examples import TrialContext, evaluated_examples
+from xferlab.trial.training import AnyLearner
 
 TIMED_IMAGES = 20
 
@@ -28,7 +29,7 @@ TIMED_IMAGES = 20
 def evaluate(
     spec: TrialSpec,
     evaluation: EvaluationSpec,
-    learner: Learner[Any, Any],
+    learner: AnyLearner,
     context: TrialContext,
     *,
     weights: str,
@@ -79,9 +80,7 @@ def to_show(cases: Sequence[Case], per_pathology: int) -> list[int]:
     return sorted(row for rows in groups.values() for row in rows[:per_pathology])
 
 
-def outputs_of(
-    learner: Learner[Any, Any], examples: AnyExamples, rows: Sequence[int]
-) -> list[Mapping[str, Array]]:
+def outputs_of(learner: AnyLearner, examples: AnyExamples, rows: Sequence[int]) -> list[Mapping[str, Array]]:
     """Returns the arrays of some cases that are stored to look at."""
     shown = []
     for row in rows:
@@ -90,7 +89,7 @@ def outputs_of(
     return shown
 
 
-def prediction_time(learner: Learner[Any, Any], examples: AnyExamples) -> dict[str, float]:
+def prediction_time(learner: AnyLearner, examples: AnyExamples) -> dict[str, float]:
     """Returns the time of a prediction of one image in ms: mean, SD (n - 1), n; first calls left out."""
     times: list[float] = []
     for row in range(min(len(examples), TIMED_IMAGES) + 2):

@@ -16,16 +16,17 @@ from xferlab.records import reader, writer
 from xferlab.records.schema import FEATURES_SCHEMA, FeaturesRecord
 from xferlab.tasks import registry
 from xferlab.training.examples import AnyExamples
-from xferlab.training.learner import Layer, Learner
+from xferlab.training.learner import Layer
 from xferlab.trial.examples import TrialContext, examples
 from xferlab.trial.origin import load_origin
+from xferlab.trial.training import AnyLearner
 
 Array = NDArray[np.float64]
 
 
 def extract(
     spec: TrialSpec,
-    learner: Learner[Any, Any],
+    learner: AnyLearner,
     context: TrialContext,
     *,
     weights: str,
@@ -74,7 +75,7 @@ def extract(
 
 
 def pooled(
-    learner: Learner[Any, Any],
+    learner: AnyLearner,
     names: Sequence[str],
     loaded: AnyExamples,
     *,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,12 +12,12 @@ from safetensors.torch import load as load_safetensors
 from xferlab.errors import RecordError
 from xferlab.networks.donors import PUBLISHED, read_weights
 from xferlab.networks.state_dicts import check_usable
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import Donor, TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
-from xferlab.training.learner import Learner
 from xferlab.trial.examples import TrialContext
+from xferlab.trial.training import AnyLearner
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Origin:
     weights_sha256: str
 
 
-def load_origin(spec: TrialSpec, learner: Learner[Any, Any], context: TrialContext) -> Origin | None:
+def load_origin(spec: TrialSpec, learner: AnyLearner, context: TrialContext) -> Origin | None:
     """Gives a learner the weights that its trial starts from.
 
     Returns:
@@ -46,8 +44,8 @@ def load_origin(spec: TrialSpec, learner: Learner[Any, Any], context: TrialConte
         RecordError: They are missing or altered.
     """
     if spec.donor is not None:
-        learner.start_from(_donor_weights(spec.donor, context), origin=donor_name(spec.donor))
-        return Origin(spec.donor["sha256"], spec.donor["sha256"])
+        learner.start_from(_donor_weights(spec.donor, context), origin=f"donor {spec.donor.title}")
+        return Origin(spec.donor.digest, spec.donor.digest)
     if not spec.parents:
         return None
     parent = best_parent(spec, context.store)
@@ -56,16 +54,10 @@ def load_origin(spec: TrialSpec, learner: Learner[Any, Any], context: TrialConte
     return Origin(parent.trial_id, parent.weights_sha256)
 
 
-def donor_name(donor: Mapping[str, Any]) -> str:
-    """Returns what messages call given weights."""
-    return f"donor {donor['name'] or donor['path']}"
-
-
-def _donor_weights(donor: Mapping[str, Any], context: TrialContext) -> dict[str, torch.Tensor]:
-    digest = donor["sha256"]
-    path = Path(donor["path"] or PUBLISHED[donor["name"]].file_name)
-    name = layout.donor_path(digest)
-    return read_weights(path, _verified(context.store, name, digest), origin=context.store.path(name))
+def _donor_weights(donor: Donor, context: TrialContext) -> dict[str, torch.Tensor]:
+    path = Path(donor.path or PUBLISHED[donor.title].file_name)
+    name = layout.donor_path(donor.digest)
+    return read_weights(path, _verified(context.store, name, donor.digest), origin=context.store.path(name))
 
 
 def best_parent(spec: TrialSpec, store: Store) -> TrialRecord:

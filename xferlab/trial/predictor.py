@@ -24,9 +24,9 @@ from xferlab.records.store import Store
 from xferlab.tasks import registry
 from xferlab.tasks.config import Size, TrialIdentity
 from xferlab.training.examples import untargeted
-from xferlab.training.learner import Array, Learner
+from xferlab.training.learner import Array
 from xferlab.trial.origin import trained_weights
-from xferlab.trial.training import load_weights
+from xferlab.trial.training import AnyLearner, load_weights
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Predictor:
     """
 
     origin: str
-    learner: Learner[Any, Any]
+    learner: AnyLearner
     files: Mapping[str, str]
     preprocessing: str
     size: Size

@@ -18,7 +18,7 @@ from xferlab.records.store import Store
 from xferlab.study.schema import Weights
 from xferlab.tasks import registry
 from xferlab.trial.examples import TrialContext
-from xferlab.trial.origin import donor_name, load_origin
+from xferlab.trial.origin import load_origin
 
 
 def at_hand(weights: Weights, *, cache_dir: Path) -> str | None:
@@ -108,7 +108,7 @@ def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path, note: Note
         state = shaped.state_dict()
     assert spec.donor is not None
     learner = registry.learner_of(spec.identity, torch.device("cpu"))
-    learner.start_from(state, origin=donor_name(spec.donor))
+    learner.start_from(state, origin=f"donor {spec.donor.title}")
 
 
 def _file(weights: Weights, cache_dir: Path) -> tuple[Path, bytes]:

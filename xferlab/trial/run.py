@@ -165,7 +165,7 @@ class _Run:
         history = writer.HistoryFile(self.context.store, self.spec.trial_id, trainer.cursor.history)
         for result in trainer.cursor.history:
             mirror.epoch(result)
-        every_s, saved_at = self.spec.settings["checkpoint_every_s"], [time.monotonic()]
+        every_s, saved_at = self.spec.settings.checkpoint_every_s, [time.monotonic()]
 
         def after_batch() -> None:
             stopping = self.hooks.stop()
@@ -212,7 +212,7 @@ class _Run:
 
     def _overlays(self, mirror: TrialMirror, validation: AnyExamples) -> None:
         """Sends a fixed, seeded few validation cases to the mirror, which drops what is not shareable."""
-        tracking = self.spec.settings["tracking"]
+        tracking = self.spec.settings.tracking
         if tracking:
             draws = uniform(validation.keys, seed=0, purpose="overlay", epoch=0)
             rows = np.argsort(draws)[: tracking["images"]].tolist()

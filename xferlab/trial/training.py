@@ -12,15 +12,18 @@ from xferlab.tasks.config import TrialIdentity
 from xferlab.training.learner import Learner
 from xferlab.training.loop import Schedule, Trainer
 
+AnyLearner = Learner[Any, Any]
+"""A learner of any task."""
 
-def trainer_of(identity: TrialIdentity, learner: Learner[Any, Any]) -> Trainer[Any, Any]:
+
+def trainer_of(identity: TrialIdentity, learner: AnyLearner) -> Trainer[Any, Any]:
     """Returns the training that an identity names."""
     loop = identity.training
     schedule = Schedule(identity.seed, loop.max_epochs, loop.patience, identity.score)
     return Trainer(learner, schedule)
 
 
-def load_weights(learner: Learner[Any, Any], weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
+def load_weights(learner: AnyLearner, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
     """Loads what `training.loop.weights_of` gave into a learner's networks; every name and shape must fit.
 
     Raises:
