@@ -33,7 +33,7 @@ class Setting:
         device: What `device: auto` means here: `cpu` or `cuda`.
         bfloat16: Whether bfloat16 pays on this machine's CPU.
         objects_version: Version of the foreign objects that evaluations lay on images.
-        donors: Digest of every given weights file that is at hand, by its name or path: arms may give one
+        donors: Digest of every file of given weights on this machine, by its name or path. Arms may give one
             stage different weights.
     """
 
@@ -114,7 +114,7 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
 
 
 class _Expansion:
-    """State of one expansion: the growing graph, and what is found on the way."""
+    """State of one expansion: the growing graph, and the problems met so far."""
 
     def __init__(self, loaded: LoadedStudy, index: Index, setting: Setting):
         self.loaded, self.setting = loaded, setting
@@ -168,7 +168,7 @@ class _Expansion:
 
 
 class _Arm:
-    """One arm on its way into the graph."""
+    """The expansion of one arm."""
 
     def __init__(self, expansion: _Expansion, name: str, study: Study):
         self.expansion, self.name, self.study = expansion, name, study
@@ -395,7 +395,7 @@ def _parent_identity(parents: Sequence[str], donor: Donor | None) -> dict[str, A
 def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
     """A trial that several arms use, with all of their evaluations.
 
-    An arm may have other cases under a section's name: its evaluations then read a configuration of theirs.
+    An arm may have other cases under a section's name. Its evaluations then read another configuration.
     """
     data = dict(known.data)
     evaluations = {

@@ -98,14 +98,14 @@ def trained_weights(store: Store, trial_id: str) -> dict[str, torch.Tensor]:
 
 
 def _verified(store: Store, name: str, sha256: str) -> bytes:
-    """Returns a file whose digest is known; sets an altered one aside, so that a rerun makes it anew."""
+    """Returns a file whose digest is known; sets an altered one aside, so that a rerun recreates it."""
     data = store.read(name)
     if data is None:
-        raise RecordError(f"{store.path(name)}: is missing; run the study again, which makes it anew")
+        raise RecordError(f"{store.path(name)}: is missing; run the study again, which recreates it")
     if not codec.matches(data, sha256):
         aside = store.set_aside(name)
         raise RecordError(
             f"{store.path(name)}: is altered (its digest is not the recorded one) and is now {aside}; run "
-            "the study again, which makes it anew"
+            "the study again, which recreates it"
         )
     return data

@@ -82,7 +82,7 @@ def predict(
         requests: The files; at most `BATCH_IMAGES` are in memory at once.
         store: The output folder.
         threshold: From which probability on something is there.
-        progress: Told (done, all) after each file.
+        progress: Called with (done, all) after each file.
 
     Returns:
         What was found, and what is wrong with the files that could not be read, predicted or written; both in

@@ -126,7 +126,7 @@ class Predictor:
             size_px: Side of the images that it was trained on.
             intensity: How grey levels were normalised, as in a study's `training.intensity`.
             device: Where to put it.
-            note: Told if the file is a checkpoint, or its names have a wrapper's prefix.
+            note: Called if the file is a checkpoint, or its names have a wrapper's prefix.
 
         Raises:
             DonorError: The file cannot be read or its weights are not those of such a network.

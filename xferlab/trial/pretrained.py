@@ -34,7 +34,7 @@ def store_weights(weights: Weights, store: Store, *, cache_dir: Path, note: Note
         weights: The donor.
         store: Where it is stored.
         cache_dir: Where published weights are kept.
-        note: Told if the file is a checkpoint, or its names have a wrapper's prefix.
+        note: Called if the file is a checkpoint, or its names have a wrapper's prefix.
 
     Returns:
         Its SHA-256, hex.
@@ -89,7 +89,7 @@ def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path, note: Note
         spec: A trial that starts from the weights.
         weights: The weights.
         cache_dir: Where published weights are kept.
-        note: Told if the file is a checkpoint, or its names have a wrapper's prefix.
+        note: Called if the file is a checkpoint, or its names have a wrapper's prefix.
 
     Raises:
         DonorError: There is no such file, it holds no weights, or names or shapes differ.
