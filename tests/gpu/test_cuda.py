@@ -12,12 +12,21 @@ import pytest
 import torch
 
 from tests.studies import TINY, recorded, write_study
+from tests.training.images import digests, noisy
+from tests.training.learners import copied, same
 from xferlab.cli.main import main
+from xferlab.errors import NonFiniteLossError
 from xferlab.records import reader
 from xferlab.records.store import Store
 from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
-from xferlab.training.augment import rotate
+from xferlab.training.augment import STRONG, rotate
+from xferlab.training.degradation import degrade
+from xferlab.training.dropout import Dropout, reseed
+from xferlab.training.intensity import normalise
+from xferlab.training.learner import AugmentationSeed
 from xferlab.training.precision import float32
+from xferlab.training.randomness import case_keys
+from xferlab.training.step import Stepper
 from xferlab.trial.failure import Kind, described, on_device
 
 pytestmark = pytest.mark.gpu
@@ -77,9 +86,49 @@ def test_rotation_is_the_same_on_both_devices() -> None:
     targets = (images > 0.5).float()
     angles = np.array([0.0, 7.0, -9.5, 3.0])
     expected, moved = rotate(images, targets, angles)
-    found, labels = rotate(images.cuda(), targets.cuda(), angles)
-    assert torch.allclose(found.cpu(), expected, atol=1e-4)
+    result, labels = rotate(images.cuda(), targets.cuda(), angles)
+    assert torch.allclose(result.cpu(), expected, atol=1e-4)
     assert (labels.cpu() != moved).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("intensity", ["zscore", "minmax", "equalise"])
+def test_augmentation_is_the_same_on_both_devices_with_deterministic_algorithms(intensity: str) -> None:
+    images, _ = noisy(12, 32)
+    keys = case_keys(digests(range(12)))
+
+    def prepared(device: str) -> torch.Tensor:
+        raw = torch.from_numpy(images).to(device)
+        return normalise(degrade(raw, keys, STRONG, AugmentationSeed(1, 1)), intensity).cpu()
+
+    torch.use_deterministic_algorithms(True)
+    try:
+        difference = prepared("cuda") - prepared("cpu")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    # A grey level here and there may be rounded the other way.
+    assert float(difference.abs().mean()) < 1e-3
+
+
+def test_no_step_follows_a_loss_that_is_not_finite() -> None:
+    model = torch.nn.Linear(3, 1).cuda()
+    stepper, inputs = Stepper(model, lr=0.1), torch.ones(4, 3).cuda()
+    stepper(model(inputs).square().mean())
+    before = copied(model)
+    for factor in (float("nan"), 1.0):
+        stepper(model(inputs).square().mean() * factor)
+    assert same(copied(model), before)
+    with pytest.raises(NonFiniteLossError, match="training loss became nan in epoch 1"):
+        stepper.check("in epoch 1")
+
+
+def test_dropout_draws_the_same_again() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(1, 1), Dropout(0.5)).cuda()
+    drawn = []
+    for batch in (0, 1, 0):
+        reseed(network, seed=1, epoch=1, batch=batch)
+        drawn.append(network[1](torch.ones(64).cuda()))
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])
 
 
 @pytest.mark.parametrize("tf32", [False, True])
@@ -89,9 +138,9 @@ def test_a_prediction_in_float32_agrees_with_float64(*, tf32: bool) -> None:
     images = torch.randn(4, 64, 64, 64, generator=torch.Generator().manual_seed(1)).cuda()
     view, nothing = BinarySegmentation(in_channels=64), torch.zeros(4, 1, 64, 64).cuda()
     with float32(tf32=tf32):
-        found = view.predict(model, ImageBatch(images, nothing, nothing))
+        result = view.predict(model, ImageBatch(images, nothing, nothing))
     exact = torch.sigmoid(model.double()(images.double()))[:, 0].detach().cpu().numpy()
-    assert np.abs(found / exact - 1).max() < 1e-6
+    assert np.abs(result / exact - 1).max() < 1e-6
 
 
 def test_a_step_in_tf32_is_rounded_and_one_in_float32_is_not() -> None:

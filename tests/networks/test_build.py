@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.training.learners import copied, same
 from xferlab.networks.build import build, initialise
 from xferlab.networks.unet import UNet
 
@@ -12,11 +13,6 @@ pytestmark = pytest.mark.component
 
 def small(**options) -> nn.Module:
     return build("unet", **({"in_channels": 3, "out_channels": 1, "init_features": 4} | options))
-
-
-def equal(one: nn.Module, other: nn.Module) -> bool:
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-    return all(a.equal(b) for a, b in pairs)
 
 
 def test_builds_by_name():
@@ -32,7 +28,7 @@ def test_equals_a_network_that_pytorch_initialised_under_the_seed(make, seed):
     expected = make()
     model = make()
     initialise(model, seed)
-    assert equal(model, expected)
+    assert same(copied(model), copied(expected))
 
 
 def test_depends_on_the_seed_alone():
@@ -46,8 +42,8 @@ def test_depends_on_the_seed_alone():
     finally:
         torch.set_num_threads(threads)
     initialise(third, 6)
-    assert equal(one, other)
-    assert not equal(one, third)
+    assert same(copied(one), copied(other))
+    assert not same(copied(one), copied(third))
 
 
 def test_forgets_what_was_learnt_and_leaves_the_global_generator_alone():
@@ -56,7 +52,7 @@ def test_forgets_what_was_learnt_and_leaves_the_global_generator_alone():
     model(torch.randn(2, 3, 16, 16))
     before = torch.get_rng_state()
     initialise(model, 1)
-    assert equal(model, fresh)
+    assert same(copied(model), copied(fresh))
     assert torch.get_rng_state().equal(before)
     assert all(parameter.requires_grad for parameter in model.parameters())
 

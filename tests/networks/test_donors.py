@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from tests.training.learners import same
 from xferlab.errors import DonorError
 from xferlab.networks import donors
 from xferlab.networks.build import build, initialise
@@ -42,12 +43,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.answers += 1
-        found = self.path == "/weights.pt"
-        self.send_response(200 if found else 404)
-        self.send_header("Content-Length", str(len(CONTENT) if found else 0))
+        content = CONTENT if self.path == "/weights.pt" else b""
+        self.send_response(200 if content else 404)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if found:
-            self.wfile.write(CONTENT[: len(CONTENT) - self.server.withheld])
+        self.wfile.write(content[: len(content) - self.server.withheld])
 
     def log_message(self, *_):
         pass
@@ -179,11 +179,6 @@ def seeded(seed: int = 3, **options) -> UNet:
     return model
 
 
-def assert_equal_states(one, other):
-    assert sorted(one) == sorted(other)
-    assert all(one[key].equal(other[key]) for key in one)
-
-
 @pytest.mark.parametrize("kind", ["weights.pt", "old.pt", "weights.safetensors"])
 def test_a_stored_state_loads_strictly(tmp_path, kind):
     donor, path = seeded(), tmp_path / kind
@@ -194,7 +189,7 @@ def test_a_stored_state_loads_strictly(tmp_path, kind):
         path.write_bytes(donors.save_weights(donor))
     model = seeded(4)
     donors.load_strict(model, donors.read_weights(path), origin="donor")
-    assert_equal_states(model.state_dict(), donor.state_dict())
+    assert same(model.state_dict(), donor.state_dict())
 
 
 class Malicious:
@@ -308,7 +303,7 @@ def test_saved_bytes_depend_on_names_and_values_alone():
     assert donors.save_weights(model.to(memory_format=torch.channels_last)) == expected
     assert donors.save_weights(dict(reversed(model.state_dict().items()))) == expected
     assert donors.save_weights(seeded(4)) != expected
-    assert_equal_states(safetensors.torch.load(expected), model.state_dict())
+    assert same(safetensors.torch.load(expected), model.state_dict())
     base = torch.arange(12.0).reshape(3, 4)
     shared = {"row": base[1], "transposed": base.T, "all": base}
-    assert_equal_states(safetensors.torch.load(donors.save_weights(shared)), shared)
+    assert same(safetensors.torch.load(donors.save_weights(shared)), shared)

@@ -105,13 +105,13 @@ def test_thawing_gives_back_gradients_and_statistics():
 
 def seen_by_autograd(model: nn.Module, part: str) -> list[bool]:
     """Whether the input of a part is the output of something that autograd follows."""
-    found: list[bool] = []
+    followed: list[bool] = []
     handle = getattr(model, part).register_forward_pre_hook(
-        lambda _, inputs: found.append(inputs[0].grad_fn is not None)
+        lambda _, inputs: followed.append(inputs[0].grad_fn is not None)
     )
     model(torch.randn(2, 1, 32, 32)).sum().backward()
     handle.remove()
-    return found
+    return followed
 
 
 def test_the_backward_pass_ends_where_what_is_frozen_begins():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.training.learners import copied, same
 from xferlab.errors import DonorError
 from xferlab.networks.build import build, initialise
 from xferlab.networks.inherit import FOLDS, fold_channels, inherit, matched_control
@@ -25,15 +26,7 @@ def trained(**options) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     for _ in range(3):
         model(torch.randn(2, options.get("channels", 3), 32, 32, generator=generator))
-    return {key: value.clone() for key, value in model.state_dict().items()}
-
-
-def copied(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {key: value.clone() for key, value in model.state_dict().items()}
-
-
-def equal(one, other) -> bool:
-    return list(one) == list(other) and all(one[key].equal(other[key]) for key in one)
+    return copied(model)
 
 
 # --- inherit ---------------------------------------------------------------------------------------
@@ -42,7 +35,7 @@ def equal(one, other) -> bool:
 def test_a_plain_network_takes_over_everything():
     model, state = network(seed=5), trained()
     assert inherit(model, state, origin="x") == ()
-    assert equal(copied(model), state)
+    assert same(copied(model), state)
 
 
 def test_a_new_translator_keeps_its_weights_and_is_named():
@@ -60,11 +53,11 @@ def test_a_translated_parent_hands_down_its_translator():
     layers = Translator(2, 3)
     model, state = network(seed=5, translator=layers), trained(translator=layers)
     assert inherit(model, state, origin="x") == ()
-    assert equal(copied(model), state)
+    assert same(copied(model), state)
 
 
 @pytest.mark.parametrize(
-    ("parent", "own", "message"),
+    ("parent", "layers", "message"),
     [
         (Translator(1, 3), None, r"trial 7: .*unexpected: translator\.conv1\.weight"),
         (Translator(1, 3), Translator(1, 4), r"of another shape: translator\.conv1\.weight"),
@@ -72,12 +65,12 @@ def test_a_translated_parent_hands_down_its_translator():
         (Translator(2, 3), Translator(1, 3), r"unexpected: translator\.conv2\.weight"),
     ],
 )
-def test_another_translator_is_refused_and_changes_nothing(parent, own, message):
-    model = network(seed=5, translator=own)
+def test_another_translator_is_refused_and_changes_nothing(parent, layers, message):
+    model = network(seed=5, translator=layers)
     before = copied(model)
     with pytest.raises(DonorError, match=message):
         inherit(model, trained(translator=parent), origin="trial 7")
-    assert equal(copied(model), before)
+    assert same(copied(model), before)
 
 
 def test_half_a_translator_or_half_a_donor_is_refused():
@@ -163,13 +156,13 @@ def test_a_control_has_the_same_values_elsewhere():
 
 def test_a_control_is_a_function_of_seed_and_name():
     state = trained()
-    assert equal(matched_control(state, 1), matched_control(state, 1))
+    assert same(matched_control(state, 1), matched_control(state, 1))
     part = {key: value for key, value in state.items() if key.startswith("decoder1")}
     torch.manual_seed(7)
     whole = matched_control(state, 1)
     assert all(value.equal(whole[key]) for key, value in matched_control(part, 1).items())
     other = matched_control(state, 2)
     assert not whole["bottleneck.bottleneckconv1.weight"].equal(other["bottleneck.bottleneckconv1.weight"])
-    same = torch.arange(100.0)
-    shuffled = matched_control({"a": same, "b": same}, 0)
+    numbers = torch.arange(100.0)
+    shuffled = matched_control({"a": numbers, "b": numbers}, 0)
     assert not shuffled["a"].equal(shuffled["b"])

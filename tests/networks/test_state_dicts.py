@@ -31,14 +31,14 @@ def prefixed(prefix: str) -> dict[str, Tensor]:
 
 
 def read(folder: Path, content: object) -> tuple[dict[str, Tensor], list[str]]:
-    """Returns the weights that a file with this content gives, and what is told of it."""
-    told: list[str] = []
+    """Returns the weights that a file with this content gives, and the notes about it."""
+    notes: list[str] = []
     torch.save(content, folder / "w.pt")
-    return read_weights(folder / "w.pt", note=told.append), told
+    return read_weights(folder / "w.pt", note=notes.append), notes
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "notes"),
     [
         (dict(STATE), []),
         (
@@ -67,18 +67,18 @@ def read(folder: Path, content: object) -> tuple[dict[str, Tensor], list[str]]:
     ],
 )
 def test_wrapped_weights_are_those_of_the_bare_network_and_it_is_told(
-    tmp_path: Path, content: object, told: list[str]
+    tmp_path: Path, content: object, notes: list[str]
 ) -> None:
     weights, lines = read(tmp_path, content)
     load_strict(network(), weights, origin="w")
     assert all(weights[key].equal(value) for key, value in STATE.items())
-    assert lines == [f"{tmp_path}/w.pt: {line}" for line in told]
+    assert lines == [f"{tmp_path}/w.pt: {line}" for line in notes]
 
 
 def test_a_name_without_the_prefix_leaves_all_names_as_they_are(tmp_path: Path) -> None:
-    weights, told = read(tmp_path, {**prefixed("module."), "head.weight": torch.zeros(1)})
+    weights, notes = read(tmp_path, {**prefixed("module."), "head.weight": torch.zeros(1)})
     assert "module." + KEY in weights
-    assert told == []
+    assert notes == []
 
 
 def test_of_several_state_dicts_none_is_guessed(tmp_path: Path) -> None:

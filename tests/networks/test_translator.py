@@ -24,10 +24,10 @@ def shapes(model) -> dict[str, tuple[int, ...]]:
 
 
 def test_the_state_is_the_donors_and_the_translators():
-    donor, own = shapes(translated(None)), shapes(translated(Translator(depth=2, width=5, kernel=7)))
-    assert list(own)[: len(donor)] == list(donor)
-    new = {key: shape for key, shape in own.items() if key not in donor}
-    assert {key: own[key] for key in donor} == donor
+    donor, adapted = shapes(translated(None)), shapes(translated(Translator(depth=2, width=5, kernel=7)))
+    assert list(adapted)[: len(donor)] == list(donor)
+    new = {key: shape for key, shape in adapted.items() if key not in donor}
+    assert {key: adapted[key] for key in donor} == donor
     norms = {
         f"translator.norm{number}.{part}": (5,)
         for number in (1, 2)
@@ -45,8 +45,8 @@ def test_the_state_is_the_donors_and_the_translators():
 
 
 def test_all_but_the_translator_is_drawn_as_without_it():
-    donor, own = translated(None).state_dict(), translated().state_dict()
-    assert all(own[key].equal(donor[key]) for key in donor)
+    donor, adapted = translated(None).state_dict(), translated().state_dict()
+    assert all(adapted[key].equal(donor[key]) for key in donor)
 
 
 def test_no_translator_is_the_plain_network():
@@ -61,7 +61,7 @@ def test_an_image_keeps_its_size(kernel):
 
 
 def test_a_translator_that_hands_on_is_the_donor():
-    """Identity kernels and the head's own weights: what the layers are put after, by an exact case."""
+    """Identity kernels and the head's weights: what the layers are put after, by an exact case."""
     donor, model = translated(None).eval(), translated(Translator(depth=1, width=4, kernel=3)).eval()
     new = model.translator
     with torch.no_grad():

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xferlab.plan.identity import canonical_json
+from xferlab.plan.sample_spec import SampleSpec
+from xferlab.records.samples import RepetitionCurve, SampleRecord
 from xferlab.search.sampler import OptunaSampler, Sampler, grid_points, sampler_of
 from xferlab.study.space import Parameter, Space
 
@@ -20,6 +22,11 @@ def parameter(name: str, kind: Any, *values: Any) -> Parameter:
 
 def space(*parameters: Parameter) -> Space:
     return Space("space.yaml", "s", parameters)
+
+
+def finished(number: int, drawn: dict[str, Any], *scores: float, outcome: str = "complete") -> SampleRecord:
+    curve = RepetitionCurve("t", scores, len(scores), "")
+    return SampleRecord(f"s{number}", "search", number, drawn, outcome, 9, "lower", (curve,))
 
 
 INTEGERS = st.builds(lambda low, width: ("int", (low, low + width)), st.integers(-9, 9), st.integers(1, 6))
@@ -56,7 +63,7 @@ def test_a_random_sample_is_a_pure_function_within_the_space(where: Space, seed:
     other = Sampler(where, seed)
     for earlier in range(1, min(number, 5)):
         other.draw(earlier)
-        other.tell(earlier, {}, [0.5], outcome="complete")
+        other.tell(finished(earlier, {}, 0.5))
     assert other.draw(number) == drawn
     assert list(drawn) == [varied.path for varied in where.parameters]
     assert all(within(varied, drawn[varied.path]) for varied in where.parameters)
@@ -118,11 +125,11 @@ def test_optuna_learns_from_what_earlier_runs_found() -> None:
         drawn = first.draw(number)
         assert all(within(varied, drawn[varied.path]) for varied in MIXED.parameters)
         assert drawn["stages.s.training.g"] == "xy"[(number - 1) % 2]
-        first.tell(number, drawn, [9.0, worth(drawn)], outcome="complete")
+        first.tell(finished(number, drawn, 9.0, worth(drawn)))
         drawn_first.append((number, drawn))
     second = OptunaSampler(MIXED, 4, num_known=24)
     for number, drawn in drawn_first:
-        second.tell(number, drawn, [9.0, worth(drawn)], outcome="complete")
+        second.tell(finished(number, drawn, 9.0, worth(drawn)))
     later = [second.draw(number) for number in range(25, 37)]
     assert sum(map(worth, later)) / 12 < sum(worth(drawn) for _, drawn in drawn_first[:10]) / 10
     assert not [drawn for _, drawn in drawn_first if drawn in later]
@@ -132,13 +139,13 @@ def test_optuna_learns_from_what_earlier_runs_found() -> None:
 def test_optuna_takes_stopped_diverged_and_begun_samples() -> None:
     sampler = OptunaSampler(MIXED, 4, num_known=3)
     drawn = [Sampler(MIXED, 4).draw(number) for number in (1, 2, 3)]
-    sampler.tell(1, drawn[0], [0.7, 0.6], outcome="stopped")
-    sampler.tell(2, drawn[1], [], outcome="diverged")
-    sampler.resume(3, drawn[2])
+    sampler.tell(finished(1, drawn[0], 0.7, 0.6, outcome="stopped"))
+    sampler.tell(finished(2, drawn[1], outcome="diverged"))
+    sampler.resume(SampleSpec("s3", "search", 3, drawn[2], ()))
     states = [trial.state.name for trial in sampler._study.trials]
     assert states == ["PRUNED", "PRUNED", "RUNNING"]
     assert sampler._study.trials[0].intermediate_values == {1: 0.7, 2: 0.6}
-    sampler.tell(3, drawn[2], [0.7, 0.2], outcome="complete")
+    sampler.tell(finished(3, drawn[2], 0.7, 0.2))
     assert [trial.state.name for trial in sampler._study.trials][2:] == ["FAIL", "COMPLETE"]
     assert sampler._study.best_value == 0.2
     sampler.draw(4)

@@ -22,7 +22,8 @@ import pytest
 
 from tests.plan.studies import HERE, STUDY, phantom_cases
 from tests.records.faults import without_pauses
-from tests.simulation.cluster import Cluster, Weather, loss_of, weights_of
+from tests.simulation.cluster import Cluster, Weather
+from tests.simulation.worker import loss_of, weights_of
 from xferlab.plan.expand import Plan, expand
 from xferlab.records import layout, reader
 from xferlab.records.complete import complete_trials

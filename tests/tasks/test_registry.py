@@ -38,9 +38,9 @@ def test_bare_weights_tell_their_network(translator: Any) -> None:
     trained = identity(model={"in_channels": 3, "image_size": 32, "translator": translator})
     weights = weights_of(registry.learner_of(trained, torch.device("cpu")))
     options = {"image_size": 32, "intensity": "unit"}
-    found = registry.identity_of_weights(weights, origin="w.pt", options=options)
-    assert found.model == trained.model
-    assert (found.image_size, found.preprocessing) == (32, "unit")
+    identity_of_file = registry.identity_of_weights(weights, origin="w.pt", options=options)
+    assert identity_of_file.model == trained.model
+    assert (identity_of_file.image_size, identity_of_file.preprocessing) == (32, "unit")
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,9 @@ def test_turns_and_magnifies_as_scipy_does(scale, degrees, height, width):
     expected = ndimage.affine_transform(
         image[0, 0].numpy(), back, centre - back @ centre, order=1, cval=float(image.min())
     )
-    found, _ = rotate(image, image, np.array([degrees]), np.array([scale]))
+    moved, _ = rotate(image, image, np.array([degrees]), np.array([scale]))
     inside = disc(height, width, share=min(1.0, scale))
-    assert np.abs(found[0, 0].numpy() - expected)[inside].max() < 1e-3 * float(np.ptp(image.numpy()))
+    assert np.abs(moved[0, 0].numpy() - expected)[inside].max() < 1e-3 * float(np.ptp(image.numpy()))
 
 
 def test_scale_1_is_the_rotation_bit_for_bit():
@@ -118,18 +118,18 @@ def test_scale_1_is_the_rotation_bit_for_bit():
 
 def test_what_a_smaller_picture_leaves_is_filled_as_in_the_rotation():
     images = torch.from_numpy(picture(32, 32))[None, None] + 50
-    found, labels = rotate(images, torch.full_like(images, 255.0), np.zeros(1), np.array([0.5]))
-    assert found[0, 0, :7].numpy() == pytest.approx(float(images.min()), abs=1e-3)
+    moved, labels = rotate(images, torch.full_like(images, 255.0), np.zeros(1), np.array([0.5]))
+    assert moved[0, 0, :7].numpy() == pytest.approx(float(images.min()), abs=1e-3)
     assert (labels[0, 0, :7] == 0).all()
     assert float((labels == 255).float().mean()) == pytest.approx(0.25, abs=0.03)
 
 
 def test_mirrors_those_chosen_and_no_others():
     images, targets = torch.rand(3, 2, 4, 5), torch.rand(3, 1, 4, 5)
-    found, labels = mirror(images, targets, np.array([True, False, True]))
-    assert found[1].equal(images[1])
+    moved, labels = mirror(images, targets, np.array([True, False, True]))
+    assert moved[1].equal(images[1])
     assert labels[1].equal(targets[1])
-    assert found[2].equal(images[2].flip(-1))
+    assert moved[2].equal(images[2].flip(-1))
     assert labels[0].equal(targets[0].flip(-1))
     assert mirror(images, targets, np.zeros(3, bool))[0] is images
 

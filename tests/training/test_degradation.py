@@ -53,30 +53,30 @@ def test_a_case_is_exposed_alike_in_any_batch_and_anew_in_each_epoch(options):
 @pytest.mark.parametrize("options", PARTS, ids=["objects", "blur", "noise", "gamma", "strong"])
 def test_grey_levels_stay_grey_levels(options):
     before, state = GREY.clone(), torch.get_rng_state()
-    found = exposed(options)
+    degraded = exposed(options)
     assert GREY.equal(before)
     assert torch.get_rng_state().equal(state)
-    assert found.dtype == np.float32
-    assert found.shape == GREY.shape
-    assert found.min() >= 0
-    assert found.max() <= 255
-    assert not np.array_equal(found, GREY.numpy())
+    assert degraded.dtype == np.float32
+    assert degraded.shape == GREY.shape
+    assert degraded.min() >= 0
+    assert degraded.max() <= 255
+    assert not np.array_equal(degraded, GREY.numpy())
     if options.gamma is None:
-        assert np.array_equal(found, np.rint(found))
+        assert np.array_equal(degraded, np.rint(degraded))
 
 
 def test_blurs_as_scipy_does():
     sigmas = np.array([0.0, 0.4, 1.0, 2.0])
     images = torch.from_numpy(RANDOM.random((4, 2, 33, 21), dtype=np.float32) * 255)
-    found = blur(images, sigmas, reach=6).numpy()
-    assert np.array_equal(found[0], images[0].numpy())
+    degraded = blur(images, sigmas, reach=6).numpy()
+    assert np.array_equal(degraded[0], images[0].numpy())
     for row, sigma in enumerate(sigmas):
         for channel in range(2):
             # radius is where SciPy and we cut the kernel off
             expected = ndimage.gaussian_filter(
                 images[row, channel].double().numpy(), sigma, mode="nearest", radius=int(3 * sigma)
             )
-            assert np.abs(found[row, channel] - expected).max() < 1e-3
+            assert np.abs(degraded[row, channel] - expected).max() < 1e-3
 
 
 def test_a_blur_keeps_a_constant_image():
@@ -87,19 +87,19 @@ def test_a_blur_keeps_a_constant_image():
 def test_gamma_is_the_power_of_shares():
     exponents = np.array([0.5, 1.0, 2.0])
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(3, 1, -1, -1)
-    found = gamma(levels, exponents).numpy()
+    degraded = gamma(levels, exponents).numpy()
     for row, exponent in enumerate(exponents):
         expected = 255 * (np.arange(256) / 255) ** exponent
-        assert np.abs(found[row].flatten() - expected).max() < 1e-4
-    assert (found[:, 0, 0, 0] == 0).all()
-    assert (found[:, 0, -1, -1] == 255).all()
+        assert np.abs(degraded[row].flatten() - expected).max() < 1e-4
+    assert (degraded[:, 0, 0, 0] == 0).all()
+    assert (degraded[:, 0, -1, -1] == 255).all()
 
 
 def test_exponents_are_uniform_in_their_logarithm():
     keys = RANDOM.integers(0, 2**64, 3000, dtype=np.uint64)
     images = torch.full((3000, 1, 1, 1), 128, dtype=torch.uint8)
-    found = degrade(images, keys, Augmentation(gamma=(0.7, 1.5)), DRAW).double().numpy().flatten()
-    exponents = np.log(found / 255) / np.log(128 / 255)
+    degraded = degrade(images, keys, Augmentation(gamma=(0.7, 1.5)), DRAW).double().numpy().flatten()
+    exponents = np.log(degraded / 255) / np.log(128 / 255)
     low, high = np.log([0.7, 1.5])
     assert stats.kstest(np.log(exponents), stats.uniform(low, high - low).cdf).pvalue > 1e-3
 
@@ -107,13 +107,13 @@ def test_exponents_are_uniform_in_their_logarithm():
 def test_the_deviation_of_the_noise_is_uniform_up_to_its_bound():
     keys = RANDOM.integers(0, 2**64, 400, dtype=np.uint64)
     images = torch.full((400, 1, 40, 40), 128, dtype=torch.uint8)
-    found = degrade(images, keys, Augmentation(noise=0.05), DRAW).numpy()
-    deviations = np.sqrt(np.maximum(found.var(axis=(1, 2, 3)) - 1 / 12, 0))  # less the rounding's
+    degraded = degrade(images, keys, Augmentation(noise=0.05), DRAW).numpy()
+    deviations = np.sqrt(np.maximum(degraded.var(axis=(1, 2, 3)) - 1 / 12, 0))  # less the rounding's
     assert stats.kstest(deviations, stats.uniform(0, 0.05 * 255).cdf).pvalue > 1e-3
-    assert np.abs(found.mean(axis=(1, 2, 3)) - 128).max() < 2
+    assert np.abs(degraded.mean(axis=(1, 2, 3)) - 128).max() < 2
 
 
 def test_channels_get_the_same_noise():
     images = torch.full((3, 3, 8, 8), 100, dtype=torch.uint8)
-    found = degrade(images, KEYS[:3], STRONG, DRAW)
-    assert found[:, :1].expand(-1, 3, -1, -1).equal(found)
+    degraded = degrade(images, KEYS[:3], STRONG, DRAW)
+    assert degraded[:, :1].expand(-1, 3, -1, -1).equal(degraded)

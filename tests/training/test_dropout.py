@@ -1,4 +1,4 @@
-"""Dropout of its own: rates and scaling, and draws that are a function of trial, epoch, batch and layer."""
+"""Our dropout: rates and scaling, and draws that are a function of trial, epoch, batch and layer."""
 
 from __future__ import annotations
 

@@ -37,9 +37,9 @@ def test_none_to_most_objects_are_equally_likely():
 
 def test_objects_brighten_in_part_and_never_beyond_white():
     for level in (0.0, 100.0, 255.0):
-        found = laid(level, most=3)
-        assert found.min() >= level
-        assert found.max() <= 255.0
+        images = laid(level, most=3)
+        assert images.min() >= level
+        assert images.max() <= 255.0
     share = laid(0.0, most=3) / 255
     assert np.abs(laid(100.0, most=3) - (100 + 155 * share)).max() < 1e-3  # the same opacity on any grey
 

@@ -28,11 +28,11 @@ def test_zscore_and_unit_are_what_they_were_bit_for_bit():
 
 
 def test_minmax_stretches_each_image_and_channel():
-    found = normalised(GREY, "minmax")
-    assert (found.min(axis=(2, 3)) == 0).all()
-    assert (found.max(axis=(2, 3)) == 1).all()
+    values = normalised(GREY, "minmax")
+    assert (values.min(axis=(2, 3)) == 0).all()
+    assert (values.max(axis=(2, 3)) == 1).all()
     low, high = (getattr(GREY, bound)(axis=(2, 3), keepdims=True).astype(float) for bound in ("min", "max"))
-    assert np.abs(found - (GREY - low) / (high - low)).max() < 1e-6
+    assert np.abs(values - (GREY - low) / (high - low)).max() < 1e-6
 
 
 def equalised_by_scipys_ranks(image: np.ndarray) -> np.ndarray:
@@ -42,8 +42,8 @@ def equalised_by_scipys_ranks(image: np.ndarray) -> np.ndarray:
 
 
 def test_equalise_is_the_share_at_most_as_bright_and_its_root():
-    found = normalised(GREY, "equalise")
-    for image, expected in zip(found.reshape(-1, 24, 20), GREY.reshape(-1, 24, 20), strict=True):
+    values = normalised(GREY, "equalise")
+    for image, expected in zip(values.reshape(-1, 24, 20), GREY.reshape(-1, 24, 20), strict=True):
         assert np.abs(image - equalised_by_scipys_ranks(expected)).max() < 1e-6
 
 
@@ -51,14 +51,14 @@ def test_equalise_is_the_share_at_most_as_bright_and_its_root():
 @settings(max_examples=40, deadline=None)
 def test_equalise_keeps_order_and_forgets_curves(seed, side, levels):
     image = np.random.default_rng(seed).integers(0, levels, (1, 1, side, side), dtype=np.uint8)
-    found = normalised(image, "equalise")
+    values = normalised(image, "equalise")
     order = np.argsort(image, axis=None, kind="stable")
-    assert (np.diff(found.flatten()[order]) >= 0).all()
-    assert found.max() == 1.0
-    assert found.min() > 0
+    assert (np.diff(values.flatten()[order]) >= 0).all()
+    assert values.max() == 1.0
+    assert values.min() > 0
     # Any curve that keeps grey levels apart and in order changes nothing.
     ranks = np.unique(image, return_inverse=True)[1].reshape(image.shape)
-    assert np.array_equal(normalised(ranks.astype(np.uint8), "equalise"), found)
+    assert np.array_equal(normalised(ranks.astype(np.uint8), "equalise"), values)
 
 
 @pytest.mark.parametrize("intensity", INTENSITIES)
@@ -72,9 +72,9 @@ def test_each_image_is_for_itself(intensity):
 @pytest.mark.parametrize("intensity", INTENSITIES)
 @pytest.mark.parametrize("level", [0, 200])
 def test_a_constant_image_gives_constant_finite_numbers(intensity, level):
-    found = normalised(np.full((1, 1, 8, 8), level, np.uint8), intensity)
+    values = normalised(np.full((1, 1, 8, 8), level, np.uint8), intensity)
     expected = {"zscore": 0.0, "minmax": 0.0, "unit": level / 255, "equalise": 1.0}[intensity]
-    assert found == pytest.approx(expected)
+    assert values == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("intensity", INTENSITIES)

@@ -34,17 +34,17 @@ def by_hand(word: int, number: int) -> float:
 
 def test_a_pixel_is_the_hash_of_its_number():
     words = bits(KEYS, seed=1, purpose="noise", epoch=1)
-    found = noise(size=(7, 9))
-    assert found.shape == (6, 1, 7, 9)
-    assert found.dtype == np.float32
+    pixels = noise(size=(7, 9))
+    assert pixels.shape == (6, 1, 7, 9)
+    assert pixels.dtype == np.float32
     for row, word in enumerate(words.tolist()):
         expected = [by_hand(word, number) for number in range(63)]
-        assert found[row].flatten() == pytest.approx(expected, rel=1e-6, abs=1e-9)
+        assert pixels[row].flatten() == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 def test_it_is_normal_and_white():
-    found = noise(size=(128, 128))
-    for image in found[:, 0]:
+    pixels = noise(size=(128, 128))
+    for image in pixels[:, 0]:
         assert stats.kstest(image.flatten(), stats.norm.cdf).pvalue > 1e-3
         spectrum = np.abs(np.fft.fft2(image)) ** 2 / image.size
         half = spectrum[1:64].flatten()  # the other half mirrors it
@@ -80,5 +80,5 @@ def test_a_case_has_its_noise_in_any_batch():
 @pytest.mark.gpu
 def test_noise_has_the_same_bits_on_cuda():
     device = torch.device("cuda")
-    found = normal_pixels(KEYS, AugmentationSeed(1, 1), "noise", size=(64, 64), device=device)
-    assert np.array_equal(found.cpu().numpy(), noise())
+    pixels = normal_pixels(KEYS, AugmentationSeed(1, 1), "noise", size=(64, 64), device=device)
+    assert np.array_equal(pixels.cpu().numpy(), noise())

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.component
 def switches() -> dict[str, Any]:
     """All that shortens float32 products or sums in this process."""
     backends = torch.backends
-    found = {
+    values = {
         "cudnn": backends.cudnn.allow_tf32,
         "matmul": torch.get_float32_matmul_precision(),
         "cuda matmul": backends.cuda.matmul.allow_tf32,
@@ -30,8 +30,8 @@ def switches() -> dict[str, Any]:
     if hasattr(backends.cudnn, "conv"):
         operations = {"conv": backends.cudnn.conv, "rnn": backends.cudnn.rnn, "mm": backends.cuda.matmul}
         operations |= {"cpu conv": backends.mkldnn.conv, "cpu mm": backends.mkldnn.matmul}
-        found |= {name: operation.fp32_precision for name, operation in operations.items()}
-    return found
+        values |= {name: operation.fp32_precision for name, operation in operations.items()}
+    return values
 
 
 def shortened() -> list[str]:

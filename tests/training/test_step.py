@@ -55,15 +55,18 @@ def test_from_a_bad_loss_on_no_step_is_taken_and_the_first_is_told(bad):
 
 def test_a_state_continues_optimizer_and_schedule():
     whole, model = network(), network()
-    uninterrupted, first = (Stepper(one, lr=0.1, plateau=(0.5, 1)) for one in (whole, model))
-    for stepper, one in ((uninterrupted, whole), (first, model)):
-        for loss in losses(one, [1.0] * 2):
+    uninterrupted, first = (Stepper(trained, lr=0.1, plateau=(0.5, 1)) for trained in (whole, model))
+
+    def step(stepper: Stepper, trained: nn.Module) -> None:
+        for loss in losses(trained, [1.0] * 2):
             stepper(loss)
+
+    for stepper, trained in ((uninterrupted, whole), (first, model)):
+        step(stepper, trained)
         assert [stepper.end_epoch(score) for score in (1.0, 1.0, 1.0)] == [0.1] * 3
     second = Stepper(model, lr=9.0, plateau=(0.5, 1))
     second.restore(first.state())
     assert second.lr == 0.05
-    for stepper, one in ((uninterrupted, whole), (second, model)):
-        for loss in losses(one, [1.0] * 2):
-            stepper(loss)
+    step(uninterrupted, whole)
+    step(second, model)
     assert same(copied(whole), copied(model))

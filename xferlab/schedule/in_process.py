@@ -37,7 +37,7 @@ def execute(policy: RetryPolicy, *, cache_dir: Path, stop: StopRequest) -> Endin
 
 
 def _attempt(trial: TrialSpec, policy: RetryPolicy, *, cache_dir: Path, stop: StopRequest) -> Failure | None:
-    """Returns what ended an attempt other than its end; memory that it held is free again then."""
+    """Runs a trial. Returns its failure, None if it ended well; memory that it held is free again."""
 
     def on_epoch(result: EpochResult, best_score: float | None) -> None:
         policy.listener.epoch(trial, result.epoch, best_score)

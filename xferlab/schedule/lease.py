@@ -1,6 +1,6 @@
 """Who drives a study: one process at a time. A lease saves wasted work; safety comes from idempotence.
 
-The holder renews its lease; one that did not for `expires_after_s` is dead, or stopped, and is succeeded.
+The holder renews its lease. If it has not for `expires_after_s`, it is dead or stopped; another takes over.
 Clocks of two machines are never compared: a reader elsewhere watches whether the lease changes. Should two
 processes take over at the same moment, the one whose lease was overwritten ends when it next renews it.
 """
@@ -221,7 +221,7 @@ class Lease:
 
 
 def driver_of(store: Store, study: str) -> Holder | None:
-    """Returns who drives a study, as far as one look tells; None where nobody does, or no longer.
+    """Returns who drives a study, as far as one look tells; None if nobody does.
 
     A holder on another machine is judged by when the storage says that its lease was written; twice its time
     is allowed, since clocks of machines differ.

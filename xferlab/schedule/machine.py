@@ -1,7 +1,7 @@
 """What libraries take for granted of a machine: a home folder, a user's name, temporary files, open files.
 
-matplotlib, W&B, torch and Ray end with tracebacks of their own where one of these is missing. Here they get
-what works instead, before they are imported; what nothing replaces is refused with the variable to set.
+Where one of these is missing, matplotlib, W&B, torch and Ray end with tracebacks of their own. So they are
+given what works instead, before they are imported; where nothing does, a message names the variable to set.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _HOMES = {"MPLCONFIGDIR": "matplotlib", "WANDB_CONFIG_DIR": "wandb", "TORCHINDUC
 
 
 def prepare() -> None:
-    """Makes up for what this machine lacks, for this process and all that it starts.
+    """Replaces what this machine lacks, for this process and all that it starts.
 
     Raises:
         UsageError: The working folder was deleted, no folder for temporary files can be written, or too few
@@ -77,7 +77,7 @@ def _check_working_folder() -> None:
 
 
 def _find_temporary_folder() -> None:
-    """Names the folder that Python finds usable to libraries that believe what TMPDIR says."""
+    """Lets TMPDIR, which libraries believe, name the folder that Python finds usable."""
     try:
         folder = tempfile.gettempdir()
     except FileNotFoundError as error:
@@ -157,7 +157,7 @@ def _new_folder(base: str) -> Path | None:
 
 
 def check_room_for_ray() -> None:
-    """Finds out at once what keeps Ray from working here; Ray waits for minutes or for ever, or aborts.
+    """Finds out at once what prevents Ray from working here; Ray waits for minutes or forever, or aborts.
 
     Raises:
         UsageError: There is no loopback network, too few free ports, or too few processes.

@@ -138,8 +138,8 @@ def num_slots(trial: TrialSpec) -> int:
 def bundle(trial: TrialSpec, alone: Failure | None = None) -> dict[str, float]:
     """Returns what a trial reserves.
 
-    After a failure for want of memory nothing else fits beside it: a whole GPU where that ran out, else all
-    CPUs of the largest node that may run it.
+    After it ran out of memory (`alone` is that failure) nothing else fits beside it: it reserves a whole GPU
+    if the GPU's memory ran out, else all CPUs of the largest node that may run it.
     """
     resources = trial.settings.resources
     wanted = {"CPU": resources.cpu}

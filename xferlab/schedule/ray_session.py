@@ -214,7 +214,7 @@ def _replaced(holder: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _addresses() -> dict[str, Address]:
-    """Where the two processes listen without which this one can run nothing: the head, and our own node."""
+    """The addresses of the head and of the node of this process: without them nothing can run."""
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
     addresses = {f"its head at {host}:{port}": (host.strip("[]"), int(port))}

@@ -1,7 +1,7 @@
 """What an executor makes of an attempt: the record decides, not the message that a worker sends.
 
 An executor is a loop around two parts that know nothing of it, `TrialGraph` (which trial may start) and
-`RetryPolicy` (what became of one):
+`RetryPolicy` (what becomes of one that has ended):
 
     while (trial := graph.take()) is not None and policy.repeated is None:
         policy.started(trial)
@@ -87,7 +87,7 @@ class RetryPolicy:
         study: str = "study",
         is_complete: Callable[[Store, TrialSpec], bool] | None = None,
     ):
-        """Takes the graph of a run, its records, who watches, and the study's fields.
+        """Takes the graph of a run, the storage of its records, the listener, and the study's fields.
 
         `is_complete` says whether a trial has all its records; None for trials of studies.
         """

@@ -53,7 +53,7 @@ def run_study(
 ) -> Outcome:
     """Runs those of a plan's trials that are not complete; `trials` is closed under parents.
 
-    What keeps the run from its start is found by `prepare`, before the plan takes the place of the last one.
+    `prepare` finds what prevents the run from starting, before the plan replaces the last one.
 
     Raises:
         LeaseHeldError: Another live process drives this study on this storage.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from xferlab.errors import UsageError
 from xferlab.plan.identity import canonical_json, seed_for, sha256_of
+from xferlab.plan.sample_spec import SampleSpec
+from xferlab.records.samples import SampleRecord
 from xferlab.study.space import RANGES, Parameter, Space
 
 ENUMERABLE = 100_000
@@ -44,13 +46,11 @@ class Sampler:
         values |= zip((parameter.path for parameter in self._free), drawn, strict=True)
         return {parameter.path: values[parameter.path] for parameter in self._space.parameters}
 
-    def resume(self, number: int, parameters: Mapping[str, Any]) -> None:
+    def resume(self, sample: SampleSpec) -> None:
         """Notes a sample that an earlier run drew and did not finish."""
 
-    def tell(
-        self, number: int, parameters: Mapping[str, Any], costs: Sequence[float], *, outcome: str
-    ) -> None:
-        """Notes a finished sample: its costs by epoch (lower is better), and its outcome."""
+    def tell(self, record: SampleRecord) -> None:
+        """Notes a finished sample."""
 
     def _uniform(self, number: int, path: str) -> float:
         return int(sha256_of([self._seed, "sample", number, path])[:13], 16) / 16**13
@@ -96,24 +96,22 @@ class OptunaSampler(Sampler):
             for parameter in self._space.parameters
         }
 
-    def resume(self, number: int, parameters: Mapping[str, Any]) -> None:
+    def resume(self, sample: SampleSpec) -> None:
         """Adds a running trial."""
-        self._add(parameters, state=self._optuna.trial.TrialState.RUNNING)
-        self._running[number] = self._study.trials[-1].number
+        self._add(sample.parameters, state=self._optuna.trial.TrialState.RUNNING)
+        self._running[sample.number] = self._study.trials[-1].number
 
-    def tell(
-        self, number: int, parameters: Mapping[str, Any], costs: Sequence[float], *, outcome: str
-    ) -> None:
+    def tell(self, record: SampleRecord) -> None:
         """Adds a result: a stopped sample is pruned at its last epoch, one that diverged before the first."""
         states = self._optuna.trial.TrialState
-        if number in self._running:
+        if record.number in self._running:
             # The running trial keeps no intermediate values: it makes room for the one that has them.
-            self._study.tell(self._running.pop(number), state=states.FAIL)
-        if outcome == "complete":
-            self._add(parameters, state=states.COMPLETE, value=costs[-1])
+            self._study.tell(self._running.pop(record.number), state=states.FAIL)
+        if record.outcome == "complete":
+            self._add(record.parameters, state=states.COMPLETE, value=record.costs[-1])
         else:
-            steps = dict(enumerate(costs, start=1)) if outcome == "stopped" else {}
-            self._add(parameters, state=states.PRUNED, intermediate_values=steps)
+            steps = dict(enumerate(record.costs, start=1)) if record.outcome == "stopped" else {}
+            self._add(record.parameters, state=states.PRUNED, intermediate_values=steps)
 
     def _add(self, parameters: Mapping[str, Any], **facts: Any) -> None:
         trial = self._optuna.trial.create_trial(

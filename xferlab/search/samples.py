@@ -61,12 +61,12 @@ class SampleGraph(TrialGraph):
         self._sampler = sampler_of(wanted.search, tuning.space, wanted.seed, num_known=len(known))
         self._halving = Halving(**tuning.asha) if tuning.asha else None
         for record in finished:
-            self._learn(record)
+            self._sampler.tell(record)
             if self._halving:
                 self._halving.stops(record.sample_id, record.costs)
             self.store.delete_dir(layout.TrialFiles(record.sample_id).checkpoint)  # a kill may have left it
         for sample in begun:
-            self._sampler.resume(sample.number, sample.parameters)
+            self._sampler.resume(sample)
             if sample.number <= num_samples:
                 self._begin(sample)
         self._new = deque(number for number in range(1, num_samples + 1) if number not in known)
@@ -104,7 +104,7 @@ class SampleGraph(TrialGraph):
         record = read_sample(self.store, trial_id)
         assert record is not None
         self.records[trial_id] = record
-        self._learn(record)
+        self._sampler.tell(record)
         super().complete(trial_id)
 
     def stop_if_worse(self, record: SampleRecord) -> bool:
@@ -117,9 +117,6 @@ class SampleGraph(TrialGraph):
     def _begin(self, sample: SampleSpec) -> None:
         self._add(sample.job)
         self._offer(sample.sample_id)
-
-    def _learn(self, record: SampleRecord) -> None:
-        self._sampler.tell(record.number, record.parameters, record.costs, outcome=record.outcome)
 
 
 class Halving:

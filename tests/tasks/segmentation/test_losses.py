@@ -128,8 +128,8 @@ def test_focal_tversky_is_a_power_of_monais_tversky(smoothing):
         sigmoid=True, alpha=0.3, beta=0.7, batch=True, smooth_nr=smoothing, smooth_dr=smoothing
     )
     expected = tversky(logits, target) ** 0.75
-    found = LOSSES["focal_tversky"](logits, target, torch.ones_like(target), smoothing)
-    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+    loss = LOSSES["focal_tversky"](logits, target, torch.ones_like(target), smoothing)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_focal_tversky_by_hand_misses_cost_more():

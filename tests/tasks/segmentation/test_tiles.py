@@ -188,9 +188,9 @@ def test_without_structure_or_hits_all_places_are_equally_likely(structure: Any,
     count = 4000
     cases = anchors(13, 10, structure=structure, count=count)
     positions = draw_tiles(cases, keys(count), AugmentationSeed(5, 2), size=9, hit=hit)
-    _, found = np.unique(positions, axis=0, return_counts=True)
-    assert len(found) == 5 * 2
-    assert np.abs(found / count - 0.1).max() < 5 * math.sqrt(0.1 * 0.9 / count)
+    _, counts = np.unique(positions, axis=0, return_counts=True)
+    assert len(counts) == 5 * 2
+    assert np.abs(counts / count - 0.1).max() < 5 * math.sqrt(0.1 * 0.9 / count)
 
 
 def test_draws_have_no_state() -> None:
