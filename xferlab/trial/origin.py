@@ -19,6 +19,8 @@ from xferlab.records.store import Store
 from xferlab.trial.examples import TrialContext
 from xferlab.trial.training import AnyLearner
 
+_RECREATED = "run the study again, which recreates it"
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -101,11 +103,8 @@ def _verified(store: Store, name: str, sha256: str) -> bytes:
     """Returns a file whose digest is known; sets an altered one aside, so that a rerun recreates it."""
     data = store.read(name)
     if data is None:
-        raise RecordError(f"{store.path(name)}: is missing; run the study again, which recreates it")
+        raise RecordError(f"{store.path(name)}: is missing; {_RECREATED}")
     if not codec.matches(data, sha256):
-        aside = store.set_aside(name)
-        raise RecordError(
-            f"{store.path(name)}: is altered (its digest is not the recorded one) and is now {aside}; run "
-            "the study again, which recreates it"
-        )
+        problem = "is altered (its digest is not the recorded one)"
+        raise codec.set_aside(store, name, problem, remedy=_RECREATED)
     return data
