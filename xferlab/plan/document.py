@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -80,7 +80,7 @@ def planned_trials(document: Mapping[str, Any]) -> tuple[PlannedTrial, ...]:
 def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
     """Returns how much a set of trials is: trials, epochs at most, training images at most, evaluations."""
     epochs = [trial.max_epochs for trial in trials]
-    images = [_part_sizes(plan, trial)["train"] for trial in trials]
+    images = [plan.part_sizes[trial.selection]["train"] for trial in trials]
     return {
         "trials": len(trials),
         "max_epochs": sum(epochs),
@@ -92,7 +92,7 @@ def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
 
 
 def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
-    sizes = _part_sizes(plan, trial)
+    sizes = plan.part_sizes[trial.selection]
     return {
         "trial_id": trial.trial_id,
         "names": names,
@@ -114,10 +114,6 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
         # Only where they are asked for.
         **({"features": asdict(trial.features)} if trial.features else {}),
     }
-
-
-def _part_sizes(plan: Plan, trial: TrialSpec) -> Counter[str]:
-    return plan.part_sizes[trial.selection]
 
 
 def _arm(plan: Plan, arm: str) -> dict[str, Any]:
