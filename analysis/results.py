@@ -150,6 +150,11 @@ class StudyResults:
         """The plan's entry of each trial."""
         return {trial["trial_id"]: trial for trial in self.plan["trials"]}
 
+    def image_sizes(self, stage: str) -> dict[str, int | str]:
+        """Returns the size at which the network of each arm takes images in a stage."""
+        trials = [trial for trial in self.plan["trials"] if trial["stage"] == stage]
+        return {name.partition("/")[0]: trial["image_size"] for trial in trials for name in trial["names"]}
+
     def planned(self) -> dict[tuple[str, str], int]:
         """Returns the number of planned repetitions of each (arm, stage)."""
         return planned_repetitions(self.trials)

@@ -60,9 +60,10 @@ def arm_names(results: StudyResults, arms: Sequence[str]) -> str:
 
 
 def size_note(results: StudyResults, arms: Iterable[str], evaluated: EvaluationSet) -> tuple[str, ...]:
-    """Returns a warning where some arms are measured at sizes of their own."""
-    planned = results.plan["arms"]
-    named = [arm for arm in arms if planned.get(arm, {}).get("image_size")]
+    """Returns a warning where some arms are measured at another size than the first that has the stage."""
+    sizes = results.image_sizes(evaluated.stage)
+    usual = next((sizes[arm] for arm in results.arms if arm in sizes), None)
+    named = [arm for arm in arms if sizes.get(arm, usual) != usual]
     if not named or evaluated.part.endswith("@original"):
         return ()
     return (

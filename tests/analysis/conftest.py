@@ -110,6 +110,7 @@ class StudyBuilder:
             "repetition": repetition,
             "parents": [parent] if parent else [],
             "data": section,
+            "image_size": 256,
             "max_epochs": self.epochs,
             "device": "cpu",
             "num_train": 60,

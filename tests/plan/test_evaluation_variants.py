@@ -71,7 +71,8 @@ def test_a_spec_of_before_variants_is_read(plan_of: PlanOf) -> None:
     assert TrialSpec.from_json(value).evaluations[0].variant == ""
 
 
-def test_an_arm_of_another_image_size_gives_it(plan_of: PlanOf) -> None:
-    arms = to_document(plan_of(ARMS))["arms"]
-    assert arms["native"]["image_size"] == "native"
-    assert "image_size" not in arms["baseline"]
+def test_each_trial_gives_the_size_at_which_it_takes_images(plan_of: PlanOf) -> None:
+    trials = to_document(plan_of(ARMS))["trials"]
+    sizes = {arm: trial["image_size"] for trial in trials for arm in trial["arms"]}
+    assert sizes["native"] == "native"
+    assert isinstance(sizes["baseline"], int)

@@ -16,7 +16,6 @@ from tests.plan.studies import (
     trial,
     with_case,
 )
-from xferlab.plan.expand import Plan
 from xferlab.tasks import registry
 from xferlab.tasks.segmentation.config import TASK
 
@@ -84,19 +83,23 @@ def test_what_can_change_weights_renews_every_trial(plan_of: PlanOf, more: str) 
     assert set(evaluation_ids(after)).isdisjoint(evaluation_ids(before))
 
 
-def test_another_number_of_channels_renews_every_trial(plan_of: PlanOf) -> None:
-    grey = {"source: phantom_mri": "source: phantom_cxr"}
-    before, after = plan_of(edits=grey), plan_of("model: {in_channels: 1}", edits=grey)
-    assert set(after.by_id).isdisjoint(before.by_id)
+GREY = {"source: phantom_mri": "source: phantom_cxr"}
 
 
-def test_another_seed_renews_every_trial(plan_of: PlanOf) -> None:
-    assert set(plan_of(edits={"seed: 7": "seed: 8"}).by_id).isdisjoint(plan_of().by_id)
-
-
-@pytest.mark.parametrize("changed", [{"bfloat16": True}, {"device": "cuda"}])
-def test_machine_and_numerics_renew_every_trial(plan_of: PlanOf, changed: dict[str, Any]) -> None:
-    assert set(plan_of(setting=replace(HERE, **changed)).by_id).isdisjoint(plan_of().by_id)
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"edits": GREY}, {"more": "model: {in_channels: 1}", "edits": GREY}),
+        ({}, {"edits": {"seed: 7": "seed: 8"}}),
+        ({}, {"setting": replace(HERE, bfloat16=True)}),
+        ({}, {"setting": replace(HERE, device="cuda")}),
+    ],
+    ids=["channels", "seed", "numerics", "machine"],
+)
+def test_channels_seed_machine_and_numerics_renew_every_trial(
+    plan_of: PlanOf, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    assert set(plan_of(**after).by_id).isdisjoint(plan_of(**before).by_id)
 
 
 def test_threads_count_on_the_cpu_and_determinism_on_cuda(plan_of: PlanOf) -> None:
@@ -108,27 +111,16 @@ def test_threads_count_on_the_cpu_and_determinism_on_cuda(plan_of: PlanOf) -> No
     assert ids("threads: 2") != ids("threads: 1")
 
 
-def test_another_version_of_a_task_renews_every_trial(
+def test_versions_of_a_task_renew_trials_and_those_of_metrics_and_overlays_evaluations_alone(
     plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = set(plan_of().by_id)
-    monkeypatch.setattr(registry, "task", lambda name: replace(TASK, version=TASK.version + 1))
-    assert set(plan_of().by_id).isdisjoint(before)
-
-
-def with_metrics(plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch, version: int) -> Plan:
-    with monkeypatch.context() as patch:
-        patch.setattr(registry, "task", lambda name: replace(TASK, metrics_version=version))
-        return plan_of()
-
-
-def test_metrics_and_overlays_renew_evaluations_alone(
-    plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = plan_of()
-    for after in (with_metrics(plan_of, monkeypatch, 2), plan_of("overlay_cases: 5")):
+    before, more_overlays = plan_of(), plan_of("overlay_cases: 5")
+    monkeypatch.setattr(registry, "task", lambda name: replace(TASK, metrics_version=2))
+    for after in (plan_of(), more_overlays):
         assert set(after.by_id) == set(before.by_id)
         assert set(evaluation_ids(after)).isdisjoint(evaluation_ids(before))
+    monkeypatch.setattr(registry, "task", lambda name: replace(TASK, version=TASK.version + 1))
+    assert set(plan_of().by_id).isdisjoint(before.by_id)
 
 
 def test_another_evaluation_retrains_nothing_and_keeps_the_old_ones(plan_of: PlanOf) -> None:
@@ -144,7 +136,7 @@ def test_more_repetitions_keep_the_first_ones(plan_of: PlanOf) -> None:
 
 def test_a_changed_image_renews_what_trains_on_it_and_what_descends_from_it(plan_of: PlanOf) -> None:
     before = plan_of()
-    after = plan_of(index=with_case(phantom_cases, "fixed/0.png", digest=text_digest("mended")))
+    after = plan_of(index=with_case(phantom_cases, "fixed/0.png", digest=text_digest("corrected")))
     renewed = {name for name in before.names if before.names[name] != after.names[name]}
     trained_on = {
         spec.repetition

@@ -25,14 +25,13 @@ ASKED = "features: {on: portable.hold_out, cases: 8}\n"
 OTHER_PIXELS = "arms: {baseline: {}, simulated: {data.portable.simulate: portable}}\n"
 
 
-def test_nobody_asks_and_nothing_is_different(plan_of: PlanOf) -> None:
-    plan = plan_of()
-    assert all(spec.features is None and "features" not in spec.to_json() for spec in plan.trials)
-    assert not any("features" in trial for trial in to_document(plan)["trials"])
-
-
-def test_asking_changes_no_trial_and_no_evaluation(plan_of: PlanOf) -> None:
+def test_asking_changes_no_trial_and_no_evaluation_and_specs_survive_json(plan_of: PlanOf) -> None:
     plain, asking = plan_of(OTHER_PIXELS), plan_of(OTHER_PIXELS + ASKED)
+    assert all(spec.features is None and "features" not in spec.to_json() for spec in plain.trials)
+    assert not any("features" in trial for trial in to_document(plain)["trials"])
+    for spec, planned in zip(asking.trials, to_document(asking)["trials"], strict=True):
+        assert TrialSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+        assert json.loads(json.dumps(planned["features"])) == planned["features"]
     assert dict(plain.names) == dict(asking.names)
     assert [spec.evaluations for spec in plain.trials] == [spec.evaluations for spec in asking.trials]
     assert plain.selections.items() <= asking.selections.items()
@@ -73,14 +72,6 @@ def test_the_features_id_is_of_trial_cases_resolution_layers_and_version(plan_of
         }
     )
     assert LAYERS[:5] == ENCODER
-
-
-def test_specs_with_features_survive_json(plan_of: PlanOf) -> None:
-    plan = plan_of(OTHER_PIXELS + ASKED)
-    for spec in plan.trials:
-        assert TrialSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
-    planned = [trial["features"] for trial in to_document(plan)["trials"]]
-    assert json.loads(json.dumps(planned)) == planned
 
 
 def test_samples_of_a_search_show_none(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a study asks for and no trial could do is refused with its line, before anything runs."""
+"""What no trial could do is refused with its line, before anything runs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_what_trains_and_what_ray_can_reserve_is_accepted(write: Write, more: st
     ("thaws", "refused"),
     [("", False), (", unfreeze_after: 3", True), (", unfreeze_after: {encoder1: 0}", False)],
 )
-def test_a_bottleneck_that_rests_takes_single_images(write: Write, thaws: str, *, refused: bool) -> None:
+def test_a_frozen_bottleneck_takes_single_images(write: Write, thaws: str, *, refused: bool) -> None:
     frozen = (
         "  frozen: {data: cxr, starts_from: general, training: {batch_size: 1}, "
         f"adapt: {{freeze: {{part: encoder{thaws}}}}}}}\n"

@@ -58,18 +58,17 @@ def repetitions(study: Study) -> dict[str, int | None]:
 
 def test_the_example_of_the_architecture(example: Path, tmp_path: Path) -> None:
     loaded = load(example, environ={"DATA": str(tmp_path / "data")})
-    assert list(loaded.arms) == ["baseline", "scratch", "plain", "shared"]
-    assert loaded.arms["baseline"] == loaded.base
-    assert loaded.warnings == ()
-    assert repetitions(loaded.base) == {"donor": 1, "general": 25, "portable": 25}
-    general = loaded.base.data["general"]
+    base, arms = loaded.base, loaded.arms
+    assert list(arms) == ["baseline", "scratch", "plain", "shared"]
+    assert (arms["baseline"], loaded.warnings) == (base, ())
+    assert repetitions(base) == {"donor": 1, "general": 25, "portable": 25}
+    general = base.data["general"]
     assert isinstance(general, ManifestData)
     assert general.root == str(tmp_path / "data/covid-lung-512")
-    assert loaded.arms["scratch"].stages["general"].starts_from is None
-    assert repetitions(loaded.arms["scratch"]) == repetitions(loaded.base)
-    assert loaded.arms["shared"] == loaded.arms["scratch"]
-    assert loaded.arms["plain"].training.rotation is None
-    assert loaded.arms["plain"].stages == loaded.base.stages
+    assert arms["scratch"].stages["general"].starts_from is None
+    assert repetitions(arms["scratch"]) == repetitions(base)
+    assert arms["shared"] == arms["scratch"]
+    assert (arms["plain"].training.rotation, arms["plain"].stages) == (None, base.stages)
 
 
 def test_the_overrides_of_arms_are_as_written_with_what_they_include(example: Path) -> None:
@@ -152,10 +151,10 @@ def test_parents_and_children_pair_unless_all_start_from_one(
 ) -> None:
     stages = "{data: cxr, starts_from: donor, " + general + "}"
     arm = f"arms:\n  a: {{stages.donor: {{data: mri, {donor}}}, stages.general: {stages}}}\n"
-    what = "give both the same number, the parent 1, or this stage `chaining: best`"
     if fine:
         load(write(arm))
     else:
+        what = "give both the same number, the parent 1, or this stage `chaining: best`"
         assert what in problems(write(arm))[0]
 
 
@@ -178,7 +177,7 @@ def test_stages_merge_their_training_field_by_field(write: Write) -> None:
     assert arms["c"].resources_of("donor") == arms["c"].resources
 
 
-def test_what_is_unused_or_never_stops_is_a_warning(write: Write) -> None:
+def test_unused_parts_and_a_patience_that_never_stops_are_warnings(write: Write) -> None:
     arms = "{a: {stages.general.starts_from: null, training.max_epochs: 5}, b: {training.patience: 300}}"
     path = write(f"arms: {arms}\n", edits={"{data: mri}": "{weights: buda2019}", "starts_from: donor, ": ""})
     assert [str(warning) for warning in load(path).warnings] == [

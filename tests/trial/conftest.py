@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -89,20 +90,22 @@ class Bench:
 Make = Callable[..., Bench]
 
 
+def bench_in(
+    folder: Path, *, storage: str = "results", donors: dict[str, str] | None = None, **changes: Any
+) -> Bench:
+    """Makes a bench for TINY with changes; `storage` names a folder below the given one."""
+    path = write_study(folder, **{"stages": STAGES, "arms": {"a": {}}, **changes})
+    session = Session.open(Namespace(study=str(path), profile=None, storage=str(folder / storage)))
+    plan = session.plan(donors)
+    publish(plan, session.store)
+    return Bench(session, plan)
+
+
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Makes a bench for TINY with changes; `storage` names a folder below the test's own."""
+    """Makes benches below the folder of the test."""
     monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
-
-    def make(*, storage: str = "results", donors: dict[str, str] | None = None, **changes: Any) -> Bench:
-        path = write_study(tmp_path, **{"stages": STAGES, "arms": {"a": {}}, **changes})
-        options = Namespace(study=str(path), profile=None, storage=str(tmp_path / storage))
-        session = Session.open(options)
-        plan = session.plan(donors)
-        publish(plan, session.store)
-        return Bench(session, plan)
-
-    return make
+    return partial(bench_in, tmp_path)
 
 
 def stop_at(question: int) -> Callable[[], bool]:

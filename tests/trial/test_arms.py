@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
@@ -16,15 +15,12 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from tests.studies import TINY, recorded, write_study
-from tests.trial.conftest import Bench, Make, quick
+from tests.studies import TINY, recorded
+from tests.trial.conftest import Bench, Make, bench_in, quick
 from xferlab.cli.main import main
-from xferlab.cli.session import Session
 from xferlab.errors import InterruptedTrialError
 from xferlab.networks.unet import FIRST_CONVOLUTION
-from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout
-from xferlab.schedule.study import publish
 from xferlab.tasks import registry
 from xferlab.tasks.segmentation.config import Identity
 from xferlab.tasks.segmentation.learner import network_of
@@ -33,7 +29,6 @@ from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.examples import TrialContext
 from xferlab.trial.origin import load_origin, trained_weights
 from xferlab.trial.predictor import Predictor
-from xferlab.trial.run import run_trial
 
 pytestmark = pytest.mark.component
 
@@ -70,27 +65,15 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     root = tmp_path_factory.mktemp("arms")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XFERLAB_CACHE", str(root / "cache"))
-        path = write_study(root, **STUDY)
-        session = Session.open(Namespace(study=str(path), profile=None, storage=str(root / "storage")))
-        plan = session.plan()
-        publish(plan, session.store)
-        yield Bench(session, plan)
-
-
-def completed(trials: Bench, name: str) -> TrialSpec:
-    """A trial after it and all that precedes it has run."""
-    spec = trials[name]
-    for parent in spec.parents:
-        run_trial(trials.plan.by_id[parent], trials.store, cache_dir=trials.session.cache_dir)
-    trials.run(name)
-    return spec
+        yield bench_in(root, **STUDY)
 
 
 def weights(trials: Bench, arm: str, stage: str) -> dict[str, Tensor]:
-    if stage == "portable":
-        weights(trials, arm, "general")
-    spec = completed(trials, f"{arm}/{stage}/r01")
-    return trained_weights(trials.store, spec.trial_id)
+    """The best weights of a stage, after it and all that precedes it has run."""
+    stages = list(STUDY["stages"])
+    for name in stages[: stages.index(stage) + 1]:
+        trials.run(f"{arm}/{name}/r01")
+    return trained_weights(trials.store, trials[f"{arm}/{stage}/r01"].trial_id)
 
 
 def started(trials: Bench, arm: str) -> dict[str, Tensor]:
@@ -162,23 +145,14 @@ def test_a_frozen_encoder_is_bit_identical_and_the_decoder_is_not(trials: Bench)
     assert moved(donor, general) == moved(general, portable) == decoder
 
 
-def test_a_late_encoder_changes_after_its_time_and_not_before(trials: Bench) -> None:
-    donor = weights(trials, "late", "donor")
-    name = "late/general/r01"
+@pytest.mark.parametrize(("arm", "thawed"), [("late", ENCODER_PARTS), ("gradual", {"bottleneck"})])
+def test_levels_change_after_their_time_and_not_before(trials: Bench, arm: str, thawed: set[str]) -> None:
+    donor, name = weights(trials, arm, "donor"), f"{arm}/general/r01"
     before = state_after(trials, name, epochs=1)
     assert digests(before, *ENCODER) == digests(donor, *ENCODER)
     assert "decoder1" in moved(donor, before)
     after = state_after(trials, name, epochs=0)
-    assert moved(before, after) >= ENCODER_PARTS
-
-
-def test_levels_thaw_one_after_the_other(trials: Bench) -> None:
-    donor = weights(trials, "gradual", "donor")
-    name = "gradual/general/r01"
-    first = state_after(trials, name, epochs=1)
-    assert digests(first, *ENCODER) == digests(donor, *ENCODER)
-    second = state_after(trials, name, epochs=0)
-    assert moved(donor, second) & ENCODER_PARTS == {"bottleneck"}
+    assert moved(before, after) & ENCODER_PARTS == thawed
 
 
 def second_batch(folder: Path) -> Callable[[], bool]:

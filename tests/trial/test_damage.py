@@ -278,21 +278,19 @@ def test_no_child_starts_from_altered_weights_and_a_run_heals(whole: Whole, make
 
 
 @pytest.mark.parametrize("kind", ["/cases.parquet", "evaluations/*/record.json", "record.json"])
-def test_a_damage_that_no_listing_shows_is_found_by_the_report_and_the_next_run_heals_it(
-    whole: Whole, admit: Admit, kind: str, tmp_path: Path
+def test_damage_that_no_listing_shows_is_detected_by_the_report_and_healed_by_the_next_run(
+    whole: Whole, make_copy: MakeCopy, kind: str, tmp_path: Path
 ) -> None:
-    from xferlab.cli import main
-
-    patient = admit()
-    path = patient.storage / next(file for file in whole.files() if kind_of(file) == kind)
+    study = make_copy()
+    path = study.storage / next(file for file in whole.files() if kind_of(file) == kind)
     before = path.stat()
     path.write_bytes(bytes(before.st_size))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    report = ["report", str(whole.folder / "study.yaml"), "--storage", str(patient.storage)]
+    report = ["report", str(whole.folder / "study.yaml"), "--storage", str(study.storage)]
     assert main([*report, "--out", str(tmp_path / "report")]) == 1
     assert len(list(path.parent.glob(f"{path.name}.damaged-*"))) == 1
-    assert patient.heal() == 1
-    assert recorded(patient.storage) == whole.records
+    assert study.heal() == 1
+    assert recorded(study.storage) == whole.records
 
 
 @pytest.mark.parametrize(

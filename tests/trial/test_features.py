@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ import torch
 from torch import nn
 
 from tests.studies import recorded
-from tests.trial import conftest
-from tests.trial.conftest import GENERAL, PORTABLE, Bench, Make
+from tests.trial.conftest import GENERAL, PORTABLE, Bench, Make, bench_in
 from xferlab.networks.build import build, initialise
 from xferlab.networks.freezing import LEVELS
 from xferlab.plan.spec import FeaturesSpec
@@ -32,8 +32,20 @@ pytestmark = pytest.mark.component
 
 ASKED = {"on": "portable.hold_out", "cases": 6}
 ENCODER = LAYERS[:5]
-STAGES: dict[str, Any] = dict(conftest.STAGES)
-FROZEN = {**STAGES, "portable": {**STAGES["portable"], "adapt": {"freeze": {"part": "encoder"}}}}
+FROZEN = "frozen/portable/r01"
+ARMS = {"a": {}, "frozen": {"stages.portable.adapt": {"freeze": {"part": "encoder"}}}}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A study that asks for features, after a parent and its child of each arm have run."""
+    folder = tmp_path_factory.mktemp("features")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XFERLAB_CACHE", str(folder / "cache"))
+        trials = bench_in(folder, features=ASKED, arms=ARMS)
+        for name in (GENERAL, PORTABLE, FROZEN):
+            trials.run(name)
+        yield trials
 
 
 def asked_of(trials: Bench, name: str) -> FeaturesSpec:
@@ -60,12 +72,10 @@ def test_the_layers_are_the_levels_of_the_network_without_its_head() -> None:
     assert [*LAYERS, "head"] == list(LEVELS)
 
 
-def test_a_gram_is_that_of_the_activations_computed_directly(bench: Make) -> None:
-    trials = bench(features=ASKED)
-    trials.run(GENERAL)
-    spec, asked = trials[GENERAL], asked_of(trials, GENERAL)
-    context = TrialContext(trials.store, trials.session.cache_dir, torch.device("cpu"))
-    digests = trials.plan.selections[asked.selection].digests
+def test_a_gram_is_that_of_the_activations_computed_directly(trained: Bench) -> None:
+    spec, asked = trained[GENERAL], asked_of(trained, GENERAL)
+    context = TrialContext(trained.store, trained.session.cache_dir, torch.device("cpu"))
+    digests = trained.plan.selections[asked.selection].digests
     assert len(digests) == 6
     loaded = examples(spec, asked.source, digests, context)
     learner = registry.learner_of(spec.identity, context.device)
@@ -77,7 +87,7 @@ def test_a_gram_is_that_of_the_activations_computed_directly(bench: Make) -> Non
         first = model.encoder1(images)
         second = model.encoder2(nn.functional.max_pool2d(first, 2))
         last = model.features(images)
-    rows = rows_of(trials, GENERAL)
+    rows = rows_of(trained, GENERAL)
     for layer, values in (("encoder1", first), ("encoder2", second), ("decoder1", last)):
         means = values.double().numpy().mean(axis=(2, 3))
         centring = np.eye(6) - 1 / 6
@@ -87,22 +97,13 @@ def test_a_gram_is_that_of_the_activations_computed_directly(bench: Make) -> Non
         )
 
 
-def test_a_child_starts_where_its_parent_ended(bench: Make) -> None:
-    trials = bench(features=ASKED)
-    trials.run(GENERAL)
-    trials.run(PORTABLE)
-    parent, child = rows_of(trials, GENERAL), rows_of(trials, PORTABLE)
+def test_a_child_starts_where_its_parent_ended_and_a_frozen_encoder_has_not_moved(trained: Bench) -> None:
+    parent, child = rows_of(trained, GENERAL), rows_of(trained, PORTABLE)
     for layer in LAYERS:
         assert child[layer]["gram_start"] == parent[layer]["gram_best"]
         assert child[layer]["distance"] > 0
         assert 0 < child[layer]["cosine"] < 1
-
-
-def test_a_frozen_encoder_has_not_moved(bench: Make) -> None:
-    trials = bench(features=ASKED, stages=FROZEN)
-    trials.run(GENERAL)
-    trials.run(PORTABLE)
-    for layer, row in rows_of(trials, PORTABLE).items():
+    for layer, row in rows_of(trained, FROZEN).items():
         is_frozen = layer in ENCODER
         assert (row["gram_start"] == row["gram_best"]) == is_frozen
         assert (row["distance"] == 0) == is_frozen
@@ -134,10 +135,8 @@ def test_a_complete_trial_gets_absent_or_torn_features_without_training(bench: M
     assert recorded(tmp_path / "results") == after
 
 
-def test_what_is_stored_grows_with_cases_and_filters_and_not_with_the_image(bench: Make) -> None:
-    trials = bench(features=ASKED)
-    trials.run(GENERAL)
-    data = trials.store.read(files_of(trials, GENERAL).features) or b""
+def test_what_is_stored_grows_with_cases_and_filters_and_not_with_the_image(trained: Bench) -> None:
+    data = trained.store.read(files_of(trained, GENERAL).features) or b""
     num_numbers = sum(
         len(values)
         for column in ("gram_start", "gram_best", "filter_changes")

@@ -57,10 +57,11 @@ def run(options: PredictOptions) -> int:
     is_table_written = _write_table(out, predictions)
     _warn_of_others(predictions, predictor)
     by = predictor.origin if options.model in predictor.origin else f"{options.model}, {predictor.origin}"
-    size = "native size" if predictor.size == "native" else f"{predictor.size} px"
+    size = predictor.identity.image_size
+    shown_size = "native size" if size == "native" else f"{size} px"
     print(
-        f"{count_of(len(predictions), 'image')} segmented by {by} at {size} "
-        f"({predictor.preprocessing}, {predictor.device.type}); "
+        f"{count_of(len(predictions), 'image')} segmented by {by} at {shown_size} "
+        f"({predictor.identity.preprocessing}, {predictor.device.type}); "
         f"{f'masks, overlays and {TABLE}' if is_table_written else 'masks and overlays'} are in {options.out}"
     )
     if files.num_skipped:

@@ -89,9 +89,9 @@ def fetch(name: str, *, cache_dir: Path, sha256: str | None) -> Path:
     Raises:
         DonorError: No such weights, host unreachable, download cut short, or a digest that differs.
     """
-    published = _find(name)
-    expected = sha256 or published.sha256
-    path = cache_dir / published.file_name
+    weights = published(name)
+    expected = sha256 or weights.sha256
+    path = cache_dir / weights.file_name
     if path.exists():
         _verify(path, expected, origin=f"donor {name}: {path}")
     else:
@@ -183,7 +183,12 @@ def save_weights(model_or_state: nn.Module | Mapping[str, Tensor]) -> bytes:
     return content
 
 
-def _find(name: str) -> PublishedWeights:
+def published(name: str) -> PublishedWeights:
+    """Returns what is known of published weights.
+
+    Raises:
+        DonorError: There are none of that name.
+    """
     if name not in PUBLISHED:
         accepted = ", ".join(sorted(PUBLISHED))
         raise DonorError(

@@ -17,7 +17,7 @@ Fields = Callable[[str, str], Collection[str]]
 
 
 def asked_names(loaded: LoadedStudy) -> list[str]:
-    """Returns the names of all trials that a study file asks for, whatever its data are."""
+    """Returns the names of all trials that a study file asks for; its data are not read."""
     return [
         f"{arm}/{name}/r{repetition:02d}"
         for arm, study in loaded.arms.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -80,7 +80,7 @@ def planned_trials(document: Mapping[str, Any]) -> tuple[PlannedTrial, ...]:
 def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
     """Returns how much a set of trials is: trials, epochs at most, training images at most, evaluations."""
     epochs = [trial.max_epochs for trial in trials]
-    images = [_part_sizes(plan, trial)["train"] for trial in trials]
+    images = [plan.part_sizes[trial.selection]["train"] for trial in trials]
     return {
         "trials": len(trials),
         "max_epochs": sum(epochs),
@@ -92,7 +92,7 @@ def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
 
 
 def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
-    sizes = _part_sizes(plan, trial)
+    sizes = plan.part_sizes[trial.selection]
     return {
         "trial_id": trial.trial_id,
         "names": names,
@@ -104,6 +104,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
         "donor": asdict(trial.donor) if trial.donor else None,
         "data": trial.section,
         "max_epochs": trial.max_epochs,
+        "image_size": trial.identity.image_size,
         "device": trial.identity.execution.device,
         "num_train": sizes["train"],
         "num_validation": sizes["validation"],
@@ -116,13 +117,8 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
     }
 
 
-def _part_sizes(plan: Plan, trial: TrialSpec) -> Counter[str]:
-    return plan.part_sizes[trial.selection]
-
-
 def _arm(plan: Plan, arm: str) -> dict[str, Any]:
     study, tuned = plan.loaded.arms[arm], plan.loaded.tuned.get(arm)
-    base_size = plan.loaded.base.model.image_size
     return {
         "description": dict(plan.loaded.overrides.get(arm, {})),
         "stages": {
@@ -135,8 +131,6 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
             }
             for name, stage in study.stages.items()
         },
-        # Only where it is another: distances in pixels do not compare then.
-        **({"image_size": study.model.image_size} if study.model.image_size != base_size else {}),
         # Only where there is one: an arm that was not searched for says nothing.
         **({"tuned": [search.model_dump(mode="json") for search in tuned]} if tuned else {}),
     }

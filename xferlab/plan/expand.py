@@ -33,7 +33,7 @@ class Setting:
         device: What `device: auto` means here: `cpu` or `cuda`.
         bfloat16: Whether bfloat16 pays on this machine's CPU.
         objects_version: Version of the foreign objects that evaluations lay on images.
-        donors: Digest of every given weights file that is at hand, by its name or path: arms may give one
+        donors: Digest of every file of given weights on this machine, by its name or path. Arms may give one
             stage different weights.
     """
 
@@ -114,7 +114,7 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
 
 
 class _Expansion:
-    """State of one expansion: the growing graph, and what is found on the way."""
+    """State of one expansion: the growing graph, and the problems met so far."""
 
     def __init__(self, loaded: LoadedStudy, index: Index, setting: Setting):
         self.loaded, self.setting = loaded, setting
@@ -168,7 +168,7 @@ class _Expansion:
 
 
 class _Arm:
-    """One arm on its way into the graph."""
+    """The expansion of one arm."""
 
     def __init__(self, expansion: _Expansion, name: str, study: Study):
         self.expansion, self.name, self.study = expansion, name, study
@@ -301,8 +301,8 @@ class _Arm:
             if not sum(selected.counts.values()):
                 what = f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition "
                 what += f"{repetition}; add patients, or change `split` or `hold_out`"
-                path: KeyPath = ("stages", stage_name, "evaluate_on")
-                self._problem(f"{item} empty", what, path, ("data", section))
+                finding = Finding(("stages", stage_name, "evaluate_on"), what, related=(("data", section),))
+                self._add_problem(f"{item} empty", finding)
             self._check_classes(section, selected, repetition)
             identity = {
                 "trial": trial_id,
@@ -334,9 +334,8 @@ class _Arm:
     def _may_have_seen(self, parents: Iterable[str], repetition: int, units: frozenset[str]) -> bool:
         for parent in parents:
             spec, trained = self.expansion.trials[parent], self.expansion.trained_units[parent]
-            if spec.repetition != repetition and not trained.isdisjoint(units):
-                return True
-            if self._may_have_seen(spec.parents, repetition, units):
+            has_seen = spec.repetition != repetition and not trained.isdisjoint(units)
+            if has_seen or self._may_have_seen(spec.parents, repetition, units):
                 return True
         return False
 
@@ -348,7 +347,8 @@ class _Arm:
                     f"stage {stage_name!r}: the {part} part of section {section!r} is empty in repetition "
                     f"{repetition}; add patients, widen `where`, or change `split` or `hold_out`"
                 )
-                self._problem(f"{stage_name} {section} {part}", what, path, ("data", section))
+                finding = Finding(path, what, related=(("data", section),))
+                self._add_problem(f"{stage_name} {section} {part}", finding)
         view = stage_view(self.study, stage_name) if selected.counts["train"] == 1 else None
         if view is not None:
             why = f"its training part is one image in repetition {repetition}"
@@ -362,8 +362,8 @@ class _Arm:
                 f"stage {stage_name!r} trains in tf32 on the CPU, which only CUDA devices have; set "
                 "training.precision to float32, bfloat16 or auto, or training.device to cuda"
             )
-            device = training_path(self.study, stage_name, "device")
-            self._problem("tf32", what, training_path(self.study, stage_name, "precision"), device)
+            precision, device = (training_path(self.study, stage_name, f) for f in ("precision", "device"))
+            self._add_problem("tf32", Finding(precision, what, related=(device,)))
 
     def _check_classes(self, section: str, selected: PartCases, repetition: int) -> None:
         for part, pathology in selected.missing:
@@ -371,13 +371,10 @@ class _Arm:
             key = f"{section} {part} {pathology}"
             if pathology in self.study.split.require_classes:
                 required = f"{what} in repetition {repetition}, and split.require_classes asks for it"
-                self._problem(key, required, ("split", "require_classes"))
+                self._add_problem(key, Finding(("split", "require_classes"), required))
             what += f" in some repetitions (first: {repetition})"
             problem = Problem(f"data.{section}", what, "warning", "pathologies missing from a part")
             self.expansion.warnings.setdefault(key, problem)
-
-    def _problem(self, key: str, what: str, path: KeyPath, *related: KeyPath) -> None:
-        self._add_problem(key, Finding(path, what, related=related))
 
     def _add_problem(self, key: str, finding: Finding) -> None:
         """Notes what is wrong, once under each key."""
@@ -395,7 +392,7 @@ def _parent_identity(parents: Sequence[str], donor: Donor | None) -> dict[str, A
 def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
     """A trial that several arms use, with all of their evaluations.
 
-    An arm may have other cases under a section's name: its evaluations then read a configuration of theirs.
+    An arm may have other cases under a section's name. Its evaluations then read another configuration.
     """
     data = dict(known.data)
     evaluations = {

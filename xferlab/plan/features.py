@@ -19,7 +19,7 @@ FEATURES_VERSION = 1
 
 
 class Probe:
-    """The few cases on which every trial of a study, whatever its arm, shows its features."""
+    """The few cases on which every trial of a study shows its features; they are the same for all arms."""
 
     def __init__(self, base: Study, selector: CaseSelector):
         """Chooses from the hold-out that the study itself has: arms may see other pixels of it in training.

@@ -40,7 +40,7 @@ def seed_for(study_seed: int, **coordinates: str | int) -> int:
 
 
 def with_checksum(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the body with `sha256`, the digest of the rest, so that a torn or altered file is found."""
+    """Returns the body with `sha256`, the digest of the rest, so that a torn or altered file is detected."""
     return {**body, "sha256": sha256_of(dict(body))}
 
 

@@ -144,6 +144,7 @@ class _Repetition:
         if training != identity.training:
             judged = identity.model_copy(update={"training": training})
             self._judge = registry.learner_of(judged, context.device, share=learner)
+            self._judge.prepare(self._train)
         assert identity.score is not None  # `Tuning` refuses a stage without one
         self.score, self._trial_id = identity.score, spec.trial_id
         self._scores: list[float] = []
@@ -153,10 +154,12 @@ class _Repetition:
         if self.trainer.stopped_by() or len(self._scores) >= epoch:
             return
         result = self.trainer.epoch(self._train, self._validation, after_batch=after_batch)
+        if result.score is None:
+            raise NonFiniteLossError(f"{self._trial_id}: the {self.score.label} is no number")
         if not result.improved:
             self._scores.append(self._scores[-1])
         elif self._judge is None:
-            self._scores.append(result.values[f"validation_{self.score.name}"])
+            self._scores.append(result.score)
         else:  # the weights of this epoch are the best so far
             self._scores.append(self._judge.validate(self._validation)[self.score.name])
         after_batch()

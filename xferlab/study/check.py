@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from itertools import chain
 
 from pydantic import ValidationError
 
@@ -52,16 +51,16 @@ def pairing(base: Study, arm: Study) -> Iterator[Finding]:
     """Yields what an arm changes about hold-outs and same patients by giving a section as a whole."""
     for name, section in arm.data.items():
         for field in PAIRING_FIELDS:
-            mine = getattr(section, field)
-            if name not in base.data and mine:
+            value = getattr(section, field)
+            if name not in base.data and value:
                 what = (
                     f"a section that only an arm has may not set {field}: "
                     "arms are compared on the same patients; declare the section in the study's own data"
                 )
                 yield Finding(("data", name, field), what)
-            elif name in base.data and mine != (theirs := getattr(base.data[name], field)):
+            elif name in base.data and value != (in_study := getattr(base.data[name], field)):
                 what = (
-                    f"this section has {field} {theirs} in the study and {mine} in the arm; "
+                    f"this section has {field} {in_study} in the study and {value} in the arm; "
                     "arms are compared on the same patients, so give it as in the study"
                 )
                 yield Finding(("data", name, field), what, related=(("data", name),))
@@ -179,10 +178,10 @@ def training_path(study: Study, stage: str, field: str) -> KeyPath:
 
 
 def stage_view(study: Study, name: str) -> StageView | None:
-    """Returns a stage as its task checks it; None where it, or one before it, is not valid or not there."""
+    """Returns a stage as its task checks it; None where it or an ancestor is not valid or does not exist."""
     stage = study.stages[name]
-    if not _is_rooted(study, name):
-        return None
+    if _walk(study, name)[1] is not None:
+        return None  # another check says what is wrong
     try:
         parent, network = stage.starts_from, study.network_of(name)
         return StageView(
@@ -235,41 +234,38 @@ def _repetitions(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             f"which has {parent.repetitions}; give both "
             "the same number, the parent 1, or this stage `chaining: best`"
         )
-        chain_ = (("stages", name, "chaining"), ("stages", name, "starts_from"), ("repetitions",))
-        theirs = ("stages", stage.starts_from or "", "repetitions")
-        yield Finding(("stages", name, "repetitions"), what, related=(theirs, *chain_))
+        related: tuple[KeyPath, ...] = (
+            ("stages", stage.starts_from or "", "repetitions"),
+            *(("stages", name, field) for field in ("chaining", "starts_from")),
+            ("repetitions",),
+        )
+        yield Finding(("stages", name, "repetitions"), what, related=related)
 
 
 def _cycles(study: Study) -> Iterator[Finding]:
-    done: set[str] = set()
+    reported: set[str] = set()
     for start in study.stages:
-        walk: list[str] = []
-        name: str | None = start
-        while name in study.stages and name not in done and name not in walk:
-            walk.append(name)
-            name = study.stages[name].starts_from
-        if name in walk:
-            circle = walk[walk.index(name) :]
-            shown = " -> ".join(chain(circle, circle[:1]))
-            what = f"stages start from each other in a circle: {shown}"
-            paths = tuple(("stages", stage, "starts_from") for stage in circle)
-            yield Finding(
-                paths[0],
-                what
-                if len(circle) > 1
-                else f"stage {name!r} starts from itself; null starts from random weights",
-                related=paths,
-            )
-        done.update(walk)
+        walk, end = _walk(study, start)
+        if end not in walk or end in reported:
+            continue
+        circle = walk[walk.index(end) :]
+        reported.update(circle)
+        what = f"stages start from each other in a circle: {' -> '.join([*circle, end])}"
+        if len(circle) == 1:
+            what = f"stage {end!r} starts from itself; null starts from random weights"
+        paths = tuple(("stages", stage, "starts_from") for stage in circle)
+        yield Finding(paths[0], what, related=paths)
 
 
-def _is_rooted(study: Study, name: str) -> bool:
-    """Whether all that precedes a stage is there; what is not is told elsewhere."""
+def _walk(study: Study, name: str) -> tuple[list[str], str | None]:
+    """Returns the stages that a stage descends from, itself first, and where the walk ends.
+
+    It ends with None behind a stage that starts from random weights, with a stage that does not exist, or
+    with one that it met before.
+    """
     walk: list[str] = []
-    while name in study.stages and name not in walk:
-        walk.append(name)
-        parent = study.stages[name].starts_from
-        if parent is None:
-            return True
-        name = parent
-    return False
+    parent: str | None = name
+    while parent in study.stages and parent not in walk:
+        walk.append(parent)
+        parent = study.stages[parent].starts_from
+    return walk, parent

@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import socket
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def prepare(execution: Execution) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep large freed blocks: activations are then not mapped and zeroed anew."""
+    """Tells glibc to keep large freed blocks: then activations are not mapped and zeroed again."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
@@ -67,20 +68,14 @@ def memory_peak_gib(device: torch.device) -> float:
 
 def host_memory_peak_gib() -> float:
     """Returns the peak of the process's resident memory since `prepare`."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return float(line.split()[1]) / 2**20
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 2**20
+    peak = _first_value("/proc/self/status", "VmHWM").removesuffix("kB")
+    return float(peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 2**20
 
 
 def _reset_peak() -> None:
     # Writing 5 resets the resident peak (Linux); where that is forbidden, the peak is the process's.
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -91,9 +86,11 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return _first_value("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+
+
+def _first_value(path: str, key: str) -> str:
+    """Returns the first value of a key in a file of `key: value` lines; empty where there is none."""
+    lines = Path(path).read_text().splitlines() if Path(path).exists() else []
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() == key), "")

@@ -19,6 +19,8 @@ from xferlab.records.store import Store
 from xferlab.trial.examples import TrialContext
 from xferlab.trial.training import AnyLearner
 
+_RECREATED = "run the study again, which recreates it"
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -98,14 +100,11 @@ def trained_weights(store: Store, trial_id: str) -> dict[str, torch.Tensor]:
 
 
 def _verified(store: Store, name: str, sha256: str) -> bytes:
-    """Returns a file whose digest is known; sets an altered one aside, so that a rerun makes it anew."""
+    """Returns a file whose digest is known; sets an altered one aside, so that a rerun recreates it."""
     data = store.read(name)
     if data is None:
-        raise RecordError(f"{store.path(name)}: is missing; run the study again, which makes it anew")
+        raise RecordError(f"{store.path(name)}: is missing; {_RECREATED}")
     if not codec.matches(data, sha256):
-        aside = store.set_aside(name)
-        raise RecordError(
-            f"{store.path(name)}: is altered (its digest is not the recorded one) and is now {aside}; run "
-            "the study again, which makes it anew"
-        )
+        problem = "is altered (its digest is not the recorded one)"
+        raise codec.set_aside(store, name, problem, remedy=_RECREATED)
     return data

@@ -14,6 +14,7 @@ from xferlab.data.decode import read_image
 from xferlab.errors import DataError, Problem, StorageError
 from xferlab.parallel import for_each
 from xferlab.records.store import Store
+from xferlab.tasks import registry
 from xferlab.training.learner import Array
 from xferlab.trial.failure import Kind, kind_of
 from xferlab.trial.predictor import Predictor
@@ -82,7 +83,7 @@ def predict(
         requests: The files; at most `BATCH_IMAGES` are in memory at once.
         store: The output folder.
         threshold: From which probability on something is there.
-        progress: Told (done, all) after each file.
+        progress: Called with (done, all) after each file.
 
     Returns:
         What was found, and what is wrong with the files that could not be read, predicted or written; both in
@@ -168,11 +169,11 @@ def _finite(image: _Image, probability: Array) -> _Output | Problems:
 def _put(predictor: Predictor, store: Store, threshold: float, output: _Output) -> Prediction | Problems:
     """Writes each output whole or not at all."""
     image, name = output.image, output.image.request.name
-    structure = predictor.structure
     shown = predictor.learner.present(
-        image.pixels, output.probability, structure=structure, threshold=threshold
+        image.pixels, output.probability, structure=predictor.structure, threshold=threshold
     )
-    files = {column: name + predictor.files[column] for column in shown.files}
+    endings = registry.task(predictor.identity.task).files
+    files = {column: name + endings[column] for column in shown.files}
     try:
         for column, data in shown.files.items():
             store.write(files[column], data)

@@ -22,7 +22,7 @@ from xferlab.records import codec, layout, reader
 from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
 from xferlab.tasks import registry
-from xferlab.tasks.config import Size, TrialIdentity
+from xferlab.tasks.config import TrialIdentity
 from xferlab.training.examples import untargeted
 from xferlab.training.learner import Array
 from xferlab.trial.origin import trained_weights
@@ -68,18 +68,14 @@ class Predictor:
     Attributes:
         origin: Where its weights are from, for messages.
         learner: With the trained weights, on its device.
-        files: The ending of each file that is written for an image, by column.
-        preprocessing: What is done to grey levels, in a word.
-        size: Side of the square that images are stretched to; `native` leaves each as it is.
+        identity: Of its training, with its preprocessing.
         device: Of the network.
         section: Configuration of the data section that it trained on; empty if that is not known.
     """
 
     origin: str
     learner: AnyLearner
-    files: Mapping[str, str]
-    preprocessing: str
-    size: Size
+    identity: TrialIdentity
     device: torch.device
     section: Mapping[str, Any] = field(default_factory=dict)
 
@@ -126,7 +122,7 @@ class Predictor:
             size_px: Side of the images that it was trained on.
             intensity: How grey levels were normalised, as in a study's `training.intensity`.
             device: Where to put it.
-            note: Told if the file is a checkpoint, or its names have a wrapper's prefix.
+            note: Called if the file is a checkpoint, or its names have a wrapper's prefix.
 
         Raises:
             DonorError: The file cannot be read or its weights are not those of such a network.
@@ -147,18 +143,16 @@ class Predictor:
     ) -> Predictor:
         learner = registry.learner_of(identity, device)
         load_weights(learner, weights, origin=origin)
-        files = registry.task(identity.task).files
-        return Predictor(
-            origin, learner, files, identity.preprocessing, identity.image_size, device, section or {}
-        )
+        return Predictor(origin, learner, identity, device, section or {})
 
     def prepared(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Returns a grey image `(H, W)` as the image cache holds it: `(1, size, size)`, or native."""
-        if self.size == "native":
+        size = self.identity.image_size
+        if size == "native":
             return image[None]
-        return resized(Decoded(image, np.zeros((1, 1), np.uint8)), self.size)[0]
+        return resized(Decoded(image, np.zeros((1, 1), np.uint8)), size)[0]
 
     def predictions(self, prepared: Sequence[npt.NDArray[np.uint8]]) -> Sequence[Array]:
         """Returns the learner's output of each prepared image; it may hold NaN."""
-        examples = untargeted(prepared, self.size, device=self.device)
+        examples = untargeted(prepared, self.identity.image_size, device=self.device)
         return self.learner.predict(self.learner.load(examples, np.arange(len(prepared)), None))

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load as load_safetensors
 
-from xferlab.errors import DonorError, RecordError, suggest
+from xferlab.errors import DonorError, RecordError
 from xferlab.networks.build import build
-from xferlab.networks.donors import PUBLISHED, fetch, file_sha256, read_bytes, read_weights
+from xferlab.networks.donors import fetch, file_sha256, published, read_bytes, read_weights
 from xferlab.networks.state_dicts import Note, check_usable, silent
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader
@@ -34,7 +34,7 @@ def store_weights(weights: Weights, store: Store, *, cache_dir: Path, note: Note
         weights: The donor.
         store: Where it is stored.
         cache_dir: Where published weights are kept.
-        note: Told if the file is a checkpoint, or its names have a wrapper's prefix.
+        note: Called if the file is a checkpoint, or its names have a wrapper's prefix.
 
     Returns:
         Its SHA-256, hex.
@@ -89,7 +89,7 @@ def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path, note: Note
         spec: A trial that starts from the weights.
         weights: The weights.
         cache_dir: Where published weights are kept.
-        note: Told if the file is a checkpoint, or its names have a wrapper's prefix.
+        note: Called if the file is a checkpoint, or its names have a wrapper's prefix.
 
     Raises:
         DonorError: There is no such file, it holds no weights, or names or shapes differ.
@@ -98,14 +98,13 @@ def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path, note: Note
     if weights.name is None or path.is_file():
         state = read_weights(*_file(weights, cache_dir), note=note)
     else:
-        published = PUBLISHED[weights.name]
-        shaped = build(
-            published.model,
-            in_channels=published.in_channels,
-            out_channels=published.out_channels,
-            init_features=published.init_features,
-        )
-        state = shaped.state_dict()
+        known = published(weights.name)
+        state = build(
+            known.model,
+            in_channels=known.in_channels,
+            out_channels=known.out_channels,
+            init_features=known.init_features,
+        ).state_dict()
     assert spec.donor is not None
     learner = registry.learner_of(spec.identity, torch.device("cpu"))
     learner.start_from(state, origin=f"donor {spec.donor.title}")
@@ -129,10 +128,4 @@ def _file(weights: Weights, cache_dir: Path) -> tuple[Path, bytes]:
 def _path(weights: Weights, cache_dir: Path) -> Path:
     if weights.path is not None:
         return Path(weights.path)
-    assert weights.name is not None
-    published = PUBLISHED.get(weights.name)
-    if published is None:
-        known = ", ".join(PUBLISHED)
-        hint = suggest(weights.name, PUBLISHED)
-        raise DonorError(f"donor {weights.name!r} is not known; published weights: {known}.{hint}")
-    return cache_dir / "donors" / published.file_name
+    return cache_dir / "donors" / published(weights.name or "").file_name

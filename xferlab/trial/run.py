@@ -42,8 +42,8 @@ class Hooks:
 
     Attributes:
         stop: Asked after every batch and every measured case; True ends the trial with its training stored.
-        on_epoch: Told of every finished epoch, with the best score of all epochs so far.
-        on_resume: Told of the last epoch that a resumed training kept, in the same way.
+        on_epoch: Called with every finished epoch, with the best score of all epochs so far.
+        on_resume: Called with the last epoch that a resumed training kept, in the same way.
     """
 
     stop: Callable[[], bool] = lambda: False

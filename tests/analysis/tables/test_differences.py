@@ -161,8 +161,12 @@ def sets_warned_of(contents: Contents) -> set[str]:
 
 
 def test_arms_of_another_image_size_are_warned_of_but_at_the_original_size(contents: Contents) -> None:
-    results, arms = contents.results, contents.results.plan["arms"]
-    plan = {**results.plan, "arms": {**arms, "frozen": {**arms["frozen"], "image_size": "native"}}}
+    results = contents.results
+    trials = [
+        {**trial, "image_size": "native"} if "frozen" in trial["arms"] else trial
+        for trial in results.plan["trials"]
+    ]
+    plan = {**results.plan, "trials": trials}
     warned = sets_warned_of(Contents(replace(results, plan=plan)))
     assert "portable.hold_out" in warned
     assert "portable.hold_out@original" not in warned
