@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +25,7 @@ class Score:
         return f"validation {self.name.replace('_', ' ')}"
 
     def improves(self, value: float, best: float | None) -> bool:
-        """Returns whether a value is better than the best so far (None before the first)."""
+        """Returns whether a value is better than the best so far (None before the first); NaN never is."""
         if best is None:
-            return True
+            return not math.isnan(value)
         return value < best if self.better == "lower" else value > best

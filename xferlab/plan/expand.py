@@ -349,8 +349,8 @@ class _Arm:
                 )
                 finding = Finding(path, what, related=(("data", section),))
                 self._add_problem(f"{stage_name} {section} {part}", finding)
-        view = stage_view(self.study, stage_name)
-        if selected.counts["train"] == 1 and view is not None:
+        view = stage_view(self.study, stage_name) if selected.counts["train"] == 1 else None
+        if view is not None:
             why = f"its training part is one image in repetition {repetition}"
             for remark in self.study.task_of(stage_name).check_single(view, path, why, "add patients"):
                 self._add_problem(f"{stage_name} single", finding_of(remark))

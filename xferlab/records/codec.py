@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -22,23 +22,23 @@ def write_json(store: Store, name: str, body: Mapping[str, Any]) -> None:
     """Writes a JSON file with its checksum, atomically; an equal file that is there is left alone.
 
     Raises:
-        RecordError: The file that is there has a higher version: a newer xferlab wrote it.
+        RecordError: The file that is there has another version: another xferlab wrote it.
     """
     data = json_bytes(body)
     if "version" in body:
         stored = store.read(name)
         if stored == data:
             return
-        _check_no_newer(store.path(name), stored, body["version"])
+        _check_version(store.path(name), stored, body["version"])
     store.write(name, data)
 
 
-def _check_no_newer(path: str, stored: bytes | None, version: int) -> None:
+def _check_version(path: str, stored: bytes | None, version: int) -> None:
     try:
         stored_version = checked(stored or b"").get("version")
     except ValueError:
         return  # a damaged file may be overwritten
-    if isinstance(stored_version, int) and stored_version > version:
+    if isinstance(stored_version, int) and stored_version != version:
         raise RecordError(
             f"{path}: has version {stored_version}, and this xferlab writes {version}; use the xferlab that "
             "wrote it, or another storage"
@@ -113,8 +113,17 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def read_parquet(store: Store, name: str, *, sha256: str | None = None) -> pa.Table:
+def read_parquet(
+    store: Store, name: str, *, sha256: str | None = None, holds: Callable[[], bool] = lambda: True
+) -> pa.Table:
     """Returns a parquet file as a table; one that differs from its digest is set aside.
+
+    Args:
+        store: The storage.
+        name: The file.
+        sha256: The digest that its record names.
+        holds: Asked before a file is set aside: whether the record still names that digest. Where another
+            process is writing the file again, nothing is renamed.
 
     Raises:
         RecordError: It is absent, unreadable, or differs from the digest.
@@ -123,6 +132,8 @@ def read_parquet(store: Store, name: str, *, sha256: str | None = None) -> pa.Ta
     if data is None:
         raise RecordError(f"{store.path(name)}: is missing; {_MEASURED_AGAIN}")
     if sha256 is not None and not matches(data, sha256):
+        if not holds():
+            raise RecordError(f"{store.path(name)}: is being written again; read it when that has ended")
         raise set_aside(store, name, "does not match the digest in its record")
     try:
         # Without threads: at exit, Arrow may abort the process whose threads read parquet (arrow#34314).

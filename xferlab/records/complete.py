@@ -22,9 +22,11 @@ from xferlab.errors import RecordError, StorageError
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, reader
 from xferlab.records.layout import TRIALS, StudyFiles, TrialFiles
+from xferlab.records.schema import RECORD_VERSION
 from xferlab.records.store import Store
 
-INDEX_VERSION = 1
+INDEX_VERSION = [1, RECORD_VERSION]
+"""Of the index, and of the records that it vouches for."""
 _READERS = 16
 
 FileStates = Mapping[str, tuple[int, float]]

@@ -83,7 +83,7 @@ class LocalFiles:
 
     def walk(self, path: str) -> Iterator[tuple[str, FileInfo]]:
         """Yields all files below a folder, by their path from there."""
-        for folder, _, names in os.walk(path, onerror=_unless_gone):
+        for folder, _, names in os.walk(path, onerror=_unless_gone, followlinks=True):
             for name in names:
                 file = os.path.join(folder, name)
                 if info := self.look(file):

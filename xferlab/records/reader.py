@@ -7,6 +7,7 @@ then on its trial is not complete, and the next run writes it again.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -146,7 +147,7 @@ def read_cases(store: Store, record: EvaluationRecord) -> pa.Table:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
     name = TrialFiles(record.trial_id).evaluation(record.evaluation_id).cases
-    return codec.read_parquet(store, name, sha256=record.cases_sha256)
+    return codec.read_parquet(store, name, sha256=record.cases_sha256, holds=_stays(store, record))
 
 
 def read_outputs(store: Store, record: EvaluationRecord) -> list[CaseOutputs]:
@@ -156,7 +157,9 @@ def read_outputs(store: Store, record: EvaluationRecord) -> list[CaseOutputs]:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
     name = TrialFiles(record.trial_id).evaluation(record.evaluation_id).outputs
-    return CaseOutputs.from_table(codec.read_parquet(store, name, sha256=record.outputs_sha256))
+    return CaseOutputs.from_table(
+        codec.read_parquet(store, name, sha256=record.outputs_sha256, holds=_stays(store, record))
+    )
 
 
 def read_features(store: Store, record: FeaturesRecord) -> pa.Table:
@@ -166,7 +169,18 @@ def read_features(store: Store, record: FeaturesRecord) -> pa.Table:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
     name = TrialFiles(record.trial_id).features(record.features_id).features
-    return codec.read_parquet(store, name, sha256=record.features_sha256)
+    return codec.read_parquet(store, name, sha256=record.features_sha256, holds=_stays(store, record))
+
+
+def _stays(store: Store, record: EvaluationRecord | FeaturesRecord) -> Callable[[], bool]:
+    """Returns what asks whether the storage still has this record, which its writer deletes first."""
+
+    def asked() -> bool:
+        if isinstance(record, EvaluationRecord):
+            return read_evaluation(store, record.trial_id, record.evaluation_id) == record
+        return read_features_record(store, record.trial_id, record.features_id) == record
+
+    return asked
 
 
 def holds_spec(store: Store, trial_id: str) -> bool:

@@ -108,7 +108,7 @@ class EpochResult:
     Attributes:
         epoch: From 1.
         values: Numbers by name: `train_...` and `validation_...` as the task names them (means over the
-            images, validation in float32), and `lr`, the learning rate that the epoch used.
+            images, validation in float32), and `lr`, the learning rate that the epoch used; None for NaN.
         score: The value that epochs are judged by; None where the task has none.
         improved: Whether the score is the best so far; always true where there is none.
         train_s: Seconds of the training pass.
@@ -116,7 +116,7 @@ class EpochResult:
     """
 
     epoch: int
-    values: Mapping[str, float]
+    values: Mapping[str, float | None]
     score: float | None
     improved: bool
     train_s: float

@@ -66,16 +66,18 @@ def write_trial(store: Store, record: TrialRecord) -> None:
 
 
 def write_evaluation(store: Store, record: EvaluationRecord, *, cases: bytes, outputs: bytes) -> None:
-    """Writes the tables of an evaluation, then its record."""
+    """Writes the tables of an evaluation, then its record; an older record goes first."""
     files = TrialFiles(record.trial_id).evaluation(record.evaluation_id)
+    store.delete(files.record)
     store.write(files.cases, cases)
     store.write(files.outputs, outputs)
     codec.write_json(store, files.record, record.to_json())
 
 
 def write_features(store: Store, record: FeaturesRecord, features: bytes) -> None:
-    """Writes the deep features of a trial, then their record."""
+    """Writes the deep features of a trial, then their record; an older record goes first."""
     files = TrialFiles(record.trial_id).features(record.features_id)
+    store.delete(files.record)
     store.write(files.features, features)
     codec.write_json(store, files.record, record.to_json())
 

@@ -112,7 +112,7 @@ class Stage(Section):
     starts_from: str | None = None
     """The stage whose best weights this one starts from; null starts from random weights."""
     chaining: Literal["paired", "best"] = "paired"
-    """`paired`: repetition k from repetition k. `best`: all from the parent of lowest validation loss."""
+    """`paired`: repetition k from repetition k. `best`: all from the parent of the best score."""
     adapt: dict[str, Any] | None = None
     """How the weights it starts from are taken over."""
     label_fraction: Float | None = Field(None, gt=0, le=1)

@@ -103,8 +103,6 @@ class TrialIdentity(Section):
     Fields that are off (null) stay out of the JSON that is hashed, so that a new option renews no trial.
     """
 
-    score: ClassVar[Score | None] = Score("loss", "lower")
-    """By which value of `Learner.validate` epochs are judged; None keeps the last, and has no patience."""
     judged_by: ClassVar[tuple[str, ...]] = ("batch_size",)
     """Fields of the training that say how the score is computed: a search judges all samples by the same."""
     layers: ClassVar[tuple[str, ...]] = ()
@@ -119,6 +117,14 @@ class TrialIdentity(Section):
     selection: str
     seed: int
     parent: Mapping[str, Any] | None = None
+
+    @property
+    def score(self) -> Score | None:
+        """By which value of `Learner.validate` epochs are judged; None keeps the last, and has no patience.
+
+        Taken from fields of the training where it can vary, so that another score is another trial.
+        """
+        return Score("loss", "lower")
 
     @property
     def image_size(self) -> Size:

@@ -95,7 +95,10 @@ class Learner(Protocol[E_contra, B]):
         ...
 
     def prepare(self, train: E_contra) -> None:
-        """Learns what is taken from the training cases before the first epoch, such as class weights."""
+        """Learns what is taken from the training cases, such as class weights: a pure function of them.
+
+        Called before the first epoch that a process trains, also where a training is resumed.
+        """
         ...
 
     def batches(self, examples: E_contra, epoch: int) -> Sequence[Rows]:

@@ -6,6 +6,7 @@ resumed loop needs beside weights and the learner's own state.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, Generic
 
 import torch
 
+from xferlab.errors import NonFiniteLossError
 from xferlab.metrics.score import Score
 from xferlab.records.schema import EpochResult
 from xferlab.training.learner import AugmentationSeed, B, E_contra, Learner
@@ -93,6 +95,11 @@ def weights_of(learner: Learner[Any, Any]) -> Weights:
     }
 
 
+def _number(value: float | None) -> float | None:
+    """Returns a value as records hold it: NaN is None."""
+    return None if value is None or math.isnan(value) else float(value)
+
+
 class Trainer(Generic[E_contra, B]):
     """One training in progress; `state` and `restore` make it resumable after any batch."""
 
@@ -102,6 +109,7 @@ class Trainer(Generic[E_contra, B]):
         self.cursor = Cursor()
         self.best: Weights = {}
         self._sums: dict[str, torch.Tensor] = {}
+        self._is_prepared = False
 
     def fit(
         self,
@@ -120,20 +128,28 @@ class Trainer(Generic[E_contra, B]):
             after_epoch: Called with each finished epoch.
 
         Raises:
-            NonFiniteLossError: A loss is NaN or infinite; the weights are still those before the step.
+            NonFiniteLossError: A loss is NaN or infinite, and the parameters are still those before the step;
+                or the score was NaN in every epoch.
         """
         while not (stopped_by := self.stopped_by()):
             after_epoch(self.epoch(train, validation, after_batch=after_batch))
             after_batch()
         cursor = self.cursor
+        if not cursor.best_epoch:
+            label = self.schedule.score.label if self.schedule.score else "score"
+            raise NonFiniteLossError(
+                f"the {label} was no number in any of {len(cursor.history)} epochs, so none is the best; "
+                "judge epochs by another value, or validate on more cases"
+            )
         return Fitted(self.best, cursor.history, cursor.best_epoch, cursor.best_score, stopped_by)
 
     def epoch(
         self, train: E_contra, validation: E_contra, *, after_batch: Callable[[], None] = lambda: None
     ) -> EpochResult:
         """Trains one epoch, or what is left of it, and validates; arguments and errors as in `fit`."""
-        if not self.cursor.history and not self.cursor.next_batch:
+        if not self._is_prepared:
             self.learner.prepare(train)
+            self._is_prepared = True
         self._train_epoch(train, after_batch)
         return self._finish_epoch(validation)
 
@@ -179,13 +195,15 @@ class Trainer(Generic[E_contra, B]):
         self._sums = {}
 
     def _finish_epoch(self, validation: E_contra) -> EpochResult:
-        self._settle()
         cursor, started = self.cursor, time.perf_counter()
+        self._settle()
+        validated = time.perf_counter()
+        cursor.train_s += validated - started  # what the device still had to do
         measured = self.learner.validate(validation)
-        score = self._score(measured)
-        improved = self.schedule.score is None or (
-            score is not None and self.schedule.score.improves(score, cursor.best_score)
-        )
+        judge = self.schedule.score
+        value = None if judge is None else float(measured[judge.name])
+        improved = judge is None or value is None or judge.improves(value, cursor.best_score)
+        score = _number(value)
         if improved:
             cursor.best_score, cursor.best_epoch = score, cursor.epoch
             weights = weights_of(self.learner)
@@ -194,13 +212,13 @@ class Trainer(Generic[E_contra, B]):
             epoch=cursor.epoch,
             values={
                 **{f"train_{name}": total / cursor.num_images for name, total in cursor.sums.items()},
-                **{f"validation_{name}": value for name, value in measured.items()},
+                **{f"validation_{name}": _number(measure) for name, measure in measured.items()},
                 **self.learner.end_epoch(score),
             },
             score=score,
             improved=improved,
             train_s=cursor.train_s,
-            validation_s=time.perf_counter() - started,
+            validation_s=time.perf_counter() - validated,
         )
         self.cursor = Cursor(
             epoch=cursor.epoch + 1,
@@ -209,10 +227,6 @@ class Trainer(Generic[E_contra, B]):
             best_score=cursor.best_score,
         )
         return result
-
-    def _score(self, measured: Mapping[str, float]) -> float | None:
-        score = self.schedule.score
-        return None if score is None else float(measured[score.name])
 
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs: live tensors and plain numbers, to be stored at once.

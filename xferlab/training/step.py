@@ -1,12 +1,13 @@
 """The step kit: steps of an optimizer that never wait for the device; none follows a non-finite loss.
 
-The device remembers the first loss that was not finite. From then on no step changes a parameter: the weights
-stay those before that loss. `check` reads the device and raises.
+The device remembers the first loss that was not finite. From then on no step changes a parameter, while the
+running statistics of batch normalisation may have seen bad values. `check` reads the device and raises;
+such a state is never stored.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,20 +15,56 @@ from torch import nn
 from xferlab.errors import NonFiniteLossError
 
 
+class LossGuard:
+    """Remembers on the device the first loss that was not finite; all steppers of a learner share one."""
+
+    def __init__(self) -> None:
+        self._bad: torch.Tensor | None = None  # that loss, else 0
+
+    def __call__(self, loss: torch.Tensor) -> torch.Tensor:
+        """Looks at a loss; returns 1 on its device if it or an earlier one was not finite, else 0."""
+        bad = torch.zeros_like(loss) if self._bad is None else self._bad
+        self._bad = torch.where((bad == 0) & ~torch.isfinite(loss), loss, bad)
+        return (self._bad != 0).float()
+
+    def value(self) -> float:
+        """Returns that loss, or 0; waits for the device."""
+        return 0.0 if self._bad is None else float(self._bad)
+
+
 class Stepper:
     """Adam over a network's parameters, with an optional reduction of the learning rate on a plateau."""
 
-    def __init__(self, network: nn.Module, *, lr: float, plateau: tuple[float, int] | None = None):
-        """Takes what is trained, the initial learning rate, and (factor, patience) of its reduction."""
-        self._network = network
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        lr: float,
+        plateau: tuple[float, int] | None = None,
+        better: Literal["lower", "higher"] = "lower",
+        guard: LossGuard | None = None,
+    ):
+        """Takes what is trained.
+
+        Args:
+            network: Its parameters are stepped.
+            lr: Initial learning rate.
+            plateau: (factor, patience) of the learning-rate reduction, or None.
+            better: Whether `lower` or `higher` scores are better, for the reduction.
+            guard: That of the learner's other steppers: after a loss that is not finite none of them steps.
+        """
+        self._network, self._guard = network, guard or LossGuard()
         self.optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
         self.schedule = None
         if plateau is not None:
             factor, patience = plateau
             self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                self.optimizer, factor=factor, patience=patience, threshold=0.0
+                self.optimizer,
+                mode="min" if better == "lower" else "max",
+                factor=factor,
+                patience=patience,
+                threshold=0.0,
             )
-        self._bad: torch.Tensor | None = None  # the first loss that was not finite, else 0
 
     @property
     def lr(self) -> float:
@@ -37,11 +74,10 @@ class Stepper:
     def __call__(self, loss: torch.Tensor) -> torch.Tensor:
         """Takes a step down a scalar loss, unless it or an earlier one is not finite; returns it detached."""
         value = loss.detach()
-        bad = torch.zeros_like(value) if self._bad is None else self._bad
-        self._bad = torch.where((bad == 0) & ~torch.isfinite(value), value, bad)
+        is_bad = self._guard(value)
         loss.backward()  # type: ignore[no-untyped-call]
         # The fused step reads it on the device and leaves parameters as they are where it is 1.
-        self.optimizer.found_inf = (self._bad != 0).float()  # type: ignore[attr-defined]
+        self.optimizer.found_inf = is_bad  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return value
@@ -52,7 +88,7 @@ class Stepper:
         Raises:
             NonFiniteLossError: It was; says its value, where, and the likely reason.
         """
-        if self._bad is not None and (value := float(self._bad)) != 0:
+        if (value := self._guard.value()) != 0:
             raise NonFiniteLossError(f"the training loss became {value} {where}; {self.suspicion()}")
 
     def suspicion(self) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic
+from functools import cached_property
+from typing import Any, Generic, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,7 @@ class SupervisedLearner(ABC, Generic[E_contra, B]):
         batch_size: int,
         lr: float,
         plateau: tuple[float, int] | None = None,
+        better: Literal["lower", "higher"] = "lower",
         precision: str = "float32",
         compile_network: bool = False,
     ):
@@ -53,15 +55,24 @@ class SupervisedLearner(ABC, Generic[E_contra, B]):
             batch_size: Images in a batch.
             lr: Initial learning rate of Adam.
             plateau: (factor, patience) of the learning-rate reduction, or None.
+            better: Whether `lower` or `higher` scores are better, for the reduction.
             precision: Of training steps: `float32`, `tf32` (CUDA) or `bfloat16`. All else is IEEE float32.
             compile_network: Whether steps run a compiled view of the network.
         """
         self.network, self.device, self.seed, self.batch_size = network, device, seed, batch_size
-        self._precision = precision
-        self._stepper = Stepper(network, lr=lr, plateau=plateau)
-        compiled: Any = torch.compile(network) if compile_network else network
-        self._forward: nn.Module = compiled
+        self._precision, self._compiles = precision, compile_network
+        self._lr, self._plateau, self._better = lr, plateau, better
         self._epoch, self._batch = 1, 0
+
+    # Made when it is first trained: prediction needs neither, and both are slow to import.
+    @cached_property
+    def _stepper(self) -> Stepper:
+        return Stepper(self.network, lr=self._lr, plateau=self._plateau, better=self._better)
+
+    @cached_property
+    def _forward(self) -> nn.Module:
+        compiled: Any = torch.compile(self.network) if self._compiles else self.network
+        return cast("nn.Module", compiled)
 
     @abstractmethod
     def load(self, examples: E_contra, rows: Rows, draw: AugmentationSeed | None) -> B:
