@@ -156,7 +156,9 @@ class _Repetition:
         if not result.improved:
             self._scores.append(self._scores[-1])
         elif self._judge is None:
-            self._scores.append(result.values[f"validation_{self.score.name}"])
+            score = result.values[f"validation_{self.score.name}"]
+            assert score is not None  # an epoch improves by a number only
+            self._scores.append(score)
         else:  # the weights of this epoch are the best so far
             self._scores.append(self._judge.validate(self._validation)[self.score.name])
         after_batch()
