@@ -92,7 +92,7 @@ def test_a_record_in_the_folder_of_another_is_not_its_record(local: Store) -> No
 def test_a_record_of_another_version_is_told_and_not_run_again(local: Store) -> None:
     store_trial(local, SPEC)
     newer = {**TRIAL.to_json(), "version": 3, "new": 1}
-    codec.write_json(local, FILES.record, newer)
+    local.write(FILES.record, codec.json_bytes(newer))
     told = r"/record\.json: this record has version 3, and this xferlab reads version 2; use"
     with pytest.raises(RecordError, match=told):
         reader.read_trial(local, TRIAL.trial_id)
@@ -139,7 +139,7 @@ def test_the_plan_of_a_study_is_read_or_told(store: Store) -> None:
     store.write("studies/there/lease", b"")  # of a run that was refused before it planned
     with pytest.raises(RecordError, match=r"no plan of study 'there' \(studies here: here\)"):
         reader.read_plan(store, "there")
-    codec.write_json(store, layout.StudyFiles("here").plan, {"version": 9})
+    store.write(layout.StudyFiles("here").plan, codec.json_bytes({"version": 9}))
     with pytest.raises(RecordError, match="'here' has version 9, and this xferlab reads 2"):
         reader.read_plan(store, "here")
 

@@ -53,6 +53,6 @@ def test_the_memory_peak_is_that_of_this_trial() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_an_absent_device_is_told() -> None:
+def test_an_absent_device_is_reported() -> None:
     with pytest.raises(TrainingError, match=r"sees no CUDA device\. Give the stage a GPU"):
         environment.prepare(CPU.model_copy(update={"device": "cuda", "deterministic": True}))

@@ -206,12 +206,12 @@ def test_change_by_hand() -> None:
     before = [np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([[1.0], [0.0]])]
     after = [np.array([[3.0, 4.5], [0.0, 0.0]]), np.array([[1.0], [2.0]])]
     changes = change(before, after)
-    assert changes["filter_changes"].tolist() == [0.1, 0.0, 0.0, np.inf]
-    assert changes["distance"] == pytest.approx(np.sqrt((0.25 + 4) / 26))
-    assert changes["cosine"] == pytest.approx(28 / np.sqrt(26 * (9 + 20.25 + 1 + 4)))
+    assert changes.filter_changes.tolist() == [0.1, 0.0, 0.0, np.inf]
+    assert changes.distance == pytest.approx(np.sqrt((0.25 + 4) / 26))
+    assert changes.cosine == pytest.approx(28 / np.sqrt(26 * (9 + 20.25 + 1 + 4)))
     nothing = change([np.zeros((1, 2))], [np.zeros((1, 2))])
-    assert nothing["distance"] == 0
-    assert np.isnan(nothing["cosine"])
+    assert nothing.distance == 0
+    assert np.isnan(nothing.cosine)
 
 
 def test_a_gram_of_equal_cases_is_zero() -> None:

@@ -423,7 +423,12 @@ def execution(training: Training, setting: Setting) -> Execution:
     pays = device == "cuda" or setting.bfloat16
     automatic = "bfloat16" if pays else "float32"
     precision = automatic if training.precision == "auto" else training.precision
-    fields: dict[str, Any] = {"device": device, "precision": precision, "compile": training.compile}
-    if device == "cpu":
-        return Execution(**fields, threads=training.threads)
-    return Execution(**fields, deterministic=training.deterministic, float32="ieee")
+    on_cpu = device == "cpu"
+    return Execution(
+        device=device,
+        precision=precision,
+        compile=training.compile,
+        threads=training.threads if on_cpu else None,
+        deterministic=None if on_cpu else training.deterministic,
+        float32=None if on_cpu else "ieee",
+    )

@@ -155,5 +155,6 @@ def _from_json(trial: Mapping[str, Any]) -> CompleteTrial:
 
 def _write_index(store: Store, study: str, index: Mapping[str, CompleteTrial]) -> None:
     trials = {trial_id: asdict(trial) for trial_id, trial in index.items()}
+    content = codec.json_bytes({"version": INDEX_VERSION, "trials": trials})
     with suppress(StorageError):  # the next process that needs it computes it again
-        codec.write_json(store, StudyFiles(study).index, {"version": INDEX_VERSION, "trials": trials})
+        store.write(StudyFiles(study).index, content)

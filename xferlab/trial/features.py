@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +95,7 @@ def pooled(
     layers = learner.layers()
     pieces: dict[str, list[Array]] = {name: [] for name in names}
 
-    def keep(name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def keep(name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
         del module, inputs
         pieces[name].append(output.double().mean(dim=(2, 3)).cpu().numpy())
 
@@ -133,28 +133,37 @@ def kernels(layer: Layer) -> list[Array]:
     return weights
 
 
-def change(before: list[Array], after: list[Array]) -> dict[str, Any]:
+class Change(NamedTuple):
+    """How far the kernels of a layer moved: 0 for 0/0, infinite where only the denominator is 0.
+
+    Attributes:
+        distance: ||W - W0|| / ||W0|| over all kernels.
+        cosine: <W, W0> / (||W|| ||W0||), NaN where a norm is 0.
+        filter_changes: ||w - w0|| / ||w0|| of each filter.
+    """
+
+    distance: float
+    cosine: float
+    filter_changes: Array
+
+
+def change(before: list[Array], after: list[Array]) -> Change:
     """Returns how far kernels moved.
 
     Args:
         before: Kernels of one layer, as `kernels` gives them.
         after: The same kernels later, W in place of W0.
-
-    Returns:
-        distance: ||W - W0|| / ||W0|| over all kernels. cosine: <W, W0> / (||W|| ||W0||), NaN where a norm is
-        0. filter_changes: ||w - w0|| / ||w0|| of each filter. A quotient is 0 for 0/0, infinite where only
-        the denominator is 0.
     """
     first, second = (np.concatenate([kernel.ravel() for kernel in each]) for each in (before, after))
     norms = float(np.linalg.norm(first)), float(np.linalg.norm(second))
     moved = [np.linalg.norm(b - a, axis=1) for a, b in zip(before, after, strict=True)]
     size = [np.linalg.norm(kernel, axis=1) for kernel in before]
     distance = _relative(np.array([np.linalg.norm(second - first)]), np.array([norms[0]]))
-    return {
-        "distance": float(distance[0]),
-        "cosine": float(first @ second) / (norms[0] * norms[1]) if all(norms) else float("nan"),
-        "filter_changes": _relative(np.concatenate(moved), np.concatenate(size)),
-    }
+    return Change(
+        distance=float(distance[0]),
+        cosine=float(first @ second) / (norms[0] * norms[1]) if all(norms) else float("nan"),
+        filter_changes=_relative(np.concatenate(moved), np.concatenate(size)),
+    )
 
 
 def _relative(change: Array, size: Array) -> Array:
@@ -163,14 +172,13 @@ def _relative(change: Array, size: Array) -> Array:
 
 
 def _columns(
-    start: Mapping[str, Array], best: Mapping[str, Array], *, changes: Mapping[str, Mapping[str, Any]]
+    start: Mapping[str, Array], best: Mapping[str, Array], *, changes: Mapping[str, Change]
 ) -> dict[str, list[Any]]:
     return {
         "layer": list(changes),
         "gram_start": [start[layer].ravel().astype(np.float32) for layer in changes],
         "gram_best": [best[layer].ravel().astype(np.float32) for layer in changes],
-        **{
-            name: [values[name] for values in changes.values()]
-            for name in ("distance", "cosine", "filter_changes")
-        },
+        "distance": [moved.distance for moved in changes.values()],
+        "cosine": [moved.cosine for moved in changes.values()],
+        "filter_changes": [moved.filter_changes for moved in changes.values()],
     }
