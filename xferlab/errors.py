@@ -5,9 +5,12 @@ A message says where, what was found, what is accepted and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Self, TypeVar
+
+Result = TypeVar("Result")
 
 
 class XferlabError(Exception):
@@ -47,6 +50,11 @@ class ProblemsError(XferlabError):
     def __init__(self, problems: Problem | Sequence[Problem]):
         self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    @classmethod
+    def at(cls, where: object, what: str, *, kind: str = "") -> Self:
+        """Returns the error of one problem."""
+        return cls(Problem(str(where), what, kind=kind))
 
     def __reduce__(self) -> tuple[type[ProblemsError], tuple[tuple[Problem, ...]]]:
         return type(self), (self.problems,)
@@ -104,11 +112,32 @@ class InterruptedTrialError(XferlabError):
     """A trial was asked to stop; its latest checkpoint is stored and the next run resumes it."""
 
 
-def joined(errors: Sequence[DataError]) -> DataError:
-    """Returns one error with all problems; it is a `FileUnavailableError` if one of them is."""
+def attempt(work: Callable[..., Result], *arguments: object) -> Result | DataError:
+    """Returns what `work` returns, or the DataError that it raised, so that others may follow."""
+    try:
+        return work(*arguments)
+    except DataError as error:
+        return error
+
+
+def joined(results: Iterable[object]) -> DataError:
+    """Returns the errors of several attempts as one, a `FileUnavailableError` if one of them is."""
+    errors = [result for result in results if isinstance(result, DataError)]
     unavailable = any(isinstance(error, FileUnavailableError) for error in errors)
     kind = FileUnavailableError if unavailable else DataError
     return kind([problem for error in errors for problem in error.problems])
+
+
+def successes(results: Sequence[Result | DataError]) -> list[Result]:
+    """Returns the results of several attempts.
+
+    Raises:
+        DataError: With the problems of all that failed.
+    """
+    succeeded = [result for result in results if not isinstance(result, DataError)]
+    if len(succeeded) < len(results):
+        raise joined(results)
+    return succeeded
 
 
 def pointer_hint(head: bytes) -> str:

@@ -132,7 +132,7 @@ def test_either_time_makes_a_file_young(
     now_ns = 10**18
     for age_s, expected in ((1.9, False), (2.1, True)):
         status = SimpleNamespace(**old | {stamp: now_ns - int(age_s * 1e9)})
-        assert memo.Stamp.of(status).is_older_than(now_ns) is expected
+        assert memo.is_settled(status, now_ns) is expected
 
 
 def test_a_file_that_changes_while_it_is_read_is_read_again(
@@ -213,7 +213,7 @@ def test_other_bytes_are_refused_and_nothing_that_is_remembered_is_believed_any_
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a file system has no change time: without forgetting, planning again would not help."""
-    monkeypatch.setattr(memo.Stamp, "of", lambda status: memo.Stamp(status.st_size, 0, 0, 0))
+    monkeypatch.setattr(memo, "stamp_of", lambda status: (status.st_size, 0, 0, 0))
     before = planned(tmp_path, root)
     rewritten(root / "a")
     stale = reopened(tmp_path, root)

@@ -32,7 +32,7 @@ CHANGED = "changed since the study was planned: its SHA-256 was "
 @pytest.fixture
 def stamps_that_lie(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system of which only size and modification time are of use, such as a mounted bucket."""
-    monkeypatch.setattr(memo.Stamp, "of", lambda status: memo.Stamp(status.st_size, status.st_mtime_ns, 0, 0))
+    monkeypatch.setattr(memo, "stamp_of", lambda status: (status.st_size, status.st_mtime_ns, 0, 0))
 
 
 def save_tiff(path: Path, pixels: np.ndarray) -> None:

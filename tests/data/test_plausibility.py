@@ -17,7 +17,7 @@ def observation(number: int, *, share: float, image: str) -> Observation:
         spacing_mm=None,
         levels=256,
         share=share,
-        border=share,
+        seems_inverted=share > 0.5,
         values=frozenset({255}),
         has_remark=False,
     )

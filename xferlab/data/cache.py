@@ -13,6 +13,7 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Literal
@@ -24,7 +25,7 @@ from PIL import Image
 from xferlab.data.case_table import Builder, CasePixels, CaseTable, tables_in
 from xferlab.data.sources.registry import DataSection, open_source
 from xferlab.data.sources.source import Decoded
-from xferlab.errors import DataError, Problem, StorageError, UsageError
+from xferlab.errors import DataError, StorageError, UsageError
 from xferlab.parallel import Progress
 
 CACHE_VERSION = 3
@@ -87,14 +88,14 @@ def open_table(
     cases = sorted(source.cases(), key=lambda case: case.digest)
     missing = wanted - {case.digest for case in cases}
     if missing:
-        what = (
+        raise DataError.at(
+            f"data.{section_name}",
             f"{len(missing)} of {len(wanted)} planned cases are not there any more, such as {min(missing)}:"
-            " images, masks, labels or filters changed since the study was planned. Plan it again."
+            " images, masks, labels or filters changed since the study was planned. Plan it again.",
         )
-        raise DataError(Problem(f"data.{section_name}", what))
     with cache_errors(cache_dir):
         folder.mkdir(parents=True, exist_ok=True)
-        return Builder(folder, lambda decoded: _pixels(decoded, size), source, tuple(cases)).table(progress)
+        return Builder(folder, partial(_pixels, size=size), source, tuple(cases)).table(progress)
 
 
 def resized(decoded: Decoded, size_px: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -108,7 +109,7 @@ def resized(decoded: Decoded, size_px: int) -> tuple[NDArray[np.uint8], NDArray[
     return _channels_first(image), target
 
 
-def _pixels(decoded: Decoded, size: Size) -> CasePixels:
+def _pixels(decoded: Decoded, *, size: Size) -> CasePixels:
     """What a table keeps of a case."""
     spacing = np.array(decoded.spacing_mm or (np.nan, np.nan))
     if size == "native":
@@ -143,10 +144,9 @@ def cache_errors(cache_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = error.strerror or str(error)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "Free space there" if full else "Make the folder writable"
         raise StorageError(
-            f"{cache_dir}: the image cache cannot be written: {what}."
+            f"{cache_dir}: the image cache cannot be written: {error.strerror or error}."
             f" {remedy}, or let XFERLAB_CACHE name a folder on another disk."
         ) from error

@@ -9,9 +9,9 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -21,9 +21,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from xferlab.cohort import Case
-from xferlab.data.memo import Stamp, read_json, write_json
+from xferlab.data.memo import Stamp, read_json, stamp_of, write_json
 from xferlab.data.sources.source import Decoded, Source
-from xferlab.errors import DataError, Problem
+from xferlab.errors import DataError, attempt, successes
 from xferlab.parallel import Progress, for_each
 
 PARTS = ("images", "targets")
@@ -71,8 +71,10 @@ class CaseTable:
         """
         missing = [digest for digest in digests if digest not in self._row_of]
         if missing:
-            what = f"{len(missing)} of {len(digests)} cases are not in this table, such as {missing[0]}."
-            raise DataError(Problem("image cache", what))
+            raise DataError.at(
+                "image cache",
+                f"{len(missing)} of {len(digests)} cases are not in this table, such as {missing[0]}.",
+            )
         return np.array([self._row_of[digest] for digest in digests], dtype=np.intp)
 
     def image(self, row: int) -> NDArray[np.uint8]:
@@ -108,22 +110,20 @@ def read_table(index_path: Path, *, useful: Callable[[set[str]], bool] = bool) -
         index_path: Its index.
         useful: Called with the digests of its cases; the pixels of a table that is not useful are not read.
     """
-    try:
+    with suppress(OSError, ValueError):
         index = read_json(index_path)
-        if not useful(set(index["digests"])):
-            return None
-        images, targets = (
-            _mapped(index_path.with_suffix(f".{part}"), index["sha256"][part]) for part in PARTS
-        )
-    except (OSError, ValueError):
-        return None
-    return CaseTable(
-        tuple(index["digests"]),
-        index["channels"],
-        np.array(index["sizes"], np.int32),
-        np.array(index["spacing_mm"], np.float32),
-        (images, targets),
-    )
+        if useful(set(index["digests"])):
+            images, targets = (
+                _mapped(index_path.with_suffix(f".{part}"), index["sha256"][part]) for part in PARTS
+            )
+            return CaseTable(
+                tuple(index["digests"]),
+                index["channels"],
+                np.array(index["sizes"], np.int32),
+                np.array(index["spacing_mm"], np.float32),
+                (images, targets),
+            )
+    return None
 
 
 def tables_in(folder: Path, useful: Callable[[set[str]], bool]) -> Iterator[CaseTable]:
@@ -143,48 +143,13 @@ def _mapped(path: Path, sha256: str) -> NDArray[np.uint8]:
     """
     with open(path, "rb") as file:
         pixels = np.memmap(file, np.uint8, mode="r")
-        key = path, Stamp.of(os.fstat(file.fileno())), sha256
+        key = path, stamp_of(os.fstat(file.fileno())), sha256
         if key not in _verdicts:
             file.seek(0)
             _verdicts[key] = hashlib.file_digest(file, "sha256").hexdigest() == sha256
     if not _verdicts[key]:
         raise ValueError(f"{path}: does not have the bytes that were written")
     return pixels
-
-
-class Spool:
-    """The files that cases are written to from any thread, in the order in which they are decoded.
-
-    Rows are written, not copied into a map: there, a full disk would kill the process instead of raising.
-    """
-
-    def __init__(self, files: tuple[BinaryIO, BinaryIO]):
-        """Takes empty files, open to write, for images and targets."""
-        self._files, self._hashes = files, (hashlib.sha256(), hashlib.sha256())
-        self._lock, self._channels = Lock(), 0
-        self._rows: list[tuple[str, tuple[int, ...], list[float]]] = []
-
-    def put(self, digest: str, pixels: CasePixels) -> None:
-        """Writes a case behind those that are there."""
-        image, target, spacing = pixels
-        with self._lock:
-            for file, checksum, array in zip(self._files, self._hashes, (image, target), strict=True):
-                data = array.tobytes()
-                file.write(data)
-                checksum.update(data)
-            self._channels = len(image)
-            self._rows.append((digest, target.shape, spacing.tolist()))
-
-    def index(self) -> dict[str, object]:
-        """Forces the pixels to disk and returns what a table's index says of them."""
-        for file in self._files:
-            file.flush()
-            os.fsync(file.fileno())
-        digests, sizes, spacings = zip(*self._rows, strict=True)
-        checksums = [checksum.hexdigest() for checksum in self._hashes]
-        sha256 = dict(zip(PARTS, checksums, strict=True))
-        columns = {"digests": digests, "sizes": sizes, "spacing_mm": spacings}
-        return {**columns, "channels": self._channels, "sha256": sha256}
 
 
 @dataclass(frozen=True)
@@ -222,19 +187,17 @@ class Builder:
                 self._build(index, progress)
                 built = read_table(index)
         if built is None:
-            what = "what was just written there reads back as other bytes; see whether the disk is sound."
-            raise DataError(Problem(str(index), what))
+            raise DataError.at(
+                index, "what was just written there reads back as other bytes; see whether the disk is sound."
+            )
         return built
 
     def _build(self, index: Path, progress: Progress | None) -> None:
         """Writes the pixels and then the index, without which nobody reads them."""
         written = [index.with_suffix(f".{part}.tmp") for part in PARTS]
         try:
-            with ExitStack() as stack:
-                images, targets = (stack.enter_context(open(path, "wb")) for path in written)
-                spool = Spool((images, targets))
-                self._fill(spool, progress)
-                content = spool.index()
+            with open(written[0], "wb") as images, open(written[1], "wb") as targets:
+                content = self._write((images, targets), progress)
             for path in written:
                 os.replace(path, path.with_suffix(""))
             write_json(index, content)
@@ -242,36 +205,45 @@ class Builder:
             for path in written:
                 path.unlink(missing_ok=True)
 
-    def _fill(self, spool: Spool, progress: Progress | None) -> None:
-        """Writes the pixels of every case, which older tables may have."""
+    def _write(self, files: tuple[BinaryIO, BinaryIO], progress: Progress | None) -> dict[str, object]:
+        """Writes images and targets in the order in which they are decoded, and returns the table's index.
+
+        Rows are written, not copied into a map: there, a full disk would kill the process instead of raising.
+        """
+        known, lock, checksums = self._known(), Lock(), [hashlib.sha256() for _ in PARTS]
+        rows: list[tuple[str, int, tuple[int, ...], list[float]]] = []
+
+        def put(case: Case) -> None:
+            table = known.get(case.digest)
+            *arrays, spacing_mm = table.case(case.digest) if table else self.pixels(self.source.decode(case))
+            with lock:
+                for file, checksum, array in zip(files, checksums, arrays, strict=True):
+                    data = array.tobytes()
+                    file.write(data)
+                    checksum.update(data)
+                rows.append((case.digest, len(arrays[0]), arrays[1].shape, spacing_mm.tolist()))
+
+        successes(for_each(self.cases, partial(attempt, put), progress=progress))
+        for file in files:
+            file.flush()
+            os.fsync(file.fileno())
+        digests, channels, sizes, spacings = zip(*rows, strict=True)
+        sha256 = {part: checksum.hexdigest() for part, checksum in zip(PARTS, checksums, strict=True)}
+        columns = {"digests": digests, "sizes": sizes, "spacing_mm": spacings}
+        return {**columns, "channels": channels[0], "sha256": sha256}
+
+    def _known(self) -> dict[str, CaseTable]:
+        """Digest -> an older table that has its pixels."""
         wanted = {case.digest for case in self.cases}
         known: dict[str, CaseTable] = {}
         for table in tables_in(self.folder, lambda digests: not wanted.isdisjoint(digests)):
             known.update(dict.fromkeys(wanted.intersection(table.digests), table))
-
-        def put(case: Case) -> tuple[Problem, ...]:
-            try:
-                table = known.get(case.digest)
-                pixels = table.case(case.digest) if table else self.pixels(self.source.decode(case))
-            except DataError as error:
-                return error.problems
-            spool.put(case.digest, pixels)
-            return ()
-
-        results = for_each(self.cases, put, progress=progress)
-        problems = [problem for result in results for problem in result]
-        if problems:
-            raise DataError(problems)
+        return known
 
     def _remove_leftovers(self) -> None:
         """Removes what killed builders left: own files, and others' whose lock nobody holds."""
         for leftover in self.folder.glob("*.tmp"):
             key = leftover.name.partition(".")[0]
-            if key == self.key:
+            lock = FileLock(self.folder / f"{key}.lock", timeout=0)
+            with suppress(Timeout), nullcontext() if key == self.key else lock:
                 leftover.unlink(missing_ok=True)
-                continue
-            try:
-                with FileLock(self.folder / f"{key}.lock", timeout=0):
-                    leftover.unlink(missing_ok=True)
-            except Timeout:
-                continue

@@ -10,9 +10,10 @@ import numpy as np
 
 from xferlab.cohort import Case
 from xferlab.data.plausibility import Observation, implausible
+from xferlab.data.sources.config import FileConfig
 from xferlab.data.sources.registry import DataSection, open_source
 from xferlab.data.sources.source import STRUCTURE, Decoded, Source
-from xferlab.errors import DataError, Problem
+from xferlab.errors import DataError, Problem, attempt
 from xferlab.parallel import for_each
 
 
@@ -38,18 +39,19 @@ def check_sections(
     plain = {name: _plain(name, config, sources[name], memo_dir) for name, config in sections.items()}
     readers = [(name, reader) for name in sections for reader in dict.fromkeys((sources[name], plain[name]))]
     todo = [(name, reader, case) for name, reader in readers for case in reader.survey.cases]
-    seen = for_each(todo, lambda item: _look_at(*item), progress=progress)
-    problems += [problem for _, oddities in seen for problem in oddities]
+    seen = for_each(todo, lambda item: attempt(_look_at, *item), progress=progress)
     by_section: dict[str, list[Observation | None]] = {name: [] for name in sections}
-    for (name, reader, _), (observation, _) in zip(todo, seen, strict=True):
+    for (name, reader, _), result in zip(todo, seen, strict=True):
+        observation, oddities = (None, result.problems) if isinstance(result, DataError) else result
+        problems += oddities
         if reader is plain[name]:
             by_section[name].append(observation)
     for name, observations in by_section.items():
         usable = [entry for entry in observations if entry]
         if usable and not any(entry.share for entry in usable):
             problems.append(no_structure(name, len(usable)))
-        if sections[name].has_files:
-            problems += implausible(name, usable, empty_targets=sources[name].config.empty_targets)
+        if isinstance(sections[name], FileConfig):
+            problems += implausible(name, usable, empty_targets=sections[name].empty_targets)
     problems += _absent_labels(sections, by_section)
     return list(dict.fromkeys(problems))
 
@@ -66,18 +68,15 @@ def no_structure(section: str, num_masks: int) -> Problem:
 
 def _plain(name: str, config: DataSection, source: Source, memo_dir: Path) -> Source:
     """The source of the images before any device simulation: these are what may be implausible."""
-    if not (config.has_files and config.simulate):
-        return source
-    return open_source(name, config.model_copy(update={"simulate": None}), memo_dir=memo_dir)
+    if isinstance(config, FileConfig) and config.simulate:
+        return open_source(name, config.model_copy(update={"simulate": None}), memo_dir=memo_dir)
+    return source
 
 
-def _look_at(section: str, source: Source, case: Case) -> tuple[Observation | None, Sequence[Problem]]:
-    try:
-        decoded = source.decode(case)
-    except DataError as error:
-        return None, error.problems
+def _look_at(section: str, source: Source, case: Case) -> tuple[Observation, Sequence[Problem]]:
+    decoded = source.decode(case)
     where = f"data.{section}: {case.name}"
-    return Observation.of(case, decoded), list(_oddities(where, decoded, source))
+    return Observation.of(case, decoded), tuple(_oddities(where, decoded, source))
 
 
 def _oddities(where: str, decoded: Decoded, source: Source) -> Iterator[Problem]:
@@ -98,9 +97,10 @@ def _absent_labels(
     for section, config in sections.items():
         folders[config.folder] += seen[section]
     for section, config in sections.items():
-        if not folders[config.folder] or None in folders[config.folder]:
+        observations = [entry for entry in folders[config.folder] if entry]
+        if not observations or len(observations) < len(folders[config.folder]):
             continue  # a mask that cannot be used may have them
-        occurring = frozenset[int]().union(*(entry.values for entry in folders[config.folder] if entry))
+        occurring = frozenset[int]().union(*(entry.values for entry in observations))
         for name, values in config.mask_values.items():
             if absent := sorted(set(values) - occurring):
                 what = f"no mask has the value {', '.join(map(str, absent))} of {name!r}."

@@ -30,11 +30,10 @@ from xferlab.data.pixels import (
     check_size,
     lacks_preamble,
     lost_contrast,
-    refusal,
     stretch,
     to_grey,
 )
-from xferlab.errors import pointer_hint
+from xferlab.errors import DataError, pointer_hint
 
 DECODE_VERSION = 1
 """Raised when the pixels of any case change; part of every case digest."""
@@ -102,7 +101,7 @@ def read_colour(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
     """
     image, _ = _load(path, _content(path) if data is None else data)
     if image.mode not in _GREY_8:
-        raise refusal(path, f"has pixels of mode {image.mode!r}; 8-bit grey or colour is accepted.")
+        raise DataError.at(path, f"has pixels of mode {image.mode!r}; 8-bit grey or colour is accepted.")
     return np.asarray(image.convert("RGB"))
 
 
@@ -117,7 +116,7 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
     """
     data = _content(path) if data is None else data
     if is_dicom(path, data):
-        raise refusal(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export it as such.")
+        raise DataError.at(path, "is a DICOM file; masks are accepted as PNG or TIFF. Export it as such.")
     image, turned = _load(path, data)
     lossy = image.format in ("JPEG", "MPO")
     if image.mode in _INTEGER:
@@ -132,7 +131,7 @@ def read_labels(path: Path, data: bytes | None = None) -> Labels:
     colours = np.asarray(image.convert("RGB"))
     if (np.ptp(colours, axis=-1) == 0).all():
         return Labels(colours[..., 0], turned, lossy)
-    raise refusal(
+    raise DataError.at(
         path, "is a colour image; a mask has one channel of label values. Save it as grey or palette."
     )
 
@@ -154,7 +153,9 @@ def _load(path: Path, data: bytes) -> tuple[Image.Image, bool]:
             check_size(path, width=image.width, height=image.height)
             frames = getattr(image, "n_frames", 1)
             if frames != 1:
-                raise refusal(path, f"holds {frames} frames; a case is one frame. Save the frame you mean.")
+                raise DataError.at(
+                    path, f"holds {frames} frames; a case is one frame. Save the frame you mean."
+                )
             _check_pixels(path, image)
             turned = image.getexif().get(_ORIENTATION_TAG, 1) in range(2, 9)  # loading a TIFF removes it
             image.load()
@@ -164,23 +165,23 @@ def _load(path: Path, data: bytes) -> tuple[Image.Image, bool]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         number = re.search(r"\d+", str(error))
         what = f"has {int(number[0]) if number else 0:,} pixels; up to {MAX_PIXELS:,} pixels are accepted."
-        raise refusal(path, what) from error
+        raise DataError.at(path, what) from error
     except UnidentifiedImageError as error:
-        raise refusal(path, _unidentified(data)) from error
+        raise DataError.at(path, _unidentified(data)) from error
     except _READ_ERRORS as error:
-        raise refusal(path, f"cannot be read: {error}.{_text_hint(data)}") from error
+        raise DataError.at(path, f"cannot be read: {error}.{_text_hint(data)}") from error
 
 
 def _check_pixels(path: Path, image: Image.Image) -> None:
     """Refuses pixels without grey levels, and pixels that Pillow would change while it reads them."""
     if image.mode not in _GREY_8 and image.mode not in _INTEGER:
-        raise refusal(
+        raise DataError.at(
             path,
             f"has pixels of mode {image.mode!r} (floating point or unknown), whose range is not known; 8- and"
             " 16-bit integers are accepted. Convert it with a window of your choice.",
         )
     if image.mode in _GREY_8 and _WIDE_CHANNELS.match(_raw_mode(image)):
-        raise refusal(
+        raise DataError.at(
             path,
             "has 16 bits in each of several channels, of which only 8 could be read. Save it as 16-bit grey,"
             " or with 8 bits a channel.",
@@ -189,18 +190,17 @@ def _check_pixels(path: Path, image: Image.Image) -> None:
 
 def _raw_mode(image: Image.Image) -> str:
     """Returns how pixels are stored: the first argument of their decoder."""
-    for tile in getattr(image, "tile", ()):
-        return str(tile.args[0] if isinstance(tile.args, tuple) and tile.args else tile.args)
-    return ""
+    arguments = next((tile.args for tile in getattr(image, "tile", ())), "")
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
 def _check_sign(path: Path, image: Image.Image) -> None:
     """Refuses integers that were read with another sign than the TIFF declares."""
     signed = getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT_TAG, (1,))[0] == _SIGNED
     if signed and image.mode == "L":
-        raise refusal(path, "has signed 8-bit pixels. Save them unsigned, or with 16 bits.")
+        raise DataError.at(path, "has signed 8-bit pixels. Save them unsigned, or with 16 bits.")
     if not signed and image.mode == "I" and np.asarray(image).min() < 0:
-        raise refusal(path, f"has values above {2**31 - 1:,}. Save it with 16 bits.")
+        raise DataError.at(path, f"has values above {2**31 - 1:,}. Save it with 16 bits.")
 
 
 def _unidentified(data: bytes) -> str:
@@ -224,7 +224,7 @@ def _content(path: Path, size: int = -1) -> bytes:
     try:
         return read_file(path, size)
     except OSError as error:
-        raise refusal(path, f"cannot be read: {error.strerror or error}.") from error
+        raise DataError.at(path, f"cannot be read: {error.strerror or error}.") from error
 
 
 def _text_hint(data: bytes) -> str:

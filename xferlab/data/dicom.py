@@ -16,7 +16,6 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing, get_decoder
 from pydicom.uid import (
-    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -30,7 +29,6 @@ from xferlab.data.pixels import (
     check_size,
     lacks_preamble,
     lost_contrast,
-    refusal,
     stretch,
     to_grey,
     to_uint8,
@@ -96,10 +94,10 @@ def read_dicom(path: Path, data: bytes) -> Picture:
         remarks = lost_contrast(stored, shown, valid=valid, cause=_cause(dataset))
         inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
     except InvalidDicomError as error:
-        hint = pointer_hint(data)
-        raise refusal(path, f"is no DICOM file although its name says so.{hint}") from error
+        what = f"is no DICOM file although its name says so.{pointer_hint(data)}"
+        raise DataError.at(path, what) from error
     except _READ_ERRORS as error:
-        raise refusal(path, f"cannot be read as DICOM: {_why(error)}. Export it again.") from error
+        raise DataError.at(path, f"cannot be read as DICOM: {_why(error)}. Export it again.") from error
     return Picture(255 - shown if inverted else shown, spacing, remarks=remarks, modality=modality)
 
 
@@ -140,8 +138,11 @@ def _complete_syntax(path: Path, dataset: Any) -> None:
     if "TransferSyntaxUID" in dataset.file_meta:
         return
     if dataset["PixelData"].is_undefined_length:
-        what = "lacks the file meta information, which says how its pixels are compressed. Export it again"
-        raise refusal(path, f"{what} as a DICOM file with a preamble (Part 10).")
+        raise DataError.at(
+            path,
+            "lacks the file meta information, which says how its pixels are compressed. Export it again as a"
+            " DICOM file with a preamble (Part 10).",
+        )
     dataset.file_meta.TransferSyntaxUID = _SYNTAXES[dataset.original_encoding]
 
 
@@ -151,53 +152,56 @@ def _check_not_deflated(path: Path, file: BinaryIO) -> None:
     meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != _META_GROUP)
     file.seek(0)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        raise refusal(path, "is stored deflated; store it as Explicit VR Little Endian, uncompressed.")
+        raise DataError.at(path, "is stored deflated; store it as Explicit VR Little Endian, uncompressed.")
 
 
 def _check_header(path: Path, dataset: Any) -> None:
     if "PixelData" not in dataset:
-        raise refusal(path, "is a DICOM file without pixels.")
+        raise DataError.at(path, "is a DICOM file without pixels.")
     check_size(path, width=int(dataset.Columns), height=int(dataset.Rows))
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames != 1:
-        raise refusal(path, f"holds {frames} frames; a case is one frame. Export the frame you mean.")
+        raise DataError.at(path, f"holds {frames} frames; a case is one frame. Export the frame you mean.")
     interpretation, bits = dataset.PhotometricInterpretation, int(dataset.BitsStored)
     if interpretation in _COLOUR and bits == int(dataset.BitsAllocated) == _COLOUR_BITS:
         return
     if interpretation not in _GREY:
-        what = f"has photometric interpretation {interpretation} with {bits} bits; accepted are"
-        colour = f"{', '.join(_COLOUR)} with {_COLOUR_BITS} bits"
-        raise refusal(path, f"{what} {', '.join(_GREY)}, and {colour}.")
+        raise DataError.at(
+            path,
+            f"has photometric interpretation {interpretation} with {bits} bits; accepted are"
+            f" {', '.join(_GREY)}, and {', '.join(_COLOUR)} with {_COLOUR_BITS} bits.",
+        )
 
 
 def _stored_values(path: Path, dataset: Any) -> NDArray[Any]:
-    syntax = dataset.file_meta.TransferSyntaxUID
-    compressed = syntax.is_encapsulated
-    stored = _decompressed(path, dataset, syntax) if compressed else np.asarray(dataset.pixel_array)
+    compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    stored = _decompressed(path, dataset) if compressed else np.asarray(dataset.pixel_array)
     # pydicom believes the length of the data, not the header.
     if stored.shape[2:] != (_CHANNELS,) * (dataset.PhotometricInterpretation in _COLOUR):
         shape = "x".join(map(str, stored.shape))
-        raise refusal(path, f"has pixel data of shape {shape}; a case is one grey frame. Export it again.")
+        raise DataError.at(
+            path, f"has pixel data of shape {shape}; a case is one grey frame. Export it again."
+        )
     return stored
 
 
-def _decompressed(path: Path, dataset: Any, syntax: UID) -> NDArray[np.generic]:
-    decoder = get_decoder(syntax)
-    name = f"{syntax.name} ({syntax})"
-    plugins = [plugin for plugin in _PLUGINS if plugin in decoder.available_plugins]
-    if not plugins:
-        what = f"is compressed as {name}, which no installed package decodes."
-        # Not all that pydicom names: pylibjpeg-libjpeg is under the GPL.
-        if any(missing.startswith("gdcm") for missing in decoder.missing_dependencies):
-            raise refusal(path, f"{what} `pip install 'xferlab[dicom]'`, or store the file uncompressed.")
-        raise refusal(path, f"{what} Store the file uncompressed.")
-    for plugin in plugins:
-        dataset.pixel_array_options(decoding_plugin=plugin)
-        try:
-            return np.asarray(dataset.pixel_array)
-        except RuntimeError as error:
-            failure = error
-    raise refusal(path, f"is compressed as {name}, and cannot be decoded: {_why(failure)}.") from failure
+def _decompressed(path: Path, dataset: Any) -> NDArray[np.generic]:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    decoder, what = get_decoder(syntax), f"is compressed as {syntax.name} ({syntax}),"
+    failure: RuntimeError | None = None
+    for plugin in _PLUGINS:
+        if plugin in decoder.available_plugins:
+            dataset.pixel_array_options(decoding_plugin=plugin)
+            try:
+                return np.asarray(dataset.pixel_array)
+            except RuntimeError as error:
+                failure = error
+    if failure is not None:
+        raise DataError.at(path, f"{what} and cannot be decoded: {_why(failure)}.") from failure
+    # Not all that pydicom names: pylibjpeg-libjpeg is under the GPL.
+    has_extra = any(missing.startswith("gdcm") for missing in decoder.missing_dependencies)
+    remedy = "`pip install 'xferlab[dicom]'`, or store" if has_extra else "Store"
+    raise DataError.at(path, f"{what} which no installed package decodes. {remedy} the file uncompressed.")
 
 
 def _valid(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_] | None:
@@ -220,12 +224,12 @@ def _cause(dataset: Any) -> str:
     window = _window(dataset)
     if dataset.get("VOILUTSequence"):
         return "its VOI LUT|Remove the VOI LUT from the file: the range of its values is then shown."
-    if window is None and (dataset.get("ModalityLUTSequence") or not dataset.get("RescaleSlope", 1)):
+    if window is not None:
+        shown = f"its window of {window[1]:g} around {window[0]:g}"
+        return f"{shown}|Correct it in the file, or remove it: the range of its values is then shown."
+    if dataset.get("ModalityLUTSequence") or not dataset.get("RescaleSlope", 1):
         return "its rescale slope or modality LUT|Correct it in the file, or remove it."
-    if window is None:
-        return f"{STRETCH}|Declare padding in the file (PixelPaddingValue), or give it a window."
-    shown = f"its window of {window[1]:g} around {window[0]:g}"
-    return f"{shown}|Correct it in the file, or remove it: the range of its values is then shown."
+    return f"{STRETCH}|Declare padding in the file (PixelPaddingValue), or give it a window."
 
 
 def _shown(stored: NDArray[np.generic], dataset: Any, valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
@@ -261,18 +265,16 @@ def _windowed(values: NDArray[np.generic], dataset: Any) -> NDArray[np.uint8]:
 
 
 def _window(dataset: Any) -> tuple[float, float] | None:
-    center, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
-    return None if center is None or width is None else (center, width)
-
-
-def _first(value: Any) -> float | None:
-    if value is None or value == "":
+    """Center and width of the first window; None if the file has none."""
+    values = [dataset.get(name) for name in ("WindowCenter", "WindowWidth")]
+    if any(value is None or value == "" for value in values):
         return None
-    return float(value[0]) if isinstance(value, pydicom.multival.MultiValue) else float(value)
+    center, width = (float(v[0] if isinstance(v, pydicom.multival.MultiValue) else v) for v in values)
+    return center, width
 
 
 def _spacing_mm(dataset: Any) -> tuple[float, float] | None:
-    spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
-    if not spacing or len(spacing) != 2 or not all(0 < float(one) < math.inf for one in spacing):
+    spacing = [float(step) for step in dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing") or ()]
+    if len(spacing) != 2 or not all(0 < step < math.inf for step in spacing):
         return None
-    return float(spacing[0]), float(spacing[1])
+    return spacing[0], spacing[1]

@@ -17,10 +17,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
-from xferlab.errors import DataError, FileUnavailableError, Problem
+from xferlab.errors import DataError, FileUnavailableError, attempt
 from xferlab.parallel import for_each
 
 MAX_BYTES = 2**30
@@ -32,22 +33,18 @@ _RACY_S = 2.0
 """A file as young as this may change again without a new time stamp, so it is not remembered."""
 
 
-class Stamp(NamedTuple):
-    """What tells, without reading a file, that it was not replaced or written."""
+Stamp = tuple[int, ...]
+"""What tells, without reading a file, that it was not replaced or written: see `stamp_of`."""
 
-    size: int
-    modified_ns: int
-    changed_ns: int
-    inode: int
 
-    @classmethod
-    def of(cls, status: os.stat_result) -> Stamp:
-        """Returns the stamp of a file."""
-        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+def stamp_of(status: os.stat_result) -> Stamp:
+    """Returns size, modification time, change time and inode of a file; times in ns."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
-    def is_older_than(self, time_ns: int) -> bool:
-        """Returns whether a later change would alter it."""
-        return max(self.modified_ns, self.changed_ns) < time_ns - _RACY_S * 1e9
+
+def is_settled(status: os.stat_result, time_ns: int) -> bool:
+    """Returns whether a change after `time_ns` would alter the stamp of a file."""
+    return max(status.st_mtime_ns, status.st_ctime_ns) < time_ns - _RACY_S * 1e9
 
 
 class FileMemo:
@@ -67,27 +64,20 @@ class FileMemo:
         self._files: dict[str, tuple[Stamp, str]] = {}
         self._facts: dict[str, str] = {}
         self._changed = False
-        self._loaded_from = self._stamp()
+        self._loaded_from = _stamp_at(self._path)
         with suppress(OSError, ValueError, TypeError, LookupError):
             content = read_json(self._path)
-            self._files = {name: (Stamp(*stamp), sha) for name, (stamp, sha) in content["files"].items()}
+            self._files = {name: (tuple(stamp), sha) for name, (stamp, sha) in content["files"].items()}
             self._facts = dict(content["facts"])
 
     def digests(self, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
         """Returns (name -> SHA-256 hex, name -> why it cannot be read)."""
-        known = {name: self._known(name) for name in dict.fromkeys(names)}
-        digests = {name: digest for name, digest in known.items() if digest is not None}
-        failures: dict[str, str] = {}
-        new = [name for name, digest in known.items() if digest is None]
-        for name, result in zip(new, for_each(new, self._hash), strict=True):
-            if isinstance(result, str):
-                failures[name] = result
-                continue
-            digests[name], stamp = result
-            if stamp is not None:
-                self._files[name] = stamp, digests[name]
-                self._changed = True
-        return digests, failures
+        digests = {name: self._known(name) for name in dict.fromkeys(names)}
+        new = [name for name, digest in digests.items() if not digest]
+        results = dict(zip(new, for_each(new, self._hash), strict=True))
+        digests |= {name: digest for name, (digest, _) in results.items()}
+        failures = {name: why for name, (_, why) in results.items() if why}
+        return {name: digest for name, digest in digests.items() if digest}, failures
 
     def facts(
         self, keys: Mapping[str, str], find: Callable[[str], bool | None]
@@ -101,29 +91,21 @@ class FileMemo:
         Returns:
             Name -> the fact, where it is known; and name -> why not, where `find` raised.
         """
-
-        def attempt(name: str) -> bool | DataError | None:
-            try:
-                return find(name)
-            except DataError as error:
-                return error
-
         new = [name for name, key in keys.items() if key not in self._facts]
-        results = dict(zip(new, for_each(new, attempt), strict=True))
-        for name, result in results.items():
-            if isinstance(result, bool):
-                self._facts[keys[name]] = "yes" if result else "no"
-                self._changed = True
+        results = dict(zip(new, for_each(new, partial(attempt, find)), strict=True))
+        found = {name: result for name, result in results.items() if isinstance(result, bool)}
+        self._facts |= {keys[name]: "yes" if fact else "no" for name, fact in found.items()}
+        self._changed |= bool(found)
         facts = {name: self._facts[key] == "yes" for name, key in keys.items() if key in self._facts}
         return facts, {name: result for name, result in results.items() if isinstance(result, DataError)}
 
     def save(self) -> None:
         """Writes what is new, atomically. A folder that cannot be written costs time later, no more."""
-        if self._changed and self._stamp() == self._loaded_from:
+        if self._changed and _stamp_at(self._path) == self._loaded_from:
             with suppress(OSError):
                 write_json(self._path, {"files": self._files, "facts": self._facts})
                 self._changed = False
-            self._loaded_from = self._stamp()
+            self._loaded_from = _stamp_at(self._path)
 
     def read(self, name: str, sha256: str) -> bytes:
         """Returns the bytes of a file that is to be decoded, if it has the digest that it was planned with.
@@ -137,39 +119,43 @@ class FileMemo:
         try:
             data = read_file(path)
         except OSError as error:
-            raise _unavailable(path, f"cannot be read: {error.strerror or error}.") from error
+            raise FileUnavailableError.at(path, f"cannot be read: {error.strerror or error}.") from error
         digest = hashlib.sha256(data).hexdigest()
         if digest != sha256:
             with suppress(OSError):
                 write_json(self._path, {"files": {}, "facts": {}})
-            what = f"changed since the study was planned: its SHA-256 was {sha256[:16]}... and is now"
-            raise _unavailable(path, f"{what} {digest[:16]}.... Plan the study again, or restore the file.")
+            raise FileUnavailableError.at(
+                path,
+                f"changed since the study was planned: its SHA-256 was {sha256[:16]}... and is now"
+                f" {digest[:16]}.... Plan the study again, or restore the file.",
+            )
         return data
 
-    def _stamp(self) -> Stamp | None:
-        try:
-            return Stamp.of(os.stat(self._path))
-        except OSError:
-            return None
+    def _known(self, name: str) -> str:
+        """The remembered digest of a file that did not change; empty if there is none."""
+        stamp, digest = self._files.get(name, (None, ""))
+        return digest if stamp == _stamp_at(self.root / name) else ""
 
-    def _known(self, name: str) -> str | None:
-        try:
-            stamp = Stamp.of(os.stat(self.root / name))
-        except (OSError, ValueError):
-            return None  # reading it tells why
-        before, digest = self._files.get(name, (None, ""))
-        return digest if stamp == before else None
-
-    def _hash(self, name: str) -> tuple[str, Stamp | None] | str:
-        """The digest, and the stamp if later changes would alter it; or why the file cannot be read."""
+    def _hash(self, name: str) -> tuple[str, str]:
+        """The digest of a file, which is remembered if a later change would alter the stamp; or why not."""
         started_ns = time.time_ns()
         try:
             with open(self.root / name, "rb", opener=_regular) as file:
-                stamp = Stamp.of(os.fstat(file.fileno()))
+                status = os.fstat(file.fileno())
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except (OSError, ValueError) as error:  # ValueError: a name that the file system cannot spell
-            return getattr(error, "strerror", None) or str(error)
-        return digest, stamp if stamp.is_older_than(started_ns) else None
+            return "", getattr(error, "strerror", None) or str(error)
+        if is_settled(status, started_ns):
+            self._files[name] = stamp_of(status), digest
+            self._changed = True
+        return digest, ""
+
+
+def _stamp_at(path: Path) -> Stamp | None:
+    try:
+        return stamp_of(os.stat(path))
+    except (OSError, ValueError):
+        return None  # reading it tells why
 
 
 def read_file(path: Path, size: int = -1) -> bytes:
@@ -182,8 +168,7 @@ def read_file(path: Path, size: int = -1) -> bytes:
     with open(path, "rb", opener=_regular) as file:
         length = os.fstat(file.fileno()).st_size
         if length > MAX_BYTES:
-            what = f"has {length:,} bytes; up to {MAX_BYTES:,} are accepted."
-            raise DataError(Problem(str(path), what))
+            raise DataError.at(path, f"has {length:,} bytes; up to {MAX_BYTES:,} are accepted.")
         return file.read(size)
 
 
@@ -196,10 +181,6 @@ def _regular(name: str, flags: int) -> int:
         return descriptor
     os.close(descriptor)
     raise OSError(errno.EINVAL, "Is a directory" if stat.S_ISDIR(mode) else "Is no regular file")
-
-
-def _unavailable(path: Path, what: str) -> FileUnavailableError:
-    return FileUnavailableError(Problem(str(path), what))
 
 
 def write_json(path: Path, content: object) -> None:

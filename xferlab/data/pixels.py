@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xferlab.errors import DataError, Problem
+from xferlab.errors import DataError
 
 MAX_PIXELS = 200_000_000
 PERCENTILES = (0.5, 99.5)
@@ -52,15 +52,10 @@ class Picture:
     modality: str = ""
 
 
-def refusal(path: Path, what: str) -> DataError:
-    """Returns the error of a file that cannot be used."""
-    return DataError(Problem(str(path), what))
-
-
 def check_size(path: Path, *, width: int, height: int) -> None:
     """Raises DataError if an image has no pixels or more than `MAX_PIXELS`; call it before decoding."""
     if min(width, height) < 1 or width * height > MAX_PIXELS:
-        raise refusal(path, f"is {width}x{height} pixels; up to {MAX_PIXELS:,} pixels are accepted.")
+        raise DataError.at(path, f"is {width}x{height} pixels; up to {MAX_PIXELS:,} pixels are accepted.")
 
 
 def to_grey(image: Image.Image) -> Image.Image:

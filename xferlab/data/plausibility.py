@@ -39,7 +39,7 @@ class Observation:
         spacing_mm: Distance between rows and between columns; None if the file does not tell it.
         levels: Number of grey levels.
         share: Share of the structure in the image.
-        border: Share of the structure along the image's border.
+        seems_inverted: Whether the structure, which is not everything, fills most of image and border.
         values: Mask values of the section's labels that occur.
         has_remark: Whether decoding remarked on the image already.
     """
@@ -51,7 +51,7 @@ class Observation:
     spacing_mm: tuple[float, float] | None
     levels: int
     share: float
-    border: float
+    seems_inverted: bool
     values: frozenset[int]
     has_remark: bool
 
@@ -61,15 +61,16 @@ class Observation:
         image, inside = decoded.image, decoded.target == STRUCTURE
         levels = int((np.bincount(image.ravel(), minlength=256) > 0).sum())
         edges = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
+        is_divided = 0 < inside.sum() < inside.size
         return Observation(
             case,
             image=_digest(image) if np.ptp(image, axis=(0, 1)).any() else "",
-            mask=_digest(decoded.target) if 0 < inside.sum() < inside.size else "",
+            mask=_digest(decoded.target) if is_divided else "",
             shape=decoded.target.shape,
             spacing_mm=decoded.spacing_mm,
             levels=levels,
             share=float(inside.mean()),
-            border=float(edges.mean()),
+            seems_inverted=bool(is_divided and inside.mean() > 0.5 and edges.mean() > 0.5),
             values=decoded.values,
             has_remark=bool(decoded.remarks),
         )
@@ -87,7 +88,7 @@ def implausible(section: str, seen: Sequence[Observation], *, empty_targets: boo
     where = f"data.{section}"
     findings = [*_doubled_images(seen), *_shared_masks(seen)]
     if not empty_targets:
-        findings += [*_grey_levels(seen), *_inverted(seen), *_areas(seen)]
+        findings += _levels_and_areas(seen)
     findings += [*_sizes(seen), *_spacings(seen), *_patients(seen)]
     return [
         Problem(f"{where}: {entry.case.name}" if entry else where, what, "warning", kind)
@@ -101,15 +102,12 @@ _Finding = tuple[Observation | None, str, str]
 
 def _doubled_images(seen: Sequence[Observation]) -> Iterator[_Finding]:
     """Images that are equal pixel by pixel, though their files may differ."""
-    several: list[list[Observation]] = []
-    repeated: list[list[Observation]] = []
-    for group in _equal(seen, "image"):
-        (several if len({entry.mask for entry in group}) > 1 else repeated).append(group)
-    if several:
+    groups = _equal(seen, "image")
+    if several := [group for group in groups if len({entry.mask for entry in group}) > 1]:
         number = "one image has" if len(several) == 1 else f"{len(several)} images have"
         what = f"{number} different masks ({_listed(several)}); keep the right one."
         yield None, what, "images with several masks"
-    if repeated:
+    if repeated := [group for group in groups if len({entry.mask for entry in group}) == 1]:
         number = "one image stands" if len(repeated) == 1 else f"{len(repeated)} images stand"
         what = f"{number} in the table twice, with the same mask ({_listed(repeated)}); keep one row."
         yield None, what, "repeated images"
@@ -123,25 +121,17 @@ def _shared_masks(seen: Sequence[Observation]) -> Iterator[_Finding]:
         yield None, what, "masks of several images"
 
 
-def _grey_levels(seen: Sequence[Observation]) -> Iterator[_Finding]:
+def _levels_and_areas(seen: Sequence[Observation]) -> Iterator[_Finding]:
+    """Images of few grey levels, masks that seem inverted, and masks of an unusual area, in this order."""
     for entry in seen:
         if 1 < entry.levels < FEW_LEVELS and not entry.has_remark:
             what = f"the image has only {entry.levels} grey levels; see whether its export lost contrast."
             yield entry, what, "images of few grey levels"
-
-
-def _is_inverted(entry: Observation) -> bool:
-    return bool(entry.mask) and entry.share > 0.5 and entry.border > 0.5
-
-
-def _inverted(seen: Sequence[Observation]) -> Iterator[_Finding]:
-    for entry in filter(_is_inverted, seen):
-        share = f"the structure fills {entry.share:.0%} of the image and most of its border"
-        yield entry, f"{share}; see whether the mask is inverted.", "masks that seem inverted"
-
-
-def _areas(seen: Sequence[Observation]) -> Iterator[_Finding]:
-    usual = [entry for entry in seen if entry.share > 0 and not _is_inverted(entry)]
+    for entry in seen:
+        if entry.seems_inverted:
+            what = f"the structure fills {entry.share:.0%} of the image and most of its border"
+            yield entry, f"{what}; see whether the mask is inverted.", "masks that seem inverted"
+    usual = [entry for entry in seen if entry.share > 0 and not entry.seems_inverted]
     shares = np.array([entry.share for entry in usual])
     for row in _unlike(shares, factor=_AREA_FACTOR, far=_FAR):
         what = f"the structure fills {shares[row]:.2%} of the image, in most of the section about"
@@ -150,8 +140,7 @@ def _areas(seen: Sequence[Observation]) -> Iterator[_Finding]:
 
 def _sizes(seen: Sequence[Observation]) -> Iterator[_Finding]:
     sides = np.array([entry.shape for entry in seen], float).reshape(-1, 2)
-    means, aspects = np.sqrt(sides.prod(axis=1)), sides[:, 0] / sides[:, 1]
-    for row in sorted({*_unlike(means, factor=_SIDE_FACTOR), *_unlike(aspects, factor=_ASPECT_FACTOR)}):
+    for row in _unlike_pairs(sides, np.sqrt(sides.prod(axis=1)), factor=_SIDE_FACTOR):
         height, width = np.median(sides, axis=0).astype(int)
         what = f"the image is {seen[row].shape[1]}x{seen[row].shape[0]} pixels, most of the section about"
         yield seen[row], f"{what} {width}x{height}.", "images of an unusual size"
@@ -160,9 +149,8 @@ def _sizes(seen: Sequence[Observation]) -> Iterator[_Finding]:
 def _spacings(seen: Sequence[Observation]) -> Iterator[_Finding]:
     known = [entry for entry in seen if entry.spacing_mm is not None]
     spacings = np.array([entry.spacing_mm for entry in known], float).reshape(-1, 2)
-    rows, aspects = spacings[:, 0], spacings[:, 0] / spacings[:, 1]
-    for row in sorted({*_unlike(rows, factor=_SPACING_FACTOR), *_unlike(aspects, factor=_ASPECT_FACTOR)}):
-        (down, across), usual = spacings[row], np.median(rows)
+    for row in _unlike_pairs(spacings, spacings[:, 0], factor=_SPACING_FACTOR):
+        (down, across), usual = spacings[row], np.median(spacings[:, 0])
         what = f"its pixel spacing is {down:g} x {across:g} mm, in most of the section about {usual:.3g} mm."
         yield known[row], what, "images of an unusual pixel spacing"
 
@@ -170,12 +158,8 @@ def _spacings(seen: Sequence[Observation]) -> Iterator[_Finding]:
 def _patients(seen: Sequence[Observation]) -> Iterator[_Finding]:
     counts = Counter(entry.case.patient for entry in seen)
     usual = float(np.median(list(counts.values()))) if counts else 0.0
-    limit = max(_MANY_IMAGES, _MANY_TIMES * usual)
-    many = [
-        f"{patient!r} has {count}"
-        for patient, count in counts.most_common()
-        if limit <= count <= len(seen) / 2
-    ]
+    at_least, at_most = max(_MANY_IMAGES, _MANY_TIMES * usual), len(seen) / 2
+    many = [f"{patient!r} has {n}" for patient, n in counts.most_common() if at_least <= n <= at_most]
     if many:
         shown = ", ".join(many[:_SHOWN]) + (f" and {len(many) - _SHOWN} more" if len(many) > _SHOWN else "")
         what = f"patients have very many images ({shown}), half of all at most {usual:g}."
@@ -190,6 +174,12 @@ def _unlike(values: NDArray[np.float64], *, factor: float, far: float = 0.0) -> 
     deviation = 1.4826 * np.median(distance)
     rows = np.flatnonzero((distance > np.log(factor)) & (distance > far * deviation)).tolist()
     return rows if len(rows) <= _RARE * len(values) else []
+
+
+def _unlike_pairs(pairs: NDArray[np.float64], lengths: NDArray[np.float64], *, factor: float) -> list[int]:
+    """Rows whose length, or ratio of height to width, is unlike the others."""
+    ratios = _unlike(pairs[:, 0] / pairs[:, 1], factor=_ASPECT_FACTOR)
+    return sorted({*_unlike(lengths, factor=factor), *ratios})
 
 
 def _equal(seen: Iterable[Observation], attribute: str) -> list[list[Observation]]:

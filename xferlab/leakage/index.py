@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xferlab.cohort import Case
+from xferlab.data.sources.config import FileConfig
 from xferlab.data.sources.filters import join_patients
 from xferlab.data.sources.registry import DataSection, open_source
 from xferlab.data.sources.source import Source
@@ -58,7 +59,7 @@ class StudyIndex:
         audited = [
             self._audited(name, config, own=own.get(name) == config)
             for name, config in sections
-            if config.has_files
+            if isinstance(config, FileConfig)
         ]
         self.audit = audit(audited, memo_dir=memo_dir, progress=progress)
         self.unusable = dict(item for section in sections for item in self._unusable(*section))

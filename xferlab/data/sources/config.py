@@ -22,12 +22,12 @@ class SourceConfig(Section):
     """Channels of every image: 1 for grey, 3 for several sequences or colours."""
     empty_targets: ClassVar[bool] = False
     """Whether images without the structure belong to the set, as slices without a lesion do."""
-    has_files: ClassVar[bool] = False
-    """Whether images are files of real people, which the audit compares and `check` looks at."""
     modalities: ClassVar[tuple[str, ...]] = ("CR", "DX", "DR", "RG", "RF")
     """DICOM modalities of such images."""
     contents: ClassVar[str] = ""
     """What all images of this source are; empty if that depends on the section."""
+    marked: ClassVar[str] = "structure"
+    """What the masks mark; may depend on the section."""
 
     hold_out: Float = Field(0.0, ge=0.0, le=1.0)
     """Share of this section's patients that no stage trains, stops or selects on; 1.0: a test set only."""
@@ -50,7 +50,7 @@ class SourceConfig(Section):
     @property
     def structure(self) -> str:
         """Name of what the masks mark."""
-        return "structure"
+        return self.marked
 
     @property
     def mask_values(self) -> Mapping[str, Sequence[int]]:
@@ -70,10 +70,18 @@ class SourceConfig(Section):
         return value
 
 
-class FileConfig(SourceConfig):
-    """A data section whose images are files of real people."""
+class BrainSlices(SourceConfig):
+    """A data section of slices of brain MRI, with or without a lesion."""
 
-    has_files: ClassVar[bool] = True
+    channels: ClassVar[int] = 3
+    empty_targets: ClassVar[bool] = True
+    modalities: ClassVar[tuple[str, ...]] = ("MR",)
+    contents: ClassVar[str] = "slices of brain MRI"
+    marked: ClassVar[str] = "lesion"
+
+
+class FileConfig(SourceConfig):
+    """A data section whose images are files of real people, which audit and `check` compare."""
 
     root: str
     """The folder; `${NAME}` is taken from the environment, relative paths start at the study file."""

@@ -9,8 +9,8 @@ from xferlab.cohort import Case
 from xferlab.data.sources.manifest.table import Row, Table
 from xferlab.data.sources.source import Survey
 from xferlab.errors import Problem, suggest
+from xferlab.section import Scalar
 
-Scalar = str | int | float | bool
 Where = Mapping[str, Scalar | Sequence[Scalar]]
 _SHOWN = 12
 
@@ -21,8 +21,9 @@ def apply_where(section: str, table: Table, where: Where) -> tuple[list[Row], li
     A number matches by value (1 and "1.0"), true and false match true/yes/1 and false/no/0, text matches
     exactly.
     """
-    problems = _where_problems(section, table, where)
-    usable = {name: _as_list(wanted) for name, wanted in where.items() if name in table.columns}
+    filters = {name: [v] if isinstance(v, str | int | float) else list(v) for name, v in where.items()}
+    problems = _filter_problems(section, table, filters)
+    usable = {name: wanted for name, wanted in filters.items() if name in table.columns}
     rows = [
         row
         for row in table.rows
@@ -34,9 +35,9 @@ def apply_where(section: str, table: Table, where: Where) -> tuple[list[Row], li
     return rows, problems
 
 
-def _where_problems(section: str, table: Table, where: Where) -> list[Problem]:
+def _filter_problems(section: str, table: Table, filters: Mapping[str, list[Scalar]]) -> list[Problem]:
     problems = []
-    for name, wanted in where.items():
+    for name, wanted in filters.items():
         place = f"data.{section}.where.{name}"
         if name not in table.columns:
             columns = ", ".join(table.columns)
@@ -44,16 +45,12 @@ def _where_problems(section: str, table: Table, where: Where) -> list[Problem]:
             problems.append(Problem(place, what))
             continue
         values = sorted({row.cells[name] for row in table.rows})
-        for want in _as_list(wanted):
+        for want in wanted:
             if not any(_matches(value, want) for value in values):
                 shown = ", ".join(map(repr, values[:_SHOWN])) + (", ..." if len(values) > _SHOWN else "")
                 what = f"no row of {table.path} has {want!r} (values: {shown}).{suggest(str(want), values)}"
                 problems.append(Problem(place, what))
     return problems
-
-
-def _as_list(wanted: Scalar | Sequence[Scalar]) -> list[Scalar]:
-    return [wanted] if isinstance(wanted, str | int | float) else list(wanted)
 
 
 def _matches(cell: str, wanted: Scalar) -> bool:

@@ -64,28 +64,21 @@ def odd_patients(section: str, cases: Sequence[Case]) -> list[Problem]:
         cases: Those of the section.
     """
     patients = Counter(case.patient for case in cases)
-    problems = []
+    where, problems = f"data.{section}", []
     for group in spelled_alike(case.pathology for case in cases):
-        what = f"pathologies {_quoted(group)} differ in case or blanks only, and count as {len(group)}."
-        problems.append(
-            _warning(section, f"{what} Spell them alike in the table.", "spellings of pathologies")
-        )
+        names = " and ".join(map(repr, group))
+        what = f"pathologies {names} differ in case or blanks only, and count as {len(group)}. Spell them"
+        problems.append(Problem(where, f"{what} alike in the table.", "warning", "spellings of pathologies"))
     for patient, count in sorted(patients.items()):
         if alike(patient) in _UNKNOWN:
             what = (
                 f"patient {patient!r} looks like a missing value; its {count} images count as one person's."
             )
-            problems.append(_warning(section, f"{what} Give every patient an id.", "unknown patients"))
+            problems.append(
+                Problem(where, f"{what} Give every patient an id.", "warning", "unknown patients")
+            )
         elif count >= _MANY and 2 * count > len(cases):
             what = f"patient {patient!r} has {count} of {len(cases)} images, which all go to one part of a"
             what += " split. See that they are one person's."
-            problems.append(_warning(section, what, "patients with most of the images"))
+            problems.append(Problem(where, what, "warning", "patients with most of the images"))
     return problems
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return " and ".join(map(repr, names))
-
-
-def _warning(section: str, what: str, kind: str) -> Problem:
-    return Problem(f"data.{section}", what, "warning", kind)

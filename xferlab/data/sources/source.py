@@ -94,7 +94,7 @@ class Source(ABC):
         _ = self.survey  # fills the entries
         if case.digest not in self._entries:
             what = f"the section has no case {case.digest[:16]} ({case.name}); plan the study again."
-            raise DataError(Problem(f"data.{self.name}", what))
+            raise DataError.at(f"data.{self.name}", what)
         return self.read(self._entries[case.digest])
 
     @cached_property

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ from xferlab.data.sources.filters import join_patients, select_cases
 from xferlab.data.sources.lgg.config import LggData
 from xferlab.data.sources.lgg.volume import Scale, crop_and_pad, normalised, scale_of
 from xferlab.data.sources.source import NO_FOLDER, STRUCTURE, Decoded, FileSource, Survey, digest_of
-from xferlab.errors import DataError, Problem, joined
+from xferlab.errors import DataError, Problem, attempt, successes
 
 LESION, NO_LESION = "tumour", "no_tumour"
 
@@ -39,13 +38,6 @@ class _Volume:
     slices: tuple[str, ...]
     lock: Lock = field(default_factory=Lock)
     scale: Scale | DataError | None = None
-
-
-class _Slice(NamedTuple):
-    """A slice and the volume that it belongs to."""
-
-    name: str
-    volume: _Volume
 
 
 class LggSource(FileSource):
@@ -65,8 +57,8 @@ class LggSource(FileSource):
         names = [name for volume in volumes.values() for name in volume]
         self._digests, failures = self.memo.digests([*names, *map(mask_of, names)])
         problems += [Problem(str(self.root / name), f"{why}.") for name, why in failures.items()]
-        masks = {name: self._digests[mask_of(name)] for name in names if mask_of(name) in self._digests}
-        keys = {name: f"lesion {digest}" for name, digest in masks.items()}
+        readable = [name for name in names if mask_of(name) in self._digests]
+        keys = {name: f"lesion {self._digests[mask_of(name)]}" for name in readable}
         lesions, unreadable = self.memo.facts(keys, lambda name: bool(self._lesion(name).any()))
         problems += [problem for error in unreadable.values() for problem in error.problems]
         self.memo.save()
@@ -83,23 +75,24 @@ class LggSource(FileSource):
                     # Slices of one volume may be equal (empty ones); the first of them stays.
                     case = Case(digest, name, person, pathology, image_sha256=image_sha256)
                     cases[digest] = min(case, cases.get(digest, case), key=_order)
-                    self._entries[digest] = _Slice(name, volume)
+                    self._entries[digest] = name, volume
         if not cases:
             return Survey((), tuple(problems))
         chosen = select_cases(self.name, str(self.root), list(cases.values()), self.config.where)
         return Survey(chosen.cases, (*problems, *chosen.problems))
 
-    def read(self, entry: _Slice) -> Decoded:
+    def read(self, entry: tuple[str, _Volume]) -> Decoded:
         """Returns a slice cropped to its volume's brain, padded to a square and normalised, and its lesion.
 
         Raises:
             DataError: If a slice of the volume or the mask cannot be read, or sizes disagree.
         """
-        scale = self._scale(entry.volume)
-        image, lesion = self._image(self.root / entry.name), self._lesion(entry.name)
+        name, volume = entry
+        scale = self._scale(volume)
+        image, lesion = self._image(name), self._lesion(name)
         if lesion.shape != image.shape[:2]:
             what = f"the mask's shape is {lesion.shape}, its image's {image.shape[:2]}."
-            raise DataError(Problem(str(self.root / mask_of(entry.name)), what))
+            raise DataError.at(self.root / mask_of(name), what)
         target = crop_and_pad(lesion * np.uint8(STRUCTURE), scale.box)
         return Decoded(normalised(crop_and_pad(image, scale.box), scale), target)
 
@@ -118,17 +111,15 @@ class LggSource(FileSource):
     def _scale(self, volume: _Volume) -> Scale:
         with volume.lock:
             if volume.scale is None:
-                try:
-                    volume.scale = scale_of([self.root / name for name in volume.slices], self._image)
-                except DataError as error:
-                    volume.scale = error
-        if isinstance(volume.scale, DataError):
-            raise joined([volume.scale])
-        return volume.scale
+                volume.scale = attempt(self._new_scale, volume.slices)
+        return successes([volume.scale])[0]
 
-    def _image(self, path: Path) -> NDArray[np.uint8]:
-        name = path.relative_to(self.root).as_posix()
-        return read_colour(path, self.memo.read(name, self._digests[name]))
+    def _new_scale(self, slices: Sequence[str]) -> Scale:
+        images = successes([attempt(self._image, name) for name in slices])
+        return scale_of(images, where=(self.root / slices[0]).parent)
+
+    def _image(self, name: str) -> NDArray[np.uint8]:
+        return read_colour(self.root / name, self.memo.read(name, self._digests[name]))
 
     def _lesion(self, name: str) -> NDArray[np.bool_]:
         mask = mask_of(name)
@@ -136,7 +127,7 @@ class LggSource(FileSource):
         strange = sorted(set(np.unique(labels).tolist()) - {0, 255})
         if strange:
             what = f"mask values {', '.join(map(str, strange[:8]))}; a lesion is 255, everything else 0."
-            raise DataError(Problem(str(self.root / mask), what))
+            raise DataError.at(self.root / mask, what)
         return np.asarray(labels == 255)
 
 

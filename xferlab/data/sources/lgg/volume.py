@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xferlab.data.decode import read_colour
 from xferlab.data.pixels import to_uint8
-from xferlab.errors import DataError, Problem, joined
+from xferlab.errors import DataError
 
 BRAIN_SHARE = 0.1
 """Pixels below this share of the volume's maximum do not belong to the brain."""
@@ -39,28 +38,19 @@ class Scale:
     deviation: NDArray[np.float64]
 
 
-def scale_of(slices: Sequence[Path], read: Callable[[Path], NDArray[np.uint8]] = read_colour) -> Scale:
-    """Returns a volume's crop and normalisation, from its used slices.
+def scale_of(images: Sequence[NDArray[np.uint8]], *, where: Path) -> Scale:
+    """Returns a volume's crop and normalisation.
 
     Args:
-        slices: Their files.
-        read: Returns the `(H, W, 3)` pixels of a file.
+        images: The pixels of its used slices, `(H, W, 3)` each.
+        where: Its folder, for messages.
 
     Raises:
-        DataError: With all slices that cannot be read, or if their sizes differ.
+        DataError: If their sizes differ.
     """
-    images: list[NDArray[np.uint8]] = []
-    errors: list[DataError] = []
-    for path in slices:
-        try:
-            images.append(read(path))
-        except DataError as error:
-            errors.append(error)
-    if errors:
-        raise joined(errors)
     if len({image.shape for image in images}) > 1:
         sizes = ", ".join(sorted({f"{image.shape[1]}x{image.shape[0]}" for image in images}))
-        raise DataError(Problem(str(slices[0].parent), f"slices of one volume differ in size: {sizes}."))
+        raise DataError.at(where, f"slices of one volume differ in size: {sizes}.")
     volume = np.stack(images)
     box = brain_box(volume)
     cropped = np.stack([crop_and_pad(image, box) for image in volume]).astype(np.float64)

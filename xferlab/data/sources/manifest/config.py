@@ -16,10 +16,6 @@ LabelValues = dict[str, list[int] | dict[Literal["above"], int]]
 MAX_LABEL = 65_535
 
 
-def _lung_masks() -> LabelValues:
-    return {"lung": [255]}
-
-
 class ManifestData(FileConfig):
     """A folder with `metadata.csv` or `.parquet`: columns image, mask, patient_id, pathology, any others."""
 
@@ -49,31 +45,28 @@ class ManifestData(FileConfig):
         return {name: group for name, group in self.labels.items() if isinstance(group, list)}
 
     @model_validator(mode="after")
-    def _one_structure(self) -> ManifestData:
-        check_labels(self.labels)
+    def _labels_fit_together(self) -> ManifestData:
+        """One structure, each value (1 to 65535) once, and what is ignored is not above the threshold."""
+        structures = [name for name in self.labels if name != "ignore"]
+        if len(structures) != 1:
+            raise ValueError(
+                f"name one structure to segment (and `ignore`), not {len(structures)}: {structures}"
+            )
+        values = [value for group in self.mask_values.values() for value in group]
+        if self.labels[structures[0]] == [] or len(set(values)) != len(values):
+            raise ValueError("each structure needs mask values, and no value may stand twice")
+        if not all(0 < value <= MAX_LABEL for value in values):
+            raise ValueError(f"mask values are whole numbers from 1 to {MAX_LABEL}; 0 is background")
+        if "ignore" in self.labels.keys() - self.mask_values.keys():
+            raise ValueError(
+                "`above` is for the structure; list the values to ignore, such as `ignore: [127]`"
+            )
+        above = threshold_of(self.labels)
+        if above is not None and not 0 <= above < MAX_LABEL:
+            raise ValueError(f"`above` is a whole number from 0 to {MAX_LABEL - 1}, not {above}")
+        if above is not None and max(values, default=0) > above:
+            raise ValueError(f"`ignore` names {max(values)}, which is above {above} and so the structure's")
         return self
-
-
-def check_labels(labels: LabelValues) -> None:
-    """Raises ValueError unless labels name one structure, and each value (1 to 65535) once."""
-    structures = [name for name in labels if name != "ignore"]
-    if len(structures) != 1:
-        raise ValueError(f"name one structure to segment (and `ignore`), not {len(structures)}: {structures}")
-    lists = {name: group for name, group in labels.items() if isinstance(group, list)}
-    values = [value for group in lists.values() for value in group]
-    if lists.get(structures[0]) == [] or len(set(values)) != len(values):
-        raise ValueError("each structure needs mask values, and no value may stand twice")
-    if not all(0 < value <= MAX_LABEL for value in values):
-        raise ValueError(f"mask values are whole numbers from 1 to {MAX_LABEL}; 0 is background")
-    if "ignore" in labels and "ignore" not in lists:
-        raise ValueError("`above` is for the structure; list the values to ignore, such as `ignore: [127]`")
-    above = threshold_of(labels)
-    if above is None:
-        return
-    if not 0 <= above < MAX_LABEL:
-        raise ValueError(f"`above` is a whole number from 0 to {MAX_LABEL - 1}, not {above}")
-    if max(values, default=0) > above:
-        raise ValueError(f"`ignore` names {max(values)}, which is above {above} and so the structure's")
 
 
 def threshold_of(labels: LabelValues) -> int | None:

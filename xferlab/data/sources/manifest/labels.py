@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from xferlab.data.decode import Labels
 from xferlab.data.sources.manifest.config import MAX_LABEL, LabelValues, threshold_of
 from xferlab.data.sources.source import IGNORED, STRUCTURE
-from xferlab.errors import DataError, Problem
+from xferlab.errors import DataError
 
 _UNKNOWN = 1
 """Marks, while a target is made, mask values that are in no label."""
@@ -62,41 +62,34 @@ class LabelMap:
         target = np.take(self._meaning, stored)
         unknown = target == _UNKNOWN
         if unknown.any():
-            raise DataError(
-                Problem(
-                    where,
-                    self._refusal(labels, unknown, target),
-                    kind="masks with values that no label names",
-                )
-            )
+            what = self._refusal(labels, unknown, target)
+            raise DataError.at(where, what, kind="masks with values that no label names")
         return target
 
     def occurring(self, labels: Labels) -> frozenset[int]:
         """Returns the listed values that a mask has."""
-        stored = labels.values
-        few = stored.dtype in (np.uint8, np.uint16)  # counting is several times faster than sorting
-        values = np.flatnonzero(np.bincount(stored.ravel())) if few else np.unique(stored)
-        return frozenset(values.tolist()) & frozenset(self.named)
+        few = labels.values.dtype in (np.uint8, np.uint16)  # counting is several times faster than sorting
+        values = np.flatnonzero(np.bincount(labels.values.ravel())) if few else np.unique(labels.values)
+        return frozenset(values.tolist()).intersection(self.named)
 
     def _refusal(self, labels: Labels, unknown: NDArray[np.bool_], target: NDArray[np.uint8]) -> str:
-        values, counts = np.unique(labels.values[unknown], return_counts=True)
-        pairs = list(zip(values.tolist(), counts.tolist(), strict=True))
+        values, counts = (array.tolist() for array in np.unique(labels.values[unknown], return_counts=True))
+        pairs = list(zip(values, counts, strict=True))
         shown = ", ".join(f"{value} ({count} px)" for value, count in pairs[:_SHOWN_VALUES])
         more = f" and {len(pairs) - _SHOWN_VALUES} more" if len(pairs) > _SHOWN_VALUES else ""
         accepted = ", ".join(map(str, (0, *self.named)))
         what = f"mask values {shown}{more} are in no label (accepted: {accepted})."
         threshold = f"`labels: {{{self._structure}: {{above: {int(labels.values.max()) // 2}}}}}`"
         if labels.lossy:
-            remedy = (
-                "The mask is a JPEG, which alters values: export it again as PNG. Or take all values above"
+            what += " The mask is a JPEG, which alters values: export it again as PNG."
+            return f"{what} Or take all values above a threshold: {threshold}."
+        if _is_smooth(values, unknown, target):
+            what += " They look like JPEG compression or smooth resizing: export the mask again as PNG."
+            return f"{what} Or take all values above a threshold: {threshold}."
+        if not all(0 < value <= MAX_LABEL for value in values):
+            return (
+                f"{what} Labels are values from 1 to {MAX_LABEL}: save the mask with 8 or 16 bits, unsigned."
             )
-            return f"{what} {remedy} a threshold: {threshold}."
-        if _is_smooth(values.tolist(), unknown, target):
-            remedy = "They look like JPEG compression or smooth resizing: export the mask again as PNG."
-            return f"{what} {remedy} Or take all values above a threshold: {threshold}."
-        if not all(0 < value <= MAX_LABEL for value in values.tolist()):
-            remedy = f"Labels are values from 1 to {MAX_LABEL}: save the mask with 8 or 16 bits, unsigned."
-            return f"{what} {remedy}"
         if labels.indexed:
             what += (
                 " The mask has a palette: its values are the palette's indices, not the colours they show."

@@ -22,21 +22,22 @@ from xferlab.data.sources.manifest.labels import LabelMap
 from xferlab.data.sources.manifest.table import REQUIRED, Nearest, Row, Table, find_table, outside, read_table
 from xferlab.data.sources.patients import odd_patients, person_key
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, FileSource, Survey, digest_of
-from xferlab.errors import DataError, FileUnavailableError, Problem, joined
+from xferlab.errors import DataError, FileUnavailableError, Problem, attempt, joined
 
 _DRIVE = re.compile("[A-Za-z]:/")
 _NEVER_DICOM = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 class _Entry(NamedTuple):
-    """A row whose files can be read: where it stands in the table, its files, and their SHA-256."""
+    """A row whose files can be read: where it stands in the table, its case, its mask and the mask's SHA-256.
+
+    The case's name is the image, whose SHA-256 is `image_sha256`.
+    """
 
     where: str
     case: Case
-    image: str
     mask: str
-    image_digest: str
-    mask_digest: str
+    mask_sha256: str
 
 
 class ManifestSource(FileSource):
@@ -64,10 +65,8 @@ class ManifestSource(FileSource):
             first = self._entries.setdefault(entry.case.digest, entry)
             if first is not entry:
                 doubled.append(entry.case)
-                what = (
-                    f"image and mask equal those of {first.where} ({first.case.name},"
-                    f" patient {first.case.patient}); only that row is used."
-                )
+                row = f"{first.where} ({first.case.name}, patient {first.case.patient})"
+                what = f"image and mask equal those of {row}; only that row is used."
                 problems.append(Problem(entry.where, what, "warning", "repeated rows"))
         cases = tuple(entry.case for entry in self._entries.values())
         problems += odd_patients(self.name, cases)
@@ -79,20 +78,28 @@ class ManifestSource(FileSource):
         Raises:
             DataError: If a file cannot be read, sizes disagree, or a mask has values outside of `labels`.
         """
-        picture, labels = self._files(entry)
-        image, mask_path = picture.pixels, str(self.root / entry.mask)
+        picture, labels = attempt(self._picture, entry), attempt(self._labels, entry)
+        if isinstance(picture, DataError) or isinstance(labels, DataError):
+            raise joined([picture, labels])
+        image, mask_path = picture.pixels, self.root / entry.mask
         # Before the values: a mask that was resized to another size has odd values, too.
         if image.shape != labels.values.shape:
-            what = _sizes(entry, picture, labels)
-            raise DataError(Problem(mask_path, what, kind="masks of another size"))
-        target = self.labels.target(labels, where=mask_path)
+            raise DataError.at(mask_path, _sizes(entry, picture, labels), kind="masks of another size")
+        target = self.labels.target(labels, where=str(mask_path))
         if self.config.simulate:
             from xferlab.phantoms.device import simulate_portable  # it takes a while to import
 
             # Keyed by the image alone, so that a corrected mask keeps the picture.
-            image, target = simulate_portable(image, target, seed=0, key=entry.image_digest)
+            image, target = simulate_portable(image, target, seed=0, key=entry.case.image_sha256)
         remarks = _remarks(picture, labels, target)
         return Decoded(image, target, picture.spacing_mm, remarks, self.labels.occurring(labels))
+
+    def _picture(self, entry: _Entry) -> Picture:
+        name = entry.case.name
+        return read_image(self.root / name, self.memo.read(name, entry.case.image_sha256))
+
+    def _labels(self, entry: _Entry) -> Labels:
+        return read_labels(self.root / entry.mask, self.memo.read(entry.mask, entry.mask_sha256))
 
     def _unknown_patients(self, table: Table) -> list[Problem]:
         """Warnings for ids in `same_patient` that no row has, unless they are spellings of one it has."""
@@ -134,7 +141,7 @@ class ManifestSource(FileSource):
                 patient, pathology = row.cells["patient_id"], row.cells["pathology"]
                 person, simulated = same.get(patient, patient), self.config.simulate or ""
                 case = Case(digest, image, person, pathology, simulated, image_sha256=digests[image])
-                entries.append(_Entry(row.where, case, image, mask, digests[image], digests[mask]))
+                entries.append(_Entry(row.where, case, mask, digests[mask]))
         return entries
 
     def _padded(
@@ -204,21 +211,6 @@ class ManifestSource(FileSource):
             recipe["simulate"] = device.recipe(self.config.simulate)
         return digest_of(recipe)
 
-    def _files(self, entry: _Entry) -> tuple[Picture, Labels]:
-        errors: list[DataError] = []
-        picture = labels = None
-        try:
-            picture = read_image(self.root / entry.image, self.memo.read(entry.image, entry.image_digest))
-        except DataError as error:
-            errors.append(error)
-        try:
-            labels = read_labels(self.root / entry.mask, self.memo.read(entry.mask, entry.mask_digest))
-        except DataError as error:
-            errors.append(error)
-        if picture is None or labels is None:
-            raise joined(errors)
-        return picture, labels
-
 
 def _row_problems(row: Row) -> list[Problem]:
     problems = []
@@ -255,7 +247,7 @@ def _remarks(picture: Picture, labels: Labels, target: NDArray[np.uint8]) -> tup
 
 def _sizes(entry: _Entry, picture: Picture, labels: Labels) -> str:
     (height, width), (mask_height, mask_width) = picture.pixels.shape, labels.values.shape
-    what = f"the mask is {mask_width}x{mask_height} pixels, its image {entry.image} is {width}x{height}."
+    what = f"the mask is {mask_width}x{mask_height} pixels, its image {entry.case.name} is {width}x{height}."
     if picture.turned != labels.turned and picture.pixels.shape == labels.values.shape[::-1]:
         turned, other = _turned(picture)
         what += f" The {turned} carries an EXIF orientation that was applied; turn the {other} alike."

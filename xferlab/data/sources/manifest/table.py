@@ -51,16 +51,16 @@ def find_table(root: Path, name: str | None) -> Path:
     """
     try:
         if not root.is_dir():
-            raise DataError(Problem(str(root), NO_FOLDER))
+            raise DataError.at(root, NO_FOLDER)
         names = [name] if name else ["metadata.csv", "metadata.parquet"]
         for candidate in names:
             if (root / candidate).is_file():
                 return root / candidate
         files = sorted(path.name for path in root.iterdir())
     except OSError as error:
-        raise DataError(Problem(str(root), f"cannot be looked into: {error.strerror or error}.")) from error
+        raise DataError.at(root, f"cannot be looked into: {error.strerror or error}.") from error
     absent = "there is no such table" if name else f"no {' or '.join(names)}"
-    raise DataError(Problem(str(root / (name or "")), f"{absent}; {_others(files, names[0])}"))
+    raise DataError.at(root / (name or ""), f"{absent}; {_others(files, names[0])}")
 
 
 def _others(files: Sequence[str], name: str) -> str:
@@ -87,9 +87,9 @@ def read_table(path: Path) -> Table:
     except (OSError, UnicodeDecodeError, OverflowError, csv.Error, pa.ArrowException) as error:
         why = " ".join(str(error).split()).rstrip(".")
         what = f"cannot be read as a table: {why}. Save it as CSV (UTF-8, separated by commas) or Parquet."
-        raise DataError(Problem(str(path), what)) from error
+        raise DataError.at(path, what) from error
     if not table.rows:
-        raise DataError(Problem(str(path), "the table has no rows."))
+        raise DataError.at(path, "the table has no rows.")
     empty = [name for name in REQUIRED if not any(row.cells[name] for row in table.rows)]
     if empty and len(table.rows) > 1:
         what = f"is empty in all {len(table.rows)} rows; every case needs one."
@@ -101,10 +101,9 @@ def _check_kind(path: Path) -> None:
     with open(path, "rb") as file:
         head = file.read(64)
     if hint := pointer_hint(head):
-        raise DataError(Problem(str(path), f"is no table.{hint}"))
+        raise DataError.at(path, f"is no table.{hint}")
     if head.startswith(_WORKBOOK):
-        what = "is a spreadsheet file; save the sheet as CSV (UTF-8, separated by commas)."
-        raise DataError(Problem(str(path), what))
+        raise DataError.at(path, "is a spreadsheet file; save the sheet as CSV (UTF-8, separated by commas).")
 
 
 def _read_csv(path: Path) -> Table:
@@ -166,23 +165,20 @@ def _text(value: object) -> str:
 
 
 def _check_columns(path: Path, columns: tuple[str, ...]) -> None:
-    doubled = sorted({name for name in columns if columns.count(name) > 1})
-    if doubled:
-        raise DataError(Problem(str(path), f"columns stand twice: {', '.join(doubled)}."))
+    if doubled := sorted({name for name in columns if columns.count(name) > 1}):
+        raise DataError.at(path, f"columns stand twice: {', '.join(doubled)}.")
     shown = ", ".join(columns)
     if len(columns) == 1 and "|" in shown:
         what = f"its columns look separated by '|' ({shown!r}). Save it separated by commas."
-        raise DataError(Problem(str(path), what))
-    missing = [name for name in REQUIRED if name not in columns]
-    if missing:
+        raise DataError.at(path, what)
+    if missing := [name for name in REQUIRED if name not in columns]:
         whats = (f"no column {name!r} (columns: {shown}).{suggest(name, columns)}" for name in missing)
         raise DataError([Problem(str(path), what) for what in whats])
 
 
 def _check_count(path: Path, rows: int) -> None:
     if rows > MAX_ROWS:
-        what = f"has more than {MAX_ROWS:,} rows. Divide it into several sections."
-        raise DataError(Problem(str(path), what))
+        raise DataError.at(path, f"has more than {MAX_ROWS:,} rows. Divide it into several sections.")
 
 
 def outside(root: Path, names: Iterable[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from xferlab.data.sources.config import SourceConfig
+from xferlab.data.sources.config import BrainSlices, SourceConfig
 from xferlab.section import Count, Int
 
 
@@ -17,24 +17,15 @@ class _Phantoms(SourceConfig):
     """Side of the rendered image."""
 
 
-class PhantomMriData(_Phantoms):
+class PhantomMriData(BrainSlices, _Phantoms):
     """Procedural brain MRI with FLAIR-like lesions, three channels."""
 
     reader: ClassVar[str] = "PhantomMriSource"
-    channels: ClassVar[int] = 3
-    empty_targets: ClassVar[bool] = True
-    modalities: ClassVar[tuple[str, ...]] = ("MR",)
-    contents: ClassVar[str] = "slices of brain MRI"
 
     source: Literal["phantom_mri"]
     """Kind of this section."""
     count: Count
     """Number of slices."""
-
-    @property
-    def structure(self) -> str:
-        """Name of what the masks mark."""
-        return "lesion"
 
 
 class PhantomCxrData(_Phantoms):
@@ -42,13 +33,9 @@ class PhantomCxrData(_Phantoms):
 
     reader: ClassVar[str] = "PhantomCxrSource"
     contents: ClassVar[str] = "chest X-rays"
+    marked: ClassVar[str] = "lung"
 
     source: Literal["phantom_cxr"]
     """Kind of this section."""
     count: Count | Annotated[dict[Literal["covid19", "normal", "pathological"], Count], Field(min_length=1)]
     """Number of images: one number, shared equally, or a number for each pathology."""
-
-    @property
-    def structure(self) -> str:
-        """Name of what the masks mark."""
-        return "lung"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +32,6 @@ class Member:
     pathology: str
     name: str
     patient: str
-
-
-class _Entry(NamedTuple):
-    """A phantom, and its digest before any device simulation."""
-
-    member: Member
-    plain: str
 
 
 class PhantomSource(Source):
@@ -74,15 +66,16 @@ class PhantomSource(Source):
                 digest = digest_of({"plain": plain, "simulate": device.recipe(config.simulate)})
             patient = same.get(member.patient, member.patient)
             cases.append(Case(digest, member.name, patient, member.pathology, config.simulate or ""))
-            self._entries[digest] = _Entry(member, plain)
+            self._entries[digest] = member, plain
         return select_cases(self.name, config.source, cases, config.where)
 
-    def read(self, entry: _Entry) -> Decoded:
-        """Returns a drawn image and its structure."""
-        image, inside = self.draw(entry.member)
+    def read(self, entry: tuple[Member, str]) -> Decoded:
+        """Returns a drawn image and its structure; `entry` is a phantom and its digest before simulation."""
+        member, plain = entry
+        image, inside = self.draw(member)
         target = (inside * np.uint8(STRUCTURE)).astype(np.uint8)
         if self.config.simulate:
-            image, target = device.simulate_portable(image, target, seed=self.config.seed, key=entry.plain)
+            image, target = device.simulate_portable(image, target, seed=self.config.seed, key=plain)
         return Decoded(image, target)
 
 
