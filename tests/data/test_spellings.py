@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.data.conftest import Folder
+from tests.data.conftest import Folder, data_section
 from xferlab.cohort import Case, Cohort
 from xferlab.data.sources.source import Source, Survey
 from xferlab.errors import DataError
@@ -203,7 +203,9 @@ def test_an_arm_whose_spelling_may_be_either_of_two_people_is_refused(tmp_path: 
 class Listed(Source):
     """Cases without files."""
 
-    def __init__(self, *patients: str):
+    def __init__(self, *patients: str, **fields: Any):
+        config = data_section(source="manifest", root="", **fields)
+        super().__init__("s", config, memo_dir=Path())
         self.patients = patients
 
     def look(self) -> Survey:
@@ -217,7 +219,7 @@ class Listed(Source):
 
 def audited(monkeypatch: pytest.MonkeyPatch, *patients: str, **fields: Any) -> auditing.Audit:
     monkeypatch.setattr(auditing, "compare", lambda places, **_: ([], {}))
-    return auditing.audit([Audited("s", Listed(*patients), own=True, **fields)], memo_dir=Path())
+    return auditing.audit([Audited(Listed(*patients, **fields), own=True)], memo_dir=Path())
 
 
 def test_many_persons_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +244,7 @@ def test_any_number_of_spellings_is_joined_or_left_apart_in_no_time(
 ) -> None:
     start_s = time.process_time()
     zeros = ["0" * length for length in range(1, 1000)]
-    result = audited(monkeypatch, *zeros, different=different)
+    result = audited(monkeypatch, *zeros, different_patients=different)
     assert set(result.persons.values()) == persons
     assert len(result.warnings) == 1
     assert time.process_time() - start_s < 2

@@ -17,7 +17,7 @@ from xferlab.cohort.case import Case
 
 Part = Literal["train", "validation", "test", "hold_out"]
 SPLIT_PARTS: tuple[Part, ...] = ("train", "validation", "test")
-_TIE_ORDER = ("covid19", "pathological", "normal")
+_TIE_ORDER = {"covid19": 0, "pathological": 1, "normal": 2}
 
 Stratum = tuple[tuple[str, ...], str]
 
@@ -131,8 +131,7 @@ def most_frequent(counts: Mapping[str, int]) -> str:
     """Returns the pathology with the highest count; ties: covid19, pathological, normal, then by name."""
 
     def order(name: str) -> tuple[int, int, str]:
-        position = _TIE_ORDER.index(name) if name in _TIE_ORDER else len(_TIE_ORDER)
-        return (-counts[name], position, name)
+        return -counts[name], _TIE_ORDER.get(name, len(_TIE_ORDER)), name
 
     return min(counts, key=order)
 

@@ -8,39 +8,52 @@ different people by construction.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations, product
 from pathlib import Path
-from typing import NamedTuple
 
 from xferlab.cohort import Case
 from xferlab.data.sources.filters import join_patients
 from xferlab.data.sources.patients import as_yaml, person_key, spelled_alike
 from xferlab.data.sources.source import Source
 from xferlab.errors import DataError, Problem
-from xferlab.leakage.comparisons import MatchedPair, Member, Members, compare
+from xferlab.leakage.comparisons import Member, Members, compare
+from xferlab.leakage.image_matching import Pair
 from xferlab.parallel import Progress
 
 _SHOWN, _PASTED = 3, 20
 
 
-class Audited(NamedTuple):
+@dataclass(frozen=True)
+class Audited:
     """A section of files in the audit.
 
     Attributes:
-        name: As in the study.
         source: Where its images come from, before any device simulation.
         own: Whether the study itself has it, rather than an arm.
-        different: Groups of patients who are different people, whatever their images and ids suggest.
-        same: Groups of patients who are one person.
     """
 
-    name: str
     source: Source
     own: bool
-    different: Sequence[Sequence[str]] = ()
-    same: Sequence[Sequence[str]] = ()
+
+    @property
+    def same(self) -> Sequence[Sequence[str]]:
+        """Groups of patients who are one person."""
+        return self.source.config.same_patient
+
+    @cached_property
+    def different(self) -> Sequence[Sequence[str]]:
+        """Groups of patients who are different people, whatever their images and ids suggest."""
+        # In a survey, declared patients are under one id; who differs from one of them differs from all.
+        same = join_patients(self.same)
+        return [[same.get(id_, id_) for id_ in group] for group in self.source.config.different_patients]
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """All cases, those that stand twice included."""
+        return self.source.survey.cases + self.source.survey.doubled
 
 
 @dataclass(frozen=True)
@@ -84,12 +97,12 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
     members: Members = {
         Member(case.digest, case.patient): (section.source, case)
         for section in sections
-        for case in _cases(section)
+        for case in section.cases
     }
     pairs, failures = compare(members, memo_dir=memo_dir, progress=progress)
-    own = {case.patient for section in sections if section.own for case in _cases(section)}
-    shared = [pair for pair in pairs if pair.one_exposure and not _told_apart(pair.patients, sections, own)]
-    by_image = [pair.patients for pair in shared]
+    own = {case.patient for section in sections if section.own for case in section.cases}
+    shared = [pair for pair in pairs if pair.one_exposure and not _told_apart(_patients(pair), sections, own)]
+    by_image = [_patients(pair) for pair in shared]
     own_spelled, _ = _spelled(own, [section for section in sections if section.own], own)
     inside = join_patients([*filter(own.issuperset, by_image), *own_spelled])
     everybody = {member.patient for member in members}
@@ -125,7 +138,8 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
     spellings = [group for group in spelled if len({declared.get(id_, id_) for id_ in group}) > 1]
     if spellings:
         warnings.append(report.spellings(spellings))
-    summary = _summary({"images": len(_groups(by_image)), "the spelling of their ids": len(spellings)})
+    numbers = {"images": len(_groups(by_image)), "the spelling of their ids": len(spellings)}
+    summary = [_summary(evidence, number) for evidence, number in numbers.items() if number]
     near = tuple(report.pair(pair) for pair in pairs if not pair.one_exposure)
     unusable = {digest: error.problems for digest, error in failures.items()}
     return Audit(persons, tuple(warnings), tuple(summary), near, unusable)
@@ -146,7 +160,9 @@ def _spelled(
         The groups, which divide people whom the study declares different; and id -> one id of each of the
         people it could belong to, where these are declared different.
     """
-    known = join_patients([*joined, *_declared_same(sections, own)])
+    # An arm may declare ids one person if the study lacks one of them.
+    same = (g for section in sections for g in section.same if section.own or not set(g) <= own)
+    known = join_patients([*joined, *same])
     groups: list[set[str]] = []
     unclear: dict[str, set[str]] = {}
     for ids in spelled_alike(patients, key=person_key):
@@ -181,29 +197,21 @@ def _declared_different(
     return dict(different)
 
 
-def _declared_same(sections: Sequence[Audited], own: Set[str]) -> Iterator[Sequence[str]]:
-    """Groups that the study declares one person. An arm may declare it if the study lacks one of its ids."""
-    for section in sections:
-        yield from (group for group in section.same if section.own or not set(group) <= own)
+def _summary(evidence: str, number: int) -> Problem:
+    persons = _counted(number, "person has", "persons have")
+    what = f"judging by {evidence}, {persons} several patient ids; each counts as one patient"
+    return Problem("data", what, "warning")
 
 
-def _summary(persons_by_evidence: Mapping[str, int]) -> Iterator[Problem]:
-    for evidence, number in persons_by_evidence.items():
-        if number:
-            persons = _counted(number, "person has", "persons have")
-            what = f"judging by {evidence}, {persons} several patient ids; each counts as one patient"
-            yield Problem("data", what, "warning")
-
-
-def _cases(section: Audited) -> tuple[Case, ...]:
-    return section.source.survey.cases + section.source.survey.doubled
+def _patients(pair: Pair[Member]) -> tuple[str, str]:
+    return pair.first.patient, pair.second.patient
 
 
 def _told_apart(pair: tuple[str, str], sections: Sequence[Audited], own: Set[str]) -> bool:
     """Whether the study declares two ids different. An arm may do so if the study lacks one of them."""
     ids = set(pair)
     heard = (section for section in sections if section.own or not ids <= own)
-    return any(ids <= set(group) for section in heard for group in section.different)
+    return any(ids.issubset(group) for section in heard for group in section.different)
 
 
 def _groups(joined: Iterable[Iterable[str]]) -> list[set[str]]:
@@ -217,16 +225,18 @@ class _Report:
     """What is said of findings."""
 
     def __init__(self, sections: Sequence[Audited], members: Members):
-        self._patients = {section.name: {case.patient for case in _cases(section)} for section in sections}
+        self._patients = {
+            section.source.name: {case.patient for case in section.cases} for section in sections
+        }
         self._names = {member: case.name for member, (_, case) in members.items()}
 
-    def pair(self, pair: MatchedPair) -> str:
+    def pair(self, pair: Pair[Member]) -> str:
         """One pair with its figures."""
         return f"{self._named(pair)}: correlation {pair.correlation:.3f}, detail {pair.detail:.3f}"
 
-    def warning(self, pairs: Sequence[MatchedPair], person: str) -> Problem:
+    def warning(self, pairs: Sequence[Pair[Member]], person: str) -> Problem:
         """What is said where patients are joined."""
-        ids = sorted({patient for pair in pairs for patient in pair.patients})
+        ids = sorted({patient for pair in pairs for patient in _patients(pair)})
         what = (
             f"{self._shown(pairs)}: patients {_listed(ids)} count as one person, {person!r}, and stay in one"
             f" part of every split. Confirm it with `same_patient: [{as_yaml(ids)}]`; if they are different"
@@ -263,7 +273,7 @@ class _Report:
             self._where([id_ for patient, ids in several for id_ in (patient, *ids)]), what, "warning"
         )
 
-    def refusal(self, pairs: Sequence[MatchedPair], group: Set[str], anchors: Set[str]) -> Problem:
+    def refusal(self, pairs: Sequence[Pair[Member]], group: Set[str], anchors: Set[str]) -> Problem:
         """What is said where an arm's image or id joins people whom the study's splits may divide."""
         cause = f"{self._shown(pairs)}: an image" if pairs else "an id"
         what = (
@@ -277,14 +287,14 @@ class _Report:
     def _where(self, ids: Iterable[str]) -> str:
         return ", ".join(f"data.{name}" for name, has in self._patients.items() if not has.isdisjoint(ids))
 
-    def _shown(self, pairs: Sequence[MatchedPair]) -> str:
+    def _shown(self, pairs: Sequence[Pair[Member]]) -> str:
         best = sorted(pairs, key=lambda pair: (-pair.correlation, pair.first, pair.second))
         return _first(
             [f"{self._named(pair)} show one exposure (correlation {pair.correlation:.3f})" for pair in best],
             " pairs",
         )
 
-    def _named(self, pair: MatchedPair) -> str:
+    def _named(self, pair: Pair[Member]) -> str:
         first, second = (f"{self._names[member]} ({member.patient})" for member in (pair.first, pair.second))
         return f"{first} and {second}"
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +17,8 @@ from PIL import Image
 from xferlab.cohort import Case
 from xferlab.data.memo import read_json, write_json, write_whole
 from xferlab.data.sources.source import Source
-from xferlab.errors import DataError, FileUnavailableError
-from xferlab.leakage.image_matching import DETAIL, SIDE_PX, find_pairs, is_flat
+from xferlab.errors import DataError, FileUnavailableError, attempt
+from xferlab.leakage.image_matching import SIDE_PX, Pair, find_pairs, is_flat
 from xferlab.parallel import Progress, for_each
 
 VERSION = 3
@@ -50,47 +49,20 @@ Members = Mapping[Member, tuple[Source, Case]]
 """Each member, and where it is decoded."""
 
 
-@dataclass(frozen=True)
-class MatchedPair:
-    """Two cases of different patients that correlate once they are aligned.
-
-    Attributes:
-        first: One.
-        second: The other.
-        correlation: Of the aligned thumbnails.
-        detail: Of their detail.
-    """
-
-    first: Member
-    second: Member
-    correlation: float
-    detail: float
-
-    @property
-    def patients(self) -> tuple[str, str]:
-        """The two patients."""
-        return self.first.patient, self.second.patient
-
-    @property
-    def one_exposure(self) -> bool:
-        """Whether the detail agrees, too."""
-        return self.detail >= DETAIL
-
-
 class _Comparison(NamedTuple):
-    """A remembered comparison of some members, each with each: (first, second, correlation, detail)."""
+    """A remembered comparison of some members, each with each, by their keys."""
 
     members: Set[str]
-    pairs: tuple[tuple[str, str, float, float], ...]
+    pairs: tuple[Pair[str], ...]
 
     def among(self, members: Set[str]) -> _Comparison:
-        both = tuple(pair for pair in self.pairs if pair[0] in members and pair[1] in members)
+        both = tuple(pair for pair in self.pairs if pair.first in members and pair.second in members)
         return _Comparison(self.members & members, both)
 
 
 def compare(
     members: Members, *, memo_dir: Path, progress: Progress | None = None
-) -> tuple[list[MatchedPair], dict[str, DataError]]:
+) -> tuple[list[Pair[Member]], dict[str, DataError]]:
     """Returns all pairs of cases of different patients that correlate once they are aligned.
 
     Also returns, by case digest, why cases cannot be compared: their image or mask cannot be used.
@@ -113,7 +85,7 @@ def compare(
         with suppress(OSError):  # a folder that cannot be written costs time later, no more
             # Under the name of those that could be decoded: the others are tried again.
             write_json(_path(folder, comparison.members), content)
-    return [MatchedPair(by_key[a], by_key[b], *figures) for a, b, *figures in comparison.pairs], failures
+    return [Pair(by_key[a], by_key[b], *figures) for a, b, *figures in comparison.pairs], failures
 
 
 def _extended(
@@ -127,24 +99,16 @@ def _extended(
         _, patients = np.unique([member.patient for member in shown.values()], return_inverse=True)
         fresh = np.array([key not in before.members for key in keys])
         stack = np.stack([pixels[member.digest] for member in shown.values()])
-        pairs += [
-            (keys[pair.first], keys[pair.second], pair.correlation, pair.detail)
-            for pair in find_pairs(stack, patients, fresh)
-        ]
+        rows = find_pairs(stack, patients, fresh)
+        pairs += [Pair(keys[first], keys[second], *figures) for first, second, *figures in rows]
     return _Comparison(frozenset(seen), tuple(sorted(pairs)))
 
 
 def _most_similar(folder: Path, members: Set[str]) -> _Comparison:
     """The remembered comparison that shares most members with these, without its others."""
-    shared = (comparison.among(members) for comparison in _all(folder))
+    known = [_read(path) for path in sorted(folder.glob("*.json"))]
+    shared = (comparison.among(members) for comparison in known if comparison is not None)
     return max(shared, key=lambda comparison: len(comparison.members), default=_Comparison(frozenset(), ()))
-
-
-def _all(folder: Path) -> Iterator[_Comparison]:
-    for path in sorted(folder.glob("*.json")):
-        comparison = _read(path)
-        if comparison is not None:
-            yield comparison
 
 
 def _path(folder: Path, members: Set[str]) -> Path:
@@ -155,7 +119,7 @@ def _read(path: Path) -> _Comparison | None:
     """A file that is torn or altered is as good as none: it is written again."""
     with suppress(OSError, ValueError, LookupError, TypeError):
         content = read_json(path)
-        members, pairs = frozenset(content["members"]), tuple(tuple(pair) for pair in content["pairs"])
+        members, pairs = frozenset(content["members"]), tuple(Pair(*pair) for pair in content["pairs"])
         if path == _path(path.parent, members):  # else it lies under the name of other cases
             return _Comparison(members, pairs)
     return None
@@ -196,13 +160,12 @@ def _stored(folder: Path, digest: str) -> Thumbnail | DataError | None:
 
 
 def _drawn(folder: Path, source: Source, case: Case) -> Thumbnail | DataError:
-    try:
-        image = source.decode(case).image
-    except FileUnavailableError:
-        raise  # another day it can be read: the splits must not depend on the day
-    except DataError as error:
-        return error
-    grey = Image.fromarray(np.ascontiguousarray(image if image.ndim == 2 else image[..., 0]))
+    decoded = attempt(source.decode, case)
+    if isinstance(decoded, FileUnavailableError):
+        raise decoded  # another day it can be read: the splits must not depend on the day
+    if isinstance(decoded, DataError):
+        return decoded
+    grey = Image.fromarray(np.ascontiguousarray(np.atleast_3d(decoded.image)[..., 0]))
     pixels = np.asarray(grey.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX))
     with suppress(OSError):  # a folder that cannot be written costs time later, no more
         write_whole(_thumbnail_path(folder, case.digest), lambda file: np.savez(file, pixels=pixels))

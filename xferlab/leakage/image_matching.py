@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,20 +40,29 @@ Grey = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 
-class Pair(NamedTuple):
-    """Two thumbnails that correlate by at least `CORRELATION` once they are aligned.
+Item = TypeVar("Item")
+"""What stands for an image: its row here, its key or its case elsewhere."""
+
+
+class Pair(NamedTuple, Generic[Item]):
+    """Two images that correlate by at least `CORRELATION` once they are aligned.
 
     Attributes:
-        first: Row of one.
-        second: Row of the other, which is greater.
-        correlation: Of the aligned images, in [0, 1].
+        first: One; the lower row.
+        second: The other.
+        correlation: Of the aligned thumbnails, in [0, 1].
         detail: Of what is left of them without their coarse shades, in [-1, 1].
     """
 
-    first: int
-    second: int
+    first: Item
+    second: Item
     correlation: float
     detail: float
+
+    @property
+    def one_exposure(self) -> bool:
+        """Whether the detail agrees, too."""
+        return self.detail >= DETAIL
 
 
 def is_flat(pixels: Grey) -> bool:
@@ -86,7 +95,7 @@ def _mirrored_bits() -> np.uint64:
     return np.uint64(np.packbits(odd).view(np.uint64)[0])
 
 
-def find_pairs(pixels: Grey, groups: NDArray[np.integer], fresh: NDArray[np.bool_]) -> list[Pair]:
+def find_pairs(pixels: Grey, groups: NDArray[np.integer], fresh: NDArray[np.bool_]) -> list[Pair[int]]:
     """Returns the pairs that correlate, by rows; a pair's figures do not depend on who else is there.
 
     Args:
@@ -95,7 +104,7 @@ def find_pairs(pixels: Grey, groups: NDArray[np.integer], fresh: NDArray[np.bool
         fresh: Rows to compare with all; two rows that are not fresh were compared before.
     """
     hashes, descriptors = _summaries(pixels)
-    best: dict[tuple[int, int], Pair] = {}
+    best: dict[tuple[int, int], Pair[int]] = {}
     for mirrored in (False, True):
         rows = list(_candidates(hashes, descriptors, groups, fresh, mirrored=mirrored))
         pairs = np.array(rows, np.intp).reshape(-1, 2)
@@ -155,7 +164,7 @@ def _tangents(descriptors: Floats) -> Floats:
     return np.linalg.qr(spanned.reshape(len(descriptors), -1, 8))[0]
 
 
-def _compared(pixels: Grey, pairs: NDArray[np.intp], *, mirrored: bool) -> list[Pair]:
+def _compared(pixels: Grey, pairs: NDArray[np.intp], *, mirrored: bool) -> list[Pair[int]]:
     """The pairs among these that correlate once they are aligned."""
     still, moving = equalised(pixels[pairs[:, 0]]), equalised(pixels[pairs[:, 1]])
     if mirrored:

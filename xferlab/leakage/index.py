@@ -8,7 +8,6 @@ from pathlib import Path
 
 from xferlab.cohort import Case
 from xferlab.data.sources.config import FileConfig
-from xferlab.data.sources.filters import join_patients
 from xferlab.data.sources.registry import DataSection, open_source
 from xferlab.data.sources.source import Source
 from xferlab.errors import DataError, Problem
@@ -57,7 +56,7 @@ class StudyIndex:
         problems = (problem for source in self._sources.values() for problem in source.survey.problems)
         self.warnings = tuple(dict.fromkeys(problems))
         audited = [
-            self._audited(name, config, own=own.get(name) == config)
+            Audited(self._unsimulated(name, config), own=own.get(name) == config)
             for name, config in sections
             if isinstance(config, FileConfig)
         ]
@@ -77,12 +76,6 @@ class StudyIndex:
         if key not in self._sources:
             self._sources[key] = open_sources({name: config}, self._memo_dir, arm=arm)[name]
         return self._sources[key]
-
-    def _audited(self, name: str, config: DataSection, *, own: bool) -> Audited:
-        # In a survey, declared patients are under one id; who differs from one of them differs from all.
-        same = join_patients(config.same_patient)
-        different = [[same.get(patient, patient) for patient in group] for group in config.different_patients]
-        return Audited(name, self._unsimulated(name, config), own, different, config.same_patient)
 
     def _unsimulated(self, name: str, config: DataSection) -> Source:
         """The images that may be known, not what a simulated device makes of them."""

@@ -35,6 +35,8 @@ from xferlab.phantoms.phantom import CHEST_LABELS, Phantom
 from xferlab.phantoms.vessels import draw_segments, grow_tree
 
 PATHOLOGIES = ("covid19", "normal", "pathological")
+_DISEASES = {"covid19": ground_glass, "pathological": lobar}
+"""What gives the share of the air that disease has taken, 0..0.97; `normal` lungs are clear."""
 
 # Attenuation relative to the soft tissue of an average adult's trunk.
 LUNG, BONE, SPINE, VESSEL, HEART, GAS, AIRWAY = 0.66, 0.13, 0.22, 0.15, 0.15, 0.3, 0.2
@@ -51,8 +53,7 @@ class Chest:
         air: Thickness of air, 0..1.
         vessels: Thickness of vessels, 0..1.
         solid: Attenuation of everything but lung.
-        heart: Signed distance to the heart.
-        bones: Signed distance to the clavicles.
+        labels: As `CHEST_LABELS`.
     """
 
     grid: Grid
@@ -61,8 +62,7 @@ class Chest:
     air: Field
     vessels: Field
     solid: Field
-    heart: Field
-    bones: Field
+    labels: NDArray[np.uint8]
 
 
 def chest_xray(*, seed: int, index: int, pathology: str, size_px: int = 256) -> Phantom:
@@ -79,11 +79,11 @@ def chest_xray(*, seed: int, index: int, pathology: str, size_px: int = 256) -> 
         Image uint8 `(size_px, size_px)`, bright where rays are absorbed; labels as `CHEST_LABELS` (bits).
     """
     chest = _draw(generator("phantom", seed, "chest", index), size_px)
-    filled = _opacity(generator("phantom", seed, "chest", index, pathology), chest, pathology)
-    image = _expose(
-        generator("phantom", seed, "chest", index, "detector"), chest, _attenuation(chest, filled)
-    )
-    return Phantom(image, _labels(chest))
+    disease = _DISEASES.get(pathology)
+    rng = generator("phantom", seed, "chest", index, pathology)
+    filled = disease(rng, chest.grid, chest.lungs) if disease else np.zeros_like(chest.grid.x)
+    rng = generator("phantom", seed, "chest", index, "detector")
+    return Phantom(_expose(rng, chest, _attenuation(chest, filled)), chest.labels)
 
 
 def _draw(rng: np.random.Generator, size_px: int) -> Chest:
@@ -113,18 +113,8 @@ def _draw(rng: np.random.Generator, size_px: int) -> Chest:
         for pair in zip(*(grow_tree(rng, s, aspect=grid.aspect) for s in (-1, 1)), strict=True)
     ]
     vessels = draw_segments(tree, grid, habitus)
-    return Chest(
-        grid, habitus, lungs, air.astype(np.float32), vessels, solid.astype(np.float32), heart, collar
-    )
-
-
-def _opacity(rng: np.random.Generator, chest: Chest, pathology: str) -> Field:
-    """Share of the air that disease has taken, 0..0.97."""
-    if pathology == "covid19":
-        return ground_glass(rng, chest.grid, chest.lungs)
-    if pathology == "pathological":
-        return lobar(rng, chest.grid, chest.lungs)
-    return np.zeros_like(chest.grid.x)
+    labels = _labels(lungs, heart, collar)
+    return Chest(grid, habitus, lungs, air.astype(np.float32), vessels, solid.astype(np.float32), labels)
 
 
 def _attenuation(chest: Chest, filled: Field) -> Field:
@@ -176,10 +166,11 @@ def _finish(rng: np.random.Generator, chest: Chest, film: Field) -> NDArray[np.u
     return np.array(picture)
 
 
-def _labels(chest: Chest) -> NDArray[np.uint8]:
-    labels = np.zeros(chest.air.shape, np.uint8)
-    for name, lung in zip(("right_lung", "left_lung"), chest.lungs, strict=True):
+def _labels(lungs: tuple[LungField, LungField], heart: Field, bones: Field) -> NDArray[np.uint8]:
+    """Returns the labels; `heart` and `bones` are the signed distances to the heart and the clavicles."""
+    labels = np.zeros(heart.shape, np.uint8)
+    for name, lung in zip(("right_lung", "left_lung"), lungs, strict=True):
         labels[largest_component((lung.inside > 0) & (labels == 0))] |= CHEST_LABELS[name]
-    labels[chest.heart > 0] |= CHEST_LABELS["heart"]
-    labels[chest.bones > 0] |= CHEST_LABELS["clavicles"]
+    labels[heart > 0] |= CHEST_LABELS["heart"]
+    labels[bones > 0] |= CHEST_LABELS["clavicles"]
     return labels
