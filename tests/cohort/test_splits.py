@@ -97,14 +97,10 @@ def test_nothing_depends_on_the_order_of_cases_and_sections(
 @given(cohorts(), st.integers(1, 5))
 def test_each_stratum_is_within_two_units_of_the_fractions(cohort: Cohort, repetition: int) -> None:
     """Two and not one: a stratum also evens out what rounding left over before it."""
-    parts = cohort.parts(repetition)
-    strata: dict[object, list[str]] = defaultdict(list)
-    for unit, stratum in stratum_of(cohort).items():
-        if parts[unit] != "hold_out":
-            strata[stratum].append(parts[unit])
-    for found in strata.values():
+    parts = {unit: part for unit, part in cohort.parts(repetition).items() if part != "hold_out"}
+    for units in strata_of(cohort, parts):
         for part, fraction in zip(SPLIT_PARTS, cohort.fractions, strict=True):
-            assert abs(found.count(part) - fraction * len(found)) < 2 + 1e-9
+            assert abs([parts[unit] for unit in units].count(part) - fraction * len(units)) < 2 + 1e-9
 
 
 def stratum_of(cohort: Cohort) -> Mapping[str, object]:
@@ -295,18 +291,12 @@ def training_units(cohort: Cohort, repetition: int) -> set[str]:
     return {unit for unit, part in cohort.parts(repetition).items() if part == "train"}
 
 
-def strata_of(cohort: Cohort, units: Iterable[str]) -> dict[tuple[frozenset[str], str], set[str]]:
-    """Units by the sections they appear in and their most frequent pathology, counted independently."""
-    pathologies: dict[str, Counter[str]] = defaultdict(Counter)
-    sections: dict[str, set[str]] = defaultdict(set)
-    for name, cases in cohort.sections.items():
-        for case in cases:
-            pathologies[cohort.unit(case)][case.pathology] += 1
-            sections[cohort.unit(case)].add(name)
-    groups: dict[tuple[frozenset[str], str], set[str]] = defaultdict(set)
+def strata_of(cohort: Cohort, units: Iterable[str]) -> Iterable[set[str]]:
+    """Units of one stratum each."""
+    strata, groups = stratum_of(cohort), defaultdict[object, set[str]](set)
     for unit in units:
-        groups[frozenset(sections[unit]), most_frequent(pathologies[unit])].add(unit)
-    return groups
+        groups[strata[unit]].add(unit)
+    return groups.values()
 
 
 @few
@@ -318,7 +308,7 @@ def test_labels_are_nested_and_leave_no_stratum_out(cohort: Cohort, repetition: 
     for smaller, larger in pairwise(chosen):
         assert smaller <= larger
     for fraction, kept in zip(FRACTIONS_OF_LABELS, chosen, strict=True):
-        for group in strata_of(cohort, trained).values():
+        for group in strata_of(cohort, trained):
             assert 1 <= len(group & kept) <= len(group)
             assert len(group & kept) == 1 or abs(len(group & kept) - fraction * len(group)) <= 0.5
 

@@ -16,9 +16,11 @@ from pydantic import TypeAdapter
 from xferlab.cohort import Case
 from xferlab.data.cache import open_table
 from xferlab.data.case_table import CaseTable
+from xferlab.data.decode import read_image
 from xferlab.data.sources.manifest.reading import ManifestSource
 from xferlab.data.sources.registry import DataSection
 from xferlab.data.sources.source import Decoded
+from xferlab.errors import DataError
 from xferlab.leakage.index import open_sources
 
 Section = Callable[..., Any]
@@ -75,6 +77,17 @@ def replace_keeping_times(path: Path, content: bytes) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+def refusal(path: Path, read: Callable[[Path], object] = read_image, *, content: bytes | None = None) -> str:
+    """What is said of a file that is refused, which gets this content before."""
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read(path)
+    (problem,) = caught.value.problems
+    assert problem.where == str(path)
+    return problem.what
+
+
 def write_rows(root: Path, rows: Sequence[Mapping[str, str]], columns: Sequence[str] = COLUMNS) -> None:
     with open(root / "metadata.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, columns)
@@ -92,19 +105,19 @@ class Folder:
         self.rows = [self.add(number) for number in range(count)]
         self.write()
 
+    def put(self, name: str, image: np.ndarray, mask: np.ndarray, **cells: str) -> dict[str, str]:
+        """Saves image and mask, and returns their row."""
+        paths = {"image": f"images/{name}.png", "mask": f"masks/{name}.png"}
+        for path, pixels in zip(paths.values(), (image, mask), strict=True):
+            Image.fromarray(pixels).save(self.root / path)
+        return {**paths, "patient_id": f"p{name}", "pathology": "covid19", **cells}
+
     def add(self, number: int) -> dict[str, str]:
-        Image.fromarray(make_image(number)).save(self.root / f"images/{number}.png")
         mask = make_mask()
         mask[2 - 2 * (number % 2), number // 2] = 255 if number else 0  # no two masks are equal
         mask[1, 1] = 127
-        Image.fromarray(mask).save(self.root / f"masks/{number}.png")
-        return {
-            "image": f"images/{number}.png",
-            "mask": f"masks/{number}.png",
-            "patient_id": f"p{number}",
-            "pathology": ("covid19", "normal")[number % 2],
-            "device": "fixed" if number % 3 else "portable",
-        }
+        pathology, device = ("covid19", "normal")[number % 2], "fixed" if number % 3 else "portable"
+        return self.put(str(number), make_image(number), mask, pathology=pathology, device=device)
 
     def write(self) -> None:
         write_rows(self.root, self.rows)
@@ -127,10 +140,9 @@ SIZES = [(40, 30), (1, 1), (3, 200), (257, 2), (64, 64), (31, 33)]
 def many_sizes(folder: Folder) -> Folder:
     """A manifest folder with six cases of six sizes."""
     for number, (height, width) in enumerate(SIZES):
-        image, mask = make_image(number, height=height, width=width), make_mask(height=height, width=width)
+        mask = make_mask(height=height, width=width)
         mask[0, 0] = (255, 127, 0)[number % 3]
-        for kind, pixels in (("images", image), ("masks", mask)):
-            Image.fromarray(pixels).save(folder.root / f"{kind}/{number}.png")
+        folder.put(str(number), make_image(number, height=height, width=width), mask)
     return folder
 
 

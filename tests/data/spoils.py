@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 Spoil = Callable[[Any], dict[str, Any] | None]
 
@@ -28,36 +31,59 @@ def cell(row: int, **values: str) -> Spoil:
 
 
 def text(content: str | bytes) -> Spoil:
-    def spoil(folder: Any) -> None:
-        data = content if isinstance(content, bytes) else content.encode()
-        (folder.root / "metadata.csv").write_bytes(data)
-
-    return spoil
+    return write("metadata.csv", content if isinstance(content, bytes) else content.encode())
 
 
 def remove(name: str) -> Spoil:
+    return lambda folder: (folder.root / name).unlink()
+
+
+def write(name: str, content: bytes) -> Spoil:
     def spoil(folder: Any) -> None:
-        (folder.root / name).unlink()
+        (folder.root / name).write_bytes(content)
 
     return spoil
 
 
-def rename_table(folder: Any) -> None:
-    (folder.root / "metadata.csv").rename(folder.root / "metadta.csv")
+def pixels(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Spoil:
+    """Alters the pixels of an image."""
+
+    def spoil(folder: Any) -> None:
+        with Image.open(folder.root / name) as file:
+            before = np.asarray(file)
+        Image.fromarray(change(before)).save(folder.root / name)
+
+    return spoil
 
 
-def no_table(folder: Any) -> None:
-    (folder.root / "metadata.csv").rename(folder.root / "metadata.XLSX")
+def resaved(name: str, target: str = "", *, orientation: int = 1, **options: Any) -> Spoil:
+    """Saves an image again, maybe under another name, with an EXIF orientation or in other bytes."""
+
+    def spoil(folder: Any) -> None:
+        with Image.open(folder.root / name) as file:
+            file.load()
+        exif = file.getexif()
+        exif[274] = orientation
+        file.save(folder.root / (target or name), exif=exif, **options)
+
+    return spoil
 
 
-def pipe(folder: Any) -> None:
-    remove("images/4.png")(folder)
-    os.mkfifo(folder.root / "images/4.png")
+def several(*spoils: Spoil) -> Spoil:
+    def spoil(folder: Any) -> None:
+        for part in spoils:
+            part(folder)
+
+    return spoil
 
 
-def loop(folder: Any) -> None:
-    remove("images/4.png")(folder)
-    (folder.root / "images/4.png").symlink_to("4.png")
+def no_file(name: str, make: Callable[[Path], object]) -> Spoil:
+    """Puts something that is no regular file in the place of one."""
+    return several(remove(name), lambda folder: make(folder.root / name) and None)
+
+
+def renamed_table(name: str) -> Spoil:
+    return lambda folder: (folder.root / "metadata.csv").rename(folder.root / name) and None
 
 
 def link_out(folder: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.data.conftest import index_sections
-from tests.data.spoils import (
-    Spoil,
-    cell,
-    drop_column,
-    fields,
-    loop,
-    no_table,
-    pipe,
-    remove,
-    rename_table,
-    text,
-)
+from tests.data.spoils import Spoil, cell, drop_column, fields, no_file, remove, renamed_table, text
 from xferlab.data.check import check_sections
 from xferlab.errors import DataError
 
@@ -33,14 +23,17 @@ INDEX = [
     (fields(root="/" + "x" * 5000), "x: cannot be looked into: File name too long.$"),
     (fields(table="x" * 300), "/pack: cannot be looked into: File name too long.$"),
     (fields(table="\0"), "/pack/\0: there is no such table; tables there: metadata.csv. Name one wi"),
-    (rename_table, "no metadata.csv or metadata.parquet; tables there: metadta.csv. Name one with `table:`."),
+    (
+        renamed_table("metadta.csv"),
+        "no metadata.csv or metadata.parquet; tables there: metadta.csv. Name one with `table:`.",
+    ),
     (
         remove("metadata.csv"),
         "no metadata.csv or metadata.parquet; no table is there. It needs the columns image, mask, patient_id"
         ", pathology, for example:\n  image,mask,patient_id,pathology\n  images/001.png,masks/001.png,P001,",
     ),
     (
-        no_table,
+        renamed_table("metadata.XLSX"),
         "no metadata.csv or metadata.parquet; save metadata.XLSX as metadata.csv .UTF-8, separated by",
     ),
     (
@@ -87,8 +80,11 @@ INDEX = [
     (cell(4, image="images/4.PNG"), "/4.PNG: No such file or directory. Did you mean 'images/4.png'[?]$"),
     (cell(4, image="x" * 300), "metadata.csv:6: .*xxx: File name too long.$"),
     (cell(4, image="images/4.png/x"), "metadata.csv:6: .*: Not a directory.$"),
-    (pipe, "metadata.csv:6: .*images/4.png: Is no regular file.$"),
-    (loop, "metadata.csv:6: .*images/4.png: Too many levels of symbolic links.$"),
+    (no_file("images/4.png", os.mkfifo), "metadata.csv:6: .*images/4.png: Is no regular file.$"),
+    (
+        no_file("images/4.png", lambda path: path.symlink_to("4.png")),
+        "metadata.csv:6: .*images/4.png: Too many levels of symbolic links.$",
+    ),
     (remove("images/4.png"), "metadata.csv:6: .*images/4.png: No such file or directory."),
     (cell(4, mask="masks"), "metadata.csv:6: .*masks: Is a directory."),
     (fields(where={"devcie": "fixed"}), "where.devcie: .* has no such column.*Did you mean 'device'?"),

@@ -11,148 +11,106 @@ import pytest
 from PIL import Image
 
 from tests.data.conftest import index_sections
-from tests.data.spoils import Spoil, cell, fields, link_out, remove
+from tests.data.spoils import Spoil, cell, fields, link_out, pixels, remove, resaved, several, write
 from tests.data.test_dicom import write as write_dicom
 from xferlab.data.check import check_sections
 from xferlab.errors import DataError, Problem
 
 
-def image(name: str, pixels: Callable[[np.ndarray], np.ndarray], **options: Any) -> Spoil:
-    def spoil(folder: Any) -> None:
-        with Image.open(folder.root / name) as file:
-            before = np.asarray(file)
-        Image.fromarray(pixels(before)).save(folder.root / name, **options)
-
-    return spoil
-
-
-def noisy_mask(folder: Any) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (40, 30), dtype=np.uint8)
-    Image.fromarray(noise).save(folder.root / "masks/1.png")
-
-
-def turned(folder: Any, orientation: int = 6) -> None:
-    with Image.open(folder.root / "images/1.png") as file:
-        file.load()
-    exif = file.getexif()
-    exif[274] = orientation
-    file.save(folder.root / "images/1.png", exif=exif)
-
-
-def turned_mask(folder: Any) -> None:
-    """A square image whose mask alone carries an orientation."""
-    Image.new("L", (40, 40), 7).save(folder.root / "images/1.png")
-    mask = Image.new("L", (40, 40))
-    mask.paste(255, (0, 0, 20, 20))
-    exif = mask.getexif()
-    exif[274] = 6
-    mask.save(folder.root / "masks/1.png", exif=exif)
-    image("images/1.png", lambda m: m + np.arange(40, dtype=np.uint8))(folder)
-
-
-def jpeg_mask(folder: Any) -> None:
-    with Image.open(folder.root / "masks/1.png") as file:
-        file.load()
-    file.save(folder.root / "masks/1.png", "JPEG", quality=60)
-
-
-def broken(name: str) -> Spoil:
-    return lambda folder: (folder.root / name).write_bytes(b"not an image") and None
+def noise(mask: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, mask.shape, dtype=np.uint8)
 
 
 def pointer(name: str) -> Spoil:
     """What a checkout without git-LFS has in place of a file."""
-
-    def spoil(folder: Any) -> None:
-        (folder.root / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
-
-    return spoil
+    return write(name, b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
 
 
-def pointer_to_dicom(folder: Any) -> None:
-    pointer("images/1.dcm")(folder)
-    cell(1, image="images/1.dcm")(folder)
+def inverted(mask: np.ndarray) -> np.ndarray:
+    return np.where(mask == 127, 127, 255 - mask).astype(np.uint8)
 
 
-def inverted(folder: Any) -> None:
-    image("masks/1.png", lambda m: np.where(m == 127, 127, 255 - m).astype(np.uint8))(folder)
-
-
-def same_mask(folder: Any) -> None:
-    with Image.open(folder.root / "masks/1.png") as file:
-        file.save(folder.root / "masks/2.png", compress_level=0)  # another file
-
-
-def few_levels(folder: Any) -> None:
-    image("images/1.png", lambda m: m // 31 * 31)(folder)
-
-
-def absent_label(folder: Any) -> dict[str, Any]:
-    return {"labels": {"lung": [9, 255, 3], "ignore": [127]}}
+# Other files with equal pixels.
+SAME_MASK = resaved("masks/1.png", "masks/2.png", compress_level=0)
+SAME_PICTURE = resaved("images/0.png", "images/1.png", compress_level=0)
+FEW_LEVELS = pixels("images/1.png", lambda m: m // 31 * 31)
+TURNED_MASK = several(
+    *[pixels(f"{kind}/1.png", lambda m: np.resize(m, (40, 40))) for kind in ("images", "masks")],
+    resaved("masks/1.png", orientation=6),
+)
 
 
 LFS = "It is a git-LFS pointer, not the file itself: run `git lfs pull` where it lies."
 
 
-def same_picture(folder: Any) -> None:
-    with Image.open(folder.root / "images/0.png") as file:
-        file.save(folder.root / "images/1.png", compress_level=0)  # other bytes, equal pixels
-
-
-def second_mask(folder: Any) -> None:
-    same_picture(folder)
-    folder.rows[1]["patient_id"] = "p0"
-    folder.write()
-
-
 CHECK = [
-    (image("masks/1.png", lambda m: m[:-1]), "error", "masks/1.png", "the mask is 30x39 pixels, its image"),
-    (turned, "error", "masks/1.png", "EXIF orientation that was applied; turn the mask alike"),
+    (pixels("masks/1.png", lambda m: m[:-1]), "error", "masks/1.png", "the mask is 30x39 pixels, its image"),
     (
-        lambda f: turned(f, 3),
+        resaved("images/1.png", orientation=6),
+        "error",
+        "masks/1.png",
+        "EXIF orientation that was applied; turn the mask alike",
+    ),
+    (
+        resaved("images/1.png", orientation=3),
         "warning",
         "data.general: images/1.png",
         "the mask none: see that it lies on it",
     ),
     (
-        turned_mask,
+        TURNED_MASK,
         "warning",
         "images/1.png",
         "the mask carries an EXIF orientation, which was applied, the image n",
     ),
     (
-        image("masks/1.png", lambda m: np.where(m == 255, 254, np.where(m == 0, 1, m)).astype(np.uint8)),
+        pixels("masks/1.png", lambda m: np.where(m == 255, 254, np.where(m == 0, 1, m)).astype(np.uint8)),
         "error",
         "masks/1.png",
         "1 (1118 px), 254 (81 px) are in no label (accepted: 0, 127, 255). They look like JPEG compression",
     ),
     (
-        image("masks/1.png", lambda m: (m == 255).astype(np.uint8)),
+        pixels("masks/1.png", lambda m: (m == 255).astype(np.uint8)),
         "error",
         "1.png",
         "Name them under `labels:`",
     ),
-    (jpeg_mask, "error", "masks/1.png", "The mask is a JPEG, which alters values: export it again as PNG."),
-    (image("masks/1.png", lambda m: m * 0 + 255), "warning", "images/1.png", "the mask is full: every pixel"),
     (
-        inverted,
+        resaved("masks/1.png", format="JPEG", quality=60),
+        "error",
+        "masks/1.png",
+        "The mask is a JPEG, which alters values: export it again as PNG.",
+    ),
+    (
+        pixels("masks/1.png", lambda m: m * 0 + 255),
+        "warning",
+        "images/1.png",
+        "the mask is full: every pixel",
+    ),
+    (
+        pixels("masks/1.png", inverted),
         "warning",
         "data.general: images/1.png",
         "the structure fills 93% of the image and most of its",
     ),
     (
-        same_mask,
+        SAME_MASK,
         "warning",
         "data.general",
         "one mask stands for several different images (images/1.png, images/2.png",
     ),
     (
-        few_levels,
+        FEW_LEVELS,
         "warning",
         "images/1.png",
         "the image has only 9 grey levels; see whether its export lost",
     ),
-    (absent_label, "warning", "data.general.labels", "no mask has the value 3, 9 of 'lung'."),
+    (
+        fields(labels={"lung": [9, 255, 3], "ignore": [127]}),
+        "warning",
+        "data.general.labels",
+        "no mask has the value 3, 9 of 'lung'.",
+    ),
     (link_out, "warning", "data.general", "6 files lie outside of"),
     (
         cell(1, patient_id="NaN"),
@@ -166,29 +124,39 @@ CHECK = [
         "data.general",
         "pathologies 'Normal' and 'normal' differ in case",
     ),
-    (image("masks/1.png", lambda m: m // 2), "error", "masks/1.png", "mask values 63 (1 px)"),
-    (image("masks/1.png", lambda m: m.astype(np.uint16) * 2), "error", "masks/1.png", "254 (1 px), 510 ("),
-    (noisy_mask, "error", "masks/1.png", "look like JPEG compression or smooth resizing"),
+    (pixels("masks/1.png", lambda m: m // 2), "error", "masks/1.png", "mask values 63 (1 px)"),
+    (pixels("masks/1.png", lambda m: m.astype(np.uint16) * 2), "error", "masks/1.png", "254 (1 px), 510 ("),
+    (pixels("masks/1.png", noise), "error", "masks/1.png", "look like JPEG compression or smooth resizing"),
     (
-        broken("images/1.png"),
+        write("images/1.png", b"not an image"),
         "error",
         "images/1.png",
         "is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.",
     ),
     (
-        broken("masks/1.png"),
+        write("masks/1.png", b"not an image"),
         "error",
         "masks/1.png",
         "is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.",
     ),
     (pointer("images/1.png"), "error", "images/1.png", f"of a kind that can be read. {LFS}"),
     (pointer("masks/1.png"), "error", "masks/1.png", f"of a kind that can be read. {LFS}"),
-    (pointer_to_dicom, "error", "images/1.dcm", f"is no DICOM file although its name says so. {LFS}"),
-    (image("masks/1.png", lambda m: m * 0), "warning", "data.general: images/1.png", "the mask is empty"),
-    (image("images/1.png", lambda m: m * 0 + 9), "warning", "data.general: images/1.png", "one grey level"),
+    (
+        several(pointer("images/1.dcm"), cell(1, image="images/1.dcm")),
+        "error",
+        "images/1.dcm",
+        f"is no DICOM file although its name says so. {LFS}",
+    ),
+    (pixels("masks/1.png", lambda m: m * 0), "warning", "data.general: images/1.png", "the mask is empty"),
+    (pixels("images/1.png", lambda m: m * 0 + 9), "warning", "data.general: images/1.png", "one grey level"),
     (cell(1, image="images/0.png", mask="masks/0.png"), "warning", "csv:3", "only that row is used"),
-    (same_picture, "warning", "data.general", "one image has different masks (images/0.png, images/1.png)"),
-    (second_mask, "warning", "data.general", "one image has different masks (images/0.png, images/1.png)"),
+    (SAME_PICTURE, "warning", "data.general", "one image has different masks (images/0.png, images/1.png)"),
+    (
+        several(SAME_PICTURE, cell(1, patient_id="p0")),
+        "warning",
+        "data.general",
+        "one image has different masks (images/0.png, images/1.png)",
+    ),
     (fields(same_patient=[["p1", "p99"]]), "warning", "data.general.same_patient", "patient_id 'p99'"),
 ]
 
@@ -212,7 +180,7 @@ def test_check(folder: Any, checked: Any, spoil: Spoil, severity: str, where: st
 
 
 def test_mask_that_ignores_everything(folder: Any, checked: Any) -> None:
-    image("masks/1.png", lambda m: m * 0 + 127)(folder)
+    pixels("masks/1.png", lambda m: m * 0 + 127)(folder)
     problems = checked()
     assert "the mask ignores every pixel: nothing is learnt or measured here." in [p.what for p in problems]
     assert {p.severity for p in problems} == {"warning"}
@@ -223,14 +191,9 @@ def many(folder: Any, *, count: int = 20) -> None:
     folder.write()
 
 
-def both(number: int, pixels: Callable[[np.ndarray], np.ndarray]) -> Spoil:
+def both(number: int, change: Callable[[np.ndarray], np.ndarray]) -> Spoil:
     """Alters image and mask of a number."""
-
-    def spoil(folder: Any) -> None:
-        for kind in ("images", "masks"):
-            image(f"{kind}/{number}.png", pixels)(folder)
-
-    return spoil
+    return several(*[pixels(f"{kind}/{number}.png", change) for kind in ("images", "masks")])
 
 
 def spaced(folder: Any) -> None:
@@ -261,7 +224,7 @@ UNLIKE: list[tuple[Spoil, str, str]] = [
         "size",
     ),
     (
-        image("masks/7.png", lambda m: m * (np.arange(40)[:, None] <= 11).astype(np.uint8)),
+        pixels("masks/7.png", lambda m: m * (np.arange(40)[:, None] <= 11).astype(np.uint8)),
         "the structure fills 1.42% of the image, in most of the section about 7%.",
         "area",
     ),
@@ -286,7 +249,7 @@ def test_what_is_unlike_all_others(folder: Any, checked: Any, spoil: Spoil, what
 
 def test_a_label_may_occur_in_another_section_of_the_folder(folder: Any, tmp_path: Path) -> None:
     for number in (0, 3):
-        image(f"masks/{number}.png", lambda m: np.where(m == 127, 0, m).astype(np.uint8))(folder)
+        pixels(f"masks/{number}.png", lambda m: np.where(m == 127, 0, m).astype(np.uint8))(folder)
     portable = folder.section(where={"device": "portable"})
     (problem,) = check_sections({"portable": portable}, memo_dir=tmp_path / "memo")
     assert problem.what == "no mask has the value 127 of 'ignore'."
@@ -295,8 +258,7 @@ def test_a_label_may_occur_in_another_section_of_the_folder(folder: Any, tmp_pat
 
 
 def test_a_simulated_device_hides_nothing(folder: Any, checked: Any) -> None:
-    few_levels(folder)
-    same_mask(folder)
+    several(FEW_LEVELS, SAME_MASK)(folder)
     problems = checked(simulate="portable")
     assert {"masks of several images", "images of few grey levels"} <= {problem.kind for problem in problems}
 
@@ -316,9 +278,7 @@ def test_one_line_for_all_masks_of_several_images(folder: Any, checked: Any) -> 
 
 
 def test_equal_rows_in_other_files(folder: Any, checked: Any) -> None:
-    for kind in ("images", "masks"):
-        with Image.open(folder.root / f"{kind}/1.png") as file:
-            file.save(folder.root / f"{kind}/2.png", compress_level=0)
+    several(SAME_MASK, resaved("images/1.png", "images/2.png", compress_level=0))(folder)
     (problem,) = checked()
     assert problem.what == (
         "one image stands in the table twice, with the same mask (images/1.png, images/2.png); keep one row."
@@ -342,26 +302,15 @@ def test_names_in_any_script(folder: Any, tmp_path: Path, checked: Any) -> None:
     assert [(c.name, c.patient, c.pathology) for c in cases if c.name == name] == [(name, "Ünal 7", "肺炎")]
 
 
-def test_one_patient_with_most_images(folder: Any, checked: Any) -> None:
-    folder.rows += [folder.add(number) for number in range(6, 16)]
-    for row in folder.rows[:10]:
-        row["patient_id"] = "p0"
-    folder.write()
-    (problem,) = checked()
-    assert (problem.where, problem.severity) == ("data.general", "warning")
-    assert problem.what.startswith("patient 'p0' has 10 of 16 images, which all go to one part of a split.")
-
-
 def test_all_findings_at_once(folder: Any, tmp_path: Path) -> None:
-    for spoil in (
-        broken("images/0.png"),
-        broken("masks/0.png"),
-        image("masks/1.png", lambda m: m[:-1]),
+    several(
+        write("images/0.png", b"not an image"),
+        write("masks/0.png", b"not an image"),
+        pixels("masks/1.png", lambda m: m[:-1]),
         remove("images/2.png"),
-        image("masks/3.png", lambda m: m * 0),
+        pixels("masks/3.png", lambda m: m * 0),
         cell(5, patient_id=""),
-    ):
-        spoil(folder)
+    )(folder)
     sections = {"general": folder.section(), "none": folder.section(root=str(tmp_path / "absent"))}
     problems = check_sections(sections, memo_dir=tmp_path / "memo")
     assert sorted(Path(p.where).name for p in problems) == [

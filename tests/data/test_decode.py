@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.conftest import refusal
 from xferlab.data.decode import read_colour, read_image, read_labels, stretch
 from xferlab.errors import DataError
 
@@ -21,53 +23,52 @@ def saved(path: Path, image: Image.Image, **options: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp"])
-def test_eight_bit_grey_is_kept_as_it_is_under_any_name(tmp_path: Path, name: str) -> None:
-    path = saved(tmp_path / name, Image.fromarray(RAMP)).rename(tmp_path / "a.jpeg")
-    picture = read_image(path)
-    assert (picture.pixels == RAMP).all()
-    assert (picture.pixels.dtype, picture.spacing_mm, picture.turned) == (np.uint8, None, False)
+SMOOTH = np.linspace(0, 255, 64, dtype=np.uint8)[None, :].repeat(64, axis=0)
+WIDE = np.random.default_rng(0).integers(900, 3000, (50, 40)).astype(np.uint16)
+WIDE[0, 0] = 65_535  # one burnt-out pixel must not darken the rest
+EVEN, SPOT = np.full((100, 100), 10, np.uint16), np.zeros((100, 100), np.uint16)
+SPOT[5, 5] = 4000
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "LA"])
-def test_grey_survives_every_colour_mode(tmp_path: Path, mode: str) -> None:
-    path = saved(tmp_path / "a.png", Image.fromarray(RAMP).convert(mode))
-    assert (read_image(path).pixels == RAMP).all()
-    assert mode == "P" or (read_labels(path).values == RAMP).all()
-
-
-def test_colour_becomes_luma_and_alpha_is_ignored(tmp_path: Path) -> None:
-    pixels = read_image(saved(tmp_path / "a.png", Image.fromarray(COLOURS))).pixels
-    assert np.abs(pixels - COLOURS @ LUMA).max() <= 1.0
-    image = Image.merge("LA", [Image.fromarray(RAMP), Image.fromarray(RAMP.T)])
-    assert (read_image(saved(tmp_path / "b.png", image)).pixels == RAMP).all()
-
-
-def test_jpeg_is_read_to_within_its_loss_and_cmyk_as_bright_as_it_looks(tmp_path: Path) -> None:
-    smooth = np.linspace(0, 255, 64, dtype=np.uint8)[None, :].repeat(64, axis=0)
-    pixels = read_image(saved(tmp_path / "a.jpg", Image.fromarray(smooth), quality=95)).pixels
-    assert np.abs(pixels.astype(int) - smooth).max() <= 4
-    flat = Image.new("RGB", (16, 16), (200, 200, 200)).convert("CMYK")
-    pixels = read_image(saved(tmp_path / "b.jpg", flat, quality=100)).pixels
-    assert np.abs(pixels.astype(int) - 200).max() <= 2
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_sixteen_bits_are_stretched_between_percentiles(tmp_path: Path, name: str) -> None:
-    values = np.random.default_rng(0).integers(900, 3000, (50, 40)).astype(np.uint16)
-    values[0, 0] = 65_535  # one burnt-out pixel must not darken the rest
-    pixels = read_image(saved(tmp_path / name, Image.fromarray(values))).pixels
+def stretched(values: np.ndarray) -> np.ndarray:
     low, high = np.percentile(values, [0.5, 99.5])
-    expected = np.clip((values - low) / (high - low), 0, 1) * 255
-    assert np.abs(pixels - expected).max() <= 0.5 + 1e-9
-    assert (pixels.min(), pixels.max()) == (0, 255)
+    return np.clip((values - low) / (high - low), 0, 1) * 255
 
 
-def test_stretching_ignores_gain_and_offset(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).integers(0, 1000, (50, 40)).astype(np.uint16)
-    first = read_image(saved(tmp_path / "a.png", Image.fromarray(values))).pixels
-    second = read_image(saved(tmp_path / "b.png", Image.fromarray(values * 8 + 100))).pixels
-    assert (first == second).all()
+def exactly(name: str, image: Image.Image | np.ndarray, shown: np.ndarray) -> tuple[Any, ...]:
+    return name, image, {}, shown, 0
+
+
+GREY = Image.new("RGB", (16, 16), (200, 200, 200)).convert("CMYK")
+SHOWN: list[tuple[Any, ...]] = [
+    *[exactly(name, RAMP, RAMP) for name in ("a.png", "a.tif", "a.bmp")],
+    *[
+        exactly("a.png", Image.fromarray(RAMP).convert(mode), RAMP)
+        for mode in ("L", "RGB", "RGBA", "P", "LA")
+    ],
+    exactly("a.png", Image.merge("LA", [Image.fromarray(RAMP), Image.fromarray(RAMP.T)]), RAMP),
+    ("a.png", COLOURS, {}, COLOURS @ LUMA, 1),
+    ("a.jpg", SMOOTH, {"quality": 95}, SMOOTH, 4),
+    ("a.jpg", GREY, {"quality": 100}, np.full((16, 16), 200), 2),
+    *[(name, WIDE, {}, stretched(WIDE), 0.501) for name in ("a.png", "a.tif")],
+    ("a.png", np.minimum(WIDE, 4000) * 8 + 100, {}, stretched(np.minimum(WIDE, 4000)), 0.501),
+    ("a.tif", WIDE, {"tiffinfo": {262: 0}}, 255 - stretched(WIDE), 0.501),
+    exactly("a.png", EVEN, EVEN * 0),
+    exactly("a.png", EVEN + SPOT, np.where(SPOT, 255, 0)),  # percentiles miss a small object
+]
+
+
+@pytest.mark.parametrize(("name", "image", "options", "shown", "within"), SHOWN)
+def test_what_a_file_shows_is_read_under_any_name(
+    tmp_path: Path, name: str, image: Any, options: dict[str, Any], shown: np.ndarray, within: float
+) -> None:
+    file = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    path = saved(tmp_path / name, file, **options).rename(tmp_path / "b.jpeg")
+    picture = read_image(path)
+    assert np.abs(picture.pixels.astype(float) - shown).max() <= within
+    assert (picture.pixels.dtype, picture.spacing_mm, picture.turned) == (np.uint8, None, False)
+    if file.mode in ("L", "RGB", "RGBA", "LA") and shown is RAMP:
+        assert (read_labels(path).values == RAMP).all()
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int16, np.int32])
@@ -77,14 +78,6 @@ def test_stretching_is_the_same_in_every_type(kind: type) -> None:
     low, high = np.iinfo(kind).min, np.iinfo(kind).max
     ends = np.array([[low, int(0.65 * high + 0.35 * low), high]], kind)  # differences do not fit the type
     assert (stretch(ends) == stretch(ends.astype(np.float64))).all()
-
-
-def test_an_even_image_is_black_and_a_small_object_that_percentiles_miss_is_kept(tmp_path: Path) -> None:
-    values = np.full((100, 100), 10, np.uint16)
-    assert not read_image(saved(tmp_path / "a.png", Image.fromarray(values))).pixels.any()
-    values[5, 5] = 4000
-    pixels = read_image(saved(tmp_path / "b.png", Image.fromarray(values))).pixels
-    assert (pixels[5, 5], pixels.sum()) == (255, 255)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
@@ -102,13 +95,6 @@ def test_contrast_that_extreme_values_take_is_reported(tmp_path: Path, name: str
 def test_few_values_are_no_lost_contrast(tmp_path: Path) -> None:
     values = np.arange(9, dtype=np.uint16).repeat(9).reshape(9, 9) * 1000
     assert read_image(saved(tmp_path / "a.png", Image.fromarray(values))).remarks == ()
-
-
-def test_white_is_zero_tiff_is_inverted(tmp_path: Path) -> None:
-    values = np.arange(1000, dtype=np.uint16).reshape(25, 40)
-    plain = read_image(saved(tmp_path / "a.tif", Image.fromarray(values))).pixels
-    inverted = read_image(saved(tmp_path / "b.tif", Image.fromarray(values), tiffinfo={262: 0})).pixels
-    assert (inverted == 255 - plain).all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -182,14 +168,6 @@ def test_binary_and_wide_masks_keep_their_values(tmp_path: Path) -> None:
     assert set(np.unique(read_labels(saved(tmp_path / "m.png", bits)).values)) == {0, 255}
     labels = np.array([[0, 1], [255, 4000]], np.uint16)
     assert (read_labels(saved(tmp_path / "n.png", Image.fromarray(labels))).values == labels).all()
-
-
-def refusal(path: Path, read: object = read_image) -> str:
-    with pytest.raises(DataError) as caught:
-        read(path)  # type: ignore[operator]
-    (problem,) = caught.value.problems
-    assert problem.where == str(path)
-    return problem.what
 
 
 def test_refused_float_pixels_and_colour_masks(tmp_path: Path) -> None:

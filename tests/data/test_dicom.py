@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from tests.data.conftest import refusal
 from xferlab.data.decode import read_image
 from xferlab.data.dicom import has_padding_range
-from xferlab.errors import DataError, Problem
 from xferlab.parallel import for_each
 
 VALUES = np.arange(1200, dtype=np.uint16).reshape(30, 40)
@@ -59,31 +60,6 @@ def between_percentiles(stored: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.clip((stored - low) / (high - low), 0, 1) * 255
 
 
-WINDOWS = [
-    ({"WindowCenter": 500, "WindowWidth": 400}, linear_window(VALUES, 500, 400)),
-    ({"WindowCenter": [500, 900], "WindowWidth": [400, 100]}, linear_window(VALUES, 500, 400)),
-    (
-        {"RescaleSlope": 2, "RescaleIntercept": -1000, "WindowCenter": 0, "WindowWidth": 800},
-        linear_window(2.0 * VALUES - 1000, 0, 800),
-    ),
-    (
-        {"WindowCenter": 600, "WindowWidth": 400, "VOILUTFunction": "SIGMOID"},
-        255 / (1 + np.exp(-4 * (VALUES - 600.0) / 400)),
-    ),
-]
-
-
-@pytest.mark.parametrize(("fields", "expected"), WINDOWS, ids=["plain", "first", "rescaled", "sigmoid"])
-def test_window(tmp_path: Path, fields: dict[str, Any], expected: np.ndarray) -> None:
-    assert is_near(write(tmp_path / "a.dcm", **fields), expected)
-
-
-def test_window_of_signed_values(tmp_path: Path) -> None:
-    stored = VALUES.astype(np.int16) - 600
-    path = write(tmp_path / "a.dcm", stored, WindowCenter=-100, WindowWidth=300)
-    assert is_near(path, linear_window(stored, -100, 300))
-
-
 def lut(*values: int) -> dict[str, Any]:
     """A VOI LUT of four entries, from stored value 600 on, of sixteen bits."""
     table = Dataset()
@@ -97,13 +73,6 @@ def test_voi_lut_table(tmp_path: Path) -> None:
     assert (pixels[:601] == 0).all()
     assert pixels[600:604].tolist() == [0, 50, 100, 255]
     assert (pixels[603:] == 255).all()
-
-
-def test_without_a_window_percentiles_are_taken_without_padding(tmp_path: Path) -> None:
-    stored = VALUES + 1000
-    stored[:5] = 0
-    path = write(tmp_path / "a.dcm", stored, PixelPaddingValue=0)
-    assert is_near(path, between_percentiles(stored, stored[5:]))
 
 
 @pytest.mark.parametrize("window", [{}, {"WindowCenter": 500, "WindowWidth": 400}])
@@ -128,15 +97,10 @@ def test_recognised_by_content(tmp_path: Path) -> None:
     assert (read_image(renamed).pixels == read_image(path).pixels).all()
 
 
-def refusal(path: Path, data: bytes | None = None) -> str:
-    def problems(path: Path) -> tuple[Problem, ...]:
-        with pytest.raises(DataError) as caught:
-            read_image(path, data)
-        return caught.value.problems
-
-    # In the threads that decode cases, pydicom's warnings are no errors.
-    ((problem,),) = for_each([path], problems)
-    return problem.what
+def refused(path: Path) -> str:
+    """What is said of a file in the threads that decode cases, where pydicom's warnings are no errors."""
+    (what,) = for_each([path], refusal)
+    return what
 
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
@@ -194,15 +158,20 @@ REFUSED = [
 
 @pytest.mark.parametrize(("fields", "what"), REFUSED)
 def test_refused(tmp_path: Path, fields: dict[str, Any], what: str) -> None:
-    assert refusal(write(tmp_path / "a.dcm", **fields)).startswith(what)
+    assert refused(write(tmp_path / "a.dcm", **fields)).startswith(what)
+
+
+def change(path: Path, alter: Callable[[Dataset], object]) -> Path:
+    """Alters a file's data set."""
+    dataset = dcmread(path)
+    alter(dataset)
+    dataset.save_as(path)
+    return path
 
 
 def test_refused_without_pixels(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.dcm")
-    dataset = dcmread(path)
-    del dataset.PixelData
-    dataset.save_as(path)
-    assert "without pixels" in refusal(path)
+    path = change(write(tmp_path / "a.dcm"), lambda dataset: delattr(dataset, "PixelData"))
+    assert "without pixels" in refused(path)
 
 
 def padded(low: int, high: int, *, kind: type = np.uint16) -> np.ndarray:
@@ -212,20 +181,60 @@ def padded(low: int, high: int, *, kind: type = np.uint16) -> np.ndarray:
     return stored
 
 
-@pytest.mark.parametrize(("value", "limit"), [(0, 99), (99, 0)])
-def test_a_range_of_padding_is_left_out_of_the_percentiles(tmp_path: Path, value: int, limit: int) -> None:
-    stored = padded(0, 99)
-    path = write(tmp_path / "a.dcm", stored, PixelPaddingValue=value, PixelPaddingRangeLimit=limit)
-    assert has_padding_range(path, path.read_bytes())
-    assert is_near(path, between_percentiles(stored, stored[5:]))
+SIGNED, RANGE = VALUES.astype(np.int16) - 600, padded(0, 99)
+WIDE = np.arange(1_000_000, dtype=np.uint16).reshape(1000, 1000)
+SHOWN = {
+    "plain": (VALUES, {"WindowCenter": 500, "WindowWidth": 400}, linear_window(VALUES, 500, 400)),
+    "first": (
+        VALUES,
+        {"WindowCenter": [500, 900], "WindowWidth": [400, 100]},
+        linear_window(VALUES, 500, 400),
+    ),
+    "rescaled": (
+        VALUES,
+        {"RescaleSlope": 2, "RescaleIntercept": -1000, "WindowCenter": 0, "WindowWidth": 800},
+        linear_window(2.0 * VALUES - 1000, 0, 800),
+    ),
+    "sigmoid": (
+        VALUES,
+        {"WindowCenter": 600, "WindowWidth": 400, "VOILUTFunction": "SIGMOID"},
+        255 / (1 + np.exp(-4 * (VALUES - 600.0) / 400)),
+    ),
+    "signed": (SIGNED, {"WindowCenter": -100, "WindowWidth": 300}, linear_window(SIGNED, -100, 300)),
+    "large": (
+        WIDE,
+        {"WindowCenter": 30_000, "WindowWidth": 40_000, "BitsStored": 16, "HighBit": 15},
+        linear_window(WIDE, 30_000, 40_000),
+    ),
+    "padding": (
+        padded(0, 0),
+        {"PixelPaddingValue": 0},
+        between_percentiles(padded(0, 0), padded(0, 0)[5:]),
+    ),
+    "range": (
+        RANGE,
+        {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 99},
+        between_percentiles(RANGE, RANGE[5:]),
+    ),
+    "range from above": (
+        RANGE,
+        {"PixelPaddingValue": 99, "PixelPaddingRangeLimit": 0},
+        between_percentiles(RANGE, RANGE[5:]),
+    ),
+}
+
+
+@pytest.mark.parametrize(("stored", "fields", "shown"), SHOWN.values(), ids=SHOWN)
+def test_grey_levels(tmp_path: Path, stored: np.ndarray, fields: dict[str, Any], shown: np.ndarray) -> None:
+    path = write(tmp_path / "a.dcm", stored, **fields)
+    assert is_near(path, shown)
+    assert has_padding_range(path, path.read_bytes()) == ("PixelPaddingRangeLimit" in fields)
 
 
 def test_signed_padding_that_is_declared_unsigned_is_left_out(tmp_path: Path) -> None:
     stored = padded(-2000, -2000, kind=np.int16)
     path = write(tmp_path / "a.dcm", stored, BitsStored=16, HighBit=15)
-    dataset = dcmread(path)
-    dataset.add_new("PixelPaddingValue", "US", 63536)
-    dataset.save_as(path)
+    change(path, lambda dataset: dataset.add_new("PixelPaddingValue", "US", 63536))
     assert has_padding_range(path, path.read_bytes())
     assert is_near(path, between_percentiles(stored, stored[5:]))
 
@@ -246,9 +255,7 @@ def test_other_files_keep_their_grey_levels_and_ids(tmp_path: Path, fields: dict
 
 def test_a_header_that_cannot_be_parsed_tells_nothing_about_padding(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", PixelPaddingValue=0)
-    dataset = dcmread(path)
-    del dataset.PixelRepresentation
-    dataset.save_as(path)
+    change(path, lambda dataset: delattr(dataset, "PixelRepresentation"))
     assert has_padding_range(path, path.read_bytes()) is None
     assert has_padding_range(path, b"no DICOM" * 40) is None
 
@@ -290,18 +297,18 @@ def test_contrast_that_undeclared_padding_takes_is_reported(tmp_path: Path) -> N
     assert read_image(write(tmp_path / "b.dcm", stored, PixelPaddingValue=65_535, **bits)).remarks == ()
 
 
-def test_large_values_are_read_after_the_header_was_checked(tmp_path: Path) -> None:
-    stored = np.arange(1_000_000, dtype=np.uint16).reshape(1000, 1000)
-    path = write(
-        tmp_path / "a.dcm", stored, WindowCenter=30_000, WindowWidth=40_000, BitsStored=16, HighBit=15
-    )
-    assert is_near(path, linear_window(stored, 30_000, 40_000))
-    path = write(tmp_path / "b.dcm", stored, PhotometricInterpretation="RGB")
-    data = path.read_bytes()
+def peak_bytes(path: Path, what: str) -> int:
+    """The most memory that refusing a file takes."""
     tracemalloc.start()
-    assert "photometric" in refusal(path, data)
-    assert tracemalloc.get_traced_memory()[1] < stored.nbytes / 2
+    assert what in refused(path)
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
+    return peak
+
+
+def test_large_values_are_read_after_the_header_was_checked(tmp_path: Path) -> None:
+    path = write(tmp_path / "b.dcm", WIDE, PhotometricInterpretation="RGB")
+    assert peak_bytes(path, "photometric") < 1.5 * WIDE.nbytes  # the bytes of the file, and no pixels
 
 
 def test_refused_deflated_before_it_is_unpacked(tmp_path: Path) -> None:
@@ -312,10 +319,8 @@ def test_refused_deflated_before_it_is_unpacked(tmp_path: Path) -> None:
     dataset.save_as(tmp_path / "b.dcm")
     del dataset
     assert (tmp_path / "b.dcm").stat().st_size < 100_000
-    tracemalloc.start()
-    assert "is stored deflated; store it as Explicit VR Little Endian" in refusal(tmp_path / "b.dcm")
-    assert tracemalloc.get_traced_memory()[1] < 1_000_000
-    tracemalloc.stop()
+    what = "is stored deflated; store it as Explicit VR Little Endian"
+    assert peak_bytes(tmp_path / "b.dcm", what) < 1_000_000
 
 
 def test_sequences_without_end_are_refused(tmp_path: Path) -> None:
@@ -323,11 +328,11 @@ def test_sequences_without_end_are_refused(tmp_path: Path) -> None:
     item = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
     head = start[: start.index(b"\x28\x00\x02\x00US")]
     (tmp_path / "b.dcm").write_bytes(head + item * 5000)
-    assert refusal(tmp_path / "b.dcm").startswith(
+    assert refused(tmp_path / "b.dcm").startswith(
         ("cannot be read as DICOM: ", "is a DICOM file without pixels")
     )
 
 
 def test_refused_name_without_content(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_text("nothing")
-    assert "no DICOM file although its name says so" in refusal(tmp_path / "a.dcm")
+    assert "no DICOM file although its name says so" in refused(tmp_path / "a.dcm")

@@ -23,7 +23,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from tests.data.test_dicom import EIGHT_BITS, VALUES, refusal, write
+from tests.data.test_dicom import EIGHT_BITS, VALUES, refused, write
 from xferlab.data.decode import is_dicom, read_image, stretch
 
 
@@ -47,7 +47,7 @@ def test_compression_without_a_codec_names_the_extra_and_no_gpl_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_plugins(monkeypatch, JPEGLosslessSV1)
-    what = refusal(compressed(tmp_path / "a.dcm", b"\xff\xd8\xff\xd9", JPEGLosslessSV1))
+    what = refused(compressed(tmp_path / "a.dcm", b"\xff\xd8\xff\xd9", JPEGLosslessSV1))
     assert what.startswith("is compressed as JPEG Lossless")
     assert what.endswith(
         "(1.2.840.10008.1.2.4.70), which no installed package decodes. `pip install 'xferlab[dicom]'`, or "
@@ -57,7 +57,7 @@ def test_compression_without_a_codec_names_the_extra_and_no_gpl_package(
 
 
 def test_compression_that_the_extra_does_not_decode_is_not_promised(tmp_path: Path) -> None:
-    what = refusal(compressed(tmp_path / "a.dcm", b"\xff\x4f", HTJ2KLossless))
+    what = refused(compressed(tmp_path / "a.dcm", b"\xff\x4f", HTJ2KLossless))
     assert what.endswith("which no installed package decodes. Store the file uncompressed.")
 
 
@@ -93,7 +93,7 @@ def test_lossless_jpeg_equals_the_uncompressed_file(tmp_path: Path, syntax: int,
 
 
 def test_damaged_compressed_pixels_are_not_blamed_on_a_package(tmp_path: Path) -> None:
-    what = refusal(compressed(tmp_path / "a.dcm", b"\xff\xd8\xff\xd9", JPEGLosslessSV1))
+    what = refused(compressed(tmp_path / "a.dcm", b"\xff\xd8\xff\xd9", JPEGLosslessSV1))
     assert ", and cannot be decoded: " in what
     assert "pip" not in what
 
@@ -127,5 +127,5 @@ def test_compressed_pixels_without_file_meta_information_are_refused(tmp_path: P
     path = compressed(tmp_path / "a.dcm", b"\xff\xd8\xff\xd9", JPEGLosslessSV1, SOPClassUID="1.2.3")
     content = path.read_bytes()
     (tmp_path / "b.dcm").write_bytes(content[content.index(b"\x08\0\x16\0UI") :])
-    what = refusal(tmp_path / "b.dcm")
+    what = refused(tmp_path / "b.dcm")
     assert what.startswith("lacks the file meta information, which says how its pixels are compressed.")

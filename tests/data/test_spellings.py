@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +28,12 @@ class Hospital(Folder):
     """A folder of one image a patient; all images differ."""
 
     def __init__(self, root: Path, *patients: str, first: int = 0):
-        self.first = first
         super().__init__(root, 0)
-        for patient in patients:
-            self.rows.append(self.add(first + len(self.rows)) | {"patient_id": patient})
+        for number, patient in enumerate(patients, first):
+            self.rows.append(self.add(number) | {"patient_id": patient})
+            with open(root / f"masks/{number}.png", "ab") as mask:
+                mask.write(bytes([number]))  # equal masks are fine; equal files are no cases
         self.write()
-
-    def add(self, number: int) -> dict[str, str]:
-        row = super().add(number)
-        mask = self.root / row["mask"]
-        mask.write_bytes(
-            mask.read_bytes() + bytes([number])
-        )  # equal masks are fine; equal files are no cases
-        return row
 
 
 def persons(index: StudyIndex, sections: dict[str, Any]) -> dict[str, str]:
@@ -52,13 +46,34 @@ def persons(index: StudyIndex, sections: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.fixture
+def join(tmp_path: Path) -> Callable[..., tuple[dict[str, str], list[str]]]:
+    """Indexes two hospitals, whose images count from 0 and from 10; returns the persons and the warnings."""
+
+    def join(
+        one: tuple[str, ...], two: tuple[str, ...], /, **fields: Any
+    ) -> tuple[dict[str, str], list[str]]:
+        hospitals = {
+            "one": Hospital(tmp_path / "one", *one),
+            "two": Hospital(tmp_path / "two", *two, first=10),
+        }
+        sections = {name: hospital.section(**fields.get(name, {})) for name, hospital in hospitals.items()}
+        index = StudyIndex(sections, memo_dir=tmp_path / "memo")
+        return persons(index, sections), [warning.what for warning in index.audit.warnings]
+
+    return join
+
+
+ONE, TWO = ("1", "2", "3", "10", "P1"), ("1.0", "002", "4", "p 01", "100")
+
+
+@pytest.fixture
 def one(tmp_path: Path) -> Hospital:
-    return Hospital(tmp_path / "one", "1", "2", "3", "10", "P1")
+    return Hospital(tmp_path / "one", *ONE)
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> Hospital:
-    return Hospital(tmp_path / "two", "1.0", "002", "4", "p 01", "100", first=10)
+    return Hospital(tmp_path / "two", *TWO, first=10)
 
 
 @pytest.fixture
@@ -128,25 +143,47 @@ def test_what_is_pasted_silences_it_and_changes_nothing(
         assert index._source(name, config).survey.problems == ()
 
 
-def test_who_is_declared_different_is_left_apart(one: Hospital, two: Hospital, tmp_path: Path) -> None:
-    apart = {"different_patients": [["1", "1.0"], ["p 01", "P1", "2"]]}
-    sections = {"one": one.section(), "two": two.section(**apart)}
-    index = StudyIndex(sections, memo_dir=tmp_path / "memo")
-    assert persons(index, sections) == EXPECTED | {"two/10": "1.0", "two/13": "p 01"}
-    (warning,) = index.audit.warnings
-    assert warning.what.startswith(
-        "1 person has several patient ids that probably differ in spelling only ('002', '2')."
-    )
+THIRD = {"one/0": "1", "one/1": "01", "two/10": "1.0"}
+SPELLED = "1 person has several patient ids that probably differ in spelling only "
+UNCLEAR = (
+    "1 patient id could belong to any of several people who are declared different: '1.0' ('01' or '1')."
+    " It counts as a person of its own, so splits may put images of one person into different parts."
+    ' Declare whose it is with `same_patient: [["1.0", "01"]]`, for example, or that it is somebody'
+    ' else\'s with `different_patients: [["1.0", "01", "1"]]`.'
+)
 
 
-def test_who_differs_from_a_declared_person_differs_from_all_its_ids(tmp_path: Path) -> None:
-    hospital = Hospital(tmp_path / "one", "p1", "P1", "p 1", "q")
-    sections = {
-        "s": hospital.section(same_patient=[["p1", "p 1"]], different_patients=[["P1", "p1"]]),
-    }
-    index = StudyIndex(sections, memo_dir=tmp_path / "memo")
-    assert persons(index, sections) == {"s/0": "p 1", "s/1": "P1", "s/2": "p 1", "s/3": "q"}
-    assert index.audit.warnings == ()
+@pytest.mark.parametrize(
+    ("patients", "fields", "expected", "warnings"),
+    [
+        (
+            (ONE, TWO),
+            {"two": {"different_patients": [["1", "1.0"], ["p 01", "P1", "2"]]}},
+            EXPECTED | {"two/10": "1.0", "two/13": "p 01"},
+            [f"{SPELLED}('002', '2')."],
+        ),
+        (
+            (("p1", "P1", "p 1", "q"), ("r",)),
+            {"one": {"same_patient": [["p1", "p 1"]], "different_patients": [["P1", "p1"]]}},
+            {"one/0": "p 1", "one/1": "P1", "one/2": "p 1", "one/3": "q", "two/10": "r"},
+            [],
+        ),
+        (
+            (("1", "01", "7", "07"), ("1.0",)),
+            {"one": {"different_patients": [["1", "01"]]}},
+            THIRD | {"one/2": "07", "one/3": "07"},
+            [UNCLEAR, f"{SPELLED}('07', '7')"],
+        ),
+    ],
+    ids=["declared", "declared and joined", "a third spelling"],
+)
+def test_people_who_are_declared_different_are_left_apart(
+    join: Any, patients: Any, fields: dict[str, Any], expected: dict[str, str], warnings: list[str]
+) -> None:
+    people, whats = join(*patients, **fields)
+    assert people == expected
+    assert len(whats) == len(warnings)
+    assert all(map(str.startswith, whats, warnings))
 
 
 def test_ids_of_numbers_in_parquet_and_text_in_csv(tmp_path: Path) -> None:
@@ -250,25 +287,6 @@ def test_any_number_of_spellings_is_joined_or_left_apart_in_no_time(
     assert time.process_time() - start_s < 2
 
 
-def test_a_third_spelling_joins_no_people_who_are_declared_different(tmp_path: Path) -> None:
-    one = Hospital(tmp_path / "one", "1", "01", "7", "07")
-    two = Hospital(tmp_path / "two", "1.0", first=10)
-    sections = {"one": one.section(different_patients=[["1", "01"]]), "two": two.section()}
-    index = StudyIndex(sections, memo_dir=tmp_path / "memo")
-    apart = {"one/0": "1", "one/1": "01", "one/2": "07", "one/3": "07", "two/10": "1.0"}
-    assert persons(index, sections) == apart
-    unclear, spelled = index.audit.warnings
-    assert (unclear.severity, unclear.where) == ("warning", "data.one, data.two")
-    assert unclear.what == (
-        "1 patient id could belong to any of several people who are declared different: '1.0' ('01' or '1')."
-        " It counts as a person of its own, so splits may put images of one person into different parts."
-        ' Declare whose it is with `same_patient: [["1.0", "01"]]`, for example, or that it is somebody'
-        ' else\'s with `different_patients: [["1.0", "01", "1"]]`.'
-    )
-    assert spelled.what.startswith("1 person has several patient ids that probably differ in spelling only")
-    assert "('07', '7')" in spelled.what
-
-
 @pytest.mark.parametrize("place", ["one", "two"])
 @pytest.mark.parametrize(
     ("declared", "person"),
@@ -280,19 +298,14 @@ def test_a_third_spelling_joins_no_people_who_are_declared_different(tmp_path: P
     ],
 )
 def test_saying_whose_a_third_spelling_is_silences_it(
-    tmp_path: Path, place: str, declared: dict[str, Any], person: str
+    join: Any, place: str, declared: dict[str, Any], person: str
 ) -> None:
-    hospitals = {
-        "one": Hospital(tmp_path / "one", "1", "01"),
-        "two": Hospital(tmp_path / "two", "1.0", first=10),
-    }
-    fields = {"one": {"different_patients": [["1", "01"]]}, "two": {}}
+    fields: dict[str, dict[str, Any]] = {"one": {"different_patients": [["1", "01"]]}, "two": {}}
     for name, groups in declared.items():
         fields[place][name] = [*fields[place].get(name, []), *groups]
-    sections = {name: hospital.section(**fields[name]) for name, hospital in hospitals.items()}
-    index = StudyIndex(sections, memo_dir=tmp_path / "memo")
-    assert persons(index, sections) == {"one/0": "1", "one/1": "01", "two/10": person}
-    assert not any("several people" in warning.what for warning in index.audit.warnings)
+    people, whats = join(("1", "01"), ("1.0",), **fields)
+    assert people == THIRD | {"two/10": person}
+    assert not any("several people" in what for what in whats)
 
 
 def test_an_image_shows_whose_a_third_spelling_is(tmp_path: Path) -> None:

@@ -84,8 +84,7 @@ def test_records(tmp_path: Path, kind: str, examples: int) -> None:
 
     tokens = [] if kind == "parquet" else TOKENS
     assert read(originals[0])
-    tally = feed(mutated(originals, tokens), read, examples=examples)
-    assert tally.refused
+    feed(mutated(originals, tokens), read, examples=examples, accepts=False)
 
 
 @pytest.mark.component
@@ -117,5 +116,4 @@ def test_checkpoints(tmp_path: Path, resealed: bool, examples: int) -> None:
             assert data == whole
         return resumed
 
-    tally = feed(mutated([whole[body:] if resealed else whole]), read, examples=examples)
-    assert tally.refused
+    feed(mutated([whole[body:] if resealed else whole]), read, examples=examples, accepts=False)

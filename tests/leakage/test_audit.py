@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.conftest import data_section, index_sections, write_rows
+from tests.data.conftest import Folder, data_section, index_sections
 from xferlab.cohort import Case, Cohort
 from xferlab.errors import DataError
 from xferlab.leakage import comparisons
@@ -28,27 +28,21 @@ def chest(number: int) -> Image.Image:
     return Image.fromarray(drawn.image)
 
 
-class Pack:
+class Pack(Folder):
     """A manifest folder of chests: 0..3 of fixed devices, 4..7 of portable ones, of patients p0..p7."""
 
     def __init__(self, root: Path):
-        self.root = root
-        (root / "images").mkdir(parents=True)
-        (root / "masks").mkdir()
-        self.rows: list[dict[str, str]] = []
+        super().__init__(root, 0)
         for number in range(PEOPLE):
-            self.add(f"{number}", chest(number), device="fixed" if number < 4 else "portable")
+            self.show(f"{number}", chest(number), device="fixed" if number < 4 else "portable")
 
-    def add(self, name: str, image: Image.Image, *, patient: str = "", device: str = "fixed") -> None:
-        paths = {"image": f"images/{name}.png", "mask": f"masks/{name}.png"}
-        image.save(self.root / paths["image"])
+    def show(self, name: str, image: Image.Image, *, patient: str = "", device: str = "fixed") -> None:
         mask = np.zeros((image.height, image.width), np.uint8)
         mask[10:40, 10:30] = 255
         mask[0, len(self.rows)] = 255
-        Image.fromarray(mask).save(self.root / paths["mask"])
-        row = {**paths, "patient_id": patient or f"p{name}", "pathology": "covid19", "device": device}
-        self.rows.append(row)
-        write_rows(self.root, self.rows)
+        cells = {"patient_id": patient or f"p{name}", "device": device}
+        self.rows.append(self.put(name, np.asarray(image), mask, **cells))
+        self.write()
 
     def sections(self, **fields: Any) -> dict[str, Any]:
         return {
@@ -80,7 +74,7 @@ def altered(number: int) -> Image.Image:
 @pytest.fixture
 def copied(pack: Pack) -> Pack:
     """The folder with an altered copy of p2's image, under another patient."""
-    pack.add("copy", altered(2), patient="a2", device="portable")
+    pack.show("copy", altered(2), patient="a2", device="portable")
     return pack
 
 
@@ -97,8 +91,8 @@ def test_patients_of_one_exposure_are_one_person_in_all_sections(
     plain = index_sections(pack.sections(), memo_dir=tmp_path / "memo")
     assert {name: result(name, config) for name, config in pack.sections().items()} == plain
     assert (result.audit.persons, result.audit.warnings, result.audit.summary) == ({}, (), ())
-    pack.add("copy", altered(2), patient="a2", device="portable")
-    pack.add("other", chest(20), patient="a2", device="portable")
+    pack.show("copy", altered(2), patient="a2", device="portable")
+    pack.show("other", chest(20), patient="a2", device="portable")
     result = index()
     people = patients(result, pack)
     assert people == {**{f"{n}": f"p{n}" for n in range(PEOPLE)}, "2": "a2", "copy": "a2", "other": "a2"}
@@ -142,7 +136,7 @@ def test_declared_and_found_are_the_same_cases(copied: Pack, index: Any) -> None
 
 
 def test_who_is_declared_different_is_left_apart(copied: Pack, index: Any) -> None:
-    copied.add("again", altered(3), patient="a3", device="portable")
+    copied.show("again", altered(3), patient="a3", device="portable")
     result = index(portable={"different_patients": [["p2", "a2", "p0"]]})
     assert patients(result, copied)["2"] == "p2"
     assert patients(result, copied)["3"] == "a3"
@@ -151,7 +145,7 @@ def test_who_is_declared_different_is_left_apart(copied: Pack, index: Any) -> No
 
 def test_persons_with_many_ids_and_images_are_reported_in_one_line(pack: Pack, index: Any) -> None:
     for letter in "abcd":
-        pack.add(letter, altered(1), patient=letter, device="portable")
+        pack.show(letter, altered(1), patient=letter, device="portable")
     result = index()
     assert {people for image, people in patients(result, pack).items() if image in "1abcd"} == {"a"}
     (warning,) = result.audit.warnings
@@ -161,10 +155,10 @@ def test_persons_with_many_ids_and_images_are_reported_in_one_line(pack: Pack, i
 
 def test_rows_of_one_image_and_mask_join_their_patients(pack: Pack, index: Any) -> None:
     pack.rows.append({**pack.rows[1], "patient_id": "a1"})
-    write_rows(pack.root, pack.rows)
-    pack.add("other", chest(21), patient="a1", device="portable")
+    pack.write()
+    pack.show("other", chest(21), patient="a1", device="portable")
     pack.rows.append({**pack.rows[2]})
-    write_rows(pack.root, pack.rows)
+    pack.write()
     assert patients(index(), pack)["other"] == patients(index(), pack)["1"] == "a1"
     assert len(index().audit.warnings) == 1
 
@@ -183,8 +177,8 @@ def test_images_alike_but_in_their_detail_are_left_apart_and_dark_slices_are_nob
     dark[40:60, 40:60] = chest(9).crop((40, 40, 60, 60))
     for letter in "ab":
         pixels = np.clip(smooth + rng.normal(0.0, 9.0, (64, 64)), 0, 255)
-        pack.add(letter, Image.fromarray(pixels.astype(np.uint8)))
-        pack.add(f"dark-{letter}", Image.fromarray(dark))
+        pack.show(letter, Image.fromarray(pixels.astype(np.uint8)))
+        pack.show(f"dark-{letter}", Image.fromarray(dark))
     audit = index().audit
     (near,) = audit.near
     assert audit.persons == {}
@@ -196,13 +190,13 @@ def more(tmp_path: Path, **images: Image.Image) -> tuple[Pack, dict[str, Any]]:
     pack = Pack(tmp_path / "more")
     pack.rows = []
     for name, image in images.items():
-        pack.add(name, image)
+        pack.show(name, image)
     return pack, {"added": data_section(source="manifest", root=str(pack.root))}
 
 
 def test_who_only_an_arm_adds_takes_the_id_of_the_study(pack: Pack, index: Any, tmp_path: Path) -> None:
     added, arm = more(tmp_path, b=chest(30), c=chest(31), b2=altered(31))
-    added.add("a2", altered(2), patient="a first id")
+    added.show("a2", altered(2), patient="a first id")
     result = index(arms={"a": pack.sections(), "b": arm})
     assert patients(result, pack) == patients(index(), pack)
     joined = {Path(case.name).stem: case.patient for case in result("added", arm["added"])}
@@ -224,7 +218,7 @@ def test_an_image_of_an_arm_may_not_join_two_people_of_the_study(
     pack: Pack, index: Any, tmp_path: Path
 ) -> None:
     added, arm = more(tmp_path, a2=altered(2))
-    added.add("a5", altered(5), patient="pa2")
+    added.show("a5", altered(5), patient="pa2")
     with pytest.raises(DataError) as caught:
         index(arms={"b": arm})
     (problem,) = caught.value.problems
@@ -252,8 +246,8 @@ def test_a_known_set_decodes_and_compares_nothing(
 def test_new_images_are_compared_with_known_ones(pack: Pack, index: Any, decoded: list[str]) -> None:
     index()
     decoded.clear()
-    pack.add("copy", altered(2), patient="a2", device="portable")
-    pack.add("twin", altered(2), patient="b2", device="portable")
+    pack.show("copy", altered(2), patient="a2", device="portable")
+    pack.show("twin", altered(2), patient="b2", device="portable")
     step_by_step = index()
     assert sorted(decoded) == ["images/copy.png", "images/twin.png"]
     at_once = index(memo="empty")
@@ -262,10 +256,10 @@ def test_new_images_are_compared_with_known_ones(pack: Pack, index: Any, decoded
 
 
 def test_a_corrected_patient_id_is_seen(pack: Pack, index: Any) -> None:
-    pack.add("copy", altered(2), patient="p2", device="portable")
+    pack.show("copy", altered(2), patient="p2", device="portable")
     assert index().audit.persons == {}
     pack.rows[-1]["patient_id"] = "a2"
-    write_rows(pack.root, pack.rows)
+    pack.write()
     assert set(index().audit.persons) == {"a2", "p2"}
 
 
@@ -292,11 +286,11 @@ def test_an_altered_comparison_is_not_believed(copied: Pack, index: Any, tmp_pat
     assert index().audit == before
     path.unlink()
     copied.rows.pop()
-    write_rows(copied.root, copied.rows)
+    copied.write()
     assert index().audit.persons == {}
     (fewer,) = (tmp_path / "memo").rglob("thumbnails-*/*.json")
     path.write_bytes(fewer.read_bytes())  # under the name of the cases with the copy
-    copied.add("copy", altered(2), patient="a2", device="portable")
+    copied.show("copy", altered(2), patient="a2", device="portable")
     assert index().audit == before
 
 
@@ -317,7 +311,7 @@ def test_folder_that_cannot_be_written_costs_nothing_but_time(
 
 
 def test_two_at_once_find_the_same_and_remember_no_patient(pack: Pack, index: Any, tmp_path: Path) -> None:
-    pack.add("copy", altered(2), patient="patient-named", device="portable")
+    pack.show("copy", altered(2), patient="patient-named", device="portable")
     with ThreadPoolExecutor(4) as pool:
         audits = list(pool.map(lambda _: index().audit, range(4)))
     assert audits == [index(memo="alone").audit] * 4

@@ -1,8 +1,7 @@
 import numpy as np
-import pytest
 from scipy import ndimage
 
-from xferlab.phantoms import BRAIN_LABELS, SLICES_PER_PATIENT, brain_mri, brain_patient
+from xferlab.phantoms import SLICES_PER_PATIENT, brain_mri, brain_patient
 
 FLAIR = 1
 
@@ -10,25 +9,6 @@ FLAIR = 1
 def slices_with_lesion(count, *, size_px=64):
     slices = (brain_mri(seed=2, index=index, size_px=size_px) for index in range(count))
     return [phantom for phantom in slices if phantom.labels.any()]
-
-
-def test_same_arguments_give_the_same_bytes():
-    first, second = (brain_mri(seed=1, index=3, size_px=64) for _ in range(2))
-    assert first.image.tobytes() == second.image.tobytes()
-    assert first.labels.tobytes() == second.labels.tobytes()
-
-
-def test_every_index_is_another_picture():
-    assert len({brain_mri(seed=1, index=index, size_px=32).image.tobytes() for index in range(8)}) == 8
-
-
-@pytest.mark.parametrize("size_px", [16, 50, 96])
-def test_shapes_dtypes_and_values(size_px):
-    phantom = brain_mri(seed=0, index=1, size_px=size_px)
-    assert phantom.image.shape == (size_px, size_px, 3)
-    assert phantom.labels.shape == (size_px, size_px)
-    assert phantom.image.dtype == phantom.labels.dtype == np.uint8
-    assert set(np.unique(phantom.labels)) <= set(BRAIN_LABELS.values())
 
 
 def test_some_slices_have_a_lesion_and_some_have_none():
@@ -59,13 +39,6 @@ def test_the_lesion_is_not_the_only_bright_thing():
         flair, lesion = phantom.image[..., FLAIR], phantom.labels > 0
         bright = flair > np.median(flair[lesion])
         assert np.mean(lesion[bright]) < 0.9
-
-
-def test_the_picture_is_the_same_at_every_size():
-    for index in (1, 2):
-        large, small = brain_mri(seed=2, index=index), brain_mri(seed=2, index=index, size_px=64)
-        averaged = large.image.reshape(64, 4, 64, 4, 3).mean((1, 3))
-        assert np.corrcoef(averaged.ravel(), small.image.ravel())[0, 1] > 0.95
 
 
 def test_slices_of_a_patient_share_the_head():
