@@ -33,6 +33,8 @@ Images of different people reach a correlation of 0.98 after alignment, but in t
 """
 
 _DESCRIPTOR_PX, _FREQUENCIES = 16, 9
+_ODD_BITS = np.packbits(np.arange(1, 65) % _FREQUENCIES % 2 == 1).view(np.uint64)
+"""The bits that a mirror image has otherwise: those of odd horizontal frequencies change their sign."""
 _REACH_PX, _MIN_OVERLAP, _BLOCK = 5.0, 0.75, 32
 _FLAT_SHARE, _FLAT_LEVELS = 0.75, 2
 
@@ -89,12 +91,6 @@ def perceptual_hash(images: Floats) -> NDArray[np.uint64]:
     return np.packbits(waves > 0, axis=1).view(np.uint64)[:, 0]
 
 
-def _mirrored_bits() -> np.uint64:
-    """The bits that a mirror image has otherwise: those of odd horizontal frequencies change their sign."""
-    odd = np.arange(1, 65) % _FREQUENCIES % 2 == 1
-    return np.uint64(np.packbits(odd).view(np.uint64)[0])
-
-
 def find_pairs(pixels: Grey, groups: NDArray[np.integer], fresh: NDArray[np.bool_]) -> list[Pair[int]]:
     """Returns the pairs that correlate, by rows; a pair's figures do not depend on who else is there.
 
@@ -140,7 +136,7 @@ def _candidates(
     flat = shown.reshape(len(shown), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True) + 1e-9
-    others = hashes ^ _mirrored_bits() if mirrored else hashes
+    others = hashes ^ _ODD_BITS if mirrored else hashes
     for start in range(0, len(hashes), 64):
         rows = np.arange(start, min(start + 64, len(hashes)))
         bases = _tangents(descriptors[rows])

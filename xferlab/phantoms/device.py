@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from xferlab.phantoms.fields import Field, generator, to_uint8
+from xferlab.phantoms.fields import Field, generator, to_uint8, wide_blur
 from xferlab.phantoms.foreign_objects import lay_on
 
 DEVICE_VERSION = 1
@@ -112,9 +112,7 @@ def _expose(film: Field, rng: np.random.Generator, grain: np.random.Generator) -
     angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.4)
     sigma, deviation = rng.uniform(0.001, 0.0035) * min(height, width), rng.uniform(0.007, 0.028)
 
-    size = [max(1, round(0.2 * height)), max(1, round(0.2 * width))]
-    scatter = ndimage.uniform_filter(ndimage.uniform_filter(film, size, mode="nearest"), size, mode="nearest")
-    film = film * (1 - veil) + scatter * veil
+    film = film * (1 - veil) + wide_blur(film, 0.2) * veil
     film = level + (film - level) * np.float32(contrast)
     down, across = np.linspace(-0.5, 0.5, height)[:, None], np.linspace(-0.5, 0.5, width)[None, :]
     cut_off = slope * (np.cos(angle) * across + np.sin(angle) * down) ** 2 * 1.5

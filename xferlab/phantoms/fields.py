@@ -124,8 +124,8 @@ def blend(first: Field, second: Field, width: float) -> Field:
 
 
 def wide_blur(field: Field, width: float) -> Field:
-    """Blur over about `width` of the picture's side; two box passes, so the width costs nothing."""
-    size = max(1, round(width * field.shape[0]))
+    """Blur over about `width` of the picture's sides; two box passes, so the width costs nothing."""
+    size = [max(1, round(width * side)) for side in field.shape]
     once = ndimage.uniform_filter(field, size, mode="nearest")
     return np.asarray(ndimage.uniform_filter(once, size, mode="nearest"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,55 +24,45 @@ from xferlab.phantoms import (
 )
 
 
-@dataclass(frozen=True)
-class Member:
-    """A phantom of a section."""
-
-    index: int
-    pathology: str
-    name: str
-    patient: str
-
-
 class PhantomSource(Source):
     """Phantoms of one kind."""
 
     config: PhantomCxrData | PhantomMriData
 
     @abstractmethod
-    def members(self) -> Iterator[Member]:
-        """Yields all phantoms of the section."""
+    def members(self) -> Iterator[tuple[int, Case]]:
+        """Yields index and case of all phantoms of the section; the cases lack their digests."""
 
     @abstractmethod
-    def draw(self, member: Member) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def draw(self, index: int, pathology: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Returns an image and where the structure is."""
 
     def look(self) -> Survey:
         """Returns the cases; draws nothing."""
         config, cases = self.config, []
         same = join_patients(config.same_patient)
-        for member in self.members():
+        for index, member in self.members():
             plain = digest = digest_of(
                 {
                     "source": config.source,
                     "version": PHANTOMS_VERSION,
                     "seed": config.seed,
                     "size_px": config.size_px,
-                    "index": member.index,
+                    "index": index,
                     "pathology": member.pathology,
                 }
             )
             if config.simulate:
                 digest = digest_of({"plain": plain, "simulate": device.recipe(config.simulate)})
             patient = same.get(member.patient, member.patient)
-            cases.append(Case(digest, member.name, patient, member.pathology, config.simulate or ""))
-            self._entries[digest] = member, plain
+            cases.append(replace(member, digest=digest, patient=patient, simulated=config.simulate or ""))
+            self._entries[digest] = index, member.pathology, plain
         return select_cases(self.name, config.source, cases, config.where)
 
-    def read(self, entry: tuple[Member, str]) -> Decoded:
-        """Returns a drawn image and its structure; `entry` is a phantom and its digest before simulation."""
-        member, plain = entry
-        image, inside = self.draw(member)
+    def read(self, entry: tuple[int, str, str]) -> Decoded:
+        """Returns a drawn image and its structure, from index, pathology and digest before simulation."""
+        index, pathology, plain = entry
+        image, inside = self.draw(index, pathology)
         target = (inside * np.uint8(STRUCTURE)).astype(np.uint8)
         if self.config.simulate:
             image, target = device.simulate_portable(image, target, seed=self.config.seed, key=plain)
@@ -84,7 +74,7 @@ class PhantomCxrSource(PhantomSource):
 
     config: PhantomCxrData
 
-    def members(self) -> Iterator[Member]:
+    def members(self) -> Iterator[tuple[int, Case]]:
         """Pathologies take turns, so that the count of one moves no patient of another."""
         count, kinds = self.config.count, len(PATHOLOGIES)
         if isinstance(count, int):
@@ -94,12 +84,12 @@ class PhantomCxrSource(PhantomSource):
             indices = [start + kinds * turn for start, number in starts.items() for turn in range(number)]
         for index in indices:
             name = f"phantom-chest-{self.config.seed}-{index}"
-            yield Member(index, PATHOLOGIES[index % kinds], name, name)
+            yield index, Case("", name, name, PATHOLOGIES[index % kinds])
 
-    def draw(self, member: Member) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def draw(self, index: int, pathology: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Returns an image and the lungs as they are, also behind heart, ribs and clavicles."""
         seed, size_px = self.config.seed, self.config.size_px
-        drawn = chest_xray(seed=seed, index=member.index, pathology=member.pathology, size_px=size_px)
+        drawn = chest_xray(seed=seed, index=index, pathology=pathology, size_px=size_px)
         return drawn.image, chest_mask(drawn.labels)
 
 
@@ -108,14 +98,14 @@ class PhantomMriSource(PhantomSource):
 
     config: PhantomMriData
 
-    def members(self) -> Iterator[Member]:
+    def members(self) -> Iterator[tuple[int, Case]]:
         """Yields the slices, patient by patient."""
         seed = self.config.seed
         for index in range(self.config.count):
             patient = f"phantom-brain-{seed}-{brain_patient(index)}"
-            yield Member(index, "brain", f"phantom-brain-slice-{seed}-{index}", patient)
+            yield index, Case("", f"phantom-brain-slice-{seed}-{index}", patient, "brain")
 
-    def draw(self, member: Member) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def draw(self, index: int, pathology: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Returns a slice `(H, W, 3)` and its lesion."""
-        drawn = brain_mri(seed=self.config.seed, index=member.index, size_px=self.config.size_px)
+        drawn = brain_mri(seed=self.config.seed, index=index, size_px=self.config.size_px)
         return drawn.image, drawn.labels > 0
