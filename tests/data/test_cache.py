@@ -8,7 +8,6 @@ import os
 import pwd
 import random
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -232,24 +231,6 @@ def test_leftovers_of_killed_builders_are_removed(tmp_path: Path, size: Any, ope
     with FileLock(folder / "alive.lock"):
         opened()
     assert [path.name for path in folder.glob("*.tmp")] == ["alive.images.tmp"]
-
-
-def test_who_waits_for_a_builder_does_not_build(opened: Any, decoded: list[str]) -> None:
-    barrier = threading.Barrier(3)
-    tables: list[CaseTable] = []
-
-    def open_together() -> None:
-        barrier.wait()
-        tables.append(opened())
-
-    threads = [threading.Thread(target=open_together) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(decoded) == 6
-    for table in tables:
-        assert_equal(table, pixels(tables[0]))
 
 
 def test_full_disk(opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,13 +98,6 @@ def test_few_bits_of_grey_are_spread(tmp_path: Path, bits: int) -> None:
     assert read_labels(tmp_path / "a.png").values.tolist() == expected
 
 
-def test_jpeg_masks_are_marked(tmp_path: Path) -> None:
-    Image.new("L", (8, 8), 255).save(tmp_path / "m.png", "JPEG")
-    assert read_labels(tmp_path / "m.png").lossy
-    Image.new("L", (8, 8), 255).save(tmp_path / "n.jpg", "PNG")
-    assert not read_labels(tmp_path / "n.jpg").lossy
-
-
 PEAK = """
 import json, resource, sys
 from pathlib import Path

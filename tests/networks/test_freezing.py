@@ -55,23 +55,30 @@ def test_levels_are_all_modules_of_the_network_in_order():
     assert modules == ENCODER | DECODER | {"conv"}
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 1000])
-def test_without_an_end_it_stays_frozen(epoch):
-    assert frozen_modules(Freeze("encoder"), epoch) == ENCODER
-    assert frozen_modules(Freeze("donor"), epoch) == ENCODER | DECODER | {"conv"}
+ALL = ENCODER | DECODER | {"conv"}
+GRADUAL = Freeze("donor", {"head": 0, "decoder1": 2, "bottleneck": 4})
 
 
-def test_one_number_is_for_the_whole_part():
-    freeze = Freeze("encoder", 3)
-    assert [bool(frozen_modules(freeze, epoch)) for epoch in (1, 2, 3, 4, 5)] == [True] * 3 + [False] * 2
-
-
-def test_levels_thaw_one_by_one_and_those_not_named_never():
-    freeze = Freeze("donor", {"head": 0, "decoder1": 2, "bottleneck": 4})
-    everything = ENCODER | DECODER | {"conv"}
-    assert frozen_modules(freeze, 1) == frozen_modules(freeze, 2) == everything - {"conv"}
-    assert frozen_modules(freeze, 3) == everything - {"conv", "decoder1", "upconv1"}
-    assert frozen_modules(freeze, 99) == everything - {"conv", "decoder1", "upconv1", "bottleneck"}
+@pytest.mark.parametrize(
+    ("freeze", "frozen"),
+    [
+        (Freeze("encoder"), {1: ENCODER, 2: ENCODER, 1000: ENCODER}),
+        (Freeze("donor"), {1: ALL, 2: ALL, 1000: ALL}),
+        (Freeze("encoder", 3), {1: ENCODER, 3: ENCODER, 4: set(), 5: set()}),
+        (
+            GRADUAL,
+            {
+                1: ALL - {"conv"},
+                2: ALL - {"conv"},
+                3: ALL - {"conv", "decoder1", "upconv1"},
+                99: ALL - {"conv", "decoder1", "upconv1", "bottleneck"},
+            },
+        ),
+    ],
+    ids=["encoder", "donor", "for three epochs", "level by level"],
+)
+def test_what_is_frozen_in_an_epoch(freeze, frozen):
+    assert {epoch: frozen_modules(freeze, epoch) for epoch in frozen} == frozen
 
 
 @pytest.mark.parametrize("after", [None, 1, 4, {"encoder1": 2, "bottleneck": 0}])

@@ -32,8 +32,9 @@ def trained(**options) -> dict[str, torch.Tensor]:
 # --- inherit ---------------------------------------------------------------------------------------
 
 
-def test_a_plain_network_takes_over_everything():
-    model, state = network(seed=5), trained()
+@pytest.mark.parametrize("layers", [None, Translator(2, 3)])
+def test_a_network_takes_over_everything(layers):
+    model, state = network(seed=5, translator=layers), trained(translator=layers)
     assert inherit(model, state, origin="x") == ()
     assert same(copied(model), state)
 
@@ -47,13 +48,6 @@ def test_a_new_translator_keeps_its_weights_and_is_named():
     assert all(key.startswith("translator.") for key in fresh)
     assert all(after[key].equal(before[key]) for key in fresh)
     assert all(after[key].equal(state[key]) for key in state)
-
-
-def test_a_translated_parent_hands_down_its_translator():
-    layers = Translator(2, 3)
-    model, state = network(seed=5, translator=layers), trained(translator=layers)
-    assert inherit(model, state, origin="x") == ()
-    assert same(copied(model), state)
 
 
 @pytest.mark.parametrize(
@@ -73,17 +67,19 @@ def test_another_translator_is_refused_and_changes_nothing(parent, layers, messa
     assert same(copied(model), before)
 
 
-def test_half_a_translator_or_half_a_donor_is_refused():
-    layers = Translator(1, 3)
-    for missing in ("translator.head.bias", "decoder2.dec2conv1.weight"):
-        state = trained(translator=layers)
-        del state[missing]
-        with pytest.raises(DonorError, match=f"1 missing: {missing}"):
-            inherit(network(translator=layers), state, origin="x")
-    state = trained()
-    del state["conv.bias"]
-    with pytest.raises(DonorError, match=r"1 missing: conv\.bias"):
-        inherit(network(translator=layers), state, origin="x")
+@pytest.mark.parametrize(
+    ("parent", "missing"),
+    [
+        (Translator(1, 3), "translator.head.bias"),
+        (Translator(1, 3), "decoder2.dec2conv1.weight"),
+        (None, "conv.bias"),
+    ],
+)
+def test_half_a_translator_or_half_a_donor_is_refused(parent, missing):
+    state = trained(translator=parent)
+    del state[missing]
+    with pytest.raises(DonorError, match=f"1 missing: {missing}"):
+        inherit(network(translator=Translator(1, 3)), state, origin="x")
 
 
 # --- fold ------------------------------------------------------------------------------------------

@@ -88,31 +88,36 @@ def test_of_several_state_dicts_none_is_guessed(tmp_path: Path) -> None:
         read(tmp_path, {"model": dict(STATE), "state_dict": dict(STATE)})
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_value_that_is_not_finite_is_told_with_its_file_and_tensor(
-    tmp_path: Path, value: float, dtype: torch.dtype
-) -> None:
+def with_value(value: float, dtype: torch.dtype) -> Tensor:
     damaged = STATE[KEY].to(dtype, copy=True)
     damaged.view(-1)[1] = value
-    text = (
-        rf"{tmp_path}/w\.pt: the tensor '{KEY}' holds 1 of 72 values that are NaN or infinite\. No training"
-    )
+    return damaged
+
+
+VARIANCE = "encoder1.enc1norm1.running_var"
+NO_NUMBERS = rf"/w\.pt: the tensor '{KEY}' holds 1 of 72 values that are NaN or infinite\. No training"
+
+
+@pytest.mark.parametrize(
+    ("damaged", "text"),
+    [
+        *[
+            ({KEY: with_value(value, dtype)}, NO_NUMBERS)
+            for value in (float("nan"), float("inf"), -float("inf"))
+            for dtype in (torch.float32, torch.bfloat16)
+        ],
+        (
+            {VARIANCE: -STATE[VARIANCE], KEY: STATE[KEY] / 0},
+            rf"'{VARIANCE}' holds negative variances, and 1 more tensors are damaged",
+        ),
+        ({KEY: STATE[KEY].to_sparse()}, f"'{KEY}' is sparse, quantized or without values"),
+    ],
+)
+def test_a_damaged_tensor_is_told_with_its_file(
+    tmp_path: Path, damaged: dict[str, Tensor], text: str
+) -> None:
     with pytest.raises(DonorError, match=text):
-        read(tmp_path, {**STATE, KEY: damaged})
-
-
-def test_a_negative_variance_is_told(tmp_path: Path) -> None:
-    key = "encoder1.enc1norm1.running_var"
-    with pytest.raises(
-        DonorError, match=rf"'{key}' holds negative variances, and 1 more tensors are damaged"
-    ):
-        read(tmp_path, {**STATE, key: -STATE[key], KEY: STATE[KEY] / 0})
-
-
-def test_a_tensor_without_values_in_memory_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DonorError, match=f"'{KEY}' is sparse, quantized or without values"):
-        read(tmp_path, {**STATE, KEY: STATE[KEY].to_sparse()})
+        read(tmp_path, {**STATE, **damaged})
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.data import spoils
 from tests.data.conftest import index_sections
 from tests.data.test_dicom import write as write_dicom
 from xferlab.cohort import Case
 from xferlab.data import memo
 from xferlab.data.sources.registry import open_source
+from xferlab.data.sources.source import Decoded
 from xferlab.errors import DataError
 
 
@@ -87,35 +89,33 @@ def test_order_of_rows_place_and_format_change_nothing(folder: Any, tmp_path: Pa
     assert cases(folder.section(), tmp_path) == before
 
 
+def lighter(pixels: np.ndarray) -> np.ndarray:
+    pixels = pixels.copy()
+    pixels[20, 20] ^= 255
+    return pixels
+
+
 @pytest.mark.parametrize(
     ("change", "number"),
     [
-        ({"labels": {"lung": [255]}}, 6),
-        ({"labels": {"lung": [255, 1], "ignore": [127]}}, 6),
-        ({"simulate": "portable"}, 6),
-        ({"labels": {"heart": [255], "ignore": [127]}}, 0),
-        ({"where": {"device": ["fixed", "portable"]}}, 0),
-        ({"hold_out": 0.5}, 0),
-        ({"same_patient": [["p1", "p2"]]}, 0),
+        (spoils.fields(labels={"lung": [255]}), 6),
+        (spoils.fields(labels={"lung": [255, 1], "ignore": [127]}), 6),
+        (spoils.fields(simulate="portable"), 6),
+        (spoils.pixels("images/3.png", lighter), 1),
+        (spoils.pixels("masks/3.png", lighter), 1),
+        (spoils.fields(labels={"heart": [255], "ignore": [127]}), 0),
+        (spoils.fields(where={"device": ["fixed", "portable"]}), 0),
+        (spoils.fields(hold_out=0.5), 0),
+        (spoils.fields(same_patient=[["p1", "p2"]]), 0),
     ],
 )
 def test_the_digest_covers_what_changes_pixels_and_nothing_else(
-    folder: Any, tmp_path: Path, change: dict[str, Any], number: int
+    folder: Any, tmp_path: Path, change: spoils.Spoil, number: int
 ) -> None:
-    before = {c.digest for c in cases(folder.section(), tmp_path)}
-    after = {c.digest for c in cases(folder.section(**change), tmp_path)}
-    assert len(after - before) == number
-
-
-@pytest.mark.parametrize("kind", ["images", "masks"])
-def test_the_digest_covers_the_bytes_of_both_files(folder: Any, tmp_path: Path, kind: str) -> None:
-    before = cases(folder.section(), tmp_path)
-    path = folder.root / kind / "3.png"
-    pixels = np.asarray(Image.open(path)).copy()
-    pixels[20, 20] ^= 255
-    Image.fromarray(pixels).save(path)
-    after = cases(folder.section(), tmp_path)
-    assert [c.name for c, d in zip(before, after, strict=True) if c != d] == ["images/3.png"]
+    before = {c.digest: c.name for c in cases(folder.section(), tmp_path)}
+    after = {c.digest: c.name for c in cases(folder.section(**(change(folder) or {})), tmp_path)}
+    renewed = {after[digest] for digest in after.keys() - before.keys()}
+    assert renewed == {f"images/{n}.png" for n in {0: [], 1: [3], 6: range(6)}[number]}
 
 
 @pytest.mark.parametrize(
@@ -246,10 +246,10 @@ def test_planning_known_data_reads_no_image(
 
 
 def test_a_simulated_section_says_so_and_is_the_same_each_time(folder: Any, tmp_path: Path) -> None:
-    configs = folder.section(simulate="portable"), folder.section(simulate="portable"), folder.section()
-    sources = [open_source("s", config, memo_dir=tmp_path / "memo") for config in configs]
-    assert {case.simulated for case in sources[0].cases()} == {"portable"}
-    first, second, plain = (source.decode(source.cases()[0]) for source in sources)
+    assert {case.simulated for case in cases(folder.section(simulate="portable"), tmp_path)} == {"portable"}
+    first, second, plain = (
+        decoded(folder, tmp_path, simulate=name) for name in ("portable", "portable", None)
+    )
     assert (first.image == second.image).all()
     assert (first.target == second.target).all()
     assert set(np.unique(first.target)) <= {0, 127, 255}
@@ -259,28 +259,23 @@ def test_a_simulated_section_says_so_and_is_the_same_each_time(folder: Any, tmp_
 def test_simulated_devices_belong_to_images_not_to_masks(folder: Any, tmp_path: Path) -> None:
     for number in (0, 1):  # equal pixels in different files
         Image.new("L", (30, 40), 100).save(folder.root / f"images/{number}.png", compress_level=number)
-    config = folder.section(simulate="portable")
-
-    def shown() -> list[np.ndarray]:
-        source = open_source("s", config, memo_dir=tmp_path / "memo")
-        return [source.decode(case).image for case in source.cases()[:2]]
-
-    before = shown()
-    assert (before[0] != before[1]).any()
+    first, other = (decoded(folder, tmp_path, f"images/{n}.png", simulate="portable").image for n in (0, 1))
+    assert (first != other).any()
     Image.new("L", (30, 40), 255).save(folder.root / "masks/0.png")
-    assert (shown()[0] == before[0]).all()
+    assert (decoded(folder, tmp_path, "images/0.png", simulate="portable").image == first).all()
+
+
+def decoded(folder: Any, tmp_path: Path, name: str = "images/1.png", **fields: Any) -> Decoded:
+    source = open_source("s", folder.section(**fields), memo_dir=tmp_path / "memo")
+    (case,) = (case for case in source.cases() if case.name == name)
+    return source.decode(case)
 
 
 def test_turned_image_with_a_turned_mask(folder: Any, tmp_path: Path) -> None:
-    for kind in ("images", "masks"):
-        image = Image.open(folder.root / kind / "1.png")
-        image.load()
-        exif = image.getexif()
-        exif[274] = 6
-        image.save(folder.root / kind / "1.png", exif=exif)
-    source = open_source("s", folder.section(), memo_dir=tmp_path / "memo")
-    decoded = source.decode(source.cases()[1])
-    assert decoded.image.shape == decoded.target.shape == (30, 40)
+    turned = [spoils.resaved(f"{kind}/1.png", orientation=6) for kind in ("images", "masks")]
+    spoils.several(*turned)(folder)
+    both = decoded(folder, tmp_path)
+    assert both.image.shape == both.target.shape == (30, 40)
 
 
 def test_a_case_of_another_section_is_refused(folder: Any, tmp_path: Path) -> None:
@@ -292,11 +287,8 @@ def test_a_case_of_another_section_is_refused(folder: Any, tmp_path: Path) -> No
 def test_the_size_of_a_mask_is_reported_before_the_values_that_resizing_made(
     folder: Any, tmp_path: Path
 ) -> None:
-    mask = Image.open(folder.root / "masks/1.png")
-    mask.resize((mask.width // 2, mask.height // 2), Image.Resampling.BILINEAR).save(
-        folder.root / "masks/1.png"
-    )
-    source = open_source("s", folder.section(), memo_dir=tmp_path)
-    (case,) = (case for case in source.cases() if case.name == "images/1.png")
+    with Image.open(folder.root / "masks/1.png") as mask:
+        small = mask.resize((mask.width // 2, mask.height // 2), Image.Resampling.BILINEAR)
+    small.save(folder.root / "masks/1.png")
     with pytest.raises(DataError, match=r"masks/1\.png: the mask is \d+x\d+ pixels, its image"):
-        source.decode(case)
+        decoded(folder, tmp_path)
