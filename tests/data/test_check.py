@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from PIL import Image
 from tests.data.conftest import index_sections
 from tests.data.spoils import Spoil, cell, fields, link_out, pixels, remove, resaved, several, write
 from tests.data.test_dicom import write as write_dicom
+from xferlab.cohort import Case
 from xferlab.data.check import check_sections
+from xferlab.data.plausibility import Observation, implausible
 from xferlab.errors import DataError, Problem
 
 
@@ -338,3 +341,36 @@ def test_good_data_has_no_findings(folder: Any, tmp_path: Path) -> None:
     )
     assert problems == []
     assert calls == [(n, 8) for n in range(1, 9)]
+
+
+def observation(number: int, *, share: float, image: str) -> Observation:
+    return Observation(
+        Case(f"{number:064x}", f"{number}.png", f"p{number}", "normal"),
+        image=image,
+        mask=f"mask of {image}",
+        shape=(40, 30),
+        spacing_mm=None,
+        levels=256,
+        share=share,
+        seems_inverted=share > 0.5,
+        values=frozenset({255}),
+        has_remark=False,
+    )
+
+
+def test_thousands_of_inverted_masks_and_repeated_images_are_found_soon() -> None:
+    inverted = [observation(n, share=0.9, image=f"image {n}") for n in range(4000)]
+    repeated = [observation(n, share=0.3, image=f"image {n // 2}") for n in range(10_000, 18_000)]
+    twice = observation(20_000, share=0.3, image="a"), observation(20_001, share=0.3, image="a")
+    for entry, mask in zip(twice, ("left", "right"), strict=True):
+        object.__setattr__(entry, "mask", mask)
+    start_s = time.process_time()
+    problems = implausible("s", [*inverted, *repeated, *twice], empty_targets=False)
+    assert time.process_time() - start_s < 1
+    assert [problem.kind for problem in problems] == [
+        "images with several masks",
+        "repeated images",
+        *["masks that seem inverted"] * 4000,
+    ]
+    assert problems[0].what.startswith("one image has different masks (20000.png, 20001.png)")
+    assert problems[1].what.startswith("4000 images stand in the table twice")

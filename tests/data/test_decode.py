@@ -1,7 +1,13 @@
-"""Formats: what a file shows is what is read, whatever it is stored as; what is ambiguous is refused."""
+"""Formats: what a file shows is what is read; what is ambiguous, enormous or no image is refused."""
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +16,8 @@ import pytest
 from PIL import Image
 
 from tests.data.conftest import refusal
-from xferlab.data.decode import read_colour, read_image, read_labels, stretch
+from tests.data.pictures import SIGNATURE, chunk, png, rows, tiff
+from xferlab.data.decode import MAX_PIXELS, read_colour, read_image, read_labels, stretch
 from xferlab.errors import DataError
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -213,3 +220,115 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, monkeypatch
     assert refusal(path) == "has 256 pixels; up to 255 pixels are accepted."
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)  # its warning, where warnings are errors
     assert refusal(path) == "has 256 pixels; up to 255 pixels are accepted."
+
+
+UNKNOWN = "is no PNG, JPEG, TIFF or DICOM file"
+
+
+def limited(what: str) -> str:
+    return f"{what}; up to {MAX_PIXELS:,} pixels are accepted."
+
+
+def texted(kind: bytes) -> bytes:
+    """A PNG with a text that unpacks to 64 MiB."""
+    whole, packed = png(1, 1, packed=zlib.compress(b"\0\7")), zlib.compressobj(9)
+    start = len(SIGNATURE) + 25
+    text = b"".join(packed.compress(bytes(1 << 20)) for _ in range(64)) + packed.flush()
+    assert len(text) < 100_000
+    return whole[:start] + chunk(kind, b"a\0\0" + text) + whole[start:]
+
+
+def encoded(kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(file, kind)
+    return file.getvalue()
+
+
+def wide_channels(channels: int, colour: int) -> bytes:
+    return png(2, 2, bits=16, colour=colour, packed=rows(2, b"\x00\xff" * 2 * channels))
+
+
+@pytest.mark.parametrize("read", [read_image, read_labels])
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (png(50_000, 50_000), limited("has 2,500,000,000 pixels")),
+        (png(2**31 - 1, 2**31 - 1), limited("has 4,611,686,014,132,420,609 pixels")),
+        (png(20_000, 10_001), limited("is 20000x10001 pixels")),
+        (tiff(60_000, 60_000, b"\0" * 64), limited("has 3,600,000,000 pixels")),
+        (tiff(4_000_000_000, 4_000_000_000, b"\0" * 64), limited("has 16,000,000,000,000,000,000 pixels")),
+        (texted(b"zTXt"), "cannot be read: Decompressed data too large"),
+        (texted(b"iCCP"), "cannot be read: Decompressed data too large"),
+        *[(encoded(kind), UNKNOWN) for kind in ("GIF", "WEBP", "PPM", "ICO")],
+        (wide_channels(3, 2), "has 16 bits in each of several channels"),
+        (wide_channels(2, 4), "has 16 bits in each of several channels"),
+        (wide_channels(4, 6), "has 16 bits in each of several channels"),
+        (tiff(2, 2, b"\xff\x00" * 12, bits=16, channels=3), "has 16 bits in each of several channels"),
+        (tiff(2, 1, b"\x01\xff", sample_format=2), "has signed 8-bit pixels"),
+        (tiff(2, 1, b"\x01\x00\x00\x00\xff\xff\xff\xff", bits=32), "has values above 2,147,483,647"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_refused_whatever_their_name(tmp_path: Path, read: Any, data: bytes, what: str) -> None:
+    assert refusal(tmp_path / "a.png", read, content=data).startswith(what)
+
+
+def test_postscript_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ghostscript = tmp_path / "bin" / "gs"
+    ghostscript.parent.mkdir()
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ghostscript.parent}{os.pathsep}{os.environ['PATH']}")
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    assert UNKNOWN in refusal(tmp_path / "a.jpg", content=script)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_signs_are_read_as_they_are_meant(tmp_path: Path) -> None:
+    wide = b"\x01\x00\x00\x00\xff\xff\xff\xff"
+    (tmp_path / "c.tif").write_bytes(tiff(2, 1, wide, bits=32, sample_format=2))
+    assert read_image(tmp_path / "c.tif").pixels.tolist() == [[255, 0]]  # 1 and -1
+    (tmp_path / "d.tif").write_bytes(tiff(2, 1, b"\x01\x00\xff\xff", bits=16, sample_format=2))
+    assert read_labels(tmp_path / "d.tif").values.tolist() == [[1, -1]]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_few_bits_of_grey_are_spread(tmp_path: Path, bits: int) -> None:
+    (tmp_path / "a.png").write_bytes(png(8 // bits, 1, bits=bits, packed=zlib.compress(b"\0\x1b")))
+    levels = [0x1B >> shift & (1 << bits) - 1 for shift in range(8 - bits, -1, -bits)]
+    expected = [[round(level * 255 / ((1 << bits) - 1)) for level in levels]]
+    assert read_image(tmp_path / "a.png").pixels.tolist() == expected
+    assert read_labels(tmp_path / "a.png").values.tolist() == expected
+
+
+PEAK = """
+import json, resource, sys
+from pathlib import Path
+from xferlab.data.decode import read_image
+from xferlab.errors import DataError
+found = {}
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    found["size"] = read_image(Path(sys.argv[1])).pixels.size
+except DataError as error:
+    found["error"] = str(error)
+found["kib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bits", "bytes_a_pixel"), [(8, 4), (16, 12)])
+def test_largest_image_that_is_accepted_takes_a_few_bytes_a_pixel(
+    tmp_path: Path, bits: int, bytes_a_pixel: int
+) -> None:
+    side = 14_000
+    path = tmp_path / "a.png"
+    path.write_bytes(png(side, side, bits=bits, packed=rows(side, bytes(side * bits // 8))))
+    assert path.stat().st_size < 500_000
+    command = [sys.executable, "-c", PEAK, str(path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    found = json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+    print(f"{path.stat().st_size:,} bytes, {side * side:,} pixels, {found['kib'] / 1024:.0f} MiB")
+    assert found["size"] == side * side
+    assert found["kib"] * 1024 < bytes_a_pixel * side * side

@@ -1,7 +1,9 @@
-"""Tables: the same rows from every way to write them, and a message for what is no table."""
+"""Tables: the same rows from every way to write them, and a message for what cannot be used."""
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
+from tests.data.conftest import index_sections
+from tests.data.spoils import Spoil, cell, drop_column, fields, no_file, remove, renamed_table, text
+from xferlab.data.check import check_sections
 from xferlab.data.sources.manifest import table
-from xferlab.data.sources.manifest.table import read_table
+from xferlab.data.sources.manifest.table import Nearest, outside, read_table
 from xferlab.errors import DataError
 
 TEXT = 'image,mask,patient_id,pathology\na.png,b.png,"Doe, J",normal\n c.png ,d.png,é,covid19\n'
@@ -183,3 +189,155 @@ def test_empty_columns_and_rows(tmp_path: Path) -> None:
 def test_other_files_are_named(tmp_path: Path, name: str, content: bytes, what: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert what in refusal(tmp_path / name)
+
+
+WITH_DEVICE = "image,mask,patient_id,pathology,device"
+INDEX = [
+    (
+        fields(root="/no/such/folder"),
+        "/no/such/folder: there is no such folder. If `root` names an environment var",
+    ),
+    (fields(root="/" + "x" * 5000), "x: cannot be looked into: File name too long.$"),
+    (fields(table="x" * 300), "/pack: cannot be looked into: File name too long.$"),
+    (fields(table="\0"), "/pack/\0: there is no such table; tables there: metadata.csv. Name one wi"),
+    (
+        renamed_table("metadta.csv"),
+        "no metadata.csv or metadata.parquet; tables there: metadta.csv. Name one with `table:`.",
+    ),
+    (
+        remove("metadata.csv"),
+        "no metadata.csv or metadata.parquet; no table is there. It needs the columns image, mask, patient_id"
+        ", pathology, for example:\n  image,mask,patient_id,pathology\n  images/001.png,masks/001.png,P001,",
+    ),
+    (
+        renamed_table("metadata.XLSX"),
+        "no metadata.csv or metadata.parquet; save metadata.XLSX as metadata.csv .UTF-8, separated by",
+    ),
+    (
+        fields(table="metdata.csv"),
+        "/pack/metdata.csv: there is no such table; tables.*Did you mean 'metadata.csv'?",
+    ),
+    (drop_column("pathology"), r"no column 'pathology' \(columns: image, mask, patient_id, other, device\)"),
+    (drop_column("patient_id", rename="patient"), "no column 'patient_id'.*Did you mean 'patient'?"),
+    (text(f"{WITH_DEVICE}\n"), "metadata.csv: the table has no rows."),
+    (text(""), r"no column 'image' \(columns: \)"),
+    (
+        text(WITH_DEVICE.replace(",", "|")),
+        r"metadata.csv: its columns look separated by '\|' \('image\|mask\|pat.*commas",
+    ),
+    (
+        text(f"{WITH_DEVICE}\n".encode("utf-16")),
+        "read as a table: .*codec can't decode.* Save it as CSV .UTF-8, sep",
+    ),
+    (
+        text(f"{WITH_DEVICE}\n{'x' * 200_000},b,c,d,e\n"),
+        "cannot be read as a table: field larger than .*Save it",
+    ),
+    (text(f"{WITH_DEVICE},device\n"), "columns stand twice: device."),
+    (
+        text(f"{WITH_DEVICE}\na,b,c\n"),
+        "metadata.csv:2: 3 cells for 5 columns; quote cells that contain commas.",
+    ),
+    (
+        text(f"{WITH_DEVICE}\n\xe4,b,c,d,e\n".encode("latin-1")),
+        "metadata.csv: cannot be read as a table: .*utf-8",
+    ),
+    (text(f'{WITH_DEVICE}\na,b,"c'), "cannot be read as a table: unexpected end of data"),
+    (cell(2, patient_id=" "), "metadata.csv:4: patient_id is empty; every case needs one."),
+    (cell(2, pathology=""), "metadata.csv:4: pathology is empty; every case needs one."),
+    (cell(2, mask=""), "metadata.csv:4: mask is empty; every case needs one."),
+    (cell(2, image="/etc/passwd"), "metadata.csv:4: image '/etc/passwd' leaves the section's folder"),
+    (cell(2, mask="masks/../../x.png"), "metadata.csv:4: mask .* leaves the section's folder; paths are rel"),
+    (
+        cell(2, image="images/\0.png"),
+        r"metadata.csv:4: image 'images/\\x00.png' holds a line break or another con",
+    ),
+    (
+        cell(2, mask="a\nb.png"),
+        r"metadata.csv:5: mask 'a\\nb.png' holds a line break or another control charac",
+    ),
+    (
+        cell(2, patient_id="p\r2"),
+        r"metadata.csv:\d: patient_id 'p\\r2' holds a line break or another control",
+    ),
+    (cell(2, image="C:\\images\\2.png"), r"metadata.csv:4: image 'C:/images/2.png' leaves the section's fol"),
+    (cell(2, mask="..\\masks\\2.png"), r"metadata.csv:4: mask '../masks/2.png' leaves the section's folder"),
+    (cell(4, image="Images/4.png"), "metadata.csv:6: .*Images/4.png: No such file or directory.$"),
+    (cell(4, image="images/4.PNG"), "/4.PNG: No such file or directory. Did you mean 'images/4.png'[?]$"),
+    (cell(4, image="x" * 300), "metadata.csv:6: .*xxx: File name too long.$"),
+    (cell(4, image="images/4.png/x"), "metadata.csv:6: .*: Not a directory.$"),
+    (no_file("images/4.png", os.mkfifo), "metadata.csv:6: .*images/4.png: Is no regular file.$"),
+    (
+        no_file("images/4.png", lambda path: path.symlink_to("4.png")),
+        "metadata.csv:6: .*images/4.png: Too many levels of symbolic links.$",
+    ),
+    (remove("images/4.png"), "metadata.csv:6: .*images/4.png: No such file or directory."),
+    (cell(4, mask="masks"), "metadata.csv:6: .*masks: Is a directory."),
+    (fields(where={"devcie": "fixed"}), "where.devcie: .* has no such column.*Did you mean 'device'?"),
+    (
+        fields(where={"device": "portabel"}),
+        r"has 'portabel' \(values: 'fixed', 'portable'\). Did you mean 'por",
+    ),
+    (fields(where={"device": ["fixed", "mobile"]}), r"data.general.where.device: no row .* has 'mobile'"),
+    (
+        fields(where={"device": "portable", "patient_id": "p1"}, shareable=True),
+        "data.general.where: no row .* passes all of",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), INDEX)
+def test_index(folder: Any, tmp_path: Path, spoil: Spoil, message: str) -> None:
+    section = folder.section(**(spoil(folder) or {}))
+    with pytest.raises(DataError, match=message):
+        index_sections({"general": section}, memo_dir=tmp_path / "memo")
+    assert check_sections({"general": section}, memo_dir=tmp_path / "memo")
+
+
+def test_root_of_volumes_that_cannot_be_looked_into(section: Any, tmp_path: Path) -> None:
+    config = section(source="lgg", root="/" + "x" * 5000)
+    with pytest.raises(DataError, match=r"x: cannot be looked into: File name too long\.$"):
+        index_sections({"mri": config}, memo_dir=tmp_path / "memo")
+
+
+@pytest.mark.parametrize("source", ["phantom_mri", "lgg"])
+def test_no_device_simulation_of_mri(section: Any, tmp_path: Path, source: str) -> None:
+    fields = {"count": 4} if source == "phantom_mri" else {"root": str(tmp_path)}
+    with pytest.raises(ValidationError, match="the simulation is for chest X-rays, whose images are grey"):
+        section(source=source, simulate="portable", **fields)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with one file, three links that stay and three that leave, reached by a link itself."""
+    real, other = tmp_path / "real", tmp_path / "real-other"
+    for folder in (real / "images", other):
+        folder.mkdir(parents=True)
+        (folder / "a.png").write_text("")
+    (real / "same").symlink_to("images")
+    (real / "images/b.png").symlink_to("a.png")
+    (real / "images/c.png").symlink_to(real / "same/b.png")
+    (real / "masks").symlink_to(other)
+    (real / "images/d.png").symlink_to("../../real-other/a.png")
+    (real / "images/e.png").symlink_to("d.png")
+    (tmp_path / "root").symlink_to(real)
+    return tmp_path / "root"
+
+
+def test_only_what_links_lead_out_is_outside(root: Path, tmp_path: Path) -> None:
+    staying = ["images/a.png", "images/b.png", "images/c.png", "same/a.png"]
+    leaving = ["images/d.png", "images/e.png", "masks/a.png"]
+    assert outside(root, staying) == {}
+    assert outside(root, [*leaving, *staying]) == dict.fromkeys(leaving, str(tmp_path / "real-other/a.png"))
+
+
+def test_names_that_look_alike(tmp_path: Path) -> None:
+    composed = "é.png"
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / composed).write_text("")
+    nearest = Nearest(tmp_path)
+    hint = f" Did you mean {'images/' + composed!r}?"
+    assert nearest.hint("images/É.PNG") == hint
+    assert nearest.hint("images/" + unicodedata.normalize("NFD", composed)) == hint
+    for name in ("images/f.png", "nowhere/é.png", "é.png", "a\0/b.png", f"images/{composed}"):
+        assert nearest.hint(name) == ""

@@ -1,4 +1,4 @@
-"""What all phantoms promise: pure functions of their arguments, and the same picture at every size."""
+"""What phantoms promise: pure functions of their arguments, and plausible anatomy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from xferlab.phantoms import BRAIN_LABELS, CHEST_LABELS, PATHOLOGIES, Phantom, brain_mri, chest_xray
+from xferlab.phantoms import (
+    BRAIN_LABELS,
+    CHEST_LABELS,
+    PATHOLOGIES,
+    SLICES_PER_PATIENT,
+    Phantom,
+    brain_mri,
+    brain_patient,
+    chest_mask,
+    chest_xray,
+)
 
 Draw = Callable[..., Phantom]
 
@@ -62,3 +73,117 @@ def test_the_picture_is_the_same_at_every_size(kind: str, index: int) -> None:
     shrunk = (large.labels > 0).reshape(64, 4, 64, 4).mean((1, 3)) > 0.5
     common = np.sum(shrunk & (small.labels > 0))
     assert 2 * common >= 0.95 * (shrunk.sum() + np.sum(small.labels > 0))
+
+
+FLAIR = 1
+
+
+def slices_with_lesion(count, *, size_px=64):
+    slices = (brain_mri(seed=2, index=index, size_px=size_px) for index in range(count))
+    return [phantom for phantom in slices if phantom.labels.any()]
+
+
+def test_some_slices_have_a_lesion_and_some_have_none():
+    found = len(slices_with_lesion(16, size_px=32))
+    assert 3 <= found <= 14
+
+
+def test_a_lesion_is_one_component_within_the_head():
+    for phantom in slices_with_lesion(8):
+        lesion = phantom.labels > 0
+        head = ndimage.binary_fill_holes(phantom.image[..., 0] > 25)
+        assert ndimage.label(lesion)[1] == 1
+        assert np.mean(head[lesion]) == 1
+        assert lesion.mean() < 0.2
+
+
+def test_a_lesion_is_bright_on_flair():
+    for phantom in slices_with_lesion(8):
+        flair, lesion = phantom.image[..., FLAIR].astype(float), phantom.labels > 0
+        around = ndimage.binary_dilation(lesion, iterations=6) & ~ndimage.binary_dilation(
+            lesion, iterations=2
+        )
+        assert flair[lesion].mean() > 1.3 * np.median(flair[around])
+
+
+def test_the_lesion_is_not_the_only_bright_thing():
+    for phantom in slices_with_lesion(8):
+        flair, lesion = phantom.image[..., FLAIR], phantom.labels > 0
+        bright = flair > np.median(flair[lesion])
+        assert np.mean(lesion[bright]) < 0.9
+
+
+def test_slices_of_a_patient_share_the_head():
+    def height(index):
+        rows = np.flatnonzero((brain_mri(seed=7, index=index, size_px=64).image[..., 0] > 40).any(1))
+        return rows.max() - rows.min()
+
+    assert [brain_patient(index) for index in range(9)] == [0] * 4 + [1] * 4 + [2]
+    lowest = [height(patient * SLICES_PER_PATIENT) for patient in range(3)]
+    highest = [height((patient + 1) * SLICES_PER_PATIENT - 1) for patient in range(3)]
+    assert all(top < base for top, base in zip(highest, lowest, strict=True))
+
+
+INDICES = range(4)
+
+
+def lungs_of(labels):
+    return chest_mask(labels, "right_lung"), chest_mask(labels, "left_lung")
+
+
+@pytest.mark.parametrize("index", INDICES)
+def test_lungs_are_disjoint_whole_and_of_plausible_area(index):
+    labels = chest_xray(seed=3, index=index, pathology="pathological", size_px=96).labels
+    right, left = lungs_of(labels)
+    assert not np.any(right & left)
+    for lung in (right, left):
+        assert ndimage.label(lung)[1] == 1
+        assert 0.06 < lung.mean() < 0.32
+
+
+@pytest.mark.parametrize("index", INDICES)
+def test_the_patients_right_is_on_the_left_of_the_picture(index):
+    labels = chest_xray(seed=3, index=index, pathology="normal", size_px=64).labels
+    right, left = lungs_of(labels)
+    heart = chest_mask(labels, "heart")
+    column = lambda mask: ndimage.center_of_mass(mask)[1]  # noqa: E731
+    assert column(right) < column(heart) < column(left)
+    assert np.sum(heart & left) > np.sum(heart & right), "the heart lies more over the left lung"
+
+
+@pytest.mark.parametrize("index", INDICES)
+def test_lungs_are_complete_behind_heart_and_clavicles(index):
+    labels = chest_xray(seed=3, index=index, pathology="normal", size_px=96).labels
+    lung = chest_mask(labels)
+    for name in ("heart", "clavicles"):
+        assert np.any(chest_mask(labels, name) & lung)
+    np.testing.assert_array_equal(ndimage.binary_fill_holes(lung), lung)
+
+
+@pytest.mark.parametrize("pathology", ["covid19", "pathological"])
+def test_disease_brightens_the_lungs_and_leaves_the_outlines(pathology):
+    for index in INDICES:
+        clear = chest_xray(seed=5, index=index, pathology="normal", size_px=64)
+        ill = chest_xray(seed=5, index=index, pathology=pathology, size_px=64)
+        lung = chest_mask(clear.labels)
+        assert ill.image[lung].mean() > clear.image[lung].mean() + 2
+        np.testing.assert_array_equal(ill.labels, clear.labels)
+
+
+def test_covid19_is_bilateral():
+    for index in INDICES:
+        clear = chest_xray(seed=6, index=index, pathology="normal", size_px=64)
+        ill = chest_xray(seed=6, index=index, pathology="covid19", size_px=64)
+        for lung in lungs_of(clear.labels):
+            assert ill.image[lung].mean() > clear.image[lung].mean()
+
+
+def test_no_threshold_finds_the_lungs():
+    scores = np.zeros((6, 256))
+    for index in range(6):
+        phantom = chest_xray(seed=8, index=index, pathology=PATHOLOGIES[index % 3], size_px=64)
+        lung = chest_mask(phantom.labels)
+        darker = np.cumsum(np.bincount(phantom.image.ravel(), minlength=256))
+        hits = np.cumsum(np.bincount(phantom.image[lung], minlength=256))
+        scores[index] = 2 * hits / (darker + lung.sum())
+    assert scores.mean(0).max() < 0.7

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +293,29 @@ def test_the_size_of_a_mask_is_reported_before_the_values_that_resizing_made(
     small.save(folder.root / "masks/1.png")
     with pytest.raises(DataError, match=r"masks/1\.png: the mask is \d+x\d+ pixels, its image"):
         decoded(folder, tmp_path)
+
+
+ROWS, IMAGES, MASKS = 100_000, 500, 200
+MOST_S = 60.0
+"""Of processor time; some seconds where nothing else runs."""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("remembering")
+def test_a_hundred_thousand_rows_are_indexed_in_seconds(section: Any, tmp_path: Path) -> None:
+    root = tmp_path / "pack"
+    for kind, count in (("images", IMAGES), ("masks", MASKS)):
+        (root / kind).mkdir(parents=True)
+        for number in range(count):
+            Image.new("I;16", (8, 8), number).save(root / kind / f"{number}.png")
+    lines = ["image,mask,patient_id,pathology"]
+    lines += [f"images/{n % IMAGES}.png,masks/{n // IMAGES}.png,p{n // 3},normal" for n in range(ROWS)]
+    (root / "metadata.csv").write_text("\n".join(lines) + "\n")
+    config = section(source="manifest", root=str(root))
+    for when in ("cold", "warm"):
+        start_s = time.process_time()
+        cases = index_sections({"s": config}, memo_dir=tmp_path / "memo")["s"]
+        took_s = time.process_time() - start_s
+        print(f"{when}: {len(cases):,} cases of {ROWS:,} rows in {took_s:.1f} s")
+        assert len({case.digest for case in cases}) == ROWS
+        assert took_s < MOST_S
