@@ -15,7 +15,6 @@ from tests.data.conftest import (
     make_image,
     make_mask,
     replace_keeping_times,
-    write_rows,
 )
 from tests.data.test_dicom import write as write_dicom
 from xferlab.data import memo
@@ -72,19 +71,11 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Data:
         name = f"{folder.name}/{folder.name}_1"
         return Data(root, config, f"{name}.tif", f"{name}_mask.tif")
     root.mkdir()
-    rows = []
     for number in (1, 2):
         (save_dicom if kind == "dcm" else save_tiff)(root / f"{number}.{kind}", make_image(number))
         save_tiff(root / f"{number}_mask.tif", make_mask())
-        rows.append(
-            {
-                "image": f"{number}.{kind}",
-                "mask": f"{number}_mask.tif",
-                "patient_id": f"p{number}",
-                "pathology": "normal",
-            }
-        )
-    write_rows(root, rows, list(rows[0]))
+    lines = [f"{number}.{kind},{number}_mask.tif,p{number},normal" for number in (1, 2)]
+    (root / "metadata.csv").write_text("\n".join(["image,mask,patient_id,pathology", *lines]))
     return Data(root, data_section(source="manifest", root=str(root)), f"1.{kind}", "1_mask.tif")
 
 
