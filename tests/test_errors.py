@@ -6,7 +6,17 @@ import pickle
 import pytest
 
 from xferlab import errors
-from xferlab.errors import DataError, Problem, ProblemsError, StudyError, XferlabError, suggest
+from xferlab.errors import (
+    DataError,
+    FileUnavailableError,
+    Problem,
+    ProblemsError,
+    StudyError,
+    XferlabError,
+    attempt,
+    successes,
+    suggest,
+)
 
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
 PROBLEMS = (Problem("jobs/s.yaml:3", "what was found"), Problem("data.cxr", "what may be odd", "warning"))
@@ -28,6 +38,32 @@ def test_all_problems_have_a_line_each() -> None:
     assert str(error) == "jobs/s.yaml:3: what was found\ndata.cxr: warning: what may be odd"
     assert error.problems == PROBLEMS
     assert DataError(PROBLEMS[0]).problems == PROBLEMS[:1]
+
+
+def read(name: str) -> str:
+    kinds = {"gone": FileUnavailableError, "torn": DataError}
+    if name in kinds:
+        raise kinds[name].at(name, "what was found")
+    return name
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [(["a", "torn", "torn"], DataError), (["torn", "a", "gone"], FileUnavailableError), (["a", "b"], None)],
+)
+def test_problems_of_several_attempts_are_raised_as_one(
+    names: list[str], kind: type[DataError] | None
+) -> None:
+    results = [attempt(read, name) for name in names]
+    if kind is None:
+        assert successes(results) == names
+        return
+    with pytest.raises(DataError) as caught:
+        successes(results)
+    assert type(caught.value) is kind
+    assert [problem.where for problem in caught.value.problems] == [
+        name for name in names if name not in "ab"
+    ]
 
 
 @pytest.mark.parametrize(
