@@ -58,12 +58,12 @@ def check_sections(
 
 def no_structure(section: str, num_masks: int) -> Problem:
     """Returns what is wrong with masks of which none has a pixel of the structure."""
-    what = (
+    return Problem(
+        f"data.{section}",
         f"none of the {num_masks} masks has a pixel of the structure, so there is nothing to learn or "
         "measure. Compare `labels` with the values that the masks hold: where these are 0 and 1, `[1]` is "
-        "the structure."
+        "the structure.",
     )
-    return Problem(f"data.{section}", what)
 
 
 def _plain(name: str, config: DataSection, source: Source, memo_dir: Path) -> Source:

@@ -199,8 +199,9 @@ def _declared_different(
 
 def _summary(evidence: str, number: int) -> Problem:
     persons = _counted(number, "person has", "persons have")
-    what = f"judging by {evidence}, {persons} several patient ids; each counts as one patient"
-    return Problem("data", what, "warning")
+    return Problem(
+        "data", f"judging by {evidence}, {persons} several patient ids; each counts as one patient", "warning"
+    )
 
 
 def _patients(pair: Pair[Member]) -> tuple[str, str]:
@@ -237,52 +238,54 @@ class _Report:
     def warning(self, pairs: Sequence[Pair[Member]], person: str) -> Problem:
         """What is said where patients are joined."""
         ids = sorted({patient for pair in pairs for patient in _patients(pair)})
-        what = (
+        return Problem(
+            self._where(ids),
             f"{self._shown(pairs)}: patients {_listed(ids)} count as one person, {person!r}, and stay in one"
             f" part of every split. Confirm it with `same_patient: [{as_yaml(ids)}]`; if they are different"
-            f" people, write `different_patients: [{as_yaml(ids)}]`."
+            f" people, write `different_patients: [{as_yaml(ids)}]`.",
+            "warning",
+            "persons joined by their images",
         )
-        return Problem(self._where(ids), what, "warning", "persons joined by their images")
 
     def spellings(self, groups: Sequence[Set[str]]) -> Problem:
         """What is said of all persons whose ids are spelled in several ways."""
         ids = [sorted(group) for group in groups]
         of_all = f" (the first {_PASTED} of {len(ids)})" if len(ids) > _PASTED else ""
-        what = (
+        return Problem(
+            self._where([patient for group in ids for patient in group]),
             f"{_counted(len(ids), 'person has', 'persons have')} several patient ids that probably differ in"
             f" spelling only ({_first([_listed(group) for group in ids])}). Each counts as one person,"
             " who stays in one part of every split. If that is right, declare it with"
             f" `same_patient: [{', '.join(map(as_yaml, ids[:_PASTED]))}]`{of_all}; list ids of different"
-            " people under `different_patients` in the same way."
+            " people under `different_patients` in the same way.",
+            "warning",
         )
-        return Problem(self._where([patient for group in ids for patient in group]), what, "warning")
 
     def unclear(self, candidates: Mapping[str, Set[str]]) -> Problem:
         """What is said of ids that could belong to several people."""
         several = [(patient, sorted(others)) for patient, others in sorted(candidates.items())]
         shown = [f"{patient!r} ({_listed(others[:-1])} or {others[-1]!r})" for patient, others in several]
         first, others = several[0]
-        what = (
+        return Problem(
+            self._where([id_ for patient, ids in several for id_ in (patient, *ids)]),
             f"{_counted(len(several), 'patient id', 'patient ids')} could belong to any of several people who"
             f" are declared different: {_first(shown)}. {'It counts' if len(several) == 1 else 'Each counts'}"
             " as a person of its own, so splits may put images of one person into different parts. Declare"
             f" whose it is with `same_patient: [{as_yaml([first, others[0]])}]`, for example, or that it is"
-            f" somebody else's with `different_patients: [{as_yaml([first, *others])}]`."
-        )
-        return Problem(
-            self._where([id_ for patient, ids in several for id_ in (patient, *ids)]), what, "warning"
+            f" somebody else's with `different_patients: [{as_yaml([first, *others])}]`.",
+            "warning",
         )
 
     def refusal(self, pairs: Sequence[Pair[Member]], group: Set[str], anchors: Set[str]) -> Problem:
         """What is said where an arm's image or id joins people whom the study's splits may divide."""
         cause = f"{self._shown(pairs)}: an image" if pairs else "an id"
-        what = (
+        return Problem(
+            self._where(group),
             f"{cause} that only an arm has joins patients {_listed(sorted(anchors))} of the study, whom its"
             " splits may put into different parts. If they are one person, write"
             f" `same_patient: [{as_yaml(sorted(group))}]`; if not, list those who are different people under"
-            " `different_patients`, or leave the image out."
+            " `different_patients`, or leave the image out.",
         )
-        return Problem(self._where(group), what)
 
     def _where(self, ids: Iterable[str]) -> str:
         return ", ".join(f"data.{name}" for name, has in self._patients.items() if not has.isdisjoint(ids))
