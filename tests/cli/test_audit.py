@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Command, Said
-from tests.data.conftest import write_rows
 from tests.leakage.test_audit import Pack, altered
 from tests.studies import write_study
 
@@ -32,8 +31,8 @@ def study_of(pack: Pack, folder: Path, **fields: object) -> Path:
 def pack(tmp_path: Path) -> Pack:
     pack = Pack(tmp_path / "pack")
     for number in range(8, 20):
-        pack.add(f"{number}", altered(number), device="fixed" if number % 2 else "portable")
-    pack.add("copy", altered(2), patient="a2", device="portable")
+        pack.show(f"{number}", altered(number), device="fixed" if number % 2 else "portable")
+    pack.show("copy", altered(2), patient="a2", device="portable")
     return pack
 
 
@@ -67,7 +66,7 @@ def test_check_and_plan_tell_spellings_of_one_id(command: Command, pack: Pack, t
     apart = command("plan", study_of(pack, tmp_path), "--json")
     renamed = next(row for row in pack.rows if row["patient_id"] == "p8")
     renamed["patient_id"] = "P 03"  # p3 is in the other section
-    write_rows(pack.root, pack.rows)
+    pack.write()
     study = study_of(pack, tmp_path)
     assert command("check", study).out.count(SPELLED) == 1
     plan = command("plan", study, "--json", "--cases", tmp_path / "who.csv")
@@ -86,7 +85,7 @@ def test_check_and_plan_tell_spellings_of_one_id(command: Command, pack: Pack, t
 
 def test_run_tells_it_before_it_starts(command: Command, pack: Pack, tmp_path: Path) -> None:
     arms = ("--arms", "baseline", "--executor", "in-process", "--storage", tmp_path / "st")
-    pack.add("spelled", altered(30), patient="P 03", device="portable")
+    pack.show("spelled", altered(30), patient="P 03", device="portable")
     run = command("run", study_of(pack, tmp_path), *arms)
     assert run.code == 0
     assert run.err.count(JOIN) == 1

@@ -22,10 +22,10 @@ def pack(tmp_path: Path) -> Pack:
     pack = Pack(tmp_path / "pack")
     for number in range(8, 12):
         pixels = np.random.default_rng(number).integers(0, 256, (96, 96), dtype=np.uint8)
-        pack.add(f"{number}", Image.fromarray(pixels))
+        pack.show(f"{number}", Image.fromarray(pixels))
     pack.rows[0]["pathology"] = "Covid19"
     pack.rows += [pack.rows[1], pack.rows[2]]
-    pack.add("12", Image.effect_noise((96, 96), 40))
+    pack.show("12", Image.effect_noise((96, 96), 40))
     return pack
 
 

@@ -57,14 +57,11 @@ def cached(tmp_path: Path, ending: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("folder", ["~nobody-of-that-name/cache", None])
+@pytest.mark.parametrize("environ", [{"XFERLAB_CACHE": "~nobody-of-that-name/cache"}, {}])
 def test_a_cache_in_a_home_folder_that_is_not_known_is_reported(
-    monkeypatch: pytest.MonkeyPatch, folder: str | None
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
 ) -> None:
-    for name in ("HOME", "XDG_CACHE_HOME", "XFERLAB_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    if folder:
-        monkeypatch.setenv("XFERLAB_CACHE", folder)
+    monkeypatch.setattr(os, "environ", environ)
     monkeypatch.setattr(pwd, "getpwuid", _no_entry)
     with pytest.raises(UsageError, match=r"home folder that is not known; set XFERLAB_CACHE to a folder"):
         default_cache_dir()
@@ -253,14 +250,17 @@ def test_cache_folder_that_is_a_file(opened: Any, tmp_path: Path) -> None:
         opened()
 
 
-def test_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XFERLAB_CACHE", "/fast/disk")
-    assert default_cache_dir() == Path("/fast/disk")
-    monkeypatch.delenv("XFERLAB_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert default_cache_dir() == Path("/xdg/xferlab")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_cache_dir() == Path.home() / ".cache" / "xferlab"
+@pytest.mark.parametrize(
+    ("environ", "folder"),
+    [
+        ({"XFERLAB_CACHE": "/fast/disk", "XDG_CACHE_HOME": "/xdg"}, "/fast/disk"),
+        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/xferlab"),
+        ({"HOME": "/home/somebody"}, "/home/somebody/.cache/xferlab"),
+    ],
+)
+def test_default_folder(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], folder: str) -> None:
+    monkeypatch.setattr(os, "environ", environ)
+    assert default_cache_dir() == Path(folder)
 
 
 def test_a_cache_that_cannot_be_written_is_reported(tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.conftest import index_sections
+from tests.data.conftest import data_section
 from xferlab.cohort import Case
 from xferlab.data.check import check_sections
 from xferlab.data.sources.lgg import reading as lgg
 from xferlab.data.sources.lgg.volume import Scale, brain_box, crop_and_pad, normalised
 from xferlab.data.sources.registry import open_source
-from xferlab.errors import DataError
+from xferlab.data.sources.source import Source
+from xferlab.errors import DataError, Problem
 
 VOLUMES = {"TCGA_CS_1111_19990101": 12, "TCGA_CS_1111_20000101": 5, "TCGA_DU_2222_19990101": 6}
 
@@ -47,52 +48,60 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def cases(section: Any, root: Path, **fields: Any) -> tuple[Case, ...]:
-    config = section(source="lgg", root=str(root), **fields)
-    return index_sections({"s": config}, memo_dir=root.parent / "memo")["s"]
+def lgg_source(root: Path, **fields: Any) -> Source:
+    config = data_section(source="lgg", root=str(root), **fields)
+    return open_source("s", config, memo_dir=root.parent / "memo")
 
 
-def test_ends_are_dropped_in_the_order_of_numbers(section: Any, root: Path) -> None:
-    all_cases = cases(section, root)
+def cases(root: Path, **fields: Any) -> tuple[Case, ...]:
+    return lgg_source(root, **fields).cases()
+
+
+def problems(root: Path) -> list[Problem]:
+    config = data_section(source="lgg", root=str(root))
+    return check_sections({"s": config}, memo_dir=root.parent / "memo")
+
+
+def test_ends_are_dropped_in_the_order_of_numbers(root: Path) -> None:
+    all_cases = cases(root)
     numbers = [int(c.name[:-4].rpartition("_")[2]) for c in all_cases if "TCGA_CS_1111_1999" in c.name]
     assert sorted(numbers) == list(range(2, 12))
     assert len(all_cases) == sum(count - 2 for count in VOLUMES.values())
-    assert len(cases(section, root, drop_ends=0)) == sum(VOLUMES.values())
+    assert len(cases(root, drop_ends=0)) == sum(VOLUMES.values())
 
 
-def test_a_patient_is_not_a_visit(section: Any, root: Path) -> None:
-    assert {c.patient for c in cases(section, root)} == {"TCGA_CS_1111", "TCGA_DU_2222"}
+def test_a_patient_is_not_a_visit(root: Path) -> None:
+    assert {c.patient for c in cases(root)} == {"TCGA_CS_1111", "TCGA_DU_2222"}
     assert lgg.patient_of("volunteer_7") == "volunteer_7"
 
 
-def test_pathology_tells_the_lesion(section: Any, root: Path) -> None:
-    all_cases = cases(section, root)
+def test_pathology_tells_the_lesion(root: Path) -> None:
+    all_cases = cases(root)
     assert Counter(c.pathology for c in all_cases) == {"tumour": 7, "no_tumour": 10}
-    chosen = cases(section, root, where={"pathology": "tumour"})
+    chosen = cases(root, where={"pathology": "tumour"})
     assert set(chosen) == {c for c in all_cases if c.pathology == "tumour"}
 
 
 @pytest.mark.usefixtures("remembering")
-def test_known_masks_are_not_read(section: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = cases(section, root)
-    assert before == cases(section, root / "kaggle_3m")
+def test_known_masks_are_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cases(root)
+    assert before == cases(root / "kaggle_3m")
     monkeypatch.setattr(lgg, "read_labels", None)
     monkeypatch.setattr(hashlib, "file_digest", None)
-    assert cases(section, root) == before
+    assert cases(root) == before
 
 
-def test_a_slice_depends_on_its_volume_only(section: Any, root: Path) -> None:
-    before = {c.name: c.digest for c in cases(section, root)}
+def test_a_slice_depends_on_its_volume_only(root: Path) -> None:
+    before = {c.name: c.digest for c in cases(root)}
     folder = "TCGA_DU_2222_19990101"
     Image.fromarray(slice_pixels(7)).save(root / "kaggle_3m" / folder / f"{folder}_3.tif")
-    after = {c.name: c.digest for c in cases(section, root)}
+    after = {c.name: c.digest for c in cases(root)}
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {name for name in before if name.startswith(folder)}
 
 
-def test_pixels(section: Any, root: Path) -> None:
-    config = section(source="lgg", root=str(root))
-    source = open_source("s", config, memo_dir=root.parent / "memo")
+def test_pixels(root: Path) -> None:
+    source = lgg_source(root)
     case = next(c for c in source.cases() if c.name.endswith("TCGA_DU_2222_19990101_3.tif"))
     decoded = source.decode(case)
     # Cropped to the head of 20 x 12 and padded to a square, by hand.
@@ -109,12 +118,11 @@ def test_pixels(section: Any, root: Path) -> None:
     assert (decoded.target == expected).all()
 
 
-def test_slices_without_a_lesion_are_nothing_odd(section: Any, root: Path) -> None:
-    config = section(source="lgg", root=str(root))
-    assert check_sections({"s": config}, memo_dir=root.parent / "memo") == []
+def test_slices_without_a_lesion_are_nothing_odd(root: Path) -> None:
+    assert problems(root) == []
 
 
-def test_findings(section: Any, root: Path) -> None:
+def test_findings(root: Path) -> None:
     folder = root / "kaggle_3m" / "TCGA_CS_1111_19990101"
     (folder / f"{folder.name}_5_mask.tif").unlink()
     Image.fromarray(np.full((32, 32), 9, np.uint8)).save(folder / f"{folder.name}_6_mask.tif")
@@ -124,9 +132,7 @@ def test_findings(section: Any, root: Path) -> None:
     short = root / "kaggle_3m" / "TCGA_XX_3333_19990101"
     short.mkdir()
     Image.fromarray(slice_pixels(0)).save(short / f"{short.name}_1.tif")
-    config = section(source="lgg", root=str(root))
-    problems = check_sections({"s": config}, memo_dir=root.parent / "m")
-    assert {Path(problem.where).name: problem.what for problem in problems} == {
+    assert {Path(problem.where).name: problem.what for problem in problems(root)} == {
         f"{folder.name}_5_mask.tif": "No such file or directory.",
         f"{folder.name}_6_mask.tif": "mask values 9; a lesion is 255, everything else 0.",
         f"{folder.name}_7.tif": "is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.",
@@ -135,10 +141,10 @@ def test_findings(section: Any, root: Path) -> None:
     }
 
 
-def test_slices_of_several_sizes(section: Any, root: Path) -> None:
+def test_slices_of_several_sizes(root: Path) -> None:
     folder = root / "kaggle_3m" / "TCGA_DU_2222_19990101"
     Image.fromarray(slice_pixels(0)[:30]).save(folder / f"{folder.name}_3.tif")
-    source = open_source("s", section(source="lgg", root=str(root)), memo_dir=root.parent / "memo")
+    source = lgg_source(root)
     case = next(c for c in source.cases() if folder.name in c.name)
     with pytest.raises(DataError, match="slices of one volume differ in size: 32x30, 32x32"):
         source.decode(case)
@@ -151,10 +157,10 @@ def test_slices_of_several_sizes(section: Any, root: Path) -> None:
         ("lgg", "no folder holds slices named <folder>/<folder>_<number>"),
     ],
 )
-def test_other_folders(section: Any, tmp_path: Path, name: str, message: str) -> None:
+def test_other_folders(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "lgg").mkdir()
     with pytest.raises(DataError, match=message):
-        cases(section, tmp_path / name)
+        cases(tmp_path / name)
 
 
 def test_box_holds_all_that_is_bright_enough() -> None:
