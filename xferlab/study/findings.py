@@ -16,6 +16,7 @@ from xferlab.errors import Problem, StudyError, suggest
 from xferlab.section import NAME_PATTERN, Section
 from xferlab.study.paths import dotted
 from xferlab.study.yaml_lines import KeyPath
+from xferlab.tasks import registry
 
 M = TypeVar("M", bound=Section)
 
@@ -119,7 +120,7 @@ def of_validation(
             continue  # of a union's alternatives, the one that looked inside says what is wrong
         is_required = group[0]["type"] in _REQUIRED
         if group[0]["type"] == "extra_forbidden":
-            what = _unknown_field((*under, *path), _field_names(model, path[:-1], group[0]["loc"][-2:-1]))
+            what = _unknown_field((*under, *path), _kinds(model, path[:-1], group[0]["loc"][-2:-1]))
         else:
             what = _message((*under, *path), group)
         findings.append(Finding((*under, *path), what, is_required=is_required))
@@ -139,14 +140,17 @@ def _path_in(tree: Any, details: ErrorDetails) -> KeyPath:
     return tuple(path)
 
 
-def _unknown_field(path: KeyPath, accepted: list[str]) -> str:
+def _unknown_field(path: KeyPath, kinds: list[type[Section]]) -> str:
     inside = f" in {dotted(path[:-1])}" if path[:-1] else ""
-    hint = suggest(str(path[-1]), accepted) or f" Fields: {', '.join(accepted)}."
+    accepted = [name for kind in kinds for name in kind.model_fields]
+    tasks = [task for task in registry.names() if any(registry.declares(task, kind) for kind in kinds)]
+    owner = f" of task {tasks[0]!r}" if tasks else ""
+    hint = suggest(str(path[-1]), accepted) or f" Fields{owner}: {', '.join(accepted)}."
     return f"unknown field {str(path[-1])!r}{inside}.{hint}"
 
 
-def _field_names(model: type[Section], path: KeyPath, tags: KeyPath) -> list[str]:
-    """Returns the fields at a path inside a section.
+def _kinds(model: type[Section], path: KeyPath, tags: KeyPath) -> list[type[Section]]:
+    """Returns the sections that may stand at a path inside a section.
 
     Args:
         model: The section.
@@ -158,7 +162,7 @@ def _field_names(model: type[Section], path: KeyPath, tags: KeyPath) -> list[str
         options = [member for option in options for member in _members(_type_inside(option, part))]
     models = [option for option in options if isinstance(option, type) and issubclass(option, Section)]
     named = [kind for kind in models if any(_is_literal(info, tags) for info in kind.model_fields.values())]
-    return [name for kind in named or models for name in kind.model_fields]
+    return named or models
 
 
 def _is_literal(info: FieldInfo, values: KeyPath) -> bool:

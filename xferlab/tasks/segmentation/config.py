@@ -9,7 +9,18 @@ from pydantic import AfterValidator, Field, model_validator
 
 from xferlab.metrics.catalogue import CATALOGUE, METRICS_VERSION
 from xferlab.section import Float, Int, Section
-from xferlab.tasks.config import Loop, Path, Remark, Size, SizeProblem, StageView, Task, TrialIdentity
+from xferlab.tasks.config import (
+    OBJECTS,
+    ORIGINAL,
+    Loop,
+    Path,
+    Remark,
+    Size,
+    SizeProblem,
+    StageView,
+    Task,
+    TrialIdentity,
+)
 from xferlab.tasks.config import Training as TaskTraining
 
 Level = Literal[
@@ -397,6 +408,7 @@ TASK = Task(
     check=check,
     check_single=check_single,
     headline="DICE",
+    variants=(*OBJECTS, ORIGINAL),
     files={"mask": "_mask.png", "overlay": "_overlay.png"},
     report="xferlab.tasks.segmentation.report",
     of_weights="xferlab.tasks.segmentation.learner:identity_of_weights",
