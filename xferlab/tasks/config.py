@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 from pydantic import Field, ValidationError
 
 from xferlab.errors import TaskError, suggest
-from xferlab.metrics.catalogue import Metric
+from xferlab.metrics.metric import Metric
 from xferlab.metrics.score import Score
 from xferlab.section import Float, Int, Section
 
