@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from xferlab.errors import suggest
 from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.evaluated import Evaluated
-from xferlab.study.findings import Finding, of_validation
+from xferlab.study.findings import of_validation
 from xferlab.study.schema import Stage, Study
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks import registry
-from xferlab.tasks.config import Engine, Remark, StageView
+from xferlab.tasks.config import Engine, Finding, StageView
 
 
 def with_repetitions(study: Study, known: Mapping[str, int | None]) -> Study:
@@ -265,12 +265,7 @@ def _task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """What the stage's task finds wrong with the stage as a whole."""
     view = stage_view(study, name)
     if stage.weights is None and view is not None:
-        yield from map(finding_of, study.task_of(name).check(view))
-
-
-def finding_of(remark: Remark) -> Finding:
-    """Returns a task's remark as a finding."""
-    return Finding(remark.path, remark.what, remark.severity, remark.related)
+        yield from study.task_of(name).check(view)
 
 
 def _repetitions(study: Study, name: str, stage: Stage) -> Iterator[Finding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -17,32 +16,9 @@ from xferlab.section import NAME_PATTERN, Section
 from xferlab.study.paths import dotted
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks import registry
+from xferlab.tasks.config import Finding
 
 M = TypeVar("M", bound=Section)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A problem of the value at a path of a study.
-
-    Attributes:
-        path: Path of the value; the problem gets its line.
-        what: Message.
-        severity: `error` or `warning`.
-        related: Other paths that it depends on; an arm that overrides one of them has caused it.
-        is_required: Whether the value that contains `path` cannot be read without it.
-    """
-
-    path: KeyPath
-    what: str
-    severity: str = "error"
-    related: tuple[KeyPath, ...] = field(default=(), compare=False)
-    is_required: bool = field(default=False, compare=False)
-
-    @property
-    def paths(self) -> tuple[KeyPath, ...]:
-        """All paths that it depends on; `path` is the first."""
-        return (self.path, *self.related)
 
 
 class Report:

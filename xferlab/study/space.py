@@ -23,10 +23,11 @@ from typing import Any, Literal, get_args
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.check import check
 from xferlab.study.compose import refusal
-from xferlab.study.findings import Finding, Report, as_yaml, validated
+from xferlab.study.findings import Report, as_yaml, validated
 from xferlab.study.paths import absent_entry, replaced
 from xferlab.study.schema import Study
 from xferlab.study.yaml_lines import read
+from xferlab.tasks.config import Finding
 
 Kind = Literal["uniform", "loguniform", "int", "choice", "grid"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -171,20 +171,27 @@ class TrialIdentity(Section):
 
 
 @dataclass(frozen=True)
-class Remark:
-    """What a task has to say about a stage.
+class Finding:
+    """A problem of the value at a path of a study.
 
     Attributes:
-        path: Where in the study file.
-        what: The message.
+        path: Path of the value; the problem gets its line.
+        what: Message.
         severity: `error` or `warning`.
-        related: Other paths that it depends on.
+        related: Other paths that it depends on; an arm that overrides one of them has caused it.
+        is_required: Whether the value that contains `path` cannot be read without it.
     """
 
     path: Path
     what: str
     severity: str = "error"
-    related: tuple[Path, ...] = ()
+    related: tuple[Path, ...] = field(default=(), compare=False)
+    is_required: bool = field(default=False, compare=False)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All paths that it depends on; `path` is the first."""
+        return (self.path, *self.related)
 
 
 @dataclass(frozen=True)
@@ -216,7 +223,7 @@ class StageView:
     written: Callable[[str], Path]
 
 
-def no_remarks(stage: StageView) -> Iterator[Remark]:
+def no_findings(stage: StageView) -> Iterator[Finding]:
     """A task's check that finds nothing."""
     del stage
     yield from ()
@@ -273,8 +280,8 @@ class Task:
     learner: str
     adapt: type[Section] | None = None
     network: Callable[[Any, Sequence[Any]], Section] = same_network
-    check: Callable[[StageView], Iterator[Remark]] = no_remarks
-    check_single: Callable[[StageView, Path, str, str], Iterator[Remark]] = field(
+    check: Callable[[StageView], Iterator[Finding]] = no_findings
+    check_single: Callable[[StageView, Path, str, str], Iterator[Finding]] = field(
         default=lambda stage, path, why, remedy: iter(())
     )
     headline: str = ""
