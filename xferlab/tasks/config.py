@@ -223,12 +223,6 @@ class StageView:
     written: Callable[[str], Path]
 
 
-def no_findings(stage: StageView) -> Iterator[Finding]:
-    """A task's check that finds nothing."""
-    del stage
-    yield from ()
-
-
 def same_network(model: Any, adaptations: Sequence[Any]) -> Any:
     """Returns the network's section as it is: for tasks whose stages adapt nothing."""
     del adaptations
@@ -280,7 +274,7 @@ class Task:
     learner: str
     adapt: type[Section] | None = None
     network: Callable[[Any, Sequence[Any]], Section] = same_network
-    check: Callable[[StageView], Iterator[Finding]] = no_findings
+    check: Callable[[StageView], Iterator[Finding]] = field(default=lambda stage: iter(()))
     check_single: Callable[[StageView, Path, str, str], Iterator[Finding]] = field(
         default=lambda stage, path, why, remedy: iter(())
     )
