@@ -198,7 +198,7 @@ SCORED = "    score = property(lambda identity: Score('mae', 'lower'))\n"
     [
         (
             edited('headline="ERROR"', 'headline="EROR"'),
-            "task 'coverage': headline is 'EROR', which is none of its metrics (ERROR). Did you mean 'ER",
+            "task 'coverage': headline is 'EROR', which is none of its metrics of a case (ERROR). Did",
         ),
         (edited('name="coverage"', 'name="other"'), "the task in folder 'coverage' has the name 'other'"),
         (

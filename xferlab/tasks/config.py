@@ -237,8 +237,8 @@ class Task:
         name: As in `task:` of a stage; the name of its folder.
         version: Part of every trial's identity; raised when the same configuration gives other weights.
         metrics_version: Part of every evaluation's identity; raised when a metric may give other values.
-        metrics: What `Learner.measure` returns, in this order. Reports take the declarations from the stored
-            plan of a study, so that a change of them shows after the next `xferlab run`.
+        metrics: What is reported; see `measured`. Reports take the declarations from the stored plan of a
+            study, so that a change of them shows after the next `xferlab run`.
         model: The section `model`.
         training: The section `training`.
         identity: The identity of its trials; it declares anew each of the sections that the task has.
@@ -261,7 +261,7 @@ class Task:
             as of its `Learner.outputs`; empty for none.
 
     Raises:
-        TaskError: `headline` is none of the metrics.
+        TaskError: `headline` is none of the metrics of a case.
     """
 
     name: str
@@ -285,12 +285,18 @@ class Task:
     report: str = ""
 
     def __post_init__(self) -> None:
-        names = [metric.name for metric in self.metrics]
+        names = [metric.name for metric in self.metrics if metric.level == "case"]
         if self.headline and self.headline not in names:
             raise TaskError(
-                f"task {self.name!r}: headline is {self.headline!r}, which is none of its metrics "
-                f"({', '.join(names)}).{suggest(self.headline, names)}"
+                f"task {self.name!r}: headline is {self.headline!r}, which is none of its metrics of "
+                f"a case ({', '.join(names)}).{suggest(self.headline, names)}"
             )
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What `Learner.measure` returns, in order: metrics of a case, and what those of sets are made of."""
+        names = [name for metric in self.metrics for name in metric.made_of or (metric.name,)]
+        return tuple(dict.fromkeys(names))
 
     def identity_of(
         self, *, model: Section, training: Training, adapt: Section | None, execution: Execution

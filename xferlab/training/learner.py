@@ -146,7 +146,7 @@ class Learner(Protocol[E_contra, B]):
         ...
 
     def measure(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, float]:
-        """Returns the metrics of one case, by the names that `Task.metrics` declares; NaN where undefined."""
+        """Returns the values of one case that `Task.metrics` need, by name; NaN where undefined."""
         ...
 
     def outputs(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, Array]:

@@ -44,7 +44,7 @@ def evaluate(
     cases = reader.read_selection(context.store, evaluation.selection).cases()
     shown = set(to_show(cases, evaluation.overlay_cases))
     task = registry.task(spec.identity.task)
-    names = [metric.name for metric in task.metrics]
+    names = task.measured
     values: list[dict[str, float]] = []
     outputs: list[CaseOutputs] = []
     for part in evaluated_examples(spec, evaluation, [case.digest for case in cases], context):
