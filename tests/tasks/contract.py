@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.training.learners import CPU, assert_resumes, copied, same
+from xferlab.metrics.sets import FUNCTIONS
 from xferlab.networks.donors import read_weights, save_weights
 from xferlab.study.evaluated import VARIANTS
 from xferlab.tasks.config import TrialIdentity
@@ -90,6 +91,7 @@ class LearnerContract:
         shown = learner.present(examples.case(1)[0][0], prediction, structure="structure", threshold=0.5)
         assert set(shown.files) <= set(task(self.identity.task).files)
         assert set(task(self.identity.task).variants) <= set(VARIANTS)
+        assert {metric.computed_by for metric in task(self.identity.task).metrics} <= {"", *FUNCTIONS}
 
     def test_weights_survive_their_file(self, tmp_path: Path) -> None:
         trained, learner = self.trainer(), learner_of(self.identity.model_copy(update={"seed": 77}), CPU)
