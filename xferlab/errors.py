@@ -104,6 +104,14 @@ class InterruptedTrialError(XferlabError):
     """A trial was asked to stop; its latest checkpoint is stored and the next run resumes it."""
 
 
+def other_version(what: str, version: object, accepted: int, *, storage: str = "the storage") -> RecordError:
+    """Returns the error about something stored that another version of xferlab wrote."""
+    return RecordError(
+        f"{what} has version {version}, and this xferlab needs version {accepted}; use the xferlab that "
+        f"wrote it, give another storage by --storage, or delete {storage} with all results in it"
+    )
+
+
 def joined(errors: Sequence[DataError]) -> DataError:
     """Returns one error with all problems; it is a `FileUnavailableError` if one of them is."""
     unavailable = any(isinstance(error, FileUnavailableError) for error in errors)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Command
 from tests.studies import TINY, write_study
+from xferlab.tasks import registry
 
 pytestmark = pytest.mark.component
 
@@ -30,7 +32,9 @@ def numbers(out: str) -> list[str]:
     return lines[begin:-1]
 
 
-def test_a_run_ends_with_the_numbers_of_its_report(command: Command, tmp_path: Path) -> None:
+def test_a_run_ends_with_the_numbers_of_its_report(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from xferlab.analysis import aggregate, load
 
     study = write_study(tmp_path, **QUICK, arms=ARMS)
@@ -49,6 +53,10 @@ def test_a_run_ends_with_the_numbers_of_its_report(command: Command, tmp_path: P
     chosen = command("run", study, "--executor", "in-process", "--arms", "baseline")
     assert chosen.code == 0
     assert numbers(chosen.out) == numbers(said.out)[:2]
+    in_px = replace(registry.task(registry.DEFAULT), headline="HD95_px")
+    monkeypatch.setattr(registry, "task", lambda name: in_px)
+    again = command("run", study, "--executor", "in-process", "--arms", "baseline")
+    assert "HD95_px (px) on portable.hold_out after stage portable, mean over repetitions:" in again.out
 
 
 def test_a_study_that_measures_nothing_ends_without_numbers(command: Command, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_outputs_have_the_size_of_the_image(
     write_dicom(tmp_path / "IM0001", grey * 16)
     said = predict("a.png", "b.tif", "IM0001", threshold=level)
     assert (said.code, said.err) == (0, "")  # no progress bar where nobody sees it
-    assert f"3 images segmented by {NAME}, trial {trained.trial_id} at 64 px" in said.out
+    assert f"3 images predicted by {NAME}, trial {trained.trial_id} at 64 px" in said.out
     outputs = {f"{name}_{kind}.png" for name in ("a", "b", "IM0001") for kind in ("mask", "overlay")}
     assert set(contents(out)) == {"predictions.csv", *outputs}
     for row in rows(out):
@@ -224,10 +224,10 @@ def test_a_folder_with_bad_files(predict: Predict, wide: Image.Image, tmp_path: 
     (folder / "fake.dcm").write_text("nothing")
     said = predict("in", out="in/out")
     assert said.code == 1
-    assert "3 images segmented" in said.out
+    assert "3 images predicted" in said.out
     assert "1 other file skipped" in said.out
     assert [line.split(":")[0] for line in said.err.splitlines()[:-1]] == ["in/fake.dcm", "in/torn.png"]
-    assert said.err.endswith("2 inputs could not be segmented\n")
+    assert said.err.endswith("2 inputs could not be predicted\n")
     assert [row["mask"] for row in rows(out)] == ["a_mask.png", "ward/a_mask.png", "ward/deep/b_mask.png"]
     before = contents(out)
     assert predict("in", out="in/out").code == 1
@@ -334,12 +334,15 @@ def test_what_cannot_be_is_refused(trained: Trained, predict: Predict, tmp_path:
         f"Did you mean {trained.trial_id!r}?": {"model": wrong},
         "mine.safetensors: there is no such file": {"model": "mine.safetensors"},
         "no study has run here": {"storage": "nowhere"},
+        f"it has not run here. Run it first: xferlab run {trained.study} --storage nowhere": {
+            "study": trained.study, "storage": "nowhere",
+        },
         "last ran with no profile": {"study": trained.study, "profile": "other"},
         "--threshold: found 1.0; accepted: 0 to below 1": {"threshold": 1},
         "--threshold: found nan": {"threshold": "nan"},
         f"--image-size: a trial's record {accepts}": {"image_size": 64},
         f"--intensity: a trial's record {accepts}": {"intensity": "unit"},
-    }.items():
+    }.items():  # fmt: skip
         said = predict(**options)  # type: ignore[arg-type]
         assert (said.code, message in said.err) == (2, True), said.err
     assert not (tmp_path / "out").exists()
@@ -377,7 +380,7 @@ def test_all_bad_and_nothing_found(predict: Predict, tmp_path: Path) -> None:
     said = predict("in", "absent.png")
     assert said.code == 2
     assert "absent.png: cannot be read: No such file or directory" in said.err
-    assert "a.png: is no PNG, JPEG, TIFF or DICOM file" in said.err
+    assert "a.png: is no PNG, JPEG, TIFF, BMP or DICOM file" in said.err
     assert not (tmp_path / "out").exists()
 
 
@@ -389,7 +392,7 @@ def test_outputs_that_cannot_be_written(predict: Predict, tmp_path: Path) -> Non
     (tmp_path / "out/predictions.csv/in-the-way").write_text("")
     said = predict()
     assert said.code == 1
-    assert "; masks and overlays are in out\n" in said.out
+    assert said.out.endswith("; written to out: *_mask.png, *_overlay.png\n")
     assert "predictions.csv" in said.err
     assert "cannot be written" in said.err
     assert list((tmp_path / "out").glob("a_*.png"))

@@ -55,7 +55,7 @@ def test_a_stage_without_its_parents_names_them_and_what_to_run(folder: Path, ca
     told = capsys.readouterr().err
     assert "2 of 2 are not complete" in told
     assert "baseline/general/r01 (" in told
-    assert "xferlab run STUDY --arms baseline" in told
+    assert "xferlab run study.yaml --storage storage --arms baseline" in told
     assert not (folder / "storage/tuning").exists()
 
 

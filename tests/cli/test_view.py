@@ -89,7 +89,9 @@ def test_the_panel_shows_states_progress_and_the_time_left(four: Run) -> None:
     panel = four.panel()
     assert "3 waiting, 1 running   1m 05s elapsed" in panel
     assert not {"reading", "left"} & set(panel.split())
-    assert panel.splitlines()[2].split() == ["a/g/r01", "7/20", "0.4321"]
+    heading, row = panel.splitlines()[1:3]
+    assert heading.split(maxsplit=2) == ["running", "epoch", "best validation loss (lower is better)"]
+    assert row.split() == ["a/g/r01", "7/20", "0.4321"]
     four.complete(first)
     # One of four took 65 s; with one slot the other three take as long each.
     assert "(about 3m 15s left)" in four.panel()
@@ -135,8 +137,8 @@ def test_elsewhere_lines_are_plain(four: Run, capsys: pytest.CaptureFixture[str]
         "reading images of portable",
         "starting Ray",
         "[0/4] a/g/r01 running",
-        "a/g/r01 epoch 1, best score 0.5000",
-        "a/g/r01 epoch 3, best score 0.3000 (about 19m 07s left)",
+        "a/g/r01 epoch 1, best validation loss 0.5000",
+        "a/g/r01 epoch 3, best validation loss 0.3000 (about 19m 07s left)",
         "[1/4] a/g/r01 complete (about 2m 03s left)",
     ]
 

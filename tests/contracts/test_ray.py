@@ -106,6 +106,10 @@ def test_what_no_node_has_is_refused_at_once(ray_lab: Lab) -> None:
         "Lower `resources` in the study, or add nodes.$"
     )
     assert re.match(expected, nodes.unmet_resources(trials))
+    expected = (
+        r"^stage 'general' trains on cuda, and Ray finds no GPU on any node .* Set training.device to cpu"
+    )
+    assert re.match(expected, nodes.unmet_resources([asking("cuda")]))
     assert nodes.unmet_resources(list(session.plan().trials)) == ""
 
 

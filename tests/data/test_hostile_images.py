@@ -56,7 +56,7 @@ def test_text_that_unpacks_without_end_is_refused(tmp_path: Path, kind: bytes) -
 @pytest.mark.parametrize("name", ["GIF", "WEBP", "PPM", "ICO"])
 def test_other_formats_are_refused_whatever_their_name(tmp_path: Path, name: str) -> None:
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "a.png", name)
-    assert "is no PNG, JPEG, TIFF or DICOM file" in refusal(
+    assert "is no PNG, JPEG, TIFF, BMP or DICOM file" in refusal(
         tmp_path / "a.png", (tmp_path / "a.png").read_bytes()
     )
 
@@ -68,7 +68,7 @@ def test_postscript_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ghostscript.chmod(0o755)
     monkeypatch.setenv("PATH", f"{ghostscript.parent}{os.pathsep}{os.environ['PATH']}")
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
-    assert "is no PNG, JPEG, TIFF or DICOM file" in refusal(tmp_path / "a.jpg", script)
+    assert "is no PNG, JPEG, TIFF, BMP or DICOM file" in refusal(tmp_path / "a.jpg", script)
     assert not (tmp_path / "ran").exists()
 
 

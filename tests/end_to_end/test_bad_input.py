@@ -204,7 +204,8 @@ DECODE: list[tuple[str, Change, str]] = [
     ("mask value", image("5_mask.png", np.full((40, 40), 7)),
      "{pack}/5_mask.png: mask values 7 (1600 px) are in no label (accepted: 0, 255). Name them under "
      "`labels:`, as a structure's or as `ignore`. For example: `labels: {{lung: [7]}}`."),
-    ("no image", NO_IMAGE, "{pack}/4.png: is no PNG, JPEG, TIFF or DICOM file of a kind that can be read."),
+    ("no image", NO_IMAGE,
+     "{pack}/4.png: is no PNG, JPEG, TIFF, BMP or DICOM file of a kind that can be read."),
 ]  # fmt: skip
 
 WEIGHTS: list[tuple[str, Change, str]] = [

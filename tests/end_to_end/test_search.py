@@ -118,6 +118,7 @@ def test_a_search_survives_two_kills_and_stops_the_worse_early(ground: Path, sam
     best = best_of(found)
     assert best is not None
     assert f"winner: sample {best.number}," in output
+    assert "best samples by validation loss (lower is better), mean over repetitions:" in output
     assert_winner(ground, f"{sampler}.yaml", best)
     stopped = sum(record.outcome == "stopped" for record in found)
     trained = sum(record.epochs_trained for record in found)

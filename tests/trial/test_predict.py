@@ -31,7 +31,7 @@ def drawn_weights(path: Path, *, in_channels: int = 3, init_features: int = 4) -
 
 def predictor(tmp_path: Path, **shape: int) -> Predictor:
     path = drawn_weights(tmp_path / "w.safetensors", **shape)
-    return Predictor.of_weights(path, size_px=32, intensity="zscore", device=CPU)
+    return Predictor.of_weights(path, options={"image_size": 32, "intensity": "zscore"}, device=CPU)
 
 
 def picture(seed: int, *, height: int = 45, width: int = 60) -> np.ndarray:
@@ -122,7 +122,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         (several, r"conv.weight \(3, 2, 1, 1\), not \(1, 2, 1, 1\)"),
     ):
         with pytest.raises(DonorError, match=message):
-            Predictor.of_weights(path, size_px=32, intensity="zscore", device=CPU)
+            Predictor.of_weights(path, options={"image_size": 32, "intensity": "zscore"}, device=CPU)
 
 
 @pytest.mark.component
@@ -136,10 +136,8 @@ def test_an_output_that_is_not_finite_is_reported_and_no_empty_mask_is_written(t
     network.learner.networks["network"].register_forward_hook(spoiled)
     predictions, problems = predict(network, files, Store.open(tmp_path / "out"), threshold=0.5)
     assert names(predictions) == ["00", "02"]
-    text = (
-        f"{files[1].image}: the network's output is not finite, although its weights are; no mask is written."
-    )
-    assert [str(problem) for problem in problems] == [text]
+    text = "the network's output is not finite, although its weights are; nothing is written for it."
+    assert [str(problem) for problem in problems] == [f"{files[1].image}: {text}"]
     assert not (tmp_path / "out" / "01_mask.png").exists()
 
 

@@ -49,7 +49,9 @@ def headline(
     if not complete or not measured:
         return
     stage, section, part = wanted = _last_measured(plan, measured)
-    metric = registry.task(plan.loaded.base.stages[stage].task).headline
+    task = registry.task(plan.loaded.base.stages[stage].task)
+    metric = task.headline
+    unit = next((f" ({shown.unit})" for shown in task.metrics if shown.name == metric and shown.unit), "")
     means: dict[str, list[float]] = defaultdict(list)
     for trial, evaluation in measured:
         if trial.trial_id in complete and (trial.stage, evaluation.section, evaluation.part) == wanted:
@@ -59,7 +61,7 @@ def headline(
     planned = Counter(arm for trial in plan.trials if trial.stage == stage for arm in trial.arms)
     names = [arm for arm in plan.loaded.arms if arms is None or arm in arms]
     shown = sorted(names, key=lambda arm: arm != "baseline")
-    yield f"{metric} on {section}.{part} after stage {stage}, mean over repetitions:"
+    yield f"{metric}{unit} on {section}.{part} after stage {stage}, mean over repetitions:"
     width = max(map(len, shown[:SHOWN_ARMS]))
     for arm in shown[:SHOWN_ARMS]:
         yield f"  {arm:{width}}  {_numbers(means[arm], planned[arm])}"

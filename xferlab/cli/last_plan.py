@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from xferlab.cli.session import Session
-from xferlab.errors import ProblemsError, RecordError, XferlabError
+from xferlab.errors import ProblemsError, RecordError, UsageError, XferlabError
 from xferlab.plan.changes import changed_fields, changes
 from xferlab.plan.document import planned_trials
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import PlannedTrial
-from xferlab.records import codec, layout, reader
+from xferlab.records import codec, layout
 from xferlab.records.complete import complete_trials
 
 # Without the reason: remarks stand on pages that are passed on, and problems of data may name patients.
@@ -62,11 +62,10 @@ def study_now(session: Session) -> StudyComparison:
     Raises:
         XferlabError: The study cannot be planned, and there is no earlier plan of it.
     """
-    if not session.store.exists(layout.StudyFiles(session.study).plan):
-        gap = f"{session.store.shown} holds no plan of study {session.study}: it has not run here."
-        return StudyComparison(session.plan().trials, gap=gap)
     try:
-        document = reader.read_plan(session.store, session.study)
+        document = session.last_plan()
+    except UsageError as error:
+        return StudyComparison(session.plan().trials, gap=f"{error}")
     except RecordError as error:
         gap = f"The last plan of the study could not be read: {error}"
         return StudyComparison(session.plan().trials, gap=gap)

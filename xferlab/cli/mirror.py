@@ -14,7 +14,6 @@ from xferlab.cli.options import MirrorOptions
 from xferlab.cli.session import Session
 from xferlab.data.cache import check_cache
 from xferlab.errors import XferlabError
-from xferlab.records import reader
 from xferlab.tracking import complete_study, mirror_study, unmirrored
 
 COMPLETE_WITHIN_S = {"offline": 60.0, "online": 20.0}
@@ -29,7 +28,7 @@ def run(options: MirrorOptions) -> int:
     """
     session = Session.open(options)
     check_cache(session.cache_dir)
-    reader.read_plan(session.store, session.loaded.base.study)  # without one there is nothing to mirror
+    session.last_plan()  # without one there is nothing to show, nor to compare
     now = study_now(session)
     for remark in now.remarks(session.words):
         print(remark)

@@ -12,7 +12,6 @@ from xferlab.cli.last_plan import study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import ReportOptions
 from xferlab.cli.session import Session
-from xferlab.records import reader
 
 
 def run(options: ReportOptions) -> int:
@@ -22,7 +21,7 @@ def run(options: ReportOptions) -> int:
         1 if trials of the study are not complete, or parts of the report could not be read or written.
     """
     session = Session.open(options)
-    reader.read_plan(session.store, session.study)  # without one there is nothing to report, nor to compare
+    session.last_plan()  # without one there is nothing to show, nor to compare
     now = study_now(session)
     for remark in now.remarks(session.words):
         print(remark)

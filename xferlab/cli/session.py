@@ -18,6 +18,7 @@ from xferlab.leakage.index import StudyIndex
 from xferlab.phantoms.foreign_objects import OBJECTS_VERSION
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.spec import TrialSpec
+from xferlab.records import layout, reader
 from xferlab.records.store import Store, without_query
 from xferlab.study.load import LoadedStudy, load
 
@@ -54,6 +55,20 @@ class Session:
     def weights(self) -> GivenWeights:
         """The weights that the study gives."""
         return GivenWeights(self.loaded, self.store, self.cache_dir)
+
+    def last_plan(self) -> dict[str, Any]:
+        """Returns the last plan document of the study.
+
+        Raises:
+            UsageError: The study has not run in this storage.
+            RecordError: The plan is damaged, or another version of xferlab wrote it.
+        """
+        if not self.store.exists(layout.StudyFiles(self.study).plan):
+            raise UsageError(
+                f"{self.store.shown} holds no plan of study {self.study}: it has not run here. Run it first: "
+                f"xferlab run {self.words}"
+            )
+        return reader.read_plan(self.store, self.study)
 
     def plan(self, donors: Mapping[str, str] | None = None) -> Plan:
         """Returns the plan, with the digests of given weights: `donors`, or those on this machine.

@@ -18,7 +18,7 @@ from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import StatusOptions
 from xferlab.cli.output import is_lost
 from xferlab.cli.session import Session
-from xferlab.cli.view import wide_console
+from xferlab.cli.view import best_scores, wide_console
 from xferlab.errors import RecordError, StorageError, UsageError, suggest
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout, reader
@@ -95,15 +95,16 @@ def _show(rows: list[dict[str, Any]], now: StudyComparison, options: StatusOptio
     if options.watch and sys.stdout.isatty():
         print("\x1b[H\x1b[2J", end="")
     print(*remarks, sep="\n", end="\n" if remarks else "")
-    _print(shown, counts)
+    trials = {trial.trial_id: trial for trial in now.trials}
+    _print(shown, [trials[row["trial_id"]] for row in shown], counts)
 
 
-def _print(rows: Sequence[dict[str, Any]], counts: Counter[str]) -> None:
+def _print(rows: Sequence[dict[str, Any]], trials: Sequence[PlannedTrial], counts: Counter[str]) -> None:
     console = wide_console()
-    table = Table("trial", "id", "state", "epochs", "best score", box=None, pad_edge=False)
-    for row in rows:
-        shown = "" if row["best_score"] is None else f"{row['best_score']:.4f}"
-        table.add_row(row["name"], row["trial_id"], described(row), str(row["epochs"]), shown)
+    heading, scores = best_scores(trials, [row["best_score"] for row in rows])
+    table = Table("trial", "id", "state", "epochs", heading, box=None, pad_edge=False)
+    for row, score in zip(rows, scores, strict=True):
+        table.add_row(row["name"], row["trial_id"], described(row), str(row["epochs"]), score)
     console.print(table)
     for row in rows:
         if failure := row.get("failure"):

@@ -14,10 +14,10 @@ from xferlab.cli.prepare import decode_images
 from xferlab.cli.session import Session
 from xferlab.cli.view import say_if_slow
 from xferlab.errors import StorageError, UsageError, suggest
+from xferlab.metrics.score import Score
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
 from xferlab.records.samples import SampleRecord, best_of, read_samples
-from xferlab.records.store import Store
 from xferlab.schedule.graph import State, TrialGraph
 from xferlab.schedule.lease import Lease
 from xferlab.schedule.retry_policy import SAME_ERRORS, Ending
@@ -40,7 +40,7 @@ def run(options: TuneOptions) -> int:
     with StopRequest(graceful=False) as stop:
         session = Session.open(options)
         tuning = _tuning(session, options)
-        _check_parents(session.store, tuning)
+        _check_parents(session, tuning)
         out = _out(session, tuning, options)
         num_samples = min(options.samples, tuning.space.size or options.samples)
         print(_headline(tuning, num_samples))
@@ -109,8 +109,8 @@ def _tuning(session: Session, options: TuneOptions) -> Tuning:
     return Tuning(session.loaded, space, wanted, index=session.index, setting=setting)
 
 
-def _check_parents(store: Store, tuning: Tuning) -> None:
-    parents = tuning.parents
+def _check_parents(session: Session, tuning: Tuning) -> None:
+    store, parents = session.store, tuning.parents
     absent = [
         f"{name} ({parent})" for parent, name in parents.items() if reader.read_trial(store, parent) is None
     ]
@@ -119,8 +119,14 @@ def _check_parents(store: Store, tuning: Tuning) -> None:
         raise UsageError(
             f"samples start from the study's own trials, and {len(absent)} of {len(parents)} are not "
             f"complete in {store.shown}: {listed}. Run the study first: "
-            f"`xferlab run STUDY --arms {tuning.wanted.arm}`."
+            f"`xferlab run {session.words} --arms {tuning.wanted.arm}`."
         )
+
+
+def _score(tuning: Tuning) -> Score:
+    score = tuning.base[0].identity.score
+    assert score is not None  # `Tuning` refuses a stage without one
+    return score
 
 
 def _headline(tuning: Tuning, num_samples: int) -> str:
@@ -157,7 +163,7 @@ class _Lines:
         print(
             f"[{self._graph.num_finished}/{self._graph.num_samples}] {trial.name} {record.outcome} at epoch "
             f"{record.num_epochs} of {record.max_epochs}"
-            + ("" if record.score is None else f", score {record.score:.4f}")
+            + ("" if record.score is None else f", {_score(self._graph.tuning).label} {record.score:.4f}")
             + (f"; best of this run: {best.score:.4f} (sample {best.number})" if best else ""),
             flush=True,
         )
@@ -192,6 +198,8 @@ def _report(session: Session, tuning: Tuning, out: str | None) -> bool:
 def _conclude(session: Session, tuning: Tuning, *, out: Path) -> None:
     records = read_samples(session.store, tuning.tuning_id)
     ranked = sorted((record for record in records if record.score is not None), key=SampleRecord.rank)
+    if ranked:
+        print(f"best samples by {_score(tuning).described}, mean over repetitions:")
     for record in ranked[:SHOWN]:
         values = [(name.written, record.parameters[name.path]) for name in tuning.space.parameters]
         shown = ", ".join(f"{name} {_shown(value)}" for name, value in values)

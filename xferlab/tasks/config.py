@@ -243,6 +243,7 @@ class Task:
         headline: The metric of a case that a run ends with; empty for none.
         files: What `predict` writes for an image: the ending of each file's name, by its column in the table.
         of_weights: `module:function` that returns an identity for bare weights; empty where none can.
+        has_threshold: Whether `Learner.present` uses the threshold of `predict`.
         report: Module whose `pictures(contents)` yields the figures that only this task has in a report;
             empty for none.
     """
@@ -264,4 +265,5 @@ class Task:
     headline: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     of_weights: str = ""
+    has_threshold: bool = False
     report: str = ""

@@ -82,7 +82,7 @@ def predict(
         predictor: The network.
         requests: The files; at most `BATCH_IMAGES` are in memory at once.
         store: The output folder.
-        threshold: From which probability on something is there.
+        threshold: Of the network's output, for tasks with `Task.has_threshold`.
         progress: Called with (done, all) after each file.
 
     Returns:
@@ -162,7 +162,7 @@ def _predicted(predictor: Predictor, images: Sequence[_Image]) -> Sequence[_Outp
 def _finite(image: _Image, probability: Array) -> _Output | Problems:
     if np.isfinite(probability).all():
         return _Output(image, probability)
-    what = "the network's output is not finite, although its weights are; no mask is written."
+    what = "the network's output is not finite, although its weights are; nothing is written for it."
     return (Problem(str(image.request.image), what),)
 
 
