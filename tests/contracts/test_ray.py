@@ -99,7 +99,7 @@ def test_resources_of_a_stage_keep_others_away(ray_lab: Lab) -> None:
 @pytest.mark.slow
 def test_what_no_node_has_is_refused_at_once(ray_lab: Lab) -> None:
     session = ray_lab.study()
-    trials = [asking(cpu=1), asking(cpu=64)]
+    trials = [asking(cpu=1.0), asking(cpu=64.0)]
     expected = (
         r"^stage 'general' asks for \{'CPU': 64.0\}, and no node has that "
         r"\(largest: \{'CPU': 2.0, 'GPU': 0.0\}\). "
