@@ -82,11 +82,16 @@ def _address(words: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def start(folder: Path, *words: str | Path, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
+def start(
+    folder: Path,
+    *words: str | Path,
+    output: int = subprocess.PIPE,
+    preexec_fn: Callable[[], None] | None = None,
+) -> subprocess.Popen[str]:
     """Starts the command line in a process group of its own."""
     return subprocess.Popen(
         command(*words), env=environment(folder), cwd=folder, stdout=output, stderr=output, text=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=preexec_fn,
     )  # fmt: skip
 
 
