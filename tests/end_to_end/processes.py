@@ -14,19 +14,6 @@ from tests.studies import command, environment
 LISTENING = "0A"
 
 
-def descendants(pid: int) -> list[int]:
-    """All descendants of a process that are alive."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = [int(child) for child in task.read_text().split()]
-        except OSError:
-            continue
-        for child in children:
-            found += [child, *descendants(child)]
-    return found
-
-
 def command_of(pid: int) -> str:
     """The command line of a process; empty if there is none."""
     try:

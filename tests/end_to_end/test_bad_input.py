@@ -307,11 +307,22 @@ def test_run_reports_bad_input_before_it_trains(
 
 
 @pytest.mark.component
-@pytest.mark.parametrize("verb", ["plan", "run", "check"])
-def test_many_unusable_masks_are_one_line(case: Case, command: Command, verb: str) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plan"],
+        ["run"],
+        ["check"],
+        ["tune", "--space", "space.yaml", "--samples", "1", "--arm", "a", "--stage", "first"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_many_unusable_masks_are_one_line(case: Case, command: Command, words: list[str]) -> None:
+    (case.folder / "space.yaml").write_text("training.lr: {choice: [1.0e-3, 1.0e-2]}\n")
+    verb, *more = words
     for number in range(6):
         Image.fromarray(np.full((40, 40), 7 + number % 2, np.uint8)).save(case.pack / f"{number}_mask.png")
-    said = command(verb, case.write())
+    said = command(verb, case.write(), *more)
     line, *others = (said.out if verb == "check" else said.err).splitlines()
     assert said.code == 2
     assert line.startswith(f"{case.pack}/0_mask.png: mask values 7 (1600 px) are in no label (accepted: 0,")

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.processes import descendants, start, until_gone, until_training
+from tests.end_to_end.processes import start, until_gone, until_training
 from tests.studies import TINY, attempts, recorded, write_study, xferlab
+from xferlab.schedule.watch import below
 
 pytestmark = pytest.mark.slow
 
@@ -55,14 +56,14 @@ def test_one_signal_ends_it_and_nothing_is_lost(
 ) -> None:
     storage = tmp_path / "stopped"
     study, process = begun(tmp_path, *executor, storage="stopped")
-    below = descendants(process.pid)
+    children = below(process.pid)
     asked = time.monotonic()
     send(process.pid, number)
     out, err = process.communicate(timeout=WITHIN_S)
     print(f"{executor[0]} {number.name}: ended after {time.monotonic() - asked:.1f} s")
     assert process.returncode == (130 if number == signal.SIGINT else 75), err
     assert "Traceback" not in err
-    until_gone(below, within_s=5.0)
+    until_gone(children, within_s=5.0)
     assert "interrupted: 0 of 2 trials complete; the same command continues" in out
     assert not [*storage.rglob("driver.lease"), *storage.rglob("failure.json")]
     tries = attempts(storage)

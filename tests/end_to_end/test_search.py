@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.studies import TINY, command, environment, write_study, xferlab
+from tests.end_to_end.processes import start
+from tests.studies import TINY, write_study, xferlab
 from xferlab.records import reader
 from xferlab.records.samples import SampleRecord, best_of, read_samples, search_store
 from xferlab.records.store import Store
@@ -22,6 +23,9 @@ from xferlab.study.load import load
 
 pytestmark = pytest.mark.slow
 
+TUNE = (
+    "tune", "study.yaml", "--space", "space.yaml", "--storage", "storage", "--workers", "2", "--repeats", "2",
+)  # fmt: skip
 TRAINING = {**TINY["training"], "max_epochs": 9, "patience": 9, "checkpoint_every_s": 0.05}
 SPACE = """\
 training.lr: {loguniform: [1.0e-4, 1.0e-1]}
@@ -41,16 +45,8 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tune(ground: Path, *options: str) -> list[str]:
-    words = ["tune", "study.yaml", "--space", "space.yaml", "--storage", "storage", "--workers", "2"]
-    return command(*words, "--repeats", "2", *options)
-
-
 def finish(ground: Path, *options: str) -> str:
-    done = subprocess.run(
-        tune(ground, *options), env=environment(ground), cwd=ground, capture_output=True, text=True,
-        timeout=400, check=False,
-    )  # fmt: skip
+    done = xferlab(ground, *TUNE, *options, timeout_s=400)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -73,10 +69,7 @@ def outcomes(ground: Path, search: str) -> dict[str, list[str]]:
 
 def killed_at(ground: Path, search: set[str], num_finished: int, *options: str) -> str:
     """Starts a search, kills it when so many samples are finished and one in progress is stored."""
-    process = subprocess.Popen(
-        tune(ground, *options), env=environment(ground), cwd=ground,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    process = start(ground, *TUNE, *options, output=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
     try:
         while time.monotonic() < deadline:
@@ -148,9 +141,7 @@ def test_a_random_search_finds_the_same_samples_after_kills_and_a_signal(ground:
     before = searches(ground)
     options = ["--samples", "6", "--no-asha", "--out", "same.yaml"]
     search = killed_at(ground, before, 1, *options)
-    interrupted = subprocess.Popen(
-        tune(ground, *options), env=environment(ground), cwd=ground, stdout=subprocess.PIPE, text=True
-    )
+    interrupted = start(ground, *TUNE, *options)
     assert interrupted.stdout is not None
     for line in interrupted.stdout:
         if line.startswith("["):
