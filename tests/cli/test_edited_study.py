@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from PIL import Image
 
 from tests.cli.conftest import Command, Said
 from tests.studies import TINY, write_study
-from xferlab.plan.spec import TrialSpec
 from xferlab.records import writer
 from xferlab.records.store import Store
 from xferlab.trial.failure import now
@@ -146,24 +143,3 @@ def test_status_is_watched_until_someone_stops_it(
     said = command("status", path, "--watch")
     counts = [line for line in said.out.splitlines() if line[0].isdigit()]
     assert (said.code, counts) == (1, ["4 waiting", "1 interrupted, 3 waiting"])
-
-
-def test_watching_reads_what_is_complete_once(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_study(tmp_path, arms={"baseline": {}})
-    status = importlib.import_module("xferlab.cli.status")
-    asked: list[list[str]] = []
-
-    def states(store: Store, study: str, trials: list[TrialSpec]) -> list[dict[str, Any]]:
-        asked.append([trial.name for trial in trials])
-        rows = real_states(store, study, trials)
-        return [{**row, "state": "complete"} for row in rows[: len(asked)]] + rows[len(asked) :]
-
-    real_states = status.states
-    monkeypatch.setattr(status, "states", states)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    said = command("status", path, "--watch")
-    assert (said.code, last(said)) == (0, "4 complete")
-    first, second, third = asked
-    assert (len(first), second, third) == (4, first[1:], first[3:])

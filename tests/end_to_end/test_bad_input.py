@@ -221,7 +221,8 @@ WEIGHTS: list[tuple[str, Change, str]] = [
 
 RUN_ALONE: list[tuple[str, Change, str]] = [
     *WEIGHTS,
-    ("arms option", options("--arms", "a,c"), "xferlab: --arms: {study} has no arm 'c'; its arms: a."),
+    ("arms option", options("--arms", "a,c"),
+     "xferlab: --arms: there is no arm 'c' in {study}; accepted: a."),
     ("workers", options("--workers", "2"), "xferlab: --address and --workers belong to --executor ray"),
     ("no workers", options("--executor", "ray", "--workers", "0"),
      "xferlab: --workers 0: at least one CPU core is needed"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import sys
 from collections import defaultdict
@@ -224,14 +222,13 @@ def _predict(
 
 def _write_table(store: Store, predictions: Sequence[Prediction]) -> bool:
     """Returns whether the table could be written; without it, the other files are still there."""
-    rows = [prediction.row() for prediction in predictions]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    import pandas as pd
+
+    table = pd.DataFrame([prediction.row() for prediction in predictions])
+    text = table.to_csv(index=False, lineterminator="\n")
     try:
         # File names that are no UTF-8 go through as the bytes they are.
-        store.write(TABLE, text.getvalue().encode("utf-8", "surrogateescape"))
+        store.write(TABLE, text.encode("utf-8", "surrogateescape"))
     except StorageError as error:
         print(error, file=sys.stderr)
         return False

@@ -59,8 +59,7 @@ def run(options: RunOptions) -> int:
             )  # counted after workers ended
             print(f"interrupted: {num_complete} of {len(trials)} trials complete; {_RESUME}")
             return exit_code(outcome.ending.signal)
-        known = outcome.complete_before if len(outcome.complete_before) == len(trials) else None
-        for line in headline(session, plan, options.arms.split(",") if options.arms else None, known):
+        for line in headline(session, plan, options.arms.split(",") if options.arms else None):
             print(line)
         return _conclude(outcome, session)
 

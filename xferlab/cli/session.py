@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -138,6 +138,15 @@ def command_options(options: StudyOptions) -> str:
     return shlex.join(words)
 
 
+def check_name(option: str, name: str, known: Collection[str], path: Path) -> None:
+    """Raises UsageError if the study in a file has no arm, stage or state of that name."""
+    if name not in known:
+        raise UsageError(
+            f"--{option}: there is no {option.removesuffix('s')} {name!r} in {path}; accepted: "
+            f"{', '.join(known)}.{suggest(name, known)}"
+        )
+
+
 def of_arms(plan: Plan, arms: str | None) -> tuple[TrialSpec, ...]:
     """Returns the trials of some arms (`A,B`), all without a choice; what they start from is among them.
 
@@ -146,12 +155,9 @@ def of_arms(plan: Plan, arms: str | None) -> tuple[TrialSpec, ...]:
     """
     if arms is None:
         return plan.trials
-    names, known = {name.strip() for name in arms.split(",")}, plan.loaded.arms
-    for name in names - known.keys():
-        raise UsageError(
-            f"--arms: {plan.loaded.path} has no arm {name!r}; its arms: {', '.join(known)}."
-            f"{suggest(name, known)}"
-        )
+    names = {name.strip() for name in arms.split(",")}
+    for name in names:
+        check_name("arms", name, plan.loaded.arms, plan.loaded.path)
     return tuple(trial for trial in plan.trials if names & set(trial.arms))
 
 

@@ -17,9 +17,9 @@ from xferlab.cli.last_plan import StudyComparison, study_now
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import StatusOptions
 from xferlab.cli.output import is_lost
-from xferlab.cli.session import Session
+from xferlab.cli.session import Session, check_name
 from xferlab.cli.view import best_scores, wide_console
-from xferlab.errors import RecordError, StorageError, UsageError, suggest
+from xferlab.errors import RecordError, StorageError, UsageError
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout, reader
 from xferlab.records.complete import complete_trials
@@ -44,15 +44,10 @@ def run(options: StatusOptions) -> int:
     now = study_now(session)
     _check(options, session, now)
     before: list[dict[str, Any]] | None = None
-    done: dict[str, dict[str, Any]] = {}
     while True:
-        left = [trial for trial in now.trials if trial.trial_id not in done]  # what is complete stays so
-        fresh = {row["trial_id"]: row for row in states(session.store, session.study, left)}
-        rows = [fresh.get(trial.trial_id) or done[trial.trial_id] for trial in now.trials]
-        done |= {row["trial_id"]: row for row in rows if row["state"] == "complete"}
         rows = [
             row
-            for row in rows
+            for row in states(session.store, session.study, now.trials)
             if options.arm in (None, *row["arms"]) and options.stage in (None, row["stage"])
         ]
         if rows != before:
@@ -77,11 +72,8 @@ def _check(options: StatusOptions, session: Session, now: StudyComparison) -> No
         ("stage", options.stage, stages),
         ("state", options.state, set(STATES)),
     ):
-        if given is not None and given not in known:
-            raise UsageError(
-                f"--{option}: there is no {option} {given!r} in {session.loaded.path}; accepted: "
-                f"{', '.join(sorted(known))}.{suggest(given, known)}"
-            )
+        if given is not None:
+            check_name(option, given, sorted(known), session.loaded.path)
 
 
 def _show(rows: list[dict[str, Any]], now: StudyComparison, options: StatusOptions, session: Session) -> None:

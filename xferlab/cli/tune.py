@@ -11,13 +11,14 @@ from xferlab.cli.cluster import check_options, cluster
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.options import TuneOptions
 from xferlab.cli.prepare import decode_images
-from xferlab.cli.session import Session
+from xferlab.cli.session import Session, check_name
 from xferlab.cli.view import say_if_slow
-from xferlab.errors import StorageError, UsageError, suggest
+from xferlab.errors import StorageError, UsageError
 from xferlab.metrics.score import Score
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
 from xferlab.records.samples import SampleRecord, best_of, read_samples
+from xferlab.records.store import Store
 from xferlab.schedule.graph import State, TrialGraph
 from xferlab.schedule.lease import Lease
 from xferlab.schedule.retry_policy import SAME_ERRORS, Ending
@@ -87,11 +88,7 @@ def _search(session: Session, graph: SampleGraph, options: TuneOptions, *, stop:
 
 def _tuning(session: Session, options: TuneOptions) -> Tuning:
     arms = session.loaded.arms
-    if options.arm not in arms:
-        known = ", ".join(arms)
-        raise UsageError(
-            f"--arm: there is no arm {options.arm!r}; arms: {known}.{suggest(options.arm, arms)}"
-        )
+    check_name("arm", options.arm, arms, session.loaded.path)
     study = arms[options.arm]
     stage = wanted_stage(study, options.stage)
     planned = study.stages[stage].repetitions or study.repetitions
@@ -219,14 +216,11 @@ def _conclude(session: Session, tuning: Tuning, *, out: Path) -> None:
 
 
 def _write(out: Path, text: str) -> None:
-    temporary = out.with_name(f".{out.name}.tmp")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, "utf-8")
-        os.replace(temporary, out)
-    except OSError as error:
+        Store.open(out.parent).write(out.name, text.encode())
+    except StorageError as error:
         raise StorageError(
-            f"the winner cannot be written to {out}: {error.strerror}; the same command writes it again, "
+            f"the winner cannot be written to {out}: {error.__cause__}; the same command writes it again, "
             "with --out to another file"
         ) from error
 
