@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from xferlab.cli.session import Session
 from xferlab.errors import XferlabError
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
-from xferlab.records.complete import complete_trials
+from xferlab.records.complete import CompleteTrial, complete_trials
 from xferlab.tasks import registry
 
 SHOWN_ARMS = 20
@@ -20,6 +20,7 @@ def headline(
     session: Session,
     plan: Plan,
     arms: Collection[str] | None = None,
+    complete: Mapping[str, CompleteTrial] | None = None,
 ) -> Iterator[str]:
     """Yields lines with the mean of the headline metric for each arm; nothing where nothing is evaluated.
 
@@ -30,9 +31,11 @@ def headline(
         session: The study.
         plan: Its plan.
         arms: Only these; None for all.
+        complete: The complete trials of these arms, where they are known.
     """
     try:
-        complete = complete_trials(session.store, session.study, plan.trials)
+        if complete is None:
+            complete = complete_trials(session.store, session.study, plan.trials)
     except XferlabError as error:
         yield f"the results cannot be shown: {error}"
         return

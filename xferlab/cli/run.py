@@ -59,7 +59,8 @@ def run(options: RunOptions) -> int:
             )  # counted after workers ended
             print(f"interrupted: {num_complete} of {len(trials)} trials complete; {_RESUME}")
             return exit_code(outcome.ending.signal)
-        for line in headline(session, plan, options.arms.split(",") if options.arms else None):
+        known = outcome.complete_before if len(outcome.complete_before) == len(trials) else None
+        for line in headline(session, plan, options.arms.split(",") if options.arms else None, known):
             print(line)
         return _conclude(outcome, session)
 

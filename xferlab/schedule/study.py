@@ -12,7 +12,7 @@ from xferlab.plan.document import to_document
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout
-from xferlab.records.complete import complete_trials
+from xferlab.records.complete import CompleteTrial, complete_trials
 from xferlab.records.store import Store
 from xferlab.schedule.graph import Listener, TrialGraph
 from xferlab.schedule.lease import Lease
@@ -29,10 +29,12 @@ class Outcome:
     Attributes:
         graph: The states of all trials.
         ending: What ended it early, if anything did.
+        complete_before: What was complete when it began.
     """
 
     graph: TrialGraph
     ending: Ending
+    complete_before: Mapping[str, CompleteTrial]
 
     @property
     def interrupted(self) -> bool:
@@ -65,7 +67,7 @@ def run_study(
         prepare(graph)
         publish(plan, store)
         ending = executor(RetryPolicy(graph, store, listener, retries=base.retries, study=base.study))
-    return Outcome(graph, ending)
+    return Outcome(graph, ending, complete)
 
 
 def publish(plan: Plan, store: Store) -> None:
