@@ -42,29 +42,19 @@ SUMMARY = "warnings: repeated rows (2), spellings of pathologies (1), "
 
 
 @pytest.mark.component
-def test_plan_counts_what_check_lists(command: Command, pack: Pack, tmp_path: Path) -> None:
-    study = study_of(pack, tmp_path)
-    for words in (("plan", study), ("plan", study, "--json")):
-        said = command(*words)
+def test_plan_and_run_count_what_check_lists(command: Command, pack: Pack, tmp_path: Path) -> None:
+    training = {"max_epochs": 1, "patience": 1, "device": "cpu", "precision": "float32"}
+    study, storage = study_of(pack, tmp_path, training=training), ("--storage", "st")
+    for words in (("plan", study), ("plan", study, "--json"), ("run", study, "--executor", "in-process")):
+        said = command(*words, *storage)
         assert said.code == 0
-        (line,) = said.err.splitlines()
-        assert SUMMARY in line
-        assert line.endswith(f"; `xferlab check {study}` shows them")
-        assert "differ in case" not in said.out
+        (line,) = (line for line in said.err.splitlines() if SUMMARY in line)
+        assert line.endswith(f"; `xferlab check {study} --storage st` shows them")
+        assert "differ in case" not in said.out + said.err
     check = command("check", study)
     assert check.code == 0
     assert "only that row is used. (1 more like this: metadata.csv:15)" in check.out
     assert "pathologies 'Covid19' and 'covid19' differ in case or blanks only" in check.out
-
-
-@pytest.mark.component
-def test_run_counts_them_too(command: Command, pack: Pack, tmp_path: Path) -> None:
-    training = {"max_epochs": 1, "patience": 1, "device": "cpu", "precision": "float32"}
-    study = study_of(pack, tmp_path, training=training)
-    said = command("run", study, "--executor", "in-process", "--storage", tmp_path / "st")
-    assert said.code == 0
-    assert said.err.count(SUMMARY) == 1
-    assert f"`xferlab check {study} --storage {tmp_path / 'st'}` shows them" in said.err
 
 
 def masks(*numbers: int) -> list[Problem]:
