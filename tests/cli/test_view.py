@@ -173,8 +173,8 @@ def test_stages_of_which_nothing_is_known_take_as_long_as_others(four: Run) -> N
 def test_what_takes_longer_than_a_moment_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told, say = threading.Event(), view._say
-    monkeypatch.setattr(view, "_say", lambda what: (say(what), told.set()))
+    told, say = threading.Event(), view.say
+    monkeypatch.setattr(view, "say", lambda what: (say(what), told.set()))
     for after_s, text in ((0.0, "fetching weights\n"), (60.0, "")):
         monkeypatch.setattr(view, "TELL_AFTER_S", after_s)
         with view.say_if_slow("fetching weights"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from xferlab.cli.last_plan import study_now
+from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import MirrorOptions
 from xferlab.cli.session import Session
@@ -26,12 +26,10 @@ def run(options: MirrorOptions) -> int:
     Returns:
         1 if something could not be mirrored, or trials of the study are not complete.
     """
-    session = Session.open(options)
+    now = compare(options, must_have_run=True)
+    session = now.session
     check_cache(session.cache_dir)
-    session.last_plan()  # without one there is nothing to show, nor to compare
-    now = study_now(session)
-    for remark in now.remarks(session.words):
-        print(remark)
+    now.print_remarks()
     report = mirror_study(
         session.store,
         session.loaded.base.study,
@@ -42,7 +40,7 @@ def run(options: MirrorOptions) -> int:
     )
     print(report)
     if not report.failed:
-        return COMPLETE if now.is_complete(session) else INCOMPLETE
+        return COMPLETE if now.is_complete() else INCOMPLETE
     print(
         "xferlab: the lines above say why runs failed. Fix that (network, key, disk), and the same command "
         "sends what is missing; nothing is sent twice.",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xferlab.cli.images import SUFFIXES, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PredictOptions, StudyOptions
-from xferlab.cli.view import count_of, progress_bar
+from xferlab.cli.view import count_of, progress_bar, say
 from xferlab.data.sources.config import SourceConfig
 from xferlab.data.sources.registry import section_if_known
 from xferlab.errors import DataError, Problem, StorageError, UsageError, suggest
@@ -172,7 +172,7 @@ def _predictor(model: tuple[Store, str] | Path, options: PredictOptions) -> Pred
         model,
         options={"image_size": options.image_size, "intensity": options.intensity},
         device=device,
-        note=lambda sentence: print(sentence, file=sys.stderr),
+        note=say,
     )
 
 

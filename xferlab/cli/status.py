@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from xferlab.cli.last_plan import StudyComparison, study_now
+from xferlab.cli.last_plan import StudyComparison, compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import StatusOptions
 from xferlab.cli.output import is_lost
-from xferlab.cli.session import Session, check_name
+from xferlab.cli.session import check_name
 from xferlab.cli.view import best_scores, wide_console
 from xferlab.errors import RecordError, StorageError, UsageError
 from xferlab.plan.spec import PlannedTrial
@@ -40,18 +40,18 @@ WATCH_EVERY_S = 5.0
 
 def run(options: StatusOptions) -> int:
     """Prints states; exit code 1 unless all trials (of the stage and arm asked for) are complete."""
-    session = Session.open(options)
-    now = study_now(session)
-    _check(options, session, now)
+    now = compare(options)
+    _check(options, now)
+    store, study = now.session.store, now.session.study
     before: list[dict[str, Any]] | None = None
     while True:
         rows = [
             row
-            for row in states(session.store, session.study, now.trials)
+            for row in states(store, study, now.trials)
             if options.arm in (None, *row["arms"]) and options.stage in (None, row["stage"])
         ]
         if rows != before:
-            _show(rows, now, options, session)
+            _show(rows, now, options)
         is_complete = not now.lacks_trials and all(row["state"] == "complete" for row in rows)
         if is_complete or not options.watch or is_lost(sys.stdout):
             return COMPLETE if is_complete else INCOMPLETE
@@ -62,7 +62,7 @@ def run(options: StatusOptions) -> int:
             return INCOMPLETE
 
 
-def _check(options: StatusOptions, session: Session, now: StudyComparison) -> None:
+def _check(options: StatusOptions, now: StudyComparison) -> None:
     if options.json and options.watch:
         raise UsageError("--watch shows a table; --json is printed once")
     arms = {arm for trial in now.trials for arm in trial.arms}
@@ -73,20 +73,19 @@ def _check(options: StatusOptions, session: Session, now: StudyComparison) -> No
         ("state", options.state, set(STATES)),
     ):
         if given is not None:
-            check_name(option, given, sorted(known), session.loaded.path)
+            check_name(option, given, sorted(known), now.session.loaded.path)
 
 
-def _show(rows: list[dict[str, Any]], now: StudyComparison, options: StatusOptions, session: Session) -> None:
+def _show(rows: list[dict[str, Any]], now: StudyComparison, options: StatusOptions) -> None:
     counts = Counter(row["state"] for row in rows)
     shown = [row for row in rows if options.state in (None, row["state"])]
-    remarks = now.remarks(session.words)
     if options.json:
-        body = {"study": session.study, "remarks": remarks, "counts": counts, "trials": shown}
+        body = {"study": now.session.study, "remarks": now.remarks(), "counts": counts, "trials": shown}
         print(json.dumps(body, indent=2))
         return
     if options.watch and sys.stdout.isatty():
         print("\x1b[H\x1b[2J", end="")
-    print(*remarks, sep="\n", end="\n" if remarks else "")
+    now.print_remarks()
     trials = {trial.trial_id: trial for trial in now.trials}
     _print(shown, [trials[row["trial_id"]] for row in shown], counts)
 

@@ -64,7 +64,7 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def say_if_slow(what: str) -> Iterator[None]:
     """Says on standard error what is being done if it takes longer than a moment."""
-    timer = threading.Timer(TELL_AFTER_S, _say, [what])
+    timer = threading.Timer(TELL_AFTER_S, say, [what])
     timer.daemon = True
     timer.start()
     try:
@@ -73,7 +73,8 @@ def say_if_slow(what: str) -> Iterator[None]:
         timer.cancel()
 
 
-def _say(what: str) -> None:
+def say(what: str) -> None:
+    """Prints a sentence to standard error."""
     print(what, file=sys.stderr)
 
 
