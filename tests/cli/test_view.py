@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +13,7 @@ from rich.console import Console
 from tests.schedule.graphs import trial
 from xferlab.cli import view
 from xferlab.cli.view import View
+from xferlab.metrics.score import Score
 from xferlab.plan.spec import TrialSpec
 from xferlab.schedule.graph import State, TrialGraph
 
@@ -141,6 +142,13 @@ def test_elsewhere_lines_are_plain(four: Run, capsys: pytest.CaptureFixture[str]
         "a/g/r01 epoch 3, best validation loss 0.3000 (about 19m 07s left)",
         "[1/4] a/g/r01 complete (about 2m 03s left)",
     ]
+
+
+def test_best_scores_of_several_kinds_say_which_they_are() -> None:
+    judged = replace(trial("q"), identity=SimpleNamespace(score=Score("f1", "higher")))  # type: ignore[arg-type]
+    heading, cells = view.best_scores([trial("g"), judged, trial("h")], [0.25, 0.5, None])
+    assert (heading, cells) == ("best score", ["0.2500 validation loss", "0.5000 validation f1", ""])
+    assert view.best_scores([judged], [0.5]) == ("best validation f1 (higher is better)", ["0.5000"])
 
 
 def test_the_time_left_follows_from_epochs_while_no_trial_ends(single: Run) -> None:

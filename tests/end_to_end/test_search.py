@@ -6,14 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.end_to_end.processes import start
+from tests.end_to_end.processes import eventually, start
 from tests.studies import TINY, write_study, xferlab
 from xferlab.records import reader
 from xferlab.records.samples import SampleRecord, best_of, read_samples, search_store
@@ -70,21 +69,24 @@ def outcomes(ground: Path, search: str) -> dict[str, list[str]]:
 def killed_at(ground: Path, search: set[str], num_finished: int, *options: str) -> str:
     """Starts a search, kills it when so many samples are finished and one in progress is stored."""
     process = start(ground, *TUNE, *options, output=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
+
+    def far_enough() -> list[str]:
+        return [
+            started
+            for started in searches(ground) - search
+            if len(records(ground, started)) >= num_finished
+            and list(ground.glob(f"storage/tuning/{started}/trials/*/checkpoint/state-*"))
+        ]
+
     try:
-        while time.monotonic() < deadline:
-            assert process.poll() is None, "the search ended before it could be killed"
-            for started in searches(ground) - search:
-                states = list(ground.glob(f"storage/tuning/{started}/trials/*/checkpoint/state-*"))
-                if len(records(ground, started)) >= num_finished and states:
-                    return started
-            time.sleep(0.02)
+        eventually(far_enough, process, within_s=240)
+        (started,) = searches(ground) - search
     finally:
         rest = below(process.pid)
         process.kill()
         process.wait()
         kill(rest)
-    pytest.fail("too few samples finished in 240 s")
+    return started
 
 
 @pytest.mark.parametrize("sampler", ["random", "optuna"])
