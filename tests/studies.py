@@ -7,10 +7,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from PIL import Image
 
 TINY: dict[str, Any] = {
     "study": "tiny",
@@ -53,6 +56,23 @@ def write_study(folder: Path, **changes: Any) -> Path:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({**TINY, **changes}, sort_keys=False))
     return path
+
+
+def write_pack(folder: Path, pairs: Iterable[tuple[np.ndarray, np.ndarray]], *, patient: str = "p") -> Path:
+    """Writes images `N.png`, masks `N_mask.png` and their table, each of another patient."""
+    folder.mkdir(exist_ok=True)
+    rows = ["image,mask,patient_id,pathology"]
+    for number, (image, mask) in enumerate(pairs):
+        Image.fromarray(image).save(folder / f"{number}.png")
+        Image.fromarray(mask).save(folder / f"{number}_mask.png")
+        rows.append(f"{number}.png,{number}_mask.png,{patient}{number},normal")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def noise(seed: int, side: int) -> np.ndarray:
+    """A square of grey values."""
+    return np.random.default_rng(seed).integers(0, 256, (side, side), dtype=np.uint8)
 
 
 def environment(folder: Path) -> dict[str, str]:

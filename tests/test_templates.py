@@ -85,6 +85,8 @@ def test_a_cluster_file_opens_nothing_to_the_world(cluster: dict[str, Any]) -> N
     assert "security_group" not in cluster["provider"]
     (start,) = [command for command in cluster["head_start_ray_commands"] if "ray start" in command]
     assert "--dashboard-host=127.0.0.1" in start
+    starts = [*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]]
+    assert all("--disable-usage-stats" in command for command in starts if "ray start" in command)
     assert any("RAY_AUTH_MODE=token" in command for command in cluster["initialization_commands"])
     assert "auth_token" in str(cluster["file_mounts"])
     assert not [address for address in ("0.0.0.0", "::/0") if address in json.dumps(cluster)]
@@ -158,6 +160,7 @@ def test_pods_have_no_root_no_secrets_in_clear_and_no_way_in(
         for container in pod["containers"]:
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"} in container["env"]
             secrets = [each for each in container["env"] if "KEY" in each["name"] or "TOKEN" in each["name"]]
             assert [(set(each), set(each["valueFrom"])) for each in secrets] == [
                 ({"name", "valueFrom"}, {"secretKeyRef"})

@@ -116,6 +116,14 @@ class InterruptedTrialError(XferlabError):
     """A trial was asked to stop; its latest checkpoint is stored and the next run resumes it."""
 
 
+def other_version(what: str, version: object, accepted: int, *, storage: str = "the storage") -> RecordError:
+    """Returns the error about something stored that another version of xferlab wrote."""
+    return RecordError(
+        f"{what} has version {version}, and this xferlab needs version {accepted}; use the xferlab that "
+        f"wrote it, give another storage by --storage, or delete {storage} with all results in it"
+    )
+
+
 def attempt(work: Callable[..., Result], *arguments: object) -> Result | DataError:
     """Returns what `work` returns, or the DataError that it raised, so that others may follow."""
     try:

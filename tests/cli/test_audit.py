@@ -69,8 +69,13 @@ def test_check_and_plan_tell_spellings_of_one_id(command: Command, pack: Pack, t
     pack.write()
     study = study_of(pack, tmp_path)
     assert command("check", study).out.count(SPELLED) == 1
+    run = command("run", study, "--arms", "baseline", "--executor", "in-process", "--storage", "st")
+    assert run.code == 0
+    stored = [path.read_bytes() for path in (tmp_path / "st").rglob("*") if path.is_file()]
+    assert not any(b"'a2'" in content or b"different_patients" in content for content in stored)
     plan = command("plan", study, "--json", "--cases", tmp_path / "who.csv")
-    assert plan.err.count(SPELLED) == 1
+    for said in (plan, run):
+        assert (said.err.count(SPELLED), said.err.count(JOIN)) == (1, 1)
     assert '`same_patient: [["P 03", p3]]`' in plan.err
     assert "p3" not in json.dumps(planned(plan)["warnings"])
     assert ids(plan) != ids(apart)
@@ -81,14 +86,3 @@ def test_check_and_plan_tell_spellings_of_one_id(command: Command, pack: Pack, t
     same = [["P 03", "p3"], ["a2", "p2"]]
     declared = command("plan", study_of(pack, tmp_path, same_patient=same), "--json")
     assert (declared.err, planned(declared)["trials"]) == ("", planned(plan)["trials"])
-
-
-def test_run_tells_it_before_it_starts(command: Command, pack: Pack, tmp_path: Path) -> None:
-    arms = ("--arms", "baseline", "--executor", "in-process", "--storage", tmp_path / "st")
-    pack.show("spelled", altered(30), patient="P 03", device="portable")
-    run = command("run", study_of(pack, tmp_path), *arms)
-    assert run.code == 0
-    assert run.err.count(JOIN) == 1
-    assert run.err.count(SPELLED) == 1
-    stored = [path.read_bytes() for path in (tmp_path / "st").rglob("*") if path.is_file()]
-    assert not any(b"'a2'" in content or b"different_patients" in content for content in stored)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.cli.conftest import Command, Said
-from tests.studies import TINY, write_study
-from xferlab.plan.spec import TrialSpec
+from tests.studies import TINY, noise, write_pack, write_study
 from xferlab.records import writer
 from xferlab.records.store import Store
 from xferlab.trial.failure import now
@@ -31,23 +27,12 @@ STUDY = {
 ARMS = {"baseline": {}, "wide": {"model.init_features": 4}}
 
 
-def write_data(folder: Path) -> None:
-    rng = np.random.default_rng(0)
-    rows = ["image,mask,patient_id,pathology"]
-    folder.mkdir()
-    for number in range(8):
-        mask = np.zeros((32, 32), np.uint8)
-        mask[8 : 20 + number % 4, 8:20] = 255
-        for name, pixels in (("i", rng.integers(0, 255, (32, 32), np.uint8)), ("m", mask)):
-            Image.fromarray(pixels).save(folder / f"{name}{number}.png")
-        rows.append(f"i{number}.png,m{number}.png,Secret {number},normal")
-    (folder / "metadata.csv").write_text("\n".join(rows))
-
-
 @pytest.fixture
 def study(command: Command, tmp_path: Path) -> Path:
     """A study that was run, and edited since: an arm was added."""
-    write_data(tmp_path / "d")
+    masks = np.zeros((8, 32, 32), np.uint8)
+    masks[:, 8:20, 8:20] = 255
+    write_pack(tmp_path / "d", [(noise(n, 32), mask) for n, mask in enumerate(masks)], patient="Secret ")
     path = write_study(tmp_path, **STUDY, arms={"baseline": {}})
     assert command("run", path, "--executor", "in-process").code == 0
     return path
@@ -146,24 +131,3 @@ def test_status_is_watched_until_someone_stops_it(
     said = command("status", path, "--watch")
     counts = [line for line in said.out.splitlines() if line[0].isdigit()]
     assert (said.code, counts) == (1, ["4 waiting", "1 interrupted, 3 waiting"])
-
-
-def test_watching_reads_what_is_complete_once(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_study(tmp_path, arms={"baseline": {}})
-    status = importlib.import_module("xferlab.cli.status")
-    asked: list[list[str]] = []
-
-    def states(store: Store, study: str, trials: list[TrialSpec]) -> list[dict[str, Any]]:
-        asked.append([trial.name for trial in trials])
-        rows = real_states(store, study, trials)
-        return [{**row, "state": "complete"} for row in rows[: len(asked)]] + rows[len(asked) :]
-
-    real_states = status.states
-    monkeypatch.setattr(status, "states", states)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    said = command("status", path, "--watch")
-    assert (said.code, last(said)) == (0, "4 complete")
-    first, second, third = asked
-    assert (len(first), second, third) == (4, first[1:], first[3:])

@@ -42,72 +42,64 @@ SUMMARY = "warnings: repeated rows (2), spellings of pathologies (1), "
 
 
 @pytest.mark.component
-def test_plan_counts_what_check_lists(command: Command, pack: Pack, tmp_path: Path) -> None:
-    study = study_of(pack, tmp_path)
-    for words in (("plan", study), ("plan", study, "--json")):
-        said = command(*words)
+def test_plan_and_run_count_what_check_lists(command: Command, pack: Pack, tmp_path: Path) -> None:
+    training = {"max_epochs": 1, "patience": 1, "device": "cpu", "precision": "float32"}
+    study, storage = study_of(pack, tmp_path, training=training), ("--storage", "st")
+    for words in (("plan", study), ("plan", study, "--json"), ("run", study, "--executor", "in-process")):
+        said = command(*words, *storage)
         assert said.code == 0
-        (line,) = said.err.splitlines()
-        assert SUMMARY in line
-        assert line.endswith(f"; `xferlab check {study}` shows them")
-        assert "differ in case" not in said.out
+        (line,) = (line for line in said.err.splitlines() if SUMMARY in line)
+        assert line.endswith(f"; `xferlab check {study} --storage st` shows them")
+        assert "differ in case" not in said.out + said.err
     check = command("check", study)
     assert check.code == 0
     assert "only that row is used. (1 more like this: metadata.csv:15)" in check.out
     assert "pathologies 'Covid19' and 'covid19' differ in case or blanks only" in check.out
 
 
-@pytest.mark.component
-def test_run_counts_them_too(command: Command, pack: Pack, tmp_path: Path) -> None:
-    training = {"max_epochs": 1, "patience": 1, "device": "cpu", "precision": "float32"}
-    study = study_of(pack, tmp_path, training=training)
-    said = command("run", study, "--executor", "in-process", "--storage", tmp_path / "st")
-    assert said.code == 0
-    assert said.err.count(SUMMARY) == 1
-    assert f"`xferlab check {study} --storage {tmp_path / 'st'}` shows them" in said.err
-
-
 def masks(*numbers: int) -> list[Problem]:
     return [Problem(f"/x/masks/{n:03}.png", f"mask values {n} ({n * 9} px) are strange") for n in numbers]
 
 
-def test_messages_that_differ_in_numbers_and_paths_are_one() -> None:
-    empty = [Problem(f"data.d: images/{n}.png", "the mask is empty.", "warning") for n in range(3)]
-    size = [Problem(f"/x/masks/{n}.png", f"its image a/{n}.png is {n}x9.") for n in range(2)]
-    assert [str(problem) for problem in grouped([*masks(1, 2), *empty, *size, *masks(3)])] == [
-        "/x/masks/001.png: mask values 1 (9 px) are strange (2 more like this: 002.png, 003.png)",
-        "data.d: images/0.png: warning: the mask is empty. (2 more like this: 1.png, 2.png)",
-        "/x/masks/0.png: its image a/0.png is 0x9. (1 more like this: 1.png)",
-    ]
+EMPTY = [Problem(f"data.d: a/{n}.png", "the mask is empty.", "warning") for n in range(3)]
+ELSEWHERE = Problem("data.d: b/1.png", "the mask is empty.", "warning")
+SIZE = [Problem(f"/x/masks/{n}.png", f"its image a/{n}.png is {n}x9.") for n in range(2)]
+FOLDERS = [Problem(where, "is empty.") for where in ("/x/a/1.png", "/x/b/1.png", "/x/t.csv:3")]
+NAMED = [Problem(where, what, kind="empty masks") for where, what in (("a", "x"), ("b", "y"))]
+SEVERITIES = [Problem("a", "x"), Problem("b", "x", "warning")]
+ONE_PLACE = [Problem("data.d", f"patient {number} is odd", kind="odd patients") for number in range(3)]
 
 
-def test_places_in_other_folders_keep_what_differs() -> None:
-    wheres = ("data.d: a/1.png", "data.d: a/2.png", "data.d: b/1.png")
-    (problem,) = grouped([Problem(where, "the mask is empty.", "warning") for where in wheres])
-    assert problem.what.endswith("(2 more like this: 2.png, b/1.png)")
-    files = grouped([Problem(where, "is empty.") for where in ("/x/a/1.png", "/x/b/1.png", "/x/t.csv:3")])
-    assert files[0].what.endswith("(2 more like this: /x/b/1.png, /x/t.csv:3)")
+@pytest.mark.parametrize(
+    ("problems", "expected"),
+    [
+        (
+            [*masks(1, 2), *EMPTY, *SIZE, *masks(3)],  # they differ in numbers and paths only
+            [
+                "/x/masks/001.png: mask values 1 (9 px) are strange (2 more like this: 002.png, 003.png)",
+                "data.d: a/0.png: warning: the mask is empty. (2 more like this: 1.png, 2.png)",
+                "/x/masks/0.png: its image a/0.png is 0x9. (1 more like this: 1.png)",
+            ],
+        ),
+        # Places in other folders keep what differs.
+        (
+            [*EMPTY[:2], ELSEWHERE],
+            ["data.d: a/0.png: warning: the mask is empty. (2 more like this: 1.png, b/1.png)"],
+        ),
+        (FOLDERS, ["/x/a/1.png: is empty. (2 more like this: /x/b/1.png, /x/t.csv:3)"]),
+        (NAMED, ["a: x (1 more like this: b)"]),
+        (masks(1), [str(problem) for problem in masks(1)]),
+        (SEVERITIES, ["a: x", "b: warning: x"]),
+        (ONE_PLACE, [str(problem) for problem in ONE_PLACE]),
+    ],
+)
+def test_problems_of_one_kind_are_one(problems: list[Problem], expected: list[str]) -> None:
+    assert [str(problem) for problem in grouped(problems)] == expected
 
 
 def test_few_places_are_listed() -> None:
     (problem,) = grouped(masks(*range(1, 41)), shown=2)
     assert problem.what.endswith("(39 more like this: 002.png, 003.png, ...)")
-
-
-def test_a_single_problem_stays_as_it_is() -> None:
-    assert grouped(masks(1)) == masks(1)
-
-
-def test_severity_and_kind_divide_and_join() -> None:
-    first, second = Problem("a", "x"), Problem("b", "x", "warning")
-    assert grouped([first, second]) == [first, second]
-    named = [Problem(place, what, kind="empty masks") for place, what in (("a", "x"), ("b", "y"))]
-    assert [problem.what for problem in grouped(named)] == ["x (1 more like this: b)"]
-
-
-def test_problems_of_one_place_remain() -> None:
-    found = [Problem("data.d", f"patient {number} is odd", kind="odd patients") for number in range(3)]
-    assert grouped(found) == found
 
 
 def test_counts_in_words() -> None:

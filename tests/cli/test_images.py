@@ -90,7 +90,7 @@ def test_a_file_given_twice_is_one_and_the_order_does_not_matter(touch: Touch) -
 
 def test_outputs_among_the_images_of_a_folder_are_refused(touch: Touch) -> None:
     touch("in/a.png")
-    with pytest.raises(UsageError, match="next search would take masks for images") as caught:
+    with pytest.raises(UsageError, match="next search would take outputs for images") as caught:
         find(["in"], out="./in/")
     assert "--out ./in/predictions" in str(caught.value)
 

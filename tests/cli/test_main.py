@@ -73,6 +73,7 @@ def test_before_anything_ran(command: Command, tmp_path: Path) -> None:
     assert said.code == 0
     assert "6 trials (0 complete, 2 shared between arms)" in said.out
     assert "left: 6 trials, at most 24 epochs" in said.out
+    assert sum(line.rstrip().endswith(" waiting") for line in said.out.splitlines()) == 6
     plan = json.loads(command("plan", study, "--json", *storage).out)
     assert [trial["complete"] for trial in plan["trials"]] == [False] * 6
     assert plan["totals"]["all"] == plan["totals"]["left"]
@@ -81,10 +82,16 @@ def test_before_anything_ran(command: Command, tmp_path: Path) -> None:
     assert {name for trial in only["trials"] for name in trial["names"]} >= {"still/portable/r02"}
     said = command("status", study, *storage)
     assert said.code == 1
-    assert said.out.startswith(f"{tmp_path / 'st'} holds no plan of study tiny: it has not run here.\n")
+    assert said.out.startswith(f"{tmp_path / 'st'} holds no plan of study tiny: it has not run here. ")
     assert said.out.endswith("6 waiting\n")
     said = command("failures", study, *storage)
     assert (said.code, said.out.splitlines()[-1]) == (0, "no trial failed")
+    for verb in ("report", "mirror"):
+        said = command(verb, study, *storage)
+        assert said.code == 2
+        assert said.err.endswith(
+            f"it has not run here. Run it first: xferlab run {study} --storage {tmp_path}/st\n"
+        )
     said = command("check", study)
     num_warnings = said.out.count("warning: ")
     assert said.code == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import fcntl
 import io
 import logging
 import os
@@ -12,10 +11,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -247,32 +245,6 @@ def test_what_an_encoding_cannot_spell_is_printed_as_numbers() -> None:
     pipe.writer.close()
 
 
-@pytest.mark.component
-def test_a_run_whose_reader_is_gone_is_completed(
-    tmp_path: Path, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = write_study(tmp_path, **ONE_TRIAL)
-    pipe.reader.close()
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sys, "stdout", pipe.writer)
-    words = ["run", str(study), "--executor", "in-process", "--storage", str(tmp_path / "st")]
-    assert main(words) == 0
-    assert len(list((tmp_path / "st").glob("trials/*/record.json"))) == 1
-
-
-@pytest.mark.component
-@pytest.mark.parametrize("verb", ["status", "plan", "failures"])
-def test_verbs_that_only_print_end_quietly(
-    command: Command, tmp_path: Path, pipe: Pipe, monkeypatch: pytest.MonkeyPatch, verb: str
-) -> None:
-    study = write_study(tmp_path, **ONE_TRIAL)
-    expected = command(verb, study, "--json", "--storage", tmp_path / "st")
-    pipe.reader.close()
-    monkeypatch.setattr(sys, "stdout", pipe.writer)
-    said = command(verb, study, "--json", "--storage", tmp_path / "st")
-    assert (said.code, said.err) == (expected.code, expected.err)
-
-
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"]])
 def test_help_that_does_not_arrive_is_told(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -345,49 +317,3 @@ def test_a_stopped_reader_does_not_hold_up_a_run(tmp_path: Path, pipe: Pipe, exe
         "lines were not printed: standard output is read too slowly or not at all"
     )
     assert len(list((tmp_path / "st").glob("trials/*/record.json"))) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("executor", ["ray", "in-process"])
-def test_a_terminal_that_closes_is_a_request_to_stop(tmp_path: Path, executor: str) -> None:
-    training = {"max_epochs": 4000, "patience": 4000, "device": "cpu", "checkpoint_every_s": 3600}
-    study, storage = write_study(tmp_path, **ONE_TRIAL, training=training), tmp_path / "st"
-    terminal, inner = os.openpty()
-    words = " ".join(command("run", study, "--storage", storage, "--executor", executor))
-    # The first process of the terminal is killed as it closes; the kernel tells those of its group.
-    shell = f"bash -c 'trap : HUP; {words}; echo $? > code'; true"
-    with subprocess.Popen(
-        ["bash", "-c", shell], env={**environment(tmp_path), "TERM": "xterm"}, cwd=tmp_path,
-        stdin=inner, stdout=inner, stderr=inner, start_new_session=True, preexec_fn=_control_terminal,
-    ) as process:  # fmt: skip
-        try:
-            os.close(inner)
-            _until(lambda: _is_training(storage), terminal)
-            os.close(terminal)
-            _until((tmp_path / "code").exists)
-            _until(lambda: (tmp_path / "code").read_text().strip())
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    assert (tmp_path / "code").read_text() == "75\n"
-    assert list(storage.glob("trials/*/checkpoint/state-*"))
-    assert not list(storage.rglob("driver.lease"))
-
-
-def _is_training(storage: Path) -> bool:
-    return any(path.stat().st_size > 500 for path in storage.glob("trials/*/progress.jsonl"))
-
-
-def _until(holds: Callable[[], object], terminal: int | None = None) -> None:
-    """Waits until something holds, and reads what a terminal shows meanwhile."""
-    deadline = time.monotonic() + 120
-    while not holds():
-        assert time.monotonic() < deadline
-        if terminal is not None and select.select([terminal], [], [], 0)[0]:
-            os.read(terminal, 1 << 16)
-        time.sleep(0.05)
-
-
-def _control_terminal() -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
 from safetensors.torch import load_file
 
 from tests.cli.conftest import Command, Said
+from tests.data.test_dicom import write
 from xferlab.cli.main import main
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
@@ -112,26 +111,18 @@ def predict(trained: Trained, wide: Image.Image, command: Command) -> Predict:
 
 
 def write_dicom(path: Path, values: np.ndarray, *, modality: str | None = "DX") -> None:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    meta.MediaStorageSOPInstanceUID = UID + ".3"
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    grey = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2",
-            "BitsAllocated": 16, "BitsStored": 12, "HighBit": 11}  # fmt: skip
-    colour = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0,
-              "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}  # fmt: skip
+    """Writes a file whose header names a patient: grey values of 12 bits, or colours of 8."""
+    height, width, *colours = values.shape
     header = {
         "PatientName": PATIENT, "PatientID": PATIENT_ID, "PatientBirthDate": "19310724",
         "StudyInstanceUID": UID + ".1", "SeriesInstanceUID": UID + ".2", "SOPInstanceUID": UID + ".3",
-        "Modality": modality, "InstitutionName": "Saint Somewhere", "PixelRepresentation": 0,
-        "Rows": values.shape[0], "Columns": values.shape[1], **(grey if values.ndim == 2 else colour),
-        "PixelData": values.astype(np.uint16 if values.ndim == 2 else np.uint8).tobytes(),
+        "InstitutionName": "Saint Somewhere", **({"Modality": modality} if modality else {}),
     }  # fmt: skip
-    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    for name, value in header.items():
-        if value is not None:
-            setattr(dataset, name, value)
-    dataset.save_as(path, enforce_file_format=True)
+    colour = {
+        "SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0,
+        "Rows": height, "Columns": width, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7,
+    }  # fmt: skip
+    write(path, values.astype(np.uint8 if colours else np.uint16), **header, **(colour if colours else {}))
 
 
 def rows(out: Path) -> list[dict[str, str]]:
@@ -150,16 +141,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def best_weights(trained: Trained) -> Path:
     return Path(trained.store.path(layout.TrialFiles(trained.trial_id).weights))
-
-
-def test_preprocessing_is_the_trainings(trained: Trained) -> None:
-    from xferlab.trial.predictor import Predictor
-
-    own = Predictor.of_trial(trained.store, trained.trial_id, torch.device("cpu"))
-    prepared = own.prepared(trained.case["image"])
-    assert (prepared[0] == trained.case["image"]).all()
-    found = own.predictions([prepared])[0] * 255
-    assert np.abs(found - trained.case["probability"]).max() <= 1
 
 
 def test_the_mask_is_the_evaluations_output_above_the_threshold(
@@ -182,7 +163,7 @@ def test_outputs_have_the_size_of_the_image(
     write_dicom(tmp_path / "IM0001", grey * 16)
     said = predict("a.png", "b.tif", "IM0001", threshold=level)
     assert (said.code, said.err) == (0, "")  # no progress bar where nobody sees it
-    assert f"3 images segmented by {NAME}, trial {trained.trial_id} at 64 px" in said.out
+    assert f"3 images predicted by {NAME}, trial {trained.trial_id} at 64 px" in said.out
     outputs = {f"{name}_{kind}.png" for name in ("a", "b", "IM0001") for kind in ("mask", "overlay")}
     assert set(contents(out)) == {"predictions.csv", *outputs}
     for row in rows(out):
@@ -224,10 +205,10 @@ def test_a_folder_with_bad_files(predict: Predict, wide: Image.Image, tmp_path: 
     (folder / "fake.dcm").write_text("nothing")
     said = predict("in", out="in/out")
     assert said.code == 1
-    assert "3 images segmented" in said.out
+    assert "3 images predicted" in said.out
     assert "1 other file skipped" in said.out
     assert [line.split(":")[0] for line in said.err.splitlines()[:-1]] == ["in/fake.dcm", "in/torn.png"]
-    assert said.err.endswith("2 inputs could not be segmented\n")
+    assert said.err.endswith("2 inputs could not be predicted\n")
     assert [row["mask"] for row in rows(out)] == ["a_mask.png", "ward/a_mask.png", "ward/deep/b_mask.png"]
     before = contents(out)
     assert predict("in", out="in/out").code == 1
@@ -240,39 +221,25 @@ def test_a_weights_file_gives_the_trials_pixels(
     for seed in range(3):
         noise = np.random.default_rng(seed).integers(0, 256, (70, 90), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"{seed}.png")
-    images = sorted(tmp_path.glob("*.png"))
-    shutil.copy(best_weights(trained), tmp_path / "mine.safetensors")
-    torch.save(load_file(best_weights(trained)), tmp_path / "mine.pt")
-    assert predict(*images, threshold=level, out="t").code == 0
-    unnamed = (tmp_path / "t/predictions.csv").read_text().replace("lung_", "structure_")
-    for model in ("mine.safetensors", "mine.pt"):
-        said = predict(
-            *images, threshold=level, out=model[-2:], model=model, image_size=64, intensity="zscore"
-        )
+    images, best = sorted(tmp_path.glob("*.png")), best_weights(trained)
+    assert predict(*images, threshold=level, out="trial").code == 0
+    expected = contents(tmp_path / "trial")
+    assert len(np.unique(pixels(tmp_path / "trial/a_mask.png"))) == 2
+    (tmp_path / "copied").mkdir()
+    for path in (best, best.parents[1] / "record.json", best.parents[1] / "spec.json"):
+        shutil.copy(path, tmp_path / "copied")
+    for number, model in enumerate((best, tmp_path / "copied" / best.name)):
+        said = predict(*images, threshold=level, out=str(number), model=model)
         assert said.code == 0
-        assert contents(tmp_path / model[-2:]) == contents(tmp_path / "t") | {
-            "predictions.csv": unnamed.encode()
-        }
-    assert len(np.unique(pixels(tmp_path / "t/a_mask.png"))) == 2
-
-
-def test_a_weights_file_beside_its_record_needs_no_options(
-    trained: Trained, predict: Predict, level: str, tmp_path: Path
-) -> None:
-    best, copied = best_weights(trained), tmp_path / "copied"
-    copied.mkdir()
-    shutil.copy(best, copied / "mine.safetensors")
-    for name in ("record.json", "spec.json"):
-        shutil.copy(best.parents[1] / name, copied)
-    assert predict(threshold=level, out="t").code == 0
-    for number, path in enumerate((best, copied / "mine.safetensors")):
-        said = predict(threshold=level, out=str(number), model=path)
-        assert said.code == 0
-        assert f"by {path}, trial {trained.trial_id} at 64 px (zscore" in said.out
-        assert contents(tmp_path / str(number)) == contents(tmp_path / "t")
-    said = predict(model=best, image_size=64)
-    assert said.code == 2
-    assert "--image-size: the record beside the weights file says how the weights were trained" in said.err
+        assert f"by {model}, trial {trained.trial_id} at 64 px (zscore" in said.out
+        assert contents(tmp_path / str(number)) == expected
+    shutil.copy(best, tmp_path / "bare.safetensors")
+    torch.save(load_file(best), tmp_path / "bare.pt")
+    unnamed = expected["predictions.csv"].replace(b"lung_", b"structure_")
+    for model in ("bare.safetensors", "bare.pt"):
+        options = {"model": model, "image_size": 64, "intensity": "zscore"}
+        assert predict(*images, threshold=level, out=model[-2:], **options).code == 0
+        assert contents(tmp_path / model[-2:]) == {**expected, "predictions.csv": unnamed}
 
 
 @pytest.mark.parametrize(
@@ -334,12 +301,18 @@ def test_what_cannot_be_is_refused(trained: Trained, predict: Predict, tmp_path:
         f"Did you mean {trained.trial_id!r}?": {"model": wrong},
         "mine.safetensors: there is no such file": {"model": "mine.safetensors"},
         "no study has run here": {"storage": "nowhere"},
+        f"it has not run here. Run it first: xferlab run {trained.study} --storage nowhere": {
+            "study": trained.study, "storage": "nowhere",
+        },
         "last ran with no profile": {"study": trained.study, "profile": "other"},
         "--threshold: found 1.0; accepted: 0 to below 1": {"threshold": 1},
         "--threshold: found nan": {"threshold": "nan"},
         f"--image-size: a trial's record {accepts}": {"image_size": 64},
+        f"--image-size: the record beside the weights file {accepts}": {
+            "model": best_weights(trained), "image_size": 64,
+        },
         f"--intensity: a trial's record {accepts}": {"intensity": "unit"},
-    }.items():
+    }.items():  # fmt: skip
         said = predict(**options)  # type: ignore[arg-type]
         assert (said.code, message in said.err) == (2, True), said.err
     assert not (tmp_path / "out").exists()
@@ -377,7 +350,7 @@ def test_all_bad_and_nothing_found(predict: Predict, tmp_path: Path) -> None:
     said = predict("in", "absent.png")
     assert said.code == 2
     assert "absent.png: cannot be read: No such file or directory" in said.err
-    assert "a.png: is no PNG, JPEG, TIFF or DICOM file" in said.err
+    assert "a.png: is no PNG, JPEG, TIFF, BMP or DICOM file" in said.err
     assert not (tmp_path / "out").exists()
 
 
@@ -389,7 +362,7 @@ def test_outputs_that_cannot_be_written(predict: Predict, tmp_path: Path) -> Non
     (tmp_path / "out/predictions.csv/in-the-way").write_text("")
     said = predict()
     assert said.code == 1
-    assert "; masks and overlays are in out\n" in said.out
+    assert said.out.endswith("; written to out: *_mask.png, *_overlay.png\n")
     assert "predictions.csv" in said.err
     assert "cannot be written" in said.err
     assert list((tmp_path / "out").glob("a_*.png"))

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from tests.cli.conftest import Command
-from tests.studies import write_study
+from tests.studies import noise, write_pack, write_study
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.prepare import check_tiles, decode_images
 from xferlab.cli.session import Session
@@ -74,14 +73,8 @@ def test_whole_images_are_not_decoded_for_a_check(session: Callable[..., Session
 def test_single_images_of_one_pixel_at_the_bottleneck_are_refused_by_check_and_run(
     session: Callable[..., Session], tmp_path: Path
 ) -> None:
-    rows = ["image,mask,patient_id,pathology"]
-    for number in range(12):
-        side = 16 if number % 2 else 17
-        pixels = np.random.default_rng(number).integers(0, 256, (side, side), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-        Image.fromarray((pixels > 128) * np.uint8(255)).save(tmp_path / f"{number}m.png")
-        rows.append(f"{number}.png,{number}m.png,P{number},normal")
-    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    images = [noise(number, 16 if number % 2 else 17) for number in range(12)]
+    write_pack(tmp_path, [(image, (image > 128) * np.uint8(255)) for image in images])
     opened = session(
         data={"small": {"source": "manifest", "root": str(tmp_path), "labels": {"lung": [255]}}},
         model={"init_features": 2, "image_size": "native"},

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from tests.studies import write_study
+from tests.cli.conftest import Command
+from tests.studies import ONE_TRIAL, write_study
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session, command_options
+from xferlab.study.yaml_lines import Document, read
 
 
 @pytest.mark.parametrize(
@@ -35,3 +40,27 @@ def test_a_storage_is_relative_to_the_study_file_and_an_option_to_the_current_fo
     monkeypatch.chdir(tmp_path)
     session = Session.open(StudyOptions(study=str(study), storage="results"))
     assert session.store.location == str(tmp_path / "results")
+
+
+@pytest.mark.component
+def test_every_verb_reads_the_study_once(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = write_study(tmp_path, **ONE_TRIAL)
+    Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(tmp_path / "image.png")
+    files: list[Path] = []
+
+    def counted(path: Path, *, name: str | None = None) -> Document:
+        files.append(path)
+        return read(path, name=name)
+
+    monkeypatch.setattr(sys.modules["xferlab.study.load"], "read", counted)
+    for verb, *words in (
+        ("check", study), ("plan", study), ("run", study, "--executor", "in-process"), ("status", study),
+        ("failures", study), ("report", study), ("prune", study),
+        ("predict", "a/general/r01", "image.png", "--study", study, "--out", "out"),
+    ):  # fmt: skip
+        files.clear()
+        said = command(verb, *words)
+        assert said.code == 0, said.err
+        assert files == [study], verb

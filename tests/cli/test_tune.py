@@ -6,9 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.studies import write_study
 from xferlab.cli import tune as search
@@ -55,26 +53,8 @@ def test_a_stage_without_its_parents_names_them_and_what_to_run(folder: Path, ca
     told = capsys.readouterr().err
     assert "2 of 2 are not complete" in told
     assert "baseline/general/r01 (" in told
-    assert "xferlab run STUDY --arms baseline" in told
+    assert "xferlab run study.yaml --storage storage --arms baseline" in told
     assert not (folder / "storage/tuning").exists()
-
-
-def test_many_unusable_masks_are_one_line(folder: Path, capsys: Any) -> None:
-    pack = folder / "pack"
-    pack.mkdir()
-    rows = ["image,mask,patient_id,pathology"]
-    for number in range(12):
-        pixels = np.random.default_rng(number).integers(0, 256, (32, 32), dtype=np.uint8)
-        Image.fromarray(pixels).save(pack / f"{number}.png")
-        Image.fromarray(np.full((32, 32), 7, np.uint8)).save(pack / f"{number}_mask.png")
-        rows.append(f"{number}.png,{number}_mask.png,p{number},normal")
-    (pack / "metadata.csv").write_text("\n".join(rows) + "\n")
-    section = {"source": "manifest", "root": str(pack)}
-    write_study(folder, data={"lungs": section}, stages={"one": {"data": "lungs"}}, arms={"baseline": {}})
-    assert tune() == BAD_INPUT
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "mask values 7 (1024 px) are in no label" in line
-    assert "`xferlab check study.yaml` lists all." in line
 
 
 def test_a_file_that_somebody_wrote_is_not_replaced(folder: Path, capsys: Any) -> None:
@@ -93,6 +73,6 @@ def test_what_cannot_be_written_after_a_search_is_told(tmp_path: Path, capsys: A
     assert not search._report(session, tuning, str(tmp_path / "report"))
     assert f"no search '{'0' * 16}'" in capsys.readouterr().err
     (tmp_path / "file").write_text("in the way")
-    text = r"the winner cannot be written to .*/file/tuned\.yaml: (Not a directory|File exists); the same "
+    text = r"the winner cannot be written to .*/file/tuned\.yaml: .*File exists.*; the same "
     with pytest.raises(StorageError, match=text):
         search._write(tmp_path / "file" / "tuned.yaml", "arm")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +13,7 @@ from rich.console import Console
 from tests.schedule.graphs import trial
 from xferlab.cli import view
 from xferlab.cli.view import View
+from xferlab.metrics.score import Score
 from xferlab.plan.spec import TrialSpec
 from xferlab.schedule.graph import State, TrialGraph
 
@@ -89,7 +90,9 @@ def test_the_panel_shows_states_progress_and_the_time_left(four: Run) -> None:
     panel = four.panel()
     assert "3 waiting, 1 running   1m 05s elapsed" in panel
     assert not {"reading", "left"} & set(panel.split())
-    assert panel.splitlines()[2].split() == ["a/g/r01", "7/20", "0.4321"]
+    heading, row = panel.splitlines()[1:3]
+    assert heading.split(maxsplit=2) == ["running", "epoch", "best validation loss (lower is better)"]
+    assert row.split() == ["a/g/r01", "7/20", "0.4321"]
     four.complete(first)
     # One of four took 65 s; with one slot the other three take as long each.
     assert "(about 3m 15s left)" in four.panel()
@@ -135,10 +138,17 @@ def test_elsewhere_lines_are_plain(four: Run, capsys: pytest.CaptureFixture[str]
         "reading images of portable",
         "starting Ray",
         "[0/4] a/g/r01 running",
-        "a/g/r01 epoch 1, best score 0.5000",
-        "a/g/r01 epoch 3, best score 0.3000 (about 19m 07s left)",
+        "a/g/r01 epoch 1, best validation loss 0.5000",
+        "a/g/r01 epoch 3, best validation loss 0.3000 (about 19m 07s left)",
         "[1/4] a/g/r01 complete (about 2m 03s left)",
     ]
+
+
+def test_best_scores_of_several_kinds_say_which_they_are() -> None:
+    judged = replace(trial("q"), identity=SimpleNamespace(score=Score("f1", "higher")))  # type: ignore[arg-type]
+    heading, cells = view.best_scores([trial("g"), judged, trial("h")], [0.25, 0.5, None])
+    assert (heading, cells) == ("best score", ["0.2500 validation loss", "0.5000 validation f1", ""])
+    assert view.best_scores([judged], [0.5]) == ("best validation f1 (higher is better)", ["0.5000"])
 
 
 def test_the_time_left_follows_from_epochs_while_no_trial_ends(single: Run) -> None:
@@ -171,8 +181,8 @@ def test_stages_of_which_nothing_is_known_take_as_long_as_others(four: Run) -> N
 def test_what_takes_longer_than_a_moment_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told, say = threading.Event(), view._say
-    monkeypatch.setattr(view, "_say", lambda what: (say(what), told.set()))
+    told, say = threading.Event(), view.say
+    monkeypatch.setattr(view, "say", lambda what: (say(what), told.set()))
     for after_s, text in ((0.0, "fetching weights\n"), (60.0, "")):
         monkeypatch.setattr(view, "TELL_AFTER_S", after_s)
         with view.say_if_slow("fetching weights"):

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.processes import descendants, program, until_gone
+from tests.end_to_end.processes import program, until_gone
 from tests.studies import TINY, command, environment, recorded, undisturbed, write_study, xferlab
 from xferlab.errors import ClusterLostError
 from xferlab.schedule.stop import StopRequest
-from xferlab.schedule.watch import Watch
+from xferlab.schedule.watch import Watch, below
 
 LONG = {
     "training": {**TINY["training"], "max_epochs": 150, "patience": 150, "checkpoint_every_s": 1},
@@ -46,13 +46,13 @@ def test_a_run_ends_when_its_cluster_is_gone(tmp_path: Path, victim: str) -> Non
     )  # fmt: skip
     with process:
         until_training(storage, process)
-        below = descendants(process.pid)
-        (pid,) = (child for child in below if program(child) == victim)
+        children = below(process.pid)
+        (pid,) = (child for child in children if program(child) == victim)
         killed = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         out, err = process.communicate(timeout=90)
     took_s = time.monotonic() - killed
-    gone_s = until_gone(below, within_s=30)
+    gone_s = until_gone(children, within_s=30)
     print(f"{victim} killed: ended after {took_s:.1f} s, its processes after {gone_s:.1f} s more")
     assert process.returncode == 75, err
     last = err.splitlines()[-1]

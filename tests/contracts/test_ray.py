@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.contracts.runs import Lab
-from tests.end_to_end.processes import descendants, eventually, listening, program
+from tests.end_to_end.processes import eventually, listening, program
 from tests.schedule.graphs import trial
 from tests.studies import (
     TINY,
@@ -37,6 +37,7 @@ from xferlab.plan.spec import Reservation, Settings, TrialSpec
 from xferlab.records import reader
 from xferlab.schedule import nodes
 from xferlab.schedule.graph import State
+from xferlab.schedule.watch import below
 
 
 def asking(device: str = "cpu", **resources: Any) -> TrialSpec:
@@ -61,12 +62,12 @@ def test_a_trial_reserves_what_its_stage_asks_for(spec: TrialSpec, bundle: dict[
 
 @pytest.mark.slow
 def test_a_cluster_of_one_machine_listens_on_loopback_only(ray_execute: Any) -> None:
-    below = [os.getpid(), *descendants(os.getpid())]
-    sockets = {pid: listening(pid) for pid in below}
+    children = [os.getpid(), *below(os.getpid())]
+    sockets = {pid: listening(pid) for pid in children}
     addresses = {address for found in sockets.values() for address, _ in found}
     assert {program(pid) for pid, found in sockets.items() if found} >= {"gcs_server", "raylet"}
     assert addresses == {"127.0.0.1"}
-    print(f"{sum(map(len, sockets.values()))} listening sockets of {len(below)} processes: {addresses}")
+    print(f"{sum(map(len, sockets.values()))} listening sockets of {len(children)} processes: {addresses}")
 
 
 STAGES = TINY["stages"]
@@ -99,13 +100,17 @@ def test_resources_of_a_stage_keep_others_away(ray_lab: Lab) -> None:
 @pytest.mark.slow
 def test_what_no_node_has_is_refused_at_once(ray_lab: Lab) -> None:
     session = ray_lab.study()
-    trials = [asking(cpu=1), asking(cpu=64)]
+    trials = [asking(cpu=1.0), asking(cpu=64.0)]
     expected = (
         r"^stage 'general' asks for \{'CPU': 64.0\}, and no node has that "
         r"\(largest: \{'CPU': 2.0, 'GPU': 0.0\}\). "
         "Lower `resources` in the study, or add nodes.$"
     )
     assert re.match(expected, nodes.unmet_resources(trials))
+    expected = (
+        r"^stage 'general' trains on cuda, and Ray finds no GPU on any node .* Set training.device to cpu"
+    )
+    assert re.match(expected, nodes.unmet_resources([asking("cuda")]))
     assert nodes.unmet_resources(list(session.plan().trials)) == ""
 
 

@@ -199,7 +199,7 @@ def test_refused_truncated_file(tmp_path: Path, name: str) -> None:
 
 
 def test_refused_other_content(tmp_path: Path) -> None:
-    path, unknown = tmp_path / "a.png", "is no PNG, JPEG, TIFF or DICOM file of a kind that can be read."
+    path, unknown = tmp_path / "a.png", "is no PNG, JPEG, TIFF, BMP or DICOM file of a kind that can be read."
     assert "No such file" in refusal(path)
     path.write_text("<html>not found</html>")
     assert refusal(path) == unknown

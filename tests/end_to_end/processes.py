@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import importlib
 import subprocess
 import time
 from collections.abc import Callable, Collection
-from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from tests.studies import command, environment
-
-LISTENING = "0A"
-
-
-def descendants(pid: int) -> list[int]:
-    """All descendants of a process that are alive."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = [int(child) for child in task.read_text().split()]
-        except OSError:
-            continue
-        for child in children:
-            found += [child, *descendants(child)]
-    return found
 
 
 def command_of(pid: int) -> str:
@@ -60,33 +45,26 @@ def until_gone(pids: Collection[int], *, within_s: float) -> float:
 
 def listening(pid: int) -> set[tuple[str, int]]:
     """Addresses and ports at which a process listens."""
+    importlib.import_module("ray")  # which brings psutil
+    psutil: Any = importlib.import_module("psutil")
     try:
-        links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-    except OSError:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
         return set()
-    own = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
-    found = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == LISTENING and fields[9] in own:
-                address, _, port = fields[1].partition(":")
-                found.add((_address(address), int(port, 16)))
-    return found
+    addresses = [connection.laddr for connection in connections if connection.status == "LISTEN"]
+    return {(address.ip.removeprefix("::ffff:"), address.port) for address in addresses}
 
 
-def _address(words: str) -> str:
-    """The kernel prints an address as words of four bytes, each in the order of the machine."""
-    packed = b"".join(bytes.fromhex(words[at : at + 8])[::-1] for at in range(0, len(words), 8))
-    address = ip_address(packed)
-    return str(getattr(address, "ipv4_mapped", None) or address)
-
-
-def start(folder: Path, *words: str | Path, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
+def start(
+    folder: Path,
+    *words: str | Path,
+    output: int = subprocess.PIPE,
+    preexec_fn: Callable[[], None] | None = None,
+) -> subprocess.Popen[str]:
     """Starts the command line in a process group of its own."""
     return subprocess.Popen(
         command(*words), env=environment(folder), cwd=folder, stdout=output, stderr=output, text=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=preexec_fn,
     )  # fmt: skip
 
 

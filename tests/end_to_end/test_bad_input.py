@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,11 @@ import yaml
 from PIL import Image
 
 from tests.cli.conftest import Command
-from tests.studies import xferlab
+from tests.studies import noise, write_pack, xferlab
 from xferlab.study.paths import replaced
 
 Change = Callable[["Case"], None]
-COLUMNS = "image,mask,patient_id,pathology"
+MASK = np.pad(np.full((20, 20), 255, np.uint8), 10)
 
 
 @dataclass
@@ -48,17 +47,7 @@ class Case:
 
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
-    pack = tmp_path / "pack"
-    pack.mkdir()
-    lines = [COLUMNS]
-    mask = np.zeros((40, 40), np.uint8)
-    mask[10:30, 10:30] = 255
-    for number in range(15):
-        pixels = np.random.default_rng(number).integers(0, 256, (40, 40), dtype=np.uint8)
-        Image.fromarray(pixels).save(pack / f"{number}.png")
-        Image.fromarray(mask).save(pack / f"{number}_mask.png")
-        lines.append(f"{number}.png,{number}_mask.png,p{number},normal")
-    (pack / "metadata.csv").write_text("\n".join(lines) + "\n")
+    pack = write_pack(tmp_path / "pack", [(noise(number, 40), MASK) for number in range(15)])
     study = {
         "study": "bad",
         "repetitions": 1,
@@ -204,7 +193,8 @@ DECODE: list[tuple[str, Change, str]] = [
     ("mask value", image("5_mask.png", np.full((40, 40), 7)),
      "{pack}/5_mask.png: mask values 7 (1600 px) are in no label (accepted: 0, 255). Name them under "
      "`labels:`, as a structure's or as `ignore`. For example: `labels: {{lung: [7]}}`."),
-    ("no image", NO_IMAGE, "{pack}/4.png: is no PNG, JPEG, TIFF or DICOM file of a kind that can be read."),
+    ("no image", NO_IMAGE,
+     "{pack}/4.png: is no PNG, JPEG, TIFF, BMP or DICOM file of a kind that can be read."),
 ]  # fmt: skip
 
 WEIGHTS: list[tuple[str, Change, str]] = [
@@ -220,7 +210,8 @@ WEIGHTS: list[tuple[str, Change, str]] = [
 
 RUN_ALONE: list[tuple[str, Change, str]] = [
     *WEIGHTS,
-    ("arms option", options("--arms", "a,c"), "xferlab: --arms: {study} has no arm 'c'; its arms: a."),
+    ("arms option", options("--arms", "a,c"),
+     "xferlab: --arms: there is no arm 'c' in {study}; accepted: a."),
     ("workers", options("--workers", "2"), "xferlab: --address and --workers belong to --executor ray"),
     ("no workers", options("--executor", "ray", "--workers", "0"),
      "xferlab: --workers 0: at least one CPU core is needed"),
@@ -306,11 +297,22 @@ def test_run_reports_bad_input_before_it_trains(
 
 
 @pytest.mark.component
-@pytest.mark.parametrize("verb", ["plan", "run", "check"])
-def test_many_unusable_masks_are_one_line(case: Case, command: Command, verb: str) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plan"],
+        ["run"],
+        ["check"],
+        ["tune", "--space", "space.yaml", "--samples", "1", "--arm", "a", "--stage", "first"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_many_unusable_masks_are_one_line(case: Case, command: Command, words: list[str]) -> None:
+    (case.folder / "space.yaml").write_text("training.lr: {choice: [1.0e-3, 1.0e-2]}\n")
+    verb, *more = words
     for number in range(6):
         Image.fromarray(np.full((40, 40), 7 + number % 2, np.uint8)).save(case.pack / f"{number}_mask.png")
-    said = command(verb, case.write())
+    said = command(verb, case.write(), *more)
     line, *others = (said.out if verb == "check" else said.err).splitlines()
     assert said.code == 2
     assert line.startswith(f"{case.pack}/0_mask.png: mask values 7 (1600 px) are in no label (accepted: 0,")
@@ -339,14 +341,9 @@ def test_masks_of_which_none_has_a_structure_are_refused(case: Case, command: Co
 
 def beside(case: Case, **fields: Any) -> dict[str, Any]:
     """A second folder of images, of which two masks cannot be used, as a section."""
-    other = shutil.copytree(case.pack, case.folder / "other")
-    for number in range(2):
-        Image.fromarray(np.full((40, 40), 7, np.uint8)).save(other / f"{number}_mask.png")
-    for number in range(15):  # other people's images
-        pixels = np.random.default_rng(100 + number).integers(0, 256, (40, 40), dtype=np.uint8)
-        Image.fromarray(pixels).save(other / f"{number}.png")
-    table = other / "metadata.csv"
-    table.write_text(table.read_text().replace("mask.png,p", "mask.png,q"))
+    masks = [np.full((40, 40), 7, np.uint8)] * 2 + [MASK] * 13
+    pairs = [(noise(100 + number, 40), mask) for number, mask in enumerate(masks)]
+    other = write_pack(case.folder / "other", pairs, patient="q")
     return {"source": "manifest", "root": str(other), **fields}
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.end_to_end.processes import descendants, start, until_gone, until_training
+from tests.end_to_end.processes import start, until_gone, until_training
 from tests.studies import TINY, attempts, recorded, write_study, xferlab
+from xferlab.schedule.watch import below
 
 pytestmark = pytest.mark.slow
 
@@ -28,10 +32,12 @@ LONG = {
 }
 
 
-def begun(folder: Path, *executor: str, storage: str = "st") -> tuple[Path, subprocess.Popen[str]]:
+def begun(
+    folder: Path, *executor: str, storage: str = "st", **options: Any
+) -> tuple[Path, subprocess.Popen[str]]:
     """Starts a long study; returns its file and its process, when a trial has finished some epochs."""
     study = write_study(folder, **LONG)
-    process = start(folder, "run", study, "--storage", folder / storage, *executor)
+    process = start(folder, "run", study, "--storage", folder / storage, *executor, **options)
     until_training(folder / storage, process, has="progress.jsonl", least_bytes=500)
     return study, process
 
@@ -50,14 +56,14 @@ def test_one_signal_ends_it_and_nothing_is_lost(
 ) -> None:
     storage = tmp_path / "stopped"
     study, process = begun(tmp_path, *executor, storage="stopped")
-    below = descendants(process.pid)
+    children = below(process.pid)
     asked = time.monotonic()
     send(process.pid, number)
     out, err = process.communicate(timeout=WITHIN_S)
     print(f"{executor[0]} {number.name}: ended after {time.monotonic() - asked:.1f} s")
     assert process.returncode == (130 if number == signal.SIGINT else 75), err
     assert "Traceback" not in err
-    until_gone(below, within_s=5.0)
+    until_gone(children, within_s=5.0)
     assert "interrupted: 0 of 2 trials complete; the same command continues" in out
     assert not [*storage.rglob("driver.lease"), *storage.rglob("failure.json")]
     tries = attempts(storage)
@@ -97,6 +103,23 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=WITHIN_S)
     assert process.returncode == 130
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("executor", [IN_PROCESS, RAY])
+def test_a_terminal_that_closes_is_a_request_to_stop(tmp_path: Path, executor: tuple[str, ...]) -> None:
+    terminal, inner = os.openpty()
+    _, process = begun(tmp_path, *executor, output=inner, preexec_fn=_control_terminal)
+    os.close(inner)
+    os.close(terminal)  # the kernel tells the first process of the terminal
+    assert process.wait(timeout=WITHIN_S) == 75
+    assert list(tmp_path.glob("st/trials/*/checkpoint/state-*"))
+    assert not list(tmp_path.rglob("driver.lease"))
+
+
+def _control_terminal() -> None:
+    """Makes standard output the terminal that controls this process."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 
 
 def test_a_second_run_of_the_study_is_refused(tmp_path: Path) -> None:

@@ -11,22 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.processes import command_of, descendants, start, until_gone, until_training
-from tests.studies import attempts, recorded, write_study, xferlab
+from tests.end_to_end.processes import command_of, start, until_gone, until_training
+from tests.studies import attempts, recorded, undisturbed, write_study
+from xferlab.schedule.watch import below
 
 pytestmark = pytest.mark.slow
 
 SEED = 20211
 WORKERS_WITHIN_S, ALL_WITHIN_S = 30.0, 180.0
 """After their driver's death; Ray's agents, which hold nothing, look for the head for a minute first."""
-
-
-def undisturbed(folder: Path) -> Path:
-    """Runs a study into `whole`; returns its file."""
-    study = write_study(folder, training=LONGER, retries=20)
-    done = xferlab(folder, "run", study, "--executor", "in-process", "--storage", folder / "whole")
-    assert done.returncode == 0, done.stderr
-    return study
 
 
 def killed_until_complete(
@@ -47,13 +40,14 @@ def killed_until_complete(
 
 
 def test_in_process_run_survives_kills_at_random_moments(tmp_path: Path) -> None:
-    study = undisturbed(tmp_path)
+    study = write_study(tmp_path, training=LONGER, retries=20)
+    whole = undisturbed(tmp_path, study)
     kills = killed_until_complete(
         tmp_path, study, tmp_path / "killed",
         options=["--executor", "in-process"], waits=random.Random(SEED), longest_s=5.0,
     )  # fmt: skip
     assert kills >= 3
-    assert recorded(tmp_path / "killed") == recorded(tmp_path / "whole")
+    assert recorded(tmp_path / "killed") == whole
     outcomes = [[one["outcome"] for one in tries] for tries in attempts(tmp_path / "killed").values()]
     assert all(tries.count("complete") == 1 and tries[-1] == "complete" for tries in outcomes)
     assert any("killed" in tries for tries in outcomes)
@@ -61,32 +55,33 @@ def test_in_process_run_survives_kills_at_random_moments(tmp_path: Path) -> None
 
 
 def test_ray_run_survives_killed_workers_and_drivers(tmp_path: Path) -> None:
-    study = undisturbed(tmp_path)
+    study = write_study(tmp_path, training=LONGER, retries=20)
+    whole = undisturbed(tmp_path, study)
     waits, storage, kills = random.Random(SEED), tmp_path / "killed", 0
     words = ("run", study, "--storage", storage, "--workers", "2")
     # First the driver dies, then (in the second run) workers, with the driver going on.
     process = start(tmp_path, *words, output=subprocess.DEVNULL)
     until_training(storage, process)
     time.sleep(waits.uniform(0.0, 1.0))
-    below = {pid: command_of(pid) for pid in descendants(process.pid)}
+    children = {pid: command_of(pid) for pid in below(process.pid)}
     process.send_signal(signal.SIGKILL)
     process.wait()
-    workers = [pid for pid, name in below.items() if is_worker(name)]
+    workers = [pid for pid, name in children.items() if is_worker(name)]
     assert workers
     workers_s = until_gone(workers, within_s=WORKERS_WITHIN_S)
     process = start(tmp_path, *words, output=subprocess.DEVNULL)
     until_training(storage, process)
     deadline = time.monotonic() + 120
     while process.poll() is None and kills < 3 and time.monotonic() < deadline:
-        victims = [pid for pid in descendants(process.pid) if is_worker(command_of(pid))]
+        victims = [pid for pid in below(process.pid) if is_worker(command_of(pid))]
         if victims:
             os.kill(waits.choice(victims), signal.SIGKILL)
             kills += 1
         time.sleep(waits.uniform(1.0, 3.0))
     assert process.wait(timeout=300) == 0
     assert kills >= 1
-    until_gone(below, within_s=ALL_WITHIN_S)
-    assert recorded(storage) == recorded(tmp_path / "whole")
+    until_gone(children, within_s=ALL_WITHIN_S)
+    assert recorded(storage) == whole
     print(f"seed {SEED}: 1 driver (its workers ended {workers_s:.1f} s after it) and {kills} workers killed")
 
 

@@ -6,14 +6,14 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.studies import TINY, command, environment, write_study, xferlab
+from tests.end_to_end.processes import eventually, start
+from tests.studies import TINY, write_study, xferlab
 from xferlab.records import reader
 from xferlab.records.samples import SampleRecord, best_of, read_samples, search_store
 from xferlab.records.store import Store
@@ -22,6 +22,9 @@ from xferlab.study.load import load
 
 pytestmark = pytest.mark.slow
 
+TUNE = (
+    "tune", "study.yaml", "--space", "space.yaml", "--storage", "storage", "--workers", "2", "--repeats", "2",
+)  # fmt: skip
 TRAINING = {**TINY["training"], "max_epochs": 9, "patience": 9, "checkpoint_every_s": 0.05}
 SPACE = """\
 training.lr: {loguniform: [1.0e-4, 1.0e-1]}
@@ -41,16 +44,8 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tune(ground: Path, *options: str) -> list[str]:
-    words = ["tune", "study.yaml", "--space", "space.yaml", "--storage", "storage", "--workers", "2"]
-    return command(*words, "--repeats", "2", *options)
-
-
 def finish(ground: Path, *options: str) -> str:
-    done = subprocess.run(
-        tune(ground, *options), env=environment(ground), cwd=ground, capture_output=True, text=True,
-        timeout=400, check=False,
-    )  # fmt: skip
+    done = xferlab(ground, *TUNE, *options, timeout_s=400)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -73,25 +68,25 @@ def outcomes(ground: Path, search: str) -> dict[str, list[str]]:
 
 def killed_at(ground: Path, search: set[str], num_finished: int, *options: str) -> str:
     """Starts a search, kills it when so many samples are finished and one in progress is stored."""
-    process = subprocess.Popen(
-        tune(ground, *options), env=environment(ground), cwd=ground,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 240
+    process = start(ground, *TUNE, *options, output=subprocess.DEVNULL)
+
+    def far_enough() -> list[str]:
+        return [
+            started
+            for started in searches(ground) - search
+            if len(records(ground, started)) >= num_finished
+            and list(ground.glob(f"storage/tuning/{started}/trials/*/checkpoint/state-*"))
+        ]
+
     try:
-        while time.monotonic() < deadline:
-            assert process.poll() is None, "the search ended before it could be killed"
-            for started in searches(ground) - search:
-                states = list(ground.glob(f"storage/tuning/{started}/trials/*/checkpoint/state-*"))
-                if len(records(ground, started)) >= num_finished and states:
-                    return started
-            time.sleep(0.02)
+        eventually(far_enough, process, within_s=240)
+        (started,) = searches(ground) - search
     finally:
         rest = below(process.pid)
         process.kill()
         process.wait()
         kill(rest)
-    pytest.fail("too few samples finished in 240 s")
+    return started
 
 
 @pytest.mark.parametrize("sampler", ["random", "optuna"])
@@ -118,6 +113,7 @@ def test_a_search_survives_two_kills_and_stops_the_worse_early(ground: Path, sam
     best = best_of(found)
     assert best is not None
     assert f"winner: sample {best.number}," in output
+    assert "best samples by validation loss (lower is better), mean over repetitions:" in output
     assert_winner(ground, f"{sampler}.yaml", best)
     stopped = sum(record.outcome == "stopped" for record in found)
     trained = sum(record.epochs_trained for record in found)
@@ -147,9 +143,7 @@ def test_a_random_search_finds_the_same_samples_after_kills_and_a_signal(ground:
     before = searches(ground)
     options = ["--samples", "6", "--no-asha", "--out", "same.yaml"]
     search = killed_at(ground, before, 1, *options)
-    interrupted = subprocess.Popen(
-        tune(ground, *options), env=environment(ground), cwd=ground, stdout=subprocess.PIPE, text=True
-    )
+    interrupted = start(ground, *TUNE, *options)
     assert interrupted.stdout is not None
     for line in interrupted.stdout:
         if line.startswith("["):

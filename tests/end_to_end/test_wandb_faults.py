@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Command
+from tests.end_to_end.processes import start
 from tests.studies import TINY, environment, recorded, write_study, xferlab
 from tests.studies import command as words
 from tests.tracking.wandb_files import offline_runs
@@ -164,58 +165,45 @@ def fill(folder: Path, *, mounted: bool) -> None:
     assert shutil.disk_usage(folder).free == 0
 
 
-@pytest.mark.parametrize("first", [0, 5])
-def test_a_full_disk(
-    command: Command, tmp_path: Path, clock: Clock, undisturbed: dict[str, str], first: int
+def make_writable(folder: Path, writable: bool, *, mounted: bool) -> None:
+    if mounted:  # permissions stop nobody who may mount
+        options = f"remount,{'rw' if writable else 'ro'}"
+        subprocess.run(["mount", "-o", options, str(folder)], check=True)
+    else:
+        folder.chmod(0o700 if writable else 0o500)
+
+
+@pytest.mark.parametrize("fault", ["full", "full later", "read-only"])
+def test_a_folder_that_takes_no_more(
+    command: Command, tmp_path: Path, clock: Clock, undisturbed: dict[str, str], fault: str
 ) -> None:
     tracked(tmp_path, "offline")
     folder = wandb_folder(tmp_path)
     with small_disk(folder) as mounted:
 
         def disturb(epoch: int) -> None:
-            if epoch == first:
+            if fault == "full later" and epoch == 5:
                 until(lambda: list(folder.glob("wandb/offline-run-*/run-*.wandb")))
+            if epoch == 5 or (fault == "full" and not mounted):
                 fill(folder, mounted=mounted)
 
-        clock.at_epoch = disturb
-        if first == 0 and mounted:
+        if fault == "read-only":
+            make_writable(folder, False, mounted=mounted)
+        elif fault == "full" and mounted:
             fill(folder, mounted=True)
-        elif first == 0:
-            clock.at_epoch = lambda epoch: fill(folder, mounted=False)
+        else:
+            clock.at_epoch = disturb
         assert is_told(command(*RUN))
         assert is_harmless(tmp_path, clock, undisturbed)
         said = command(*MIRROR)
-        if mounted:
+        if mounted or fault == "read-only":
             assert (said.code, "nothing is sent twice" in said.err) == (1, True)
+        make_writable(folder, True, mounted=mounted)
         (folder / "filler").unlink(missing_ok=True)
         assert command(*MIRROR).code == 0
         (run,) = (run for run in offline_runs(folder) if run.run.job_type == "trial")
         assert run.epochs == list(range(1, EPOCHS + 1))
         assert command(*RUN).err == ""
-
-
-def test_a_folder_that_is_read_only(
-    command: Command, tmp_path: Path, clock: Clock, undisturbed: dict[str, str]
-) -> None:
-    tracked(tmp_path, "offline")
-    folder = wandb_folder(tmp_path)
-    with small_disk(folder) as mounted:
-
-        def writable(word: bool) -> None:
-            if mounted:  # permissions stop nobody who may mount
-                options = f"remount,{'rw' if word else 'ro'}"
-                subprocess.run(["mount", "-o", options, str(folder)], check=True)
-            else:
-                folder.chmod(0o700 if word else 0o500)
-
-        writable(False)
-        assert is_told(command(*RUN))
-        assert is_harmless(tmp_path, clock, undisturbed)
-        assert command(*MIRROR).code == 1
-        writable(True)
-        assert command(*MIRROR).code == 0
-        (run,) = (run for run in offline_runs(folder) if run.run.job_type == "trial")
-        assert run.epochs == list(range(1, EPOCHS + 1))
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
@@ -238,8 +226,11 @@ def test_a_process_is_killed(
     assert is_harmless(tmp_path, clock, undisturbed)
     told = [run.epochs for run in server.runs.values()]
     if mode == "offline":
-        told = [run.epochs for run in offline_runs(folder)]
+        runs = list(offline_runs(folder))
+        told = [run.epochs for run in runs]
+        assert [run.summary["outcome"] for run in runs] == ["complete", "complete"]
     assert sorted(told) == [[], list(range(1, EPOCHS + 1))]
+    assert not list((tmp_path / "results/studies/tiny/mirror").glob("*"))
 
 
 def test_a_driver_is_killed_and_nothing_stays(tmp_path: Path, server: Server) -> None:
@@ -247,10 +238,7 @@ def test_a_driver_is_killed_and_nothing_stays(tmp_path: Path, server: Server) ->
     long = {**ONE["training"], "max_epochs": 10_000, "patience": 10_000}
     write_study(tmp_path, **{**ONE, "training": long}, tracking={"wandb": {"mode": "online"}})
     folder = wandb_folder(tmp_path)
-    with subprocess.Popen(
-        words(*RUN), env=environment(tmp_path), cwd=tmp_path, stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, start_new_session=True,
-    ) as driver:  # fmt: skip
+    with start(tmp_path, *RUN, output=subprocess.DEVNULL) as driver:
         until(lambda: server.refused > 0, timeout_s=60)
         assert sorted(mirror_processes(folder).values()) == [SERVICE, WRITER]
         driver.send_signal(signal.SIGKILL)

@@ -24,7 +24,7 @@ def test_every_spec_survives_json(plan_of: PlanOf, edits: dict[str, str]) -> Non
 
 def test_a_spec_of_another_version_is_refused(plan_of: PlanOf) -> None:
     value = plan_of().trials[0].to_json()
-    with pytest.raises(RecordError, match=r"has version 3, and this xferlab reads 2; use"):
+    with pytest.raises(RecordError, match=r"has version 3, and this xferlab needs version 2; use"):
         TrialSpec.from_json({**value, "version": 3})
 
 

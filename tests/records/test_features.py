@@ -75,5 +75,5 @@ def test_altered_features_and_other_versions_are_told(store: Store) -> None:
         reader.read_features(store, record)
     name = layout.TrialFiles(TRIAL_ID).features(FEATURES_ID).record
     store.write(name, codec.json_bytes({**record.to_json(), "version": 3}))
-    with pytest.raises(RecordError, match=r"this record has version 3, and this xferlab reads version 2"):
+    with pytest.raises(RecordError, match=r"this record has version 3, and this xferlab needs version 2"):
         reader.read_features_record(store, TRIAL_ID, FEATURES_ID)

@@ -93,10 +93,12 @@ def test_a_record_of_another_version_is_told_and_not_run_again(local: Store) -> 
     store_trial(local, SPEC)
     newer = {**TRIAL.to_json(), "version": 3, "new": 1}
     local.write(FILES.record, codec.json_bytes(newer))
-    told = r"/record\.json: this record has version 3, and this xferlab reads version 2; use"
+    told = r"/record\.json: this record has version 3, and this xferlab needs version 2; use"
     with pytest.raises(RecordError, match=told):
         reader.read_trial(local, TRIAL.trial_id)
-    with pytest.raises(RecordError, match=r"/record\.json: has version 3, and this xferlab writes 2; use"):
+    with pytest.raises(
+        RecordError, match=r"/record\.json: has version 3, and this xferlab needs version 2; use"
+    ):
         writer.write_trial(local, TRIAL)
     assert codec.read_json(local, FILES.record) == newer
     local.write(MEASURED.record, codec.json_bytes({"version": 0}))
@@ -140,8 +142,11 @@ def test_the_plan_of_a_study_is_read_or_told(store: Store) -> None:
     with pytest.raises(RecordError, match=r"no plan of study 'there' \(studies here: here\)"):
         reader.read_plan(store, "there")
     store.write(layout.StudyFiles("here").plan, codec.json_bytes({"version": 9}))
-    with pytest.raises(RecordError, match="'here' has version 9, and this xferlab reads 2"):
+    with pytest.raises(RecordError, match="'here' has version 9, and this xferlab needs version 2") as caught:
         reader.read_plan(store, "here")
+    assert str(caught.value).endswith(
+        f"give another storage by --storage, or delete {store.shown} with all results in it"
+    )
 
 
 def test_facts_of_a_run_are_optional(local: Store) -> None:

@@ -84,7 +84,7 @@ def test_records_of_another_version_are_refused(store: Store) -> None:
     with pytest.raises(RecordError, match="version 99"):
         SampleRecord.from_json({**record().to_json(), "version": 99})
     write_tuning(store, {"tuning_id": "search", "version": 1})
-    with pytest.raises(RecordError, match="search 'search' has version 1, and this xferlab reads version 2"):
+    with pytest.raises(RecordError, match="search 'search' has version 1, and this xferlab needs version 2"):
         read_tuning(store, "search")
     with pytest.raises(RecordError, match=r"no search 'none' \(searches here: search\)"):
         read_tuning(store, "none")

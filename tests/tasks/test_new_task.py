@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from tests.studies import attempts
 from tests.tasks.contract import LearnerContract
@@ -96,6 +99,27 @@ def test_a_new_task_runs_from_plan_to_report(study: Path, capsys: pytest.Capture
     out = study.parent / "report"
     assert main(["report", str(study), "--out", str(out)]) == 0
     assert "Absolute error" in (out / "report.md").read_text()
+    capsys.readouterr()
+    assert main(["status", str(study)]) == 0
+    assert "best validation loss (lower is better)" in capsys.readouterr().out
+
+
+def test_predict_says_what_the_task_declares(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(study), "--executor", "in-process"]) == 0
+    folder = study.parent
+    Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(folder / "image.bmp")
+    where = [str(folder), "--study", str(study), "--out", str(folder / "out")]
+    capsys.readouterr()
+    assert main(["predict", "baseline/second/r01", *where]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("1 image predicted by baseline/second/r01, trial ")
+    assert said.splitlines()[0].endswith(f"at 32 px (cpu); written to {folder / 'out'}: predictions.csv")
+    assert main(["predict", "baseline/second/r01", *where, "--threshold", "0.7"]) == 2
+    assert "--threshold: task 'coverage' has no threshold. Leave this option" in capsys.readouterr().err
+    location = folder / yaml.safe_load(STUDY)["storage"]
+    shutil.copy(next(location.glob("trials/*/checkpoint/best.safetensors")), folder / "bare.safetensors")
+    assert main(["predict", str(folder / "bare.safetensors"), *where]) == 2
+    assert "Weights of another task need the record of their trial" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("check", [("format", "--check"), ("check",)], ids=lambda check: check[0])

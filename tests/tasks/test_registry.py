@@ -60,9 +60,14 @@ def test_bare_weights_tell_their_network(translator: Any) -> None:
             {"fc.weight": torch.zeros(2, 2)},
             "unit",
             DonorError,
-            r"w\.pt: found no 'encoder1\.enc1conv1.weight'",
+            r"w\.pt: found no 'encoder1\.enc1conv1.weight'.* Weights of another task need the record of th",
         ),
-        (weights_of(make()), "min_max", UsageError, r"intensity: found 'min_max'; .*Did you mean 'minmax'\?"),
+        (
+            weights_of(make()),
+            "min_max",
+            UsageError,
+            r"--intensity: found 'min_max'; .*Did you mean 'minmax'\?",
+        ),
     ],
 )
 def test_weights_that_cannot_predict_are_refused(

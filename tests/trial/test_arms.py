@@ -134,7 +134,7 @@ def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, arm: str) -> 
     trial_id = trials[f"{arm}/portable/r01"].trial_id
     path = Path(store.path(layout.TrialFiles(trial_id).weights))
     by_trial = Predictor.of_trial(store, trial_id, CPU)
-    by_file = Predictor.of_weights(path, size_px=32, intensity="zscore", device=CPU)
+    by_file = Predictor.of_weights(path, options={"image_size": 32, "intensity": "zscore"}, device=CPU)
     image = np.random.default_rng(3).integers(0, 256, (40, 50), dtype=np.uint8)
     outputs = [network.predictions([network.prepared(image)])[0] for network in (by_trial, by_file)]
     assert np.array_equal(outputs[0], outputs[1])

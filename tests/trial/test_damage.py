@@ -316,7 +316,8 @@ def test_a_trial_with_a_file_of_a_newer_version_is_not_written_over(make_copy: M
     code, said = study.run()
     assert code != 0
     assert re.search(
-        rf"{path}: has version 99, and this xferlab writes \d; use the xferlab that wrote it", said
+        rf"{path}: has version 99, and this xferlab needs version \d; use the xferlab that wrote it",
+        said,
     )
     assert path.read_bytes() == before
 

@@ -32,7 +32,7 @@ def drawn_weights(path: Path, *, in_channels: int = 3, init_features: int = 4) -
 
 def predictor(tmp_path: Path, **shape: int) -> Predictor:
     path = drawn_weights(tmp_path / "w.safetensors", **shape)
-    return Predictor.of_weights(path, size_px=32, intensity="zscore", device=CPU)
+    return Predictor.of_weights(path, options={"image_size": 32, "intensity": "zscore"}, device=CPU)
 
 
 def picture(seed: int, *, height: int = 45, width: int = 60) -> np.ndarray:
@@ -123,7 +123,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         (several, r"conv.weight \(3, 2, 1, 1\), not \(1, 2, 1, 1\)"),
     ):
         with pytest.raises(DonorError, match=message):
-            Predictor.of_weights(path, size_px=32, intensity="zscore", device=CPU)
+            Predictor.of_weights(path, options={"image_size": 32, "intensity": "zscore"}, device=CPU)
 
 
 @pytest.mark.component

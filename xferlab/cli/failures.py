@@ -8,10 +8,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from xferlab.cli.last_plan import study_now
+from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import JsonOptions
-from xferlab.cli.session import Session
 from xferlab.cli.status import states
 from xferlab.cli.view import count_of
 from xferlab.trial.failure import Kind, signature
@@ -33,11 +32,9 @@ ADVICE: Mapping[str, str] = {
 
 def run(options: JsonOptions) -> int:
     """Prints failures, equal errors together; exit code 1 if there is one."""
-    session = Session.open(options)
-    now = study_now(session)
-    for remark in now.remarks(session.words):
-        print(remark, file=sys.stderr if options.json else sys.stdout)
-    failed = [row for row in states(session.store, session.study, now.trials) if "failure" in row]
+    now = compare(options)
+    now.print_remarks(sys.stderr if options.json else sys.stdout)
+    failed = [row for row in states(now.session.store, now.session.study, now.trials) if "failure" in row]
     if options.json:
         print(json.dumps(failed, indent=2))
     else:

@@ -12,7 +12,7 @@ from xferlab.data.decode import is_dicom
 from xferlab.errors import DataError, Problem, UsageError
 from xferlab.tasks import registry
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 _DICOM_INDEX = "DICOMDIR"
 
 
@@ -115,7 +115,7 @@ def _check_out(images: Mapping[str, Path], out: str, searched: Sequence[str]) ->
     if os.path.realpath(out) in map(os.path.realpath, searched):
         raise UsageError(
             f"--out: {out} is where the images are; another folder is needed, or the next search would take "
-            f"masks for images. For example: --out {os.path.join(out, 'predictions')}"
+            f"outputs for images. For example: --out {os.path.join(out, 'predictions')}"
         )
     inputs = {os.path.realpath(path) for path in images.values()}
     endings = {ending for name in registry.names() for ending in registry.task(name).files.values()}

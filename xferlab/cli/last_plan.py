@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
+from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session
-from xferlab.errors import ProblemsError, RecordError, XferlabError
+from xferlab.errors import ProblemsError, RecordError, UsageError, XferlabError
 from xferlab.plan.changes import changed_fields, changes
 from xferlab.plan.document import planned_trials
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import PlannedTrial
-from xferlab.records import codec, layout, reader
+from xferlab.records import codec, layout
 from xferlab.records.complete import complete_trials
 
 # Without the reason: remarks stand on pages that are passed on, and problems of data may name patients.
@@ -27,49 +28,62 @@ class StudyComparison:
     """What a study file asks for now.
 
     Attributes:
+        session: The study.
         trials: Its trials; those of the last plan where the data of the file cannot be read.
         differences: How file and last plan differ; empty if they agree.
         gap: What could not be compared, if anything.
         lacks_trials: The file asks for others than `trials`.
     """
 
+    session: Session
     trials: tuple[PlannedTrial, ...]
     differences: str = ""
     gap: str = ""
     lacks_trials: bool = False
 
-    def remarks(self, words: str) -> tuple[str, ...]:
+    def remarks(self, words: str = "") -> tuple[str, ...]:
         """Returns what a reader of the results should know, sentence by sentence.
 
         Args:
-            words: The study file and its options, for the command that a remark advises. On a page that is
-                passed on, these may not be paths of this machine.
+            words: The study file and its options, for the command that a remark advises; empty: as they were
+                given. On a page that is passed on, these may not be paths of this machine.
         """
-        remedy = f" `xferlab run {words}` brings the results up to date."
+        remedy = f" `xferlab run {words or self.session.words}` brings the results up to date."
         return tuple(filter(None, (self.differences and self.differences + remedy, self.gap)))
 
-    def is_complete(self, session: Session) -> bool:
+    def print_remarks(self, file: TextIO | None = None) -> None:
+        """Prints them to a file, standard output by default."""
+        for remark in self.remarks():
+            print(remark, file=file)
+
+    def is_complete(self) -> bool:
         """Returns whether all trials are complete: what the exit code says."""
-        if self.lacks_trials:
-            return False
-        study = session.loaded.base.study
-        return len(complete_trials(session.store, study, self.trials)) == len(self.trials)
+        session = self.session
+        return not self.lacks_trials and len(
+            complete_trials(session.store, session.study, self.trials)
+        ) == len(self.trials)
 
 
-def study_now(session: Session) -> StudyComparison:
+def compare(options: StudyOptions, *, must_have_run: bool = False) -> StudyComparison:
     """Compares a study file with its last plan.
+
+    Args:
+        options: They name the study.
+        must_have_run: Whether an absent or unreadable plan is an error.
 
     Raises:
         XferlabError: The study cannot be planned, and there is no earlier plan of it.
     """
-    if not session.store.exists(layout.StudyFiles(session.study).plan):
-        gap = f"{session.store.shown} holds no plan of study {session.study}: it has not run here."
-        return StudyComparison(session.plan().trials, gap=gap)
+    session = Session.open(options)
+    if must_have_run:
+        session.last_plan()
     try:
-        document = reader.read_plan(session.store, session.study)
+        document = session.last_plan()
+    except UsageError as error:
+        return StudyComparison(session, session.plan().trials, gap=f"{error}")
     except RecordError as error:
         gap = f"The last plan of the study could not be read: {error}"
-        return StudyComparison(session.plan().trials, gap=gap)
+        return StudyComparison(session, session.plan().trials, gap=gap)
     try:
         plan = session.plan_as(document)
     except XferlabError as error:
@@ -77,8 +91,10 @@ def study_now(session: Session) -> StudyComparison:
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
         print(f"warning: the data of the study cannot be read here: {problems[0]}{more}", file=sys.stderr)
         differences = _differences(session, document, None)
-        return StudyComparison(planned_trials(document), differences, _UNREAD, lacks_trials=bool(differences))
-    return StudyComparison(plan.trials, _differences(session, document, plan))
+        return StudyComparison(
+            session, planned_trials(document), differences, _UNREAD, lacks_trials=bool(differences)
+        )
+    return StudyComparison(session, plan.trials, _differences(session, document, plan))
 
 
 def _differences(session: Session, document: dict[str, Any], plan: Plan | None) -> str:

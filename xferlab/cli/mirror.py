@@ -8,13 +8,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from xferlab.cli.last_plan import study_now
+from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import MirrorOptions
 from xferlab.cli.session import Session
 from xferlab.data.cache import check_cache
 from xferlab.errors import XferlabError
-from xferlab.records import reader
 from xferlab.tracking import complete_study, mirror_study, unmirrored
 
 COMPLETE_WITHIN_S = {"offline": 60.0, "online": 20.0}
@@ -27,12 +26,10 @@ def run(options: MirrorOptions) -> int:
     Returns:
         1 if something could not be mirrored, or trials of the study are not complete.
     """
-    session = Session.open(options)
+    now = compare(options, must_have_run=True)
+    session = now.session
     check_cache(session.cache_dir)
-    reader.read_plan(session.store, session.loaded.base.study)  # without one there is nothing to mirror
-    now = study_now(session)
-    for remark in now.remarks(session.words):
-        print(remark)
+    now.print_remarks()
     report = mirror_study(
         session.store,
         session.loaded.base.study,
@@ -43,7 +40,7 @@ def run(options: MirrorOptions) -> int:
     )
     print(report)
     if not report.failed:
-        return COMPLETE if now.is_complete(session) else INCOMPLETE
+        return COMPLETE if now.is_complete() else INCOMPLETE
     print(
         "xferlab: the lines above say why runs failed. Fix that (network, key, disk), and the same command "
         "sends what is missing; nothing is sent twice.",

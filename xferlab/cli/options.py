@@ -147,19 +147,23 @@ class PredictOptions(Options):
     images: Sequence[str] = _positional(
         metavar="IMAGE", nargs="+", help="images, DICOM files, or folders of them"
     )
-    out: str = _option(metavar="DIR", required=True, help="folder of masks and overlays")
+    out: str = _option(metavar="DIR", required=True, help="folder for the files of each image and the table")
     study: str | None = _option(metavar="STUDY", help="the study file that names the trial")
     profile: str | None = _option(metavar="P", help="the profile that the study ran with")
     storage: str | None = _option(metavar="DIR|URI", help="where the trial's records are")
-    threshold: float = _option(type=float, default=0.5, help="on the network's output; default 0.5")
+    threshold: float | None = _option(
+        metavar="T",
+        type=float,
+        help="on the network's output, for tasks that have a threshold; default 0.5",
+    )
     image_size: int | None = _option(
         metavar="PX",
         type=int,
         help="for a weights file without its trial's record: side of the images that it was trained on",
     )
     intensity: str | None = _option(
-        choices=("zscore", "unit", "minmax", "equalise"),
-        help="for a weights file without its trial's record: normalisation that it was trained with",
+        metavar="NAME",
+        help="for a weights file without its trial's record: `training.intensity` that it was trained with",
     )
 
 
@@ -192,7 +196,7 @@ VERBS: dict[str, tuple[type[Options], str]] = {
         "search hyperparameters of one stage and write the winner as an arm; running again continues",
     ),
     "mirror": (MirrorOptions, "add to Weights & Biases what is missing there"),
-    "predict": (PredictOptions, "segment images with the weights of a trial or a file"),
+    "predict": (PredictOptions, "predict images with the weights of a trial or a file"),
     "prune": (PruneOptions, "list what a storage holds and no study's last plan names; --yes deletes it"),
     "schema": (Options, "print the JSON Schema of study files, for editors"),
 }

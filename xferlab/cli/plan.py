@@ -6,7 +6,7 @@ import csv
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Column, Table
@@ -14,12 +14,12 @@ from rich.table import Column, Table
 from xferlab.cli.findings import print_warnings, refuse_unusable
 from xferlab.cli.options import PlanOptions
 from xferlab.cli.session import Session, of_arms
+from xferlab.cli.status import described, states
 from xferlab.cli.view import wide_console
 from xferlab.errors import UsageError
 from xferlab.plan.document import to_document, totals
 from xferlab.plan.expand import UNKNOWN_DONOR, Plan
 from xferlab.plan.spec import TrialSpec
-from xferlab.records.complete import complete_trials
 
 SHOWN_ARMS = 4
 _FLOAT32 = (
@@ -45,7 +45,8 @@ def run(options: PlanOptions) -> int:
     session = Session.open(options)
     plan = session.plan()
     trials = of_arms(plan, options.arms)
-    complete = set(complete_trials(session.store, session.study, trials))
+    found = {row["trial_id"]: described(row) for row in states(session.store, session.study, trials)}
+    complete = {trial_id for trial_id, state in found.items() if state == "complete"}
     left = [trial for trial in trials if trial.trial_id not in complete]
     refuse_unusable(session, plan, left)
     if options.cases:
@@ -55,7 +56,7 @@ def run(options: PlanOptions) -> int:
     if options.json:
         print(json.dumps({**_as_json(plan, trials, complete), "totals": all_and_left}, indent=2))
     else:
-        _print(plan, trials, complete)
+        _print(plan, trials, found)
         _print_totals(plan, trials, len(complete), **all_and_left)
     return 0
 
@@ -97,7 +98,7 @@ def _as_json(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> dic
     }
 
 
-def _print(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> None:
+def _print(plan: Plan, trials: Sequence[TrialSpec], states: Mapping[str, str]) -> None:
     columns = (Column(header, no_wrap=True) for header in HEADERS)
     table = Table(*columns, title=f"study {plan.loaded.base.study}", title_justify="left", box=None)
     for trial in trials:
@@ -114,7 +115,7 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> None:
             str(trial.max_epochs),
             ", ".join(evaluation.name for evaluation in trial.evaluations),
             ", ".join(trial.arms[:SHOWN_ARMS]) + more,
-            "complete" if trial.trial_id in complete else "",
+            states[trial.trial_id],
         )
     wide_console().print(table)
 

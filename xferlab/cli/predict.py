@@ -1,9 +1,7 @@
-"""`xferlab predict`: masks and overlays of image files, with the weights of a trial or of a file."""
+"""`xferlab predict`: what a task shows of image files, with the weights of a trial or of a file."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import sys
 from collections import defaultdict
@@ -13,20 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from xferlab.cli.images import SUFFIXES, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
-from xferlab.cli.options import PredictOptions
-from xferlab.cli.view import count_of, progress_bar
+from xferlab.cli.options import PredictOptions, StudyOptions
+from xferlab.cli.view import count_of, progress_bar, say
 from xferlab.data.sources.config import SourceConfig
 from xferlab.data.sources.registry import section_if_known
 from xferlab.errors import DataError, Problem, StorageError, UsageError, suggest
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
 from xferlab.study.schema import Study
+from xferlab.tasks import registry
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a wrong command line should fail at once
     from xferlab.trial.predict import Prediction
     from xferlab.trial.predictor import Predictor
 
 TABLE = "predictions.csv"
+DEFAULT_THRESHOLD = 0.5
 UNKNOWN_MODALITY = ("", "OT", "SC")
 """What a file has that is no DICOM, or does not say how it was taken."""
 
@@ -35,8 +35,8 @@ _TRIAL_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def run(options: PredictOptions) -> int:
-    """Segments images; exit code 1 if some, or the table, cannot be read or written, 2 if none can."""
-    if not 0 <= options.threshold < 1:
+    """Predicts images; exit code 1 if some, or the table, cannot be read or written, 2 if none can."""
+    if options.threshold is not None and not 0 <= options.threshold < 1:
         raise UsageError(f"--threshold: found {options.threshold}; accepted: 0 to below 1, such as 0.5")
     model = _model(options)
     files = find(options.images, out=options.out)
@@ -49,28 +49,35 @@ def run(options: PredictOptions) -> int:
             "under any name"
         )
     predictor = _predictor(model, options)
+    task = registry.task(predictor.identity.task)
+    if options.threshold is not None and not task.has_threshold:
+        raise UsageError(f"--threshold: task {task.name!r} has no threshold. Leave this option out.")
     out = Store.open(options.out)
-    predictions, problems = _segment(predictor, files.images, out, options.threshold)
+    predictions, problems = _predict(predictor, files.images, out, options.threshold)
     problems = [*files.problems, *problems]
     if not predictions:
         raise DataError(problems)
     is_table_written = _write_table(out, predictions)
     _warn_of_others(predictions, predictor)
     by = predictor.origin if options.model in predictor.origin else f"{options.model}, {predictor.origin}"
-    size = predictor.identity.image_size
-    shown_size = "native size" if size == "native" else f"{size} px"
+    how = ", ".join(filter(None, (predictor.identity.preprocessing, predictor.device.type)))
+    written = [*(f"*{ending}" for ending in task.files.values()), *([TABLE] if is_table_written else [])]
     print(
-        f"{count_of(len(predictions), 'image')} segmented by {by} at {shown_size} "
-        f"({predictor.identity.preprocessing}, {predictor.device.type}); "
-        f"{f'masks, overlays and {TABLE}' if is_table_written else 'masks and overlays'} are in {options.out}"
+        f"{count_of(len(predictions), 'image')} predicted by {by} at {_shown_size(predictor)} ({how}); "
+        f"written to {options.out}: {', '.join(written) or 'nothing'}"
     )
     if files.num_skipped:
         print(f"{count_of(files.num_skipped, 'other file')} skipped")
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:
-        print(f"{count_of(len(problems), 'input')} could not be segmented", file=sys.stderr)
+        print(f"{count_of(len(problems), 'input')} could not be predicted", file=sys.stderr)
     return COMPLETE if is_table_written and not problems else INCOMPLETE
+
+
+def _shown_size(predictor: Predictor) -> str:
+    size = predictor.identity.image_size
+    return "native size" if size == "native" else f"{size} px"
 
 
 def _model(options: PredictOptions) -> tuple[Store, str] | Path:
@@ -112,18 +119,19 @@ def _plans(options: PredictOptions) -> tuple[Store, dict[str, dict[str, Any]]]:
             for study in store.list(layout.STUDIES)
         }
         return store, {study: plan for study, plan in plans.items() if plan}
-    from xferlab.study.load import load
+    from xferlab.cli.session import Session
 
-    base = load(options.study, profile=options.profile).base
-    store = Store.open(options.storage or base.storage)
-    plan = reader.read_plan(store, base.study)
+    session = Session.open(
+        StudyOptions(study=options.study, profile=options.profile, storage=options.storage)
+    )
+    store, study, plan = session.store, session.study, session.last_plan()
     if options.profile and plan["profile"] != options.profile:
         ran = f"profile {plan['profile']!r}" if plan["profile"] else "no profile"
         raise UsageError(
-            f"--profile: study {base.study} last ran with {ran} in {store.location}, not with "
+            f"--profile: study {study} last ran with {ran} in {store.location}, not with "
             f"{options.profile!r}: its names mean other trials there. Give the trial's id, or that profile."
         )
-    return store, {base.study: plan}
+    return store, {study: plan}
 
 
 def _named(name: str, ids: Mapping[str, Mapping[str, str]], store: Store) -> str:
@@ -136,8 +144,9 @@ def _named(name: str, ids: Mapping[str, Mapping[str, str]], store: Store) -> str
         raise UsageError(f"{name} is a trial of several studies: {where}. Give --study, or the id.")
     if not ids:
         raise UsageError(
-            f"{store.location}: no study has run here, so {name!r} names nothing; give --study or --storage "
-            "to say where the trial is. A weights file is accepted too."
+            f"{store.location}: no study has run here, so {name!r} names nothing. Run it first: "
+            "`xferlab run STUDY`; or give --study or --storage to say where the trial is. A weights file is "
+            "accepted too."
         )
     raise UsageError(
         f"{store.location}: no trial {name!r}; accepted: an id, or arm/stage/rNN such as {min(ids)}, or a "
@@ -149,7 +158,6 @@ def _predictor(model: tuple[Store, str] | Path, options: PredictOptions) -> Pred
     import torch
 
     from xferlab.networks.donors import read_bytes, read_weights
-    from xferlab.networks.unet import SIZE_MULTIPLE
     from xferlab.trial.predictor import Predictor, TrainedOn
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -160,23 +168,11 @@ def _predictor(model: tuple[Store, str] | Path, options: PredictOptions) -> Pred
         _refuse_preprocessing(options, "the record beside the weights file")
         origin = f"{model}, trial {trained.record.trial_id}"
         return Predictor.of_record(trained, read_weights(model, data), origin=origin, device=device)
-    if options.image_size is None or options.intensity is None:
-        raise UsageError(
-            f"{model}: no record beside these weights says how they were trained; give --image-size PX and "
-            "--intensity (zscore, unit, minmax or equalise; zscore is a study's default). A trial's "
-            "record.json, copied into the folder of its weights, says both."
-        )
-    if options.image_size < SIZE_MULTIPLE or options.image_size % SIZE_MULTIPLE:
-        raise UsageError(
-            f"--image-size: found {options.image_size}; accepted: multiples of {SIZE_MULTIPLE}, such as "
-            f"{max(1, round(options.image_size / SIZE_MULTIPLE)) * SIZE_MULTIPLE}"
-        )
     return Predictor.of_weights(
         model,
-        size_px=options.image_size,
-        intensity=options.intensity,
+        options={"image_size": options.image_size, "intensity": options.intensity},
         device=device,
-        note=lambda sentence: print(sentence, file=sys.stderr),
+        note=say,
     )
 
 
@@ -208,26 +204,31 @@ def _warn_of_others(predictions: Sequence[Prediction], predictor: Predictor) -> 
         print(f"warning: {count} (first: {group[0].request.image}); {remark}", file=sys.stderr)
 
 
-def _segment(
-    predictor: Predictor, images: Mapping[str, Path], out: Store, threshold: float
+def _predict(
+    predictor: Predictor, images: Mapping[str, Path], out: Store, threshold: float | None
 ) -> tuple[list[Prediction], list[Problem]]:
     from xferlab.trial.predict import Request, predict
 
     requests = [Request(path, name) for name, path in images.items()]
-    with progress_bar("segmenting") as progress:
-        return predict(predictor, requests, out, threshold=threshold, progress=progress)
+    with progress_bar("predicting") as progress:
+        return predict(
+            predictor,
+            requests,
+            out,
+            threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+            progress=progress,
+        )
 
 
 def _write_table(store: Store, predictions: Sequence[Prediction]) -> bool:
-    """Returns whether the table could be written; without it, the masks are still there."""
-    rows = [prediction.row() for prediction in predictions]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    """Returns whether the table could be written; without it, the other files are still there."""
+    import pandas as pd
+
+    table = pd.DataFrame([prediction.row() for prediction in predictions])
+    text = table.to_csv(index=False, lineterminator="\n")
     try:
         # File names that are no UTF-8 go through as the bytes they are.
-        store.write(TABLE, text.getvalue().encode("utf-8", "surrogateescape"))
+        store.write(TABLE, text.encode("utf-8", "surrogateescape"))
     except StorageError as error:
         print(error, file=sys.stderr)
         return False

@@ -8,11 +8,9 @@ from shlex import quote
 
 from rich.console import Console
 
-from xferlab.cli.last_plan import study_now
+from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import ReportOptions
-from xferlab.cli.session import Session
-from xferlab.records import reader
 
 
 def run(options: ReportOptions) -> int:
@@ -21,11 +19,9 @@ def run(options: ReportOptions) -> int:
     Returns:
         1 if trials of the study are not complete, or parts of the report could not be read or written.
     """
-    session = Session.open(options)
-    reader.read_plan(session.store, session.study)  # without one there is nothing to report, nor to compare
-    now = study_now(session)
-    for remark in now.remarks(session.words):
-        print(remark)
+    now = compare(options, must_have_run=True)
+    now.print_remarks()
+    session = now.session
     problems: list[str] = []
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     with console.status("reading records", spinner="line") as status:
@@ -42,4 +38,4 @@ def run(options: ReportOptions) -> int:
     print(path)
     for problem in problems:
         print(problem, file=sys.stderr)
-    return COMPLETE if now.is_complete(session) and not problems else INCOMPLETE
+    return COMPLETE if now.is_complete() and not problems else INCOMPLETE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from xferlab.leakage.index import StudyIndex
 from xferlab.phantoms.foreign_objects import OBJECTS_VERSION
 from xferlab.plan.expand import Plan, Setting, expand
 from xferlab.plan.spec import TrialSpec
+from xferlab.records import layout, reader
 from xferlab.records.store import Store, without_query
 from xferlab.study.load import LoadedStudy, load
 
@@ -54,6 +55,20 @@ class Session:
     def weights(self) -> GivenWeights:
         """The weights that the study gives."""
         return GivenWeights(self.loaded, self.store, self.cache_dir)
+
+    def last_plan(self) -> dict[str, Any]:
+        """Returns the last plan document of the study.
+
+        Raises:
+            UsageError: The study has not run in this storage.
+            RecordError: The plan is damaged, or another version of xferlab wrote it.
+        """
+        if not self.store.exists(layout.StudyFiles(self.study).plan):
+            raise UsageError(
+                f"{self.store.shown} holds no plan of study {self.study}: it has not run here. Run it first: "
+                f"xferlab run {self.words}"
+            )
+        return reader.read_plan(self.store, self.study)
 
     def plan(self, donors: Mapping[str, str] | None = None) -> Plan:
         """Returns the plan, with the digests of given weights: `donors`, or those on this machine.
@@ -123,6 +138,15 @@ def command_options(options: StudyOptions) -> str:
     return shlex.join(words)
 
 
+def check_name(option: str, name: str, known: Collection[str], path: Path) -> None:
+    """Raises UsageError if the study in a file has no arm, stage or state of that name."""
+    if name not in known:
+        raise UsageError(
+            f"--{option}: there is no {option.removesuffix('s')} {name!r} in {path}; accepted: "
+            f"{', '.join(known)}.{suggest(name, known)}"
+        )
+
+
 def of_arms(plan: Plan, arms: str | None) -> tuple[TrialSpec, ...]:
     """Returns the trials of some arms (`A,B`), all without a choice; what they start from is among them.
 
@@ -131,12 +155,9 @@ def of_arms(plan: Plan, arms: str | None) -> tuple[TrialSpec, ...]:
     """
     if arms is None:
         return plan.trials
-    names, known = {name.strip() for name in arms.split(",")}, plan.loaded.arms
-    for name in names - known.keys():
-        raise UsageError(
-            f"--arms: {plan.loaded.path} has no arm {name!r}; its arms: {', '.join(known)}."
-            f"{suggest(name, known)}"
-        )
+    names = {name.strip() for name in arms.split(",")}
+    for name in names:
+        check_name("arms", name, plan.loaded.arms, plan.loaded.path)
     return tuple(trial for trial in plan.trials if names & set(trial.arms))
 
 

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from xferlab.cli.last_plan import StudyComparison, study_now
+from xferlab.cli.last_plan import StudyComparison, compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import StatusOptions
 from xferlab.cli.output import is_lost
-from xferlab.cli.session import Session
-from xferlab.cli.view import wide_console
-from xferlab.errors import RecordError, StorageError, UsageError, suggest
+from xferlab.cli.session import check_name
+from xferlab.cli.view import best_scores, wide_console
+from xferlab.errors import RecordError, StorageError, UsageError
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout, reader
 from xferlab.records.complete import complete_trials
@@ -40,23 +40,18 @@ WATCH_EVERY_S = 5.0
 
 def run(options: StatusOptions) -> int:
     """Prints states; exit code 1 unless all trials (of the stage and arm asked for) are complete."""
-    session = Session.open(options)
-    now = study_now(session)
-    _check(options, session, now)
+    now = compare(options)
+    _check(options, now)
+    store, study = now.session.store, now.session.study
     before: list[dict[str, Any]] | None = None
-    done: dict[str, dict[str, Any]] = {}
     while True:
-        left = [trial for trial in now.trials if trial.trial_id not in done]  # what is complete stays so
-        fresh = {row["trial_id"]: row for row in states(session.store, session.study, left)}
-        rows = [fresh.get(trial.trial_id) or done[trial.trial_id] for trial in now.trials]
-        done |= {row["trial_id"]: row for row in rows if row["state"] == "complete"}
         rows = [
             row
-            for row in rows
+            for row in states(store, study, now.trials)
             if options.arm in (None, *row["arms"]) and options.stage in (None, row["stage"])
         ]
         if rows != before:
-            _show(rows, now, options, session)
+            _show(rows, now, options)
         is_complete = not now.lacks_trials and all(row["state"] == "complete" for row in rows)
         if is_complete or not options.watch or is_lost(sys.stdout):
             return COMPLETE if is_complete else INCOMPLETE
@@ -67,7 +62,7 @@ def run(options: StatusOptions) -> int:
             return INCOMPLETE
 
 
-def _check(options: StatusOptions, session: Session, now: StudyComparison) -> None:
+def _check(options: StatusOptions, now: StudyComparison) -> None:
     if options.json and options.watch:
         raise UsageError("--watch shows a table; --json is printed once")
     arms = {arm for trial in now.trials for arm in trial.arms}
@@ -77,33 +72,30 @@ def _check(options: StatusOptions, session: Session, now: StudyComparison) -> No
         ("stage", options.stage, stages),
         ("state", options.state, set(STATES)),
     ):
-        if given is not None and given not in known:
-            raise UsageError(
-                f"--{option}: there is no {option} {given!r} in {session.loaded.path}; accepted: "
-                f"{', '.join(sorted(known))}.{suggest(given, known)}"
-            )
+        if given is not None:
+            check_name(option, given, sorted(known), now.session.loaded.path)
 
 
-def _show(rows: list[dict[str, Any]], now: StudyComparison, options: StatusOptions, session: Session) -> None:
+def _show(rows: list[dict[str, Any]], now: StudyComparison, options: StatusOptions) -> None:
     counts = Counter(row["state"] for row in rows)
     shown = [row for row in rows if options.state in (None, row["state"])]
-    remarks = now.remarks(session.words)
     if options.json:
-        body = {"study": session.study, "remarks": remarks, "counts": counts, "trials": shown}
+        body = {"study": now.session.study, "remarks": now.remarks(), "counts": counts, "trials": shown}
         print(json.dumps(body, indent=2))
         return
     if options.watch and sys.stdout.isatty():
         print("\x1b[H\x1b[2J", end="")
-    print(*remarks, sep="\n", end="\n" if remarks else "")
-    _print(shown, counts)
+    now.print_remarks()
+    trials = {trial.trial_id: trial for trial in now.trials}
+    _print(shown, [trials[row["trial_id"]] for row in shown], counts)
 
 
-def _print(rows: Sequence[dict[str, Any]], counts: Counter[str]) -> None:
+def _print(rows: Sequence[dict[str, Any]], trials: Sequence[PlannedTrial], counts: Counter[str]) -> None:
     console = wide_console()
-    table = Table("trial", "id", "state", "epochs", "best score", box=None, pad_edge=False)
-    for row in rows:
-        shown = "" if row["best_score"] is None else f"{row['best_score']:.4f}"
-        table.add_row(row["name"], row["trial_id"], described(row), str(row["epochs"]), shown)
+    heading, scores = best_scores(trials, [row["best_score"] for row in rows])
+    table = Table("trial", "id", "state", "epochs", heading, box=None, pad_edge=False)
+    for row, score in zip(rows, scores, strict=True):
+        table.add_row(row["name"], row["trial_id"], described(row), str(row["epochs"]), score)
     console.print(table)
     for row in rows:
         if failure := row.get("failure"):

@@ -11,9 +11,10 @@ from xferlab.cli.cluster import check_options, cluster
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.options import TuneOptions
 from xferlab.cli.prepare import decode_images
-from xferlab.cli.session import Session
+from xferlab.cli.session import Session, check_name
 from xferlab.cli.view import say_if_slow
-from xferlab.errors import StorageError, UsageError, suggest
+from xferlab.errors import StorageError, UsageError
+from xferlab.metrics.score import Score
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
 from xferlab.records.samples import SampleRecord, best_of, read_samples
@@ -40,7 +41,7 @@ def run(options: TuneOptions) -> int:
     with StopRequest(graceful=False) as stop:
         session = Session.open(options)
         tuning = _tuning(session, options)
-        _check_parents(session.store, tuning)
+        _check_parents(session, tuning)
         out = _out(session, tuning, options)
         num_samples = min(options.samples, tuning.space.size or options.samples)
         print(_headline(tuning, num_samples))
@@ -87,11 +88,7 @@ def _search(session: Session, graph: SampleGraph, options: TuneOptions, *, stop:
 
 def _tuning(session: Session, options: TuneOptions) -> Tuning:
     arms = session.loaded.arms
-    if options.arm not in arms:
-        known = ", ".join(arms)
-        raise UsageError(
-            f"--arm: there is no arm {options.arm!r}; arms: {known}.{suggest(options.arm, arms)}"
-        )
+    check_name("arm", options.arm, arms, session.loaded.path)
     study = arms[options.arm]
     stage = wanted_stage(study, options.stage)
     planned = study.stages[stage].repetitions or study.repetitions
@@ -109,8 +106,8 @@ def _tuning(session: Session, options: TuneOptions) -> Tuning:
     return Tuning(session.loaded, space, wanted, index=session.index, setting=setting)
 
 
-def _check_parents(store: Store, tuning: Tuning) -> None:
-    parents = tuning.parents
+def _check_parents(session: Session, tuning: Tuning) -> None:
+    store, parents = session.store, tuning.parents
     absent = [
         f"{name} ({parent})" for parent, name in parents.items() if reader.read_trial(store, parent) is None
     ]
@@ -119,8 +116,14 @@ def _check_parents(store: Store, tuning: Tuning) -> None:
         raise UsageError(
             f"samples start from the study's own trials, and {len(absent)} of {len(parents)} are not "
             f"complete in {store.shown}: {listed}. Run the study first: "
-            f"`xferlab run STUDY --arms {tuning.wanted.arm}`."
+            f"`xferlab run {session.words} --arms {tuning.wanted.arm}`."
         )
+
+
+def _score(tuning: Tuning) -> Score:
+    score = tuning.base[0].identity.score
+    assert score is not None  # `Tuning` refuses a stage without one
+    return score
 
 
 def _headline(tuning: Tuning, num_samples: int) -> str:
@@ -157,7 +160,7 @@ class _Lines:
         print(
             f"[{self._graph.num_finished}/{self._graph.num_samples}] {trial.name} {record.outcome} at epoch "
             f"{record.num_epochs} of {record.max_epochs}"
-            + ("" if record.score is None else f", score {record.score:.4f}")
+            + ("" if record.score is None else f", {_score(self._graph.tuning).label} {record.score:.4f}")
             + (f"; best of this run: {best.score:.4f} (sample {best.number})" if best else ""),
             flush=True,
         )
@@ -192,6 +195,8 @@ def _report(session: Session, tuning: Tuning, out: str | None) -> bool:
 def _conclude(session: Session, tuning: Tuning, *, out: Path) -> None:
     records = read_samples(session.store, tuning.tuning_id)
     ranked = sorted((record for record in records if record.score is not None), key=SampleRecord.rank)
+    if ranked:
+        print(f"best samples by {_score(tuning).described}, mean over repetitions:")
     for record in ranked[:SHOWN]:
         values = [(name.written, record.parameters[name.path]) for name in tuning.space.parameters]
         shown = ", ".join(f"{name} {_shown(value)}" for name, value in values)
@@ -211,14 +216,11 @@ def _conclude(session: Session, tuning: Tuning, *, out: Path) -> None:
 
 
 def _write(out: Path, text: str) -> None:
-    temporary = out.with_name(f".{out.name}.tmp")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, "utf-8")
-        os.replace(temporary, out)
-    except OSError as error:
+        Store.open(out.parent).write(out.name, text.encode())
+    except StorageError as error:
         raise StorageError(
-            f"the winner cannot be written to {out}: {error.strerror}; the same command writes it again, "
+            f"the winner cannot be written to {out}: {error.__cause__}; the same command writes it again, "
             "with --out to another file"
         ) from error
 

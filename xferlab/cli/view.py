@@ -6,7 +6,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -18,7 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import PlannedTrial, TrialSpec
 from xferlab.schedule.graph import State, TrialGraph
 
 SHOWN_RUNNING, SHOWN_FAILED = 12, 5
@@ -37,6 +37,21 @@ def count_of(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def best_scores(trials: Iterable[PlannedTrial], values: Sequence[float | None]) -> tuple[str, list[str]]:
+    """Returns the heading and the cells of a column with the best score of each trial.
+
+    Where trials are judged by different values, each cell says by which.
+    """
+    scores = [trial.identity.score if isinstance(trial, TrialSpec) else None for trial in trials]
+    kinds = list(dict.fromkeys(score for score in scores if score))
+    heading = f"best {kinds[0].described}" if len(kinds) == 1 else "best score"
+    cells = []
+    for score, value in zip(scores, values, strict=True):
+        name = f" {score.label}" if score and len(kinds) > 1 else ""
+        cells.append("" if value is None else f"{value:.4f}{name}")
+    return heading, cells
+
+
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """Yields a function that shows (done, all) on standard error, if that is a terminal."""
@@ -49,7 +64,7 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def say_if_slow(what: str) -> Iterator[None]:
     """Says on standard error what is being done if it takes longer than a moment."""
-    timer = threading.Timer(TELL_AFTER_S, _say, [what])
+    timer = threading.Timer(TELL_AFTER_S, say, [what])
     timer.daemon = True
     timer.start()
     try:
@@ -58,7 +73,8 @@ def say_if_slow(what: str) -> Iterator[None]:
         timer.cancel()
 
 
-def _say(what: str) -> None:
+def say(what: str) -> None:
+    """Prints a sentence to standard error."""
     print(what, file=sys.stderr)
 
 
@@ -178,7 +194,9 @@ class View:
             stage.epochs += epoch - running.epoch
             stage.epochs_s += now - running.epoch_at
         running.epoch, running.epoch_at, running.best_score = epoch, now, best_score
-        score = "" if best_score is None else f", best score {best_score:.4f}"
+        judged_by = trial.identity.score
+        name = judged_by.label if judged_by else "score"
+        score = "" if best_score is None else f", best {name} {best_score:.4f}"
         self._line(f"{trial.name} epoch {epoch}{score}{self._left_text()}", "epoch")
 
     def _line(self, text: str, kind: str = "") -> None:
@@ -215,10 +233,11 @@ class View:
         counts[State.WAITING] += counts.pop(State.READY, 0) + queued
         states = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
         elapsed = _duration(time.monotonic() - self._started)
-        table = Table("running", "epoch", "best score", box=None, pad_edge=False)
-        for trial_id, running in list(self._running.items())[:SHOWN_RUNNING]:
-            trial = self._graph.trials[trial_id]
-            score = "" if running.best_score is None else f"{running.best_score:.4f}"
+        shown = list(self._running.items())[:SHOWN_RUNNING]
+        trials = [self._graph.trials[trial_id] for trial_id, _ in shown]
+        heading, scores = best_scores(trials, [running.best_score for _, running in shown])
+        table = Table("running", "epoch", heading, box=None, pad_edge=False)
+        for trial, (_, running), score in zip(trials, shown, scores, strict=True):
             table.add_row(trial.name, f"{running.epoch}/{trial.max_epochs}", score)
         failed = list(self._failed.items())[-SHOWN_FAILED:]
         return Group(

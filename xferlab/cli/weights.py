@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from xferlab.cli.view import say
 from xferlab.errors import DonorError, Problem, StorageError, StudyError
 from xferlab.plan.identity import canonical_json
 from xferlab.plan.spec import TrialSpec
@@ -74,7 +74,7 @@ class GivenWeights:
         from xferlab.trial.pretrained import store_weights
 
         return self._each(
-            lambda weights: store_weights(weights, self.store, cache_dir=self.cache_dir, note=_print)
+            lambda weights: store_weights(weights, self.store, cache_dir=self.cache_dir, note=say)
         )
 
     def _each(self, work: Callable[[Weights], T]) -> dict[str, T]:
@@ -155,10 +155,6 @@ class GivenWeights:
 def _refuse_absent(weights: Weights) -> None:
     if weights.path is not None and not Path(weights.path).is_file():
         raise DonorError(f"donor {weights.path}: there is no such file; correct `weights.path` in the study")
-
-
-def _print(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
 
 
 def _one_a_network(trials: Iterable[TrialSpec]) -> list[TrialSpec]:

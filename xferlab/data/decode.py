@@ -70,7 +70,7 @@ class Labels:
 
 
 def read_image(path: Path, data: bytes | None = None) -> Picture:
-    """Returns the grey pixels of a PNG, JPEG, TIFF or DICOM file (told by content, not by name).
+    """Returns the grey pixels of a PNG, JPEG, TIFF, BMP or DICOM file (told by content, not by name).
 
     Args:
         path: The file.
@@ -207,7 +207,7 @@ def _unidentified(data: bytes) -> str:
     if not data:
         return "is empty (0 bytes). Fetch it again."
     hint = pointer_hint(data) or _text_hint(data)
-    return f"is no PNG, JPEG, TIFF or DICOM file of a kind that can be read.{hint}"
+    return f"is no PNG, JPEG, TIFF, BMP or DICOM file of a kind that can be read.{hint}"
 
 
 def is_dicom(path: Path, data: bytes | None = None) -> bool:

@@ -24,6 +24,11 @@ class Score:
         """What people read, such as `validation loss`."""
         return f"validation {self.name.replace('_', ' ')}"
 
+    @property
+    def described(self) -> str:
+        """The label with the direction, such as `validation loss (lower is better)`."""
+        return f"{self.label} ({self.better} is better)"
+
     def improves(self, value: float, best: float | None) -> bool:
         """Returns whether a value is better than the best so far (None before the first); NaN never is."""
         if best is None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from xferlab.errors import RecordError
+from xferlab.errors import other_version
 from xferlab.tasks import registry
 from xferlab.tasks.config import ORIGINAL, TrialIdentity
 
@@ -201,9 +201,8 @@ class TrialSpec(PlannedTrial):
             RecordError: Another version of xferlab wrote it.
         """
         if value.get("version") != SPEC_VERSION:
-            raise RecordError(
-                f"the spec of trial {value.get('trial_id')} has version {value.get('version')}, and this "
-                f"xferlab reads {SPEC_VERSION}; use the xferlab that wrote it, or another storage"
+            raise other_version(
+                f"the spec of trial {value.get('trial_id')}", value.get("version"), SPEC_VERSION
             )
         fields = {key: item for key, item in value.items() if key != "version"}
         fields["arms"] = tuple(fields["arms"])

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xferlab.errors import RecordError, StorageError
+from xferlab.errors import RecordError, StorageError, other_version
 from xferlab.plan.identity import canonical_json, checksum_holds, with_checksum
 from xferlab.records.store import Store
 
@@ -29,20 +29,17 @@ def write_json(store: Store, name: str, body: Mapping[str, Any]) -> None:
         stored = store.read(name)
         if stored == data:
             return
-        _check_version(store.path(name), stored, body["version"])
+        _check_version(store, name, stored, body["version"])
     store.write(name, data)
 
 
-def _check_version(path: str, stored: bytes | None, version: int) -> None:
+def _check_version(store: Store, name: str, stored: bytes | None, version: int) -> None:
     try:
         stored_version = checked(stored or b"").get("version")
     except ValueError:
         return  # a damaged file may be overwritten
     if isinstance(stored_version, int) and stored_version != version:
-        raise RecordError(
-            f"{path}: has version {stored_version}, and this xferlab writes {version}; use the xferlab that "
-            "wrote it, or another storage"
-        )
+        raise other_version(f"{store.path(name)}:", stored_version, version, storage=store.shown)
 
 
 def json_bytes(body: Mapping[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from xferlab.cohort import Selection
-from xferlab.errors import RecordError
+from xferlab.errors import RecordError, other_version
 from xferlab.plan.spec import PLAN_VERSION
 from xferlab.records import codec
 from xferlab.records.layout import STUDIES, StudyFiles, TrialFiles, selection_path
@@ -57,10 +57,8 @@ def read_plan(store: Store, study: str) -> dict[str, Any]:
             "again"
         )
     if document.get("version") != PLAN_VERSION:
-        raise RecordError(
-            f"{store.shown}: the plan of study {study!r} has version {document.get('version')}, and this "
-            f"xferlab reads {PLAN_VERSION}; use the xferlab that wrote it, or another storage"
-        )
+        what = f"{store.shown}: the plan of study {study!r}"
+        raise other_version(what, document.get("version"), PLAN_VERSION, storage=store.shown)
     return document
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from xferlab.errors import RecordError
+from xferlab.errors import RecordError, other_version
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.records import codec
 from xferlab.records.layout import SEARCHES, TRIALS, SearchFiles, TrialFiles
@@ -142,10 +142,8 @@ def read_tuning(store: Store, tuning_id: str) -> dict[str, Any]:
         known = ", ".join(store.list(SEARCHES)) or "none"
         raise RecordError(f"{store.shown}: no search {tuning_id!r} (searches here: {known})")
     if document.get("version") != RECORD_VERSION:
-        raise RecordError(
-            f"{store.shown}: search {tuning_id!r} has version {document.get('version')}, and this xferlab "
-            f"reads version {RECORD_VERSION}; use the xferlab that wrote it, or another storage"
-        )
+        what = f"{store.shown}: search {tuning_id!r}"
+        raise other_version(what, document.get("version"), RECORD_VERSION, storage=store.shown)
     return document
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from xferlab.errors import RecordError
+from xferlab.errors import other_version
 from xferlab.plan.identity import sha256_of
 
 RECORD_VERSION = 2
@@ -158,10 +158,7 @@ class Record:
         """
         version = value.get("version")
         if version != RECORD_VERSION:
-            raise RecordError(
-                f"this record has version {version}, and this xferlab reads version {RECORD_VERSION}; use "
-                "the xferlab that wrote it, or another storage"
-            )
+            raise other_version("this record", version, RECORD_VERSION)
         return cls(**{name: item for name, item in value.items() if name not in ("version", "sha256")})
 
 

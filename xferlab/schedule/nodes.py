@@ -120,6 +120,11 @@ def unmet_resources(trials: Sequence[TrialSpec]) -> str:
     for trial in trials:
         wanted = bundle(trial)
         if not any(_has(node, wanted) for node in nodes):
+            if "GPU" in wanted and not any(node.get("GPU") for node in nodes):
+                return (
+                    f"stage {trial.stage!r} trains on cuda, and Ray finds no GPU on any node (it asks for "
+                    f"{wanted}). Set training.device to cpu, or add a node with a GPU and its driver."
+                )
             largest = {kind: max(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
             return (
                 f"stage {trial.stage!r} asks for {wanted}, and no node has that (largest: {largest}). "

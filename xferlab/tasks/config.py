@@ -257,6 +257,7 @@ class Task:
             `predictions.csv`. With `{"card": "_age.txt"}`, `a.png` gets the file `a_age.txt`, whose bytes are
             `files["card"]` of what `Learner.present` returns.
         of_weights: `module:function` that returns an identity for bare weights; empty where none can.
+        has_threshold: Whether `Learner.present` uses the threshold of `predict`.
         report: Module whose `pictures(contents)` yields the figures that only this task has in a report, such
             as of its `Learner.outputs`; empty for none.
 
@@ -282,6 +283,7 @@ class Task:
     variants: tuple[str, ...] = OBJECTS
     files: Mapping[str, str] = field(default_factory=dict)
     of_weights: str = ""
+    has_threshold: bool = False
     report: str = ""
 
     def __post_init__(self) -> None:

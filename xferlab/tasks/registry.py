@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xferlab import tasks
-from xferlab.errors import TaskError, UsageError, check_names, suggest
+from xferlab.errors import DonorError, TaskError, UsageError, check_names, suggest
 from xferlab.tasks.config import Task, TrialIdentity
 from xferlab.tasks.segmentation.config import Model as DefaultModel
 from xferlab.tasks.segmentation.config import Training as DefaultTraining
@@ -87,19 +87,29 @@ def identity_of(value: Mapping[str, Any]) -> TrialIdentity:
 def identity_of_weights(
     weights: Mapping[str, torch.Tensor], *, origin: str, options: Mapping[str, Any]
 ) -> TrialIdentity:
-    """Returns an identity of the default task that bare weights fit, for prediction alone.
+    """Returns an identity that bare weights fit, of the first task that knows them; for prediction alone.
 
     Args:
         weights: A state dict.
         origin: Where it comes from, for messages.
-        options: What weights do not tell, such as `image_size`.
+        options: What weights do not tell, such as `image_size`; None for those that are not given.
 
     Raises:
-        DonorError: They are not those of a network of the task.
+        DonorError: They are not those of a network of a task with `of_weights`.
+        UsageError: An option is absent, or has a value that the task does not take.
     """
-    of_weights = _part(DEFAULT, task(DEFAULT).of_weights)
-    identity: TrialIdentity = of_weights(weights, origin=origin, options=options)
-    return identity
+    refusals = []
+    for name in names():
+        if path := task(name).of_weights:
+            try:
+                identity: TrialIdentity = _part(name, path)(weights, origin=origin, options=options)
+                return identity
+            except DonorError as error:
+                refusals.append(str(error))
+    raise DonorError(
+        f"{' '.join(refusals)} Weights of another task need the record of their trial: copy its record.json "
+        "into the folder of the weights, or give the trial by name or id."
+    )
 
 
 def pictures_of(name: str, contents: Contents) -> Iterator[Picture]:

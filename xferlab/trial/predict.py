@@ -82,7 +82,7 @@ def predict(
         predictor: The network.
         requests: The files; at most `BATCH_IMAGES` are in memory at once.
         store: The output folder.
-        threshold: From which probability on something is there.
+        threshold: Of the network's output, for tasks with `Task.has_threshold`.
         progress: Called with (done, all) after each file.
 
     Returns:

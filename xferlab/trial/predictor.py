@@ -113,22 +113,22 @@ class Predictor:
 
     @staticmethod
     def of_weights(
-        path: Path, *, size_px: int, intensity: str, device: torch.device, note: Note = silent
+        path: Path, *, options: Mapping[str, Any], device: torch.device, note: Note = silent
     ) -> Predictor:
         """Returns the network of a weights file; its shapes are those of the weights.
 
         Args:
-            path: A state dict of a network of the default task: `.safetensors`, or a file of `torch.save`.
-            size_px: Side of the images that it was trained on.
-            intensity: How grey levels were normalised, as in a study's `training.intensity`.
+            path: A state dict of a network of a task with `of_weights`: `.safetensors`, or a file of
+                `torch.save`.
+            options: What weights do not tell, as for `registry.identity_of_weights`.
             device: Where to put it.
             note: Called if the file is a checkpoint, or its names have a wrapper's prefix.
 
         Raises:
             DonorError: The file cannot be read or its weights are not those of such a network.
+            UsageError: An option is absent or not accepted.
         """
         weights = read_weights(path, note=note)
-        options = {"image_size": size_px, "intensity": intensity}
         identity = registry.identity_of_weights(weights, origin=str(path), options=options)
         return Predictor._of(identity, weights, origin=str(path), device=device)
 

@@ -412,4 +412,5 @@ TASK = Task(
     files={"mask": "_mask.png", "overlay": "_overlay.png"},
     report="xferlab.tasks.segmentation.report",
     of_weights="xferlab.tasks.segmentation.learner:identity_of_weights",
+    has_threshold=True,
 )

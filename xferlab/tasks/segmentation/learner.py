@@ -15,7 +15,14 @@ from xferlab.networks.inherit import fold_channels, inherit, matched_control
 from xferlab.networks.translator import Translator, translator_in
 from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.tasks.config import Execution
-from xferlab.tasks.segmentation.config import Adapt, Identity, Learning, Network, TranslatorLayers
+from xferlab.tasks.segmentation.config import (
+    SMALLEST_SIDE,
+    Adapt,
+    Identity,
+    Learning,
+    Network,
+    TranslatorLayers,
+)
 from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
 from xferlab.tasks.segmentation.presentation import present
 from xferlab.tasks.segmentation.resized import BinarySegmentation, at_size, metrics_of, outputs_of
@@ -135,25 +142,20 @@ def identity_of_weights(
 
     Raises:
         DonorError: They are not the weights of a U-Net.
-        UsageError: There is no such intensity.
+        UsageError: `image_size` or `intensity` is absent, or not one that a U-Net can be trained with.
     """
-    intensity = options["intensity"]
-    if intensity not in INTENSITIES:
-        accepted = ", ".join(INTENSITIES)
-        raise UsageError(
-            f"intensity: found {intensity!r}; accepted: {accepted}.{suggest(intensity, INTENSITIES)}"
-        )
     first = weights.get(FIRST_CONVOLUTION)
     if first is None or first.ndim != 4:
         raise DonorError(
             f"{origin}: found no {FIRST_CONVOLUTION!r} of four dimensions; accepted: the weights of a "
             "unet, such as checkpoint/best.safetensors of a trial."
         )
+    size_px, intensity = _preprocessing(options, origin=origin)
     translator = translator_in(weights)
     network = Network(
         in_channels=first.shape[1],
         init_features=first.shape[0],
-        image_size=options["image_size"],
+        image_size=size_px,
         translator=TranslatorLayers(**vars(translator)) if translator else None,
     )
     return Identity(
@@ -165,6 +167,27 @@ def identity_of_weights(
         selection="",
         seed=0,
     )
+
+
+def _preprocessing(options: Mapping[str, Any], *, origin: str) -> tuple[int, Any]:
+    size_px, intensity = options["image_size"], options["intensity"]
+    accepted = ", ".join(INTENSITIES)
+    if size_px is None or intensity is None:
+        raise UsageError(
+            f"{origin}: no record beside these weights says how they were trained; give --image-size PX and "
+            f"--intensity (one of {accepted}; zscore is a study's default). A trial's record.json, copied "
+            "into the folder of its weights, says both."
+        )
+    if intensity not in INTENSITIES:
+        raise UsageError(
+            f"--intensity: found {intensity!r}; accepted: {accepted}.{suggest(intensity, INTENSITIES)}"
+        )
+    if size_px < SMALLEST_SIDE or size_px % SMALLEST_SIDE:
+        nearest = max(1, round(size_px / SMALLEST_SIDE)) * SMALLEST_SIDE
+        raise UsageError(
+            f"--image-size: found {size_px}; accepted: multiples of {SMALLEST_SIDE}, such as {nearest}"
+        )
+    return size_px, intensity
 
 
 def view_of(identity: Identity) -> BinarySegmentation | NativeSegmentation | TiledSegmentation:

@@ -1,13 +1,15 @@
-"""The numbers that a run ends with are those of the report's tables."""
+"""What a run ends with: the numbers of the report's tables, and what W&B lacks."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Command
-from tests.studies import TINY, write_study
+from tests.studies import ONE_TRIAL, TINY, write_study
+from xferlab.tasks import registry
 
 pytestmark = pytest.mark.component
 
@@ -30,7 +32,9 @@ def numbers(out: str) -> list[str]:
     return lines[begin:-1]
 
 
-def test_a_run_ends_with_the_numbers_of_its_report(command: Command, tmp_path: Path) -> None:
+def test_a_run_ends_with_the_numbers_of_its_report(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from xferlab.analysis import aggregate, load
 
     study = write_study(tmp_path, **QUICK, arms=ARMS)
@@ -49,6 +53,10 @@ def test_a_run_ends_with_the_numbers_of_its_report(command: Command, tmp_path: P
     chosen = command("run", study, "--executor", "in-process", "--arms", "baseline")
     assert chosen.code == 0
     assert numbers(chosen.out) == numbers(said.out)[:2]
+    in_px = replace(registry.task(registry.DEFAULT), headline="HD95_px")
+    monkeypatch.setattr(registry, "task", lambda name: in_px)
+    again = command("run", study, "--executor", "in-process", "--arms", "baseline")
+    assert "HD95_px (px) on portable.hold_out after stage portable, mean over repetitions:" in again.out
 
 
 def test_a_study_that_measures_nothing_ends_without_numbers(command: Command, tmp_path: Path) -> None:
@@ -65,3 +73,16 @@ def test_a_plan_says_what_its_precision_means(command: Command, tmp_path: Path, 
     assert f"on cpu in {precision}\n" in said.out
     explained = "bfloat16: the network trains with numbers of 8 significant bits" in said.out
     assert explained == (precision == "bfloat16")
+
+
+def test_a_run_whose_mirror_cannot_be_written_is_complete_and_says_so_once(
+    command: Command, tmp_path: Path
+) -> None:
+    study = write_study(tmp_path, **ONE_TRIAL, tracking={"wandb": {"project": "mine"}})
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "wandb").write_text("a file where a folder should be")
+    said = command("run", study, "--executor", "in-process", "--storage", "results")
+    assert said.code == 0
+    (line,) = (line for line in said.err.splitlines() if line.startswith("warning: W&B lacks"))
+    assert "something of 1 trials" in line
+    assert line.endswith(f"`xferlab mirror {study} --storage results` completes it")
