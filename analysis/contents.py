@@ -19,7 +19,7 @@ from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, unseen
 from xferlab.analysis.tables.model import Table, with_unit
 from xferlab.analysis.tuning import tuned_arms
-from xferlab.metrics.catalogue import Metric
+from xferlab.metrics.metric import Metric
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from xferlab.analysis.figures.style import Picture
@@ -36,6 +36,7 @@ class Contents:
     Attributes:
         results: The study.
         cases: The rows that enter tables.
+        sets: The metrics of sets of cases.
         aggregated: Means and deviations of them.
         paper: What the study compares itself to, if anything.
     """
@@ -43,7 +44,8 @@ class Contents:
     def __init__(self, results: StudyResults):
         self.results = results
         self.cases = unseen(results.cases)
-        self.aggregated = aggregate(self.cases, planned=results.planned())
+        self.sets = results.metrics.of_sets
+        self.aggregated = aggregate(self.cases, planned=results.planned(), sets=self.sets)
         name = results.plan.get("compare_to")
         self.paper: Paper | None = read_paper(name) if name else None
         self._contrasts: dict[tuple[Side, Side], Contrast] = {}
@@ -72,7 +74,7 @@ class Contents:
 
     def definitions(self) -> Iterator[str]:
         """Yields what each metric is, where it comes from, and what it gives where it is undefined."""
-        for metric in self.results.metrics.ordered(self.results.cases["metric"].unique()):
+        for metric in self.results.metrics.ordered(self.aggregated["metric"].unique()):
             label = ", ".join(filter(None, (metric.label, metric.unit)))
             source = f" Source: {metric.source}." if metric.source.strip("-– ") else ""
             yield f"{metric.name} ({label}): {metric.definition} {metric.undefined}{source}"
@@ -121,7 +123,7 @@ class Contents:
         key = first, second
         if key not in self._contrasts:
             comparison = Comparison(first, second, design_of(self.results, first, second))
-            self._contrasts[key] = Contrast(comparison, compare(self.cases, comparison))
+            self._contrasts[key] = Contrast(comparison, compare(self.cases, comparison, sets=self.sets))
         return self._contrasts[key]
 
     def published(self, evaluated: EvaluationSet) -> pd.DataFrame:

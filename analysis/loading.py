@@ -54,7 +54,8 @@ def load(storage: str | Path, study: str) -> pd.DataFrame:
     or another variant where the cases are looked at otherwise), case (digest), name, patient, pathology,
     simulated (empty for a real device), metric, value (float64, NaN where the metric is undefined),
     parent_may_have_seen. A trial that arms share appears once per arm. Trials that are not complete are
-    absent; `attrs["planned"]` has the number of planned repetitions of each (arm, stage).
+    absent; `attrs["planned"]` has the number of planned repetitions of each (arm, stage). For metrics of sets
+    of cases, `attrs["sets"]`, the rows hold what they are made of.
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
@@ -84,7 +85,7 @@ def load_study(storage: str | Path, study: str) -> StudyResults:
         runs=_per_trial(complete, partial(_run, store), ("device", "best_epoch")),
         problems=problems,
     )
-    results.cases.attrs["planned"] = results.planned()
+    results.cases.attrs |= {"planned": results.planned(), "sets": results.metrics.of_sets}
     return results
 
 

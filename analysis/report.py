@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -232,12 +231,11 @@ def _definitions(contents: Contents) -> Section:
 
 def _redeclared(results: StudyResults) -> Iterator[str]:
     """Yields a sentence on metrics that the installed tasks declare in other words than the stored plan."""
-    fields = attrgetter("label", "unit", "better", "prominence", "definition", "undefined", "source")
     names = [
         metric.name
         for task in dict.fromkeys(results.plan["tasks"].values())
         for metric in registry.task(task).metrics
-        if fields(metric) != fields(results.metrics.named(metric.name))
+        if metric.to_json() != results.metrics.named(metric.name).to_json()
     ]
     if names:
         yield (

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from xferlab.errors import StorageError
-from xferlab.metrics.catalogue import Metric
+from xferlab.metrics.metric import Metric
 from xferlab.records import reader
 from xferlab.records.store import Store
 
@@ -77,18 +77,22 @@ class Metrics:
 
     def __init__(self, plan: Mapping[str, Any]):
         """Takes a plan document."""
-        self._known = {entry["name"]: Metric(**entry) for entry in plan.get("metrics", ())}
+        self._known = {entry["name"]: Metric.from_json(entry) for entry in plan.get("metrics", ())}
+
+    @property
+    def of_sets(self) -> tuple[Metric, ...]:
+        """The metrics of sets of cases."""
+        return tuple(metric for metric in self._known.values() if metric.level == "set")
 
     def named(self, name: str) -> Metric:
         """Returns the declaration of a metric, or a bare one if the plan has none."""
-        bare = Metric(
-            name, name, "", None, "not in the plan", "further", "Not in the plan.", "Not in the plan."
-        )
+        told = "Not in the plan."
+        bare = Metric(name=name, label=name, better=None, source=told, definition=told, undefined=told)
         return self._known.get(name, bare)
 
     def ordered(self, names: Iterable[str]) -> tuple[Metric, ...]:
-        """Returns metrics in the plan's order, unknown ones last."""
-        given = set(names)
+        """Returns metrics in the plan's order, unknown ones last; none that metrics of sets are made of."""
+        given = set(names).difference(*(metric.made_of for metric in self.of_sets))
         unknown = sorted(given - self._known.keys())
         return tuple(map(self.named, [*(name for name in self._known if name in given), *unknown]))
 

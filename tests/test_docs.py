@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import textwrap
@@ -16,7 +17,6 @@ from tests.analysis.conftest import StudyBuilder
 from xferlab.cli.main import VERBS, build_parser
 from xferlab.data.sources.config import FileConfig
 from xferlab.metrics import overlap
-from xferlab.metrics.catalogue import Metric
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.schema import Study
 from xferlab.study.space import load_space
@@ -144,7 +144,7 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("text", blocks(DOCS / "extending.md", "python"))
 def test_pieces_of_python_run_where_they_belong(text: str) -> None:
-    exec(text, {**vars(typing), **vars(overlap), "FileConfig": FileConfig, "Metric": Metric})
+    exec(text, {**vars(typing), **vars(overlap), "math": math, "FileConfig": FileConfig})
 
 
 COMMANDS = [

@@ -24,7 +24,7 @@ from xferlab.analysis.figures.style import (
 from xferlab.analysis.selection import ALL, ChainPair, detailed_arms, ordered_pathologies
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes
-from xferlab.metrics.catalogue import Metric
+from xferlab.metrics.metric import Metric
 
 _LOOKS = ((BEFORE, "s", -0.17), (AFTER, "o", 0.17))
 """Colour, marker and vertical shift of each stage."""

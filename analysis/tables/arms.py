@@ -9,8 +9,9 @@ from functools import cached_property
 import pandas as pd
 
 from xferlab.analysis.aggregation import KEYS, MIN_PATIENTS
-from xferlab.analysis.comparison import CONFIDENCE, Contrast, holm
+from xferlab.analysis.comparison import Contrast
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.estimates import CONFIDENCE, holm
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ALL, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit
@@ -24,7 +25,7 @@ from xferlab.analysis.tables.notes import (
 )
 from xferlab.analysis.tables.overview import few_labels, spread, training_counts
 from xferlab.analysis.tuning import tuned_arms, tuned_notes
-from xferlab.metrics.catalogue import Metric
+from xferlab.metrics.metric import Metric
 
 _HEAD = (("Arm", "arm"), ("Trained on patients (images)", "trained"), ("Repetitions", "repetitions"))
 

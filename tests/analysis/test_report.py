@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,7 +162,7 @@ def test_what_cannot_be_read_or_written_is_reported_and_all_else_is_written(buil
 
 def test_metrics_are_defined_with_unit_and_source(results: StudyResults) -> None:
     bare = replace(results.metrics.named("DICE"), source="-", unit="years")
-    plan = {**results.plan, "metrics": [asdict(bare), *results.plan["metrics"][3:]]}
+    plan = {**results.plan, "metrics": [bare.to_json(), *results.plan["metrics"][3:]]}
     lines = [*Contents(replace(results, plan=plan)).definitions()]
     assert lines[0] == (
         "DICE (Dice, years): 2 TP / (2 TP + FP + FN). 1 if both masks are empty, 0 if one is."
