@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.loading import load_study
-from xferlab.analysis.pages import Block, Page, SavedPicture, Section, html_page, markdown_page
+from xferlab.analysis.pages import Block, Page, SavedPicture, Section, written
 from xferlab.analysis.results import StudyResults
 from xferlab.analysis.selection import seen_by_parents
 from xferlab.analysis.tables.arms import arms_tables
@@ -113,8 +113,8 @@ class _Writer:
         with _listed(self.folder, self.written):
             page = Page(f"Study {self.results.study}", status, complete, tuple(self.sections()))
             self.written += [markdown, html]
-            markdown.write_text(markdown_page(page), "utf-8")
-            html.write_text(html_page(page), "utf-8")
+            markdown.write_text(written(page, "page.md"), "utf-8")
+            html.write_text(written(page, "page.html"), "utf-8")
         return markdown
 
     def sections(self) -> Iterator[Section]:

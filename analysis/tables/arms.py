@@ -144,21 +144,23 @@ def _table(arms: AllArms) -> Table:
     layout = Layout(
         _HEAD, ("Pathology", "pathology"), [("Images (patients)", "counts"), *reached, *difference]
     )
-    table = Table(
-        name=f"all_arms_{evaluated.stage}_on_{file_name(evaluated.stem)}",
-        title=f"all arms, stage {evaluated.stage} on {evaluated.name}",
-        caption=_caption(arms),
-        notes=(
-            *(inference_notes(arms.differences) if len(arms.differences) else ()),
-            *_chance(arms.differences),
-            *tuned_notes(results, evaluated.stage, results.arms),
-            *size_note(results, results.arms, evaluated),
-            *data_notes(results, [evaluated.stage], [evaluated.section]),
+    return layout.fill(
+        Table(
+            name=f"all_arms_{evaluated.stage}_on_{file_name(evaluated.stem)}",
+            title=f"all arms, stage {evaluated.stage} on {evaluated.name}",
+            caption=_caption(arms),
+            notes=(
+                *(inference_notes(arms.differences) if len(arms.differences) else ()),
+                *_chance(arms.differences),
+                *tuned_notes(results, evaluated.stage, results.arms),
+                *size_note(results, results.arms, evaluated),
+                *data_notes(results, [evaluated.stage], [evaluated.section]),
+            ),
+            data=_data(arms),
+            subject={"kind": "all arms", **vars(evaluated)},
         ),
-        data=_data(arms),
-        subject={"kind": "all arms", **vars(evaluated)},
+        (record for group in arms.groups for record in _records(arms, group)),
     )
-    return layout.fill(table, (record for group in arms.groups for record in _records(arms, group)))
 
 
 def _records(arms: AllArms, group: tuple[str, ...]) -> Iterator[Record]:

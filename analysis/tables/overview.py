@@ -64,17 +64,19 @@ def cohorts_table(results: StudyResults) -> Table:
         for section, data in results.plan["data"].items()
         for pathology, counts in _by_pathology(data)
     ]
-    table = Table(
-        name="cohorts",
-        title="Cohorts",
-        caption=(
-            "Images and patients of each data section.",
-            "Hold-out: share of its patients that no stage trains, stops or selects on.",
+    return _COHORTS.fill(
+        Table(
+            name="cohorts",
+            title="Cohorts",
+            caption=(
+                "Images and patients of each data section.",
+                "Hold-out: share of its patients that no stage trains, stops or selects on.",
+            ),
+            notes=data_notes(results, (), results.plan["data"]),
+            data=pd.DataFrame(records).drop(columns="share"),
         ),
-        notes=data_notes(results, (), results.plan["data"]),
-        data=pd.DataFrame(records).drop(columns="share"),
+        records,
     )
-    return _COHORTS.fill(table, records)
 
 
 def _by_pathology(data: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -116,23 +118,25 @@ def training_table(results: StudyResults) -> Table:
     for stage, arm, *_ in counts.reset_index().itertuples(index=False):
         row = counts.loc[stage, arm]
         texts[stage][arm] = (str(int(row["repetitions"])), *(spread(row, what) for what in _COUNTS.values()))
-    table = Table(
-        name="training",
-        title="What each arm is trained on",
-        caption=(
-            "Of each repetition: mean and, where repetitions differ, [least–most].",
-            "A share of the labels is a share of the training patients; validation and test stay whole.",
-        ),
-        notes=(),
-        data=counts.reset_index(),
-    )
     records = [
         {"stage": stage, "arms": arm_names(results, arms)}
         | dict(zip(("repetitions", *_COUNTS.values()), texts[stage][arms[0]], strict=True))
         for stage in results.stages
         for arms in results.grouped_arms(texts[stage].get)
     ]
-    return _TRAINING.fill(table, records)
+    return _TRAINING.fill(
+        Table(
+            name="training",
+            title="What each arm is trained on",
+            caption=(
+                "Of each repetition: mean and, where repetitions differ, [least–most].",
+                "A share of the labels is a share of the training patients; validation and test stay whole.",
+            ),
+            notes=(),
+            data=counts.reset_index(),
+        ),
+        records,
+    )
 
 
 def progress_table(results: StudyResults) -> Table:
@@ -144,19 +148,21 @@ def progress_table(results: StudyResults) -> Table:
         stages = counts.loc[counts["arm"] == arm, list(none)]
         return tuple(stages.itertuples(index=False, name=None)) or (tuple(none.values()),)
 
-    table = Table(
-        name="progress",
-        title="Complete repetitions",
-        caption=("A trial counts when its training and all its evaluations are stored and verify.",),
-        notes=(),
-        data=results.trials.drop(columns=list(_COUNTS)),
-    )
     records = (
         {"arms": arm_names(results, arms), **dict(zip(none, line, strict=True))}
         for arms in results.grouped_arms(lines)
         for line in lines(arms[0])
     )
-    return _PROGRESS.fill(table, records)
+    return _PROGRESS.fill(
+        Table(
+            name="progress",
+            title="Complete repetitions",
+            caption=("A trial counts when its training and all its evaluations are stored and verify.",),
+            notes=(),
+            data=results.trials.drop(columns=list(_COUNTS)),
+        ),
+        records,
+    )
 
 
 def times(results: StudyResults) -> pd.DataFrame:
@@ -185,24 +191,26 @@ def times_tables(contents: Contents) -> Iterator[Table]:
     results, frame = contents.results, times(contents.results)
     if not len(frame):
         return
-    table = Table(
-        name="times",
-        title="times",
-        caption=(
-            "Epochs: all epochs of all complete repetitions as one pool.",
-            "Whole repetition: a trial with loading, checkpoints and evaluation.",
-            "Network: forward passes alone, all repetitions as one pool.",
-            "SD: sample SD (n − 1) of the pool; n: its size.",
+    yield _TIMES.fill(
+        Table(
+            name="times",
+            title="times",
+            caption=(
+                "Epochs: all epochs of all complete repetitions as one pool.",
+                "Whole repetition: a trial with loading, checkpoints and evaluation.",
+                "Network: forward passes alone, all repetitions as one pool.",
+                "SD: sample SD (n − 1) of the pool; n: its size.",
+            ),
+            notes=(
+                *_machines(results),
+                *data_notes(results, results.stages, ()),
+                *(["The paper's times are of its own machine and cohorts."] if contents.paper else []),
+            ),
+            data=frame,
+            subject={"kind": "times"},
         ),
-        notes=(
-            *_machines(results),
-            *data_notes(results, results.stages, ()),
-            *(["The paper's times are of its own machine and cohorts."] if contents.paper else []),
-        ),
-        data=frame,
-        subject={"kind": "times"},
+        _records(contents, frame),
     )
-    yield _TIMES.fill(table, _records(contents, frame))
 
 
 def _records(contents: Contents, frame: pd.DataFrame) -> Iterator[Record]:
