@@ -40,10 +40,6 @@ MIN_PAIRED = 0.9
 
 NO_CLAIM = {
     "trained on these": "models were trained or stopped on these images",
-    "unknown pool": (
-        "the plan does not count the pool of training patients; run the study again, which keeps all that is "
-        "complete"
-    ),
     "same patients": (
         "every repetition trains on the same patients, so nothing shows what other training patients change"
     ),
@@ -144,8 +140,8 @@ def _reason(comparison: Comparison, num_paired: int) -> str:
     design, evaluated = comparison.design, comparison.evaluated
     if evaluated.plain.part in ("train", "validation"):
         return "trained on these"
-    if evaluated.is_hold_out and design.planned > 1 and not design.share < 1:
-        return "same patients" if design.share >= 1 else "unknown pool"
+    if evaluated.is_hold_out and design.planned > 1 and design.share >= 1:
+        return "same patients"
     return "pairs missing" if num_paired < MIN_PAIRED * design.planned else ""
 
 

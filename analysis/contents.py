@@ -72,6 +72,13 @@ class Contents:
         printed = self.paper is not None and metric.name in self.paper.metrics
         return metric.name if printed else with_unit(metric.label, metric.unit)
 
+    def definitions(self) -> Iterator[str]:
+        """Yields what each metric is, where it comes from, and what it gives where it is undefined."""
+        for metric in self.results.metrics.ordered(self.aggregated["metric"].unique()):
+            label = ", ".join(filter(None, (metric.label, metric.unit)))
+            source = f" Source: {metric.source}." if metric.source.strip("-– ") else ""
+            yield f"{metric.name} ({label}): {metric.definition} {metric.undefined}{source}"
+
     def _family(self, metric: Metric) -> str:
         headline = metric.name in self.paper.metrics if self.paper else metric.prominence != "further"
         return HEADLINE if headline else FURTHER

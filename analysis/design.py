@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from xferlab.analysis.results import EvaluationSet, StudyResults
+
+Origin = tuple[str, ...]
+"""What a trial starts from."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Design:
     Attributes:
         planned: Repetitions that both sides plan.
         share: Mean number of training patients of a repetition over the number of patients who train in any
-            repetition; the largest of all stages. NaN where the plan does not count them.
+            repetition; the largest of all stages.
         num_train: Training images of a repetition; the fewest of all stages.
         pools: Stage and number of patients who train in any of its repetitions.
         donor: Stage of the donor that both sides descend from; empty where there is none.
@@ -52,53 +55,41 @@ class Design:
 
 def design_of(results: StudyResults, first: Side, second: Side) -> Design:
     """Returns what the plan says of two sides."""
-    lineages = [_lineage(results, side) for side in (first, second)]
-    stages = [stage for trained, _ in lineages for stage in trained]
-    planned, order = results.planned(), list(results.plan["stages"])
-    pools = {(stage.name, stage.pool) for stage in stages if stage.pool}
-    (_, donor), (_, other) = lineages
+    (stages, (donor, origin)), (others, (_, other)) = (_lineage(results, side) for side in (first, second))
+    trained = pd.DataFrame([*stages, *others])
+    pools = {(stage["stage"], stage["pool"]) for stage in (*stages, *others)}
+    planned, order = results.planned(), results.stages
     return Design(
         planned=min(planned[side.arm, side.stage] for side in (first, second)),
-        share=float(np.max([stage.share for stage in stages])),  # NaN if one is
-        num_train=min(stage.num_train for stage in stages),
+        share=float(trained["share"].max()),
+        num_train=float(trained["num_train"].min()),
         pools=tuple(sorted(pools, key=lambda pool: (order.index(pool[0]), pool[1]))),
-        donor=donor.stage if donor.ids == other.ids else "",
-        donors_differ=donor.ids != other.ids,
+        donor=donor if origin == other else "",
+        donors_differ=origin != other,
     )
 
 
-class _Stage(NamedTuple):
-    name: str
-    share: float
-    num_train: float
-    pool: int
+def _lineage(results: StudyResults, side: Side) -> tuple[list[dict[str, Any]], tuple[str, frozenset[Origin]]]:
+    """Returns the stages that are trained once per repetition, the side's own first, and the donor.
 
-
-class _Donor(NamedTuple):
-    stage: str
-    ids: frozenset[tuple[str, ...]]
-
-
-def _lineage(results: StudyResults, side: Side) -> tuple[list[_Stage], _Donor]:
-    """Returns the stages that are trained once per repetition, the side's own first, and the donor."""
+    The donor is the name of its stage with what the trials start from.
+    """
     by_id, plan = results.trials_by_id, results.plan["arms"][side.arm]["stages"]
-    chosen = results.trial_ids(side.arm, side.stage)
-    trials = [trial for trial_id, trial in by_id.items() if trial_id in chosen]
+    trials = [by_id[trial_id] for trial_id in sorted(results.trial_ids(side.arm, side.stage))]
     stages = []
     while True:
-        name = trials[0]["stage"]
-        pool = plan[name].get("pool_patients") or 0
-        patients = np.mean([trial.get("train_patients", np.nan) for trial in trials])
-        images = float(np.mean([trial["num_train"] for trial in trials]))
-        stages.append(_Stage(name, float(patients) / pool if pool else np.nan, images, pool))
+        frame, name = pd.DataFrame(trials), trials[0]["stage"]
+        pool = plan[name]["pool_patients"]
+        counts = {"share": frame["train_patients"].mean() / pool, "num_train": frame["num_train"].mean()}
+        stages.append({"stage": name, "pool": pool, **counts})
         origins = [_origin(trial) for trial in trials]
         parents = {origin[0] for origin in origins if len(origin) == 1 and origin[0] in by_id}
         if len(parents) < len(trials):  # not one parent for each repetition
-            return stages, _Donor(plan[name]["starts_from"] if any(origins) else "", frozenset(origins))
+            return stages, (plan[name]["starts_from"] if any(origins) else "", frozenset(origins))
         trials = [by_id[origin[0]] for origin in origins]
 
 
-def _origin(trial: Mapping[str, Any]) -> tuple[str, ...]:
+def _origin(trial: Mapping[str, Any]) -> Origin:
     """Returns what a trial starts from: ids of trials (several: the best of them), a digest, or nothing."""
     if donor := trial.get("donor"):
         return (str(donor["sha256"] or donor["name"] or donor["path"]),)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ CKA, DISTANCE, COSINE, SHARE_MOVED = "cka", "distance", "cosine", "share_moved"
 VALUE_COLUMNS = ("arm", "repetition", "quantity", "before", "after", "layer", "value")
 
 Gram = NDArray[np.float64]
+Layers = Mapping[str, Mapping[str, Any]]
+"""What a trial stored of each layer."""
 
 
 def linear_cka(first: Gram, second: Gram) -> float:
@@ -42,18 +44,6 @@ def linear_cka(first: Gram, second: Gram) -> float:
     return float(np.sum(first * second)) / size if size else float("nan")
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """What one trial stored: the rows of its layers, and the number of cases n."""
-
-    layers: Mapping[str, Mapping[str, Any]]
-    num_cases: int
-
-    def gram(self, layer: str, state: str) -> Gram:
-        values = np.asarray(self.layers[layer][f"gram_{state}"], dtype=np.float64)
-        return values.reshape(self.num_cases, self.num_cases)
-
-
 class DeepFeatures:
     """The deep features of a study, where it asked for them and trials are complete; true if any are known.
 
@@ -69,7 +59,7 @@ class DeepFeatures:
             for trial_id, trial in results.trials_by_id.items()
             if trial.get("features") and trial_id in done
         }
-        self._stored: dict[str, _Stored] = {}
+        self._layers = cache(self._read)
 
     def __bool__(self) -> bool:
         return len(self.values) > 0
@@ -93,14 +83,12 @@ class DeepFeatures:
         SD is NaN for one repetition. A value that is undefined is left out of both and counted in
         num_undefined.
         """
-        keys = ["arm", "quantity", "before", "after", "layer"]
-        grouped = self.values.groupby(keys, sort=False)
-        frame: pd.DataFrame = grouped["value"].agg(["mean", "std", "size", "count"]).reset_index()
-        frame["num_undefined"] = frame["size"] - frame.pop("count")
-        frame = frame.rename(columns={"std": "sd_repetitions", "size": "num_repetitions"})
+        grouped = self.values.groupby(["arm", "quantity", "before", "after", "layer"], sort=False)["value"]
+        frame = grouped.agg(mean="mean", sd_repetitions="std", num_repetitions="size", defined="count")
+        frame["num_undefined"] = frame["num_repetitions"] - frame.pop("defined")
         planned = self.results.planned()
-        frame["num_planned"] = [planned[pair] for pair in zip(frame["arm"], frame["after"], strict=True)]
-        return frame
+        frame["num_planned"] = [planned[arm, after] for arm, _, _, after, _ in frame.index]
+        return frame.reset_index()
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -110,12 +98,8 @@ class DeepFeatures:
 
     @property
     def _groups(self) -> tuple[tuple[str, ...], ...]:
-        trials = self.results.plan["trials"]
-
-        def ids(arm: str) -> frozenset[str]:
-            return frozenset(trial["trial_id"] for trial in trials if arm in trial["arms"])
-
-        return self.results.grouped_arms(ids)
+        ids = self.results.trials.groupby("arm")["trial_id"].agg(frozenset)
+        return self.results.grouped_arms(ids.get)
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
@@ -125,7 +109,8 @@ class DeepFeatures:
     @property
     def num_cases(self) -> int:
         """Cases that every trial showed its features on."""
-        return next(iter(self._stored.values())).num_cases if self else 0
+        layers = self._layers(next(iter(self._trials)))
+        return len(_square(layers[self.layers[0]]["gram_best"]))
 
     @property
     def has_given_donor(self) -> bool:
@@ -151,27 +136,27 @@ class DeepFeatures:
             stage, repetition = trial["stage"], trial["repetition"]
             if arm not in trial["arms"] or parents[stage]["starts_from"] is None:
                 continue
-            chain, stored = self._ancestors(trial), self._load(trial_id)
-            for layer, row in stored.layers.items():
+            chain = self._ancestors(trial)
+            for layer, row in self._layers(trial_id).items():
                 for before, ancestor, state in chain:
-                    value = linear_cka(ancestor.gram(layer, state), stored.gram(layer, "best"))
-                    yield arm, repetition, CKA, before, stage, layer, value
-                moved = float(np.mean(np.asarray(row["filter_changes"]) > MOVED))
+                    grams = (ancestor[layer][f"gram_{state}"], row["gram_best"])
+                    yield arm, repetition, CKA, before, stage, layer, linear_cka(*map(_square, grams))
+                moved = float(np.mean(np.asarray(row["filter_changes"], np.float32) > MOVED))  # as stored
                 changes = {DISTANCE: row["distance"], COSINE: row["cosine"], SHARE_MOVED: moved}
                 for quantity, value in changes.items():
                     yield arm, repetition, quantity, parents[stage]["starts_from"], stage, layer, value
 
-    def _ancestors(self, trial: Mapping[str, Any]) -> list[tuple[str, _Stored, str]]:
-        """Returns the networks that a trial descends from: stage, what is stored, and in which state.
+    def _ancestors(self, trial: Mapping[str, Any]) -> list[tuple[str, Layers, str]]:
+        """Returns the networks that a trial descends from: stage, stored layers, and in which state.
 
         Given weights are no trial: they are what the first trained stage started from.
         """
         ancestors = []
         while parent := self._parent(trial):
             trial = parent
-            ancestors.append((str(trial["stage"]), self._load(trial["trial_id"]), "best"))
+            ancestors.append((str(trial["stage"]), self._layers(trial["trial_id"]), "best"))
         if trial.get("donor"):
-            ancestors.append((str(trial["donor"]["stage"]), self._load(trial["trial_id"]), "start"))
+            ancestors.append((str(trial["donor"]["stage"]), self._layers(trial["trial_id"]), "start"))
         return ancestors
 
     def _parent(self, trial: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -182,12 +167,13 @@ class DeepFeatures:
             parents = [record.started_from] if record and record.started_from else []
         return self._trials.get(parents[0]) if parents else None
 
-    def _load(self, trial_id: str) -> _Stored:
-        if trial_id not in self._stored:
-            planned, store = self._trials[trial_id]["features"], self.results.store
-            record = reader.read_features_record(store, trial_id, planned["features_id"])
-            assert record is not None, "a complete trial has its features"
-            frame = reader.read_features(store, record).to_pandas(use_threads=False)
-            layers = frame.set_index("layer").to_dict("index")
-            self._stored[trial_id] = _Stored(layers, record.num_cases)
-        return self._stored[trial_id]
+    def _read(self, trial_id: str) -> Layers:
+        features_id, store = self._trials[trial_id]["features"]["features_id"], self.results.store
+        record = reader.read_features_record(store, trial_id, features_id)
+        assert record is not None, "a complete trial has its features"
+        return {row["layer"]: row for row in reader.read_features(store, record).to_pylist()}
+
+
+def _square(gram: NDArray[Any]) -> Gram:
+    size = math.isqrt(len(gram))
+    return np.asarray(gram, dtype=np.float64).reshape(size, size)

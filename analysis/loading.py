@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from xferlab.analysis.results import Metrics, StudyResults, arms_of, part_of, planned_repetitions
+from xferlab.analysis.results import StudyResults, part_of
 from xferlab.errors import StorageError
 from xferlab.records import reader
 from xferlab.records.schema import CASES_SCHEMA, TrialRecord
@@ -24,6 +24,7 @@ CASE_COLUMNS = (
     *("arm", "stage", "repetition", "trial_id", "section", "part", "case", "name", "patient"),
     *("pathology", "simulated", "metric", "value", "parent_may_have_seen"),
 )
+COUNTS = ("train_patients", "num_train", "num_validation")
 _EPOCH_COLUMNS = ("epoch", "score", "improved", "train_s", "validation_s")
 _TRIAL_COLUMNS = ("arm", "stage", "repetition", "trial_id")
 
@@ -73,14 +74,19 @@ def load_study(storage: str | Path, study: str) -> StudyResults:
     store = Store.open(storage)
     plan = reader.read_plan(store, study)
     trials = [_read(store, planned) for planned in plan["trials"]]
-    rows = [(*names, trial.state, trial.reason) for trial in trials for names in trial.coordinates()]
-    frame = pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, "state", "reason"])
     complete, problems = [trial for trial in trials if trial.record], list[str]()
-    cases = _cases(complete)
-    cases.attrs |= {"planned": planned_repetitions(frame), "sets": Metrics(plan).of_sets}
-    histories = _per_trial(complete, partial(_epochs, store, problems), _EPOCH_COLUMNS)
-    runs = _per_trial(complete, partial(_run, store), ("device", "best_epoch"))
-    return StudyResults(study, plan, store, frame, cases, histories, runs, problems)
+    results = StudyResults(
+        study=study,
+        plan=plan,
+        store=store,
+        trials=_per_trial(trials, _state, ()),
+        cases=_cases(complete),
+        histories=_per_trial(complete, partial(_epochs, store, problems), _EPOCH_COLUMNS),
+        runs=_per_trial(complete, partial(_run, store), ("device", "best_epoch")),
+        problems=problems,
+    )
+    results.cases.attrs |= {"planned": results.planned(), "sets": results.metrics.of_sets}
+    return results
 
 
 def _read(store: Store, planned: Mapping[str, Any]) -> _Trial:
@@ -96,6 +102,11 @@ def _read(store: Store, planned: Mapping[str, Any]) -> _Trial:
     if failure:
         return _Trial(planned, "failed", _failure_text(failure))
     return _Trial(planned, "not complete", _absence(store, trial_id, trained=record is not None))
+
+
+def _state(trial: _Trial) -> list[Mapping[str, Any]]:
+    counts = {name: trial.planned[name] for name in COUNTS}
+    return [{"state": trial.state, "reason": trial.reason, **counts}]
 
 
 def _absence(store: Store, trial_id: str, *, trained: bool) -> str:
@@ -125,13 +136,14 @@ def _evaluations(store: Store, planned: Mapping[str, Any]) -> list[pa.Table] | N
 
 
 def _cases(trials: Iterable[_Trial]) -> pd.DataFrame:
-    pieces = [_labelled(CASES_SCHEMA.empty_table(), ("", "", 0, ""), {"section": "", "part": ""})]
+    nowhere = {"section": "", "part": "", "variant": "", "parent_may_have_seen": False}
+    pieces = [_labelled(CASES_SCHEMA.empty_table(), ("", "", 0, ""), nowhere)]
     pieces += [
         _labelled(table, names, evaluation)
         for trial in trials
         for names in trial.coordinates()
         for evaluation, table in zip(trial.planned["evaluations"], trial.tables, strict=True)
-        if names[0] in arms_of(trial.planned, evaluation)
+        if names[0] in evaluation["arms"]
     ]
     table = pa.concat_tables(pieces).unify_dictionaries().combine_chunks()
     frame: pd.DataFrame = table.to_pandas(use_threads=False)
@@ -142,16 +154,11 @@ def _labelled(table: pa.Table, names: Coordinates, evaluation: Mapping[str, Any]
     """Returns the cases of an evaluation with the columns that are the same for all of them."""
     values: dict[str, Any] = dict(zip(_TRIAL_COLUMNS, names, strict=True))
     values |= {"section": evaluation["section"], "part": part_of(evaluation)}
-    values["parent_may_have_seen"] = bool(evaluation.get("parent_may_have_seen"))
-    columns = dict(zip(CASES_SCHEMA.names, table.select(CASES_SCHEMA.names).columns, strict=True))
+    values["parent_may_have_seen"] = evaluation["parent_may_have_seen"]
+    columns = {name: table[name] for name in CASES_SCHEMA.names}
     for name, value in values.items():
-        if isinstance(value, str):
-            codes = pa.array(np.zeros(table.num_rows, np.int32))
-            columns[name] = pa.DictionaryArray.from_arrays(
-                codes, pa.array([value][: table.num_rows], pa.string())
-            )
-        else:
-            columns[name] = pa.array(np.full(table.num_rows, value))
+        column = pa.repeat(value, table.num_rows)
+        columns[name] = column.dictionary_encode() if isinstance(value, str) else column
     return pa.table({name: columns[name] for name in CASE_COLUMNS})
 
 
@@ -159,11 +166,12 @@ def _per_trial(
     trials: Iterable[_Trial], rows_of: Callable[[_Trial], Iterable[Mapping[str, Any]]], empty: Sequence[str]
 ) -> pd.DataFrame:
     """Returns the rows of each trial, once for each arm that has it; `empty` columns if there are none."""
-    rows = []
-    for trial in trials:
-        trial_rows = list(rows_of(trial))
-        for names in trial.coordinates():
-            rows += [{**dict(zip(_TRIAL_COLUMNS, names, strict=True)), **row} for row in trial_rows]
+    rows = [
+        {**dict(zip(_TRIAL_COLUMNS, names, strict=True)), **row}
+        for trial in trials
+        for row in rows_of(trial)
+        for names in trial.coordinates()
+    ]
     return pd.DataFrame(rows, columns=None if rows else [*_TRIAL_COLUMNS, *empty])
 
 

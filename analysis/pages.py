@@ -59,11 +59,6 @@ class Page:
     sections: tuple[Section, ...]
 
 
-def markdown_page(page: Page) -> str:
-    """Returns the report as Markdown with links to its figures and tables."""
-    return rendered("page.md", page=page, longest=LONG).rstrip() + "\n"
-
-
-def html_page(page: Page) -> str:
-    """Returns the report as one HTML file without outside references; all text is escaped."""
-    return rendered("page.html", page=page, longest=LONG)
+def written(page: Page, template: str) -> str:
+    """Returns the report as `page.md`, with links to its files, or `page.html`, which needs no other."""
+    return f"{rendered(template, page=page, longest=LONG).rstrip()}\n"

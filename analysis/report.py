@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.loading import load_study
-from xferlab.analysis.pages import Block, Page, SavedPicture, Section, html_page, markdown_page
+from xferlab.analysis.pages import Block, Page, SavedPicture, Section, written
 from xferlab.analysis.results import StudyResults
 from xferlab.analysis.selection import seen_by_parents
 from xferlab.analysis.tables.arms import arms_tables
@@ -26,6 +26,7 @@ from xferlab.analysis.tables.notes import trial_name
 from xferlab.analysis.tables.overview import cohorts_table, progress_table, times_tables, training_table
 from xferlab.analysis.tables.rendering import write_table
 from xferlab.errors import StorageError
+from xferlab.tasks import registry
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from xferlab.analysis.figures.style import Picture
@@ -112,8 +113,8 @@ class _Writer:
         with _listed(self.folder, self.written):
             page = Page(f"Study {self.results.study}", status, complete, tuple(self.sections()))
             self.written += [markdown, html]
-            markdown.write_text(markdown_page(page), "utf-8")
-            html.write_text(html_page(page), "utf-8")
+            markdown.write_text(written(page, "page.md"), "utf-8")
+            html.write_text(written(page, "page.html"), "utf-8")
         return markdown
 
     def sections(self) -> Iterator[Section]:
@@ -160,7 +161,6 @@ def pictures(contents: Contents) -> Iterator[Picture]:
     from xferlab.analysis.figures.comparisons import arms_pictures, object_pictures
     from xferlab.analysis.figures.features import features_pictures
     from xferlab.analysis.figures.losses import loss_pictures
-    from xferlab.tasks import registry
 
     yield from loss_pictures(contents)
     yield from before_after_pictures(contents)
@@ -218,14 +218,28 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
     arms, stages = ", ".join(results.arms), ", ".join(plan["stages"])
     tables = (cohorts_table(results), training_table(results), progress_table(results))
     blocks: list[Block] = [f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}."]
-    blocks += write(table for table in tables if table.groups)
+    blocks += [*_redeclared(results), *write(table for table in tables if table.groups)]
     for title, items in lists.items():
         blocks += [title, items] if items else []
     return Section("Study", tuple(blocks))
 
 
 def _definitions(contents: Contents) -> Section:
-    metrics = contents.results.metrics.ordered(contents.results.cases["metric"].unique())
-    items = tuple(f"{m.name} ({m.label}): {m.definition} {m.undefined} Source: {m.source}." for m in metrics)
-    paper = contents.paper
-    return Section("Definitions", (items, *([f"{paper.name}: {paper.citation}."] if paper else [])))
+    paper = [f"{contents.paper.name}: {contents.paper.citation}."] if contents.paper else []
+    return Section("Definitions", (tuple(contents.definitions()), *paper))
+
+
+def _redeclared(results: StudyResults) -> Iterator[str]:
+    """Yields a sentence on metrics that the installed tasks declare in other words than the stored plan."""
+    names = [
+        metric.name
+        for task in dict.fromkeys(results.plan["tasks"].values())
+        for metric in registry.task(task).metrics
+        if metric.to_json() != results.metrics.named(metric.name).to_json()
+    ]
+    if names:
+        yield (
+            "Declared otherwise by the installed task than by the stored plan, which this report follows: "
+            f"{', '.join(names)}. Running the study again stores the new declarations and keeps all that is "
+            "complete."
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -110,7 +110,8 @@ class StudyResults:
         plan: The plan document.
         store: The storage that it was read from.
         trials: One row per arm and planned trial: arm, stage, repetition, trial_id, state (`complete`,
-            `failed`, `damaged` or `not complete`) and reason.
+            `failed`, `damaged` or `not complete`), reason, train_patients, and numbers of images: num_train,
+            num_validation.
         cases: One row per arm, complete trial, evaluation, case and metric; see `load`.
         histories: One row per arm, complete trial and epoch: losses, lr, improved, seconds.
         runs: One row per arm and complete trial: device, seconds, peak memory (GiB), network time per image
@@ -161,7 +162,7 @@ class StudyResults:
 
     def planned(self) -> dict[tuple[str, str], int]:
         """Returns the number of planned repetitions of each (arm, stage)."""
-        return planned_repetitions(self.trials)
+        return Counter(zip(self.trials["arm"], self.trials["stage"], strict=True))
 
     def counts(self) -> pd.DataFrame:
         """Returns arm, stage, num_planned and num_done, in the study's order."""
@@ -199,11 +200,12 @@ class StudyResults:
         for trial in self.plan["trials"]:
             for evaluation in trial["evaluations"]:
                 evaluated = EvaluationSet(trial["stage"], evaluation["section"], part_of(evaluation))
-                seen = bool(evaluation["parent_may_have_seen"])
-                for arm in arms_of(trial, evaluation):
-                    yield PlannedEvaluation(
-                        arm, evaluated, trial["trial_id"], evaluation["evaluation_id"], seen
-                    )
+                ids, seen = (
+                    (trial["trial_id"], evaluation["evaluation_id"]),
+                    evaluation["parent_may_have_seen"],
+                )
+                # Arms may share a trial and measure it on other cases.
+                yield from (PlannedEvaluation(arm, evaluated, *ids, seen) for arm in evaluation["arms"])
 
     def evaluation_ids(self, arm: str, evaluated: EvaluationSet) -> frozenset[str]:
         """Returns the ids of an arm's evaluations on a set, complete or not; equal ids are equal numbers."""
@@ -211,9 +213,9 @@ class StudyResults:
 
     @cached_property
     def _evaluation_ids(self) -> dict[tuple[str, EvaluationSet], set[str]]:
-        ids: dict[tuple[str, EvaluationSet], set[str]] = {}
+        ids = defaultdict[tuple[str, EvaluationSet], set[str]](set)
         for evaluation in self.evaluations():
-            ids.setdefault((evaluation.arm, evaluation.evaluated), set()).add(evaluation.evaluation_id)
+            ids[evaluation.arm, evaluation.evaluated].add(evaluation.evaluation_id)
         return ids
 
     def note(self, problem: str) -> None:
@@ -239,22 +241,11 @@ class StudyResults:
         return pd.DataFrame(rows).drop(columns="arrays") if rows else pd.DataFrame()
 
 
-def planned_repetitions(trials: pd.DataFrame) -> dict[tuple[str, str], int]:
-    """Returns the number of planned repetitions of each (arm, stage), from one row per arm and trial."""
-    return Counter(zip(trials["arm"], trials["stage"], strict=True))
-
-
 def part_of(evaluation: Mapping[str, Any]) -> str:
     """Returns the part of an evaluation, with `@variant` where its cases are looked at in another way."""
-    variant = evaluation.get("variant")
-    return f"{evaluation['part']}@{variant}" if variant else str(evaluation["part"])
+    return "@".join(filter(None, (evaluation["part"], evaluation["variant"])))
 
 
 def is_hold_out(part: str) -> bool:
     """Returns whether a part is a hold-out, in any variant."""
     return part.partition("@")[0] == "hold_out"
-
-
-def arms_of(trial: Mapping[str, Any], evaluation: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the arms that ask for an evaluation; arms may share a trial and measure it on other cases."""
-    return tuple(evaluation.get("arms") or trial["arms"])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import textwrap
+import typing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.analysis.conftest import StudyBuilder
 from xferlab.cli.main import VERBS, build_parser
+from xferlab.data.sources.config import FileConfig
+from xferlab.metrics import overlap
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.schema import Study
 from xferlab.study.space import load_space
@@ -125,6 +130,21 @@ def test_every_piece_of_yaml_loads(text: str, tmp_path: Path) -> None:
         assert len(load_space(space, base, stage="portable").parameters) == len(piece)
     else:
         assert loaded(completed(text), tmp_path).arms
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's lines on a stored study of the name that they load, `smoke`."""
+    StudyBuilder(tmp_path / "xferlab-results", study="smoke", repetitions=1).write()
+    monkeypatch.chdir(tmp_path)
+    (text,) = blocks(DOCS / "reading-results.md", "python")
+    names: dict[str, Any] = {}
+    exec(text, names)
+    assert {"name", "pathology", "image"} < set(names["outputs"].columns)
+
+
+@pytest.mark.parametrize("text", blocks(DOCS / "extending.md", "python"))
+def test_pieces_of_python_run_where_they_belong(text: str) -> None:
+    exec(text, {**vars(typing), **vars(overlap), "math": math, "FileConfig": FileConfig})
 
 
 COMMANDS = [

@@ -21,13 +21,16 @@ from xferlab.analysis.figures.style import (
     drawing,
     style_lines,
 )
-from xferlab.analysis.results import Metrics
 from xferlab.analysis.selection import ALL, ChainPair, detailed_arms, ordered_pathologies
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes
+from xferlab.metrics.metric import Metric
 
 _LOOKS = ((BEFORE, "s", -0.17), (AFTER, "o", 0.17))
 """Colour, marker and vertical shift of each stage."""
+_DIAMOND: dict[str, Any] = {
+    "marker": "D", "markersize": 3, "markerfacecolor": "white", "markeredgewidth": 0.8, "linestyle": "",
+}  # fmt: skip
 
 
 def detailed_pairs(contents: Contents) -> Iterator[tuple[str, ChainPair]]:
@@ -36,110 +39,121 @@ def detailed_pairs(contents: Contents) -> Iterator[tuple[str, ChainPair]]:
     yield from ((arm, pair) for arm, pair in contents.pairs() if arm in shown and "@" not in pair.part)
 
 
-def before_after_pictures(contents: Contents) -> Iterator[Picture]:
-    """Yields the dimensionless headline metrics of both stages of each pair, a figure for each pathology."""
-    for arm, pair in detailed_pairs(contents):
-        rows = contents.aggregated[contents.aggregated["arm"] == arm]
-        metrics = contents.of_family(rows["metric"].unique(), HEADLINE)
-        names = [metric.name for metric in metrics if not metric.unit]
-        frames = [evaluated.rows(rows[rows["metric"].isin(names)]) for evaluated in pair.sets]
-        published = [contents.published(evaluated) for evaluated in pair.sets]
-        limits = _limits([*frames, *(frame.assign(num_patients=0) for frame in published)])
-        for pathology in ordered_pathologies(frames[1]["pathology"]):
-            before, after, *marks = (
-                frame[frame["pathology"] == pathology].set_index("metric") for frame in (*frames, *published)
-            )
-            if pathology != ALL and len(before):
-                yield _picture(contents, arm, pair, pathology, _Sides(before, after, tuple(marks), limits))
+class _Panel(NamedTuple):
+    """Metrics of one unit, and the range of their values over all pathologies, so that figures compare."""
 
-
-class _Sides(NamedTuple):
-    """Both stages by metric, their published values, and the range of values to draw."""
-
-    before: pd.DataFrame
-    after: pd.DataFrame
-    published: tuple[pd.DataFrame, ...]
+    unit: str
+    metrics: Sequence[Metric]
     limits: tuple[float, float]
+
+
+class _Values(NamedTuple):
+    """What both stages reach, and what a paper says of them."""
+
+    measured: pd.DataFrame
+    published: pd.DataFrame
 
     @property
     def few(self) -> bool:
         """Whether patients are too few for deviations."""
-        return bool(self.after["num_patients"].iloc[0] < MIN_PATIENTS)
-
-    @property
-    def marked(self) -> bool:
-        """Whether published values are drawn beside."""
-        return any(len(frame) for frame in self.published)
+        return bool(self.measured["num_patients"].iloc[-1] < MIN_PATIENTS)
 
 
-def _limits(frames: Sequence[pd.DataFrame]) -> tuple[float, float]:
-    """Returns the range of all pathologies, so that an arm's figures compare."""
-    rows = pd.concat(frames)
+def before_after_pictures(contents: Contents) -> Iterator[Picture]:
+    """Yields the headline metrics of both stages of each pair, a figure for each pathology."""
+    for arm, pair in detailed_pairs(contents):
+        rows = contents.aggregated[contents.aggregated["arm"] == arm].dropna(subset="mean")
+        metrics = contents.of_family(rows["metric"].unique(), HEADLINE)
+        rows = rows[rows["metric"].isin([metric.name for metric in metrics])]
+        sides = [evaluated.rows(rows) for evaluated in pair.sets]
+        published = [contents.published(evaluated).assign(stage=evaluated.stage) for evaluated in pair.sets]
+        values = _Values(pd.concat(sides), pd.concat(published))
+        panels = list(_panels(metrics, values))
+        for pathology in ordered_pathologies(set(sides[0]["pathology"]) & set(sides[1]["pathology"])):
+            if pathology != ALL:
+                shown = (frame[frame["pathology"] == pathology] for frame in values)
+                yield _picture(contents, (arm, pair, pathology), panels, _Values(*shown))
+
+
+def _panels(metrics: Sequence[Metric], values: _Values) -> Iterator[_Panel]:
+    rows = pd.concat([values.measured, values.published.assign(num_patients=0)])
     few = rows["num_patients"] < MIN_PATIENTS
     spread = rows[["sd_images", "sd_repetitions"]].max(axis=1).mask(few, 0).fillna(0)
-    values = pd.concat([rows["mean"] - spread, rows["mean"] + spread])
-    margin = 0.03 * max(values.max() - values.min(), 1e-3)
-    return float(values.min() - margin), float(values.max() + margin)
+    ends = pd.DataFrame({"low": rows["mean"] - spread, "high": rows["mean"] + spread})
+    for unit in dict.fromkeys(metric.unit for metric in metrics):
+        of_unit = [metric for metric in metrics if metric.unit == unit]
+        own = ends[rows["metric"].isin([metric.name for metric in of_unit])]
+        low, high = float(own["low"].min()), float(own["high"].max())
+        margin = 0.03 * max(high - low, 1e-3)
+        if len(own):
+            yield _Panel(unit, of_unit, (low - margin, high + margin))
 
 
-def _picture(contents: Contents, arm: str, pair: ChainPair, pathology: str, sides: _Sides) -> Picture:
-    first, marks = sides.after.iloc[0], []
+def _picture(
+    contents: Contents, shown: tuple[str, ChainPair, str], panels: Sequence[_Panel], values: _Values
+) -> Picture:
+    (arm, pair, pathology), marks = shown, []
+    by_stage = values.measured.drop_duplicates("stage").set_index("stage")
+    first = by_stage.loc[pair.after]
     done = "; ".join(
-        f"{stage}: {frame['num_repetitions'].iloc[0]} of {frame['num_planned'].iloc[0]} repetitions"
-        for stage, frame in ((pair.before, sides.before), (pair.after, sides.after))
+        f"{stage}: {by_stage['num_repetitions'][stage]} of {by_stage['num_planned'][stage]} repetitions"
+        for stage in (pair.before, pair.after)
     )
-    if contents.paper and sides.marked:
-        tables = sorted({table for frame in sides.published for table in frame["table"]})
-        marks = [f"Diamonds: {contents.paper.name}, Tables {' and '.join(tables)}, another cohort."]
+    if contents.paper and len(values.published):
+        tables = " and ".join(sorted(values.published["table"].unique()))
+        marks = [f"Diamonds: {contents.paper.name}, Tables {tables}, another cohort."]
     return Picture(
         name=f"{file_name(pathology)}_{pair.before}_to_{pair.after}_{arm}",
         title=f"stages {pair.before} and {pair.after} on {pair.sets[1].name}, {pathology}, arm {arm}",
         caption=(
             f"{first['num_images']} images of {first['num_patients']} patients; {done}.",
             f"n < {MIN_PATIENTS} patients: no deviations are drawn."
-            if sides.few
+            if values.few
             else "Thick bars: ± sample SD over repetitions; thin bars: ± sample SD over images "
             "(of an image's mean over repetitions).",
             *marks,
             *data_notes(contents.results, [pair.before, pair.after], [pair.section]),
         ),
-        figure=_draw(contents.results.metrics, pair, pathology, sides),
+        figure=_draw(pair, pathology, panels, values),
         subject={"kind": "before_after", **vars(pair), "pathology": pathology},
     )
 
 
 @drawing()
-def _draw(known: Metrics, pair: ChainPair, pathology: str, sides: _Sides) -> Figure:
-    metrics = known.ordered(sides.before.index.intersection(sides.after.index))
-    figure = Figure(figsize=(COLUMN_IN, 0.62 + 0.29 * len(metrics)), layout="constrained")
-    axes = figure.subplots()
-    for frame, (colour, marker, shift) in zip((sides.before, sides.after), _LOOKS, strict=True):
-        thin, thick = {"color": colour, "linewidth": 0.9}, {"color": colour, "linewidth": 3.2, "alpha": 0.45}
-        point: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 3.6}
-        rows = frame.to_dict("index")
-        for y, metric in enumerate(metrics):
-            draw_deviations(axes, rows[metric.name], y + shift, (thin, thick))
-            mean = [float(rows[metric.name]["mean"])]
-            axes.plot(mean, [y + shift], markeredgecolor="white", markeredgewidth=0.4, **point)
-    for frame, (colour, _, shift) in zip(sides.published, _LOOKS, strict=True):
-        for y, metric in enumerate(metrics):
-            if metric.name in frame.index:
-                axes.add_line(_diamond(colour, [frame["mean"][metric.name]], [y + shift]))
-    style_lines(axes, [metric.label for metric in metrics], grid="x")
-    axes.set(xlim=sides.limits, xlabel="Value (dimensionless)")
-    axes.set_title(pathology, loc="left", fontweight="bold")
-    if sides.few:
-        axes.set_title(f"n < {MIN_PATIENTS} patients", loc="right", color=GREY)
+def _draw(pair: ChainPair, pathology: str, panels: Sequence[_Panel], values: _Values) -> Figure:
+    heights = [len(panel.metrics) for panel in panels]
+    size = (COLUMN_IN, 0.2 + 0.29 * sum(heights) + 0.42 * len(panels))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, panel in zip(grid, panels, strict=True):
+        for stage, look in zip((pair.before, pair.after), _LOOKS, strict=True):
+            _draw_stage(axes, panel, values.measured[values.measured["stage"] == stage], look)
+        for stage, (colour, _, shift) in zip((pair.before, pair.after), _LOOKS, strict=True):
+            means = values.published[values.published["stage"] == stage].set_index("metric")["mean"]
+            for y, metric in enumerate(panel.metrics):
+                if metric.name in means:
+                    axes.plot([means[metric.name]], [y + shift], color=colour, **_DIAMOND)
+        style_lines(axes, [metric.label for metric in panel.metrics], grid="x")
+        axes.set(xlim=panel.limits, xlabel=f"Value ({panel.unit or 'dimensionless'})")
+    grid[0].set_title(pathology, loc="left", fontweight="bold")
+    if values.few:
+        grid[0].set_title(f"n < {MIN_PATIENTS} patients", loc="right", color=GREY)
     handles = [
         Line2D([], [], color=colour, marker=marker, markersize=4, linestyle="", label=stage)
         for stage, (colour, marker, _) in zip((pair.before, pair.after), _LOOKS, strict=True)
     ]
-    handles += [_diamond(GREY, [], [], label="paper")] if sides.marked else []
+    handles += [Line2D([], [], color=GREY, label="paper", **_DIAMOND)] if len(values.published) else []
     num = len(handles)
     figure.legend(handles=handles, loc="outside upper right", ncols=num, handletextpad=0.2, columnspacing=1)
     return figure
 
 
-def _diamond(colour: str, x: Sequence[float], y: Sequence[float], *, label: str = "") -> Line2D:
-    look: dict[str, Any] = {"marker": "D", "markersize": 3, "markerfacecolor": "white", "linestyle": ""}
-    return Line2D(x, y, color=colour, markeredgewidth=0.8, label=label, **look)
+def _draw_stage(axes: Any, panel: _Panel, values: pd.DataFrame, look: tuple[str, str, float]) -> None:
+    colour, marker, shift = look
+    thin, thick = {"color": colour, "linewidth": 0.9}, {"color": colour, "linewidth": 3.2, "alpha": 0.45}
+    point = {"marker": marker, "markersize": 3.6, "markeredgecolor": "white", "markeredgewidth": 0.4}
+    rows = values.set_index("metric").to_dict("index")
+    for y, metric in enumerate(panel.metrics):
+        if row := rows.get(metric.name):
+            draw_deviations(axes, row, y + shift, (thin, thick))
+            axes.plot([row["mean"]], [y + shift], color=colour, **point)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.style import (
@@ -17,6 +16,7 @@ from xferlab.analysis.figures.style import (
     draw_deviations,
     draw_interval,
     drawing,
+    legend,
     style_lines,
 )
 from xferlab.analysis.selection import ALL, ordered_pathologies
@@ -160,9 +160,5 @@ def _draw_objects(
         draw_interval(axes, row, y + shifts[stage], colour, linewidth=0.9)
         axes.plot([row["difference"]], [y + shifts[stage]], color=colour, marker=marker, markersize=3)
     figure.supxlabel(label, fontsize=7.5)
-    handles = [
-        Line2D([], [], color=colour, marker=marker, markersize=3.5, linestyle="", label=f"stage {stage}")
-        for stage, (colour, marker) in looks.items()
-    ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
+    legend(figure, {f"stage {stage}": look for stage, look in looks.items()})
     return figure

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.features import CKA, DISTANCE, SHARE_MOVED, DeepFeatures
-from xferlab.analysis.figures.style import LOOKS, PAGE_IN, Picture, drawing
+from xferlab.analysis.figures.style import LOOKS, PAGE_IN, Picture, drawing, legend
 from xferlab.analysis.selection import detailed_arms
 from xferlab.analysis.tables.features import reading
 from xferlab.analysis.tables.notes import arm_names, data_notes
@@ -109,11 +108,7 @@ def _draw(features: DeepFeatures, summary: pd.DataFrame, pairs: list[tuple[str, 
         axes.set(xlim=(-0.5, len(features.layers) - 0.5), ylabel=name, axisbelow=True)
         axes.set_ylim(0, None if quantity == DISTANCE else 1.02)
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
-    handles = [
-        Line2D([], [], color=colour, marker=marker, markersize=3.5, label=f"{before} to {after}")
-        for (before, after), (colour, marker) in looks.items()
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    legend(figure, {f"{before} to {after}": look for (before, after), look in looks.items()}, linestyle="-")
     return figure
 
 

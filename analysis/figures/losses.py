@@ -1,9 +1,9 @@
-"""Loss curves of a stage: mean and deviation over repetitions, and how many repetitions are left."""
+"""Learning curves of a stage: mean and deviation over repetitions, and how many repetitions are left."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,12 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.style import COLUMN_IN, GREY, PAGE_IN, TRAIN, VALIDATION, Picture, drawing
 from xferlab.analysis.results import StudyResults
 from xferlab.analysis.selection import detailed_arms
+from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import arm_names, data_notes
 
-_CURVES = {
-    "train_loss": ("Training", TRAIN, "-"),
-    "validation_loss": ("Validation", VALIDATION, (0, (4, 1.5))),
-}
+_LOOKS = {"train": ("Training", TRAIN, "-"), "validation": ("Validation", VALIDATION, (0, (4, 1.5)))}
+_VALUE = r"^(train|validation)_(?!s$)"
+"""Columns of a history that are values, and no seconds."""
 _ACROSS = 5
 
 
@@ -28,96 +28,140 @@ def loss_pictures(contents: Contents) -> Iterator[Picture]:
     """Yields the curves of each stage: a figure of each detailed arm, and panels of all if there are more."""
     results, detailed = contents.results, set(detailed_arms(contents.results))
     for stage in results.stages:
-        groups = results.arms_by_trials(stage)
-        histories = {arms: _history(results, stage, arms[0]) for arms in groups}
-        known = {arms: history for arms, history in histories.items() if len(history)}
-        yield from (_picture(results, stage, arms, known[arms]) for arms in known if detailed & set(arms))
-        if known and any(not detailed & set(arms) for arms in groups):
-            yield _panels_picture(results, stage, {arm_names(results, arms): known[arms] for arms in known})
+        groups, drawn = results.arms_by_trials(stage), dict[str, list[str]]()
+        epochs = results.histories[results.histories["stage"] == stage]
+        known = {arms: epochs[epochs["arm"] == arms[0]] for arms in groups}
+        for arms, history in known.items():
+            drawn |= drawn_columns(history)
+            if drawn_columns(history) and detailed & set(arms):
+                yield _picture(results, stage, arms, history)
+        if any(not detailed & set(arms) for arms in groups):
+            for name, columns in drawn.items():
+                histories = {arms: known[arms] for arms in groups if name in drawn_columns(known[arms])}
+                yield _panels_picture(results, stage, (name, columns), histories)
 
 
-def _history(results: StudyResults, stage: str, arm: str) -> pd.DataFrame:
-    histories = results.histories
-    return histories[(histories["arm"] == arm) & (histories["stage"] == stage)]
+def drawn_columns(history: pd.DataFrame) -> dict[str, list[str]]:
+    """Returns what is drawn of epochs, by name: the loss, and the score where it is another value.
+
+    Where a task has neither, these are all values that it gave of training and validation.
+    """
+    known = history.dropna(axis="columns", how="all").filter(regex=_VALUE).columns
+    names = dict.fromkeys(column.partition("_")[2] for column in known)
+    shown = [name for name in ("loss", score_name(history)) if name in names] or names
+    return {name: [f"{part}_{name}" for part in _LOOKS if f"{part}_{name}" in known] for name in shown}
+
+
+def score_name(history: pd.DataFrame) -> str:
+    """Returns the name of the validation value that epochs are judged by; empty where there is none."""
+    judged = history[history["score"].notna()]
+    values = judged.filter(regex=_VALUE).filter(like="validation_")
+    equal = values.columns[values.eq(judged["score"], axis=0).all()] if len(judged) else ()
+    return str(next(iter(equal), "")).removeprefix("validation_")
+
+
+def _words(name: str, columns: Sequence[str] = ()) -> str:
+    """Returns a name in words, such as `training and validation loss`."""
+    parts = " and ".join(_LOOKS[column.partition("_")[0]][0].lower() for column in columns)
+    return f"{parts} {name.replace('_', ' ')}".strip()
+
+
+def _notes(results: StudyResults, stage: str) -> tuple[str, ...]:
+    sections = {trial["data"] for trial in results.plan["trials"] if trial["stage"] == stage}
+    units = "Values are in the units of the task's own computation; records do not name them."
+    return (units, *data_notes(results, [stage], sorted(sections)))
 
 
 def _picture(results: StudyResults, stage: str, arms: Sequence[str], history: pd.DataFrame) -> Picture:
     num, planned = history["repetition"].nunique(), results.planned()[arms[0], stage]
-    runs = results.runs
+    runs, score, drawn = results.runs, score_name(history), drawn_columns(history)
     kept = runs.loc[(runs["arm"] == arms[0]) & (runs["stage"] == stage), "best_epoch"].dropna()
+    judged = f"those of the best validation {_words(score)}" if score else "the last ones"
     return Picture(
         name=f"loss_{stage}_{arms[0]}",
-        title=f"training and validation loss, stage {stage}, arm {', '.join(arms)}",
+        title=f"{', '.join(map(_words, drawn, drawn.values()))}, stage {stage}, arm {', '.join(arms)}",
         caption=(
             f"Lines: mean over the repetitions left at an epoch ({num} of {planned} repetitions complete).",
             "Bands: ± sample SD over those repetitions, where at least two are left."
             if num > 1
             else "One repetition: no deviation.",
             "Lower panel: repetitions left; they stop at different epochs, so later means are over fewer.",
-            "Ticks above the epoch axis: epochs whose weights were kept.",
-            *data_notes(results, [stage], _sections(results, stage)),
+            f"Ticks above the epoch axis: epochs whose weights were kept, {judged}.",
+            *_notes(results, stage),
         ),
-        figure=_draw(history, [int(epoch) for epoch in kept], planned),
+        figure=_draw(history, drawn, [int(epoch) for epoch in kept], planned),
         subject={"kind": "loss", "stage": stage},
     )
 
 
-def _panels_picture(results: StudyResults, stage: str, histories: dict[str, pd.DataFrame]) -> Picture:
+def _panels_picture(
+    results: StudyResults,
+    stage: str,
+    drawn: tuple[str, Sequence[str]],
+    histories: Mapping[tuple[str, ...], pd.DataFrame],
+) -> Picture:
+    name, columns = drawn
     return Picture(
-        name=f"losses_{stage}",
-        title=f"training and validation loss, stage {stage}, all arms",
+        name=f"losses_{stage}" if name == "loss" else f"{file_name(name)}_{stage}",
+        title=f"{_words(name, columns)}, stage {stage}, all arms",
         caption=(
             "Lines: mean over the repetitions left at an epoch; bands: ± sample SD over them.",
             "Arms of another loss have another scale: their heights do not compare.",
-            *data_notes(results, [stage], _sections(results, stage)),
+            *_notes(results, stage),
         ),
-        figure=_draw_panels(histories),
+        figure=_draw_panels({arm_names(results, arms): epochs for arms, epochs in histories.items()}, *drawn),
         subject={"kind": "losses of all arms", "stage": stage},
     )
 
 
 @drawing()
-def _draw_panels(histories: dict[str, pd.DataFrame]) -> Figure:
-    columns = min(_ACROSS, len(histories))
-    rows = -(-len(histories) // columns)
+def _draw_panels(histories: Mapping[str, pd.DataFrame], value: str, columns: Sequence[str]) -> Figure:
+    across = min(_ACROSS, len(histories))
+    rows = -(-len(histories) // across)
     figure = Figure(figsize=(PAGE_IN, 0.5 + 1.05 * rows), layout="constrained")
-    panels = list(figure.subplots(rows, columns, sharex=True, squeeze=False).flat)
+    panels = list(figure.subplots(rows, across, sharex=True, squeeze=False).flat)
     for axes, (name, history) in zip(panels, histories.items(), strict=False):
-        _draw_curves(axes, history)
+        _draw_curves(axes, history, columns)
         axes.set_title("\n".join(textwrap.wrap(name, 24)), loc="left", fontsize=6.5)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
     for axes in panels[len(histories) :]:
         axes.set_visible(False)
-    for axes in panels[len(histories) - columns : len(histories)]:
+    for axes in panels[len(histories) - across : len(histories)]:
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("Epoch")
-    figure.supylabel("Loss (dimensionless)", fontsize=7.5)
+    figure.supylabel(_words(value).capitalize(), fontsize=7.5)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure
 
 
-def _draw_curves(axes: Any, history: pd.DataFrame) -> None:
-    by_epoch, known = history.groupby("epoch"), [column for column in _CURVES if column in history]
-    for column in known:
-        mean, sd, (name, colour, dashes) = by_epoch[column].mean(), by_epoch[column].std(), _CURVES[column]
+def _draw_curves(axes: Any, history: pd.DataFrame, columns: Sequence[str]) -> None:
+    by_epoch = history.groupby("epoch")[list(columns)]
+    means, deviations = by_epoch.mean(), by_epoch.std()
+    for column in columns:
+        mean, sd, (name, colour, dashes) = means[column], deviations[column], _LOOKS[column.partition("_")[0]]
         alone = {"marker": "o", "markersize": 3} if len(mean) == 1 else {}
         axes.plot(mean.index, mean, color=colour, linestyle=dashes, label=name, **alone)
         axes.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0)
-    if float(history[known].min().min()) >= 0:
+    if float(history[list(columns)].min().min()) >= 0:
         axes.set_ylim(0, axes.get_ylim()[1] * 1.02)
 
 
 @drawing()
-def _draw(history: pd.DataFrame, kept: list[int], planned: int) -> Figure:
-    figure = Figure(figsize=(COLUMN_IN, 2.9), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-    _draw_curves(top, history)
-    top.set_ylabel("Loss (dimensionless)")
-    # In the axis' own height, so that it says nothing about loss.
+def _draw(
+    history: pd.DataFrame, drawn: Mapping[str, Sequence[str]], kept: Sequence[int], planned: int
+) -> Figure:
+    figure = Figure(figsize=(COLUMN_IN, 1.3 + 1.6 * len(drawn)), layout="constrained")
+    *curves, bottom = figure.subplots(len(drawn) + 1, 1, sharex=True, height_ratios=[*[4] * len(drawn), 1])
+    for axes, (name, columns) in zip(curves, drawn.items(), strict=True):
+        _draw_curves(axes, history, columns)
+        axes.set_ylabel(_words(name).capitalize())
+    # In the axis' own height, so that it says nothing about values. The score is drawn last.
     ticks = {"marker": "|", "markersize": 6, "markeredgewidth": 0.8, "color": "#222222", "clip_on": False}
-    top.plot(kept, [0.03] * len(kept), linestyle="", transform=top.get_xaxis_transform(), **ticks)
+    heights, transform = [0.03] * len(kept), curves[-1].get_xaxis_transform()
+    curves[-1].plot(kept, heights, linestyle="", transform=transform, **ticks)
     # Outside, where no curve of any study runs beneath it.
-    figure.legend(*top.get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    lines = {line.get_label(): line for axes in curves for line in axes.get_legend_handles_labels()[0]}
+    figure.legend(handles=lines.values(), loc="outside upper right", ncols=2)
     left = history.groupby("epoch")["repetition"].nunique()
     edges = np.append(left.index - 0.5, left.index[-1] + 0.5)
     bottom.stairs(left, edges, fill=True, color=GREY, alpha=0.35)
@@ -125,9 +169,5 @@ def _draw(history: pd.DataFrame, kept: list[int], planned: int) -> Figure:
     bottom.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
     bottom.set(ylim=(0, planned * 1.15), yticks=[0, planned], ylabel="Repetitions\nleft")
     bottom.set(xlim=(edges[0], edges[-1]), xlabel="Epoch")
-    figure.align_ylabels([top, bottom])
+    figure.align_ylabels([*curves, bottom])
     return figure
-
-
-def _sections(results: StudyResults, stage: str) -> list[str]:
-    return sorted({trial["data"] for trial in results.plan["trials"] if trial["stage"] == stage})

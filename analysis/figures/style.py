@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from xferlab.analysis.aggregation import MIN_PATIENTS
@@ -78,6 +79,16 @@ def drawing() -> Iterator[None]:
     """Applies the style within a block or, as `@drawing()`, a function; nothing outside changes."""
     with mpl.rc_context(_STYLE):
         yield
+
+
+def legend(figure: Figure, looks: Mapping[str, tuple[str, str]], *, linestyle: str = "") -> None:
+    """Names the colour and marker of each entry above a figure."""
+    handles = [
+        Line2D([], [], color=colour, marker=marker, markersize=3.5, linestyle=linestyle, label=label)
+        for label, (colour, marker) in looks.items()
+    ]
+    place = f"outside upper {'center' if linestyle else 'right'}"
+    figure.legend(handles=handles, loc=place, ncols=len(handles))
 
 
 def style_lines(axes: Any, names: Sequence[str], *, grid: Literal["both", "x"] = "both") -> None:

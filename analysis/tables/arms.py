@@ -23,7 +23,7 @@ from xferlab.analysis.tables.notes import (
     interval_cells,
     size_note,
 )
-from xferlab.analysis.tables.overview import few_labels, fitted, spread
+from xferlab.analysis.tables.overview import few_labels, spread, training_counts
 from xferlab.analysis.tuning import tuned_arms, tuned_notes
 from xferlab.metrics.metric import Metric
 
@@ -144,21 +144,23 @@ def _table(arms: AllArms) -> Table:
     layout = Layout(
         _HEAD, ("Pathology", "pathology"), [("Images (patients)", "counts"), *reached, *difference]
     )
-    table = Table(
-        name=f"all_arms_{evaluated.stage}_on_{file_name(evaluated.stem)}",
-        title=f"all arms, stage {evaluated.stage} on {evaluated.name}",
-        caption=_caption(arms),
-        notes=(
-            *(inference_notes(arms.differences) if len(arms.differences) else ()),
-            *_chance(arms.differences),
-            *tuned_notes(results, evaluated.stage, results.arms),
-            *size_note(results, results.arms, evaluated),
-            *data_notes(results, [evaluated.stage], [evaluated.section]),
+    return layout.fill(
+        Table(
+            name=f"all_arms_{evaluated.stage}_on_{file_name(evaluated.stem)}",
+            title=f"all arms, stage {evaluated.stage} on {evaluated.name}",
+            caption=_caption(arms),
+            notes=(
+                *(inference_notes(arms.differences) if len(arms.differences) else ()),
+                *_chance(arms.differences),
+                *tuned_notes(results, evaluated.stage, results.arms),
+                *size_note(results, results.arms, evaluated),
+                *data_notes(results, [evaluated.stage], [evaluated.section]),
+            ),
+            data=_data(arms),
+            subject={"kind": "all arms", **vars(evaluated)},
         ),
-        data=_data(arms),
-        subject={"kind": "all arms", **vars(evaluated)},
+        (record for group in arms.groups for record in _records(arms, group)),
     )
-    return layout.fill(table, (record for group in arms.groups for record in _records(arms, group)))
 
 
 def _records(arms: AllArms, group: tuple[str, ...]) -> Iterator[Record]:
@@ -168,16 +170,16 @@ def _records(arms: AllArms, group: tuple[str, ...]) -> Iterator[Record]:
         yield {**labels, "trained": ABSENT, "pathology": ALL, **absent}
         return
     of_group = arms.rows[arms.rows["arm"] == group[0]]
-    fit = fitted(arms.results, arms.evaluated.stage, group[0])
-    labels["trained"] = f"{spread(fit, 'patients')} ({spread(fit, 'images')})"
+    trained = training_counts(arms.results).to_dict("index")[arms.evaluated.stage, group[0]]
+    labels["trained"] = f"{spread(trained, 'patients')} ({spread(trained, 'images')})"
     differences = arms.differences[arms.differences["arm"] == group[0]].set_index("pathology")
     for pathology in ordered_pathologies(of_group["pathology"]):
         rows = of_group[of_group["pathology"] == pathology].set_index("metric").to_dict("index")
         first = next(iter(rows.values()))
         counts = f"{first['num_images']} ({first['num_patients']})"
         reached = {m.name: _reached(rows[m.name], m.unit) for m in arms.metrics if m.name in rows}
-        found = pathology in differences.index
-        difference = _difference(differences.loc[pathology].to_dict(), arms.metrics[0].unit) if found else {}
+        known = pathology in differences.index
+        difference = _difference(differences.loc[pathology].to_dict(), arms.metrics[0].unit) if known else {}
         yield {**labels, "pathology": pathology, **absent, "counts": counts, **reached, **difference}
 
 
@@ -236,11 +238,8 @@ def _data(arms: AllArms) -> pd.DataFrame:
         keys = ["arm", "pathology", "metric"]
         paired = differences.rename(columns={"num_repetitions": "num_paired_repetitions"})
         rows = rows.merge(paired[[*keys, "num_paired_repetitions", *values]], on=keys, how="left")
-    fits = {arm: fitted(arms.results, arms.evaluated.stage, arm) for arm in rows["arm"].unique()}
-    for what in ("patients", "images"):
-        for how in ("mean", "min", "max"):
-            values_by_arm = {arm: fit[what].agg(how) for arm, fit in fits.items()}
-            rows[f"train_{what}_{how}"] = rows["arm"].map(values_by_arm)
+    trained = training_counts(arms.results).loc[arms.evaluated.stage].filter(regex="patients|images")
+    rows = rows.join(trained.add_prefix("train_"), on="arm")
     return pd.concat([rows, *_unmeasured_data(arms)], ignore_index=True)
 
 

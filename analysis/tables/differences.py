@@ -113,23 +113,25 @@ def _table(contents: Contents, contrasts: Sequence[Contrast], name: str, title: 
     first, second, evaluated = comparison.first, comparison.second, comparison.evaluated
     arms = list(dict.fromkeys(data["second_arm"]))
     is_chain = first.arm == second.arm
-    table = Table(
-        name=name,
-        title=title,
-        caption=(_PAIRED, *inference_caption(contrasts)),
-        notes=(
-            *inference_notes(data),
-            *tuned_notes(results, second.stage, arms),
-            *size_note(results, [] if is_chain else arms, evaluated),
-            *data_notes(results, [first.stage, second.stage], [evaluated.section]),
-        ),
-        data=data,
-        subject={"kind": "differences", **vars(evaluated)},
-    )
     sides = (first.stage, second.stage) if is_chain else (first.arm, "arm")
     layout = _layout((("Arm", "arm"), ("Pathology", "pathology")), ("Metric", "metric"), *sides)
     by_pathology = is_chain and len(contrasts) <= NUM_DETAILED
-    return layout.fill(table, _records(contents, contrasts, by_pathology=by_pathology))
+    return layout.fill(
+        Table(
+            name=name,
+            title=title,
+            caption=(_PAIRED, *inference_caption(contrasts)),
+            notes=(
+                *inference_notes(data),
+                *tuned_notes(results, second.stage, arms),
+                *size_note(results, [] if is_chain else arms, evaluated),
+                *data_notes(results, [first.stage, second.stage], [evaluated.section]),
+            ),
+            data=data,
+            subject={"kind": "differences", **vars(evaluated)},
+        ),
+        _records(contents, contrasts, by_pathology=by_pathology),
+    )
 
 
 def _records(contents: Contents, contrasts: Iterable[Contrast], *, by_pathology: bool) -> Iterator[Record]:
@@ -214,23 +216,6 @@ def _object_table(costs: ObjectCosts, shown: Sequence[str]) -> Table:
     data = _data(contrast for contrast in known if len(contrast.rows))
     stages = sorted({comparison.second.stage for comparison, _ in costs.contrasts})
     arms = list(dict.fromkeys(arm for arms in costs.arms for arm in arms))
-    table = Table(
-        name=f"objects_{file_name(f'{costs.section}_{costs.part}')}",
-        title=f"what each foreign object costs in {costs.metric.label} on {costs.section}.{costs.part}",
-        caption=(
-            "Difference: with one object of a kind on every image minus without, on the same images.",
-            _PAIRED,
-            *inference_caption(costs.contrasts),
-            f"Arms shown: {', '.join(shown)}. The CSV has every arm and metric.",
-        ),
-        notes=(
-            *inference_notes(data[data["metric"] == costs.metric.name]),
-            *dict.fromkeys(note for stage in stages for note in tuned_notes(results, stage, arms)),
-            *data_notes(results, stages, [costs.section]),
-        ),
-        data=data,
-        subject={"kind": "objects", "section": costs.section, "part": costs.part},
-    )
     head = (("Stage", "stage"), ("Arm", "arm"), ("Pathology", "pathology"))
     layout = _layout(head, ("Object", "object"), "without", "with the object")
     records = (
@@ -239,4 +224,23 @@ def _object_table(costs: ObjectCosts, shown: Sequence[str]) -> Table:
         for comparison, arms, record in costs.records()
         if set(arms) & set(shown)
     )
-    return layout.fill(table, records)
+    return layout.fill(
+        Table(
+            name=f"objects_{file_name(f'{costs.section}_{costs.part}')}",
+            title=f"what each foreign object costs in {costs.metric.label} on {costs.section}.{costs.part}",
+            caption=(
+                "Difference: with one object of a kind on every image minus without, on the same images.",
+                _PAIRED,
+                *inference_caption(costs.contrasts),
+                f"Arms shown: {', '.join(shown)}. The CSV has every arm and metric.",
+            ),
+            notes=(
+                *inference_notes(data[data["metric"] == costs.metric.name]),
+                *dict.fromkeys(note for stage in stages for note in tuned_notes(results, stage, arms)),
+                *data_notes(results, stages, [costs.section]),
+            ),
+            data=data,
+            subject={"kind": "objects", "section": costs.section, "part": costs.part},
+        ),
+        records,
+    )

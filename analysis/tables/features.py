@@ -28,18 +28,20 @@ def features_tables(contents: Contents) -> Iterator[Table]:
         ("Layer", "layer"),
         [(name, name) for name in columns],
     )
-    table = Table(
-        name="features",
-        title="deep features of stages compared, layer by layer",
-        caption=(
-            "Mean ± sample SD over repetitions (n given per arm; no SD for one repetition).",
-            *reading(features),
+    yield layout.fill(
+        Table(
+            name="features",
+            title="deep features of stages compared, layer by layer",
+            caption=(
+                "Mean ± sample SD over repetitions (n given per arm; no SD for one repetition).",
+                *reading(features),
+            ),
+            notes=data_notes(results, {after for _, _, after in columns.values()}, [features.section]),
+            data=features.summary,
+            subject={"kind": "features"},
         ),
-        notes=data_notes(results, {after for _, _, after in columns.values()}, [features.section]),
-        data=features.summary,
-        subject={"kind": "features"},
+        _records(features, columns),
     )
-    yield layout.fill(table, _records(features, columns))
 
 
 def reading(features: DeepFeatures) -> tuple[str, ...]:

@@ -43,18 +43,20 @@ def _table(contents: Contents, evaluated: EvaluationSet, family: str) -> Table |
     empty = contents.of_family(defined[defined == 0].index, family)
     layout = Layout(_HEAD, ("Statistic", "statistic"), [(contents.heading(m), m.name) for m in metrics])
     suffix = "" if family == HEADLINE else f"_{family}"
-    table = Table(
-        name=f"{evaluated.stage}_{_short(evaluated)}{suffix}",
-        title=f"stage {evaluated.stage} on {evaluated.name}{FAMILIES[family]}",
-        caption=_caption(contents, evaluated, metrics),
-        notes=(
-            *_notes(contents, evaluated, frame, empty),
-            *(_paper_words(contents, evaluated) if family == HEADLINE else ()),
+    return layout.fill(
+        Table(
+            name=f"{evaluated.stage}_{_short(evaluated)}{suffix}",
+            title=f"stage {evaluated.stage} on {evaluated.name}{FAMILIES[family]}",
+            caption=_caption(contents, evaluated, metrics),
+            notes=(
+                *_notes(contents, evaluated, frame, empty),
+                *(_paper_words(contents, evaluated) if family == HEADLINE else ()),
+            ),
+            data=_data(contents, evaluated, frame),
+            subject={"kind": "metrics", "metrics": family, **vars(evaluated)},
         ),
-        data=_data(contents, evaluated, frame),
-        subject={"kind": "metrics", "metrics": family, **vars(evaluated)},
+        _records(contents, evaluated, frame, metrics),
     )
-    return layout.fill(table, _records(contents, evaluated, frame, metrics))
 
 
 def _by_pathology(contents: Contents, evaluated: EvaluationSet) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,13 +12,13 @@ import pandas as pd
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.results import StudyResults
 from xferlab.analysis.selection import ALL, ordered_pathologies
-from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, number
+from xferlab.analysis.tables.model import Layout, Record, Table, number
 from xferlab.analysis.tables.notes import arm_names, data_notes
 
 FEW = 0.6
 """Share of the baseline's training images below which an arm is marked."""
 
-_COUNTS = {"patients": "train_patients", "images": "num_train", "validation": "num_validation"}
+_COUNTS = {"train_patients": "patients", "num_train": "images", "num_validation": "validation"}
 _COHORTS = Layout(
     (("Section", "section"), ("Source", "source"), ("Hold-out", "share")),
     ("Pathology", "pathology"),
@@ -63,17 +64,19 @@ def cohorts_table(results: StudyResults) -> Table:
         for section, data in results.plan["data"].items()
         for pathology, counts in _by_pathology(data)
     ]
-    table = Table(
-        name="cohorts",
-        title="Cohorts",
-        caption=(
-            "Images and patients of each data section.",
-            "Hold-out: share of its patients that no stage trains, stops or selects on.",
+    return _COHORTS.fill(
+        Table(
+            name="cohorts",
+            title="Cohorts",
+            caption=(
+                "Images and patients of each data section.",
+                "Hold-out: share of its patients that no stage trains, stops or selects on.",
+            ),
+            notes=data_notes(results, (), results.plan["data"]),
+            data=pd.DataFrame(records).drop(columns="share"),
         ),
-        notes=data_notes(results, (), results.plan["data"]),
-        data=pd.DataFrame(records).drop(columns="share"),
+        records,
     )
-    return _COHORTS.fill(table, records)
 
 
 def _by_pathology(data: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -81,60 +84,59 @@ def _by_pathology(data: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, A
     yield from ((pathology, counts[pathology]) for pathology in ordered_pathologies(counts))
 
 
-def fitted(results: StudyResults, stage: str, arm: str) -> pd.DataFrame:
-    """Returns a row per planned repetition: patients, images (trained on) and validation (images).
+def training_counts(results: StudyResults) -> pd.DataFrame:
+    """Returns what repetitions train on: a row by stage and arm, in the study's order.
 
-    Patients are NaN in plans of a version that did not count them.
+    Columns: repetitions (planned), and mean, min and max over them of patients, images (both trained on) and
+    validation (images), such as `patients_mean`.
     """
-    ids = results.trial_ids(arm, stage)
-    rows = [
-        {name: trial.get(field) for name, field in _COUNTS.items()}
-        for trial in results.plan["trials"]
-        if trial["trial_id"] in ids
-    ]
-    return pd.DataFrame(rows, columns=list(_COUNTS), dtype="float64")
+    groups = results.trials.rename(columns=_COUNTS).groupby(["stage", "arm"])[list(_COUNTS.values())]
+    counts = groups.agg(["mean", "min", "max"]).astype("float64")
+    counts.columns = ["_".join(names) for names in counts.columns]
+    counts.insert(0, "repetitions", groups.size())
+    order = pd.MultiIndex.from_product([results.stages, results.arms], names=["stage", "arm"])
+    return counts.loc[[place for place in order if place in counts.index]]
 
 
-def spread(fit: pd.DataFrame, what: str) -> str:
-    """Returns the mean with its range, one number where all are equal, a dash where unknown."""
-    values = fit[what]
-    if not len(values) or values.isna().any():
-        return ABSENT
-    low, high, mean = values.min(), values.max(), values.mean()
+def spread(counts: Any, what: str) -> str:
+    """Returns the mean of a row of `training_counts` with its range, one number where all are equal."""
+    mean, low, high = (counts[f"{what}_{statistic}"] for statistic in ("mean", "min", "max"))
     return f"{mean:.0f}" if low == high else f"{mean:.1f} [{low:.0f}–{high:.0f}]"
 
 
 def few_labels(results: StudyResults, stage: str) -> dict[str, float]:
     """Returns the arms that train a stage on much fewer images than the baseline does, with the share."""
-    whole = fitted(results, stage, results.baseline)["images"].mean()
-    shares = {arm: fitted(results, stage, arm)["images"].mean() / whole for arm in results.arms}
-    return {arm: float(share) for arm, share in shares.items() if share < FEW}
+    images = training_counts(results)["images_mean"].loc[stage]
+    shares = images / images.get(results.baseline, math.nan)
+    return {str(arm): float(share) for arm, share in shares[shares < FEW].items()}
 
 
 def training_table(results: StudyResults) -> Table:
     """Returns training patients and images of each stage and arm; arms of equal numbers share a line."""
-    records, rows = [], []
-    for stage in results.stages:
-        fits = {arm: fit for arm in results.arms if len(fit := fitted(results, stage, arm))}
-        for arm, fit in fits.items():
-            ranges = (fit[what].agg(how) for what in _COUNTS for how in ("mean", "min", "max"))
-            rows.append((stage, arm, len(fit), *ranges))
-        texts = {arm: (str(len(fit)), *(spread(fit, what) for what in _COUNTS)) for arm, fit in fits.items()}
-        for arms in results.grouped_arms(texts.get):
-            values = dict(zip(("repetitions", *_COUNTS), texts[arms[0]], strict=True))
-            records.append({"stage": stage, "arms": arm_names(results, arms), **values})
-    columns = [f"{what}_{how}" for what in _COUNTS for how in ("mean", "min", "max")]
-    table = Table(
-        name="training",
-        title="What each arm is trained on",
-        caption=(
-            "Of each repetition: mean and, where repetitions differ, [least–most].",
-            "A share of the labels is a share of the training patients; validation and test stay whole.",
+    counts = training_counts(results)
+    texts = defaultdict[str, dict[str, tuple[str, ...]]](dict)
+    for stage, arm, *_ in counts.reset_index().itertuples(index=False):
+        row = counts.loc[stage, arm]
+        texts[stage][arm] = (str(int(row["repetitions"])), *(spread(row, what) for what in _COUNTS.values()))
+    records = [
+        {"stage": stage, "arms": arm_names(results, arms)}
+        | dict(zip(("repetitions", *_COUNTS.values()), texts[stage][arms[0]], strict=True))
+        for stage in results.stages
+        for arms in results.grouped_arms(texts[stage].get)
+    ]
+    return _TRAINING.fill(
+        Table(
+            name="training",
+            title="What each arm is trained on",
+            caption=(
+                "Of each repetition: mean and, where repetitions differ, [least–most].",
+                "A share of the labels is a share of the training patients; validation and test stay whole.",
+            ),
+            notes=(),
+            data=counts.reset_index(),
         ),
-        notes=(),
-        data=pd.DataFrame(rows, columns=["stage", "arm", "repetitions", *columns]),
+        records,
     )
-    return _TRAINING.fill(table, records)
 
 
 def progress_table(results: StudyResults) -> Table:
@@ -146,19 +148,21 @@ def progress_table(results: StudyResults) -> Table:
         stages = counts.loc[counts["arm"] == arm, list(none)]
         return tuple(stages.itertuples(index=False, name=None)) or (tuple(none.values()),)
 
-    table = Table(
-        name="progress",
-        title="Complete repetitions",
-        caption=("A trial counts when its training and all its evaluations are stored and verify.",),
-        notes=(),
-        data=results.trials,
-    )
     records = (
         {"arms": arm_names(results, arms), **dict(zip(none, line, strict=True))}
         for arms in results.grouped_arms(lines)
         for line in lines(arms[0])
     )
-    return _PROGRESS.fill(table, records)
+    return _PROGRESS.fill(
+        Table(
+            name="progress",
+            title="Complete repetitions",
+            caption=("A trial counts when its training and all its evaluations are stored and verify.",),
+            notes=(),
+            data=results.trials.drop(columns=list(_COUNTS)),
+        ),
+        records,
+    )
 
 
 def times(results: StudyResults) -> pd.DataFrame:
@@ -187,24 +191,26 @@ def times_tables(contents: Contents) -> Iterator[Table]:
     results, frame = contents.results, times(contents.results)
     if not len(frame):
         return
-    table = Table(
-        name="times",
-        title="times",
-        caption=(
-            "Epochs: all epochs of all complete repetitions as one pool.",
-            "Whole repetition: a trial with loading, checkpoints and evaluation.",
-            "Network: forward passes alone, all repetitions as one pool.",
-            "SD: sample SD (n − 1) of the pool; n: its size.",
+    yield _TIMES.fill(
+        Table(
+            name="times",
+            title="times",
+            caption=(
+                "Epochs: all epochs of all complete repetitions as one pool.",
+                "Whole repetition: a trial with loading, checkpoints and evaluation.",
+                "Network: forward passes alone, all repetitions as one pool.",
+                "SD: sample SD (n − 1) of the pool; n: its size.",
+            ),
+            notes=(
+                *_machines(results),
+                *data_notes(results, results.stages, ()),
+                *(["The paper's times are of its own machine and cohorts."] if contents.paper else []),
+            ),
+            data=frame,
+            subject={"kind": "times"},
         ),
-        notes=(
-            *_machines(results),
-            *data_notes(results, results.stages, ()),
-            *(["The paper's times are of its own machine and cohorts."] if contents.paper else []),
-        ),
-        data=frame,
-        subject={"kind": "times"},
+        _records(contents, frame),
     )
-    yield _TIMES.fill(table, _records(contents, frame))
 
 
 def _records(contents: Contents, frame: pd.DataFrame) -> Iterator[Record]:

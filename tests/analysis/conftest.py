@@ -45,6 +45,7 @@ class StudyBuilder:
     """Writes a study into a storage; every attribute may be changed before `write`."""
 
     folder: Path
+    study: str = STUDY
     arms: tuple[str, ...] = ("baseline", "frozen")
     repetitions: int = 4
     missing: set[str] = field(default_factory=lambda: {"baseline/portable/r04"})
@@ -60,8 +61,6 @@ class StudyBuilder:
     seen: set[str] = field(default_factory=set)
     simulated: str = ""
     warnings: tuple[str, ...] = ()
-    train_patients: int | None = 48
-    """Of each repetition, out of 80 who train in any; None: the plan counts neither."""
     variants: dict[str, float] = field(default_factory=dict)
     """Variants of the hold-out, each with what it adds to every metric."""
     metrics: tuple[Metric, ...] = METRICS
@@ -75,7 +74,7 @@ class StudyBuilder:
                 continue
             failure = {"type": "TrainingError", "message": "killed by signal 9 | <b>out of memory</b>\nmore"}
             codec.write_json(store, layout.TrialFiles(trial["trial_id"]).failure, failure)
-        codec.write_json(store, layout.StudyFiles(STUDY).plan, self._plan(trials))
+        codec.write_json(store, layout.StudyFiles(self.study).plan, self._plan(trials))
         return self.folder
 
     def value(self, *, arm: str, stage: str, repetition: int, image: int, metric: str) -> float:
@@ -117,7 +116,7 @@ class StudyBuilder:
             "device": "cpu",
             "num_train": 60,
             "num_validation": 20,
-            **({"train_patients": self.train_patients} if self.train_patients else {}),
+            "train_patients": 48,
             "evaluations": [
                 {
                     "evaluation_id": short_id([trial_id, where, part, variant, askers]),
@@ -127,7 +126,7 @@ class StudyBuilder:
                     "overlay_cases": 4,
                     "parent_may_have_seen": f"{arms[0]}/{stage}/{where}.{part}" in self.seen,
                     "arms": askers,
-                    **({"variant": variant} if variant else {}),
+                    "variant": variant,
                 }
                 for where, part, variant in [(section, "test", ""), *(held if stage != "donor" else [])]
                 for askers in ([[arm] for arm in arms] if self.own_evaluations else [arms])
@@ -136,14 +135,13 @@ class StudyBuilder:
 
     def _plan(self, trials: list[dict[str, Any]]) -> dict[str, Any]:
         counts = {"cases": 100, "patients": 80, "pathologies": {"covid19": {"cases": 100, "patients": 80}}}
-        pool = {"pool_patients": 80} if self.train_patients else {}
         stages = {
-            stage: {"data": stage, "starts_from": parent, "repetitions": 1, "evaluate_on": None, **pool}
+            stage: {"data": stage, "starts_from": parent, "repetitions": 1, "pool_patients": 80}
             for stage, parent in PARENTS.items()
         }
         return {
             "version": 2,
-            "study": STUDY,
+            "study": self.study,
             "seed": 2021,
             "profile": "cpu",
             "repetitions": self.repetitions,
@@ -225,7 +223,7 @@ class StudyBuilder:
         self, store: Store, trial: Mapping[str, Any], evaluation: Mapping[str, Any]
     ) -> None:
         place = {"arm": trial["arms"][0], "stage": trial["stage"], "repetition": trial["repetition"]}
-        added = self.variants.get(evaluation.get("variant", ""), 0.0)
+        added = self.variants.get(evaluation["variant"], 0.0)
         names = [name for metric in self.metrics for name in metric.made_of or (metric.name,)]
         rows = [
             (*self._case(evaluation, trial["repetition"], image), self.simulated, name, value + added)

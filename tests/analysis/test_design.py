@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.analysis.conftest import StudyBuilder
@@ -73,20 +72,19 @@ def test_the_largest_share_of_both_sides_and_of_all_stages_counts(results: Study
     assert (swapped.share, swapped.num_train) == (found.share, found.num_train)
 
 
-def test_a_stage_is_compared_with_its_parent(results: StudyResults) -> None:
-    found = design_of(results, side("baseline", "general"), BASELINE)
-    assert (found.share, found.donors_differ) == (0.6, False)
-    assert found.donor == "donor"
-
-
-def test_a_donor_on_one_side_only_differs(results: StudyResults) -> None:
-    found = design_of(results, BASELINE, SCRATCH)
-    assert (found.donor, found.donors_differ) == ("", True)
-
-
-def test_arms_without_a_donor_share_none(results: StudyResults) -> None:
-    found = design_of(results, SCRATCH, SCRATCH)
-    assert (found.donor, found.donors_differ) == ("", False)
+@pytest.mark.parametrize(
+    ("first", "second", "donor", "differ"),
+    [
+        (side("baseline", "general"), BASELINE, "donor", False),  # a stage with its parent
+        (BASELINE, SCRATCH, "", True),  # a donor on one side only
+        (SCRATCH, SCRATCH, "", False),
+    ],
+)
+def test_sides_share_a_donor_or_not(
+    results: StudyResults, first: Side, second: Side, donor: str, differ: bool
+) -> None:
+    design = design_of(results, first, second)
+    assert (design.share, design.donor, design.donors_differ) == (0.6, donor, differ)
 
 
 def test_given_weights_are_known_by_their_digest(results: StudyResults) -> None:
@@ -119,13 +117,6 @@ def test_a_donor_that_is_trained_in_every_repetition_is_a_stage(results: StudyRe
     stage(results, "baseline", "donor")["pool_patients"] = 10
     found = design_of(results, BASELINE, BASELINE)
     assert (found.share, found.donor) == (0.9, "")
-
-
-def test_a_plan_that_counts_no_patients_has_no_share(results: StudyResults) -> None:
-    del stage(results, "frozen", "general")["pool_patients"]
-    found = design_of(results, BASELINE, FROZEN)
-    assert np.isnan(found.share)
-    assert found.num_train == 60
 
 
 def test_fewer_repetitions_of_one_side_are_all_that_can_pair(results: StudyResults) -> None:

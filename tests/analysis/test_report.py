@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.analysis.conftest import STUDY, Parsed, StudyBuilder
-from xferlab.analysis import write_report
+from xferlab.analysis import StudyResults, write_report
+from xferlab.analysis.contents import Contents
 from xferlab.analysis.report import FILE_LIST
 from xferlab.errors import RecordError, StorageError
+from xferlab.records import codec, layout
+from xferlab.records.store import Store
 
 pytestmark = pytest.mark.component
 SMALL = {"arms": ("baseline",), "repetitions": 1, "images": 6, "missing": set()}
@@ -73,9 +77,6 @@ def test_completeness_stands_at_the_top_and_in_the_progress(written) -> None:
 def test_a_complete_study_says_so(report) -> None:
     text = report(missing=set(), repetitions=1, pixels=False).read_text("utf-8")
     assert "Complete: all 5 planned trials." in text
-    assert "| n < 5 repetitions |" in text
-    assert "n < 5 repetitions: no p, since at least 5 paired repetitions are needed." in text
-    assert "SD over repetitions (1 repetition)" in text
 
 
 def test_nothing_complete_is_said_clearly(report) -> None:
@@ -154,3 +155,25 @@ def test_what_cannot_be_read_or_written_is_reported_and_all_else_is_written(buil
     assert len(figures) > 3
     assert all(f"figures/{name}" in text for name in figures)
     assert {"tables/progress.csv", "index.html"} <= files(out)
+
+
+def test_metrics_are_defined_with_unit_and_source(results: StudyResults) -> None:
+    bare = replace(results.metrics.named("DICE"), source="-", unit="years")
+    plan = {**results.plan, "metrics": [bare.to_json(), *results.plan["metrics"][3:]]}
+    lines = [*Contents(replace(results, plan=plan)).definitions()]
+    assert lines[0] == (
+        "DICE (Dice, years): 2 TP / (2 TP + FP + FN). 1 if both masks are empty, 0 if one is."
+    )
+    assert lines[1].endswith("Source: vidal2021, eq. 4, on the thresholded output.")
+
+
+def test_a_metric_that_the_task_declares_otherwise_is_named(report, tmp_path) -> None:
+    sentence = "Declared otherwise by the installed task than by the stored plan, which this report follows: "
+    path = report(**SMALL)
+    assert sentence not in path.read_text("utf-8")
+    store, name = Store.open(tmp_path / "storage"), layout.StudyFiles(STUDY).plan
+    plan = codec.read_json(store, name)
+    plan["metrics"][2]["unit"] = "%"
+    codec.write_json(store, name, plan)
+    text = write_report(tmp_path / "storage", STUDY, tmp_path / "out").read_text("utf-8")
+    assert f"{sentence}DICE. Running the study again stores the new declarations and keeps" in text

@@ -30,6 +30,8 @@ def study(tmp_path, arms: dict[str, dict[str, str | None]], *, measured: tuple[s
                     "evaluation_id": f"{arm}{stage}{s}{p}",
                     "section": s,
                     "part": p,
+                    "variant": "",
+                    "arms": [arm],
                     "parent_may_have_seen": False,
                 }
                 for s, p in sets

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -97,12 +99,54 @@ def test_before_after_limits_are_shared_by_all_pathologies(contents: Contents) -
     assert len(set(limits)) == 1
 
 
-def test_published_values_are_marked_where_there_is_a_paper(contents: Contents, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Contents:
+    """A study that compares itself to no paper."""
+    return contents_of(tmp_path_factory.mktemp("plain"), compare_to=None, images=6)
+
+
+def test_published_values_are_marked_where_there_is_a_paper(contents: Contents, plain: Contents) -> None:
     sentence = "Diamonds: vidal2021, Tables 5 and 6, another cohort."
-    for shown, is_marked in ((contents, True), (contents_of(tmp_path, compare_to=None, images=6), False)):
+    for shown, is_marked in ((contents, True), (plain, False)):
         picture = next(before_after_pictures(shown))
         markers = {line.get_marker() for line in picture.figure.axes[0].lines}
         assert (sentence in picture.caption) == ("D" in markers) == is_marked
+
+
+def test_before_after_draws_metrics_of_each_unit_on_their_own_axis(plain: Contents) -> None:
+    """Each value stands where its panel's axis says; metrics without any value have no line."""
+    dimensionless, pixels = next(before_after_pictures(plain)).figure.axes
+    assert names(dimensionless) == ["Dice", "Jaccard", "Sensitivity", "Specificity", "NSD at 2 px"]
+    assert (dimensionless.get_xlabel(), pixels.get_xlabel()) == ("Value (dimensionless)", "Value (px)")
+    assert names(pixels) == ["HD95"]
+    # Images 0 and 3, repetitions 1 to 4.
+    points = [line.get_xdata()[0] for line in pixels.lines if line.get_marker() in "so"]
+    assert points == pytest.approx([0.8 + 0.025 + 0.0015, 0.9 + 0.025 + 0.0015])
+
+
+def loss_of(contents: Contents, **values: object) -> Picture:
+    """The figure of a stage whose epochs have other values."""
+    histories = contents.results.histories.assign(**values)
+    return loss(Contents(replace(contents.results, histories=histories)), "portable")
+
+
+def test_a_score_that_is_not_the_loss_is_drawn_and_named(contents: Contents) -> None:
+    mae = np.arange(len(contents.results.histories)) + 1.5
+    picture = loss_of(contents, validation_mae=mae, score=mae)
+    assert "training and validation loss, validation mae, stage portable" in picture.title
+    curves, scores, _ = picture.figure.axes
+    assert (curves.get_ylabel(), scores.get_ylabel()) == ("Loss", "Mae")
+    assert [len(axes.lines) for axes in (curves, scores)] == [2, 2]  # the score's curve, and the ticks
+    assert "epochs whose weights were kept, those of the best validation mae." in " ".join(picture.caption)
+
+
+def test_the_title_names_what_the_history_holds(contents: Contents) -> None:
+    picture = loss_of(contents, validation_loss=None, score=None)
+    assert picture.title.startswith("training loss, stage portable")
+    assert "epochs whose weights were kept, the last ones." in " ".join(picture.caption)
+    assert [line.get_label() for line in picture.figure.axes[0].lines][:1] == ["Training"]
+    other = loss_of(contents, train_loss=None, validation_loss=None, score=None, train_cycle=0.5)
+    assert other.title.startswith("training cycle, stage portable")
 
 
 # --- many arms ---------------------------------------------------------------------------------------------

@@ -34,10 +34,9 @@ def test_a_cell_has_the_p_or_the_reason_for_none() -> None:
 
 
 def test_each_reason_is_explained_once() -> None:
-    reasons = ["", "n < 10 patients", "unknown pool", "n < 10 patients"]
+    reasons = ["", "n < 10 patients", "pairs missing", "n < 10 patients"]
     notes = inference_notes(pd.DataFrame({"no_p": reasons, "num_unpaired": 3, "num_lost": [0, 2, 0, 0]}))
-    assert [note.partition(":")[0] for note in notes[:2]] == ["unknown pool", "n < 10 patients"]
-    assert "run the study again, which keeps all that is complete" in notes[0]
+    assert [note.partition(":")[0] for note in notes[:2]] == ["pairs missing", "n < 10 patients"]
     assert notes[2:] == (
         "3 values exist on one side only and are left out.",
         "An image with an undefined value in any repetition is left out; the CSV counts them.",
@@ -79,14 +78,6 @@ def test_one_interval_and_one_p_a_contrast(tables: list[Table]) -> None:
         assert (tested == (table.data["no_p"] == "")).all()
         excludes = (table.data["low"] > 0) | (table.data["high"] < 0)
         assert (excludes == (table.data["p"] < 0.05))[tested].all()
-
-
-def test_a_plan_that_does_not_count_the_pool_claims_nothing_on_hold_outs(tmp_path: Path) -> None:
-    changes = {"repetitions": 5, "images": 12, "noise": 0.05, "epochs": 2}
-    for table in arms_against_baseline_tables(contents_of(tmp_path, train_patients=None, **changes)):
-        hold_out = "hold_out" in table.title
-        assert (table.data["no_p"] == "unknown pool").all() == hold_out
-        assert any(note.startswith("unknown pool: no p, since") for note in table.notes) == hold_out
 
 
 # --- variants ----------------------------------------------------------------------------------------------

