@@ -105,7 +105,7 @@ def test_a_damaged_record_fails_alone(empty, tmp_path):
     for one in (bad, good):
         store_trial(empty, one)
     store_plan(empty, [bad, good])
-    name = layout.TrialFiles(bad.trial_id).evaluation(bad.evaluations[0].evaluation_id).cases
+    name = layout.TrialFiles(bad.trial_id).evaluation(bad.evaluations[0].evaluation_id).table("cases")
     empty.write(name, b"torn")
     report = mirror_study(empty, "covid", directory=tmp_path / "mirror")
     assert report.written == [good.trial_id]

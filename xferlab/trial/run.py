@@ -194,8 +194,8 @@ class _Run:
         store, trial_id = self.context.store, self.spec.trial_id
         tables = {}
         for evaluation in self.spec.evaluations:
-            record = reader.read_whole_evaluation(store, trial_id, evaluation.evaluation_id, weights=weights)
-            if record is None:
+            record = reader.read_evaluation(store, trial_id, evaluation.evaluation_id)
+            if record is None or not reader.is_whole(store, record, weights):
                 measure = partial(evaluate, self.spec, evaluation, self.learner, self.context)
                 record = measure(weights=weights, after_case=self._go_on)
             tables[evaluation.name] = reader.read_cases(store, record)
