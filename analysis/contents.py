@@ -19,7 +19,7 @@ from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, unseen
 from xferlab.analysis.tables.model import Table, with_unit
 from xferlab.analysis.tuning import tuned_arms
-from xferlab.metrics.catalogue import Metric
+from xferlab.metrics.metric import Metric
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from xferlab.analysis.figures.style import Picture

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from xferlab.errors import StorageError
-from xferlab.metrics.catalogue import Metric
+from xferlab.metrics.metric import Metric
 from xferlab.records import reader
 from xferlab.records.store import Store
 
@@ -81,9 +81,8 @@ class Metrics:
 
     def named(self, name: str) -> Metric:
         """Returns the declaration of a metric, or a bare one if the plan has none."""
-        bare = Metric(
-            name, name, "", None, "not in the plan", "further", "Not in the plan.", "Not in the plan."
-        )
+        told = "Not in the plan."
+        bare = Metric(name=name, label=name, better=None, source=told, definition=told, undefined=told)
         return self._known.get(name, bare)
 
     def ordered(self, names: Iterable[str]) -> tuple[Metric, ...]:

@@ -24,7 +24,7 @@ from xferlab.analysis.tables.notes import (
 )
 from xferlab.analysis.tables.overview import few_labels, fitted, spread
 from xferlab.analysis.tuning import tuned_arms, tuned_notes
-from xferlab.metrics.catalogue import Metric
+from xferlab.metrics.metric import Metric
 
 _HEAD = (("Arm", "arm"), ("Trained on patients (images)", "trained"), ("Repetitions", "repetitions"))
 

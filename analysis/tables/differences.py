@@ -29,7 +29,7 @@ from xferlab.analysis.tables.notes import (
     size_note,
 )
 from xferlab.analysis.tuning import tuned_notes
-from xferlab.metrics.catalogue import Metric
+from xferlab.metrics.metric import Metric
 
 _COUNTS = (("Paired repetitions", "num_repetitions"), ("Images", "num_images"), ("Patients", "num_patients"))
 _DIFFERENCE = (("Difference", "difference"), (INTERVAL, "interval"), ("p", "p"))

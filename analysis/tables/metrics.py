@@ -13,7 +13,7 @@ from xferlab.analysis.selection import ALL, NUM_DETAILED, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.analysis.tuning import tuned_arms, tuned_notes
-from xferlab.metrics.catalogue import Metric
+from xferlab.metrics.metric import Metric
 
 _HEAD = (
     ("Pathology", "pathology"),

@@ -7,7 +7,7 @@ The value of a metric on image i (from 0) in repetition r (from 1) is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 
 from xferlab.analysis import StudyResults, load_study
 from xferlab.analysis.contents import Contents
-from xferlab.metrics.catalogue import CATALOGUE
+from xferlab.metrics.measuring import METRICS
 from xferlab.plan.identity import short_id
 from xferlab.records import codec, layout, writer
 from xferlab.records.schema import (
@@ -159,7 +159,7 @@ class StudyBuilder:
             },
             "stages": list(PARENTS),
             "tasks": dict.fromkeys(PARENTS, registry.DEFAULT),
-            "metrics": [asdict(metric) for metric in CATALOGUE],
+            "metrics": [metric.to_json() for metric in METRICS],
             "arms": {arm: {"description": {}, "stages": stages} for arm in self.arms},
             "trials": trials,
             "warnings": list(self.warnings),
@@ -226,7 +226,7 @@ class StudyBuilder:
         rows = [
             (*self._case(evaluation, trial["repetition"], image), self.simulated, metric.name, value + added)
             for image in range(self.images)
-            for metric in CATALOGUE
+            for metric in METRICS
             for value in [self.value(**place, image=image, metric=metric.name)]
         ]
         columns = dict(zip(CASES_SCHEMA.names, map(list, zip(*rows, strict=True)), strict=True))

@@ -17,7 +17,7 @@ from xferlab.analysis.selection import ordered_pathologies
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
 from xferlab.errors import UsageError
-from xferlab.metrics.catalogue import CATALOGUE
+from xferlab.metrics.measuring import METRICS
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_an_unknown_paper_names_the_known_one() -> None:
 def test_layout_and_values_agree(name: str) -> None:
     paper = read_paper(name)
     assert list(paper.metrics) == list(paper.values["metric"].unique())
-    assert list(paper.metrics) == [metric.name for metric in CATALOGUE if metric.name in paper.metrics]
+    assert list(paper.metrics) == [metric.name for metric in METRICS if metric.name in paper.metrics]
     for number, rows in paper.values.groupby("table"):
         assert len(rows) % len(paper.metrics) == 0
         first = rows.iloc[0]

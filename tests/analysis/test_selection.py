@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -14,7 +13,7 @@ from xferlab.analysis.selection import (
     chain_pairs,
     ordered_pathologies,
 )
-from xferlab.metrics.catalogue import CATALOGUE
+from xferlab.metrics.measuring import METRICS
 from xferlab.records.store import Store
 
 HOLD_OUT = ("portable", "hold_out")
@@ -76,7 +75,7 @@ def test_pathologies_stand_by_name_behind_all() -> None:
 
 
 def test_metrics_stand_in_the_plans_order_and_unknown_ones_last() -> None:
-    metrics = Metrics({"metrics": [asdict(metric) for metric in CATALOGUE]})
+    metrics = Metrics({"metrics": [metric.to_json() for metric in METRICS]})
     assert [m.name for m in metrics.ordered(["NEW", "HD95_px", "DICE", "ACC"])] == [
         "ACC",
         "DICE",
@@ -85,4 +84,4 @@ def test_metrics_stand_in_the_plans_order_and_unknown_ones_last() -> None:
     ]
     assert [m.name for m in metrics.main(["HD95_px", "ACC", "DICE"])] == ["DICE", "HD95_px"]
     assert metrics.named("NEW").better is None
-    assert metrics.named("DICE") in CATALOGUE
+    assert metrics.named("DICE").to_json() in [metric.to_json() for metric in METRICS]

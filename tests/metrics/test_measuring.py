@@ -8,34 +8,33 @@ import numpy as np
 import pytest
 
 from xferlab.errors import DataError
-from xferlab.metrics.catalogue import CATALOGUE
-from xferlab.metrics.measuring import _resolve, measure
+from xferlab.metrics.measuring import METRICS, measure
 
 MASKED_OUT = np.zeros((8, 8), dtype=bool)
 
 
-def test_keys_are_the_catalogue_in_its_order(scored):
-    assert list(measure(*scored)) == [metric.name for metric in CATALOGUE]
+def test_values_come_in_the_order_of_the_metrics(scored):
+    assert list(measure(*scored)) == [metric.name for metric in METRICS]
 
 
-def test_every_entry_of_the_catalogue_names_a_documented_function():
-    assert len({metric.name for metric in CATALOGUE}) == len(CATALOGUE)
-    for metric in CATALOGUE:
-        assert _resolve(metric.function).__doc__
+def test_every_metric_has_a_name_of_its_own_and_a_documented_function():
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+    for metric in METRICS:
+        assert metric.function.__doc__
         assert metric.definition
         assert metric.undefined
 
 
 def test_overlap_and_boundary_are_the_main_metrics():
-    assert [metric.name for metric in CATALOGUE if metric.prominence == "main"] == ["DICE", "HD95_px"]
+    assert [metric.name for metric in METRICS if metric.prominence == "main"] == ["DICE", "HD95_px"]
 
 
 def test_a_perfect_output_is_best_in_every_metric(scored):
     _, target = scored
     values = measure(target.astype(np.float32), target, spacing_mm=(0.5, 0.25))
     best = {"higher": 1.0, "lower": 0.0}
-    assert {m.name: values[m.name] for m in CATALOGUE if m.better} == {
-        m.name: best[m.better] for m in CATALOGUE if m.better
+    assert {m.name: values[m.name] for m in METRICS if m.better} == {
+        m.name: best[m.better] for m in METRICS if m.better
     }
 
 
@@ -56,7 +55,7 @@ def test_ignoring_nothing_is_no_ignore(scored):
 def test_all_ignored_leaves_every_metric_undefined(scored):
     values = measure(*scored, ignore=np.ones((40, 56), dtype=bool), spacing_mm=(1.0, 1.0))
     assert all(math.isnan(value) for value in values.values())
-    assert len(values) == len(CATALOGUE)
+    assert len(values) == len(METRICS)
 
 
 @pytest.mark.parametrize("turn", [lambda a: a[::-1], lambda a: a[:, ::-1], np.transpose])
@@ -108,7 +107,7 @@ def test_arrays_that_do_not_fit_are_refused(replaced, message):
 
 
 @pytest.mark.component
-def test_the_catalogue_is_read_without_scipy_or_torch():
-    code = "import sys, xferlab.metrics.catalogue; print({'scipy', 'torch', 'sklearn'} & set(sys.modules))"
+def test_declarations_are_read_without_scipy_or_torch():
+    code = "import sys, xferlab.metrics.measuring; print({'scipy', 'torch', 'sklearn'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"

@@ -1,5 +1,5 @@
 """Functions of arrays that say how good an output is.
 
-To add a metric, write one function of a `ScoredImage` in the module it belongs to and one entry of
-`catalogue.CATALOGUE` that names it. Nothing else lists metrics.
+To add a metric, write a function of a `ScoredImage` in the module that it belongs to, declare it there with
+an `ImageMetric`, and add that to `measuring.METRICS`. Nothing else lists metrics.
 """

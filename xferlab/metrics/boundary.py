@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from xferlab.metrics.image import ScoredImage
+from xferlab.metrics.metric import ImageMetric
 
 Mask = NDArray[np.bool_]
 
@@ -39,11 +39,37 @@ def hd95_px(image: ScoredImage) -> float:
     return _hd95(image, image.once(_distances_px), (1.0, 1.0))
 
 
+HD95_PX = ImageMetric(
+    name="HD95_px",
+    label="HD95",
+    unit="px",
+    better="lower",
+    source="Huttenlocher et al. 1993, with the 95th percentile for the maximum",
+    prominence="main",
+    definition="Larger of the two directed 95th percentiles of the distance between boundary pixels.",
+    undefined="0 if both masks are empty, the image diagonal if one is.",
+    function=hd95_px,
+)
+
+
 def hd95_mm(image: ScoredImage) -> float:
     """HD95 in millimetres by the image's spacing; NaN where it is unknown."""
     if image.spacing_mm is None:
         return float("nan")
     return _hd95(image, surface_distances(image.prediction, image.target, image.spacing_mm), image.spacing_mm)
+
+
+HD95_MM = ImageMetric(
+    name="HD95_mm",
+    label="HD95",
+    unit="mm",
+    better="lower",
+    source="as HD95_px",
+    prominence="headline",
+    definition="HD95_px with distances in millimetres, by the spacing of rows and of columns.",
+    undefined="0 if both masks are empty, the image diagonal if one is; NaN if the spacing is unknown.",
+    function=hd95_mm,
+)
 
 
 def nsd_2px(image: ScoredImage) -> float:
@@ -53,6 +79,18 @@ def nsd_2px(image: ScoredImage) -> float:
         return float(_both_empty(image))
     everything = np.concatenate([distances.from_prediction, distances.from_target])
     return float(np.mean(everything <= TOLERANCE_PX))
+
+
+NSD_2PX = ImageMetric(
+    name="NSD_2px",
+    label="NSD at 2 px",
+    better="higher",
+    source="Nikolov et al. 2018 (surface Dice), on pixels",
+    prominence="headline",
+    definition="Fraction of both masks' boundary pixels within 2 px of the other's boundary.",
+    undefined="1 if both masks are empty, 0 if one is.",
+    function=nsd_2px,
+)
 
 
 def surface_distances(
@@ -65,6 +103,8 @@ def surface_distances(
         target: The other.
         spacing: Length of a step to the next row and to the next column, in the unit of the result.
     """
+    from scipy.ndimage import distance_transform_edt  # slow to import, and plans only need declarations
+
     if not prediction.any() or not target.any():
         return None
     # All boundary pixels lie in the box: distances within it are exact, and the transform sees fewer pixels.

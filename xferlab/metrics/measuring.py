@@ -1,19 +1,40 @@
-"""All metrics of the catalogue for one image."""
+"""All metrics of one image, in the order of tables."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import cache
-from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.errors import DataError, Problem
-from xferlab.metrics.catalogue import CATALOGUE
+from xferlab.metrics import boundary, calibration, overlap, ranking, topology
 from xferlab.metrics.image import ScoredImage
+from xferlab.metrics.metric import ImageMetric
+
+METRICS_VERSION = 1
+"""Raised whenever a value may change; part of the identity of an evaluation."""
+METRICS: tuple[ImageMetric, ...] = (
+    overlap.ACC,
+    ranking.AUC,
+    overlap.DICE,
+    overlap.JACC,
+    overlap.PREC,
+    overlap.RECA,
+    overlap.F1,
+    overlap.SENS,
+    overlap.SPEC,
+    overlap.SOFT_DICE,
+    boundary.HD95_PX,
+    boundary.HD95_MM,
+    boundary.NSD_2PX,
+    topology.COMPONENTS,
+    topology.BRIDGES,
+    topology.ISLANDS,
+    calibration.BRIER,
+    calibration.ECE,
+)
 
 
 def measure(
@@ -24,7 +45,7 @@ def measure(
     threshold: float = 0.5,
     spacing_mm: tuple[float, float] | None = None,
 ) -> dict[str, float]:
-    """Measures one image with every metric of the catalogue.
+    """Measures one image with every metric.
 
     Args:
         probability: float32 `(H, W)` in [0, 1], after the sigmoid; wider types are rounded to float32.
@@ -34,22 +55,15 @@ def measure(
         spacing_mm: Distance of neighbouring rows and of neighbouring columns in mm; None if unknown.
 
     Returns:
-        Name to value, in the order of `CATALOGUE`; NaN where undefined, everywhere if all pixels are ignored.
+        Name to value, in the order of `METRICS`; NaN where undefined, everywhere if all pixels are ignored.
 
     Raises:
         DataError: Shapes or types do not fit, a probability is not in [0, 1], or the spacing is not positive.
     """
     image = _score(probability, target, ignore, threshold=threshold, spacing_mm=spacing_mm)
     if image.label.size == 0:
-        return {metric.name: math.nan for metric in CATALOGUE}
-    return {metric.name: float(_resolve(metric.function)(image)) for metric in CATALOGUE}
-
-
-@cache
-def _resolve(function: str) -> Callable[[ScoredImage], float]:
-    """Returns the function that a catalogue entry names; imported late, since SciPy is slow to import."""
-    module, _, name = function.partition(".")
-    return cast(Callable[[ScoredImage], float], getattr(import_module(f"xferlab.metrics.{module}"), name))
+        return {metric.name: math.nan for metric in METRICS}
+    return {metric.name: float(metric.function(image)) for metric in METRICS}
 
 
 def _score(

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from xferlab.metrics.image import ScoredImage
+from xferlab.metrics.metric import VIDAL, ImageMetric
+
+_PER_CLASS = "Per class: 1 if the class is absent from both masks, 0 if it is absent from one."
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,48 @@ def accuracy(image: ScoredImage) -> float:
     return (counts.tp + counts.tn) / image.label.size
 
 
+ACC = ImageMetric(
+    name="ACC",
+    label="Accuracy",
+    better="higher",
+    source=f"{VIDAL}, eq. 2",
+    definition="Fraction of pixels whose predicted class is the target's.",
+    function=accuracy,
+)
+
+
 def dice(image: ScoredImage) -> float:
     """Dice of the masks, in [0, 1] (vidal2021, eq. 3); both empty 1, one empty 0."""
     return image.once(confusion).dice()
 
 
+DICE = ImageMetric(
+    name="DICE",
+    label="Dice",
+    better="higher",
+    source=f"{VIDAL}, eq. 3, on the thresholded output",
+    prominence="main",
+    definition="2 TP / (2 TP + FP + FN).",
+    undefined="1 if both masks are empty, 0 if one is.",
+    function=dice,
+)
+
+
 def jaccard(image: ScoredImage) -> float:
     """Jaccard of the masks, in [0, 1] (vidal2021, eq. 4); both empty 1, one empty 0."""
     return image.once(confusion).jaccard()
+
+
+JACC = ImageMetric(
+    name="JACC",
+    label="Jaccard",
+    better="higher",
+    source=f"{VIDAL}, eq. 4, on the thresholded output",
+    prominence="headline",
+    definition="TP / (TP + FP + FN).",
+    undefined="1 if both masks are empty, 0 if one is.",
+    function=jaccard,
+)
 
 
 def macro_precision(image: ScoredImage) -> float:
@@ -87,10 +124,32 @@ def macro_precision(image: ScoredImage) -> float:
     return (counts.precision() + counts.other.precision()) / 2
 
 
+PREC = ImageMetric(
+    name="PREC",
+    label="Precision (macro)",
+    better="higher",
+    source=f"{VIDAL}, eq. 5 and footnote 5",
+    definition="Mean of the target's and the background's TP / (TP + FP).",
+    undefined=_PER_CLASS,
+    function=macro_precision,
+)
+
+
 def macro_recall(image: ScoredImage) -> float:
     """Mean recall of target class and background class, in [0, 1] (vidal2021, eq. 6, footnote 5)."""
     counts = image.once(confusion)
     return (counts.recall() + counts.other.recall()) / 2
+
+
+RECA = ImageMetric(
+    name="RECA",
+    label="Recall (macro)",
+    better="higher",
+    source=f"{VIDAL}, eq. 6 and footnote 5",
+    definition="Mean of the target's and the background's TP / (TP + FN): of SENS and SPEC.",
+    undefined=_PER_CLASS,
+    function=macro_recall,
+)
 
 
 def macro_f1(image: ScoredImage) -> float:
@@ -99,14 +158,49 @@ def macro_f1(image: ScoredImage) -> float:
     return (counts.dice() + counts.other.dice()) / 2
 
 
+F1 = ImageMetric(
+    name="F1",
+    label="F1 score (macro)",
+    better="higher",
+    source=f"{VIDAL}, eq. 7 and footnote 5",
+    definition="Mean of the target's and the background's 2 TP / (2 TP + FP + FN).",
+    undefined=_PER_CLASS,
+    function=macro_f1,
+)
+
+
 def sensitivity(image: ScoredImage) -> float:
     """Recall of the target class, in [0, 1] (vidal2021, eq. 8); none: 1 if none is predicted, else 0."""
     return image.once(confusion).recall()
 
 
+SENS = ImageMetric(
+    name="SENS",
+    label="Sensitivity",
+    better="higher",
+    source=f"{VIDAL}, eq. 8",
+    prominence="headline",
+    definition="TP / (TP + FN): fraction of the target that is predicted.",
+    undefined="1 if both masks are empty, 0 if only the target is.",
+    function=sensitivity,
+)
+
+
 def specificity(image: ScoredImage) -> float:
     """Recall of the background, in [0, 1] (vidal2021, eq. 9); none: 1 if none is predicted, else 0."""
     return image.once(confusion).other.recall()
+
+
+SPEC = ImageMetric(
+    name="SPEC",
+    label="Specificity",
+    better="higher",
+    source=f"{VIDAL}, eq. 9",
+    prominence="headline",
+    definition="TN / (TN + FP): fraction of the background that is predicted as background.",
+    undefined="1 if neither mask has background, 0 if only the target has none.",
+    function=specificity,
+)
 
 
 def soft_dice(image: ScoredImage) -> float:
@@ -115,3 +209,14 @@ def soft_dice(image: ScoredImage) -> float:
     both = float(image.probability[image.label].sum(dtype=np.float64))
     whole = mass + np.count_nonzero(image.label)
     return 2 * both / whole if whole else 1.0
+
+
+SOFT_DICE = ImageMetric(
+    name="SOFT_DICE",
+    label="Soft Dice",
+    better="higher",
+    source=f"{VIDAL}, eq. 3, on the continuous output",
+    definition="2 sum(p t) / (sum p + sum t), p the output and t the target, without threshold.",
+    undefined="1 if output and target are 0 everywhere.",
+    function=soft_dice,
+)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import label
 
 from xferlab.metrics.image import ScoredImage
+from xferlab.metrics.metric import VIDAL, ImageMetric
 
 BRIDGE_COVERAGE = 0.1
 
@@ -20,6 +20,18 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 def components(image: ScoredImage) -> float:
     """Number of connected components of the prediction; 0 if it is empty."""
     return float(image.once(_overlaps).shape[0] - 1)
+
+
+COMPONENTS = ImageMetric(
+    name="COMPONENTS",
+    label="Components",
+    unit="count",
+    better=None,
+    source=f"artefacts of {VIDAL}, fig. 13",
+    definition="Connected components (8-connectivity) of the prediction; two organs make two.",
+    undefined="Always defined; 0 for an empty prediction.",
+    function=components,
+)
 
 
 def bridges(image: ScoredImage) -> float:
@@ -35,13 +47,39 @@ def bridges(image: ScoredImage) -> float:
     return float(np.count_nonzero((coverage >= BRIDGE_COVERAGE).sum(axis=1) >= 2))
 
 
+BRIDGES = ImageMetric(
+    name="BRIDGES",
+    label="Bridges",
+    unit="count",
+    better="lower",
+    source=f"artefacts of {VIDAL}, fig. 13",
+    definition="Predicted components that cover at least 10 % of each of two or more target components.",
+    undefined="NaN if the target has fewer than two components.",
+    function=bridges,
+)
+
+
 def islands(image: ScoredImage) -> float:
     """Number of predicted components that share no pixel with the target; all, if the target is empty."""
     return float(np.count_nonzero(image.once(_overlaps)[1:, 1:].sum(axis=1) == 0))
 
 
+ISLANDS = ImageMetric(
+    name="ISLANDS",
+    label="Islands",
+    unit="count",
+    better="lower",
+    source=f"artefacts of {VIDAL}, fig. 13",
+    definition="Predicted components that share no pixel with the target.",
+    undefined="Always defined; every predicted component is one if the target is empty.",
+    function=islands,
+)
+
+
 def _overlaps(image: ScoredImage) -> NDArray[np.int64]:
     """Returns int64 `(P + 1, T + 1)`: pixels shared by predicted and target component; 0 is background."""
+    from scipy.ndimage import label  # slow to import, and plans only need declarations
+
     predicted, num_predicted = label(image.prediction, structure=_EIGHT_NEIGHBOURS)
     actual, num_actual = label(image.target, structure=_EIGHT_NEIGHBOURS)
     shape = (num_predicted + 1, num_actual + 1)

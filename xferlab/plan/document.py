@@ -48,7 +48,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
         "tasks": {name: stage.task for name, stage in base.stages.items()},
         # What reports say of metrics is what held when the study was planned.
         "metrics": [
-            asdict(metric)
+            metric.to_json()
             for name in dict.fromkeys(stage.task for stage in base.stages.values())
             for metric in registry.task(name).metrics
         ],

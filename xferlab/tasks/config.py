@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field
 
-from xferlab.metrics.catalogue import Metric
+from xferlab.metrics.metric import Metric
 from xferlab.metrics.score import Score
 from xferlab.section import Float, Int, Section
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
-from xferlab.metrics.catalogue import CATALOGUE, METRICS_VERSION
+from xferlab.metrics.measuring import METRICS, METRICS_VERSION
 from xferlab.section import Float, Int, Section
 from xferlab.tasks.config import Loop, Path, Remark, Size, SizeProblem, StageView, Task, TrialIdentity
 from xferlab.tasks.config import Training as TaskTraining
@@ -387,7 +387,7 @@ TASK = Task(
     name="segmentation",
     version=1,
     metrics_version=METRICS_VERSION,
-    metrics=CATALOGUE,
+    metrics=METRICS,
     model=Model,
     training=Training,
     identity=Identity,

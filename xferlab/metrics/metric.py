@@ -1,0 +1,50 @@
+"""What a metric is called, what it means, where it comes from, and what 0/0 gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from xferlab.metrics.image import ScoredImage
+
+VIDAL = "vidal2021"
+"""The paper that defines most metrics of images: Vidal et al. 2021."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One metric of one case, as plans store it and reports describe it.
+
+    Attributes:
+        name: Key in records and tables.
+        label: Heading in tables and axes of figures.
+        unit: Such as `px` or `mm`; `count` for whole numbers, empty for a dimensionless value.
+        better: Whether `higher` or `lower` is better; None if neither.
+        source: Paper and equation.
+        prominence: `main` metrics also stand in tables of many arms, the first of them in figures of many
+            arms; `headline` ones in the first table of a stage; `further` ones in a second table. A paper
+            that a study compares itself to may name other headline metrics.
+        definition: One sentence. Masks hold counted pixels only; predicted means probability > threshold.
+        undefined: What 0/0 gives, and when the value is NaN. All are NaN where every pixel is ignored.
+    """
+
+    name: str
+    label: str
+    unit: str = ""
+    better: Literal["higher", "lower"] | None
+    source: str
+    prominence: Literal["main", "headline", "further"] = "further"
+    definition: str
+    undefined: str = "Always defined."
+
+    def to_json(self) -> dict[str, str | None]:
+        """Returns the declaration as plans store it."""
+        return {field.name: getattr(self, field.name) for field in fields(Metric)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMetric(Metric):
+    """A metric of one image, declared beside the function that computes it."""
+
+    function: Callable[[ScoredImage], float]
