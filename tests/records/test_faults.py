@@ -216,30 +216,6 @@ def test_a_full_disk_keeps_the_lines_of_a_history(full_disk: Path) -> None:
     assert [one.epoch for one in kept] == list(range(1, len(kept) + 1))
 
 
-LIMITED = """
-import resource, signal, sys
-from xferlab.errors import StorageError
-from xferlab.records.store import Store
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try:
-    Store.open(sys.argv[1]).write("record", b"y" * 2000)
-except StorageError as error:
-    print(error)
-"""
-
-
-def test_a_quota_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
-    store.write("record", BEFORE)
-    said = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=True
-    )
-    assert "record: cannot be written: [Errno 27] File too large" in said.stdout
-    assert store.read("record") == BEFORE
-    assert store.list("") == ["record"]
-
-
 FORBIDDEN = """
 import os, sys
 from xferlab.errors import StorageError

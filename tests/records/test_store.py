@@ -123,34 +123,6 @@ def test_a_folder_cannot_be_read_as_a_file(tmp_path: Path) -> None:
         store.read("a")
 
 
-CREATE = """
-import sys
-from pathlib import Path
-from xferlab.records.store import Store
-store, start = Store.open(sys.argv[1]), Path(sys.argv[1], "start")
-print("ready", flush=True)
-while not start.exists():
-    pass
-print(*[number for number in range(50) if store.create(f"race/{number}", sys.argv[2].encode())])
-"""
-
-
-@pytest.mark.slow
-def test_of_eight_processes_one_creates(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
-    commands = [[sys.executable, "-c", CREATE, str(tmp_path), name] for name in "abcdefgh"]
-    children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
-    for child in children:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-    (tmp_path / "start").touch()
-    won = {name: child.communicate()[0].split() for name, child in zip("abcdefgh", children, strict=True)}
-    assert sorted(int(n) for numbers in won.values() for n in numbers) == list(range(50))
-    for name, numbers in won.items():
-        assert all(store.read(f"race/{number}") == name.encode() for number in numbers)
-    assert len(store.list("race")) == 50
-
-
 WRITE_FOR_EVER = """
 import sys
 from xferlab.records.store import Store

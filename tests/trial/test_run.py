@@ -174,6 +174,9 @@ def test_an_attempt_without_an_end_was_killed_also_one_that_died_before_its_reco
     (trials.folder(GENERAL) / "record.json").unlink()
     trials.run(GENERAL)
     assert trials.outcomes(GENERAL) == ["interrupted", "killed", "killed", "complete"]
+    (trials.folder(GENERAL) / "checkpoint/best.safetensors").unlink()
+    trials.run(GENERAL)
+    assert trials.outcomes(GENERAL) == ["interrupted", "killed", "killed", "lost", "complete"]
 
 
 def test_a_child_needs_its_parent_whose_altered_or_lost_weights_are_trained_again_to_the_same(

@@ -178,7 +178,7 @@ def read_history(store: Store, trial_id: str, *, sha256: str | None = None) -> l
         sha256: `TrialRecord.history_sha256` of a complete trial, to find a history that lacks epochs.
 
     Raises:
-        RecordError: A line is damaged (says which, and its first byte), or the digest differs.
+        RecordError: A line is damaged (says which, and its first byte), missing, or the digest differs.
     """
     files = TrialFiles(trial_id)
     name, data = files.history, store.read(files.history)
@@ -192,7 +192,8 @@ def read_history(store: Store, trial_id: str, *, sha256: str | None = None) -> l
         except (ValueError, TypeError) as error:
             offset = sum(map(len, lines[: number - 1]))
             raise RecordError(f"{path}:{number} (byte {offset}): is damaged ({error}). {_CURVE}") from error
-    if sha256 is not None and history_sha256(epochs) != sha256:
+    in_order = [result.epoch for result in epochs] == list(range(1, len(epochs) + 1))
+    if not in_order or (sha256 is not None and history_sha256(epochs) != sha256):
         raise RecordError(f"{path}: its {len(epochs)} epochs are not those of the record. {_CURVE}")
     return epochs
 

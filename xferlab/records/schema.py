@@ -83,12 +83,11 @@ class CaseOutputs:
     simulated: str
     arrays: Mapping[str, NDArray[Any]]
 
-    def rows(self) -> Iterator[tuple[Any, ...]]:
+    def rows(self) -> Iterator[dict[str, Any]]:
         """Yields the rows of `OUTPUTS_SCHEMA`."""
-        for array_name, array in self.arrays.items():
-            kept = np.ascontiguousarray(array)
-            labels = (self.case, self.name, self.patient, self.pathology, self.simulated)
-            yield (*labels, array_name, kept.dtype.str, list(kept.shape), kept.tobytes())
+        for name, array in self.arrays.items():
+            content = {"dtype": array.dtype.str, "shape": array.shape, "data": array.tobytes()}
+            yield {**vars(self), "array": name, **content}
 
     @staticmethod
     def from_table(table: pa.Table) -> list[CaseOutputs]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -15,9 +14,7 @@ import pyarrow.fs as pafs
 from xferlab.errors import StorageError
 from xferlab.records.files import Files
 from xferlab.records.local import LocalFiles
-from xferlab.records.retries import with_retries
-
-Result = TypeVar("Result")
+from xferlab.records.retries import Result, with_retries
 
 
 @dataclass(frozen=True)

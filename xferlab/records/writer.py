@@ -93,16 +93,9 @@ def write_run(store: Store, trial_id: str, body: Mapping[str, Any]) -> None:
 def outputs_table(cases: Iterable[CaseOutputs]) -> bytes:
     """Returns parquet bytes of the stored arrays of cases (`OUTPUTS_SCHEMA`)."""
     rows = [row for case in cases for row in case.rows()]
-    columns = {name: [row[number] for row in rows] for number, name in enumerate(OUTPUTS_SCHEMA.names)}
-    return table(OUTPUTS_SCHEMA, columns)
+    return codec.parquet_bytes(pa.Table.from_pylist(rows, OUTPUTS_SCHEMA))
 
 
 def table(schema: pa.Schema, columns: Mapping[str, list[Any]]) -> bytes:
     """Returns parquet bytes of columns in a schema; dictionary columns are encoded in order of appearance."""
-    arrays = []
-    for field in schema:
-        values = pa.array(
-            columns[field.name], pa.string() if pa.types.is_dictionary(field.type) else field.type
-        )
-        arrays.append(values.dictionary_encode() if pa.types.is_dictionary(field.type) else values)
-    return codec.parquet_bytes(pa.Table.from_arrays(arrays, schema=schema))
+    return codec.parquet_bytes(pa.Table.from_pydict(columns, schema))
