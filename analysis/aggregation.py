@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import pandas as pd
 
 from xferlab.analysis.results import is_hold_out
 from xferlab.analysis.selection import ALL
+from xferlab.analysis.sets import set_values, with_sets
+from xferlab.metrics.metric import Metric
 
 KEYS = ("arm", "stage", "section", "part", "pathology", "metric")
 MIN_PATIENTS = 5
@@ -20,15 +22,22 @@ _MEASURES = (
 )
 
 
-def aggregate(cases: pd.DataFrame, *, planned: Mapping[tuple[str, str], int] | None = None) -> pd.DataFrame:
+def aggregate(
+    cases: pd.DataFrame,
+    *,
+    planned: Mapping[tuple[str, str], int] | None = None,
+    sets: Sequence[Metric] | None = None,
+) -> pd.DataFrame:
     """Returns one row per arm, stage, section, part, pathology (`all` and each) and metric.
 
     Args:
         cases: What `load` returns, or rows of it.
         planned: Planned repetitions by (arm, stage); default: what `load` noted, else missing.
+        sets: Metrics of sets of cases; default: what `load` noted, else none.
 
     Returns:
-        The keys and these columns. mean: mean over repetitions of a repetition's mean over images.
+        The keys and these columns. mean: mean over repetitions of a repetition's mean over images, or of its
+        value of a metric of sets.
         sd_repetitions: sample SD (n - 1) of those means; NaN for one repetition. sd_images: on a
         hold-out, where every repetition sees the same images, the sample SD over images of an image's
         mean over repetitions; elsewhere the mean over repetitions of the sample SD over a repetition's
@@ -37,8 +46,9 @@ def aggregate(cases: pd.DataFrame, *, planned: Mapping[tuple[str, str], int] | N
         NaN, and left out of the means.
     """
     counts = planned if planned is not None else cases.attrs.get("planned", {})
-    together = _by_keys(cases, [key for key in KEYS if key != "pathology"]).assign(pathology=ALL)
-    frame = pd.concat([_by_keys(cases, list(KEYS)), together], ignore_index=True)
+    metrics = sets if sets is not None else cases.attrs.get("sets", ())
+    together = _by_keys(cases, [key for key in KEYS if key != "pathology"], metrics).assign(pathology=ALL)
+    frame = pd.concat([_by_keys(cases, list(KEYS), metrics), together], ignore_index=True)
     known = [counts.get(pair, float("nan")) for pair in zip(frame["arm"], frame["stage"], strict=True)]
     # Whole numbers where all are known: pandas turns a column with NaN into floats.
     frame["num_planned"] = pd.Series(known, index=frame.index, dtype=None if known else "int64")
@@ -47,8 +57,12 @@ def aggregate(cases: pd.DataFrame, *, planned: Mapping[tuple[str, str], int] | N
     return frame[[*KEYS, *_MEASURES]]
 
 
-def _by_keys(cases: pd.DataFrame, group: list[str]) -> pd.DataFrame:
-    per_repetition = _grouped(cases, [*group, "repetition"])["value"].agg(["mean", "std", "size", "count"])
+def _by_keys(cases: pd.DataFrame, group: list[str], sets: Sequence[Metric]) -> pd.DataFrame:
+    keys = [*group, "repetition"]
+    counted = with_sets(cases, sets)
+    per_repetition = _grouped(counted, keys)["value"].agg(["mean", "std", "size", "count"])
+    if sets:
+        per_repetition.update(set_values(cases, sets, keys=keys))
     repetitions = _grouped(per_repetition.reset_index(), group)
     result = repetitions.agg(
         mean=("mean", "mean"),
@@ -60,12 +74,12 @@ def _by_keys(cases: pd.DataFrame, group: list[str]) -> pd.DataFrame:
     )
     result["num_undefined"] = result["num_values"] - result.pop("num_defined")
     result["images_per_repetition"] = result["num_values"] / result["num_repetitions"]
-    per_image = _grouped(cases, [*group, "case"])["value"].mean().reset_index()
+    per_image = _grouped(counted, [*group, "case"])["value"].mean().reset_index()
     over_images = _grouped(per_image, group)["value"].agg(["std", "size"])
     fixed = np.array([is_hold_out(part) for part in result.index.get_level_values("part")], dtype=bool)
     result["sd_images"] = result.pop("within").where(~fixed, over_images["std"])
     result["num_images"] = over_images["size"]
-    result["num_patients"] = _grouped(cases[[*group, "patient"]].drop_duplicates(), group).size()
+    result["num_patients"] = _grouped(counted[[*group, "patient"]].drop_duplicates(), group).size()
     frame: pd.DataFrame = result.reset_index()
     return frame
 

@@ -7,12 +7,26 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from xferlab.analysis.design import Design, Side
+from xferlab.analysis.estimates import (
+    UNDEFINED,
+    Codes,
+    Flags,
+    Floats,
+    SetFunction,
+    corrected_t,
+    counted_patients,
+    jackknife_t,
+    overlap_of,
+    two_way_t,
+    values_of_sets,
+)
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL, ordered_pathologies
+from xferlab.metrics.metric import Metric
+from xferlab.metrics.sets import FUNCTIONS
 
 MIN_REPETITIONS = 5
 """Paired repetitions below which no p is given."""
@@ -22,11 +36,7 @@ MAX_LOST = 0.05
 """Share of the images that may leave a comparison before it claims nothing."""
 MIN_PAIRED = 0.9
 """Share of the planned pairs of repetitions below which a comparison claims nothing."""
-CONFIDENCE = 0.95
 
-Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 NO_CLAIM = {
     "trained on these": "models were trained or stopped on these images",
@@ -85,20 +95,8 @@ class Contrast(NamedTuple):
     rows: pd.DataFrame
 
 
-class Estimate(NamedTuple):
-    """A 95 % confidence interval, the two-sided p of no difference, degrees of freedom; NaN: undefined."""
-
-    low: float
-    high: float
-    p: float
-    df: float
-
-
-UNDEFINED = Estimate(np.nan, np.nan, np.nan, np.nan)
-
-
-def compare(cases: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
-    """Returns one row per pathology (`all` and each) and metric.
+def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, ...] = ()) -> pd.DataFrame:
+    """Returns one row per pathology (`all` and each) and metric, with those of `sets` of cases.
 
     Pairs are formed by repetition, case and metric. An image with an undefined value on either side in any
     paired repetition leaves the comparison; on a hold-out so does one that lacks a repetition.
@@ -115,7 +113,8 @@ def compare(cases: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
     is_hold_out = comparison.evaluated.is_hold_out
     test_to_train = len(pairs) / max(1, num_paired * num_metrics) / design.num_train
     overlap = overlap_of(design.share) if is_hold_out else test_to_train
-    rules = _Rules(is_hold_out, overlap, _reason(comparison, num_paired), design.donors_differ)
+    reason = _reason(comparison, num_paired)
+    rules = _Rules(is_hold_out, overlap, reason, design.donors_differ, sets)
     parts = {ALL: pairs} if len(pairs) else {}
     for pathology in ordered_pathologies(pairs["pathology"].unique()):
         parts[pathology] = pairs[pairs["pathology"] == pathology]
@@ -130,90 +129,6 @@ COLUMNS = (
 )
 
 
-def holm(p_values: list[float]) -> list[float]:
-    """Returns p-values adjusted by Holm's step-down method (1979).
-
-    NaN stays NaN and counts as a comparison: what allows no claim makes no other claim easier.
-    """
-    values = np.asarray(p_values, dtype=float)
-    tested = np.flatnonzero(~np.isnan(values))
-    order = tested[np.argsort(values[tested], kind="stable")]
-    scaled = values[order] * (len(values) - np.arange(len(order)))
-    values[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
-    return [float(value) for value in values]
-
-
-def overlap_of(share: float) -> float:
-    """Returns r, what training samples of one pool have in common, in units of the repetitions' variance.
-
-    r = max(0.1, 4/9 f / (1 - f)), where f / (1 - f) is exact for a difference that is linear in the training
-    patients, 4/9 is calibrated by simulation for ordinary seed noise, and 0.1 is a floor for small shares.
-
-    Args:
-        share: f, the share of the pool that one repetition trains on; from 1 on, r is unknown (NaN).
-    """
-    return max(0.1, 4 / 9 * share / (1 - share)) if share < 1 else np.nan
-
-
-def two_way_t(differences: Floats, patients: Codes, *, overlap: float) -> Estimate:
-    """Returns the estimate of the mean difference on a hold-out: repetitions and patients both vary.
-
-    V = s2 (1/J + r) + P/(P-1) sum_p (sum of a patient's deviations)^2 / N^2, the second term of image
-    differences averaged over repetitions; degrees of freedom by Satterthwaite (1946). Undefined below two
-    repetitions or two counted patients, and where nothing varies.
-
-    Args:
-        differences: Shape (repetitions J, images N), all defined.
-        patients: Patient of each image, numbered, shape (N,).
-        overlap: r, see `overlap_of`.
-    """
-    num, counted = len(differences), counted_patients(patients)
-    if num < 2 or counted < 2:
-        return UNDEFINED
-    by_repetition, by_image = differences.mean(axis=1), differences.mean(axis=0)
-    mean = float(by_repetition.mean())
-    sums = np.bincount(patients, by_image - mean)
-    num_patients = len(np.unique(patients))
-    over_repetitions = float(by_repetition.var(ddof=1)) * (1 / num + overlap)
-    over_patients = num_patients / (num_patients - 1) * float(np.sum(sums**2)) / len(patients) ** 2
-    variance = over_repetitions + over_patients
-    parts = over_repetitions**2 / (num - 1) + over_patients**2 / (counted - 1)
-    return _t_estimate(mean, variance, df=variance**2 / parts if parts > 0 else np.nan)
-
-
-def corrected_t(means: Floats, *, overlap: float) -> Estimate:
-    """Returns the estimate of the mean difference where every repetition has test images of its own.
-
-    The corrected resampled t test: 1/J becomes 1/J + test/train (Nadeau and Bengio 2003, Inference for the
-    generalization error, eq. 11). Undefined below two repetitions, and where nothing varies.
-
-    Args:
-        means: Mean difference of each repetition, shape (J,).
-        overlap: Test images per training image.
-    """
-    num = len(means)
-    if num < 2:
-        return UNDEFINED
-    return _t_estimate(float(means.mean()), float(means.var(ddof=1)) * (1 / num + overlap), df=num - 1)
-
-
-def counted_patients(patients: Codes) -> float:
-    """Returns N^2 / sum n_p^2: the number of patients, fewer where some have more images than others."""
-    counts = np.bincount(patients)
-    return float(len(patients) ** 2 / np.sum(counts**2)) if len(patients) else 0.0
-
-
-def _t_estimate(mean: float, variance: float, *, df: float) -> Estimate:
-    from scipy import special
-
-    error = float(np.sqrt(variance))
-    # Rounding alone gives differences that are all equal a tiny deviation, and with it a tiny p.
-    if not error > 1e-12 * max(1.0, abs(mean)):
-        return UNDEFINED
-    half = float(special.stdtrit(df, (1 + CONFIDENCE) / 2)) * error
-    return Estimate(mean - half, mean + half, 2 * float(special.stdtr(df, -abs(mean) / error)), df)
-
-
 class _Rules(NamedTuple):
     """What holds for all pathologies and metrics of a comparison."""
 
@@ -221,6 +136,7 @@ class _Rules(NamedTuple):
     overlap: float
     reason: str
     donors_differ: bool
+    sets: tuple[Metric, ...]
 
 
 def _reason(comparison: Comparison, num_paired: int) -> str:
@@ -258,8 +174,20 @@ def _rows(pairs: pd.DataFrame, rules: _Rules) -> Iterator[dict[str, Any]]:
         values[side, metric, repetition, case] = pairs[column]
     patients = np.zeros(values.shape[3], dtype=np.int64)
     patients[case] = _codes(pairs["patient"])
-    for index, name in enumerate(metrics):
-        yield {"metric": name, **_row(values[:, index], present[index], patients, rules)}
+    indices = {name: index for index, name in enumerate(metrics)}
+    parts = {name for metric_of_sets in rules.sets for name in metric_of_sets.made_of}
+    for name, index in indices.items():
+        if name not in parts:
+            yield {"metric": name, **_row(values[:, index], present[index], patients, rules)}
+    for metric_of_sets in rules.sets:
+        if indices.keys() >= set(metric_of_sets.made_of):
+            of_parts = [indices[name] for name in metric_of_sets.made_of]
+            made_of, complete = (
+                np.moveaxis(values[:, of_parts], 1, -1),
+                np.logical_and.reduce(present[of_parts]),
+            )
+            function = FUNCTIONS[metric_of_sets.computed_by]
+            yield {"metric": metric_of_sets.name, **_row(made_of, complete, patients, rules, function)}
 
 
 def _codes(values: pd.Series) -> Codes:
@@ -267,25 +195,37 @@ def _codes(values: pd.Series) -> Codes:
     return np.asarray(pd.factorize(values.astype(object), sort=True)[0], dtype=np.int64)
 
 
-def _row(values: Floats, present: Flags, patients: Codes, rules: _Rules) -> dict[str, Any]:
-    """Returns the row of one metric, from values (sides, repetitions, images) where pairs are `present`."""
-    lost = (present & np.isnan(values).any(axis=0)).any(axis=0)
+def _row(
+    values: Floats, present: Flags, patients: Codes, rules: _Rules, function: SetFunction | None = None
+) -> dict[str, Any]:
+    """Returns the row of one metric, from values (sides, repetitions, images) where pairs are `present`.
+
+    Of a metric of sets, whose `function` is given, the values have its parts as a last axis.
+    """
+    undefined = np.isnan(values).any(axis=0)
+    lost = (present & (undefined if function is None else undefined.any(axis=-1))).any(axis=0)
     if rules.is_hold_out:
         lost |= ~present.all(axis=0)
     lost &= present.any(axis=0)
     kept = present.any(axis=0) & ~lost
     paired = (present & kept).any(axis=1)
-    sides, shown, patients = values[:, paired][..., kept], present[paired][:, kept], patients[kept]
-    first, second = (np.where(shown, side, 0).sum(axis=1) / shown.sum(axis=1) for side in sides)
+    sides, shown, patients = values[:, paired][:, :, kept], present[paired][:, kept], patients[kept]
+    if function is None:
+        first, second = (np.where(shown, side, 0).sum(axis=1) / shown.sum(axis=1) for side in sides)
+    else:
+        first, second = (values_of_sets(side, function, shown) for side in sides)
     num, counted = len(first), counted_patients(patients)
     reason = rules.reason or ("images lost" if lost.sum() > MAX_LOST * (lost | kept).sum() else "")
     if reason:
         estimate = UNDEFINED
+    elif rules.is_hold_out and function is not None:
+        estimate = jackknife_t(sides, patients, function, overlap=rules.overlap)
     elif rules.is_hold_out:
         estimate = two_way_t(sides[1] - sides[0], patients, overlap=rules.overlap)
     else:
         estimate = corrected_t(second - first, overlap=rules.overlap)
-    few = (num < MIN_REPETITIONS, counted < MIN_COUNTED_PATIENTS)
+    fewest = counted if function is None else _fewest_patients(sides, patients)
+    few = (num < MIN_REPETITIONS, fewest < MIN_COUNTED_PATIENTS)
     conditions = (rules.donors_differ, *few, np.isnan(estimate.p))
     reason = reason or next((key for key, holds in zip(NO_P, conditions, strict=True) if holds), "")
     estimate = estimate._replace(p=np.nan) if reason else estimate
@@ -301,3 +241,9 @@ def _row(values: Floats, present: Flags, patients: Codes, rules: _Rules) -> dict
         "counted_patients": counted,
         "num_lost": int(lost.sum()),
     }
+
+
+def _fewest_patients(sides: Floats, patients: Codes) -> int:
+    """Returns the number of patients of the class that has fewest; the first part is the true class."""
+    classes = sides[0, :1, :, 0].ravel()
+    return min((len(np.unique(patients[classes == value])) for value in np.unique(classes)), default=0)

@@ -36,6 +36,7 @@ class Contents:
     Attributes:
         results: The study.
         cases: The rows that enter tables.
+        sets: The metrics of sets of cases.
         aggregated: Means and deviations of them.
         paper: What the study compares itself to, if anything.
     """
@@ -43,7 +44,8 @@ class Contents:
     def __init__(self, results: StudyResults):
         self.results = results
         self.cases = unseen(results.cases)
-        self.aggregated = aggregate(self.cases, planned=results.planned())
+        self.sets = results.metrics.of_sets
+        self.aggregated = aggregate(self.cases, planned=results.planned(), sets=self.sets)
         name = results.plan.get("compare_to")
         self.paper: Paper | None = read_paper(name) if name else None
         self._contrasts: dict[tuple[Side, Side], Contrast] = {}
@@ -114,7 +116,7 @@ class Contents:
         key = first, second
         if key not in self._contrasts:
             comparison = Comparison(first, second, design_of(self.results, first, second))
-            self._contrasts[key] = Contrast(comparison, compare(self.cases, comparison))
+            self._contrasts[key] = Contrast(comparison, compare(self.cases, comparison, sets=self.sets))
         return self._contrasts[key]
 
     def published(self, evaluated: EvaluationSet) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from xferlab.analysis.results import StudyResults, arms_of, part_of, planned_repetitions
+from xferlab.analysis.results import Metrics, StudyResults, arms_of, part_of, planned_repetitions
 from xferlab.errors import StorageError
 from xferlab.records import reader
 from xferlab.records.schema import CASES_SCHEMA, TrialRecord
@@ -53,7 +53,8 @@ def load(storage: str | Path, study: str) -> pd.DataFrame:
     or another variant where the cases are looked at otherwise), case (digest), name, patient, pathology,
     simulated (empty for a real device), metric, value (float64, NaN where the metric is undefined),
     parent_may_have_seen. A trial that arms share appears once per arm. Trials that are not complete are
-    absent; `attrs["planned"]` has the number of planned repetitions of each (arm, stage).
+    absent; `attrs["planned"]` has the number of planned repetitions of each (arm, stage). For metrics of sets
+    of cases, `attrs["sets"]`, the rows hold what they are made of.
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
@@ -76,7 +77,7 @@ def load_study(storage: str | Path, study: str) -> StudyResults:
     frame = pd.DataFrame(rows, columns=[*_TRIAL_COLUMNS, "state", "reason"])
     complete, problems = [trial for trial in trials if trial.record], list[str]()
     cases = _cases(complete)
-    cases.attrs["planned"] = planned_repetitions(frame)
+    cases.attrs |= {"planned": planned_repetitions(frame), "sets": Metrics(plan).of_sets}
     histories = _per_trial(complete, partial(_epochs, store, problems), _EPOCH_COLUMNS)
     runs = _per_trial(complete, partial(_run, store), ("device", "best_epoch"))
     return StudyResults(study, plan, store, frame, cases, histories, runs, problems)

@@ -77,7 +77,12 @@ class Metrics:
 
     def __init__(self, plan: Mapping[str, Any]):
         """Takes a plan document."""
-        self._known = {entry["name"]: Metric(**entry) for entry in plan.get("metrics", ())}
+        self._known = {entry["name"]: Metric.from_json(entry) for entry in plan.get("metrics", ())}
+
+    @property
+    def of_sets(self) -> tuple[Metric, ...]:
+        """The metrics of sets of cases."""
+        return tuple(metric for metric in self._known.values() if metric.level == "set")
 
     def named(self, name: str) -> Metric:
         """Returns the declaration of a metric, or a bare one if the plan has none."""
@@ -86,8 +91,8 @@ class Metrics:
         return self._known.get(name, bare)
 
     def ordered(self, names: Iterable[str]) -> tuple[Metric, ...]:
-        """Returns metrics in the plan's order, unknown ones last."""
-        given = set(names)
+        """Returns metrics in the plan's order, unknown ones last; none that metrics of sets are made of."""
+        given = set(names).difference(*(metric.made_of for metric in self.of_sets))
         unknown = sorted(given - self._known.keys())
         return tuple(map(self.named, [*(name for name in self._known if name in given), *unknown]))
 

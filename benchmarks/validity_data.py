@@ -72,6 +72,8 @@ class Outcome:
     Attributes:
         differences: Second arm's score minus the first's on the hold-out, shape (repetitions, images).
         patients: Patient of each of these images, numbered, shape (images,).
+        sides: Whether the target is above 0, and the prediction, of both arms on the hold-out, shape
+            (2, repetitions, images, 2): what areas under the ROC curve are made of.
         test_means: Mean difference on each repetition's own test part, shape (repetitions,).
         share: Training patients of a repetition over the patients who train in any repetition.
         test_to_train: Test images per training image.
@@ -79,6 +81,7 @@ class Outcome:
 
     differences: Floats
     patients: Codes
+    sides: Floats
     test_means: Floats
     share: float
     test_to_train: float
@@ -94,22 +97,25 @@ def _outcome(setting: Setting, random: np.random.Generator) -> Outcome:
     patients = np.repeat(np.arange(setting.pool + setting.hold_out), setting.images)
     targets, arms = _data(setting, patients, random)
     held_out = patients >= setting.pool
-    differences, test_means, trained = [], [], []
+    differences, test_means, trained, sides = [], [], [], []
     num_train, num_test = (round(share * setting.pool) for share in (setting.share, setting.test_share))
     for _ in range(setting.repetitions):
         order = random.permutation(setting.pool)
         training, test = (np.isin(patients, part) for part in (order[:num_train], order[-num_test:]))
         seeds = random.integers(2**63, size=2)
-        first, second = (
-            _scores(setting.learner, features, targets, training, seed)
+        predicted = [
+            setting.learner(features[training], targets[training], features, np.random.default_rng(seed))
             for features, seed in zip(arms, seeds, strict=True)
-        )
+        ]
+        first, second = (np.exp(-np.abs(values - targets)) for values in predicted)  # the higher the better
+        sides.append([np.stack([targets > 0, values], axis=-1)[held_out] for values in predicted])
         differences.append((second - first)[held_out])
         test_means.append(float((second - first)[test].mean()))
         trained.append(order[:num_train])
     return Outcome(
         differences=np.array(differences),
         patients=patients[held_out] - setting.pool,
+        sides=np.moveaxis(np.array(sides), 0, 1),
         test_means=np.array(test_means),
         share=num_train / len(np.unique(trained)),
         test_to_train=num_test / num_train,
@@ -127,9 +133,3 @@ def _data(setting: Setting, patients: Codes, random: np.random.Generator) -> tup
     return targets, [
         np.outer(targets, direction) + setting.noise * grouped(setting.num_features) for _ in range(2)
     ]
-
-
-def _scores(learner: Learner, features: Floats, targets: Floats, training: Flags, seed: int) -> Floats:
-    """Returns a score in (0, 1] for every image, like Dice the higher the better."""
-    predicted = learner(features[training], targets[training], features, np.random.default_rng(seed))
-    return np.asarray(np.exp(-np.abs(predicted - targets)))

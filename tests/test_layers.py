@@ -135,6 +135,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.records",
         "xferlab.plan.identity",
         "xferlab.metrics.metric",
+        "xferlab.metrics.sets",
         "xferlab.errors",
     ),
     "xferlab.analysis.published": ("xferlab.errors",),  # names of papers, without the kit

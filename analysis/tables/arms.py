@@ -9,8 +9,9 @@ from functools import cached_property
 import pandas as pd
 
 from xferlab.analysis.aggregation import KEYS, MIN_PATIENTS
-from xferlab.analysis.comparison import CONFIDENCE, Contrast, holm
+from xferlab.analysis.comparison import Contrast
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.estimates import CONFIDENCE, holm
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ALL, ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit

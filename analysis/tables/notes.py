@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from xferlab.analysis.comparison import CONFIDENCE, NO_CLAIM, NO_P, Contrast
+from xferlab.analysis.comparison import NO_CLAIM, NO_P, Contrast
+from xferlab.analysis.estimates import CONFIDENCE
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.tables.model import Record, interval, p_value
 

@@ -18,6 +18,7 @@ import pytest
 from xferlab.analysis import StudyResults, load_study
 from xferlab.analysis.contents import Contents
 from xferlab.metrics.measuring import METRICS
+from xferlab.metrics.metric import Metric
 from xferlab.plan.identity import short_id
 from xferlab.records import codec, layout, writer
 from xferlab.records.schema import (
@@ -62,6 +63,7 @@ class StudyBuilder:
     """Of each repetition, out of 80 who train in any; None: the plan counts neither."""
     variants: dict[str, float] = field(default_factory=dict)
     """Variants of the hold-out, each with what it adds to every metric."""
+    metrics: tuple[Metric, ...] = METRICS
 
     def write(self) -> Path:
         """Writes plan and trials; returns the storage folder."""
@@ -159,7 +161,7 @@ class StudyBuilder:
             },
             "stages": list(PARENTS),
             "tasks": dict.fromkeys(PARENTS, registry.DEFAULT),
-            "metrics": [metric.to_json() for metric in METRICS],
+            "metrics": [metric.to_json() for metric in self.metrics],
             "arms": {arm: {"description": {}, "stages": stages} for arm in self.arms},
             "trials": trials,
             "warnings": list(self.warnings),
@@ -223,11 +225,12 @@ class StudyBuilder:
     ) -> None:
         place = {"arm": trial["arms"][0], "stage": trial["stage"], "repetition": trial["repetition"]}
         added = self.variants.get(evaluation.get("variant", ""), 0.0)
+        names = [name for metric in self.metrics for name in metric.made_of or (metric.name,)]
         rows = [
-            (*self._case(evaluation, trial["repetition"], image), self.simulated, metric.name, value + added)
+            (*self._case(evaluation, trial["repetition"], image), self.simulated, name, value + added)
             for image in range(self.images)
-            for metric in METRICS
-            for value in [self.value(**place, image=image, metric=metric.name)]
+            for name in names
+            for value in [self.value(**place, image=image, metric=name)]
         ]
         columns = dict(zip(CASES_SCHEMA.names, map(list, zip(*rows, strict=True)), strict=True))
         outputs = self._outputs(trial, evaluation) if self.pixels else []

@@ -9,18 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from xferlab.analysis.comparison import (
-    NO_CLAIM,
-    NO_P,
-    Comparison,
-    compare,
-    corrected_t,
-    counted_patients,
-    holm,
-    overlap_of,
-    two_way_t,
-)
+from xferlab.analysis.comparison import NO_CLAIM, NO_P, Comparison, compare
 from xferlab.analysis.design import Design, Side
+from xferlab.analysis.estimates import corrected_t, counted_patients, holm, overlap_of, two_way_t
 from xferlab.analysis.results import EvaluationSet
 
 DESIGN = Design(planned=6, share=0.6, num_train=60)

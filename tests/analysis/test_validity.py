@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.validity_data import Outcome, Setting, elm, outcomes, ridge
-from xferlab.analysis.comparison import corrected_t, overlap_of, two_way_t
+from benchmarks.validity_data import Learner, Outcome, Setting, elm, outcomes, ridge
+from xferlab.analysis.estimates import corrected_t, jackknife_t, overlap_of, two_way_t
+from xferlab.metrics.sets import roc_auc
 
 NUM_STUDIES = 400
 LARGEST = 0.05 + 2 * np.sqrt(0.05 * 0.95 / NUM_STUDIES)
@@ -33,6 +34,10 @@ def rate(p_values: list[float]) -> float:
 
 def hold_out_p(outcome: Outcome) -> float:
     return two_way_t(outcome.differences, outcome.patients, overlap=overlap_of(outcome.share)).p
+
+
+def auc_p(outcome: Outcome) -> float:
+    return jackknife_t(outcome.sides, outcome.patients, roc_auc, overlap=overlap_of(outcome.share)).p
 
 
 def t_over_repetitions_p(outcome: Outcome) -> float:
@@ -63,6 +68,15 @@ def test_the_rule_keeps_its_level_where_nothing_differs(name: str) -> None:
     assert hold_out <= LARGEST
     assert test_parts <= LARGEST
     assert old > LARGEST  # or the simulation could not show a rule that forgets the pool
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("learner", "repetitions"), [(elm, 5), (ridge, 10)])
+def test_the_rule_keeps_its_level_for_areas_under_curves(learner: Learner, repetitions: int) -> None:
+    setting = Setting(learner, repetitions=repetitions)
+    found = rate([auc_p(study) for study in outcomes(setting, NUM_STUDIES, seed=2021)])
+    print(f"AUC: {found:.3f}")
+    assert found <= LARGEST
 
 
 @pytest.mark.slow

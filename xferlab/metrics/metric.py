@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 from xferlab.metrics.image import ScoredImage
 
@@ -14,7 +14,7 @@ VIDAL = "vidal2021"
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One metric of one case, as plans store it and reports describe it.
+    """A metric of a case or of a set of cases, as plans store it and reports describe it.
 
     Attributes:
         name: Key in records and tables.
@@ -27,6 +27,9 @@ class Metric:
             that a study compares itself to may name other headline metrics.
         definition: One sentence. Masks hold counted pixels only; predicted means probability > threshold.
         undefined: What 0/0 gives, and when the value is NaN. All are NaN where every pixel is ignored.
+        computed_by: For a metric of a set of cases, such as AUC: the name of its function in `metrics.sets`.
+            Empty for a metric of a case, which `Learner.measure` returns.
+        made_of: The values of a case that this function takes, in its order; `Learner.measure` returns them.
     """
 
     name: str
@@ -37,10 +40,22 @@ class Metric:
     prominence: Literal["main", "headline", "further"] = "further"
     definition: str
     undefined: str = "Always defined."
+    computed_by: str = ""
+    made_of: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, str | None]:
+    @property
+    def level(self) -> Literal["case", "set"]:
+        """Whether it is a number a case, or a number a set of cases."""
+        return "set" if self.computed_by else "case"
+
+    def to_json(self) -> dict[str, Any]:
         """Returns the declaration as plans store it."""
         return {field.name: getattr(self, field.name) for field in fields(Metric)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Metric:
+        """Returns the declaration that `to_json` gave."""
+        return cls(**{**value, "made_of": tuple(value["made_of"])})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ import pytest
 
 from tests.analysis.conftest import STUDY, StudyBuilder, contents_of
 from xferlab.analysis import StudyResults, load_study
-from xferlab.analysis.comparison import holm
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.estimates import holm
 from xferlab.analysis.tables.arms import arms_tables
 from xferlab.analysis.tables.model import Table, interval, p_value
 from xferlab.analysis.tables.overview import training_table
