@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.identities import trial_spec
+from tests.records.faults import Faults, faulty, onwards, without_pauses
 from tests.records.stored import TRIAL, WEIGHTS, epoch, store_trial
-from xferlab.errors import RecordError
+from xferlab.errors import RecordError, StorageError
 from xferlab.plan.spec import EvaluationSpec, FeaturesSpec
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.complete import complete_trials, is_complete, is_measured, lacks_features
@@ -65,6 +66,14 @@ def test_what_is_written_is_read_and_a_function_of_its_values(store: Store, tmp_
     store_trial(other, SPEC)
     for name in (FILES.record, *(name for part in PARTS for name in (part.record, part.table(TABLES[part])))):
         assert store.read(name) == other.read(name) is not None
+
+
+def test_a_late_execution_that_is_killed_takes_nothing_from_a_whole_trial(local: Store) -> None:
+    store_trial(local, SPEC)
+    faults = Faults(onwards(1), on=lambda operation, path: path.endswith("cases.parquet"))
+    with without_pauses(), pytest.raises(StorageError, match=r"cases\.parquet: cannot be written"):
+        store_trial(faulty(local, faults), SPEC)
+    assert is_complete(local, SPEC)
 
 
 def test_a_trial_without_record_weights_or_checksum_is_not_complete(local: Store) -> None:
