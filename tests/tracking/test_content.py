@@ -5,7 +5,6 @@ import math
 import struct
 import zlib
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,24 +37,6 @@ def test_a_row_of_pixels_holds_arrays_and_a_caption():
     row = pixel_row(arrays(1)[0], caption=NAME)
     assert row["caption"] == NAME
     assert sorted(row["arrays"]) == ["image", "probability", "target"]
-
-
-@pytest.mark.component  # W&B is imported
-@pytest.mark.parametrize(
-    ("names", "captions", "masks"),
-    [
-        (["image", "target", "probability"], [NAME], ["probability", "target"]),
-        (["image", "small"], [NAME, f"small {NAME}"], []),
-        (["saliency"], [f"saliency {NAME}"], []),
-    ],
-)
-def test_what_a_task_shows_is_an_image_with_masks_or_images_of_their_own(names, captions, masks):
-    from xferlab.tracking.writer import _images
-
-    shown = {"saliency": arrays(1)[0]["image"], "small": np.zeros((3, 4), np.uint8), **arrays(1)[0]}
-    images = _images(pixel_row({name: shown[name] for name in names}, caption=NAME))
-    assert [image._caption for image in images] == captions
-    assert sorted(images[0]._masks or {}) == masks
 
 
 @given(st.integers(0, 4))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from itertools import count
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 from torch import Tensor
 
-from tests.studies import TINY, recorded
-from tests.trial.conftest import Bench, Make, bench_in, quick
-from xferlab.cli.main import main
-from xferlab.errors import InterruptedTrialError
+from tests.studies import TINY
+from tests.training.learners import same
+from tests.trial.conftest import Bench, bench_in, quick
+from xferlab.networks.inherit import fold_channels, matched_control
 from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.records import layout
 from xferlab.tasks import registry
-from xferlab.tasks.segmentation.config import Identity
-from xferlab.tasks.segmentation.learner import network_of
-from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
-from xferlab.trial.checkpoint import Checkpoints
+from xferlab.tasks.segmentation.config import LAYERS
 from xferlab.trial.examples import TrialContext
 from xferlab.trial.origin import load_origin, trained_weights
 from xferlab.trial.predictor import Predictor
@@ -35,16 +30,9 @@ pytestmark = pytest.mark.component
 CPU = torch.device("cpu")
 SPACES = Path(__file__).parents[2] / "search_spaces" / "ablations.yaml"
 SHIPPED = yaml.safe_load(SPACES.read_text())
-ENCODER_PARTS = {"encoder1", "encoder2", "encoder3", "encoder4", "bottleneck"}
-ENCODER = tuple(f"{part}." for part in ENCODER_PARTS)
-THAWS = {"bottleneck": 1, "encoder4": 2}
+ENCODER = tuple(f"{level}." for level in LAYERS[:5])
 ARMS = {
-    **{
-        name: SHIPPED[name]
-        for name in ("domain_translator", "frozen_encoder", "folded_sum", "matched_control")
-    },
-    "late": {"stages.general.adapt": {"freeze": {"part": "encoder", "unfreeze_after": 1}}},
-    "gradual": {"stages.general.adapt": {"freeze": {"part": "encoder", "unfreeze_after": THAWS}}},
+    name: SHIPPED[name] for name in ("domain_translator", "frozen_encoder", "folded_sum", "matched_control")
 }
 STUDY: dict[str, Any] = {
     "repetitions": 1,
@@ -85,12 +73,6 @@ def started(trials: Bench, arm: str) -> dict[str, Tensor]:
     return learner.networks["network"].state_dict()
 
 
-def identity(trials: Bench, name: str) -> Identity:
-    identity = trials[name].identity
-    assert isinstance(identity, Identity)
-    return identity
-
-
 def digests(state: Mapping[str, Tensor], *prefixes: str) -> dict[str, str]:
     """SHA-256 of the bytes of every tensor whose name has one of the prefixes, if there are any."""
     return {
@@ -104,20 +86,6 @@ def moved(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> set[str]:
     """First parts of the names of tensors that differ."""
     before, after = digests(start), digests(end)
     return {name.split(".")[0] for name in before if before[name] != after[name]}
-
-
-def state_after(trials: Bench, name: str, *, epochs: int) -> dict[str, Tensor]:
-    """The network one batch after so many more epochs of a training, which stops there."""
-    finished: list[int] = []
-    trials.interrupt(
-        name,
-        lambda: len(finished) == epochs,
-        on_epoch=lambda result, best_score: finished.append(result.epoch),
-    )
-    state: dict[str, Any] = {}
-    Checkpoints(trials.store, trials[name].trial_id).resume(state.update, CPU)
-    network: dict[str, Tensor] = state["networks"]["network"]
-    return network
 
 
 # --- what is frozen ------------------------------------------------------------------------------------
@@ -145,85 +113,22 @@ def test_a_frozen_encoder_is_bit_identical_and_the_decoder_is_not(trials: Bench)
     assert moved(donor, general) == moved(general, portable) == decoder
 
 
-@pytest.mark.parametrize(("arm", "thawed"), [("late", ENCODER_PARTS), ("gradual", {"bottleneck"})])
-def test_levels_change_after_their_time_and_not_before(trials: Bench, arm: str, thawed: set[str]) -> None:
-    donor, name = weights(trials, arm, "donor"), f"{arm}/general/r01"
-    before = state_after(trials, name, epochs=1)
-    assert digests(before, *ENCODER) == digests(donor, *ENCODER)
-    assert "decoder1" in moved(donor, before)
-    after = state_after(trials, name, epochs=0)
-    assert moved(before, after) & ENCODER_PARTS == thawed
-
-
-def second_batch(folder: Path) -> Callable[[], bool]:
-    """Stops a training after two batches; once it has ended, its evaluation goes through."""
-    asked = count(1)
-    return lambda: next(asked) == 2 and not (folder / "history.jsonl").exists()
-
-
-@pytest.mark.parametrize("arm", ["domain_translator", "late"])
-def test_a_resumed_training_freezes_the_same_parts(bench: Make, tmp_path: Path, arm: str) -> None:
-    study = {**STUDY, "arms": {arm: ARMS[arm]}}
-    whole, parts = bench(storage="whole", **study), bench(storage="parts", **study)
-    for stage in ("donor", "general"):
-        name, stops = f"{arm}/{stage}/r01", 0
-        whole.run(name)
-        while True:
-            try:
-                parts.run(name, stop=second_batch(parts.folder(name)))
-                break
-            except InterruptedTrialError:
-                stops += 1
-        assert stops > 1
-    assert recorded(tmp_path / "parts") == recorded(tmp_path / "whole")
-
-
 # --- what the donor becomes ---------------------------------------------------------------------
 
 
-def test_a_folded_arm_trains_on_one_channel(trials: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    shapes: set[int] = set()
-    batch = BinarySegmentation.batch
-
-    def watched(task: BinarySegmentation, *args: Any) -> ImageBatch:
-        result = batch(task, *args)
-        shapes.add(result.inputs.shape[1])
-        return result
-
-    donor = weights(trials, "folded_sum", "donor")
-    monkeypatch.setattr(BinarySegmentation, "batch", watched)
-    general, portable = weights(trials, "folded_sum", "general"), weights(trials, "folded_sum", "portable")
-    assert shapes == {1}
-    assert [state[FIRST_CONVOLUTION].shape[1] for state in (donor, general, portable)] == [3, 1, 1]
-
-
-def test_a_folded_arm_starts_with_the_donors_output_for_grey_images(trials: Bench) -> None:
-    folded = network_of(identity(trials, "folded_sum/general/r01"), CPU)
-    folded.load_state_dict(started(trials, "folded_sum"))
-    donor = network_of(identity(trials, "folded_sum/donor/r01"), CPU)
-    donor.load_state_dict(weights(trials, "folded_sum", "donor"))
-    grey = torch.randn((4, 1, 32, 32), generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        difference = folded.eval()(grey) - donor.eval()(grey.expand(-1, 3, -1, -1))
-    assert difference.abs().max() < 1e-5
-
-
-def test_a_control_starts_with_the_donors_values_in_other_places(trials: Bench) -> None:
-    donor, control = weights(trials, "matched_control", "donor"), started(trials, "matched_control")
-    assert donor.keys() == control.keys()
-    for name, value in donor.items():
-        assert torch.equal(control[name].flatten().sort().values, value.flatten().sort().values)
-    elsewhere = {name for name in donor if not torch.equal(donor[name], control[name])}
-    assert elsewhere >= {name for name in donor if name.endswith("weight") and donor[name].ndim == 4} - {
-        "conv.weight"  # of two numbers
-    }
+def test_an_arm_starts_with_the_donor_as_it_says_and_keeps_its_channels(trials: Bench) -> None:
+    donor, seed = weights(trials, "folded_sum", "donor"), trials["matched_control/general/r01"].identity.seed
+    assert same(started(trials, "folded_sum"), fold_channels(donor, "sum"))
+    assert same(started(trials, "matched_control"), matched_control(donor, seed))
+    chain = [weights(trials, "folded_sum", stage) for stage in ("donor", "general", "portable")]
+    assert [state[FIRST_CONVOLUTION].shape[1] for state in chain] == [3, 1, 1]
 
 
 # --- prediction ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arm", ["domain_translator", "folded_sum"])
-def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, tmp_path: Path, arm: str) -> None:
+def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, arm: str) -> None:
     store = trials.store
     weights(trials, arm, "portable")
     trial_id = trials[f"{arm}/portable/r01"].trial_id
@@ -234,9 +139,3 @@ def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, tmp_path: Pat
     outputs = [network.predictions([network.prepared(image)])[0] for network in (by_trial, by_file)]
     assert np.array_equal(outputs[0], outputs[1])
     assert outputs[0].std() > 0
-
-    Image.fromarray(image).save(tmp_path / "image.png")
-    words = [str(tmp_path / "image.png"), "--out", str(tmp_path / "out"), "--storage", store.location]
-    assert main(["predict", f"{arm}/portable/r01", *words]) == 0
-    mask = np.asarray(Image.open(tmp_path / "out" / "image_mask.png"))
-    assert mask.shape == image.shape

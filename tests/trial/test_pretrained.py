@@ -82,17 +82,6 @@ def test_check_compares_the_digest_that_the_study_gives(bench: Make, tmp_path: P
         check_file(spec, Weights(path=str(path), sha256="0" * 64), cache_dir=tmp_path)
 
 
-def test_channels_that_differ_are_reported_with_the_field_to_change(bench: Make, tmp_path: Path) -> None:
-    path = donor_file(tmp_path)
-    trials = with_donor(bench, path, in_channels=1)
-    store_weights(Weights(path=str(path)), trials.store, cache_dir=tmp_path)
-    message = "The first convolution has 3 input channels while model.in_channels is 1: set in_channels: 3; "
-    with pytest.raises(DonorError, match=message):
-        check_fits(trials[GENERAL], trials.store, cache_dir=tmp_path)
-    with pytest.raises(DonorError, match=message):
-        trials.run(GENERAL)
-
-
 @pytest.mark.parametrize(
     ("model", "message"),
     [

@@ -33,17 +33,6 @@ def values(cases: pd.DataFrame) -> pd.Series:
     return cases.set_index(["case", "metric"])["value"].astype(float)
 
 
-def test_an_evaluation_with_objects_trains_nothing(bench: Make) -> None:
-    first = bench(stages=stages())
-    first.run(GENERAL)
-    weights = first.folder(GENERAL) / "checkpoint/best.safetensors"
-    before = weights.stat().st_mtime_ns
-    more = bench(stages=stages("implant"))
-    assert more.epochs(GENERAL) == []
-    assert weights.stat().st_mtime_ns == before
-    assert len(list(more.folder(GENERAL).glob("evaluations/*/record.json"))) == 2
-
-
 @pytest.mark.parametrize("arms", [{"a": {}}, NATIVE], ids=["resized", "native"])
 def test_objects_lie_on_the_images_and_leave_the_masks(bench: Make, arms: dict[str, Any]) -> None:
     trials = bench(stages=stages("implant"), arms=arms)
@@ -83,10 +72,3 @@ def test_outputs_are_measured_at_the_original_size_against_the_original_mask(ben
         mask, target = probability > 127, large.arrays["target"] == 255
         expected = 2 * (mask & target).sum() / max(mask.sum() + target.sum(), 1)
         assert abs(dice[large.case, "DICE"] - expected) < 0.02
-
-
-def test_native_trials_are_measured_once_for_both(bench: Make) -> None:
-    trials = bench(stages=stages("original"), data=LARGE, arms=NATIVE)
-    trials.run(GENERAL)
-    assert len(list(trials.folder(GENERAL).glob("evaluations/*/record.json"))) == 1
-    assert trials.measured(GENERAL)[0].equals(trials.measured(GENERAL, "original")[0])

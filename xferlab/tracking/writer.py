@@ -214,10 +214,14 @@ class RunWriter:
         self._run.log(values, step=self._last if self._last in self._sent else self._last + 1)
 
     def outputs(self, title: str, rows: list[dict[str, Any]]) -> None:
-        """Logs what a task shows of a set, spread over its rows, within what is left of the number."""
+        """Logs the images of a set with their masks, spread over its rows, within what is left of the number.
+
+        A row without `image` has nothing to show.
+        """
+        rows = [row for row in rows if "image" in row["arrays"]]
         number = min(len(rows), self._images)
         # Neighbouring rows are alike (stored ones are sorted by pathology): equal strides show most of them.
-        images = [image for i in range(number) for image in _images(rows[i * len(rows) // number])]
+        images = [_image(rows[i * len(rows) // number]) for i in range(number)]
         self._images -= number
         if images:
             self._sets.append(title)
@@ -298,29 +302,18 @@ def _settings(mode: str) -> wandb.Settings:
     )
 
 
-def _images(row: Mapping[str, Any]) -> list[wandb.Image]:
-    """Returns the arrays of a case: on its `image`, those of the same shape as masks to be shown or hidden.
+def _image(row: Mapping[str, Any]) -> wandb.Image:
+    """Returns the `image` of a case; its arrays of the same shape are masks, each to be shown or hidden.
 
-    An array that no image belongs to, or of another shape, is an image of its own. A mask marks what is at
-    least 128; a target leaves out what is 127.
+    A mask marks what is at least 128; a target leaves out what is 127.
     """
     arrays = {
         name: np.frombuffer(b64decode(data), np.uint8).reshape(shape)
         for name, (shape, data) in row["arrays"].items()
     }
-    image = arrays.get("image")
-    masks = {
-        name: _mask(name, array)
-        for name, array in arrays.items()
-        if image is not None and name != "image" and array.shape == image.shape
-    }
-    return [
-        wandb.Image(array, mode="L", caption=row["caption"] or None, masks=masks)
-        if name == "image"
-        else wandb.Image(array, mode="L", caption=f"{name} {row['caption']}".strip())
-        for name, array in arrays.items()
-        if name not in masks
-    ]
+    image = arrays.pop("image")
+    masks = {name: _mask(name, array) for name, array in arrays.items() if array.shape == image.shape}
+    return wandb.Image(image, mode="L", caption=row["caption"] or None, masks=masks)
 
 
 def _mask(name: str, array: NDArray[np.uint8]) -> dict[str, Any]:
