@@ -6,7 +6,6 @@ The value of a metric on image i (from 0) in repetition r (from 1) is
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -232,12 +231,17 @@ class StudyBuilder:
             for value in [self.value(**place, image=image, metric=name)]
         ]
         columns = dict(zip(CASES_SCHEMA.names, map(list, zip(*rows, strict=True)), strict=True))
-        cases = writer.table(CASES_SCHEMA, columns)
-        outputs = writer.outputs_table(self._outputs(trial, evaluation) if self.pixels else [])
-        digests = [hashlib.sha256(data).hexdigest() for data in (cases, outputs)]
-        ids = (evaluation["evaluation_id"], trial["trial_id"], evaluation["selection"])
-        record = EvaluationRecord(*ids, self.images, 1, *digests, "0" * 64)
-        writer.write_evaluation(store, record, cases=cases, outputs=outputs)
+        outputs = self._outputs(trial, evaluation) if self.pixels else []
+        tables = {"cases": writer.table(CASES_SCHEMA, columns), "outputs": writer.outputs_table(outputs)}
+        record = EvaluationRecord(
+            evaluation_id=evaluation["evaluation_id"],
+            trial_id=trial["trial_id"],
+            selection=evaluation["selection"],
+            num_cases=self.images,
+            metrics_version=1,
+            weights_sha256="0" * 64,
+        )
+        writer.write_measurement(store, record, tables)
 
     def _outputs(self, trial: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[CaseOutputs]:
         stored = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,9 +93,14 @@ def write_features(store: Store, trial: dict[str, Any]) -> None:
         **{name: [value] * len(LAYERS) for name, value in each.items()},
     }
     data, features = writer.table(FEATURES_SCHEMA, columns), trial["features"]
-    ids = (features["features_id"], trial["trial_id"], features["selection"])
-    record = FeaturesRecord(*ids, CASES, hashlib.sha256(data).hexdigest(), "0" * 64)
-    writer.write_features(store, record, data)
+    record = FeaturesRecord(
+        features_id=features["features_id"],
+        trial_id=trial["trial_id"],
+        selection=features["selection"],
+        num_cases=CASES,
+        weights_sha256="0" * 64,
+    )
+    writer.write_measurement(store, record, {"features": data})
 
 
 def with_features(

@@ -91,7 +91,7 @@ def test_what_is_altered_or_absent_makes_no_trial_complete_and_no_crash(tmp_path
         layout.TrialFiles(trial["trial_id"]).evaluation(trial["evaluations"][0]["evaluation_id"])
         for trial in (altered, incomplete)
     ]
-    results.store.write(files[0].cases, b"torn")
+    results.store.write(files[0].table("cases"), b"torn")
     results.store.delete(files[1].record)
     rows = analysis.load_study(tmp_path, STUDY).trials.set_index("trial_id")[["state", "reason"]]
     assert rows["state"][altered["trial_id"]] == "damaged"

@@ -89,6 +89,13 @@ class Lab:
     def trial_dir(self, plan: Plan, name: str) -> Path:
         return self.storage / "trials" / plan.names[name]
 
+    def obstruct(self, *trial_ids: str) -> list[Path]:
+        """A folder where the history goes: every attempt fails until it is removed."""
+        obstacles = [self.storage / "trials" / trial_id / "progress.jsonl" for trial_id in trial_ids]
+        for obstacle in obstacles:
+            obstacle.mkdir(parents=True)
+        return obstacles
+
     def recorded_in_process(self, **changes: Any) -> dict[str, str]:
         """What the plain executor records of the same study in a folder beside."""
         plain = Lab(self.folder / "plain", in_process.execute)

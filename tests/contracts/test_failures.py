@@ -21,12 +21,6 @@ def one_stage(repetitions: int, **changes: Any) -> dict[str, Any]:
     return {"stages": stages, "repetitions": repetitions, "arms": {"a": {}}, **changes}
 
 
-def obstruct(lab: Lab, trial_ids: list[str]) -> None:
-    """A folder where the history goes: every attempt fails."""
-    for trial_id in trial_ids:
-        (lab.storage / "trials" / trial_id / "progress.jsonl").mkdir(parents=True)
-
-
 def named(lab: Lab, name: str) -> Lab:
     """A lab in a folder whose name makes errors of the storage look like others."""
     (lab.folder / name).mkdir()
@@ -38,7 +32,7 @@ def test_a_trial_out_of_memory_is_tried_once_more_alone(lab: Lab) -> None:
     session = lab.study(**one_stage(6, retries=0))
     plan = session.plan()
     unlucky = ["a/general/r02", "a/general/r05"]
-    obstruct(lab, [plan.names[name] for name in unlucky])
+    lab.obstruct(*(plan.names[name] for name in unlucky))
     outcome = lab.run(session, plan)
     for name in unlucky:
         failure = reader.read_failure(session.store, plan.names[name])
@@ -63,16 +57,16 @@ def test_a_trial_out_of_memory_is_tried_once_more_alone(lab: Lab) -> None:
 def test_one_error_of_the_first_three_trials_leaves_the_rest_open(lab: Lab) -> None:
     session = lab.study(**one_stage(7, retries=0))
     plan = session.plan()
-    obstruct(lab, list(plan.by_id))
+    obstacles = lab.obstruct(*plan.by_id)
     outcome = lab.run(session, plan)
-    assert not outcome.interrupted
+    assert outcome.ending.signal is None
     repeated = outcome.ending.repeated
     assert repeated is not None
     assert (repeated["type"], repeated["kind"]) == ("StorageError", "other")
     counts = outcome.graph.counts()
     assert counts == {State.FAILED: 3, State.READY: 4}
-    for trial_id in plan.by_id:
-        (lab.storage / "trials" / trial_id / "progress.jsonl").rmdir()
+    for obstacle in obstacles:
+        obstacle.rmdir()
     outcome = lab.run(session)
     assert set(lab.states(outcome).values()) == {State.COMPLETE}
 
@@ -86,7 +80,7 @@ def test_a_process_that_met_an_error_of_the_device_runs_nothing_more(
     session = lab.study(**one_stage(6, retries=2))
     plan = session.plan()
     unlucky = [plan.names[f"a/general/r0{number}"] for number in (1, 4)]
-    obstruct(lab, unlucky)
+    lab.obstruct(*unlucky)
     lab.run(session, plan)
     tries = [attempt for of_trial in attempts(lab.storage).values() for attempt in of_trial]
     failed = [attempt for attempt in tries if attempt["outcome"] == "failed"]
@@ -101,7 +95,7 @@ def test_the_command_shows_one_traceback_and_what_to_do(tmp_path: Path) -> None:
     study = write_study(tmp_path, **one_stage(5, retries=0))
     words = ("run", study, "--storage", tmp_path / "results", "--executor", "in-process")
     lab = Lab(tmp_path, in_process.execute)
-    obstruct(lab, list(lab.study(**one_stage(5, retries=0)).plan().by_id))
+    lab.obstruct(*lab.study(**one_stage(5, retries=0)).plan().by_id)
     run = xferlab(tmp_path, *words)
     assert run.returncode == 1
     assert run.stderr.count("in run_trial") == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.processes import program, until_gone
+from tests.end_to_end.processes import eventually, program, until_gone
 from tests.studies import TINY, command, environment, recorded, undisturbed, write_study, xferlab
 from xferlab.errors import ClusterLostError
 from xferlab.schedule.stop import StopRequest
@@ -29,11 +29,7 @@ LONG = {
 
 
 def until_training(storage: Path, process: subprocess.Popen[str], *, num_checkpoints: int = 2) -> None:
-    deadline = time.monotonic() + 180
-    while len(list(storage.glob("trials/*/checkpoint/state-*"))) < num_checkpoints:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: len(list(storage.glob("trials/*/checkpoint/state-*"))) >= num_checkpoints, process)
 
 
 @pytest.mark.slow

@@ -85,19 +85,6 @@ def test_no_stage_waits_for_all_of_another(ray_lab: Lab) -> None:
 
 
 @pytest.mark.slow
-def test_resources_of_a_stage_keep_others_away(ray_lab: Lab) -> None:
-    stages = {**STAGES, "portable": {**STAGES["portable"], "resources": {"cpu": 2}}}
-    ray_lab.run(ray_lab.study(stages=stages))
-    running: set[str] = set()
-    for name, state, _ in ray_lab.heard.events:
-        if state is State.RUNNING:
-            assert not running or not any("portable" in trial for trial in {name, *running})
-            running.add(name)
-        else:
-            running.discard(name)
-
-
-@pytest.mark.slow
 def test_what_no_node_has_is_refused_at_once(ray_lab: Lab) -> None:
     session = ray_lab.study()
     trials = [asking(cpu=1.0), asking(cpu=64.0)]

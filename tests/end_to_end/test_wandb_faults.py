@@ -72,7 +72,7 @@ class Clock:
     def __init__(self, patch: pytest.MonkeyPatch):
         self.spent_s, self.started = 0.0, 0.0
         self.at_epoch: Callable[[int], None] = lambda epoch: None
-        for name in ("start", "epoch", "overlays", "finish"):
+        for name in ("start", "epoch", "outputs", "finish"):
             patch.setattr(TrialMirror, name, self._timed(name, getattr(TrialMirror, name)))
 
     def _timed(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:

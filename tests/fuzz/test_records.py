@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from tests.fuzz.mutations import feed, mutated
@@ -23,9 +22,6 @@ EPOCHS = [
 HISTORY = b"".join(codec.json_bytes(epoch.to_json()) for epoch in EPOCHS)
 CHECKED = codec.json_bytes(
     {"version": 1, "trial_id": ID, "losses": [0.5, 1e-3], "names": {"a": None, "é": True}}
-)
-TABLE = codec.parquet_bytes(
-    pa.table({"case": ["a", "b"], "value": [0.5, float("nan")], "pixels": [b"\0\1", None]})
 )
 TOKENS = [
     b"{", b"}", b"[", b"]", b'"', b"\\", b"\n", b"\r", b"\0", b"\xff", b"NaN", b"Infinity", b"1e999", b"null",
@@ -53,16 +49,10 @@ def history(store: Store) -> bool:
     return epochs == EPOCHS
 
 
-def table(store: Store) -> bool:
-    assert isinstance(codec.read_parquet(store, "x.parquet"), pa.Table)
-    return True
-
-
 READERS: dict[str, tuple[str, Callable[[Store], Any], list[bytes]]] = {
     "json": ("x.json", checked, [CHECKED]),
     "run": (layout.TrialFiles(ID).run, run, [CHECKED]),
     "history": (layout.TrialFiles(ID).history, history, [HISTORY]),
-    "parquet": ("x.parquet", table, [TABLE]),
 }
 
 
@@ -82,9 +72,8 @@ def test_records(tmp_path: Path, kind: str, examples: int) -> None:
         assert name.rpartition("/")[2] in told
         return False
 
-    tokens = [] if kind == "parquet" else TOKENS
     assert read(originals[0])
-    feed(mutated(originals, tokens), read, examples=examples, accepts=False)
+    feed(mutated(originals, TOKENS), read, examples=examples, accepts=False)
 
 
 @pytest.mark.component

@@ -1,8 +1,9 @@
 """Storage that fails when it is told to: at the N-th operation, from the N-th on, or as a seed draws.
 
 `faulty(store, faults)` gives the same storage behind a real pyarrow filesystem whose operations fail: the
-way of object stores, whatever lies behind. `faulty_disk(faults)` makes the system calls of local stores of
-this process fail while it is entered: open, read, write, fsync, replace, link, unlink and so on, one by one.
+way of object stores, whatever lies behind. `faulty_disk(faults)` makes the operations of local stores of
+this process fail while it is entered: pyarrow's, and the system calls of writes (open, write, fsync, replace,
+link and so on), one by one.
 
     faults = Faults()                                    # none: count the operations of an undisturbed run
     faults = Faults(nth(7))                              # the 7th fails once, with EIO
@@ -19,13 +20,14 @@ pauses.
 from __future__ import annotations
 
 import errno as errors
+import io
 import os
 import random
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
@@ -106,10 +108,12 @@ def faulty(store: Store, faults: Faults) -> Store:
 
 @contextmanager
 def faulty_disk(faults: Faults) -> Iterator[Faults]:
-    """The system calls of local stores fail while this is entered."""
+    """The operations of local stores fail while this is entered: pyarrow's, and system calls of writes."""
+    disk = pafs.PyFileSystem(_FaultyHandler(pafs.LocalFileSystem(), faults))
+    filesystem = property(lambda files: disk, lambda files, value: vars(files).update(filesystem=value))
     with (
-        patch.object(local, "os", _Faulty(os, faults)),
-        patch.object(local, "shutil", _Faulty(shutil, faults)),
+        patch.object(local, "os", _FaultyCalls(faults)),
+        patch.object(local.LocalFiles, "filesystem", filesystem, create=True),
     ):
         yield faults
 
@@ -121,46 +125,52 @@ def without_pauses() -> Iterator[None]:
         yield
 
 
-_READS = {"open", "read", "stat", "listdir"}
-_WRITES = {"write", "fsync", "replace", "link", "unlink", "makedirs", "close", "rmtree"}
+_READS = {"open", "stat"}
+_WRITES = {"write", "fsync", "replace", "link", "unlink", "makedirs", "close"}
 
 
-class _Faulty(ModuleType):
-    """A module of system calls, of which some fail."""
+class _FaultyCalls(ModuleType):
+    """The module `os`, of whose calls some fail."""
 
-    def __init__(self, real: ModuleType, faults: Faults):
-        super().__init__(real.__name__)
-        self._real, self._faults = real, faults
+    def __init__(self, faults: Faults):
+        super().__init__("os")
+        self._faults = faults
 
     def __getattr__(self, name: str) -> Any:
-        call = getattr(self._real, name)
+        call = getattr(os, name)
         if name not in _READS | _WRITES:
             return call
 
         def faulty(*arguments: Any, **options: Any) -> Any:
-            def effect() -> Any:
-                return call(*arguments, **options)
-
+            effect = partial(call, *arguments, **options)
             try:
                 return self._faults.meet(name, str(arguments[0]), effect, writes=name in _WRITES)
             except OSError:
                 if name == "close":  # a descriptor is closed even if closing it fails
-                    _close(arguments[0])
+                    with suppress(OSError):  # where its answer was lost it took effect
+                        os.close(arguments[0])
                 raise
 
         return faulty
 
 
-def _close(descriptor: int) -> None:
-    with suppress(OSError):  # where its answer was lost it took effect
-        os.close(descriptor)
+def _passed(method: str, operation: str = "", *, writes: bool = False) -> Callable[..., Any]:
+    """A method of the handler: that of the filesystem behind it, which may fail if it is an operation."""
+
+    def call(self: _FaultyHandler, path: Any, *arguments: Any, **options: Any) -> Any:
+        effect = partial(getattr(self.inner, method), path, *arguments, **options)
+        name = getattr(path, "base_dir", path)
+        name = ", ".join(name) if isinstance(name, list) else name
+        return self.faults.meet(operation, name, effect, writes=writes) if operation else effect()
+
+    return call
 
 
 class _FaultyHandler(pafs.FileSystemHandler):  # type: ignore[misc]
     """Objects in another pyarrow filesystem; folders appear with the first object in them."""
 
     def __init__(self, inner: pafs.FileSystem, faults: Faults):
-        self._inner, self._faults = inner, faults
+        self.inner, self.faults = inner, faults
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -171,75 +181,41 @@ class _FaultyHandler(pafs.FileSystemHandler):  # type: ignore[misc]
     def get_type_name(self) -> str:
         return "faulty"
 
-    def normalize_path(self, path: str) -> str:
-        return str(self._inner.normalize_path(path))
-
-    def get_file_info(self, paths: list[str]) -> Any:
-        return self._faults.meet("look", ", ".join(paths), lambda: self._inner.get_file_info(paths))
-
-    def get_file_info_selector(self, selector: pafs.FileSelector) -> Any:
-        return self._faults.meet("list", selector.base_dir, lambda: self._inner.get_file_info(selector))
-
-    def create_dir(self, path: str, recursive: bool) -> None:
-        self._inner.create_dir(path, recursive=recursive)
-
-    def delete_dir(self, path: str) -> None:
-        self._write("delete_dir", path, lambda: self._inner.delete_dir(path))
-
-    def delete_dir_contents(self, path: str, missing_dir_ok: bool = False) -> None:
-        self._inner.delete_dir_contents(path, missing_dir_ok=missing_dir_ok)
-
-    def delete_root_dir_contents(self) -> None:
-        raise NotImplementedError
-
-    def delete_file(self, path: str) -> None:
-        self._write("delete", path, lambda: self._inner.delete_file(path))
-
-    def move(self, src: str, dest: str) -> None:
-        self._write("move", src, lambda: self._inner.move(src, dest))
-
-    def copy_file(self, src: str, dest: str) -> None:
-        self._write("copy", src, lambda: self._inner.copy_file(src, dest))
-
-    def open_input_stream(self, path: str) -> Any:
-        return self._faults.meet("get", path, lambda: self._inner.open_input_stream(path))
-
-    def open_input_file(self, path: str) -> Any:
-        return self._faults.meet("get", path, lambda: self._inner.open_input_file(path))
+    get_file_info = _passed("get_file_info", "look")
+    get_file_info_selector = _passed("get_file_info", "list")
+    open_input_stream = _passed("open_input_stream", "get")
+    open_input_file = _passed("open_input_file", "get")
+    delete_file = _passed("delete_file", "delete", writes=True)
+    delete_dir = _passed("delete_dir", "delete_dir", writes=True)
+    move = _passed("move", "move", writes=True)
+    copy_file = _passed("copy_file", "copy", writes=True)
+    normalize_path = _passed("normalize_path")
+    create_dir = _passed("create_dir")
+    delete_dir_contents = _passed("delete_dir_contents")
+    delete_root_dir_contents = _passed("delete_dir_contents")
+    open_append_stream = _passed("open_append_stream")
 
     def open_output_stream(self, path: str, metadata: Any) -> Any:
         return pa.PythonFile(_Put(self, path), mode="w")
 
-    def open_append_stream(self, path: str, metadata: Any) -> Any:
-        raise NotImplementedError
-
     def put(self, path: str, data: bytes) -> None:
         def effect() -> None:
-            self._inner.create_dir(path.rpartition("/")[0], recursive=True)
-            with self._inner.open_output_stream(path) as stream:
+            self.inner.create_dir(path.rpartition("/")[0], recursive=True)
+            with self.inner.open_output_stream(path) as stream:
                 stream.write(data)
 
-        self._write("put", path, effect)
-
-    def _write(self, operation: str, path: str, effect: Callable[[], None]) -> None:
-        self._faults.meet(operation, path, effect, writes=True)
+        self.faults.meet("put", path, effect, writes=True)
 
 
-class _Put:
+class _Put(io.BytesIO):
     """An object on its way: nothing of it is there before it is closed."""
 
     def __init__(self, handler: _FaultyHandler, path: str):
-        self._handler, self._path, self._parts = handler, path, list[bytes]()
-        self.closed = False
-
-    def write(self, data: Any) -> int:
-        self._parts.append(bytes(data))
-        return len(self._parts[-1])
-
-    def flush(self) -> None:
-        pass
+        super().__init__()
+        self._handler, self._path = handler, path
 
     def close(self) -> None:
         if not self.closed:
-            self.closed = True
-            self._handler.put(self._path, b"".join(self._parts))
+            data = self.getvalue()
+            super().close()
+            self._handler.put(self._path, data)

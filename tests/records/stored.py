@@ -12,9 +12,11 @@ from xferlab.records import codec, writer
 from xferlab.records.layout import TrialFiles
 from xferlab.records.schema import (
     CASES_SCHEMA,
+    FEATURES_SCHEMA,
     CaseOutputs,
     EpochResult,
     EvaluationRecord,
+    FeaturesRecord,
     TrialRecord,
     history_sha256,
 )
@@ -23,6 +25,14 @@ from xferlab.records.store import Store
 WEIGHTS = b"weights"
 VALUES = {"DICE": (0.5, 1.0, 0.75), "AUC": (1.0, float("nan"), 0.5)}
 """Metrics of three cases."""
+FEATURES = {
+    "layer": ["encoder1"],
+    "gram_start": [[1.0, -1.0, -1.0, 1.0]],
+    "gram_best": [[2.0, -2.0, -2.0, 2.0]],
+    "distance": [0.5],
+    "cosine": [0.9],
+    "filter_changes": [[0.1, 0.2, float("inf")]],
+}
 
 
 TRIAL = TrialRecord(
@@ -83,17 +93,24 @@ def store_trial(
     columns: dict[str, list[Any]] = {name: [name] * len(rows) for name in CASES_SCHEMA.names}
     columns |= {name: [label] * len(rows) for name, label in (labels or {}).items()}
     columns |= {"metric": [metric for metric, _ in rows], "value": [value for _, value in rows]}
-    tables = writer.table(CASES_SCHEMA, columns), writer.outputs_table(outputs)
-    digests = [hashlib.sha256(table).hexdigest() for table in tables]
+    tables = {"cases": writer.table(CASES_SCHEMA, columns), "outputs": writer.outputs_table(outputs)}
     for evaluation in spec.evaluations:
         measured = EvaluationRecord(
-            evaluation.evaluation_id,
-            spec.trial_id,
-            evaluation.selection,
-            3,
-            1,
-            *digests,
-            record.weights_sha256,
+            evaluation_id=evaluation.evaluation_id,
+            trial_id=spec.trial_id,
+            selection=evaluation.selection,
+            num_cases=3,
+            metrics_version=1,
+            weights_sha256=record.weights_sha256,
         )
-        writer.write_evaluation(store, measured, cases=tables[0], outputs=tables[1])
+        writer.write_measurement(store, measured, tables)
+    if spec.features is not None:
+        extracted = FeaturesRecord(
+            features_id=spec.features.features_id,
+            trial_id=spec.trial_id,
+            selection=spec.features.selection,
+            num_cases=2,
+            weights_sha256=record.weights_sha256,
+        )
+        writer.write_measurement(store, extracted, {"features": writer.table(FEATURES_SCHEMA, FEATURES)})
     return record

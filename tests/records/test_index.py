@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tests.identities import trial_spec
 from tests.records.faults import Faults, faulty
 from tests.records.stored import store_trial
 from xferlab.errors import RecordError
-from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.plan.spec import EvaluationSpec, FeaturesSpec, TrialSpec
 from xferlab.records import complete, reader
 from xferlab.records.complete import complete_trials, is_complete
 from xferlab.records.layout import StudyFiles, TrialFiles
@@ -20,10 +21,20 @@ from xferlab.records.store import Store
 
 INDEX = StudyFiles("s").index
 EVALUATION = EvaluationSpec("e" * 16, "cxr", "test", "3" * 64, overlay_cases=1)
-SPECS = tuple(trial_spec(letter * 16, evaluations=(EVALUATION,)) for letter in "abc")
+EXTRACTION = FeaturesSpec("f" * 16, "cxr", "3" * 64, "cxr")
+SPECS = tuple(trial_spec(c * 16, evaluations=(EVALUATION,), features=EXTRACTION) for c in "abc")
 FILES = TrialFiles(SPECS[0].trial_id)
-MEASURED = FILES.evaluation("e" * 16)
-NEEDED = (FILES.record, FILES.spec, FILES.weights, MEASURED.record, MEASURED.cases, MEASURED.outputs)
+MEASURED, EXTRACTED = FILES.evaluation("e" * 16), FILES.features("f" * 16)
+CASES, OUTPUTS, FEATURES = MEASURED.table("cases"), MEASURED.table("outputs"), EXTRACTED.table("features")
+RECORDS = (FILES.record, MEASURED.record, EXTRACTED.record)
+NEEDED = (*RECORDS, FILES.spec, FILES.weights, CASES, OUTPUTS, FEATURES)
+
+
+READS: dict[str, Callable[..., object]] = {
+    CASES: reader.read_cases,
+    OUTPUTS: reader.read_outputs,
+    FEATURES: reader.read_features,
+}
 
 
 @pytest.fixture
@@ -81,29 +92,28 @@ def test_a_damage_of_equal_size_is_found_by_its_time(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     store_trial(store, SPECS[0])
     complete_trials(store, "s", SPECS[:1])
-    store.write(MEASURED.cases, bytes(store.size(MEASURED.cases) or 0))
+    store.write(CASES, bytes(store.size(CASES) or 0))
     assert complete_trials(store, "s", SPECS[:1]) == {}
 
 
-@pytest.mark.parametrize("name", [FILES.record, MEASURED.record, MEASURED.cases, MEASURED.outputs])
+@pytest.mark.parametrize("name", [*RECORDS, *READS])
 def test_a_damage_that_no_listing_shows_is_found_by_its_reader(tmp_path: Path, name: str) -> None:
     """The reader sets the file aside, so that the next run writes it again."""
     store = Store.open(tmp_path)
     record = store_trial(store, SPECS[0])
     complete_trials(store, "s", SPECS[:1])
     evaluation = reader.read_evaluation(store, record.trial_id, "e" * 16)
-    assert evaluation is not None
+    features = reader.read_features_record(store, record.trial_id, "f" * 16)
     path = Path(store.path(name))
     before = path.stat()
     path.write_bytes(bytes(before.st_size))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert set(complete_trials(store, "s", SPECS[:1])) == ids(SPECS[0])
-    if name in (MEASURED.cases, MEASURED.outputs):
-        read = reader.read_cases if name == MEASURED.cases else reader.read_outputs
+    if name in READS:
         with pytest.raises(
             RecordError, match=r"and is now .*\.damaged-.*; run the study again, which measures"
         ):
-            read(store, evaluation)
+            READS[name](store, features if name == FEATURES else evaluation)
     else:
         assert not is_complete(store, SPECS[0])
     assert complete_trials(store, "s", SPECS[:1]) == {}

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from tests.identities import trial_spec
 from tests.records.faults import Faults, faulty, onwards, without_pauses
 from tests.records.stored import TRIAL, WEIGHTS
 from tests.records.test_reader import SPEC
 from xferlab.cohort import Selection
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import Donor, TrialSpec
+from xferlab.plan.spec import Donor, EvaluationSpec
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.prune import DAY_S, LOST_AFTER, delete, find_surplus
 from xferlab.records.store import Store
@@ -33,13 +34,11 @@ def selection(name: str) -> Selection:
 TRAINED, MEASURED, UNUSED = (selection(name).identity() for name in ("t", "m", "u"))
 
 
-def entry(trial_id: str, **changed: Any) -> dict[str, Any]:
-    evaluations = [{"evaluation_id": EVALUATION, "selection": MEASURED}]
-    return {"trial_id": trial_id, "evaluations": evaluations, "donor": {"sha256": DONOR}, **changed}
-
-
-def write_plan(store: Store, study: str, *entries: dict[str, Any]) -> None:
-    body = {"version": 2, "study": study, "trials": list(entries)}
+def write_plan(store: Store, study: str, trial_id: str) -> None:
+    evaluation = EvaluationSpec(EVALUATION, "cxr", "test", MEASURED, overlay_cases=0)
+    trial = trial_spec(trial_id, evaluations=(evaluation,), donor=given(DONOR))
+    entry = {**trial.to_json(), "names": [trial.name]}
+    body = {"version": 2, "study": study, "trials": [entry]}
     codec.write_json(store, layout.StudyFiles(study).plan, body)
 
 
@@ -47,18 +46,17 @@ def given(sha256: str) -> Donor:
     return Donor("donor", name="published", sha256=sha256)
 
 
-def write_trial(store: Store, trial_id: str) -> TrialSpec:
+def write_trial(store: Store, trial_id: str) -> None:
     spec = replace(SPEC, trial_id=trial_id, selection=TRAINED, donor=given(DONOR), evaluations=())
     codec.write_json(store, layout.TrialFiles(trial_id).spec, spec.to_json())
     for name in (EVALUATION, OLD):
         files = layout.TrialFiles(trial_id).evaluation(name)
-        for file in (files.cases, files.outputs, files.record):
+        for file in (files.table("cases"), files.table("outputs"), files.record):
             store.write(file, b"x" * 10)
     store.write(layout.TrialFiles(trial_id).weights, WEIGHTS)
     store.write(f"{layout.TrialFiles(trial_id).checkpoint}/state-000001-000000.pt", b"x" * 7)
     store.write(layout.TrialFiles(trial_id).progress, b"late")
     writer.write_trial(store, replace(TRIAL, trial_id=trial_id))
-    return spec
 
 
 def fill(store: Store) -> None:
@@ -69,7 +67,7 @@ def fill(store: Store) -> None:
         store.write(layout.donor_path(digest), b"weights")
     for trial_id in (KEPT, OTHER):
         write_trial(store, trial_id)
-    write_plan(store, "s", entry(KEPT))
+    write_plan(store, "s", KEPT)
     store.write("tuning/x/tuning.json", b"{}")
     store.write("README", b"mine")
 
@@ -110,40 +108,38 @@ def test_what_no_plan_names_is_found_and_deleted_and_nothing_else(store: Store) 
     assert reader.read_trial(store, KEPT) is not None
 
 
-def test_what_cannot_be_deleted_is_told_and_all_else_is_gone(store: Store) -> None:
+def refused(store: Store, number: int, *, deleting: str) -> list[str]:
+    """Prunes so many more trials while deletions of a path fail; returns the lines of the error."""
     fill(store)
-    names = [f"trials/{number:016x}" for number in range(4)]
-    for name in names:
-        store.write(f"{name}/spec.json", b"{}")
-    stubborn = faulty(
-        store,
-        Faults(lambda number: True, on=lambda operation, path: names[1] in path and "dele" in operation),
+    for trial in range(number):
+        store.write(f"trials/{trial:016x}/spec.json", b"{}")
+    fails = Faults(lambda number: True, on=lambda operation, path: deleting in path and "dele" in operation)
+    stubborn = faulty(store, fails)
+    trials = next(
+        surplus for surplus in find_surplus(stubborn) if surplus.kind == "trials that no plan names"
     )
-    trials = next(one for one in find_surplus(stubborn) if one.kind == "trials that no plan names")
-    with pytest.raises(StorageError, match=names[1]) as caught:
+    with pytest.raises(StorageError) as caught:
         delete(stubborn, trials)
-    assert len(str(caught.value).splitlines()) == 1
-    assert [name for name in trials.names if store.list(name)] == [names[1]]
+    return str(caught.value).splitlines()
+
+
+def test_what_cannot_be_deleted_is_told_and_all_else_is_gone(store: Store) -> None:
+    (line,) = refused(store, 4, deleting=f"{1:016x}")
+    assert f"trials/{1:016x}" in line
+    left = {name.split("/")[1] for name in contents(store) if name.startswith("trials/")}
+    assert left == {f"{1:016x}", KEPT}
 
 
 @pytest.mark.usefixtures("_at_once")
 def test_what_is_not_tried_is_told(store: Store) -> None:
-    fill(store)
-    names = [f"trials/{number:016x}" for number in range(LOST_AFTER + 3)]
-    for name in names:
-        store.write(f"{name}/spec.json", b"{}")
-    gone = faulty(store, Faults(lambda number: True, on=lambda operation, path: "dele" in operation))
-    trials = next(one for one in find_surplus(gone) if one.kind == "trials that no plan names")
-    with pytest.raises(StorageError) as caught:
-        delete(gone, trials)
-    *failures, last = str(caught.value).splitlines()
+    *failures, last = refused(store, LOST_AFTER + 3, deleting="")
     assert len(failures) == LOST_AFTER
     assert last == "trials that no plan names: 4 more were not tried, after 8 failures in a row"
 
 
 def test_the_plans_of_all_studies_count(store: Store) -> None:
     fill(store)
-    write_plan(store, "other", entry(OTHER))
+    write_plan(store, "other", OTHER)
     assert "trials that no plan names" not in found(store)
 
 

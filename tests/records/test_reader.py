@@ -9,24 +9,31 @@ from pathlib import Path
 import pytest
 
 from tests.identities import trial_spec
+from tests.records.faults import Faults, faulty, onwards, without_pauses
 from tests.records.stored import TRIAL, WEIGHTS, epoch, store_trial
-from xferlab.errors import RecordError
-from xferlab.plan.spec import EvaluationSpec
+from xferlab.errors import RecordError, StorageError
+from xferlab.plan.spec import EvaluationSpec, FeaturesSpec
 from xferlab.records import codec, layout, reader, writer
-from xferlab.records.complete import complete_trials, is_complete, is_measured
+from xferlab.records.complete import complete_trials, is_complete, is_measured, lacks_features
 from xferlab.records.schema import (
     CASES_SCHEMA,
+    FEATURES_SCHEMA,
     EpochResult,
-    EvaluationRecord,
     TrialRecord,
     history_sha256,
 )
 from xferlab.records.store import Store
 
-E = "e" * 16
-SPEC = trial_spec(TRIAL.trial_id, evaluations=(EvaluationSpec(E, "cxr", "test", "3" * 64, overlay_cases=4),))
+E, F = "e" * 16, "f" * 16
+SPEC = trial_spec(
+    TRIAL.trial_id,
+    evaluations=(EvaluationSpec(E, "cxr", "test", "3" * 64, overlay_cases=4),),
+    features=FeaturesSpec(F, "cxr", "3" * 64, "cxr"),
+)
 FILES = layout.TrialFiles(TRIAL.trial_id)
-MEASURED = FILES.evaluation(E)
+PARTS = MEASURED, EXTRACTED = FILES.evaluation(E), FILES.features(F)
+TABLES = {MEASURED: "cases", EXTRACTED: "features"}
+THREE = [epoch(1), epoch(2), epoch(3)]
 
 
 @pytest.fixture
@@ -38,28 +45,35 @@ def local(tmp_path: Path) -> Store:
 
 
 def test_records_survive_json() -> None:
-    evaluation = EvaluationRecord("e", "t", "s", 3, 1, "a", "b", "c")
     assert TrialRecord.from_json(json.loads(json.dumps(TRIAL.to_json()))) == TRIAL
-    assert EvaluationRecord.from_json(json.loads(json.dumps(evaluation.to_json()))) == evaluation
     assert EpochResult(**json.loads(json.dumps(epoch(1).to_json()))) == epoch(1)
 
 
-def test_what_is_written_is_read(store: Store) -> None:
+def test_what_is_written_is_read_and_a_function_of_its_values(store: Store, tmp_path: Path) -> None:
     record = store_trial(store, SPEC)
     assert reader.read_trial(store, SPEC.trial_id) == record
     evaluation = reader.read_evaluation(store, SPEC.trial_id, E)
+    features = reader.read_features_record(store, SPEC.trial_id, F)
     assert evaluation is not None
-    assert evaluation.weights_sha256 == record.weights_sha256
+    assert features is not None
+    assert evaluation.weights_sha256 == features.weights_sha256 == record.weights_sha256
     assert reader.read_cases(store, evaluation).schema.equals(CASES_SCHEMA)
     assert reader.read_outputs(store, evaluation) == []
+    table = reader.read_features(store, features)
+    assert table.schema.equals(FEATURES_SCHEMA)
+    assert table.column("gram_best").to_pylist() == [[2.0, -2.0, -2.0, 2.0]]
+    other = Store.open(tmp_path / "other")
+    store_trial(other, SPEC)
+    for name in (FILES.record, *(name for part in PARTS for name in (part.record, part.table(TABLES[part])))):
+        assert store.read(name) == other.read(name) is not None
 
 
-def test_a_record_is_a_function_of_its_values(tmp_path: Path) -> None:
-    stores = [Store.open(tmp_path / name) for name in ("a", "b")]
-    for store in stores:
-        store_trial(store, SPEC)
-    for name in (FILES.record, MEASURED.record, MEASURED.cases):
-        assert stores[0].read(name) == stores[1].read(name) is not None
+def test_a_late_execution_that_is_killed_takes_nothing_from_a_whole_trial(local: Store) -> None:
+    store_trial(local, SPEC)
+    faults = Faults(onwards(1), on=lambda operation, path: path.endswith("cases.parquet"))
+    with without_pauses(), pytest.raises(StorageError, match=r"cases\.parquet: cannot be written"):
+        store_trial(faulty(local, faults), SPEC)
+    assert is_complete(local, SPEC)
 
 
 def test_a_trial_without_record_weights_or_checksum_is_not_complete(local: Store) -> None:
@@ -83,10 +97,12 @@ def test_a_record_in_the_folder_of_another_is_not_its_record(local: Store) -> No
         (FILES.record, other.record),
         (FILES.weights, other.weights),
         (MEASURED.record, FILES.evaluation("d" * 16).record),
+        (EXTRACTED.record, FILES.features("d" * 16).record),
     ):
         local.write(there, local.read(name) or b"")
     assert reader.read_trial(local, "f" * 16) is None
     assert reader.read_evaluation(local, TRIAL.trial_id, "d" * 16) is None
+    assert reader.read_features_record(local, TRIAL.trial_id, "d" * 16) is None
 
 
 def test_a_record_of_another_version_is_told_and_not_run_again(local: Store) -> None:
@@ -106,21 +122,36 @@ def test_a_record_of_another_version_is_told_and_not_run_again(local: Store) -> 
         reader.read_evaluation(local, TRIAL.trial_id, E)
 
 
-@pytest.mark.parametrize("body", [{"version": 2, "attempts": []}, {"type": "E", "message": ""}, {}])
-def test_a_whole_file_of_another_kind_is_no_record(local: Store, body: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(
+            codec.json_bytes(body)
+            for body in ({"version": 2, "attempts": []}, {"type": "E", "message": ""}, {})
+        ),
+        b"",
+        b"{}",
+        b"torn",
+    ],
+)
+def test_what_is_damaged_or_of_another_kind_is_no_record(local: Store, content: bytes) -> None:
     store_trial(local, SPEC)
-    for name in (FILES.record, MEASURED.record):
-        local.write(name, codec.json_bytes(body))
+    for name in (FILES.record, *(part.record for part in PARTS)):
+        local.write(name, content)
     assert reader.read_trial(local, TRIAL.trial_id) is None
     assert reader.read_evaluation(local, TRIAL.trial_id, E) is None
+    assert reader.read_features_record(local, TRIAL.trial_id, F) is None
 
 
 def test_complete_means_that_all_records_verify(store: Store) -> None:
     assert not is_complete(store, SPEC)
     assert complete_trials(store, "s", [SPEC]) == {}
-    record = store_trial(store, replace(SPEC, evaluations=()))
+    record = store_trial(store, replace(SPEC, evaluations=(), features=None))
     assert not is_measured(store, SPEC, record.weights_sha256)
+    assert lacks_features(store, SPEC, record.weights_sha256)
+    assert not lacks_features(store, replace(SPEC, features=None), record.weights_sha256)
     store_trial(store, SPEC)
+    assert not lacks_features(store, SPEC, record.weights_sha256)
     store.delete(FILES.spec)
     assert not is_complete(store, SPEC)
     codec.write_json(store, FILES.spec, SPEC.to_json())
@@ -163,22 +194,24 @@ def test_facts_of_a_run_are_optional(local: Store) -> None:
 # --- history -----------------------------------------------------------------------------------------------
 
 
+def written(store: Store, *results: EpochResult) -> writer.HistoryFile:
+    history = writer.HistoryFile(store, "t")
+    for result in results:
+        history.append(result)
+    return history
+
+
 def test_a_history_grows_by_a_line_an_epoch(store: Store) -> None:
     history = writer.HistoryFile(store, "t")
     assert reader.read_history(store, "t") == []
-    for number in (1, 2, 3):
-        history.append(epoch(number))
+    for number, result in enumerate(THREE, start=1):
+        history.append(result)
+        if store.is_local:  # progress is there at once
+            assert reader.read_history(store, "t") == THREE[:number]
     history.finish()
-    assert reader.read_history(store, "t") == [epoch(1), epoch(2), epoch(3)]
+    assert reader.read_history(store, "t") == THREE
     assert (store.read(layout.TrialFiles("t").history) or b"").count(b"\n") == 3
     assert store.read(layout.TrialFiles("t").progress) is None
-
-
-def test_progress_is_there_at_once_on_a_local_storage(local: Store) -> None:
-    history = writer.HistoryFile(local, "t")
-    for number in (1, 2):
-        history.append(epoch(number))
-        assert len(reader.read_history(local, "t")) == number
 
 
 @pytest.mark.component
@@ -187,100 +220,58 @@ def test_on_an_object_store_progress_is_put_again_only_now_and_then(
 ) -> None:
     store, now = Store.open(s3_uri), 100.0
     monkeypatch.setattr(writer.time, "monotonic", lambda: now)
-    history = writer.HistoryFile(store, "t")
-    history.append(epoch(1))
+    history = written(store, epoch(1))
     assert reader.read_history(store, "t") == []
     now += writer.REMOTE_HISTORY_EVERY_S
     history.append(epoch(2))
-    assert [one.epoch for one in reader.read_history(store, "t")] == [1, 2]
+    assert reader.read_history(store, "t") == THREE[:2]
     history.append(epoch(3))
     assert len(reader.read_history(store, "t")) == 2
-    history.finish()
-    assert len(reader.read_history(store, "t")) == 3
 
 
 def test_resumed_progress_is_cut_to_what_the_checkpoint_holds(store: Store) -> None:
-    history = writer.HistoryFile(store, "t")
-    for number in (1, 2, 3):
-        history.append(epoch(number))
+    written(store, *THREE)
     resumed = writer.HistoryFile(store, "t", [epoch(1)])
     assert reader.read_history(store, "t") == [epoch(1)]
     resumed.append(epoch(2, train_loss=9.0))
     resumed.finish()
-    assert [one.values["train_loss"] for one in reader.read_history(store, "t")] == [0.5, 9.0]
+    assert [result.values["train_loss"] for result in reader.read_history(store, "t")] == [0.5, 9.0]
 
 
 def test_a_late_execution_takes_nothing_from_a_whole_history(store: Store) -> None:
     """It may be killed at any moment, when the trial is complete already."""
-    ahead = writer.HistoryFile(store, "t")
-    for number in (1, 2, 3):
-        ahead.append(epoch(number))
-    ahead.finish()
-    late = writer.HistoryFile(store, "t", [epoch(1)])
-    late.append(epoch(2))
-    assert reader.read_history(store, "t") == [epoch(1), epoch(2), epoch(3)]
-
-
-def test_a_torn_last_line_is_dropped_wherever_it_is_torn(local: Store) -> None:
-    history = writer.HistoryFile(local, "t")
-    for number in (1, 2, 3):
-        history.append(epoch(number))
-    path = Path(local.path(layout.TrialFiles("t").progress))
-    data = path.read_bytes()
-    last = data.rindex(b"\n", 0, -1) + 1
-    for length in range(last, len(data) - 1):
-        path.write_bytes(data[:length])
-        assert reader.read_history(local, "t") == [epoch(1), epoch(2)]
-    path.write_bytes(data[:-1])  # the line is whole, only its end is missing
-    assert reader.read_history(local, "t") == [epoch(1), epoch(2), epoch(3)]
-    path.write_bytes(data + b"\x00" * 40)  # what a crashed file system leaves
-    assert reader.read_history(local, "t") == [epoch(1), epoch(2), epoch(3)]
+    written(store, *THREE).finish()
+    writer.HistoryFile(store, "t", [epoch(1)]).append(epoch(2))
+    assert reader.read_history(store, "t") == THREE
 
 
 @pytest.mark.parametrize("damage", [b'{"epoch": 2', b"[1, 2]", b"7", b'{"epoch": 2}', b"\xff\xfe", b""])
-def test_a_damaged_line_in_the_middle_is_told_with_its_number(local: Store, damage: bytes) -> None:
-    lines = [codec.json_bytes(epoch(number).to_json()) for number in (1, 2, 3)]
-    local.write(layout.TrialFiles("t").history, b"".join([lines[0], damage + b"\n", lines[2]]))
-    place = rf"history\.jsonl:2 \(byte {len(lines[0])}\): is damaged .*run the study again, which trains"
-    with pytest.raises(RecordError, match=place):
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_damaged_line_is_told_with_its_number(local: Store, damage: bytes, number: int) -> None:
+    lines = [codec.json_bytes(result.to_json()) for result in THREE]
+    offset = sum(map(len, lines[: number - 1]))
+    lines[number - 1] = damage + b"\n"
+    local.write(layout.TrialFiles("t").history, b"".join(lines))
+    where = rf"history\.jsonl:{number} \(byte {offset}\): is damaged .*run the study again, which trains"
+    with pytest.raises(RecordError, match=where):
         reader.read_history(local, "t")
 
 
-def test_every_flipped_bit_of_a_history_is_told_or_drops_the_last_line(
-    local: Store, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_every_flipped_bit_of_a_history_is_told(local: Store) -> None:
     """A bit turns a digit into another, a line's end into none, a letter into a line's end."""
-    history = writer.HistoryFile(local, "t")
-    whole = [epoch(number) for number in (1, 2, 3)]
-    for one in whole:
-        history.append(one)
+    written(local, *THREE)
     path = Path(local.path(layout.TrialFiles("t").progress))
     data = path.read_bytes()
     for position in range(len(data)):
         path.write_bytes(data[:position] + bytes([data[position] ^ 1 << position % 8]) + data[position + 1 :])
-        try:
-            found = reader.read_history(local, "t", sha256=history_sha256(whole))
-        except RecordError as error:
-            assert "progress.jsonl" in str(error)  # noqa: PT017
-        else:
-            assert found == whole  # white space only
-    caplog.clear()
-    path.write_bytes(data[:-1] + b"x")
-    assert reader.read_history(local, "t") == whole[:2]
-    start = data.rindex(b"\n", 0, -1) + 1
-    assert f"progress.jsonl:3 (byte {start}): the last line is torn; left out" in caplog.text
+        with pytest.raises(RecordError, match=r"progress\.jsonl"):
+            reader.read_history(local, "t", sha256=history_sha256(THREE))
 
 
 def test_a_history_that_lacks_epochs_is_told_by_the_record(local: Store) -> None:
-    history = writer.HistoryFile(local, "t")
-    history.append(epoch(1))
+    written(local, epoch(1))
     with pytest.raises(RecordError, match="its 1 epochs are not those of the record"):
-        reader.read_history(local, "t", sha256=history_sha256([epoch(1), epoch(2)]))
-
-
-def test_an_epoch_that_stands_twice_counts_once_and_the_later_one(local: Store) -> None:
-    writer.HistoryFile(local, "t", [epoch(1), epoch(2), epoch(2, train_loss=7.0)])
-    assert [one.values["train_loss"] for one in reader.read_history(local, "t")] == [0.5, 7.0]
+        reader.read_history(local, "t", sha256=history_sha256(THREE[:2]))
 
 
 def test_the_digest_of_a_history_leaves_times_out() -> None:

@@ -173,48 +173,53 @@ def test_a_process_of_another_pid_namespace_is_not_taken_for_dead(
     ground.taken_over()
 
 
-def test_a_reused_process_number_is_another_process(ground: Ground) -> None:
-    ground.write(born="1", expires_after_s=1000.0)
-    with ground.lease():
-        assert ground.stored()["born"] != "1"
+STALE = {"beat": -1e6, "expires_after_s": EXPIRES_AFTER_S}
 
 
-@pytest.mark.parametrize("age_s", [EXPIRES_AFTER_S + 1, -EXPIRES_AFTER_S - 1])
-def test_a_holder_that_stands_still_on_this_machine_is_succeeded(
-    ground: Ground, age_s: float, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "holder",
+    [
+        {"born": "1", "expires_after_s": 1000.0},  # a reused number is another process
+        STALE,
+        {**STALE, "beat": 1e6 + time.monotonic()},  # of another time namespace
+        {**ELSEWHERE, "beat": 0.0},
+        {**ELSEWHERE, "beat": 1e12},
+    ],
+    ids=["reused number", "stands still", "another clock", "elsewhere, early clock", "elsewhere, late clock"],
+)
+def test_a_holder_that_is_gone_or_stands_still_is_succeeded(
+    ground: Ground, holder: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    ground.write(beat=time.monotonic() - age_s, expires_after_s=EXPIRES_AFTER_S)
-    with caplog.at_level(logging.WARNING, "xferlab.schedule"), ground.lease():
-        assert abs(ground.stored()["beat"] - time.monotonic()) < EXPIRES_AFTER_S
-    assert f"taken over from {HERE}, which is gone or stopped" in caplog.text
+    ground.write(**holder)
+    with caplog.at_level(logging.WARNING, "xferlab.schedule"):
+        ground.taken_over()
+    who = HERE if "host" not in holder else "process 7 on elsewhere"
+    assert f"taken over from {who}, which is gone or stopped" in caplog.text
 
 
 def test_a_short_stop_is_not_the_end(ground: Ground) -> None:
-    ground.write(beat=time.monotonic() - EXPIRES_AFTER_S + 30, expires_after_s=EXPIRES_AFTER_S)
+    ground.write(**{**STALE, "beat": time.monotonic() - EXPIRES_AFTER_S + 30})
     ground.refused(HERE)
 
 
-def test_a_live_holder_on_another_host_is_seen_by_its_beats(
-    ground: Ground, caplog: pytest.LogCaptureFixture
+CONTAINER = {"machine": re.sub(r"pid:\[.*", "pid:[1]", Holder.this_process().machine), "pid": 2**22 + 1}
+
+
+@pytest.mark.parametrize(
+    ("holder", "who"),
+    [
+        (ELSEWHERE, r"process 7 on elsewhere since 2026-01-01T00:00:00\+00:00"),
+        (CONTAINER, f"process {2**22 + 1} on "),  # of this host, and another machine all the same
+    ],
+    ids=["host", "container"],
+)
+def test_a_live_holder_elsewhere_is_seen_by_its_beats(
+    ground: Ground, holder: dict[str, Any], who: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with ground.beating(**ELSEWHERE, expires_after_s=LONG_S):
-        ground.refused(r"process 7 on elsewhere since 2026-01-01T00:00:00\+00:00")
+    with ground.beating(**holder, expires_after_s=LONG_S):
+        ground.refused(who)
         assert ground.stored()["token"] == "theirs"
     assert "watching for up to 3 s whether that is alive" in caplog.text
-
-
-@pytest.mark.parametrize("beat", [0.0, 1e12])
-def test_a_dead_holder_on_another_host_is_succeeded_whatever_its_clock_says(
-    ground: Ground, beat: float
-) -> None:
-    ground.write(**ELSEWHERE, beat=beat)
-    ground.taken_over()
-
-
-def test_a_container_of_this_host_is_another_machine(ground: Ground) -> None:
-    machine = re.sub(r"pid:\[.*", "pid:[1]", Holder.this_process().machine)
-    with ground.beating(machine=machine, pid=2**22 + 1, expires_after_s=LONG_S):
-        ground.refused(f"process {2**22 + 1} on ")
 
 
 @contextmanager
@@ -286,11 +291,8 @@ def test_a_holder_that_was_succeeded_asks_its_process_to_stop_and_changes_nothin
 
 @pytest.mark.usefixtures("brief")
 def test_an_error_of_the_run_is_told_rather_than_the_loss_of_its_lease(ground: Ground) -> None:
-    def fail() -> None:
-        raise ZeroDivisionError
-
     with pytest.raises(ZeroDivisionError):
-        succeed(ground, fail)
+        succeed(ground, lambda: 1 // 0)
 
 
 @pytest.mark.usefixtures("brief")

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,32 +52,46 @@ def test_figures_are_drawn_without_a_screen(monkeypatch: pytest.MonkeyPatch, bac
     assert os.environ["MPLBACKEND"] == "Agg"
 
 
+NO_THREAD = RuntimeError("can't start new thread")
+
+
 @pytest.mark.parametrize(
-    ("module", "name", "error", "match"),
+    ("check", "module", "name", "error", "match"),
     [
-        (os, "getcwd", FileNotFoundError(), r"^the working folder was deleted; change to one that exists$"),
         (
-            tempfile,
-            "gettempdir",
-            FileNotFoundError(2, "No usable temporary directory"),
+            machine.prepare, os, "getcwd", FileNotFoundError(),
+            r"^the working folder was deleted; change to one that exists$",
+        ),
+        (
+            machine.prepare, tempfile, "gettempdir", FileNotFoundError(2, "No usable temporary directory"),
             r"No usable temporary directory\); set TMPDIR to a folder",
         ),
         (
-            threading.Thread,
-            "start",
-            RuntimeError("can't start new thread"),
+            machine.prepare, threading.Thread, "start", NO_THREAD,
             r"^\d+ processes .* \(can't start new thread\); raise `ulimit -u`, `ulimit -v`, or the "
-            "container's "
-            "limits$",
+            r"container's limits$",
+        ),
+        (
+            machine.check_room_for_ray, socket, "create_server", OSError(98, "Address already in use"),
+            r"24 free ports .* \(Address already in use\); use --executor in-proc",
+        ),
+        (
+            machine.check_room_for_ray, threading.Thread, "start", NO_THREAD,
+            r"^200 processes .*, or the container's limits, or use --executor in-process$",
         ),
     ],
-)
+)  # fmt: skip
 def test_what_nothing_replaces_is_told(
-    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, error: Exception, match: str
+    monkeypatch: pytest.MonkeyPatch,
+    check: Callable[[], None],
+    module: Any,
+    name: str,
+    error: Exception,
+    match: str,
 ) -> None:
     monkeypatch.setattr(module, name, raising(error))
     with pytest.raises(UsageError, match=match):
-        machine.prepare()
+        check()
 
 
 def test_a_temporary_folder_that_cannot_be_used_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,25 +117,20 @@ def test_a_home_folder_that_is_absent_is_replaced_by_one_in_the_cache(
     assert all(Path(os.environ[name]).is_dir() for name in ("MPLCONFIGDIR", "WANDB_CONFIG_DIR"))
 
 
-def test_a_home_folder_that_is_read_only_stays_and_is_not_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_home_folder_that_is_there_stays_and_is_written_only_where_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writable: bool
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("MPLCONFIGDIR", "as the user says")
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)  # torch sets it where it compiles
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: writable)
     machine.prepare()
     assert Path.home() == tmp_path
     assert os.environ["MPLCONFIGDIR"] == "as the user says"
-    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) == tmp_path / "cache" / "home" / "inductor"
-
-
-def test_a_home_folder_that_can_be_written_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
-    machine.prepare()
-    assert "MPLCONFIGDIR" not in os.environ
-    assert not (tmp_path / "cache").exists()
+    folder = None if writable else str(tmp_path / "cache" / "home" / "inductor")
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == folder
+    assert (tmp_path / "cache").exists() != writable
 
 
 def test_the_limit_of_open_files_is_raised_as_far_as_allowed() -> None:
@@ -168,31 +177,6 @@ def test_no_folder_for_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         pass
     assert machine.shared_memory() is None
-
-
-@pytest.mark.parametrize(
-    ("module", "name", "error", "match"),
-    [
-        (
-            socket,
-            "create_server",
-            OSError(98, "Address already in use"),
-            r"24 free ports .* \(Address already in use\); use --executor in-proc",
-        ),
-        (
-            threading.Thread,
-            "start",
-            RuntimeError("can't start new thread"),
-            r"^200 processes .*, or the container's limits, or use --executor in-process$",
-        ),
-    ],
-)
-def test_a_machine_without_room_for_ray_is_told(
-    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, error: Exception, match: str
-) -> None:
-    monkeypatch.setattr(module, name, raising(error))
-    with pytest.raises(UsageError, match=match):
-        machine.check_room_for_ray()
 
 
 @pytest.mark.parametrize(

@@ -96,12 +96,6 @@ def test_a_failure_is_tried_again_as_often_as_its_kind_allows(
     assert started.graph.states == {"t0": State.FAILED}
 
 
-def test_what_must_come_again_blocks_what_starts_from_it(tmp_path: Path) -> None:
-    started = Run(tmp_path, [trial("a"), trial("b", parents=["a"])], retries=9)
-    assert started.fail(raised("hopeless")) is FAILED
-    assert started.graph.states == {"a": State.FAILED, "b": State.BLOCKED}
-
-
 @pytest.mark.parametrize("retries", [0, 2])
 def test_out_of_memory_gets_one_attempt_alone_that_does_not_count(run: Start, retries: int) -> None:
     started = run(2, retries=retries)

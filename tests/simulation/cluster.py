@@ -23,7 +23,7 @@ from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.complete import complete_trials, is_complete
 from xferlab.records.store import Store
-from xferlab.schedule.graph import State, TrialGraph
+from xferlab.schedule.graph import Listener, State, TrialGraph
 from xferlab.schedule.retry_policy import RetryPolicy
 from xferlab.schedule.study import publish
 from xferlab.trial.failure import Failure, Kind, described, lost
@@ -105,13 +105,14 @@ class Cluster:
     Attributes:
         log: What happened.
         store: The storage as it is, without faults.
+        seen: The storage as processes see it.
     """
 
     def __init__(self, plan: Plan, seed: int, weather: Weather, *, nodes: int = 2, slots: int = 2):
         self.plan, self.weather, self.draws = plan, weather, random.Random(seed)
         self.clock, self.log = Clock(), Log()
         self.store = Store("memory", pafs._MockFileSystem(), "lab")
-        self._seen = faulty(self.store, _Wire(self))
+        self.seen = faulty(self.store, _Wire(self))
         self._nodes, self._slots, self._drivers = nodes, slots, list[Driver]()
         self._with_node: set[Process] = set()
 
@@ -191,7 +192,7 @@ class Cluster:
 
         def body() -> None:
             try:
-                work(self, self._seen, spec)
+                work(self, self.seen, spec)
             except (StorageError, TrainingError) as error:
                 told.append(described(error, epoch=0))
 
@@ -205,11 +206,6 @@ class Cluster:
         process = self.clock.start(f"worker of {spec.name}", body, after=after, last=last)
         node.processes.append(process)
         return process
-
-    @property
-    def seen(self) -> Store:
-        """The storage as processes see it."""
-        return self._seen
 
 
 @dataclass
@@ -290,7 +286,8 @@ class Driver:
                 policy.ended(trial, told)
 
     def _fill(self, graph: TrialGraph, policy: RetryPolicy) -> None:
-        while policy.repeated is None and (free := self._free_nodes()):
+        now = self.cluster.clock.now
+        while policy.repeated is None and (free := [node for node in self.nodes if node.free(now)]):
             trial = graph.take()
             if trial is None:
                 return
@@ -303,9 +300,6 @@ class Driver:
             if self.cluster.draws.random() < self.cluster.weather.suspected:
                 wait_s = self.cluster.draws.uniform(1.0, 60.0)
                 self._deliver(attempt, lost("no word for long"), after=wait_s)
-
-    def _free_nodes(self) -> list[Node]:
-        return [node for node in self.nodes if node.free(self.cluster.clock.now)]
 
     def _send(self, attempt: int, told: Failure | None) -> None:
         """A message takes its time; now and then it comes twice, and of a killed worker it comes late."""
@@ -333,21 +327,15 @@ class Driver:
                 process.kill()
 
 
-class _Counting:
+class _Counting(Listener):
     """Listens to a driver."""
 
     def __init__(self, cluster: Cluster, number: int):
         self._cluster, self._counted = cluster, cluster.log.counted[number - 1]
         self._number = number
 
-    def begin(self, graph: TrialGraph) -> None:
-        pass
-
     def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:
         self._cluster.note(f"driver {self._number}: {trial.name} {state.value} {reason[:80]}")
         if state is State.COMPLETE:
             assert is_complete(self._cluster.store, trial), "called complete without a record"
             self._counted[trial.trial_id] += 1
-
-    def epoch(self, trial: TrialSpec, epoch: int, best_loss: float) -> None:
-        pass

@@ -121,17 +121,15 @@ def _resume(store: Store, spec: TrialSpec) -> list[EpochResult]:
 
 def _measure(store: Store, spec: TrialSpec, weights: str) -> None:
     for one in spec.evaluations:
-        stored = reader.read_whole_evaluation(store, spec.trial_id, one.evaluation_id, weights=weights)
-        if stored is None:
+        stored = reader.read_evaluation(store, spec.trial_id, one.evaluation_id)
+        if not reader.is_whole(store, stored, weights):
             columns = {name: [one.evaluation_id] for name in CASES_SCHEMA.names} | {"value": [0.5]}
             cases = writer.table(CASES_SCHEMA, columns)
-            digest = hashlib.sha256(cases).hexdigest()
             record = EvaluationRecord(
                 evaluation_id=one.evaluation_id, trial_id=spec.trial_id, selection=one.selection,
-                num_cases=1, metrics_version=1, cases_sha256=digest, outputs_sha256=digest,
-                weights_sha256=weights,
+                num_cases=1, metrics_version=1, weights_sha256=weights,
             )  # fmt: skip
-            writer.write_evaluation(store, record, cases=cases, outputs=cases)
+            writer.write_measurement(store, record, {"cases": cases, "outputs": cases})
 
 
 def _clear(store: Store, spec: TrialSpec) -> None:

@@ -116,7 +116,7 @@ def mirrored(
     mirror = TrialMirror.start(trial, directory=directory)
     for result in results:
         mirror.epoch(result)
-    mirror.overlays(arrays(images))
+    mirror.outputs(arrays(images))
     mirror.finish(summary=summary or {}, outcome=outcome, timeout_s=60.0)
 
 

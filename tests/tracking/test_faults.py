@@ -21,31 +21,19 @@ def short(monkeypatch):
     monkeypatch.setattr(pipe, "LINGER_S", 3.0)
 
 
-class Trial:
-    """A mirrored trial that remembers how long the mirror kept it."""
+def send(mirror, first, last):
+    """Sends epochs; returns the seconds that it took."""
+    started = time.monotonic()
+    for result in epochs(first, last):
+        mirror.epoch(result)
+    if last == LAST:
+        mirror.finish(summary={}, outcome="complete")
+    return time.monotonic() - started
 
-    def __init__(self, store, directory, *, mode="online"):
-        self.spent_s, self.directory, self.store = 0.0, directory, store
-        self.mirror = self.timed(TrialMirror.start, spec(mode=mode), directory=directory, store=store)
 
-    def timed(self, call, *args, **kwargs):
-        started = time.monotonic()
-        try:
-            return call(*args, **kwargs)
-        finally:
-            self.spent_s += time.monotonic() - started
-
-    def epochs(self, first, last):
-        for result in epochs(first, last):
-            self.timed(self.mirror.epoch, result)
-
-    def finish(self):
-        self.timed(self.mirror.finish, summary={}, outcome="complete")
-
-    def is_over(self):
-        """Whether it is known how the mirror ended, and no process of it is left."""
-        known = BEHIND not in unmirrored(self.store, "covid").values()
-        return known and not mirror_processes(self.directory)
+def is_over(store, directory):
+    """Whether it is known how the mirror ended, and no process of it is left."""
+    return BEHIND not in unmirrored(store, "covid").values() and not mirror_processes(directory)
 
 
 def is_one_warning(warnings, store):
@@ -68,40 +56,39 @@ def is_completed(server, store, directory):
     return True
 
 
-def told(fault, trial, warnings):
-    print(f"{fault}: {trial.spent_s:.2f} s in the trial; {warnings}")
+@pytest.fixture
+def mirror(server, store, tmp_path):
+    """The mirror of a trial whose first epochs have arrived."""
+    mirror = TrialMirror.start(spec(mode="online"), directory=tmp_path, store=store)
+    send(mirror, 1, 3)
+    until(lambda: any(run.epochs for run in server.runs.values()))
+    return mirror
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("fault", FAULTS)
-def test_out_of_order_in_the_middle(server, store, tmp_path, fault, warnings):
-    trial = Trial(store, tmp_path)
-    trial.epochs(1, 3)
-    until(lambda: any(run.epochs for run in server.runs.values()))
+def test_out_of_order_in_the_middle(server, store, tmp_path, mirror, fault, warnings):
     server.fault = fault
-    trial.epochs(4, LAST)
-    trial.finish()
-    assert trial.spent_s < live.FINISH_AT_LEAST_S + SLACK_S / 3
-    until(trial.is_over, timeout_s=pipe.LINGER_S + SLACK_S)
+    spent_s = send(mirror, 4, LAST)
+    assert spent_s < live.FINISH_AT_LEAST_S + SLACK_S / 3
+    until(lambda: is_over(store, tmp_path), timeout_s=pipe.LINGER_S + SLACK_S)
     assert is_one_warning(warnings, store)
-    told(f"{fault} in the middle", trial, warnings())
+    print(f"{fault} in the middle: {spent_s:.2f} s in the trial; {warnings()}")
     server.fault = None
     assert is_completed(server, store, tmp_path)
 
 
 @pytest.mark.slow
-def test_out_of_order_for_a_while(server, store, tmp_path, warnings):
-    trial = Trial(store, tmp_path)
-    trial.epochs(1, 3)
-    until(lambda: any(run.epochs for run in server.runs.values()))
+def test_out_of_order_for_a_while(server, store, tmp_path, mirror, warnings):
     asked = len(server.asked)
     server.fault = "500"
-    trial.epochs(4, LAST)
+    for result in epochs(4, LAST):
+        mirror.epoch(result)
     until(lambda: server.refused > 0)
     server.fault = None
-    trial.finish()
-    until(trial.is_over, timeout_s=pipe.LINGER_S + SLACK_S)
+    mirror.finish(summary={}, outcome="complete")
+    until(lambda: is_over(store, tmp_path), timeout_s=pipe.LINGER_S + SLACK_S)
     assert (warnings(), unmirrored(store, "covid")) == ([], {})
     (run,) = server.runs.values()
     assert (run.epochs, run.state) == (list(range(1, LAST + 1)), "finished")
@@ -121,8 +108,7 @@ def test_a_long_trial_waits_longer_but_not_long(store, tmp_path):
 @pytest.mark.component
 def test_no_more_processes_than_said(store, tmp_path, monkeypatch, warnings):
     monkeypatch.setattr(live, "_behind", {"a", "b", "c", "d"})
-    trial = Trial(store, tmp_path)
-    trial.finish()
+    send(TrialMirror.start(spec(), directory=tmp_path, store=store), 1, LAST)
     assert mirror_processes(tmp_path) == {}
     assert is_one_warning(warnings, store)
     assert "behind by 4 earlier trials" in warnings()[0]

@@ -46,22 +46,22 @@ def test_a_private_trial_reads_back_without_pixels_or_names(tmp_path, monkeypatc
 
 
 @pytest.mark.component
-def test_overlays_of_a_shareable_section_within_their_number(tmp_path):
+def test_outputs_of_a_shareable_section_within_their_number(tmp_path):
     mirrored(spec(shareable=True), tmp_path, epochs(1, 2), images=9)
     (run,) = offline_runs(tmp_path)
-    assert run.summary["overlays/lungs.validation.count"] == wandb_settings()["images"] == 4
-    assert run.summary["overlay_sets"] == ["lungs.validation"]
+    assert run.summary["outputs/lungs.validation.count"] == wandb_settings()["images"] == 4
+    assert run.summary["output_sets"] == ["lungs.validation"]
     assert run.rows[-1]["step"] == 2
     assert PATIENT.encode() not in all_bytes(tmp_path)
 
 
 @pytest.mark.component
-def test_a_task_that_stores_no_image_has_no_overlays(tmp_path, warnings):
+def test_a_task_that_stores_no_image_shows_nothing(tmp_path, warnings):
     mirror = TrialMirror.start(spec(shareable=True), directory=tmp_path)
-    mirror.overlays([{}, {"image": np.zeros((2, 2), np.float32)}, {"ages": np.zeros((1, 2), np.uint8)}])
+    mirror.outputs([{}, {"image": np.zeros((2, 2), np.float32)}, {"ages": np.zeros((1, 2), np.uint8)}])
     mirror.finish(summary={}, outcome="complete", timeout_s=60.0)
     (run,) = offline_runs(tmp_path)
-    assert not any(key.startswith("overlays") for key in run.summary)
+    assert not any(key.startswith("outputs") for key in run.summary)
     assert warnings() == []
 
 
@@ -115,7 +115,7 @@ def test_a_mirror_that_hangs_delays_no_longer_than_said(tmp_path, warnings):
     started = time.monotonic()
     for result in epochs(1, 2000):  # more than the pipe holds
         mirror.epoch(result)
-    mirror.overlays(arrays(64))
+    mirror.outputs(arrays(64))
     mirror.finish(summary={}, outcome="complete", timeout_s=0.2)
     assert time.monotonic() - started < 5
     # It goes on without the trial, and nothing is lost.
@@ -131,7 +131,7 @@ def test_what_cannot_be_mirrored_is_one_warning(tmp_path, blocked, warnings):
     place = tmp_path / "taken"
     place.write_text("a file where a folder should be")
     mirror = TrialMirror.start(spec(), directory=place if blocked == "file" else tmp_path)
-    mirror.overlays([{"image": object()}])
+    mirror.outputs([{"image": object()}])
     mirror.finish(summary={"unknown": object()}, outcome="complete", timeout_s=PATIENCE_S)
     assert len(warnings()) == 1
 

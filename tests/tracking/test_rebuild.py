@@ -79,8 +79,8 @@ def test_images_come_and_go_with_the_word_of_the_plan(empty, tmp_path):
     folder = tmp_path / "mirror"
     mirror_study(empty, "covid", directory=folder)
     (run,) = offline_runs(folder)
-    assert run.summary["overlay_sets"] == ["lungs.test"]
-    assert len(list(folder.glob("wandb/*/files/media/images/overlays/*.png"))) == 4
+    assert run.summary["output_sets"] == ["lungs.test"]
+    assert len(list(folder.glob("wandb/*/files/media/images/outputs/*.png"))) == 4
     store_plan(empty, [one], data={"lungs": {"shareable": False}})
     assert mirror_study(empty, "covid", directory=folder).written == [one.trial_id]
     assert not list(folder.rglob("*.png"))
@@ -105,7 +105,7 @@ def test_a_damaged_record_fails_alone(empty, tmp_path):
     for one in (bad, good):
         store_trial(empty, one)
     store_plan(empty, [bad, good])
-    name = layout.TrialFiles(bad.trial_id).evaluation(bad.evaluations[0].evaluation_id).cases
+    name = layout.TrialFiles(bad.trial_id).evaluation(bad.evaluations[0].evaluation_id).table("cases")
     empty.write(name, b"torn")
     report = mirror_study(empty, "covid", directory=tmp_path / "mirror")
     assert report.written == [good.trial_id]

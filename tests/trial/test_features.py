@@ -136,7 +136,7 @@ def test_a_complete_trial_gets_absent_or_torn_features_without_training(bench: M
 
 
 def test_what_is_stored_grows_with_cases_and_filters_and_not_with_the_image(trained: Bench) -> None:
-    data = trained.store.read(files_of(trained, GENERAL).features) or b""
+    data = trained.store.read(files_of(trained, GENERAL).table("features")) or b""
     num_numbers = sum(
         len(values)
         for column in ("gram_start", "gram_best", "filter_changes")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 from dataclasses import replace
@@ -13,7 +12,7 @@ import pytest
 from tests.studies import attempts, recorded
 from tests.trial.conftest import GENERAL, PORTABLE, STAGES, Make, quick, stop_at, stop_every
 from xferlab.errors import InterruptedTrialError, NonFiniteLossError, RecordError, StorageError
-from xferlab.records import layout, reader, writer
+from xferlab.records import reader, writer
 from xferlab.records.complete import is_complete
 from xferlab.records.schema import EpochResult
 from xferlab.trial.attempt import Attempt
@@ -33,9 +32,9 @@ def test_what_was_measured_with_other_weights_is_measured_again(bench: Make) -> 
     evaluation_id = spec.evaluations[0].evaluation_id
     record, cases = reader.read_evaluation(store, spec.trial_id, evaluation_id), b"what other weights gave"
     assert record is not None
-    other = replace(record, weights_sha256="0" * 64, cases_sha256=hashlib.sha256(cases).hexdigest())
-    outputs = store.read(layout.TrialFiles(spec.trial_id).evaluation(evaluation_id).outputs)
-    writer.write_evaluation(store, other, cases=cases, outputs=outputs or b"")
+    outputs = store.read(record.files.table("outputs"))
+    other = replace(record, weights_sha256="0" * 64)
+    writer.write_measurement(store, other, {"cases": cases, "outputs": outputs or b""})
     assert not is_complete(store, spec)
     trials.run(GENERAL)
     assert recorded(trials.folder(GENERAL)) == whole
@@ -175,6 +174,9 @@ def test_an_attempt_without_an_end_was_killed_also_one_that_died_before_its_reco
     (trials.folder(GENERAL) / "record.json").unlink()
     trials.run(GENERAL)
     assert trials.outcomes(GENERAL) == ["interrupted", "killed", "killed", "complete"]
+    (trials.folder(GENERAL) / "checkpoint/best.safetensors").unlink()
+    trials.run(GENERAL)
+    assert trials.outcomes(GENERAL) == ["interrupted", "killed", "killed", "lost", "complete"]
 
 
 def test_a_child_needs_its_parent(bench: Make) -> None:

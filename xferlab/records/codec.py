@@ -110,9 +110,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def read_parquet(
-    store: Store, name: str, *, sha256: str | None = None, holds: Callable[[], bool] = lambda: True
-) -> pa.Table:
+def read_parquet(store: Store, name: str, *, sha256: str, holds: Callable[[], bool]) -> pa.Table:
     """Returns a parquet file as a table; one that differs from its digest is set aside.
 
     Args:
@@ -123,19 +121,14 @@ def read_parquet(
             process is writing the file again, nothing is renamed.
 
     Raises:
-        RecordError: It is absent, unreadable, or differs from the digest.
+        RecordError: It is absent, or differs from the digest.
     """
     data = store.read(name)
     if data is None:
         raise RecordError(f"{store.path(name)}: is missing; {_MEASURED_AGAIN}")
-    if sha256 is not None and not matches(data, sha256):
+    if not matches(data, sha256):
         if not holds():
             raise RecordError(f"{store.path(name)}: is being written again; read it when that has ended")
         raise set_aside(store, name, "does not match the digest in its record")
-    try:
-        # Without threads: at exit, Arrow may abort the process whose threads read parquet (arrow#34314).
-        return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are no UTF-8
-        raise RecordError(
-            f"{store.path(name)}: is no readable parquet ({error}); {_MEASURED_AGAIN}"
-        ) from error
+    # Without threads: at exit, Arrow may abort the process whose threads read parquet (arrow#34314).
+    return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)

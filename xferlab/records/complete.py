@@ -9,14 +9,13 @@ from then on. The index is a cache: it can be deleted, damaged or old, and two p
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any
+from dataclasses import asdict
+
+import pyarrow.compute as pc
+from pydantic.dataclasses import dataclass
 
 from xferlab.errors import RecordError, StorageError
 from xferlab.plan.spec import PlannedTrial
@@ -25,12 +24,12 @@ from xferlab.records.layout import TRIALS, StudyFiles, TrialFiles
 from xferlab.records.schema import RECORD_VERSION
 from xferlab.records.store import Store
 
-INDEX_VERSION = [1, RECORD_VERSION]
+INDEX_VERSION = [2, RECORD_VERSION]
 """Of the index, and of the records that it vouches for."""
 _READERS = 16
 
-FileStates = Mapping[str, tuple[int, float]]
-"""Size in bytes and time of the last change (seconds since the epoch) of files, by name."""
+FileStates = Mapping[str, tuple[int, int | None]]
+"""Size in bytes and time of the last change (nanoseconds since the epoch) of files, by name."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def complete_trials(store: Store, study: str, specs: Iterable[PlannedTrial]) -> 
         RecordError: Another version of xferlab wrote a record.
         StorageError: The storage cannot be listed or read.
     """
-    listing = {name: (info.size, info.modified) for name, info in store.walk(TRIALS)}
+    listing = {name: (info.size, info.mtime_ns) for name, info in store.walk(TRIALS)}
     index = _read_index(store, study)
     complete: dict[str, CompleteTrial] = {}
     changed: list[tuple[PlannedTrial, FileStates]] = []
@@ -90,18 +89,22 @@ def is_complete(store: Store, spec: PlannedTrial) -> bool:
 
 def is_measured(store: Store, spec: PlannedTrial, weights: str) -> bool:
     """Returns whether the spec, and all that it asks for of these weights (SHA-256), are stored and whole."""
-    read = partial(reader.read_whole_evaluation, store, spec.trial_id, weights=weights)
+    records = [
+        reader.read_evaluation(store, spec.trial_id, asked.evaluation_id) for asked in spec.evaluations
+    ]
     return (
         reader.holds_spec(store, spec.trial_id)
-        and all(read(evaluation.evaluation_id) for evaluation in spec.evaluations)
+        and all(reader.is_whole(store, record, weights) for record in records)
         and not lacks_features(store, spec, weights)
     )
 
 
 def lacks_features(store: Store, spec: PlannedTrial, weights: str) -> bool:
     """Returns whether deep features are asked for and not stored as their record says."""
-    asked, read = spec.features, partial(reader.read_whole_features, store, spec.trial_id, weights=weights)
-    return asked is not None and read(asked.features_id) is None
+    if spec.features is None:
+        return False
+    record = reader.read_features_record(store, spec.trial_id, spec.features.features_id)
+    return not reader.is_whole(store, record, weights)
 
 
 def _file_names(spec: PlannedTrial) -> set[str]:
@@ -110,10 +113,10 @@ def _file_names(spec: PlannedTrial) -> set[str]:
     names = {files.record, files.spec, files.weights}
     for evaluation in spec.evaluations:
         measured = files.evaluation(evaluation.evaluation_id)
-        names |= {measured.record, measured.cases, measured.outputs}
+        names |= {measured.record, measured.table("cases"), measured.table("outputs")}
     if spec.features is not None:
         extracted = files.features(spec.features.features_id)
-        names |= {extracted.record, extracted.features}
+        names |= {extracted.record, extracted.table("features")}
     return names
 
 
@@ -129,13 +132,12 @@ def _verified(store: Store, spec: PlannedTrial, files: FileStates) -> CompleteTr
 
 def _means(store: Store, trial_id: str, evaluation_id: str) -> dict[str, float]:
     record = reader.read_evaluation(store, trial_id, evaluation_id)
-    values: dict[str, list[float]] = defaultdict(list)
-    if record is not None:
-        table = reader.read_cases(store, record).select(["metric", "value"])
-        for metric, value in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            if math.isfinite(value):
-                values[metric].append(value)
-    return {metric: math.fsum(group) / len(group) for metric, group in values.items()}
+    if record is None:
+        return {}
+    table = reader.read_cases(store, record)
+    finite = table.filter(pc.is_finite(table["value"])).group_by("metric", use_threads=False)
+    means = finite.aggregate([("value", "mean")])
+    return dict(zip(means["metric"].to_pylist(), means["value_mean"].to_pylist(), strict=True))
 
 
 def _read_index(store: Store, study: str) -> dict[str, CompleteTrial]:
@@ -145,12 +147,7 @@ def _read_index(store: Store, study: str) -> dict[str, CompleteTrial]:
     except RecordError:
         return {}
     trials = body["trials"] if body.get("version") == INDEX_VERSION else {}
-    return {trial_id: _from_json(trial) for trial_id, trial in trials.items()}
-
-
-def _from_json(trial: Mapping[str, Any]) -> CompleteTrial:
-    files = {name: (size, modified) for name, (size, modified) in trial["files"].items()}
-    return CompleteTrial(**{**trial, "files": files})
+    return {trial_id: CompleteTrial(**trial) for trial_id, trial in trials.items()}
 
 
 def _write_index(store: Store, study: str, index: Mapping[str, CompleteTrial]) -> None:

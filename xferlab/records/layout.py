@@ -70,18 +70,16 @@ class MeasurementFiles:
     Attributes:
         folder: All of them.
         record: Written last.
-        cases: An evaluation's metrics, a row per case and metric.
-        outputs: An evaluation's arrays to look at.
-        features: Table of deep features.
     """
 
     def __init__(self, folder: str):
         """Names the files in a folder."""
         self.folder = folder
         self.record = f"{folder}/{RECORD}"
-        self.cases = f"{folder}/cases.parquet"
-        self.outputs = f"{folder}/outputs.parquet"
-        self.features = f"{folder}/features.parquet"
+
+    def table(self, name: str) -> str:
+        """Returns a table: an evaluation has `cases` and `outputs`, deep features have `features`."""
+        return f"{self.folder}/{name}.parquet"
 
 
 class SearchFiles:

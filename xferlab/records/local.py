@@ -1,40 +1,21 @@
-"""Files in a local folder or a network mount, by system calls: whole or not at all, and on the disk."""
+"""Files in a local folder or a network mount: written whole or not at all, and on the disk."""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
-import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from xferlab.records.file_info import FileInfo
+from xferlab.records.files import Files
 
-TEMPORARY_SUFFIX = ".tmp"
-_PART = 2**24
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 """Errors by which file systems refuse hard links (FAT, exFAT, some network mounts)."""
 
 
-class LocalFiles:
-    """The operations of a store on a local file system; every one may be tried again. Raises OSError."""
-
-    def read(self, path: str) -> bytes | None:
-        """Returns the bytes of a file, or None where there is none."""
-        with suppress(FileNotFoundError, NotADirectoryError), _opened(path, os.O_RDONLY) as descriptor:
-            return b"".join(iter(lambda: os.read(descriptor, _PART), b""))
-        return None
-
-    def look(self, path: str) -> FileInfo | None:
-        """Returns what lies there, or None."""
-        try:
-            status = os.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        is_dir = stat.S_ISDIR(status.st_mode)
-        return FileInfo(os.path.basename(path), is_dir, status.st_size, status.st_mtime)
+class LocalFiles(Files):
+    """The operations of a store on a local file system; writes are system calls. Raises OSError."""
 
     def write(self, path: str, data: bytes) -> None:
         """Writes a file as a whole or not at all: temp, fsync, replace."""
@@ -67,48 +48,6 @@ class LocalFiles:
             _discard(temporary)
         return True
 
-    def append(self, path: str, data: bytes) -> None:
-        """Adds to the end of a file; after an error, part of it may be there."""
-        with _opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as descriptor:
-            _write_all(descriptor, data)
-
-    def list(self, path: str) -> list[FileInfo]:
-        """Returns what lies directly inside a folder; nothing where it is absent."""
-        try:
-            names = os.listdir(path)
-        except FileNotFoundError:
-            return []
-        infos = (self.look(os.path.join(path, name)) for name in names)
-        return [info for info in infos if info is not None]
-
-    def walk(self, path: str) -> Iterator[tuple[str, FileInfo]]:
-        """Yields all files below a folder, by their path from there."""
-        for folder, _, names in os.walk(path, onerror=_unless_gone, followlinks=True):
-            for name in names:
-                file = os.path.join(folder, name)
-                if info := self.look(file):
-                    yield os.path.relpath(file, path), info
-
-    def delete(self, path: str) -> None:
-        """Deletes a file; that it is already gone is no error."""
-        with suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(path)
-
-    def delete_dir(self, path: str) -> None:
-        """Deletes a folder with all that it holds; that it is already gone is no error."""
-        with suppress(FileNotFoundError, NotADirectoryError):
-            shutil.rmtree(path)
-
-    def move(self, path: str, to: str) -> None:
-        """Renames a file; that it is already gone is no error."""
-        with suppress(FileNotFoundError):
-            os.replace(path, to)
-
-
-def _unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):  # else the folder would pass for an empty one
-        raise error
-
 
 @contextmanager
 def _opened(path: str, flags: int) -> Iterator[int]:
@@ -127,7 +66,7 @@ def _make_parent(path: str) -> None:
 def _write_temporary(path: str, data: bytes) -> str:
     # The process number shows leftovers of a killed writer; the random part keeps two writers apart.
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     _write_new(temporary, data)
     return temporary
 

@@ -10,14 +10,15 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyarrow.fs import FileInfo
 
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import TrialSpec
-from xferlab.records import codec, reader, samples
-from xferlab.records.file_info import FileInfo
+from xferlab.plan.document import planned_trials
+from xferlab.plan.spec import PlannedTrial, TrialSpec
+from xferlab.records import reader, samples
 from xferlab.records.layout import (
     DONORS,
     RECORD,
@@ -26,15 +27,22 @@ from xferlab.records.layout import (
     SELECTIONS,
     STUDIES,
     TRIALS,
-    SearchFiles,
     StudyFiles,
     TrialFiles,
+    donor_path,
+    selection_path,
 )
 from xferlab.records.store import Store
 
 DAY_S = 86400.0
 LOST_AFTER = 8
 """Deletions that fail in a row before the others are not tried."""
+MEASUREMENTS = ("evaluations", "features")
+REFERENCES = {
+    SELECTIONS: "selections that nothing refers to",
+    DONORS: "given weights that nothing refers to",
+}
+"""Kinds of files that are needed where a trial refers to them."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp")
 _ASIDE = re.compile(r".+\.damaged-[0-9a-f]{8}")
 
@@ -54,16 +62,6 @@ class Surplus:
     size: int
 
 
-@dataclass
-class _Needed:
-    """What plans and begun samples name."""
-
-    trials: set[str] = field(default_factory=set)
-    parts: set[str] = field(default_factory=set)
-    selections: set[str] = field(default_factory=set)
-    donors: set[str] = field(default_factory=set)
-
-
 def find_surplus(store: Store, *, searches: bool = False) -> list[Surplus]:
     """Returns what nothing needs, by kind; kinds of which there is nothing are left out.
 
@@ -75,15 +73,16 @@ def find_surplus(store: Store, *, searches: bool = False) -> list[Surplus]:
         RecordError: There is no plan, so that nothing says what is needed; or one of them cannot be read.
     """
     files = {name: info for name, info in store.walk("") if not name.endswith(".lease")}
-    needed = _needed(store, searches=searches)
-    complete = {trial_id for trial_id in needed.trials if reader.read_trial(store, trial_id) is not None}
+    planned = _planned(store)
+    needed = _needed(planned, store, searches=searches)
+    complete = {trial.trial_id for trial in planned if reader.read_trial(store, trial.trial_id)}
     names: dict[str, set[str]] = defaultdict(set)
     sizes: dict[str, int] = defaultdict(int)
     for name, info in files.items():
         kind, whole = _judge(name, info, needed, complete, searches=searches)
         if kind:
             names[kind].add(whole)
-            sizes[kind] += info.size
+            sizes[kind] += info.size or 0
     return [Surplus(kind, tuple(sorted(names[kind])), sizes[kind]) for kind in sorted(names)]
 
 
@@ -126,28 +125,25 @@ def _delete(store: Store, name: str) -> None:
 
 
 def _judge(
-    name: str, info: FileInfo, needed: _Needed, complete: set[str], *, searches: bool
+    name: str, info: FileInfo, needed: set[str], complete: set[str], *, searches: bool
 ) -> tuple[str, str]:
     """Returns the kind of surplus that a file is, and what to delete with it; no kind if it is needed."""
     top, *below = name.split("/")
+    whole, measurement = "/".join([top, *below[:1]]), name.rpartition("/")[0]
     if _is_leftover(info):
         return "leftovers of killed writers", name
-    if top == TRIALS and below[0] not in needed.trials:
-        return "trials that no plan names", TrialFiles(below[0]).folder
-    if top == TRIALS and len(below) == 4 and below[1] in ("evaluations", "features"):
-        part = "/".join([top, *below[:3]])
-        if part not in needed.parts:
-            return "measurements that no plan names", part
-    if _ASIDE.fullmatch(info.name):
+    if top == TRIALS and whole not in needed:
+        return "trials that no plan names", whole
+    if top == TRIALS and len(below) == 4 and below[1] in MEASUREMENTS and measurement not in needed:
+        return "measurements that no plan names", measurement
+    if _ASIDE.fullmatch(info.base_name):
         return "damaged files that were set aside", name
     if top == TRIALS and below[0] in complete and _is_of_a_training(name, TrialFiles(below[0])):
         return "states of complete trials", name
-    if top == SELECTIONS and below[0].removesuffix(".json") not in needed.selections:
-        return "selections that nothing refers to", name
-    if top == DONORS and below[0] not in needed.donors:
-        return "given weights that nothing refers to", name
+    if top in REFERENCES and name not in needed:
+        return REFERENCES[top], name
     if top == SEARCHES and searches:
-        return "searches", SearchFiles(below[0]).folder
+        return "searches", whole
     return "", ""
 
 
@@ -157,10 +153,10 @@ def _is_of_a_training(name: str, files: TrialFiles) -> bool:
 
 
 def _is_leftover(info: FileInfo) -> bool:
-    is_old = time.time() - info.modified > DAY_S
-    if info.name.startswith(".xferlab-probe-"):
+    is_old = info.mtime is not None and time.time() - info.mtime.timestamp() > DAY_S
+    if info.base_name.startswith(".xferlab-probe-"):
         return is_old
-    match = _TEMPORARY.fullmatch(info.name)
+    match = _TEMPORARY.fullmatch(info.base_name)
     return match is not None and (is_old or not _is_alive(int(match["pid"])))
 
 
@@ -174,51 +170,43 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _needed(store: Store, *, searches: bool) -> _Needed:
+def _needed(planned: Sequence[PlannedTrial], store: Store, *, searches: bool) -> set[str]:
+    """Returns the folders and files that planned trials and begun samples need."""
+    specs = [spec for trial in planned if (spec := _spec(store, trial.trial_id))]
+    begun = (
+        []
+        if searches
+        else [sample for name in store.list(SEARCHES) for sample in samples.read_begun(store, name)]
+    )
+    of_samples = [spec for sample in begun for spec in sample.trials]
+    needed = {TrialFiles(trial.trial_id).folder for trial in planned}
+    needed |= {TrialFiles(parent).folder for spec in of_samples for parent in spec.parents}
+    needed |= {selection_path(spec.selection) for spec in [*specs, *of_samples]}  # only specs know them
+    for trial in [*planned, *of_samples]:
+        files = TrialFiles(trial.trial_id)
+        for evaluation in trial.evaluations:
+            needed |= {
+                files.evaluation(evaluation.evaluation_id).folder,
+                selection_path(evaluation.selection),
+            }
+        if features := trial.features:
+            needed |= {files.features(features.features_id).folder, selection_path(features.selection)}
+        if trial.donor:
+            needed.add(donor_path(trial.donor.digest))
+    return needed
+
+
+def _planned(store: Store) -> list[PlannedTrial]:
+    """Returns the trials of all plans."""
     studies = [study for study in store.list(STUDIES) if store.exists(StudyFiles(study).plan)]
     if not studies:
         raise RecordError(
             f"{store.shown}: no plan of any study, so nothing tells what is needed; delete the folder "
             "yourself if you need none of it"
         )
-    needed = _Needed()
-    for study in studies:
-        for entry in reader.read_plan(store, study)["trials"]:
-            _add_entry(needed, entry)
-    for trial_id in sorted(needed.trials):
-        _add_spec(needed, _spec(store, trial_id))
-    for tuning_id in [] if searches else store.list(SEARCHES):
-        for sample in samples.read_begun(store, tuning_id):
-            for spec in sample.trials:
-                needed.trials.update(spec.parents)
-                _add_spec(needed, spec)
-    return needed
-
-
-def _add_entry(needed: _Needed, entry: Mapping[str, Any]) -> None:
-    """Adds a trial as a plan lists it."""
-    files = TrialFiles(entry["trial_id"])
-    needed.trials.add(entry["trial_id"])
-    for evaluation in entry["evaluations"]:
-        needed.parts.add(files.evaluation(evaluation["evaluation_id"]).folder)
-        needed.selections.add(evaluation["selection"])
-    if features := entry.get("features"):
-        needed.parts.add(files.features(features["features_id"]).folder)
-        needed.selections.add(features["selection"])
-    if entry["donor"]:
-        needed.donors.add(entry["donor"]["sha256"])
-
-
-def _add_spec(needed: _Needed, spec: TrialSpec | None) -> None:
-    """Adds what a trial trains on, which only its spec knows."""
-    if spec is not None:
-        needed.selections.add(spec.selection)
-        needed.donors.update([spec.donor.digest] if spec.donor else [])
+    return [trial for study in studies for trial in planned_trials(reader.read_plan(store, study))]
 
 
 def _spec(store: Store, trial_id: str) -> TrialSpec | None:
-    try:
-        body = codec.read_json(store, TrialFiles(trial_id).spec)
-    except RecordError:
-        return None  # the next run writes it again
-    return TrialSpec.from_json(body) if body else None
+    body = reader.read_undamaged(store, TrialFiles(trial_id).spec)
+    return TrialSpec.from_json(body) if body else None  # the next run writes it again

@@ -7,7 +7,6 @@ then on its trial is not complete, and the next run writes it again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -22,6 +21,7 @@ from xferlab.records.schema import (
     EpochResult,
     EvaluationRecord,
     FeaturesRecord,
+    MeasurementRecord,
     Record,
     TrialRecord,
     history_sha256,
@@ -31,7 +31,6 @@ from xferlab.records.store import Store
 log = logging.getLogger("xferlab.records")
 
 Kind = TypeVar("Kind", bound=Record)
-Measured = TypeVar("Measured", EvaluationRecord, FeaturesRecord)
 _CURVE = (
     "Only learning curves read it. To restore it, delete the record.json beside it and run the study again, "
     "which trains that trial again"
@@ -114,28 +113,19 @@ def read_features_record(store: Store, trial_id: str, features_id: str) -> Featu
     return _record(store, name, FeaturesRecord, trial_id=trial_id, features_id=features_id)
 
 
-def read_whole_evaluation(
-    store: Store, trial_id: str, evaluation_id: str, *, weights: str
-) -> EvaluationRecord | None:
-    """Returns the record of an evaluation of these weights (SHA-256) whose tables match their digests.
+def is_whole(store: Store, record: MeasurementRecord | None, weights: str) -> bool:
+    """Returns whether a record is there, is of these weights (SHA-256), and its tables match their digests.
 
-    None for any other: lost weights that another device trains again have other bits.
-
-    Raises:
-        RecordError: Another version of xferlab wrote it.
+    Lost weights that another device trains again have other bits.
     """
-    return _whole(store, read_evaluation(store, trial_id, evaluation_id), weights)
-
-
-def read_whole_features(
-    store: Store, trial_id: str, features_id: str, *, weights: str
-) -> FeaturesRecord | None:
-    """Returns the record of deep features of these weights (SHA-256) whose table matches its digest, or None.
-
-    Raises:
-        RecordError: Another version of xferlab wrote it.
-    """
-    return _whole(store, read_features_record(store, trial_id, features_id), weights)
+    if record is None or record.weights_sha256 != weights:
+        return False
+    for name, sha256 in record.tables.items():
+        path = record.files.table(name)
+        if not codec.matches(store.read(path), sha256):
+            log.warning("%s: is missing, or does not match the digest in its record", store.path(path))
+            return False
+    return True
 
 
 def read_cases(store: Store, record: EvaluationRecord) -> pa.Table:
@@ -144,8 +134,7 @@ def read_cases(store: Store, record: EvaluationRecord) -> pa.Table:
     Raises:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
-    name = TrialFiles(record.trial_id).evaluation(record.evaluation_id).cases
-    return codec.read_parquet(store, name, sha256=record.cases_sha256, holds=_stays(store, record))
+    return _table(store, record, "cases")
 
 
 def read_outputs(store: Store, record: EvaluationRecord) -> list[CaseOutputs]:
@@ -154,10 +143,7 @@ def read_outputs(store: Store, record: EvaluationRecord) -> list[CaseOutputs]:
     Raises:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
-    name = TrialFiles(record.trial_id).evaluation(record.evaluation_id).outputs
-    return CaseOutputs.from_table(
-        codec.read_parquet(store, name, sha256=record.outputs_sha256, holds=_stays(store, record))
-    )
+    return CaseOutputs.from_table(_table(store, record, "outputs"))
 
 
 def read_features(store: Store, record: FeaturesRecord) -> pa.Table:
@@ -166,28 +152,23 @@ def read_features(store: Store, record: FeaturesRecord) -> pa.Table:
     Raises:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
-    name = TrialFiles(record.trial_id).features(record.features_id).features
-    return codec.read_parquet(store, name, sha256=record.features_sha256, holds=_stays(store, record))
+    return _table(store, record, "features")
 
 
-def _stays(store: Store, record: EvaluationRecord | FeaturesRecord) -> Callable[[], bool]:
-    """Returns what asks whether the storage still has this record, which its writer deletes first."""
+def _table(store: Store, record: MeasurementRecord, name: str) -> pa.Table:
+    def stays() -> bool:  # whoever writes the table again deletes its record first
+        return _record(store, record.files.record, type(record)) == record
 
-    def asked() -> bool:
-        if isinstance(record, EvaluationRecord):
-            return read_evaluation(store, record.trial_id, record.evaluation_id) == record
-        return read_features_record(store, record.trial_id, record.features_id) == record
-
-    return asked
+    return codec.read_parquet(store, record.files.table(name), sha256=record.tables[name], holds=stays)
 
 
 def holds_spec(store: Store, trial_id: str) -> bool:
     """Returns whether the spec of a trial is stored and undamaged."""
-    return _lenient(store, TrialFiles(trial_id).spec).get("trial_id") == trial_id
+    return read_undamaged(store, TrialFiles(trial_id).spec).get("trial_id") == trial_id
 
 
 def read_history(store: Store, trial_id: str, *, sha256: str | None = None) -> list[EpochResult]:
-    """Returns one result an epoch, in order; a torn last line is dropped with a warning.
+    """Returns one result an epoch, in order.
 
     Args:
         store: The storage.
@@ -195,43 +176,30 @@ def read_history(store: Store, trial_id: str, *, sha256: str | None = None) -> l
         sha256: `TrialRecord.history_sha256` of a complete trial, to find a history that lacks epochs.
 
     Raises:
-        RecordError: Another line is damaged (says which, and its first byte), or the digest differs.
+        RecordError: A line is damaged (says which, and its first byte), missing, or the digest differs.
     """
     files = TrialFiles(trial_id)
     name, data = files.history, store.read(files.history)
     if data is None and (data := store.read(files.progress)) is not None:
         name = files.progress
-    path, offset = store.path(name), 0
-    results: dict[int, EpochResult] = {}
-    *lines, rest = (data or b"").split(b"\n")
-    for number, line in enumerate([*lines, rest] if rest else lines, start=1):
+    path, epochs = store.path(name), list[EpochResult]()
+    lines = (data or b"").splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
         try:
-            result = _epoch(line)
+            epochs.append(EpochResult(**codec.checked(line)))
         except (ValueError, TypeError) as error:
-            where = f"{path}:{number} (byte {offset})"
-            if number > len(lines):
-                log.warning("%s: the last line is torn; left out", where)
-                break
-            raise RecordError(f"{where}: is damaged ({error}). {_CURVE}") from error
-        results[result.epoch] = result
-        offset += len(line) + 1
-    epochs = [results[epoch] for epoch in sorted(results)]
-    if sha256 is not None and history_sha256(epochs) != sha256:
+            offset = sum(map(len, lines[: number - 1]))
+            raise RecordError(f"{path}:{number} (byte {offset}): is damaged ({error}). {_CURVE}") from error
+    in_order = [result.epoch for result in epochs] == list(range(1, len(epochs) + 1))
+    if not in_order or (sha256 is not None and history_sha256(epochs) != sha256):
         raise RecordError(f"{path}: its {len(epochs)} epochs are not those of the record. {_CURVE}")
     return epochs
-
-
-def _epoch(line: bytes) -> EpochResult:
-    result = EpochResult(**codec.checked(line + b"\n"))
-    if not isinstance(result.epoch, int):
-        raise TypeError(f"its epoch is {result.epoch!r}")
-    return result
 
 
 def read_run(store: Store, trial_id: str) -> dict[str, Any]:
     """Returns `run.json`: attempts, times, memory, host, versions; empty where it is absent or damaged."""
     name = TrialFiles(trial_id).run
-    body = _lenient(store, name)
+    body = read_undamaged(store, name)
     if body.pop("trial_id", trial_id) != trial_id:
         log.warning("%s: belongs to another trial; left out", store.path(name))
         return {}
@@ -240,7 +208,7 @@ def read_run(store: Store, trial_id: str) -> dict[str, Any]:
 
 def read_failure(store: Store, trial_id: str) -> dict[str, Any] | None:
     """Returns the last failure of a trial that is not complete; None where there is none."""
-    return _lenient(store, TrialFiles(trial_id).failure) or None
+    return read_undamaged(store, TrialFiles(trial_id).failure) or None
 
 
 def _record(store: Store, name: str, kind: type[Kind], **ids: str) -> Kind | None:
@@ -265,27 +233,8 @@ def _record(store: Store, name: str, kind: type[Kind], **ids: str) -> Kind | Non
     return record
 
 
-def _whole(store: Store, record: Measured | None, weights: str) -> Measured | None:
-    """Returns a record if it is of these weights and its tables match their digests."""
-    if record is None or record.weights_sha256 != weights:
-        return None
-    for name, sha256 in _tables(record).items():
-        if not codec.matches(store.read(name), sha256):
-            log.warning("%s: is missing, or does not match the digest in its record", store.path(name))
-            return None
-    return record
-
-
-def _tables(record: EvaluationRecord | FeaturesRecord) -> dict[str, str]:
-    """Returns the digests of a record's tables by their names."""
-    trial = TrialFiles(record.trial_id)
-    if isinstance(record, FeaturesRecord):
-        return {trial.features(record.features_id).features: record.features_sha256}
-    files = trial.evaluation(record.evaluation_id)
-    return {files.cases: record.cases_sha256, files.outputs: record.outputs_sha256}
-
-
-def _lenient(store: Store, name: str) -> dict[str, Any]:
+def read_undamaged(store: Store, name: str) -> dict[str, Any]:
+    """Returns the body of a JSON file; empty where it is absent, or damaged, which a warning says."""
     try:
         return codec.read_json(store, name) or {}
     except RecordError as error:

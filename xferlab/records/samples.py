@@ -7,12 +7,14 @@ with `spec.json`, `run.json`, `checkpoint/`, and `record.json` once they are fin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any
+
+from pydantic.dataclasses import dataclass
 
 from xferlab.errors import RecordError, other_version
 from xferlab.plan.sample_spec import SampleSpec
-from xferlab.records import codec
+from xferlab.records import codec, reader
 from xferlab.records.layout import SEARCHES, TRIALS, SearchFiles, TrialFiles
 from xferlab.records.schema import RECORD_VERSION, Record
 from xferlab.records.store import Store
@@ -101,19 +103,6 @@ class SampleRecord(Record):
         """Returns what sorts samples: those that trained to their end first, then the best and the first."""
         return OUTCOMES.index(self.outcome), self.costs[-1] if self.num_epochs else 0.0, self.number
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Returns the record that `to_json` wrote.
-
-        Raises:
-            RecordError: Another version of xferlab wrote it.
-        """
-        record = super().from_json(value)
-        curves = [
-            RepetitionCurve(**{**curve, "scores": tuple(curve["scores"])}) for curve in value["repetitions"]
-        ]
-        return replace(record, repetitions=tuple(curves))
-
 
 def best_of(records: Sequence[SampleRecord]) -> SampleRecord | None:
     """Returns the complete sample of the best score, the first of equals; None without a complete one."""
@@ -159,7 +148,7 @@ def read_sample(search: Store, sample_id: str) -> SampleRecord | None:
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    body = _undamaged(search, TrialFiles(sample_id).record)
+    body = reader.read_undamaged(search, TrialFiles(sample_id).record)
     return SampleRecord.from_json(body) if body else None
 
 
@@ -181,7 +170,7 @@ def read_spec(search: Store, sample_id: str) -> SampleSpec | None:
     Raises:
         RecordError: Another version of xferlab wrote it.
     """
-    body = _undamaged(search, TrialFiles(sample_id).spec)
+    body = reader.read_undamaged(search, TrialFiles(sample_id).spec)
     return SampleSpec.from_json(body) if body else None
 
 
@@ -191,10 +180,3 @@ def read_begun(store: Store, tuning_id: str) -> list[SampleSpec]:
     unfinished = [name for name in search.list(TRIALS) if read_sample(search, name) is None]
     specs = [read_spec(search, sample_id) for sample_id in unfinished]
     return sorted((spec for spec in specs if spec), key=lambda spec: spec.number)
-
-
-def _undamaged(search: Store, name: str) -> dict[str, Any] | None:
-    try:
-        return codec.read_json(search, name)
-    except RecordError:
-        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from xferlab.errors import other_version
 from xferlab.plan.identity import sha256_of
+from xferlab.records.layout import MeasurementFiles, TrialFiles
 
 RECORD_VERSION = 2
 
@@ -82,12 +83,11 @@ class CaseOutputs:
     simulated: str
     arrays: Mapping[str, NDArray[Any]]
 
-    def rows(self) -> Iterator[tuple[Any, ...]]:
+    def rows(self) -> Iterator[dict[str, Any]]:
         """Yields the rows of `OUTPUTS_SCHEMA`."""
-        for array_name, array in self.arrays.items():
-            kept = np.ascontiguousarray(array)
-            labels = (self.case, self.name, self.patient, self.pathology, self.simulated)
-            yield (*labels, array_name, kept.dtype.str, list(kept.shape), kept.tobytes())
+        for name, array in self.arrays.items():
+            content = {"dtype": array.dtype.str, "shape": array.shape, "data": array.tobytes()}
+            yield {**vars(self), "array": name, **content}
 
     @staticmethod
     def from_table(table: pa.Table) -> list[CaseOutputs]:
@@ -143,7 +143,7 @@ def history_sha256(results: Iterable[EpochResult]) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """The base of the three records: a JSON value with a version."""
+    """The base of all records: a JSON value with a version."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""
@@ -197,47 +197,59 @@ class TrialRecord(Record):
     history_sha256: str
 
 
-@dataclass(frozen=True)
-class EvaluationRecord(Record):
-    """One complete evaluation; a function of the trial and the evaluated cases.
+@dataclass(frozen=True, kw_only=True)
+class MeasurementRecord(Record):
+    """The base of what is measured of a trial's weights.
+
+    Attributes:
+        trial_id: Whose best weights were measured.
+        selection: Digest of the selection of cases.
+        num_cases: How many cases it has.
+        weights_sha256: Digest of the weights that were measured.
+        tables: Digests of its parquet files by name; the writer fills it.
+    """
+
+    trial_id: str
+    selection: str
+    num_cases: int
+    weights_sha256: str
+    tables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> MeasurementFiles:
+        """Where it lies."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRecord(MeasurementRecord):
+    """One complete evaluation, with tables `cases` and `outputs`; a function of trial and evaluated cases.
 
     Attributes:
         evaluation_id: Its identity.
-        trial_id: Whose best weights were measured.
-        selection: Digest of the evaluated selection.
-        num_cases: Evaluated images.
         metrics_version: Version of the metrics.
-        cases_sha256: Digest of `cases.parquet`.
-        outputs_sha256: Digest of `outputs.parquet`.
-        weights_sha256: Digest of the weights that were measured.
     """
 
     evaluation_id: str
-    trial_id: str
-    selection: str
-    num_cases: int
     metrics_version: int
-    cases_sha256: str
-    outputs_sha256: str
-    weights_sha256: str
+
+    @property
+    def files(self) -> MeasurementFiles:
+        """Where it lies."""
+        return TrialFiles(self.trial_id).evaluation(self.evaluation_id)
 
 
-@dataclass(frozen=True)
-class FeaturesRecord(Record):
-    """Stored deep features of a trial; a function of the trial and the cases.
+@dataclass(frozen=True, kw_only=True)
+class FeaturesRecord(MeasurementRecord):
+    """Stored deep features of n cases, with table `features`: of a trial's weights at the start and the best.
 
     Attributes:
         features_id: Their identity.
-        trial_id: Whose weights, at the start and the best.
-        selection: Digest of the selection of cases.
-        num_cases: n, the side of the Gram matrices.
-        features_sha256: Digest of `features.parquet`.
-        weights_sha256: Digest of the best weights that they are of.
     """
 
     features_id: str
-    trial_id: str
-    selection: str
-    num_cases: int
-    features_sha256: str
-    weights_sha256: str
+
+    @property
+    def files(self) -> MeasurementFiles:
+        """Where it lies."""
+        return TrialFiles(self.trial_id).features(self.features_id)

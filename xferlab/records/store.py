@@ -7,18 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from xferlab.errors import StorageError
-from xferlab.records.file_info import FileInfo
+from xferlab.records.files import Files
 from xferlab.records.local import LocalFiles
-from xferlab.records.objects import ObjectFiles
-from xferlab.records.retries import with_retries
-
-Result = TypeVar("Result")
+from xferlab.records.retries import Result, with_retries
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class Store:
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     def path(self, name: str) -> str:
-        """Returns where a file lies, for messages and for local appends."""
+        """Returns where a file lies, for messages."""
         return f"{self.root}/{name}"
 
     def read(self, name: str) -> bytes | None:
@@ -84,14 +80,18 @@ class Store:
         """
         return self._do("read", name, lambda: self._files.read(self.path(name)))
 
+    def look(self, name: str) -> pafs.FileInfo | None:
+        """Returns what lies under a name: size, time of the last change; None where nothing does."""
+        return self._do("reached", name, lambda: self._files.look(self.path(name)))
+
     def exists(self, name: str) -> bool:
         """Returns whether there is a file or folder of this name."""
-        return self._look(name) is not None
+        return self.look(name) is not None
 
     def size(self, name: str) -> int | None:
         """Returns the size of a file in bytes, or None where there is no such file."""
-        info = self._look(name)
-        return info.size if info and not info.is_dir else None
+        info = self.look(name)
+        return info.size if info and info.is_file else None
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file as a whole or not at all: temp, fsync, replace locally; one PUT on object stores.
@@ -121,34 +121,17 @@ class Store:
 
         return self._do("written", name, attempt)
 
-    def append(self, name: str, data: bytes) -> bool:
-        """Adds to the end of a local file, at once; not tried again, since part of it may be there.
-
-        Returns:
-            Whether all of it was added; False on object stores too, where only whole files are written.
-        """
-        if not isinstance(self._files, LocalFiles):
-            return False
-        try:
-            self._files.append(self.path(name), data)
-        except OSError:
-            return False
-        return True
-
     def list(self, name: str) -> list[str]:
         """Returns the names directly inside a folder, sorted; none where it is absent."""
-        return [info.name for info in self.entries(name)]
-
-    def entries(self, name: str) -> Sequence[FileInfo]:
-        """Returns what lies directly inside a folder, by name; nothing where it is absent."""
         infos = self._do("listed", name, lambda: self._files.list(self.path(name)))
-        return sorted(infos, key=lambda info: info.name)
+        return sorted(info.base_name for info in infos)
 
-    def walk(self, name: str) -> Sequence[tuple[str, FileInfo]]:
+    def walk(self, name: str) -> Sequence[tuple[str, pafs.FileInfo]]:
         """Returns all files below a folder, by their names in the storage; nothing where it is absent."""
-        infos = self._do("listed", name, lambda: dict(self._files.walk(self.path(name).rstrip("/"))))
-        prefix = f"{name}/" if name else ""
-        return [(prefix + below, infos[below]) for below in sorted(infos)]
+        folder = self.path(name).rstrip("/")
+        infos = self._do("listed", name, lambda: self._files.list(folder, recursive=True))
+        files = {info.path[len(self.root) + 1 :]: info for info in infos if info.is_file}
+        return sorted(files.items())
 
     def delete(self, name: str) -> None:
         """Deletes a file; that it is already gone is no error."""
@@ -169,11 +152,8 @@ class Store:
         return self.path(aside)
 
     @cached_property
-    def _files(self) -> LocalFiles | ObjectFiles:
-        return LocalFiles() if self.is_local else ObjectFiles(self.filesystem)
-
-    def _look(self, name: str) -> FileInfo | None:
-        return self._do("reached", name, lambda: self._files.look(self.path(name)))
+    def _files(self) -> Files:
+        return (LocalFiles if self.is_local else Files)(self.filesystem)
 
     def _do(self, verb: str, name: str, operation: Callable[[], Result]) -> Result:
         path = self.path(name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -14,21 +16,22 @@ from xferlab.records.schema import (
     OUTPUTS_SCHEMA,
     CaseOutputs,
     EpochResult,
-    EvaluationRecord,
-    FeaturesRecord,
+    MeasurementRecord,
     TrialRecord,
 )
 from xferlab.records.store import Store
 
 REMOTE_HISTORY_EVERY_S = 10.0
 
+Measured = TypeVar("Measured", bound=MeasurementRecord)
+
 
 class HistoryFile:
     """One line an epoch: `progress.jsonl` while a trial trains, `history.jsonl` as a whole at its end.
 
     Two files, since another execution of the trial may be ahead, or complete: this one may write what it has,
-    and be killed, without taking anything from a whole history. Progress is appended and flushed locally; on
-    an object store the file is written again, at most every 10 s.
+    and be killed, without taking anything from a whole history. Progress is written again as a whole: each
+    epoch on a local storage, at most every 10 s on an object store.
     """
 
     def __init__(self, store: Store, trial_id: str, kept: Iterable[EpochResult] = ()):
@@ -40,10 +43,7 @@ class HistoryFile:
     def append(self, result: EpochResult) -> None:
         """Adds one epoch."""
         self._lines.append(_line(result))
-        if self._store.is_local:
-            if not self._store.append(self._files.progress, self._lines[-1]):
-                self._flush()  # part of the line may be there
-        elif time.monotonic() - self._written_at >= REMOTE_HISTORY_EVERY_S:
+        if self._store.is_local or time.monotonic() - self._written_at >= REMOTE_HISTORY_EVERY_S:
             self._flush()
 
     def finish(self) -> None:
@@ -65,21 +65,27 @@ def write_trial(store: Store, record: TrialRecord) -> None:
     codec.write_json(store, TrialFiles(record.trial_id).record, record.to_json())
 
 
-def write_evaluation(store: Store, record: EvaluationRecord, *, cases: bytes, outputs: bytes) -> None:
-    """Writes the tables of an evaluation, then its record; an older record goes first."""
-    files = TrialFiles(record.trial_id).evaluation(record.evaluation_id)
-    store.delete(files.record)
-    store.write(files.cases, cases)
-    store.write(files.outputs, outputs)
-    codec.write_json(store, files.record, record.to_json())
+def write_measurement(store: Store, record: Measured, tables: Mapping[str, bytes]) -> Measured:
+    """Writes the tables of an evaluation or of deep features, then their record.
 
+    A record of other tables goes first. An equal one stays: a late execution takes nothing from a trial.
 
-def write_features(store: Store, record: FeaturesRecord, features: bytes) -> None:
-    """Writes the deep features of a trial, then their record; an older record goes first."""
-    files = TrialFiles(record.trial_id).features(record.features_id)
-    store.delete(files.record)
-    store.write(files.features, features)
-    codec.write_json(store, files.record, record.to_json())
+    Args:
+        store: The storage.
+        record: Without the digests of its tables.
+        tables: Parquet bytes by name: `cases` and `outputs`, or `features`.
+
+    Returns:
+        The record with the digests.
+    """
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in tables.items()}
+    record = replace(record, tables=digests)
+    if store.read(record.files.record) != codec.json_bytes(record.to_json()):
+        store.delete(record.files.record)
+    for name, content in tables.items():
+        store.write(record.files.table(name), content)
+    codec.write_json(store, record.files.record, record.to_json())
+    return record
 
 
 def write_run(store: Store, trial_id: str, body: Mapping[str, Any]) -> None:
@@ -90,16 +96,9 @@ def write_run(store: Store, trial_id: str, body: Mapping[str, Any]) -> None:
 def outputs_table(cases: Iterable[CaseOutputs]) -> bytes:
     """Returns parquet bytes of the stored arrays of cases (`OUTPUTS_SCHEMA`)."""
     rows = [row for case in cases for row in case.rows()]
-    columns = {name: [row[number] for row in rows] for number, name in enumerate(OUTPUTS_SCHEMA.names)}
-    return table(OUTPUTS_SCHEMA, columns)
+    return codec.parquet_bytes(pa.Table.from_pylist(rows, OUTPUTS_SCHEMA))
 
 
 def table(schema: pa.Schema, columns: Mapping[str, list[Any]]) -> bytes:
     """Returns parquet bytes of columns in a schema; dictionary columns are encoded in order of appearance."""
-    arrays = []
-    for field in schema:
-        values = pa.array(
-            columns[field.name], pa.string() if pa.types.is_dictionary(field.type) else field.type
-        )
-        arrays.append(values.dictionary_encode() if pa.types.is_dictionary(field.type) else values)
-    return codec.parquet_bytes(pa.Table.from_arrays(arrays, schema=schema))
+    return codec.parquet_bytes(pa.Table.from_pydict(columns, schema))

@@ -42,7 +42,6 @@ class TrialGraph:
         self.trials: dict[str, TrialSpec] = {}
         self.states: dict[str, State] = {}
         self._children: dict[str, list[str]] = defaultdict(list)
-        self._open_parents: dict[str, int] = {}
         self._ready: deque[str] = deque()
         for trial in trials:
             self._add(trial)
@@ -72,13 +71,11 @@ class TrialGraph:
             return
         self.states[trial_id] = State.COMPLETE
         for child in self._children[trial_id]:
-            self._open_parents[child] -= 1
             self._offer(child)
 
     def reopen(self, trial_id: str) -> None:
         """Makes a complete trial ready again: its files turned out to be damaged. Its open children wait."""
         for child in self._children[trial_id]:
-            self._open_parents[child] += 1
             if self.states[child] is State.READY:
                 self.states[child] = State.WAITING
         self.states[trial_id] = State.WAITING
@@ -110,11 +107,12 @@ class TrialGraph:
 
     def _add(self, trial: TrialSpec) -> None:
         self.trials[trial.trial_id], self.states[trial.trial_id] = trial, State.WAITING
-        self._open_parents[trial.trial_id] = len(trial.parents)
         for parent in trial.parents:
             self._children[parent].append(trial.trial_id)
 
     def _offer(self, trial_id: str) -> None:
-        if self.states[trial_id] is State.WAITING and not self._open_parents[trial_id]:
+        parents = self.trials[trial_id].parents
+        is_free = all(self.states[parent] is State.COMPLETE for parent in parents)
+        if self.states[trial_id] is State.WAITING and is_free:
             self.states[trial_id] = State.READY
             self._ready.append(trial_id)

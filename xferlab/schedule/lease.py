@@ -7,7 +7,6 @@ processes take over at the same moment, the one whose lease was overwritten ends
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
@@ -15,10 +14,12 @@ import signal
 import socket
 import threading
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+
+from pydantic import TypeAdapter, ValidationError
 
 from xferlab.errors import LeaseHeldError, StorageError, UsageError
 from xferlab.records import layout
@@ -77,11 +78,9 @@ class Holder:
     def read(content: bytes | None) -> Holder | None:
         """Returns who holds the lease; None if nobody does, or nobody can tell."""
         try:
-            holder = Holder(**json.loads(content or b"null"))
-            min(0, holder.pid, holder.beat, holder.expires_after_s)  # numbers, or a TypeError
-        except (ValueError, TypeError):
+            return _HOLDER.validate_json(content or b"null")
+        except ValidationError:
             return None
-        return holder
 
     @property
     def who(self) -> str:
@@ -102,7 +101,10 @@ class Holder:
 
     def to_bytes(self) -> bytes:
         """Returns the content of the lease."""
-        return json.dumps(asdict(self)).encode()
+        return _HOLDER.dump_json(self)
+
+
+_HOLDER = TypeAdapter(Holder)
 
 
 class Lease:
@@ -232,8 +234,8 @@ def driver_of(store: Store, study: str) -> Holder | None:
         return None
     if holder.is_here:
         return holder if holder.lives else None
-    folder, _, name = path.rpartition("/")
-    written = next((entry.modified for entry in store.entries(folder) if entry.name == name), 0.0)
+    info = store.look(path)
+    written = info.mtime.timestamp() if info and info.mtime else 0.0
     return holder if time.time() - written < 2 * holder.expires_after_s else None
 
 

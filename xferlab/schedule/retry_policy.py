@@ -18,7 +18,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from xferlab.errors import StorageError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, complete, layout, reader
 from xferlab.records.store import Store
@@ -193,16 +192,9 @@ class RetryPolicy:
         failure = reported or lost("its worker ended without a record")
         attempts = reader.read_run(self.store, trial.trial_id).get("attempts", [])
         host = failure["host"] if failure["pid"] or not attempts else attempts[-1]["host"]
-        failure = {**failure, "host": host, "epoch": max(failure["epoch"], self._last_epoch(trial))}
+        failure = {**failure, "host": host}
         codec.write_json(self.store, layout.TrialFiles(trial.trial_id).failure, failure)
         return failure
-
-    def _last_epoch(self, trial: TrialSpec) -> int:
-        try:
-            history = reader.read_history(self.store, trial.trial_id)
-        except StorageError:
-            return 0
-        return history[-1].epoch if history else 0
 
 
 def _process(failure: Failure) -> tuple[str | None, int | None]:

@@ -36,11 +36,6 @@ class Outcome:
     ending: Ending
     complete_before: Mapping[str, CompleteTrial]
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether a signal ended it early."""
-        return self.ending.signal is not None
-
 
 def run_study(
     plan: Plan,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from base64 import b64encode
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -133,13 +131,11 @@ def trial_summary(record: TrialRecord, cases: Mapping[str, pa.Table]) -> dict[st
         Best epoch, its score, and `section.part/metric`: the mean over the images where the metric is defined
         (NaN where it is nowhere); images of a simulated device apart, under `section.part/device/metric`.
     """
-    values: dict[str, list[float]] = defaultdict(list)
+    means: dict[str, float] = {}
     for name, table in cases.items():
-        columns = (table.column(key).to_pylist() for key in ("simulated", "metric", "value"))
-        for simulated, metric, value in zip(*columns, strict=True):
-            key = "/".join(part for part in (name, simulated, metric) if part)
-            values[key] += [] if math.isnan(value) else [value]
-    means = {key: math.fsum(group) / len(group) if group else math.nan for key, group in values.items()}
+        values = table.to_pandas().groupby(["simulated", "metric"], sort=False, observed=True)["value"]
+        for (simulated, metric), mean in values.mean().items():
+            means["/".join(part for part in (name, simulated, metric) if part)] = mean
     return {
         "best_epoch": record.best_epoch,
         **({} if record.best_score is None else {"best_score": record.best_score}),

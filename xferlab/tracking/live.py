@@ -79,8 +79,8 @@ class TrialMirror:
                 self._epochs[result.epoch] = result.flat()
                 self._writer.send("epoch", result=self._epochs[result.epoch])
 
-    def overlays(self, cases: Sequence[Mapping[str, NDArray[Any]]]) -> None:
-        """Sends validation images with target and output, if their data section is shareable; else nothing.
+    def outputs(self, cases: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+        """Sends what the task shows of validation cases, if their section is shareable; else nothing.
 
         Args:
             cases: The arrays of each case by the task's names.
@@ -89,7 +89,7 @@ class TrialMirror:
         with self._guarded():
             if self._writer is not None and is_shareable(self._spec.data, section):
                 rows = [pixel_row(arrays) for arrays in cases]
-                self._writer.send("overlays", title=f"{section}.validation", rows=rows)
+                self._writer.send("outputs", title=f"{section}.validation", rows=rows)
 
     def finish(self, *, summary: Mapping[str, float], outcome: str, timeout_s: float | None = None) -> None:
         """Closes the run and waits a little for it; a slow mirror goes on without the trial for a while.

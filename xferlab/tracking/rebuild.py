@@ -251,7 +251,7 @@ class _Rebuild:
                         pixel_row(case.arrays, caption=" ".join(filter(None, [case.pathology, case.name])))
                         for case in read_outputs(store, measured)
                     ]
-                    yield {"kind": "overlays", "title": evaluation.name, "rows": rows}
+                    yield {"kind": "outputs", "title": evaluation.name, "rows": rows}
 
         order = replace(RunOrder.of_trial(spec, config), content=content, epochs=epochs)
         return _Run(order, summary, messages)

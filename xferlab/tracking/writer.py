@@ -1,7 +1,7 @@
 """The process that holds wandb: it is fed JSON lines, writes runs, and dies alone.
 
 A hang, a crash or a full disk in here never reaches the trial that feeds it. The lines are `begin`, `epoch`,
-`overlays`, `table` and `end`; `begin` and `end` are answered by one word each. A feeder that ends without
+`outputs`, `table` and `end`; `begin` and `end` are answered by one word each. A feeder that ends without
 `end` was killed: its run is closed as interrupted. Whoever begins a run sends all of its epochs, so offline
 folders that an earlier attempt left are deleted; what `wandb sync` has uploaded stays, and is not written
 again. So every epoch of a run id is there once at any time.
@@ -26,6 +26,7 @@ from typing import IO, Any
 import numpy as np
 import wandb
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from xferlab.errors import StorageError
 from xferlab.tracking.mirrored_run import CONTENT, MirroredRun, continues
@@ -212,16 +213,19 @@ class RunWriter:
         # Beside the last epoch, unless that was uploaded by an earlier attempt: steps only grow.
         self._run.log(values, step=self._last if self._last in self._sent else self._last + 1)
 
-    def overlays(self, title: str, rows: list[dict[str, Any]]) -> None:
-        """Logs images of a set, spread over its rows, within what is left of the number."""
+    def outputs(self, title: str, rows: list[dict[str, Any]]) -> None:
+        """Logs the images of a set with their masks, spread over its rows, within what is left of the number.
+
+        A row without `image` has nothing to show.
+        """
         rows = [row for row in rows if "image" in row["arrays"]]
         number = min(len(rows), self._images)
         # Neighbouring rows are alike (stored ones are sorted by pathology): equal strides show most of them.
-        images = [_overlay(rows[i * len(rows) // number]) for i in range(number)]
+        images = [_image(rows[i * len(rows) // number]) for i in range(number)]
         self._images -= number
         if images:
             self._sets.append(title)
-            self._log({f"overlays/{title}": images})
+            self._log({f"outputs/{title}": images})
 
     def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
         """Logs a table."""
@@ -237,7 +241,7 @@ class RunWriter:
         # A running trial cannot know the values of uploaded epochs; for a rebuild `_claim` compared them.
         is_known = bool(self._order["content"]) or not self._skipped
         whole = {CONTENT: content} if content and is_known else {}
-        self._run.summary.update({**summary, "outcome": outcome, "overlay_sets": self._sets, **whole})
+        self._run.summary.update({**summary, "outcome": outcome, "output_sets": self._sets, **whole})
         self._run.finish(exit_code=0 if outcome == "complete" else 1)
         if self._offline:
             wandb.teardown()  # `finish` may return before the file is closed; the service ends after that
@@ -298,27 +302,23 @@ def _settings(mode: str) -> wandb.Settings:
     )
 
 
-def _overlay(row: Mapping[str, Any]) -> wandb.Image:
-    """Returns an image with its target and the network's output, each to be shown or hidden."""
+def _image(row: Mapping[str, Any]) -> wandb.Image:
+    """Returns the `image` of a case; its arrays of the same shape are masks, each to be shown or hidden.
+
+    A mask marks what is at least 128; a target leaves out what is 127.
+    """
     arrays = {
         name: np.frombuffer(b64decode(data), np.uint8).reshape(shape)
         for name, (shape, data) in row["arrays"].items()
     }
     image = arrays.pop("image")
-    masks = {
-        name: (array >= 128) * 1 + (array == 127) * (2 if name == "target" else 0)
-        for name, array in arrays.items()
-        if array.shape == image.shape
-    }
-    return wandb.Image(
-        image,
-        mode="L",
-        caption=row["caption"] or None,
-        masks={
-            name: {"mask_data": mask.astype(np.uint8), "class_labels": _LABELS}
-            for name, mask in masks.items()
-        },
-    )
+    masks = {name: _mask(name, array) for name, array in arrays.items() if array.shape == image.shape}
+    return wandb.Image(image, mode="L", caption=row["caption"] or None, masks=masks)
+
+
+def _mask(name: str, array: NDArray[np.uint8]) -> dict[str, Any]:
+    mask = (array >= 128) * 1 + (array == 127) * (2 if name == "target" else 0)
+    return {"mask_data": mask.astype(np.uint8), "class_labels": _LABELS}
 
 
 if __name__ == "__main__":

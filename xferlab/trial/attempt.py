@@ -19,13 +19,19 @@ class Attempt:
     def __init__(self, store: Store, trial_id: str, *, trained: bool = False):
         """Adds this attempt to those of `run.json`.
 
-        An earlier one left as `running` was killed, and so was one that says `complete` unless the training's
-        record exists (`trained`): it died before it could write that.
+        An earlier one left as `running` was `killed`. So was one that is `complete` without a record: it died
+        before it could write that. With a record of a training that is not whole (not `trained`), what the
+        attempt gave was `lost` afterwards, such as its weights.
         """
         self._store, self._trial_id = store, trial_id
         self._started = time.monotonic()
         body = reader.read_run(store, trial_id)
-        self._earlier = [_closed(attempt, trained=trained) for attempt in body.pop("attempts", [])]
+        ended = "lost" if store.exists(layout.TrialFiles(trial_id).record) else "killed"
+        relabelled = {"running": "killed"} if trained else {"running": "killed", "complete": ended}
+        self._earlier = [
+            {**attempt, "outcome": relabelled.get(attempt["outcome"], attempt["outcome"])}
+            for attempt in body.pop("attempts", [])
+        ]
         self._spent_s = float(body.pop("total_s", 0.0))
         self._facts: dict[str, Any] = body
         self._entry: dict[str, Any] = {
@@ -78,8 +84,3 @@ class Attempt:
 
     def _is_this(self, attempt: dict[str, Any]) -> bool:
         return all(attempt.get(key) == self._entry[key] for key in ("host", "pid", "started"))
-
-
-def _closed(attempt: dict[str, Any], *, trained: bool) -> dict[str, Any]:
-    ended = attempt["outcome"] != "running" and (trained or attempt["outcome"] != "complete")
-    return attempt if ended else {**attempt, "outcome": "killed"}

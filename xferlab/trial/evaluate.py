@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -71,12 +70,9 @@ def evaluate(
         selection=evaluation.selection,
         num_cases=len(cases),
         metrics_version=task.metrics_version,
-        cases_sha256=hashlib.sha256(tables["cases"]).hexdigest(),
-        outputs_sha256=hashlib.sha256(tables["outputs"]).hexdigest(),
         weights_sha256=weights,
     )
-    writer.write_evaluation(context.store, record, **tables)
-    return record
+    return writer.write_measurement(context.store, record, tables)
 
 
 def to_show(cases: Sequence[Case], per_pathology: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -67,11 +66,9 @@ def extract(
         trial_id=spec.trial_id,
         selection=asked.selection,
         num_cases=len(digests),
-        features_sha256=hashlib.sha256(data).hexdigest(),
         weights_sha256=weights,
     )
-    writer.write_features(context.store, record, data)
-    return record
+    return writer.write_measurement(context.store, record, {"features": data})
 
 
 def pooled(

@@ -141,7 +141,7 @@ class _Run:
                 history_sha256=history_sha256(fitted.history),
             )
             summary.update(trial_summary(record, self._evaluate(record.weights_sha256)))
-            self._overlays(mirror, validation)
+            self._show(mirror, validation)
             self.attempt.complete(
                 **environment.describe(self.context.device),
                 memory_peak_gib=environment.memory_peak_gib(self.context.device),
@@ -194,8 +194,8 @@ class _Run:
         store, trial_id = self.context.store, self.spec.trial_id
         tables = {}
         for evaluation in self.spec.evaluations:
-            record = reader.read_whole_evaluation(store, trial_id, evaluation.evaluation_id, weights=weights)
-            if record is None:
+            record = reader.read_evaluation(store, trial_id, evaluation.evaluation_id)
+            if record is None or not reader.is_whole(store, record, weights):
                 measure = partial(evaluate, self.spec, evaluation, self.learner, self.context)
                 record = measure(weights=weights, after_case=self._go_on)
             tables[evaluation.name] = reader.read_cases(store, record)
@@ -210,10 +210,10 @@ class _Run:
                 f"{self.spec.name}: stopped while it was evaluated; run the study again to go on"
             )
 
-    def _overlays(self, mirror: TrialMirror, validation: AnyExamples) -> None:
+    def _show(self, mirror: TrialMirror, validation: AnyExamples) -> None:
         """Sends a fixed, seeded few validation cases to the mirror, which drops what is not shareable."""
         tracking = self.spec.settings.tracking
         if tracking:
             draws = uniform(validation.keys, seed=0, purpose="overlay", epoch=0)
             rows = np.argsort(draws)[: tracking["images"]].tolist()
-            mirror.overlays(outputs_of(self.learner, validation, rows))
+            mirror.outputs(outputs_of(self.learner, validation, rows))

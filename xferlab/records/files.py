@@ -1,0 +1,69 @@
+"""Files behind any pyarrow filesystem (`s3://` and others): on an object store a file is one PUT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow.fs as pafs
+
+
+class Files:
+    """The operations of a store on a filesystem; every one may be tried again. Raises OSError."""
+
+    def __init__(self, filesystem: pafs.FileSystem):
+        """Takes the pyarrow filesystem."""
+        self.filesystem = filesystem
+
+    def read(self, path: str) -> bytes | None:
+        """Returns the bytes of a file, or None where there is none."""
+        try:
+            with self.filesystem.open_input_stream(path) as stream:
+                return bytes(stream.read())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def look(self, path: str) -> pafs.FileInfo | None:
+        """Returns what lies there, or None."""
+        info = self.filesystem.get_file_info(path)
+        return None if info.type == pafs.FileType.NotFound else info
+
+    def write(self, path: str, data: bytes) -> None:
+        """Writes a file as a whole or not at all."""
+        with self.filesystem.open_output_stream(path) as stream:
+            stream.write(data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Writes a file only where none is: best effort, since pyarrow has no conditional PUT."""
+        if self.look(path) is not None:
+            return False
+        self.write(path, data)
+        return True
+
+    def list(self, path: str, *, recursive: bool = False) -> list[pafs.FileInfo]:
+        """Returns what lies in a folder, directly or at any depth; nothing where it is absent."""
+        selector = pafs.FileSelector(path, allow_not_found=True, recursive=recursive)
+        return list(self.filesystem.get_file_info(selector))
+
+    def delete(self, path: str) -> None:
+        """Deletes a file; that it is already gone is no error."""
+        with self._unless_gone(path):
+            self.filesystem.delete_file(path)
+
+    def delete_dir(self, path: str) -> None:
+        """Deletes a folder with all that it holds; that it is already gone is no error."""
+        with self._unless_gone(path):
+            self.filesystem.delete_dir(path)
+
+    def move(self, path: str, to: str) -> None:
+        """Renames a file, on an object store by a copy; that it is already gone is no error."""
+        with self._unless_gone(path):
+            self.filesystem.move(path, to)
+
+    @contextmanager
+    def _unless_gone(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError) and self.look(path) is not None:
+                raise
