@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from itertools import count
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,10 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from tests.studies import TINY, recorded
-from tests.trial.conftest import Bench, Make, bench_in, quick
+from tests.studies import TINY
+from tests.trial.conftest import Bench, Make, quick
 from xferlab.cli.main import main
-from xferlab.errors import InterruptedTrialError
 from xferlab.networks.unet import FIRST_CONVOLUTION
-from xferlab.records import layout
 from xferlab.tasks import registry
 from xferlab.tasks.segmentation.config import Identity
 from xferlab.tasks.segmentation.learner import network_of
@@ -55,17 +52,15 @@ STUDY: dict[str, Any] = {
         "portable": {"data": "portable", "starts_from": "general", "evaluate_on": ["portable.hold_out"]},
     },
     "training": quick(max_epochs=2, patience=2),
+    "features": None,
     "arms": ARMS,
 }
 
 
 @pytest.fixture(scope="module")
-def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def trials(bench_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """One study whose trials run when they are asked for."""
-    root = tmp_path_factory.mktemp("arms")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XFERLAB_CACHE", str(root / "cache"))
-        yield bench_in(root, **STUDY)
+    return bench_in(tmp_path_factory.mktemp("arms"), **STUDY)
 
 
 def weights(trials: Bench, arm: str, stage: str) -> dict[str, Tensor]:
@@ -155,27 +150,13 @@ def test_levels_change_after_their_time_and_not_before(trials: Bench, arm: str, 
     assert moved(before, after) & ENCODER_PARTS == thawed
 
 
-def second_batch(folder: Path) -> Callable[[], bool]:
-    """Stops a training after two batches; once it has ended, its evaluation goes through."""
-    asked = count(1)
-    return lambda: next(asked) == 2 and not (folder / "history.jsonl").exists()
-
-
 @pytest.mark.parametrize("arm", ["domain_translator", "late"])
-def test_a_resumed_training_freezes_the_same_parts(bench: Make, tmp_path: Path, arm: str) -> None:
-    study = {**STUDY, "arms": {arm: ARMS[arm]}}
-    whole, parts = bench(storage="whole", **study), bench(storage="parts", **study)
-    for stage in ("donor", "general"):
-        name, stops = f"{arm}/{stage}/r01", 0
-        whole.run(name)
-        while True:
-            try:
-                parts.run(name, stop=second_batch(parts.folder(name)))
-                break
-            except InterruptedTrialError:
-                stops += 1
-        assert stops > 1
-    assert recorded(tmp_path / "parts") == recorded(tmp_path / "whole")
+def test_a_resumed_training_freezes_the_same_parts(trials: Bench, bench: Make, arm: str) -> None:
+    weights(trials, arm, "general")
+    parts = bench(**STUDY)
+    parts.run(f"{arm}/donor/r01")
+    parts.run_in_pieces(f"{arm}/general/r01", 2)
+    assert parts.records.items() <= trials.records.items()
 
 
 # --- what the donor becomes ---------------------------------------------------------------------
@@ -227,7 +208,7 @@ def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, tmp_path: Pat
     store = trials.store
     weights(trials, arm, "portable")
     trial_id = trials[f"{arm}/portable/r01"].trial_id
-    path = Path(store.path(layout.TrialFiles(trial_id).weights))
+    path = trials.weights(f"{arm}/portable/r01")
     by_trial = Predictor.of_trial(store, trial_id, CPU)
     by_file = Predictor.of_weights(path, size_px=32, intensity="zscore", device=CPU)
     image = np.random.default_rng(3).integers(0, 256, (40, 50), dtype=np.uint8)
