@@ -11,18 +11,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 from torch import Tensor
 
 from tests.studies import TINY
 from tests.trial.conftest import Bench, Make, quick
-from xferlab.cli.main import main
 from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.tasks import registry
-from xferlab.tasks.segmentation.config import Identity
-from xferlab.tasks.segmentation.learner import network_of
 from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
-from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.examples import TrialContext
 from xferlab.trial.origin import load_origin, trained_weights
 from xferlab.trial.predictor import Predictor
@@ -34,14 +29,12 @@ SPACES = Path(__file__).parents[2] / "search_spaces" / "ablations.yaml"
 SHIPPED = yaml.safe_load(SPACES.read_text())
 ENCODER_PARTS = {"encoder1", "encoder2", "encoder3", "encoder4", "bottleneck"}
 ENCODER = tuple(f"{part}." for part in ENCODER_PARTS)
-THAWS = {"bottleneck": 1, "encoder4": 2}
 ARMS = {
     **{
         name: SHIPPED[name]
         for name in ("domain_translator", "frozen_encoder", "folded_sum", "matched_control")
     },
     "late": {"stages.general.adapt": {"freeze": {"part": "encoder", "unfreeze_after": 1}}},
-    "gradual": {"stages.general.adapt": {"freeze": {"part": "encoder", "unfreeze_after": THAWS}}},
 }
 STUDY: dict[str, Any] = {
     "repetitions": 1,
@@ -80,12 +73,6 @@ def started(trials: Bench, arm: str) -> dict[str, Tensor]:
     return learner.networks["network"].state_dict()
 
 
-def identity(trials: Bench, name: str) -> Identity:
-    identity = trials[name].identity
-    assert isinstance(identity, Identity)
-    return identity
-
-
 def digests(state: Mapping[str, Tensor], *prefixes: str) -> dict[str, str]:
     """SHA-256 of the bytes of every tensor whose name has one of the prefixes, if there are any."""
     return {
@@ -99,20 +86,6 @@ def moved(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> set[str]:
     """First parts of the names of tensors that differ."""
     before, after = digests(start), digests(end)
     return {name.split(".")[0] for name in before if before[name] != after[name]}
-
-
-def state_after(trials: Bench, name: str, *, epochs: int) -> dict[str, Tensor]:
-    """The network one batch after so many more epochs of a training, which stops there."""
-    finished: list[int] = []
-    trials.interrupt(
-        name,
-        lambda: len(finished) == epochs,
-        on_epoch=lambda result, best_score: finished.append(result.epoch),
-    )
-    state: dict[str, Any] = {}
-    Checkpoints(trials.store, trials[name].trial_id).resume(state.update, CPU)
-    network: dict[str, Tensor] = state["networks"]["network"]
-    return network
 
 
 # --- what is frozen ------------------------------------------------------------------------------------
@@ -138,16 +111,6 @@ def test_a_frozen_encoder_is_bit_identical_and_the_decoder_is_not(trials: Bench)
     assert digests(donor, *ENCODER) == digests(general, *ENCODER) == digests(portable, *ENCODER)
     decoder = {"conv", *(f"{part}{n}" for part in ("upconv", "decoder") for n in (1, 2, 3, 4))}
     assert moved(donor, general) == moved(general, portable) == decoder
-
-
-@pytest.mark.parametrize(("arm", "thawed"), [("late", ENCODER_PARTS), ("gradual", {"bottleneck"})])
-def test_levels_change_after_their_time_and_not_before(trials: Bench, arm: str, thawed: set[str]) -> None:
-    donor, name = weights(trials, arm, "donor"), f"{arm}/general/r01"
-    before = state_after(trials, name, epochs=1)
-    assert digests(before, *ENCODER) == digests(donor, *ENCODER)
-    assert "decoder1" in moved(donor, before)
-    after = state_after(trials, name, epochs=0)
-    assert moved(before, after) & ENCODER_PARTS == thawed
 
 
 @pytest.mark.parametrize("arm", ["domain_translator", "late"])
@@ -176,17 +139,8 @@ def test_a_folded_arm_trains_on_one_channel(trials: Bench, monkeypatch: pytest.M
     general, portable = weights(trials, "folded_sum", "general"), weights(trials, "folded_sum", "portable")
     assert shapes == {1}
     assert [state[FIRST_CONVOLUTION].shape[1] for state in (donor, general, portable)] == [3, 1, 1]
-
-
-def test_a_folded_arm_starts_with_the_donors_output_for_grey_images(trials: Bench) -> None:
-    folded = network_of(identity(trials, "folded_sum/general/r01"), CPU)
-    folded.load_state_dict(started(trials, "folded_sum"))
-    donor = network_of(identity(trials, "folded_sum/donor/r01"), CPU)
-    donor.load_state_dict(weights(trials, "folded_sum", "donor"))
-    grey = torch.randn((4, 1, 32, 32), generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        difference = folded.eval()(grey) - donor.eval()(grey.expand(-1, 3, -1, -1))
-    assert difference.abs().max() < 1e-5
+    folded = started(trials, "folded_sum")[FIRST_CONVOLUTION]
+    torch.testing.assert_close(folded, donor[FIRST_CONVOLUTION].sum(dim=1, keepdim=True))
 
 
 def test_a_control_starts_with_the_donors_values_in_other_places(trials: Bench) -> None:
@@ -194,10 +148,7 @@ def test_a_control_starts_with_the_donors_values_in_other_places(trials: Bench) 
     assert donor.keys() == control.keys()
     for name, value in donor.items():
         assert torch.equal(control[name].flatten().sort().values, value.flatten().sort().values)
-    elsewhere = {name for name in donor if not torch.equal(donor[name], control[name])}
-    assert elsewhere >= {name for name in donor if name.endswith("weight") and donor[name].ndim == 4} - {
-        "conv.weight"  # of two numbers
-    }
+    assert moved(donor, control) >= ENCODER_PARTS
 
 
 # --- prediction ------------------------------------------------------------------------------------
@@ -215,9 +166,3 @@ def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, tmp_path: Pat
     outputs = [network.predictions([network.prepared(image)])[0] for network in (by_trial, by_file)]
     assert np.array_equal(outputs[0], outputs[1])
     assert outputs[0].std() > 0
-
-    Image.fromarray(image).save(tmp_path / "image.png")
-    words = [str(tmp_path / "image.png"), "--out", str(tmp_path / "out"), "--storage", store.location]
-    assert main(["predict", f"{arm}/portable/r01", *words]) == 0
-    mask = np.asarray(Image.open(tmp_path / "out" / "image_mask.png"))
-    assert mask.shape == image.shape
