@@ -50,7 +50,8 @@ class Metric:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the declaration as plans store it."""
-        return {field.name: getattr(self, field.name) for field in fields(Metric)}
+        values = {field.name: getattr(self, field.name) for field in fields(Metric)}
+        return {**values, "made_of": list(self.made_of)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Metric:
