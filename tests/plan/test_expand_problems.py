@@ -44,7 +44,7 @@ ONE_IMAGE = "split: {group_by: null, train: 0.34, validation: 0.33, test: 0.33}\
             ONE_IMAGE,
             {"count: 20": "count: 3"},
             r"study\.yaml:9: stage 'donor' would train on a single image at a time \(its training part is "
-            r"one image in repetition 1\), and at 16 px its bottleneck is one pixel: .*; add patients, or set",
+            r"one image in repetition 1\), and at 16 px its bottleneck is one pixel: .*; add patients, or",
             1,
         ),
         (
