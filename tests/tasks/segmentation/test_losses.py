@@ -13,7 +13,7 @@ pytestmark = pytest.mark.component
 
 
 def column(*values: float) -> torch.Tensor:
-    """Two images of one row; numbers beyond four make more columns."""
+    """Two images, each a row of pixels."""
     return torch.tensor(values).reshape(2, 1, 1, -1)
 
 
