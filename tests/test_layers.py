@@ -24,6 +24,9 @@ SOURCE_CONFIGS = [
 ]
 
 TASKS = sorted(path.parent.name for path in (ROOT / "xferlab" / "tasks").glob("*/config.py"))
+REPORTS = [
+    f"xferlab.tasks.{path.parent.name}.report" for path in (ROOT / "xferlab" / "tasks").glob("*/report.py")
+]
 TASK_CONFIGS = ("xferlab.tasks.registry", "xferlab.tasks.config")
 
 # Room -> what it may import of ours beside itself. A longer name wins over a shorter one.
@@ -327,7 +330,7 @@ def import_all(package: str, *, without: str = "") -> str:
         (import_all("xferlab.plan"), {"torch", "ray", "wandb", "pandas"}),
         (import_all("xferlab.records"), {"torch", "ray", "wandb"}),
         (
-            import_all("xferlab.analysis") + "".join(f", xferlab.tasks.{task}.report" for task in TASKS),
+            import_all("xferlab.analysis") + "".join(f", {report}" for report in REPORTS),
             {"torch", "ray", "wandb"},
         ),
         ("import xferlab.analysis", {"torch", "ray", "wandb", "matplotlib"}),

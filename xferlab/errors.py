@@ -5,7 +5,7 @@ A message says where, what was found, what is accepted and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -68,6 +68,10 @@ class UsageError(XferlabError):
     """The command line asks for what does not exist or does not fit together."""
 
 
+class TaskError(XferlabError):
+    """The code of a task and what the task declares differ."""
+
+
 class DonorError(XferlabError):
     """Donor weights are absent, altered, or do not fit the network."""
 
@@ -122,3 +126,30 @@ def suggest(name: str, accepted: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'?` for the accepted name nearest to `name`, or an empty string."""
     nearest = get_close_matches(name, list(accepted), n=1, cutoff=0.6)
     return f" Did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def check_names(
+    method: str,
+    returned: Collection[str],
+    *,
+    declared_in: str,
+    required: Iterable[str] = (),
+    accepted: Collection[str] | None = None,
+) -> None:
+    """Checks the names of what a task's method returned against the task's declaration.
+
+    Args:
+        method: The method, for the message.
+        returned: The names.
+        declared_in: Where the task declares them, for the message.
+        required: Those that must be there.
+        accepted: Those that may be there; None for any.
+
+    Raises:
+        TaskError: Says which are missing, and which are not declared.
+    """
+    missing = [f"lacks {name!r}" for name in required if name not in returned]
+    surplus = [f"has {name!r}" for name in returned if accepted is not None and name not in accepted]
+    if missing or surplus:
+        what = " and ".join((*missing, *surplus))
+        raise TaskError(f"what {method} returned {what}, unlike {declared_in}; use the same names in both")

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from tests.studies import TINY, recorded, write_study
-from tests.training.images import digests, noisy
+from tests.training.images import STRONG, digests, noisy
 from tests.training.learners import copied, same
 from xferlab.cli.main import main
 from xferlab.errors import NonFiniteLossError
 from xferlab.records import reader
 from xferlab.records.store import Store
 from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
-from xferlab.training.augment import STRONG, rotate
+from xferlab.training.augment import rotate
 from xferlab.training.degradation import degrade
 from xferlab.training.dropout import Dropout, reseed
 from xferlab.training.intensity import normalise

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from xferlab.errors import Problem
-from xferlab.study.findings import Finding
 from xferlab.study.load import LoadedStudy, load
+from xferlab.tasks.config import Finding
 
 STUDY = """study: s
 data:

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from tests.training.learners import CPU, assert_resumes, copied, same
+from xferlab.metrics.sets import FUNCTIONS
 from xferlab.networks.donors import read_weights, save_weights
+from xferlab.study.evaluated import VARIANTS
 from xferlab.tasks.config import TrialIdentity
 from xferlab.tasks.registry import identity_of, learner_of, task
 from xferlab.training.learner import Learner
@@ -78,14 +80,18 @@ class LearnerContract:
             (alone,) = self.predictions(learner, [row])
             np.testing.assert_allclose(alone, prediction, rtol=1e-5, atol=1e-6)
 
-    def test_a_case_is_measured_by_the_metrics_of_the_task(self) -> None:
+    def test_a_case_is_measured_and_shown_as_the_task_declares(self) -> None:
         learner, examples = self.learner(), self.examples()
         (prediction,) = self.predictions(learner, [1])
         measured = learner.measure(examples, 1, prediction)
-        assert list(measured) == [metric.name for metric in task(self.identity.task).metrics]
+        assert tuple(measured) == task(self.identity.task).measured
         assert {type(value) for value in measured.values()} == {float}
         for array in learner.outputs(examples, 1, prediction).values():
             assert array.dtype.kind in "uif"
+        shown = learner.present(examples.case(1)[0][0], prediction, structure="structure", threshold=0.5)
+        assert set(shown.files) <= set(task(self.identity.task).files)
+        assert set(task(self.identity.task).variants) <= set(VARIANTS)
+        assert {metric.computed_by for metric in task(self.identity.task).metrics} <= {"", *FUNCTIONS}
 
     def test_weights_survive_their_file(self, tmp_path: Path) -> None:
         trained, learner = self.trainer(), learner_of(self.identity.model_copy(update={"seed": 77}), CPU)

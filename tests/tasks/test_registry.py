@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from tests.tasks.segmentation.learners import identity, make
 from xferlab import tasks
-from xferlab.errors import DonorError, UsageError, XferlabError
+from xferlab.errors import DonorError, TaskError, UsageError, XferlabError
 from xferlab.tasks import registry
 from xferlab.training.loop import weights_of
 
@@ -31,6 +32,15 @@ def test_an_unknown_task_is_refused_with_the_nearest() -> None:
         UsageError, match=r"found 'segmentatoin'; accepted: .*\. Did you mean 'segmentation'\?"
     ):
         registry.task("segmentatoin")
+
+
+def test_a_task_measures_what_its_metrics_of_sets_are_made_of() -> None:
+    known = registry.task(registry.DEFAULT)
+    dice = next(metric for metric in known.metrics if metric.name == known.headline)
+    auc = replace(dice, name="SET_AUC", computed_by="auc", made_of=("label", "probability"))
+    assert replace(known, metrics=(auc, dice, auc)).measured == ("label", "probability", "DICE")
+    with pytest.raises(TaskError, match=r"headline is 'SET_AUC', which is none of .* a case \(DICE\)"):
+        replace(known, metrics=(auc, dice), headline="SET_AUC")
 
 
 @pytest.mark.parametrize("translator", [None, LAYERS])

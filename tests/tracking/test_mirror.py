@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -52,6 +53,16 @@ def test_overlays_of_a_shareable_section_within_their_number(tmp_path):
     assert run.summary["overlay_sets"] == ["lungs.validation"]
     assert run.rows[-1]["step"] == 2
     assert PATIENT.encode() not in all_bytes(tmp_path)
+
+
+@pytest.mark.component
+def test_a_task_that_stores_no_image_has_no_overlays(tmp_path, warnings):
+    mirror = TrialMirror.start(spec(shareable=True), directory=tmp_path)
+    mirror.overlays([{}, {"image": np.zeros((2, 2), np.float32)}, {"ages": np.zeros((1, 2), np.uint8)}])
+    mirror.finish(summary={}, outcome="complete", timeout_s=60.0)
+    (run,) = offline_runs(tmp_path)
+    assert not any(key.startswith("overlays") for key in run.summary)
+    assert warnings() == []
 
 
 @pytest.mark.slow

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from xferlab.training.augment import Augmentation
 from xferlab.training.examples import ImageExamples, NativeExamples
 
 CPU = torch.device("cpu")
+STRONG = Augmentation(objects=3, blur=1.0, noise=0.05, gamma=(0.7, 1.5), scale=(0.9, 1.1), flip=0.5)
+"""All of it; a rotation is chosen separately."""
 
 
 @dataclass

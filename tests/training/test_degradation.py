@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from xferlab.training.augment import STRONG, Augmentation
+from tests.training.images import STRONG
+from xferlab.training.augment import Augmentation
 from xferlab.training.degradation import blur, degrade, gamma
 from xferlab.training.learner import AugmentationSeed
 

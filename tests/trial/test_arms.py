@@ -14,10 +14,12 @@ import yaml
 from torch import Tensor
 
 from tests.studies import TINY
+from tests.training.learners import same
 from tests.trial.conftest import Bench, Make, quick
+from xferlab.networks.inherit import fold_channels, matched_control
 from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.tasks import registry
-from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
+from xferlab.tasks.segmentation.config import LAYERS
 from xferlab.trial.examples import TrialContext
 from xferlab.trial.origin import load_origin, trained_weights
 from xferlab.trial.predictor import Predictor
@@ -27,14 +29,9 @@ pytestmark = pytest.mark.component
 CPU = torch.device("cpu")
 SPACES = Path(__file__).parents[2] / "search_spaces" / "ablations.yaml"
 SHIPPED = yaml.safe_load(SPACES.read_text())
-ENCODER_PARTS = {"encoder1", "encoder2", "encoder3", "encoder4", "bottleneck"}
-ENCODER = tuple(f"{part}." for part in ENCODER_PARTS)
+ENCODER = tuple(f"{level}." for level in LAYERS[:5])
 ARMS = {
-    **{
-        name: SHIPPED[name]
-        for name in ("domain_translator", "frozen_encoder", "folded_sum", "matched_control")
-    },
-    "late": {"stages.general.adapt": {"freeze": {"part": "encoder", "unfreeze_after": 1}}},
+    name: SHIPPED[name] for name in ("domain_translator", "frozen_encoder", "folded_sum", "matched_control")
 }
 STUDY: dict[str, Any] = {
     "repetitions": 1,
@@ -113,49 +110,22 @@ def test_a_frozen_encoder_is_bit_identical_and_the_decoder_is_not(trials: Bench)
     assert moved(donor, general) == moved(general, portable) == decoder
 
 
-@pytest.mark.parametrize("arm", ["domain_translator", "late"])
-def test_a_resumed_training_freezes_the_same_parts(trials: Bench, bench: Make, arm: str) -> None:
-    weights(trials, arm, "general")
-    parts = bench(**STUDY)
-    parts.run(f"{arm}/donor/r01")
-    parts.run_in_pieces(f"{arm}/general/r01", 2)
-    assert parts.records.items() <= trials.records.items()
-
-
 # --- what the donor becomes ---------------------------------------------------------------------
 
 
-def test_a_folded_arm_trains_on_one_channel(trials: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    shapes: set[int] = set()
-    batch = BinarySegmentation.batch
-
-    def watched(task: BinarySegmentation, *args: Any) -> ImageBatch:
-        result = batch(task, *args)
-        shapes.add(result.inputs.shape[1])
-        return result
-
-    donor = weights(trials, "folded_sum", "donor")
-    monkeypatch.setattr(BinarySegmentation, "batch", watched)
-    general, portable = weights(trials, "folded_sum", "general"), weights(trials, "folded_sum", "portable")
-    assert shapes == {1}
-    assert [state[FIRST_CONVOLUTION].shape[1] for state in (donor, general, portable)] == [3, 1, 1]
-    folded = started(trials, "folded_sum")[FIRST_CONVOLUTION]
-    torch.testing.assert_close(folded, donor[FIRST_CONVOLUTION].sum(dim=1, keepdim=True))
-
-
-def test_a_control_starts_with_the_donors_values_in_other_places(trials: Bench) -> None:
-    donor, control = weights(trials, "matched_control", "donor"), started(trials, "matched_control")
-    assert donor.keys() == control.keys()
-    for name, value in donor.items():
-        assert torch.equal(control[name].flatten().sort().values, value.flatten().sort().values)
-    assert moved(donor, control) >= ENCODER_PARTS
+def test_an_arm_starts_with_the_donor_as_it_says_and_keeps_its_channels(trials: Bench) -> None:
+    donor, seed = weights(trials, "folded_sum", "donor"), trials["matched_control/general/r01"].identity.seed
+    assert same(started(trials, "folded_sum"), fold_channels(donor, "sum"))
+    assert same(started(trials, "matched_control"), matched_control(donor, seed))
+    chain = [weights(trials, "folded_sum", stage) for stage in ("donor", "general", "portable")]
+    assert [state[FIRST_CONVOLUTION].shape[1] for state in chain] == [3, 1, 1]
 
 
 # --- prediction ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arm", ["domain_translator", "folded_sum"])
-def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, tmp_path: Path, arm: str) -> None:
+def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, arm: str) -> None:
     store = trials.store
     weights(trials, arm, "portable")
     trial_id = trials[f"{arm}/portable/r01"].trial_id

@@ -34,6 +34,7 @@ ILLEGAL = "CUDA error: an illegal memory access was encountered\nCUDA kernel err
         ("RuntimeError", "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", Kind.DEVICE),
         ("NonFiniteLossError", "the training loss became nan in epoch 3", Kind.HOPELESS),
         ("DataError", "", Kind.HOPELESS),
+        ("TaskError", "", Kind.HOPELESS),
         ("WorkerLost", "its worker ended without giving a reason", Kind.LOST),
         ("StorageError", "trials/x: cannot be written: [Errno 28] No space left on device", Kind.OTHER),
         ("RuntimeError", "mat1 and mat2 shapes cannot be multiplied", Kind.OTHER),

@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from xferlab.errors import DonorError, RecordError
+from xferlab.errors import DonorError, RecordError, TaskError
 from xferlab.networks.build import build, initialise
 from xferlab.networks.donors import save_weights
 from xferlab.records.store import Store
 from xferlab.training.examples import untargeted
 from xferlab.training.intensity import normalise
+from xferlab.training.learner import Presented
 from xferlab.trial.predict import Prediction, Request, predict
 from xferlab.trial.predictor import Predictor, TrainedOn
 
@@ -136,11 +137,20 @@ def test_an_output_that_is_not_finite_is_reported_and_no_empty_mask_is_written(t
     network.learner.networks["network"].register_forward_hook(spoiled)
     predictions, problems = predict(network, files, Store.open(tmp_path / "out"), threshold=0.5)
     assert names(predictions) == ["00", "02"]
-    text = (
-        f"{files[1].image}: the network's output is not finite, although its weights are; no mask is written."
-    )
-    assert [str(problem) for problem in problems] == [text]
+    text = "the network's output is not finite, although its weights are; nothing is written for it."
+    assert [str(problem) for problem in problems] == [f"{files[1].image}: {text}"]
     assert not (tmp_path / "out" / "01_mask.png").exists()
+
+
+@pytest.mark.component
+def test_a_file_that_the_task_does_not_declare_ends_a_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = predictor(tmp_path)
+    shown = Presented({"mask": b"", "card": b""}, {})
+    monkeypatch.setattr(network.learner, "present", lambda *arguments, **options: shown)
+    with pytest.raises(TaskError, match=r"what Learner\.present returned has 'card', unlike Task\.files"):
+        predict(network, requests(tmp_path, 1), Store.open(tmp_path / "out"), threshold=0.5)
 
 
 @pytest.mark.component

@@ -14,9 +14,9 @@ from xferlab.plan.identity import canonical_json
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.complete import complete_trials
 from xferlab.records.store import Store
-from xferlab.study.findings import Finding
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Weights
+from xferlab.tasks.config import Finding
 
 # `xferlab.trial.pretrained` imports torch, which takes seconds: only for a study that gives weights.
 T = TypeVar("T")

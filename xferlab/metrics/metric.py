@@ -50,8 +50,8 @@ class Metric:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the declaration as plans store it."""
-        values = {field.name: getattr(self, field.name) for field in fields(Metric)}
-        return {**values, "made_of": list(self.made_of)}
+        value = {field.name: getattr(self, field.name) for field in fields(Metric)}
+        return {**value, "made_of": list(self.made_of)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Metric:

@@ -22,17 +22,13 @@ FOLDS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
 _FOLDED_CHANNELS = 3
 
 
-def inherit(model: nn.Module, state: Mapping[str, Tensor], *, origin: str) -> tuple[str, ...]:
+def inherit(model: nn.Module, state: Mapping[str, Tensor], *, origin: str) -> None:
     """Loads a parent's weights; every name and shape must fit, but a parent may lack the whole translator.
 
     Args:
         model: Changed in place; unchanged on an error. A translator that the parent lacks keeps its weights.
         state: Names to tensors. With a translator, the model's must be the same.
         origin: Where the weights come from, for the message.
-
-    Returns:
-        Names of the tensors that the parent lacks, which keep their fresh values; empty without a new
-        translator.
 
     Raises:
         DonorError: Names or shapes differ; lists the first of each kind.
@@ -42,7 +38,6 @@ def inherit(model: nn.Module, state: Mapping[str, Tensor], *, origin: str) -> tu
     if not any(key.startswith(prefix) for key in state):
         fresh = {key: value for key, value in model.state_dict().items() if key.startswith(prefix)}
     load_strict(model, {**state, **fresh}, origin=origin)
-    return tuple(fresh)
 
 
 def fold_channels(state: Mapping[str, Tensor], how: str) -> dict[str, Tensor]:

@@ -14,13 +14,12 @@ from xferlab.plan.features import Probe
 from xferlab.plan.identity import seed_for, short_id
 from xferlab.plan.selection import CaseSelector, Index, PartCases, without_patients
 from xferlab.plan.spec import Donor, EvaluationSpec, Reservation, Settings, TrialSpec
-from xferlab.study.check import finding_of, stage_view, training_path
-from xferlab.study.evaluated import OBJECTS, Evaluated
-from xferlab.study.findings import Finding
+from xferlab.study.check import stage_view, training_path
+from xferlab.study.evaluated import Evaluated
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Stage, Study
 from xferlab.study.yaml_lines import KeyPath
-from xferlab.tasks.config import Engine, Execution, Size, Training
+from xferlab.tasks.config import OBJECTS, Execution, Finding, Size, Training
 
 UNKNOWN_DONOR = "unknown until the donor is fetched"
 
@@ -222,19 +221,11 @@ class _Arm:
         training = study.training_of(stage_name)
         resolved = execution(training, self.expansion.setting)
         self._check_execution(stage_name, resolved)
-        adapt = study.adapt_of(stage_name)
-        given = adapt is not None and adapt.model_dump(exclude_none=True)
-        identity = task.identity.model_validate(
-            {
-                "task": task.name,
-                "version": task.version,
-                "model": study.network_of(stage_name).model_dump(),
-                "training": training.model_dump(exclude=set(Engine.model_fields)),
-                "adapt": given or None,
-                "execution": resolved,
-                "selection": "",
-                "seed": 0,
-            }
+        identity = task.identity_of(
+            model=study.network_of(stage_name),
+            training=training,
+            adapt=study.adapt_of(stage_name),
+            execution=resolved,
         )
         evaluated = self._evaluated(study.stages[stage_name])
         read = {section, *(item.partition(".")[0] for item in evaluated)}
@@ -346,8 +337,8 @@ class _Arm:
         view = stage_view(self.study, stage_name) if selected.counts["train"] == 1 else None
         if view is not None:
             why = f"its training part is one image in repetition {repetition}"
-            for remark in self.study.task_of(stage_name).check_single(view, path, why, "add patients"):
-                self._add_problem(f"{stage_name} single", finding_of(remark))
+            for finding in self.study.task_of(stage_name).check_single(view, path, why, "add patients"):
+                self._add_problem(f"{stage_name} single", finding)
         self._check_classes(section, selected, repetition)
 
     def _check_execution(self, stage_name: str, resolved: Execution) -> None:

@@ -13,9 +13,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from xferlab.errors import RecordError
-from xferlab.study.evaluated import ORIGINAL
 from xferlab.tasks import registry
-from xferlab.tasks.config import TrialIdentity
+from xferlab.tasks.config import ORIGINAL, TrialIdentity
 
 SPEC_VERSION = 2
 PLAN_VERSION = 2

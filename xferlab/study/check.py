@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 from pydantic import ValidationError
@@ -10,10 +11,11 @@ from pydantic import ValidationError
 from xferlab.errors import suggest
 from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.evaluated import Evaluated
-from xferlab.study.findings import Finding, of_validation
+from xferlab.study.findings import of_validation
 from xferlab.study.schema import Stage, Study
 from xferlab.study.yaml_lines import KeyPath
-from xferlab.tasks.config import Remark, StageView
+from xferlab.tasks import registry
+from xferlab.tasks.config import Engine, Finding, StageView
 
 
 def with_repetitions(study: Study, known: Mapping[str, int | None]) -> Study:
@@ -37,14 +39,19 @@ def with_repetitions(study: Study, known: Mapping[str, int | None]) -> Study:
 
 def check(study: Study) -> list[Finding]:
     """Returns what is wrong with a validated study whose repetitions are set."""
-    checks = (_references, _evaluations, _sections, _patience, _repetitions, _task)
     of_stages = [
         finding
         for name, stage in study.stages.items()
-        for stage_check in checks
+        for stage_check in (_references, _evaluations, _repetitions)
         for finding in stage_check(study, name, stage)
     ]
-    return [*of_stages, *_features(study), *_cycles(study)]
+    of_tasks = [
+        replace(finding, related=(*finding.related, ("stages", name, "task")))
+        for name, stage in study.stages.items()
+        for stage_check in (_parents_task, _variants, _sections, _patience, _task)
+        for finding in stage_check(study, name, stage)
+    ]
+    return [*of_stages, *of_tasks, *_features(study), *_unread(study), *_cycles(study)]
 
 
 def pairing(base: Study, arm: Study) -> Iterator[Finding]:
@@ -91,7 +98,11 @@ def _references(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         choices = _choices(parent, (other for other in study.stages if other != name))
         what = f"stage {name!r} starts from {parent!r}, which is no stage of this study{choices}"
         yield Finding(("stages", name, "starts_from"), what, related=(("stages", parent),))
-    elif parent is not None and study.stages[parent].task != stage.task:
+
+
+def _parents_task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    parent = stage.starts_from
+    if parent in study.stages and study.stages[parent].task != stage.task:
         what = (
             f"stage {name!r} has task {stage.task!r} and starts from {parent!r}, which has task "
             f"{study.stages[parent].task!r}; weights carry over between stages of one task only"
@@ -122,9 +133,46 @@ def _evaluations(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             yield Finding(path, f"{item!r} is empty: split.test is 0", related=(("split",),))
 
 
+def _variants(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Variants of an evaluation that the stage's task does not support."""
+    accepted = study.task_of(name).variants
+    for index, item in enumerate(stage.evaluate_on or ()):
+        variant = Evaluated.of(item).variant
+        if variant and variant not in accepted:
+            what = (
+                f"{item!r}: task {stage.task!r} has no variant {variant!r} of an evaluation (it has "
+                f"{', '.join(accepted) or 'none'}); leave @{variant} out"
+            )
+            yield Finding(("stages", name, "evaluate_on", index), what)
+
+
+def _unread(study: Study) -> Iterator[Finding]:
+    """Fields for all stages that hold for stages of the default task only, where no stage has that."""
+    tasks = _trained_tasks(study)
+    if not tasks or registry.DEFAULT in tasks:
+        return
+    of_training = study.training.model_fields_set - Engine.model_fields.keys()
+    for section, fields in (("model", study.model.model_fields_set), ("training", of_training)):
+        for field in sorted(fields):
+            what = (
+                f"no stage reads {section}.{field}: outside of the stages, it is for task "
+                f"{registry.DEFAULT!r}, and the stages have task {', '.join(tasks)}; give it in the "
+                f"stages that it is for (stages.NAME.{section}), or leave it out"
+            )
+            yield Finding((section, field), what, related=(("stages",),))
+
+
+def _trained_tasks(study: Study) -> list[str]:
+    return list(dict.fromkeys(stage.task for stage in study.stages.values() if stage.weights is None))
+
+
 def _features(study: Study) -> Iterator[Finding]:
     if study.features is None:
         return
+    tasks = _trained_tasks(study)
+    if tasks and not any(registry.task(task).identity.layers for task in tasks):
+        what = f"task {', '.join(tasks)} names no layers whose features could be stored; leave `features` out"
+        yield Finding(("features",), what, related=(("stages",),))
     path: KeyPath = ("features", "on")
     section = study.features.on.partition(".")[0]
     if section not in study.data:
@@ -180,7 +228,8 @@ def training_path(study: Study, stage: str, field: str) -> KeyPath:
 def stage_view(study: Study, name: str) -> StageView | None:
     """Returns a stage as its task checks it; None where it or an ancestor is not valid or does not exist."""
     stage = study.stages[name]
-    if _walk(study, name)[1] is not None:
+    lineage, end = _walk(study, name)
+    if end is not None or any(study.stages[ancestor].task != stage.task for ancestor in lineage):
         return None  # another check says what is wrong
     try:
         parent, network = stage.starts_from, study.network_of(name)
@@ -192,7 +241,7 @@ def stage_view(study: Study, name: str) -> StageView | None:
             adapt=study.adapt_of(name),
             parent=parent,
             parent_network=study.network_of(parent) if parent else None,
-            lineage=tuple(study.lineage(name)),
+            lineage=tuple(reversed(lineage)),
             channels=_channels(study, name, stage),
             written=partial(training_path, study, name),
         )
@@ -216,12 +265,7 @@ def _task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """What the stage's task finds wrong with the stage as a whole."""
     view = stage_view(study, name)
     if stage.weights is None and view is not None:
-        yield from map(finding_of, study.task_of(name).check(view))
-
-
-def finding_of(remark: Remark) -> Finding:
-    """Returns a task's remark as a finding."""
-    return Finding(remark.path, remark.what, remark.severity, remark.related)
+        yield from study.task_of(name).check(view)
 
 
 def _repetitions(study: Study, name: str, stage: Stage) -> Iterator[Finding]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from xferlab.errors import suggest
+from xferlab.tasks.config import OBJECTS, ORIGINAL
 
 PARTS = ("train", "validation", "test", "hold_out")
-OBJECTS = ("cable", "electrode", "marker", "implant")
-"""Variants with one foreign object of this kind on every image; the masks stay what they are."""
-ORIGINAL = "original"
-"""The variant that stretches outputs back and measures them at the images' own size."""
 VARIANTS = (*OBJECTS, ORIGINAL)
 
 

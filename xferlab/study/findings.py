@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -16,32 +15,10 @@ from xferlab.errors import Problem, StudyError, suggest
 from xferlab.section import NAME_PATTERN, Section
 from xferlab.study.paths import dotted
 from xferlab.study.yaml_lines import KeyPath
+from xferlab.tasks import registry
+from xferlab.tasks.config import Finding
 
 M = TypeVar("M", bound=Section)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A problem of the value at a path of a study.
-
-    Attributes:
-        path: Path of the value; the problem gets its line.
-        what: Message.
-        severity: `error` or `warning`.
-        related: Other paths that it depends on; an arm that overrides one of them has caused it.
-        is_required: Whether the value that contains `path` cannot be read without it.
-    """
-
-    path: KeyPath
-    what: str
-    severity: str = "error"
-    related: tuple[KeyPath, ...] = field(default=(), compare=False)
-    is_required: bool = field(default=False, compare=False)
-
-    @property
-    def paths(self) -> tuple[KeyPath, ...]:
-        """All paths that it depends on; `path` is the first."""
-        return (self.path, *self.related)
 
 
 class Report:
@@ -119,7 +96,7 @@ def of_validation(
             continue  # of a union's alternatives, the one that looked inside says what is wrong
         is_required = group[0]["type"] in _REQUIRED
         if group[0]["type"] == "extra_forbidden":
-            what = _unknown_field((*under, *path), _field_names(model, path[:-1], group[0]["loc"][-2:-1]))
+            what = _unknown_field((*under, *path), _kinds(model, path[:-1], group[0]["loc"][-2:-1]))
         else:
             what = _message((*under, *path), group)
         findings.append(Finding((*under, *path), what, is_required=is_required))
@@ -139,14 +116,17 @@ def _path_in(tree: Any, details: ErrorDetails) -> KeyPath:
     return tuple(path)
 
 
-def _unknown_field(path: KeyPath, accepted: list[str]) -> str:
+def _unknown_field(path: KeyPath, kinds: list[type[Section]]) -> str:
     inside = f" in {dotted(path[:-1])}" if path[:-1] else ""
-    hint = suggest(str(path[-1]), accepted) or f" Fields: {', '.join(accepted)}."
+    accepted = [name for kind in kinds for name in kind.model_fields]
+    tasks = [task for task in registry.names() if any(registry.declares(task, kind) for kind in kinds)]
+    owner = f" of task {tasks[0]!r}" if tasks else ""
+    hint = suggest(str(path[-1]), accepted) or f" Fields{owner}: {', '.join(accepted)}."
     return f"unknown field {str(path[-1])!r}{inside}.{hint}"
 
 
-def _field_names(model: type[Section], path: KeyPath, tags: KeyPath) -> list[str]:
-    """Returns the fields at a path inside a section.
+def _kinds(model: type[Section], path: KeyPath, tags: KeyPath) -> list[type[Section]]:
+    """Returns the sections that may stand at a path inside a section.
 
     Args:
         model: The section.
@@ -158,7 +138,7 @@ def _field_names(model: type[Section], path: KeyPath, tags: KeyPath) -> list[str
         options = [member for option in options for member in _members(_type_inside(option, part))]
     models = [option for option in options if isinstance(option, type) and issubclass(option, Section)]
     named = [kind for kind in models if any(_is_literal(info, tags) for info in kind.model_fields.values())]
-    return [name for kind in named or models for name in kind.model_fields]
+    return named or models
 
 
 def _is_literal(info: FieldInfo, values: KeyPath) -> bool:

@@ -14,11 +14,12 @@ from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.check import check, pairing, unused, with_repetitions
 from xferlab.study.compose import Draft, Library
 from xferlab.study.editors import StudyFile, Variants, json_schema
-from xferlab.study.findings import Finding, Report, as_yaml, validated
+from xferlab.study.findings import Report, as_yaml, validated
 from xferlab.study.paths import dotted, replaced, without
 from xferlab.study.schema import Study
 from xferlab.study.tuned import Tuned
 from xferlab.study.yaml_lines import Document, KeyPath, read
+from xferlab.tasks.config import Finding
 
 __all__ = ["LoadedStudy", "json_schema", "load"]
 

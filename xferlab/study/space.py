@@ -23,10 +23,11 @@ from typing import Any, Literal, get_args
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.check import check
 from xferlab.study.compose import refusal
-from xferlab.study.findings import Finding, Report, as_yaml, validated
+from xferlab.study.findings import Report, as_yaml, validated
 from xferlab.study.paths import absent_entry, replaced
 from xferlab.study.schema import Study
 from xferlab.study.yaml_lines import read
+from xferlab.tasks.config import Finding
 
 Kind = Literal["uniform", "loguniform", "int", "choice", "grid"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -99,7 +100,7 @@ class Space:
         Raises:
             StudyError: The values are valid one by one and not together.
         """
-        tree = study.model_dump(mode="json")
+        tree = study.model_dump(mode="json", exclude_unset=True)
         for parameter in self.parameters:
             tree = replaced(tree, parameter.path.split("."), values[parameter.path])
         changed, findings = _examined(tree)
@@ -124,7 +125,7 @@ def load_space(path: str | os.PathLike[str], study: Study, *, stage: str) -> Spa
     if not isinstance(document.value, dict) or not document.value:
         what = "a space is a mapping of dotted paths to distributions, such as `training.lr: "
         raise StudyError(Problem(f"{document.name}:1", what + "{loguniform: [1.0e-4, 1.0e-2]}`"))
-    report, parameters, tree = Report(), list[Parameter](), study.model_dump(mode="json")
+    report, parameters, tree = Report(), list[Parameter](), study.model_dump(mode="json", exclude_unset=True)
     for written, entry in document.value.items():
         line = document.line((written,))
         try:

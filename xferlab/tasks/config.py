@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from xferlab.errors import TaskError, suggest
 from xferlab.metrics.metric import Metric
 from xferlab.metrics.score import Score
 from xferlab.section import Float, Int, Section
@@ -20,6 +21,12 @@ Path = tuple[str | int, ...]
 
 Size = int | Literal["native"]
 """Side in pixels of the square that images are stretched to; `native` leaves each at its own size."""
+
+
+OBJECTS = ("cable", "electrode", "marker", "implant")
+"""Variants of an evaluation with one foreign object of this kind on every image; targets stay as they are."""
+ORIGINAL = "original"
+"""The variant that measures at the images' own size, which `ImageExamples.original` then holds."""
 
 
 class Engine(Section):
@@ -164,20 +171,27 @@ class TrialIdentity(Section):
 
 
 @dataclass(frozen=True)
-class Remark:
-    """What a task has to say about a stage.
+class Finding:
+    """A problem of the value at a path of a study.
 
     Attributes:
-        path: Where in the study file.
-        what: The message.
+        path: Path of the value; the problem gets its line.
+        what: Message.
         severity: `error` or `warning`.
-        related: Other paths that it depends on.
+        related: Other paths that it depends on; an arm that overrides one of them has caused it.
+        is_required: Whether the value that contains `path` cannot be read without it.
     """
 
     path: Path
     what: str
     severity: str = "error"
-    related: tuple[Path, ...] = ()
+    related: tuple[Path, ...] = field(default=(), compare=False)
+    is_required: bool = field(default=False, compare=False)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All paths that it depends on; `path` is the first."""
+        return (self.path, *self.related)
 
 
 @dataclass(frozen=True)
@@ -209,12 +223,6 @@ class StageView:
     written: Callable[[str], Path]
 
 
-def no_remarks(stage: StageView) -> Iterator[Remark]:
-    """A task's check that finds nothing."""
-    del stage
-    yield from ()
-
-
 def same_network(model: Any, adaptations: Sequence[Any]) -> Any:
     """Returns the network's section as it is: for tasks whose stages adapt nothing."""
     del adaptations
@@ -229,22 +237,31 @@ class Task:
         name: As in `task:` of a stage; the name of its folder.
         version: Part of every trial's identity; raised when the same configuration gives other weights.
         metrics_version: Part of every evaluation's identity; raised when a metric may give other values.
-        metrics: What `Learner.measure` returns, in this order; reports describe them by these declarations.
+        metrics: What is reported; see `measured`. Reports take the declarations from the stored plan of a
+            study, so that a change of them shows after the next `xferlab run`.
         model: The section `model`.
         training: The section `training`.
-        identity: The identity of its trials.
-        learner: `module:class` of its `Learner`.
-        adapt: The section `adapt` of a stage; None where weights are taken over as they are.
+        identity: The identity of its trials; it declares anew each of the sections that the task has.
+        learner: `module:class` of its `Learner`; called with the identity, the device, and `share`: None, or
+            another learner of the same trial, whose networks it uses (a search judges a sample by them).
+        adapt: The section `adapt` of a stage; None where weights are taken over as they are. The identity
+            then has `adapt: Adapt | None = None`.
         network: Takes the section `model` and the `adapt` of every stage from the root down; returns the
             network of the last one.
         check: What is wrong or odd about a stage, beyond single fields.
         check_single: The same where a stage trains on one image at a time: takes the stage, why, and what to
             do about it.
         headline: The metric of a case that a run ends with; empty for none.
-        files: What `predict` writes for an image: the ending of each file's name, by its column in the table.
+        variants: What may follow `@` in `evaluate_on`. Objects ask nothing of a learner; `original` does.
+        files: What `predict` writes for an image: the ending of each file's name, by its column in
+            `predictions.csv`. With `{"card": "_age.txt"}`, `a.png` gets the file `a_age.txt`, whose bytes are
+            `files["card"]` of what `Learner.present` returns.
         of_weights: `module:function` that returns an identity for bare weights; empty where none can.
-        report: Module whose `pictures(contents)` yields the figures that only this task has in a report;
-            empty for none.
+        report: Module whose `pictures(contents)` yields the figures that only this task has in a report, such
+            as of its `Learner.outputs`; empty for none.
+
+    Raises:
+        TaskError: `headline` is none of the metrics of a case.
     """
 
     name: str
@@ -257,11 +274,51 @@ class Task:
     learner: str
     adapt: type[Section] | None = None
     network: Callable[[Any, Sequence[Any]], Section] = same_network
-    check: Callable[[StageView], Iterator[Remark]] = no_remarks
-    check_single: Callable[[StageView, Path, str, str], Iterator[Remark]] = field(
+    check: Callable[[StageView], Iterator[Finding]] = field(default=lambda stage: iter(()))
+    check_single: Callable[[StageView, Path, str, str], Iterator[Finding]] = field(
         default=lambda stage, path, why, remedy: iter(())
     )
     headline: str = ""
+    variants: tuple[str, ...] = OBJECTS
     files: Mapping[str, str] = field(default_factory=dict)
     of_weights: str = ""
     report: str = ""
+
+    def __post_init__(self) -> None:
+        names = [metric.name for metric in self.metrics if metric.level == "case"]
+        if self.headline and self.headline not in names:
+            raise TaskError(
+                f"task {self.name!r}: headline is {self.headline!r}, which is none of its metrics of "
+                f"a case ({', '.join(names)}).{suggest(self.headline, names)}"
+            )
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What `Learner.measure` returns, in order: metrics of a case, and what those of sets are made of."""
+        names = [name for metric in self.metrics for name in metric.made_of or (metric.name,)]
+        return tuple(dict.fromkeys(names))
+
+    def identity_of(
+        self, *, model: Section, training: Training, adapt: Section | None, execution: Execution
+    ) -> TrialIdentity:
+        """Returns the identity of a stage's trials, without their cases, seed and parent.
+
+        Raises:
+            TaskError: The identity does not have the fields of the sections.
+        """
+        sections = {
+            "model": model.model_dump(),
+            "training": training.model_dump(exclude=set(Engine.model_fields)),
+            "adapt": (adapt and adapt.model_dump(exclude_none=True)) or None,
+            "execution": execution,
+        }
+        origin = {"task": self.name, "version": self.version, "selection": "", "seed": 0}
+        try:
+            return self.identity.model_validate({**origin, **sections})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise TaskError(
+                f"task {self.name!r}: its identity does not take {'.'.join(map(str, first['loc']))} "
+                f"({first['msg']}); declare in it each section that the task has, such as "
+                "`adapt: Adapt | None = None`"
+            ) from error

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from pkgutil import iter_modules
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xferlab import tasks
-from xferlab.errors import UsageError, suggest
+from xferlab.errors import TaskError, UsageError, check_names, suggest
 from xferlab.tasks.config import Task, TrialIdentity
 from xferlab.tasks.segmentation.config import Model as DefaultModel
 from xferlab.tasks.segmentation.config import Training as DefaultTraining
@@ -40,7 +40,8 @@ DEFAULT = "segmentation"
 @cache
 def names() -> tuple[str, ...]:
     """Returns the names of all tasks, the default first."""
-    folders = sorted(module.name for module in iter_modules(tasks.__path__) if module.ispkg)
+    configs = (config for folder in tasks.__path__ for config in Path(folder).glob("*/config.py"))
+    folders = sorted(config.parent.name for config in configs)
     return tuple(sorted(folders, key=lambda name: name != DEFAULT))
 
 
@@ -50,11 +51,32 @@ def task(name: str) -> Task:
 
     Raises:
         UsageError: There is no such task.
+        TaskError: What it declares cannot be.
     """
     if name not in names():
         raise UsageError(f"task: found {name!r}; accepted: {', '.join(names())}.{suggest(name, names())}")
     declared: Task = import_module(f"xferlab.tasks.{name}.config").TASK
+    if declared.name != name:
+        raise TaskError(f"the task in folder {name!r} has the name {declared.name!r}; name it as its folder")
     return declared
+
+
+def declares(name: str, section: type) -> bool:
+    """Returns whether a section of a study file is one of a task's."""
+    return section.__module__.startswith(f"xferlab.tasks.{name}.")
+
+
+def _part(name: str, part: str) -> Any:
+    """Returns the `module:name` that a task names as one of its parts.
+
+    Raises:
+        TaskError: There is none, or it cannot be imported.
+    """
+    module, _, attribute = part.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise TaskError(f"task {name!r} names {part!r}, which cannot be imported: {error}") from error
 
 
 def identity_of(value: Mapping[str, Any]) -> TrialIdentity:
@@ -75,15 +97,15 @@ def identity_of_weights(
     Raises:
         DonorError: They are not those of a network of the task.
     """
-    module, _, name = task(DEFAULT).of_weights.partition(":")
-    identity: TrialIdentity = getattr(import_module(module), name)(weights, origin=origin, options=options)
+    of_weights = _part(DEFAULT, task(DEFAULT).of_weights)
+    identity: TrialIdentity = of_weights(weights, origin=origin, options=options)
     return identity
 
 
 def pictures_of(name: str, contents: Contents) -> Iterator[Picture]:
     """Yields the figures of a report that only this task draws."""
     if module := task(name).report:
-        yield from import_module(module).pictures(contents)
+        yield from _part(name, f"{module}:pictures")(contents)
 
 
 def learner_of(
@@ -95,7 +117,12 @@ def learner_of(
         identity: Of the trial.
         device: Where it computes.
         share: Another learner of the task whose networks it uses in place of its own.
+
+    Raises:
+        TaskError: It cannot be imported, or lacks layers that the identity names.
     """
-    module, _, name = task(identity.task).learner.partition(":")
-    made: Learner[Any, Any] = getattr(import_module(module), name)(identity, device, share=share)
-    return made
+    make = _part(identity.task, task(identity.task).learner)
+    learner: Learner[Any, Any] = make(identity, device, share=share)
+    names = learner.layers()
+    check_names("Learner.layers", names, declared_in="Identity.layers", required=identity.layers)
+    return learner

@@ -214,6 +214,7 @@ class RunWriter:
 
     def overlays(self, title: str, rows: list[dict[str, Any]]) -> None:
         """Logs images of a set, spread over its rows, within what is left of the number."""
+        rows = [row for row in rows if "image" in row["arrays"]]
         number = min(len(rows), self._images)
         # Neighbouring rows are alike (stored ones are sorted by pathology): equal strides show most of them.
         images = [_overlay(rows[i * len(rows) // number]) for i in range(number)]

@@ -38,10 +38,6 @@ class Augmentation:
     flip: float | None = None
 
 
-STRONG = Augmentation(objects=3, blur=1.0, noise=0.05, gamma=(0.7, 1.5), scale=(0.9, 1.1), flip=0.5)
-"""All of it; a task chooses its rotation separately."""
-
-
 def rotation_angles(
     keys: npt.NDArray[np.uint64], *, degrees: float, probability: float, seed: int, epoch: int
 ) -> npt.NDArray[np.float64]:

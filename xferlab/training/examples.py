@@ -13,7 +13,7 @@ from xferlab.training.batches import Rows
 from xferlab.training.randomness import case_keys
 
 STRUCTURE, IGNORED = 255, 127
-"""Values of a target beside 0, the background."""
+"""Values of a target beside 0, the background; ignored pixels are not to be learnt from or measured."""
 
 Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")

@@ -61,8 +61,8 @@ class Presented:
     """What is written of a prediction for people.
 
     Attributes:
-        files: Bytes of each file, by the name of its column.
-        columns: Figures, by the names of theirs.
+        files: Bytes of each file, by the name of its column in `predictions.csv`, one of `Task.files`.
+        columns: Figures, by the names of their columns.
     """
 
     files: Mapping[str, bytes]
@@ -87,7 +87,7 @@ class Learner(Protocol[E_contra, B]):
         ...
 
     def start_from(self, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
-        """Takes over a parent's or donor's weights as the identity says.
+        """Takes over a parent's or donor's weights as the identity says; called before `prepare`.
 
         Raises:
             DonorError: They do not fit; the message names `origin`.
@@ -97,7 +97,9 @@ class Learner(Protocol[E_contra, B]):
     def prepare(self, train: E_contra) -> None:
         """Learns what is taken from the training cases, such as class weights: a pure function of them.
 
-        Called before the first epoch that a process trains, also where a training is resumed.
+        Called after `start_from`, whose buffers it may overwrite, and before the first epoch that a process
+        trains, also where a training is resumed. Evaluation and prediction do not call it: what they need is
+        kept in buffers of the networks, which weights hold.
         """
         ...
 
@@ -132,7 +134,7 @@ class Learner(Protocol[E_contra, B]):
         ...
 
     def validate(self, examples: E_contra) -> Mapping[str, float]:
-        """Returns values by name, the score among them, in float32 over fixed batches in case order."""
+        """Returns float32 values by name, with that of `Identity.score`, over fixed batches in case order."""
         ...
 
     def end_epoch(self, score: float | None) -> Mapping[str, float]:
@@ -144,17 +146,28 @@ class Learner(Protocol[E_contra, B]):
         ...
 
     def measure(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, float]:
-        """Returns the metrics of one case, by name."""
+        """Returns the values of one case that `Task.metrics` need, by name; NaN where undefined."""
         ...
 
     def outputs(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, Array]:
-        """Returns the arrays that are stored of one case to look at."""
+        """Returns the arrays that are stored of one case to look at, of any shape, by name.
+
+        The mirror shows `image`, uint8 (H, W), and lays the other uint8 arrays of its shape over it as masks
+        of what is at least 128. In a report, only the task's own figures show any (`Task.report`).
+        """
         ...
 
     def present(
         self, image: npt.NDArray[np.uint8], prediction: Array, *, structure: str, threshold: float
     ) -> Presented:
-        """Returns what `predict` writes for a grey image (H, W)."""
+        """Returns what `predict` writes for a grey image (H, W).
+
+        Args:
+            image: The file's pixels.
+            prediction: Of `predict`.
+            structure: What the training's data section calls its structure.
+            threshold: From which probability on something is there, for tasks that predict any.
+        """
         ...
 
     def layers(self) -> Mapping[str, Layer]:

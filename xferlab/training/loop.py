@@ -14,7 +14,7 @@ from typing import Any, Generic
 
 import torch
 
-from xferlab.errors import NonFiniteLossError
+from xferlab.errors import NonFiniteLossError, check_names
 from xferlab.metrics.score import Score
 from xferlab.records.schema import EpochResult
 from xferlab.training.learner import AugmentationSeed, B, E_contra, Learner
@@ -201,6 +201,8 @@ class Trainer(Generic[E_contra, B]):
         cursor.train_s += validated - started  # what the device still had to do
         measured = self.learner.validate(validation)
         judge = self.schedule.score
+        if judge is not None:
+            check_names("Learner.validate", measured, declared_in="Identity.score", required=[judge.name])
         value = None if judge is None else float(measured[judge.name])
         improved = judge is None or value is None or judge.improves(value, cursor.best_score)
         score = _number(value)

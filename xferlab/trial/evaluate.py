@@ -13,6 +13,7 @@ import torch
 
 from xferlab.cohort import Case
 from xferlab.cohort.splits import rank
+from xferlab.errors import check_names
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import reader, writer
 from xferlab.records.schema import CASES_SCHEMA, CaseOutputs, EvaluationRecord
@@ -42,6 +43,8 @@ def evaluate(
     """
     cases = reader.read_selection(context.store, evaluation.selection).cases()
     shown = set(to_show(cases, evaluation.overlay_cases))
+    task = registry.task(spec.identity.task)
+    names = task.measured
     values: list[dict[str, float]] = []
     outputs: list[CaseOutputs] = []
     for part in evaluated_examples(spec, evaluation, [case.digest for case in cases], context):
@@ -52,7 +55,11 @@ def evaluate(
                 if number in shown:
                     arrays = learner.outputs(part, row, prediction)
                     outputs.append(CaseOutputs(**_labels(cases[number]), arrays=arrays))
-                values.append(dict(learner.measure(part, row, prediction)))
+                measured = learner.measure(part, row, prediction)
+                check_names(
+                    "Learner.measure", measured, required=names, accepted=names, declared_in="Task.metrics"
+                )
+                values.append(dict(measured))
                 after_case()
     tables = {
         "cases": writer.table(CASES_SCHEMA, _case_columns(cases, values)),
@@ -63,7 +70,7 @@ def evaluate(
         trial_id=spec.trial_id,
         selection=evaluation.selection,
         num_cases=len(cases),
-        metrics_version=registry.task(spec.identity.task).metrics_version,
+        metrics_version=task.metrics_version,
         cases_sha256=hashlib.sha256(tables["cases"]).hexdigest(),
         outputs_sha256=hashlib.sha256(tables["outputs"]).hexdigest(),
         weights_sha256=weights,

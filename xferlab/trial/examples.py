@@ -17,6 +17,7 @@ from xferlab.phantoms.foreign_objects import with_objects
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records.reader import read_selection
 from xferlab.records.store import Store
+from xferlab.tasks.config import Size
 from xferlab.training.examples import AnyExamples, ImageExamples, NativeExamples
 from xferlab.trial.redaction import redact_names
 
@@ -87,9 +88,7 @@ def examples(
     size = spec.identity.image_size
     if size == "native":
         return _native(spec, section, digests, context, objects=objects)
-    config = read_section(spec.data[section])
-    with redact_names(section, config):
-        table = open_table(section, config, size=size, digests=digests, cache_dir=context.cache_dir)
+    table = _table(spec, section, digests, context, size=size)
     rows = np.asarray(table.rows(digests), dtype=np.intp)
     images, targets, spacing_mm = table.images, table.targets, table.spacing_mm
     if objects:
@@ -101,6 +100,14 @@ def examples(
     )
 
 
+def _table(
+    spec: TrialSpec, section: str, digests: Sequence[str], context: TrialContext, *, size: Size
+) -> CaseTable:
+    config = read_section(spec.data[section])
+    with redact_names(section, config):
+        return open_table(section, config, size=size, digests=digests, cache_dir=context.cache_dir)
+
+
 def _native(
     spec: TrialSpec,
     section: str,
@@ -109,9 +116,7 @@ def _native(
     *,
     objects: Sequence[str] = (),
 ) -> NativeExamples:
-    config = read_section(spec.data[section])
-    with redact_names(section, config):
-        table = open_table(section, config, size="native", digests=digests, cache_dir=context.cache_dir)
+    table = _table(spec, section, digests, context, size="native")
     rows = table.rows(digests)
     if not objects:
         return NativeExamples(digests, table, rows=rows, device=context.device)

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from xferlab.errors import DataError, DonorError, TrainingError
+from xferlab.errors import DataError, DonorError, TaskError, TrainingError
 
-HOPELESS = (TrainingError, DataError, DonorError)
+HOPELESS = (TrainingError, DataError, DonorError, TaskError)
 """Failures that the same spec meets again: not retried."""
 
 

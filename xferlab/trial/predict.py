@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xferlab.data.decode import read_image
-from xferlab.errors import DataError, Problem, StorageError
+from xferlab.errors import DataError, Problem, StorageError, check_names
 from xferlab.parallel import for_each
 from xferlab.records.store import Store
 from xferlab.tasks import registry
@@ -162,7 +162,7 @@ def _predicted(predictor: Predictor, images: Sequence[_Image]) -> Sequence[_Outp
 def _finite(image: _Image, probability: Array) -> _Output | Problems:
     if np.isfinite(probability).all():
         return _Output(image, probability)
-    what = "the network's output is not finite, although its weights are; no mask is written."
+    what = "the network's output is not finite, although its weights are; nothing is written for it."
     return (Problem(str(image.request.image), what),)
 
 
@@ -173,6 +173,7 @@ def _put(predictor: Predictor, store: Store, threshold: float, output: _Output) 
         image.pixels, output.probability, structure=predictor.structure, threshold=threshold
     )
     endings = registry.task(predictor.identity.task).files
+    check_names("Learner.present", shown.files, declared_in="Task.files", accepted=endings)
     files = {column: name + endings[column] for column in shown.files}
     try:
         for column, data in shown.files.items():

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from tests.tasks.contract import LearnerContract
 from tests.tasks.segmentation.learners import identity
-from tests.training.images import images_of, native, noisy, resized
+from tests.training.images import STRONG, images_of, native, noisy, resized
 from xferlab.tasks.config import TrialIdentity
 from xferlab.training.examples import ImageExamples, NativeExamples
 
-STRONG = {"objects": 3, "blur": 1.0, "noise": 0.05, "gamma": (0.7, 1.5), "scale": (0.9, 1.1), "flip": 0.5}
 SIZES = [(48, 40), (33, 64), (50, 32), (40, 40), (64, 33)]
 
 
 def tiny(**changed: object) -> TrialIdentity:
-    return identity(batch_size=2, max_epochs=2, augmentation=STRONG, lr=0.01, **changed)
+    return identity(batch_size=2, max_epochs=2, augmentation=vars(STRONG), lr=0.01, **changed)
 
 
 class TestResized(LearnerContract):

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.tasks.segmentation.learners import make
-from tests.training.images import images_of, native, resized, smooth
+from tests.training.images import STRONG, images_of, native, resized, smooth
 from tests.training.learners import same
 from xferlab.metrics.measuring import measure
 from xferlab.tasks.segmentation.windows import NormalisedImage, labels_of, normalised
-from xferlab.training.augment import STRONG
 from xferlab.training.intensity import INTENSITIES, normalise
 from xferlab.training.learner import AugmentationSeed
 

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from tests.tasks.segmentation.learners import make, trainer
-from tests.training.images import digests, noisy, resized
+from tests.training.images import STRONG, digests, noisy, resized
 from tests.training.learners import same
 from xferlab.errors import TrainingError
 from xferlab.networks.unet import UNet
 from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
-from xferlab.training.augment import STRONG, Augmentation, rotate, rotation_angles
+from xferlab.training.augment import Augmentation, rotate, rotation_angles
 from xferlab.training.examples import ImageExamples
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from tests.training.images import Images, images_of, native
+from tests.training.images import STRONG, Images, images_of, native
 from xferlab.networks.build import build
 from xferlab.tasks.segmentation.config import Tiling
 from xferlab.tasks.segmentation.native import NativeSegmentation
 from xferlab.tasks.segmentation.resized import BinarySegmentation
 from xferlab.tasks.segmentation.tiled import VALIDATION_TILES, TiledSegmentation
-from xferlab.training.augment import STRONG, Augmentation
+from xferlab.training.augment import Augmentation
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
 

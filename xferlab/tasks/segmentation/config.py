@@ -9,7 +9,18 @@ from pydantic import AfterValidator, Field, model_validator
 
 from xferlab.metrics.measuring import METRICS, METRICS_VERSION
 from xferlab.section import Float, Int, Section
-from xferlab.tasks.config import Loop, Path, Remark, Size, SizeProblem, StageView, Task, TrialIdentity
+from xferlab.tasks.config import (
+    OBJECTS,
+    ORIGINAL,
+    Finding,
+    Loop,
+    Path,
+    Size,
+    SizeProblem,
+    StageView,
+    Task,
+    TrialIdentity,
+)
 from xferlab.tasks.config import Training as TaskTraining
 
 Level = Literal[
@@ -290,7 +301,7 @@ def network(model: Model, adaptations: Sequence[Adapt | None]) -> Network:
 # --- what cannot be -----------------------------------------------------------------------------------------
 
 
-def check(stage: StageView) -> Iterator[Remark]:
+def check(stage: StageView) -> Iterator[Finding]:
     """Yields what is wrong or odd about a stage's images and the weights that it takes over."""
     yield from _channels(stage)
     if stage.training.batch_size == 1:
@@ -300,8 +311,8 @@ def check(stage: StageView) -> Iterator[Remark]:
         yield from _adaptation(stage, stage.adapt, stage.parent_network)
 
 
-def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterator[Remark]:
-    """Yields a remark if a stage would train a bottleneck of one pixel on single images.
+def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterator[Finding]:
+    """Yields a finding if a stage would train a bottleneck of one pixel on single images.
 
     Args:
         stage: The stage.
@@ -322,10 +333,10 @@ def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterato
         f"its bottleneck is one pixel: batch norm needs two values of each channel; {remedy}, or set "
         f"{'.'.join(map(str, side))} to {2 * SMALLEST_SIDE} or more"
     )
-    yield Remark(path, what, related=(side,))
+    yield Finding(path, what, related=(side,))
 
 
-def _channels(stage: StageView) -> Iterator[Remark]:
+def _channels(stage: StageView) -> Iterator[Finding]:
     """Colour images for a network of other channels: only grey images fit any."""
     expected = stage.network.in_channels
     for (section, path), channels in stage.channels.items():
@@ -335,10 +346,10 @@ def _channels(stage: StageView) -> Iterator[Remark]:
                 f"{stage.name!r} takes {expected}; set model.in_channels: {channels}, and fold the channels "
                 "(adapt: {fold: sum}) in a later stage, whose images are grey"
             )
-            yield Remark(path, what, related=(("model", "in_channels"), *_adapting(stage.lineage, "fold")))
+            yield Finding(path, what, related=(("model", "in_channels"), *_adapting(stage.lineage, "fold")))
 
 
-def _adaptation(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Remark]:
+def _adaptation(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Finding]:
     path: Path = ("stages", stage.name, "adapt")
     ancestors = stage.lineage[:-1]
     if adapt.fold is not None and before.in_channels != 3:
@@ -349,15 +360,15 @@ def _adaptation(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Rem
             f"can be folded into one; {remedy}"
         )
         related = (("model", "in_channels"), *_adapting(ancestors, "fold"))
-        yield Remark((*path, "fold"), what, related=related)
+        yield Finding((*path, "fold"), what, related=related)
     if adapt.translator is not None and before.translator is not None:
         what = f"stage {stage.parent!r} hands down a translator already; leave it out"
-        yield Remark((*path, "translator"), what, related=tuple(_adapting(ancestors, "translator")))
+        yield Finding((*path, "translator"), what, related=tuple(_adapting(ancestors, "translator")))
     if adapt.freeze is not None:
         yield from _freezing(stage, adapt.freeze)
 
 
-def _freezing(stage: StageView, freeze: Freezing) -> Iterator[Remark]:
+def _freezing(stage: StageView, freeze: Freezing) -> Iterator[Finding]:
     path: Path = ("stages", stage.name, "adapt", "freeze")
     thaws = freeze.unfreeze_after
     trains_at_once = isinstance(thaws, Mapping) and 0 in thaws.values()
@@ -366,7 +377,7 @@ def _freezing(stage: StageView, freeze: Freezing) -> Iterator[Remark]:
             "the whole donor is frozen and no translator is added, so that nothing would train in the first "
             "epoch; add adapt.translator, freeze the encoder only, or let a level train from epoch 0"
         )
-        yield Remark(path, what)
+        yield Finding(path, what)
     if freeze.last_thaw >= stage.training.max_epochs:
         what = (
             f"it thaws after {freeze.last_thaw} epochs, and the stage trains for "
@@ -376,7 +387,7 @@ def _freezing(stage: StageView, freeze: Freezing) -> Iterator[Remark]:
             ("stages", stage.name, "training", "max_epochs"),
             ("training", "max_epochs"),
         )
-        yield Remark((*path, "unfreeze_after"), what, "warning", lengths)
+        yield Finding((*path, "unfreeze_after"), what, "warning", lengths)
 
 
 def _adapting(stages: Sequence[str], field: str) -> Iterator[Path]:
@@ -397,6 +408,7 @@ TASK = Task(
     check=check,
     check_single=check_single,
     headline="DICE",
+    variants=(*OBJECTS, ORIGINAL),
     files={"mask": "_mask.png", "overlay": "_overlay.png"},
     report="xferlab.tasks.segmentation.report",
     of_weights="xferlab.tasks.segmentation.learner:identity_of_weights",
