@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -14,8 +13,10 @@ from xferlab.plan.selection import Index
 from xferlab.study.load import load
 
 
-@pytest.fixture
-def plan_of(tmp_path: Path) -> PlanOf:
+@pytest.fixture(scope="session")
+def plan_of(tmp_path_factory: pytest.TempPathFactory) -> PlanOf:
+    path = tmp_path_factory.mktemp("plans") / "study.yaml"
+
     def plan_of(
         more: str = "",
         *,
@@ -29,7 +30,6 @@ def plan_of(tmp_path: Path) -> PlanOf:
         for old, new in (edits or {}).items():
             assert old in text, f"nothing to replace: {old}"
             text = text.replace(old, new)
-        path = tmp_path / "study.yaml"
         path.write_text(text)
         return expand(load(path, profile=profile, environ={}), index, setting)
 

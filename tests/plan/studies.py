@@ -27,6 +27,8 @@ stages:
   portable: {data: portable, starts_from: general, evaluate_on: [portable.test, portable.hold_out]}
 """
 STUDY = "study: s\nseed: 7\nrepetitions: 3\n" + DATA + STAGES
+NO_MRI = STUDY.replace("  mri: {source: phantom_mri, count: 20}\n", "")
+GIVEN = NO_MRI.replace("donor: {data: mri}", "donor: {weights: buda2019}")
 
 PlanOf = Callable[..., Plan]
 

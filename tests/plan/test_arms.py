@@ -25,7 +25,7 @@ GENERAL = [name for name in NAMES if any(key.startswith("stages.general") for ke
 FOLDED = ["folded_sum", "folded_mean", "folded_luminance"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def plan(plan_of: PlanOf) -> Plan:
     """Every shipped arm; patients of the target are enough for all shares of labels to differ."""
     arms = {"baseline": {}, **{name: SHIPPED[name] for name in NAMES}}
@@ -130,28 +130,30 @@ def test_fewer_labels_change_the_training_part_and_nothing_else(plan: Plan) -> N
             assert left_out.isdisjoint(patient_of[digest] for digest in kept)
 
 
-def test_all_labels_are_no_fewer(plan_of: PlanOf) -> None:
-    """The same cases are the same trial: nothing is trained twice."""
-    plan = plan_of("arms: {baseline: {}, all: {stages.portable.label_fraction: 1.0}}\n")
-    assert arms_of(plan, "portable") == [{"baseline", "all"}]
-
-
 def test_labels_of_another_stage_are_chosen_by_that_stage(plan_of: PlanOf) -> None:
     plan = plan_of("arms: {baseline: {}, few: {stages.general.label_fraction: 0.2}}\n")
     assert changed(trial(plan, "baseline", "general"), trial(plan, "few", "general")) == {"selection"}
     assert changed(trial(plan, "baseline", "portable"), trial(plan, "few", "portable")) == {"parent"}
 
 
-@pytest.mark.parametrize("nothing", ["null", "{}", "{freeze: null}", "{fold: null, translator: null}"])
-def test_an_adaptation_that_changes_nothing_renews_nothing(plan_of: PlanOf, nothing: str) -> None:
-    plan = plan_of(f"arms: {{baseline: {{}}, same: {{stages.general.adapt: {nothing}}}}}\n")
-    assert {spec.arms for spec in plan.trials} == {("baseline", "same")}
-
-
-def test_a_field_with_its_default_renews_nothing(plan_of: PlanOf) -> None:
-    short = "{translator: {}, freeze: {part: donor}}"
-    long = "{translator: {depth: 2, width: 32, kernel: 3}, freeze: {part: donor, unfreeze_after: null}}"
-    plan = plan_of(f"arms: {{a: {{stages.general.adapt: {short}}}, b: {{stages.general.adapt: {long}}}}}\n")
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        *(
+            ("", f"stages.general.adapt: {nothing}")
+            for nothing in ("null", "{}", "{freeze: null}", "{fold: null, translator: null}")
+        ),
+        ("", "stages.portable.label_fraction: 1.0"),
+        (
+            "stages.general.adapt: {translator: {}, freeze: {part: donor}}",
+            "stages.general.adapt: {translator: {depth: 2, width: 32, kernel: 3}, "
+            "freeze: {part: donor, unfreeze_after: null}}",
+        ),
+    ],
+)
+def test_nothing_all_and_defaults_renew_nothing(plan_of: PlanOf, change: str, same: str) -> None:
+    """The same cases and fields are the same trial: nothing is trained twice."""
+    plan = plan_of(f"arms: {{a: {{{change}}}, b: {{{same}}}}}\n")
     assert {spec.arms for spec in plan.trials} == {("a", "b")}
 
 

@@ -3,11 +3,10 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from dataclasses import replace
-from operator import itemgetter
 
 import pytest
 
-from tests.plan.studies import HERE, STUDY, PlanOf, parts, patients, phantom_cases
+from tests.plan.studies import GIVEN, HERE, PlanOf, parts, patients, phantom_cases
 from xferlab.plan.document import to_document, totals
 
 ARMS = """\
@@ -25,6 +24,8 @@ def test_the_document_survives_json_and_is_the_same_twice(plan_of: PlanOf) -> No
     document = to_document(plan_of(ARMS))
     assert json.loads(json.dumps(document)) == document
     assert to_document(plan_of(ARMS)) == document
+    warnings = to_document(plan_of("split: {group_by: null}"))["warnings"]
+    assert any(line.startswith("data.fixed: warning: split.group_by is null") for line in warnings)
 
 
 def test_what_a_report_must_know_of_the_study(plan_of: PlanOf) -> None:
@@ -99,23 +100,8 @@ def test_trials_refer_to_each_other_and_to_all_of_their_names(plan_of: PlanOf) -
             assert set(evaluation["arms"]) == set(trial["arms"])
 
 
-def test_an_evaluation_names_the_arms_that_ask_for_it(plan_of: PlanOf) -> None:
-    arms = "arms: {baseline: {}, covid: {data.portable.where: {pathology: covid19}}}"
-    document = to_document(plan_of(arms, edits={"count: 40": "count: 120"}))
-    shared = next(trial for trial in document["trials"] if "baseline/general/r01" in trial["names"])
-    fields = itemgetter("section", "part", "arms")
-    assert [fields(evaluation) for evaluation in shared["evaluations"]] == [
-        ("fixed", "test", ["baseline", "covid"]),
-        ("portable", "hold_out", ["baseline"]),
-        ("portable", "hold_out", ["covid"]),
-    ]
-
-
 def test_a_given_donor_has_its_digest(plan_of: PlanOf) -> None:
-    given = STUDY.replace("donor: {data: mri}", "donor: {weights: buda2019}").replace(
-        "  mri: {source: phantom_mri, count: 20}\n", ""
-    )
-    document = to_document(plan_of(base=given, setting=replace(HERE, donors={"buda2019": "a" * 64})))
+    document = to_document(plan_of(base=GIVEN, setting=replace(HERE, donors={"buda2019": "a" * 64})))
     first = document["trials"][0]
     assert first["stage"] == "general"
     assert first["donor"] == {"stage": "donor", "name": "buda2019", "path": None, "sha256": "a" * 64}
@@ -134,8 +120,3 @@ def test_totals_are_upper_bounds_on_the_work(plan_of: PlanOf) -> None:
     }
     assert totals(plan.trials, plan) == expected
     assert totals([], plan) == dict.fromkeys(expected, 0)
-
-
-def test_warnings_are_lines(plan_of: PlanOf) -> None:
-    warnings = to_document(plan_of("split: {group_by: null}"))["warnings"]
-    assert any(line.startswith("data.fixed: warning: split.group_by is null") for line in warnings)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.plan.studies import (
     HERE,
+    STUDY,
     PlanOf,
     evaluation_ids,
     phantom_cases,
@@ -38,6 +39,7 @@ from xferlab.tasks.segmentation.config import TASK
         ("", {"count: 60, seed: 1": "seed: 1, note: shown, count: 60"}),
         ("", {"{data: mri}": "{data: mri, resources: {cpu: 2}}"}),
         ("arms: {another: {}, baseline: {}}", {}),
+        ("", {"[fixed.test, portable": "[fixed.test, fixed.test, portable"}),
     ],
 )
 def test_what_cannot_change_weights_renews_no_trial(
@@ -48,11 +50,13 @@ def test_what_cannot_change_weights_renews_no_trial(
     assert set(evaluation_ids(after)) == set(evaluation_ids(before))
 
 
-def test_the_order_of_cases_renews_nothing(plan_of: PlanOf) -> None:
+def test_the_order_of_cases_and_of_stages_renews_nothing(plan_of: PlanOf) -> None:
     def backwards(name: str, config: Any) -> Any:
         return list(reversed(phantom_cases(name, config)))
 
-    assert set(plan_of(index=backwards).by_id) == set(plan_of().by_id)
+    head, _, stages = STUDY.partition("stages:\n")
+    base = head + "stages:\n" + "".join(reversed(stages.splitlines(keepends=True)))
+    assert plan_of(base=base, index=backwards).names == plan_of().names
 
 
 @pytest.mark.parametrize(
@@ -123,15 +127,11 @@ def test_versions_of_a_task_renew_trials_and_those_of_metrics_and_overlays_evalu
     assert set(plan_of().by_id).isdisjoint(before.by_id)
 
 
-def test_another_evaluation_retrains_nothing_and_keeps_the_old_ones(plan_of: PlanOf) -> None:
+def test_more_evaluations_and_repetitions_keep_the_old_ones(plan_of: PlanOf) -> None:
     before, after = plan_of(), plan_of(edits={"[fixed.test, portable": "[fixed.test, fixed.train, portable"})
     assert set(after.by_id) == set(before.by_id)
     assert set(evaluation_ids(before)) < set(evaluation_ids(after))
-
-
-def test_more_repetitions_keep_the_first_ones(plan_of: PlanOf) -> None:
-    before, after = plan_of(), plan_of(edits={"repetitions: 3": "repetitions: 5"})
-    assert before.names.items() < after.names.items()
+    assert before.names.items() < plan_of(edits={"repetitions: 3": "repetitions: 5"}).names.items()
 
 
 def test_a_changed_image_renews_what_trains_on_it_and_what_descends_from_it(plan_of: PlanOf) -> None:

@@ -6,12 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.plan.studies import HERE, STUDY, PlanOf, evaluations, trial
+from tests.plan.studies import GIVEN, HERE, STUDY, PlanOf, evaluations, trial
 from xferlab.plan.spec import Donor
 
-GIVEN = STUDY.replace("donor: {data: mri}", "donor: {weights: buda2019}").replace(
-    "  mri: {source: phantom_mri, count: 20}\n", ""
-)
 STORED = replace(HERE, donors={"buda2019": "a" * 64, "/d/w.pt": "a" * 64})
 
 

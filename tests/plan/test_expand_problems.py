@@ -9,24 +9,66 @@ import pytest
 from tests.plan.studies import PlanOf, phantom_cases
 from xferlab.errors import StudyError
 
+ONE_IMAGE = "split: {group_by: null, train: 0.34, validation: 0.33, test: 0.33}\nmodel: {image_size: 16}"
+
 
 @pytest.mark.parametrize(
-    ("edits", "text"),
+    ("more", "edits", "text", "number"),
     [
         (
+            "",
             {"count: 60": "count: 2"},
             r"study\.yaml:10: stage 'general': the (train|validation) part of section 'fixed' is empty in "
             r"repetition 1; add",
+            2,
         ),
         (
+            "",
             {"count: 40": "count: 4"},
             r"evaluated on portable\.test, which has no case in repetition \d; add patients",
+            2,
+        ),
+        (
+            "arms:\n  all: {}\n  few: {data.fixed.where: {pathology: nothing}}",
+            {},
+            r"study\.yaml:14: arm 'few': stage 'general': the \w+ part .* is empty",
+            3,
+        ),
+        (
+            "split: {require_classes: [covid-19]}",
+            {},
+            r"'covid-19', which no case has .*Did you mean 'covid19'\?",
+            1,
+        ),
+        (
+            ONE_IMAGE,
+            {"count: 20": "count: 3"},
+            r"study\.yaml:9: stage 'donor' would train on a single image at a time \(its training part is "
+            r"one image in repetition 1\), and at 16 px its bottleneck is one pixel: .*; add patients, or",
+            1,
+        ),
+        (
+            "training: {precision: tf32}",
+            {},
+            r"study\.yaml:12: stage 'donor' trains in tf32 on the CPU, which only CUDA devices have; set",
+            1,
         ),
     ],
 )
-def test_an_empty_part_is_refused(plan_of: PlanOf, edits: dict[str, str], text: str) -> None:
-    with pytest.raises(StudyError, match=text):
-        plan_of(edits=edits)
+def test_what_cannot_be_planned_is_refused_once_at_its_line(
+    plan_of: PlanOf, more: str, edits: dict[str, str], text: str, number: int
+) -> None:
+    with pytest.raises(StudyError, match=text) as caught:
+        plan_of(more, edits=edits)
+    assert len(caught.value.problems) == number
+
+
+def test_what_is_refused_elsewhere_may_be_planned(plan_of: PlanOf) -> None:
+    plan_of(ONE_IMAGE.replace("16", "32"), edits={"count: 20": "count: 3"})
+    assert plan_of("training: {precision: tf32, device: cuda}").trials[0].identity.to_json()["execution"] == {
+        "device": "cuda", "precision": "tf32", "compile": False, "deterministic": True, "float32": "ieee",
+    }  # fmt: skip
+    assert plan_of("split: {require_classes: [normal]}").names == plan_of().names
 
 
 def test_all_empty_parts_are_reported_at_once(plan_of: PlanOf) -> None:
@@ -50,12 +92,6 @@ def test_a_class_that_a_part_lacks_is_a_warning_and_an_error_where_required(plan
         plan_of("split: {require_classes: [covid19, normal, pathological]}", edits=FEW)
 
 
-def test_a_required_class_must_exist_and_changes_nothing_where_all_parts_have_it(plan_of: PlanOf) -> None:
-    with pytest.raises(StudyError, match=r"'covid-19', which no case has .*Did you mean 'covid19'\?"):
-        plan_of("split: {require_classes: [covid-19]}")
-    assert plan_of("split: {require_classes: [normal]}").names == plan_of().names
-
-
 def test_splitting_images_is_reported_with_the_number_of_patients(plan_of: PlanOf) -> None:
     plan = plan_of("split: {group_by: null}")
     warnings = {warning.where: warning.what for warning in plan.warnings if "group_by" in warning.what}
@@ -75,32 +111,3 @@ def test_arms_share_the_work_of_choosing_cases(plan_of: PlanOf) -> None:
     assert len(plan.trials) == 20 * (1 + 3 + 3)
     assert index.call_count == 3
     assert len(plan.selections) == 2 + 2 * 3 + 2 * 3 + 1  # donor and stages: to fit, to test; the hold-out
-
-
-def test_an_arm_that_empties_a_part_is_reported_at_its_line(plan_of: PlanOf) -> None:
-    text = r"study\.yaml:14: arm 'few': stage 'general': the \w+ part .* is empty"
-    with pytest.raises(StudyError, match=text) as caught:
-        plan_of("arms:\n  all: {}\n  few: {data.fixed.where: {pathology: nothing}}")
-    assert all(problem.where.endswith("study.yaml:14") for problem in caught.value.problems)
-
-
-def test_a_training_part_of_one_image_is_refused_at_a_bottleneck_of_one_pixel(plan_of: PlanOf) -> None:
-    split = "split: {group_by: null, train: 0.34, validation: 0.33, test: 0.33}\nmodel: {image_size: 16}"
-    text = (
-        r"study\.yaml:9: stage 'donor' would train on a single image at a time \(its training part is one "
-        r"image in repetition 1\), and at 16 px its bottleneck is one pixel: .*; add patients, or set mod"
-    )
-    with pytest.raises(StudyError, match=text) as caught:
-        plan_of(split, edits={"count: 20": "count: 3"})
-    assert len(caught.value.problems) == 1
-    plan_of(split.replace("16", "32"), edits={"count: 20": "count: 3"})
-
-
-def test_tf32_on_the_cpu_is_refused_at_its_line(plan_of: PlanOf) -> None:
-    text = r"study\.yaml:12: stage 'donor' trains in tf32 on the CPU, which only CUDA devices have; set"
-    with pytest.raises(StudyError, match=text) as caught:
-        plan_of("training: {precision: tf32}")
-    assert len(caught.value.problems) == 1
-    assert plan_of("training: {precision: tf32, device: cuda}").trials[0].identity.to_json()["execution"] == {
-        "device": "cuda", "precision": "tf32", "compile": False, "deterministic": True, "float32": "ieee",
-    }  # fmt: skip

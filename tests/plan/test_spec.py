@@ -7,7 +7,7 @@ import pytest
 from tests.plan.studies import PlanOf
 from xferlab.errors import RecordError
 from xferlab.plan.identity import short_id
-from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.plan.spec import TrialSpec
 
 BEST = {"starts_from: general,": "starts_from: general, chaining: best,"}
 
@@ -26,9 +26,3 @@ def test_a_spec_of_another_version_is_refused(plan_of: PlanOf) -> None:
     value = plan_of().trials[0].to_json()
     with pytest.raises(RecordError, match=r"has version 3, and this xferlab needs version 2; use"):
         TrialSpec.from_json({**value, "version": 3})
-
-
-def test_an_evaluation_without_arms_is_read() -> None:
-    value = {"evaluation_id": "a", "section": "s", "part": "test", "selection": "d", "overlay_cases": 4}
-    evaluation = EvaluationSpec.from_json(value)
-    assert (evaluation.arms, evaluation.name) == ((), "s.test")

@@ -39,26 +39,18 @@ def test_a_quarter_turn_is_counter_clockwise_as_displayed(size):
     assert np.array_equal(labels[0, 0].numpy(), np.rot90(targets[0, 0].numpy()))
 
 
-def test_angle_0_leaves_an_image_as_it_is_whoever_else_turns():
-    images = torch.from_numpy(np.stack([picture(seed=0), picture(seed=1)]))[:, None]
-    targets = (images > 0).float() * 255
-    out, labels = rotate(images, targets, np.array([0.0, 10.0]))
-    assert torch.allclose(out[0], images[0], atol=1e-4)
-    assert torch.equal(labels[0], targets[0])
-    assert not torch.allclose(out[1], images[1], atol=1.0)
-    same, same_labels = rotate(images, targets, np.zeros(2))
+def test_each_image_turns_by_its_own_angle_and_0_leaves_it_as_it_is():
+    images = torch.from_numpy(np.stack([picture(seed=seed) for seed in range(3)]))[:, None]
+    targets, angles = (images > 0).float() * 255, np.array([10.0, -5.0, 0.0])
+    together, labels = rotate(images, targets, angles)
+    for image, out, angle in zip(images, together, angles, strict=True):
+        assert np.allclose(out[0].numpy(), turned(image[0].numpy(), angle), atol=1e-4)
+    assert torch.allclose(together[2], images[2], atol=1e-4)
+    assert torch.equal(labels[2], targets[2])
+    assert not torch.allclose(together[0], images[0], atol=1.0)
+    same, same_labels = rotate(images, targets, np.zeros(3))
     assert torch.equal(same, images)
     assert torch.equal(same_labels, targets)
-
-
-def test_each_image_turns_by_its_own_angle():
-    images = torch.from_numpy(np.stack([picture(seed=seed) for seed in range(3)]))[:, None]
-    angles = np.array([10.0, -5.0, 0.0])
-    together = rotate(images, images, angles)[0]
-    for row, angle in enumerate(angles):
-        assert torch.allclose(
-            together[row, 0], torch.from_numpy(turned(images[row, 0].numpy(), angle)), atol=1e-4
-        )
 
 
 def test_what_comes_in_from_outside_is_the_minimum_of_its_image_and_background():
@@ -143,23 +135,16 @@ def test_three_quarters_of_the_samples_turn_uniformly_by_up_to_ten_degrees():
     kept = angles[angles != 0]
     assert len(kept) / len(angles) == pytest.approx(0.75, abs=0.03)
     assert stats.kstest(kept, stats.uniform(-10, 20).cdf).pvalue > 0.001
-
-
-def test_whether_and_how_far_are_independent():
     assert not draw(probability=0.0).any()
     assert draw(probability=1.0).all()
-    turned_now = draw() != 0
-    assert np.abs(np.corrcoef(turned_now, draw(probability=1.0))[0, 1]) < 0.07
+    # Whether and how far are independent.
+    assert np.abs(np.corrcoef(angles != 0, draw(probability=1.0))[0, 1]) < 0.07
 
 
-def test_angles_are_drawn_anew_in_each_epoch_and_for_each_seed():
-    assert np.array_equal(draw(), draw())
-    for other in (draw(epoch=2), draw(seed=2)):
-        assert (draw() == other).mean() < 0.1
-        assert abs(np.corrcoef(draw(), other)[0, 1]) < 0.07
-
-
-def test_the_angle_belongs_to_the_case():
+def test_angles_belong_to_the_case_and_are_drawn_anew_in_each_epoch_and_for_each_seed():
     order = np.random.default_rng(1).permutation(len(KEYS))
     mixed = rotation_angles(KEYS[order], degrees=10.0, probability=0.75, seed=1, epoch=1)
     assert np.array_equal(mixed, draw()[order])
+    for other in (draw(epoch=2), draw(seed=2)):
+        assert (draw() == other).mean() < 0.1
+        assert abs(np.corrcoef(draw(), other)[0, 1]) < 0.07

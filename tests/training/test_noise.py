@@ -67,16 +67,6 @@ def test_cases_epochs_seeds_and_purposes_are_independent():
             assert abs(np.corrcoef(first.flatten(), second.flatten())[0, 1]) < 5 / 64
 
 
-def test_a_case_has_its_noise_in_any_batch():
-    order = np.array([4, 1, 5])
-    assert np.array_equal(noise(KEYS[order]), noise()[order])
-    assert np.array_equal(noise(KEYS[:1], size=(1, 64))[0, 0, 0], noise()[0, 0, 0])
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    assert np.array_equal(noise(), noise())
-    assert torch.get_rng_state().equal(before)
-
-
 @pytest.mark.gpu
 def test_noise_has_the_same_bits_on_cuda():
     device = torch.device("cuda")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,13 +13,16 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from safetensors.torch import load
 
-from tests.studies import TINY, attempts, write_study
+from tests.studies import TINY, attempts, recorded, write_study
+from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session
 from xferlab.errors import InterruptedTrialError
+from xferlab.networks.donors import save_weights
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import TrialSpec
-from xferlab.records import layout, reader
+from xferlab.records import codec, layout, reader
 from xferlab.records.schema import CaseOutputs, TrialRecord
 from xferlab.records.store import Store
 from xferlab.schedule.study import publish
@@ -28,6 +32,7 @@ STAGES = {
     "general": {"data": "general", "repetitions": 2, "evaluate_on": ["general.test"]},
     "portable": {"data": "portable", "starts_from": "general", "evaluate_on": ["portable.hold_out"]},
 }
+FEATURES = {"on": "portable.hold_out", "cases": 6}
 
 
 @dataclass
@@ -46,6 +51,10 @@ class Bench:
     def store(self) -> Store:
         return self.session.store
 
+    @property
+    def records(self) -> dict[str, str]:
+        return recorded(Path(self.store.root))
+
     def __getitem__(self, name: str) -> TrialSpec:
         return self.plan.by_id[self.plan.names[name]]
 
@@ -58,6 +67,18 @@ class Bench:
         """Runs a trial that stops before its end."""
         with pytest.raises(InterruptedTrialError):
             self.run(name, stop=stop, **hooks)
+
+    def run_in_pieces(self, name: str, batches: int) -> None:
+        """Runs a trial; its training is stopped again and again, after so many batches."""
+        trained, outcomes = self.folder(name) / "history.jsonl", ["complete"]
+        while not trained.exists():
+            asked = stop_at(batches)
+            try:
+                self.run(name, stop=lambda asked=asked: not trained.exists() and asked())
+            except InterruptedTrialError:
+                outcomes.insert(0, "interrupted")
+                assert 1 <= len(self.states(name)) <= 2
+        assert self.outcomes(name) == outcomes
 
     def epochs(self, name: str) -> list[int]:
         """Runs a trial; returns the epochs that it trained for that."""
@@ -79,33 +100,74 @@ class Bench:
         cases = reader.read_cases(self.store, record).to_pandas()
         return cases, reader.read_outputs(self.store, record)
 
+    def features(self, name: str) -> dict[str, dict[str, Any]]:
+        """What is stored of each layer of a complete trial."""
+        asked, trial_id = self[name].features, self[name].trial_id
+        record = asked and reader.read_features_record(self.store, trial_id, asked.features_id)
+        assert record is not None
+        return {row["layer"]: row for row in reader.read_features(self.store, record).to_pylist()}
+
     def folder(self, name: str) -> Path:
         return Path(self.store.path(layout.TrialFiles(self.plan.names[name]).folder))
 
+    def weights(self, name: str) -> Path:
+        return self.folder(name) / "checkpoint" / "best.safetensors"
+
     def states(self, name: str) -> list[Path]:
         """The checkpoints to resume from, oldest first."""
-        return sorted(self.folder(name).glob("checkpoint/*state-*"))
+        return sorted(self.folder(name).glob("checkpoint/state-*"))
 
 
 Make = Callable[..., Bench]
 
 
-def bench_in(
-    folder: Path, *, storage: str = "results", donors: dict[str, str] | None = None, **changes: Any
-) -> Bench:
-    """Makes a bench for TINY with changes; `storage` names a folder below the given one."""
-    path = write_study(folder, **{"stages": STAGES, "arms": {"a": {}}, **changes})
-    session = Session.open(Namespace(study=str(path), profile=None, storage=str(folder / storage)))
-    plan = session.plan(donors)
-    publish(plan, session.store)
-    return Bench(session, plan)
+@pytest.fixture(scope="session")
+def bench_in(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Makes benches for TINY with changes; all have one cache of images."""
+    cache = tmp_path_factory.mktemp("cache")
+
+    def bench_in(
+        folder: Path, *, storage: str = "results", donors: dict[str, str] | None = None, **changes: Any
+    ) -> Bench:
+        study = {"stages": STAGES, "arms": {"a": {}}, "features": FEATURES, **changes}
+        options = StudyOptions(study=str(write_study(folder, **study)), storage=str(folder / storage))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XFERLAB_CACHE", str(cache))
+            session = Session.open(options)
+            plan = session.plan(donors)
+        publish(plan, session.store)
+        return Bench(session, plan)
+
+    return bench_in
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+def bench(bench_in: Make, tmp_path: Path) -> Make:
     """Makes benches below the folder of the test."""
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
     return partial(bench_in, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def whole(bench_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A chain that ran undisturbed; tests change copies of it only."""
+    trials = bench_in(tmp_path_factory.mktemp("whole"))
+    for name in (GENERAL, PORTABLE):
+        trials.run(name)
+    return trials
+
+
+@pytest.fixture
+def copied(whole: Bench, bench: Make, tmp_path: Path) -> Make:
+    """Makes benches in which the whole chain is complete, or all of it but one trial."""
+
+    def copied(storage: str = "results", *, lacking: str | None = None, **changes: Any) -> Bench:
+        shutil.copytree(whole.store.root, tmp_path / storage)
+        trials = bench(storage=storage, **changes)
+        if lacking:
+            shutil.rmtree(trials.folder(lacking))
+        return trials
+
+    return copied
 
 
 def stop_at(question: int) -> Callable[[], bool]:
@@ -114,16 +176,26 @@ def stop_at(question: int) -> Callable[[], bool]:
     return lambda: next(numbers) == question
 
 
-def stop_every(questions: int) -> Callable[[], bool]:
-    """A stop request at every multiple of a number of questions."""
-    numbers = count(1)
-    return lambda: next(numbers) % questions == 0
-
-
 def flip_bit(path: Path, position: int = -1) -> None:
     data = bytearray(path.read_bytes())
     data[position] ^= 1
     path.write_bytes(bytes(data))
+
+
+def replace_weights(trials: Bench, name: str, data: bytes | None = None) -> None:
+    """Gives a complete trial other weights, by default as a training on another device would.
+
+    The record is forged, too: its digest, its size and its checksum are right.
+    """
+    path = trials.weights(name)
+    if data is None:
+        data = save_weights({key: value * 1.01 for key, value in load(path.read_bytes()).items()})
+    path.write_bytes(data)
+    files = layout.TrialFiles(trials[name].trial_id)
+    body = codec.read_json(trials.store, files.record)
+    assert body is not None
+    body |= {"weights_bytes": len(data), "weights_sha256": hashlib.sha256(data).hexdigest()}
+    codec.write_json(trials.store, files.record, body)
 
 
 def quick(**training: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ from torch import Tensor
 
 from tests.studies import TINY
 from tests.training.learners import same
-from tests.trial.conftest import Bench, bench_in, quick
+from tests.trial.conftest import Bench, Make, quick
 from xferlab.networks.inherit import fold_channels, matched_control
 from xferlab.networks.unet import FIRST_CONVOLUTION
-from xferlab.records import layout
 from xferlab.tasks import registry
 from xferlab.tasks.segmentation.config import LAYERS
 from xferlab.trial.examples import TrialContext
@@ -43,17 +42,15 @@ STUDY: dict[str, Any] = {
         "portable": {"data": "portable", "starts_from": "general", "evaluate_on": ["portable.hold_out"]},
     },
     "training": quick(max_epochs=2, patience=2),
+    "features": None,
     "arms": ARMS,
 }
 
 
 @pytest.fixture(scope="module")
-def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def trials(bench_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """One study whose trials run when they are asked for."""
-    root = tmp_path_factory.mktemp("arms")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XFERLAB_CACHE", str(root / "cache"))
-        yield bench_in(root, **STUDY)
+    return bench_in(tmp_path_factory.mktemp("arms"), **STUDY)
 
 
 def weights(trials: Bench, arm: str, stage: str) -> dict[str, Tensor]:
@@ -132,7 +129,7 @@ def test_a_trial_and_its_weights_file_predict_alike(trials: Bench, arm: str) -> 
     store = trials.store
     weights(trials, arm, "portable")
     trial_id = trials[f"{arm}/portable/r01"].trial_id
-    path = Path(store.path(layout.TrialFiles(trial_id).weights))
+    path = trials.weights(f"{arm}/portable/r01")
     by_trial = Predictor.of_trial(store, trial_id, CPU)
     by_file = Predictor.of_weights(path, options={"image_size": 32, "intensity": "zscore"}, device=CPU)
     image = np.random.default_rng(3).integers(0, 256, (40, 50), dtype=np.uint8)

@@ -11,13 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load
 
-from tests.studies import recorded
-from tests.trial.conftest import GENERAL, PORTABLE, Bench, Make, flip_bit, quick, stop_at
+from tests.trial.conftest import GENERAL, PORTABLE, Make, flip_bit, replace_weights, stop_at
 from xferlab.errors import RecordError, StorageError
-from xferlab.networks.donors import save_weights
-from xferlab.records import codec, layout
+from xferlab.records import layout
 from xferlab.records.store import Store
 from xferlab.trial.checkpoint import Checkpoints
 
@@ -67,19 +64,22 @@ def test_the_latest_two_are_kept_and_the_latest_is_resumed(local: Store) -> None
     assert resumed(local) == 3
 
 
-def test_a_flipped_bit_or_a_torn_end_falls_back_to_the_one_before(
+def test_a_flipped_bit_or_a_torn_end_falls_back_to_the_one_before_and_then_to_the_start(
     local: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _, latest = saved(local, 1, 2)
+    first, latest = saved(local, 1, 2)
     whole = latest.read_bytes()
+    for length in (0, 1, 15, 16, 47, 48, 49, 300):
+        latest.write_bytes(whole[:length])
+        assert resumed(local) == 1
     for position in [*range(60), *range(60, len(whole), 211), len(whole) - 1]:
         latest.write_bytes(whole)
         flip_bit(latest, position)
         assert resumed(local) == 1
     assert "state-000002-000000.pt: does not match its own digest; trying the one before" in caplog.text
-    for length in (0, 1, 15, 16, 47, 48, 49, 300):
-        latest.write_bytes(whole[:length])
-        assert resumed(local) == 1
+    flip_bit(first)
+    assert resumed(local) is None
+    assert "trials/t/checkpoint: no state is whole; training from the start" in caplog.text
 
 
 def test_a_lack_of_memory_is_not_taken_for_damage(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,15 +92,6 @@ def test_a_lack_of_memory_is_not_taken_for_damage(local: Store, monkeypatch: pyt
         resumed(local)
 
 
-def test_with_none_whole_the_trial_starts_over_and_says_so(
-    local: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    for path in saved(local, 1, 2):
-        flip_bit(path)
-    assert resumed(local) is None
-    assert "trials/t/checkpoint: no state is whole; training from the start" in caplog.text
-
-
 def test_the_state_of_another_trial_is_not_resumed(local: Store) -> None:
     (state_path,) = saved(local, 1)
     (other,) = saved(local, 2, trial_id="u")
@@ -109,35 +100,17 @@ def test_the_state_of_another_trial_is_not_resumed(local: Store) -> None:
 
 
 def test_a_state_that_goes_on_from_other_weights_is_not_resumed(
-    bench: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    copied: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The parent was lost between, and came back with other bits, as from another device."""
-    late, early = bench(storage="late"), bench(storage="early", training=quick(checkpoint_every_s=0.0001))
-    for trials in (late, early):
-        trials.run(GENERAL)
+    late, early = copied("late", lacking=PORTABLE), copied("early", lacking=PORTABLE)
     early.interrupt(PORTABLE, stop_at(4))
     assert early.states(PORTABLE)
     for trials in (late, early):
         replace_weights(trials, GENERAL)
         trials.run(PORTABLE)
     assert "goes on from other weights than those that its trial starts from now" in caplog.text
-    assert recorded(tmp_path / "early") == recorded(tmp_path / "late")
-
-
-def replace_weights(trials: Bench, name: str, data: bytes | None = None) -> None:
-    """Gives a complete trial other weights, by default as a training on another device would.
-
-    The record is forged, too: its digest, its size and its checksum are right.
-    """
-    path = trials.folder(name) / "checkpoint/best.safetensors"
-    if data is None:
-        data = save_weights({key: value * 1.01 for key, value in load(path.read_bytes()).items()})
-    path.write_bytes(data)
-    files = layout.TrialFiles(trials[name].trial_id)
-    body = codec.read_json(trials.store, files.record)
-    assert body is not None
-    body |= {"weights_bytes": len(data), "weights_sha256": hashlib.sha256(data).hexdigest()}
-    codec.write_json(trials.store, files.record, body)
+    assert early.records == late.records
 
 
 def test_a_state_of_another_version_is_reported_and_stays(local: Store) -> None:
@@ -161,31 +134,31 @@ def payloads(victim: Path) -> dict[str, bytes]:
     return {"torch": buffer.getvalue(), "pickle": pickle.dumps(Evil(victim), protocol=2)}
 
 
-@pytest.mark.parametrize("kind", ["torch", "pickle", "empty", "torn"])
-def test_a_malicious_or_unreadable_state_is_refused_and_did_not_run(
-    local: Store, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Some errors of torch have no message, only a type."""
-    (path,), victim = saved(local, 1), tmp_path / "harm"
-    torn = b"PK\x03\x04" + bytes(26) + b"\x10\x00\x12\x00archive/data.pklFB"
-    path.write_bytes(forged("t", {**payloads(victim), "empty": b"", "torn": torn}[kind]))
-    assert resumed(local) is None
-    assert not victim.exists()
-    assert "holds more than tensors and plain values (" in caplog.text
-
-
 def test_the_malicious_files_of_this_test_do_harm(tmp_path: Path) -> None:
     torch.load(io.BytesIO(payloads(tmp_path / "torch")["torch"]), weights_only=False)
     pickle.loads(payloads(tmp_path / "pickle")["pickle"])
     assert {path.name for path in tmp_path.iterdir()} == {"torch", "pickle"}
 
 
+@pytest.mark.parametrize("kind", ["torch", "pickle", "empty", "torn"])
+def test_a_state_that_is_malicious_or_no_state_is_refused_and_did_not_run(
+    local: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """Some errors of torch have no message, only a type."""
+    victim = tmp_path / "harm"
+    torn = b"PK\x03\x04" + bytes(26) + b"\x10\x00\x12\x00archive/data.pklFB"
+    payload = {**payloads(victim), "empty": b"", "torn": torn}[kind]
+    saved(local, 1, 2)[-1].write_bytes(forged("t", payload))
+    assert resumed(local) == 1
+    assert not victim.exists()
+    assert "holds more than tensors and plain values (" in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["torch", "pickle"])
 def test_malicious_weights_of_a_parent_are_refused_and_did_not_run(
-    bench: Make, tmp_path: Path, kind: str
+    copied: Make, tmp_path: Path, kind: str
 ) -> None:
-    trials, victim = bench(), tmp_path / "harm"
-    trials.run(GENERAL)
+    trials, victim = copied(lacking=PORTABLE), tmp_path / "harm"
     replace_weights(trials, GENERAL, payloads(victim)[kind])
     with pytest.raises(RecordError, match=r"best\.safetensors: is no safetensors file"):
         trials.run(PORTABLE)

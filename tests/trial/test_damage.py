@@ -13,7 +13,6 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -39,37 +38,16 @@ SMALL = {
 }
 
 
-@dataclass(frozen=True)
-class Whole:
-    """A complete study that every test damages a copy of.
-
-    Attributes:
-        folder: Of the study file, the storage `st` and the cache.
-        records: Digests of all that is a function of the specs.
-    """
-
-    folder: Path
-    records: dict[str, str]
-
-    @property
-    def storage(self) -> Path:
-        return self.folder / "st"
-
-    def files(self) -> list[Path]:
-        """All files, by their path in the storage."""
-        return sorted(path.relative_to(self.storage) for path in self.storage.rglob("*") if path.is_file())
-
-
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The storage of a complete study, beside its file and its cache; tests damage a copy of it."""
     folder = tmp_path_factory.mktemp("whole")
     write_study(folder, **SMALL)
     with pytest.MonkeyPatch.context() as patch:
         code, _ = run(folder, folder / "st", patch)
     assert code == 0
-    records = recorded(folder / "st")
-    assert len([name for name in records if name.endswith("best.safetensors")]) == 2
-    return Whole(folder, records)
+    assert len([name for name in recorded(folder / "st") if name.endswith("best.safetensors")]) == 2
+    return folder / "st"
 
 
 def run(folder: Path, storage: Path, patch: pytest.MonkeyPatch) -> tuple[int, str]:
@@ -78,6 +56,12 @@ def run(folder: Path, storage: Path, patch: pytest.MonkeyPatch) -> tuple[int, st
     code = main(["run", str(folder / "study.yaml"), "--storage", str(storage), "--executor", "in-process"])
     failures = [path.read_text() for path in storage.glob("trials/*/failure.json")]
     return code, "\n".join(failures)
+
+
+def files(storage: Path, kind: str = "") -> list[Path]:
+    """All files, or those of a kind, by their path in the storage."""
+    paths = sorted(path.relative_to(storage) for path in storage.rglob("*") if path.is_file())
+    return [path for path in paths if kind in ("", kind_of(path))]
 
 
 Damage = Callable[[bytes, random.Random], bytes]
@@ -120,27 +104,32 @@ class Copy:
     """A damaged copy of the study, and how it is healed.
 
     Attributes:
-        whole: What it was.
+        whole: The storage that it is a copy of.
         storage: The copy.
         capfd: What runs print.
         patch: Sets their cache.
     """
 
-    whole: Whole
+    whole: Path
     storage: Path
     capfd: pytest.CaptureFixture[str]
     patch: pytest.MonkeyPatch
 
+    def restore(self) -> None:
+        """Makes it equal to the whole again."""
+        shutil.rmtree(self.storage, ignore_errors=True)
+        shutil.copytree(self.whole, self.storage)
+
     def run(self) -> tuple[int, str]:
         """Runs the study; returns the exit code and all that was said."""
-        code, failures = run(self.whole.folder, self.storage, self.patch)
+        code, failures = run(self.whole.parent, self.storage, self.patch)
         said = self.capfd.readouterr()
         assert "Traceback" not in said.out + said.err
         return code, said.out + said.err + failures
 
     def forget_child(self) -> str:
         """Makes a trial that has a parent incomplete; returns the parent."""
-        plan = reader.read_plan(Store.open(self.whole.storage), str(TINY["study"]))
+        plan = reader.read_plan(Store.open(self.whole), str(TINY["study"]))
         child = next(trial for trial in plan["trials"] if trial["parents"])
         (self.storage / layout.TrialFiles(child["trial_id"]).record).unlink(missing_ok=True)
         return str(child["parents"][0])
@@ -158,13 +147,12 @@ class Copy:
 
     def check(self) -> None:
         """All records are as they were, except files that are refused when they are read."""
-        store, records = Store.open(self.storage), recorded(self.storage)
-        altered = [name for name, digest in self.whole.records.items() if records.get(name) != digest]
-        for name in altered:
+        store, records, whole = Store.open(self.storage), recorded(self.storage), recorded(self.whole)
+        for name in (name for name, digest in whole.items() if records.get(name) != digest):
             assert name.endswith("best.safetensors")  # nothing is trained from them any more
             with pytest.raises(RecordError, match=r"is altered .* run the study again"):
                 trained_weights(store, name.split("/")[1])
-        for trial in {name.split("/")[1] for name in self.whole.records}:
+        for trial in {name.split("/")[1] for name in whole}:
             record = TrialRecord.from_json(codec.read_json(store, layout.TrialFiles(trial).record) or {})
             try:
                 history = reader.read_history(store, trial, sha256=record.history_sha256)
@@ -174,22 +162,13 @@ class Copy:
                 assert len(history) == record.num_epochs
 
 
-MakeCopy = Callable[[], Copy]
-
-
 @pytest.fixture
-def make_copy(
-    whole: Whole, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> MakeCopy:
-    """Makes a copy of the whole study, to be damaged."""
-    numbers = count()
-
-    def make() -> Copy:
-        storage = tmp_path / f"st{next(numbers)}"
-        shutil.copytree(whole.storage, storage)
-        return Copy(whole, storage, capfd, monkeypatch)
-
-    return make
+def study(
+    whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Copy:
+    copy = Copy(whole, tmp_path / "st", capfd, monkeypatch)
+    copy.restore()
+    return copy
 
 
 def spoil(path: Path, damage: str) -> None:
@@ -200,132 +179,101 @@ def spoil(path: Path, damage: str) -> None:
         path.write_bytes(change(path.read_bytes(), draw))
 
 
-def damages(whole: Whole) -> list[tuple[Path, str]]:
-    return [(path, damage) for path in whole.files() for damage in DAMAGES]
-
-
-def heal_all(make_copy: MakeCopy, chosen: list[tuple[Path, str]]) -> None:
-    """Heals one damage after another; every second study also lacks the record of a child, and must run."""
-    for number, (path, damage) in enumerate(chosen):
-        study = make_copy()
+@pytest.mark.parametrize(
+    "part", [pytest.param(None, id="some"), *(pytest.param(n, marks=pytest.mark.slow) for n in range(PARTS))]
+)
+def test_each_kind_of_file_is_healed(study: Copy, part: int | None) -> None:
+    """One damage after another; every second study also lacks the record of a child, and must run."""
+    draw, by_kind = random.Random(SEED), {kind: files(study.whole, kind) for kind in KINDS}
+    assert all(by_kind.values())
+    damages = [(path, damage) for path in files(study.whole) for damage in DAMAGES]
+    if part is None:
+        damages = [(draw.choice(paths), draw.choice(list(DAMAGES))) for paths in by_kind.values()]
+    draw.shuffle(damages)
+    for number, (path, damage) in enumerate(damages if part is None else damages[part::PARTS]):
+        study.restore()
         spoil(study.storage / path, damage)
         if number % 2:
             study.forget_child()
         study.heal()
-        shutil.rmtree(study.storage)
-
-
-def test_each_kind_of_file_is_healed(whole: Whole, make_copy: MakeCopy) -> None:
-    draw = random.Random(SEED)
-    by_kind: dict[str, list[tuple[Path, str]]] = {}
-    for path, damage in damages(whole):
-        by_kind.setdefault(kind_of(path), []).append((path, damage))
-    assert set(by_kind) == set(KINDS)
-    heal_all(make_copy, [draw.choice(by_kind[kind]) for kind in KINDS])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("part", range(PARTS))
-def test_every_damage_to_every_file_is_healed(whole: Whole, make_copy: MakeCopy, part: int) -> None:
-    chosen = damages(whole)
-    random.Random(SEED).shuffle(chosen)
-    heal_all(make_copy, chosen[part::PARTS])
 
 
 @pytest.mark.parametrize("damage", ["missing", "half", "a bit", "foreign json"])
-def test_a_damaged_selection_that_is_read_is_written_again(
-    whole: Whole, make_copy: MakeCopy, damage: str
-) -> None:
-    study = make_copy()
-    for path in whole.files():
-        if kind_of(path) == "selections/":
-            spoil(study.storage / path, damage)
+def test_a_damaged_selection_that_is_read_is_written_again(study: Copy, damage: str) -> None:
+    for path in files(study.whole, "selections/"):
+        spoil(study.storage / path, damage)
     study.forget_child()
     assert study.heal() == (1 if damage == "missing" else 2)
-    assert recorded(study.storage) == whole.records
+    assert recorded(study.storage) == recorded(study.whole)
 
 
-def test_files_of_two_trials_that_change_places_are_detected(whole: Whole, make_copy: MakeCopy) -> None:
+def test_files_of_two_trials_that_change_places_are_detected(study: Copy) -> None:
     """Each is whole by itself, and in the wrong place."""
     for kind in KINDS[2:]:
-        paths = [path for path in whole.files() if kind_of(path) == kind]
-        content = {path: (whole.storage / path).read_bytes() for path in paths}
-        other = next(path for path in paths if content[path] != content[paths[0]])
-        study = make_copy()
-        (study.storage / paths[0]).write_bytes(content[other])
-        (study.storage / other).write_bytes(content[paths[0]])
+        first, *others = (study.storage / path for path in files(study.whole, kind))
+        study.restore()
+        content = first.read_bytes()
+        other = next(path for path in others if path.read_bytes() != content)
+        first.write_bytes(other.read_bytes())
+        other.write_bytes(content)
         study.heal()
 
 
-def test_a_whole_trial_in_the_place_of_another_is_detected(whole: Whole, make_copy: MakeCopy) -> None:
-    study = make_copy()
+def test_a_whole_trial_in_the_place_of_another_is_detected(study: Copy) -> None:
     first, second, *_ = sorted((study.storage / "trials").iterdir())
     shutil.rmtree(first)
     shutil.copytree(second, first)
     assert study.heal() == 1
 
 
-def test_no_child_starts_from_altered_weights_and_a_run_heals(whole: Whole, make_copy: MakeCopy) -> None:
-    study = make_copy()
+def test_no_child_starts_from_altered_weights_and_a_run_heals(study: Copy) -> None:
     weights = study.storage / layout.TrialFiles(study.forget_child()).weights
     spoil(weights, "a bit")
+    altered = weights.read_bytes()
     code, said = study.run()
     assert code == 0
     assert f"{weights}: is altered" in said
     assert "its files are damaged; it is trained again" in said
-    assert len(list(weights.parent.glob("best.safetensors.damaged-*"))) == 1
-    assert recorded(study.storage) == whole.records
+    (aside,) = weights.parent.glob("best.safetensors.damaged-*")
+    assert aside.read_bytes() == altered
+    assert recorded(study.storage) == recorded(study.whole)
 
 
 @pytest.mark.parametrize("kind", ["/cases.parquet", "evaluations/*/record.json", "record.json"])
 def test_damage_that_no_listing_shows_is_detected_by_the_report_and_healed_by_the_next_run(
-    whole: Whole, make_copy: MakeCopy, kind: str, tmp_path: Path
+    study: Copy, kind: str, tmp_path: Path
 ) -> None:
-    study = make_copy()
-    path = study.storage / next(file for file in whole.files() if kind_of(file) == kind)
+    path = study.storage / files(study.whole, kind)[0]
     before = path.stat()
     path.write_bytes(bytes(before.st_size))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    report = ["report", str(whole.folder / "study.yaml"), "--storage", str(study.storage)]
+    report = ["report", str(study.whole.parent / "study.yaml"), "--storage", str(study.storage)]
     assert main([*report, "--out", str(tmp_path / "report")]) == 1
     assert len(list(path.parent.glob(f"{path.name}.damaged-*"))) == 1
     assert study.heal() == 1
-    assert recorded(study.storage) == whole.records
+    assert recorded(study.storage) == recorded(study.whole)
 
 
 @pytest.mark.parametrize(
-    "name", ["studies/*/plan.json", "trials/*/record.json", "trials/*/evaluations/*/record.json"]
+    ("pattern", "complete"),
+    [
+        ("studies/*/plan.json", True),
+        ("trials/*/record.json", True),
+        ("trials/*/evaluations/*/record.json", True),
+        ("trials/*/spec.json", False),
+        ("trials/*/run.json", False),
+    ],
 )
-def test_a_file_of_a_newer_version_is_an_error_and_stays(make_copy: MakeCopy, name: str) -> None:
-    study = make_copy()
-    path = newer(study, name)
-    before = path.read_bytes()
-    code, said = study.run()
-    assert code == 2
-    assert f"{path}: " in said
-    assert "version 99" in said
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize("name", ["trials/*/spec.json", "trials/*/run.json"])
-def test_a_trial_with_a_file_of_a_newer_version_is_not_written_over(make_copy: MakeCopy, name: str) -> None:
-    study = make_copy()
-    path = newer(study, name)
-    (path.parent / "record.json").unlink()
-    before = path.read_bytes()
-    code, said = study.run()
-    assert code != 0
-    assert re.search(
-        rf"{path}: has version 99, and this xferlab needs version \d; use the xferlab that wrote it",
-        said,
-    )
-    assert path.read_bytes() == before
-
-
-def newer(study: Copy, pattern: str) -> Path:
+def test_a_file_of_a_newer_version_is_an_error_and_stays(study: Copy, pattern: str, complete: bool) -> None:
     path = sorted(study.storage.glob(pattern))[0]
-    store, name = Store.open(study.storage), str(path.relative_to(study.storage))
-    body = codec.read_json(store, name)
+    body = codec.read_json(Store.open(study.storage), str(path.relative_to(study.storage)))
     assert body is not None
     path.write_bytes(codec.json_bytes({**body, "version": 99}))
-    return path
+    if not complete:
+        (path.parent / "record.json").unlink()
+    before = path.read_bytes()
+    code, said = study.run()
+    assert code == (2 if complete else 1)
+    advice = "" if complete else r", and this xferlab needs version \d; use the xferlab that wrote it"
+    assert re.search(rf"{path}: .*version 99{advice}", said)
+    assert path.read_bytes() == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.trial.conftest import GENERAL, PORTABLE, Bench, Make, quick
+from tests.trial.conftest import GENERAL, PORTABLE, Bench, Make, replace_weights
 from xferlab.errors import DonorError, RecordError
 from xferlab.networks.build import build, initialise
 from xferlab.networks.donors import file_sha256, read_weights, save_weights
-from xferlab.records import layout, writer
+from xferlab.records import layout
+from xferlab.records.store import Store
 from xferlab.study.schema import Weights
 from xferlab.trial import pretrained
 from xferlab.trial.pretrained import at_hand, check_file, check_fits, check_parent, store_weights
@@ -26,26 +26,29 @@ KEY = "decoder1.dec1conv1.weight"
 CHILD = {"data": "general", "starts_from": "donor", "evaluate_on": ["general.test"]}
 
 
-def donor_file(folder: Path, *, in_channels: int = 3) -> Path:
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
     """A file as the published weights are: a state dict by torch.save."""
-    model = build("unet", in_channels=in_channels, out_channels=1, init_features=2)
+    model = build("unet", in_channels=3, out_channels=1, init_features=2)
     initialise(model, 11)
-    path = folder / "donor.pt"
+    path = tmp_path / "donor.pt"
     torch.save(model.state_dict(), path)
     return path
 
 
-def with_donor(bench: Make, path: Path, *, in_channels: int = 3) -> Bench:
-    model = {"init_features": 2, "image_size": 32, "in_channels": in_channels}
+def with_donor(bench: Make, path: Path) -> Bench:
+    model = {"init_features": 2, "image_size": 32, "in_channels": 3}
     stages = {"donor": {"weights": {"path": str(path)}}, "general": CHILD}
     return bench(stages=stages, model=model, donors={str(path): file_sha256(path)})
 
 
-def test_given_weights_reach_the_trial_unaltered_through_the_storage(bench: Make, tmp_path: Path) -> None:
-    path = donor_file(tmp_path)
-    trials = with_donor(bench, path)
-    digest = store_weights(Weights(path=str(path)), trials.store, cache_dir=tmp_path)
-    assert digest == file_sha256(path) == at_hand(Weights(path=str(path)), cache_dir=tmp_path)
+def test_given_weights_reach_the_trial_unaltered_through_the_storage(
+    bench: Make, tmp_path: Path, path: Path
+) -> None:
+    trials, weights = with_donor(bench, path), Weights(path=str(path), sha256=file_sha256(path))
+    check_file(trials[GENERAL], weights, cache_dir=tmp_path)
+    digest = store_weights(weights, trials.store, cache_dir=tmp_path)
+    assert digest == file_sha256(path) == at_hand(weights, cache_dir=tmp_path)
     check_fits(trials[GENERAL], trials.store, cache_dir=tmp_path)
     path.unlink()  # workers do not see the user's disk
     stored = Path(trials.store.path(layout.donor_path(digest)))
@@ -58,28 +61,19 @@ def test_given_weights_reach_the_trial_unaltered_through_the_storage(bench: Make
 
 
 def test_the_weights_that_are_stored_are_those_that_were_checked(
-    bench: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is replaced while it is read; the bytes under a digest are always those of the digest."""
-    path, other = donor_file(tmp_path), b"other bytes"
-    whole, store = path.read_bytes(), bench().store
+    whole, store = path.read_bytes(), Store.open(tmp_path / "storage")
 
     def replacing(file: Path, *read: bytes, **options: Any) -> object:
-        path.write_bytes(other)
+        path.write_bytes(b"other bytes")
         return read_weights(file, *read, **options)
 
     monkeypatch.setattr(pretrained, "read_weights", replacing)
     digest = store_weights(Weights(path=str(path)), store, cache_dir=tmp_path)
     assert digest == hashlib.sha256(whole).hexdigest()
     assert store.read(layout.donor_path(digest)) == whole
-
-
-def test_check_compares_the_digest_that_the_study_gives(bench: Make, tmp_path: Path) -> None:
-    path = donor_file(tmp_path)
-    spec = with_donor(bench, path)[GENERAL]
-    check_file(spec, Weights(path=str(path), sha256=file_sha256(path)), cache_dir=tmp_path)
-    with pytest.raises(DonorError, match=f"has SHA-256 {file_sha256(path)}; the study gives 000"):
-        check_file(spec, Weights(path=str(path), sha256="0" * 64), cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -116,23 +110,22 @@ def test_published_weights_that_do_not_fit_are_reported_before_they_are_fetched(
     ],
 )
 def test_weights_that_cannot_be_had(
-    bench: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[str, str], message: str
+    bench: Make, tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch, weights: Any, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    donor_file(tmp_path)
-    store = bench().store
+    trials = with_donor(bench, path)
     with pytest.raises(DonorError, match=message):
-        store_weights(Weights(**weights), store, cache_dir=tmp_path)
-    assert not store.list("donors")
+        store_weights(Weights(**weights), trials.store, cache_dir=tmp_path)
+    assert not trials.store.list("donors")
+    with pytest.raises(DonorError, match=message):
+        check_file(trials[GENERAL], Weights(**weights), cache_dir=tmp_path)
 
 
-def test_a_parent_whose_weights_are_not_finite_is_named_before_and_when_it_is_read(bench: Make) -> None:
-    trials = bench(training=quick(max_epochs=1, patience=1))
-    store, parent = trials.store, trials[GENERAL]
-    check_parent(parent.trial_id, store)  # it is not complete, so there is nothing to check
-    record = trials.run(GENERAL)
-    check_parent(parent.trial_id, store)
-    path = Path(store.path(layout.TrialFiles(parent.trial_id).weights))
+def test_a_parent_whose_weights_are_not_finite_is_named_before_and_when_it_is_read(copied: Make) -> None:
+    trials = copied(lacking=PORTABLE)
+    store, parent, path = trials.store, trials[GENERAL].trial_id, trials.weights(GENERAL)
+    check_parent(trials.plan.names[PORTABLE], store)  # it is not complete, so there is nothing to check
+    check_parent(parent, store)
     weights = load_file(path)
     weights[KEY].view(-1)[3] = float("inf")
     data = save_weights(weights)
@@ -140,11 +133,11 @@ def test_a_parent_whose_weights_are_not_finite_is_named_before_and_when_it_is_re
     with pytest.raises(
         RecordError, match=r"best\.safetensors: these weights are altered .*; the next `run` trains"
     ):
-        check_parent(parent.trial_id, store)
+        check_parent(parent, store)
     assert path.exists(), "a check changes nothing"
-    writer.write_trial(store, replace(record, weights_sha256=hashlib.sha256(data).hexdigest()))
+    replace_weights(trials, GENERAL, data)
     text = rf"{path}: the tensor '{KEY}' holds 1 of 72 values that are NaN or infinite"
     with pytest.raises(DonorError, match=text):
-        check_parent(parent.trial_id, store)
+        check_parent(parent, store)
     with pytest.raises(DonorError, match=text):
         trials.run(PORTABLE)

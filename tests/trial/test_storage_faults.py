@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.records.faults import Faults, faulty, faulty_disk, never, nth, onwards, seeded, without_pauses
-from tests.studies import recorded
 from tests.trial.conftest import PORTABLE, STAGES, Bench, Make, quick
 from xferlab.errors import StorageError
 from xferlab.records.complete import is_complete
@@ -27,6 +26,7 @@ SHORT = {
     "model": {"init_features": 1, "image_size": 16},
     "stages": {**STAGES, "general": {"data": "general", "repetitions": 1, "evaluate_on": ["general.test"]}},
     "training": quick(batch_size=8, max_epochs=2, patience=2, rotation=None, checkpoint_every_s=0.0001),
+    "features": None,
 }
 KINDS = ["disk", "objects"]
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES)
@@ -54,14 +54,20 @@ def failing(bench: Bench, kind: str, faults: Faults) -> Iterator[Bench]:
         yield bench
 
 
-@pytest.fixture
-def child(bench: Make, tmp_path: Path) -> Child:
-    """Makes a bench in a storage of its own where the parent is complete and the child is not begun."""
-    parent = bench(storage="parent", **SHORT)
+@pytest.fixture(scope="module")
+def parent(bench_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """The parent is complete and the child is not begun."""
+    parent = bench_in(tmp_path_factory.mktemp("parent"), **SHORT)
     parent.run("a/general/r01")
+    return parent
+
+
+@pytest.fixture
+def child(parent: Bench, bench: Make, tmp_path: Path) -> Child:
+    """Makes copies in a storage of their own."""
 
     def make(storage: str) -> Bench:
-        shutil.copytree(tmp_path / "parent", tmp_path / storage)
+        shutil.copytree(parent.store.root, tmp_path / storage)
         return bench(storage=storage, **SHORT)
 
     return make
@@ -72,13 +78,13 @@ def run_child(trials: Bench, kind: str, faults: Faults) -> None:
         failing_trials.run(PORTABLE)
 
 
-def undisturbed(child: Child, tmp_path: Path, kind: str) -> tuple[int, dict[str, str]]:
+@pytest.fixture
+def calm(child: Child, kind: str) -> tuple[int, dict[str, str]]:
     """The number of operations of a run without faults, and its records."""
-    faults = Faults(never)
-    run_child(child("calm"), kind, faults)
-    records = recorded(tmp_path / "calm")
-    assert len(records) == 10
-    return len(faults.log), records
+    faults, trials = Faults(never), child("calm")
+    run_child(trials, kind, faults)
+    assert len(trials.records) == 10
+    return len(faults.log), trials.records
 
 
 def numbers(kind: str, total: int, part: int | None) -> range:
@@ -101,14 +107,14 @@ some_or_every = pytest.mark.parametrize(
 @pytest.mark.parametrize("kind", KINDS)
 @some_or_every
 def test_a_fault_that_passes_changes_no_record(
-    child: Child, tmp_path: Path, kind: str, late: bool, part: int | None
+    child: Child, calm: tuple[int, dict[str, str]], kind: str, late: bool, part: int | None
 ) -> None:
-    total, calm = undisturbed(child, tmp_path, kind)
+    total, records = calm
     for number in numbers(kind, total, part):
-        faults = Faults(nth(number), late=late)
-        run_child(child(str(number)), kind, faults)
+        faults, trials = Faults(nth(number), late=late), child(str(number))
+        run_child(trials, kind, faults)
         assert faults.num_failed == 1
-        assert recorded(tmp_path / str(number)) == calm
+        assert trials.records == records
 
 
 @some_or_every
@@ -118,18 +124,18 @@ def test_a_fault_that_passes_changes_no_record(
     ids=lambda value: errno.errorcode.get(value, value),
 )
 def test_a_fault_that_stays_stops_the_trial_and_a_rerun_converges(
-    child: Child, tmp_path: Path, kind: str, error: int, part: int | None
+    child: Child, calm: tuple[int, dict[str, str]], kind: str, error: int, part: int | None
 ) -> None:
-    total, calm = undisturbed(child, tmp_path, kind)
+    total, records = calm
     for number in numbers(kind, total, part):
         trials = child(str(number))
         try:
             run_child(trials, kind, Faults(onwards(number), error=error))
         except StorageError as stopped:
-            assert str(tmp_path / str(number)) in str(stopped)  # noqa: PT017 - the last only tidy up
-        assert recorded(tmp_path / str(number)).items() <= calm.items()
+            assert trials.store.root in str(stopped)  # noqa: PT017 - the last only tidy up
+        assert trials.records.items() <= records.items()
         run_child(trials, kind, Faults(never))
-        assert recorded(tmp_path / str(number)) == calm
+        assert trials.records == records
         assert is_complete(trials.store, trials[PORTABLE])
 
 
@@ -137,13 +143,12 @@ def test_a_fault_that_stays_stops_the_trial_and_a_rerun_converges(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(5))
 def test_a_storage_that_fails_now_and_then_only_delays_the_trial(
-    child: Child, tmp_path: Path, kind: str, seed: int
+    child: Child, calm: tuple[int, dict[str, str]], kind: str, seed: int
 ) -> None:
-    _, calm = undisturbed(child, tmp_path, kind)
     trials = child("shaky")
     faults = Faults(seeded(seed, share=SHAKY[kind]), late=seed % 2 == 1)
     for _ in range(200):
         with suppress(StorageError):
             run_child(trials, kind, faults)
             break
-    assert recorded(tmp_path / "shaky") == calm
+    assert trials.records == calm[1]

@@ -1,4 +1,5 @@
-"""Evaluations with foreign objects and at the original size: what they measure; they train nothing."""
+"""Networks at a fixed size, at the images' own size and by tiles; evaluations with foreign objects on the
+images, and at the original size."""
 
 from __future__ import annotations
 
@@ -7,68 +8,105 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from tests.studies import TINY
-from tests.trial.conftest import GENERAL, Make
+from tests.trial.conftest import STAGES, Bench, Make
 from xferlab.phantoms.foreign_objects import with_objects
+from xferlab.records.complete import is_complete
 from xferlab.tasks.segmentation.resized import at_size
+from xferlab.trial.predictor import Predictor
 
 pytestmark = pytest.mark.component
 
-PLAIN = "portable.hold_out"
-SIDE = 40
-LARGE = {name: {**section, "size_px": SIDE} for name, section in TINY["data"].items()}
-NATIVE = {
-    "a": {"model.image_size": "native"},
-    "b": {"model.image_size": "native", "model.tiles": {"size": 16}},
+PLAIN, SIDE = "portable.hold_out", 48
+NATIVE: dict[str, Any] = {
+    "native": {"model.image_size": "native"},
+    "tiles": {"model.image_size": "native", "model.tiles": {"size": 16}},
 }
+general = pytest.mark.parametrize("arm", ["resized", "equal", *NATIVE])
+native = pytest.mark.parametrize("arm", NATIVE)
 
 
-def stages(*variants: str) -> dict[str, Any]:
-    items = [PLAIN, *(f"{PLAIN}@{variant}" for variant in variants)]
-    return {"general": {"data": "general", "repetitions": 1, "evaluate_on": items}}
+@pytest.fixture(scope="module")
+def trials(bench_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A study of which the first stage ran: images are stretched to 32 px, or taken as they are."""
+    evaluated = [PLAIN, f"{PLAIN}@implant", f"{PLAIN}@original"]
+    trials = bench_in(
+        tmp_path_factory.mktemp("variants"),
+        data={name: {**section, "size_px": SIDE} for name, section in TINY["data"].items()},
+        stages={**STAGES, "general": {"data": "general", "repetitions": 1, "evaluate_on": evaluated}},
+        arms={"resized": {}, "equal": {"model.image_size": SIDE}, **NATIVE},
+        overlay_cases=64,
+    )
+    for arm in trials.plan.loaded.arms:
+        trials.run(f"{arm}/general/r01")
+    return trials
 
 
 def values(cases: pd.DataFrame) -> pd.Series:
     return cases.set_index(["case", "metric"])["value"].astype(float)
 
 
-@pytest.mark.parametrize("arms", [{"a": {}}, NATIVE], ids=["resized", "native"])
-def test_objects_lie_on_the_images_and_leave_the_masks(bench: Make, arms: dict[str, Any]) -> None:
-    trials = bench(stages=stages("implant"), arms=arms)
-    for arm in arms:
-        name = f"{arm}/general/r01"
-        trials.run(name)
-        (plain_cases, plain), (implant_cases, implant) = (
-            trials.measured(name, variant) for variant in ("", "implant")
-        )
-        assert list(plain_cases["case"]) == list(implant_cases["case"])
-        for before, after in zip(plain, implant, strict=True):
-            assert np.array_equal(before.arrays["target"], after.arrays["target"])
-            image = before.arrays["image"]
-            expected = with_objects(image[None, None], [before.case], ["implant"])[0, 0]
-            assert np.array_equal(after.arrays["image"], expected)
-            assert not np.array_equal(image, expected)
-        assert not values(plain_cases).equals(values(implant_cases))
+@general
+def test_objects_lie_on_the_images_and_leave_the_masks(trials: Bench, arm: str) -> None:
+    (plain_cases, plain), (implant_cases, implant) = (
+        trials.measured(f"{arm}/general/r01", variant) for variant in ("", "implant")
+    )
+    assert list(plain_cases["case"]) == list(implant_cases["case"])
+    for before, after in zip(plain, implant, strict=True):
+        assert np.array_equal(before.arrays["target"], after.arrays["target"])
+        image = before.arrays["image"]
+        assert image.shape == ((32, 32) if arm == "resized" else (SIDE, SIDE))
+        expected = with_objects(image[None, None], [before.case], ["implant"])[0, 0]
+        assert np.array_equal(after.arrays["image"], expected)
+        assert not np.array_equal(image, expected)
+    assert not values(plain_cases).equals(values(implant_cases))
 
 
-def test_where_nothing_was_resized_the_original_size_says_the_same(bench: Make) -> None:
-    trials = bench(stages=stages("original"))
-    trials.run(GENERAL)
-    (plain, _), (original, _) = trials.measured(GENERAL), trials.measured(GENERAL, "original")
-    pd.testing.assert_series_equal(values(plain), values(original), rtol=1e-6)
+@general
+def test_where_nothing_was_resized_the_original_size_says_the_same(trials: Bench, arm: str) -> None:
+    """At native size, it is not even measured twice."""
+    (plain, _), (original, _) = (trials.measured(f"{arm}/general/r01", name) for name in ("", "original"))
+    differ = not np.allclose(values(plain), values(original), rtol=1e-6, atol=0, equal_nan=True)
+    assert differ == (arm == "resized")
+    folder = trials.folder(f"{arm}/general/r01")
+    assert len(list(folder.glob("evaluations/*/record.json"))) == (2 if arm in NATIVE else 3)
 
 
-def test_outputs_are_measured_at_the_original_size_against_the_original_mask(bench: Make) -> None:
-    trials = bench(stages=stages("original"), data=LARGE, overlay_cases=64)
-    trials.run(GENERAL)
-    (_, plain), (cases, original) = trials.measured(GENERAL), trials.measured(GENERAL, "original")
-    assert {output.arrays["image"].shape for output in original} == {(SIDE, SIDE)}
+def test_outputs_are_measured_at_the_original_size_against_the_original_mask(trials: Bench) -> None:
+    (_, plain), (cases, original) = (
+        trials.measured("resized/general/r01", name) for name in ("", "original")
+    )
     dice = values(cases)
     for small, large in zip(plain, original, strict=True):
+        assert large.arrays["image"].shape == (SIDE, SIDE)
         probability = large.arrays["probability"]
         stretched = at_size(small.arrays["probability"].astype(np.float32) / 255, width=SIDE, height=SIDE)
         assert np.abs(stretched - probability / 255).max() < 0.01
         mask, target = probability > 127, large.arrays["target"] == 255
         expected = 2 * (mask & target).sum() / max(mask.sum() + target.sum(), 1)
         assert abs(dice[large.case, "DICE"] - expected) < 0.02
+
+
+@native
+def test_a_chain_runs_to_its_records_at_the_images_own_size(trials: Bench, arm: str) -> None:
+    name = f"{arm}/portable/r01"
+    trials.run(name)
+    assert is_complete(trials.store, trials[name])
+    model = trials[name].identity.to_json()["model"]
+    tiles = {"tiles": {"size": 16, "overlap": 0.5, "hit": 0.5}} if arm == "tiles" else {}
+    assert model == {"name": "unet", "init_features": 2, "in_channels": 3, "image_size": "native", **tiles}
+    matrix = np.array(trials.features(name)["decoder1"]["gram_best"]).reshape(6, 6)
+    assert np.abs(matrix).max() > 0
+    np.testing.assert_allclose(matrix.sum(axis=0), 0, atol=1e-5 * np.abs(matrix).max())
+
+
+@native
+def test_a_predictor_of_a_native_trial_stretches_nothing(trials: Bench, arm: str) -> None:
+    predictor = Predictor.of_trial(trials.store, trials[f"{arm}/general/r01"].trial_id, torch.device("cpu"))
+    shapes = [(37, 52), (64, 20)]
+    images = [np.random.default_rng(n).integers(0, 256, shape, np.uint8) for n, shape in enumerate(shapes)]
+    prepared = [predictor.prepared(image) for image in images]
+    assert np.array_equal(prepared[0][0], images[0])
+    assert [prediction.shape for prediction in predictor.predictions(prepared)] == shapes

@@ -9,7 +9,7 @@ from typing import Any
 
 from xferlab.cohort import Case
 from xferlab.plan.expand import Plan
-from xferlab.plan.spec import PLAN_VERSION, Donor, EvaluationSpec, FeaturesSpec, PlannedTrial, TrialSpec
+from xferlab.plan.spec import PLAN_VERSION, PlannedTrial, TrialSpec
 from xferlab.study.schema import Stage
 from xferlab.tasks import registry
 
@@ -60,21 +60,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
 
 def planned_trials(document: Mapping[str, Any]) -> tuple[PlannedTrial, ...]:
     """Returns the trials of a plan document."""
-    return tuple(
-        PlannedTrial(
-            trial_id=trial["trial_id"],
-            name=trial["names"][0],
-            arms=tuple(trial["arms"]),
-            stage=trial["stage"],
-            repetition=trial["repetition"],
-            max_epochs=trial["max_epochs"],
-            parents=tuple(trial["parents"]),
-            donor=Donor(**trial["donor"]) if trial["donor"] else None,
-            evaluations=tuple(map(EvaluationSpec.from_json, trial["evaluations"])),
-            features=FeaturesSpec(**trial["features"]) if trial.get("features") else None,
-        )
-        for trial in document["trials"]
-    )
+    return tuple(map(PlannedTrial.from_entry, document["trials"]))
 
 
 def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:

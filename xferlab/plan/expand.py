@@ -172,22 +172,21 @@ class _Arm:
     def __init__(self, expansion: _Expansion, name: str, study: Study):
         self.expansion, self.name, self.study = expansion, name, study
         self.ids: dict[tuple[str, int], str] = {}
-        self._templates: dict[str, TrialSpec] = {}
 
     def expand(self) -> None:
         for stage_name in stages_in_order(self.study):
             stage = self.study.stages[stage_name]
-            if stage.weights is None:
+            if stage.data is not None:
+                template = self._template(stage_name, stage.data)
                 for repetition in range(1, (stage.repetitions or self.study.repetitions) + 1):
-                    self._add(stage_name, stage, repetition)
+                    self._add(template, stage, repetition)
 
-    def _add(self, stage_name: str, stage: Stage, repetition: int) -> None:
-        assert stage.data is not None
-        config = self.study.data[stage.data]
-        selected = self.expansion.select(stage.data, config, "fit", repetition, labelled=stage.label_fraction)
-        self._check(stage_name, stage.data, selected, repetition)
+    def _add(self, template: TrialSpec, stage: Stage, repetition: int) -> None:
+        stage_name, section = template.stage, template.section
+        config = self.study.data[section]
+        selected = self.expansion.select(section, config, "fit", repetition, labelled=stage.label_fraction)
+        self._check(stage_name, section, selected, repetition)
         parents, donor = self._origin(stage, repetition)
-        template = self._template(stage_name, stage)
         identity = template.identity.model_copy(
             update={
                 "selection": selected.digest,
@@ -197,7 +196,6 @@ class _Arm:
         )
         trial_id = short_id(identity.to_json())
         name = f"{self.name}/{stage_name}/r{repetition:02d}"
-        evaluations = tuple(self._evaluations(stage_name, stage, repetition, trial_id, parents))
         features, data = self.expansion.probe.of(trial_id, identity, dict(template.data))
         spec = replace(
             template,
@@ -208,52 +206,50 @@ class _Arm:
             selection=selected.digest,
             parents=parents,
             donor=donor,
-            evaluations=evaluations,
             data=data,
             features=features,
         )
+        spec = replace(spec, evaluations=tuple(self._evaluations(spec, stage)))
         known = self.expansion.trials.get(trial_id)
         self.expansion.trials[trial_id] = _merged(known, spec) if known else spec
         self.expansion.trained_units[trial_id] = selected.units
         self.expansion.names[name] = self.ids[stage_name, repetition] = trial_id
 
-    def _template(self, stage_name: str, stage: Stage) -> TrialSpec:
+    def _template(self, stage_name: str, section: str) -> TrialSpec:
         """What all repetitions of a stage have in common; all else is empty."""
-        if stage_name not in self._templates:
-            assert stage.data is not None
-            study, task = self.study, self.study.task_of(stage_name)
-            training = study.training_of(stage_name)
-            resolved = execution(training, self.expansion.setting)
-            self._check_execution(stage_name, resolved)
-            identity = task.identity_of(
-                model=study.network_of(stage_name),
-                training=training,
-                adapt=study.adapt_of(stage_name),
-                execution=resolved,
-            )
-            read = {stage.data, *(item.partition(".")[0] for item in self._evaluated(stage))}
-            wandb = study.tracking.wandb
-            settings = Settings(
-                study=study.study,
-                seed=study.seed,
-                checkpoint_every_s=training.checkpoint_every_s,
-                resources=Reservation(**study.resources_of(stage_name).model_dump()),
-                tracking=wandb.model_dump(mode="json") if wandb else None,
-            )
-            self._templates[stage_name] = TrialSpec(
-                trial_id="",
-                name="",
-                arms=(self.name,),
-                stage=stage_name,
-                repetition=0,
-                max_epochs=training.max_epochs,
-                identity=identity,
-                section=stage.data,
-                selection="",
-                data={n: without_patients(config) for n, config in study.data.items() if n in read},
-                settings=settings,
-            )
-        return self._templates[stage_name]
+        study, task = self.study, self.study.task_of(stage_name)
+        training = study.training_of(stage_name)
+        resolved = execution(training, self.expansion.setting)
+        self._check_execution(stage_name, resolved)
+        identity = task.identity_of(
+            model=study.network_of(stage_name),
+            training=training,
+            adapt=study.adapt_of(stage_name),
+            execution=resolved,
+        )
+        evaluated = self._evaluated(study.stages[stage_name])
+        read = {section, *(item.partition(".")[0] for item in evaluated)}
+        wandb = study.tracking.wandb
+        settings = Settings(
+            study=study.study,
+            seed=study.seed,
+            checkpoint_every_s=training.checkpoint_every_s,
+            resources=Reservation(**study.resources_of(stage_name).model_dump()),
+            tracking=wandb.model_dump(mode="json") if wandb else None,
+        )
+        return TrialSpec(
+            trial_id="",
+            name="",
+            arms=(self.name,),
+            stage=stage_name,
+            repetition=0,
+            max_epochs=training.max_epochs,
+            identity=identity,
+            section=section,
+            selection="",
+            data={name: without_patients(config) for name, config in study.data.items() if name in read},
+            settings=settings,
+        )
 
     def _origin(self, stage: Stage, repetition: int) -> tuple[tuple[str, ...], Donor | None]:
         """Parents' ids, or the given weights, that a trial starts from."""
@@ -282,10 +278,8 @@ class _Arm:
         default = [f"{stage.data}.test"] if self.study.split.test else []
         return default if stage.evaluate_on is None else list(dict.fromkeys(stage.evaluate_on))
 
-    def _evaluations(
-        self, stage_name: str, stage: Stage, repetition: int, trial_id: str, parents: tuple[str, ...]
-    ) -> Iterator[EvaluationSpec]:
-        image_size = self._templates[stage_name].identity.image_size
+    def _evaluations(self, spec: TrialSpec, stage: Stage) -> Iterator[EvaluationSpec]:
+        stage_name, repetition, image_size = spec.stage, spec.repetition, spec.identity.image_size
         for item in self._evaluated(stage):
             section, part, variant = Evaluated.of(item)
             selected = self.expansion.select(section, self.study.data[section], part, repetition)
@@ -296,7 +290,7 @@ class _Arm:
                 self._add_problem(f"{item} empty", finding)
             self._check_classes(section, selected, repetition)
             identity = {
-                "trial": trial_id,
+                "trial": spec.trial_id,
                 "selection": selected.digest,
                 "output": "probability",
                 "resolution": image_size,
@@ -304,7 +298,7 @@ class _Arm:
                 "overlay_cases": self.study.overlay_cases,
                 **self._variant_identity(variant, image_size),
             }
-            seen = part != "hold_out" and self._may_have_seen(parents, repetition, selected.units)
+            seen = part != "hold_out" and self._may_have_seen(spec.parents, repetition, selected.units)
             yield EvaluationSpec(
                 evaluation_id=short_id(identity),
                 section=section,

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from xferlab.errors import other_version
 from xferlab.tasks import registry
@@ -53,11 +56,6 @@ class EvaluationSpec:
     def at_original_size(self) -> bool:
         """Whether outputs are stretched back to the images' own size before they are measured."""
         return self.variant == ORIGINAL
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> EvaluationSpec:
-        """Returns the evaluation that `dataclasses.asdict` gave, after JSON."""
-        return EvaluationSpec(**{**value, "arms": tuple(value.get("arms", ()))})
 
 
 @dataclass(frozen=True)
@@ -132,11 +130,6 @@ class Settings:
     resources: Reservation = Reservation()
     tracking: Mapping[str, Any] | None = None
 
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Settings:
-        """Returns the settings that `dataclasses.asdict` gave, after JSON."""
-        return Settings(**{**value, "resources": Reservation(**value["resources"])})
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedTrial:
@@ -165,6 +158,12 @@ class PlannedTrial:
     donor: Donor | None = None
     evaluations: tuple[EvaluationSpec, ...] = ()
     features: FeaturesSpec | None = None
+
+    @staticmethod
+    def from_entry(entry: Mapping[str, Any]) -> PlannedTrial:
+        """Returns a trial of a plan document."""
+        trial: PlannedTrial = _adapter(PlannedTrial).validate_python({**entry, "name": entry["names"][0]})
+        return trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,13 +203,12 @@ class TrialSpec(PlannedTrial):
             raise other_version(
                 f"the spec of trial {value.get('trial_id')}", value.get("version"), SPEC_VERSION
             )
-        fields = {key: item for key, item in value.items() if key != "version"}
-        fields["arms"] = tuple(fields["arms"])
-        fields["parents"] = tuple(fields["parents"])
-        fields["evaluations"] = tuple(map(EvaluationSpec.from_json, fields["evaluations"]))
-        fields["donor"] = Donor(**fields["donor"]) if fields["donor"] else None
-        fields["settings"] = Settings.from_json(fields["settings"])
-        fields["identity"] = registry.identity_of(fields["identity"])
-        if "features" in fields:
-            fields["features"] = FeaturesSpec(**fields["features"])
-        return TrialSpec(**fields)
+        identity = registry.identity_of(value["identity"])
+        spec: TrialSpec = _adapter(TrialSpec).validate_python({**value, "identity": identity})
+        return spec
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    """Reads nested dataclasses from JSON; other fields than theirs are left out."""
+    return TypeAdapter(kind)

@@ -13,7 +13,7 @@ from typing import Any
 
 from xferlab.errors import RecordError, StorageError, UsageError
 from xferlab.plan.identity import sha256_of, short_id
-from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec
 from xferlab.records.layout import TrialFiles
 from xferlab.records.reader import (
@@ -262,9 +262,8 @@ class _Rebuild:
         body = codec.read_json(self._store, name)
         if body is None:
             raise RecordError(f"{self._store.path(name)}: is missing; run the study again")
-        planned = tuple(EvaluationSpec.from_json(evaluation) for evaluation in entry["evaluations"])
-        spec = replace(TrialSpec.from_json(body), arms=tuple(entry["arms"]), evaluations=planned)
-        return replace(spec, name=entry["names"][0], stage=entry["stage"])
+        planned = {field: entry[field] for field in ("stage", "arms", "evaluations")}
+        return TrialSpec.from_json({**body, **planned, "name": entry["names"][0]})
 
     def _parent_weights(self, spec: TrialSpec) -> str | None:
         if len(spec.parents) != 1:

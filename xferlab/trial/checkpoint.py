@@ -19,8 +19,7 @@ from xferlab.trial.failure import Kind, kind_of
 log = logging.getLogger("xferlab.trial")
 
 KEPT = 2
-_FAMILY, _VERSION = b"xferlab-state-", b"2\n"
-_MAGIC = _FAMILY + _VERSION
+_MAGIC = b"xferlab-state-2\n"
 _DIGEST_BYTES = 32
 
 
@@ -33,12 +32,8 @@ class Checkpoints:
         A state that goes on from other weights is not resumed: a parent that was lost may come back with
         other bits, or another of several parents may be the best by then.
         """
-        self._origin = origin
-        self._store, self._folder, self._owner = (
-            store,
-            layout.TrialFiles(trial_id).checkpoint,
-            trial_id.encode(),
-        )
+        self._store, self._origin, self._owner = store, origin, trial_id.encode()
+        self._folder = layout.TrialFiles(trial_id).checkpoint
 
     def names(self) -> list[str]:
         """Returns the stored states, oldest first."""

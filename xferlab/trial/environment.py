@@ -34,7 +34,9 @@ def prepare(execution: Execution) -> torch.device:
         keep_freed_memory()
         torch.set_num_threads(execution.threads or 1)
         torch.use_deterministic_algorithms(False)  # a trial on CUDA may have run in this process before
-        _reset_peak()
+        # Writing 5 resets the resident peak (Linux); where that is forbidden, the peak is the process's.
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise TrainingError(
@@ -72,21 +74,12 @@ def host_memory_peak_gib() -> float:
     return float(peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 2**20
 
 
-def _reset_peak() -> None:
-    # Writing 5 resets the resident peak (Linux); where that is forbidden, the peak is the process's.
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
 def describe(device: torch.device) -> dict[str, Any]:
     """Returns where a trial runs: device and its name, host, versions."""
-    name = torch.cuda.get_device_name() if device.type == "cuda" else _cpu_name()
+    cpu_name = _first_value("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+    name = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name
     versions = {"python": platform.python_version(), **{package: version(package) for package in _DESCRIBED}}
     return {"device": device.type, "device_name": name, "host": socket.gethostname(), "versions": versions}
-
-
-def _cpu_name() -> str:
-    return _first_value("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
 
 
 def _first_value(path: str, key: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class Predictor:
             DonorError: They do not fit it.
         """
         identity = registry.identity_of(trained.record.identity)
-        return Predictor._of(identity, weights, origin=origin, device=device, section=trained.section)
+        return replace(_loaded(identity, weights, origin=origin, device=device), section=trained.section)
 
     @staticmethod
     def of_weights(
@@ -130,20 +130,7 @@ class Predictor:
         """
         weights = read_weights(path, note=note)
         identity = registry.identity_of_weights(weights, origin=str(path), options=options)
-        return Predictor._of(identity, weights, origin=str(path), device=device)
-
-    @staticmethod
-    def _of(
-        identity: TrialIdentity,
-        weights: Mapping[str, torch.Tensor],
-        *,
-        origin: str,
-        device: torch.device,
-        section: Mapping[str, Any] | None = None,
-    ) -> Predictor:
-        learner = registry.learner_of(identity, device)
-        load_weights(learner, weights, origin=origin)
-        return Predictor(origin, learner, identity, device, section or {})
+        return _loaded(identity, weights, origin=str(path), device=device)
 
     def prepared(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Returns a grey image `(H, W)` as the image cache holds it: `(1, size, size)`, or native."""
@@ -156,3 +143,11 @@ class Predictor:
         """Returns the learner's output of each prepared image; it may hold NaN."""
         examples = untargeted(prepared, self.identity.image_size, device=self.device)
         return self.learner.predict(self.learner.load(examples, np.arange(len(prepared)), None))
+
+
+def _loaded(
+    identity: TrialIdentity, weights: Mapping[str, torch.Tensor], *, origin: str, device: torch.device
+) -> Predictor:
+    learner = registry.learner_of(identity, device)
+    load_weights(learner, weights, origin=origin)
+    return Predictor(origin, learner, identity, device)

@@ -110,30 +110,38 @@ def test_a_batch_with_a_draw_is_rotated_by_the_angles_of_its_cases():
     assert torch.equal(batch.valid, (targets != 127).float())
 
 
-def test_no_rotation_asked_for_none_done():
-    assert equal(batch_of(rotation=None), batch_of(draw=None))
+NO_ROTATION = {"rotation": None}
+COLOUR = {"in_channels": 3, "examples": resized(np.repeat(IMAGES, 3, axis=1), TARGETS)}
 
 
-@pytest.mark.parametrize("draw", [None, DRAW])
-def test_grey_repeated_equals_three_equal_channels(draw):
-    colour = resized(np.repeat(IMAGES, 3, axis=1), TARGETS)
-    assert equal(batch_of(in_channels=3, draw=draw), batch_of(in_channels=3, draw=draw, examples=colour))
+@pytest.mark.parametrize(
+    ("changes", "like"),
+    [
+        (NO_ROTATION, {"draw": None}),
+        ({"augmentation": Augmentation()}, {}),
+        ({"augmentation": Augmentation(flip=0.0, scale=(1.0, 1.0))}, {}),
+        # The only curve that 256 levels cannot undo is one that lets levels coincide; this one does not.
+        (
+            {"intensity": "equalise", "augmentation": Augmentation(gamma=(0.999, 1.001))} | NO_ROTATION,
+            {"intensity": "equalise"} | NO_ROTATION,
+        ),
+        ({"in_channels": 3}, COLOUR),
+        ({"in_channels": 3, "draw": None}, COLOUR | {"draw": None}),
+    ],
+    ids=["no rotation", "nothing on", "nothing done", "equalised gamma", "grey and colour", "not drawn"],
+)
+def test_what_is_off_is_as_if_it_were_not_there_and_grey_as_three_equal_channels(changes, like):
+    assert equal(batch_of(**changes), batch_of(**like))
 
 
 def test_colour_images_for_a_grey_network_are_refused():
-    colour = resized(np.repeat(IMAGES, 3, axis=1), TARGETS)
     with pytest.raises(
         TrainingError, match=r"images have 3 channels and the network takes 1; .*in_channels to 3"
     ):
-        batch_of(examples=colour, draw=None)
+        batch_of(examples=COLOUR["examples"], draw=None)
 
 
 # --- augmentation ----------------------------------------------------------------------------------
-
-
-def test_what_is_off_is_as_if_it_were_not_there():
-    assert equal(batch_of(augmentation=Augmentation()), batch_of())
-    assert equal(batch_of(augmentation=Augmentation(flip=0.0, scale=(1.0, 1.0))), batch_of())
 
 
 @pytest.mark.parametrize("intensity", ["zscore", "unit", "minmax", "equalise"])
@@ -156,12 +164,6 @@ def test_targets_do_not_know_of_the_exposure():
     assert degraded.target.equal(plain.target)
     assert degraded.valid.equal(plain.valid)
     assert not degraded.inputs.equal(plain.inputs)
-
-
-def test_equalisation_forgets_gamma():
-    # The only curve that 256 levels cannot undo is one that lets levels coincide; this one does not.
-    curved = batch_of(intensity="equalise", rotation=None, augmentation=Augmentation(gamma=(0.999, 1.001)))
-    assert equal(curved, batch_of(intensity="equalise", rotation=None))
 
 
 def test_the_share_that_is_mirrored():

@@ -63,15 +63,6 @@ def test_stitched_tiles_are_the_whole_image_where_context_is_equal(size: int, ov
             assert np.abs(stitched[row] - expected[row]).max() < 3e-6
 
 
-def test_a_tile_that_holds_the_image_predicts_as_the_image_does() -> None:
-    examples, rows = native(images_of([(128, 128)])), np.array([0])
-    model, tiled = unet(), view_of(128)
-    whole = NativeSegmentation(tiled.base)
-    (stitched,) = tiled.predict(model, tiled.batch(examples, rows, None))
-    (expected,) = whole.predict(model, whole.batch(examples, rows, None))
-    assert np.allclose(stitched, expected, atol=1e-6)
-
-
 def test_tiles_to_train_on_are_cut_from_the_normalised_whole() -> None:
     images = images_of(SIZES)
     examples, rows, draw = native(images), np.arange(4), AugmentationSeed(seed=2, epoch=7)
