@@ -222,7 +222,7 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, monkeypatch
     assert refusal(path) == "has 256 pixels; up to 255 pixels are accepted."
 
 
-UNKNOWN = "is no PNG, JPEG, TIFF or DICOM file"
+UNKNOWN = "is no PNG, JPEG, TIFF, BMP or DICOM file"
 
 
 def limited(what: str) -> str:
@@ -332,3 +332,11 @@ def test_largest_image_that_is_accepted_takes_a_few_bytes_a_pixel(
     print(f"{path.stat().st_size:,} bytes, {side * side:,} pixels, {found['kib'] / 1024:.0f} MiB")
     assert found["size"] == side * side
     assert found["kib"] * 1024 < bytes_a_pixel * side * side
+
+
+@pytest.mark.parametrize(("name", "kind", "lossy"), [("m.png", "JPEG", True), ("n.jpg", "PNG", False)])
+def test_the_content_tells_whether_a_mask_is_a_jpeg(
+    tmp_path: Path, name: str, kind: str, lossy: bool
+) -> None:
+    Image.new("L", (8, 8), 255).save(tmp_path / name, kind)
+    assert read_labels(tmp_path / name).lossy == lossy
