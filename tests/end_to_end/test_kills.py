@@ -23,11 +23,11 @@ WORKERS_WITHIN_S, ALL_WITHIN_S = 30.0, 180.0
 
 
 def killed_until_complete(
-    folder: Path, study: Path, storage: Path, *, options: list[str], waits: random.Random, longest_s: float
+    folder: Path, study: Path, storage: Path, *, options: list[str], waits: random.Random, whole_s: float
 ) -> int:
-    """Starts the study again and again, killing each after a random while; returns the number of kills."""
+    """Starts the study again and again and kills it, at a random moment of `whole_s`; returns the kills."""
     for kills in range(60):
-        wait_s = waits.uniform(0.3, longest_s) * (1 + kills / 20)
+        wait_s = waits.uniform(0.1 * whole_s, whole_s) * (1 + kills / 20)
         process = start(folder, "run", study, "--storage", storage, *options, output=subprocess.DEVNULL)
         try:
             assert process.wait(timeout=wait_s) == 0
@@ -41,10 +41,12 @@ def killed_until_complete(
 
 def test_in_process_run_survives_kills_at_random_moments(tmp_path: Path) -> None:
     study = write_study(tmp_path, training=LONGER, retries=20)
+    start_s = time.monotonic()
     whole = undisturbed(tmp_path, study)
+    whole_s = time.monotonic() - start_s
     kills = killed_until_complete(
         tmp_path, study, tmp_path / "killed",
-        options=["--executor", "in-process"], waits=random.Random(SEED), longest_s=5.0,
+        options=["--executor", "in-process"], waits=random.Random(SEED), whole_s=whole_s,
     )  # fmt: skip
     assert kills >= 3
     assert recorded(tmp_path / "killed") == whole
