@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from xferlab.cohort import Case
 from xferlab.plan.expand import Plan
-from xferlab.plan.spec import PLAN_VERSION, PlannedTrial, TrialSpec
+from xferlab.plan.spec import PLAN_VERSION, TrialSpec
 from xferlab.study.schema import Stage
 from xferlab.tasks import registry
 
@@ -56,11 +56,6 @@ def to_document(plan: Plan) -> dict[str, Any]:
         "trials": [_trial(plan, trial, names[trial.trial_id]) for trial in plan.trials],
         "warnings": [str(warning) for warning in plan.warnings],
     }
-
-
-def planned_trials(document: Mapping[str, Any]) -> tuple[PlannedTrial, ...]:
-    """Returns the trials of a plan document."""
-    return tuple(map(PlannedTrial.from_entry, document["trials"]))
 
 
 def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:

@@ -151,19 +151,21 @@ class _Expansion:
                 f"split.require_classes asks for {pathology!r}, which no case has (pathologies: "
                 f"{', '.join(known)}).{suggest(pathology, known)}"
             )
-            problem = self.loaded.problem("", Finding(("split", "require_classes"), what))
-            self.problems.setdefault(f"require {pathology}", problem)
+            self.problems[f"require {pathology}"] = self.loaded.problem(
+                "", Finding(("split", "require_classes"), what)
+            )
 
     def _report_straddling(self) -> None:
         if self.cohort.by_patient:
             return
         for name, (straddling, number) in self.selector.straddling().items():
-            text = (
+            self.warnings[f"straddle {name}"] = Problem(
+                f"data.{name}",
                 f"split.group_by is null: in repetition 1, {straddling} of {number} patients "
-                "have images in more than one part; test results are optimistic"
+                "have images in more than one part; test results are optimistic",
+                "warning",
+                "sections whose patients straddle parts",
             )
-            problem = Problem(f"data.{name}", text, "warning", "sections whose patients straddle parts")
-            self.warnings[f"straddle {name}"] = problem
 
 
 class _Arm:
@@ -183,8 +185,9 @@ class _Arm:
 
     def _add(self, template: TrialSpec, stage: Stage, repetition: int) -> None:
         stage_name, section = template.stage, template.section
-        config = self.study.data[section]
-        selected = self.expansion.select(section, config, "fit", repetition, labelled=stage.label_fraction)
+        selected = self.expansion.select(
+            section, self.study.data[section], "fit", repetition, labelled=stage.label_fraction
+        )
         self._check(stage_name, section, selected, repetition)
         parents, donor = self._origin(stage, repetition)
         identity = template.identity.model_copy(
@@ -267,11 +270,13 @@ class _Arm:
         return (available[repetition if len(available) > 1 else 1],), None
 
     def _warn_of_renewal(self, stage: Stage, number: int) -> None:
-        what = (
+        problem = Problem(
+            f"stages.{stage.starts_from}",
             f"the best of {number} repetitions feeds all trials that start from it; "
-            "another number of repetitions renews those trials and their descendants"
+            "another number of repetitions renews those trials and their descendants",
+            "warning",
+            "stages that start from the best",
         )
-        problem = Problem(f"stages.{stage.starts_from}", what, "warning", "stages that start from the best")
         self.expansion.warnings.setdefault(f"best {stage.starts_from}", problem)
 
     def _evaluated(self, stage: Stage) -> list[str]:
@@ -284,8 +289,10 @@ class _Arm:
             section, part, variant = Evaluated.of(item)
             selected = self.expansion.select(section, self.study.data[section], part, repetition)
             if not sum(selected.counts.values()):
-                what = f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition "
-                what += f"{repetition}; add patients, or change `split` or `hold_out`"
+                what = (
+                    f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition "
+                    f"{repetition}; add patients, or change `split` or `hold_out`"
+                )
                 finding = Finding(("stages", stage_name, "evaluate_on"), what, related=(("data", section),))
                 self._add_problem(f"{item} empty", finding)
             self._check_classes(section, selected, repetition)
@@ -332,8 +339,9 @@ class _Arm:
                     f"stage {stage_name!r}: the {part} part of section {section!r} is empty in repetition "
                     f"{repetition}; add patients, widen `where`, or change `split` or `hold_out`"
                 )
-                finding = Finding(path, what, related=(("data", section),))
-                self._add_problem(f"{stage_name} {section} {part}", finding)
+                self._add_problem(
+                    f"{stage_name} {section} {part}", Finding(path, what, related=(("data", section),))
+                )
         view = stage_view(self.study, stage_name) if selected.counts["train"] == 1 else None
         if view is not None:
             why = f"its training part is one image in repetition {repetition}"
@@ -388,8 +396,7 @@ def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
         if same := evaluations.get(key):
             evaluations[key] = replace(same, arms=same.arms + evaluation.arms)
             continue
-        section = evaluation.section
-        config = other.data[section]
+        section, config = evaluation.section, other.data[evaluation.section]
         differs = data.setdefault(section, config) != config
         source = f"{section}@{other.arms[0]}" if differs else ""
         data[source or section] = config
@@ -405,8 +412,7 @@ def stages_in_order(study: Study) -> list[str]:
 def execution(training: Training, setting: Setting) -> Execution:
     """Returns how a trial computes, with `auto` resolved."""
     device = setting.device if training.device == "auto" else training.device
-    pays = device == "cuda" or setting.bfloat16
-    automatic = "bfloat16" if pays else "float32"
+    automatic = "bfloat16" if device == "cuda" or setting.bfloat16 else "float32"
     precision = automatic if training.precision == "auto" else training.precision
     on_cpu = device == "cpu"
     return Execution(

@@ -146,8 +146,10 @@ def _parameter(written: str, entry: Any, *, stage: str, line: int) -> Parameter:
         raise ValueError(f"{written} is {as_yaml(entry)}; it must be {_FORM}")
     [(kind, values)] = entry.items()
     if kind not in KINDS:
-        hint = suggest(kind, KINDS)
-        raise ValueError(f"{written}: there is no distribution {kind!r}; accepted: {', '.join(KINDS)}.{hint}")
+        raise ValueError(
+            f"{written}: there is no distribution {kind!r}; accepted: {', '.join(KINDS)}."
+            f"{suggest(kind, KINDS)}"
+        )
     if problem := _bad_values(kind, values):
         raise ValueError(f"{written}: {kind} is {as_yaml(values)}; it must {problem}")
     path = f"stages.{stage}.{written}" if written.startswith("training.") else written

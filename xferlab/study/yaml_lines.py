@@ -113,8 +113,9 @@ def _check_depth(text: str, name: str) -> None:
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            what = f"nested deeper than {MAX_DEPTH} levels; a study needs no more than 8"
-            raise _problem(name, _line(event), what)
+            raise _problem(
+                name, _line(event), f"nested deeper than {MAX_DEPTH} levels; a study needs no more than 8"
+            )
 
 
 def _line(node: Any) -> int:
@@ -157,8 +158,9 @@ class _Values:
         """
         self.lines.setdefault(path, _line(node))
         if len(self.lines) > MAX_VALUES or len(path) > MAX_DEPTH:  # an alias may be inside its own anchor
-            what = "the aliases here expand to far more than a study can hold"
-            raise _problem(self.name, _line(node), what)
+            raise _problem(
+                self.name, _line(node), "the aliases here expand to far more than a study can hold"
+            )
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -172,8 +174,7 @@ class _Values:
         mapping: dict[str, Any] = {}
         for key, item in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                what = "a key must be a plain word, not a list or a mapping"
-                raise _problem(self.name, _line(key), what)
+                raise _problem(self.name, _line(key), "a key must be a plain word, not a list or a mapping")
             item_path = (*path, key.value)
             if key.value in mapping:
                 what = f"{key.value!r} is given twice, first on line {self.lines[item_path]}; keep one"
