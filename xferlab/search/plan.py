@@ -218,9 +218,8 @@ def only(study: Study, stage: str, repetitions: int) -> Study:
     if not 1 <= repetitions <= planned:
         raise UsageError(f"--repeats {repetitions}: stage {stage!r} has {planned} repetitions in this study")
     stages: dict[str, Stage] = {}
-    name: str | None = stage
     paired = True
-    while name is not None:
+    for name in reversed(study.lineage(stage)):
         config = study.stages[name]
         number = (
             repetitions if paired and config.repetitions and config.repetitions > 1 else config.repetitions
@@ -228,7 +227,6 @@ def only(study: Study, stage: str, repetitions: int) -> Study:
         changes: dict[str, Any] = {} if config.weights else {"repetitions": number, "evaluate_on": []}
         stages = {name: config.model_copy(update=changes), **stages}
         paired = paired and config.chaining == "paired"
-        name = config.starts_from
     return study.model_copy(update={"stages": stages})
 
 

@@ -27,13 +27,12 @@ def with_repetitions(study: Study, known: Mapping[str, int | None]) -> Study:
             nothing precedes it and another stage starts from it, else the study's number.
     """
     parents = {stage.starts_from for stage in study.stages.values()}
-    stages = {}
+    stages = dict(study.stages)
     for name, stage in study.stages.items():
-        number = stage.repetitions or known.get(name)
-        if number is None:
-            number = 1 if stage.starts_from is None and name in parents else study.repetitions
-        is_set = stage.weights is not None or stage.repetitions is not None
-        stages[name] = stage if is_set else stage.model_copy(update={"repetitions": number})
+        if stage.weights is None and stage.repetitions is None:
+            is_shared_root = stage.starts_from is None and name in parents
+            number = known.get(name) or (1 if is_shared_root else study.repetitions)
+            stages[name] = stage.model_copy(update={"repetitions": number})
     return study.model_copy(update={"stages": stages})
 
 
