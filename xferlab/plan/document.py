@@ -40,7 +40,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
                 **config.model_dump(
                     mode="json", include={"source", "note", "shareable", "simulate", "hold_out"}
                 ),
-                **_counts(plan.cohort.sections[name]),
+                **_counts(plan.selector.cohort.sections[name]),
             }
             for name, config in base.data.items()
         },

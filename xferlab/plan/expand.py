@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from xferlab.cohort import Cohort, Selection
+from xferlab.cohort import Selection
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.plan.features import Probe
 from xferlab.plan.identity import seed_for, short_id
@@ -52,7 +52,6 @@ class Plan:
         trials: Every trial once, however many arms use it.
         names: `arm/stage/rNN` -> trial id.
         selections: Every choice of cases that trials refer to, by digest.
-        cohort: Patients and their parts.
         selector: The cases of all sections, with their parts and with what records call them.
         warnings: What a reader of the results should know.
     """
@@ -62,7 +61,6 @@ class Plan:
     trials: tuple[TrialSpec, ...]
     names: Mapping[str, str]
     selections: Mapping[str, Selection]
-    cohort: Cohort
     selector: CaseSelector = field(repr=False)
     warnings: tuple[Problem, ...] = ()
 
@@ -118,7 +116,6 @@ class _Expansion:
     def __init__(self, loaded: LoadedStudy, index: Index, setting: Setting):
         self.loaded, self.setting = loaded, setting
         self.selector = CaseSelector(loaded.base, index)
-        self.cohort, self.select = self.selector.cohort, self.selector.select
         self.probe = Probe(loaded.base, self.selector)
         self.trials: dict[str, TrialSpec] = {}
         self.trained_units: dict[str, frozenset[str]] = {}
@@ -139,13 +136,13 @@ class _Expansion:
             trials=tuple(self.trials.values()),
             names=self.names,
             selections=self.selector.selections,
-            cohort=self.cohort,
             selector=self.selector,
             warnings=(*self.loaded.warnings, *self.warnings.values()),
         )
 
     def _check_required(self) -> None:
-        known = sorted({case.pathology for cases in self.cohort.sections.values() for case in cases})
+        sections = self.selector.cohort.sections
+        known = sorted({case.pathology for cases in sections.values() for case in cases})
         for pathology in sorted(set(self.loaded.base.split.require_classes).difference(known)):
             what = (
                 f"split.require_classes asks for {pathology!r}, which no case has (pathologies: "
@@ -156,16 +153,20 @@ class _Expansion:
             )
 
     def _report_straddling(self) -> None:
-        if self.cohort.by_patient:
+        if self.selector.cohort.by_patient:
             return
         for name, (straddling, number) in self.selector.straddling().items():
-            self.warnings[f"straddle {name}"] = Problem(
+            self.warn(
+                f"straddle {name}",
                 f"data.{name}",
                 f"split.group_by is null: in repetition 1, {straddling} of {number} patients "
                 "have images in more than one part; test results are optimistic",
-                "warning",
-                "sections whose patients straddle parts",
+                kind="sections whose patients straddle parts",
             )
+
+    def warn(self, key: str, where: str, what: str, *, kind: str) -> None:
+        """Notes what a reader of the results should know, once under each key."""
+        self.warnings.setdefault(key, Problem(where, what, "warning", kind))
 
 
 class _Arm:
@@ -185,7 +186,7 @@ class _Arm:
 
     def _add(self, template: TrialSpec, stage: Stage, repetition: int) -> None:
         stage_name, section = template.stage, template.section
-        selected = self.expansion.select(
+        selected = self.expansion.selector.select(
             section, self.study.data[section], "fit", repetition, labelled=stage.label_fraction
         )
         self._check(stage_name, section, selected, repetition)
@@ -265,19 +266,15 @@ class _Arm:
             return (), Donor(stage.starts_from, name, path, digest)
         available = {r: trial_id for (name, r), trial_id in self.ids.items() if name == stage.starts_from}
         if stage.chaining == "best":
-            self._warn_of_renewal(stage, len(available))
+            self.expansion.warn(
+                f"best {stage.starts_from}",
+                f"stages.{stage.starts_from}",
+                f"the best of {len(available)} repetitions feeds all trials that start from it; "
+                "another number of repetitions renews those trials and their descendants",
+                kind="stages that start from the best",
+            )
             return tuple(sorted(available.values())), None
         return (available[repetition if len(available) > 1 else 1],), None
-
-    def _warn_of_renewal(self, stage: Stage, number: int) -> None:
-        problem = Problem(
-            f"stages.{stage.starts_from}",
-            f"the best of {number} repetitions feeds all trials that start from it; "
-            "another number of repetitions renews those trials and their descendants",
-            "warning",
-            "stages that start from the best",
-        )
-        self.expansion.warnings.setdefault(f"best {stage.starts_from}", problem)
 
     def _evaluated(self, stage: Stage) -> list[str]:
         default = [f"{stage.data}.test"] if self.study.split.test else []
@@ -287,7 +284,7 @@ class _Arm:
         stage_name, repetition, image_size = spec.stage, spec.repetition, spec.identity.image_size
         for item in self._evaluated(stage):
             section, part, variant = Evaluated.of(item)
-            selected = self.expansion.select(section, self.study.data[section], part, repetition)
+            selected = self.expansion.selector.select(section, self.study.data[section], part, repetition)
             if not sum(selected.counts.values()):
                 what = (
                     f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition "
@@ -365,9 +362,12 @@ class _Arm:
             if pathology in self.study.split.require_classes:
                 required = f"{what} in repetition {repetition}, and split.require_classes asks for it"
                 self._add_problem(key, Finding(("split", "require_classes"), required))
-            what += f" in some repetitions (first: {repetition})"
-            problem = Problem(f"data.{section}", what, "warning", "pathologies missing from a part")
-            self.expansion.warnings.setdefault(key, problem)
+            self.expansion.warn(
+                key,
+                f"data.{section}",
+                f"{what} in some repetitions (first: {repetition})",
+                kind="pathologies missing from a part",
+            )
 
     def _add_problem(self, key: str, finding: Finding) -> None:
         """Notes what is wrong, once under each key."""

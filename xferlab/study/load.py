@@ -112,9 +112,9 @@ def load(
     """
     document = read(Path(path))
     if not isinstance(document.value, dict):
-        what = "the file is empty" if document.value is None else f"this is {as_yaml(document.value)}"
-        what += "; a study is a mapping that begins with `study: NAME`"
-        raise StudyError(Problem(f"{document.name}:1", what))
+        content = "the file is empty" if document.value is None else f"this is {as_yaml(document.value)}"
+        what = f"{content}; a study is a mapping that begins with `study: NAME`"
+        raise StudyError.at(f"{document.name}:1", what)
     return _Loading(document, os.environ if environ is None else environ).load(Path(path), profile)
 
 
