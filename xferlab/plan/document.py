@@ -60,12 +60,10 @@ def to_document(plan: Plan) -> dict[str, Any]:
 
 def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
     """Returns how much a set of trials is: trials, epochs at most, training images at most, evaluations."""
-    epochs = [trial.max_epochs for trial in trials]
-    images = [plan.part_sizes[trial.selection]["train"] for trial in trials]
     return {
         "trials": len(trials),
-        "max_epochs": sum(epochs),
-        "max_images": sum(e * n for e, n in zip(epochs, images, strict=True)),
+        "max_epochs": sum(trial.max_epochs for trial in trials),
+        "max_images": sum(trial.max_epochs * plan.part_sizes[trial.selection]["train"] for trial in trials),
         "evaluations": sum(
             len({evaluation.evaluation_id for evaluation in trial.evaluations}) for trial in trials
         ),

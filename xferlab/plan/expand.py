@@ -290,8 +290,10 @@ class _Arm:
                     f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition "
                     f"{repetition}; add patients, or change `split` or `hold_out`"
                 )
-                finding = Finding(("stages", stage_name, "evaluate_on"), what, related=(("data", section),))
-                self._add_problem(f"{item} empty", finding)
+                self._add_problem(
+                    f"{item} empty",
+                    Finding(("stages", stage_name, "evaluate_on"), what, related=(("data", section),)),
+                )
             self._check_classes(section, selected, repetition)
             identity = {
                 "trial": spec.trial_id,
