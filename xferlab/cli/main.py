@@ -1,7 +1,5 @@
 """The parser, and the one place where errors become exit codes."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os

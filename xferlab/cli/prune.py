@@ -1,7 +1,5 @@
 """`xferlab prune`: lists what a storage holds and no plan names, and deletes it with `--yes`."""
 
-from __future__ import annotations
-
 import sys
 from contextlib import ExitStack
 

@@ -1,7 +1,5 @@
 """`xferlab report`: tables and figures."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from shlex import quote

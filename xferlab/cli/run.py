@@ -1,7 +1,5 @@
 """`xferlab run`: runs all trials that are not complete; running again resumes."""
 
-from __future__ import annotations
-
 import importlib
 import statistics
 import sys
