@@ -88,10 +88,13 @@ def _private(path: str, flags: int) -> int:
 
 def _as_json(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> dict[str, Any]:
     document, chosen = to_document(plan), {trial.trial_id for trial in trials}
-    shown = [trial for trial in document["trials"] if trial["trial_id"] in chosen]
     return {
         **document,
-        "trials": [{**trial, "complete": trial["trial_id"] in complete} for trial in shown],
+        "trials": [
+            {**trial, "complete": trial["trial_id"] in complete}
+            for trial in document["trials"]
+            if trial["trial_id"] in chosen
+        ],
     }
 
 

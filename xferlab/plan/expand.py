@@ -232,13 +232,6 @@ class _Arm:
         evaluated = self._evaluated(study.stages[stage_name])
         read = {section, *(item.partition(".")[0] for item in evaluated)}
         wandb = study.tracking.wandb
-        settings = Settings(
-            study=study.study,
-            seed=study.seed,
-            checkpoint_every_s=training.checkpoint_every_s,
-            resources=Reservation(**study.resources_of(stage_name).model_dump()),
-            tracking=wandb.model_dump(mode="json") if wandb else None,
-        )
         return TrialSpec(
             trial_id="",
             name="",
@@ -250,7 +243,13 @@ class _Arm:
             section=section,
             selection="",
             data={name: without_patients(config) for name, config in study.data.items() if name in read},
-            settings=settings,
+            settings=Settings(
+                study=study.study,
+                seed=study.seed,
+                checkpoint_every_s=training.checkpoint_every_s,
+                resources=Reservation(**study.resources_of(stage_name).model_dump()),
+                tracking=wandb.model_dump(mode="json") if wandb else None,
+            ),
         )
 
     def _origin(self, stage: Stage, repetition: int) -> tuple[tuple[str, ...], Donor | None]:
