@@ -1,5 +1,7 @@
 """`xferlab check`: the study file and all of its data, with every finding."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace

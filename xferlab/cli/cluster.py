@@ -1,5 +1,7 @@
 """The Ray cluster of `run` and `tune`: its options, and whether it can run what is asked."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

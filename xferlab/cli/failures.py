@@ -1,5 +1,7 @@
 """`xferlab failures`: which trials failed, each error once with its first real traceback, and what to do."""
 
+from __future__ import annotations
+
 import json
 import sys
 from collections import defaultdict

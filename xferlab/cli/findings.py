@@ -1,5 +1,7 @@
 """What `plan`, `run` and `check` say of bad and odd data: many findings of one kind as one."""
 
+from __future__ import annotations
+
 import re
 import sys
 from collections import Counter, defaultdict

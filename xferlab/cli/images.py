@@ -1,5 +1,7 @@
 """Which image files a command line means, and what their outputs are called."""
 
+from __future__ import annotations
+
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence

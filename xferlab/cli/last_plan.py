@@ -1,5 +1,7 @@
 """A study file compared with the last plan of the study, which the results belong to."""
 
+from __future__ import annotations
+
 import sys
 from dataclasses import dataclass
 from typing import Any, TextIO

@@ -1,5 +1,7 @@
 """The parser, and the one place where errors become exit codes."""
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import os

@@ -3,6 +3,8 @@
 Trials of studies are mirrored; searches (`xferlab tune`) are not, their records and report hold all samples.
 """
 
+from __future__ import annotations
+
 import sys
 from typing import Any
 

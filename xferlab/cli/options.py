@@ -3,6 +3,8 @@
 The classes have no `__eq__` and `__repr__`, which saves a quarter of the time to import this module.
 """
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields

@@ -6,6 +6,8 @@ stream whose reader is gone, or whose disk is full, loses what is printed while 
 verb that only prints (`plan`) waits, as programs do that write to a pager.
 """
 
+from __future__ import annotations
+
 import codecs
 import errno
 import io

@@ -1,5 +1,7 @@
 """`xferlab plan`: what would run, before anything does."""
 
+from __future__ import annotations
+
 import csv
 import json
 import os

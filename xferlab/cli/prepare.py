@@ -1,5 +1,7 @@
 """What a run does before its first trial, so that bad data and misfit weights end it with one message."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial

@@ -1,5 +1,7 @@
 """`xferlab prune`: lists what a storage holds and no plan names, and deletes it with `--yes`."""
 
+from __future__ import annotations
+
 import sys
 from contextlib import ExitStack
 

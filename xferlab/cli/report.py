@@ -1,5 +1,7 @@
 """`xferlab report`: tables and figures."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 from shlex import quote

@@ -1,5 +1,7 @@
 """`xferlab run`: runs all trials that are not complete; running again resumes."""
 
+from __future__ import annotations
+
 import importlib
 import statistics
 import sys

@@ -1,5 +1,7 @@
 """`xferlab schema`: the JSON Schema of study files."""
 
+from __future__ import annotations
+
 import json
 
 from xferlab.cli.options import Options

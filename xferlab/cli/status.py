@@ -1,5 +1,7 @@
 """`xferlab status`: the state of every trial, and why the failed ones failed."""
 
+from __future__ import annotations
+
 import json
 import sys
 import time

@@ -1,5 +1,7 @@
 """`xferlab tune`: searches a space for one stage of one arm, and writes the winner as an arm."""
 
+from __future__ import annotations
+
 import os
 import sys
 from pathlib import Path

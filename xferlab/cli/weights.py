@@ -1,5 +1,7 @@
 """The weights that a study gives by file or by name: stored before a run, checked against the networks."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property

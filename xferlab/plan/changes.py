@@ -1,5 +1,7 @@
 """How a study file differs from the last plan of the study: trials added, removed and changed."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any

@@ -1,5 +1,7 @@
 """`plan.json`: names -> ids with all that a report must know of a study; the totals that `plan` prints."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -1,5 +1,7 @@
 """Expansion of a study into trials: everything is decided here, before an accelerator starts."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

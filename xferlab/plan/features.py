@@ -1,5 +1,7 @@
 """Deep features to compare trials by: which cases, which layers, and the identity of what is stored."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any

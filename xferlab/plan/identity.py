@@ -1,5 +1,7 @@
 """Identities: SHA-256 of canonical JSON of all that can change a result, and of nothing else."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """Which cases a stage trains and is evaluated on: each looked up and divided once."""
 
+from __future__ import annotations
+
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """One trial after another in this process: for debugging and small machines."""
 
+from __future__ import annotations
+
 import gc
 from pathlib import Path
 

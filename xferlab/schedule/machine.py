@@ -4,6 +4,8 @@ Where one of these is missing, matplotlib, W&B, torch and Ray end with traceback
 given what works instead, before they are imported; where nothing does, a message names the variable to set.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import pwd

@@ -1,5 +1,7 @@
 """The nodes of the connected cluster: what a trial reserves on one, and whether each can do the work."""
 
+from __future__ import annotations
+
 import math
 import secrets
 import time

@@ -5,6 +5,8 @@ retries nothing: `RetryPolicy` decides. The hooks into `SearchGenerator`, `_crea
 `Trial.handle_error` are private to Ray; the version range in `pyproject.toml` is the tested one.
 """
 
+from __future__ import annotations
+
 import atexit
 import json
 import threading

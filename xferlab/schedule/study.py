@@ -1,5 +1,7 @@
 """One run of a study: write what workers need, give the open trials to an executor, count what came out."""
 
+from __future__ import annotations
+
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

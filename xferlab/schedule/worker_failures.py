@@ -1,5 +1,7 @@
 """What can be known of a worker that ended without writing why: from Ray's error and from its log."""
 
+from __future__ import annotations
+
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence

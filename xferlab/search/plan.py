@@ -4,6 +4,8 @@ Samples differ from the untuned arm in the tuned stage alone. Their parents are 
 what they are judged by (validation cases, loss, batch size) is the untuned arm's in all of them.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

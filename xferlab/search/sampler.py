@@ -1,5 +1,7 @@
 """Which point of a space a sample is: at random, or as Optuna suggests from what earlier samples gave."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Mapping

@@ -4,6 +4,8 @@ A sample opens the training and validation cases of its trials and nothing else:
 no test or hold-out case is ever looked up.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Mapping
 from typing import Any

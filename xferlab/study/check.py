@@ -1,5 +1,7 @@
 """What no single field can tell: references, hold-outs, repetitions and the trainings of stages."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial

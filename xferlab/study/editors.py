@@ -1,5 +1,7 @@
 """The JSON Schema of a study file, for editors that complete and check while one types."""
 
+from __future__ import annotations
+
 from collections.abc import Collection
 from itertools import chain
 from typing import Any

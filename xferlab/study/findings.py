@@ -1,5 +1,7 @@
 """What is wrong with a study, before and after it has a line; pydantic's errors in plain words."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Iterable
 from types import UnionType

@@ -1,5 +1,7 @@
 """From a study file to validated studies: the base and every arm, with all problems and their lines."""
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping

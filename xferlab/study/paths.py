@@ -1,5 +1,7 @@
 """Paths into a study, and a study as plain values with one value replaced or left out."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

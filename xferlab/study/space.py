@@ -10,6 +10,8 @@ A space is a YAML file:
 One stage is tuned at a time, so `training.*` means `stages.<that stage>.training.*`.
 """
 
+from __future__ import annotations
+
 import math
 import os
 from collections.abc import Iterator, Mapping

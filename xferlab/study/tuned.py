@@ -1,5 +1,7 @@
 """How the values of a tuned arm were found: by which search, and on which cases. Not part of any identity."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

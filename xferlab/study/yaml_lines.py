@@ -4,6 +4,8 @@ Plain scalars follow YAML 1.2: `1e-3` is a number, and `on`, `no`, `010` and `1:
 of YAML 1.1.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """Runs that may lack something: a note each beside the plan, since a worker's warnings stay in its log."""
 
+from __future__ import annotations
+
 from xferlab.records.layout import StudyFiles
 from xferlab.records.store import Store
 

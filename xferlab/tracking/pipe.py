@@ -1,5 +1,7 @@
 """The process that writes to W&B, seen from outside: messages without waiting, answers with a limit."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal

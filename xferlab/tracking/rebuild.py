@@ -1,5 +1,7 @@
 """Writing in W&B what is missing there, from the plan and the records alone."""
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -7,6 +7,8 @@ folders that an earlier attempt left are deleted; what `wandb sync` has uploaded
 again. So every epoch of a run id is there once at any time.
 """
 
+from __future__ import annotations
+
 import itertools
 import json
 import os
