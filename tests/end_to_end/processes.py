@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Collection
@@ -55,11 +56,16 @@ def listening(pid: int) -> set[tuple[str, int]]:
     return {(address.ip.removeprefix("::ffff:"), address.port) for address in addresses}
 
 
+def hear_hang_up() -> None:
+    """Undoes `nohup`, under which the tests may run: it makes all processes below it deaf to SIGHUP."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def start(
     folder: Path,
     *words: str | Path,
     output: int = subprocess.PIPE,
-    preexec_fn: Callable[[], None] | None = None,
+    preexec_fn: Callable[[], None] = hear_hang_up,
 ) -> subprocess.Popen[str]:
     """Starts the command line in a process group of its own."""
     return subprocess.Popen(

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.processes import start, until_gone, until_training
+from tests.end_to_end.processes import hear_hang_up, start, until_gone, until_training
 from tests.studies import TINY, attempts, recorded, write_study, xferlab
 from xferlab.schedule.watch import below
 
@@ -73,7 +73,8 @@ def test_one_signal_ends_it_and_nothing_is_lost(
     for folder, ways in ((storage, executor), (tmp_path / "whole", IN_PROCESS)):
         done = xferlab(tmp_path, "run", study, "--storage", folder, *ways)
         assert done.returncode == 0, done.stderr
-    for stopped, resumed in attempts(storage).values():
+    for trial_id, (stopped,) in tries.items():
+        _, resumed = attempts(storage)[trial_id]
         assert resumed["outcome"] == "complete"
         assert resumed["first_epoch"] == stopped.get("last_epoch", 0) + 1
     assert recorded(storage) == recorded(tmp_path / "whole")
@@ -118,7 +119,7 @@ def test_a_terminal_that_closes_is_a_request_to_stop(tmp_path: Path, executor: t
 
 def _control_terminal() -> None:
     """Makes standard output the terminal that controls this process."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    hear_hang_up()
     fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 
 
