@@ -59,8 +59,8 @@ class Metric:
         return cls(**{**value, "made_of": tuple(value["made_of"])})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ImageMetric(Metric):
-    """A metric of one image, declared beside the function that computes it."""
+    """A metric of one image: `@partial(ImageMetric, name=..., ...)` declares it where its function is."""
 
     function: Callable[[ScoredImage], float]
