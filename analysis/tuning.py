@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from xferlab.analysis.results import StudyResults
+from xferlab.analysis.selection import lineage
 from xferlab.analysis.tables.model import ABSENT, Group, Row, Table, number
 from xferlab.analysis.tables.rendering import markdown_text, to_markdown, write_csv, write_table
 from xferlab.errors import StorageError
@@ -127,11 +128,8 @@ def tuned_arms(plan: Mapping[str, Any], stage: str) -> dict[str, Mapping[str, An
     """
     tuned = {}
     for arm, entry in plan["arms"].items():
-        ancestors, name = [], stage
-        while name and name not in ancestors:
-            ancestors.append(name)
-            name = entry["stages"].get(name, {}).get("starts_from")
-        searches = [search for search in entry.get("tuned", ()) if search["stage"] in ancestors]
+        stages = lineage(plan, arm, stage)
+        searches = [search for search in entry.get("tuned", ()) if search["stage"] in stages]
         if searches:
             tuned[arm] = searches[-1]
     return tuned

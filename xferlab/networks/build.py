@@ -9,13 +9,10 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-from xferlab.networks.translator import TranslatedUNet, Translator
+from xferlab.networks.translator import Translator
 from xferlab.networks.unet import UNet
 
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType({"unet": UNet})
-
-TRANSLATED: Mapping[str, Callable[..., nn.Module]] = MappingProxyType({"unet": TranslatedUNet})
-"""The same networks with a translator in place of their own head."""
 
 
 def build(
@@ -35,10 +32,10 @@ def build(
         init_features: Width of the first level.
         translator: New layers at the end, in place of the network's own head; None for none.
     """
-    shape = {"in_channels": in_channels, "out_channels": out_channels, "init_features": init_features}
-    if translator is None:
-        return NETWORKS[name](**shape)
-    return TRANSLATED[name](**shape, translator=translator)
+    added = {} if translator is None else {"translator": translator}
+    return NETWORKS[name](
+        in_channels=in_channels, out_channels=out_channels, init_features=init_features, **added
+    )
 
 
 @torch.no_grad()

@@ -27,11 +27,9 @@ class Freezing(Protocol):
     @property
     def part(self) -> str:
         """`donor` (everything but the translator) or `encoder` (its four levels and the bottleneck)."""
-        ...
 
     def thaws_after(self, level: str) -> int | None:
         """Returns the number of epochs after which a level of the part trains; None for never."""
-        ...
 
 
 def frozen_modules(freezing: Freezing, epoch: int) -> set[str]:

@@ -157,7 +157,6 @@ class TrialIdentity(Section):
             sizes: Height and width of every case that trials with this network read, by digest.
             trained: Digests of those that they train on.
         """
-        del sizes, trained
         yield from ()
 
     def to_json(self) -> dict[str, Any]:
@@ -225,7 +224,6 @@ class StageView:
 
 def same_network(model: Any, adaptations: Sequence[Any]) -> Any:
     """Returns the network's section as it is: for tasks whose stages adapt nothing."""
-    del adaptations
     return model
 
 

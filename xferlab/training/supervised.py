@@ -164,14 +164,12 @@ class SupervisedLearner(ABC, Generic[E_contra, B]):
 
     def outputs(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, Array]:
         """Stores nothing to look at."""
-        del examples, row, prediction
         return {}
 
     def present(
         self, image: npt.NDArray[np.uint8], prediction: Array, *, structure: str, threshold: float
     ) -> Presented:
         """Writes no files."""
-        del image, prediction, structure, threshold
         return Presented({}, {})
 
     def layers(self) -> Mapping[str, Layer]:

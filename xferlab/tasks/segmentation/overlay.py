@@ -29,17 +29,13 @@ def overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uin
         RGB, uint8, `(H, W, 3)`; the image's own greys beyond the fill and the outline.
     """
     drawn = np.repeat(image[..., None].astype(np.float32), 3, axis=-1)
-    width_px = _width_px(image)
+    width_px = max(1, round(min(image.shape) / LINES_PER_SIDE))
     drawn[mask] += FILL_OPACITY * (np.array(FILL, np.float32) - drawn[mask])
     rows, columns = _box(mask, margin=4 * width_px + 4)
     part, inside = drawn[rows, columns], mask[rows, columns]
     _blend(part, np.zeros(3, np.float32), 0.7 * _band(inside, 2 * width_px))
     _blend(part, np.array(LINE, np.float32), _band(inside, width_px))
     return np.rint(drawn).astype(np.uint8)
-
-
-def _width_px(image: NDArray[np.uint8]) -> int:
-    return max(1, round(int(min(image.shape)) / LINES_PER_SIDE))
 
 
 def _box(mask: NDArray[np.bool_], *, margin: int) -> tuple[slice, slice]:
