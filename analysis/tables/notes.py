@@ -9,7 +9,7 @@ import pandas as pd
 from xferlab.analysis.comparison import NO_CLAIM, NO_P, Contrast
 from xferlab.analysis.estimates import CONFIDENCE
 from xferlab.analysis.results import EvaluationSet, StudyResults
-from xferlab.analysis.tables.model import Record, interval, p_value
+from xferlab.analysis.tables.model import Record, interval, number, p_value
 
 INTERVAL = f"{100 * CONFIDENCE:g} % CI"
 _NAMED = 4
@@ -83,9 +83,13 @@ def _sentence(text: str) -> str:
     return flat if flat.endswith((".", "!", "?")) else f"{flat}."
 
 
-def interval_cells(record: Record, unit: str = "", *, p: str = "p") -> tuple[str, str]:
-    """Returns the interval and the p of a row as text; the reason where there is no p."""
-    return interval(record["low"], record["high"], unit), record["no_p"] or p_value(float(record[p]))
+def difference_cells(record: Record, unit: str = "", *, p: str = "p") -> Record:
+    """Returns `difference`, `interval` and `p` of a row as text; the reason where there is no p."""
+    return {
+        "difference": number(record["difference"], unit, signed=True),
+        "interval": interval(record["low"], record["high"], unit),
+        "p": record["no_p"] or p_value(float(record[p])),
+    }
 
 
 def inference_caption(contrasts: Sequence[Contrast]) -> tuple[str, ...]:

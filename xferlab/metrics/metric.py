@@ -43,11 +43,6 @@ class Metric:
     computed_by: str = ""
     made_of: tuple[str, ...] = ()
 
-    @property
-    def level(self) -> Literal["case", "set"]:
-        """Whether it is a number a case, or a number a set of cases."""
-        return "set" if self.computed_by else "case"
-
     def to_json(self) -> dict[str, Any]:
         """Returns the declaration as plans store it."""
         value = {field.name: getattr(self, field.name) for field in fields(Metric)}

@@ -285,7 +285,7 @@ class Task:
     report: str = ""
 
     def __post_init__(self) -> None:
-        names = [metric.name for metric in self.metrics if metric.level == "case"]
+        names = [metric.name for metric in self.metrics if not metric.computed_by]
         if self.headline and self.headline not in names:
             raise TaskError(
                 f"task {self.name!r}: headline is {self.headline!r}, which is none of its metrics of "
