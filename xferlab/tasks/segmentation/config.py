@@ -362,8 +362,11 @@ def _adaptation(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Fin
         related = (("model", "in_channels"), *_adapting(ancestors, "fold"))
         yield Finding((*path, "fold"), what, related=related)
     if adapt.translator is not None and before.translator is not None:
-        what = f"stage {stage.parent!r} hands down a translator already; leave it out"
-        yield Finding((*path, "translator"), what, related=tuple(_adapting(ancestors, "translator")))
+        yield Finding(
+            (*path, "translator"),
+            f"stage {stage.parent!r} hands down a translator already; leave it out",
+            related=tuple(_adapting(ancestors, "translator")),
+        )
     if adapt.freeze is not None:
         yield from _freezing(stage, adapt.freeze)
 
@@ -373,11 +376,11 @@ def _freezing(stage: StageView, freeze: Freezing) -> Iterator[Finding]:
     thaws = freeze.unfreeze_after
     trains_at_once = isinstance(thaws, Mapping) and 0 in thaws.values()
     if freeze.part == "donor" and stage.network.translator is None and not trains_at_once:
-        what = (
+        yield Finding(
+            path,
             "the whole donor is frozen and no translator is added, so that nothing would train in the first "
-            "epoch; add adapt.translator, freeze the encoder only, or let a level train from epoch 0"
+            "epoch; add adapt.translator, freeze the encoder only, or let a level train from epoch 0",
         )
-        yield Finding(path, what)
     if freeze.last_thaw >= stage.training.max_epochs:
         what = (
             f"it thaws after {freeze.last_thaw} epochs, and the stage trains for "

@@ -236,8 +236,10 @@ def _remarks(picture: Picture, labels: Labels, target: NDArray[np.uint8]) -> tup
     remarks = list(picture.remarks)
     if picture.turned != labels.turned:
         turned, other = _turned(picture)
-        what = f"the {turned} carries an EXIF orientation, which was applied, the {other} none"
-        remarks.append(f"{what}: see that it lies on it.")
+        remarks.append(
+            f"the {turned} carries an EXIF orientation, which was applied, the {other} none: see that it"
+            " lies on it."
+        )
     if (target == IGNORED).all():
         remarks.append("the mask ignores every pixel: nothing is learnt or measured here.")
     elif (target == STRUCTURE).all():
