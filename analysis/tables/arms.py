@@ -50,12 +50,13 @@ class AllArms:
     @cached_property
     def metrics(self) -> Sequence[Metric]:
         """The metrics that are printed; differences are in the first of them."""
-        return self.results.metrics.main(self.contents.rows(self.evaluated)["metric"].unique())
+        rows = self.evaluated.rows(self.contents.aggregated)
+        return self.results.metrics.main(rows["metric"].unique())
 
     @cached_property
     def rows(self) -> pd.DataFrame:
         """The aggregated rows of these metrics."""
-        rows = self.contents.rows(self.evaluated)
+        rows = self.evaluated.rows(self.contents.aggregated)
         return rows[rows["metric"].isin([metric.name for metric in self.metrics])]
 
     @property

@@ -33,7 +33,7 @@ def metrics_tables(contents: Contents, *, hold_out: bool) -> Iterator[Table]:
 
 
 def _table(contents: Contents, evaluated: EvaluationSet, family: str) -> Table | None:
-    frame = contents.rows(evaluated)
+    frame = evaluated.rows(contents.aggregated)
     # A metric that is undefined throughout (millimetres without spacing) has no column.
     defined = frame.groupby("metric")["mean"].count()
     metrics = contents.of_family(defined[defined > 0].index, family)
