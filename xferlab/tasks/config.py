@@ -306,15 +306,18 @@ class Task:
         Raises:
             TaskError: The identity does not have the fields of the sections.
         """
-        sections = {
+        fields = {
+            "task": self.name,
+            "version": self.version,
+            "selection": "",
+            "seed": 0,
             "model": model.model_dump(),
             "training": training.model_dump(exclude=set(Engine.model_fields)),
             "adapt": (adapt and adapt.model_dump(exclude_none=True)) or None,
             "execution": execution,
         }
-        origin = {"task": self.name, "version": self.version, "selection": "", "seed": 0}
         try:
-            return self.identity.model_validate({**origin, **sections})
+            return self.identity.model_validate(fields)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise TaskError(
