@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Generic, Literal, cast
+from typing import Generic, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -71,8 +71,7 @@ class SupervisedLearner(ABC, Generic[E_contra, B]):
 
     @cached_property
     def _forward(self) -> nn.Module:
-        compiled: Any = torch.compile(self.network) if self._compiles else self.network
-        return cast("nn.Module", compiled)
+        return cast("nn.Module", torch.compile(self.network)) if self._compiles else self.network
 
     @abstractmethod
     def load(self, examples: E_contra, rows: Rows, draw: AugmentationSeed | None) -> B:
