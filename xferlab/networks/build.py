@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -12,7 +11,7 @@ from torch import nn
 from xferlab.networks.translator import Translator
 from xferlab.networks.unet import UNet
 
-NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType({"unet": UNet})
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"unet": UNet}
 
 
 def build(

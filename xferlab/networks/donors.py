@@ -15,7 +15,6 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import safetensors
 import safetensors.torch
@@ -57,24 +56,22 @@ class PublishedWeights:
     citation: str
 
 
-PUBLISHED: Mapping[str, PublishedWeights] = MappingProxyType(
-    {
-        "buda2019": PublishedWeights(
-            url="https://github.com/mateuszbuda/brain-segmentation-pytorch/releases/download/v1.0/unet-e012d006.pt",
-            file_name="unet-e012d006.pt",
-            model="unet",
-            in_channels=3,
-            out_channels=1,
-            init_features=32,
-            sha256=None,
-            citation=(
-                "Buda, Saha, Mazurowski: Association of genomic subtypes of lower-grade gliomas with shape "
-                "features automatically extracted by a deep learning algorithm. Computers in Biology and "
-                "Medicine 109, 2019. FLAIR abnormalities in brain MRI, 110 patients."
-            ),
-        )
-    }
-)
+PUBLISHED: Mapping[str, PublishedWeights] = {
+    "buda2019": PublishedWeights(
+        url="https://github.com/mateuszbuda/brain-segmentation-pytorch/releases/download/v1.0/unet-e012d006.pt",
+        file_name="unet-e012d006.pt",
+        model="unet",
+        in_channels=3,
+        out_channels=1,
+        init_features=32,
+        sha256=None,
+        citation=(
+            "Buda, Saha, Mazurowski: Association of genomic subtypes of lower-grade gliomas with shape "
+            "features automatically extracted by a deep learning algorithm. Computers in Biology and "
+            "Medicine 109, 2019. FLAIR abnormalities in brain MRI, 110 patients."
+        ),
+    )
+}
 
 
 def fetch(name: str, *, cache_dir: Path, sha256: str | None) -> Path:
