@@ -63,9 +63,15 @@ def tuning_report(storage: str | Path, tuning_id: str, out: str | Path) -> Path:
     document, records = read_tuning(store, tuning_id), read_samples(store, tuning_id)
     table, folder = samples_table(document, records), Path(out).resolve()
     page = folder / "tuning.md"
-    lines = [f"# Search {markdown_text(tuning_id)}", ""]
-    lines += [f"- {markdown_text(fact)}" for fact in _facts(document)]
-    lines += ["", f"## {markdown_text(table.title)}", "", to_markdown(table)]
+    lines = [
+        f"# Search {markdown_text(tuning_id)}",
+        "",
+        *(f"- {markdown_text(fact)}" for fact in _facts(document)),
+        "",
+        f"## {markdown_text(table.title)}",
+        "",
+        to_markdown(table),
+    ]
     try:
         write_table(table, folder / "tables")
         write_csv(load_curves(storage, tuning_id), folder / "tables" / "curves.csv")

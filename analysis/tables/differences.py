@@ -52,9 +52,14 @@ def _data(contrasts: Iterable[Contrast]) -> pd.DataFrame:
     frames = []
     for comparison, rows in contrasts:
         first, second = comparison.first, comparison.second
-        names = {"first_arm": first.arm, "first_stage": first.stage}
-        names |= {"second_arm": second.arm, "second_stage": second.stage}
-        names |= {"section": second.evaluated.section, "part": second.evaluated.part}
+        names = {
+            "first_arm": first.arm,
+            "first_stage": first.stage,
+            "second_arm": second.arm,
+            "second_stage": second.stage,
+            "section": second.evaluated.section,
+            "part": second.evaluated.part,
+        }
         frames.append(rows.assign(**names)[[*names, *rows.columns]])
     return pd.concat(frames, ignore_index=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
@@ -26,21 +26,18 @@ def data_notes(results: StudyResults, stages: Iterable[str], sections: Iterable[
     return (*_incomplete(results, set(stages)), *notes, *([_sentence(str(study))] if study else []))
 
 
-def _section_notes(results: StudyResults, section: str) -> list[str]:
-    data, cases, notes = results.plan["data"].get(section, {}), results.cases, []
+def _section_notes(results: StudyResults, section: str) -> Iterator[str]:
+    data, cases = results.plan["data"].get(section, {}), results.cases
     if data.get("note"):
-        notes.append(_sentence(f"{section}: {data['note']}"))
+        yield _sentence(f"{section}: {data['note']}")
     evaluated = cases[cases["section"] == section][["case", "simulated"]].drop_duplicates()
     kinds = evaluated["simulated"].astype(str)
     simulated = kinds[kinds != ""]
     if len(simulated):
         names = ", ".join(sorted(simulated.unique()))
-        notes.append(
-            f"{section}: {len(simulated)} of {len(evaluated)} evaluated images are simulated ({names})."
-        )
+        yield f"{section}: {len(simulated)} of {len(evaluated)} evaluated images are simulated ({names})."
     if str(data.get("source") or "").startswith("phantom"):
-        notes.append(f"{section}: all images are computer-made phantoms.")
-    return notes
+        yield f"{section}: all images are computer-made phantoms."
 
 
 def _incomplete(results: StudyResults, stages: set[str]) -> tuple[str, ...]:
