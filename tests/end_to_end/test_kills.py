@@ -27,7 +27,7 @@ def killed_until_complete(
 ) -> int:
     """Starts the study again and again and kills it, at a random moment of `whole_s`; returns the kills."""
     for kills in range(60):
-        wait_s = waits.uniform(0.1 * whole_s, whole_s) * (1 + kills / 20)
+        wait_s = waits.uniform(0.1, 0.4) * whole_s * (1 + kills / 20)
         process = start(folder, "run", study, "--storage", storage, *options, output=subprocess.DEVNULL)
         try:
             assert process.wait(timeout=wait_s) == 0

@@ -82,4 +82,4 @@ def parts(plan: Plan, name: str, part: str = "") -> set[tuple[str, str]]:
 
 def patients(plan: Plan) -> dict[str, str]:
     """The patient of each case of the study's own sections, by the case's digest."""
-    return {case.digest: case.patient for cases in plan.cohort.sections.values() for case in cases}
+    return {case.digest: case.patient for cases in plan.selector.cohort.sections.values() for case in cases}

@@ -11,7 +11,7 @@ import pytest
 
 from tests.plan.studies import HERE, STAGES, PlanOf
 from xferlab.plan.changes import asked_names, changed_fields, changes
-from xferlab.plan.document import planned_trials, to_document
+from xferlab.plan.document import to_document
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import PlannedTrial
 
@@ -84,7 +84,8 @@ def test_the_trials_of_a_document_are_those_of_the_plan(plan_of: PlanOf) -> None
     plan = plan_of(ARMS + "features: {on: portable.hold_out}\n")
     assert set(asked_names(plan.loaded)) == set(plan.names)
     fields = [field.name for field in dataclasses.fields(PlannedTrial)]
-    for planned, trial in zip(planned_trials(document(plan)), plan.trials, strict=True):
+    for entry, trial in zip(document(plan)["trials"], plan.trials, strict=True):
+        planned = PlannedTrial.from_entry(entry)
         assert {name: getattr(planned, name) for name in fields} == {
             name: getattr(trial, name) for name in fields
         }

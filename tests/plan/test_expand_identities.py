@@ -155,7 +155,8 @@ def test_a_renamed_patient_that_keeps_its_part_renews_evaluations_alone(plan_of:
     after = plan_of(index=with_case(phantom_cases, "fixed/0.png", name="renamed.png"))
     assert before.names == after.names
     assert evaluation_ids(before) != evaluation_ids(after) or all(
-        before.cohort.parts(n)[before.cohort.sections["fixed"][0].patient] != "test" for n in (1, 2, 3)
+        before.selector.cohort.parts(n)[before.selector.cohort.sections["fixed"][0].patient] != "test"
+        for n in (1, 2, 3)
     )
 
 

@@ -96,7 +96,8 @@ def test_splitting_images_is_reported_with_the_number_of_patients(plan_of: PlanO
     plan = plan_of("split: {group_by: null}")
     warnings = {warning.where: warning.what for warning in plan.warnings if "group_by" in warning.what}
     assert warnings.keys() == {"data.mri", "data.fixed", "data.portable"}
-    parts, unit, cases = plan.cohort.parts(1), plan.cohort.unit, plan.cohort.sections["fixed"]
+    cohort = plan.selector.cohort
+    parts, unit, cases = cohort.parts(1), cohort.unit, cohort.sections["fixed"]
     pairs = zip(cases[::2], cases[1::2], strict=True)
     straddling = sum(parts[unit(first)] != parts[unit(second)] for first, second in pairs)
     assert f"{straddling} of 30 patients have images in more than one part" in warnings["data.fixed"]

@@ -21,7 +21,7 @@ def parameter(name: str, kind: Any, *values: Any) -> Parameter:
 
 
 def space(*parameters: Parameter) -> Space:
-    return Space("space.yaml", "s", parameters)
+    return Space("space.yaml", parameters)
 
 
 def finished(number: int, drawn: dict[str, Any], *scores: float, outcome: str = "complete") -> SampleRecord:

@@ -20,7 +20,7 @@ from xferlab.schedule.graph import State
 from xferlab.search.samples import Halving, SampleGraph
 from xferlab.study.space import Parameter, Space
 
-SPACE = Space("space.yaml", "s", (Parameter("p", "uniform", (0.0, 1.0), "p"),))
+SPACE = Space("space.yaml", (Parameter("p", "uniform", (0.0, 1.0), "p"),))
 
 
 def sample(number: int, parameters: Any = None) -> SampleSpec:

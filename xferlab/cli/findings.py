@@ -101,8 +101,9 @@ def unusable_files(session: Session, problems: Iterable[Problem]) -> list[Proble
     unique = sorted(dict.fromkeys(problems), key=lambda problem: problem.where)
     kinds = grouped(unique)
     if len(kinds) < len(unique):
-        what = f"{kinds[-1].what}. `xferlab check {session.loaded.path}` lists all."
-        kinds[-1] = replace(kinds[-1], what=what)
+        kinds[-1] = replace(
+            kinds[-1], what=f"{kinds[-1].what}. `xferlab check {session.loaded.path}` lists all."
+        )
     return kinds
 
 

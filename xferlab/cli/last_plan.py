@@ -10,7 +10,6 @@ from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session
 from xferlab.errors import ProblemsError, RecordError, UsageError, XferlabError
 from xferlab.plan.changes import changed_fields, changes
-from xferlab.plan.document import planned_trials
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout
@@ -75,14 +74,13 @@ def compare(options: StudyOptions, *, must_have_run: bool = False) -> StudyCompa
         XferlabError: The study cannot be planned, and there is no earlier plan of it.
     """
     session = Session.open(options)
-    if must_have_run:
-        session.last_plan()
     try:
         document = session.last_plan()
-    except UsageError as error:
-        return StudyComparison(session, session.plan().trials, gap=f"{error}")
-    except RecordError as error:
-        gap = f"The last plan of the study could not be read: {error}"
+    except (UsageError, RecordError) as error:
+        if must_have_run:
+            raise
+        is_absent = isinstance(error, UsageError)
+        gap = str(error) if is_absent else f"The last plan of the study could not be read: {error}"
         return StudyComparison(session, session.plan().trials, gap=gap)
     try:
         plan = session.plan_as(document)
@@ -90,10 +88,9 @@ def compare(options: StudyOptions, *, must_have_run: bool = False) -> StudyCompa
         problems = error.problems if isinstance(error, ProblemsError) else (error,)
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
         print(f"warning: the data of the study cannot be read here: {problems[0]}{more}", file=sys.stderr)
+        trials = tuple(map(PlannedTrial.from_entry, document["trials"]))
         differences = _differences(session, document, None)
-        return StudyComparison(
-            session, planned_trials(document), differences, _UNREAD, lacks_trials=bool(differences)
-        )
+        return StudyComparison(session, trials, differences, _UNREAD, lacks_trials=bool(differences))
     return StudyComparison(session, plan.trials, _differences(session, document, plan))
 
 

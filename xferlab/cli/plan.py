@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -91,10 +90,13 @@ def _private(path: str, flags: int) -> int:
 
 def _as_json(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> dict[str, Any]:
     document, chosen = to_document(plan), {trial.trial_id for trial in trials}
-    shown = [trial for trial in document["trials"] if trial["trial_id"] in chosen]
     return {
         **document,
-        "trials": [{**trial, "complete": trial["trial_id"] in complete} for trial in shown],
+        "trials": [
+            {**trial, "complete": trial["trial_id"] in complete}
+            for trial in document["trials"]
+            if trial["trial_id"] in chosen
+        ],
     }
 
 
@@ -123,7 +125,7 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], states: Mapping[str, str]) -
 def _print_totals(
     plan: Plan, trials: Sequence[TrialSpec], num_complete: int, *, all: dict[str, int], left: dict[str, int]
 ) -> None:
-    shared = Counter(len(trial.arms) > 1 for trial in trials)[True]
+    shared = sum(len(trial.arms) > 1 for trial in trials)
     execution = plan.trials[0].identity.execution
     print(
         f"{all['trials']} trials ({num_complete} complete, {shared} shared between arms), "

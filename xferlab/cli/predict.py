@@ -166,8 +166,12 @@ def _predictor(model: tuple[Store, str] | Path, options: PredictOptions) -> Pred
     data = read_bytes(model)
     if trained := TrainedOn.record_beside(model, data):
         _refuse_preprocessing(options, "the record beside the weights file")
-        origin = f"{model}, trial {trained.record.trial_id}"
-        return Predictor.of_record(trained, read_weights(model, data), origin=origin, device=device)
+        return Predictor.of_record(
+            trained,
+            read_weights(model, data),
+            origin=f"{model}, trial {trained.record.trial_id}",
+            device=device,
+        )
     return Predictor.of_weights(
         model,
         options={"image_size": options.image_size, "intensity": options.intensity},

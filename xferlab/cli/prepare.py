@@ -151,8 +151,10 @@ def _problems(session: Session, wanted: _Wanted, table: CaseTable) -> Iterator[P
         digests = sorted(check.read)
         sizes = dict(zip(digests, map(tuple, table.sizes[table.rows(digests)].tolist()), strict=True))
         for problem in check.identity.check_sizes(sizes, check.trained):
-            names = _names(session, wanted, problem.digests)
-            yield Problem(f"data.{wanted.name}", problem.what.format(names=names))
+            yield Problem(
+                f"data.{wanted.name}",
+                problem.what.format(names=_names(session, wanted, problem.digests)),
+            )
 
 
 def _names(session: Session, wanted: _Wanted, digests: Sequence[str]) -> str:

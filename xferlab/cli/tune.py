@@ -14,12 +14,11 @@ from xferlab.cli.prepare import decode_images
 from xferlab.cli.session import Session, check_name
 from xferlab.cli.view import say_if_slow
 from xferlab.errors import StorageError, UsageError
-from xferlab.metrics.score import Score
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
 from xferlab.records.samples import SampleRecord, best_of, read_samples
 from xferlab.records.store import Store
-from xferlab.schedule.graph import State, TrialGraph
+from xferlab.schedule.graph import Listener, State
 from xferlab.schedule.lease import Lease
 from xferlab.schedule.retry_policy import SAME_ERRORS, Ending
 from xferlab.schedule.stop import StopRequest
@@ -46,8 +45,10 @@ def run(options: TuneOptions) -> int:
         num_samples = min(options.samples, tuning.space.size or options.samples)
         print(_headline(tuning, num_samples))
         if num_samples < options.samples:
-            missing = options.samples - num_samples
-            print(f"the space has {num_samples} points: {missing} samples fewer than asked for")
+            print(
+                f"the space has {num_samples} points: {options.samples - num_samples} samples fewer than "
+                "asked for"
+            )
         with Lease(session.store, tuning.tuning_id, search=True):
             graph = SampleGraph(tuning, session.store, num_samples)
             ending = _search(session, graph, options, stop=stop)
@@ -64,10 +65,9 @@ def run(options: TuneOptions) -> int:
 
 
 def _search(session: Session, graph: SampleGraph, options: TuneOptions, *, stop: StopRequest) -> Ending:
-    lines = _Lines(graph)
+    lines, tuning = _Lines(graph), graph.tuning
     if graph.exhausted:
         return Ending()
-    tuning = graph.tuning
     with say_if_slow("reading images"):
         decode_images(session, tuning.selections, tuning.base, progress=lambda *_: None)
     stop.graceful = True
@@ -75,8 +75,7 @@ def _search(session: Session, graph: SampleGraph, options: TuneOptions, *, stop:
     with cluster(options, session.store, tuning.base[:1], stop=stop):
         retries = session.loaded.base.retries
         ending = execute(graph, listener=lines, retries=retries, cache_dir=session.cache_dir, stop=stop)
-    if ending.repeated is not None:
-        failure = ending.repeated
+    if failure := ending.repeated:
         print(
             f"{failure['traceback'] or failure['message']}\nxferlab: stopped: the first {SAME_ERRORS} "
             f"samples all failed with this error, on {failure['host']}. Fix the cause, and the same command "
@@ -120,12 +119,6 @@ def _check_parents(session: Session, tuning: Tuning) -> None:
         )
 
 
-def _score(tuning: Tuning) -> Score:
-    score = tuning.base[0].identity.score
-    assert score is not None  # `Tuning` refuses a stage without one
-    return score
-
-
 def _headline(tuning: Tuning, num_samples: int) -> str:
     wanted, asha = tuning.wanted, tuning.asha
     early = f"the worse stop from epoch {asha['grace_epochs']} on" if asha else "none stops early"
@@ -135,7 +128,7 @@ def _headline(tuning: Tuning, num_samples: int) -> str:
     )
 
 
-class _Lines:
+class _Lines(Listener):
     """Prints a line for every sample that ends."""
 
     def __init__(self, graph: SampleGraph) -> None:
@@ -145,9 +138,6 @@ class _Lines:
             "go on",
             flush=True,
         )
-
-    def begin(self, graph: TrialGraph) -> None:
-        """Prints nothing."""
 
     def changed(self, trial: TrialSpec, state: State, reason: str = "") -> None:
         if reason:
@@ -160,13 +150,10 @@ class _Lines:
         print(
             f"[{self._graph.num_finished}/{self._graph.num_samples}] {trial.name} {record.outcome} at epoch "
             f"{record.num_epochs} of {record.max_epochs}"
-            + ("" if record.score is None else f", {_score(self._graph.tuning).label} {record.score:.4f}")
+            + ("" if record.score is None else f", {self._graph.tuning.score.label} {record.score:.4f}")
             + (f"; best of this run: {best.score:.4f} (sample {best.number})" if best else ""),
             flush=True,
         )
-
-    def epoch(self, trial: TrialSpec, epoch: int, best_score: float | None) -> None:
-        """Prints nothing."""
 
 
 def _out(session: Session, tuning: Tuning, options: TuneOptions) -> Path:
@@ -196,7 +183,7 @@ def _conclude(session: Session, tuning: Tuning, *, out: Path) -> None:
     records = read_samples(session.store, tuning.tuning_id)
     ranked = sorted((record for record in records if record.score is not None), key=SampleRecord.rank)
     if ranked:
-        print(f"best samples by {_score(tuning).described}, mean over repetitions:")
+        print(f"best samples by {tuning.score.described}, mean over repetitions:")
     for record in ranked[:SHOWN]:
         values = [(name.written, record.parameters[name.path]) for name in tuning.space.parameters]
         shown = ", ".join(f"{name} {_shown(value)}" for name, value in values)

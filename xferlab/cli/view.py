@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xferlab.plan.spec import PlannedTrial, TrialSpec
-from xferlab.schedule.graph import State, TrialGraph
+from xferlab.schedule.graph import Listener, State, TrialGraph
 
 SHOWN_RUNNING, SHOWN_FAILED = 12, 5
 PLAIN_EPOCHS_EVERY_S = 30.0
@@ -122,7 +122,7 @@ class _Running:
     best_score: float | None = None
 
 
-class View:
+class View(Listener):
     """Trials by state, progress and best score of those that run, and when the run should end."""
 
     def __init__(self, location: str):

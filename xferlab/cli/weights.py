@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,7 +101,7 @@ class GivenWeights:
         )
         return self.loaded.problem(arm, Finding(("stages", stage, "weights"), what, severity))
 
-    def problems(self, trials: Iterable[TrialSpec], *, stored: bool) -> Iterator[Problem]:
+    def problems(self, trials: Sequence[TrialSpec], *, stored: bool) -> Iterator[Problem]:
         """Loads every file into each network that starts from it, and yields what is wrong.
 
         Args:
@@ -126,12 +126,11 @@ class GivenWeights:
                 yield self._problem(name, f"{trial.name}: {error}", arm=arm)
             yield from (self._problem(name, note, arm=arm, severity="warning") for note in notes)
 
-    def parent_problems(self, trials: Iterable[TrialSpec]) -> Iterator[Problem]:
+    def parent_problems(self, trials: Sequence[TrialSpec]) -> Iterator[Problem]:
         """Yields what is wrong with the weights of complete trials from which incomplete trials start.
 
         A file that is not as its record says is a warning: a run trains that trial again.
         """
-        trials = list(trials)
         try:
             complete = complete_trials(self.store, self.loaded.base.study, trials)
         except StorageError as error:
@@ -148,8 +147,10 @@ class GivenWeights:
                 check_parent(parent, self.store)
             except (DonorError, StorageError) as error:
                 severity = "error" if isinstance(error, DonorError) else "warning"
-                finding = Finding(("stages", trial.stage, "starts_from"), f"{trial.name}: {error}", severity)
-                yield self.loaded.problem(trial.arms[0], finding)
+                yield self.loaded.problem(
+                    trial.arms[0],
+                    Finding(("stages", trial.stage, "starts_from"), f"{trial.name}: {error}", severity),
+                )
 
 
 def _refuse_absent(weights: Weights) -> None:
@@ -157,11 +158,11 @@ def _refuse_absent(weights: Weights) -> None:
         raise DonorError(f"donor {weights.path}: there is no such file; correct `weights.path` in the study")
 
 
-def _one_a_network(trials: Iterable[TrialSpec]) -> list[TrialSpec]:
+def _one_a_network(trials: Sequence[TrialSpec]) -> list[TrialSpec]:
     """The first trial for each weights file, network, and way to take it over."""
     ways = {
         canonical_json([asdict(trial.donor), *map(trial.identity.to_json().get, ("model", "adapt"))]): trial
-        for trial in reversed(list(trials))
+        for trial in reversed(trials)
         if trial.donor
     }
     return list(reversed(ways.values()))

@@ -66,11 +66,9 @@ def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     """Returns the fields in which two identities differ, with both values where these are short."""
     old, new = flattened(before), flattened(now)
     differing = [path for path in {**old, **new} if old.get(path) != new.get(path)]
-    return [_field(path, old.get(path), new.get(path)) for path in differing]
-
-
-def _field(path: str, before: Any, now: Any) -> str:
-    return _NAMED.get(path.partition(".")[0], f"{path} {before} -> {now}")
+    return [
+        _NAMED.get(path.partition(".")[0], f"{path} {old.get(path)} -> {new.get(path)}") for path in differing
+    ]
 
 
 PARENT = "what it starts from"

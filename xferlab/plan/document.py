@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from xferlab.cohort import Case
 from xferlab.plan.expand import Plan
-from xferlab.plan.spec import PLAN_VERSION, PlannedTrial, TrialSpec
+from xferlab.plan.spec import PLAN_VERSION, TrialSpec
 from xferlab.study.schema import Stage
 from xferlab.tasks import registry
 
@@ -40,7 +40,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
                 **config.model_dump(
                     mode="json", include={"source", "note", "shareable", "simulate", "hold_out"}
                 ),
-                **_counts(plan.cohort.sections[name]),
+                **_counts(plan.selector.cohort.sections[name]),
             }
             for name, config in base.data.items()
         },
@@ -58,19 +58,12 @@ def to_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def planned_trials(document: Mapping[str, Any]) -> tuple[PlannedTrial, ...]:
-    """Returns the trials of a plan document."""
-    return tuple(map(PlannedTrial.from_entry, document["trials"]))
-
-
 def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
     """Returns how much a set of trials is: trials, epochs at most, training images at most, evaluations."""
-    epochs = [trial.max_epochs for trial in trials]
-    images = [plan.part_sizes[trial.selection]["train"] for trial in trials]
     return {
         "trials": len(trials),
-        "max_epochs": sum(epochs),
-        "max_images": sum(e * n for e, n in zip(epochs, images, strict=True)),
+        "max_epochs": sum(trial.max_epochs for trial in trials),
+        "max_images": sum(trial.max_epochs * plan.part_sizes[trial.selection]["train"] for trial in trials),
         "evaluations": sum(
             len({evaluation.evaluation_id for evaluation in trial.evaluations}) for trial in trials
         ),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from xferlab.cohort import Cohort, Selection
+from xferlab.cohort import Selection
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.plan.features import Probe
 from xferlab.plan.identity import seed_for, short_id
@@ -52,7 +52,6 @@ class Plan:
         trials: Every trial once, however many arms use it.
         names: `arm/stage/rNN` -> trial id.
         selections: Every choice of cases that trials refer to, by digest.
-        cohort: Patients and their parts.
         selector: The cases of all sections, with their parts and with what records call them.
         warnings: What a reader of the results should know.
     """
@@ -62,7 +61,6 @@ class Plan:
     trials: tuple[TrialSpec, ...]
     names: Mapping[str, str]
     selections: Mapping[str, Selection]
-    cohort: Cohort
     selector: CaseSelector = field(repr=False)
     warnings: tuple[Problem, ...] = ()
 
@@ -118,7 +116,6 @@ class _Expansion:
     def __init__(self, loaded: LoadedStudy, index: Index, setting: Setting):
         self.loaded, self.setting = loaded, setting
         self.selector = CaseSelector(loaded.base, index)
-        self.cohort, self.select = self.selector.cohort, self.selector.select
         self.probe = Probe(loaded.base, self.selector)
         self.trials: dict[str, TrialSpec] = {}
         self.trained_units: dict[str, frozenset[str]] = {}
@@ -139,31 +136,37 @@ class _Expansion:
             trials=tuple(self.trials.values()),
             names=self.names,
             selections=self.selector.selections,
-            cohort=self.cohort,
             selector=self.selector,
             warnings=(*self.loaded.warnings, *self.warnings.values()),
         )
 
     def _check_required(self) -> None:
-        known = sorted({case.pathology for cases in self.cohort.sections.values() for case in cases})
+        sections = self.selector.cohort.sections
+        known = sorted({case.pathology for cases in sections.values() for case in cases})
         for pathology in sorted(set(self.loaded.base.split.require_classes).difference(known)):
             what = (
                 f"split.require_classes asks for {pathology!r}, which no case has (pathologies: "
                 f"{', '.join(known)}).{suggest(pathology, known)}"
             )
-            problem = self.loaded.problem("", Finding(("split", "require_classes"), what))
-            self.problems.setdefault(f"require {pathology}", problem)
+            self.problems[f"require {pathology}"] = self.loaded.problem(
+                "", Finding(("split", "require_classes"), what)
+            )
 
     def _report_straddling(self) -> None:
-        if self.cohort.by_patient:
+        if self.selector.cohort.by_patient:
             return
         for name, (straddling, number) in self.selector.straddling().items():
-            text = (
+            self.warn(
+                f"straddle {name}",
+                f"data.{name}",
                 f"split.group_by is null: in repetition 1, {straddling} of {number} patients "
-                "have images in more than one part; test results are optimistic"
+                "have images in more than one part; test results are optimistic",
+                kind="sections whose patients straddle parts",
             )
-            problem = Problem(f"data.{name}", text, "warning", "sections whose patients straddle parts")
-            self.warnings[f"straddle {name}"] = problem
+
+    def warn(self, key: str, where: str, what: str, *, kind: str) -> None:
+        """Notes what a reader of the results should know, once under each key."""
+        self.warnings.setdefault(key, Problem(where, what, "warning", kind))
 
 
 class _Arm:
@@ -183,8 +186,9 @@ class _Arm:
 
     def _add(self, template: TrialSpec, stage: Stage, repetition: int) -> None:
         stage_name, section = template.stage, template.section
-        config = self.study.data[section]
-        selected = self.expansion.select(section, config, "fit", repetition, labelled=stage.label_fraction)
+        selected = self.expansion.selector.select(
+            section, self.study.data[section], "fit", repetition, labelled=stage.label_fraction
+        )
         self._check(stage_name, section, selected, repetition)
         parents, donor = self._origin(stage, repetition)
         identity = template.identity.model_copy(
@@ -230,13 +234,6 @@ class _Arm:
         evaluated = self._evaluated(study.stages[stage_name])
         read = {section, *(item.partition(".")[0] for item in evaluated)}
         wandb = study.tracking.wandb
-        settings = Settings(
-            study=study.study,
-            seed=study.seed,
-            checkpoint_every_s=training.checkpoint_every_s,
-            resources=Reservation(**study.resources_of(stage_name).model_dump()),
-            tracking=wandb.model_dump(mode="json") if wandb else None,
-        )
         return TrialSpec(
             trial_id="",
             name="",
@@ -248,7 +245,13 @@ class _Arm:
             section=section,
             selection="",
             data={name: without_patients(config) for name, config in study.data.items() if name in read},
-            settings=settings,
+            settings=Settings(
+                study=study.study,
+                seed=study.seed,
+                checkpoint_every_s=training.checkpoint_every_s,
+                resources=Reservation(**study.resources_of(stage_name).model_dump()),
+                tracking=wandb.model_dump(mode="json") if wandb else None,
+            ),
         )
 
     def _origin(self, stage: Stage, repetition: int) -> tuple[tuple[str, ...], Donor | None]:
@@ -262,17 +265,15 @@ class _Arm:
             return (), Donor(stage.starts_from, name, path, digest)
         available = {r: trial_id for (name, r), trial_id in self.ids.items() if name == stage.starts_from}
         if stage.chaining == "best":
-            self._warn_of_renewal(stage, len(available))
+            self.expansion.warn(
+                f"best {stage.starts_from}",
+                f"stages.{stage.starts_from}",
+                f"the best of {len(available)} repetitions feeds all trials that start from it; "
+                "another number of repetitions renews those trials and their descendants",
+                kind="stages that start from the best",
+            )
             return tuple(sorted(available.values())), None
         return (available[repetition if len(available) > 1 else 1],), None
-
-    def _warn_of_renewal(self, stage: Stage, number: int) -> None:
-        what = (
-            f"the best of {number} repetitions feeds all trials that start from it; "
-            "another number of repetitions renews those trials and their descendants"
-        )
-        problem = Problem(f"stages.{stage.starts_from}", what, "warning", "stages that start from the best")
-        self.expansion.warnings.setdefault(f"best {stage.starts_from}", problem)
 
     def _evaluated(self, stage: Stage) -> list[str]:
         default = [f"{stage.data}.test"] if self.study.split.test else []
@@ -282,12 +283,16 @@ class _Arm:
         stage_name, repetition, image_size = spec.stage, spec.repetition, spec.identity.image_size
         for item in self._evaluated(stage):
             section, part, variant = Evaluated.of(item)
-            selected = self.expansion.select(section, self.study.data[section], part, repetition)
+            selected = self.expansion.selector.select(section, self.study.data[section], part, repetition)
             if not sum(selected.counts.values()):
-                what = f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition "
-                what += f"{repetition}; add patients, or change `split` or `hold_out`"
-                finding = Finding(("stages", stage_name, "evaluate_on"), what, related=(("data", section),))
-                self._add_problem(f"{item} empty", finding)
+                what = (
+                    f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition "
+                    f"{repetition}; add patients, or change `split` or `hold_out`"
+                )
+                self._add_problem(
+                    f"{item} empty",
+                    Finding(("stages", stage_name, "evaluate_on"), what, related=(("data", section),)),
+                )
             self._check_classes(section, selected, repetition)
             identity = {
                 "trial": spec.trial_id,
@@ -332,8 +337,9 @@ class _Arm:
                     f"stage {stage_name!r}: the {part} part of section {section!r} is empty in repetition "
                     f"{repetition}; add patients, widen `where`, or change `split` or `hold_out`"
                 )
-                finding = Finding(path, what, related=(("data", section),))
-                self._add_problem(f"{stage_name} {section} {part}", finding)
+                self._add_problem(
+                    f"{stage_name} {section} {part}", Finding(path, what, related=(("data", section),))
+                )
         view = stage_view(self.study, stage_name) if selected.counts["train"] == 1 else None
         if view is not None:
             why = f"its training part is one image in repetition {repetition}"
@@ -357,9 +363,12 @@ class _Arm:
             if pathology in self.study.split.require_classes:
                 required = f"{what} in repetition {repetition}, and split.require_classes asks for it"
                 self._add_problem(key, Finding(("split", "require_classes"), required))
-            what += f" in some repetitions (first: {repetition})"
-            problem = Problem(f"data.{section}", what, "warning", "pathologies missing from a part")
-            self.expansion.warnings.setdefault(key, problem)
+            self.expansion.warn(
+                key,
+                f"data.{section}",
+                f"{what} in some repetitions (first: {repetition})",
+                kind="pathologies missing from a part",
+            )
 
     def _add_problem(self, key: str, finding: Finding) -> None:
         """Notes what is wrong, once under each key."""
@@ -388,8 +397,7 @@ def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
         if same := evaluations.get(key):
             evaluations[key] = replace(same, arms=same.arms + evaluation.arms)
             continue
-        section = evaluation.section
-        config = other.data[section]
+        section, config = evaluation.section, other.data[evaluation.section]
         differs = data.setdefault(section, config) != config
         source = f"{section}@{other.arms[0]}" if differs else ""
         data[source or section] = config
@@ -405,8 +413,7 @@ def stages_in_order(study: Study) -> list[str]:
 def execution(training: Training, setting: Setting) -> Execution:
     """Returns how a trial computes, with `auto` resolved."""
     device = setting.device if training.device == "auto" else training.device
-    pays = device == "cuda" or setting.bfloat16
-    automatic = "bfloat16" if pays else "float32"
+    automatic = "bfloat16" if device == "cuda" or setting.bfloat16 else "float32"
     precision = automatic if training.precision == "auto" else training.precision
     on_cpu = device == "cpu"
     return Execution(

@@ -36,7 +36,7 @@ class Probe:
         self._config = without_patients(config)
         hold_out = selector.selections[selector.select(self._section, config, part, 1).digest]
         few = Selection.to_evaluate(self._section, stratified(hold_out.cases(), self._asked.cases))
-        self._digest, self.num_cases = few.identity(), len(few.rows)
+        self._digest = few.identity()
         selector.selections[self._digest] = few
 
     def of(
@@ -55,8 +55,10 @@ class Probe:
         # No arm has an empty name: its own cases under this section's name are not mistaken for these.
         is_same = data.get(self._section, self._config) == self._config
         source = self._section if is_same else f"{self._section}@"
-        spec = FeaturesSpec(short_id(identity), self._section, self._digest, source)
-        return spec, {**data, source: self._config}
+        return (
+            FeaturesSpec(short_id(identity), self._section, self._digest, source),
+            {**data, source: self._config},
+        )
 
 
 def stratified(cases: Iterable[Case], number: int) -> list[Case]:

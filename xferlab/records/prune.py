@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pyarrow.fs import FileInfo
 
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.document import planned_trials
 from xferlab.plan.spec import PlannedTrial, TrialSpec
 from xferlab.records import reader, samples
 from xferlab.records.layout import (
@@ -204,7 +203,8 @@ def _planned(store: Store) -> list[PlannedTrial]:
             f"{store.shown}: no plan of any study, so nothing tells what is needed; delete the folder "
             "yourself if you need none of it"
         )
-    return [trial for study in studies for trial in planned_trials(reader.read_plan(store, study))]
+    entries = (entry for study in studies for entry in reader.read_plan(store, study)["trials"])
+    return list(map(PlannedTrial.from_entry, entries))
 
 
 def _spec(store: Store, trial_id: str) -> TrialSpec | None:

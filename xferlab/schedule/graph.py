@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Sequence
 from enum import StrEnum
-from typing import Protocol
 
 from xferlab.plan.spec import TrialSpec
 
@@ -21,8 +20,8 @@ class State(StrEnum):
     BLOCKED = "blocked"
 
 
-class Listener(Protocol):
-    """Watches a run; the command line's live view is one."""
+class Listener:
+    """Watches a run; the command line's live view is one. What it does not override does nothing."""
 
     def begin(self, graph: TrialGraph) -> None:
         """The run starts with these states."""

@@ -7,23 +7,21 @@ what they are judged by (validation cases, loss, batch size) is the untuned arm'
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from xferlab.cohort import Case, Selection
-from xferlab.data.sources.registry import DataSection
+from xferlab.cohort import Selection
 from xferlab.errors import Problem, StudyError, UsageError, suggest
 from xferlab.plan.expand import Setting, expand, stages_in_order
-from xferlab.plan.identity import canonical_json, sha256_of, short_id
+from xferlab.plan.identity import sha256_of, short_id
 from xferlab.plan.sample_spec import SampleSpec
+from xferlab.plan.selection import Index
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.schema import RECORD_VERSION
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Stage, Study
 from xferlab.study.space import Parameter, Space
-
-Index = Callable[[str, DataSection], Sequence[Case]]
 
 REDUCTION = 3
 
@@ -58,6 +56,7 @@ class Tuning:
         base: The untuned trials of the stage, which are not run.
         selections: What the samples train and validate on, by digest.
         asha: First rung (`grace_epochs`) and `reduction` factor; None if no sample is stopped early.
+        score: What samples are compared by.
         tuning_id: Hash of all that decides what a sample of some number may be and how it is judged.
     """
 
@@ -69,9 +68,8 @@ class Tuning:
             UsageError: The stage has no score.
         """
         self.wanted, self.space = wanted, space
-        self._loaded, self._setting = loaded, setting
+        self._loaded, self._index, self._setting = loaded, index, setting
         self._study = only(loaded.arms[wanted.arm], wanted.stage, wanted.repetitions)
-        self._index = _indexed_once(index)
         self.selections: dict[str, Selection] = {}
         self._names: dict[str, str] = {}
         self.base = self._expanded(self._study)
@@ -81,7 +79,7 @@ class Tuning:
                 f"--stage: stage {wanted.stage!r} has no score by which samples could be compared"
             )
         self._judge = {name: getattr(identity.training, name) for name in identity.judged_by}
-        self._score = identity.score
+        self.score = identity.score
         longest = max(trial.max_epochs for trial in self.base)
         halving = {"grace_epochs": max(1, longest // REDUCTION**3), "reduction": REDUCTION}
         self.asha = halving if wanted.asha else None
@@ -113,7 +111,7 @@ class Tuning:
             **asdict(self.wanted),
             **self._identity(),
             "judge": self._judge,
-            "score": {**asdict(self._score), "label": self._score.label},
+            "score": {**asdict(self.score), "label": self.score.label},
             "space_sha256": sha256_of(self.space.to_json()),
             "validated_on": [self._validated_on(trial) for trial in self.base],
         }
@@ -220,9 +218,8 @@ def only(study: Study, stage: str, repetitions: int) -> Study:
     if not 1 <= repetitions <= planned:
         raise UsageError(f"--repeats {repetitions}: stage {stage!r} has {planned} repetitions in this study")
     stages: dict[str, Stage] = {}
-    name: str | None = stage
     paired = True
-    while name is not None:
+    for name in reversed(study.lineage(stage)):
         config = study.stages[name]
         number = (
             repetitions if paired and config.repetitions and config.repetitions > 1 else config.repetitions
@@ -230,22 +227,8 @@ def only(study: Study, stage: str, repetitions: int) -> Study:
         changes: dict[str, Any] = {} if config.weights else {"repetitions": number, "evaluate_on": []}
         stages = {name: config.model_copy(update=changes), **stages}
         paired = paired and config.chaining == "paired"
-        name = config.starts_from
     return study.model_copy(update={"stages": stages})
 
 
 def _ids(trials: Sequence[TrialSpec]) -> list[str]:
     return [trial.trial_id for trial in trials]
-
-
-def _indexed_once(index: Index) -> Index:
-    """Every section is indexed once for all samples."""
-    known: dict[str, Sequence[Case]] = {}
-
-    def indexed(name: str, config: DataSection) -> Sequence[Case]:
-        key = canonical_json([name, config.model_dump(mode="json")])
-        if key not in known:
-            known[key] = index(name, config)
-        return known[key]
-
-    return indexed

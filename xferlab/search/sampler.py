@@ -114,10 +114,11 @@ class OptunaSampler(Sampler):
             self._add(record.parameters, state=states.PRUNED, intermediate_values=steps)
 
     def _add(self, parameters: Mapping[str, Any], **facts: Any) -> None:
-        trial = self._optuna.trial.create_trial(
-            params=self._encoded(parameters), distributions=self._distributions, **facts
+        self._study.add_trial(
+            self._optuna.trial.create_trial(
+                params=self._encoded(parameters), distributions=self._distributions, **facts
+            )
         )
-        self._study.add_trial(trial)
 
     def _encoded(self, values: Mapping[str, Any]) -> dict[str, Any]:
         by_path = {parameter.path: parameter for parameter in self._space.parameters}

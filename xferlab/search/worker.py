@@ -50,8 +50,7 @@ def run_sample(
         return record
     attempt = Attempt(search, sample.sample_id)
     try:
-        run = _Run(sample, context, attempt, stop)
-        record = run.to_record(on_epoch)
+        record = _Run(sample, context, attempt, stop).to_record(on_epoch)
         attempt.complete()
     except BaseException as error:
         attempt.failed(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -27,13 +27,12 @@ def with_repetitions(study: Study, known: Mapping[str, int | None]) -> Study:
             nothing precedes it and another stage starts from it, else the study's number.
     """
     parents = {stage.starts_from for stage in study.stages.values()}
-    stages = {}
+    stages = dict(study.stages)
     for name, stage in study.stages.items():
-        number = stage.repetitions or known.get(name)
-        if number is None:
-            number = 1 if stage.starts_from is None and name in parents else study.repetitions
-        is_set = stage.weights is not None or stage.repetitions is not None
-        stages[name] = stage if is_set else stage.model_copy(update={"repetitions": number})
+        if stage.weights is None and stage.repetitions is None:
+            is_shared_root = stage.starts_from is None and name in parents
+            number = known.get(name) or (1 if is_shared_root else study.repetitions)
+            stages[name] = stage.model_copy(update={"repetitions": number})
     return study.model_copy(update={"stages": stages})
 
 
@@ -60,17 +59,18 @@ def pairing(base: Study, arm: Study) -> Iterator[Finding]:
         for field in PAIRING_FIELDS:
             value = getattr(section, field)
             if name not in base.data and value:
-                what = (
+                yield Finding(
+                    ("data", name, field),
                     f"a section that only an arm has may not set {field}: "
-                    "arms are compared on the same patients; declare the section in the study's own data"
+                    "arms are compared on the same patients; declare the section in the study's own data",
                 )
-                yield Finding(("data", name, field), what)
             elif name in base.data and value != (in_study := getattr(base.data[name], field)):
-                what = (
+                yield Finding(
+                    ("data", name, field),
                     f"this section has {field} {in_study} in the study and {value} in the arm; "
-                    "arms are compared on the same patients, so give it as in the study"
+                    "arms are compared on the same patients, so give it as in the study",
+                    related=(("data", name),),
                 )
-                yield Finding(("data", name, field), what, related=(("data", name),))
 
 
 def unused(base: Study, arms: Iterable[Study]) -> Iterator[Finding]:
@@ -90,47 +90,61 @@ def unused(base: Study, arms: Iterable[Study]) -> Iterator[Finding]:
 
 def _references(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     if stage.data is not None and stage.data not in study.data:
-        choices = _choices(stage.data, study.data)
-        what = f"stage {name!r} trains on {stage.data!r}, which is no data section{choices}"
-        yield Finding(("stages", name, "data"), what, related=(("data", stage.data),))
+        yield Finding(
+            ("stages", name, "data"),
+            f"stage {name!r} trains on {stage.data!r}, which is no data section"
+            f"{_choices(stage.data, study.data)}",
+            related=(("data", stage.data),),
+        )
     parent = stage.starts_from
     if parent is not None and parent not in study.stages:
-        choices = _choices(parent, (other for other in study.stages if other != name))
-        what = f"stage {name!r} starts from {parent!r}, which is no stage of this study{choices}"
-        yield Finding(("stages", name, "starts_from"), what, related=(("stages", parent),))
+        others = [other for other in study.stages if other != name]
+        yield Finding(
+            ("stages", name, "starts_from"),
+            f"stage {name!r} starts from {parent!r}, which is no stage of this study"
+            f"{_choices(parent, others)}",
+            related=(("stages", parent),),
+        )
 
 
 def _parents_task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     parent = stage.starts_from
     if parent in study.stages and study.stages[parent].task != stage.task:
-        what = (
+        yield Finding(
+            ("stages", name, "starts_from"),
             f"stage {name!r} has task {stage.task!r} and starts from {parent!r}, which has task "
-            f"{study.stages[parent].task!r}; weights carry over between stages of one task only"
+            f"{study.stages[parent].task!r}; weights carry over between stages of one task only",
+            related=(("stages", parent, "task"),),
         )
-        yield Finding(("stages", name, "starts_from"), what, related=(("stages", parent, "task"),))
 
 
-def _choices(name: str, accepted: Iterable[str]) -> str:
-    accepted = list(accepted)
+def _choices(name: str, accepted: Collection[str]) -> str:
     return f" (there is {', '.join(accepted) or 'no other'}).{suggest(name, accepted)}"
 
 
 def _evaluations(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     if stage.evaluate_on is None and stage.data is not None and study.split.test == 0:
-        what = f"split.test is 0, so stage {name!r} has no test part; set its evaluate_on"
-        yield Finding(("stages", name), what, related=(("split",),))
+        yield Finding(
+            ("stages", name),
+            f"split.test is 0, so stage {name!r} has no test part; set its evaluate_on",
+            related=(("split",),),
+        )
     for index, item in enumerate(stage.evaluate_on or ()):
-        path: KeyPath = ("stages", name, "evaluate_on", index)
-        section, part, _ = Evaluated.of(item)
-        related: tuple[KeyPath, ...] = (("data", section, "hold_out"), ("data", section))
-        if section not in study.data:
-            what = f"{item!r} names no data section of this study{_choices(section, study.data)}"
-            yield Finding(path, what, related=related)
-        elif part == "hold_out" and study.data[section].hold_out == 0:
-            what = f"{item!r} is empty: set data.{section}.hold_out to the share of patients to hold out"
-            yield Finding(path, what, related=related)
-        elif part == "test" and study.split.test == 0:
-            yield Finding(path, f"{item!r} is empty: split.test is 0", related=(("split",),))
+        yield from _cases(study, item, ("stages", name, "evaluate_on", index))
+
+
+def _cases(study: Study, item: str, path: KeyPath) -> Iterator[Finding]:
+    """What is wrong with the section and the part that an item at `path` names."""
+    section, part, _ = Evaluated.of(item)
+    related: tuple[KeyPath, ...] = (("data", section, "hold_out"), ("data", section))
+    if section not in study.data:
+        choices = _choices(section, study.data)
+        yield Finding(path, f"{item!r} names no data section of this study{choices}", related=related)
+    elif part == "hold_out" and study.data[section].hold_out == 0:
+        what = f"{item!r} is empty: set data.{section}.hold_out to the share of patients to hold out"
+        yield Finding(path, what, related=related)
+    elif part == "test" and study.split.test == 0:
+        yield Finding(path, f"{item!r} is empty: split.test is 0", related=(("split",),))
 
 
 def _variants(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -139,11 +153,11 @@ def _variants(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     for index, item in enumerate(stage.evaluate_on or ()):
         variant = Evaluated.of(item).variant
         if variant and variant not in accepted:
-            what = (
+            yield Finding(
+                ("stages", name, "evaluate_on", index),
                 f"{item!r}: task {stage.task!r} has no variant {variant!r} of an evaluation (it has "
-                f"{', '.join(accepted) or 'none'}); leave @{variant} out"
+                f"{', '.join(accepted) or 'none'}); leave @{variant} out",
             )
-            yield Finding(("stages", name, "evaluate_on", index), what)
 
 
 def _unread(study: Study) -> Iterator[Finding]:
@@ -154,12 +168,13 @@ def _unread(study: Study) -> Iterator[Finding]:
     of_training = study.training.model_fields_set - Engine.model_fields.keys()
     for section, fields in (("model", study.model.model_fields_set), ("training", of_training)):
         for field in sorted(fields):
-            what = (
+            yield Finding(
+                (section, field),
                 f"no stage reads {section}.{field}: outside of the stages, it is for task "
                 f"{registry.DEFAULT!r}, and the stages have task {', '.join(tasks)}; give it in the "
-                f"stages that it is for (stages.NAME.{section}), or leave it out"
+                f"stages that it is for (stages.NAME.{section}), or leave it out",
+                related=(("stages",),),
             )
-            yield Finding((section, field), what, related=(("stages",),))
 
 
 def _trained_tasks(study: Study) -> list[str]:
@@ -171,24 +186,22 @@ def _features(study: Study) -> Iterator[Finding]:
         return
     tasks = _trained_tasks(study)
     if tasks and not any(registry.task(task).identity.layers for task in tasks):
-        what = f"task {', '.join(tasks)} names no layers whose features could be stored; leave `features` out"
-        yield Finding(("features",), what, related=(("stages",),))
-    path: KeyPath = ("features", "on")
-    section = study.features.on.partition(".")[0]
-    if section not in study.data:
-        what = f"{study.features.on!r} names no data section of this study{_choices(section, study.data)}"
-        yield Finding(path, what, related=(("data", section),))
-    elif study.data[section].hold_out == 0:
-        what = f"{study.features.on!r} is empty: set data.{section}.hold_out to the share to hold out"
-        yield Finding(path, what, related=(("data", section, "hold_out"), ("data", section)))
+        yield Finding(
+            ("features",),
+            f"task {', '.join(tasks)} names no layers whose features could be stored; leave `features` out",
+            related=(("stages",),),
+        )
+    yield from _cases(study, study.features.on, ("features", "on"))
 
 
 def _sections(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """What the stage's task finds wrong with single fields of its sections."""
-    if stage.adapt is not None and study.task_of(name).adapt is None:
-        what = f"stages of task {stage.task!r} take over weights as they are; leave adapt out"
-        yield Finding(("stages", name, "adapt"), what)
     task = study.task_of(name)
+    if stage.adapt is not None and task.adapt is None:
+        yield Finding(
+            ("stages", name, "adapt"),
+            f"stages of task {stage.task!r} take over weights as they are; leave adapt out",
+        )
     readers = (
         ("model", task.model, study.model_of),
         ("training", task.training, study.training_of),
@@ -199,8 +212,9 @@ def _sections(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             read(name)
         except ValidationError as error:
             assert section is not None  # it has just been validated
-            under: KeyPath = ("stages", name, field)
-            yield from of_validation(error, getattr(stage, field), model=section, under=under)
+            yield from of_validation(
+                error, getattr(stage, field), model=section, under=("stages", name, field)
+            )
 
 
 def _patience(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -210,12 +224,13 @@ def _patience(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         return
     written = {"patience", "max_epochs"} & set(stage.training)
     path = view.written(min(written, key=list(stage.training).index) if written else "patience")
-    what = (
+    yield Finding(
+        path,
         f"patience {view.training.patience} never stops a training of at most {view.training.max_epochs} "
-        "epochs"
+        "epochs",
+        "warning",
+        related=(("training", "patience"), ("training", "max_epochs")),
     )
-    related: tuple[KeyPath, ...] = (("training", "patience"), ("training", "max_epochs"))
-    yield Finding(path, what, "warning", related)
 
 
 def training_path(study: Study, stage: str, field: str) -> KeyPath:
@@ -273,17 +288,18 @@ def _repetitions(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     if parent is None or parent.weights is not None or stage.chaining == "best":
         return
     if parent.repetitions not in (1, stage.repetitions):
-        what = (
+        yield Finding(
+            ("stages", name, "repetitions"),
             f"stage {name!r} has {stage.repetitions} repetitions and starts from {stage.starts_from!r}, "
             f"which has {parent.repetitions}; give both "
-            "the same number, the parent 1, or this stage `chaining: best`"
+            "the same number, the parent 1, or this stage `chaining: best`",
+            related=(
+                ("stages", stage.starts_from or "", "repetitions"),
+                ("stages", name, "chaining"),
+                ("stages", name, "starts_from"),
+                ("repetitions",),
+            ),
         )
-        related: tuple[KeyPath, ...] = (
-            ("stages", stage.starts_from or "", "repetitions"),
-            *(("stages", name, field) for field in ("chaining", "starts_from")),
-            ("repetitions",),
-        )
-        yield Finding(("stages", name, "repetitions"), what, related=related)
 
 
 def _cycles(study: Study) -> Iterator[Finding]:

@@ -111,8 +111,9 @@ class Draft:
 
     def derive(self, group: str, name: str, treatment: Treatment, report: Report) -> Draft:
         """Returns the draft of a profile or an arm; overrides that cannot be are reported and left out."""
-        tuned = tuple(treatment.tuned.values())
-        draft = replace(self, group=group, name=name, overrides=(), tuned=tuned, parent=self)
+        draft = replace(
+            self, group=group, name=name, overrides=(), tuned=tuple(treatment.tuned.values()), parent=self
+        )
         for override in treatment.overrides.values():
             problem = refusal(group, override.path) or absent_entry(draft.tree, override.path)
             if problem:
@@ -184,8 +185,10 @@ class Library:
             return self._treatments[document.path, path]
         treatment = Treatment()
         if not isinstance(entries, dict | None):
-            what = f"{path[-1]!r} is {as_yaml(entries)}; it must be a mapping of dotted paths to values"
-            self._report.add(document.where(path), what)
+            self._report.add(
+                document.where(path),
+                f"{path[-1]!r} is {as_yaml(entries)}; it must be a mapping of dotted paths to values",
+            )
             entries = {}
         entries = dict(entries or {})
         if path[:-1] != ("profiles",):
@@ -203,8 +206,10 @@ class Library:
         if tuned is not None:
             treatment.tuned[tuned.tuning_id] = tuned
         for finding in findings:
-            what = f"arm {path[-1]!r}: {finding.what.rstrip('.')}; leave it as `xferlab tune` wrote it"
-            self._report.add(document.where((*path, *finding.path)), what)
+            self._report.add(
+                document.where((*path, *finding.path)),
+                f"arm {path[-1]!r}: {finding.what.rstrip('.')}; leave it as `xferlab tune` wrote it",
+            )
 
     def _included(
         self, document: Document, path: KeyPath, value: Any, stack: tuple[str, ...]
@@ -213,8 +218,10 @@ class Library:
             where = document.where((*path, "include", index))
             file, _, name = text.partition("#") if isinstance(text, str) else ("", "", "")
             if not name:
-                what = f"include is {as_yaml(text)}; it must be FILE.yaml#ARM, in quotes if it begins with #"
-                self._report.add(where, what)
+                self._report.add(
+                    where,
+                    f"include is {as_yaml(text)}; it must be FILE.yaml#ARM, in quotes if it begins with #",
+                )
                 continue
             target = self._open(document, file, where) if file else document
             if target is not None:
@@ -232,8 +239,11 @@ class Library:
         elif len(stack) >= MAX_INCLUDES:
             self._report.add(where, f"more than {MAX_INCLUDES} arms include each other in a row")
         elif name not in arms:
-            what = f"{target.name} has no arm {name!r}; it has {', '.join(arms) or 'none'}."
-            self._report.add(where, what + suggest(name, arms))
+            self._report.add(
+                where,
+                f"{target.name} has no arm {name!r}; it has {', '.join(arms) or 'none'}."
+                f"{suggest(name, arms)}",
+            )
         else:
             return self.treatment(target, (*group, name), arms[name], (*stack, label))
         return Treatment()

@@ -19,12 +19,15 @@ _INCLUDE = {"type": "string", "pattern": "#."}
 
 def _overrides(refused: Collection[str], **properties: Any) -> dict[str, Any]:
     heads = "|".join(name for name in Study.model_fields if name not in refused)
-    entries = {
-        "type": ["object", "null"],
-        "properties": properties,
-        "propertyNames": {"pattern": rf"^({'|'.join((*properties, heads))})(\..+)?$"},
+    return {
+        "patternProperties": {
+            NAME_PATTERN: {
+                "type": ["object", "null"],
+                "properties": properties,
+                "propertyNames": {"pattern": rf"^({'|'.join((*properties, heads))})(\..+)?$"},
+            }
+        }
     }
-    return {"patternProperties": {NAME_PATTERN: entries}}
 
 
 class Variants(Section):

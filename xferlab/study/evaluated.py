@@ -35,8 +35,10 @@ class Evaluated(NamedTuple):
         section, _, part = cases.partition(".")
         if not section or part not in PARTS:
             hint = suggest(part, PARTS) if section else ""
-            what = f"{item!r} is not `section.part` with a part out of {', '.join(PARTS)}"
-            raise ValueError(what + (f".{hint}" if hint else ""))
+            raise ValueError(
+                f"{item!r} is not `section.part` with a part out of {', '.join(PARTS)}"
+                + (f".{hint}" if hint else "")
+            )
         if at and variant not in VARIANTS:
             raise ValueError(
                 f"{item!r} has the variant {variant!r}; accepted after `@`: {', '.join(VARIANTS)}."

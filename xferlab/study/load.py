@@ -112,11 +112,10 @@ def load(
     """
     document = read(Path(path))
     if not isinstance(document.value, dict):
-        what = "the file is empty" if document.value is None else f"this is {as_yaml(document.value)}"
-        what += "; a study is a mapping that begins with `study: NAME`"
-        raise StudyError(Problem(f"{document.name}:1", what))
-    loading = _Loading(document, os.environ if environ is None else environ)
-    return loading.load(Path(path), profile)
+        content = "the file is empty" if document.value is None else f"this is {as_yaml(document.value)}"
+        what = f"{content}; a study is a mapping that begins with `study: NAME`"
+        raise StudyError.at(f"{document.name}:1", what)
+    return _Loading(document, os.environ if environ is None else environ).load(Path(path), profile)
 
 
 class _Loading:
@@ -159,8 +158,11 @@ class _Loading:
             errors = (finding for finding in findings if finding.severity == "error")
             self.note(draft, (error for error in errors if error not in of_file))
         if name is not None and name not in drafts:
-            what = f"there is no profile {name!r}; this study has {', '.join(drafts) or 'none'}."
-            self.report.add(self.document.where(("profiles",)), what + suggest(name, drafts))
+            self.report.add(
+                self.document.where(("profiles",)),
+                f"there is no profile {name!r}; this study has {', '.join(drafts) or 'none'}."
+                f"{suggest(name, drafts)}",
+            )
         return drafts.get(name or "", file)
 
     def variants(self, parent: Draft, group: str, entries: Any) -> dict[str, Draft]:
@@ -202,8 +204,9 @@ class _Loading:
 
     def note(self, draft: Draft, findings: Iterable[Finding]) -> None:
         for finding in findings:
-            where = draft.where(finding)
-            self.report.add(where, finding.what, severity=finding.severity, prefix=draft.prefix)
+            self.report.add(
+                draft.where(finding), finding.what, severity=finding.severity, prefix=draft.prefix
+            )
 
 
 def _pruned(tree: dict[str, Any], invalid: list[Finding]) -> Study | None:
@@ -230,8 +233,10 @@ def _with_files(
         missing = [name for name in _VARIABLE.findall(text) if name not in environ]
         if missing:
             variables = " and ".join(f"`{name}`" for name in missing)
-            what = f"{dotted(path)} needs the environment variable {variables}, which is not set; "
-            what += f"for example: export {missing[0]}=/path/to/it"
+            what = (
+                f"{dotted(path)} needs the environment variable {variables}, which is not set; "
+                f"for example: export {missing[0]}=/path/to/it"
+            )
             findings.append(Finding(path, what))
             continue
         expanded = os.path.expanduser(_VARIABLE.sub(lambda match: environ[match[1]], text))

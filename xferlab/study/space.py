@@ -72,12 +72,10 @@ class Space:
 
     Attributes:
         name: The file as messages show it.
-        stage: The stage that is tuned.
         parameters: At least one.
     """
 
     name: str
-    stage: str
     parameters: tuple[Parameter, ...]
 
     @property
@@ -123,8 +121,11 @@ def load_space(path: str | os.PathLike[str], study: Study, *, stage: str) -> Spa
     """
     document = read(Path(path))
     if not isinstance(document.value, dict) or not document.value:
-        what = "a space is a mapping of dotted paths to distributions, such as `training.lr: "
-        raise StudyError(Problem(f"{document.name}:1", what + "{loguniform: [1.0e-4, 1.0e-2]}`"))
+        raise StudyError.at(
+            f"{document.name}:1",
+            "a space is a mapping of dotted paths to distributions, such as `training.lr: "
+            "{loguniform: [1.0e-4, 1.0e-2]}`",
+        )
     report, parameters, tree = Report(), list[Parameter](), study.model_dump(mode="json", exclude_unset=True)
     for written, entry in document.value.items():
         line = document.line((written,))
@@ -138,7 +139,7 @@ def load_space(path: str | os.PathLike[str], study: Study, *, stage: str) -> Spa
         for what in _refused(parameter, tree):
             report.add(f"{document.name}:{line}", what)
     report.raise_errors()
-    return Space(document.name, stage, tuple(parameters))
+    return Space(document.name, tuple(parameters))
 
 
 def _parameter(written: str, entry: Any, *, stage: str, line: int) -> Parameter:
@@ -146,8 +147,10 @@ def _parameter(written: str, entry: Any, *, stage: str, line: int) -> Parameter:
         raise ValueError(f"{written} is {as_yaml(entry)}; it must be {_FORM}")
     [(kind, values)] = entry.items()
     if kind not in KINDS:
-        hint = suggest(kind, KINDS)
-        raise ValueError(f"{written}: there is no distribution {kind!r}; accepted: {', '.join(KINDS)}.{hint}")
+        raise ValueError(
+            f"{written}: there is no distribution {kind!r}; accepted: {', '.join(KINDS)}."
+            f"{suggest(kind, KINDS)}"
+        )
     if problem := _bad_values(kind, values):
         raise ValueError(f"{written}: {kind} is {as_yaml(values)}; it must {problem}")
     path = f"stages.{stage}.{written}" if written.startswith("training.") else written

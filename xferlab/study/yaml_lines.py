@@ -84,7 +84,9 @@ def read(path: Path, *, name: str | None = None) -> Document:
         root = yaml.compose(text, Loader=_Loader)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise _problem(name, line, "this line has a control character; is this a text file?") from error
+        raise StudyError.at(
+            f"{name}:{line}", "this line has a control character; is this a text file?"
+        ) from error
     except yaml.MarkedYAMLError as error:
         raise _invalid_yaml(name, text, error) from error
     values = _Values(name)
@@ -104,7 +106,7 @@ def _text(path: Path, name: str) -> str:
         what = f"byte {error.start} is not UTF-8 text; a study is a YAML text file"
     except (OSError, ValueError) as error:
         what = f"cannot be read: {getattr(error, 'strerror', None) or error}; name a YAML file"
-    raise StudyError(Problem(name, what))
+    raise StudyError.at(name, what)
 
 
 def _check_depth(text: str, name: str) -> None:
@@ -113,16 +115,14 @@ def _check_depth(text: str, name: str) -> None:
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            what = f"nested deeper than {MAX_DEPTH} levels; a study needs no more than 8"
-            raise _problem(name, _line(event), what)
+            raise StudyError.at(
+                f"{name}:{_line(event)}",
+                f"nested deeper than {MAX_DEPTH} levels; a study needs no more than 8",
+            )
 
 
 def _line(node: Any) -> int:
     return int(node.start_mark.line) + 1
-
-
-def _problem(name: str, line: int, what: str) -> StudyError:
-    return StudyError(Problem(f"{name}:{line}", what))
 
 
 def _invalid_yaml(name: str, text: str, error: yaml.MarkedYAMLError) -> StudyError:
@@ -130,9 +130,11 @@ def _invalid_yaml(name: str, text: str, error: yaml.MarkedYAMLError) -> StudyErr
     rows = text.splitlines() or [""]
     line = min(mark.line + 1, len(rows)) if mark else 1  # the mark may be behind the last line
     if "cannot start any token" in str(error.problem) and "\t" in rows[line - 1]:
-        return _problem(name, line, "this line is indented with a tab, and YAML allows only spaces")
+        return StudyError.at(
+            f"{name}:{line}", "this line is indented with a tab, and YAML allows only spaces"
+        )
     words = ", ".join(filter(None, (error.context, error.problem)))
-    return _problem(name, line, f"this is not valid YAML: {words}")
+    return StudyError.at(f"{name}:{line}", f"this is not valid YAML: {words}")
 
 
 class _Values:
@@ -157,8 +159,9 @@ class _Values:
         """
         self.lines.setdefault(path, _line(node))
         if len(self.lines) > MAX_VALUES or len(path) > MAX_DEPTH:  # an alias may be inside its own anchor
-            what = "the aliases here expand to far more than a study can hold"
-            raise _problem(self.name, _line(node), what)
+            raise StudyError.at(
+                f"{self.name}:{_line(node)}", "the aliases here expand to far more than a study can hold"
+            )
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -166,14 +169,15 @@ class _Values:
         try:
             return _scalar(node)
         except ValueError as error:
-            raise _problem(self.name, _line(node), str(error)) from error
+            raise StudyError.at(f"{self.name}:{_line(node)}", str(error)) from error
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         for key, item in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                what = "a key must be a plain word, not a list or a mapping"
-                raise _problem(self.name, _line(key), what)
+                raise StudyError.at(
+                    f"{self.name}:{_line(key)}", "a key must be a plain word, not a list or a mapping"
+                )
             item_path = (*path, key.value)
             if key.value in mapping:
                 what = f"{key.value!r} is given twice, first on line {self.lines[item_path]}; keep one"

@@ -51,8 +51,12 @@ class RunOrder:
 
     def message(self, tracking: Mapping[str, Any], directory: Path) -> dict[str, Any]:
         """Returns the message that begins the run."""
-        where = {"directory": str(directory.resolve()), "started": time.time()}
-        return {**tracking, **where, **asdict(self)}
+        return {
+            **tracking,
+            "directory": str(directory.resolve()),
+            "started": time.time(),
+            **asdict(self),
+        }
 
 
 def content_sha256(

@@ -61,8 +61,9 @@ class MirroredRun:
                 record = wandb_internal_pb2.Record.FromString(data)
                 row = _values(record.history.item)
                 if "epoch" in row:
-                    shown = {key: row[key] for key in row if not key.startswith(("_", "outputs"))}
-                    held.epochs[row["epoch"]] = shown
+                    held.epochs[row["epoch"]] = {
+                        key: row[key] for key in row if not key.startswith(("_", "outputs"))
+                    }
                 held.content = _values(record.summary.update).get(CONTENT, held.content)
                 held.finished |= record.HasField("exit")
         return held
