@@ -69,5 +69,4 @@ def _initialise_weights(
     bound = 1 / math.sqrt(math.prod(module.weight.shape[1:]))
     for parameter in (module.weight, module.bias):
         if parameter is not None:
-            drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
-            parameter.copy_(drawn)
+            parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
