@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -101,6 +102,7 @@ class Learner(Protocol[E_contra, B]):
     def batches(self, examples: E_contra, epoch: int) -> Sequence[Rows]:
         """Returns the rows of each training batch of an epoch, a pure function of seed and epoch."""
 
+    @abstractmethod
     def load(self, examples: E_contra, rows: Rows, draw: AugmentationSeed | None) -> B:
         """Returns the cases of `rows` on the device, augmented if there is something to draw from."""
 
@@ -129,9 +131,11 @@ class Learner(Protocol[E_contra, B]):
     def end_epoch(self, score: float | None) -> Mapping[str, float]:
         """Moves schedules on; returns what else is to be noted of the epoch, such as `lr`."""
 
+    @abstractmethod
     def predict(self, batch: B) -> Sequence[Array]:
         """Returns the float32 output of every case of a batch."""
 
+    @abstractmethod
     def measure(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, float]:
         """Returns the values of one case that `Task.metrics` need, by name; NaN where undefined."""
 
