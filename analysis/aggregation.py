@@ -52,9 +52,7 @@ def aggregate(
     known = [counts.get(pair, float("nan")) for pair in zip(frame["arm"], frame["stage"], strict=True)]
     # Whole numbers where all are known: pandas turns a column with NaN into floats.
     frame["num_planned"] = pd.Series(known, index=frame.index, dtype=None if known else "int64")
-    for key in KEYS:
-        frame[key] = frame[key].astype(object)
-    return frame[[*KEYS, *_MEASURES]]
+    return frame[[*KEYS, *_MEASURES]].astype(dict.fromkeys(KEYS, object))
 
 
 def _by_keys(cases: pd.DataFrame, group: list[str], sets: Sequence[Metric]) -> pd.DataFrame:

@@ -159,8 +159,7 @@ def _side(cases: pd.DataFrame, side: Side) -> pd.DataFrame:
 
 def _rows(pairs: pd.DataFrame, rules: _Rules) -> Iterator[dict[str, Any]]:
     """Yields a row for each metric of the pairs of one pathology."""
-    metrics = list(pairs["metric"].unique())
-    metric = pd.Categorical(pairs["metric"], categories=metrics).codes.astype(np.int64)
+    metric, metrics = pd.factorize(pairs["metric"].astype(object))
     repetition, case = _codes(pairs["repetition"]), _codes(pairs["case"])
     # Arrays (metrics, repetitions, images), since pandas takes seconds for what follows.
     values = np.full((2, len(metrics), repetition.max() + 1, case.max() + 1), np.nan)

@@ -129,8 +129,4 @@ class Contents:
     def published(self, evaluated: EvaluationSet) -> pd.DataFrame:
         """Returns the paper's rows on a set; none without a paper."""
         columns = ["table", "pathology", "metric", "mean", "sd"]
-        return self.paper.rows(**vars(evaluated)) if self.paper else pd.DataFrame(columns=columns)
-
-    def rows(self, evaluated: EvaluationSet) -> pd.DataFrame:
-        """Returns the aggregated rows of a set."""
-        return evaluated.rows(self.aggregated)
+        return evaluated.rows(self.paper.values) if self.paper else pd.DataFrame(columns=columns)

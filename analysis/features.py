@@ -136,7 +136,7 @@ class DeepFeatures:
             stage, repetition = trial["stage"], trial["repetition"]
             if arm not in trial["arms"] or parents[stage]["starts_from"] is None:
                 continue
-            chain = self._ancestors(trial)
+            chain = list(self._ancestors(trial))
             for layer, row in self._layers(trial_id).items():
                 for before, ancestor, state in chain:
                     grams = (ancestor[layer][f"gram_{state}"], row["gram_best"])
@@ -146,18 +146,16 @@ class DeepFeatures:
                 for quantity, value in changes.items():
                     yield arm, repetition, quantity, parents[stage]["starts_from"], stage, layer, value
 
-    def _ancestors(self, trial: Mapping[str, Any]) -> list[tuple[str, Layers, str]]:
-        """Returns the networks that a trial descends from: stage, stored layers, and in which state.
+    def _ancestors(self, trial: Mapping[str, Any]) -> Iterator[tuple[str, Layers, str]]:
+        """Yields the networks that a trial descends from: stage, stored layers, and in which state.
 
         Given weights are no trial: they are what the first trained stage started from.
         """
-        ancestors = []
         while parent := self._parent(trial):
             trial = parent
-            ancestors.append((str(trial["stage"]), self._layers(trial["trial_id"]), "best"))
+            yield str(trial["stage"]), self._layers(trial["trial_id"]), "best"
         if trial.get("donor"):
-            ancestors.append((str(trial["donor"]["stage"]), self._layers(trial["trial_id"]), "start"))
-        return ancestors
+            yield str(trial["donor"]["stage"]), self._layers(trial["trial_id"]), "start"
 
     def _parent(self, trial: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Returns the trial that one started from; of several parents, the one that its record names."""

@@ -152,9 +152,12 @@ def _cases(trials: Iterable[_Trial]) -> pd.DataFrame:
 
 def _labelled(table: pa.Table, names: Coordinates, evaluation: Mapping[str, Any]) -> pa.Table:
     """Returns the cases of an evaluation with the columns that are the same for all of them."""
-    values: dict[str, Any] = dict(zip(_TRIAL_COLUMNS, names, strict=True))
-    values |= {"section": evaluation["section"], "part": part_of(evaluation)}
-    values["parent_may_have_seen"] = evaluation["parent_may_have_seen"]
+    values = {
+        **dict(zip(_TRIAL_COLUMNS, names, strict=True)),
+        "section": evaluation["section"],
+        "part": part_of(evaluation),
+        "parent_may_have_seen": evaluation["parent_may_have_seen"],
+    }
     columns = {name: table[name] for name in CASES_SCHEMA.names}
     for name, value in values.items():
         column = pa.repeat(value, table.num_rows)

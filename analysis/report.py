@@ -49,7 +49,7 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
 
 
 def _silent(line: str) -> None:
-    del line
+    """An `Echo` that says nothing."""
 
 
 def write_report(

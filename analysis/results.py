@@ -82,7 +82,7 @@ class Metrics:
     @property
     def of_sets(self) -> tuple[Metric, ...]:
         """The metrics of sets of cases."""
-        return tuple(metric for metric in self._known.values() if metric.level == "set")
+        return tuple(metric for metric in self._known.values() if metric.computed_by)
 
     def named(self, name: str) -> Metric:
         """Returns the declaration of a metric, or a bare one if the plan has none."""

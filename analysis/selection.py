@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -89,19 +90,18 @@ def chain_pairs(results: StudyResults, arm: str) -> tuple[ChainPair, ...]:
     }
     pairs = []
     for stage in results.stages:
-        ancestors = _ancestors(results, arm, stage)
+        _, *ancestors = lineage(results.plan, arm, stage)
         for section, part in sorted((e.section, e.part) for e in sets if e.stage == stage):
             measured = [before for before in ancestors if EvaluationSet(before, section, part) in sets]
             pairs += [ChainPair(measured[0], stage, section, part)] if measured else []
     return tuple(pairs)
 
 
-def _ancestors(results: StudyResults, arm: str, stage: str) -> list[str]:
-    """Returns the stages that a stage starts from, the nearest first."""
-    stages = results.plan["arms"].get(arm, {}).get("stages", {})
-    ancestors: list[str] = []
-    parent = stages.get(stage, {}).get("starts_from")
-    while parent and parent not in ancestors:
-        ancestors.append(parent)
-        parent = stages.get(parent, {}).get("starts_from")
-    return ancestors
+def lineage(plan: Mapping[str, Any], arm: str, stage: str) -> list[str]:
+    """Returns a stage of an arm, and the stages that it starts from, the nearest first."""
+    stages = plan["arms"].get(arm, {}).get("stages", {})
+    names, name = list[str](), stage
+    while name and name not in names:
+        names.append(name)
+        name = stages.get(name, {}).get("starts_from")
+    return names

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from xferlab.analysis.results import StudyResults
+from xferlab.analysis.selection import lineage
 from xferlab.analysis.tables.model import ABSENT, Group, Row, Table, number
 from xferlab.analysis.tables.rendering import markdown_text, to_markdown, write_csv, write_table
 from xferlab.errors import StorageError
@@ -62,9 +63,15 @@ def tuning_report(storage: str | Path, tuning_id: str, out: str | Path) -> Path:
     document, records = read_tuning(store, tuning_id), read_samples(store, tuning_id)
     table, folder = samples_table(document, records), Path(out).resolve()
     page = folder / "tuning.md"
-    lines = [f"# Search {markdown_text(tuning_id)}", ""]
-    lines += [f"- {markdown_text(fact)}" for fact in _facts(document)]
-    lines += ["", f"## {markdown_text(table.title)}", "", to_markdown(table)]
+    lines = [
+        f"# Search {markdown_text(tuning_id)}",
+        "",
+        *(f"- {markdown_text(fact)}" for fact in _facts(document)),
+        "",
+        f"## {markdown_text(table.title)}",
+        "",
+        to_markdown(table),
+    ]
     try:
         write_table(table, folder / "tables")
         write_csv(load_curves(storage, tuning_id), folder / "tables" / "curves.csv")
@@ -127,11 +134,8 @@ def tuned_arms(plan: Mapping[str, Any], stage: str) -> dict[str, Mapping[str, An
     """
     tuned = {}
     for arm, entry in plan["arms"].items():
-        ancestors, name = [], stage
-        while name and name not in ancestors:
-            ancestors.append(name)
-            name = entry["stages"].get(name, {}).get("starts_from")
-        searches = [search for search in entry.get("tuned", ()) if search["stage"] in ancestors]
+        stages = lineage(plan, arm, stage)
+        searches = [search for search in entry.get("tuned", ()) if search["stage"] in stages]
         if searches:
             tuned[arm] = searches[-1]
     return tuned

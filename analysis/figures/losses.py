@@ -68,8 +68,10 @@ def _words(name: str, columns: Sequence[str] = ()) -> str:
 
 def _notes(results: StudyResults, stage: str) -> tuple[str, ...]:
     sections = {trial["data"] for trial in results.plan["trials"] if trial["stage"] == stage}
-    units = "Values are in the units of the task's own computation; records do not name them."
-    return (units, *data_notes(results, [stage], sorted(sections)))
+    return (
+        "Values are in the units of the task's own computation; records do not name them.",
+        *data_notes(results, [stage], sorted(sections)),
+    )
 
 
 def _picture(results: StudyResults, stage: str, arms: Sequence[str], history: pd.DataFrame) -> Picture:

@@ -62,11 +62,6 @@ class Paper:
     times: pd.DataFrame = field(repr=False)
     cohorts: pd.DataFrame = field(repr=False)
 
-    def rows(self, *, stage: str, section: str, part: str) -> pd.DataFrame:
-        """Returns the published rows of a stage on an evaluation set, found by their names."""
-        v = self.values
-        return v[(v["stage"] == stage) & (v["section"] == section) & (v["part"] == part)]
-
     def number(self, kind: str, subject: Mapping[str, str]) -> str | None:
         """Returns the number of the paper's `table` or `figure` on a subject; None if it has no such."""
         tables = {number: table.shows for number, table in self.tables.items()}

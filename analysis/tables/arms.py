@@ -18,9 +18,9 @@ from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_na
 from xferlab.analysis.tables.notes import (
     INTERVAL,
     data_notes,
+    difference_cells,
     inference_caption,
     inference_notes,
-    interval_cells,
     size_note,
 )
 from xferlab.analysis.tables.overview import few_labels, spread, training_counts
@@ -50,12 +50,13 @@ class AllArms:
     @cached_property
     def metrics(self) -> Sequence[Metric]:
         """The metrics that are printed; differences are in the first of them."""
-        return self.results.metrics.main(self.contents.rows(self.evaluated)["metric"].unique())
+        rows = self.evaluated.rows(self.contents.aggregated)
+        return self.results.metrics.main(rows["metric"].unique())
 
     @cached_property
     def rows(self) -> pd.DataFrame:
         """The aggregated rows of these metrics."""
-        rows = self.contents.rows(self.evaluated)
+        rows = self.evaluated.rows(self.contents.aggregated)
         return rows[rows["metric"].isin([metric.name for metric in self.metrics])]
 
     @property
@@ -172,15 +173,18 @@ def _records(arms: AllArms, group: tuple[str, ...]) -> Iterator[Record]:
     of_group = arms.rows[arms.rows["arm"] == group[0]]
     trained = training_counts(arms.results).to_dict("index")[arms.evaluated.stage, group[0]]
     labels["trained"] = f"{spread(trained, 'patients')} ({spread(trained, 'images')})"
-    differences = arms.differences[arms.differences["arm"] == group[0]].set_index("pathology")
+    differences = (
+        arms.differences[arms.differences["arm"] == group[0]].set_index("pathology").to_dict("index")
+    )
     for pathology in ordered_pathologies(of_group["pathology"]):
         rows = of_group[of_group["pathology"] == pathology].set_index("metric").to_dict("index")
         first = next(iter(rows.values()))
         counts = f"{first['num_images']} ({first['num_patients']})"
         reached = {m.name: _reached(rows[m.name], m.unit) for m in arms.metrics if m.name in rows}
-        known = pathology in differences.index
-        difference = _difference(differences.loc[pathology].to_dict(), arms.metrics[0].unit) if known else {}
-        yield {**labels, "pathology": pathology, **absent, "counts": counts, **reached, **difference}
+        line = {**labels, "pathology": pathology, **absent, "counts": counts, **reached}
+        if pathology in differences:
+            line |= difference_cells(differences[pathology], arms.metrics[0].unit, p="p_holm_arms")
+        yield line
 
 
 def _reached(row: Record, unit: str) -> str:
@@ -191,11 +195,6 @@ def _reached(row: Record, unit: str) -> str:
     if row["num_patients"] < MIN_PATIENTS:
         return f"{mean} (n < {MIN_PATIENTS} patients)"
     return f"{mean} ± {over_repetitions} (± {over_images})"
-
-
-def _difference(row: Record, unit: str) -> Record:
-    low_to_high, p = interval_cells(row, unit, p="p_holm_arms")
-    return {"difference": number(row["difference"], unit, signed=True), "interval": low_to_high, "p": p}
 
 
 def _caption(arms: AllArms) -> tuple[str, ...]:

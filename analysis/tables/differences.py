@@ -23,9 +23,9 @@ from xferlab.analysis.tables.notes import (
     INTERVAL,
     arm_names,
     data_notes,
+    difference_cells,
     inference_caption,
     inference_notes,
-    interval_cells,
     size_note,
 )
 from xferlab.analysis.tuning import tuned_notes
@@ -43,14 +43,8 @@ def _layout(head: Sequence[Column], stub: Column, first: str, second: str) -> La
 
 def _texts(record: Record, unit: str) -> Record:
     """Returns both means, their difference, its interval and its p, as text."""
-    low_to_high, p = interval_cells(record, unit)
-    return {
-        "first_mean": number(record["first_mean"], unit),
-        "second_mean": number(record["second_mean"], unit),
-        "difference": number(record["difference"], unit, signed=True),
-        "interval": low_to_high,
-        "p": p,
-    }
+    means = {name: number(record[name], unit) for name in ("first_mean", "second_mean")}
+    return {**means, **difference_cells(record, unit)}
 
 
 def _data(contrasts: Iterable[Contrast]) -> pd.DataFrame:
@@ -58,9 +52,14 @@ def _data(contrasts: Iterable[Contrast]) -> pd.DataFrame:
     frames = []
     for comparison, rows in contrasts:
         first, second = comparison.first, comparison.second
-        names = {"first_arm": first.arm, "first_stage": first.stage}
-        names |= {"second_arm": second.arm, "second_stage": second.stage}
-        names |= {"section": second.evaluated.section, "part": second.evaluated.part}
+        names = {
+            "first_arm": first.arm,
+            "first_stage": first.stage,
+            "second_arm": second.arm,
+            "second_stage": second.stage,
+            "section": second.evaluated.section,
+            "part": second.evaluated.part,
+        }
         frames.append(rows.assign(**names)[[*names, *rows.columns]])
     return pd.concat(frames, ignore_index=True)
 

@@ -33,7 +33,7 @@ def metrics_tables(contents: Contents, *, hold_out: bool) -> Iterator[Table]:
 
 
 def _table(contents: Contents, evaluated: EvaluationSet, family: str) -> Table | None:
-    frame = contents.rows(evaluated)
+    frame = evaluated.rows(contents.aggregated)
     # A metric that is undefined throughout (millimetres without spacing) has no column.
     defined = frame.groupby("metric")["mean"].count()
     metrics = contents.of_family(defined[defined > 0].index, family)
@@ -125,8 +125,13 @@ def _published_lines(
     if contents.paper and by_metric.index.intersection([metric.name for metric in metrics]).size:
         label = str(by_metric["table"].iloc[0])
         table = contents.paper.tables[label]
-        labels = {"pathology": pathology, "arm": f"{contents.paper.name}, Table {label}"}
-        labels |= {"repetitions": table.repetitions, "images": ABSENT, "patients": ABSENT}
+        labels = {
+            "pathology": pathology,
+            "arm": f"{contents.paper.name}, Table {label}",
+            "repetitions": table.repetitions,
+            "images": ABSENT,
+            "patients": ABSENT,
+        }
         yield {**labels, **_line("Mean", by_metric["mean"], metrics)}
         yield {**labels, **_line(table.deviation, by_metric["sd"], metrics)}
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
 from xferlab.analysis.comparison import NO_CLAIM, NO_P, Contrast
 from xferlab.analysis.estimates import CONFIDENCE
 from xferlab.analysis.results import EvaluationSet, StudyResults
-from xferlab.analysis.tables.model import Record, interval, p_value
+from xferlab.analysis.tables.model import Record, interval, number, p_value
 
 INTERVAL = f"{100 * CONFIDENCE:g} % CI"
 _NAMED = 4
@@ -26,21 +26,18 @@ def data_notes(results: StudyResults, stages: Iterable[str], sections: Iterable[
     return (*_incomplete(results, set(stages)), *notes, *([_sentence(str(study))] if study else []))
 
 
-def _section_notes(results: StudyResults, section: str) -> list[str]:
-    data, cases, notes = results.plan["data"].get(section, {}), results.cases, []
+def _section_notes(results: StudyResults, section: str) -> Iterator[str]:
+    data, cases = results.plan["data"].get(section, {}), results.cases
     if data.get("note"):
-        notes.append(_sentence(f"{section}: {data['note']}"))
+        yield _sentence(f"{section}: {data['note']}")
     evaluated = cases[cases["section"] == section][["case", "simulated"]].drop_duplicates()
     kinds = evaluated["simulated"].astype(str)
     simulated = kinds[kinds != ""]
     if len(simulated):
         names = ", ".join(sorted(simulated.unique()))
-        notes.append(
-            f"{section}: {len(simulated)} of {len(evaluated)} evaluated images are simulated ({names})."
-        )
+        yield f"{section}: {len(simulated)} of {len(evaluated)} evaluated images are simulated ({names})."
     if str(data.get("source") or "").startswith("phantom"):
-        notes.append(f"{section}: all images are computer-made phantoms.")
-    return notes
+        yield f"{section}: all images are computer-made phantoms."
 
 
 def _incomplete(results: StudyResults, stages: set[str]) -> tuple[str, ...]:
@@ -83,9 +80,13 @@ def _sentence(text: str) -> str:
     return flat if flat.endswith((".", "!", "?")) else f"{flat}."
 
 
-def interval_cells(record: Record, unit: str = "", *, p: str = "p") -> tuple[str, str]:
-    """Returns the interval and the p of a row as text; the reason where there is no p."""
-    return interval(record["low"], record["high"], unit), record["no_p"] or p_value(float(record[p]))
+def difference_cells(record: Record, unit: str = "", *, p: str = "p") -> Record:
+    """Returns `difference`, `interval` and `p` of a row as text; the reason where there is no p."""
+    return {
+        "difference": number(record["difference"], unit, signed=True),
+        "interval": interval(record["low"], record["high"], unit),
+        "p": record["no_p"] or p_value(float(record[p])),
+    }
 
 
 def inference_caption(contrasts: Sequence[Contrast]) -> tuple[str, ...]:

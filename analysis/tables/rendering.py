@@ -180,8 +180,3 @@ def group_title(group: Group, table: Table) -> str:
         if key not in _NAMING and text not in ("", ABSENT)
     ]
     return ": ".join(part for part in (", ".join(names), "; ".join(counts)) if part)
-
-
-def to_html(table: Table) -> str:
-    """Returns a `<figure>` with the table, its caption and notes."""
-    return rendered("table.html", table=table)

@@ -13,6 +13,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.losses import loss_pictures
 from xferlab.analysis.published import FOLDER, papers
 from xferlab.analysis.published.paper import Paper, read_paper
+from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ordered_pathologies
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
@@ -54,7 +55,7 @@ def test_layout_and_values_agree(name: str) -> None:
         first = rows.iloc[0]
         place = {key: first[key] for key in ("stage", "section", "part")}
         assert paper.number("table", {"kind": "metrics", "metrics": "headline", **place}) == number
-        assert len(paper.rows(**place)) == len(rows)
+        assert len(EvaluationSet(**place).rows(paper.values)) == len(rows)
 
 
 def test_tables_are_complete_and_in_our_order(vidal: Paper) -> None:
@@ -75,13 +76,15 @@ def test_tables_are_complete_and_in_our_order(vidal: Paper) -> None:
 def test_values_as_printed(
     vidal: Paper, stage: str, part: str, pathology: str, metric: str, mean: float, sd: float
 ) -> None:
-    rows = vidal.rows(stage=stage, section="portable" if part == "hold_out" else stage, part=part)
+    evaluated = EvaluationSet(stage, "portable" if part == "hold_out" else stage, part)
+    rows = evaluated.rows(vidal.values)
     (row,) = rows[(rows["pathology"] == pathology) & (rows["metric"] == metric)].to_dict("records")
     assert (row["mean"], row["sd"]) == (mean, sd)
 
 
 def test_table_3_is_printed_as_it_is_and_marked(vidal: Paper) -> None:
-    rows = vidal.rows(stage="general", section="general", part="test").set_index("metric")["mean"]
+    evaluated = EvaluationSet("general", "general", "test")
+    rows = evaluated.rows(vidal.values).set_index("metric")["mean"]
     bound = 2 * rows["SENS"] / (1 + rows["SENS"])
     assert rows["DICE"] > bound
     assert f"{bound:.3f}" in vidal.words("3")[-1]

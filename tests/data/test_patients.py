@@ -19,7 +19,7 @@ def cases(*patients: str, pathology: str = "normal") -> list[Case]:
 
 
 def messages(*patients: str) -> list[str]:
-    problems = odd_patients("s", cases(*patients))
+    problems = list(odd_patients("s", cases(*patients)))
     assert {(problem.where, problem.severity) for problem in problems} <= {("data.s", "warning")}
     return [problem.what for problem in problems]
 

@@ -14,7 +14,7 @@ from xferlab.metrics.ranking import auc
 
 def auc_of(output, label) -> float:
     output, label = np.asarray(output, dtype=np.float32).ravel(), np.asarray(label, dtype=bool).ravel()
-    return auc(ScoredImage(output, label, output[None] > 0.5, label[None]))
+    return auc.function(ScoredImage(output, label, output[None] > 0.5, label[None]))
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 20, 256, 2**24])

@@ -229,8 +229,13 @@ class Builder:
             os.fsync(file.fileno())
         digests, channels, sizes, spacings = zip(*rows, strict=True)
         sha256 = {part: checksum.hexdigest() for part, checksum in zip(PARTS, checksums, strict=True)}
-        columns = {"digests": digests, "sizes": sizes, "spacing_mm": spacings}
-        return {**columns, "channels": channels[0], "sha256": sha256}
+        return {
+            "digests": digests,
+            "sizes": sizes,
+            "spacing_mm": spacings,
+            "channels": channels[0],
+            "sha256": sha256,
+        }
 
     def _known(self) -> dict[str, CaseTable]:
         """Digest -> an older table that has its pixels."""

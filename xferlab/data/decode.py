@@ -164,8 +164,10 @@ def _load(path: Path, data: bytes) -> tuple[Image.Image, bool]:
             return image, turned
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         number = re.search(r"\d+", str(error))
-        what = f"has {int(number[0]) if number else 0:,} pixels; up to {MAX_PIXELS:,} pixels are accepted."
-        raise DataError.at(path, what) from error
+        raise DataError.at(
+            path,
+            f"has {int(number[0]) if number else 0:,} pixels; up to {MAX_PIXELS:,} pixels are accepted.",
+        ) from error
     except UnidentifiedImageError as error:
         raise DataError.at(path, _unidentified(data)) from error
     except _READ_ERRORS as error:

@@ -94,8 +94,9 @@ def read_dicom(path: Path, data: bytes) -> Picture:
         remarks = lost_contrast(stored, shown, valid=valid, cause=_cause(dataset))
         inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
     except InvalidDicomError as error:
-        what = f"is no DICOM file although its name says so.{pointer_hint(data)}"
-        raise DataError.at(path, what) from error
+        raise DataError.at(
+            path, f"is no DICOM file although its name says so.{pointer_hint(data)}"
+        ) from error
     except _READ_ERRORS as error:
         raise DataError.at(path, f"cannot be read as DICOM: {_why(error)}. Export it again.") from error
     return Picture(255 - shown if inverted else shown, spacing, remarks=remarks, modality=modality)

@@ -129,21 +129,33 @@ def _levels_and_areas(seen: Sequence[Observation]) -> Iterator[_Finding]:
             yield entry, what, "images of few grey levels"
     for entry in seen:
         if entry.seems_inverted:
-            what = f"the structure fills {entry.share:.0%} of the image and most of its border"
-            yield entry, f"{what}; see whether the mask is inverted.", "masks that seem inverted"
+            yield (
+                entry,
+                f"the structure fills {entry.share:.0%} of the image and most of its border; see whether the "
+                "mask is inverted.",
+                "masks that seem inverted",
+            )
     usual = [entry for entry in seen if entry.share > 0 and not entry.seems_inverted]
     shares = np.array([entry.share for entry in usual])
     for row in _unlike(shares, factor=_AREA_FACTOR, far=_FAR):
-        what = f"the structure fills {shares[row]:.2%} of the image, in most of the section about"
-        yield usual[row], f"{what} {np.median(shares):.0%}.", "masks of an unusual area"
+        yield (
+            usual[row],
+            f"the structure fills {shares[row]:.2%} of the image, in most of the section about "
+            f"{np.median(shares):.0%}.",
+            "masks of an unusual area",
+        )
 
 
 def _sizes(seen: Sequence[Observation]) -> Iterator[_Finding]:
     sides = np.array([entry.shape for entry in seen], float).reshape(-1, 2)
     for row in _unlike_pairs(sides, np.sqrt(sides.prod(axis=1)), factor=_SIDE_FACTOR):
         height, width = np.median(sides, axis=0).astype(int)
-        what = f"the image is {seen[row].shape[1]}x{seen[row].shape[0]} pixels, most of the section about"
-        yield seen[row], f"{what} {width}x{height}.", "images of an unusual size"
+        yield (
+            seen[row],
+            f"the image is {seen[row].shape[1]}x{seen[row].shape[0]} pixels, most of the section about "
+            f"{width}x{height}.",
+            "images of an unusual size",
+        )
 
 
 def _spacings(seen: Sequence[Observation]) -> Iterator[_Finding]:
@@ -162,8 +174,12 @@ def _patients(seen: Sequence[Observation]) -> Iterator[_Finding]:
     many = [f"{patient!r} has {n}" for patient, n in counts.most_common() if at_least <= n <= at_most]
     if many:
         shown = ", ".join(many[:_SHOWN]) + (f" and {len(many) - _SHOWN} more" if len(many) > _SHOWN else "")
-        what = f"patients have very many images ({shown}), half of all at most {usual:g}."
-        yield None, f"{what} See that each is one person.", "patients with very many images"
+        yield (
+            None,
+            f"patients have very many images ({shown}), half of all at most {usual:g}. See that each is one "
+            "person.",
+            "patients with very many images",
+        )
 
 
 def _unlike(values: NDArray[np.float64], *, factor: float, far: float = 0.0) -> list[int]:

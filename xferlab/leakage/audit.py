@@ -139,10 +139,13 @@ def audit(sections: Sequence[Audited], *, memo_dir: Path, progress: Progress | N
     if spellings:
         warnings.append(report.spellings(spellings))
     numbers = {"images": len(_groups(by_image)), "the spelling of their ids": len(spellings)}
-    summary = [_summary(evidence, number) for evidence, number in numbers.items() if number]
-    near = tuple(report.pair(pair) for pair in pairs if not pair.one_exposure)
-    unusable = {digest: error.problems for digest, error in failures.items()}
-    return Audit(persons, tuple(warnings), tuple(summary), near, unusable)
+    return Audit(
+        persons,
+        warnings=tuple(warnings),
+        summary=tuple(_summary(evidence, number) for evidence, number in numbers.items() if number),
+        near=tuple(report.pair(pair) for pair in pairs if not pair.one_exposure),
+        unusable={digest: error.problems for digest, error in failures.items()},
+    )
 
 
 def _spelled(

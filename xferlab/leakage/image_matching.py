@@ -224,8 +224,12 @@ def _moved(stacks: Sequence[Floats], motion: Floats) -> tuple[list[Floats], Floa
     left, top = (np.clip(np.floor(place), 0, side - 2).astype(np.intp) for place in (x, y))
     right, low = (np.clip(place - corner.astype(np.float32), 0, 1) for place, corner in ((x, left), (y, top)))
     at = (np.arange(number) * side * side)[:, None] + top * side + left
-    corners = [(0, (1 - low) * (1 - right)), (1, (1 - low) * right)]
-    corners += [(side, low * (1 - right)), (side + 1, low * right)]
+    corners = [
+        (0, (1 - low) * (1 - right)),
+        (1, (1 - low) * right),
+        (side, low * (1 - right)),
+        (side + 1, low * right),
+    ]
     values = [sum(stack.ravel()[at + step] * share for step, share in corners) for stack in stacks]
     return values, inside.astype(np.float32)
 

@@ -1,5 +1,5 @@
 """Functions of arrays that say how good an output is.
 
-To add a metric, write a function of a `ScoredImage` in the module that it belongs to, declare it there with
-an `ImageMetric`, and add that to `measuring.METRICS`. Nothing else lists metrics.
+To add a metric, write a function of a `ScoredImage` in the module that it belongs to, make it an
+`ImageMetric` by a decorator, and add it to `measuring.METRICS`. Nothing else lists metrics.
 """

@@ -8,7 +8,7 @@ as the image's diagonal, `hypot(H, W)`, and agrees nowhere. Every image counts.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,25 +21,13 @@ Mask = NDArray[np.bool_]
 TOLERANCE_PX = 2.0
 
 
-@dataclass(frozen=True, eq=False)
-class SurfaceDistances:
-    """Distance of every boundary pixel of each mask to the other mask's boundary; float64, both non-empty.
-
-    Attributes:
-        from_prediction: `(B,)`, from the prediction's boundary to the target's.
-        from_target: `(C,)`, from the target's boundary to the prediction's.
-    """
-
-    from_prediction: NDArray[np.float64]
-    from_target: NDArray[np.float64]
+SurfaceDistances = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Distance of every boundary pixel to the other mask's boundary: `(B,)` of the prediction's, `(C,)` of the
+target's. Both masks have pixels."""
 
 
-def hd95_px(image: ScoredImage) -> float:
-    """HD95 in pixels, in [0, diagonal]: the larger directed 95th percentile, linearly interpolated."""
-    return _hd95(image, image.once(_distances_px), (1.0, 1.0))
-
-
-HD95_PX = ImageMetric(
+@partial(
+    ImageMetric,
     name="HD95_px",
     label="HD95",
     unit="px",
@@ -48,18 +36,14 @@ HD95_PX = ImageMetric(
     prominence="main",
     definition="Larger of the two directed 95th percentiles of the distance between boundary pixels.",
     undefined="0 if both masks are empty, the image diagonal if one is.",
-    function=hd95_px,
 )
+def hd95_px(image: ScoredImage) -> float:
+    """HD95 in pixels, in [0, diagonal]: the larger directed 95th percentile, linearly interpolated."""
+    return _hd95(image, image.once(_distances_px), (1.0, 1.0))
 
 
-def hd95_mm(image: ScoredImage) -> float:
-    """HD95 in millimetres by the image's spacing; NaN where it is unknown."""
-    if image.spacing_mm is None:
-        return float("nan")
-    return _hd95(image, surface_distances(image.prediction, image.target, image.spacing_mm), image.spacing_mm)
-
-
-HD95_MM = ImageMetric(
+@partial(
+    ImageMetric,
     name="HD95_mm",
     label="HD95",
     unit="mm",
@@ -68,20 +52,16 @@ HD95_MM = ImageMetric(
     prominence="headline",
     definition="HD95_px with distances in millimetres, by the spacing of rows and of columns.",
     undefined="0 if both masks are empty, the image diagonal if one is; NaN if the spacing is unknown.",
-    function=hd95_mm,
 )
+def hd95_mm(image: ScoredImage) -> float:
+    """HD95 in millimetres by the image's spacing; NaN where it is unknown."""
+    if image.spacing_mm is None:
+        return float("nan")
+    return _hd95(image, surface_distances(image.prediction, image.target, image.spacing_mm), image.spacing_mm)
 
 
-def nsd_2px(image: ScoredImage) -> float:
-    """Normalised surface Dice in [0, 1]: fraction of both boundaries within `TOLERANCE_PX` of the other."""
-    distances = image.once(_distances_px)
-    if distances is None:
-        return float(_both_empty(image))
-    everything = np.concatenate([distances.from_prediction, distances.from_target])
-    return float(np.mean(everything <= TOLERANCE_PX))
-
-
-NSD_2PX = ImageMetric(
+@partial(
+    ImageMetric,
     name="NSD_2px",
     label="NSD at 2 px",
     better="higher",
@@ -89,8 +69,13 @@ NSD_2PX = ImageMetric(
     prominence="headline",
     definition="Fraction of both masks' boundary pixels within 2 px of the other's boundary.",
     undefined="1 if both masks are empty, 0 if one is.",
-    function=nsd_2px,
 )
+def nsd_2px(image: ScoredImage) -> float:
+    """Normalised surface Dice in [0, 1]: fraction of both boundaries within `TOLERANCE_PX` of the other."""
+    distances = image.once(_distances_px)
+    if distances is None:
+        return float(_both_empty(image))
+    return float(np.mean(np.concatenate(distances) <= TOLERANCE_PX))
 
 
 def surface_distances(
@@ -103,16 +88,16 @@ def surface_distances(
         target: The other.
         spacing: Length of a step to the next row and to the next column, in the unit of the result.
     """
-    from scipy.ndimage import distance_transform_edt  # slow to import, and plans only need declarations
+    from scipy import ndimage  # slow to import, and plans only need declarations
 
     if not prediction.any() or not target.any():
         return None
     # All boundary pixels lie in the box: distances within it are exact, and the transform sees fewer pixels.
-    box = _bounding_box(prediction | target)
+    (box,) = ndimage.find_objects((prediction | target).view(np.uint8))
     edge, target_edge = boundary(prediction[box]), boundary(target[box])
-    to_target = distance_transform_edt(~target_edge, sampling=spacing)
-    to_prediction = distance_transform_edt(~edge, sampling=spacing)
-    return SurfaceDistances(from_prediction=to_target[edge], from_target=to_prediction[target_edge])
+    to_target = ndimage.distance_transform_edt(~target_edge, sampling=spacing)
+    to_prediction = ndimage.distance_transform_edt(~edge, sampling=spacing)
+    return to_target[edge], to_prediction[target_edge]
 
 
 def boundary(mask: Mask) -> Mask:
@@ -130,14 +115,8 @@ def _hd95(image: ScoredImage, distances: SurfaceDistances | None, spacing: tuple
     if distances is None:
         height, width = image.target.shape
         return 0.0 if _both_empty(image) else math.hypot(height * spacing[0], width * spacing[1])
-    return float(max(np.percentile(distances.from_prediction, 95), np.percentile(distances.from_target, 95)))
+    return float(max(np.percentile(directed, 95) for directed in distances))
 
 
 def _both_empty(image: ScoredImage) -> bool:
     return not image.prediction.any() and not image.target.any()
-
-
-def _bounding_box(mask: Mask) -> tuple[slice, slice]:
-    """Returns the smallest box around the pixels of a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

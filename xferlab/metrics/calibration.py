@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from xferlab.metrics.image import ScoredImage
@@ -10,21 +12,27 @@ from xferlab.metrics.metric import ImageMetric
 NUM_BINS = 15
 
 
-def brier(image: ScoredImage) -> float:
-    """Mean over pixels of (p - t)^2, in [0, 1], in float64 (Brier 1950, one binary event)."""
-    return float(np.mean((image.probability.astype(np.float64) - image.label) ** 2))
-
-
-BRIER = ImageMetric(
+@partial(
+    ImageMetric,
     name="BRIER",
     label="Brier score",
     better="lower",
     source="Brier 1950, in the form for one binary event",
     definition="Mean squared difference of output and target.",
-    function=brier,
 )
+def brier(image: ScoredImage) -> float:
+    """Mean over pixels of (p - t)^2, in [0, 1], in float64 (Brier 1950, one binary event)."""
+    return float(np.mean((image.probability.astype(np.float64) - image.label) ** 2))
 
 
+@partial(
+    ImageMetric,
+    name="ECE",
+    label="Calibration error",
+    better="lower",
+    source="Guo et al. 2017, eq. 3, on the target class' probability",
+    definition="Mean over pixels of |mean output - target frequency| of their bin, one of 15 equal ones.",
+)
 def expected_calibration_error(image: ScoredImage) -> float:
     """Expected calibration error in [0, 1] (Guo et al. 2017, eq. 3), of the target class' probability.
 
@@ -37,13 +45,3 @@ def expected_calibration_error(image: ScoredImage) -> float:
     # Per bin, |sum of outputs - number of target pixels| is its pixels times its gap.
     gaps = np.bincount(bins, weights=output - image.label, minlength=NUM_BINS)
     return float(np.abs(gaps).sum() / output.size)
-
-
-ECE = ImageMetric(
-    name="ECE",
-    label="Calibration error",
-    better="lower",
-    source="Guo et al. 2017, eq. 3, on the target class' probability",
-    definition="Mean over pixels of |mean output - target frequency| of their bin, one of 15 equal ones.",
-    function=expected_calibration_error,
-)

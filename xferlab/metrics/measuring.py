@@ -16,24 +16,24 @@ from xferlab.metrics.metric import ImageMetric
 METRICS_VERSION = 1
 """Raised whenever a value may change; part of the identity of an evaluation."""
 METRICS: tuple[ImageMetric, ...] = (
-    overlap.ACC,
-    ranking.AUC,
-    overlap.DICE,
-    overlap.JACC,
-    overlap.PREC,
-    overlap.RECA,
-    overlap.F1,
-    overlap.SENS,
-    overlap.SPEC,
-    overlap.SOFT_DICE,
-    boundary.HD95_PX,
-    boundary.HD95_MM,
-    boundary.NSD_2PX,
-    topology.COMPONENTS,
-    topology.BRIDGES,
-    topology.ISLANDS,
-    calibration.BRIER,
-    calibration.ECE,
+    overlap.accuracy,
+    ranking.auc,
+    overlap.dice,
+    overlap.jaccard,
+    overlap.macro_precision,
+    overlap.macro_recall,
+    overlap.macro_f1,
+    overlap.sensitivity,
+    overlap.specificity,
+    overlap.soft_dice,
+    boundary.hd95_px,
+    boundary.hd95_mm,
+    boundary.nsd_2px,
+    topology.components,
+    topology.bridges,
+    topology.islands,
+    calibration.brier,
+    calibration.expected_calibration_error,
 )
 
 
@@ -75,17 +75,19 @@ def _score(
     spacing_mm: tuple[float, float] | None,
 ) -> ScoredImage:
     """Checks the arrays and splits off what is ignored."""
-    _check_arrays(probability, target, ignore)
-    _check_spacing(spacing_mm)
+    _check(probability, target, ignore, spacing_mm)
     output = np.asarray(probability, dtype=np.float32)
     prediction = output > threshold
-    if ignore is None:
-        return ScoredImage(output.ravel(), target.ravel(), prediction, target, spacing_mm)
-    counted = ~ignore
+    counted = np.ones_like(target) if ignore is None else ~ignore
     return ScoredImage(output[counted], target[counted], prediction & counted, target & counted, spacing_mm)
 
 
-def _check_arrays(probability: NDArray[Any], target: NDArray[Any], ignore: NDArray[Any] | None) -> None:
+def _check(
+    probability: NDArray[Any],
+    target: NDArray[Any],
+    ignore: NDArray[Any] | None,
+    spacing_mm: tuple[float, float] | None,
+) -> None:
     if not np.issubdtype(probability.dtype, np.floating) or probability.ndim != 2:
         _refuse("probability", f"{probability.dtype} {probability.shape}; accepted: floating point (H, W)")
     for name, mask in (("target", target), ("ignore", ignore)):
@@ -98,9 +100,6 @@ def _check_arrays(probability: NDArray[Any], target: NDArray[Any], ignore: NDArr
             "probability",
             f"{probability.min()} to {probability.max()}; accepted: [0, 1], no NaN. Apply the sigmoid first",
         )
-
-
-def _check_spacing(spacing_mm: tuple[float, float] | None) -> None:
     if spacing_mm is not None and not all(math.isfinite(step) and step > 0 for step in spacing_mm):
         _refuse(
             "spacing_mm", f"{spacing_mm}; accepted: two positive numbers (row, column), or None if unknown"

@@ -43,11 +43,6 @@ class Metric:
     computed_by: str = ""
     made_of: tuple[str, ...] = ()
 
-    @property
-    def level(self) -> Literal["case", "set"]:
-        """Whether it is a number a case, or a number a set of cases."""
-        return "set" if self.computed_by else "case"
-
     def to_json(self) -> dict[str, Any]:
         """Returns the declaration as plans store it."""
         value = {field.name: getattr(self, field.name) for field in fields(Metric)}
@@ -59,8 +54,8 @@ class Metric:
         return cls(**{**value, "made_of": tuple(value["made_of"])})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ImageMetric(Metric):
-    """A metric of one image, declared beside the function that computes it."""
+    """A metric of one image: `@partial(ImageMetric, name=..., ...)` declares it where its function is."""
 
     function: Callable[[ScoredImage], float]

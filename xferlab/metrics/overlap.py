@@ -8,6 +8,7 @@ from a mean.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -68,28 +69,22 @@ def confusion(image: ScoredImage) -> Confusion:
     return Confusion(tp=tp, fp=predicted - tp, fn=actual - tp, tn=total - predicted - actual + tp)
 
 
+@partial(
+    ImageMetric,
+    name="ACC",
+    label="Accuracy",
+    better="higher",
+    source=f"{VIDAL}, eq. 2",
+    definition="Fraction of pixels whose predicted class is the target's.",
+)
 def accuracy(image: ScoredImage) -> float:
     """(TP + TN) / all pixels, in [0, 1] (vidal2021, eq. 2)."""
     counts = image.once(confusion)
     return (counts.tp + counts.tn) / image.label.size
 
 
-ACC = ImageMetric(
-    name="ACC",
-    label="Accuracy",
-    better="higher",
-    source=f"{VIDAL}, eq. 2",
-    definition="Fraction of pixels whose predicted class is the target's.",
-    function=accuracy,
-)
-
-
-def dice(image: ScoredImage) -> float:
-    """Dice of the masks, in [0, 1] (vidal2021, eq. 3); both empty 1, one empty 0."""
-    return image.once(confusion).dice()
-
-
-DICE = ImageMetric(
+@partial(
+    ImageMetric,
     name="DICE",
     label="Dice",
     better="higher",
@@ -97,16 +92,14 @@ DICE = ImageMetric(
     prominence="main",
     definition="2 TP / (2 TP + FP + FN).",
     undefined="1 if both masks are empty, 0 if one is.",
-    function=dice,
 )
+def dice(image: ScoredImage) -> float:
+    """Dice of the masks, in [0, 1] (vidal2021, eq. 3); both empty 1, one empty 0."""
+    return image.once(confusion).dice()
 
 
-def jaccard(image: ScoredImage) -> float:
-    """Jaccard of the masks, in [0, 1] (vidal2021, eq. 4); both empty 1, one empty 0."""
-    return image.once(confusion).jaccard()
-
-
-JACC = ImageMetric(
+@partial(
+    ImageMetric,
     name="JACC",
     label="Jaccard",
     better="higher",
@@ -114,67 +107,59 @@ JACC = ImageMetric(
     prominence="headline",
     definition="TP / (TP + FP + FN).",
     undefined="1 if both masks are empty, 0 if one is.",
-    function=jaccard,
 )
+def jaccard(image: ScoredImage) -> float:
+    """Jaccard of the masks, in [0, 1] (vidal2021, eq. 4); both empty 1, one empty 0."""
+    return image.once(confusion).jaccard()
 
 
-def macro_precision(image: ScoredImage) -> float:
-    """Mean precision of target class and background class, in [0, 1] (vidal2021, eq. 5, footnote 5)."""
-    counts = image.once(confusion)
-    return (counts.precision() + counts.other.precision()) / 2
-
-
-PREC = ImageMetric(
+@partial(
+    ImageMetric,
     name="PREC",
     label="Precision (macro)",
     better="higher",
     source=f"{VIDAL}, eq. 5 and footnote 5",
     definition="Mean of the target's and the background's TP / (TP + FP).",
     undefined=_PER_CLASS,
-    function=macro_precision,
 )
-
-
-def macro_recall(image: ScoredImage) -> float:
-    """Mean recall of target class and background class, in [0, 1] (vidal2021, eq. 6, footnote 5)."""
+def macro_precision(image: ScoredImage) -> float:
+    """Mean precision of target class and background class, in [0, 1] (vidal2021, eq. 5, footnote 5)."""
     counts = image.once(confusion)
-    return (counts.recall() + counts.other.recall()) / 2
+    return (counts.precision() + counts.other.precision()) / 2
 
 
-RECA = ImageMetric(
+@partial(
+    ImageMetric,
     name="RECA",
     label="Recall (macro)",
     better="higher",
     source=f"{VIDAL}, eq. 6 and footnote 5",
     definition="Mean of the target's and the background's TP / (TP + FN): of SENS and SPEC.",
     undefined=_PER_CLASS,
-    function=macro_recall,
 )
-
-
-def macro_f1(image: ScoredImage) -> float:
-    """Mean F1 of target class and background class, in [0, 1] (vidal2021, eq. 7, footnote 5)."""
+def macro_recall(image: ScoredImage) -> float:
+    """Mean recall of target class and background class, in [0, 1] (vidal2021, eq. 6, footnote 5)."""
     counts = image.once(confusion)
-    return (counts.dice() + counts.other.dice()) / 2
+    return (counts.recall() + counts.other.recall()) / 2
 
 
-F1 = ImageMetric(
+@partial(
+    ImageMetric,
     name="F1",
     label="F1 score (macro)",
     better="higher",
     source=f"{VIDAL}, eq. 7 and footnote 5",
     definition="Mean of the target's and the background's 2 TP / (2 TP + FP + FN).",
     undefined=_PER_CLASS,
-    function=macro_f1,
 )
+def macro_f1(image: ScoredImage) -> float:
+    """Mean F1 of target class and background class, in [0, 1] (vidal2021, eq. 7, footnote 5)."""
+    counts = image.once(confusion)
+    return (counts.dice() + counts.other.dice()) / 2
 
 
-def sensitivity(image: ScoredImage) -> float:
-    """Recall of the target class, in [0, 1] (vidal2021, eq. 8); none: 1 if none is predicted, else 0."""
-    return image.once(confusion).recall()
-
-
-SENS = ImageMetric(
+@partial(
+    ImageMetric,
     name="SENS",
     label="Sensitivity",
     better="higher",
@@ -182,16 +167,14 @@ SENS = ImageMetric(
     prominence="headline",
     definition="TP / (TP + FN): fraction of the target that is predicted.",
     undefined="1 if both masks are empty, 0 if only the target is.",
-    function=sensitivity,
 )
+def sensitivity(image: ScoredImage) -> float:
+    """Recall of the target class, in [0, 1] (vidal2021, eq. 8); none: 1 if none is predicted, else 0."""
+    return image.once(confusion).recall()
 
 
-def specificity(image: ScoredImage) -> float:
-    """Recall of the background, in [0, 1] (vidal2021, eq. 9); none: 1 if none is predicted, else 0."""
-    return image.once(confusion).other.recall()
-
-
-SPEC = ImageMetric(
+@partial(
+    ImageMetric,
     name="SPEC",
     label="Specificity",
     better="higher",
@@ -199,24 +182,24 @@ SPEC = ImageMetric(
     prominence="headline",
     definition="TN / (TN + FP): fraction of the background that is predicted as background.",
     undefined="1 if neither mask has background, 0 if only the target has none.",
-    function=specificity,
 )
+def specificity(image: ScoredImage) -> float:
+    """Recall of the background, in [0, 1] (vidal2021, eq. 9); none: 1 if none is predicted, else 0."""
+    return image.once(confusion).other.recall()
 
 
-def soft_dice(image: ScoredImage) -> float:
-    """2 sum(p t) / (sum p + sum t), in [0, 1], summed in float64 (vidal2021, eq. 3); 0/0 is 1."""
-    mass = float(image.probability.sum(dtype=np.float64))
-    both = float(image.probability[image.label].sum(dtype=np.float64))
-    whole = mass + np.count_nonzero(image.label)
-    return 2 * both / whole if whole else 1.0
-
-
-SOFT_DICE = ImageMetric(
+@partial(
+    ImageMetric,
     name="SOFT_DICE",
     label="Soft Dice",
     better="higher",
     source=f"{VIDAL}, eq. 3, on the continuous output",
     definition="2 sum(p t) / (sum p + sum t), p the output and t the target, without threshold.",
     undefined="1 if output and target are 0 everywhere.",
-    function=soft_dice,
 )
+def soft_dice(image: ScoredImage) -> float:
+    """2 sum(p t) / (sum p + sum t), in [0, 1], summed in float64 (vidal2021, eq. 3); 0/0 is 1."""
+    mass = float(image.probability.sum(dtype=np.float64))
+    both = float(image.probability[image.label].sum(dtype=np.float64))
+    whole = mass + np.count_nonzero(image.label)
+    return 2 * both / whole if whole else 1.0

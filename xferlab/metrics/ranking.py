@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,15 @@ from xferlab.metrics.image import ScoredImage
 from xferlab.metrics.metric import VIDAL, ImageMetric
 
 
+@partial(
+    ImageMetric,
+    name="AUC",
+    label="AUC",
+    better="higher",
+    source=f"{VIDAL}, section 3.3, after Bradley 1997",
+    definition="Probability that a target pixel's output exceeds a background pixel's; ties count half.",
+    undefined="NaN if the target holds a single class.",
+)
 def auc(image: ScoredImage) -> float:
     """Exact area under the ROC curve over the pixels.
 
@@ -29,17 +40,6 @@ def auc(image: ScoredImage) -> float:
     at_or_below = _negatives_before_positives(bits | image.label, positive_bit=1)
     below = _negatives_before_positives(bits | ~image.label, positive_bit=0)
     return (at_or_below + below) / (2 * positives * negatives)
-
-
-AUC = ImageMetric(
-    name="AUC",
-    label="AUC",
-    better="higher",
-    source=f"{VIDAL}, section 3.3, after Bradley 1997",
-    definition="Probability that a target pixel's output exceeds a background pixel's; ties count half.",
-    undefined="NaN if the target holds a single class.",
-    function=auc,
-)
 
 
 def _negatives_before_positives(keys: NDArray[np.uint32], *, positive_bit: int) -> int:

@@ -6,6 +6,8 @@ one component, and a speck of noise is counted once.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,12 +19,8 @@ BRIDGE_COVERAGE = 0.1
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
-def components(image: ScoredImage) -> float:
-    """Number of connected components of the prediction; 0 if it is empty."""
-    return float(image.once(_overlaps).shape[0] - 1)
-
-
-COMPONENTS = ImageMetric(
+@partial(
+    ImageMetric,
     name="COMPONENTS",
     label="Components",
     unit="count",
@@ -30,10 +28,22 @@ COMPONENTS = ImageMetric(
     source=f"artefacts of {VIDAL}, fig. 13",
     definition="Connected components (8-connectivity) of the prediction; two organs make two.",
     undefined="Always defined; 0 for an empty prediction.",
-    function=components,
 )
+def components(image: ScoredImage) -> float:
+    """Number of connected components of the prediction; 0 if it is empty."""
+    return float(image.once(_overlaps).shape[0] - 1)
 
 
+@partial(
+    ImageMetric,
+    name="BRIDGES",
+    label="Bridges",
+    unit="count",
+    better="lower",
+    source=f"artefacts of {VIDAL}, fig. 13",
+    definition="Predicted components that cover at least 10 % of each of two or more target components.",
+    undefined="NaN if the target has fewer than two components.",
+)
 def bridges(image: ScoredImage) -> float:
     """Number of predicted components that cover at least 10 % of each of two or more target components.
 
@@ -47,24 +57,8 @@ def bridges(image: ScoredImage) -> float:
     return float(np.count_nonzero((coverage >= BRIDGE_COVERAGE).sum(axis=1) >= 2))
 
 
-BRIDGES = ImageMetric(
-    name="BRIDGES",
-    label="Bridges",
-    unit="count",
-    better="lower",
-    source=f"artefacts of {VIDAL}, fig. 13",
-    definition="Predicted components that cover at least 10 % of each of two or more target components.",
-    undefined="NaN if the target has fewer than two components.",
-    function=bridges,
-)
-
-
-def islands(image: ScoredImage) -> float:
-    """Number of predicted components that share no pixel with the target; all, if the target is empty."""
-    return float(np.count_nonzero(image.once(_overlaps)[1:, 1:].sum(axis=1) == 0))
-
-
-ISLANDS = ImageMetric(
+@partial(
+    ImageMetric,
     name="ISLANDS",
     label="Islands",
     unit="count",
@@ -72,8 +66,10 @@ ISLANDS = ImageMetric(
     source=f"artefacts of {VIDAL}, fig. 13",
     definition="Predicted components that share no pixel with the target.",
     undefined="Always defined; every predicted component is one if the target is empty.",
-    function=islands,
 )
+def islands(image: ScoredImage) -> float:
+    """Number of predicted components that share no pixel with the target; all, if the target is empty."""
+    return float(np.count_nonzero(image.once(_overlaps)[1:, 1:].sum(axis=1) == 0))
 
 
 def _overlaps(image: ScoredImage) -> NDArray[np.int64]:

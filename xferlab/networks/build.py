@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import torch
 from torch import nn
 
-from xferlab.networks.translator import TranslatedUNet, Translator
+from xferlab.networks.translator import Translator
 from xferlab.networks.unet import UNet
 
-NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType({"unet": UNet})
-
-TRANSLATED: Mapping[str, Callable[..., nn.Module]] = MappingProxyType({"unet": TranslatedUNet})
-"""The same networks with a translator in place of their own head."""
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"unet": UNet}
 
 
 def build(
@@ -35,10 +31,10 @@ def build(
         init_features: Width of the first level.
         translator: New layers at the end, in place of the network's own head; None for none.
     """
-    shape = {"in_channels": in_channels, "out_channels": out_channels, "init_features": init_features}
-    if translator is None:
-        return NETWORKS[name](**shape)
-    return TRANSLATED[name](**shape, translator=translator)
+    added = {} if translator is None else {"translator": translator}
+    return NETWORKS[name](
+        in_channels=in_channels, out_channels=out_channels, init_features=init_features, **added
+    )
 
 
 @torch.no_grad()
@@ -73,5 +69,4 @@ def _initialise_weights(
     bound = 1 / math.sqrt(math.prod(module.weight.shape[1:]))
     for parameter in (module.weight, module.bias):
         if parameter is not None:
-            drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
-            parameter.copy_(drawn)
+            parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))

@@ -15,7 +15,6 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import safetensors
 import safetensors.torch
@@ -57,24 +56,22 @@ class PublishedWeights:
     citation: str
 
 
-PUBLISHED: Mapping[str, PublishedWeights] = MappingProxyType(
-    {
-        "buda2019": PublishedWeights(
-            url="https://github.com/mateuszbuda/brain-segmentation-pytorch/releases/download/v1.0/unet-e012d006.pt",
-            file_name="unet-e012d006.pt",
-            model="unet",
-            in_channels=3,
-            out_channels=1,
-            init_features=32,
-            sha256=None,
-            citation=(
-                "Buda, Saha, Mazurowski: Association of genomic subtypes of lower-grade gliomas with shape "
-                "features automatically extracted by a deep learning algorithm. Computers in Biology and "
-                "Medicine 109, 2019. FLAIR abnormalities in brain MRI, 110 patients."
-            ),
-        )
-    }
-)
+PUBLISHED: Mapping[str, PublishedWeights] = {
+    "buda2019": PublishedWeights(
+        url="https://github.com/mateuszbuda/brain-segmentation-pytorch/releases/download/v1.0/unet-e012d006.pt",
+        file_name="unet-e012d006.pt",
+        model="unet",
+        in_channels=3,
+        out_channels=1,
+        init_features=32,
+        sha256=None,
+        citation=(
+            "Buda, Saha, Mazurowski: Association of genomic subtypes of lower-grade gliomas with shape "
+            "features automatically extracted by a deep learning algorithm. Computers in Biology and "
+            "Medicine 109, 2019. FLAIR abnormalities in brain MRI, 110 patients."
+        ),
+    )
+}
 
 
 def fetch(name: str, *, cache_dir: Path, sha256: str | None) -> Path:
@@ -163,10 +160,15 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, origin: str) -
         DonorError: Names or shapes differ; lists the first of each kind.
     """
     expected = model.state_dict()
+    of_another_shape = [
+        f"{key} {tuple(state[key].shape)}, not {tuple(expected[key].shape)}"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
+    ]
     misfits = [
         *_listed("missing", [key for key in expected if key not in state]),
         *_listed("unexpected", [key for key in state if key not in expected]),
-        *_listed("of another shape", _shape_misfits(expected, state)),
+        *_listed("of another shape", of_another_shape),
     ]
     if misfits:
         advice = _channel_advice(expected, state) or _name_advice(expected, state)
@@ -255,14 +257,6 @@ def _read_torch(path: Path, data: bytes) -> object:
             f"{path}: is torn, no file of torch.save, or holds objects other than tensors, which are not "
             f"read since they may run code. Accepted: a state dict, or .safetensors.{pointer_hint(data)}"
         ) from error
-
-
-def _shape_misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    return [
-        f"{key} {tuple(state[key].shape)}, not {tuple(expected[key].shape)}"
-        for key in expected
-        if key in state and state[key].shape != expected[key].shape
-    ]
 
 
 def _channel_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Protocol
 
 from torch import nn
 
 _ENCODER = ("encoder1", "encoder2", "encoder3", "encoder4", "bottleneck")
 
-LEVELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+LEVELS: Mapping[str, tuple[str, ...]] = (
     {level: (level,) for level in _ENCODER}
     | {f"decoder{number}": (f"upconv{number}", f"decoder{number}") for number in (4, 3, 2, 1)}
     | {"head": ("conv",)}
 )
 """The levels of a unet in the order of its forward pass, and the modules that make them up."""
 
-PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType({"donor": tuple(LEVELS), "encoder": _ENCODER})
+PARTS: Mapping[str, tuple[str, ...]] = {"donor": tuple(LEVELS), "encoder": _ENCODER}
 """What can be frozen, and its levels."""
 
 
@@ -27,11 +26,9 @@ class Freezing(Protocol):
     @property
     def part(self) -> str:
         """`donor` (everything but the translator) or `encoder` (its four levels and the bottleneck)."""
-        ...
 
     def thaws_after(self, level: str) -> int | None:
         """Returns the number of epochs after which a level of the part trains; None for never."""
-        ...
 
 
 def frozen_modules(freezing: Freezing, epoch: int) -> set[str]:

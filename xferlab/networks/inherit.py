@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +13,11 @@ from xferlab.networks.donors import load_strict
 from xferlab.networks.translator import TRANSLATOR
 from xferlab.networks.unet import FIRST_CONVOLUTION
 
-FOLDS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
-    {"sum": (1.0, 1.0, 1.0), "mean": (1 / 3, 1 / 3, 1 / 3), "luminance": (0.2989, 0.5870, 0.1140)}
-)
+FOLDS: Mapping[str, tuple[float, float, float]] = {
+    "sum": (1.0, 1.0, 1.0),
+    "mean": (1 / 3, 1 / 3, 1 / 3),
+    "luminance": (0.2989, 0.5870, 0.1140),
+}
 """How much of each input channel's kernels the folded kernels are made of."""
 
 _FOLDED_CHANNELS = 3

@@ -25,7 +25,6 @@ _RUNNING_VARIANCE = "running_var"
 
 def silent(sentence: str) -> None:
     """A `Note` that does nothing."""
-    del sentence
 
 
 def unwrapped(state: object, *, origin: str, note: Note = silent) -> object:

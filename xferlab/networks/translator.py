@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from xferlab.networks.unet import UNet
-
 TRANSLATOR = "translator"
 """Name of the new part; its weights are the keys that begin with this and a dot."""
 
@@ -17,6 +15,11 @@ TRANSLATOR = "translator"
 @dataclass(frozen=True)
 class Translator:
     """The new layers: `depth` times (convolution without bias, batch norm, ReLU), then a 1x1 convolution.
+
+    They read the last decoder level, not the head's output: one channel of another structure's probability
+    carries too little. The head stays where it was, unused and untouched, so that the state dict is the
+    donor's, name for name, and `translator.*` beside it. `initialise` gives all but the translator the
+    weights of the plain network of the same seed.
 
     Attributes:
         depth: Number of such layers, at least 1.
@@ -41,34 +44,8 @@ def translator_in(state: Mapping[str, Tensor]) -> Translator | None:
     return Translator(depth=depth, width=first.shape[0], kernel=first.shape[-1])
 
 
-class TranslatedUNet(UNet):
-    """A U-Net whose last features go through a translator in place of its own 1x1 head.
-
-    The translator reads the last decoder level, not the head's output: one channel of another structure's
-    probability carries too little. The head stays where it was, unused and untouched, so that the state dict
-    is the donor's, name for name, and `translator.*` beside it. `initialise` gives all but the translator
-    the weights of the plain network of the same seed.
-    """
-
-    def __init__(
-        self,
-        *,
-        in_channels: int = 3,
-        out_channels: int = 1,
-        init_features: int = 32,
-        translator: Translator,
-    ):
-        """Takes the arguments of `UNet`, and the new layers."""
-        super().__init__(in_channels=in_channels, out_channels=out_channels, init_features=init_features)
-        self.translator = _layers(translator, in_channels=init_features, out_channels=out_channels)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns the translator's logits `(N, out_channels, H, W)` of images `(N, in_channels, H, W)`."""
-        logits: Tensor = self.translator(self.features(images))
-        return logits
-
-
-def _layers(options: Translator, *, in_channels: int, out_channels: int) -> nn.Sequential:
+def layers(options: Translator, *, in_channels: int, out_channels: int) -> nn.Sequential:
+    """Returns the layers of a translator, with PyTorch's weights."""
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     incoming, padding = in_channels, options.kernel // 2
     for number in range(1, options.depth + 1):

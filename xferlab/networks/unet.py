@@ -11,6 +11,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from xferlab.networks.translator import Translator, layers
+
 SIZE_MULTIPLE = 16
 """Four poolings halve the image four times."""
 
@@ -30,9 +32,17 @@ class UNet(nn.Module):
         in_channels: Channels of the images.
         out_channels: Channels of the output.
         init_features: Width f of the first level.
+        translator: New layers that the last features go through, in place of the 1x1 head; None for none.
     """
 
-    def __init__(self, *, in_channels: int = 3, out_channels: int = 1, init_features: int = 32):
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        init_features: int = 32,
+        translator: Translator | None = None,
+    ):
         super().__init__()
         f = init_features
         # The order of these lines is the order in which `initialise` draws.
@@ -51,13 +61,15 @@ class UNet(nn.Module):
         self.upconv1 = _upsampling(2 * f, f)
         self.decoder1 = _level("dec1", 2 * f, f)
         self.conv = nn.Conv2d(f, out_channels, kernel_size=1)
+        self.translator = layers(translator, in_channels=f, out_channels=out_channels) if translator else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits `(N, out_channels, H, W)` of images `(N, in_channels, H, W)`; no sigmoid is applied.
 
         H and W are multiples of 16.
         """
-        logits: Tensor = self.conv(self.features(images))
+        head = self.conv if self.translator is None else self.translator
+        logits: Tensor = head(self.features(images))
         return logits
 
     def features(self, images: Tensor) -> Tensor:

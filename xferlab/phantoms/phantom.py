@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +11,17 @@ from numpy.typing import NDArray
 PHANTOMS_VERSION = 1
 """Raised when any pixel changes: a data set of phantoms is identified by it, a seed, a count and a size."""
 
-CHEST_LABELS: Mapping[str, int] = MappingProxyType(
-    {"background": 0, "right_lung": 1, "left_lung": 2, "heart": 4, "clavicles": 8}
-)
+CHEST_LABELS: Mapping[str, int] = {
+    "background": 0,
+    "right_lung": 1,
+    "left_lung": 2,
+    "heart": 4,
+    "clavicles": 8,
+}
 """Bits, since heart and clavicles lie over the lungs in projection. The lungs are complete: as in hand-drawn
 masks of chest X-rays, the part behind the heart, the ribs and the clavicles counts as lung."""
 
-BRAIN_LABELS: Mapping[str, int] = MappingProxyType({"background": 0, "lesion": 255})
+BRAIN_LABELS: Mapping[str, int] = {"background": 0, "lesion": 255}
 
 
 @dataclass(frozen=True)

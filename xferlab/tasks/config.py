@@ -157,7 +157,6 @@ class TrialIdentity(Section):
             sizes: Height and width of every case that trials with this network read, by digest.
             trained: Digests of those that they train on.
         """
-        del sizes, trained
         yield from ()
 
     def to_json(self) -> dict[str, Any]:
@@ -225,7 +224,6 @@ class StageView:
 
 def same_network(model: Any, adaptations: Sequence[Any]) -> Any:
     """Returns the network's section as it is: for tasks whose stages adapt nothing."""
-    del adaptations
     return model
 
 
@@ -287,7 +285,7 @@ class Task:
     report: str = ""
 
     def __post_init__(self) -> None:
-        names = [metric.name for metric in self.metrics if metric.level == "case"]
+        names = [metric.name for metric in self.metrics if not metric.computed_by]
         if self.headline and self.headline not in names:
             raise TaskError(
                 f"task {self.name!r}: headline is {self.headline!r}, which is none of its metrics of "
@@ -308,15 +306,18 @@ class Task:
         Raises:
             TaskError: The identity does not have the fields of the sections.
         """
-        sections = {
+        fields = {
+            "task": self.name,
+            "version": self.version,
+            "selection": "",
+            "seed": 0,
             "model": model.model_dump(),
             "training": training.model_dump(exclude=set(Engine.model_fields)),
             "adapt": (adapt and adapt.model_dump(exclude_none=True)) or None,
             "execution": execution,
         }
-        origin = {"task": self.name, "version": self.version, "selection": "", "seed": 0}
         try:
-            return self.identity.model_validate({**origin, **sections})
+            return self.identity.model_validate(fields)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise TaskError(

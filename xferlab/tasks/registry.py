@@ -133,6 +133,5 @@ def learner_of(
     """
     make = _part(identity.task, task(identity.task).learner)
     learner: Learner[Any, Any] = make(identity, device, share=share)
-    names = learner.layers()
-    check_names("Learner.layers", names, declared_in="Identity.layers", required=identity.layers)
+    check_names("Learner.layers", learner.layers(), declared_in="Identity.layers", required=identity.layers)
     return learner

@@ -25,15 +25,12 @@ class NativeImages(Protocol):
     @property
     def spacing_mm(self) -> npt.NDArray[np.float32]:
         """(N, 2): distance of rows and of columns; NaN where unknown."""
-        ...
 
     def image(self, row: int) -> Pixels:
         """Returns the image of a row, (C, H, W)."""
-        ...
 
     def target(self, row: int) -> Pixels:
         """Returns the target of a row, (H, W): 0 background, 255 structure, 127 ignored."""
-        ...
 
 
 class NativeExamples:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import torch
 
@@ -60,6 +59,9 @@ def equalise(values: torch.Tensor) -> torch.Tensor:
     return curve.gather(1, levels).reshape(count, channels, height, width)
 
 
-INTENSITIES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType(
-    {"zscore": zscore, "unit": unit, "minmax": minmax, "equalise": equalise}
-)
+INTENSITIES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "zscore": zscore,
+    "unit": unit,
+    "minmax": minmax,
+    "equalise": equalise,
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -36,11 +37,9 @@ class Examples(Protocol):
     @property
     def keys(self) -> npt.NDArray[np.uint64]:
         """64 bits of each case's digest, shape (N,): what draws depend on."""
-        ...
 
     def __len__(self) -> int:
         """Number of cases."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,6 @@ class Learner(Protocol[E_contra, B]):
     @property
     def networks(self) -> Mapping[str, nn.Module]:
         """What checkpoints hold, by name."""
-        ...
 
     def start_from(self, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
         """Takes over a parent's or donor's weights as the identity says; called before `prepare`.
@@ -92,7 +90,6 @@ class Learner(Protocol[E_contra, B]):
         Raises:
             DonorError: They do not fit; the message names `origin`.
         """
-        ...
 
     def prepare(self, train: E_contra) -> None:
         """Learns what is taken from the training cases, such as class weights: a pure function of them.
@@ -101,29 +98,25 @@ class Learner(Protocol[E_contra, B]):
         trains, also where a training is resumed. Evaluation and prediction do not call it: what they need is
         kept in buffers of the networks, which weights hold.
         """
-        ...
 
     def batches(self, examples: E_contra, epoch: int) -> Sequence[Rows]:
         """Returns the rows of each training batch of an epoch, a pure function of seed and epoch."""
-        ...
 
+    @abstractmethod
     def load(self, examples: E_contra, rows: Rows, draw: AugmentationSeed | None) -> B:
         """Returns the cases of `rows` on the device, augmented if there is something to draw from."""
-        ...
 
     def begin_epoch(self, epoch: int, batch: int = 0) -> None:
         """Puts the networks into training mode and freezes what rests, before the batch of this number.
 
         Called again where an epoch is resumed. The same epoch and batch give the same.
         """
-        ...
 
     def train_step(self, batch: B) -> Mapping[str, torch.Tensor]:
         """Takes one step of every optimizer; returns losses by name, scalars on the device.
 
         A loss that is not finite takes no step, and no step is taken after it (see `training.step`).
         """
-        ...
 
     def check_steps(self, where: str) -> None:
         """Raises if a step met a loss that is not finite; waits for the device.
@@ -131,23 +124,20 @@ class Learner(Protocol[E_contra, B]):
         Raises:
             NonFiniteLossError: Says where, and what the reason may be.
         """
-        ...
 
     def validate(self, examples: E_contra) -> Mapping[str, float]:
         """Returns float32 values by name, with that of `Identity.score`, over fixed batches in case order."""
-        ...
 
     def end_epoch(self, score: float | None) -> Mapping[str, float]:
         """Moves schedules on; returns what else is to be noted of the epoch, such as `lr`."""
-        ...
 
+    @abstractmethod
     def predict(self, batch: B) -> Sequence[Array]:
         """Returns the float32 output of every case of a batch."""
-        ...
 
+    @abstractmethod
     def measure(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, float]:
         """Returns the values of one case that `Task.metrics` need, by name; NaN where undefined."""
-        ...
 
     def outputs(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns the arrays that are stored of one case to look at, of any shape, by name.
@@ -155,7 +145,6 @@ class Learner(Protocol[E_contra, B]):
         The mirror shows `image`, uint8 (H, W), and lays the other uint8 arrays of its shape over it as masks
         of what is at least 128. In a report, only the task's own figures show any (`Task.report`).
         """
-        ...
 
     def present(
         self, image: npt.NDArray[np.uint8], prediction: Array, *, structure: str, threshold: float
@@ -168,16 +157,12 @@ class Learner(Protocol[E_contra, B]):
             structure: What the training's data section calls its structure.
             threshold: From which probability on something is there, for tasks that predict any.
         """
-        ...
 
     def layers(self) -> Mapping[str, Layer]:
         """Returns the layers that deep features compare, by the names that the identity lists."""
-        ...
 
     def state(self) -> State:
         """Returns optimizers and schedules: live tensors and plain numbers, to be stored at once."""
-        ...
 
     def restore(self, state: State) -> None:
         """Continues where `state` was taken."""
-        ...

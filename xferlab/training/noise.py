@@ -38,8 +38,7 @@ def normal_pixels(
     case = torch.from_numpy(halves.astype(np.uint32).view(np.int32)).to(device)
     number = torch.arange(size[0] * size[1], dtype=torch.int32, device=device)
     mixed = _mix(_mix(number + case[:, :1]) ^ case[:, 1:])
-    drawn: torch.Tensor = _quantiles(device)[_shifted(mixed, 16)]
-    return drawn.reshape(len(keys), 1, *size)
+    return _quantiles(device)[_shifted(mixed, 16)].reshape(len(keys), 1, *size)
 
 
 def _mix(value: torch.Tensor) -> torch.Tensor:
@@ -51,8 +50,7 @@ def _mix(value: torch.Tensor) -> torch.Tensor:
 
 def _shifted(value: torch.Tensor, by: int) -> torch.Tensor:
     # A right shift of int32 fills with the sign; the mask takes that away.
-    unsigned: torch.Tensor = (value >> by) & ((1 << (32 - by)) - 1)
-    return unsigned
+    return (value >> by) & ((1 << (32 - by)) - 1)
 
 
 @lru_cache(maxsize=4)

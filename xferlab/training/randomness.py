@@ -46,8 +46,7 @@ def between(
 
 def permutation(keys: npt.NDArray[np.uint64], *, seed: int, epoch: int) -> npt.NDArray[np.intp]:
     """Returns the order in which an epoch visits the cases, shape (N,); blind to the order of `keys`."""
-    draws = uniform(keys, seed=seed, purpose="order", epoch=epoch)
-    return np.lexsort((keys, draws))
+    return np.lexsort((keys, uniform(keys, seed=seed, purpose="order", epoch=epoch)))
 
 
 def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

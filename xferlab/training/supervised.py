@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Generic, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from torch import nn
 from xferlab.errors import DonorError, NonFiniteLossError
 from xferlab.training.batches import Rows, divide, fixed
 from xferlab.training.dropout import reseed
-from xferlab.training.learner import Array, AugmentationSeed, B, E_contra, Layer, Presented, State
+from xferlab.training.learner import Array, B, E_contra, Layer, Learner, Presented, State
 from xferlab.training.precision import float32
 from xferlab.training.randomness import permutation
 from xferlab.training.step import Stepper
@@ -23,7 +23,7 @@ from xferlab.training.step import Stepper
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
-class SupervisedLearner(ABC, Generic[E_contra, B]):
+class SupervisedLearner(Learner[E_contra, B]):
     """A `Learner` of one network, trained by Adam on one loss, in float32 or under autocast.
 
     Attributes:
@@ -71,12 +71,7 @@ class SupervisedLearner(ABC, Generic[E_contra, B]):
 
     @cached_property
     def _forward(self) -> nn.Module:
-        compiled: Any = torch.compile(self.network) if self._compiles else self.network
-        return cast("nn.Module", compiled)
-
-    @abstractmethod
-    def load(self, examples: E_contra, rows: Rows, draw: AugmentationSeed | None) -> B:
-        """Returns the cases of `rows` on the device, augmented if there is something to draw from."""
+        return cast("nn.Module", torch.compile(self.network)) if self._compiles else self.network
 
     @abstractmethod
     def loss(self, forward: Forward, batch: B) -> torch.Tensor:
@@ -86,14 +81,6 @@ class SupervisedLearner(ABC, Generic[E_contra, B]):
             forward: The network; its output is float32.
             batch: From `load`.
         """
-
-    @abstractmethod
-    def predict(self, batch: B) -> Sequence[Array]:
-        """Returns the float32 output of every case of a batch."""
-
-    @abstractmethod
-    def measure(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, float]:
-        """Returns the metrics of one case, by name."""
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -164,14 +151,12 @@ class SupervisedLearner(ABC, Generic[E_contra, B]):
 
     def outputs(self, examples: E_contra, row: int, prediction: Array) -> Mapping[str, Array]:
         """Stores nothing to look at."""
-        del examples, row, prediction
         return {}
 
     def present(
         self, image: npt.NDArray[np.uint8], prediction: Array, *, structure: str, threshold: float
     ) -> Presented:
         """Writes no files."""
-        del image, prediction, structure, threshold
         return Presented({}, {})
 
     def layers(self) -> Mapping[str, Layer]:

@@ -19,18 +19,18 @@ from xferlab.analysis.tables.differences import (
 )
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
-from xferlab.analysis.tables.notes import inference_notes, interval_cells
+from xferlab.analysis.tables.notes import difference_cells, inference_notes
 
 COST = -0.05
-RECORD = {"low": -0.1, "high": 0.2, "p": 0.04, "no_p": ""}
+RECORD = {"difference": 0.05, "low": -0.1, "high": 0.2, "p": 0.04, "no_p": ""}
 
 
 def test_a_cell_has_the_p_or_the_reason_for_none() -> None:
-    assert interval_cells(RECORD) == ("[−0.1000, +0.2000]", "0.040")
+    assert list(difference_cells(RECORD).values()) == ["+0.0500", "[−0.1000, +0.2000]", "0.040"]
     withheld = {**RECORD, "p": float("nan"), "no_p": "n < 10 patients"}
-    assert interval_cells(withheld) == ("[−0.1000, +0.2000]", "n < 10 patients")
+    assert list(difference_cells(withheld).values())[1:] == ["[−0.1000, +0.2000]", "n < 10 patients"]
     nothing = {**withheld, "low": float("nan"), "high": float("nan"), "no_p": "pairs missing"}
-    assert interval_cells(nothing, "px") == ("–", "pairs missing")
+    assert list(difference_cells(nothing, "px").values()) == ["+0.05", "–", "pairs missing"]
 
 
 def test_each_reason_is_explained_once() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from xferlab.cohort import Case
@@ -22,7 +22,7 @@ def apply_where(section: str, table: Table, where: Where) -> tuple[list[Row], li
     exactly.
     """
     filters = {name: [v] if isinstance(v, str | int | float) else list(v) for name, v in where.items()}
-    problems = _filter_problems(section, table, filters)
+    problems = list(_filter_problems(section, table, filters))
     usable = {name: wanted for name, wanted in filters.items() if name in table.columns}
     rows = [
         row
@@ -35,22 +35,20 @@ def apply_where(section: str, table: Table, where: Where) -> tuple[list[Row], li
     return rows, problems
 
 
-def _filter_problems(section: str, table: Table, filters: Mapping[str, list[Scalar]]) -> list[Problem]:
-    problems = []
+def _filter_problems(section: str, table: Table, filters: Mapping[str, list[Scalar]]) -> Iterator[Problem]:
     for name, wanted in filters.items():
         place = f"data.{section}.where.{name}"
         if name not in table.columns:
             columns = ", ".join(table.columns)
             what = f"{table.path} has no such column (columns: {columns}).{suggest(name, table.columns)}"
-            problems.append(Problem(place, what))
+            yield Problem(place, what)
             continue
         values = sorted({row.cells[name] for row in table.rows})
         for want in wanted:
             if not any(_matches(value, want) for value in values):
                 shown = ", ".join(map(repr, values[:_SHOWN])) + (", ..." if len(values) > _SHOWN else "")
                 what = f"no row of {table.path} has {want!r} (values: {shown}).{suggest(str(want), values)}"
-                problems.append(Problem(place, what))
-    return problems
+                yield Problem(place, what)
 
 
 def _matches(cell: str, wanted: Scalar) -> bool:

@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from xferlab.cohort import Case
 from xferlab.errors import Problem
@@ -56,29 +56,38 @@ def _yaml_text(text: str) -> str:
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 
-def odd_patients(section: str, cases: Sequence[Case]) -> list[Problem]:
-    """Returns warnings about patients and pathologies that a split would misunderstand.
+def odd_patients(section: str, cases: Sequence[Case]) -> Iterator[Problem]:
+    """Yields warnings about patients and pathologies that a split would misunderstand.
 
     Args:
         section: As in the study, for messages.
         cases: Those of the section.
     """
     patients = Counter(case.patient for case in cases)
-    where, problems = f"data.{section}", []
+    where = f"data.{section}"
     for group in spelled_alike(case.pathology for case in cases):
         names = " and ".join(map(repr, group))
-        what = f"pathologies {names} differ in case or blanks only, and count as {len(group)}. Spell them"
-        problems.append(Problem(where, f"{what} alike in the table.", "warning", "spellings of pathologies"))
+        yield Problem(
+            where,
+            f"pathologies {names} differ in case or blanks only, and count as {len(group)}. Spell them alike"
+            " in the table.",
+            "warning",
+            "spellings of pathologies",
+        )
     for patient, count in sorted(patients.items()):
         if alike(patient) in _UNKNOWN:
-            what = (
+            yield Problem(
+                where,
                 f"patient {patient!r} looks like a missing value; its {count} images count as one person's."
-            )
-            problems.append(
-                Problem(where, f"{what} Give every patient an id.", "warning", "unknown patients")
+                " Give every patient an id.",
+                "warning",
+                "unknown patients",
             )
         elif count >= _MANY and 2 * count > len(cases):
-            what = f"patient {patient!r} has {count} of {len(cases)} images, which all go to one part of a"
-            what += " split. See that they are one person's."
-            problems.append(Problem(where, what, "warning", "patients with most of the images"))
-    return problems
+            yield Problem(
+                where,
+                f"patient {patient!r} has {count} of {len(cases)} images, which all go to one part of a"
+                " split. See that they are one person's.",
+                "warning",
+                "patients with most of the images",
+            )

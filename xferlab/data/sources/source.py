@@ -93,8 +93,10 @@ class Source(ABC):
         """
         _ = self.survey  # fills the entries
         if case.digest not in self._entries:
-            what = f"the section has no case {case.digest[:16]} ({case.name}); plan the study again."
-            raise DataError.at(f"data.{self.name}", what)
+            raise DataError.at(
+                f"data.{self.name}",
+                f"the section has no case {case.digest[:16]} ({case.name}); plan the study again.",
+            )
         return self.read(self._entries[case.digest])
 
     @cached_property

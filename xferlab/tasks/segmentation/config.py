@@ -270,23 +270,23 @@ def _smaller_than_a_tile(tile: int, sizes: Mapping[str, tuple[int, int]]) -> Ite
     height, width = min(small.values(), key=min)
     fitting = min(height, width) // SMALLEST_SIDE * SMALLEST_SIDE
     remedy = f"set model.tiles.size to {fitting} at most, " if fitting else ""
-    what = (
+    yield SizeProblem(
+        tuple(small),
         f"tiles of {tile} px are larger than {len(small)} of {len(sizes)} images ({{names}}; the smallest "
         f"has {width} x {height} px); {remedy}keep larger images only (`where`), or leave model.tiles out: "
-        "images are then taken whole"
+        "images are then taken whole",
     )
-    yield SizeProblem(tuple(small), what)
 
 
 def _one_pixel_deep(sizes: Mapping[str, tuple[int, int]]) -> Iterator[SizeProblem]:
     small = tuple(digest for digest, size in sizes.items() if max(size) <= SMALLEST_SIDE)
     if small:
-        what = (
+        yield SizeProblem(
+            small,
             f"{len(small)} of {len(sizes)} training images have at most {SMALLEST_SIDE} px ({{names}}) and "
             "are trained on one at a time: their bottleneck is one pixel, and batch norm needs two values of "
-            "each channel; set training.batch_size to 2 or more, or keep larger images only (`where`)"
+            "each channel; set training.batch_size to 2 or more, or keep larger images only (`where`)",
         )
-        yield SizeProblem(small, what)
 
 
 def network(model: Model, adaptations: Sequence[Adapt | None]) -> Network:
@@ -328,12 +328,13 @@ def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterato
         if epoch is None or epoch >= stage.training.max_epochs:
             return
     side: Path = ("model", "tiles", "size") if tiled else ("model", "image_size")
-    what = (
+    yield Finding(
+        path,
         f"stage {stage.name!r} would train on a single image at a time ({why}), and at {SMALLEST_SIDE} px "
         f"its bottleneck is one pixel: batch norm needs two values of each channel; {remedy}, or set "
-        f"{'.'.join(map(str, side))} to {2 * SMALLEST_SIDE} or more"
+        f"{'.'.join(map(str, side))} to {2 * SMALLEST_SIDE} or more",
+        related=(side,),
     )
-    yield Finding(path, what, related=(side,))
 
 
 def _channels(stage: StageView) -> Iterator[Finding]:
@@ -341,12 +342,13 @@ def _channels(stage: StageView) -> Iterator[Finding]:
     expected = stage.network.in_channels
     for (section, path), channels in stage.channels.items():
         if channels not in (1, expected):
-            what = (
+            yield Finding(
+                path,
                 f"the images of {section!r} have {channels} channels, and the network of stage "
                 f"{stage.name!r} takes {expected}; set model.in_channels: {channels}, and fold the channels "
-                "(adapt: {fold: sum}) in a later stage, whose images are grey"
+                "(adapt: {fold: sum}) in a later stage, whose images are grey",
+                related=(("model", "in_channels"), *_adapting(stage.lineage, "fold")),
             )
-            yield Finding(path, what, related=(("model", "in_channels"), *_adapting(stage.lineage, "fold")))
 
 
 def _adaptation(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Finding]:
@@ -355,15 +357,18 @@ def _adaptation(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Fin
     if adapt.fold is not None and before.in_channels != 3:
         changed = before.in_channels != stage.model.in_channels
         remedy = "leave fold out" if changed else "leave fold out, or set model.in_channels: 3"
-        what = (
+        yield Finding(
+            (*path, "fold"),
             f"the network of stage {stage.parent!r} has {before.in_channels} input channels, and only three "
-            f"can be folded into one; {remedy}"
+            f"can be folded into one; {remedy}",
+            related=(("model", "in_channels"), *_adapting(ancestors, "fold")),
         )
-        related = (("model", "in_channels"), *_adapting(ancestors, "fold"))
-        yield Finding((*path, "fold"), what, related=related)
     if adapt.translator is not None and before.translator is not None:
-        what = f"stage {stage.parent!r} hands down a translator already; leave it out"
-        yield Finding((*path, "translator"), what, related=tuple(_adapting(ancestors, "translator")))
+        yield Finding(
+            (*path, "translator"),
+            f"stage {stage.parent!r} hands down a translator already; leave it out",
+            related=tuple(_adapting(ancestors, "translator")),
+        )
     if adapt.freeze is not None:
         yield from _freezing(stage, adapt.freeze)
 
@@ -373,21 +378,19 @@ def _freezing(stage: StageView, freeze: Freezing) -> Iterator[Finding]:
     thaws = freeze.unfreeze_after
     trains_at_once = isinstance(thaws, Mapping) and 0 in thaws.values()
     if freeze.part == "donor" and stage.network.translator is None and not trains_at_once:
-        what = (
+        yield Finding(
+            path,
             "the whole donor is frozen and no translator is added, so that nothing would train in the first "
-            "epoch; add adapt.translator, freeze the encoder only, or let a level train from epoch 0"
+            "epoch; add adapt.translator, freeze the encoder only, or let a level train from epoch 0",
         )
-        yield Finding(path, what)
     if freeze.last_thaw >= stage.training.max_epochs:
-        what = (
+        yield Finding(
+            (*path, "unfreeze_after"),
             f"it thaws after {freeze.last_thaw} epochs, and the stage trains for "
-            f"{stage.training.max_epochs} at most"
+            f"{stage.training.max_epochs} at most",
+            "warning",
+            related=(("stages", stage.name, "training", "max_epochs"), ("training", "max_epochs")),
         )
-        lengths: tuple[Path, ...] = (
-            ("stages", stage.name, "training", "max_epochs"),
-            ("training", "max_epochs"),
-        )
-        yield Finding((*path, "unfreeze_after"), what, "warning", lengths)
 
 
 def _adapting(stages: Sequence[str], field: str) -> Iterator[Path]:

@@ -152,16 +152,15 @@ def identity_of_weights(
         )
     size_px, intensity = _preprocessing(options, origin=origin)
     translator = translator_in(weights)
-    network = Network(
-        in_channels=first.shape[1],
-        init_features=first.shape[0],
-        image_size=size_px,
-        translator=TranslatorLayers(**vars(translator)) if translator else None,
-    )
     return Identity(
         task="segmentation",
         version=0,
-        model=network,
+        model=Network(
+            in_channels=first.shape[1],
+            init_features=first.shape[0],
+            image_size=size_px,
+            translator=TranslatorLayers(**vars(translator)) if translator else None,
+        ),
         training=Learning(intensity=intensity),
         execution=Execution(device="cpu", precision="float32", compile=False),
         selection="",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
+from scipy.ndimage import find_objects, gaussian_filter, maximum_filter, minimum_filter
 
 FILL, LINE = (0, 114, 178), (86, 180, 233)
 """Blue and sky blue of Okabe and Ito (2008): distinct for all common kinds of colour blindness, and unlike
@@ -29,27 +29,21 @@ def overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uin
         RGB, uint8, `(H, W, 3)`; the image's own greys beyond the fill and the outline.
     """
     drawn = np.repeat(image[..., None].astype(np.float32), 3, axis=-1)
-    width_px = _width_px(image)
+    width_px = max(1, round(min(image.shape) / LINES_PER_SIDE))
     drawn[mask] += FILL_OPACITY * (np.array(FILL, np.float32) - drawn[mask])
-    rows, columns = _box(mask, margin=4 * width_px + 4)
-    part, inside = drawn[rows, columns], mask[rows, columns]
+    box = _box(mask, margin=4 * width_px + 4)
+    part, inside = drawn[box], mask[box]
     _blend(part, np.zeros(3, np.float32), 0.7 * _band(inside, 2 * width_px))
     _blend(part, np.array(LINE, np.float32), _band(inside, width_px))
     return np.rint(drawn).astype(np.uint8)
 
 
-def _width_px(image: NDArray[np.uint8]) -> int:
-    return max(1, round(int(min(image.shape)) / LINES_PER_SIDE))
-
-
-def _box(mask: NDArray[np.bool_], *, margin: int) -> tuple[slice, slice]:
+def _box(mask: NDArray[np.bool_], *, margin: int) -> tuple[slice, ...]:
     """Rows and columns that the outline can touch: most of a radiograph is none of them."""
-    slices = []
-    for axis in (0, 1):
-        used = np.flatnonzero(mask.any(axis=1 - axis))
-        low, high = (used[0], used[-1]) if used.size else (0, -1)
-        slices.append(slice(max(0, int(low) - margin), max(0, int(high) + 1 + margin if used.size else 0)))
-    return slices[0], slices[1]
+    boxes = find_objects(mask.view(np.uint8))
+    if not boxes:
+        return slice(0), slice(0)
+    return tuple(slice(max(0, side.start - margin), side.stop + margin) for side in boxes[0])
 
 
 def _band(mask: NDArray[np.bool_], width_px: int) -> NDArray[np.float32]:

@@ -32,15 +32,16 @@ def present(
     mask = at_size(probability, width=width, height=height) > threshold
     _, num_components = label(mask, structure=_EIGHT_NEIGHBOURS)
     num_pixels = int(mask.sum())
-    files = {"mask": _png(mask * np.uint8(255)), "overlay": _png(overlay(image, mask))}
-    columns = {
-        "width": width,
-        "height": height,
-        f"{structure}_pixels": num_pixels,
-        f"{structure}_share": round(num_pixels / (width * height), 6),
-        "components": int(num_components),
-    }
-    return Presented(files, columns)
+    return Presented(
+        files={"mask": _png(mask * np.uint8(255)), "overlay": _png(overlay(image, mask))},
+        columns={
+            "width": width,
+            "height": height,
+            f"{structure}_pixels": num_pixels,
+            f"{structure}_share": round(num_pixels / (width * height), 6),
+            "components": int(num_components),
+        },
+    )
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> bytes:

@@ -44,9 +44,8 @@ def pictures(contents: Contents) -> Iterator[Picture]:
     for arm, pair in detailed_pairs(contents):
         outputs = _Outputs(contents.results, pair, arm)
         if outputs.repetitions:
-            for build in (_overlays, _artefacts):
-                picture = build(outputs)
-                yield from [picture] if picture else []
+            drawn = (build(outputs) for build in (_overlays, _artefacts))
+            yield from filter(None, drawn)
 
 
 class _Outputs:

@@ -84,8 +84,7 @@ def stitch(
         height, width = total[area].shape
         total[area] += (tile * weights)[:height, :width]
         weight[area] += weights[:height, :width]
-    blended: npt.NDArray[np.float32] = np.clip(total / weight, 0.0, 1.0)
-    return blended
+    return np.asarray(np.clip(total / weight, 0.0, 1.0))
 
 
 class Anchors:

@@ -91,8 +91,10 @@ class LggSource(FileSource):
         scale = self._scale(volume)
         image, lesion = self._image(name), self._lesion(name)
         if lesion.shape != image.shape[:2]:
-            what = f"the mask's shape is {lesion.shape}, its image's {image.shape[:2]}."
-            raise DataError.at(self.root / mask_of(name), what)
+            raise DataError.at(
+                self.root / mask_of(name),
+                f"the mask's shape is {lesion.shape}, its image's {image.shape[:2]}.",
+            )
         target = crop_and_pad(lesion * np.uint8(STRUCTURE), scale.box)
         return Decoded(normalised(crop_and_pad(image, scale.box), scale), target)
 
@@ -126,8 +128,10 @@ class LggSource(FileSource):
         labels = read_labels(self.root / mask, self.memo.read(mask, self._digests[mask])).values
         strange = sorted(set(np.unique(labels).tolist()) - {0, 255})
         if strange:
-            what = f"mask values {', '.join(map(str, strange[:8]))}; a lesion is 255, everything else 0."
-            raise DataError.at(self.root / mask, what)
+            raise DataError.at(
+                self.root / mask,
+                f"mask values {', '.join(map(str, strange[:8]))}; a lesion is 255, everything else 0.",
+            )
         return np.asarray(labels == 255)
 
 

@@ -80,12 +80,13 @@ class LabelMap:
         accepted = ", ".join(map(str, (0, *self.named)))
         what = f"mask values {shown}{more} are in no label (accepted: {accepted})."
         threshold = f"`labels: {{{self._structure}: {{above: {int(labels.values.max()) // 2}}}}}`"
-        if labels.lossy:
-            what += " The mask is a JPEG, which alters values: export it again as PNG."
-            return f"{what} Or take all values above a threshold: {threshold}."
-        if _is_smooth(values, unknown, target):
-            what += " They look like JPEG compression or smooth resizing: export the mask again as PNG."
-            return f"{what} Or take all values above a threshold: {threshold}."
+        if labels.lossy or _is_smooth(values, unknown, target):
+            cause = (
+                "The mask is a JPEG, which alters values: export it again as PNG."
+                if labels.lossy
+                else "They look like JPEG compression or smooth resizing: export the mask again as PNG."
+            )
+            return f"{what} {cause} Or take all values above a threshold: {threshold}."
         if not all(0 < value <= MAX_LABEL for value in values):
             return (
                 f"{what} Labels are values from 1 to {MAX_LABEL}: save the mask with 8 or 16 bits, unsigned."

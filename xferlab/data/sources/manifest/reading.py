@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -116,7 +116,7 @@ class ManifestSource(FileSource):
     def _rows_to_entries(self, rows: Sequence[Row], problems: list[Problem]) -> list[_Entry]:
         usable = []
         for row in map(self._with_slashes, rows):
-            flaws = _row_problems(row)
+            flaws = list(_row_problems(row))
             problems += flaws
             if not flaws:
                 usable.append(row)
@@ -212,20 +212,22 @@ class ManifestSource(FileSource):
         return digest_of(recipe)
 
 
-def _row_problems(row: Row) -> list[Problem]:
-    problems = []
+def _row_problems(row: Row) -> Iterator[Problem]:
     for column in REQUIRED:
         cell = row.cells[column]
         if not cell:
-            problems.append(f"{column} is empty; every case needs one. Fill it in, or leave the row out.")
+            yield Problem(
+                row.where, f"{column} is empty; every case needs one. Fill it in, or leave the row out."
+            )
         if not cell.isprintable() and any(unicodedata.category(character) == "Cc" for character in cell):
-            problems.append(f"{column} {cell!r} holds a line break or another control character.")
+            yield Problem(row.where, f"{column} {cell!r} holds a line break or another control character.")
     for column in ("image", "mask"):
         path = _path(row, column)
         if path.startswith(("/", "..")) or _DRIVE.match(path):
             cell = row.cells[column]
-            problems.append(f"{column} {cell!r} leaves the section's folder; paths are relative to it.")
-    return [Problem(row.where, what) for what in problems]
+            yield Problem(
+                row.where, f"{column} {cell!r} leaves the section's folder; paths are relative to it."
+            )
 
 
 def _path(row: Row, column: str) -> str:
@@ -236,8 +238,10 @@ def _remarks(picture: Picture, labels: Labels, target: NDArray[np.uint8]) -> tup
     remarks = list(picture.remarks)
     if picture.turned != labels.turned:
         turned, other = _turned(picture)
-        what = f"the {turned} carries an EXIF orientation, which was applied, the {other} none"
-        remarks.append(f"{what}: see that it lies on it.")
+        remarks.append(
+            f"the {turned} carries an EXIF orientation, which was applied, the {other} none: see that it"
+            " lies on it."
+        )
     if (target == IGNORED).all():
         remarks.append("the mask ignores every pixel: nothing is learnt or measured here.")
     elif (target == STRUCTURE).all():

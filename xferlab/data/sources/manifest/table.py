@@ -86,8 +86,10 @@ def read_table(path: Path) -> Table:
         table = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     except (OSError, UnicodeDecodeError, OverflowError, csv.Error, pa.ArrowException) as error:
         why = " ".join(str(error).split()).rstrip(".")
-        what = f"cannot be read as a table: {why}. Save it as CSV (UTF-8, separated by commas) or Parquet."
-        raise DataError.at(path, what) from error
+        raise DataError.at(
+            path,
+            f"cannot be read as a table: {why}. Save it as CSV (UTF-8, separated by commas) or Parquet.",
+        ) from error
     if not table.rows:
         raise DataError.at(path, "the table has no rows.")
     empty = [name for name in REQUIRED if not any(row.cells[name] for row in table.rows)]
@@ -169,8 +171,9 @@ def _check_columns(path: Path, columns: tuple[str, ...]) -> None:
         raise DataError.at(path, f"columns stand twice: {', '.join(doubled)}.")
     shown = ", ".join(columns)
     if len(columns) == 1 and "|" in shown:
-        what = f"its columns look separated by '|' ({shown!r}). Save it separated by commas."
-        raise DataError.at(path, what)
+        raise DataError.at(
+            path, f"its columns look separated by '|' ({shown!r}). Save it separated by commas."
+        )
     if missing := [name for name in REQUIRED if name not in columns]:
         whats = (f"no column {name!r} (columns: {shown}).{suggest(name, columns)}" for name in missing)
         raise DataError([Problem(str(path), what) for what in whats])
