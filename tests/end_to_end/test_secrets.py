@@ -115,5 +115,5 @@ def test_a_search_writes_and_says_no_key(tmp_path: Path, ray_folder: Path, s3_se
     assert done.returncode == 0, done.stderr
     store = Store.open(uri)
     storage = copied(store.filesystem, "searched", tmp_path / "read back")
-    assert list(storage.glob("results/tuning/*/samples/*.json"))
+    assert list(storage.glob("results/tuning/*/trials/*/record.json"))
     assert holding(WORDS, tmp_path, ray_folder) == {}
