@@ -35,7 +35,7 @@ def test_native_pixels_are_those_of_the_source(many_sizes: Folder, tmp_path: Pat
 def test_resized_pixels_are_those_of_pillow(folder: Folder, tmp_path: Path, opener: Any) -> None:
     table = opener(folder.section(), size=16)
     assert (table.images.shape, table.images.dtype) == ((6, 1, 16, 16), np.uint8)
-    assert (table.targets.shape, table.targets.dtype) == ((6, 16, 16), np.uint8)
+    assert (table.targets.shape, table.targets.dtype) == ((6, 1, 16, 16), np.uint8)
     for case in open_source("s", folder.section(), memo_dir=tmp_path / "memo").cases():
         (row,) = table.rows([case.digest])
         with Image.open(folder.root / case.name) as image:
@@ -106,7 +106,7 @@ def test_real_images_are_kept_as_they_are(real_data: Path, section: Any, tmp_pat
     digests = [case.digest for case in cases]
     table = open_table("native", config, size="native", digests=digests, cache_dir=tmp_path / "cache")
     for case in cases:
-        _, target, _ = table.case(case.digest)
+        _, (target,), _ = table.case(case.digest)
         with Image.open(root / case.name) as image:
             assert target.shape == image.size[::-1]
         assert set(np.unique(target)) <= {0, 127, 255}
