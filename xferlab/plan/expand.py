@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from xferlab.cohort import Selection
@@ -175,6 +175,7 @@ class _Arm:
     def __init__(self, expansion: _Expansion, name: str, study: Study):
         self.expansion, self.name, self.study = expansion, name, study
         self.ids: dict[tuple[str, int], str] = {}
+        self._read = cache(study.section_of)
 
     def expand(self) -> None:
         for stage_name in stages_in_order(self.study):
@@ -187,7 +188,7 @@ class _Arm:
     def _add(self, template: TrialSpec, stage: Stage, repetition: int) -> None:
         stage_name, section = template.stage, template.section
         selected = self.expansion.selector.select(
-            section, self.study.data[section], "fit", repetition, labelled=stage.label_fraction
+            section, self._read(stage_name, section), "fit", repetition, labelled=stage.label_fraction
         )
         self._check(stage_name, section, selected, repetition)
         parents, donor = self._origin(stage, repetition)
@@ -244,7 +245,9 @@ class _Arm:
             identity=identity,
             section=section,
             selection="",
-            data={name: without_patients(config) for name, config in study.data.items() if name in read},
+            data={
+                name: without_patients(self._read(stage_name, name)) for name in study.data if name in read
+            },
             settings=Settings(
                 study=study.study,
                 seed=study.seed,
@@ -283,7 +286,8 @@ class _Arm:
         stage_name, repetition, image_size = spec.stage, spec.repetition, spec.identity.image_size
         for item in self._evaluated(stage):
             section, part, variant = Evaluated.of(item)
-            selected = self.expansion.selector.select(section, self.study.data[section], part, repetition)
+            config = self._read(stage_name, section)
+            selected = self.expansion.selector.select(section, config, part, repetition)
             if not sum(selected.counts.values()):
                 what = (
                     f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition "

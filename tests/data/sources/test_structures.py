@@ -201,7 +201,7 @@ def test_structures_of_a_real_set_agree(real_data: Path, tmp_path: Path) -> None
     labels = {"heart": [85], "left_lung": [170], "right_lung": [255]}
     one = data_section(source="manifest", root=root, labels=labels, structures=LUNGS)
     own = {"heart": "mask_heart", "lungs": "mask_lungs", "clavicles": "mask_clavicles"}
-    values = dict.fromkeys(own, [85, 170, 255])
+    values = {name: [85, 170, 255] for name in own}
     several = data_section(source="manifest", root=root, labels=values, structures=own)
     for number in (0, 60, 120):
         heart, *_, lungs = decoded(one, tmp_path, number).targets == 255

@@ -137,7 +137,7 @@ class ManifestData(FileConfig):
         group = self._labels.get(IGNORE, [])
         if isinstance(group, dict):
             raise ValueError(  # noqa: TRY004  # pydantic passes on a ValueError
-                "`above` is for a structure; list the values to ignore, such as `ignore: [127]`"
+                "`above` is for the structure; list the values to ignore, such as `ignore: [127]`"
             )
         return group
 
