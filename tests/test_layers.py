@@ -37,7 +37,13 @@ TABLE: dict[str, tuple[str, ...]] = {
     "xferlab.cohort": ("xferlab.errors",),
     "xferlab.metrics": ("xferlab.errors",),
     "xferlab.networks": ("xferlab.errors",),
-    "xferlab.training": ("xferlab.metrics", "xferlab.records.schema", "xferlab.errors"),
+    # Networks have the layer, and the loop reseeds it.
+    "xferlab.training": (
+        "xferlab.metrics",
+        "xferlab.networks.dropout",
+        "xferlab.records.schema",
+        "xferlab.errors",
+    ),
     "xferlab.phantoms": ("xferlab.cohort", "xferlab.section", "xferlab.parallel", "xferlab.errors"),
     "xferlab.data": (
         "xferlab.phantoms",
