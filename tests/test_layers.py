@@ -254,7 +254,7 @@ MAY_NAME = {
     "xferlab.data.sources": "a source knows what its masks mark",
     "xferlab.analysis.published": "published values",
     "xferlab.metrics.metric": "a metric names the paper and the equation that it is taken from",
-    "xferlab.networks.donors": "published weights have names",
+    "xferlab.networks.published": "published weights have names",
 }
 
 

@@ -20,7 +20,8 @@ CHECKPOINT_KEYS = (
 WRAPPERS: Mapping[str, str] = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}
 """What wrappers put before every name, and who does."""
 
-_RUNNING_VARIANCE = "running_var"
+RUNNING_MEAN, _RUNNING_VARIANCE, COUNTER = "running_mean", "running_var", "num_batches_tracked"
+"""How batch normalisation's statistics, and its number of batches, are called in state dicts."""
 
 
 def silent(sentence: str) -> None:
