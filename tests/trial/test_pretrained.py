@@ -95,6 +95,17 @@ def test_published_weights_that_do_not_fit_are_reported_before_they_are_fetched(
         check_file(other, weights, cache_dir=nowhere)
 
 
+def test_weights_of_another_network_are_reported_before_they_are_fetched(bench: Make, tmp_path: Path) -> None:
+    """Their shapes alone: those of VGG16 would take 553 MB."""
+    stages = {"donor": {"weights": "imagenet/vgg16"}, "general": CHILD}
+    trials = bench(stages=stages, model={"init_features": 2, "image_size": 32, "in_channels": 3})
+    with pytest.raises(
+        DonorError,
+        match=r"^donor imagenet/vgg16: .* 32 unexpected: features\.0\.weight, .* of another architecture",
+    ):
+        check_file(trials[GENERAL], Weights(name="imagenet/vgg16"), cache_dir=tmp_path / "empty")
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
