@@ -14,6 +14,7 @@ from tests.trial.conftest import GENERAL, PORTABLE, Bench, Make, replace_weights
 from xferlab.errors import DonorError, RecordError
 from xferlab.networks.build import build, initialise
 from xferlab.networks.donors import file_sha256, read_weights, save_weights
+from xferlab.networks.published import published
 from xferlab.records import layout
 from xferlab.records.store import Store
 from xferlab.study.schema import Weights
@@ -93,6 +94,17 @@ def test_published_weights_that_do_not_fit_are_reported_before_they_are_fetched(
     other = bench(stages=stages, model=fitting | model)[GENERAL]
     with pytest.raises(DonorError, match=message):
         check_file(other, weights, cache_dir=nowhere)
+
+
+def test_weights_of_imagenet_are_stored_under_their_digest(tmp_path: Path) -> None:
+    """Of a file that a package ships: what workers read is what was published."""
+    weights, store = Weights(name="imagenet/efficientnet_lite0"), Store.open(tmp_path / "storage")
+    assert at_hand(weights, cache_dir=tmp_path) is None
+    digest = store_weights(weights, store, cache_dir=tmp_path)
+    assert digest == published("imagenet/efficientnet_lite0").sha256 == at_hand(weights, cache_dir=tmp_path)
+    data = store.read(layout.donor_path(digest))
+    assert data is not None
+    assert len(read_weights(Path("weights.pth"), data)) == 296
 
 
 def test_weights_of_another_network_are_reported_before_they_are_fetched(bench: Make, tmp_path: Path) -> None:
