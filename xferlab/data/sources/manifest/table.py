@@ -111,7 +111,7 @@ def _column_problems(table: Table, masks: Sequence[str]) -> Iterator[Problem]:
         remedy = " Set `read: []` if there are no masks." if name in masks else ""
         what = f"no column {name!r} (columns: {shown}).{suggest(name, table.columns)}{remedy}"
         yield Problem(path, what)
-    if not table.rows:
+    if not (missing or table.rows):
         yield Problem(path, "the table has no rows.")
     for name in dict.fromkeys((*needed, *OPTIONAL)):
         cells = [row.cells[name] for row in table.rows if name in row.cells]
