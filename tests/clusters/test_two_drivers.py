@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.end_to_end.processes import eventually
+from tests.end_to_end.processes import alive, eventually, until_gone
 from tests.studies import (
     TINY,
     attempts,
@@ -25,10 +25,11 @@ from tests.studies import (
     undisturbed,
     write_study,
 )
+from xferlab.schedule.watch import below
 
 pytestmark = pytest.mark.slow
 
-LEASE_S, WITHIN_S = 3.0, 120.0
+LEASE_S, WITHIN_S, GONE_WITHIN_S = 3.0, 120.0, 30.0
 IN_PROCESS = ("--executor", "in-process")
 RAY = ("--workers", "2")
 LONG = {
@@ -40,7 +41,7 @@ LONG = {
 
 @contextmanager
 def driver(folder: Path, *words: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """`xferlab run`, in a session of its own; whatever is left of that is killed at the end."""
+    """`xferlab run`, in a session of its own; what is left of it is killed at the end."""
     with subprocess.Popen(
         command("run", *words), env={**environment(folder), "XFERLAB_LEASE_S": str(LEASE_S)}, cwd=folder,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -48,21 +49,13 @@ def driver(folder: Path, *words: str | Path) -> Iterator[subprocess.Popen[str]]:
         try:
             yield process
         finally:
-            for pid in session_of(process.pid):
+            for pid in family(process.pid):
                 os.kill(pid, signal.SIGKILL)
 
 
-def session_of(leader: int) -> list[int]:
-    """Live processes of a session."""
-    pids = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(session) == leader and state != "Z":
-            pids.append(int(path.parent.name))
-    return pids
+def family(leader: int) -> list[int]:
+    """A process and all below it; Ray's have sessions of their own."""
+    return [leader, *below(leader)] if alive(leader) else []
 
 
 def training(storage: Path) -> bool:
@@ -72,7 +65,7 @@ def training(storage: Path) -> bool:
 
 def tried_by(storage: Path, process: subprocess.Popen[str]) -> list[str]:
     """Trials whose last attempt is in a process of a driver."""
-    pids = session_of(process.pid)
+    pids = family(process.pid)
     return [trial for trial, tries in attempts(storage).items() if tries[-1]["pid"] in pids]
 
 
@@ -96,10 +89,11 @@ def test_a_driver_that_stood_still_is_succeeded_and_ends_when_it_wakes(
         begun = tried_by(storage, first)
         with driver(tmp_path, *words) as second:
             eventually(lambda: set(begun) & set(tried_by(storage, second)), second)
+            asleep = family(first.pid)
             first.send_signal(signal.SIGCONT)
             _, said = first.communicate(timeout=WITHIN_S)
             out, err = second.communicate(timeout=WITHIN_S)
-        assert not session_of(first.pid)
+        until_gone(asleep, within_s=GONE_WITHIN_S)
     assert "Traceback" not in said + err
     assert (first.returncode, second.returncode) == (2, 0), said + err
     assert f"was taken over by process {second.pid} on " in said.splitlines()[-1]
@@ -117,18 +111,18 @@ def test_workers_that_stood_still_with_their_driver_change_nothing_when_they_wak
     study, storage = write_study(tmp_path, **LONG), tmp_path / "st"
     with driver(tmp_path, study, "--storage", storage, *RAY) as first:
         eventually(lambda: training(storage) and len(tried_by(storage, first)) == 2, first)
-        asleep = session_of(first.pid)  # with Ray and both workers, like a machine that is suspended
+        asleep = family(first.pid)  # with Ray and both workers, like a machine that is suspended
         for pid in asleep:
             os.kill(pid, signal.SIGSTOP)
         expire(storage, first)
         with driver(tmp_path, study, "--storage", storage, *IN_PROCESS) as second:
             eventually(lambda: tried_by(storage, second), second)
-            assert set(session_of(first.pid)) == set(asleep)
+            assert set(family(first.pid)) == set(asleep)
             for pid in asleep:
                 os.kill(pid, signal.SIGCONT)
             _, said = first.communicate(timeout=WITHIN_S)
             out, err = second.communicate(timeout=WITHIN_S)
-        assert not session_of(first.pid)
+        until_gone(asleep, within_s=GONE_WITHIN_S)
     assert (second.returncode, "all 2 trials complete" in out) == (0, True), err
     assert "Traceback" not in said
     assert first.returncode == 2, said
