@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,8 @@ class Case:
         simulated: Name of the device simulation that the image passed through; empty for a real device.
         image_sha256: SHA-256 of the image file alone, the key of the patient's pseudonym. No record holds it,
             and it does not follow from `digest`. Empty for a case that was read from a record.
+        columns: What its source says of it, by column, such as `patient_id` before ids were joined; only for
+            what divides patients. No record holds it. Empty for a case that was read from a record.
     """
 
     digest: str
@@ -30,6 +32,7 @@ class Case:
     pathology: str
     simulated: str = ""
     image_sha256: str = field(default="", compare=False, repr=False)
+    columns: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False, kw_only=True)
 
     @property
     def row(self) -> tuple[str, str, str, str, str]:

@@ -140,7 +140,7 @@ class ManifestSource(FileSource):
                 digest = self._digest(digests[image], digests[mask], padding_range=padded.get(image, False))
                 patient, pathology = row.cells["patient_id"], row.cells["pathology"]
                 person, simulated = same.get(patient, patient), self.config.simulate or ""
-                case = Case(digest, image, person, pathology, simulated, image_sha256=digests[image])
+                case = Case(digest, image, person, pathology, simulated, digests[image], columns=row.cells)
                 entries.append(_Entry(row.where, case, mask, digests[mask]))
         return entries
 
