@@ -247,13 +247,13 @@ FIELDS = [
         "starts_from: donor, evaluate_on: [cxr.test, cxr.hold_out]}\ntraining: {lr: 1e-3}",
         "starts_from: donor, repetitions: 7}\nsplit: {folds: 5, repeats: 2}",
         7,
-        "stage 'general' has 7 repetitions, and every 5 folds of the split test each patient once; give 5, a ",
+        "stage 'general' has 7 repetitions, and every 5 folds of the split test each patient once; give 5, ",
     ),
     (
         "starts_from: donor, evaluate_on: [cxr.test, cxr.hold_out]}\ntraining: {lr: 1e-3}",
         "starts_from: donor, repetitions: 15}\nsplit: {folds: 5, repeats: 2}",
         7,
-        "stage 'general' has 15 repetitions, and the split has 10 (5 folds x 2 repeats); give at most so many",
+        "stage 'general' has 15 repetitions, and the split has 10 (5 folds x 2 repeats); give at most ",
     ),
     (
         "{data: mri}",

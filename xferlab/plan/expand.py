@@ -175,8 +175,8 @@ class _Expansion:
             self.warn(
                 "several sites",
                 "split.by",
-                f"{rule.num_of_several} patients have images of several values of {split.by!r}; each tests, "
-                "with all images, where one of these is left out, and trains there never",
+                f"patients with images of several values of {split.by!r}: {rule.num_of_several}; each tests, "
+                "with all images, wherever one of these is left out, and does not train there",
                 kind="patients of several sites",
             )
         if isinstance(rule, Given) and rule.unused:

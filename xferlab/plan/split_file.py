@@ -41,7 +41,7 @@ def read_split(path: Path, cohort: Cohort) -> Given:
     """
     key, rows = _rows(path)
     number = max(row.repetition for row in rows)
-    _raise(_gaps(path, {row.repetition for row in rows}))
+    _raise(path, _gaps(path, {row.repetition for row in rows}))
     return _Matching(path, cohort, key).given(rows, number)
 
 
@@ -59,7 +59,7 @@ def _rows(path: Path) -> tuple[str, list[Row]]:
     header = lines[0][1]
     key = _key(path, header)
     read = [_row(f"{path}:{number}", header, cells, key) for number, cells in lines[1:]]
-    _raise([row for row in read if isinstance(row, Problem)])
+    _raise(path, [row for row in read if isinstance(row, Problem)])
     rows = [row for row in read if isinstance(row, Row)]
     if not rows:
         raise StudyError.at(path, f"split.file has no line below its header; it is such as\n  {EXAMPLE}")
@@ -93,7 +93,7 @@ def _key(path: Path, header: Sequence[str]) -> str:
         problems.append(f"the header {which} patient_id and image; give one of them.")
     if "part" not in header and not problems:
         problems.append(f"no column 'part' (columns: {', '.join(header)}).")
-    _raise([Problem(f"{path}:1", what) for what in problems])
+    _raise(path, [Problem(f"{path}:1", what) for what in problems])
     return keys[0]
 
 
@@ -153,7 +153,7 @@ class _Matching:
         by_repetition = [{u: row.part for (r, u), row in chosen.items() if r == n} for n in repetitions]
         for repetition, parts in zip(repetitions, by_repetition, strict=True):
             problems += self._missing(repetition, self.names.keys() - self.held_out - parts.keys())
-        _raise(problems)
+        _raise(self.path, problems)
         unused = len({unit for _, unit in chosen} & self.held_out)
         return Given(tuple(by_repetition), number or None, unused)
 
@@ -191,10 +191,10 @@ class _Matching:
         return [Problem(str(self.path), what)]
 
 
-def _raise(problems: Sequence[Problem]) -> None:
+def _raise(path: Path, problems: Sequence[Problem]) -> None:
     """Raises StudyError with the first problems, and the number of the others."""
     if len(problems) > _SHOWN:
-        more = Problem(problems[-1].where.rpartition(":")[0], f"{len(problems) - _SHOWN} more such problems.")
+        more = Problem(str(path), f"{len(problems) - _SHOWN} more such problems.")
         problems = [*problems[:_SHOWN], more]
     if problems:
         raise StudyError(problems)
