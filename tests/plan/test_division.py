@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.plan.studies import STUDY, PlanOf, parts, patients, phantom_cases, trial
+from tests.plan.studies import HERE, STUDY, PlanOf, parts, patients, phantom_cases, trial
 from xferlab.cohort import Case
 from xferlab.errors import StudyError
+from xferlab.leakage.index import StudyIndex
 from xferlab.plan.document import to_document
-from xferlab.plan.expand import Plan
+from xferlab.plan.expand import Plan, expand
 from xferlab.plan.spec import PlannedTrial, TrialSpec
+from xferlab.study.load import load
 
 NO_NUMBER = STUDY.replace("repetitions: 3\n", "")
 SITES = ("north", "south", "west")
@@ -290,3 +293,65 @@ def test_patients_that_only_an_arm_has_are_refused(plan_of: PlanOf) -> None:
         "12: arm 'more': the arm adds 10 patients to data section 'fixed'; a split by a column or from a "
         "file divides the study's own patients only: declare them in the study's own data"
     )
+
+
+# --- public images ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def planned(real_data: Path, tmp_path: Path) -> Callable[[str], Plan]:
+    """The plan of a study on real images."""
+
+    def planned(text: str) -> Plan:
+        (tmp_path / "study.yaml").write_text(text)
+        loaded = load(tmp_path / "study.yaml", environ={"XFERLAB_DATA": str(real_data)})
+        index = StudyIndex(loaded.base.data, memo_dir=tmp_path / "memo")
+        return expand(loaded, index, HERE)
+
+    return planned
+
+
+@pytest.mark.slow
+def test_five_folds_of_public_images(planned: Callable[[str], Plan]) -> None:
+    plan = planned(
+        "study: s\nsplit: {folds: 5}\n"
+        "data: {cxr: {source: manifest, root: '${XFERLAB_DATA}/montgomery-512'}}\n"
+        "stages: {a: {data: cxr}}\n"
+    )
+    folds = [who_tests(plan, f"baseline/a/r0{n}") for n in (1, 2, 3, 4, 5)]
+    everybody = {case.patient: case.pathology for case in plan.selector.cohort.sections["cxr"]}
+    assert set.union(*folds) == set(everybody)
+    assert sum(map(len, folds)) == len(everybody)
+    for fold in folds:  # of 60 and 40 patients
+        assert Counter(everybody[patient] for patient in fold) == {"normal": 12, "tuberculosis": 8}
+
+
+@pytest.mark.slow
+def test_each_source_of_public_images_left_out(planned: Callable[[str], Plan]) -> None:
+    """All images of portable devices are of one source; where it tests, there is no such stage."""
+    plan = planned(
+        "study: s\nsplit: {by: source}\ndata:\n"
+        "  fixed: {source: manifest, root: '${XFERLAB_DATA}/covid-lung-512', where: {device: fixed}, "
+        "labels: {lung: [255], ignore: [127]}}\n"
+        "  portable: {source: manifest, root: '${XFERLAB_DATA}/covid-lung-512', where: {device: portable}, "
+        "labels: {lung: [255], ignore: [127]}}\n"
+        "stages:\n  fixed: {data: fixed, repetitions: 2}\n"
+        "  portable: {data: portable, starts_from: fixed, evaluate_on: [fixed.test]}\n"
+    )
+    assert set(plan.names) == {"baseline/fixed/r01", "baseline/fixed/r02", "baseline/portable/r02"}
+    sites = {r: dict(trial(plan, f"baseline/fixed/r0{r}").coordinates) for r in (1, 2)}
+    assert sites == {1: {"site": "cohen"}, 2: {"site": "kermany"}}
+    assert any(
+        warning.what == "where 'cohen' is left out, the stage has no case to train on; it has no trial there"
+        for warning in plan.warnings
+    )
+    source_of = {
+        case.digest: case.columns["source"]
+        for cases in plan.selector.cohort.sections.values()
+        for case in cases
+    }
+    for number, site in ((1, "cohen"), (2, "kermany")):
+        spec = trial(plan, f"baseline/fixed/r0{number}")
+        assert site not in {source_of[digest] for digest in plan.selections[spec.selection].digests}
+        (evaluation,) = spec.evaluations
+        assert site in {source_of[digest] for digest in plan.selections[evaluation.selection].digests}

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from xferlab.cohort.rules import Rule
 from xferlab.tasks.config import Finding
 
+NO_TRIAL = "stages without a trial for some sites"
+NO_CASE = "evaluations without a case for some sites"
 Warn = Callable[..., None]
 """Takes a key, under which only the first warning is kept, then place, words and kind."""
 
@@ -33,7 +35,7 @@ class LeftOut:
             f"no trial {stage} {repetition} {why}",
             f"stages.{stage}",
             f"where {self._site(repetition)} is left out, the stage {why}; it has no trial there",
-            kind="stages without a trial for some sites",
+            kind=NO_TRIAL,
         )
         return True
 
@@ -45,7 +47,7 @@ class LeftOut:
             f"no case {stage} {item} {repetition}",
             f"stages.{stage}",
             f"where {self._site(repetition)} is left out, {item} has no case; nothing is measured there",
-            kind="evaluations without a case for some sites",
+            kind=NO_CASE,
         )
         return True
 

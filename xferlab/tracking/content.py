@@ -108,6 +108,7 @@ def run_config(
         "arms": list(arms or spec.arms),
         "stage": spec.stage,
         "repetition": spec.repetition,
+        **spec.coordinates,
         "section": spec.section,
         "parent_runs": list(spec.parents),
         "parent_weights_sha256": parent_weights or (donor.sha256 if donor else None),
