@@ -76,6 +76,12 @@ def test_a_late_execution_that_is_killed_takes_nothing_from_a_whole_trial(local:
     assert is_complete(local, SPEC)
 
 
+def test_a_first_measurement_deletes_no_record_that_another_execution_may_have_written(local: Store) -> None:
+    deletions = Faults(on=lambda operation, path: operation == "delete")
+    store_trial(faulty(local, deletions), SPEC)
+    assert [path for _, path in deletions.log if path.endswith("record.json")] == []
+
+
 def test_a_trial_without_record_weights_or_checksum_is_not_complete(local: Store) -> None:
     assert reader.read_trial(local, TRIAL.trial_id) is None
     writer.write_trial(local, TRIAL)

@@ -142,7 +142,7 @@ def test_studies_survive_what_a_seed_brings(seed: int) -> None:
 def test_nodes_that_come_and_go_cost_no_retry() -> None:
     attempts: Counter[str] = Counter()
     for seed in range(10):
-        cluster = Cluster(plan("paired"), seed, Weather(preemption=0.008, node_death=0.008), slots=1)
+        cluster = Cluster(plan("paired"), seed, Weather(preemption=0.005, node_death=0.005), slots=1)
         with without_pauses():
             states = cluster.run_driver()
         assert states is not None

@@ -7,7 +7,6 @@ import hashlib
 import http.client
 import io
 import os
-import pickle
 import shutil
 import tempfile
 import urllib.error
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from xferlab.errors import DonorError, pointer_hint, suggest
-from xferlab.networks.state_dicts import Note, check_usable, silent, unwrapped
+from xferlab.networks.state_dicts import UNREADABLE, Note, check_usable, silent, unwrapped
 
 TIMEOUT_S = 30.0
 """Longest silence of the host, not the longest download."""
@@ -249,7 +248,7 @@ def _read_safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
 def _read_torch(path: Path, data: bytes) -> object:
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         if "allocate memory" in str(error):
             raise
         # PyTorch's message advises to load the file in an unsafe way, so it is not shown.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
 
 import torch
@@ -19,6 +20,12 @@ CHECKPOINT_KEYS = (
 
 WRAPPERS: Mapping[str, str] = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}
 """What wrappers put before every name, and who does."""
+
+UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
+    AssertionError, ArithmeticError,
+)  # fmt: skip
+"""What `torch.load` raises where bytes are no state: a damaged pickle calls functions with odd arguments."""
 
 _RUNNING_VARIANCE = "running_var"
 

@@ -68,7 +68,8 @@ def write_trial(store: Store, record: TrialRecord) -> None:
 def write_measurement(store: Store, record: Measured, tables: Mapping[str, bytes]) -> Measured:
     """Writes the tables of an evaluation or of deep features, then their record.
 
-    A record of other tables goes first. An equal one stays: a late execution takes nothing from a trial.
+    A record of other tables goes first. An equal one stays, also one that another execution writes meanwhile:
+    a late execution takes nothing from a trial.
 
     Args:
         store: The storage.
@@ -80,7 +81,7 @@ def write_measurement(store: Store, record: Measured, tables: Mapping[str, bytes
     """
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in tables.items()}
     record = replace(record, tables=digests)
-    if store.read(record.files.record) != codec.json_bytes(record.to_json()):
+    if store.read(record.files.record) not in (None, codec.json_bytes(record.to_json())):
         store.delete(record.files.record)
     for name, content in tables.items():
         store.write(record.files.table(name), content)

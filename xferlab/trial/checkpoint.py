@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import pickle
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from xferlab.errors import RecordError, StorageError
+from xferlab.networks.state_dicts import UNREADABLE
 from xferlab.records import layout
 from xferlab.records.store import Store
 from xferlab.trial.failure import Kind, kind_of
@@ -92,7 +92,7 @@ class Checkpoints:
             )
         try:
             state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
+        except UNREADABLE as error:
             if kind_of(type(error).__name__, str(error)) in (Kind.MEMORY, Kind.DEVICE):
                 raise  # nothing is wrong with the file
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
