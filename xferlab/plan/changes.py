@@ -21,21 +21,20 @@ def asked_names(loaded: LoadedStudy, before: Iterable[str] = ()) -> list[str]:
 
     Args:
         loaded: The study file.
-        before: The names of the last plan; they stand for those of stages of which only the data tell how
-            many repetitions there are.
+        before: The names of the last plan; where only the data tell how many repetitions there are, they
+            tell it.
     """
     planned: dict[str, list[str]] = defaultdict(list)
-    for name in before:
+    for name in before if loaded.base.split.is_open else ():
         planned[name.rpartition("/")[0]].append(name)
-    names: list[str] = []
+    usual = max((int(name.rpartition("/r")[2]) for names in planned.values() for name in names), default=None)
+    asked: list[str] = []
     for arm, study in loaded.arms.items():
         for name, stage in study.stages.items():
-            if stage.weights is not None:
-                continue
-            numbers = range(1, (stage.repetitions or study.repetitions) + 1)
-            known = planned[f"{arm}/{name}"] if loaded.base.split.is_open else []
-            names += known or [f"{arm}/{name}/r{number:02d}" for number in numbers]
-    return names
+            numbers = range(1, (stage.repetitions or usual or study.repetitions) + 1)
+            drawn = [f"{arm}/{name}/r{number:02d}" for number in numbers]
+            asked += [] if stage.weights else planned.get(f"{arm}/{name}", drawn)
+    return asked
 
 
 def changes(

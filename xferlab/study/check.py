@@ -214,7 +214,7 @@ def _folds(study: Study) -> Iterator[Finding]:
 
 
 def _labels(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    if stage.label_fraction == 0 and study.task_of(name).needs_labels:
+    if stage.label_fraction == 0:
         yield Finding(
             ("stages", name, "label_fraction"),
             f"stage {name!r} has label_fraction 0, and task {stage.task!r} learns from labels alone; give a "

@@ -256,7 +256,6 @@ class Task:
             `files["card"]` of what `Learner.present` returns.
         of_weights: `module:function` that returns an identity for bare weights; empty where none can.
         has_threshold: Whether `Learner.present` uses the threshold of `predict`.
-        needs_labels: Whether its stages learn from labels alone, so that `label_fraction: 0` leaves nothing.
         report: Module whose `pictures(contents)` yields the figures that only this task has in a report, such
             as of its `Learner.outputs`; empty for none.
 
@@ -283,7 +282,6 @@ class Task:
     files: Mapping[str, str] = field(default_factory=dict)
     of_weights: str = ""
     has_threshold: bool = False
-    needs_labels: bool = True
     report: str = ""
 
     def __post_init__(self) -> None:
