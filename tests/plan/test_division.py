@@ -152,7 +152,7 @@ def test_a_stage_without_cases_has_no_trial_there_nor_have_its_children(plan_of:
 
     stages = NO_NUMBER + "  child: {data: fixed, starts_from: portable, evaluate_on: [fixed.test]}\n"
     stages = stages.replace("evaluate_on: [portable.test, portable.hold_out]", "evaluate_on: [portable.test]")
-    with pytest.raises(StudyError, match=r"is evaluated on portable\.test, which has no case, whichever"):
+    with pytest.raises(StudyError, match=r"is evaluated on portable\.test, which has no case in any"):
         by_site(plan_of, base=stages, index=north_only)
     stages = stages.replace("[portable.test]", "[portable.hold_out]")
     plan = by_site(plan_of, base=stages, index=north_only)

@@ -54,7 +54,7 @@ class LeftOut:
     def problems(
         self, stage: str, *, num_trials: int, asked: Iterable[str], measured: Collection[str]
     ) -> Iterator[Finding]:
-        """Yields what is there for no site at all.
+        """Yields what is there in no repetition at all.
 
         Args:
             stage: A stage all of whose trials are known.
@@ -65,13 +65,15 @@ class LeftOut:
         if not self._rule.may_lack_cases:
             return
         if not num_trials:
-            what = f"stage {stage!r} has no trial, whichever site is left out"
+            what = (
+                f"stage {stage!r} has a trial in none of its repetitions: no case, or no parent to start from"
+            )
             yield Finding(("stages", stage, "data"), what)
             return
         for item in asked:
             if item not in measured:
                 what = (
-                    f"stage {stage!r} is evaluated on {item}, which has no case, whichever site is left out; "
+                    f"stage {stage!r} is evaluated on {item}, which has no case in any of its repetitions; "
                     "take it out of evaluate_on"
                 )
                 yield Finding(("stages", stage, "evaluate_on"), what)

@@ -197,14 +197,17 @@ def _has_no_test(study: Study) -> bool:
 
 
 def _folds(study: Study) -> Iterator[Finding]:
-    """Numbers of repetitions that a cross-validation does not have, or that leave a repeat unfinished."""
+    """Numbers of repetitions that a cross-validation does not have."""
     folds, repeats = study.split.folds, study.split.repeats
-    if folds is None:
-        return
     yield from numbers(study, study.split.num_repetitions, f"{folds} folds x {repeats} repeats")
+
+
+def unfinished_repeats(study: Study) -> Iterator[Finding]:
+    """Yields the stages that have some folds of a repeat and not all; only a search may train such."""
+    folds = study.split.folds
     for name, stage in study.stages.items():
         number = stage.repetitions or 1
-        if number > 1 and number % folds and number <= folds * repeats:
+        if folds and number > 1 and number % folds and number <= folds * study.split.repeats:
             yield Finding(
                 ("stages", name, "repetitions"),
                 f"stage {name!r} has {number} repetitions, and every {folds} folds of the split test each "

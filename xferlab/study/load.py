@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xferlab.errors import Problem, StudyError, suggest
-from xferlab.study.check import check, pairing, unused, with_repetitions
+from xferlab.study.check import check, pairing, unfinished_repeats, unused, with_repetitions
 from xferlab.study.compose import Draft, Library
 from xferlab.study.editors import StudyFile, Variants, json_schema
 from xferlab.study.findings import Report, as_yaml, validated
@@ -200,7 +200,8 @@ class _Loading:
         study = study or _pruned(tree, findings)
         if study is not None:
             study = with_repetitions(study, known)
-            findings += [finding for finding in check(study) if not _depends(finding, findings)]
+            found = (*check(study), *unfinished_repeats(study))
+            findings += [finding for finding in found if not _depends(finding, findings)]
         return study, findings
 
     def note(self, draft: Draft, findings: Iterable[Finding]) -> None:
