@@ -91,6 +91,10 @@ def test_a_donor_that_tests_on_shared_patients_of_another_fold_has_seen_them(pla
         if evaluation.part == "test"
     ]
     assert seen == [False, True, True]
+    told = [warning.what for warning in plan.warnings if warning.where == "stages.general"]
+    assert any(
+        what.startswith("fixed.test enters no table in some repetitions (first: 2), ") for what in told
+    )
 
 
 def test_the_best_parent_of_all_folds_has_seen_who_tests(plan_of: PlanOf) -> None:
@@ -114,6 +118,42 @@ def test_images_are_dealt_into_folds_where_a_study_asks_for_it(plan_of: PlanOf) 
     folds = [who_tests(plan, f"baseline/general/r{n:02d}") for n in (1, 2, 3)]
     assert sum(map(len, folds)) > len(set.union(*folds)), "no patient has images in two folds"
     assert any("split.group_by is null: in repetition 1, " in warning.what for warning in plan.warnings)
+
+
+# --- every rule ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["{folds: 3}", "{folds: 5, repeats: 2}", "{by: site}", "{train: 0.6}"])
+@pytest.mark.parametrize("seed", [7, 8, 9])
+def test_nobody_is_trained_on_and_evaluated_in_one_repetition(plan_of: PlanOf, split: str, seed: int) -> None:
+    """Over all stages of a chain, which share patients; the hold-out is the same in all repetitions."""
+    edits = {"seed: 7": f"seed: {seed}", "donor: {data: mri}": "donor: {data: fixed, repetitions: NUMBER}"}
+    edits["seed: 2, hold_out"] = "seed: 1, hold_out"  # both sections hold the same patients
+    text = NO_NUMBER
+    for old, new in edits.items():
+        text = text.replace(old, new)
+    number = {"{folds: 3}": 3, "{folds: 5, repeats: 2}": 10, "{by: site}": 3}.get(split, 25)
+    plan = plan_of(f"split: {split}", base=text.replace("NUMBER", str(number)), index=sited_alike)
+    patient_of, held_out = patients(plan), set[frozenset[str]]()
+    for repetition in range(1, number + 1):
+        specs = [spec for spec in plan.trials if spec.repetition == repetition]
+        fitted = {patient_of[row[0]] for spec in specs for row in plan.selections[spec.selection].rows}
+        for evaluation in (evaluation for spec in specs for evaluation in spec.evaluations):
+            measured = {patient_of[digest] for digest in plan.selections[evaluation.selection].digests}
+            assert measured
+            assert measured.isdisjoint(fitted)
+            if evaluation.part == "hold_out":
+                held_out.add(frozenset(measured))
+    assert len(held_out) == 1
+    assert not any(e.parent_may_have_seen for spec in plan.trials for e in spec.evaluations)
+
+
+def sited_alike(name: str, config: Any) -> Sequence[Case]:
+    """Every patient has a site, the same in all sections."""
+    return [
+        replace(case, columns={"site": SITES[int(case.patient.rpartition(" ")[2]) % 3]})
+        for case in phantom_cases(name, config)
+    ]
 
 
 # --- sites -----------------------------------------------------------------------------------------

@@ -370,6 +370,8 @@ class _Arm:
                 **self._variant_identity(variant, image_size),
             }
             seen = part != "hold_out" and self._may_have_seen(spec.parents, repetition, selected.units)
+            if seen:
+                self._warn_seen(stage_name, item, repetition)
             yield EvaluationSpec(
                 evaluation_id=short_id(identity),
                 section=section,
@@ -380,6 +382,16 @@ class _Arm:
                 arms=(self.name,),
                 variant=variant,
             )
+
+    def _warn_seen(self, stage_name: str, item: str, repetition: int) -> None:
+        self.expansion.warn(
+            f"seen {stage_name} {item}",
+            f"stages.{stage_name}",
+            f"{item} enters no table in some repetitions (first: {repetition}), because a network that the "
+            "stage descends from trained on some of these patients in another repetition; give the stages "
+            "before it as many repetitions as it has, with `chaining: paired`",
+            kind="evaluations on patients that a parent may have seen",
+        )
 
     def _variant_identity(self, variant: str, image_size: Size) -> dict[str, Any]:
         """What a variant adds to an evaluation's identity: nothing where it measures the same."""
