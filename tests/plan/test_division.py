@@ -113,6 +113,14 @@ def test_a_stage_may_run_the_first_repeats_only(plan_of: PlanOf) -> None:
     assert Counter(spec.stage for spec in plan.trials) == {"donor": 1, "general": 3, "portable": 3}
 
 
+def test_a_profile_may_divide_otherwise_and_an_arm_may_not(plan_of: PlanOf) -> None:
+    text = "split: {folds: 5}\nprofiles: {quick: {split.folds: 3}, published: {split.group_by: null}}\n"
+    assert plan_of(text, base=NO_NUMBER, profile="quick").loaded.base.repetitions == 3
+    assert not plan_of(text, base=NO_NUMBER, profile="published").selector.cohort.by_patient
+    told = problems(lambda: plan_of(text + "arms: {a: {}, b: {split.folds: 3}}", base=NO_NUMBER))
+    assert "arm 'b': an arm may not override 'split.folds': arms are compared repetition by " in told[0]
+
+
 def test_images_are_dealt_into_folds_where_a_study_asks_for_it(plan_of: PlanOf) -> None:
     plan = plan_of("split: {folds: 3, group_by: null}", base=NO_NUMBER)
     folds = [who_tests(plan, f"baseline/general/r{n:02d}") for n in (1, 2, 3)]

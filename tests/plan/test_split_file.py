@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 
 from tests.plan.studies import HERE, parts, patients, phantom_cases, trial
-from xferlab.cohort import Case
+from xferlab.cohort import Case, Cohort
 from xferlab.errors import StudyError
 from xferlab.plan.expand import Plan, expand
 from xferlab.plan.selection import Index
+from xferlab.plan.split_file import read_split
 from xferlab.study.load import load
 
 DATA = "data: {cxr: {source: phantom_cxr, count: 12}}\n"
@@ -104,6 +106,17 @@ def test_a_split_that_equals_a_drawn_one_has_its_trials(plan_of_file: PlanOfFile
         given = drawn.selector.cohort.parts(number)
         content += rows(given.keys(), list(given.values()), str(number))
     assert plan_of_file(content).names == drawn.names
+
+
+def test_the_example_of_the_page_is_such_a_file(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "study-file.md").read_text()
+    (example,) = re.findall(r"```\n(patient_id,.*?)```", page, re.DOTALL)
+    (tmp_path / "splits.csv").write_text(example)
+    names = [row.split(",")[0] for row in example.split()[1:]]
+    cases = [Case(name, f"{name}.png", name, "normal") for name in names]
+    rule = read_split(tmp_path / "splits.csv", Cohort(1, {"cxr": cases}, {}))
+    assert rule.given == (dict(zip(names, ("train", "validation", "test"), strict=True)),)
+    assert rule.num_repetitions == 1
 
 
 def test_lines_may_name_images(plan_of_file: PlanOfFile) -> None:

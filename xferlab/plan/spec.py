@@ -160,7 +160,7 @@ class PlannedTrial:
     donor: Donor | None = None
     evaluations: tuple[EvaluationSpec, ...] = ()
     features: FeaturesSpec | None = None
-    coordinates: Mapping[str, int | str] = field(default_factory=dict)
+    coordinates: Mapping[str, int | str] = field(default_factory=dict, hash=False)
 
     @staticmethod
     def from_entry(entry: Mapping[str, Any]) -> PlannedTrial:
