@@ -310,7 +310,7 @@ class _Arm:
             stage_name,
             num_trials=len(trials),
             asked=self._evaluated(stage),
-            measured={evaluation.name for trial in trials for evaluation in trial.evaluations},
+            measured={e.name for trial in trials for e in trial.evaluations if self.name in e.arms},
         )
         for finding in findings:
             self._add_problem(f"{stage_name} {finding.what}", finding)
@@ -340,7 +340,7 @@ class _Arm:
         return (available[paired],), None
 
     def _evaluated(self, stage: Stage) -> list[str]:
-        default = [f"{stage.data}.test"] if self.study.split.test else []
+        default = [f"{stage.data}.test"] if self.study.split.has_test else []
         return default if stage.evaluate_on is None else list(dict.fromkeys(stage.evaluate_on))
 
     def _evaluations(self, spec: TrialSpec, stage: Stage) -> Iterator[EvaluationSpec]:

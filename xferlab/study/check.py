@@ -168,7 +168,7 @@ def _choices(name: str, accepted: Collection[str]) -> str:
 
 
 def _evaluations(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    if stage.evaluate_on is None and stage.data is not None and _has_no_test(study):
+    if stage.evaluate_on is None and stage.data is not None and not study.split.has_test:
         yield Finding(
             ("stages", name),
             f"split.test is 0, so stage {name!r} has no test part; set its evaluate_on",
@@ -188,12 +188,8 @@ def _cases(study: Study, item: str, path: KeyPath) -> Iterator[Finding]:
     elif part == "hold_out" and study.data[section].hold_out == 0:
         what = f"{item!r} is empty: set data.{section}.hold_out to the share of patients to hold out"
         yield Finding(path, what, related=related)
-    elif part == "test" and _has_no_test(study):
+    elif part == "test" and not study.split.has_test:
         yield Finding(path, f"{item!r} is empty: split.test is 0", related=(("split",),))
-
-
-def _has_no_test(study: Study) -> bool:
-    return study.split.test == 0 and study.split.by is None
 
 
 def _folds(study: Study) -> Iterator[Finding]:

@@ -75,6 +75,11 @@ class Split(Section):
         return self.folds * self.repeats if self.folds else None
 
     @property
+    def has_test(self) -> bool:
+        """Whether there is a test part."""
+        return self.test > 0 or self.by is not None
+
+    @property
     def is_open(self) -> bool:
         """Whether only the data or a file tell how many repetitions there are."""
         return self.by is not None or self.file is not None
