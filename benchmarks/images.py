@@ -61,6 +61,6 @@ def write_phantoms(folder: Path, count: int) -> None:
         for case in source.cases():
             names = [f"{case.name}-{kind}.png" for kind in ("image", "mask")]
             decoded = source.decode(case)
-            for name, pixels in zip(names, (decoded.image, decoded.target), strict=True):
+            for name, pixels in zip(names, (decoded.image, decoded.targets[0]), strict=True):
                 Image.fromarray(pixels).save(folder / name)
             writer.writerow([*names, case.patient, case.pathology, *FIXED.values()])

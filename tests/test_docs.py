@@ -143,7 +143,10 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("text", blocks(DOCS / "extending.md", "python"))
-def test_pieces_of_python_run_where_they_belong(text: str) -> None:
+def test_pieces_of_python_run_where_they_belong(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     exec(text, {**vars(typing), **vars(overlap), "math": math, "FileConfig": FileConfig})
 
 

@@ -37,7 +37,13 @@ TABLE: dict[str, tuple[str, ...]] = {
     "xferlab.cohort": ("xferlab.errors",),
     "xferlab.metrics": ("xferlab.errors",),
     "xferlab.networks": ("xferlab.errors",),
-    "xferlab.training": ("xferlab.metrics", "xferlab.records.schema", "xferlab.errors"),
+    # Networks have the layer, and the loop reseeds it.
+    "xferlab.training": (
+        "xferlab.metrics",
+        "xferlab.networks.dropout",
+        "xferlab.records.schema",
+        "xferlab.errors",
+    ),
     "xferlab.phantoms": ("xferlab.cohort", "xferlab.section", "xferlab.parallel", "xferlab.errors"),
     "xferlab.data": (
         "xferlab.phantoms",
@@ -248,7 +254,7 @@ MAY_NAME = {
     "xferlab.data.sources": "a source knows what its masks mark",
     "xferlab.analysis.published": "published values",
     "xferlab.metrics.metric": "a metric names the paper and the equation that it is taken from",
-    "xferlab.networks.donors": "published weights have names",
+    "xferlab.networks.published": "published weights have names",
 }
 
 

@@ -24,16 +24,18 @@ def test_native_pixels_are_those_of_the_source(many_sizes: Folder, tmp_path: Pat
         expected = source.decode(case)
         assert (table.image(row).shape, table.image(row).dtype) == ((1, *expected.image.shape), np.uint8)
         assert (table.image(row)[0] == expected.image).all()
-        assert (table.target(row) == expected.target).all()
+        assert (table.targets_of(row) == expected.targets).all()
     assert sorted(map(tuple, table.sizes.tolist())) == sorted(SIZES)
-    assert {0, 127, 255} == set(np.concatenate([np.unique(table.target(row)) for row in range(6)]).tolist())
+    assert {0, 127, 255} == set(
+        np.concatenate([np.unique(table.targets_of(row)) for row in range(6)]).tolist()
+    )
     assert np.isnan(table.spacing_mm).all()
 
 
 def test_resized_pixels_are_those_of_pillow(folder: Folder, tmp_path: Path, opener: Any) -> None:
     table = opener(folder.section(), size=16)
     assert (table.images.shape, table.images.dtype) == ((6, 1, 16, 16), np.uint8)
-    assert (table.targets.shape, table.targets.dtype) == ((6, 16, 16), np.uint8)
+    assert (table.targets.shape, table.targets.dtype) == ((6, 1, 16, 16), np.uint8)
     for case in open_source("s", folder.section(), memo_dir=tmp_path / "memo").cases():
         (row,) = table.rows([case.digest])
         with Image.open(folder.root / case.name) as image:
@@ -48,7 +50,7 @@ def test_resized_pixels_are_those_of_pillow(folder: Folder, tmp_path: Path, open
 
 def test_arrays_are_views_of_a_read_only_map(many_sizes: Folder, folder: Folder, opener: Any) -> None:
     square, native = (opener(many_sizes.section(), size=size) for size in (16, "native"))
-    for array in (square.images, square.targets, native.image(3), native.target(3)):
+    for array in (square.images, square.targets, native.image(3), native.targets_of(3)):
         assert not array.flags.owndata
         assert not array.flags.writeable
         assert array.flags.c_contiguous
@@ -80,7 +82,7 @@ def test_spacing_follows_the_size(
     folder: Folder, opener: Any, monkeypatch: pytest.MonkeyPatch, size: Any, spacing_mm: list[float]
 ) -> None:
     def decode(self: ManifestSource, case: Any) -> Decoded:
-        return Decoded(np.zeros((40, 20), np.uint8), np.zeros((40, 20), np.uint8), (0.5, 0.25))
+        return Decoded(np.zeros((40, 20), np.uint8), np.zeros((1, 40, 20), np.uint8), (0.5, 0.25))
 
     monkeypatch.setattr(ManifestSource, "decode", decode)
     assert opener(folder.section(), size=size).spacing_mm.tolist() == [spacing_mm] * 6
@@ -88,11 +90,11 @@ def test_spacing_follows_the_size(
 
 def test_resizing_is_antialiased_and_masks_keep_their_values() -> None:
     fine = np.tile(np.array([[0, 200], [200, 0]], np.uint8), (32, 32))
-    image, target = resized(Decoded(fine, np.where(fine > 0, 255, 127).astype(np.uint8)), 8)
-    assert image.shape == (1, 8, 8)
+    image, targets = resized(Decoded(fine, np.where(fine > 0, 255, 127).astype(np.uint8)[None]), 8)
+    assert image.shape == targets.shape == (1, 8, 8)
     assert np.abs(image.astype(int) - 100).max() <= 1
-    assert set(np.unique(target)) <= {127, 255}
-    colour, _ = resized(Decoded(fine[..., None].repeat(3, -1), fine), 8)
+    assert set(np.unique(targets)) <= {127, 255}
+    colour, _ = resized(Decoded(fine[..., None].repeat(3, -1), fine[None]), 8)
     assert (colour == image).all()
     assert colour.shape == (3, 8, 8)
 
@@ -104,7 +106,7 @@ def test_real_images_are_kept_as_they_are(real_data: Path, section: Any, tmp_pat
     digests = [case.digest for case in cases]
     table = open_table("native", config, size="native", digests=digests, cache_dir=tmp_path / "cache")
     for case in cases:
-        _, target, _ = table.case(case.digest)
+        _, (target,), _ = table.case(case.digest)
         with Image.open(root / case.name) as image:
             assert target.shape == image.size[::-1]
         assert set(np.unique(target)) <= {0, 127, 255}

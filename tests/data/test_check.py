@@ -352,8 +352,9 @@ def observation(number: int, *, share: float, image: str) -> Observation:
         spacing_mm=None,
         levels=256,
         share=share,
+        has=(True,),
         seems_inverted=share > 0.5,
-        values=frozenset({255}),
+        values=frozenset({("lung", 255)}),
         has_remark=False,
     )
 

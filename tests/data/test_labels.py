@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from xferlab.data.decode import Labels, read_labels
+from xferlab.data.sources.manifest.config import ManifestData
 from xferlab.data.sources.manifest.labels import LabelMap
 from xferlab.errors import DataError
 
@@ -25,10 +27,20 @@ def disk(size: int = 40) -> np.ndarray:
     return (rows**2 + columns**2 < (size / 4) ** 2).astype(np.uint8)
 
 
+def target_of(labels: dict[str, Any], mask: Labels) -> np.ndarray:
+    """The target of the structure that a section's labels name."""
+    return label_map(labels).targets(mask, where="m.png")["lung"]
+
+
+def label_map(labels: dict[str, Any]) -> LabelMap:
+    (column,) = ManifestData(source="manifest", root="r", labels=labels).columns
+    return LabelMap(column)
+
+
 def refusal(structure: int, mask: Labels) -> str:
     """What is said of a mask whose structure has another value."""
     with pytest.raises(DataError) as caught:
-        LabelMap({"lung": [structure]}).target(mask, where="m.png")
+        target_of({"lung": [structure]}, mask)
     (problem,) = caught.value.problems
     assert problem.where == "m.png"
     return problem.what
@@ -91,7 +103,7 @@ def test_palette_masks_are_read_by_index_whatever_their_colours(tmp_path: Path, 
     mask = read_labels(tmp_path / "m.png")
     assert mask.indexed
     assert (mask.values == disk()).all()
-    assert (LabelMap({"lung": [1]}).target(mask, where="") == 255 * disk()).all()
+    assert (target_of({"lung": [1]}, mask) == 255 * disk()).all()
     what = refusal(255, mask)
     assert (
         "mask values 1 (305 px) are in no label (accepted: 0, 255). The mask has a palette: its val" in what
@@ -101,21 +113,21 @@ def test_palette_masks_are_read_by_index_whatever_their_colours(tmp_path: Path, 
 
 def test_sixteen_bit_labels() -> None:
     mask = Labels(disk().astype(np.uint16) * 65_535)
-    assert (LabelMap({"lung": [65_535]}).target(mask, where="") == 255 * disk()).all()
+    assert (target_of({"lung": [65_535]}, mask) == 255 * disk()).all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
 def test_threshold_is_strict_and_leaves_no_value_unnamed(dtype: type) -> None:
     values = np.array([[0, 1, 126, 127, 128, 254, 255]], dtype)
-    target = LabelMap({"lung": {"above": 127}}).target(Labels(values), where="")
+    target = target_of({"lung": {"above": 127}}, Labels(values))
     assert target.tolist() == [[0, 0, 0, 0, 255, 255, 255]]
-    target = LabelMap({"lung": {"above": 127}, "ignore": [126]}).target(Labels(values), where="")
+    target = target_of({"lung": {"above": 127}, "ignore": [126]}, Labels(values))
     assert target.tolist() == [[0, 0, 127, 0, 255, 255, 255]]
 
 
 def test_threshold_of_values_beyond_all_labels() -> None:
     values = np.array([[-7, 0, 65_536, 2**31 - 1]], np.int32)
-    assert LabelMap({"lung": {"above": 0}}).target(Labels(values), where="").tolist() == [[0, 0, 255, 255]]
+    assert target_of({"lung": {"above": 0}}, Labels(values)).tolist() == [[0, 0, 255, 255]]
 
 
 @pytest.mark.parametrize("scale", [1, 257])
@@ -127,7 +139,7 @@ def test_smooth_edges_are_recognised_and_the_remedy_works(smoothing: Image.Resam
     assert "They look like JPEG compression or smooth resizing: export the mask again as PNG." in what
     labels = yaml.safe_load(re.findall(r"`labels: (.*?)`", what)[0])
     assert labels == {"lung": {"above": 255 * scale // 2}}
-    target = LabelMap(labels).target(mask, where="")
+    target = target_of(labels, mask)
     expected = np.asarray(Image.fromarray(disk() * 255).resize((57, 57), Image.Resampling.NEAREST))
     assert (target != expected).mean() < 0.03
 
@@ -140,17 +152,21 @@ def test_a_large_mask_is_refused_sooner_than_it_is_dilated() -> None:
         binary_dilation(values == value, np.ones((9, 9), bool))
     dilated_s = time.process_time()
     with pytest.raises(DataError):
-        LabelMap({"lung": [255], "ignore": [127]}).target(Labels(values), where="")
+        target_of({"lung": [255], "ignore": [127]}, Labels(values))
     assert time.process_time() - dilated_s < 0.8 * (dilated_s - start_s)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
 def test_listed_values_that_occur(dtype: type) -> None:
-    labels = LabelMap({"lung": [255, 3], "ignore": [127]})
-    assert labels.occurring(Labels(np.array([[0, 3, 127, 127]], dtype))) == {3, 127}
+    labels = label_map({"lung": [255, 3], "ignore": [127]})
+    occurring = labels.occurring(Labels(np.array([[0, 3, 127, 127]], dtype)))
+    assert occurring == {("lung", 3), ("ignore", 127)}
 
 
 def test_lists_keep_their_recipe() -> None:
-    assert LabelMap({"lung": [255, 1], "ignore": [127]}).recipe == {"ignore": [127], "structure": [1, 255]}
-    assert LabelMap({"lung": [255]}).recipe == {"ignore": [], "structure": [255]}
-    assert LabelMap({"lung": {"above": 9}}).recipe == {"ignore": [], "structure": {"above": 9}}
+    for labels, ignored, structure in (
+        ({"lung": [255, 1], "ignore": [127]}, [127], [1, 255]),
+        ({"lung": [255]}, [], [255]),
+        ({"lung": {"above": 9}}, [], {"above": 9}),
+    ):
+        assert label_map(labels).recipe("lung") == {"ignore": ignored, "structure": structure}

@@ -157,7 +157,7 @@ def test_what_is_decoded_are_the_bytes_that_were_compared(
     monkeypatch.setattr(memo.FileMemo, "read", read_once)
     decoded = source.decode(case)
     assert (decoded.image == expected.image).all()
-    assert (decoded.target == expected.target).all()
+    assert (decoded.targets == expected.targets).all()
     assert not data.image.exists()
     assert not data.mask.exists()
 

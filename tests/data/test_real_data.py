@@ -115,9 +115,9 @@ def test_the_mri_set_that_a_donor_trains_on(section: Any, real_data: Path, tmp_p
     assert Counter(case.pathology for case in cases) == {lgg.LESION: 1055, lgg.NO_LESION: 1976}
     volume = [case for case in cases if case.patient == "TCGA_CS_4941"]
     for decoded in map(source.decode, volume):
-        assert decoded.image.shape == (*decoded.target.shape, 3)
+        assert decoded.image.shape == (*decoded.targets.shape[1:], 3)
         assert decoded.image.std() > 10
-    lesions = [bool(source.decode(case).target.any()) for case in volume]
+    lesions = [bool(source.decode(case).targets.any()) for case in volume]
     assert lesions == [case.pathology == lgg.LESION for case in volume]
 
 

@@ -166,7 +166,13 @@ def test_values_in_columns_without_a_name_are_refused(tmp_path: Path, text: str,
 def test_empty_columns_and_rows(tmp_path: Path) -> None:
     path = tmp_path / "metadata.csv"
     path.write_text(f"{HEADER}\na,,p,n\nb,,q,n\n")
-    assert refusal(path) == "the column 'mask' is empty in all 2 rows; every case needs one."
+    assert len(read_table(path).rows) == 2
+    with pytest.raises(
+        DataError, match="'mask' is empty in all 2 rows; set `read: \\[\\]` if there are no masks"
+    ):
+        read_table(path, ["mask"])
+    path.write_text(f"{HEADER}\na,b,,n\nb,b,,n\n")
+    assert refusal(path) == "the column 'patient_id' is empty in all 2 rows; every case needs one."
     path.write_text(f"{HEADER}\n,,,\n")
     assert refusal(path) == "the table has no rows."
     empty = {name: pa.array(["x", None]) for name in HEADER.split(",")}
@@ -206,8 +212,8 @@ INDEX = [
     ),
     (
         remove("metadata.csv"),
-        "no metadata.csv or metadata.parquet; no table is there. It needs the columns image, mask, patient_id"
-        ", pathology, for example:\n  image,mask,patient_id,pathology\n  images/001.png,masks/001.png,P001,",
+        "no metadata.csv or metadata.parquet; no table is there. It needs the columns image, patient_id "
+        "and those of masks, for example:\n  image,mask,patient_id,pathology\n  images/001.png,masks/001.pn",
     ),
     (
         renamed_table("metadata.XLSX"),
@@ -217,7 +223,10 @@ INDEX = [
         fields(table="metdata.csv"),
         "/pack/metdata.csv: there is no such table; tables.*Did you mean 'metadata.csv'?",
     ),
-    (drop_column("pathology"), r"no column 'pathology' \(columns: image, mask, patient_id, other, device\)"),
+    (
+        drop_column("mask"),
+        r"no column 'mask' \(columns: image, other, patient_id, pathology, device\). Set `read: \[\]` if the",
+    ),
     (drop_column("patient_id", rename="patient"), "no column 'patient_id'.*Did you mean 'patient'?"),
     (text(f"{WITH_DEVICE}\n"), "metadata.csv: the table has no rows."),
     (text(""), r"no column 'image' \(columns: \)"),
@@ -245,7 +254,6 @@ INDEX = [
     (text(f'{WITH_DEVICE}\na,b,"c'), "cannot be read as a table: unexpected end of data"),
     (cell(2, patient_id=" "), "metadata.csv:4: patient_id is empty; every case needs one."),
     (cell(2, pathology=""), "metadata.csv:4: pathology is empty; every case needs one."),
-    (cell(2, mask=""), "metadata.csv:4: mask is empty; every case needs one."),
     (cell(2, image="/etc/passwd"), "metadata.csv:4: image '/etc/passwd' leaves the section's folder"),
     (cell(2, mask="masks/../../x.png"), "metadata.csv:4: mask .* leaves the section's folder; paths are rel"),
     (

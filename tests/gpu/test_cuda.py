@@ -16,12 +16,12 @@ from tests.training.images import STRONG, digests, noisy
 from tests.training.learners import copied, same
 from xferlab.cli.main import main
 from xferlab.errors import NonFiniteLossError
+from xferlab.networks.dropout import Dropout, reseed
 from xferlab.records import reader
 from xferlab.records.store import Store
 from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
 from xferlab.training.augment import rotate
 from xferlab.training.degradation import degrade
-from xferlab.training.dropout import Dropout, reseed
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.precision import float32

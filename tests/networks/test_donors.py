@@ -13,8 +13,8 @@ import torch
 
 from tests.training.learners import same
 from xferlab.errors import DonorError
-from xferlab.networks import donors
-from xferlab.networks.build import build, initialise
+from xferlab.networks import donors, published
+from xferlab.networks.build import initialise
 from xferlab.networks.unet import UNet
 
 pytestmark = pytest.mark.component
@@ -68,8 +68,8 @@ def publish(monkeypatch, host):
 
     def publish(url: str = "", sha256: str | None = None):
         url = url or f"http://127.0.0.1:{host.server_port}/weights.pt"
-        published = replace(donors.PUBLISHED["buda2019"], url=url, file_name="weights.pt", sha256=sha256)
-        monkeypatch.setattr(donors, "PUBLISHED", {"weights": published})
+        weights = replace(published.PUBLISHED["buda2019"], url=url, file_name="weights.pt", sha256=sha256)
+        monkeypatch.setattr(published, "PUBLISHED", {"weights": weights})
 
     return publish
 
@@ -81,18 +81,6 @@ def closed_port() -> int:
 
 def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*"))
-
-
-def test_the_published_weights_name_a_network_that_can_be_built():
-    for published in donors.PUBLISHED.values():
-        model = build(
-            published.model,
-            in_channels=published.in_channels,
-            out_channels=published.out_channels,
-            init_features=published.init_features,
-        )
-        assert sum(parameter.numel() for parameter in model.parameters()) == 7_763_041
-        assert published.url.endswith(published.file_name)
 
 
 @pytest.mark.parametrize("digest", [None, DIGEST, DIGEST.upper()])
@@ -114,10 +102,10 @@ def test_a_file_put_there_by_hand_needs_no_host(tmp_path, publish):
     assert donors.fetch("weights", cache_dir=tmp_path, sha256=DIGEST) == tmp_path / "weights.pt"
 
 
-@pytest.mark.parametrize(("published", "given"), [(None, "0" * 64), ("1" * 64, None)])
-def test_a_download_with_another_digest_is_not_kept(tmp_path, publish, published, given):
-    publish(sha256=published)
-    with pytest.raises(DonorError, match=f"has SHA-256 {DIGEST}; expected {given or published}"):
+@pytest.mark.parametrize(("known", "given"), [(None, "0" * 64), ("1" * 64, None)])
+def test_a_download_with_another_digest_is_not_kept(tmp_path, publish, known, given):
+    publish(sha256=known)
+    with pytest.raises(DonorError, match=f"has SHA-256 {DIGEST}; expected {given or known}"):
         donors.fetch("weights", cache_dir=tmp_path, sha256=given)
     assert files(tmp_path) == []
     assert donors.fetch("weights", cache_dir=tmp_path, sha256=DIGEST).read_bytes() == CONTENT

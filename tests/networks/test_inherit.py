@@ -122,7 +122,9 @@ def test_kernels_by_hand_and_nothing_else_changes():
 def test_what_cannot_be_folded_is_refused():
     with pytest.raises(DonorError, match=r"found 1 in .*Leave `fold` out and set in_channels: 1"):
         fold_channels(trained(channels=1), "sum")
-    with pytest.raises(DonorError, match=r"fold: mean needs .*found none"):
+    with pytest.raises(
+        DonorError, match=r"fold: mean needs .* one of 'encoder1.*'conv1\.weight'.*; found none"
+    ):
         fold_channels({"fc.weight": torch.zeros(2, 2)}, "mean")
     with pytest.raises(DonorError, match=r"found one of shape \(2, 2\)"):
         fold_channels({FIRST_CONVOLUTION: torch.zeros(2, 2)}, "mean")

@@ -125,8 +125,8 @@ def test_a_damaged_tensor_is_told_with_its_file(
     [
         (
             {"layers.0.conv1.weight": torch.zeros(1), "layers.1.bias": torch.zeros(1)},
-            r"No name is one of the network's: these are weights of another architecture, .* accepted: the "
-            r"weights of a unet, whose first is 'encoder1\.enc1conv1\.weight'\.$",
+            r"No name is one of the network's: these are weights of another architecture, .* accepted: "
+            r"weights under the network's names, of which the first is 'encoder1\.enc1conv1\.weight'\.$",
         ),
         (prefixed("net.unet."), r"names stand behind 'net\.unet\.': save"),
         (

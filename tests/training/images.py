@@ -32,8 +32,8 @@ class Images:
     def image(self, row: int) -> np.ndarray:
         return self.images[row]
 
-    def target(self, row: int) -> np.ndarray:
-        return self.targets[row]
+    def targets_of(self, row: int) -> np.ndarray:
+        return self.targets[row][None]
 
 
 def smooth(height: int, width: int, *, seed: int, channels: int = 1) -> np.ndarray:
@@ -76,10 +76,12 @@ def native(images: Images) -> NativeExamples:
 
 
 def resized(images: np.ndarray, targets: np.ndarray, *, rows: Sequence[int] | None = None) -> ImageExamples:
-    """Cases of one size; a case's digest is that of its row."""
+    """Cases of one size with targets (N, H, W) of one structure; a case's digest is that of its row."""
     chosen = range(len(images)) if rows is None else rows
     spacing = np.full((len(images), 2), np.nan, np.float32)
-    return ImageExamples(digests(chosen), images, targets, spacing, rows=np.array(chosen), device=CPU)
+    return ImageExamples(
+        digests(chosen), images, targets[:, None], spacing, rows=np.array(chosen), device=CPU
+    )
 
 
 def noisy(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:

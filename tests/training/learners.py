@@ -12,8 +12,8 @@ from torch import nn
 
 from xferlab.metrics.score import Score
 from xferlab.networks.build import initialise
+from xferlab.networks.dropout import Dropout
 from xferlab.training.batches import Rows
-from xferlab.training.dropout import Dropout
 from xferlab.training.learner import AugmentationSeed, Learner, State
 from xferlab.training.loop import Fitted, Schedule, Trainer, Weights
 from xferlab.training.randomness import case_keys

@@ -14,6 +14,7 @@ from tests.trial.conftest import GENERAL, PORTABLE, Bench, Make, replace_weights
 from xferlab.errors import DonorError, RecordError
 from xferlab.networks.build import build, initialise
 from xferlab.networks.donors import file_sha256, read_weights, save_weights
+from xferlab.networks.published import published
 from xferlab.records import layout
 from xferlab.records.store import Store
 from xferlab.study.schema import Weights
@@ -95,6 +96,28 @@ def test_published_weights_that_do_not_fit_are_reported_before_they_are_fetched(
         check_file(other, weights, cache_dir=nowhere)
 
 
+def test_weights_of_imagenet_are_stored_under_their_digest(tmp_path: Path) -> None:
+    """Of a file that a package ships: what workers read is what was published."""
+    weights, store = Weights(name="imagenet/efficientnet_lite0"), Store.open(tmp_path / "storage")
+    assert at_hand(weights, cache_dir=tmp_path) is None
+    digest = store_weights(weights, store, cache_dir=tmp_path)
+    assert digest == published("imagenet/efficientnet_lite0").sha256 == at_hand(weights, cache_dir=tmp_path)
+    data = store.read(layout.donor_path(digest))
+    assert data is not None
+    assert len(read_weights(Path("weights.pth"), data)) == 296
+
+
+def test_weights_of_another_network_are_reported_before_they_are_fetched(bench: Make, tmp_path: Path) -> None:
+    """Their shapes alone: those of VGG16 would take 553 MB."""
+    stages = {"donor": {"weights": "imagenet/vgg16"}, "general": CHILD}
+    trials = bench(stages=stages, model={"init_features": 2, "image_size": 32, "in_channels": 3})
+    with pytest.raises(
+        DonorError,
+        match=r"^donor imagenet/vgg16: .* 32 unexpected: features\.0\.weight, .* of another architecture",
+    ):
+        check_file(trials[GENERAL], Weights(name="imagenet/vgg16"), cache_dir=tmp_path / "empty")
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
@@ -106,7 +129,10 @@ def test_published_weights_that_do_not_fit_are_reported_before_they_are_fetched(
             {"path": "donor.pt", "sha256": "0" * 64},
             f"the study gives {'0' * 64}. If you trust the file",
         ),
-        ({"name": "buda2091"}, r"found 'buda2091'; accepted: buda2019, or a file. Did you mean 'buda2019'\?"),
+        (
+            {"name": "buda2091"},
+            r"found 'buda2091'; accepted: buda2019, .*, or a file. Did you mean 'buda2019'\?",
+        ),
     ],
 )
 def test_weights_that_cannot_be_had(

@@ -11,17 +11,19 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One image with its target, as the plan sees it: no pixels.
+    """One image with what is read of its masks, as the plan sees it: no pixels.
 
     Attributes:
-        digest: SHA-256 of what determines the pixels: the file bytes of image and mask and the label map, or
-            a phantom's recipe; hex.
+        digest: SHA-256 of what determines the pixels that are read: the file bytes of the image and of the
+            masks that its section reads, and what their values mean; or a phantom's recipe; hex.
         name: For people: the image's file name within its section.
         patient: Patient id; the unit that splits keep whole.
         pathology: Class by which splits are stratified and tables are grouped.
         simulated: Name of the device simulation that the image passed through; empty for a real device.
         image_sha256: SHA-256 of the image file alone, the key of the patient's pseudonym. No record holds it,
             and it does not follow from `digest`. Empty for a case that was read from a record.
+        has_mask: Whether there is a mask of one of the structures that its section reads, if it reads any:
+            where masks are read, only such cases are trained on and measured.
         columns: What its source says of it, by column, such as `patient_id` before ids were joined; only for
             what divides patients. No record holds it. Empty for a case that was read from a record.
     """
@@ -32,6 +34,7 @@ class Case:
     pathology: str
     simulated: str = ""
     image_sha256: str = field(default="", compare=False, repr=False)
+    has_mask: bool = field(default=True, compare=False, repr=False)
     columns: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False, kw_only=True)
 
     @property
@@ -77,7 +80,10 @@ class Selection:
 
     def cases(self) -> tuple[Case, ...]:
         """Returns the cases of an evaluation."""
-        return tuple(Case(*row) for row in self.rows)
+        return tuple(
+            Case(digest, name, patient, pathology, simulated)
+            for digest, name, patient, pathology, simulated, *_ in self.rows
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""

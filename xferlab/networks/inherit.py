@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from xferlab.errors import DonorError
+from xferlab.networks.build import NAMES
 from xferlab.networks.donors import load_strict
+from xferlab.networks.names import LayerNames
+from xferlab.networks.normalisation import Normalisation
+from xferlab.networks.state_dicts import RUNNING_MEAN
 from xferlab.networks.translator import TRANSLATOR
-from xferlab.networks.unet import FIRST_CONVOLUTION
 
-FOLDS: Mapping[str, tuple[float, float, float]] = {
+Fold = Literal["sum", "mean", "luminance"]
+"""How three input channels become one; `fold_channels` says what each gives."""
+
+FOLDS: Mapping[Fold, tuple[float, float, float]] = {
     "sum": (1.0, 1.0, 1.0),
     "mean": (1 / 3, 1 / 3, 1 / 3),
     "luminance": (0.2989, 0.5870, 0.1140),
@@ -41,33 +48,77 @@ def inherit(model: nn.Module, state: Mapping[str, Tensor], *, origin: str) -> No
     load_strict(model, {**state, **fresh}, origin=origin)
 
 
-def fold_channels(state: Mapping[str, Tensor], how: str) -> dict[str, Tensor]:
+def fold_channels(
+    state: Mapping[str, Tensor], how: Fold, *, normalisation: Normalisation | None = None
+) -> dict[str, Tensor]:
     """Returns a state whose first convolution takes one channel in place of three; the rest is the same.
 
+    Of the responses r1, r2 and r3 of the three kernels that make up a filter, `sum` gives r1 + r2 + r3,
+    `mean` a third of that, and `luminance` 0.2989 r1 + 0.5870 r2 + 0.1140 r3 (arias-garzon2021,
+    classification). So `sum` is what the donor gives on a grey image that is repeated three times; the
+    others are smaller, while biases and running statistics stay those of three channels.
+
+    Without `normalisation`, each kernel responds to the one channel as it comes. With it, the channel is an
+    image normalised by `normalisation.grey()`, and each kernel responds to that image normalised by the mean
+    and deviation of its own channel: deviations go into the kernels, and means into the bias of the
+    convolution, or the running mean of the batch normalisation that follows it. Where the three means
+    differ, that is exact but for pixels so near to the border that the convolution's padding counts: it
+    stands for the mean of each channel in the donor, and for the one of `grey()` here.
+
     Args:
-        state: A donor's state dict; unchanged.
-        how: `sum` gives, on one channel, what the donor gives on that channel repeated three times, to the
-            precision of the numbers; `mean` a third of that; `luminance` the sum weighted by 0.2989, 0.5870
-            and 0.1140 (arias-garzon2021, classification). Added in float64, rounded once.
+        state: A state dict of a network of `build.NETWORKS`; unchanged.
+        how: A key of `FOLDS`.
+        normalisation: How images of three channels are normalised for the weights; None folds kernels alone.
+
+    Returns:
+        Sums are added in float64 and rounded once, to the type of the weights.
 
     Raises:
         DonorError: There is no first convolution, or it has not three input channels.
     """
-    first = state.get(FIRST_CONVOLUTION)
-    if first is None or first.ndim != 4:
+    names = _input_names(state, how)
+    kernels = state[names.first].double()
+    shares = torch.tensor(FOLDS[how], dtype=torch.float64, device=kernels.device)
+    if normalisation is None:
+        return {**state, names.first: _weighted(kernels, shares).to(state[names.first].dtype)}
+    mean, deviation = (
+        torch.tensor(values, dtype=torch.float64, device=kernels.device)
+        for values in (normalisation.mean, normalisation.deviation)
+    )
+    grey = normalisation.grey()
+    constants = _weighted(kernels, shares * (grey.mean[0] - mean) / deviation).sum(dim=(1, 2, 3))
+    if (offset := state.get(names.offset)) is None:
+        raise DonorError(f"fold: {how} moves means into {names.offset!r}, which the weights lack.")
+    sign = -1.0 if names.offset.endswith(RUNNING_MEAN) else 1.0
+    return {
+        **state,
+        names.first: _weighted(kernels, shares * grey.deviation[0] / deviation).to(state[names.first].dtype),
+        names.offset: (offset.double() + sign * constants).to(offset.dtype),
+    }
+
+
+def _weighted(kernels: Tensor, shares: Tensor) -> Tensor:
+    return (kernels * shares.reshape(1, -1, 1, 1)).sum(dim=1, keepdim=True)
+
+
+def _input_names(state: Mapping[str, Tensor], how: str) -> LayerNames:
+    """Returns the names of the network that the state is of; refuses one without three input channels."""
+    names = next((names for names in NAMES.values() if names.first in state), None)
+    first = None if names is None else state[names.first]
+    if names is None or first is None or first.ndim != 4:
+        accepted = ", ".join(dict.fromkeys(repr(names.first) for names in NAMES.values()))
         shape = "none" if first is None else f"one of shape {tuple(first.shape)}"
         raise DonorError(
-            f"fold: {how} needs {FIRST_CONVOLUTION!r} of shape (width, 3, height, width); found {shape}. "
-            "Fold the weights of a unet, or leave `fold` out."
+            f"fold: {how} needs a first convolution of shape (width, 3, height, width), which is one of "
+            f"{accepted}; found {shape}. Fold the weights of one of these networks ({', '.join(NAMES)}), or "
+            "leave `fold` out."
         )
     if first.shape[1] != _FOLDED_CHANNELS:
         raise DonorError(
             f"fold: {how} makes one input channel of {_FOLDED_CHANNELS}; found {first.shape[1]} in "
-            f"{FIRST_CONVOLUTION!r}. Leave `fold` out and set in_channels: {first.shape[1]}."
+            f"{names.first!r}. Leave `fold` out and set in_channels: {first.shape[1]}."
         )
-    shares = torch.tensor(FOLDS[how], dtype=torch.float64).reshape(1, _FOLDED_CHANNELS, 1, 1)
-    folded = (first.double() * shares.to(first.device)).sum(dim=1, keepdim=True).to(first.dtype)
-    return {**state, FIRST_CONVOLUTION: folded}
+    return names
 
 
 def matched_control(state: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:

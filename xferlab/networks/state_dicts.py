@@ -27,7 +27,8 @@ UNREADABLE = (
 )  # fmt: skip
 """What `torch.load` raises where bytes are no state: a damaged pickle calls functions with odd arguments."""
 
-_RUNNING_VARIANCE = "running_var"
+RUNNING_MEAN, _RUNNING_VARIANCE, COUNTER = "running_mean", "running_var", "num_batches_tracked"
+"""How batch normalisation's statistics, and its number of batches, are called in state dicts."""
 
 
 def silent(sentence: str) -> None:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from xferlab.networks.names import LayerNames
 from xferlab.networks.translator import Translator, layers
 
 SIZE_MULTIPLE = 16
@@ -18,6 +19,10 @@ SIZE_MULTIPLE = 16
 
 FIRST_CONVOLUTION = "encoder1.enc1conv1.weight"
 """Its second dimension is the number of channels of the images."""
+
+NAMES = LayerNames(
+    first=FIRST_CONVOLUTION, offset="encoder1.enc1norm1.running_mean", head="conv.", output="conv."
+)
 
 
 class UNet(nn.Module):

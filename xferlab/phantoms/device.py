@@ -41,7 +41,7 @@ class Pose:
 
 
 def simulate_portable(
-    image: NDArray[np.uint8], labels: NDArray[np.uint8], *, seed: int, key: str
+    image: NDArray[np.uint8], targets: NDArray[np.uint8], *, seed: int, key: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Make an image look as if a portable device had taken it.
 
@@ -50,25 +50,25 @@ def simulate_portable(
 
     Args:
         image: uint8, `(H, W)`, bright where rays are absorbed.
-        labels: uint8, `(H, W)`; moved with the image, nearest neighbour, 0 where nothing was seen.
+        targets: uint8, `(S, H, W)`; moved with the image, nearest neighbour, 0 where nothing was seen.
         seed: Of the simulation.
         key: Of the image: the same seed and key give the same device.
 
     Returns:
-        Image and labels, shapes and dtypes as given.
+        Image and targets, shapes and dtypes as given.
     """
 
     def stream(purpose: str) -> np.random.Generator:
         return generator("device", purpose, seed, key)
 
-    moved, moved_labels = _move(image, labels, _draw_pose(stream("pose")))
+    moved, moved_targets = _move(image, targets, _draw_pose(stream("pose")))
     film = moved.astype(np.float32) / np.float32(255)
     film = lay_on(film, stream("objects"), _draw_kinds(stream("kinds")))
     film = _collimate(_expose(film, stream("exposure"), stream("noise")), stream("collimation"))
     rng = stream("marker")
     if rng.random() < 0.7:
         film = lay_on(film, rng, ["marker"])
-    return to_uint8(film), moved_labels
+    return to_uint8(film), moved_targets
 
 
 def _draw_pose(rng: np.random.Generator) -> Pose:
@@ -80,10 +80,10 @@ def _draw_pose(rng: np.random.Generator) -> Pose:
 
 
 def _move(
-    image: NDArray[np.uint8], labels: NDArray[np.uint8], pose: Pose
+    image: NDArray[np.uint8], targets: NDArray[np.uint8], pose: Pose
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Resample image (linear) and labels (nearest) through the same projective map."""
-    height, width = labels.shape
+    """Resample image (linear) and targets (nearest) through the same projective map."""
+    height, width = image.shape
     rows = ((np.arange(height) + 0.5) / height - 0.5 - pose.shift[0])[:, None]
     columns = ((np.arange(width) + 0.5) / width - 0.5 - pose.shift[1])[None, :]
     depth = 1 + pose.keystone[0] * rows + pose.keystone[1] * columns
@@ -92,11 +92,11 @@ def _move(
     source_rows = (rows * cos - columns * sin * aspect) / (pose.scale[0] * depth)
     source_columns = (columns * cos + rows * sin / aspect) / (pose.scale[1] * depth)
     where = np.stack([(source_rows + 0.5) * height - 0.5, (source_columns + 0.5) * width - 0.5])
-    moved, moved_labels = (
-        ndimage.map_coordinates(pixels, where, order=order, mode="constant", cval=0)
-        for pixels, order in ((image, 1), (labels, 0))
-    )
-    return moved, moved_labels
+    moved = ndimage.map_coordinates(image, where, order=1, mode="constant", cval=0)
+    moved_targets = np.empty_like(targets)
+    for plane, moved_plane in zip(targets, moved_targets, strict=True):
+        ndimage.map_coordinates(plane, where, moved_plane, order=0, mode="constant", cval=0)
+    return moved, moved_targets
 
 
 def _draw_kinds(rng: np.random.Generator) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from xferlab.cohort import Selection
@@ -199,6 +199,7 @@ class _Arm:
     def __init__(self, expansion: _Expansion, name: str, study: Study):
         self.expansion, self.name, self.study = expansion, name, study
         self.ids: dict[tuple[str, int], str] = {}
+        self._read = cache(study.section_of)
 
     def expand(self) -> None:
         if self._has_strangers():
@@ -216,7 +217,7 @@ class _Arm:
         fraction = stage.label_fraction
         selected = self.expansion.selector.select(
             section,
-            self.study.data[section],
+            self._read(stage_name, section),
             "fit",
             repetition,
             labels=None if fraction is None else Labels(fraction, stage.stratified),
@@ -283,7 +284,9 @@ class _Arm:
             identity=identity,
             section=section,
             selection="",
-            data={name: without_patients(config) for name, config in study.data.items() if name in read},
+            data={
+                name: without_patients(self._read(stage_name, name)) for name in study.data if name in read
+            },
             settings=Settings(
                 study=study.study,
                 seed=study.seed,
@@ -347,7 +350,8 @@ class _Arm:
         stage_name, repetition, image_size = spec.stage, spec.repetition, spec.identity.image_size
         for item in self._evaluated(stage):
             section, part, variant = Evaluated.of(item)
-            selected = self.expansion.selector.select(section, self.study.data[section], part, repetition)
+            config = self._read(stage_name, section)
+            selected = self.expansion.selector.select(section, config, part, repetition)
             if not sum(selected.counts.values()):
                 if self.expansion.left_out.lacks_cases(stage_name, item, repetition):
                     continue

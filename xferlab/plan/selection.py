@@ -65,7 +65,7 @@ class CaseSelector:
         self._index = index
         self._sections: dict[str, tuple[str, DataSection, Sequence[Case]]] = {}
         self._recorded: dict[str, Mapping[str, Case]] = {}
-        self._section_keys: dict[int, str] = {}
+        self._section_keys: dict[int, tuple[str, DataSection]] = {}
         self._parts: dict[int, dict[str, Part]] = {}
         self._chosen: dict[tuple[str, str, int, Labels | None], PartCases] = {}
         self.selections: dict[str, Selection] = {}
@@ -81,12 +81,11 @@ class CaseSelector:
         self._pseudonyms = Pseudonyms(case for cases in private for case in cases)
 
     def _section_key(self, name: str, config: DataSection) -> str:
-        # id() is safe as a key: the loaded study keeps every configuration alive.
-        key = self._section_keys.get(id(config))
-        if key is None:
+        # id() is safe as a key, since the configuration is kept alive here.
+        if id(config) not in self._section_keys:
             fields = config.model_dump(mode="json", exclude={"hold_out", "note"})
-            key = self._section_keys[id(config)] = f"{name}\x1f{canonical_json(fields)}"
-        return key
+            self._section_keys[id(config)] = f"{name}\x1f{canonical_json(fields)}", config
+        return self._section_keys[id(config)][0]
 
     def cases(self, name: str, config: DataSection) -> Sequence[Case]:
         """Returns the cases of a section; a configuration is looked at once."""
@@ -150,7 +149,7 @@ class CaseSelector:
         self, name: str, config: DataSection, part: str, repetition: int, labels: Labels | None
     ) -> PartCases:
         wanted = ("train", "validation") if part == "fit" else (part,)
-        cases = self.cases(name, config)
+        cases = [case for case in self.cases(name, config) if case.has_mask]
         parts = {case: self.part_of(repetition, case) for case in cases}
         kept = [case for case in cases if parts[case] in wanted]
         if labels is not None:

@@ -180,7 +180,7 @@ class Tuning:
     def _validated_on(self, trial: TrialSpec) -> dict[str, Any]:
         """What samples are compared on in the repetition of an untuned trial."""
         digests = self._validation(trial)
-        cases = self._index(trial.section, self._study.data[trial.section])
+        cases = self._index(trial.section, self._study.section_of(trial.stage, trial.section))
         patients = {case.digest: case.patient for case in cases}
         return {
             "repetition": trial.repetition,

@@ -86,7 +86,7 @@ def check(study: Study) -> list[Finding]:
     of_stages = [
         finding
         for name, stage in study.stages.items()
-        for stage_check in (_references, _evaluations, unpaired)
+        for stage_check in (_references, _structures, _evaluations, unpaired)
         for finding in stage_check(study, name, stage)
     ]
     of_tasks = [
@@ -221,6 +221,24 @@ def _labels(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         )
 
 
+def _structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Structures that a section that the stage reads does not have."""
+    path: KeyPath = ("stages", name, "structures")
+    read = [stage.data, *(Evaluated.of(item).section for item in stage.evaluate_on or ())]
+    for section in dict.fromkeys(filter(None, read)):
+        if section not in study.data:
+            continue
+        markable, related = study.data[section].markable, (("data", section),)
+        for structure in stage.structures or ():
+            if structure not in markable:
+                yield Finding(
+                    path,
+                    f"stage {name!r} reads the structure {structure!r}; section {section!r} has "
+                    f"{', '.join(markable)}.{suggest(structure, markable)}",
+                    related=related,
+                )
+
+
 def _variants(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Variants of an evaluation that the stage's task does not support."""
     accepted = study.task_of(name).variants
@@ -321,7 +339,7 @@ def stage_view(study: Study, name: str) -> StageView | None:
     if end is not None or any(study.stages[ancestor].task != stage.task for ancestor in lineage):
         return None  # another check says what is wrong
     try:
-        parent, network = stage.starts_from, study.network_of(name)
+        parent, network, data = stage.starts_from, study.network_of(name), stage.data or ""
         return StageView(
             name=name,
             model=study.model_of(name),
@@ -332,6 +350,7 @@ def stage_view(study: Study, name: str) -> StageView | None:
             parent_network=study.network_of(parent) if parent else None,
             lineage=tuple(reversed(lineage)),
             channels=_channels(study, name, stage),
+            structures=study.section_of(name, data).targets if data in study.data else None,
             written=partial(training_path, study, name),
         )
     except ValidationError:

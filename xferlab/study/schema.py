@@ -145,6 +145,8 @@ class Stage(Section):
     """What is learnt."""
     data: str | None = None
     """The data section to train on."""
+    structures: list[Name] | None = None
+    """Structures whose masks it reads, in this order; default: those that the section reads."""
     model: dict[str, Any] = Field(default_factory=dict)
     """Fields of the network that differ in this stage."""
     weights: Weights | None = Field(None, json_schema_extra=_or_bare_name)
@@ -187,12 +189,12 @@ class Stage(Section):
         if (self.data is None) == (self.weights is None):
             raise ValueError("a stage has either `data` to train on or `weights` that are given")
         trained = (
-            self.starts_from, self.evaluate_on, self.model, self.training, self.adapt
+            self.starts_from, self.evaluate_on, self.model, self.training, self.adapt, self.structures
         )  # fmt: skip
         if self.weights is not None and (any(trained) or self.label_fraction is not None):
             raise ValueError(
-                "a stage with given weights has no starts_from, evaluate_on, model, training, adapt or "
-                "label_fraction"
+                "a stage with given weights has no starts_from, evaluate_on, structures, model, training, "
+                "adapt or label_fraction"
             )
         if self.adapt is not None and self.starts_from is None:
             raise ValueError(
@@ -304,6 +306,13 @@ class Study(Section):
     def task_of(self, stage: str) -> Task:
         """Returns the task of a stage."""
         return registry.task(self.stages[stage].task)
+
+    def section_of(self, stage: str, section: str) -> DataSection:
+        """Returns a data section as a stage reads it: the images, and the masks of its structures."""
+        config, structures = self.data[section], self.stages[stage].structures
+        if not self.task_of(stage).reads_masks:
+            return config.reading(())
+        return config if structures is None else config.reading(structures)
 
     def training_of(self, stage: str) -> Training:
         """Returns the training of one stage: the study's, with the fields that the stage changes.

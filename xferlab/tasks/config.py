@@ -207,6 +207,7 @@ class StageView:
         parent_network: That stage's network, or None.
         lineage: Names of the stages from the root down to this one.
         channels: Channels of the images of each section that it reads, by the path that names the section.
+        structures: Names of the structures whose masks it trains on; None where its section is not known.
         written: Returns where a training field is written: in the stage, or for all stages.
     """
 
@@ -219,6 +220,7 @@ class StageView:
     parent_network: Any
     lineage: tuple[str, ...]
     channels: Mapping[tuple[str, Path], int]
+    structures: tuple[str, ...] | None
     written: Callable[[str], Path]
 
 
@@ -254,6 +256,8 @@ class Task:
         files: What `predict` writes for an image: the ending of each file's name, by its column in
             `predictions.csv`. With `{"card": "_age.txt"}`, `a.png` gets the file `a_age.txt`, whose bytes are
             `files["card"]` of what `Learner.present` returns.
+        reads_masks: Whether its learner asks for masks. Where it does not, a corrected mask renews no trial,
+            and images without masks take part.
         of_weights: `module:function` that returns an identity for bare weights; empty where none can.
         has_threshold: Whether `Learner.present` uses the threshold of `predict`.
         report: Module whose `pictures(contents)` yields the figures that only this task has in a report, such
@@ -280,6 +284,7 @@ class Task:
     headline: str = ""
     variants: tuple[str, ...] = OBJECTS
     files: Mapping[str, str] = field(default_factory=dict)
+    reads_masks: bool = True
     of_weights: str = ""
     has_threshold: bool = False
     report: str = ""

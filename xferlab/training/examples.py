@@ -29,8 +29,8 @@ class NativeImages(Protocol):
     def image(self, row: int) -> Pixels:
         """Returns the image of a row, (C, H, W)."""
 
-    def target(self, row: int) -> Pixels:
-        """Returns the target of a row, (H, W): 0 background, 255 structure, 127 ignored."""
+    def targets_of(self, row: int) -> Pixels:
+        """Returns the targets of a row, (S, H, W): 0 background, 255 structure, 127 ignored."""
 
 
 class NativeExamples:
@@ -55,13 +55,13 @@ class NativeExamples:
         return len(self._rows)
 
     def case(self, row: int) -> tuple[Pixels, Pixels]:
-        """Returns the image (C, H, W) and target (H, W) of one case, uint8 views."""
+        """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8 views."""
         number = int(self._rows[row])
-        return self._images.image(number), self._images.target(number)
+        return self._images.image(number), self._images.targets_of(number)
 
     def size(self, row: int) -> tuple[int, int]:
         """Returns height and width of one case."""
-        height, width = self.case(row)[1].shape
+        _, height, width = self.case(row)[0].shape
         return height, width
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
@@ -77,7 +77,7 @@ class ImageExamples:
     Attributes:
         keys: 64 bits of each digest, (N,).
         images: (N, C, H, W) uint8.
-        targets: (N, H, W) uint8: 0 background, 255 structure, 127 ignored.
+        targets: (N, S, H, W) uint8, a plane for each structure: 0 background, 255 structure, 127 ignored.
         spacing_mm: (N, 2) row and column spacing at this size, NaN where unknown.
         original: The same cases at their own size, where outputs are to be measured at that; else None.
     """
@@ -110,15 +110,15 @@ class ImageExamples:
         return len(self._rows)
 
     def take(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns images (n, C, H, W) and targets (n, 1, H, W), uint8, on the device."""
+        """Returns images (n, C, H, W) and targets (n, S, H, W), uint8, on the device."""
         if self._resident is not None:
             on_device = torch.from_numpy(rows).to(self._device)
-            return self._resident[0][on_device], self._resident[1][on_device].unsqueeze(1)
+            return self._resident[0][on_device], self._resident[1][on_device]
         mapped = self._rows[rows]
-        return torch.from_numpy(self.images[mapped]), torch.from_numpy(self.targets[mapped]).unsqueeze(1)
+        return torch.from_numpy(self.images[mapped]), torch.from_numpy(self.targets[mapped])
 
     def case(self, row: int) -> tuple[Pixels, Pixels]:
-        """Returns the image (C, H, W) and target (H, W) of one case, uint8, on the host."""
+        """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8, on the host."""
         return self.images[self._rows[row]], self.targets[self._rows[row]]
 
 
@@ -134,9 +134,9 @@ class Untargeted:
         """Returns the image of a row."""
         return self._images[row]
 
-    def target(self, row: int) -> Pixels:
-        """Returns background only."""
-        return np.zeros(self._images[row].shape[1:], np.uint8)
+    def targets_of(self, row: int) -> Pixels:
+        """Returns one structure that is nowhere."""
+        return np.zeros((1, *self._images[row].shape[1:]), np.uint8)
 
 
 AnyExamples = ImageExamples | NativeExamples
@@ -149,5 +149,5 @@ def untargeted(
     cases, digests, rows = Untargeted(images), ["0"] * len(images), np.arange(len(images))
     if size == "native":
         return NativeExamples(digests, cases, rows=rows, device=device)
-    targets = np.stack([cases.target(row) for row in range(len(images))])
+    targets = np.stack([cases.targets_of(row) for row in range(len(images))])
     return ImageExamples(digests, np.stack(images), targets, cases.spacing_mm, rows=rows, device=device)

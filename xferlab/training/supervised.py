@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from xferlab.errors import DonorError, NonFiniteLossError
+from xferlab.networks.dropout import reseed
 from xferlab.training.batches import Rows, divide, fixed
-from xferlab.training.dropout import reseed
 from xferlab.training.learner import Array, B, E_contra, Layer, Learner, Presented, State
 from xferlab.training.precision import float32
 from xferlab.training.randomness import permutation

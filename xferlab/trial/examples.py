@@ -141,5 +141,5 @@ class _Overlaid:
     def image(self, row: int) -> NDArray[np.uint8]:
         return self.images[row]
 
-    def target(self, row: int) -> NDArray[np.uint8]:
-        return self.cases.target(row)
+    def targets_of(self, row: int) -> NDArray[np.uint8]:
+        return self.cases.targets_of(row)

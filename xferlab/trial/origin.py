@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
 from xferlab.errors import RecordError
-from xferlab.networks.donors import PUBLISHED, read_weights
+from xferlab.networks.donors import read_weights
+from xferlab.networks.published import PUBLISHED
 from xferlab.networks.state_dicts import check_usable
 from xferlab.plan.spec import Donor, TrialSpec
 from xferlab.records import codec, layout, reader

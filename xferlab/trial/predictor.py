@@ -83,7 +83,7 @@ class Predictor:
     def structure(self) -> str:
         """Name of what the masks of its section mark; `structure` if that is not known."""
         section = section_if_known(self.section)
-        return section.structure if section else "structure"
+        return section.targets[0] if section and section.targets else "structure"
 
     @staticmethod
     def of_trial(store: Store, trial_id: str, device: torch.device) -> Predictor:
@@ -137,7 +137,7 @@ class Predictor:
         size = self.identity.image_size
         if size == "native":
             return image[None]
-        return resized(Decoded(image, np.zeros((1, 1), np.uint8)), size)[0]
+        return resized(Decoded(image, np.empty((0, *image.shape[:2]), np.uint8)), size)[0]
 
     def predictions(self, prepared: Sequence[npt.NDArray[np.uint8]]) -> Sequence[Array]:
         """Returns the learner's output of each prepared image; it may hold NaN."""

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load as load_safetensors
 
 from xferlab.errors import DonorError, RecordError
-from xferlab.networks.build import build
-from xferlab.networks.donors import fetch, file_sha256, published, read_bytes, read_weights
+from xferlab.networks.donors import fetch, file_sha256, read_bytes, read_weights
+from xferlab.networks.published import published, shapes_of
 from xferlab.networks.state_dicts import Note, check_usable, silent
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader
@@ -98,13 +98,7 @@ def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path, note: Note
     if weights.name is None or path.is_file():
         state = read_weights(*_file(weights, cache_dir), note=note)
     else:
-        known = published(weights.name)
-        state = build(
-            known.model,
-            in_channels=known.in_channels,
-            out_channels=known.out_channels,
-            init_features=known.init_features,
-        ).state_dict()
+        state = shapes_of(published(weights.name))
     assert spec.donor is not None
     learner = registry.learner_of(spec.identity, torch.device("cpu"))
     learner.start_from(state, origin=f"donor {spec.donor.title}")

@@ -115,7 +115,7 @@ def test_pixels(root: Path) -> None:
     expected = np.zeros((20, 20), np.uint8)
     expected[4:8, 6:12] = 255
     expected[11, 7] = 255
-    assert (decoded.target == expected).all()
+    assert (decoded.targets == expected).all()
 
 
 def test_slices_without_a_lesion_are_nothing_odd(root: Path) -> None:

@@ -49,9 +49,9 @@ def test_pixels_and_targets(folder: Any, tmp_path: Path, lung: int, ignore: int)
         decoded = source.decode(case)
         mask = np.asarray(Image.open(folder.root / f"masks/{number}.png"))
         assert (decoded.image == np.asarray(Image.open(folder.root / f"images/{number}.png"))).all()
-        assert ((decoded.target == 255) == (mask == lung)).all()
-        assert ((decoded.target == 127) == (mask == ignore)).all()
-        assert set(np.unique(decoded.target)) == {0, 127, 255}
+        assert ((decoded.targets == 255) == (mask == lung)).all()
+        assert ((decoded.targets == 127) == (mask == ignore)).all()
+        assert set(np.unique(decoded.targets)) == {0, 127, 255}
 
 
 def test_paths_of_windows_are_read(folder: Any, tmp_path: Path) -> None:
@@ -261,8 +261,8 @@ def test_a_simulated_section_says_so_and_is_the_same_each_time(folder: Any, tmp_
         decoded(folder, tmp_path, simulate=name) for name in ("portable", "portable", None)
     )
     assert (first.image == second.image).all()
-    assert (first.target == second.target).all()
-    assert set(np.unique(first.target)) <= {0, 127, 255}
+    assert (first.targets == second.targets).all()
+    assert set(np.unique(first.targets)) <= {0, 127, 255}
     assert (first.image != plain.image).any()
 
 
@@ -285,7 +285,7 @@ def test_turned_image_with_a_turned_mask(folder: Any, tmp_path: Path) -> None:
     turned = [spoils.resaved(f"{kind}/1.png", orientation=6) for kind in ("images", "masks")]
     spoils.several(*turned)(folder)
     both = decoded(folder, tmp_path)
-    assert both.image.shape == both.target.shape == (30, 40)
+    assert both.image.shape == both.targets.shape[1:] == (30, 40)
 
 
 def test_a_case_of_another_section_is_refused(folder: Any, tmp_path: Path) -> None:

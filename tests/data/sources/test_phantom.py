@@ -87,8 +87,8 @@ def test_chest_pixels(section: Any, tmp_path: Path) -> None:
         drawn = chest_xray(seed=0, index=index, pathology=case.pathology, size_px=32)
         decoded = source.decode(case)
         assert (decoded.image == drawn.image).all()
-        assert ((decoded.target == 255) == chest_mask(drawn.labels)).all()
-        assert set(np.unique(decoded.target)) == {0, 255}
+        assert ((decoded.targets == 255) == chest_mask(drawn.labels)).all()
+        assert set(np.unique(decoded.targets)) == {0, 255}
 
 
 def test_brain_pixels_and_patients(section: Any, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_brain_pixels_and_patients(section: Any, tmp_path: Path) -> None:
         drawn = brain_mri(seed=2, index=index, size_px=32)
         decoded = source.decode(case)
         assert (decoded.image == drawn.image).all()
-        assert ((decoded.target == 255) == (drawn.labels > 0)).all()
+        assert ((decoded.targets == 255) == (drawn.labels > 0)).all()
 
 
 def test_simulated_phantoms(section: Any, tmp_path: Path) -> None:
@@ -109,5 +109,5 @@ def test_simulated_phantoms(section: Any, tmp_path: Path) -> None:
     assert sources[0].cases()[0].simulated == "portable"
     first, second, plain = (source.decode(source.cases()[0]) for source in sources)
     assert (first.image == second.image).all()
-    assert set(np.unique(first.target)) == {0, 255}
+    assert set(np.unique(first.targets)) == {0, 255}
     assert (first.image != plain.image).any()

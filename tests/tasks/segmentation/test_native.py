@@ -52,7 +52,7 @@ def test_windows_are_cut_from_the_normalised_whole(intensity: str, channels: int
 def test_windows_anywhere_have_their_shape(top: int, left: int, height: int, width: int) -> None:
     examples = native(images_of([(23, 31)]))
     window = normalised(examples, 0, "zscore").window(top, left, (height, width))
-    labels = labels_of(examples, 0, (top, left), (height, width))
+    (labels,) = labels_of(examples, 0, (top, left), (height, width))
     assert (window.shape, window.dtype) == ((1, height, width), np.float32)
     rows, columns = np.arange(top, top + height), np.arange(left, left + width)
     inside = ((rows >= 0) & (rows < 23))[:, None] & ((columns >= 0) & (columns < 31))[None]
@@ -113,7 +113,7 @@ def test_predictions_have_the_size_of_the_image_in_any_company(tiles: Any) -> No
         (alone,) = learner.predict(learner.load(examples, rows[row : row + 1], None))
         assert alone.dtype == np.float32
         assert (alone == prediction).all()
-        target = examples.case(row)[1]
+        (target,) = examples.case(row)[1]
         expected = measure(prediction, target == 255, ignore=target == 127)
         assert learner.measure(examples, row, prediction) == pytest.approx(expected, nan_ok=True)
 

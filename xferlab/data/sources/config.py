@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from xferlab.section import Float, Scalar, Section
+from xferlab.errors import suggest
+from xferlab.section import Float, Name, Scalar, Section
 
 NAMING_COLUMNS = ("patient_id", "image", "mask", "name")
 """Columns whose values identify people."""
@@ -26,8 +27,8 @@ class SourceConfig(Section):
     """DICOM modalities of such images."""
     contents: ClassVar[str] = ""
     """What all images of this source are; empty if that depends on the section."""
-    marked: ClassVar[str] = "structure"
-    """What the masks mark; may depend on the section."""
+    marked: ClassVar[tuple[str, ...]] = ("structure",)
+    """What the masks can mark; may depend on the section. The first is read where nothing else is said."""
 
     hold_out: Float = Field(0.0, ge=0.0, le=1.0)
     """Share of this section's patients that no stage trains, stops or selects on; 1.0: a test set only."""
@@ -46,11 +47,24 @@ class SourceConfig(Section):
     """
     note: str | None = None
     """A sentence that stands under every table that uses this section."""
+    read: list[Name] | None = None
+    """Structures whose masks are read, in this order; `[]` for none. A stage's `structures` replaces it."""
 
     @property
-    def structure(self) -> str:
-        """Name of what the masks mark."""
+    def markable(self) -> tuple[str, ...]:
+        """Names of all structures that the masks can mark."""
         return self.marked
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the structures that are read, in the order of the planes of `Decoded.targets`."""
+        return self.markable[:1] if self.read is None else tuple(self.read)
+
+    def reading(self, structures: Sequence[str]) -> Self:
+        """Returns the section with these structures, in this order; itself where it reads them already."""
+        if tuple(structures) == self.targets:
+            return self
+        return self.model_copy(update={"read": list(structures)})
 
     @property
     def mask_values(self) -> Mapping[str, Sequence[int]]:
@@ -61,6 +75,19 @@ class SourceConfig(Section):
     def folder(self) -> str:
         """The folder of its files; empty if it has none."""
         return ""
+
+    @model_validator(mode="after")
+    def _reads_what_is_marked(self) -> Self:
+        names = self.read or []
+        for name in names:
+            if name not in self.markable:
+                raise ValueError(
+                    f"read names {name!r}, which is no structure here ({', '.join(self.markable)})."
+                    f"{suggest(name, self.markable)}"
+                )
+        if len(set(names)) != len(names):
+            raise ValueError(f"read names a structure twice: {', '.join(names)}")
+        return self
 
     @field_validator("simulate")
     @classmethod
@@ -77,7 +104,7 @@ class BrainSlices(SourceConfig):
     empty_targets: ClassVar[bool] = True
     modalities: ClassVar[tuple[str, ...]] = ("MR",)
     contents: ClassVar[str] = "slices of brain MRI"
-    marked: ClassVar[str] = "lesion"
+    marked: ClassVar[tuple[str, ...]] = ("lesion",)
 
 
 class FileConfig(SourceConfig):

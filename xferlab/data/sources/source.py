@@ -31,17 +31,18 @@ class Decoded:
 
     Attributes:
         image: uint8, `(H, W)` or `(H, W, C)`.
-        target: uint8, `(H, W)`: 0 background, 255 structure, 127 ignored.
+        targets: uint8, `(S, H, W)`, a plane for each structure that the section reads, in its order: 0
+            background, 255 structure, 127 ignored, everywhere where the case has no mask of it.
         spacing_mm: Distance between rows and between columns, if the file tells it.
         remarks: What somebody should look at, though the case can be used; `check` lists them.
-        values: Values of the mask file that the section's labels name.
+        values: Structures and values that the section's labels name and the masks hold.
     """
 
     image: NDArray[np.uint8]
-    target: NDArray[np.uint8]
+    targets: NDArray[np.uint8]
     spacing_mm: tuple[float, float] | None = None
     remarks: tuple[str, ...] = ()
-    values: frozenset[int] = frozenset()
+    values: frozenset[tuple[str, int]] = frozenset()
 
 
 @dataclass(frozen=True)

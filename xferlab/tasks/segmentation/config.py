@@ -304,6 +304,7 @@ def network(model: Model, adaptations: Sequence[Adapt | None]) -> Network:
 def check(stage: StageView) -> Iterator[Finding]:
     """Yields what is wrong or odd about a stage's images and the weights that it takes over."""
     yield from _channels(stage)
+    yield from _structures(stage)
     if stage.training.batch_size == 1:
         path = stage.written("batch_size")
         yield from check_single(stage, path, "batch_size is 1", "set training.batch_size to 2 or more")
@@ -335,6 +336,16 @@ def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterato
         f"{'.'.join(map(str, side))} to {2 * SMALLEST_SIDE} or more",
         related=(side,),
     )
+
+
+def _structures(stage: StageView) -> Iterator[Finding]:
+    if stage.structures is not None and len(stage.structures) != 1:
+        yield Finding(
+            ("stages", stage.name, "structures"),
+            f"stage {stage.name!r} reads {', '.join(stage.structures) or 'no structure'}, and segmentation "
+            "learns one; name one in `structures`, or join several in the data section",
+            related=(("stages", stage.name, "data"),),
+        )
 
 
 def _channels(stage: StageView) -> Iterator[Finding]:

@@ -115,7 +115,7 @@ class NativeSegmentation(OwnSizeSegmentation):
         size = examples.size(row)
         window = normalised_for(self.base, examples, row, draw).window(0, 0, size)
         image = torch.from_numpy(window)[None].to(examples.device)
-        target = torch.from_numpy(labels_of(examples, row, (0, 0), size))[None, None].to(examples.device)
+        target = torch.from_numpy(labels_of(examples, row, (0, 0), size))[None].to(examples.device)
         if draw is None:
             return image, target
         return self.base.moved(image, target, examples.keys[row : row + 1], draw)

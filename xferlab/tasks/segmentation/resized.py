@@ -112,7 +112,7 @@ class BinarySegmentation:
 
 def metrics_of(examples: AnyExamples, row: int, prediction: npt.NDArray[np.float32]) -> dict[str, float]:
     """Returns the metrics of a case whose prediction has its size."""
-    _, target = examples.case(row)
+    target = examples.case(row)[1][0]
     spacing = examples.spacing_mm[row]
     known = None if np.isnan(spacing).any() else (float(spacing[0]), float(spacing[1]))
     return measure(prediction, target == STRUCTURE, ignore=target == IGNORED, spacing_mm=known)
@@ -120,9 +120,9 @@ def metrics_of(examples: AnyExamples, row: int, prediction: npt.NDArray[np.float
 
 def outputs_of(examples: AnyExamples, row: int, prediction: npt.NDArray[np.float32]) -> dict[str, Pixels]:
     """Returns the first channel, the target and the probability (times 255) of a case, uint8 (H, W)."""
-    image, target = examples.case(row)
+    image, targets = examples.case(row)
     probability = np.rint(prediction * 255.0).astype(np.uint8)
-    return {"image": image[0], "target": target, "probability": probability}
+    return {"image": image[0], "target": targets[0], "probability": probability}
 
 
 def _check_channels(channels: int, accepted: int) -> None:

@@ -109,7 +109,7 @@ class TiledSegmentation(OwnSizeSegmentation):
         images, labels = [], []
         for row, (top, left) in zip(rows.tolist(), (positions - margin).tolist(), strict=True):
             images.append(normalised_for(self.base, examples, row, draw).window(top, left, shape))
-            labels.append(labels_of(examples, row, (top, left), shape)[None])
+            labels.append(labels_of(examples, row, (top, left), shape))
         device = examples.device
         return torch.from_numpy(np.stack(images)).to(device), torch.from_numpy(np.stack(labels)).to(device)
 
@@ -134,4 +134,4 @@ class TiledSegmentation(OwnSizeSegmentation):
 
 def _anchors(examples: NativeExamples, row: int) -> Anchors:
     """The structure's pixels of a case; reads the whole target the first time."""
-    return examples.once(("anchors", row), lambda: Anchors(examples.case(row)[1], structure=STRUCTURE))
+    return examples.once(("anchors", row), lambda: Anchors(examples.case(row)[1][0], structure=STRUCTURE))

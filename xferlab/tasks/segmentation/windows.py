@@ -57,7 +57,7 @@ def normalised(examples: NativeExamples, row: int, intensity: str) -> Normalised
 def labels_of(
     examples: NativeExamples, row: int, at: tuple[int, int], shape: tuple[int, int]
 ) -> npt.NDArray[np.float32]:
-    """Returns a window of a case's target, float32, ignored outside of the image."""
+    """Returns a window (S, *shape) of a case's targets, float32, ignored outside of the image."""
     cut = _inside(examples.case(row)[1], *at, shape)
     return _placed(cut, at, shape, fill=IGNORED)
 

@@ -97,16 +97,18 @@ class LggSource(FileSource):
                 f"the mask's shape is {lesion.shape}, its image's {image.shape[:2]}.",
             )
         target = crop_and_pad(lesion * np.uint8(STRUCTURE), scale.box)
-        return Decoded(normalised(crop_and_pad(image, scale.box), scale), target)
+        targets = target[None][: len(self.config.targets)]
+        return Decoded(normalised(crop_and_pad(image, scale.box), scale), targets)
 
     def _digest(self, name: str, slices: Sequence[str]) -> str:
         """A slice's pixels depend on all of its volume through crop and normalisation."""
+        mask = {"mask": self._digests[mask_of(name)]} if self.config.targets else {}
         return digest_of(
             {
                 "source": "lgg",
                 "decode": DECODE_VERSION,
                 "image": self._digests[name],
-                "mask": self._digests[mask_of(name)],
+                **mask,
                 "volume": [self._digests[other] for other in slices],
             }
         )

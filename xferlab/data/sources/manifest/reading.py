@@ -18,26 +18,46 @@ from xferlab.data.decode import DECODE_VERSION, Labels, is_dicom, read_image, re
 from xferlab.data.pixels import Picture
 from xferlab.data.sources.filters import apply_where, join_patients
 from xferlab.data.sources.manifest.config import ManifestData
-from xferlab.data.sources.manifest.labels import LabelMap
-from xferlab.data.sources.manifest.table import REQUIRED, Nearest, Row, Table, find_table, outside, read_table
+from xferlab.data.sources.manifest.labels import LabelMap, union
+from xferlab.data.sources.manifest.table import (
+    OPTIONAL,
+    REQUIRED,
+    Nearest,
+    Row,
+    Table,
+    find_table,
+    outside,
+    read_table,
+)
 from xferlab.data.sources.patients import odd_patients, person_key
 from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, FileSource, Survey, digest_of
-from xferlab.errors import DataError, FileUnavailableError, Problem, attempt, joined
+from xferlab.errors import DataError, FileUnavailableError, Problem, attempt, joined, successes
 
+IMAGE = "image"
 _DRIVE = re.compile("[A-Za-z]:/")
 _NEVER_DICOM = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
+NO_STRATUM = "all"
+"""The pathology of cases whose table has none."""
+
+
+class _File(NamedTuple):
+    """A mask: its path below the section's folder, and its SHA-256."""
+
+    name: str
+    sha256: str
+
+
 class _Entry(NamedTuple):
-    """A row whose files can be read: where it stands in the table, its case, its mask and the mask's SHA-256.
+    """A row whose files can be read: where it stands in the table, its case, and its masks by their columns.
 
     The case's name is the image, whose SHA-256 is `image_sha256`.
     """
 
     where: str
     case: Case
-    mask: str
-    mask_sha256: str
+    masks: Mapping[str, _File]
 
 
 class ManifestSource(FileSource):
@@ -46,14 +66,22 @@ class ManifestSource(FileSource):
     config: ManifestData
 
     @cached_property
-    def labels(self) -> LabelMap:
-        """What mask values mean."""
-        return LabelMap(self.config.labels)
+    def labels(self) -> Mapping[str, LabelMap]:
+        """What mask values mean, by the columns of masks that are read."""
+        return {column.name: LabelMap(column) for column in self.config.read_columns}
+
+    @cached_property
+    def parts(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """Column and structure of what each structure that is read is made of."""
+        columns = {name: column.name for column in self.config.read_columns for name in column.values}
+        return {
+            name: [(columns[part], part) for part in self.config.parts(name)] for name in self.config.targets
+        }
 
     def look(self) -> Survey:
         """Returns the cases and all findings; reads the table, and the bytes of files that are new."""
         try:
-            table = read_table(find_table(self.root, self.config.table))
+            table = read_table(find_table(self.root, self.config.table), tuple(self.labels))
         except DataError as error:
             return Survey((), error.problems)
         rows, problems = apply_where(self.name, table, self.config.where)
@@ -66,40 +94,58 @@ class ManifestSource(FileSource):
             if first is not entry:
                 doubled.append(entry.case)
                 row = f"{first.where} ({first.case.name}, patient {first.case.patient})"
-                what = f"image and mask equal those of {row}; only that row is used."
+                what = f"image and masks equal those of {row}; only that row is used."
                 problems.append(Problem(entry.where, what, "warning", "repeated rows"))
         cases = tuple(entry.case for entry in self._entries.values())
         problems += odd_patients(self.name, cases)
         return Survey(cases, tuple(problems), tuple(doubled))
 
     def read(self, entry: _Entry) -> Decoded:
-        """Returns the grey pixels and the target of a row; the target's values come from `labels`.
+        """Returns the grey pixels and the targets of a row; the targets' values come from `labels`.
 
         Raises:
             DataError: If a file cannot be read, sizes disagree, or a mask has values outside of `labels`.
         """
-        picture, labels = attempt(self._picture, entry), attempt(self._labels, entry)
-        if isinstance(picture, DataError) or isinstance(labels, DataError):
-            raise joined([picture, labels])
-        image, mask_path = picture.pixels, self.root / entry.mask
-        # Before the values: a mask that was resized to another size has odd values, too.
-        if image.shape != labels.values.shape:
-            raise DataError.at(mask_path, _sizes(entry, picture, labels), kind="masks of another size")
-        target = self.labels.target(labels, where=str(mask_path))
+        picture = attempt(self._picture, entry)
+        found = [attempt(self._mask, mask) for mask in entry.masks.values()]
+        if isinstance(picture, DataError):
+            raise joined([picture, *found])
+        masks = dict(zip(entry.masks, successes(found), strict=True))
+        image, targets = picture.pixels, self._targets(entry, picture, masks)
         if self.config.simulate:
             from xferlab.phantoms.device import simulate_portable  # it takes a while to import
 
             # Keyed by the image alone, so that a corrected mask keeps the picture.
-            image, target = simulate_portable(image, target, seed=0, key=entry.case.image_sha256)
-        remarks = _remarks(picture, labels, target)
-        return Decoded(image, target, picture.spacing_mm, remarks, self.labels.occurring(labels))
+            image, targets = simulate_portable(image, targets, seed=0, key=entry.case.image_sha256)
+        values = [self.labels[column].occurring(mask) for column, mask in masks.items()]
+        marked = {
+            name: target
+            for (name, parts), target in zip(self.parts.items(), targets, strict=True)
+            if any(column in masks for column, _ in parts)
+        }
+        remarks = _remarks(picture, tuple(masks.values()), marked)
+        return Decoded(image, targets, picture.spacing_mm, tuple(remarks), frozenset().union(*values))
 
     def _picture(self, entry: _Entry) -> Picture:
         name = entry.case.name
         return read_image(self.root / name, self.memo.read(name, entry.case.image_sha256))
 
-    def _labels(self, entry: _Entry) -> Labels:
-        return read_labels(self.root / entry.mask, self.memo.read(entry.mask, entry.mask_sha256))
+    def _mask(self, mask: _File) -> Labels:
+        return read_labels(self.root / mask.name, self.memo.read(mask.name, mask.sha256))
+
+    def _targets(self, entry: _Entry, picture: Picture, masks: Mapping[str, Labels]) -> NDArray[np.uint8]:
+        """The plane of each structure that is read, `(S, H, W)`; one without a mask is ignored everywhere."""
+        marked: dict[tuple[str, str], NDArray[np.uint8]] = {}
+        for column, labels in masks.items():
+            path = self.root / entry.masks[column].name
+            # Before the values: a mask that was resized to another size has odd values, too.
+            if picture.pixels.shape != labels.values.shape:
+                raise DataError.at(path, _sizes(entry, picture, labels), kind="masks of another size")
+            found = self.labels[column].targets(labels, where=str(path))
+            marked |= {(column, name): target for name, target in found.items()}
+        absent = np.full(picture.pixels.shape, IGNORED, np.uint8)
+        planes = [union([marked.get(part, absent) for part in parts]) for parts in self.parts.values()]
+        return np.stack(planes) if planes else np.empty((0, *picture.pixels.shape), np.uint8)
 
     def _unknown_patients(self, table: Table) -> list[Problem]:
         """Warnings for ids in `same_patient` that no row has, unless they are spellings of one it has."""
@@ -116,33 +162,70 @@ class ManifestSource(FileSource):
     def _rows_to_entries(self, rows: Sequence[Row], problems: list[Problem]) -> list[_Entry]:
         usable = []
         for row in map(self._with_slashes, rows):
-            flaws = list(_row_problems(row))
+            flaws = list(self._row_problems(row))
             problems += flaws
-            if not flaws:
+            if not any(flaw.severity == "error" for flaw in flaws):
                 usable.append(row)
-        digests, failures = self.memo.digests(
-            _path(row, kind) for row in usable for kind in ("image", "mask")
-        )
-        padded, unread = self._padded((_path(row, "image") for row in usable), digests)
+        digests, failures = self.memo.digests(path for row in usable for path in self._files(row).values())
+        padded, unread = self._padded((_path(row, IMAGE) for row in usable), digests)
         failures |= unread
         self.memo.save()
         problems += self._linked(digests)
         same, nearest = join_patients(self.config.same_patient), Nearest(self.root)
         entries = []
         for row in usable:
-            image, mask = _path(row, "image"), _path(row, "mask")
-            missing = [name for name in dict.fromkeys((image, mask)) if name in failures]
+            files = self._files(row)
+            missing = [name for name in dict.fromkeys(files.values()) if name in failures]
             problems += [
                 Problem(row.where, f"{self.root / name}: {failures[name]}.{nearest.hint(name)}")
                 for name in missing
             ]
             if not missing:
-                digest = self._digest(digests[image], digests[mask], padding_range=padded.get(image, False))
-                patient, pathology = row.cells["patient_id"], row.cells["pathology"]
-                person, simulated = same.get(patient, patient), self.config.simulate or ""
-                case = Case(digest, image, person, pathology, simulated, digests[image], columns=row.cells)
-                entries.append(_Entry(row.where, case, mask, digests[mask]))
+                read = {column: _File(name, digests[name]) for column, name in files.items()}
+                image = read.pop(IMAGE)
+                patient = row.cells["patient_id"]
+                case = Case(
+                    self._digest(image, read, padding_range=padded.get(image.name, False)),
+                    image.name,
+                    same.get(patient, patient),
+                    row.cells.get("pathology", NO_STRATUM),
+                    self.config.simulate or "",
+                    image_sha256=image.sha256,
+                    has_mask=bool(read) or not self.labels,
+                    columns=row.cells,
+                )
+                entries.append(_Entry(row.where, case, read))
         return entries
+
+    def _files(self, row: Row) -> dict[str, str]:
+        """The files of a row by their columns: its image, and the masks that it has."""
+        named = [column for column in (IMAGE, *self.labels) if row.cells[column]]
+        return {column: _path(row, column) for column in named}
+
+    def _row_problems(self, row: Row) -> Iterator[Problem]:
+        """What is wrong with the cells of a row; an absent mask is a warning."""
+        for column in (*REQUIRED, *(name for name in OPTIONAL if name in row.cells)):
+            if not row.cells[column]:
+                yield Problem(
+                    row.where, f"{column} is empty; every case needs one. Fill it in, or leave the row out."
+                )
+        for column in self.labels:
+            if not row.cells[column]:
+                yield Problem(
+                    row.where, f"{column} is empty: no such mask is read.", "warning", "absent masks"
+                )
+        for column in (*REQUIRED, *self.labels, *OPTIONAL):
+            cell = row.cells.get(column, "")
+            if not cell.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in cell):
+                yield Problem(
+                    row.where, f"{column} {cell!r} holds a line break or another control character."
+                )
+        for column, path in self._files(row).items():
+            if path.startswith(("/", "..")) or _DRIVE.match(path):
+                yield Problem(
+                    row.where,
+                    f"{column} {row.cells[column]!r} leaves the section's folder; paths are relative to it.",
+                )
 
     def _padded(
         self, names: Iterable[str], digests: Mapping[str, str]
@@ -179,7 +262,7 @@ class ManifestSource(FileSource):
         """Returns the row with `/` in its paths, where a table from Windows has backslashes."""
         paths = {
             column: row.cells[column].replace("\\", "/")
-            for column in ("image", "mask")
+            for column in (IMAGE, *self.labels)
             if "\\" in row.cells[column] and not os.path.lexists(self.root / row.cells[column])
         }
         return Row(row.where, {**row.cells, **paths}) if paths else row
@@ -196,13 +279,20 @@ class ManifestSource(FileSource):
         )
         return [Problem(f"data.{self.name}", what, "warning", "folders with files elsewhere")]
 
-    def _digest(self, image_digest: str, mask_digest: str, *, padding_range: bool) -> str:
-        recipe: dict[str, object] = {
-            "image": image_digest,
-            "mask": mask_digest,
-            "labels": self.labels.recipe,
-            "decode": DECODE_VERSION,
-        }
+    def _digest(self, image: _File, masks: Mapping[str, _File], *, padding_range: bool) -> str:
+        recipe: dict[str, object] = {"image": image.sha256, "decode": DECODE_VERSION}
+        planes = [
+            [
+                {"mask": masks[column].sha256, "labels": self.labels[column].recipe(name)}
+                for column, name in parts
+                if column in masks
+            ]
+            for parts in self.parts.values()
+        ]
+        if len(planes) == 1 and len(planes[0]) == 1:
+            recipe |= planes[0][0]
+        elif planes:
+            recipe["structures"] = planes
         if padding_range:  # only these images changed their grey levels, so DECODE_VERSION stays
             recipe["padding"] = "range"
         if self.config.simulate:
@@ -212,41 +302,26 @@ class ManifestSource(FileSource):
         return digest_of(recipe)
 
 
-def _row_problems(row: Row) -> Iterator[Problem]:
-    for column in REQUIRED:
-        cell = row.cells[column]
-        if not cell:
-            yield Problem(
-                row.where, f"{column} is empty; every case needs one. Fill it in, or leave the row out."
-            )
-        if not cell.isprintable() and any(unicodedata.category(character) == "Cc" for character in cell):
-            yield Problem(row.where, f"{column} {cell!r} holds a line break or another control character.")
-    for column in ("image", "mask"):
-        path = _path(row, column)
-        if path.startswith(("/", "..")) or _DRIVE.match(path):
-            cell = row.cells[column]
-            yield Problem(
-                row.where, f"{column} {cell!r} leaves the section's folder; paths are relative to it."
-            )
-
-
 def _path(row: Row, column: str) -> str:
     return posixpath.normpath(row.cells[column])
 
 
-def _remarks(picture: Picture, labels: Labels, target: NDArray[np.uint8]) -> tuple[str, ...]:
-    remarks = list(picture.remarks)
-    if picture.turned != labels.turned:
+def _remarks(
+    picture: Picture, masks: Sequence[Labels], targets: Mapping[str, NDArray[np.uint8]]
+) -> Iterator[str]:
+    yield from picture.remarks
+    if any(mask.turned != picture.turned for mask in masks):
         turned, other = _turned(picture)
-        remarks.append(
+        yield (
             f"the {turned} carries an EXIF orientation, which was applied, the {other} none: see that it"
             " lies on it."
         )
-    if (target == IGNORED).all():
-        remarks.append("the mask ignores every pixel: nothing is learnt or measured here.")
-    elif (target == STRUCTURE).all():
-        remarks.append("the mask is full: every pixel belongs to the structure.")
-    return tuple(remarks)
+    for name, target in targets.items():
+        of = f" of {name}" if len(targets) > 1 else ""
+        if (target == IGNORED).all():
+            yield f"the mask{of} ignores every pixel: nothing is learnt or measured here."
+        elif (target == STRUCTURE).all():
+            yield f"the mask{of} is full: every pixel belongs to the structure."
 
 
 def _sizes(entry: _Entry, picture: Picture, labels: Labels) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,8 +17,8 @@ from xferlab.data.sources.patients import alike
 from xferlab.data.sources.source import NO_FOLDER
 from xferlab.errors import DataError, Problem, pointer_hint, suggest
 
-REQUIRED = ("image", "mask", "patient_id", "pathology")
-EXAMPLE = f"{','.join(REQUIRED)}\n  images/001.png,masks/001.png,P001,normal"
+REQUIRED, OPTIONAL = ("image", "patient_id"), ("pathology",)
+EXAMPLE = "image,mask,patient_id,pathology\n  images/001.png,masks/001.png,P001,normal"
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".tsv")
 _WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """How files of Excel begin, new ones and old."""
@@ -71,11 +71,18 @@ def _others(files: Sequence[str], name: str) -> str:
     sheets = [file for file in files if file.lower().endswith(_SPREADSHEETS)]
     if sheets:
         return f"save {sheets[0]} as metadata.csv (UTF-8, separated by commas)."
-    return f"no table is there. It needs the columns {', '.join(REQUIRED)}, for example:\n  {EXAMPLE}"
+    return (
+        f"no table is there. It needs the columns {', '.join(REQUIRED)} and those of masks, for example:\n"
+        f"  {EXAMPLE}"
+    )
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, masks: Sequence[str] = ()) -> Table:
     """Returns a CSV (UTF-8; commas, semicolons or tabs) or Parquet table, every value as text.
+
+    Args:
+        path: The file.
+        masks: Columns of masks that it needs beside `REQUIRED`.
 
     Raises:
         DataError: With all problems: an unreadable file, missing, doubled or empty columns, ragged rows, no
@@ -90,13 +97,27 @@ def read_table(path: Path) -> Table:
             path,
             f"cannot be read as a table: {why}. Save it as CSV (UTF-8, separated by commas) or Parquet.",
         ) from error
-    if not table.rows:
-        raise DataError.at(path, "the table has no rows.")
-    empty = [name for name in REQUIRED if not any(row.cells[name] for row in table.rows)]
-    if empty and len(table.rows) > 1:
-        what = f"is empty in all {len(table.rows)} rows; every case needs one."
-        raise DataError([Problem(str(path), f"the column {name!r} {what}") for name in empty])
+    if problems := list(_column_problems(table, masks)):
+        raise DataError(problems)
     return table
+
+
+def _column_problems(table: Table, masks: Sequence[str]) -> Iterator[Problem]:
+    """Columns that are missing, or empty in all of several rows."""
+    path, shown = str(table.path), ", ".join(table.columns)
+    needed = dict.fromkeys((*REQUIRED, *masks))
+    missing = [name for name in needed if name not in table.columns]
+    for name in missing:
+        remedy = " Set `read: []` if there are no masks." if name in masks else ""
+        what = f"no column {name!r} (columns: {shown}).{suggest(name, table.columns)}{remedy}"
+        yield Problem(path, what)
+    if not (missing or table.rows):
+        yield Problem(path, "the table has no rows.")
+    for name in dict.fromkeys((*needed, *OPTIONAL)):
+        cells = [row.cells[name] for row in table.rows if name in row.cells]
+        if len(cells) > 1 and not any(cells):
+            remedy = "set `read: []` if there are no masks" if name in masks else "every case needs one"
+            yield Problem(path, f"the column {name!r} is empty in all {len(cells)} rows; {remedy}.")
 
 
 def _check_kind(path: Path) -> None:
@@ -174,9 +195,6 @@ def _check_columns(path: Path, columns: tuple[str, ...]) -> None:
         raise DataError.at(
             path, f"its columns look separated by '|' ({shown!r}). Save it separated by commas."
         )
-    if missing := [name for name in REQUIRED if name not in columns]:
-        whats = (f"no column {name!r} (columns: {shown}).{suggest(name, columns)}" for name in missing)
-        raise DataError([Problem(str(path), what) for what in whats])
 
 
 def _check_count(path: Path, rows: int) -> None:

@@ -33,7 +33,7 @@ class PhantomCxrData(_Phantoms):
 
     reader: ClassVar[str] = "PhantomCxrSource"
     contents: ClassVar[str] = "chest X-rays"
-    marked: ClassVar[str] = "lung"
+    marked: ClassVar[tuple[str, ...]] = ("lung", "left_lung", "right_lung", "heart", "clavicles")
 
     source: Literal["phantom_cxr"]
     """Kind of this section."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from xferlab.data.sources.filters import join_patients, select_cases
 from xferlab.data.sources.phantom.config import PhantomCxrData, PhantomMriData
 from xferlab.data.sources.source import STRUCTURE, Decoded, Source, Survey, digest_of
 from xferlab.phantoms import (
+    CHEST_LABELS,
     PATHOLOGIES,
     PHANTOMS_VERSION,
     brain_mri,
@@ -33,26 +34,27 @@ class PhantomSource(Source):
         """Yields index and case of all phantoms of the section; the cases lack their digests."""
 
     @abstractmethod
-    def draw(self, index: int, pathology: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Returns an image and where the structure is."""
+    def draw(self, index: int, pathology: str) -> tuple[NDArray[np.uint8], Mapping[str, NDArray[np.bool_]]]:
+        """Returns an image and where each structure is."""
 
     def look(self) -> Survey:
         """Returns the cases; draws nothing."""
         config, cases = self.config, []
         same = join_patients(config.same_patient)
         for index, member in self.members():
-            plain = digest = digest_of(
-                {
-                    "source": config.source,
-                    "version": PHANTOMS_VERSION,
-                    "seed": config.seed,
-                    "size_px": config.size_px,
-                    "index": index,
-                    "pathology": member.pathology,
-                }
-            )
+            recipe: dict[str, object] = {
+                "source": config.source,
+                "version": PHANTOMS_VERSION,
+                "seed": config.seed,
+                "size_px": config.size_px,
+                "index": index,
+                "pathology": member.pathology,
+            }
+            # What was read before a section could read other structures is not named.
+            others = {} if config.targets == config.marked[:1] else {"structures": config.targets}
+            plain, digest = digest_of(recipe), digest_of(recipe | others)
             if config.simulate:
-                digest = digest_of({"plain": plain, "simulate": device.recipe(config.simulate)})
+                digest = digest_of({"plain": digest, "simulate": device.recipe(config.simulate)})
             patient, simulated = same.get(member.patient, member.patient), config.simulate or ""
             columns = {"patient_id": member.patient, "pathology": member.pathology}
             cases.append(Case(digest, member.name, patient, member.pathology, simulated, columns=columns))
@@ -60,13 +62,15 @@ class PhantomSource(Source):
         return select_cases(self.name, config.source, cases, config.where)
 
     def read(self, entry: tuple[int, str, str]) -> Decoded:
-        """Returns a drawn image and its structure, from index, pathology and digest before simulation."""
+        """Returns a drawn image and its structures, from index, pathology and digest before simulation."""
         index, pathology, plain = entry
         image, inside = self.draw(index, pathology)
-        target = (inside * np.uint8(STRUCTURE)).astype(np.uint8)
+        targets = np.zeros((len(self.config.targets), *image.shape[:2]), np.uint8)
+        for plane, name in zip(targets, self.config.targets, strict=True):
+            plane[inside[name]] = STRUCTURE
         if self.config.simulate:
-            image, target = device.simulate_portable(image, target, seed=self.config.seed, key=plain)
-        return Decoded(image, target)
+            image, targets = device.simulate_portable(image, targets, seed=self.config.seed, key=plain)
+        return Decoded(image, targets)
 
 
 class PhantomCxrSource(PhantomSource):
@@ -86,11 +90,12 @@ class PhantomCxrSource(PhantomSource):
             name = f"phantom-chest-{self.config.seed}-{index}"
             yield index, Case("", name, name, PATHOLOGIES[index % kinds])
 
-    def draw(self, index: int, pathology: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Returns an image and the lungs as they are, also behind heart, ribs and clavicles."""
+    def draw(self, index: int, pathology: str) -> tuple[NDArray[np.uint8], Mapping[str, NDArray[np.bool_]]]:
+        """Returns an image and its structures; the lungs are whole, also behind heart, ribs and clavicles."""
         seed, size_px = self.config.seed, self.config.size_px
         drawn = chest_xray(seed=seed, index=index, pathology=pathology, size_px=size_px)
-        return drawn.image, chest_mask(drawn.labels)
+        single = {name: chest_mask(drawn.labels, name) for name in self.config.marked if name in CHEST_LABELS}
+        return drawn.image, {"lung": chest_mask(drawn.labels), **single}
 
 
 class PhantomMriSource(PhantomSource):
@@ -105,7 +110,7 @@ class PhantomMriSource(PhantomSource):
             patient = f"phantom-brain-{seed}-{brain_patient(index)}"
             yield index, Case("", f"phantom-brain-slice-{seed}-{index}", patient, "brain")
 
-    def draw(self, index: int, pathology: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def draw(self, index: int, pathology: str) -> tuple[NDArray[np.uint8], Mapping[str, NDArray[np.bool_]]]:
         """Returns a slice `(H, W, 3)` and its lesion."""
         drawn = brain_mri(seed=self.config.seed, index=index, size_px=self.config.size_px)
-        return drawn.image, drawn.labels > 0
+        return drawn.image, {"lesion": drawn.labels > 0}

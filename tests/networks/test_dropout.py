@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.training.learners import Cases, Small, same, trainer
-from xferlab.training.dropout import Dropout, reseed
+from xferlab.networks.dropout import Dropout, reseed
 
 pytestmark = pytest.mark.component
 CPU = torch.device("cpu")

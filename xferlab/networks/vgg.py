@@ -1,0 +1,101 @@
+"""VGG16 and VGG19 (Simonyan and Zisserman 2015, table 1, configurations D and E).
+
+The names of their parts are those of the published weights (torchvision), so that their state dicts load as
+they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xferlab.networks.dropout import Dropout
+from xferlab.networks.head import Head, layers
+from xferlab.networks.names import LayerNames
+
+NAMES = LayerNames(
+    first="features.0.weight", offset="features.0.bias", head="classifier.", output="classifier.6."
+)
+
+_WIDTHS = (64, 128, 256, 512, 512)
+_SIDE = 7
+"""Of the features that the own head takes, in pixels."""
+
+
+class VGG(nn.Module):
+    """Five blocks of 3x3 convolutions with ReLU, each followed by a 2x2 max pooling, and a head.
+
+    Blocks have widths 64, 128, 256, 512 and 512. The own head is two fully connected layers of 4096, with
+    dropout 0.5, and the output. Trunk and own head of 3 channels and 1000 outputs: VGG16 14,714,688 and
+    123,642,856 parameters, VGG19 20,024,384 and 123,642,856.
+
+    Args:
+        convolutions: Number of convolutions of each block: (2, 2, 3, 3, 3) or (2, 2, 4, 4, 4).
+        in_channels: Channels of the images.
+        out_channels: Number of outputs.
+        head: What takes the pooled features in place of the own head; None for the own one.
+    """
+
+    def __init__(
+        self,
+        *,
+        convolutions: Sequence[int],
+        in_channels: int = 3,
+        out_channels: int = 1000,
+        head: Head | None = None,
+    ):
+        super().__init__()
+        self.features = _trunk(in_channels, convolutions)
+        self.pool = nn.MaxPool2d(kernel_size=2, stride=2)
+        if head is None:
+            self.classifier = _own_head(out_channels)
+        else:
+            self.head = layers(head, in_features=_WIDTHS[-1], out_features=out_channels)
+        self._is_own_head = head is None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns logits `(N, out_channels)` of images `(N, in_channels, H, W)`; no softmax is applied.
+
+        H and W are at least 32. The own head was made for 224: it averages larger features down to 7x7, for
+        which PyTorch has no deterministic gradient on CUDA.
+        """
+        return self.classify(self.features(images))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Returns the logits of what `features` gives: the last ReLU, `(N, 512, H / 16, W / 16)`."""
+        pooled = self.pool(features)
+        logits: Tensor = self.classifier(_flat(pooled)) if self._is_own_head else self.head(pooled)
+        return logits
+
+
+def _trunk(in_channels: int, convolutions: Sequence[int]) -> nn.Sequential:
+    """The convolutions, without the last pooling, which belongs to what comes after the features."""
+    parts: list[nn.Module] = []
+    incoming = in_channels
+    for width, count in zip(_WIDTHS, convolutions, strict=True):
+        for _ in range(count):
+            parts += [nn.Conv2d(incoming, width, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
+            incoming = width
+        parts.append(nn.MaxPool2d(kernel_size=2, stride=2))
+    return nn.Sequential(*parts[:-1])
+
+
+def _flat(pooled: Tensor) -> Tensor:
+    if pooled.shape[2:] != (_SIDE, _SIDE):
+        pooled = F.adaptive_avg_pool2d(pooled, _SIDE)
+    return torch.flatten(pooled, start_dim=1)
+
+
+def _own_head(out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(_WIDTHS[-1] * _SIDE * _SIDE, 4096),
+        nn.ReLU(inplace=True),
+        Dropout(0.5),
+        nn.Linear(4096, 4096),
+        nn.ReLU(inplace=True),
+        Dropout(0.5),
+        nn.Linear(4096, out_channels),
+    )
