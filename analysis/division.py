@@ -26,7 +26,7 @@ def _sentence(split: Mapping[str, Any], repetitions: int) -> str:
         return (
             f"Cross-validation: {folds} folds{several}. In each repetition one fold tests, the next one "
             f"selects (validation) and {'the other trains' if others == 1 else f'the other {others} train'}. "
-            f"Every patient tests once{' in each repeat' if repeats > 1 else ''}."
+            f"Every patient who is not held out tests once{' in each repeat' if repeats > 1 else ''}."
         )
     if file := split.get("file"):
         return f"Patients are divided as a given file says ({file})."

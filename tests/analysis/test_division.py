@@ -28,12 +28,12 @@ def plan(**split: Any) -> dict[str, Any]:
         (
             {"folds": 5, "repeats": 1},
             "Cross-validation: 5 folds. In each repetition one fold tests, the next one selects (validation) "
-            "and the other 3 train. Every patient tests once.",
+            "and the other 3 train. Every patient who is not held out tests once.",
         ),
         (
             {"folds": 3, "repeats": 2},
             "Cross-validation: 3 folds, 2 repeats. In each repetition one fold tests, the next one selects "
-            "(validation) and the other trains. Every patient tests once in each repeat.",
+            "(validation) and the other trains. Every patient who is not held out tests once in each repeat.",
         ),
         (
             {**SHARES, "by": "source"},
