@@ -39,6 +39,9 @@ MIN_PAIRED = 0.9
 
 
 NO_CLAIM = {
+    "sites left out": (
+        "each repetition leaves another site out, which describes these sites and says nothing of others"
+    ),
     "trained on these": "models were trained or stopped on these images",
     "same patients": (
         "every repetition trains on the same patients, so nothing shows what other training patients change"
@@ -140,7 +143,9 @@ def _reason(comparison: Comparison, num_paired: int) -> str:
     design, evaluated = comparison.design, comparison.evaluated
     if evaluated.plain.part in ("train", "validation"):
         return "trained on these"
-    if evaluated.is_hold_out and design.planned > 1 and design.share >= 1:
+    if design.by_site:
+        return "sites left out"
+    if design.planned > 1 and design.share >= 1:
         return "same patients"
     return "pairs missing" if num_paired < MIN_PAIRED * design.planned else ""
 

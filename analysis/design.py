@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from xferlab.analysis.division import leaves_sites_out
 from xferlab.analysis.results import EvaluationSet, StudyResults
 
 Origin = tuple[str, ...]
@@ -43,6 +44,7 @@ class Design:
         pools: Stage and number of patients who train in any of its repetitions.
         donor: Stage of the donor that both sides descend from; empty where there is none.
         donors_differ: Whether the sides descend from different donors, or only one of them from a donor.
+        by_site: Whether each repetition leaves another site out.
     """
 
     planned: int
@@ -51,6 +53,7 @@ class Design:
     pools: tuple[tuple[str, int], ...] = ()
     donor: str = ""
     donors_differ: bool = False
+    by_site: bool = False
 
 
 def design_of(results: StudyResults, first: Side, second: Side) -> Design:
@@ -66,6 +69,7 @@ def design_of(results: StudyResults, first: Side, second: Side) -> Design:
         pools=tuple(sorted(pools, key=lambda pool: (order.index(pool[0]), pool[1]))),
         donor=donor if origin == other else "",
         donors_differ=origin != other,
+        by_site=leaves_sites_out(results.plan),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from xferlab.analysis.division import coordinates_of
 from xferlab.analysis.results import StudyResults, part_of
 from xferlab.errors import StorageError
 from xferlab.records import reader
@@ -106,7 +107,9 @@ def _read(store: Store, planned: Mapping[str, Any]) -> _Trial:
 
 def _state(trial: _Trial) -> list[Mapping[str, Any]]:
     counts = {name: trial.planned[name] for name in COUNTS}
-    return [{"state": trial.state, "reason": trial.reason, **counts}]
+    coordinates = coordinates_of(trial.planned)
+    more = {"coordinates": coordinates} if coordinates else {}
+    return [{"state": trial.state, "reason": trial.reason, **counts, **more}]
 
 
 def _absence(store: Store, trial_id: str, *, trained: bool) -> str:

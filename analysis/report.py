@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.division import division
 from xferlab.analysis.loading import load_study
 from xferlab.analysis.pages import Block, Page, SavedPicture, Section, written
 from xferlab.analysis.results import StudyResults
@@ -25,6 +26,7 @@ from xferlab.analysis.tables.model import Table
 from xferlab.analysis.tables.notes import trial_name
 from xferlab.analysis.tables.overview import cohorts_table, progress_table, times_tables, training_table
 from xferlab.analysis.tables.rendering import write_table
+from xferlab.analysis.tables.sites import sites_tables
 from xferlab.errors import StorageError
 from xferlab.tasks import registry
 
@@ -38,6 +40,7 @@ _NO_RESULT = "No trial of this study is complete: there is nothing to report yet
 _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "All arms": arms_tables,
     "Test parts": partial(metrics_tables, hold_out=False),
+    "Site by site": sites_tables,
     "Hold-out": partial(metrics_tables, hold_out=True),
     "After against before": before_after_tables,
     "Arms against the baseline": arms_against_baseline_tables,
@@ -217,7 +220,9 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
     profile = f", profile {plan['profile']}" if plan.get("profile") else ""
     arms, stages = ", ".join(results.arms), ", ".join(plan["stages"])
     tables = (cohorts_table(results), training_table(results), progress_table(results))
+    divided = division(plan)
     blocks: list[Block] = [f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}."]
+    blocks += [divided] if divided else []
     blocks += [*_redeclared(results), *write(table for table in tables if table.groups)]
     for title, items in lists.items():
         blocks += [title, items] if items else []

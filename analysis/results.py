@@ -111,7 +111,7 @@ class StudyResults:
         store: The storage that it was read from.
         trials: One row per arm and planned trial: arm, stage, repetition, trial_id, state (`complete`,
             `failed`, `damaged` or `not complete`), reason, train_patients, and numbers of images: num_train,
-            num_validation.
+            num_validation; coordinates (`repeat 1, fold 3`, `site north`) where repetitions have any.
         cases: One row per arm, complete trial, evaluation, case and metric; see `load`.
         histories: One row per arm, complete trial and epoch: losses, lr, improved, seconds.
         runs: One row per arm and complete trial: device, seconds, peak memory (GiB), network time per image

@@ -109,7 +109,8 @@ def completed(text: str) -> str:
     if not set(piece) <= {*Study.model_fields, "arms", "profiles"}:
         return completed("arms:\n  baseline: {}\n" + textwrap.indent(text, "  "))
     if "data" in piece:
-        text += "stages:\n" + "".join(f"  {name}: {{data: {name}}}\n" for name in piece["data"])
+        if "stages" not in piece:
+            text += "stages:\n" + "".join(f"  {name}: {{data: {name}}}\n" for name in piece["data"])
         return f"study: base\n{text}"
     return "".join(field for name, field in BASE.items() if name not in piece) + text
 

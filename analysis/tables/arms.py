@@ -210,7 +210,7 @@ def _caption(arms: AllArms) -> tuple[str, ...]:
 
 
 def _chance(differences: pd.DataFrame) -> tuple[str, ...]:
-    num = int((differences["pathology"] == ALL).sum())
+    num = int(differences.loc[differences["pathology"] == ALL, "low"].notna().sum())
     sentence = (
         f"Of {num} intervals about {num * (1 - CONFIDENCE):.2g} miss by chance alone: the best of many arms "
         "looks better than it is; one interval that excludes 0 proves nothing."

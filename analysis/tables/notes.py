@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import pandas as pd
 
 from xferlab.analysis.comparison import NO_CLAIM, NO_P, Contrast
+from xferlab.analysis.division import division_note
 from xferlab.analysis.estimates import CONFIDENCE
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.tables.model import Record, interval, number, p_value
@@ -18,12 +19,17 @@ _NAMED = 4
 def data_notes(results: StudyResults, stages: Iterable[str], sections: Iterable[str]) -> tuple[str, ...]:
     """Returns what every table and figure says of its data.
 
-    These are: the repetitions of its stages that are missing, the notes of its sections and of the study, and
-    how much of the data is simulated.
+    These are: what a repetition is, the repetitions of its stages that are missing, the notes of its sections
+    and of the study, and how much of the data is simulated.
     """
     notes = [note for section in dict.fromkeys(sections) for note in _section_notes(results, section)]
-    study = results.plan.get("note")
-    return (*_incomplete(results, set(stages)), *notes, *([_sentence(str(study))] if study else []))
+    study, stages = results.plan.get("note"), set(stages)
+    return (
+        *(division_note(results.plan) if stages else ()),
+        *_incomplete(results, stages),
+        *notes,
+        *([_sentence(str(study))] if study else []),
+    )
 
 
 def _section_notes(results: StudyResults, section: str) -> Iterator[str]:
@@ -71,8 +77,9 @@ def size_note(results: StudyResults, arms: Iterable[str], evaluated: EvaluationS
 
 
 def trial_name(row: Record) -> str:
-    """Returns `arm/stage/rNN`."""
-    return f"{row['arm']}/{row['stage']}/r{row['repetition']:02d}"
+    """Returns `arm/stage/rNN`, with what the repetition is where it is more than one."""
+    name = f"{row['arm']}/{row['stage']}/r{row['repetition']:02d}"
+    return f"{name} ({row['coordinates']})" if row.get("coordinates") else name
 
 
 def _sentence(text: str) -> str:
@@ -92,6 +99,8 @@ def difference_cells(record: Record, unit: str = "", *, p: str = "p") -> Record:
 def inference_caption(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
     """Returns what the intervals and p-values of comparisons on one evaluation set mean."""
     comparisons = [contrast.comparison for contrast in contrasts]
+    if comparisons[0].design.by_site:
+        return ("Differences describe these sites; the unit is the site, and there is no interval and no p.",)
     pools = _ranges((stage, pool) for comparison in comparisons for stage, pool in comparison.design.pools)
     ratio = _ranges(("test/train", value) for _, rows in contrasts for value in rows["overlap"].unique())
     method, others = (

@@ -47,6 +47,13 @@ def test_nothing_that_records_hold_is_the_key() -> None:
     assert not [word for word in str(selection.rows).split("'") if "patient" in word or ".png" in word]
 
 
+def test_what_a_table_says_of_a_patient_is_hidden_too() -> None:
+    told = [replace(case, columns={"patient_id": case.patient, "site": "north"}) for case in CASES]
+    hidden = Pseudonyms(told).hide(told)
+    assert hidden == Pseudonyms(CASES).hide(CASES)
+    assert all(not case.columns for case in hidden.values())
+
+
 def test_patients_stay_apart_and_whole() -> None:
     hidden = Pseudonyms(CASES).hide(CASES)
     pairs = {(case.patient, hidden[case.digest].patient) for case in CASES}

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xferlab.cohort import Case, Cohort
-from xferlab.cohort.splits import SPLIT_PARTS, largest_remainder, most_frequent, rank
+from xferlab.cohort.dividing import largest_remainder, rank
+from xferlab.cohort.rules import SPLIT_PARTS, HoldOuts
+from xferlab.cohort.splits import most_frequent
 
 FRACTIONS = (0.6, 0.2, 0.2)
 few = settings(max_examples=25, deadline=None)  # each example is a whole cohort
@@ -45,9 +47,16 @@ def cohorts(draw: st.DrawFn) -> Cohort:
         seed=draw(st.integers(0, 2**32)),
         sections=sections,
         hold_out={"portable": draw(st.sampled_from([0.2, 0.5]))} if draw(st.booleans()) else {},
-        fractions=draw(st.sampled_from([FRACTIONS, (0.7, 0.1, 0.2), (0.34, 0.33, 0.33), (0.8, 0.2, 0.0)])),
+        rule=HoldOuts(
+            draw(st.sampled_from([FRACTIONS, (0.7, 0.1, 0.2), (0.34, 0.33, 0.33), (0.8, 0.2, 0.0)]))
+        ),
         by_patient=draw(st.booleans()),
     )
+
+
+def fractions_of(cohort: Cohort) -> tuple[float, float, float]:
+    assert isinstance(cohort.rule, HoldOuts)
+    return cohort.rule.fractions
 
 
 def units_of(cohort: Cohort) -> set[str]:
@@ -79,7 +88,7 @@ def test_every_unit_has_one_part_and_the_hold_out_is_always_the_same(cohort: Coh
 def test_sizes_are_within_one_unit_of_the_fractions(cohort: Cohort, repetition: int) -> None:
     sizes = Counter(cohort.parts(repetition).values())
     total = sum(sizes[part] for part in SPLIT_PARTS)
-    for part, fraction in zip(SPLIT_PARTS, cohort.fractions, strict=True):
+    for part, fraction in zip(SPLIT_PARTS, fractions_of(cohort), strict=True):
         assert abs(sizes[part] - fraction * total) < (1 + 1e-9 if fraction else 1), (part, sizes)
 
 
@@ -99,7 +108,7 @@ def test_each_stratum_is_within_two_units_of_the_fractions(cohort: Cohort, repet
     """Two and not one: a stratum also evens out what rounding left over before it."""
     parts = {unit: part for unit, part in cohort.parts(repetition).items() if part != "hold_out"}
     for units in strata_of(cohort, parts):
-        for part, fraction in zip(SPLIT_PARTS, cohort.fractions, strict=True):
+        for part, fraction in zip(SPLIT_PARTS, fractions_of(cohort), strict=True):
             assert abs([parts[unit] for unit in units].count(part) - fraction * len(units)) < 2 + 1e-9
 
 
@@ -154,7 +163,7 @@ def test_patients_that_only_an_arm_adds_move_nobody(
 
 
 def test_added_patients_fall_into_parts_by_the_fractions() -> None:
-    cohort = Cohort(5, {"cxr": patients(normal=10)}, {}, fractions=(0.7, 0.1, 0.2))
+    cohort = Cohort(5, {"cxr": patients(normal=10)}, {}, HoldOuts((0.7, 0.1, 0.2)))
     found = Counter(cohort.part_of_added(f"new{i}", 1) for i in range(4000))
     assert found["train"] / 4000 == pytest.approx(0.7, abs=0.03)
     assert found["validation"] / 4000 == pytest.approx(0.1, abs=0.02)
@@ -303,7 +312,7 @@ def strata_of(cohort: Cohort, units: Iterable[str]) -> Iterable[set[str]]:
 @given(cohorts(), st.integers(1, 30))
 def test_labels_are_nested_and_leave_no_stratum_out(cohort: Cohort, repetition: int) -> None:
     trained = training_units(cohort, repetition)
-    chosen = [cohort.labelled(trained, fraction) for fraction in FRACTIONS_OF_LABELS]
+    chosen = [cohort.labelled(trained, fraction, repetition) for fraction in FRACTIONS_OF_LABELS]
     assert chosen[-1] == trained
     for smaller, larger in pairwise(chosen):
         assert smaller <= larger
@@ -314,34 +323,54 @@ def test_labels_are_nested_and_leave_no_stratum_out(cohort: Cohort, repetition: 
 
 
 @few
-@given(cohorts(), st.integers(1, 30), st.integers())
-def test_labels_do_not_depend_on_any_order(cohort: Cohort, repetition: int, seed: int) -> None:
+@given(cohorts(), st.integers(1, 30), st.integers(), st.booleans())
+def test_labels_do_not_depend_on_any_order(
+    cohort: Cohort, repetition: int, seed: int, stratified: bool
+) -> None:
     trained = sorted(training_units(cohort, repetition))
     other = random.Random(seed).sample(trained, len(trained))
-    assert shuffled(cohort, seed).labelled(other, 0.3) == cohort.labelled(trained, 0.3)
+    theirs = shuffled(cohort, seed).labelled(other, 0.3, repetition, stratified=stratified)
+    assert theirs == cohort.labelled(trained, 0.3, repetition, stratified=stratified)
 
 
-def test_labels_are_of_patients_by_the_seed_and_the_same_come_first_in_every_repetition() -> None:
+@few
+@given(cohorts(), st.integers(1, 30))
+def test_labels_without_strata_are_a_share_of_all_and_nested(cohort: Cohort, repetition: int) -> None:
+    trained = training_units(cohort, repetition)
+    shares = (0.0, *FRACTIONS_OF_LABELS)
+    chosen = [cohort.labelled(trained, share, repetition, stratified=False) for share in shares]
+    for share, kept in zip(shares, chosen, strict=True):
+        assert len(kept) == (max(1, round(share * len(trained))) if share and trained else 0)
+    assert all(smaller <= larger <= trained for smaller, larger in pairwise(chosen))
+
+
+def test_labels_are_of_patients_by_seed_and_repetition() -> None:
     cohort = Cohort(seed=3, sections={"a": patients(covid19=50, normal=30)}, hold_out={})
     everybody = units_of(cohort)
-    assert cohort.labelled([], 0.5) == frozenset()
-    first = cohort.labelled(everybody, 0.2)
-    assert first <= {case.patient for case in cohort.sections["a"]}
+    first = cohort.labelled(everybody, 0.2, 1)
+    assert cohort.labelled(everybody, 0.2, 1) == first
     assert Counter(unit.split("-")[0] for unit in first) == {"covid19": 10, "normal": 6}
-    assert replace(cohort, seed=4).labelled(everybody, 0.2) != first
-    for repetition in (1, 2, 3):
-        trained = training_units(cohort, repetition)
-        kept = cohort.labelled(trained, 0.2)
-        assert kept <= trained
-        for pathology in ("covid19", "normal"):
-            theirs, earlier = (
-                {unit for unit in group if unit.startswith(pathology)} for group in (kept, first & trained)
-            )
-            assert theirs <= earlier or earlier <= theirs
+    assert replace(cohort, seed=4).labelled(everybody, 0.2, 1) != first
+    assert cohort.labelled(everybody, 0.2, 2) != first
+    assert cohort.labelled([], 0.5, 1) == frozenset()
+    assert cohort.labelled(everybody, 0, 1) == frozenset()
+
+
+def test_everybody_is_among_the_few_labels_of_some_repetition() -> None:
+    """One order for all repetitions would train every one of them on the same few patients."""
+    cohort = Cohort(seed=3, sections={"a": patients(covid19=10, normal=10)}, hold_out={})
+    chosen = Counter(
+        unit
+        for repetition in range(1, 101)
+        for unit in cohort.labelled(training_units(cohort, repetition), 0.1, repetition)
+    )
+    # 100 repetitions x 2 labels over 20 patients: 10 each are expected, with a standard deviation of 3.
+    assert chosen.keys() == units_of(cohort)
+    assert max(chosen.values()) <= 22
 
 
 def test_patients_that_only_an_arm_has_have_a_share_of_labels_too() -> None:
     cohort = Cohort(seed=3, sections={"a": patients(covid19=10)}, hold_out={})
     strangers = [f"stranger-{number}" for number in range(10)]
-    kept = cohort.labelled([*units_of(cohort), *strangers], 0.2)
+    kept = cohort.labelled([*units_of(cohort), *strangers], 0.2, 1)
     assert Counter(unit.split("-")[0] for unit in kept) == {"covid19": 2, "stranger": 2}

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.plan import studies
-from tests.plan.studies import HERE, PlanOf, patients, phantom_cases
+from tests.plan.studies import HERE, PlanOf, parts, patients, phantom_cases
 from xferlab.plan.expand import Plan, expand
 from xferlab.plan.spec import TrialSpec
 from xferlab.study.load import load
@@ -128,6 +128,22 @@ def test_fewer_labels_change_the_training_part_and_nothing_else(plan: Plan) -> N
             assert tested == of_whole
             left_out = {patient_of[digest] for digest in trained[-1] - kept}
             assert left_out.isdisjoint(patient_of[digest] for digest in kept)
+
+
+def test_labels_without_strata_are_a_share_of_all_patients(plan_of: PlanOf) -> None:
+    """Of 18 training patients of three pathologies, a twentieth is one, and not one of each."""
+    fields = "stages.general.label_fraction: 0.05"
+    plan = plan_of(f"arms: {{each: {{{fields}}}, any: {{{fields}, stages.general.stratified: false}}}}\n")
+    patient_of = patients(plan)
+    for repetition in (1, 2, 3):
+        kept = {
+            arm: {patient_of[digest] for digest, _ in parts(plan, f"{arm}/general/r0{repetition}", "train")}
+            for arm in ("each", "any")
+        }
+        assert {arm: len(chosen) for arm, chosen in kept.items()} == {"each": 3, "any": 1}
+        assert kept["any"] < kept["each"]
+    first = [parts(plan, f"any/general/r0{repetition}", "train") for repetition in (1, 2, 3)]
+    assert first[0] != first[1] or first[1] != first[2]
 
 
 def test_labels_of_another_stage_are_chosen_by_that_stage(plan_of: PlanOf) -> None:

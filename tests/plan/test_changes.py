@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.plan.studies import HERE, STAGES, PlanOf
+from tests.plan.studies import HERE, STAGES, STUDY, PlanOf, phantom_cases
+from xferlab.cohort import Case
 from xferlab.plan.changes import asked_names, changed_fields, changes
 from xferlab.plan.document import to_document
 from xferlab.plan.expand import Plan
@@ -20,6 +22,16 @@ arms:
   baseline: {}
   scratch: {stages.general.starts_from: null}
 """
+BY_SITE = "split: {by: site}\n"
+NO_NUMBER = STUDY.replace("repetitions: 3\n", "").replace("portable.test, ", "")
+
+
+def two_sites(name: str, config: Any) -> Sequence[Case]:
+    """`fixed` has two sites, and `portable` one of them."""
+    cases = phantom_cases(name, config)
+    sites = {"mri": "", "fixed": "north south", "portable": "north"}[name].split() or [""]
+    by_patient = ((case, sites[number // 2 % len(sites)]) for number, case in enumerate(cases))
+    return [replace(case, columns={"site": site} if site else {}) for case, site in by_patient]
 
 
 def differing(last: Plan, now: Plan, *, with_data: bool = True) -> list[str]:
@@ -89,3 +101,21 @@ def test_the_trials_of_a_document_are_those_of_the_plan(plan_of: PlanOf) -> None
         assert {name: getattr(planned, name) for name in fields} == {
             name: getattr(trial, name) for name in fields
         }
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_sites_without_a_trial_are_no_difference(plan_of: PlanOf, with_data: bool) -> None:
+    """Only the data tell how many sites there are, and where a stage has a trial."""
+    last, now = (plan_of(ARMS + BY_SITE, base=NO_NUMBER, index=two_sites) for _ in range(2))
+    assert len([name for name in last.names if "baseline/portable" in name]) == 1
+    assert differing(last, now, with_data=with_data) == []
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_what_comes_and_goes_is_known_for_sites_too(plan_of: PlanOf, with_data: bool) -> None:
+    last = plan_of(BY_SITE, base=NO_NUMBER, index=two_sites)
+    now = plan_of(ARMS + BY_SITE, base=NO_NUMBER, index=two_sites)
+    assert differing(now, last, with_data=with_data) == ["4 trials removed (arm scratch)"]
+    # Without the data, every stage of the new arm may have a trial for each site.
+    number = 4 if with_data else 5
+    assert differing(last, now, with_data=with_data) == [f"{number} trials added (arm scratch)"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 import yaml
 
 from tests.plan.studies import HERE, STUDY, phantom_cases
+from xferlab.cohort import Case
 from xferlab.errors import RecordError, StudyError, UsageError
 from xferlab.plan.expand import Plan, expand
 from xferlab.plan.sample_spec import SampleSpec
+from xferlab.plan.selection import CaseSelector
 from xferlab.search.plan import Tuning, Wanted, only, wanted_stage
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.space import load_space
@@ -74,6 +77,30 @@ def test_parents_are_the_study_s_own_trials(tuning_of: TuningOf, tmp_path: Path)
     plan = planned(tmp_path, {})
     expected = {plan.names[f"t/general/r{n:02d}"]: f"baseline/general/r{n:02d}" for n in (1, 2)}
     assert tuning_of().parents == expected
+
+
+@pytest.mark.parametrize(("split", "number"), [("{folds: 3, repeats: 2}", 6), ("{by: pathology}", 3)])
+def test_a_sample_of_folds_or_sites_trains_the_first_of_them(tmp_path: Path, split: str, number: int) -> None:
+    def index(name: str, config: Any) -> list[Case]:
+        cases = phantom_cases(name, config)
+        return [
+            replace(case, columns={"pathology": case.pathology} if name != "mri" else {}) for case in cases
+        ]
+
+    path = tmp_path / "study.yaml"
+    text = STUDY.replace("repetitions: 3\n", "").replace("portable.test, ", "")
+    path.write_text(f"{text}split: {split}\n")
+    loaded = CaseSelector(load(path, environ={}), index).loaded
+    assert loaded.arms["baseline"].stages["portable"].repetitions == number
+    (tmp_path / "space.yaml").write_text("training.lr: {loguniform: [1e-4, 1e-2]}")
+    space = load_space(tmp_path / "space.yaml", loaded.arms["baseline"], stage="portable")
+    wanted = Wanted("baseline", "portable", 2, "random", asha=False, seed=1)
+    sample = Tuning(loaded, space, wanted, index=index, setting=HERE).sample(1, {LR: 0.005})
+    assert [trial.repetition for trial in sample.trials] == [1, 2]
+    plan = expand(loaded, index, HERE)
+    assert [trial.parents[0] for trial in sample.trials] == [
+        plan.names[f"baseline/general/r0{repetition}"] for repetition in (1, 2)
+    ]
 
 
 STARTS = "changes the trials that stage 'portable' starts from; a search tunes one stage on given parents"

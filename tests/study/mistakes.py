@@ -198,7 +198,62 @@ FIELDS = [
         "{data: mri}",
         "{data: mri, label_fraction: 0}",
         6,
-        "stages.donor.label_fraction is 0; it must be more than 0",
+        "stage 'donor' has label_fraction 0, and task 'segmentation' learns from labels alone; give a share ",
+    ),
+    (
+        "{data: mri}",
+        "{data: mri, label_fraction: -0.1}",
+        6,
+        "stages.donor.label_fraction is -0.1; it must be at least 0",
+    ),
+    (
+        "{data: mri}",
+        "{data: mri, stratified: false}",
+        6,
+        "stages.donor: stratified is about label_fraction, which this stage lacks; leave it out",
+    ),
+    (
+        "{data: mri}",
+        "{weights: buda2019, label_fraction: 0}",
+        6,
+        "stages.donor: a stage with given weights has no starts_from, evaluate_on, structures, model, ",
+    ),
+    *(
+        ("training: {lr: 1e-3}", f"split: {{{split}}}", 8, message)
+        for split, message in (
+            ("folds: 2", "split.folds is 2; it must be at least 3."),
+            ("folds: true", "split.folds: true is not a number"),
+            ("fold: 5", "unknown field 'fold' in split. Did you mean 'folds'?"),
+            ("folds: 5, by: site", "split: folds and by each divide the patients; give one of them"),
+            ("folds: 5, test: 0.2", "split: with folds there are no shares; leave test out"),
+            ("file: a.csv, train: 0.6", "split: with file there are no shares; leave train out"),
+            ("file: a.csv, repeats: 2", "split: repeats are for folds; give `folds`, or leave repeats out"),
+            ("repeats: 0, folds: 3", "split.repeats is 0; it must be at least 1."),
+            ("by: patient_id", "split: by: patient_id names patients or images, and records would hold "),
+            ("by: ''", "split.by is ''; it must be some text."),
+            (
+                "file: '${SPLITS}/a.csv'",
+                "split.file needs the environment variable `SPLITS`, which is not set; for example: export ",
+            ),
+        )
+    ),
+    (
+        "training: {lr: 1e-3}",
+        "split: {folds: 5, repeats: 2}\nrepetitions: 25",
+        9,
+        "repetitions is 25, and the split has 10 (5 folds x 2 repeats); leave repetitions out",
+    ),
+    (
+        "starts_from: donor, evaluate_on: [cxr.test, cxr.hold_out]}\ntraining: {lr: 1e-3}",
+        "starts_from: donor, repetitions: 7}\nsplit: {folds: 5, repeats: 2}",
+        7,
+        "stage 'general' has 7 repetitions, and every 5 folds of the split test each patient once; give 5, ",
+    ),
+    (
+        "starts_from: donor, evaluate_on: [cxr.test, cxr.hold_out]}\ntraining: {lr: 1e-3}",
+        "starts_from: donor, repetitions: 15}\nsplit: {folds: 5, repeats: 2}",
+        7,
+        "stage 'general' has 15 repetitions, and the split has 10 (5 folds x 2 repeats); give at most ",
     ),
     (
         "{data: mri}",
@@ -282,6 +337,8 @@ ARMS = [
     ("study: t", "an arm may not override 'study': it is the study's name"),
     ("seed: 3", f"an arm may not override 'seed': {PAIRED}"),
     ("repetitions: 3", f"an arm may not override 'repetitions': {PAIRED}, or for one stage by `stages.NAME."),
+    ("split: {folds: 5}", f"an arm may not override 'split': {PAIRED}"),
+    ("split.by: site", f"an arm may not override 'split.by': {PAIRED}"),
     ("split.train: 0.5", f"an arm may not override 'split.train': {PAIRED}"),
     ("storage: x", f"an arm may not override 'storage': {WHOLE}"),
     ("tracking.wandb: null", f"an arm may not override 'tracking.wandb': {WHOLE}"),

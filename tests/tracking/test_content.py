@@ -4,6 +4,7 @@ import json
 import math
 import struct
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +25,12 @@ def test_config_is_flat_json_without_paths_or_patients():
     assert not any(isinstance(value, dict) for value in config.values())
     assert PATIENT not in text
     assert "/data/" not in text
+
+
+def test_config_has_the_number_of_a_fold_and_no_name_of_a_site():
+    of_fold = run_config(replace(spec(), coordinates={"repeat": 2, "fold": 3}))
+    assert (of_fold["repeat"], of_fold["fold"]) == (2, 3)
+    assert "St. Mary" not in json.dumps(run_config(replace(spec(), coordinates={"site": "St. Mary"})))
 
 
 @pytest.mark.parametrize("value", [False, None, "true", 1, {}])

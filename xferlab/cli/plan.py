@@ -18,6 +18,7 @@ from xferlab.cli.view import wide_console
 from xferlab.errors import UsageError
 from xferlab.plan.document import to_document, totals
 from xferlab.plan.expand import UNKNOWN_DONOR, Plan
+from xferlab.plan.left_out import NO_CASE, NO_TRIAL
 from xferlab.plan.spec import TrialSpec
 
 SHOWN_ARMS = 4
@@ -101,7 +102,9 @@ def _as_json(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> dic
 
 
 def _print(plan: Plan, trials: Sequence[TrialSpec], states: Mapping[str, str]) -> None:
-    columns = (Column(header, no_wrap=True) for header in HEADERS)
+    has_coordinates = any(trial.coordinates for trial in trials)
+    headers = ("trial", "tests", *HEADERS[1:]) if has_coordinates else HEADERS
+    columns = (Column(header, no_wrap=True) for header in headers)
     table = Table(*columns, title=f"study {plan.loaded.base.study}", title_justify="left", box=None)
     for trial in trials:
         sizes = plan.part_sizes[trial.selection]
@@ -110,6 +113,7 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], states: Mapping[str, str]) -
         more = f" and {len(trial.arms) - SHOWN_ARMS} more" if len(trial.arms) > SHOWN_ARMS else ""
         table.add_row(
             trial.name,
+            *([", ".join(f"{k} {v}" for k, v in trial.coordinates.items())] if has_coordinates else []),
             UNKNOWN_DONOR if trial.trial_id in plan.provisional else trial.trial_id,
             donor or parents or "scratch",
             str(sizes["train"]),
@@ -120,6 +124,9 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], states: Mapping[str, str]) -
             states[trial.trial_id],
         )
     wide_console().print(table)
+    for warning in plan.warnings:
+        if warning.kind in (NO_TRIAL, NO_CASE):
+            print(f"{warning.where}: {warning.what}")
 
 
 def _print_totals(

@@ -14,6 +14,7 @@ from xferlab.cli.prepare import decode_images
 from xferlab.cli.session import Session, check_name
 from xferlab.cli.view import say_if_slow
 from xferlab.errors import StorageError, UsageError
+from xferlab.plan.selection import CaseSelector
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import reader
 from xferlab.records.samples import SampleRecord, best_of, read_samples
@@ -86,9 +87,9 @@ def _search(session: Session, graph: SampleGraph, options: TuneOptions, *, stop:
 
 
 def _tuning(session: Session, options: TuneOptions) -> Tuning:
-    arms = session.loaded.arms
-    check_name("arm", options.arm, arms, session.loaded.path)
-    study = arms[options.arm]
+    loaded = CaseSelector(session.loaded, session.index).loaded
+    check_name("arm", options.arm, loaded.arms, loaded.path)
+    study = loaded.arms[options.arm]
     stage = wanted_stage(study, options.stage)
     planned = study.stages[stage].repetitions or study.repetitions
     wanted = Wanted(
@@ -97,12 +98,12 @@ def _tuning(session: Session, options: TuneOptions) -> Tuning:
         repetitions=options.repeats if options.repeats is not None else min(DEFAULT_REPEATS, planned),
         search=options.search,
         asha=options.asha,
-        seed=session.loaded.base.seed if options.seed is None else options.seed,
+        seed=loaded.base.seed if options.seed is None else options.seed,
     )
     space = load_space(options.space, study, stage=stage)
     check_writable(session.store)
     setting = session.setting(session.weights.store_all())
-    return Tuning(session.loaded, space, wanted, index=session.index, setting=setting)
+    return Tuning(loaded, space, wanted, index=session.index, setting=setting)
 
 
 def _check_parents(session: Session, tuning: Tuning) -> None:

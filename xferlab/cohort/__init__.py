@@ -2,6 +2,7 @@
 
 from xferlab.cohort.case import Case, Selection
 from xferlab.cohort.pseudonyms import Pseudonyms
-from xferlab.cohort.splits import Cohort, Part
+from xferlab.cohort.rules import Part
+from xferlab.cohort.splits import Cohort
 
 __all__ = ["Case", "Cohort", "Part", "Pseudonyms", "Selection"]

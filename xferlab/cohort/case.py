@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,8 @@ class Case:
             and it does not follow from `digest`. Empty for a case that was read from a record.
         has_mask: Whether there is a mask of one of the structures that its section reads, if it reads any:
             where masks are read, only such cases are trained on and measured.
+        columns: What its source says of it, by column, such as `patient_id` before ids were joined; only for
+            what divides patients. No record holds it. Empty for a case that was read from a record.
     """
 
     digest: str
@@ -33,6 +35,7 @@ class Case:
     simulated: str = ""
     image_sha256: str = field(default="", compare=False, repr=False)
     has_mask: bool = field(default=True, compare=False, repr=False)
+    columns: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False, kw_only=True)
 
     @property
     def row(self) -> tuple[str, str, str, str, str]:

@@ -35,7 +35,11 @@ class Pseudonyms:
         names = {patient: _pseudonym(patient, keys[patient]) for patient in {case.patient for case in cases}}
         return {
             case.digest: replace(
-                case, name=f"case-{case.digest[:12]}", patient=names[case.patient], image_sha256=""
+                case,
+                name=f"case-{case.digest[:12]}",
+                patient=names[case.patient],
+                image_sha256="",
+                columns={},
             )
             for case in cases
         }

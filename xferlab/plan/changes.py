@@ -16,15 +16,25 @@ Fields = Callable[[str, str], Collection[str]]
 """Takes the old and the new id of a trial, and returns what of its identity differs."""
 
 
-def asked_names(loaded: LoadedStudy) -> list[str]:
-    """Returns the names of all trials that a study file asks for; its data are not read."""
-    return [
-        f"{arm}/{name}/r{repetition:02d}"
-        for arm, study in loaded.arms.items()
-        for name, stage in study.stages.items()
-        if stage.weights is None
-        for repetition in range(1, (stage.repetitions or study.repetitions) + 1)
-    ]
+def asked_names(loaded: LoadedStudy, before: Iterable[str] = ()) -> list[str]:
+    """Returns the names of all trials that a study file asks for; its data are not read.
+
+    Args:
+        loaded: The study file.
+        before: The names of the last plan; where only the data tell how many repetitions there are, they
+            tell it.
+    """
+    planned: dict[str, list[str]] = defaultdict(list)
+    for name in before if loaded.base.split.is_open else ():
+        planned[name.rpartition("/")[0]].append(name)
+    usual = max((int(name.rpartition("/r")[2]) for names in planned.values() for name in names), default=None)
+    asked: list[str] = []
+    for arm, study in loaded.arms.items():
+        for name, stage in study.stages.items():
+            numbers = range(1, (stage.repetitions or usual or study.repetitions) + 1)
+            drawn = [f"{arm}/{name}/r{number:02d}" for number in numbers]
+            asked += [] if stage.weights else planned.get(f"{arm}/{name}", drawn)
+    return asked
 
 
 def changes(
@@ -39,7 +49,7 @@ def changes(
         fields: Tells what made a trial's id another.
     """
     before = {name: trial["trial_id"] for trial in document["trials"] for name in trial["names"]}
-    now = dict.fromkeys(asked_names(loaded))
+    now = dict.fromkeys(plan.names if plan else asked_names(loaded, before))
     phrases = [
         *_counted([name for name in now if name not in before], "added", known=before),
         *_counted([name for name in before if name not in now], "removed", known=now),

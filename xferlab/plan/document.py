@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import PurePath
 from typing import Any
 
 from xferlab.cohort import Case
 from xferlab.plan.expand import Plan
 from xferlab.plan.spec import PLAN_VERSION, TrialSpec
-from xferlab.study.schema import Stage
+from xferlab.study.schema import Split, Stage
 from xferlab.tasks import registry
 
 
@@ -34,7 +35,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
         "note": base.note,
         "compare_to": base.compare_to,
         "tracking": base.tracking.wandb.model_dump(mode="json") if base.tracking.wandb else None,
-        "split": base.split.model_dump(mode="json"),
+        "split": _split(base.split),
         "data": {
             name: {
                 **config.model_dump(
@@ -93,7 +94,19 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
         ],
         # Only where they are asked for.
         **({"features": asdict(trial.features)} if trial.features else {}),
+        **({"coordinates": dict(trial.coordinates)} if trial.coordinates else {}),
     }
+
+
+def _split(split: Split) -> dict[str, Any]:
+    """What a study says of its split; of a file its name, since a path belongs to a machine."""
+    rule = {name: value for name in ("folds", "by", "file") if (value := getattr(split, name)) is not None}
+    if split.file is not None:
+        rule["file"] = PurePath(split.file).name
+    shares = {} if split.folds or split.file else split.model_dump(include={"train", "validation", "test"})
+    repeats = {"repeats": split.repeats} if split.folds else {}
+    kept = split.model_dump(mode="json", include={"group_by", "require_classes"})
+    return {**shares, **rule, **repeats, **kept}
 
 
 def _arm(plan: Plan, arm: str) -> dict[str, Any]:
@@ -117,7 +130,8 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
 
 def _pool_patients(plan: Plan, arm: str, name: str, stage: Stage) -> int:
     """Returns how many patients train in at least one repetition of a stage."""
-    ids = [plan.names[f"{arm}/{name}/r{number:02d}"] for number in range(1, (stage.repetitions or 0) + 1)]
+    names = (f"{arm}/{name}/r{number:02d}" for number in range(1, (stage.repetitions or 0) + 1))
+    ids = [plan.names[name] for name in names if name in plan.names]
     return len(
         frozenset[str]().union(*(plan.train_patients[plan.by_id[trial_id].selection] for trial_id in ids))
     )

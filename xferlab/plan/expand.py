@@ -9,10 +9,12 @@ from functools import cache, cached_property
 from typing import Any
 
 from xferlab.cohort import Selection
+from xferlab.cohort.rules import Given, Sites
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.plan.features import Probe
 from xferlab.plan.identity import seed_for, short_id
-from xferlab.plan.selection import CaseSelector, Index, PartCases, without_patients
+from xferlab.plan.left_out import LeftOut
+from xferlab.plan.selection import CaseSelector, Index, Labels, PartCases, without_patients
 from xferlab.plan.spec import Donor, EvaluationSpec, Reservation, Settings, TrialSpec
 from xferlab.study.check import stage_view, training_path
 from xferlab.study.evaluated import Evaluated
@@ -114,8 +116,10 @@ class _Expansion:
     """State of one expansion: the growing graph, and the problems met so far."""
 
     def __init__(self, loaded: LoadedStudy, index: Index, setting: Setting):
-        self.loaded, self.setting = loaded, setting
-        self.selector = CaseSelector(loaded.base, index)
+        self.setting = setting
+        self.selector = CaseSelector(loaded, index)
+        self.loaded = self.selector.loaded
+        self.left_out = LeftOut(self.selector.cohort.rule, self.warn)
         self.probe = Probe(loaded.base, self.selector)
         self.trials: dict[str, TrialSpec] = {}
         self.trained_units: dict[str, frozenset[str]] = {}
@@ -127,6 +131,7 @@ class _Expansion:
         for arm, study in self.loaded.arms.items():
             _Arm(self, arm, study).expand()
         self._check_required()
+        self._report_rule()
         if self.problems:
             raise StudyError(tuple(self.problems.values()))
         self._report_straddling()
@@ -164,6 +169,25 @@ class _Expansion:
                 kind="sections whose patients straddle parts",
             )
 
+    def _report_rule(self) -> None:
+        rule, split = self.selector.cohort.rule, self.loaded.base.split
+        if isinstance(rule, Sites) and rule.num_of_several:
+            self.warn(
+                "several sites",
+                "split.by",
+                f"patients with images of several values of {split.by!r}: {rule.num_of_several}; each tests, "
+                "with all images, wherever one of these is left out, and does not train there",
+                kind="patients of several sites",
+            )
+        if isinstance(rule, Given) and rule.unused:
+            self.warn(
+                "held out",
+                "split.file",
+                f"{rule.unused} of those in the file are held out (`hold_out` of their data section); their "
+                "parts are not used",
+                kind="held out in spite of a part",
+            )
+
     def warn(self, key: str, where: str, what: str, *, kind: str) -> None:
         """Notes what a reader of the results should know, once under each key."""
         self.warnings.setdefault(key, Problem(where, what, "warning", kind))
@@ -178,20 +202,34 @@ class _Arm:
         self._read = cache(study.section_of)
 
     def expand(self) -> None:
+        if self._has_strangers():
+            return
         for stage_name in stages_in_order(self.study):
             stage = self.study.stages[stage_name]
             if stage.data is not None:
                 template = self._template(stage_name, stage.data)
                 for repetition in range(1, (stage.repetitions or self.study.repetitions) + 1):
                     self._add(template, stage, repetition)
+                self._check_everywhere(stage_name, stage)
 
     def _add(self, template: TrialSpec, stage: Stage, repetition: int) -> None:
         stage_name, section = template.stage, template.section
+        fraction = stage.label_fraction
         selected = self.expansion.selector.select(
-            section, self._read(stage_name, section), "fit", repetition, labelled=stage.label_fraction
+            section,
+            self._read(stage_name, section),
+            "fit",
+            repetition,
+            labels=None if fraction is None else Labels(fraction, stage.stratified),
         )
+        origin = self._origin(stage, repetition)
+        has_cases = bool(selected.counts["train"])
+        lacks = self.expansion.left_out.lacks_trial
+        if lacks(stage_name, repetition, has_parent=origin is not None, has_cases=has_cases):
+            return
+        assert origin is not None, "only a parent that has no trial gives none"
         self._check(stage_name, section, selected, repetition)
-        parents, donor = self._origin(stage, repetition)
+        parents, donor = origin
         identity = template.identity.model_copy(
             update={
                 "selection": selected.digest,
@@ -207,6 +245,7 @@ class _Arm:
             trial_id=trial_id,
             name=name,
             repetition=repetition,
+            coordinates=self.expansion.selector.cohort.rule.coordinates(repetition),
             identity=identity,
             selection=selected.digest,
             parents=parents,
@@ -257,8 +296,30 @@ class _Arm:
             ),
         )
 
-    def _origin(self, stage: Stage, repetition: int) -> tuple[tuple[str, ...], Donor | None]:
-        """Parents' ids, or the given weights, that a trial starts from."""
+    def _has_strangers(self) -> bool:
+        """Notes patients that only this arm has, where the split can give them no part."""
+        strangers = self.expansion.selector.strangers(self.study)
+        for section, number in strangers.items():
+            what = (
+                f"the arm adds {number} patients to data section {section!r}; a split by a column or from a "
+                "file divides the study's own patients only: declare them in the study's own data"
+            )
+            self._add_problem(f"strangers {self.name} {section}", Finding(("data", section), what))
+        return bool(strangers)
+
+    def _check_everywhere(self, stage_name: str, stage: Stage) -> None:
+        trials = [self.expansion.trials[id_] for (name, _), id_ in self.ids.items() if name == stage_name]
+        findings = self.expansion.left_out.problems(
+            stage_name,
+            num_trials=len(trials),
+            asked=self._evaluated(stage),
+            measured={e.name for trial in trials for e in trial.evaluations if self.name in e.arms},
+        )
+        for finding in findings:
+            self._add_problem(f"{stage_name} {finding.what}", finding)
+
+    def _origin(self, stage: Stage, repetition: int) -> tuple[tuple[str, ...], Donor | None] | None:
+        """Parents' ids, or the given weights, to start from; None where the parent has no trial."""
         if stage.starts_from is None:
             return (), None
         parent = self.study.stages[stage.starts_from]
@@ -267,6 +328,9 @@ class _Arm:
             digest = self.expansion.setting.donors.get(name or path or "") or parent.weights.sha256
             return (), Donor(stage.starts_from, name, path, digest)
         available = {r: trial_id for (name, r), trial_id in self.ids.items() if name == stage.starts_from}
+        paired = repetition if (parent.repetitions or 1) > 1 else 1
+        if not available or (stage.chaining == "paired" and paired not in available):
+            return None
         if stage.chaining == "best":
             self.expansion.warn(
                 f"best {stage.starts_from}",
@@ -276,10 +340,10 @@ class _Arm:
                 kind="stages that start from the best",
             )
             return tuple(sorted(available.values())), None
-        return (available[repetition if len(available) > 1 else 1],), None
+        return (available[paired],), None
 
     def _evaluated(self, stage: Stage) -> list[str]:
-        default = [f"{stage.data}.test"] if self.study.split.test else []
+        default = [f"{stage.data}.test"] if self.study.split.has_test else []
         return default if stage.evaluate_on is None else list(dict.fromkeys(stage.evaluate_on))
 
     def _evaluations(self, spec: TrialSpec, stage: Stage) -> Iterator[EvaluationSpec]:
@@ -289,6 +353,8 @@ class _Arm:
             config = self._read(stage_name, section)
             selected = self.expansion.selector.select(section, config, part, repetition)
             if not sum(selected.counts.values()):
+                if self.expansion.left_out.lacks_cases(stage_name, item, repetition):
+                    continue
                 what = (
                     f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition "
                     f"{repetition}; add patients, or change `split` or `hold_out`"
@@ -308,6 +374,8 @@ class _Arm:
                 **self._variant_identity(variant, image_size),
             }
             seen = part != "hold_out" and self._may_have_seen(spec.parents, repetition, selected.units)
+            if seen:
+                self._warn_seen(stage_name, item, repetition)
             yield EvaluationSpec(
                 evaluation_id=short_id(identity),
                 section=section,
@@ -318,6 +386,16 @@ class _Arm:
                 arms=(self.name,),
                 variant=variant,
             )
+
+    def _warn_seen(self, stage_name: str, item: str, repetition: int) -> None:
+        self.expansion.warn(
+            f"seen {stage_name} {item}",
+            f"stages.{stage_name}",
+            f"{item} enters no table in some repetitions (first: {repetition}), because a network that the "
+            "stage descends from trained on some of these patients in another repetition; give the stages "
+            "before it as many repetitions as it has, with `chaining: paired`",
+            kind="evaluations on patients that a parent may have seen",
+        )
 
     def _variant_identity(self, variant: str, image_size: Size) -> dict[str, Any]:
         """What a variant adds to an evaluation's identity: nothing where it measures the same."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from xferlab.cohort import Case, Selection
-from xferlab.cohort.splits import largest_remainder, rank
+from xferlab.cohort.dividing import largest_remainder, rank
 from xferlab.plan.identity import short_id
 from xferlab.plan.selection import CaseSelector, without_patients
 from xferlab.plan.spec import FeaturesSpec

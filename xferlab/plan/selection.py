@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from xferlab.cohort import Case, Cohort, Part, Pseudonyms, Selection
 from xferlab.data.sources.registry import DataSection
+from xferlab.plan.division import rule_of, settled
 from xferlab.plan.identity import canonical_json
+from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Study
 
 Index = Callable[[str, DataSection], Sequence[Case]]
@@ -37,30 +39,44 @@ class PartCases:
     missing: tuple[tuple[str, str], ...]
 
 
+class Labels(NamedTuple):
+    """The share of the training patients that a stage keeps, of each stratum or of all together."""
+
+    fraction: float
+    stratified: bool = True
+
+
 class CaseSelector:
     """The cases of a study and its arms, and their parts; caches make ten thousand trials cheap.
 
     Attributes:
         cohort: Patients of the sections of the study itself.
+        loaded: The study, with the number of repetitions that its split has.
         selections: Every selection made so far, by digest.
     """
 
-    def __init__(self, base: Study, index: Index):
-        """Takes the study without its arms, and what gives the cases of a section."""
+    def __init__(self, loaded: LoadedStudy, index: Index):
+        """Takes the study, and what gives the cases of a section.
+
+        Raises:
+            StudyError: `split` does not fit the cases, or has another number of repetitions than the study.
+        """
+        base = loaded.base
         self._index = index
         self._sections: dict[str, tuple[str, DataSection, Sequence[Case]]] = {}
         self._recorded: dict[str, Mapping[str, Case]] = {}
         self._section_keys: dict[int, tuple[str, DataSection]] = {}
         self._parts: dict[int, dict[str, Part]] = {}
-        self._chosen: dict[tuple[str, str, int, float | None], PartCases] = {}
+        self._chosen: dict[tuple[str, str, int, Labels | None], PartCases] = {}
         self.selections: dict[str, Selection] = {}
-        self.cohort = Cohort(
+        cohort = Cohort(
             seed=base.seed,
             sections={name: self.cases(name, config) for name, config in base.data.items()},
             hold_out={name: config.hold_out for name, config in base.data.items() if config.hold_out},
-            fractions=(base.split.train, base.split.validation, base.split.test),
             by_patient=base.split.group_by is not None,
         )
+        self.cohort = replace(cohort, rule=rule_of(loaded, cohort))
+        self.loaded = settled(loaded, self.cohort.rule)
         private = (cases for name, cases in self.cohort.sections.items() if not base.data[name].shareable)
         self._pseudonyms = Pseudonyms(case for cases in private for case in cases)
 
@@ -88,17 +104,32 @@ class CaseSelector:
         return self._recorded[key]
 
     def part_of(self, repetition: int, case: Case) -> Part:
-        """Returns the part of a case's unit, whether the study has it or only an arm."""
+        """Returns the part of a case's unit, whether the study has it or only an arm (see `strangers`)."""
         if repetition not in self._parts:
             self._parts[repetition] = self.cohort.parts(repetition)
         parts = self._parts[repetition]
         unit = self.cohort.unit(case)
         if unit not in parts:
-            parts[unit] = self.cohort.part_of_added(unit, repetition)
+            part = self.cohort.part_of_added(unit, repetition)
+            assert part is not None, "an arm with strangers is not expanded"
+            parts[unit] = part
         return parts[unit]
 
+    def strangers(self, study: Study) -> dict[str, int]:
+        """Returns by section how many units an arm has to which the split can give no part."""
+        if self.cohort.part_of_added("", 1) is not None:
+            return {}
+        known = {self.cohort.unit(case) for cases in self.cohort.sections.values() for case in cases}
+        base = self.loaded.base.data
+        added = {
+            name: {self.cohort.unit(case) for case in self.cases(name, config)} - known
+            for name, config in study.data.items()
+            if base.get(name) != config
+        }
+        return {name: len(units) for name, units in added.items() if units}
+
     def select(
-        self, name: str, config: DataSection, part: str, repetition: int, *, labelled: float | None = None
+        self, name: str, config: DataSection, part: str, repetition: int, *, labels: Labels | None = None
     ) -> PartCases:
         """Returns the cases to train on (`part` is `fit`: training and validation) or to evaluate on.
 
@@ -107,23 +138,23 @@ class CaseSelector:
             config: Its configuration.
             part: `fit`, or a part.
             repetition: From 1.
-            labelled: Share of the training patients to keep; None for all.
+            labels: Which of the training patients to keep; None for all.
         """
-        key = (self._section_key(name, config), part, 0 if part == "hold_out" else repetition, labelled)
+        key = (self._section_key(name, config), part, 0 if part == "hold_out" else repetition, labels)
         if key not in self._chosen:
-            self._chosen[key] = self._select(name, config, part, repetition, labelled)
+            self._chosen[key] = self._select(name, config, part, repetition, labels)
         return self._chosen[key]
 
     def _select(
-        self, name: str, config: DataSection, part: str, repetition: int, labelled: float | None
+        self, name: str, config: DataSection, part: str, repetition: int, labels: Labels | None
     ) -> PartCases:
         wanted = ("train", "validation") if part == "fit" else (part,)
         cases = [case for case in self.cases(name, config) if case.has_mask]
         parts = {case: self.part_of(repetition, case) for case in cases}
         kept = [case for case in cases if parts[case] in wanted]
-        if labelled is not None:
+        if labels is not None:
             trained = {self.cohort.unit(case) for case in kept if parts[case] == "train"}
-            few = self.cohort.labelled(trained, labelled)
+            few = self.cohort.labelled(trained, labels.fraction, repetition, stratified=labels.stratified)
             kept = [case for case in kept if parts[case] != "train" or self.cohort.unit(case) in few]
         if part == "fit":
             selection = Selection.to_train(name, ((case, parts[case]) for case in kept))

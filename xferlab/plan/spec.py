@@ -146,6 +146,8 @@ class PlannedTrial:
         donor: Given weights to start from; None elsewhere.
         evaluations: What to measure when trained.
         features: What to store of its deep features; None where the study does not ask for them.
+        coordinates: What the repetition is: `repeat` and `fold` (from 1), or the `site` that is left out;
+            empty where it is nothing but a repetition.
     """
 
     trial_id: str
@@ -158,6 +160,7 @@ class PlannedTrial:
     donor: Donor | None = None
     evaluations: tuple[EvaluationSpec, ...] = ()
     features: FeaturesSpec | None = None
+    coordinates: Mapping[str, int | str] = field(default_factory=dict, hash=False)
 
     @staticmethod
     def from_entry(entry: Mapping[str, Any]) -> PlannedTrial:
@@ -188,8 +191,9 @@ class TrialSpec(PlannedTrial):
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""
         value = {"version": SPEC_VERSION, **asdict(self), "identity": self.identity.to_json()}
-        if self.features is None:
-            del value["features"]
+        for name in ("features", "coordinates"):
+            if not value[name]:
+                del value[name]
         return value
 
     @staticmethod

@@ -21,19 +21,64 @@ from xferlab.tasks.config import Engine, Finding, StageView
 def with_repetitions(study: Study, known: Mapping[str, int | None]) -> Study:
     """Returns the study with `repetitions` set for every stage that is trained.
 
+    Where only the data tell the number (`split.is_open`), stages that have the study's number keep None; see
+    `with_number`.
+
     Args:
         study: A validated study.
-        known: Repetitions of the base's stages, which an arm keeps. A stage that is not among them has 1 if
-            nothing precedes it and another stage starts from it, else the study's number.
+        known: Repetitions of the stages that the base trains, which an arm keeps. A stage that is not among
+            them has 1 if nothing precedes it and another stage starts from it, else the study's number.
     """
+    if study.split.num_repetitions and "repetitions" not in study.model_fields_set:
+        study = study.model_copy(update={"repetitions": study.split.num_repetitions})
+    of_study = None if study.split.is_open else study.repetitions
     parents = {stage.starts_from for stage in study.stages.values()}
     stages = dict(study.stages)
     for name, stage in study.stages.items():
         if stage.weights is None and stage.repetitions is None:
             is_shared_root = stage.starts_from is None and name in parents
-            number = known.get(name) or (1 if is_shared_root else study.repetitions)
+            number = known.get(name, 1 if is_shared_root else of_study)
             stages[name] = stage.model_copy(update={"repetitions": number})
     return study.model_copy(update={"stages": stages})
+
+
+def with_number(study: Study, number: int) -> Study:
+    """Returns the study with this number of repetitions, which stages without one of their own get, too."""
+    stages = {
+        name: stage
+        if stage.weights or stage.repetitions
+        else stage.model_copy(update={"repetitions": number})
+        for name, stage in study.stages.items()
+    }
+    return study.model_copy(update={"repetitions": number, "stages": stages})
+
+
+def numbers(study: Study, number: int | None, what: str) -> Iterator[Finding]:
+    """Yields what is wrong with the numbers of repetitions where a split decides them.
+
+    Args:
+        study: Its repetitions are set as far as they are known.
+        number: How many the split has; None where it has any number.
+        what: Words for what the split has, such as `5 folds x 2 repeats`.
+    """
+    if number is None:
+        return
+    related: tuple[KeyPath, ...] = (("split",),)
+    if "repetitions" in study.model_fields_set and study.repetitions != number:
+        yield Finding(
+            ("repetitions",),
+            f"repetitions is {study.repetitions}, and the split has {number} ({what}); leave repetitions out",
+            related=related,
+        )
+        return  # stages without a number of their own have the wrong one
+    for name, stage in study.stages.items():
+        if stage.repetitions and stage.repetitions > number:
+            yield Finding(
+                ("stages", name, "repetitions"),
+                f"stage {name!r} has {stage.repetitions} repetitions, and the split has {number} ({what}); "
+                "give at most so many",
+                related=related,
+            )
 
 
 def check(study: Study) -> list[Finding]:
@@ -41,16 +86,16 @@ def check(study: Study) -> list[Finding]:
     of_stages = [
         finding
         for name, stage in study.stages.items()
-        for stage_check in (_references, _structures, _evaluations, _repetitions)
+        for stage_check in (_references, _structures, _evaluations, unpaired)
         for finding in stage_check(study, name, stage)
     ]
     of_tasks = [
         replace(finding, related=(*finding.related, ("stages", name, "task")))
         for name, stage in study.stages.items()
-        for stage_check in (_parents_task, _variants, _sections, _patience, _task)
+        for stage_check in (_parents_task, _labels, _variants, _sections, _patience, _task)
         for finding in stage_check(study, name, stage)
     ]
-    return [*of_stages, *of_tasks, *_features(study), *_unread(study), *_cycles(study)]
+    return [*of_stages, *of_tasks, *_folds(study), *_features(study), *_unread(study), *_cycles(study)]
 
 
 def pairing(base: Study, arm: Study) -> Iterator[Finding]:
@@ -123,7 +168,7 @@ def _choices(name: str, accepted: Collection[str]) -> str:
 
 
 def _evaluations(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    if stage.evaluate_on is None and stage.data is not None and study.split.test == 0:
+    if stage.evaluate_on is None and stage.data is not None and not study.split.has_test:
         yield Finding(
             ("stages", name),
             f"split.test is 0, so stage {name!r} has no test part; set its evaluate_on",
@@ -143,8 +188,37 @@ def _cases(study: Study, item: str, path: KeyPath) -> Iterator[Finding]:
     elif part == "hold_out" and study.data[section].hold_out == 0:
         what = f"{item!r} is empty: set data.{section}.hold_out to the share of patients to hold out"
         yield Finding(path, what, related=related)
-    elif part == "test" and study.split.test == 0:
+    elif part == "test" and not study.split.has_test:
         yield Finding(path, f"{item!r} is empty: split.test is 0", related=(("split",),))
+
+
+def _folds(study: Study) -> Iterator[Finding]:
+    """Numbers of repetitions that a cross-validation does not have."""
+    folds, repeats = study.split.folds, study.split.repeats
+    yield from numbers(study, study.split.num_repetitions, f"{folds} folds x {repeats} repeats")
+
+
+def unfinished_repeats(study: Study) -> Iterator[Finding]:
+    """Yields the stages that have some folds of a repeat and not all; only a search may train such."""
+    folds = study.split.folds
+    for name, stage in study.stages.items():
+        number = stage.repetitions or 1
+        if folds and number > 1 and number % folds and number <= folds * study.split.repeats:
+            yield Finding(
+                ("stages", name, "repetitions"),
+                f"stage {name!r} has {number} repetitions, and every {folds} folds of the split test each "
+                f"patient once; give {folds}, a multiple of it, or 1",
+                related=(("split",),),
+            )
+
+
+def _labels(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    if stage.label_fraction == 0:
+        yield Finding(
+            ("stages", name, "label_fraction"),
+            f"stage {name!r} has label_fraction 0, and task {stage.task!r} learns from labels alone; give a "
+            "share above 0",
+        )
 
 
 def _structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -302,10 +376,13 @@ def _task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         yield from study.task_of(name).check(view)
 
 
-def _repetitions(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+def unpaired(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Yields what is wrong with the repetitions of a stage and of the one that it starts from."""
     parent = study.stages.get(stage.starts_from or "")
     if parent is None or parent.weights is not None or stage.chaining == "best":
         return
+    if study.split.is_open and None in (parent.repetitions, stage.repetitions):
+        return  # checked when the data tell the number
     if parent.repetitions not in (1, stage.repetitions):
         yield Finding(
             ("stages", name, "repetitions"),

@@ -215,6 +215,7 @@ _REQUIRED = ("missing", "union_tag_not_found", "union_tag_invalid")
 _PATTERNS = {
     NAME_PATTERN: "letters, digits, `-` and `_`, the first a letter or digit",
     r"^[0-9a-f]{64}$": "64 hexadecimal digits in lower case",
+    r"\S": "some text",
 }
 _TYPES = {
     "int_type": "a whole number",

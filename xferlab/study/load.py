@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xferlab.errors import Problem, StudyError, suggest
-from xferlab.study.check import check, pairing, unused, with_repetitions
+from xferlab.study.check import check, pairing, unfinished_repeats, unused, with_repetitions
 from xferlab.study.compose import Draft, Library
 from xferlab.study.editors import StudyFile, Variants, json_schema
 from xferlab.study.findings import Report, as_yaml, validated
@@ -24,7 +24,7 @@ from xferlab.tasks.config import Finding
 __all__ = ["LoadedStudy", "json_schema", "load"]
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
-_FILES = (("storage",), ("data", "root"), ("stages", "weights", "path"))
+_FILES = (("storage",), ("split", "file"), ("data", "root"), ("stages", "weights", "path"))
 """Fields that name files or folders; the names of sections and stages are left out."""
 
 
@@ -176,7 +176,8 @@ class _Loading:
     def arms(
         self, drafts: Mapping[str, Draft], base: Study, base_findings: list[Finding]
     ) -> dict[str, Study]:
-        repetitions = {name: stage.repetitions for name, stage in base.stages.items()}
+        trained = {name: stage for name, stage in base.stages.items() if stage.weights is None}
+        repetitions = {name: stage.repetitions for name, stage in trained.items()}
         arms = {}
         for name, draft in drafts.items():
             study, findings = self.examine(draft, repetitions)
@@ -199,7 +200,8 @@ class _Loading:
         study = study or _pruned(tree, findings)
         if study is not None:
             study = with_repetitions(study, known)
-            findings += [finding for finding in check(study) if not _depends(finding, findings)]
+            found = (*check(study), *unfinished_repeats(study))
+            findings += [finding for finding in found if not _depends(finding, findings)]
         return study, findings
 
     def note(self, draft: Draft, findings: Iterable[Finding]) -> None:
@@ -256,7 +258,7 @@ def _walk(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ..
 def _files(tree: Any) -> list[tuple[tuple[str, ...], str]]:
     """Returns path and text of the fields that name files or folders."""
     texts = ((path, value) for path, value in _walk(tree) if isinstance(value, str))
-    return [(path, text) for path, text in texts if (path[0], *path[2:]) in _FILES]
+    return [(path, text) for path, text in texts if path in _FILES or (path[0], *path[2:]) in _FILES[2:]]
 
 
 def _named_fields(tree: dict[str, Any]) -> Iterator[tuple[str, KeyPath]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from xferlab.analysis.published import papers
-from xferlab.data.sources.registry import DataSection
+from xferlab.data.sources.registry import NAMING_COLUMNS, DataSection
 from xferlab.errors import suggest
 from xferlab.section import NO_BOOL, Float, Int, Name, Section
 from xferlab.study.evaluated import Evaluated
@@ -29,9 +29,17 @@ class Split(Section):
     train: Float = Field(0.6, gt=0, lt=1)
     """Share of patients to train on."""
     validation: Float = Field(0.2, gt=0, lt=1)
-    """Share of patients to stop and select on."""
+    """Share of patients to stop and select on; with `by`, of those who do not test."""
     test: Float = Field(0.2, ge=0, lt=1)
     """Share of patients for the unbiased test."""
+    folds: Annotated[int, Field(ge=3, le=1_000), NO_BOOL] | None = None
+    """Cross-validation: one of so many folds tests, the next one selects, the others train."""
+    repeats: Int = Field(1, ge=1, le=1_000)
+    """How often `folds` divide all patients anew; a study has repeats x folds repetitions."""
+    by: str | None = Field(None, pattern=r"\S")
+    """A column of the data, such as of hospitals: in each repetition, the patients of another one test."""
+    file: str | None = Field(None, pattern=r"\S")
+    """Somebody else's split: CSV with the columns patient_id (or image), part and, if wanted, repetition."""
     group_by: Literal["patient_id"] | None = "patient_id"
     """null splits images as the paper does; the plan then reports how many patients straddle."""
     require_classes: list[str] = Field(default_factory=list)
@@ -43,6 +51,38 @@ class Split(Section):
         if abs(total - 1.0) > 1e-9:
             raise ValueError(f"train + validation + test is {total:g}; it must be 1")
         return self
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Split:
+        rules = [name for name in ("folds", "by", "file") if getattr(self, name) is not None]
+        shares = [name for name in ("train", "validation", "test") if name in self.model_fields_set]
+        if len(rules) > 1:
+            raise ValueError(f"{' and '.join(rules)} each divide the patients; give one of them")
+        if rules and rules != ["by"] and shares:
+            raise ValueError(f"with {rules[0]} there are no shares; leave {', '.join(shares)} out")
+        if self.repeats > 1 and self.folds is None:
+            raise ValueError("repeats are for folds; give `folds`, or leave repeats out")
+        if self.by in NAMING_COLUMNS:
+            raise ValueError(
+                f"by: {self.by} names patients or images, and records would hold these names; give a column "
+                "of sites, such as hospitals, or divide patients into `folds`"
+            )
+        return self
+
+    @property
+    def num_repetitions(self) -> int | None:
+        """Repetitions of a study with `folds`; None where the study or its data decide."""
+        return self.folds * self.repeats if self.folds else None
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test part."""
+        return self.test > 0 or self.by is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether only the data or a file tell how many repetitions there are."""
+        return self.by is not None or self.file is not None
 
 
 class Weights(Section):
@@ -117,8 +157,11 @@ class Stage(Section):
     """`paired`: repetition k from repetition k. `best`: all from the parent of the best score."""
     adapt: dict[str, Any] | None = None
     """How the weights it starts from are taken over."""
-    label_fraction: Float | None = Field(None, gt=0, le=1)
-    """Train on this share of the training patients only; smaller shares are subsets of larger ones."""
+    label_fraction: Float | None = Field(None, ge=0, le=1)
+    """Train on this share of the training patients only, drawn anew in each repetition, where smaller shares
+    are subsets of larger ones; 0 keeps none."""
+    stratified: bool = True
+    """false takes `label_fraction` of all training patients together, not of each section and pathology."""
     evaluate_on: list[str] | None = None
     """`section.part` names; default: the stage's own test part. `@implant`, `@cable`, `@electrode` or
     `@marker` behind a part lays such an object on every image; `@original` measures at the original size."""
@@ -146,10 +189,9 @@ class Stage(Section):
         if (self.data is None) == (self.weights is None):
             raise ValueError("a stage has either `data` to train on or `weights` that are given")
         trained = (
-            self.starts_from, self.evaluate_on, self.model, self.training, self.adapt, self.label_fraction,
-            self.structures,
+            self.starts_from, self.evaluate_on, self.model, self.training, self.adapt, self.structures
         )  # fmt: skip
-        if self.weights is not None and any(trained):
+        if self.weights is not None and (any(trained) or self.label_fraction is not None):
             raise ValueError(
                 "a stage with given weights has no starts_from, evaluate_on, structures, model, training, "
                 "adapt or label_fraction"
@@ -158,6 +200,8 @@ class Stage(Section):
             raise ValueError(
                 "there is nothing to adapt in a stage that starts from random weights; give starts_from"
             )
+        if not self.stratified and self.label_fraction is None:
+            raise ValueError("stratified is about label_fraction, which this stage lacks; leave it out")
         return self
 
 

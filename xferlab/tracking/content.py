@@ -108,6 +108,8 @@ def run_config(
         "arms": list(arms or spec.arms),
         "stage": spec.stage,
         "repetition": spec.repetition,
+        # Of a fold its numbers; the name of a site stays in the storage.
+        **{name: value for name, value in spec.coordinates.items() if isinstance(value, int)},
         "section": spec.section,
         "parent_runs": list(spec.parents),
         "parent_weights_sha256": parent_weights or (donor.sha256 if donor else None),

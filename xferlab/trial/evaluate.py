@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from xferlab.cohort import Case
-from xferlab.cohort.splits import rank
+from xferlab.cohort.dividing import rank
 from xferlab.errors import check_names
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records import reader, writer

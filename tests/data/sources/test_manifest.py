@@ -148,6 +148,15 @@ def test_joined_patients_do_not_depend_on_the_order_of_groups(folder: Any, tmp_p
         }
 
 
+def test_a_case_keeps_what_its_row_says_also_the_id_before_it_was_joined(folder: Any, tmp_path: Path) -> None:
+    for number, row in enumerate(folder.rows):
+        row["device"] = f" site {number % 2} "
+    folder.write()
+    all_cases = cases(folder.section(same_patient=[["p2", "p3"]]), tmp_path)
+    told = {case.name: (case.columns["patient_id"], case.columns["device"]) for case in all_cases}
+    assert told == {f"images/{n}.png": (f"p{n}", f"site {n % 2}") for n in range(6)}
+
+
 def test_equal_rows_are_one_case_the_first_by_patient(folder: Any, tmp_path: Path) -> None:
     folder.rows.insert(0, folder.rows[2] | {"patient_id": "zz"})
     folder.rows.insert(0, folder.rows[3] | {"patient_id": "a"})

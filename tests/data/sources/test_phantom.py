@@ -76,6 +76,7 @@ def test_filters_and_joined_patients(section: Any, tmp_path: Path) -> None:
         ("phantom-chest-0-4", "phantom-chest-0-1"),
         ("phantom-chest-0-7", "phantom-chest-0-7"),
     ]
+    assert [case.columns["patient_id"] for case in all_cases] == [case.name for case in all_cases]
     with pytest.raises(DataError, match=r"has 'norml'.*Did you mean 'normal'\?"):
         cases(section(source="phantom_cxr", count=9, where={"pathology": "norml"}), tmp_path)
 

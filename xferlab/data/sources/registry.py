@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from xferlab.data.sources.config import NAMING_COLUMNS
 from xferlab.data.sources.lgg.config import LggData
 from xferlab.data.sources.manifest.config import ManifestData
 from xferlab.data.sources.phantom.config import PhantomCxrData, PhantomMriData
 
 if TYPE_CHECKING:  # a study is checked without the readers and what they import
     from xferlab.data.sources.source import Source
+
+__all__ = ["NAMING_COLUMNS", "DataSection", "open_source", "read_section", "section_if_known"]
 
 DataSection = Annotated[
     ManifestData | LggData | PhantomMriData | PhantomCxrData, Field(discriminator="source")

@@ -73,7 +73,8 @@ class LggSource(FileSource):
                     digest, image_sha256 = self._digest(name, slices), self._digests[name]
                     person, pathology = same.get(patient, patient), LESION if lesions[name] else NO_LESION
                     # Slices of one volume may be equal (empty ones); the first of them stays.
-                    case = Case(digest, name, person, pathology, image_sha256=image_sha256)
+                    columns = {"patient_id": patient, "pathology": pathology}
+                    case = Case(digest, name, person, pathology, image_sha256=image_sha256, columns=columns)
                     cases[digest] = min(case, cases.get(digest, case), key=_order)
                     self._entries[digest] = name, volume
         if not cases:

@@ -192,6 +192,7 @@ class ManifestSource(FileSource):
                     self.config.simulate or "",
                     image_sha256=image.sha256,
                     has_mask=bool(read) or not self.labels,
+                    columns=row.cells,
                 )
                 entries.append(_Entry(row.where, case, read))
         return entries

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +55,9 @@ class PhantomSource(Source):
             plain, digest = digest_of(recipe), digest_of(recipe | others)
             if config.simulate:
                 digest = digest_of({"plain": digest, "simulate": device.recipe(config.simulate)})
-            patient = same.get(member.patient, member.patient)
-            cases.append(replace(member, digest=digest, patient=patient, simulated=config.simulate or ""))
+            patient, simulated = same.get(member.patient, member.patient), config.simulate or ""
+            columns = {"patient_id": member.patient, "pathology": member.pathology}
+            cases.append(Case(digest, member.name, patient, member.pathology, simulated, columns=columns))
             self._entries[digest] = index, member.pathology, plain
         return select_cases(self.name, config.source, cases, config.where)
 

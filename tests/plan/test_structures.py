@@ -1,0 +1,137 @@
+"""Structures of stages: a trial's identity holds the masks that it reads, and nothing of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data.conftest import Folder, make_image, write_rows
+from tests.plan.studies import HERE
+from xferlab.errors import StudyError
+from xferlab.leakage.index import StudyIndex
+from xferlab.plan.expand import Plan, expand
+from xferlab.study.load import load
+from xferlab.tasks import registry
+from xferlab.tasks.segmentation.config import TASK
+
+STUDY = """\
+study: s
+repetitions: 2
+data:
+  own:
+    source: manifest
+    root: pack
+    labels: {heart: [85], lung: [170, 255]}
+    structures: {clavicles: mask_clavicles, chest: [heart, lung]}
+stages:
+  heart: {data: own, structures: [heart]}
+  lung: {data: own, structures: [lung], starts_from: heart}
+  chest: {data: own, structures: [chest]}
+  clavicles: {data: own, structures: [clavicles]}
+"""
+COLUMNS = ("image", "mask", "mask_clavicles", "patient_id", "pathology")
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Callable[..., Plan]:
+    """Plans the study over fifteen images, of which the last five have no mask of the clavicles."""
+    folder = Folder(tmp_path / "pack", 0)
+    for number in range(15):
+        mask, clavicles = np.zeros((40, 30), np.uint8), np.zeros((40, 30), np.uint8)
+        mask[10:20, 10:16], mask[5:30, number], clavicles[4:8, number : number + 9] = 85, 170, 255
+        folder.rows.append(folder.put(str(number), make_image(number), mask))
+        Image.fromarray(clavicles).save(folder.root / f"masks/{number}-clavicles.png")
+        folder.rows[-1]["mask_clavicles"] = f"masks/{number}-clavicles.png" if number < 10 else ""
+    write_rows(folder.root, folder.rows, COLUMNS)
+
+    def plan(text: str = STUDY) -> Plan:
+        path = tmp_path / "s.yaml"
+        path.write_text(text)
+        loaded = load(path, environ={})
+        return expand(loaded, StudyIndex(loaded.base.data, memo_dir=tmp_path / "memo"), HERE)
+
+    return plan
+
+
+def renewed(before: Plan, after: Plan) -> set[str]:
+    """The stages whose trials have other ids."""
+    return {name.split("/")[1] for name, trial_id in before.names.items() if after.names[name] != trial_id}
+
+
+def test_a_corrected_mask_renews_those_that_read_it_and_their_children(
+    planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    before = planned()
+    mask = tmp_path / "pack/masks/3-clavicles.png"
+    Image.fromarray(np.asarray(Image.open(mask))[::-1].copy()).save(mask)
+    second = planned()
+    assert renewed(before, second) == {"clavicles"}
+    mask = tmp_path / "pack/masks/3.png"
+    Image.fromarray(np.asarray(Image.open(mask))[::-1].copy()).save(mask)
+    assert renewed(second, planned()) == {"heart", "lung", "chest"}
+
+
+def test_other_values_of_a_structure_renew_those_that_read_it(planned: Callable[..., Plan]) -> None:
+    assert renewed(planned(), planned(STUDY.replace("lung: [170, 255]", "lung: [170]"))) == {"lung", "chest"}
+    renamed = STUDY.replace("chest: [heart", "whole: [heart").replace("[chest]", "[whole]")
+    assert renewed(planned(), planned(renamed)) == set()
+
+
+def test_parts_are_the_same_whatever_is_read_and_images_without_masks_are_left_out(
+    planned: Callable[..., Plan],
+) -> None:
+    plan = planned()
+    images = {case.digest: case.name for _, case, _ in plan.selector.listed()}
+
+    def parts(stage: str) -> dict[str, str]:
+        trial = plan.by_id[plan.names[f"baseline/{stage}/r01"]]
+        return {images[digest]: part for digest, part in plan.selections[trial.selection].rows}
+
+    whole, few = parts("heart"), parts("clavicles")
+    assert parts("lung") == parts("chest") == whole
+    assert few.items() < whole.items()
+    assert set(whole) - set(few) == {name for name in whole if int(Path(name).stem) >= 10}
+
+
+def test_a_task_that_reads_no_masks_is_renewed_by_none(
+    planned: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind = replace(TASK, reads_masks=False, check=lambda stage: iter(()))
+    monkeypatch.setattr(registry, "task", lambda name: blind)
+    study = STUDY.replace(", structures: [heart]", "").replace(", structures: [clavicles]", "")
+    before = planned(study)
+    for path in (tmp_path / "pack/masks").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    assert renewed(before, planned(study)) == set()
+    trial = before.by_id[before.names["baseline/heart/r01"]]
+    digests = {row[0] for row in before.selections[trial.selection].rows}
+    assert len(digests) == 12  # of fifteen images, three are tested on
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        (
+            "[heart]}",
+            "[hart]}",
+            "reads the structure 'hart'; section 'own' has heart, lung, clavicles, chest.",
+        ),
+        (
+            "[heart]}",
+            "[heart, lung]}",
+            "stage 'heart' reads heart, lung, and segmentation learns one; name one",
+        ),
+        (", structures: [heart]}", "}", "reads heart, lung, clavicles, chest, and segmentation learns one"),
+        ("[heart]}", "[]}", "stage 'heart' reads no structure, and segmentation learns one"),
+    ],
+)
+def test_structures_that_a_stage_cannot_learn(
+    planned: Callable[..., Plan], old: str, new: str, what: str
+) -> None:
+    with pytest.raises(StudyError, match=what.replace("[", r"\[")):
+        planned(STUDY.replace(old, new))

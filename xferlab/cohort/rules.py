@@ -1,0 +1,196 @@
+"""The rules that divide the patients of a study in each repetition, apart from those who are held out.
+
+A rule is a pure function of the study's seed, the repetition (from 1) and the units with their strata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal, Protocol
+
+from xferlab.cohort.dividing import Stratum, deal, divide, rank
+
+Part = Literal["train", "validation", "test", "hold_out"]
+SPLIT_PARTS: tuple[Part, ...] = ("train", "validation", "test")
+
+Strata = Mapping[str, Stratum]
+Parts = dict[str, Part]
+Coordinates = Mapping[str, int | str]
+
+
+class Rule(Protocol):
+    """How units are divided."""
+
+    @property
+    def num_repetitions(self) -> int | None:
+        """How many repetitions it has; None for as many as a study asks for."""
+
+    @property
+    def may_lack_cases(self) -> bool:
+        """Whether a stage may be without cases in some repetitions: it then has no trial there."""
+
+    def coordinates(self, repetition: int) -> Coordinates:
+        """Returns what a repetition is; empty where it is nothing but a repetition."""
+
+    def parts(self, strata: Strata, seed: int, repetition: int) -> Parts:
+        """Returns the part of every unit."""
+
+    def part_of_added(self, unit: str, seed: int, repetition: int) -> Part | None:
+        """Returns the part of a unit that only an arm has; None where the rule knows the study's own only."""
+
+
+@dataclass(frozen=True)
+class HoldOuts:
+    """Every repetition divides all units anew.
+
+    Attributes:
+        fractions: Shares of train, validation and test; they sum to 1.
+    """
+
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    num_repetitions: ClassVar[int | None] = None
+    may_lack_cases: ClassVar[bool] = False
+
+    def coordinates(self, repetition: int) -> Coordinates:
+        """Returns nothing: it is a repetition."""
+        return {}
+
+    def parts(self, strata: Strata, seed: int, repetition: int) -> Parts:
+        """Returns parts of these shares, drawn for the repetition."""
+        divided = divide(strata, self.fractions, (seed, "split", repetition))
+        return {unit: SPLIT_PARTS[index] for unit, index in divided.items()}
+
+    def part_of_added(self, unit: str, seed: int, repetition: int) -> Part | None:
+        """Returns a part drawn for this unit alone."""
+        position = rank(seed, "split", repetition, "added", unit)
+        train, validation, _ = self.fractions
+        return "train" if position < train else "validation" if position < train + validation else "test"
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Cross-validation: within each repeat, every unit tests once.
+
+    One fold tests, the next one selects (validation), the others train. Repetitions count the folds of the
+    first repeat, then those of the second, and so on.
+
+    Attributes:
+        number: Folds of a repeat, at least 3.
+        repeats: How often all units are divided anew.
+    """
+
+    number: int
+    repeats: int = 1
+    may_lack_cases: ClassVar[bool] = False
+
+    @property
+    def num_repetitions(self) -> int:
+        """Repeats x folds."""
+        return self.number * self.repeats
+
+    def coordinates(self, repetition: int) -> Coordinates:
+        """Returns `repeat` and `fold`, both from 1."""
+        repeat, fold = divmod(repetition - 1, self.number)
+        return {"repeat": repeat + 1, "fold": fold + 1}
+
+    def parts(self, strata: Strata, seed: int, repetition: int) -> Parts:
+        """Returns the parts where the repetition's fold tests."""
+        dealt = deal(strata, self.number, (seed, "folds", self._repeat(repetition)))
+        return {unit: self._part(fold, repetition) for unit, fold in dealt.items()}
+
+    def part_of_added(self, unit: str, seed: int, repetition: int) -> Part | None:
+        """Returns the part of a fold that is drawn for this unit alone."""
+        position = rank(seed, "folds", self._repeat(repetition), "added", unit)
+        return self._part(int(position * self.number), repetition)
+
+    def _repeat(self, repetition: int) -> int:
+        return (repetition - 1) // self.number + 1
+
+    def _part(self, fold: int, repetition: int) -> Part:
+        distance = (fold - (repetition - 1)) % self.number
+        return "test" if distance == 0 else "validation" if distance == 1 else "train"
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Every repetition leaves another site out, which tests; sites come by name.
+
+    A unit with images of several sites tests in the repetition of each of them, with all of its images, and
+    so never trains where one of its sites tests. Units without a site are divided anew by `fractions`.
+
+    Attributes:
+        sites: The sites of every unit that has any.
+        fractions: Shares of train, validation and test of units without a site. The second is also the share
+            of validation among the units of the other sites; all others of them train.
+    """
+
+    sites: Mapping[str, frozenset[str]]
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    may_lack_cases: ClassVar[bool] = True
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The sites, in order."""
+        return tuple(sorted(frozenset[str]().union(*self.sites.values())))
+
+    @property
+    def num_of_several(self) -> int:
+        """How many units have images of several sites."""
+        return sum(len(names) > 1 for names in self.sites.values())
+
+    @property
+    def num_repetitions(self) -> int:
+        """The number of sites."""
+        return len(self.names)
+
+    def coordinates(self, repetition: int) -> Coordinates:
+        """Returns `site`: the one that tests."""
+        return {"site": self.names[repetition - 1]}
+
+    def parts(self, strata: Strata, seed: int, repetition: int) -> Parts:
+        """Returns the parts where the repetition's site tests."""
+        left_out = self.names[repetition - 1]
+        others = {unit: key for unit, key in strata.items() if left_out not in self.sites.get(unit, ())}
+        parts: Parts = dict.fromkeys(strata.keys() - others.keys(), "test")
+        has_site = {unit: key for unit, key in others.items() if unit in self.sites}
+        has_none = {unit: key for unit, key in others.items() if unit not in self.sites}
+        validation = self.fractions[1]
+        for units, shares in ((has_site, (1 - validation, validation)), (has_none, self.fractions)):
+            divided = divide(units, shares, (seed, "split", left_out))
+            parts |= {unit: SPLIT_PARTS[index] for unit, index in divided.items()}
+        return parts
+
+    def part_of_added(self, unit: str, seed: int, repetition: int) -> Part | None:
+        """Returns nothing: the sites of a unit are those of its images in the study."""
+        return None
+
+
+@dataclass(frozen=True)
+class Given:
+    """Parts that somebody else has chosen.
+
+    Attributes:
+        given: The part of every unit, for each repetition; one entry holds for every repetition.
+        num_repetitions: None where one entry holds for all.
+        unused: How many units have a part and are held out.
+    """
+
+    given: tuple[Mapping[str, Part], ...]
+    num_repetitions: int | None = None
+    unused: int = 0
+    may_lack_cases: ClassVar[bool] = False
+
+    def coordinates(self, repetition: int) -> Coordinates:
+        """Returns nothing: it is a repetition."""
+        return {}
+
+    def parts(self, strata: Strata, seed: int, repetition: int) -> Parts:
+        """Returns the parts that were given."""
+        given = self.given[0 if self.num_repetitions is None else repetition - 1]
+        return {unit: given[unit] for unit in strata}
+
+    def part_of_added(self, unit: str, seed: int, repetition: int) -> Part | None:
+        """Returns nothing: nobody has chosen a part for it."""
+        return None
