@@ -6,13 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from xferlab.cohort import Case
 from xferlab.data.plausibility import Observation, implausible
 from xferlab.data.sources.config import FileConfig
 from xferlab.data.sources.registry import DataSection, open_source
-from xferlab.data.sources.source import IGNORED, STRUCTURE, Decoded, Source
+from xferlab.data.sources.source import IGNORED, Decoded, Source
 from xferlab.errors import DataError, Problem, attempt
 from xferlab.parallel import for_each
 
@@ -81,20 +79,21 @@ def _plain(name: str, config: DataSection, source: Source, memo_dir: Path) -> So
 
 def _look_at(section: str, source: Source, case: Case) -> tuple[Observation, Sequence[Problem]]:
     decoded = source.decode(case)
+    observation = Observation.of(case, decoded)
     where = f"data.{section}: {case.name}"
-    return Observation.of(case, decoded), tuple(_oddities(where, decoded, source))
+    return observation, tuple(_oddities(where, decoded, observation, source))
 
 
-def _oddities(where: str, decoded: Decoded, source: Source) -> Iterator[Problem]:
+def _oddities(where: str, decoded: Decoded, observation: Observation, source: Source) -> Iterator[Problem]:
     for remark in decoded.remarks:
         yield Problem(where, remark, "warning")
-    for name, target in zip(source.config.targets, decoded.targets, strict=True):
-        is_absent = (target == IGNORED).all()
-        if not (source.config.empty_targets or is_absent or (target == STRUCTURE).any()):
+    planes = zip(source.config.targets, decoded.targets, observation.has, strict=True)
+    for name, target, has_any in planes:
+        if not (source.config.empty_targets or has_any or (target == IGNORED).all()):
             of = f" of {name}" if len(decoded.targets) > 1 else ""
             what = f"the mask{of} is empty: no pixel belongs to the structure."
             yield Problem(where, what, "warning", "empty masks")
-    if not decoded.remarks and not np.ptp(decoded.image, axis=(0, 1)).any():
+    if not decoded.remarks and not observation.image:
         yield Problem(where, "the image has one grey level.", "warning", "images of one grey level")
 
 

@@ -224,10 +224,7 @@ def _labels(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
 def _structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Structures that a section that the stage reads does not have."""
     path: KeyPath = ("stages", name, "structures")
-    read = [stage.data, *(Evaluated.of(item).section for item in stage.evaluate_on or ())]
-    for section in dict.fromkeys(filter(None, read)):
-        if section not in study.data:
-            continue
+    for section in _sections_read(study, name, stage):
         markable, related = study.data[section].markable, (("data", section),)
         for structure in stage.structures or ():
             if structure not in markable:
@@ -359,14 +356,18 @@ def stage_view(study: Study, name: str) -> StageView | None:
 
 def _channels(study: Study, name: str, stage: Stage) -> dict[tuple[str, KeyPath], int]:
     """The channels of the images of every section that a stage reads, by section and what names it."""
-    paths: dict[str, KeyPath] = {stage.data: ("stages", name, "data")} if stage.data else {}
-    for index, item in enumerate(stage.evaluate_on or ()):
-        paths.setdefault(item.partition(".")[0], ("stages", name, "evaluate_on", index))
     return {
         (section, path): study.data[section].channels
-        for section, path in paths.items()
-        if section in study.data
+        for section, path in _sections_read(study, name, stage).items()
     }
+
+
+def _sections_read(study: Study, name: str, stage: Stage) -> dict[str, KeyPath]:
+    """The sections of the study that a stage trains or is evaluated on, and what names each of them first."""
+    paths: dict[str, KeyPath] = {stage.data: ("stages", name, "data")} if stage.data else {}
+    for index, item in enumerate(stage.evaluate_on or ()):
+        paths.setdefault(Evaluated.of(item).section, ("stages", name, "evaluate_on", index))
+    return {section: path for section, path in paths.items() if section in study.data}
 
 
 def _task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
