@@ -48,7 +48,9 @@ def aggregate(
     counts = planned if planned is not None else cases.attrs.get("planned", {})
     metrics = sets if sets is not None else cases.attrs.get("sets", ())
     together = _by_keys(cases, [key for key in KEYS if key != "pathology"], metrics).assign(pathology=ALL)
-    frame = pd.concat([_by_keys(cases, list(KEYS), metrics), together], ignore_index=True)
+    frame = pd.concat([_by_keys(cases, list(KEYS), metrics), together])
+    # Sections without pathologies have one that is called `all`, too.
+    frame = frame.drop_duplicates(list(KEYS), keep="last", ignore_index=True)
     known = [counts.get(pair, float("nan")) for pair in zip(frame["arm"], frame["stage"], strict=True)]
     # Whole numbers where all are known: pandas turns a column with NaN into floats.
     frame["num_planned"] = pd.Series(known, index=frame.index, dtype=None if known else "int64")

@@ -78,6 +78,15 @@ def test_the_order_of_rows_does_not_matter(results) -> None:
     pd.testing.assert_frame_equal(one, other)
 
 
+def test_cases_without_pathologies_have_one_row(results) -> None:
+    whole = analysis.aggregate(results.cases)
+    alone = analysis.aggregate(results.cases.assign(pathology="all"), planned=results.planned())
+    keys = ["arm", "stage", "section", "part", "pathology", "metric"]
+    assert not alone.duplicated(keys).any()
+    expected = whole[whole["pathology"] == "all"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, expected, check_dtype=False)
+
+
 def test_unequal_repetitions_weigh_the_same() -> None:
     cases = pd.DataFrame(
         {
