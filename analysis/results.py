@@ -249,3 +249,9 @@ def part_of(evaluation: Mapping[str, Any]) -> str:
 def is_hold_out(part: str) -> bool:
     """Returns whether a part is a hold-out, in any variant."""
     return part.partition("@")[0] == "hold_out"
+
+
+def origin_of(trial: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns what a planned trial's training starts from: ids of `trials`, or a given `donor`."""
+    nothing = {"trials": (), "donor": None}
+    return next((given for given in trial["inputs"] if given["role"] == "starts_from"), nothing)
