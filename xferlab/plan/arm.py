@@ -110,6 +110,7 @@ class ArmExpansion:
             identity=identity,
             section=section,
             selection="",
+            targets=study.targets_of(stage_name),
             data={
                 name: without_patients(self._read(stage_name, name)) for name in study.data if name in read
             },

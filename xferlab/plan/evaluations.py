@@ -55,6 +55,7 @@ class Evaluations:
                 "metrics": self._study.task_of(stage_name).metrics_version,
                 "overlay_cases": self._study.overlay_cases,
                 **self._variant_identity(variant, image_size),
+                **({"targets": list(spec.targets)} if len(spec.targets) > 1 else {}),
             }
             seen = part != "hold_out" and self._may_have_seen(spec.parents, repetition, selected.units)
             if seen:
