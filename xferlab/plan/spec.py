@@ -19,6 +19,9 @@ from xferlab.tasks.config import ORIGINAL, TrialIdentity
 WEIGHTS = "starts_from"
 """The role of the weights that a training starts from."""
 
+PREDICTED = ("masks", "gate")
+"""The roles of what other trials predict of the cases."""
+
 SPEC_VERSION = 3
 PLAN_VERSION = 3
 

@@ -10,16 +10,17 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from pyarrow.fs import FileInfo
 
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import PlannedTrial, TrialSpec
+from xferlab.plan.spec import PREDICTED, PlannedTrial, TrialSpec
 from xferlab.records import reader, samples
 from xferlab.records.layout import (
     DONORS,
+    PREDICTIONS,
     RECORD,
     SEARCH,
     SEARCHES,
@@ -29,8 +30,10 @@ from xferlab.records.layout import (
     StudyFiles,
     TrialFiles,
     donor_path,
+    prediction_files,
     selection_path,
 )
+from xferlab.records.predictions import PredictionRecord
 from xferlab.records.store import Store
 
 DAY_S = 86400.0
@@ -141,6 +144,8 @@ def _judge(
         return "states of complete trials", name
     if top in REFERENCES and name not in needed:
         return REFERENCES[top], name
+    if top == PREDICTIONS and name not in needed:
+        return "predictions that no plan needs", name if whole in needed else whole
     if top == SEARCHES and searches:
         return "searches", whole
     return "", ""
@@ -191,7 +196,25 @@ def _needed(planned: Sequence[PlannedTrial], store: Store, *, searches: bool) ->
         if features := trial.features:
             needed |= {files.features(features.features_id).folder, selection_path(features.selection)}
         needed |= {donor_path(donor.digest) for donor in trial.donors}
-    return needed
+    producers = {
+        producer
+        for trial in [*planned, *of_samples]
+        for given in trial.inputs
+        if given.role in PREDICTED
+        for producer in given.trials
+    }
+    return needed.union(_predictions(store, producers))
+
+
+def _predictions(store: Store, producers: Collection[str]) -> Iterator[str]:
+    """Yields the folders, records and tables of what the present weights of some trials have predicted."""
+    trials = (reader.read_trial(store, trial_id) for trial_id in producers)
+    weights = {(trial.trial_id, trial.weights_sha256) for trial in trials if trial}
+    for prediction_id in store.list(PREDICTIONS):
+        files = prediction_files(prediction_id)
+        record = reader.read_record(store, files.record, PredictionRecord, prediction_id=prediction_id)
+        if record and (record.trial_id, record.weights_sha256) in weights:
+            yield from (files.folder, files.record, *map(files.table, record.tables))
 
 
 def _planned(store: Store) -> list[PlannedTrial]:
