@@ -90,6 +90,11 @@ class LearnerContract:
         assert {type(value) for value in measured.values()} == {float}
         for array in learner.outputs(examples, 1, prediction).values():
             assert array.dtype.kind in "uif"
+        given = learner.for_others(prediction, 0.5)
+        assert tuple(given) == task(self.identity.task).for_others
+        assert set(given) <= {"structures", "probability"}
+        for array in given.values():
+            assert array.dtype == np.float32 or set(np.unique(array)) <= {0, 255}
         shown = learner.present(examples.case(1)[0][0], prediction, targets=self.targets, threshold=0.5)
         assert set(shown.files) <= set(task(self.identity.task).files)
         assert set(task(self.identity.task).variants) <= set(VARIANTS)

@@ -146,6 +146,17 @@ class Learner(Protocol[E_contra, B]):
         of what is at least 128. In a report, only the task's own figures show any (`Task.report`).
         """
 
+    def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
+        """Returns what other stages may ask of a prediction: the arrays that `Task.for_others` names.
+
+        `structures` are masks, uint8 (S, H, W), 0 and 255, of any size: whoever asks stretches them to its
+        own. `probability` is float32 (K,), of each class.
+
+        Args:
+            prediction: Of `predict`.
+            threshold: From which probability on a structure is there.
+        """
+
     def present(
         self, image: npt.NDArray[np.uint8], prediction: Array, *, targets: Sequence[str], threshold: float
     ) -> Presented:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -29,7 +30,7 @@ from xferlab.tasks.segmentation.resized import BinarySegmentation, at_size, metr
 from xferlab.tasks.segmentation.tiled import TiledSegmentation
 from xferlab.training.augment import Augmentation
 from xferlab.training.batches import Rows
-from xferlab.training.examples import AnyExamples, ImageExamples, NativeExamples, Pixels
+from xferlab.training.examples import STRUCTURE, AnyExamples, ImageExamples, NativeExamples, Pixels
 from xferlab.training.intensity import INTENSITIES
 from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented
 from xferlab.training.supervised import Forward, SupervisedLearner
@@ -98,6 +99,10 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         cases, row, prediction = _at_original_size(examples, row, prediction)
         outputs = outputs_of(cases, row, prediction)
         return shrunk(outputs) if isinstance(cases, NativeExamples) else outputs
+
+    def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
+        """Returns `structures`: the mask of each, uint8 (S, H, W), 255 where it is more probable than that."""
+        return {"structures": np.where(prediction[None] > threshold, STRUCTURE, 0).astype(np.uint8)}
 
     def present(
         self, image: Pixels, prediction: Array, *, targets: Sequence[str], threshold: float
