@@ -24,5 +24,5 @@ def test_every_spec_survives_json(plan_of: PlanOf, edits: dict[str, str]) -> Non
 
 def test_a_spec_of_another_version_is_refused(plan_of: PlanOf) -> None:
     value = plan_of().trials[0].to_json()
-    with pytest.raises(RecordError, match=f"has version 2, and this xferlab needs version {SPEC_VERSION}; use"):
+    with pytest.raises(RecordError, match=f"version 2, and this xferlab needs version {SPEC_VERSION}; use"):
         TrialSpec.from_json({**value, "version": 2})
