@@ -162,7 +162,7 @@ class DeepFeatures:
         parents: Sequence[str] = origin_of(trial)["trials"]
         if len(parents) > 1:
             record = reader.read_trial(self.results.store, trial["trial_id"])
-            parents = [record.started_from] if record and record.started_from else []
+            parents = [record.started_from] if record and isinstance(record.started_from, str) else []
         return self._trials.get(parents[0]) if parents else None
 
     def _read(self, trial_id: str) -> Layers:

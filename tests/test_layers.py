@@ -27,7 +27,7 @@ TASKS = sorted(path.parent.name for path in (ROOT / "xferlab" / "tasks").glob("*
 REPORTS = [
     f"xferlab.tasks.{path.parent.name}.report" for path in (ROOT / "xferlab" / "tasks").glob("*/report.py")
 ]
-TASK_CONFIGS = ("xferlab.tasks.registry", "xferlab.tasks.config")
+TASK_CONFIGS = ("xferlab.tasks.registry", "xferlab.tasks.config", "xferlab.tasks.roles")
 
 # Room -> what it may import of ours beside itself. A longer name wins over a shorter one.
 TABLE: dict[str, tuple[str, ...]] = {
@@ -61,7 +61,9 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.parallel",
         "xferlab.errors",
     ),
+    "xferlab.tasks.roles": ("xferlab.section", "xferlab.errors"),
     "xferlab.tasks.config": (
+        "xferlab.tasks.roles",
         "xferlab.metrics.metric",
         "xferlab.metrics.score",
         "xferlab.section",
@@ -81,6 +83,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         for part, allowed in {
             ".config": (
                 "xferlab.tasks.config",
+                "xferlab.tasks.roles",
                 "xferlab.metrics",
                 "xferlab.section",
                 "xferlab.errors",
@@ -88,6 +91,7 @@ TABLE: dict[str, tuple[str, ...]] = {
             ".report": (f"xferlab.tasks.{task}.config", "xferlab.analysis"),
             "": (
                 "xferlab.tasks.config",
+                "xferlab.tasks.roles",
                 "xferlab.networks",
                 "xferlab.training",
                 "xferlab.metrics",

@@ -21,7 +21,7 @@ from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.tasks import registry
 from xferlab.tasks.segmentation.config import LAYERS
 from xferlab.trial.examples import TrialContext
-from xferlab.trial.origin import load_origin, trained_weights
+from xferlab.trial.origin import load_origins, trained_weights
 from xferlab.trial.predictor import Predictor
 
 pytestmark = pytest.mark.component
@@ -66,7 +66,7 @@ def started(trials: Bench, arm: str) -> dict[str, Tensor]:
     weights(trials, arm, "donor")
     spec = trials[f"{arm}/general/r01"]
     learner = registry.learner_of(spec.identity, CPU)
-    load_origin(spec, learner, TrialContext(trials.store, trials.session.cache_dir, CPU))
+    load_origins(spec, learner, TrialContext(trials.store, trials.session.cache_dir, CPU))
     return learner.networks["network"].state_dict()
 
 

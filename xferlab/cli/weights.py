@@ -11,7 +11,7 @@ from typing import TypeVar
 from xferlab.cli.view import say
 from xferlab.errors import DonorError, Problem, StorageError, StudyError
 from xferlab.plan.identity import canonical_json
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import Input, TrialSpec
 from xferlab.records.complete import complete_trials
 from xferlab.records.store import Store
 from xferlab.study.load import LoadedStudy
@@ -114,14 +114,14 @@ class GivenWeights:
             return
         from xferlab.trial.pretrained import check_file, check_fits
 
-        for trial in started:
-            (donor,) = trial.donors
-            name, arm, notes = donor.title, trial.arms[0], list[str]()
+        for trial, given in started:
+            assert given.donor is not None
+            name, arm, notes = given.donor.title, trial.arms[0], list[str]()
             try:
                 if stored:
-                    check_fits(trial, self.store, cache_dir=self.cache_dir)
+                    check_fits(trial, given, self.store, cache_dir=self.cache_dir)
                 else:
-                    check_file(trial, self.by_name[name], cache_dir=self.cache_dir, note=notes.append)
+                    check_file(trial, given, self.by_name[name], cache_dir=self.cache_dir, note=notes.append)
             except DonorError as error:
                 yield self._problem(name, f"{trial.name}: {error}", arm=arm)
             yield from (self._problem(name, note, arm=arm, severity="warning") for note in notes)
@@ -158,13 +158,13 @@ def _refuse_absent(weights: Weights) -> None:
         raise DonorError(f"donor {weights.path}: there is no such file; correct `weights.path` in the study")
 
 
-def _one_a_network(trials: Sequence[TrialSpec]) -> list[TrialSpec]:
+def _one_a_network(trials: Sequence[TrialSpec]) -> list[tuple[TrialSpec, Input]]:
     """The first trial for each weights file, network, and way to take it over."""
-    ways: dict[str, TrialSpec] = {}
+    ways: dict[str, tuple[TrialSpec, Input]] = {}
     for trial in trials:
-        if trial.donors:
-            identity = trial.identity.to_json()
-            ways.setdefault(
-                canonical_json([*map(asdict, trial.donors), identity["model"], identity.get("adapt")]), trial
-            )
+        for given in trial.inputs:
+            if given.donor:
+                identity = trial.identity.to_json()
+                way = [given.role, asdict(given.donor), identity["model"], identity.get("adapt")]
+                ways.setdefault(canonical_json(way), (trial, given))
     return list(ways.values())

@@ -50,7 +50,7 @@ class Selection:
     Attributes:
         section: Name of the data section that holds the cases; no part of the digest.
         rows: What identifies the choice, one row a case: `[digest, part]` to train on, or
-            `[digest, name, patient, pathology, simulated]` to evaluate on.
+            `[digest, name, patient, pathology, simulated]` to evaluate on, or `[digest]` to predict.
     """
 
     section: str
@@ -77,6 +77,11 @@ class Selection:
         Cases of a section that is not shareable come with pseudonyms (`Pseudonyms`).
         """
         return Selection(section, tuple(sorted(case.row for case in cases)))
+
+    @staticmethod
+    def to_predict(section: str, digests: Iterable[str]) -> Selection:
+        """Returns cases whose predictions another stage needs, in digest order."""
+        return Selection(section, tuple((digest,) for digest in sorted(digests)))
 
     def cases(self) -> tuple[Case, ...]:
         """Returns the cases of an evaluation."""

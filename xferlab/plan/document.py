@@ -10,7 +10,7 @@ from typing import Any
 
 from xferlab.cohort import Case
 from xferlab.plan.plan import Plan
-from xferlab.plan.spec import PLAN_VERSION, TrialSpec
+from xferlab.plan.spec import PLAN_VERSION, TrialSpec, without_nothing
 from xferlab.study.schema import Split, Stage
 from xferlab.tasks import registry
 
@@ -84,7 +84,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
         "stage": trial.stage,
         "repetition": trial.repetition,
         "seed": trial.identity.seed,
-        "inputs": [{**asdict(given), "trials": list(given.trials)} for given in trial.inputs],
+        "inputs": [{**given.to_json(), "trials": list(given.trials)} for given in trial.inputs],
         "data": trial.section,
         "targets": list(trial.targets),
         "max_epochs": trial.max_epochs,
@@ -94,11 +94,13 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
         "num_validation": sizes["validation"],
         "train_patients": len(plan.train_patients[trial.selection]),
         "evaluations": [
-            {**asdict(evaluation), "arms": list(evaluation.arms)} for evaluation in trial.evaluations
+            without_nothing({**asdict(evaluation), "arms": list(evaluation.arms)}, "predicted")
+            for evaluation in trial.evaluations
         ],
         # Only where they are asked for.
-        **({"features": asdict(trial.features)} if trial.features else {}),
+        **({"features": without_nothing(asdict(trial.features), "predicted")} if trial.features else {}),
         **({"coordinates": dict(trial.coordinates)} if trial.coordinates else {}),
+        **({"fold": trial.fold} if trial.fold else {}),
     }
 
 

@@ -29,6 +29,11 @@ def short_id(value: Any) -> str:
     return sha256_of(value)[:ID_LENGTH]
 
 
+def joint_digest(digests: Mapping[str, str]) -> str | None:
+    """Returns the digest of several things by name: of a single one its own, of none null."""
+    return sha256_of(dict(digests)) if len(digests) > 1 else next(iter(digests.values()), None)
+
+
 def seed_for(study_seed: int, **coordinates: str | int) -> int:
     """Returns a 63-bit seed that is a pure function of the study's seed and named coordinates.
 

@@ -16,14 +16,29 @@ from xferlab.errors import other_version
 from xferlab.tasks import registry
 from xferlab.tasks.config import ORIGINAL, TrialIdentity
 
-WEIGHTS = "starts_from"
-"""The role of the weights that a training starts from."""
+WEIGHTS, MASKS, GATE = "starts_from", "masks", "gate"
+"""Roles: the weights that a training starts from, masks that another stage predicts, and who may train."""
 
 PREDICTED = ("masks", "gate")
 """The roles of what other trials predict of the cases."""
 
 SPEC_VERSION = 3
 PLAN_VERSION = 3
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Cases of which a trial needs what another one predicts.
+
+    Attributes:
+        role: What the predictions are to it: `masks` or `gate`.
+        trial: Id of the trial that predicts.
+        selection: Digest of the stored selection with the predicted cases.
+    """
+
+    role: str
+    trial: str
+    selection: str
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,7 @@ class EvaluationSpec:
         source: Key of the cases' configuration in `TrialSpec.data`; empty: the section's name.
         variant: Foreign object laid on the images, or `original` to measure at the images' own size; empty:
             the cases as the network takes them.
+        predicted: Predictions that it needs: every case once for each role.
     """
 
     evaluation_id: str
@@ -52,6 +68,7 @@ class EvaluationSpec:
     arms: tuple[str, ...] = ()
     source: str = ""
     variant: str = ""
+    predicted: tuple[Predicted, ...] = ()
 
     @property
     def name(self) -> str:
@@ -73,12 +90,14 @@ class FeaturesSpec:
         section: Data section of the cases.
         selection: Digest of the stored selection, the same for all trials of a study.
         source: Key of the cases' configuration in `TrialSpec.data`.
+        predicted: Predictions that are needed of the cases.
     """
 
     features_id: str
     section: str
     selection: str
     source: str
+    predicted: tuple[Predicted, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,14 +133,33 @@ class Input:
     """What a trial takes from other trials, or from outside the study.
 
     Attributes:
-        role: What it is to the trial: `starts_from` for the weights that its training starts from.
-        trials: Ids of the trials that give it; several with chaining `best`, of which one is chosen.
+        role: What it is to the trial: `starts_from` for the weights that its training starts from, or
+            `starts_from.NAME` for those of one of several networks; `masks` or `gate` for predictions.
+        trials: Ids of the trials that give it; several with chaining `best`, of which one is chosen. Of
+            predictions, the trial of the same repetition, and behind it those that predict out of fold.
         donor: Given weights in their place.
+        names: What is taken of predictions: structures, or the classes that a gate lets pass.
+        places: The places of `names` among the targets of the trials that predict, from 0.
+        threshold: From which probability on a structure is there; None where none is predicted.
     """
 
     role: str
     trials: tuple[str, ...] = ()
     donor: Donor | None = None
+    names: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()
+    threshold: float | None = None
+
+    @property
+    def network(self) -> str | None:
+        """The network whose weights it gives; empty for all of the trial's; None for another role."""
+        role, _, name = self.role.partition(".")
+        return name if role == WEIGHTS else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON value, without what is about predictions where it gives none."""
+        about_predictions = {"names", "places", "threshold"} if self.network is not None else set()
+        return {name: value for name, value in asdict(self).items() if name not in about_predictions}
 
 
 @dataclass(frozen=True)
@@ -158,7 +196,7 @@ class PlannedTrial:
 
     Attributes:
         trial_id: First 16 hex digits of the SHA-256 of its identity.
-        name: `arm/stage/rNN` of the first arm that uses it.
+        name: `arm/stage/rNN` of the first arm that uses it, with `/fN` behind it for one out of fold.
         arms: All arms that use it.
         stage: Stage name.
         repetition: From 1.
@@ -170,6 +208,8 @@ class PlannedTrial:
             empty where it is nothing but a repetition.
         targets: Names of what it learns to tell, such as structures in the order of their masks; empty where
             its task names nothing. In no identity of a trial.
+        fold: Of a trial that only predicts, out of fold: the part (from 1) of the training cases that it does
+            not train on; it has no evaluations and is in no result. None for all other trials.
     """
 
     trial_id: str
@@ -183,6 +223,7 @@ class PlannedTrial:
     features: FeaturesSpec | None = None
     coordinates: Mapping[str, int | str] = field(default_factory=dict, hash=False)
     targets: tuple[str, ...] = ()
+    fold: int | None = None
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -190,9 +231,13 @@ class PlannedTrial:
         return tuple(dict.fromkeys(trial for given in self.inputs for trial in given.trials))
 
     @property
-    def origin(self) -> Input | None:
-        """What its training starts from; None from scratch."""
-        return next((given for given in self.inputs if given.role == WEIGHTS), None)
+    def origins(self) -> tuple[Input, ...]:
+        """What its training starts from: one for all of its networks, or one a network; none from scratch."""
+        return tuple(given for given in self.inputs if given.network is not None)
+
+    def input(self, role: str) -> Input | None:
+        """Returns what it takes in a role; None for nothing."""
+        return next((given for given in self.inputs if given.role == role), None)
 
     @property
     def donors(self) -> tuple[Donor, ...]:
@@ -217,6 +262,7 @@ class TrialSpec(PlannedTrial):
         data: Configuration of every section it reads, by name, or by `name@arm` where an arm that shares this
             trial has another configuration under that name; outside the identity.
         settings: What it needs besides its identity.
+        predicted: Predictions that it trains and selects with: each of its cases once for each role.
     """
 
     identity: TrialIdentity
@@ -224,14 +270,18 @@ class TrialSpec(PlannedTrial):
     selection: str
     data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settings: Settings = Settings()
+    predicted: tuple[Predicted, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""
         value = {"version": SPEC_VERSION, **asdict(self), "identity": self.identity.to_json()}
-        for name in ("features", "coordinates"):
-            if not value[name]:
-                del value[name]
-        return value
+        value["inputs"] = [given.to_json() for given in self.inputs]
+        value["evaluations"] = [
+            without_nothing(evaluation, "predicted") for evaluation in value["evaluations"]
+        ]
+        if self.features:
+            value["features"] = without_nothing(value["features"], "predicted")
+        return without_nothing(value, "features", "coordinates", "fold", "predicted")
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> TrialSpec:
@@ -247,6 +297,11 @@ class TrialSpec(PlannedTrial):
         identity = registry.identity_of(value["identity"])
         spec: TrialSpec = _adapter(TrialSpec).validate_python({**value, "identity": identity})
         return spec
+
+
+def without_nothing(value: Mapping[str, Any], *fields: str) -> dict[str, Any]:
+    """Returns a JSON value without those of some fields that are null or empty."""
+    return {name: item for name, item in value.items() if item or name not in fields}
 
 
 @cache

@@ -176,7 +176,8 @@ class TrialRecord(Record):
         num_parameters: Trainable parameters.
         num_train: Training images.
         num_validation: Validation images.
-        started_from: Trial id or weights digest that it started from; None from scratch.
+        started_from: Trial id or weights digest that it started from, by role where there are several; None
+            from scratch.
         weights_sha256: Digest of the best weights' file.
         weights_bytes: Its size.
         history_sha256: Digest of the epochs' outcomes.
@@ -191,7 +192,7 @@ class TrialRecord(Record):
     num_parameters: int
     num_train: int
     num_validation: int
-    started_from: str | None
+    started_from: str | Mapping[str, str] | None
     weights_sha256: str
     weights_bytes: int
     history_sha256: str

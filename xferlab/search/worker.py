@@ -18,7 +18,7 @@ from xferlab.tasks import registry
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.examples import TrialContext, fit_examples
-from xferlab.trial.origin import load_origin
+from xferlab.trial.origin import load_origins
 from xferlab.trial.training import trainer_of
 
 
@@ -136,7 +136,7 @@ class _Repetition:
         self._train, self._validation = fit_examples(spec, context)
         identity = spec.identity
         learner = registry.learner_of(identity, context.device)
-        load_origin(spec, learner, context)
+        load_origins(spec, learner, context)
         self.trainer = trainer_of(identity, learner)
         training = identity.training.model_copy(update=dict(judge))
         self._judge = None

@@ -15,6 +15,7 @@ from xferlab.errors import TaskError, suggest
 from xferlab.metrics.metric import Metric
 from xferlab.metrics.score import Score
 from xferlab.section import Float, Int, Section
+from xferlab.tasks.roles import Masks
 
 Path = tuple[str | int, ...]
 """A path into a study file, such as `("stages", "general", "adapt")`."""
@@ -124,6 +125,12 @@ class TrialIdentity(Section):
     selection: str
     seed: int
     parent: Mapping[str, Any] | None = None
+    """What it starts from: `trials` or `weights`; by name for several networks."""
+    masks: Mapping[str, Any] | None = None
+    """Masks that other trials predict: `trials` (id -> digest of the predicted cases it trains and selects
+    with), `places` of the structures among their targets, `threshold`, and what the task's section adds."""
+    gate: Mapping[str, Any] | None = None
+    """Who may train, as others predict: `trials`, as of masks, and `places` of the classes that pass."""
 
     @property
     def score(self) -> Score | None:
@@ -247,6 +254,13 @@ class Task:
             another learner of the same trial, whose networks it uses (a search judges a sample by them).
         targets: What of the cases it learns to tell: `structures` (by their masks). Their names are the
             targets of a trial. Empty where what it learns has no names.
+        gives: What of its predictions other stages may take (`Learner.for_others`), by its targets: masks of
+            its `structures`, or a gate by its `classes`; empty for nothing.
+        networks: Networks that may each start from another stage (`starts_from: {NAME: STAGE}`): by name,
+            what the task of that stage gives; empty for a stage of the same task. `Learner` then has
+            `start_network_from`. Without any, a stage starts from one other of its task.
+        masks: The section `masks` of a stage, a subclass of `roles.Masks`, for a task that reads masks that
+            other stages predict; None for others.
         adapt: The section `adapt` of a stage; None where weights are taken over as they are. The identity
             then has `adapt: Adapt | None = None`.
         network: Takes the section `model` and the `adapt` of every stage from the root down; returns the
@@ -281,6 +295,9 @@ class Task:
     identity: type[TrialIdentity]
     learner: str
     targets: Literal["structures", ""] = ""
+    gives: Literal["structures", "classes", ""] = ""
+    networks: Mapping[str, Literal["structures", "classes", ""]] = field(default_factory=dict)
+    masks: type[Masks] | None = None
     adapt: type[Section] | None = None
     network: Callable[[Any, Sequence[Any]], Section] = same_network
     check: Callable[[StageView], Iterator[Finding]] = field(default=lambda stage: iter(()))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from xferlab.errors import RecordError, StorageError, UsageError
-from xferlab.plan.identity import sha256_of, short_id
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.identity import joint_digest, sha256_of, short_id
+from xferlab.plan.spec import Input, TrialSpec
 from xferlab.records import codec
 from xferlab.records.layout import TrialFiles
 from xferlab.records.reader import (
@@ -266,9 +266,14 @@ class _Rebuild:
         return TrialSpec.from_json({**body, **planned, "name": entry["names"][0]})
 
     def _parent_weights(self, spec: TrialSpec) -> str | None:
-        if spec.origin is None or len(spec.origin.trials) != 1:
-            return None
-        parent = read_trial(self._store, spec.origin.trials[0])
+        digests = {given.role: self._digest(given) for given in spec.origins}
+        known = {role: digest for role, digest in digests.items() if digest}
+        return joint_digest(known) if len(known) == len(digests) else None
+
+    def _digest(self, given: Input) -> str | None:
+        if given.donor is not None:
+            return given.donor.sha256
+        parent = read_trial(self._store, given.trials[0]) if len(given.trials) == 1 else None
         return parent.weights_sha256 if parent else None
 
     def _summary(self, run_id: str, *, digest: str, rows: Sequence[Mapping[str, Any]]) -> _Run:

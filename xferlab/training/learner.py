@@ -91,6 +91,13 @@ class Learner(Protocol[E_contra, B]):
             DonorError: They do not fit; the message names `origin`.
         """
 
+    def start_network_from(self, name: str, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
+        """Takes over weights for one of its networks, by a name of `Task.networks`; for tasks that have any.
+
+        Raises:
+            DonorError: They do not fit; the message names `origin`.
+        """
+
     def prepare(self, train: E_contra) -> None:
         """Learns what is taken from the training cases, such as class weights: a pure function of them.
 

@@ -17,7 +17,7 @@ from xferlab.tasks import registry
 from xferlab.training.examples import AnyExamples
 from xferlab.training.learner import Layer
 from xferlab.trial.examples import TrialContext, examples
-from xferlab.trial.origin import load_origin
+from xferlab.trial.origin import load_origins
 from xferlab.trial.training import AnyLearner
 
 Array = NDArray[np.float64]
@@ -50,7 +50,7 @@ def extract(
     asked = spec.features
     assert asked is not None
     start = registry.learner_of(spec.identity, context.device)
-    load_origin(spec, start, context)
+    load_origins(spec, start, context)
     digests = reader.read_selection(context.store, asked.selection).digests
     loaded = examples(spec, asked.source, digests, context)
     names = spec.identity.layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from xferlab.errors import RecordError
 from xferlab.networks.donors import read_weights
 from xferlab.networks.published import PUBLISHED
 from xferlab.networks.state_dicts import check_usable
+from xferlab.plan.identity import joint_digest
 from xferlab.plan.spec import Donor, Input, TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.schema import TrialRecord
@@ -36,25 +38,50 @@ class Origin:
     weights_sha256: str
 
 
-def load_origin(spec: TrialSpec, learner: AnyLearner, context: TrialContext) -> Origin | None:
+def load_origins(spec: TrialSpec, learner: AnyLearner, context: TrialContext) -> dict[str, Origin]:
     """Gives a learner the weights that its trial starts from.
 
     Returns:
-        Where they come from; None from scratch.
+        Where they come from, by role; nothing from scratch.
 
     Raises:
         DonorError: They do not fit the network.
         RecordError: They are missing or altered.
     """
-    if spec.origin is None:
-        return None
-    if donor := spec.origin.donor:
-        learner.start_from(_donor_weights(donor, context), origin=f"donor {donor.title}")
-        return Origin(donor.digest, donor.digest)
-    parent = best_parent(spec, spec.origin, context.store)
-    weights = trained_weights(context.store, parent.trial_id)
-    learner.start_from(weights, origin=f"trial {parent.trial_id}")
-    return Origin(parent.trial_id, parent.weights_sha256)
+    origins = {}
+    for given in spec.origins:
+        if donor := given.donor:
+            origin, weights = Origin(donor.digest, donor.digest), _donor_weights(donor, context)
+        else:
+            parent = best_parent(spec, given, context.store)
+            origin = Origin(parent.trial_id, parent.weights_sha256)
+            weights = trained_weights(context.store, parent.trial_id)
+        give(learner, given, weights, title=f"donor {donor.title}" if donor else f"trial {origin.name}")
+        origins[given.role] = origin
+    return origins
+
+
+def give(learner: AnyLearner, given: Input, weights: Mapping[str, torch.Tensor], *, title: str) -> None:
+    """Gives a learner the weights of all of its networks, or of the one that an input is for.
+
+    Raises:
+        DonorError: They do not fit; the message names them by `title`.
+    """
+    if given.network:
+        learner.start_network_from(given.network, weights, origin=title)
+    else:
+        learner.start_from(weights, origin=title)
+
+
+def names_of(origins: Mapping[str, Origin]) -> str | dict[str, str] | None:
+    """Returns what a record says of where a trial started: a name, or names by role; None from scratch."""
+    names = {role: origin.name for role, origin in origins.items()}
+    return names if len(names) > 1 else next(iter(names.values()), None)
+
+
+def weights_of(origins: Mapping[str, Origin]) -> str | None:
+    """Returns the digest of all the weights that a trial started from; None from scratch."""
+    return joint_digest({role: origin.weights_sha256 for role, origin in origins.items()})
 
 
 def _donor_weights(donor: Donor, context: TrialContext) -> dict[str, torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,13 +13,13 @@ from xferlab.errors import DonorError, RecordError
 from xferlab.networks.donors import fetch, file_sha256, read_bytes, read_weights
 from xferlab.networks.published import published, shapes_of
 from xferlab.networks.state_dicts import Note, check_usable, silent
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import Input, TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
 from xferlab.study.schema import Weights
 from xferlab.tasks import registry
 from xferlab.trial.examples import TrialContext
-from xferlab.trial.origin import load_origin
+from xferlab.trial.origin import give, load_origins
 
 
 def at_hand(weights: Weights, *, cache_dir: Path) -> str | None:
@@ -52,15 +53,15 @@ def store_weights(weights: Weights, store: Store, *, cache_dir: Path, note: Note
     return digest
 
 
-def check_fits(spec: TrialSpec, store: Store, *, cache_dir: Path) -> None:
-    """Loads a trial's given weights into its network on the CPU, and forgets both.
+def check_fits(spec: TrialSpec, given: Input, store: Store, *, cache_dir: Path) -> None:
+    """Loads weights that a trial is given into its network on the CPU, and forgets both.
 
     Raises:
         DonorError: Names or shapes differ.
         RecordError: The stored weights are missing or altered.
     """
     context = TrialContext(store, cache_dir, torch.device("cpu"))
-    load_origin(spec, registry.learner_of(spec.identity, context.device), context)
+    load_origins(replace(spec, inputs=(given,)), registry.learner_of(spec.identity, context.device), context)
 
 
 def check_parent(trial_id: str, store: Store) -> None:
@@ -82,11 +83,14 @@ def check_parent(trial_id: str, store: Store) -> None:
     check_usable(load_safetensors(data), origin=store.path(name))
 
 
-def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path, note: Note = silent) -> None:
+def check_file(
+    spec: TrialSpec, given: Input, weights: Weights, *, cache_dir: Path, note: Note = silent
+) -> None:
     """Loads the file on this machine, or the known shapes of published weights not yet fetched.
 
     Args:
         spec: A trial that starts from the weights.
+        given: What they are to it.
         weights: The weights.
         cache_dir: Where published weights are kept.
         note: Called if the file is a checkpoint, or its names have a wrapper's prefix.
@@ -99,9 +103,8 @@ def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path, note: Note
         state = read_weights(*_file(weights, cache_dir), note=note)
     else:
         state = shapes_of(published(weights.name))
-    (donor,) = spec.donors
     learner = registry.learner_of(spec.identity, torch.device("cpu"))
-    learner.start_from(state, origin=f"donor {donor.title}")
+    give(learner, given, state, title=f"donor {weights.name or weights.path}")
 
 
 def _file(weights: Weights, cache_dir: Path) -> tuple[Path, bytes]:

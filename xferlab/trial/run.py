@@ -32,7 +32,7 @@ from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.evaluate import evaluate, outputs_of, prediction_time
 from xferlab.trial.examples import TrialContext, fit_examples
 from xferlab.trial.features import extract
-from xferlab.trial.origin import load_origin, trained_weights
+from xferlab.trial.origin import load_origins, names_of, trained_weights, weights_of
 from xferlab.trial.training import load_weights, trainer_of
 
 
@@ -100,8 +100,8 @@ class _Run:
     def _train(self) -> TrialRecord:
         store, spec = self.context.store, self.spec
         train, validation = fit_examples(spec, self.context)
-        origin = load_origin(spec, self.learner, self.context)
-        self.checkpoints = Checkpoints(store, spec.trial_id, origin=origin.weights_sha256 if origin else None)
+        origins = load_origins(spec, self.learner, self.context)
+        self.checkpoints = Checkpoints(store, spec.trial_id, origin=weights_of(origins))
         trainer = trainer_of(spec.identity, self.learner)
         self.checkpoints.resume(trainer.restore, self.context.device)
         self.attempt.begin(trainer.cursor.epoch)
@@ -111,7 +111,7 @@ class _Run:
             mirror = TrialMirror.start(
                 spec,
                 directory=self.context.cache_dir / "wandb",
-                parent_weights=origin.weights_sha256 if origin else None,
+                parent_weights=weights_of(origins),
                 store=store,
             )
             summary: dict[str, float] = {}
@@ -135,7 +135,7 @@ class _Run:
                 ),
                 num_train=len(train),
                 num_validation=len(validation),
-                started_from=origin.name if origin else None,
+                started_from=names_of(origins),
                 weights_sha256=hashlib.sha256(weights).hexdigest(),
                 weights_bytes=len(weights),
                 history_sha256=history_sha256(fitted.history),
