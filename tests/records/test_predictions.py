@@ -74,11 +74,10 @@ def test_equal_arrays_have_equal_bytes_and_masks_take_a_bit_a_pixel(store: Store
         wanted("3" * 16, "2" * 64, DIGESTS, threshold=0.5),
         wanted("1" * 16, "3" * 64, DIGESTS, threshold=0.5),
         wanted("1" * 16, "2" * 64, DIGESTS[:2], threshold=0.5),
-        wanted("1" * 16, "2" * 64, DIGESTS[::-1], threshold=0.5),
         wanted("1" * 16, "2" * 64, DIGESTS, threshold=0.4),
         wanted("1" * 16, "2" * 64, DIGESTS, threshold=0.5, variant="cable 1"),
     ],
-    ids=["trial", "weights", "cases", "order", "threshold", "variant"],
+    ids=["trial", "weights", "cases", "threshold", "variant"],
 )
 def test_whatever_differs_is_another_prediction(store: Store, other: PredictionRecord) -> None:
     assert other.prediction_id != ASKED.prediction_id

@@ -19,9 +19,6 @@ from xferlab.tasks.config import ORIGINAL, TrialIdentity
 WEIGHTS, MASKS, GATE = "starts_from", "masks", "gate"
 """Roles: the weights that a training starts from, masks that another stage predicts, and who may train."""
 
-PREDICTED = ("masks", "gate")
-"""The roles of what other trials predict of the cases."""
-
 SPEC_VERSION = 3
 PLAN_VERSION = 3
 

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from xferlab.cohort import Selection
 from xferlab.errors import RecordError
-from xferlab.plan.identity import sha256_of, short_id
+from xferlab.plan.identity import short_id
 from xferlab.records import codec, reader
 from xferlab.records.layout import MeasurementFiles, prediction_files
 from xferlab.records.schema import MeasurementRecord
@@ -50,12 +51,12 @@ class PredictionRecord(MeasurementRecord):
 
     Attributes:
         prediction_id: Its identity.
-        threshold: From which probability on something is there.
-        variant: What was laid on the images; empty for the cases as they are.
+        threshold: From which probability on a structure is there; None where none is predicted.
+        variant: What was laid on the images, and its version; empty for the cases as they are.
     """
 
     prediction_id: str
-    threshold: float
+    threshold: float | None
     variant: str = ""
 
     @property
@@ -71,18 +72,18 @@ class PredictionRecord(MeasurementRecord):
 
 
 def wanted(
-    trial_id: str, weights: str, digests: Sequence[str], *, threshold: float, variant: str = ""
+    trial_id: str, weights: str, digests: Sequence[str], *, threshold: float | None, variant: str = ""
 ) -> PredictionRecord:
     """Returns the record of a prediction before it is made: without the digest of its table.
 
     Args:
         trial_id: Whose weights predict.
         weights: SHA-256 of the weights.
-        digests: The cases, in the order of the table.
-        threshold: From which probability on something is there.
-        variant: What is laid on the images, and its version.
+        digests: The cases, in digest order.
+        threshold: From which probability on a structure is there; None where none is predicted.
+        variant: What is laid on the images, and its version; empty for the cases as they are.
     """
-    selection = sha256_of(list(digests))
+    selection = Selection.to_predict("", digests).identity()
     identity = [PREDICTIONS_VERSION, trial_id, weights, selection, threshold, variant]
     return PredictionRecord(
         prediction_id=short_id(identity),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pyarrow.fs import FileInfo
 
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import PREDICTED, PlannedTrial, TrialSpec
+from xferlab.plan.spec import PlannedTrial, TrialSpec
 from xferlab.records import reader, samples
 from xferlab.records.layout import (
     DONORS,
@@ -200,7 +200,7 @@ def _needed(planned: Sequence[PlannedTrial], store: Store, *, searches: bool) ->
         producer
         for trial in [*planned, *of_samples]
         for given in trial.inputs
-        if given.role in PREDICTED
+        if given.network is None
         for producer in given.trials
     }
     return needed.union(_predictions(store, producers))

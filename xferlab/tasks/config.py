@@ -275,8 +275,6 @@ class Task:
             `files["card"]` of what `Learner.present` returns.
         reads_masks: Whether its learner asks for masks. Where it does not, a corrected mask renews no trial,
             and images without masks take part.
-        for_others: What its stages predict for other stages, the names of the arrays of `Learner.for_others`:
-            `structures` for stages with `masks`, `probability` for stages with `gate`.
         of_weights: `module:function` that returns an identity for bare weights; empty where none can.
         has_threshold: Whether `Learner.present` uses the threshold of `predict`.
         report: Module whose `pictures(contents)` yields the figures that only this task has in a report, such
@@ -308,7 +306,6 @@ class Task:
     variants: tuple[str, ...] = OBJECTS
     files: Mapping[str, str] = field(default_factory=dict)
     reads_masks: bool = True
-    for_others: tuple[str, ...] = ()
     of_weights: str = ""
     has_threshold: bool = False
     report: str = ""

@@ -154,10 +154,10 @@ class Learner(Protocol[E_contra, B]):
         """
 
     def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
-        """Returns what other stages may ask of a prediction: the arrays that `Task.for_others` names.
+        """Returns what other stages may take of a prediction, as `Task.gives` says, in the order of targets.
 
-        `structures` are masks, uint8 (S, H, W), 0 and 255, of any size: whoever asks stretches them to its
-        own. `probability` is float32 (K,), of each class.
+        For `structures`: an array `structures` of masks, uint8 (S, H, W), 0 and 255, of any size, since who
+        takes them stretches them to its own. For `classes`: `probability` of each class, float32 (K,).
 
         Args:
             prediction: Of `predict`.

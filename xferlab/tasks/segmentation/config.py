@@ -426,7 +426,6 @@ TASK = Task(
     headline="DICE",
     variants=(*OBJECTS, ORIGINAL),
     files={"mask": "_mask.png", "overlay": "_overlay.png"},
-    for_others=("structures",),
     report="xferlab.tasks.segmentation.report",
     of_weights="xferlab.tasks.segmentation.learner:identity_of_weights",
     has_threshold=True,

@@ -101,7 +101,7 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         return shrunk(outputs) if isinstance(cases, NativeExamples) else outputs
 
     def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
-        """Returns `structures`: the mask of each, uint8 (S, H, W), 255 where it is more probable than that."""
+        """Returns `structures`: the mask of each, where its probability is above the threshold."""
         return {"structures": np.where(prediction[None] > threshold, STRUCTURE, 0).astype(np.uint8)}
 
     def present(
