@@ -8,6 +8,7 @@ from typing import Literal, Protocol, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from xferlab.training.batches import Rows
 from xferlab.training.randomness import case_keys
@@ -33,6 +34,24 @@ class NativeImages(Protocol):
         """Returns the targets of a row, (S, H, W): 0 background, 255 structure, 127 ignored."""
 
 
+class PredictedMasks(Protocol):
+    """The masks that another stage predicts of the cases of a set."""
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Names of the structures, in the order of the planes."""
+
+    def of(self, row: int) -> Pixels:
+        """Returns the masks of a case as they were predicted, (S, h, w), 0 and 255."""
+
+
+def _stretched(masks: PredictedMasks | None, row: int, size: tuple[int, int]) -> Pixels:
+    """Returns the masks of a case at a size (H, W), (S, H, W), by nearest neighbour, as targets are resized."""
+    assert masks is not None, "asked for masks of a stage that has none"
+    planes = [Image.fromarray(plane) for plane in masks.of(row)]
+    return np.stack([np.asarray(plane.resize(size[::-1], Image.Resampling.NEAREST)) for plane in planes])
+
+
 class NativeExamples:
     """Cases of any size; none of their pixels are held.
 
@@ -41,6 +60,7 @@ class NativeExamples:
         structures: Names of what the targets mark, in the order of their planes.
         spacing_mm: (N, 2) native row and column spacing, NaN where unknown.
         device: Where batches go.
+        masks: What another stage predicts, where this one takes masks; else None. See `masks_of`.
     """
 
     def __init__(
@@ -51,12 +71,13 @@ class NativeExamples:
         structures: Sequence[str],
         rows: Rows,
         device: torch.device,
+        masks: PredictedMasks | None = None,
     ):
-        """Takes `rows` of the images; `digests` names those rows, in order."""
+        """Takes `rows` of the images; `digests` names those rows, in order, and `masks` follows it."""
         self.keys = case_keys(digests)
         self.structures = tuple(structures)
         self.spacing_mm = images.spacing_mm[rows]
-        self.device = device
+        self.device, self.masks = device, masks
         self._images, self._rows = images, rows
         self._derived: dict[Hashable, object] = {}
 
@@ -68,6 +89,10 @@ class NativeExamples:
         """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8 views."""
         number = int(self._rows[row])
         return self._images.image(number), self._images.targets_of(number)
+
+    def masks_of(self, row: int) -> Pixels:
+        """Returns the predicted masks of one case at its own size, (S, H, W), 0 and 255."""
+        return _stretched(self.masks, row, self.size(row))
 
     def size(self, row: int) -> tuple[int, int]:
         """Returns height and width of one case."""
@@ -91,6 +116,7 @@ class ImageExamples:
         structures: Names of the S structures.
         spacing_mm: (N, 2) row and column spacing at this size, NaN where unknown.
         original: The same cases at their own size, where outputs are to be measured at that; else None.
+        masks: What another stage predicts, where this one takes masks; else None. See `take_masks`.
     """
 
     def __init__(
@@ -104,11 +130,12 @@ class ImageExamples:
         rows: Rows,
         device: torch.device,
         original: NativeExamples | None = None,
+        masks: PredictedMasks | None = None,
     ):
-        """Takes `rows` of the mapped arrays; `digests` names those rows, in order."""
+        """Takes `rows` of the mapped arrays; `digests` names those rows, in order, and `masks` follows it."""
         self.keys = case_keys(digests)
         self.images, self.targets, self.spacing_mm = images, targets, spacing_mm[rows]
-        self.structures, self.original = tuple(structures), original
+        self.structures, self.original, self.masks = tuple(structures), original, masks
         self._rows, self._device = rows, device
         self._resident: tuple[torch.Tensor, torch.Tensor] | None = None
         if device.type == "cuda":
@@ -128,6 +155,16 @@ class ImageExamples:
             return self._resident[0][on_device], self._resident[1][on_device]
         mapped = self._rows[rows]
         return torch.from_numpy(self.images[mapped]), torch.from_numpy(self.targets[mapped])
+
+    def take_masks(self, rows: Rows) -> torch.Tensor:
+        """Returns the predicted masks (n, S, H, W) of cases, uint8, 0 and 255, on the device."""
+        stretched = np.stack([self.masks_of(row) for row in rows.tolist()])
+        return torch.from_numpy(stretched).to(self._device)
+
+    def masks_of(self, row: int) -> Pixels:
+        """Returns the predicted masks (S, H, W) of one case, uint8, 0 and 255, on the host."""
+        height, width = self.images.shape[-2:]
+        return _stretched(self.masks, row, (height, width))
 
     def case(self, row: int) -> tuple[Pixels, Pixels]:
         """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8, on the host."""
