@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from xferlab.data.cache import resized
+from xferlab.data.preprocessing import degraded, height_without_band
 from xferlab.data.sources.registry import section_if_known
 from xferlab.data.sources.source import Decoded
 from xferlab.errors import RecordError
@@ -132,9 +133,17 @@ class Predictor:
         identity = registry.identity_of_weights(weights, origin=str(path), options=options)
         return _loaded(identity, weights, origin=str(path), device=device)
 
+    def seen(self, image: npt.NDArray[np.uint8]) -> int:
+        """Returns how many rows of a grey image, from the top, the network is shown."""
+        section = section_if_known(self.section)
+        return height_without_band(image) if section and section.crop_black_band else len(image)
+
     def prepared(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Returns a grey image `(H, W)` as the image cache holds it: `(1, size, size)`, or native."""
-        size = self.identity.image_size
+        section, size = section_if_known(self.section), self.identity.image_size
+        image = image[: self.seen(image)]
+        if section and section.degrade_to:
+            image = degraded(image, section.degrade_to)
         if size == "native":
             return image[None]
         return resized(Decoded(image, np.empty((0, *image.shape[:2]), np.uint8)), size)[0]

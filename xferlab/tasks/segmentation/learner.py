@@ -99,9 +99,11 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         outputs = outputs_of(cases, row, prediction)
         return shrunk(outputs) if isinstance(cases, NativeExamples) else outputs
 
-    def present(self, image: Pixels, prediction: Array, *, structure: str, threshold: float) -> Presented:
+    def present(
+        self, image: Pixels, prediction: Array, *, height: int, structure: str, threshold: float
+    ) -> Presented:
         """Returns a mask and an overlay at the image's size, and figures about them."""
-        return present(image, prediction, structure=structure, threshold=threshold)
+        return present(image, prediction, seen=height, structure=structure, threshold=threshold)
 
     def layers(self) -> Mapping[str, Layer]:
         """Returns the levels of the U-Net; an upsampling belongs to the decoder level that it feeds."""
