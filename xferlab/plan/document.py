@@ -115,7 +115,7 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
         "description": dict(plan.loaded.overrides.get(arm, {})),
         "stages": {
             name: {
-                "data": stage.data,
+                "data": stage.section,
                 "starts_from": stage.starts_from,
                 "repetitions": stage.repetitions if stage.data else None,
                 "evaluate_on": stage.evaluate_on,

@@ -206,8 +206,8 @@ class _Arm:
             return
         for stage_name in stages_in_order(self.study):
             stage = self.study.stages[stage_name]
-            if stage.data is not None:
-                template = self._template(stage_name, stage.data)
+            if stage.section is not None:
+                template = self._template(stage_name, stage.section)
                 for repetition in range(1, (stage.repetitions or self.study.repetitions) + 1):
                     self._add(template, stage, repetition)
                 self._check_everywhere(stage_name, stage)
@@ -343,7 +343,7 @@ class _Arm:
         return (available[paired],), None
 
     def _evaluated(self, stage: Stage) -> list[str]:
-        default = [f"{stage.data}.test"] if self.study.split.has_test else []
+        default = [f"{stage.section}.test"] if self.study.split.has_test else []
         return default if stage.evaluate_on is None else list(dict.fromkeys(stage.evaluate_on))
 
     def _evaluations(self, spec: TrialSpec, stage: Stage) -> Iterator[EvaluationSpec]:
