@@ -155,6 +155,12 @@ class StudyResults:
         """The plan's entry of each trial."""
         return {trial["trial_id"]: trial for trial in self.plan["trials"]}
 
+    def learnt(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Returns task and targets of the stages and trials."""
+        tasks = self.plan["tasks"]
+        trials = [(tasks[trial["stage"]], tuple(trial.get("targets", ()))) for trial in self.plan["trials"]]
+        return [*((task, ()) for task in tasks.values()), *trials]
+
     def image_sizes(self, stage: str) -> dict[str, int | str]:
         """Returns the size at which the network of each arm takes images in a stage."""
         trials = [trial for trial in self.plan["trials"] if trial["stage"] == stage]

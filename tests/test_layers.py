@@ -71,6 +71,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "xferlab.tasks.registry": (
         "xferlab.tasks",
         "xferlab.training.learner",
+        "xferlab.metrics.metric",
         "xferlab.analysis",
         "xferlab.errors",
     ),

@@ -284,6 +284,7 @@ class _Arm:
             identity=identity,
             section=section,
             selection="",
+            targets=study.targets_of(stage_name),
             data={
                 name: without_patients(self._read(stage_name, name)) for name in study.data if name in read
             },
@@ -372,6 +373,7 @@ class _Arm:
                 "metrics": self.study.task_of(stage_name).metrics_version,
                 "overlay_cases": self.study.overlay_cases,
                 **self._variant_identity(variant, image_size),
+                **({"targets": list(spec.targets)} if len(spec.targets) > 1 else {}),
             }
             seen = part != "hold_out" and self._may_have_seen(spec.parents, repetition, selected.units)
             if seen:

@@ -148,6 +148,8 @@ class PlannedTrial:
         features: What to store of its deep features; None where the study does not ask for them.
         coordinates: What the repetition is: `repeat` and `fold` (from 1), or the `site` that is left out;
             empty where it is nothing but a repetition.
+        targets: Names of what it learns to tell, such as structures in the order of their masks; empty where
+            its task names nothing. In no identity of a trial.
     """
 
     trial_id: str
@@ -161,6 +163,7 @@ class PlannedTrial:
     evaluations: tuple[EvaluationSpec, ...] = ()
     features: FeaturesSpec | None = None
     coordinates: Mapping[str, int | str] = field(default_factory=dict, hash=False)
+    targets: tuple[str, ...] = ()
 
     @staticmethod
     def from_entry(entry: Mapping[str, Any]) -> PlannedTrial:

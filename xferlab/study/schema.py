@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from xferlab.analysis.published import papers
-from xferlab.cohort import Labelling
+from xferlab.cohort import Labelling, single_sections
 from xferlab.data.sources.registry import NAMING_COLUMNS, DataSection
 from xferlab.errors import suggest
 from xferlab.section import NO_BOOL, Float, Int, Name, Scalar, Section
@@ -354,7 +354,7 @@ class Study(Section):
 
     def classes_of(self, stage: str) -> Classes | None:
         """Returns what a stage's images are labelled with; None where its task learns no labels."""
-        return (self.stages[stage].classes or Classes()) if self.task_of(stage).targets == "classes" else None
+        return (self.stages[stage].classes or Classes()) if self.task_of(stage).reads_labels else None
 
     def section_of(self, stage: str, section: str) -> DataSection:
         """Returns a data section as a stage reads it: the images, and the masks of its structures."""
@@ -362,6 +362,15 @@ class Study(Section):
         if not self.task_of(stage).reads_masks:
             return config.reading(())
         return config if structures is None else config.reading(structures)
+
+    def targets_of(self, stage: str) -> tuple[str, ...]:
+        """Returns the names of what a stage learns to tell, in order; empty where its task names nothing."""
+        section, task = self.stages[stage].section, self.task_of(stage)
+        if section is None or not task.targets:
+            return ()
+        if classes := self.classes_of(stage):
+            return classes.labelling.names
+        return self.section_of(stage, single_sections(section)[0]).targets
 
     def training_of(self, stage: str) -> Training:
         """Returns the training of one stage: the study's, with the fields that the stage changes.

@@ -152,7 +152,7 @@ class Learner(Protocol[E_contra, B]):
         prediction: Array,
         *,
         height: int,
-        structure: str,
+        targets: Sequence[str],
         threshold: float,
     ) -> Presented:
         """Returns what `predict` writes for a grey image (H, W).
@@ -162,7 +162,7 @@ class Learner(Protocol[E_contra, B]):
             height: How many rows of it, from the top, the network saw: fewer than H where the training cut
                 black bands off.
             prediction: Of `predict`.
-            structure: What the training's data section calls its structure.
+            targets: Names of what the trial learnt (`TrialSpec.targets`); empty where that is not known.
             threshold: From which probability on something is there, for tasks that predict any.
         """
 

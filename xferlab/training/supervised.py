@@ -159,7 +159,7 @@ class SupervisedLearner(Learner[E_contra, B]):
         prediction: Array,
         *,
         height: int,
-        structure: str,
+        targets: Sequence[str],
         threshold: float,
     ) -> Presented:
         """Writes no files."""

@@ -173,7 +173,7 @@ def _put(predictor: Predictor, store: Store, threshold: float, output: _Output) 
         image.pixels,
         output.probability,
         height=predictor.seen(image.pixels),
-        structure=predictor.structure,
+        targets=predictor.targets,
         threshold=threshold,
     )
     endings = registry.task(predictor.identity.task).files

@@ -100,9 +100,10 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         return shrunk(outputs) if isinstance(cases, NativeExamples) else outputs
 
     def present(
-        self, image: Pixels, prediction: Array, *, height: int, structure: str, threshold: float
+        self, image: Pixels, prediction: Array, *, height: int, targets: Sequence[str], threshold: float
     ) -> Presented:
         """Returns a mask and an overlay at the image's size, and figures about them."""
+        (structure,) = targets or ("structure",)
         return present(image, prediction, seen=height, structure=structure, threshold=threshold)
 
     def layers(self) -> Mapping[str, Layer]:
