@@ -43,11 +43,14 @@ class Labelling:
         """The names of the classes, in the order of the labels."""
         return tuple(name for name, _ in self.classes)
 
+    def classes_of(self, cell: str) -> tuple[str, ...]:
+        """Returns the names of the classes that a value is in: at most one in a study that is planned."""
+        return tuple(name for name, values in self.classes if any(matches(cell, value) for value in values))
+
     def label(self, case: Case) -> int | None:
         """Returns the number of a case's class, from 0; None where its value is in no class."""
-        cell = case.columns.get(self.column, "")
-        numbers = (n for n, (_, values) in enumerate(self.classes) if any(matches(cell, v) for v in values))
-        return next(numbers, None)
+        names = self.classes_of(case.columns.get(self.column, ""))
+        return self.names.index(names[0]) if names else None
 
     def labels(self, cases: Iterable[Case]) -> Mapping[str, int]:
         """Returns the label of each case that has one, by the case's digest."""

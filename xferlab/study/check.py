@@ -93,7 +93,7 @@ def check(study: Study) -> list[Finding]:
     of_tasks = [
         replace(finding, related=(*finding.related, ("stages", name, "task")))
         for name, stage in study.stages.items()
-        for stage_check in (_parents_task, _labels, _variants, _sections, _patience, _task)
+        for stage_check in (_parents_task, _labels, _classes, _variants, _sections, _patience, _task)
         for finding in stage_check(study, name, stage)
     ]
     return [*of_stages, *of_tasks, *_folds(study), *_features(study), *_unread(study), *_cycles(study)]
@@ -229,10 +229,18 @@ def _labels(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         )
 
 
+def _classes(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    if stage.classes is not None and not study.task_of(name).reads_labels:
+        yield Finding(
+            ("stages", name, "classes"),
+            f"stage {name!r} names classes, and task {stage.task!r} learns no labels; leave classes out",
+        )
+
+
 def _structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Structures that a section that the stage reads does not have."""
     path: KeyPath = ("stages", name, "structures")
-    for section in _sections_read(study, name, stage):
+    for section in sections_read(study, name, stage):
         markable, related = study.data[section].markable, (("data", section),)
         for structure in stage.structures or ():
             if structure not in markable:
@@ -391,12 +399,12 @@ def _channels(study: Study, name: str, stage: Stage) -> dict[tuple[str, KeyPath]
     """The channels of the images of every section that a stage reads, by section and what names it."""
     return {
         (section, path): study.data[section].channels
-        for section, path in _sections_read(study, name, stage).items()
+        for section, path in sections_read(study, name, stage).items()
     }
 
 
-def _sections_read(study: Study, name: str, stage: Stage) -> dict[str, KeyPath]:
-    """The sections of the study that a stage trains or is evaluated on, and what names each of them first."""
+def sections_read(study: Study, name: str, stage: Stage) -> dict[str, KeyPath]:
+    """Returns the sections of the study that a stage reads, and what names each of them first."""
     trained = single_sections(stage.section) if stage.section else ()
     paths: dict[str, KeyPath] = dict.fromkeys(trained, ("stages", name, "data"))
     for index, item in enumerate(stage.evaluate_on or ()):

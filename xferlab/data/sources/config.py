@@ -70,6 +70,11 @@ class SourceConfig(Section):
             return self
         return self.model_copy(update={"read": list(structures)})
 
+    @property
+    def naming_columns(self) -> tuple[str, ...]:
+        """Columns whose values identify people or files."""
+        return NAMING_COLUMNS
+
     def as_taken(self) -> Self:
         """Returns the section with its images as they were taken, without simulation and steps of its own."""
         return self.model_copy(update={"simulate": None, "crop_black_band": False, "degrade_to": None})
