@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from xferlab.data.sources.registry import read_section
 from xferlab.errors import DonorError, RecordError, TaskError
 from xferlab.networks.build import build, initialise
 from xferlab.networks.donors import save_weights
@@ -196,7 +197,7 @@ def test_a_trial_without_record_is_refused(tmp_path: Path) -> None:
 def test_files_are_read_as_the_training_read_them(tmp_path: Path, size: int | str) -> None:
     """A black band is cut off and lies in the outputs without a structure; the rest loses its sharpness."""
     config = {"source": "manifest", "root": str(tmp_path), "crop_black_band": True, "degrade_to": 16}
-    network = replace(predictor(tmp_path), section=config)
+    network = replace(predictor(tmp_path), sections=(read_section(config),))
     model = network.identity.model.model_copy(update={"image_size": size})
     network = replace(network, identity=network.identity.model_copy(update={"model": model}))
     image = np.maximum(picture(0, height=48, width=64), 9)

@@ -71,6 +71,14 @@ class Selection:
         """The case digests, in order."""
         return tuple(row[0] for row in self.rows)
 
+    def part(self, part: str) -> Selection:
+        """Returns the cases of a part of a selection to train on."""
+        return Selection(self.section, tuple(row for row in self.rows if row[1] == part))
+
+    def rows_from(self, start: int, number: int) -> Selection:
+        """Returns so many cases from a row on."""
+        return Selection(self.section, self.rows[start : start + number])
+
     @property
     def labels(self) -> tuple[int, ...]:
         """The label of each case, in order; empty where labels are not learnt."""

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from xferlab.cohort import Case
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import PLAN_VERSION, TrialSpec
 from xferlab.study.schema import Split, Stage
 from xferlab.tasks import registry
@@ -84,8 +84,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
         "stage": trial.stage,
         "repetition": trial.repetition,
         "seed": trial.identity.seed,
-        "parents": list(trial.parents),
-        "donor": asdict(trial.donor) if trial.donor else None,
+        "inputs": [{**asdict(given), "trials": list(given.trials)} for given in trial.inputs],
         "data": trial.section,
         "targets": list(trial.targets),
         "max_epochs": trial.max_epochs,

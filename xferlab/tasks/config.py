@@ -121,6 +121,7 @@ class TrialIdentity(Section):
     training: Loop
     adapt: Section | None = None
     execution: Execution
+    num_classes: int | None = None
     selection: str
     seed: int
     parent: Mapping[str, Any] | None = None
@@ -315,9 +316,17 @@ class Task:
         return tuple(dict.fromkeys(names))
 
     def identity_of(
-        self, *, model: Section, training: Training, adapt: Section | None, execution: Execution
+        self,
+        *,
+        model: Section,
+        training: Training,
+        adapt: Section | None,
+        execution: Execution,
+        num_classes: int | None = None,
     ) -> TrialIdentity:
         """Returns the identity of a stage's trials, without their cases, seed and parent.
+
+        The number of classes is that of a stage that learns labels.
 
         Raises:
             TaskError: The identity does not have the fields of the sections.
@@ -331,6 +340,7 @@ class Task:
             "training": training.model_dump(exclude=set(Engine.model_fields)),
             "adapt": (adapt and adapt.model_dump(exclude_none=True)) or None,
             "execution": execution,
+            "num_classes": num_classes,
         }
         try:
             return self.identity.model_validate(fields)
