@@ -81,6 +81,8 @@ class ArmExpansion:
         )
         spec = replace(spec, evaluations=tuple(self._evaluations.of(spec, stage)))
         known = self.growing.trials.get(trial_id)
+        if known and known.targets != spec.targets:
+            self._refuse_names(known, spec)
         self.growing.trials[trial_id] = _merged(known, spec) if known else spec
         self.growing.trained_units[trial_id] = selected.units
         self.growing.names[name] = self.ids[stage_name, repetition] = trial_id
@@ -185,6 +187,16 @@ class ArmExpansion:
                     f"{what} in some repetitions (first: {repetition})",
                     kind="classes missing from a part",
                 )
+
+    def _refuse_names(self, known: TrialSpec, other: TrialSpec) -> None:
+        """One training is measured under one set of names."""
+        names = (", ".join(spec.targets) for spec in (known, other))
+        what = (
+            f"stage {other.stage!r} learns {' and '.join(f'{named!r}' for named in names)} in one "
+            f"and the same training ({known.name}); name them alike in all arms"
+        )
+        field = "classes" if self.study.stages[other.stage].classes else "structures"
+        self._refuse(f"names {other.stage}", Finding(("stages", other.stage, field), what))
 
     def _check_execution(self, stage_name: str, resolved: Execution) -> None:
         if resolved.precision == "tf32" and resolved.device == "cpu":

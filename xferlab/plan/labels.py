@@ -156,7 +156,10 @@ class _Labelled:
             listed = f"(columns of classes: {', '.join(accepted) or 'none'}).{suggest(column, accepted)}"
             related = (("data", name),)
             if column in naming:
-                what = f"stage {self.name!r}: column {column!r} of data.{name} names files {listed}"
+                what = (
+                    f"stage {self.name!r}: column {column!r} of data.{name} names people or files, and "
+                    f"records would hold these names {listed}"
+                )
                 yield Finding(self._path("column"), what, related=related)
             elif column not in accepted:
                 what = f"stage {self.name!r}: data.{name} has no column {column!r} {listed}"

@@ -260,20 +260,24 @@ def _sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     for cases, path in sets.items():
         sections = [section for section in single_sections(cases) if section in study.data]
         related = tuple(("data", section) for section in sections)
-        kinds = {section: f"{study.data[section].channels} channels" for section in sections}
-        if len(set(kinds.values())) > 1:
-            what = "cases of one set have as many channels; train on them in stages of their own"
-            yield Finding(path, f"stage {name!r}: {_each(kinds)}; {what}", related=related)
-        read = {
-            section: ", ".join(study.section_of(name, section).targets) or "nothing" for section in sections
-        }
+        channels = {section: str(study.data[section].channels) for section in sections}
+        if len(set(channels.values())) > 1:
+            what = (
+                f"stage {name!r} joins sections whose images have different numbers of channels "
+                f"({_each(channels)}); one set of cases has one"
+            )
+            yield Finding(path, what, related=related)
+        read = {section: " and ".join(study.section_of(name, section).targets) for section in sections}
         if len(set(read.values())) > 1:
-            what = "all sections of a set are read alike: name the structures in the stage (`structures`)"
-            yield Finding(path, f"stage {name!r} reads {_each(read)}; {what}", related=related)
+            what = (
+                f"stage {name!r} joins sections of which it reads different structures ({_each(read)}); name "
+                "those that all have in its `structures`"
+            )
+            yield Finding(path, what, related=related)
 
 
 def _each(values: Mapping[str, str]) -> str:
-    return ", ".join(f"{value} of section {section!r}" for section, value in values.items())
+    return ", ".join(f"{section}: {value}" for section, value in values.items())
 
 
 def _variants(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -320,6 +324,9 @@ def _features(study: Study) -> Iterator[Finding]:
             f"task {', '.join(tasks)} names no layers whose features could be stored; leave `features` out",
             related=(("stages",),),
         )
+    if "+" in study.features.on:
+        what = "features.on names several sections; deep features are compared on the cases of one"
+        yield Finding(("features", "on"), what)
     yield from _cases(study, study.features.on, ("features", "on"))
 
 

@@ -144,21 +144,14 @@ class Classes(Section):
 
     column: str = Field("pathology", pattern=r"\S")
     """The column of the data sections that tells the class of an image."""
-    names: dict[Name, Annotated[list[Scalar], Field(min_length=1)]] | None = Field(None, min_length=2)
+    names: dict[Name, Annotated[list[Scalar], Field(min_length=1)]] | None = None
     """The values of each class, in the order of the labels; images with other values take no part. Default:
     a class for each value of the column, by name."""
 
     @model_validator(mode="after")
-    def _names_nobody(self) -> Classes:
-        if self.column in NAMING_COLUMNS:
-            raise ValueError(
-                f"column {self.column!r} names patients or images, and records would hold these names; give "
-                "a column of classes, such as pathology"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _each_value_once(self) -> Classes:
+        if self.names is not None and len(self.names) < 2:
+            raise ValueError("names has fewer than two classes; to tell classes apart takes two")
         seen: dict[str, str] = {}
         for name, values in (self.names or {}).items():
             for value in values:
