@@ -148,6 +148,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "xferlab.analysis": (
         "xferlab.records",
         "xferlab.plan.identity",
+        "xferlab.cohort",
         "xferlab.metrics.metric",
         "xferlab.metrics.sets",
         "xferlab.errors",

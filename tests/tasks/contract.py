@@ -95,7 +95,8 @@ class LearnerContract:
         assert list(given) == arrays[task(self.identity.task).gives]
         for array in given.values():
             assert array.dtype == np.float32 or set(np.unique(array)) <= {0, 255}
-        shown = learner.present(examples.case(1)[0][0], prediction, targets=self.targets, threshold=0.5)
+        image = examples.case(1)[0][0]
+        shown = learner.present(image, prediction, height=len(image), targets=self.targets, threshold=0.5)
         assert set(shown.files) <= set(task(self.identity.task).files)
         assert set(task(self.identity.task).variants) <= set(VARIANTS)
         declared = task(self.identity.task).metrics(self.targets)

@@ -45,14 +45,41 @@ class PredictedMasks(Protocol):
         """Returns the masks of a case as they were predicted, (S, h, w), 0 and 255."""
 
 
-def _stretched(masks: PredictedMasks | None, row: int, size: tuple[int, int]) -> Pixels:
-    """Returns the masks of a case at a size (H, W), (S, H, W), by nearest neighbour, as targets are resized."""
-    assert masks is not None, "asked for masks of a stage that has none"
-    planes = [Image.fromarray(plane) for plane in masks.of(row)]
-    return np.stack([np.asarray(plane.resize(size[::-1], Image.Resampling.NEAREST)) for plane in planes])
+class CaseSet:
+    """What cases of any size have in common: the labels of whole images, and masks of another stage.
+
+    Attributes:
+        labels: (N,) int64, the number of each case's class; empty where labels are not learnt.
+        classes: Names of the classes, in the order of the labels.
+        masks: What another stage predicts of the cases, where this one takes masks; else None.
+    """
+
+    labels: npt.NDArray[np.int64] = np.empty(0, np.int64)
+    classes: tuple[str, ...] = ()
+    masks: PredictedMasks | None = None
+
+    def case(self, row: int) -> tuple[Pixels, Pixels]:
+        """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8."""
+        raise NotImplementedError
+
+    def masks_of(self, row: int) -> Pixels:
+        """Returns the masks of a case that another stage predicts, (S, H, W), uint8, 0 and 255.
+
+        They have the size of the case: stretched by nearest neighbour, as its targets are.
+        """
+        assert self.masks is not None, "asked for masks of a stage that takes none"
+        height, width = self.case(row)[0].shape[-2:]
+        planes = [Image.fromarray(plane) for plane in self.masks.of(row)]
+        return np.stack(
+            [np.asarray(plane.resize((width, height), Image.Resampling.NEAREST)) for plane in planes]
+        )
+
+    def label(self, labels: Sequence[int], classes: Sequence[str]) -> None:
+        """Gives the cases their labels."""
+        self.labels, self.classes = np.array(labels, np.int64), tuple(classes)
 
 
-class NativeExamples:
+class NativeExamples(CaseSet):
     """Cases of any size; none of their pixels are held.
 
     Attributes:
@@ -60,7 +87,6 @@ class NativeExamples:
         structures: Names of what the targets mark, in the order of their planes.
         spacing_mm: (N, 2) native row and column spacing, NaN where unknown.
         device: Where batches go.
-        masks: What another stage predicts, where this one takes masks; else None. See `masks_of`.
     """
 
     def __init__(
@@ -71,13 +97,12 @@ class NativeExamples:
         structures: Sequence[str],
         rows: Rows,
         device: torch.device,
-        masks: PredictedMasks | None = None,
     ):
-        """Takes `rows` of the images; `digests` names those rows, in order, and `masks` follows it."""
+        """Takes `rows` of the images; `digests` names those rows, in order."""
         self.keys = case_keys(digests)
         self.structures = tuple(structures)
         self.spacing_mm = images.spacing_mm[rows]
-        self.device, self.masks = device, masks
+        self.device = device
         self._images, self._rows = images, rows
         self._derived: dict[Hashable, object] = {}
 
@@ -89,10 +114,6 @@ class NativeExamples:
         """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8 views."""
         number = int(self._rows[row])
         return self._images.image(number), self._images.targets_of(number)
-
-    def masks_of(self, row: int) -> Pixels:
-        """Returns the predicted masks of one case at its own size, (S, H, W), 0 and 255."""
-        return _stretched(self.masks, row, self.size(row))
 
     def size(self, row: int) -> tuple[int, int]:
         """Returns height and width of one case."""
@@ -106,7 +127,7 @@ class NativeExamples:
         return cast("T", self._derived[key])
 
 
-class ImageExamples:
+class ImageExamples(CaseSet):
     """Images and targets of one size: on CUDA all live on the device, on the CPU they stay mapped.
 
     Attributes:
@@ -116,7 +137,6 @@ class ImageExamples:
         structures: Names of the S structures.
         spacing_mm: (N, 2) row and column spacing at this size, NaN where unknown.
         original: The same cases at their own size, where outputs are to be measured at that; else None.
-        masks: What another stage predicts, where this one takes masks; else None. See `take_masks`.
     """
 
     def __init__(
@@ -130,12 +150,11 @@ class ImageExamples:
         rows: Rows,
         device: torch.device,
         original: NativeExamples | None = None,
-        masks: PredictedMasks | None = None,
     ):
-        """Takes `rows` of the mapped arrays; `digests` names those rows, in order, and `masks` follows it."""
+        """Takes `rows` of the mapped arrays; `digests` names those rows, in order."""
         self.keys = case_keys(digests)
         self.images, self.targets, self.spacing_mm = images, targets, spacing_mm[rows]
-        self.structures, self.original, self.masks = tuple(structures), original, masks
+        self.structures, self.original = tuple(structures), original
         self._rows, self._device = rows, device
         self._resident: tuple[torch.Tensor, torch.Tensor] | None = None
         if device.type == "cuda":
@@ -157,14 +176,9 @@ class ImageExamples:
         return torch.from_numpy(self.images[mapped]), torch.from_numpy(self.targets[mapped])
 
     def take_masks(self, rows: Rows) -> torch.Tensor:
-        """Returns the predicted masks (n, S, H, W) of cases, uint8, 0 and 255, on the device."""
+        """Returns `masks_of` of some cases, (n, S, H, W), on the device."""
         stretched = np.stack([self.masks_of(row) for row in rows.tolist()])
         return torch.from_numpy(stretched).to(self._device)
-
-    def masks_of(self, row: int) -> Pixels:
-        """Returns the predicted masks (S, H, W) of one case, uint8, 0 and 255, on the host."""
-        height, width = self.images.shape[-2:]
-        return _stretched(self.masks, row, (height, width))
 
     def case(self, row: int) -> tuple[Pixels, Pixels]:
         """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8, on the host."""

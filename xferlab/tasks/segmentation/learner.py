@@ -105,11 +105,11 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         return {"structures": np.where(prediction[None] > threshold, STRUCTURE, 0).astype(np.uint8)}
 
     def present(
-        self, image: Pixels, prediction: Array, *, targets: Sequence[str], threshold: float
+        self, image: Pixels, prediction: Array, *, height: int, targets: Sequence[str], threshold: float
     ) -> Presented:
         """Returns a mask and an overlay at the image's size, and figures about them."""
         (structure,) = targets or ("structure",)
-        return present(image, prediction, structure=structure, threshold=threshold)
+        return present(image, prediction, seen=height, structure=structure, threshold=threshold)
 
     def layers(self) -> Mapping[str, Layer]:
         """Returns the levels of the U-Net; an upsampling belongs to the decoder level that it feeds."""
