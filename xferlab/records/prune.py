@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pyarrow.fs import FileInfo
 
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import PlannedTrial, TrialSpec
+from xferlab.plan.spec import EvaluationSpec, FeaturesSpec, PlannedTrial, TrialSpec
 from xferlab.records import reader, samples
 from xferlab.records.layout import (
     DONORS,
@@ -176,7 +176,7 @@ def _is_alive(pid: int) -> bool:
 
 def _needed(planned: Sequence[PlannedTrial], store: Store, *, searches: bool) -> set[str]:
     """Returns the folders and files that planned trials and begun samples need."""
-    specs = [spec for trial in planned if (spec := _spec(store, trial.trial_id))]
+    specs = [spec for trial in planned if (spec := reader.read_spec(store, trial.trial_id))]
     begun = (
         []
         if searches
@@ -185,16 +185,16 @@ def _needed(planned: Sequence[PlannedTrial], store: Store, *, searches: bool) ->
     of_samples = [spec for sample in begun for spec in sample.trials]
     needed = {TrialFiles(trial.trial_id).folder for trial in planned}
     needed |= {TrialFiles(parent).folder for spec in of_samples for parent in spec.parents}
-    needed |= {selection_path(spec.selection) for spec in [*specs, *of_samples]}  # only specs know them
+    # Only specs know them.
+    needed |= {selection_path(digest) for spec in [*specs, *of_samples] for digest in _selections(spec)}
     for trial in [*planned, *of_samples]:
         files = TrialFiles(trial.trial_id)
         for evaluation in trial.evaluations:
-            needed |= {
-                files.evaluation(evaluation.evaluation_id).folder,
-                selection_path(evaluation.selection),
-            }
+            needed.add(files.evaluation(evaluation.evaluation_id).folder)
+            needed |= set(map(selection_path, _selections(evaluation)))
         if features := trial.features:
-            needed |= {files.features(features.features_id).folder, selection_path(features.selection)}
+            needed.add(files.features(features.features_id).folder)
+            needed |= set(map(selection_path, _selections(features)))
         needed |= {donor_path(donor.digest) for donor in trial.donors}
     producers = {
         producer
@@ -204,6 +204,12 @@ def _needed(planned: Sequence[PlannedTrial], store: Store, *, searches: bool) ->
         for producer in given.trials
     }
     return needed.union(_predictions(store, producers))
+
+
+def _selections(asked: TrialSpec | EvaluationSpec | FeaturesSpec) -> Iterator[str]:
+    """Yields the selections of a trial or a measurement: of its cases, and of those that others predict."""
+    yield asked.selection
+    yield from (predicted.selection for predicted in asked.predicted)
 
 
 def _predictions(store: Store, producers: Collection[str]) -> Iterator[str]:
@@ -227,8 +233,3 @@ def _planned(store: Store) -> list[PlannedTrial]:
         )
     entries = (entry for study in studies for entry in reader.read_plan(store, study)["trials"])
     return list(map(PlannedTrial.from_entry, entries))
-
-
-def _spec(store: Store, trial_id: str) -> TrialSpec | None:
-    body = reader.read_undamaged(store, TrialFiles(trial_id).spec)
-    return TrialSpec.from_json(body) if body else None  # the next run writes it again

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from xferlab.cohort import Selection
 from xferlab.errors import RecordError, other_version
-from xferlab.plan.spec import PLAN_VERSION
+from xferlab.plan.spec import PLAN_VERSION, TrialSpec
 from xferlab.records import codec
 from xferlab.records.layout import STUDIES, StudyFiles, TrialFiles, selection_path
 from xferlab.records.schema import (
@@ -166,6 +166,16 @@ def read_table(store: Store, record: MeasurementRecord, name: str) -> pa.Table:
         return read_record(store, record.files.record, type(record)) == record
 
     return codec.read_parquet(store, record.files.table(name), sha256=record.tables[name], holds=stays)
+
+
+def read_spec(store: Store, trial_id: str) -> TrialSpec | None:
+    """Returns what is needed to run a trial again; None where it is absent or damaged.
+
+    Raises:
+        RecordError: Another version of xferlab wrote it.
+    """
+    body = read_undamaged(store, TrialFiles(trial_id).spec)
+    return TrialSpec.from_json(body) if body.get("trial_id") == trial_id else None
 
 
 def holds_spec(store: Store, trial_id: str) -> bool:

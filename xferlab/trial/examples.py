@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from xferlab.records.reader import read_selection
 from xferlab.records.store import Store
 from xferlab.tasks.config import Size
 from xferlab.training.examples import AnyExamples, ImageExamples, NativeExamples
+from xferlab.trial.given import NOTHING, Given
 from xferlab.trial.redaction import redact_names
 
 
@@ -31,25 +32,37 @@ class TrialContext:
         store: The storage of records.
         cache_dir: Folder of decoded images on this machine.
         device: Device of the networks.
+        go_on: Called after each case that is predicted before a training; may raise to end the trial.
     """
 
     store: Store
     cache_dir: Path
     device: torch.device
+    go_on: Callable[[], None] = lambda: None
 
 
-def fit_examples(spec: TrialSpec, context: TrialContext) -> tuple[AnyExamples, AnyExamples]:
-    """Returns the cases to train and to validate on."""
+def fit_examples(
+    spec: TrialSpec, context: TrialContext, given: Given = NOTHING
+) -> tuple[AnyExamples, AnyExamples]:
+    """Returns the cases to train and to validate on: of each part those that the gate lets pass.
+
+    Raises:
+        TrainingError: The gate lets none of a part pass.
+    """
     selection = read_selection(context.store, spec.selection)
+    parts = (given.passing(selection.part(part), spec) for part in ("train", "validation"))
     train, validation = (
-        _labelled(examples(spec, spec.section, chosen.digests, context), spec, chosen)
-        for chosen in map(selection.part, ("train", "validation"))
+        _known(examples(spec, spec.section, chosen.digests, context), spec, chosen, given) for chosen in parts
     )
     return train, validation
 
 
 def evaluated_examples(
-    spec: TrialSpec, evaluation: EvaluationSpec, selection: Selection, context: TrialContext
+    spec: TrialSpec,
+    evaluation: EvaluationSpec,
+    selection: Selection,
+    context: TrialContext,
+    given: Given = NOTHING,
 ) -> Iterator[AnyExamples]:
     """Yields the cases of an evaluation, in the order of its selection, as its variant has them.
 
@@ -57,24 +70,39 @@ def evaluated_examples(
     by batch.
     """
     section, is_native = evaluation.source or evaluation.section, spec.identity.image_size == "native"
-    digests = selection.digests
     if evaluation.at_original_size or not evaluation.variant:
         original = evaluation.at_original_size and not is_native
-        loaded = examples(spec, section, digests, context, with_original=original)
-        yield _labelled(loaded, spec, selection)
+        loaded = examples(spec, section, selection.digests, context, with_original=original)
+        yield _known(loaded, spec, selection, given)
         return
-    step = spec.identity.training.batch_size if is_native else max(len(digests), 1)
+    start = 0
+    for loaded in in_steps(spec, section, selection.digests, context, objects=[evaluation.variant]):
+        yield _known(loaded, spec, selection.rows_from(start, len(loaded)), given)
+        start += len(loaded)
+
+
+def in_steps(
+    spec: TrialSpec,
+    section: str,
+    digests: Sequence[str],
+    context: TrialContext,
+    *,
+    objects: Sequence[str] = (),
+    targets: Sequence[str] | None = None,
+) -> Iterator[AnyExamples]:
+    """Yields cases in order; arguments as for `examples`. All at once, but for what is held in memory."""
+    is_held = objects and spec.identity.image_size == "native"
+    step = spec.identity.training.batch_size if is_held else max(len(digests), 1)
     for start in range(0, len(digests), step):
-        some = selection.rows_from(start, step)
-        loaded = examples(spec, section, some.digests, context, objects=[evaluation.variant])
-        yield _labelled(loaded, spec, some)
+        some = digests[start : start + step]
+        yield examples(spec, section, some, context, objects=objects, targets=targets)
 
 
-def _labelled(loaded: AnyExamples, spec: TrialSpec, selection: Selection) -> AnyExamples:
-    """The same cases with their labels, where labels are learnt."""
+def _known(loaded: AnyExamples, spec: TrialSpec, selection: Selection, given: Given) -> AnyExamples:
+    """The same cases with their labels, where labels are learnt, and with what others predict of them."""
     if labels := selection.labels:
         loaded.label(labels, spec.targets)
-    return loaded
+    return given.give(loaded, selection.digests)
 
 
 def examples(
@@ -85,6 +113,7 @@ def examples(
     *,
     objects: Sequence[str] = (),
     with_original: bool = False,
+    targets: Sequence[str] | None = None,
 ) -> AnyExamples:
     """Returns the cases of a section at the size that the trial's network takes; builds the image cache.
 
@@ -95,22 +124,25 @@ def examples(
         context: Where the trial runs.
         objects: Foreign objects that are laid on all images at once.
         with_original: Whether the cases at their own size come with those of one size.
+        targets: Names of targets that are nowhere, in place of those of the section.
     """
     size = spec.identity.image_size
     if size == "native":
-        return _native(spec, section, digests, context, objects=objects)
-    structures = _structures(spec, section)
+        return _native(spec, section, digests, context, objects=objects, targets=targets)
+    structures = _structures(spec, section) if targets is None else targets
     table = _table(spec, section, digests, context, size=size)
     rows = np.asarray(table.rows(digests), dtype=np.intp)
-    images, targets, spacing_mm = table.images, table.targets, table.spacing_mm
+    images, planes, spacing_mm = table.images, table.targets, table.spacing_mm
+    if targets is not None:
+        planes = nowhere(len(images), len(targets), *images.shape[-2:])
     if objects:
-        images, targets = with_objects(images[rows], digests, objects), targets[rows]
+        images, planes = with_objects(images[rows], digests, objects), planes[rows]
         spacing_mm, rows = spacing_mm[rows], np.arange(len(rows))
     original = _native(spec, section, digests, context) if with_original else None
     return ImageExamples(
         tuple(digests),
         images,
-        targets,
+        planes,
         spacing_mm,
         structures=structures,
         rows=rows,
@@ -139,32 +171,40 @@ def _native(
     context: TrialContext,
     *,
     objects: Sequence[str] = (),
+    targets: Sequence[str] | None = None,
 ) -> NativeExamples:
     table = _table(spec, section, digests, context, size="native")
-    rows, structures = table.rows(digests), _structures(spec, section)
-    if not objects:
-        return NativeExamples(digests, table, structures=structures, rows=rows, device=context.device)
+    rows, structures = table.rows(digests), _structures(spec, section) if targets is None else targets
     images = {
         row: with_objects(table.image(row)[None], [digest], objects)[0]
         for row, digest in zip(rows.tolist(), digests, strict=True)
+        if objects
     }
-    cases = _Overlaid(table, images)
+    cases = table if not objects and targets is None else _Changed(table, images, targets)
     return NativeExamples(digests, cases, structures=structures, rows=rows, device=context.device)
 
 
+def nowhere(*shape: int) -> NDArray[np.uint8]:
+    """Returns targets without any structure; they take no memory."""
+    return np.broadcast_to(np.uint8(0), shape)
+
+
 @dataclass(frozen=True)
-class _Overlaid:
-    """Cases whose images have foreign objects on them."""
+class _Changed:
+    """Cases of which some images have foreign objects on them, or whose targets are other ones, nowhere."""
 
     cases: CaseTable
     images: Mapping[int, NDArray[np.uint8]]
+    targets: Sequence[str] | None
 
     @property
     def spacing_mm(self) -> NDArray[np.float32]:
         return self.cases.spacing_mm
 
     def image(self, row: int) -> NDArray[np.uint8]:
-        return self.images[row]
+        return self.images[row] if row in self.images else self.cases.image(row)
 
     def targets_of(self, row: int) -> NDArray[np.uint8]:
-        return self.cases.targets_of(row)
+        if self.targets is None:
+            return self.cases.targets_of(row)
+        return nowhere(len(self.targets), *self.cases.image(row).shape[-2:])
