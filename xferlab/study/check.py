@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 
 from pydantic import ValidationError
 
+from xferlab.cohort import single_sections
 from xferlab.errors import suggest
 from xferlab.study import roles
 from xferlab.study.compose import PAIRING_FIELDS
@@ -15,9 +15,10 @@ from xferlab.study.evaluated import Evaluated
 from xferlab.study.findings import of_validation
 from xferlab.study.repetitions import folds
 from xferlab.study.schema import Stage, Study
+from xferlab.study.views import sections_read, stage_view
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks import registry
-from xferlab.tasks.config import Engine, Finding, StageView
+from xferlab.tasks.config import Engine, Finding
 
 
 def check(study: Study) -> list[Finding]:
@@ -25,7 +26,7 @@ def check(study: Study) -> list[Finding]:
     of_stages = [
         finding
         for name, stage in study.stages.items()
-        for stage_check in (_references, roles.origins, _structures, _evaluations, roles.unpaired)
+        for stage_check in (_references, roles.origins, _structures, _sets, _evaluations, roles.unpaired)
         for finding in stage_check(study, name, stage)
     ]
     of_tasks = [
@@ -67,9 +68,10 @@ def pairing(base: Study, arm: Study) -> Iterator[Finding]:
 def unused(base: Study, arms: Iterable[Study]) -> Iterator[Finding]:
     """Yields a warning for each data section, and each donor of given weights, that no arm makes use of."""
     stages = [stage for study in (base, *arms) for stage in study.stages.values()]
-    evaluated = {item.partition(".")[0] for stage in stages for item in stage.evaluate_on or ()}
-    evaluated |= {base.features.on.partition(".")[0]} if base.features else set()
-    sections = evaluated | {stage.data for stage in stages}
+    used = {item.partition(".")[0] for stage in stages for item in stage.evaluate_on or ()}
+    used |= {base.features.on.partition(".")[0]} if base.features else set()
+    used |= {stage.section for stage in stages if stage.section}
+    sections = {section for name in used for section in single_sections(name)}
     parents = {parent for stage in stages for parent in stage.origins.values()}
     for name in base.data:
         if name not in sections:
@@ -80,13 +82,14 @@ def unused(base: Study, arms: Iterable[Study]) -> Iterator[Finding]:
 
 
 def _references(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    if stage.data is not None and stage.data not in study.data:
-        yield Finding(
-            ("stages", name, "data"),
-            f"stage {name!r} trains on {stage.data!r}, which is no data section"
-            f"{roles.choices(stage.data, study.data)}",
-            related=(("data", stage.data),),
-        )
+    for section in single_sections(stage.section) if stage.section else ():
+        if section not in study.data:
+            yield Finding(
+                ("stages", name, "data"),
+                f"stage {name!r} trains on {section!r}, which is no data section"
+                f"{roles.choices(section, study.data)}",
+                related=(("data", section),),
+            )
 
 
 def _evaluations(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -102,13 +105,18 @@ def _evaluations(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
 
 def _cases(study: Study, item: str, path: KeyPath) -> Iterator[Finding]:
     """What is wrong with the section and the part that an item at `path` names."""
-    section, part, _ = Evaluated.of(item)
-    related: tuple[KeyPath, ...] = (("data", section, "hold_out"), ("data", section))
-    if section not in study.data:
-        choices = roles.choices(section, study.data)
-        yield Finding(path, f"{item!r} names no data section of this study{choices}", related=related)
-    elif part == "hold_out" and study.data[section].hold_out == 0:
-        what = f"{item!r} is empty: set data.{section}.hold_out to the share of patients to hold out"
+    name, part, _ = Evaluated.of(item)
+    sections = single_sections(name)
+    related: tuple[KeyPath, ...] = tuple(
+        path for section in sections for path in (("data", section, "hold_out"), ("data", section))
+    )
+    unknown = [section for section in sections if section not in study.data]
+    if unknown:
+        choices = roles.choices(unknown[0], study.data)
+        which = f" ({unknown[0]!r})" if len(sections) > 1 else ""
+        yield Finding(path, f"{item!r} names no data section of this study{which}{choices}", related=related)
+    elif part == "hold_out" and not any(study.data[section].hold_out for section in sections):
+        what = f"{item!r} is empty: set data.{sections[0]}.hold_out to the share of patients to hold out"
         yield Finding(path, what, related=related)
     elif part == "test" and not study.split.has_test:
         yield Finding(path, f"{item!r} is empty: split.test is 0", related=(("split",),))
@@ -123,10 +131,18 @@ def _labels(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         )
 
 
+def _classes(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    if stage.classes is not None and not study.task_of(name).reads_labels:
+        yield Finding(
+            ("stages", name, "classes"),
+            f"stage {name!r} names classes, and task {stage.task!r} learns no labels; leave classes out",
+        )
+
+
 def _structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Structures that a section that the stage reads does not have."""
     path: KeyPath = ("stages", name, "structures")
-    for section in _sections_read(study, name, stage):
+    for section in sections_read(study, name, stage):
         markable, related = study.data[section].markable, (("data", section),)
         for structure in stage.structures or ():
             if structure not in markable:
@@ -136,6 +152,34 @@ def _structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
                     f"{', '.join(markable)}.{suggest(structure, markable)}",
                     related=related,
                 )
+
+
+def _sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Sections that cannot be one set of cases: of other channels, or read with other structures."""
+    sets: dict[str, KeyPath] = {stage.section: ("stages", name, "data")} if stage.section else {}
+    for index, item in enumerate(stage.evaluate_on or ()):
+        sets.setdefault(Evaluated.of(item).section, ("stages", name, "evaluate_on", index))
+    for cases, path in sets.items():
+        sections = [section for section in single_sections(cases) if section in study.data]
+        related = tuple(("data", section) for section in sections)
+        channels = {section: str(study.data[section].channels) for section in sections}
+        if len(set(channels.values())) > 1:
+            what = (
+                f"stage {name!r} joins sections whose images have different numbers of channels "
+                f"({_each(channels)}); one set of cases has one"
+            )
+            yield Finding(path, what, related=related)
+        read = {section: " and ".join(study.section_of(name, section).targets) for section in sections}
+        if len(set(read.values())) > 1:
+            what = (
+                f"stage {name!r} joins sections of which it reads different structures ({_each(read)}); name "
+                "those that all have in its `structures`"
+            )
+            yield Finding(path, what, related=related)
+
+
+def _each(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{section}: {value}" for section, value in values.items())
 
 
 def _variants(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -182,6 +226,9 @@ def _features(study: Study) -> Iterator[Finding]:
             f"task {', '.join(tasks)} names no layers whose features could be stored; leave `features` out",
             related=(("stages",),),
         )
+    if "+" in study.features.on:
+        what = "features.on names several sections; deep features are compared on the cases of one"
+        yield Finding(("features", "on"), what)
     yield from _cases(study, study.features.on, ("features", "on"))
 
 
@@ -230,57 +277,6 @@ def _patience(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     )
 
 
-def training_path(study: Study, stage: str, field: str) -> KeyPath:
-    """Returns where a training field of a stage is written: in the stage, or for all stages."""
-    return (
-        ("stages", stage, "training", field) if field in study.stages[stage].training else ("training", field)
-    )
-
-
-def stage_view(study: Study, name: str) -> StageView | None:
-    """Returns a stage as its task checks it; None where it or an ancestor is not valid or does not exist."""
-    stage = study.stages[name]
-    lineage, end = roles.walk(study, name)
-    if end is not None or any(study.stages[ancestor].task != stage.task for ancestor in lineage):
-        return None  # another check says what is wrong
-    try:
-        network, data = study.network_of(name), stage.data or ""
-        ends = {key: parent for key, parent in stage.origins.items() if roles.walk(study, parent)[1] is None}
-        origins = {key: study.network_of(parent) for key, parent in ends.items() if parent in study.stages}
-        return StageView(
-            name=name,
-            model=study.model_of(name),
-            network=network,
-            training=study.training_of(name),
-            adapt=study.adapt_of(name),
-            parent=stage.origins.get(""),
-            parent_network=origins.get(""),
-            origins=origins,
-            lineage=tuple(reversed(lineage)),
-            channels=_channels(study, name, stage),
-            structures=study.section_of(name, data).targets if data in study.data else None,
-            written=partial(training_path, study, name),
-        )
-    except ValidationError:
-        return None  # another check says what is wrong
-
-
-def _channels(study: Study, name: str, stage: Stage) -> dict[tuple[str, KeyPath], int]:
-    """The channels of the images of every section that a stage reads, by section and what names it."""
-    return {
-        (section, path): study.data[section].channels
-        for section, path in _sections_read(study, name, stage).items()
-    }
-
-
-def _sections_read(study: Study, name: str, stage: Stage) -> dict[str, KeyPath]:
-    """The sections of the study that a stage trains or is evaluated on, and what names each of them first."""
-    paths: dict[str, KeyPath] = {stage.data: ("stages", name, "data")} if stage.data else {}
-    for index, item in enumerate(stage.evaluate_on or ()):
-        paths.setdefault(Evaluated.of(item).section, ("stages", name, "evaluate_on", index))
-    return {section: path for section, path in paths.items() if section in study.data}
-
-
 def _task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """What the stage's task finds wrong with the stage as a whole."""
     view = stage_view(study, name)
@@ -288,5 +284,5 @@ def _task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         yield from study.task_of(name).check(view)
 
 
-_OF_TASKS = (roles.origins_task, _labels, roles.producers, _variants, _sections, _patience, _task)
+_OF_TASKS = (roles.origins_task, _labels, _classes, roles.producers, _variants, _sections, _patience, _task)
 """Checks of a stage whose findings depend on its task."""
