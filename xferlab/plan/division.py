@@ -11,8 +11,9 @@ from xferlab.cohort import Cohort
 from xferlab.cohort.rules import Folds, HoldOuts, Rule, Sites
 from xferlab.errors import StudyError, suggest
 from xferlab.plan.split_file import read_split
-from xferlab.study.check import numbers, unpaired, with_number
 from xferlab.study.load import LoadedStudy
+from xferlab.study.repetitions import numbers, with_number
+from xferlab.study.roles import of_other_arms, producers, unpaired
 from xferlab.study.schema import Study
 from xferlab.tasks.config import Finding
 
@@ -103,6 +104,7 @@ def settled(loaded: LoadedStudy, rule: Rule) -> LoadedStudy:
         for arm, study in {"": loaded.base, **loaded.arms}.items()
         for finding in (*numbers(study, rule.num_repetitions, what), *_unpaired(with_number(study, number)))
     ]
+    problems += [loaded.problem(arm, finding) for arm in arms for finding in of_other_arms(arms, arm)]
     if problems:
         raise StudyError(tuple(dict.fromkeys(problems)))
     return replace(loaded, base=with_number(loaded.base, number), arms=arms)
@@ -111,3 +113,4 @@ def settled(loaded: LoadedStudy, rule: Rule) -> LoadedStudy:
 def _unpaired(study: Study) -> Iterator[Finding]:
     for name, stage in study.stages.items():
         yield from unpaired(study, name, stage)
+        yield from producers(study, name, stage)

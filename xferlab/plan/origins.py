@@ -21,7 +21,7 @@ class Origins:
         """Returns what a trial starts from; None where a parent has no trial."""
         if stage.starts_from is None:
             return ()
-        origin = self._weights(stage, stage.starts_from, repetition)
+        origin = self._weights(stage, stage.origins[""], repetition)
         return None if origin is None else (origin,)
 
     def _weights(self, stage: Stage, parent_name: str, repetition: int) -> Input | None:

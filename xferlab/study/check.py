@@ -1,85 +1,24 @@
-"""What no single field can tell: references, hold-outs, repetitions and the trainings of stages."""
+"""What no single field can tell: references, hold-outs, and the sections of stages."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 
 from pydantic import ValidationError
 
 from xferlab.cohort import single_sections
 from xferlab.errors import suggest
+from xferlab.study import roles
 from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.evaluated import Evaluated
 from xferlab.study.findings import of_validation
+from xferlab.study.repetitions import folds
 from xferlab.study.schema import Stage, Study
+from xferlab.study.views import sections_read, stage_view
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks import registry
-from xferlab.tasks.config import Engine, Finding, StageView
-
-
-def with_repetitions(study: Study, known: Mapping[str, int | None]) -> Study:
-    """Returns the study with `repetitions` set for every stage that is trained.
-
-    Where only the data tell the number (`split.is_open`), stages that have the study's number keep None; see
-    `with_number`.
-
-    Args:
-        study: A validated study.
-        known: Repetitions of the stages that the base trains, which an arm keeps. A stage that is not among
-            them has 1 if nothing precedes it and another stage starts from it, else the study's number.
-    """
-    if study.split.num_repetitions and "repetitions" not in study.model_fields_set:
-        study = study.model_copy(update={"repetitions": study.split.num_repetitions})
-    of_study = None if study.split.is_open else study.repetitions
-    parents = {stage.starts_from for stage in study.stages.values()}
-    stages = dict(study.stages)
-    for name, stage in study.stages.items():
-        if stage.weights is None and stage.repetitions is None:
-            is_shared_root = stage.starts_from is None and name in parents
-            number = known.get(name, 1 if is_shared_root else of_study)
-            stages[name] = stage.model_copy(update={"repetitions": number})
-    return study.model_copy(update={"stages": stages})
-
-
-def with_number(study: Study, number: int) -> Study:
-    """Returns the study with this number of repetitions, which stages without one of their own get, too."""
-    stages = {
-        name: stage
-        if stage.weights or stage.repetitions
-        else stage.model_copy(update={"repetitions": number})
-        for name, stage in study.stages.items()
-    }
-    return study.model_copy(update={"repetitions": number, "stages": stages})
-
-
-def numbers(study: Study, number: int | None, what: str) -> Iterator[Finding]:
-    """Yields what is wrong with the numbers of repetitions where a split decides them.
-
-    Args:
-        study: Its repetitions are set as far as they are known.
-        number: How many the split has; None where it has any number.
-        what: Words for what the split has, such as `5 folds x 2 repeats`.
-    """
-    if number is None:
-        return
-    related: tuple[KeyPath, ...] = (("split",),)
-    if "repetitions" in study.model_fields_set and study.repetitions != number:
-        yield Finding(
-            ("repetitions",),
-            f"repetitions is {study.repetitions}, and the split has {number} ({what}); leave repetitions out",
-            related=related,
-        )
-        return  # stages without a number of their own have the wrong one
-    for name, stage in study.stages.items():
-        if stage.repetitions and stage.repetitions > number:
-            yield Finding(
-                ("stages", name, "repetitions"),
-                f"stage {name!r} has {stage.repetitions} repetitions, and the split has {number} ({what}); "
-                "give at most so many",
-                related=related,
-            )
+from xferlab.tasks.config import Engine, Finding
 
 
 def check(study: Study) -> list[Finding]:
@@ -87,16 +26,23 @@ def check(study: Study) -> list[Finding]:
     of_stages = [
         finding
         for name, stage in study.stages.items()
-        for stage_check in (_references, _structures, _sets, _evaluations, unpaired)
+        for stage_check in (_references, roles.origins, _structures, _sets, _evaluations, roles.unpaired)
         for finding in stage_check(study, name, stage)
     ]
     of_tasks = [
         replace(finding, related=(*finding.related, ("stages", name, "task")))
         for name, stage in study.stages.items()
-        for stage_check in (_parents_task, _labels, _classes, _variants, _sections, _patience, _task)
+        for stage_check in _OF_TASKS
         for finding in stage_check(study, name, stage)
     ]
-    return [*of_stages, *of_tasks, *_folds(study), *_features(study), *_unread(study), *_cycles(study)]
+    return [
+        *of_stages,
+        *of_tasks,
+        *folds(study),
+        *_features(study),
+        *_unread(study),
+        *roles.own_circles(study),
+    ]
 
 
 def pairing(base: Study, arm: Study) -> Iterator[Finding]:
@@ -126,7 +72,7 @@ def unused(base: Study, arms: Iterable[Study]) -> Iterator[Finding]:
     used |= {base.features.on.partition(".")[0]} if base.features else set()
     used |= {stage.section for stage in stages if stage.section}
     sections = {section for name in used for section in single_sections(name)}
-    parents = {stage.starts_from for stage in stages}
+    parents = {parent for stage in stages for parent in stage.origins.values()}
     for name in base.data:
         if name not in sections:
             yield Finding(("data", name), f"no stage trains or evaluates on data section {name!r}", "warning")
@@ -141,33 +87,9 @@ def _references(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             yield Finding(
                 ("stages", name, "data"),
                 f"stage {name!r} trains on {section!r}, which is no data section"
-                f"{_choices(section, study.data)}",
+                f"{roles.choices(section, study.data)}",
                 related=(("data", section),),
             )
-    parent = stage.starts_from
-    if parent is not None and parent not in study.stages:
-        others = [other for other in study.stages if other != name]
-        yield Finding(
-            ("stages", name, "starts_from"),
-            f"stage {name!r} starts from {parent!r}, which is no stage of this study"
-            f"{_choices(parent, others)}",
-            related=(("stages", parent),),
-        )
-
-
-def _parents_task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    parent = stage.starts_from
-    if parent in study.stages and study.stages[parent].task != stage.task:
-        yield Finding(
-            ("stages", name, "starts_from"),
-            f"stage {name!r} has task {stage.task!r} and starts from {parent!r}, which has task "
-            f"{study.stages[parent].task!r}; weights carry over between stages of one task only",
-            related=(("stages", parent, "task"),),
-        )
-
-
-def _choices(name: str, accepted: Collection[str]) -> str:
-    return f" (there is {', '.join(accepted) or 'no other'}).{suggest(name, accepted)}"
 
 
 def _evaluations(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -190,7 +112,7 @@ def _cases(study: Study, item: str, path: KeyPath) -> Iterator[Finding]:
     )
     unknown = [section for section in sections if section not in study.data]
     if unknown:
-        choices = _choices(unknown[0], study.data)
+        choices = roles.choices(unknown[0], study.data)
         which = f" ({unknown[0]!r})" if len(sections) > 1 else ""
         yield Finding(path, f"{item!r} names no data section of this study{which}{choices}", related=related)
     elif part == "hold_out" and not any(study.data[section].hold_out for section in sections):
@@ -198,26 +120,6 @@ def _cases(study: Study, item: str, path: KeyPath) -> Iterator[Finding]:
         yield Finding(path, what, related=related)
     elif part == "test" and not study.split.has_test:
         yield Finding(path, f"{item!r} is empty: split.test is 0", related=(("split",),))
-
-
-def _folds(study: Study) -> Iterator[Finding]:
-    """Numbers of repetitions that a cross-validation does not have."""
-    folds, repeats = study.split.folds, study.split.repeats
-    yield from numbers(study, study.split.num_repetitions, f"{folds} folds x {repeats} repeats")
-
-
-def unfinished_repeats(study: Study) -> Iterator[Finding]:
-    """Yields the stages that have some folds of a repeat and not all; only a search may train such."""
-    folds = study.split.folds
-    for name, stage in study.stages.items():
-        number = stage.repetitions or 1
-        if folds and number > 1 and number % folds and number <= folds * study.split.repeats:
-            yield Finding(
-                ("stages", name, "repetitions"),
-                f"stage {name!r} has {number} repetitions, and every {folds} folds of the split test each "
-                f"patient once; give {folds}, a multiple of it, or 1",
-                related=(("split",),),
-            )
 
 
 def _labels(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -338,10 +240,16 @@ def _sections(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             ("stages", name, "adapt"),
             f"stages of task {stage.task!r} take over weights as they are; leave adapt out",
         )
+    if stage.masks is not None and task.masks is None:
+        yield Finding(
+            ("stages", name, "masks"),
+            f"stages of task {stage.task!r} read no masks that another stage predicts; leave masks out",
+        )
     readers = (
         ("model", task.model, study.model_of),
         ("training", task.training, study.training_of),
         ("adapt", task.adapt, study.adapt_of),
+        ("masks", task.masks, study.masks_of),
     )
     for field, section, read in readers:
         try:
@@ -369,57 +277,6 @@ def _patience(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     )
 
 
-def training_path(study: Study, stage: str, field: str) -> KeyPath:
-    """Returns where a training field of a stage is written: in the stage, or for all stages."""
-    return (
-        ("stages", stage, "training", field) if field in study.stages[stage].training else ("training", field)
-    )
-
-
-def stage_view(study: Study, name: str) -> StageView | None:
-    """Returns a stage as its task checks it; None where it or an ancestor is not valid or does not exist."""
-    stage = study.stages[name]
-    lineage, end = _walk(study, name)
-    if end is not None or any(study.stages[ancestor].task != stage.task for ancestor in lineage):
-        return None  # another check says what is wrong
-    try:
-        parent, network = stage.starts_from, study.network_of(name)
-        data = single_sections(stage.section or "")[0]
-        return StageView(
-            name=name,
-            model=study.model_of(name),
-            network=network,
-            training=study.training_of(name),
-            adapt=study.adapt_of(name),
-            parent=parent,
-            parent_network=study.network_of(parent) if parent else None,
-            lineage=tuple(reversed(lineage)),
-            channels=_channels(study, name, stage),
-            structures=study.section_of(name, data).targets if data in study.data else None,
-            written=partial(training_path, study, name),
-        )
-    except ValidationError:
-        return None  # another check says what is wrong
-
-
-def _channels(study: Study, name: str, stage: Stage) -> dict[tuple[str, KeyPath], int]:
-    """The channels of the images of every section that a stage reads, by section and what names it."""
-    return {
-        (section, path): study.data[section].channels
-        for section, path in sections_read(study, name, stage).items()
-    }
-
-
-def sections_read(study: Study, name: str, stage: Stage) -> dict[str, KeyPath]:
-    """Returns the sections of the study that a stage reads, and what names each of them first."""
-    trained = single_sections(stage.section) if stage.section else ()
-    paths: dict[str, KeyPath] = dict.fromkeys(trained, ("stages", name, "data"))
-    for index, item in enumerate(stage.evaluate_on or ()):
-        for section in single_sections(Evaluated.of(item).section):
-            paths.setdefault(section, ("stages", name, "evaluate_on", index))
-    return {section: path for section, path in paths.items() if section in study.data}
-
-
 def _task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """What the stage's task finds wrong with the stage as a whole."""
     view = stage_view(study, name)
@@ -427,52 +284,5 @@ def _task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         yield from study.task_of(name).check(view)
 
 
-def unpaired(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    """Yields what is wrong with the repetitions of a stage and of the one that it starts from."""
-    parent = study.stages.get(stage.starts_from or "")
-    if parent is None or parent.weights is not None or stage.chaining == "best":
-        return
-    if study.split.is_open and None in (parent.repetitions, stage.repetitions):
-        return  # checked when the data tell the number
-    if parent.repetitions not in (1, stage.repetitions):
-        yield Finding(
-            ("stages", name, "repetitions"),
-            f"stage {name!r} has {stage.repetitions} repetitions and starts from {stage.starts_from!r}, "
-            f"which has {parent.repetitions}; give both "
-            "the same number, the parent 1, or this stage `chaining: best`",
-            related=(
-                ("stages", stage.starts_from or "", "repetitions"),
-                ("stages", name, "chaining"),
-                ("stages", name, "starts_from"),
-                ("repetitions",),
-            ),
-        )
-
-
-def _cycles(study: Study) -> Iterator[Finding]:
-    reported: set[str] = set()
-    for start in study.stages:
-        walk, end = _walk(study, start)
-        if end not in walk or end in reported:
-            continue
-        circle = walk[walk.index(end) :]
-        reported.update(circle)
-        what = f"stages start from each other in a circle: {' -> '.join([*circle, end])}"
-        if len(circle) == 1:
-            what = f"stage {end!r} starts from itself; null starts from random weights"
-        paths = tuple(("stages", stage, "starts_from") for stage in circle)
-        yield Finding(paths[0], what, related=paths)
-
-
-def _walk(study: Study, name: str) -> tuple[list[str], str | None]:
-    """Returns the stages that a stage descends from, itself first, and where the walk ends.
-
-    It ends with None behind a stage that starts from random weights, with a stage that does not exist, or
-    with one that it met before.
-    """
-    walk: list[str] = []
-    parent: str | None = name
-    while parent in study.stages and parent not in walk:
-        walk.append(parent)
-        parent = study.stages[parent].starts_from
-    return walk, parent
+_OF_TASKS = (roles.origins_task, _labels, _classes, roles.producers, _variants, _sections, _patience, _task)
+"""Checks of a stage whose findings depend on its task."""

@@ -56,8 +56,11 @@ class StudyFile(Variants, Study):
 def json_schema() -> dict[str, Any]:
     """Returns the JSON Schema (draft 2020-12) of a study file, arms and profiles included."""
     tasks = [registry.task(name) for name in registry.names()]
-    sections = {field: [getattr(task, field) for task in tasks] for field in ("model", "training", "adapt")}
-    sections["adapt"] = [section for section in sections["adapt"] if section is not None]
+    optional = ("adapt", "masks")
+    sections = {
+        field: [section for task in tasks if (section := getattr(task, field)) is not None]
+        for field in ("model", "training", *optional)
+    }
     models = [StudyFile, *chain(*sections.values())]
     references, definitions = models_json_schema([(model, "validation") for model in dict.fromkeys(models)])
     schema = definitions["$defs"].pop("StudyFile")
@@ -68,6 +71,6 @@ def json_schema() -> dict[str, Any]:
     stage["task"]["enum"] = list(registry.names())
     for field, kinds in sections.items():  # no field of a model or training is required: any subset is valid
         options = [references[kind, "validation"] for kind in kinds]
-        null = [{"type": "null"}] if field == "adapt" else []
+        null = [{"type": "null"}] if field in optional else []
         stage[field] = {"anyOf": [*options, *null], "description": stage[field]["description"]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, **definitions}

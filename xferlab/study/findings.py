@@ -118,7 +118,7 @@ def _path_in(tree: Any, details: ErrorDetails) -> KeyPath:
 
 def _unknown_field(path: KeyPath, kinds: list[type[Section]]) -> str:
     inside = f" in {dotted(path[:-1])}" if path[:-1] else ""
-    accepted = [name for kind in kinds for name in kind.model_fields]
+    accepted = [info.alias or name for kind in kinds for name, info in kind.model_fields.items()]
     tasks = [task for task in registry.names() if any(registry.declares(task, kind) for kind in kinds)]
     owner = f" of task {tasks[0]!r}" if tasks else ""
     hint = suggest(str(path[-1]), accepted) or f" Fields{owner}: {', '.join(accepted)}."

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from xferlab.errors import Problem, StudyError, suggest
-from xferlab.study.check import check, pairing, unfinished_repeats, unused, with_repetitions
+from xferlab.study.check import check, pairing, unused
 from xferlab.study.compose import Draft, Library
 from xferlab.study.editors import StudyFile, Variants, json_schema
 from xferlab.study.findings import Report, as_yaml, validated
 from xferlab.study.paths import dotted, replaced, without
+from xferlab.study.repetitions import unfinished_repeats, with_repetitions
+from xferlab.study.roles import of_other_arms
 from xferlab.study.schema import Study
 from xferlab.study.tuned import Tuned
 from xferlab.study.yaml_lines import Document, KeyPath, read
@@ -141,7 +143,7 @@ class _Loading:
             self.note(file, unused(base, arms.values()))
         self.report.raise_errors()
         assert base is not None, "a study that cannot be validated has a reported error"
-        return LoadedStudy(
+        loaded = LoadedStudy(
             path=path,
             profile=profile,
             base=base,
@@ -149,6 +151,10 @@ class _Loading:
             drafts={"": draft, **drafts},
             warnings=self.report.problems("warning"),
         )
+        between = [(arm, finding) for arm in loaded.arms for finding in of_other_arms(loaded.arms, arm)]
+        if between:
+            raise StudyError(tuple(dict.fromkeys(loaded.problem(arm, finding) for arm, finding in between)))
+        return loaded
 
     def with_profile(self, file: Draft, profiles: Any, name: str | None, of_file: list[Finding]) -> Draft:
         """Returns the study with a profile; all are checked, so that none fails on the cluster only."""

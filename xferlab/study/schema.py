@@ -5,7 +5,7 @@ The same models validate `jobs/*.yaml` and give editors their JSON Schema (`xfer
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -17,6 +17,7 @@ from xferlab.section import NO_BOOL, Float, Int, Name, Scalar, Section
 from xferlab.study.evaluated import Evaluated
 from xferlab.tasks import registry
 from xferlab.tasks.config import Engine, Task, Training
+from xferlab.tasks.roles import Gate, Masks
 
 if TYPE_CHECKING:
     PaperName = str
@@ -139,6 +140,17 @@ def _or_bare_name(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"type": "string"})
 
 
+MASKS, GATE = "masks", "gate"
+
+
+class Producer(NamedTuple):
+    """A stage whose predictions another stage takes: in which role, and of which arm (empty: its own)."""
+
+    role: str
+    arm: str
+    stage: str
+
+
 class Classes(Section):
     """What whole images are labelled with."""
 
@@ -181,12 +193,17 @@ class Stage(Section):
     """Fields of the network that differ in this stage."""
     weights: Weights | None = Field(None, json_schema_extra=_or_bare_name)
     """Published or local weights in place of a training; a bare name is enough."""
-    starts_from: str | None = None
-    """The stage whose best weights this one starts from; null starts from random weights."""
+    starts_from: str | Annotated[dict[Name, str], Field(min_length=1)] | None = None
+    """The stage whose best weights this one starts from; null starts from random weights. `{NETWORK: STAGE}`
+    starts single networks of a task that has several."""
     chaining: Literal["paired", "best"] = "paired"
     """`paired`: repetition k from repetition k. `best`: all from the parent of the best score."""
     adapt: dict[str, Any] | None = None
     """How the weights it starts from are taken over."""
+    masks: dict[str, Any] | None = None
+    """Masks that another stage predicts, for tasks that read such masks."""
+    gate: Gate | None = None
+    """Train only on what another stage takes for one of some classes; all cases are measured."""
     label_fraction: Float | None = Field(None, ge=0, le=1)
     """Train on this share of the training patients only, drawn anew in each repetition, where smaller shares
     are subsets of larger ones; 0 keeps none."""
@@ -220,12 +237,12 @@ class Stage(Section):
             raise ValueError("a stage has either `data` to train on or `weights` that are given")
         trained = (
             self.starts_from, self.evaluate_on, self.model, self.training, self.adapt, self.structures,
-            self.classes,
+            self.classes, self.masks, self.gate,
         )  # fmt: skip
         if self.weights is not None and (any(trained) or self.label_fraction is not None):
             raise ValueError(
                 "a stage with given weights has no starts_from, evaluate_on, structures, classes, model, "
-                "training, adapt or label_fraction"
+                "training, adapt, masks, gate or label_fraction"
             )
         if self.adapt is not None and self.starts_from is None:
             raise ValueError(
@@ -241,6 +258,24 @@ class Stage(Section):
     def section(self) -> str | None:
         """What it trains on: a data section, or a set of several (`a+b`)."""
         return self.data if self.data is None or isinstance(self.data, str) else "+".join(self.data)
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """The stages that it starts from, by the network that does; an empty name is all of its networks."""
+        if self.starts_from is None or isinstance(self.starts_from, str):
+            return {"": self.starts_from} if self.starts_from else {}
+        return self.starts_from
+
+    @property
+    def producers(self) -> tuple[Producer, ...]:
+        """The stages whose predictions it takes; of masks, those that its fields name if they are valid."""
+        source = self.masks.get("from") if self.masks else None
+        named = {MASKS: source, GATE: self.gate and self.gate.source}
+        return tuple(
+            Producer(role, *name.rpartition(".")[::2])
+            for role, name in named.items()
+            if isinstance(name, str)
+        )
 
 
 class Features(Section):
@@ -394,12 +429,30 @@ class Study(Section):
         section, value = self.task_of(stage).adapt, self.stages[stage].adapt
         return section.model_validate(value) if section is not None and value is not None else None
 
+    def masks_of(self, stage: str) -> Masks | None:
+        """Returns the masks that a stage takes from another one; None where it takes none.
+
+        Raises:
+            pydantic.ValidationError: As in `training_of`.
+        """
+        section, value = self.task_of(stage).masks, self.stages[stage].masks
+        return section.model_validate(value) if section is not None and value is not None else None
+
     def lineage(self, stage: str) -> list[str]:
-        """Returns a stage and what it starts from, from the root down."""
+        """Returns a stage and what all of its networks start from, from the root down."""
         names = [stage]
-        while (parent := self.stages[names[0]].starts_from) is not None:
+        while (parent := self.stages[names[0]].origins.get("")) is not None:
             names.insert(0, parent)
         return names
+
+    def needs(self, stage: str) -> list[str]:
+        """Returns the stages of the study that a stage needs in any role."""
+        producers = (producer.stage for producer in self.stages[stage].producers if not producer.arm)
+        return list(dict.fromkeys([*self.stages[stage].origins.values(), *producers]))
+
+    def generation(self, stage: str) -> int:
+        """Returns how many stages stand above a stage, in its longest line; 0 if it needs none."""
+        return max((1 + self.generation(needed) for needed in self.needs(stage)), default=0)
 
     def network_of(self, stage: str) -> Any:
         """Returns the network of one stage: its model, as adapted by the stage and those before it."""

@@ -223,6 +223,8 @@ class StageView:
         adapt: How it takes over weights; None where it does not say.
         parent: Name of the stage that it starts from, or None.
         parent_network: That stage's network, or None.
+        origins: The network of each stage that it starts from, by its own network that does; an empty name is
+            all of them.
         lineage: Names of the stages from the root down to this one.
         channels: Channels of the images of each section that it reads, by the path that names the section.
         structures: Names of the structures whose masks it trains on; None where its section is not known.
@@ -236,6 +238,7 @@ class StageView:
     adapt: Any
     parent: str | None
     parent_network: Any
+    origins: Mapping[str, Any]
     lineage: tuple[str, ...]
     channels: Mapping[tuple[str, Path], int]
     structures: tuple[str, ...] | None

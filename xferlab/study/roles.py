@@ -1,0 +1,277 @@
+"""What stages take from each other: weights to start from, masks, gates; what cannot be, and circles."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from xferlab.errors import suggest
+from xferlab.study.schema import MASKS, Producer, Stage, Study
+from xferlab.study.yaml_lines import KeyPath
+from xferlab.tasks.config import Finding
+
+STARTS_FROM = "starts_from"
+_KINDS = {"structures": "masks", "classes": "probabilities of classes"}
+N = TypeVar("N", bound=Hashable)
+
+
+def origins(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Yields what is wrong with the names of stages and networks that a stage starts from."""
+    path: KeyPath = ("stages", name, STARTS_FROM)
+    for parent in dict.fromkeys(stage.origins.values()):
+        if parent not in study.stages:
+            others = [other for other in study.stages if other != name]
+            yield Finding(
+                path,
+                f"stage {name!r} starts from {parent!r}, which is no stage of this study"
+                f"{choices(parent, others)}",
+                related=(("stages", parent),),
+            )
+
+
+def origins_task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Yields the networks that the stage's task does not have, and parents whose task does not give them."""
+    path: KeyPath = ("stages", name, STARTS_FROM)
+    networks = study.task_of(name).networks
+    for network, parent in stage.origins.items():
+        if network and network not in networks:
+            what = (
+                f"stage {name!r} starts its network {network!r} from {parent!r}; task {stage.task!r} has no "
+                f"network of this name that can start from a stage{choices(network, networks)}"
+                if networks
+                else f"stages of task {stage.task!r} start from one stage; write `starts_from: {parent}`"
+            )
+            yield Finding((*path, network), what)
+        elif parent in study.stages:
+            yield from _task_of_origin(study, name, network, parent)
+
+
+def _task_of_origin(study: Study, name: str, network: str, parent: str) -> Iterator[Finding]:
+    task, given = study.task_of(name), study.task_of(parent)
+    related: tuple[KeyPath, ...] = (("stages", parent, "task"),)
+    kind = task.networks[network] if network else ""
+    if kind and given.gives != kind:
+        what = (
+            f"stage {name!r} starts its network {network!r} from {parent!r}, whose task {given.name!r} gives "
+            f"no {_KINDS[kind]}; name a stage that does"
+        )
+        yield Finding(("stages", name, STARTS_FROM, network), what, related=related)
+    elif not kind and given.name != task.name:
+        yield Finding(
+            ("stages", name, STARTS_FROM),
+            f"stage {name!r} has task {task.name!r} and starts from {parent!r}, which has task "
+            f"{given.name!r}; weights carry over between stages of one task only",
+            related=related,
+        )
+
+
+def choices(name: str, accepted: Collection[str]) -> str:
+    """Returns the end of a message about a name that is none of those that there are."""
+    return f" (there is {', '.join(accepted) or 'no other'}).{suggest(name, accepted)}"
+
+
+def unpaired(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Yields what is wrong with the repetitions of a stage and of those that it starts from."""
+    for parent in dict.fromkeys(stage.origins.values()):
+        given = study.stages.get(parent)
+        if given is None or given.weights is not None or stage.chaining == "best":
+            continue
+        if study.split.is_open and None in (given.repetitions, stage.repetitions):
+            continue  # checked when the data tell the number
+        if given.repetitions not in (1, stage.repetitions):
+            yield Finding(
+                ("stages", name, "repetitions"),
+                f"stage {name!r} has {stage.repetitions} repetitions and starts from {parent!r}, "
+                f"which has {given.repetitions}; give both "
+                "the same number, the parent 1, or this stage `chaining: best`",
+                related=(
+                    ("stages", parent, "repetitions"),
+                    ("stages", name, "chaining"),
+                    ("stages", name, STARTS_FROM),
+                    ("repetitions",),
+                ),
+            )
+
+
+def producers(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Yields what is wrong with the stages of the same arm whose predictions a stage takes."""
+    for producer in stage.producers:
+        if not producer.arm:
+            yield from _taken(study, name, producer, study)
+
+
+def of_other_arms(arms: Mapping[str, Study], arm: str) -> Iterator[Finding]:
+    """Yields what is wrong with the predictions that the stages of an arm take by the name of an arm.
+
+    Args:
+        arms: All arms that are valid by themselves.
+        arm: One of them.
+    """
+    for name, stage in arms[arm].stages.items():
+        for producer in stage.producers:
+            if producer.arm in arms:
+                yield from _taken(arms[arm], name, producer, arms[producer.arm])
+            elif producer.arm:
+                what = f"stage {name!r} takes predictions of arm {producer.arm!r}, which is no arm"
+                yield Finding(
+                    ("stages", name, producer.role, "from"), what + choices(producer.arm, list(arms))
+                )
+
+    def needs(node: tuple[str, str]) -> list[tuple[str, str]]:
+        study = arms.get(node[0])
+        stage = study.stages.get(node[1]) if study else None
+        own = [(node[0], parent) for parent in stage.origins.values()] if stage else []
+        return own + [(giver.arm or node[0], giver.stage) for giver in (stage.producers if stage else ())]
+
+    for circle in circles([(arm, stage) for stage in arms[arm].stages], needs):
+        names = [".".join(node) for node in (*circle, circle[0])]
+        roles = [producer.role for producer in arms[arm].stages[circle[0][1]].producers if producer.arm]
+        if roles:
+            what = f"stages need each other in a circle: {' -> '.join(names)}"
+            yield Finding(("stages", circle[0][1], roles[0]), what)
+
+
+def _taken(study: Study, name: str, producer: Producer, giving: Study) -> Iterator[Finding]:
+    """What is wrong with one stage whose predictions another one takes."""
+    source = ".".join(filter(None, (producer.arm, producer.stage)))
+    path: KeyPath = ("stages", name, producer.role, "from")
+    related: tuple[KeyPath, ...] = (("stages", producer.stage),)
+    words = f"stage {name!r} takes its {producer.role} from {source!r}, "
+    kind = "structures" if producer.role == MASKS else "classes"
+    able = [other for other in giving.stages if _gives(giving, other, kind) and other != name]
+    given = giving.stages.get(producer.stage)
+    if given is None:
+        what = f"which is no stage of {'that arm' if producer.arm else 'this study'}"
+        yield Finding(path, words + what + choices(producer.stage, able), related=related)
+    elif given.weights is not None:
+        what = (
+            "whose weights are given: without a trial, it predicts nothing. Add a stage that starts from it "
+            "and is trained, and name that one"
+        )
+        yield Finding(path, words + what, related=related)
+    elif not _gives(giving, producer.stage, kind):
+        what = (
+            f"whose task {given.task!r} gives no {_KINDS[kind]}; stages that do: {', '.join(able) or 'none'}"
+        )
+        yield Finding(path, words + what, related=related)
+    elif given.masks is not None:
+        what = "which itself needs masks of another stage to predict; take them from a stage that needs none"
+        yield Finding(path, words + what, related=related)
+    else:
+        yield from _untold(study, name, producer, giving.targets_of(producer.stage))
+        yield from _other_number(study, name, producer, given)
+
+
+def _gives(study: Study, stage: str, kind: str) -> bool:
+    return study.stages[stage].weights is None and study.task_of(stage).gives == kind
+
+
+def _untold(study: Study, name: str, producer: Producer, targets: tuple[str, ...]) -> Iterator[Finding]:
+    try:
+        masks, gate = study.masks_of(name), study.stages[name].gate
+    except ValidationError:
+        return  # another check says what is wrong
+    is_mask = producer.role == MASKS
+    wanted = ((masks and masks.structures) or ()) if is_mask else (gate.classes if gate else ())
+    yield from untold(name, producer, wanted, targets)
+
+
+def untold(
+    name: str, producer: Producer, wanted: Iterable[str], targets: tuple[str, ...]
+) -> Iterator[Finding]:
+    """Yields what a stage takes of another one that this one does not learn to tell.
+
+    Args:
+        name: The stage that takes it.
+        producer: The other one.
+        wanted: Structures or classes by name.
+        targets: What the other one learns; empty where only the data tell it.
+    """
+    field = "structures" if producer.role == MASKS else "keep"
+    for target in wanted:
+        if targets and target not in targets:
+            what = (
+                f"stage {name!r} takes {target!r} of the {producer.role} from {producer.stage!r}, which "
+                f"learns {', '.join(targets)}.{suggest(target, targets)}"
+            )
+            yield Finding(("stages", name, producer.role, field), what, related=(("stages", producer.stage),))
+
+
+def _other_number(study: Study, name: str, producer: Producer, given: Stage) -> Iterator[Finding]:
+    stage = study.stages[name]
+    if study.split.is_open and None in (given.repetitions, stage.repetitions):
+        return  # checked when the data tell the number
+    if given.repetitions != stage.repetitions:
+        yield Finding(
+            ("stages", name, "repetitions"),
+            f"stage {name!r} has {stage.repetitions} repetitions and takes its {producer.role} from "
+            f"{producer.stage!r}, which has {given.repetitions}. Each takes them from the repetition of its "
+            "number, which did not train on the patients that it tests on; give both the same number",
+            related=(
+                ("stages", producer.stage, "repetitions"),
+                ("stages", name, producer.role),
+                ("repetitions",),
+            ),
+        )
+
+
+def own_circles(study: Study) -> Iterator[Finding]:
+    """Yields the circles in which stages of one arm need each other, in any role."""
+    for circle in circles(study.stages, lambda name: study.needs(name) if name in study.stages else ()):
+        pairs = list(zip(circle, [*circle[1:], circle[0]], strict=True))
+        roles = [_role(study.stages[name], needed) for name, needed in pairs]
+        shown = " -> ".join([*circle, circle[0]])
+        if set(roles) != {STARTS_FROM}:
+            what = f"stages need each other in a circle ({', '.join(dict.fromkeys(roles))}): {shown}"
+        elif len(circle) == 1:
+            what = f"stage {circle[0]!r} starts from itself; null starts from random weights"
+        else:
+            what = f"stages start from each other in a circle: {shown}"
+        paths = tuple(("stages", name, role) for name, role in zip(circle, roles, strict=True))
+        yield Finding(paths[0], what, related=paths)
+
+
+def _role(stage: Stage, needed: str) -> str:
+    of_producers = (producer.role for producer in stage.producers if producer.stage == needed)
+    return STARTS_FROM if needed in stage.origins.values() else next(of_producers)
+
+
+def circles(nodes: Iterable[N], needs: Callable[[N], Iterable[N]]) -> Iterator[list[N]]:
+    """Yields circles in a graph, none of which shares a node with another, each with its first node first."""
+    reported: set[N] = set()
+    for start in nodes:
+        circle = _way_back(start, needs)
+        if circle and reported.isdisjoint(circle):
+            reported.update(circle)
+            yield circle
+
+
+def _way_back(start: N, needs: Callable[[N], Iterable[N]]) -> list[N]:
+    """The nodes on a shortest way from a node to itself; empty where there is none."""
+    ways, met = deque([[start]]), set[N]()
+    while ways:
+        way = ways.popleft()
+        for node in needs(way[-1]):
+            if node == start:
+                return way
+            if node not in met:
+                met.add(node)
+                ways.append([*way, node])
+    return []
+
+
+def walk(study: Study, name: str) -> tuple[list[str], str | None]:
+    """Returns the stages whose weights a stage takes over, itself first, and where the walk ends.
+
+    It ends with None behind a stage that starts from random weights, with a stage that does not exist, or
+    with one that it met before.
+    """
+    names: list[str] = []
+    parent: str | None = name
+    while parent in study.stages and parent not in names:
+        names.append(parent)
+        parent = study.stages[parent].origins.get("")
+    return names, parent

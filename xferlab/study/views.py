@@ -1,0 +1,67 @@
+"""A stage as its task checks it, and which sections it reads."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pydantic import ValidationError
+
+from xferlab.cohort import single_sections
+from xferlab.study.evaluated import Evaluated
+from xferlab.study.roles import walk
+from xferlab.study.schema import Stage, Study
+from xferlab.study.yaml_lines import KeyPath
+from xferlab.tasks.config import StageView
+
+
+def training_path(study: Study, stage: str, field: str) -> KeyPath:
+    """Returns where a training field of a stage is written: in the stage, or for all stages."""
+    return (
+        ("stages", stage, "training", field) if field in study.stages[stage].training else ("training", field)
+    )
+
+
+def stage_view(study: Study, name: str) -> StageView | None:
+    """Returns a stage as its task checks it; None where it or an ancestor is not valid or does not exist."""
+    stage = study.stages[name]
+    lineage, end = walk(study, name)
+    if end is not None or any(study.stages[ancestor].task != stage.task for ancestor in lineage):
+        return None  # another check says what is wrong
+    try:
+        network, data = study.network_of(name), single_sections(stage.section or "")[0]
+        ends = {key: parent for key, parent in stage.origins.items() if walk(study, parent)[1] is None}
+        origins = {key: study.network_of(parent) for key, parent in ends.items() if parent in study.stages}
+        return StageView(
+            name=name,
+            model=study.model_of(name),
+            network=network,
+            training=study.training_of(name),
+            adapt=study.adapt_of(name),
+            parent=stage.origins.get(""),
+            parent_network=origins.get(""),
+            origins=origins,
+            lineage=tuple(reversed(lineage)),
+            channels=_channels(study, name, stage),
+            structures=study.section_of(name, data).targets if data in study.data else None,
+            written=partial(training_path, study, name),
+        )
+    except ValidationError:
+        return None  # another check says what is wrong
+
+
+def _channels(study: Study, name: str, stage: Stage) -> dict[tuple[str, KeyPath], int]:
+    """The channels of the images of every section that a stage reads, by section and what names it."""
+    return {
+        (section, path): study.data[section].channels
+        for section, path in sections_read(study, name, stage).items()
+    }
+
+
+def sections_read(study: Study, name: str, stage: Stage) -> dict[str, KeyPath]:
+    """Returns the sections of the study that a stage reads, and what names each of them first."""
+    trained = single_sections(stage.section) if stage.section else ()
+    paths: dict[str, KeyPath] = dict.fromkeys(trained, ("stages", name, "data"))
+    for index, item in enumerate(stage.evaluate_on or ()):
+        for section in single_sections(Evaluated.of(item).section):
+            paths.setdefault(section, ("stages", name, "evaluate_on", index))
+    return {section: path for section, path in paths.items() if section in study.data}
