@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -10,7 +9,7 @@ from typing import Any
 
 from xferlab.errors import RecordError
 from xferlab.phantoms.foreign_objects import OBJECTS_VERSION
-from xferlab.plan.spec import MASKS, Predicted, TrialSpec
+from xferlab.plan.spec import Predicted, TrialSpec
 from xferlab.records import layout, predictions, reader
 from xferlab.records.predictions import Arrays, PredictedCases, PredictionRecord
 from xferlab.records.reader import read_selection
@@ -126,7 +125,6 @@ def _made(
         context = replace(context, device=device)
         learner = registry.learner_of(producer.identity, device)
         load_weights(learner, trained_weights(store, asked.trial), origin=origin)
-        given = _given(producer, list(_of_producer(producer, asked, context)), images, context)
         # The cases are those of the trial that asks, read as its section says, at the producer's own size.
         reads = replace(producer, data=images.data)
         cases = iter(asked.digests)
@@ -139,27 +137,8 @@ def _made(
             targets=producer.targets or ("",),
         ):
             digests = list(islice(cases, len(part)))
-            given.give(part, digests)
             for rows in fixed(len(part), producer.identity.training.batch_size):
                 predicted = learner.predict(learner.load(part, rows, None))
                 for row, prediction in zip(rows.tolist(), predicted, strict=True):
                     yield digests[row], learner.for_others(prediction, threshold or 0.0)
                     context.go_on()
-
-
-def _of_producer(producer: TrialSpec, asked: _Asked, context: TrialContext) -> Iterator[_Asked]:
-    """Yields the masks that a trial itself needs to predict cases, from whom it had them when it trained."""
-    masks = producer.input(MASKS)
-    if masks is None:
-        return
-    trained_with = {
-        digest: item.trial
-        for item in producer.predicted
-        if item.role == MASKS
-        for digest in read_selection(context.store, item.selection).digests
-    }
-    by_trial: dict[str, list[str]] = defaultdict(list)
-    for digest in asked.digests:
-        by_trial[trained_with.get(digest, masks.trials[0])].append(digest)
-    for trial, digests in by_trial.items():
-        yield _Asked(MASKS, trial, tuple(digests))
