@@ -21,6 +21,7 @@ from xferlab.analysis.tables.differences import (
     object_tables,
 )
 from xferlab.analysis.tables.features import features_tables
+from xferlab.analysis.tables.gates import gates_tables
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
 from xferlab.analysis.tables.notes import trial_name
@@ -41,6 +42,7 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "All arms": arms_tables,
     "Test parts": partial(metrics_tables, hold_out=False),
     "Site by site": sites_tables,
+    "Gates": gates_tables,
     "Hold-out": partial(metrics_tables, hold_out=True),
     "After against before": before_after_tables,
     "Arms against the baseline": arms_against_baseline_tables,

@@ -10,7 +10,7 @@ from typing import Any
 
 from xferlab.cohort import Case
 from xferlab.plan.plan import Plan
-from xferlab.plan.spec import PLAN_VERSION, TrialSpec, without_nothing
+from xferlab.plan.spec import GATE, PLAN_VERSION, TrialSpec, without_nothing
 from xferlab.study.schema import Split, Stage
 from xferlab.tasks import registry
 
@@ -54,7 +54,8 @@ def to_document(plan: Plan) -> dict[str, Any]:
                 [
                     *((stage.task, ()) for stage in base.stages.values()),
                     *((trial.identity.task, trial.targets) for trial in plan.trials),
-                ]
+                ],
+                gated=any(trial.input(GATE) for trial in plan.trials),
             )
         ],
         **({"classes": [asdict(counts) for counts in plan.classes]} if plan.classes else {}),

@@ -30,16 +30,6 @@ ORIGINAL = "original"
 """The variant that measures at the images' own size, which `ImageExamples.original` then holds."""
 
 
-PASSED = Metric(
-    name="passed",
-    label="Passed the gate",
-    better=None,
-    source="-",
-    definition="1 where the gate lets the case pass, else 0. Only those that pass train; all are measured.",
-)
-"""What is recorded of every case that a stage with a gate is measured on, beside what its task measures."""
-
-
 class Engine(Section):
     """Where and how exactly a training computes; the study's values hold for the stages of every task."""
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from xferlab.cohort import Selection
 from xferlab.errors import TrainingError
+from xferlab.metrics.metric import PASSED
 from xferlab.plan.spec import GATE, MASKS, Input, TrialSpec
 from xferlab.records.predictions import PredictedCases
-from xferlab.tasks.config import PASSED
 from xferlab.training.examples import AnyExamples, Pixels
 
 Digests = dict[str, dict[str, str]]
