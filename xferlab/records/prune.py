@@ -10,13 +10,13 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pyarrow.fs import FileInfo
 
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import PlannedTrial, TrialSpec
+from xferlab.plan.spec import PlannedTrial, Predicted, TrialSpec
 from xferlab.records import reader, samples
 from xferlab.records.layout import (
     DONORS,
@@ -180,18 +180,25 @@ def _needed(planned: Sequence[PlannedTrial], store: Store, *, searches: bool) ->
     of_samples = [spec for sample in begun for spec in sample.trials]
     needed = {TrialFiles(trial.trial_id).folder for trial in planned}
     needed |= {TrialFiles(parent).folder for spec in of_samples for parent in spec.parents}
-    needed |= {selection_path(spec.selection) for spec in [*specs, *of_samples]}  # only specs know them
+    for spec in [*specs, *of_samples]:  # only specs know them
+        needed |= {selection_path(spec.selection), *_predicted(spec.predicted)}
     for trial in [*planned, *of_samples]:
         files = TrialFiles(trial.trial_id)
         for evaluation in trial.evaluations:
             needed |= {
                 files.evaluation(evaluation.evaluation_id).folder,
                 selection_path(evaluation.selection),
+                *_predicted(evaluation.predicted),
             }
         if features := trial.features:
             needed |= {files.features(features.features_id).folder, selection_path(features.selection)}
+            needed |= _predicted(features.predicted)
         needed |= {donor_path(donor.digest) for donor in trial.donors}
     return needed
+
+
+def _predicted(predicted: Iterable[Predicted]) -> set[str]:
+    return {selection_path(each.selection) for each in predicted}
 
 
 def _planned(store: Store) -> list[PlannedTrial]:
