@@ -74,6 +74,8 @@ def load_study(storage: str | Path, study: str) -> StudyResults:
     """
     store = Store.open(storage)
     plan = reader.read_plan(store, study)
+    # Trials that only predict for others, out of fold, are no results.
+    plan = {**plan, "trials": [trial for trial in plan["trials"] if not trial.get("fold")]}
     trials = [_read(store, planned) for planned in plan["trials"]]
     complete, problems = [trial for trial in trials if trial.record], list[str]()
     results = StudyResults(

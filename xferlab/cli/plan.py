@@ -19,7 +19,7 @@ from xferlab.errors import UsageError
 from xferlab.plan.document import to_document, totals
 from xferlab.plan.left_out import NO_CASE, NO_TRIAL
 from xferlab.plan.plan import UNKNOWN_DONOR, Plan
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import Input, TrialSpec
 
 SHOWN_ARMS = 4
 _FLOAT32 = (
@@ -103,19 +103,20 @@ def _as_json(plan: Plan, trials: Sequence[TrialSpec], complete: set[str]) -> dic
 
 def _print(plan: Plan, trials: Sequence[TrialSpec], states: Mapping[str, str]) -> None:
     has_coordinates = any(trial.coordinates for trial in trials)
-    headers = ("trial", "tests", *HEADERS[1:]) if has_coordinates else HEADERS
+    has_predictions = any(_predictions(plan, trial) for trial in trials)
+    headers = ["trial", *(["tests"] if has_coordinates else []), *HEADERS[1:3]]
+    headers += [*(["predictions"] if has_predictions else []), *HEADERS[3:]]
     columns = (Column(header, no_wrap=True) for header in headers)
     table = Table(*columns, title=f"study {plan.loaded.base.study}", title_justify="left", box=None)
     for trial in trials:
         sizes = plan.part_sizes[trial.selection]
-        donor = ", ".join(donor.title for donor in trial.donors)
-        parents = ", ".join(plan.by_id[parent].name for parent in trial.parents)
         more = f" and {len(trial.arms) - SHOWN_ARMS} more" if len(trial.arms) > SHOWN_ARMS else ""
         table.add_row(
             trial.name,
             *([", ".join(f"{k} {v}" for k, v in trial.coordinates.items())] if has_coordinates else []),
             UNKNOWN_DONOR if trial.trial_id in plan.provisional else trial.trial_id,
-            donor or parents or "scratch",
+            ", ".join(_origin(plan, given) for given in trial.origins) or "scratch",
+            *([_predictions(plan, trial)] if has_predictions else []),
             str(sizes["train"]),
             str(sizes["validation"]),
             str(trial.max_epochs),
@@ -128,6 +129,27 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], states: Mapping[str, str]) -
     for warning in plan.warnings:
         if warning.kind in (NO_TRIAL, NO_CASE):
             print(f"{warning.where}: {warning.what}")
+
+
+def _origin(plan: Plan, given: Input) -> str:
+    """What all networks of a trial, or one of them, start from."""
+    names = given.donor.title if given.donor else _names(plan, given.trials)
+    return f"{given.network}: {names}" if given.network else names
+
+
+def _predictions(plan: Plan, trial: TrialSpec) -> str:
+    """Whose predictions a trial takes, and what of them."""
+    texts = []
+    for given in trial.inputs:
+        if given.network is None:
+            folds = f" and {len(given.trials) - 1} out of fold" if given.trials[1:] else ""
+            names = _names(plan, given.trials[:1])
+            texts.append(f"{given.role}: {', '.join(given.names)} of {names}{folds}")
+    return "; ".join(texts)
+
+
+def _names(plan: Plan, trials: Sequence[str]) -> str:
+    return ", ".join(plan.by_id[trial].name for trial in trials)
 
 
 def _print_totals(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from xferlab.cohort.case import Case
-from xferlab.cohort.dividing import Stratum, divide, rank
+from xferlab.cohort.dividing import Stratum, deal, divide, rank
 from xferlab.cohort.rules import HoldOuts, Part, Parts, Rule
 
 _TIE_ORDER = {"covid19": 0, "pathological": 1, "normal": 2}
@@ -91,6 +91,14 @@ class Cohort:
             groups[self._strata.get(unit) if stratified else None].append(unit)
         kept = (group[: max(1, round(fraction * len(group)))] for group in groups.values())
         return frozenset(unit for group in kept for unit in group)
+
+    def dealt(self, units: Iterable[str], number: int, repetition: int) -> dict[str, int]:
+        """Returns the fold (from 0) of each of some training units of a repetition, out of so many folds.
+
+        Each fold is predicted by a network that the others train.
+        """
+        strata = {unit: self._strata.get(unit, ((), "")) for unit in units}
+        return deal(strata, number, (self.seed, "out_of_fold", repetition))
 
     @cached_property
     def _strata(self) -> dict[str, Stratum]:

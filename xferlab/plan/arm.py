@@ -2,97 +2,178 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 
 from xferlab.cohort import single_sections
+from xferlab.plan.arm_checks import ArmChecks
 from xferlab.plan.evaluations import Evaluations
 from xferlab.plan.growing import Growing
 from xferlab.plan.identity import seed_for, short_id
-from xferlab.plan.origins import Origins, identity_of
+from xferlab.plan.inputs import Inputs, Taken, identity_of
 from xferlab.plan.plan import execution
 from xferlab.plan.selection import Labels, PartCases, Reading, without_patients
-from xferlab.plan.spec import Reservation, Settings, TrialSpec
+from xferlab.plan.spec import Input, Reservation, Settings, TrialSpec
 from xferlab.study.schema import Stage, Study
-from xferlab.study.views import sections_read, stage_view, training_path
-from xferlab.study.yaml_lines import KeyPath
-from xferlab.tasks.config import Execution, Finding
+from xferlab.study.views import sections_read
 
 
 class ArmExpansion:
-    """The expansion of one arm."""
+    """The expansion of one arm: of each of its stages when the stages that it needs are expanded."""
 
-    def __init__(self, growing: Growing, name: str, study: Study):
+    def __init__(self, growing: Growing, name: str, study: Study, arms: Mapping[str, ArmExpansion]):
+        """Takes what grows, the arm with its study, and all arms."""
         self.growing, self.name, self.study = growing, name, study
         self.ids: dict[tuple[str, int], str] = {}
+        self._arms = arms
+        self._expanded: set[str] = set()
+        self._folds: dict[tuple[str, int, int], dict[str, str]] = {}
         self._read = cache(partial(Reading.of, study))
-        self._origins = Origins(growing, study, self.ids)
+        self._template = cache(self._make_template)
+        self._inputs = Inputs(growing, name, study, arms=arms, own=self)
         self._evaluations = Evaluations(growing, name, study, read=self._read)
+        self._checks = ArmChecks(growing, name, study, self._evaluations)
 
     def expand(self) -> None:
         """Adds the arm's trials, evaluations, problems and warnings."""
-        if self._has_strangers():
-            return
-        for stage_name in stages_in_order(self.study):
-            stage = self.study.stages[stage_name]
-            if stage.section is not None:
-                template = self._template(stage_name, stage.section)
-                for repetition in range(1, (stage.repetitions or self.study.repetitions) + 1):
-                    self._add(template, stage, repetition)
-                self._check_everywhere(stage_name, stage)
+        for stage in stages_in_order(self.study):
+            self._expand(stage)
 
-    def _add(self, template: TrialSpec, stage: Stage, repetition: int) -> None:
-        stage_name, section = template.stage, template.section
+    def _expand(self, stage_name: str) -> None:
+        if stage_name in self._expanded or self._has_strangers:
+            return
+        self._expanded.add(stage_name)
+        stage = self.study.stages[stage_name]
+        if stage.section is None:
+            return
+        numbers = range(1, (stage.repetitions or self.study.repetitions) + 1)
+        for repetition in numbers:
+            self._add(stage_name, stage, repetition)
+        trials = [self.ids[stage_name, number] for number in numbers if (stage_name, number) in self.ids]
+        self._checks.everywhere(stage_name, [self.growing.trials[trial] for trial in trials])
+
+    @cached_property
+    def _has_strangers(self) -> bool:
+        return self._checks.has_strangers()
+
+    def trial(self, stage: str, repetition: int) -> str | None:
+        """Returns the id of a stage's trial; None where the split leaves it without one."""
+        self._expand(stage)
+        return self.ids.get((stage, repetition))
+
+    def out_of_fold(
+        self, stage: str, repetition: int, number: int, units: Collection[str]
+    ) -> Mapping[str, str]:
+        """Returns by unit which trial predicts it out of fold; see `inputs.Producers`."""
+        selector, key = self.growing.selector, (stage, repetition, number)
+        reading = self._read(stage, self._template(stage).section)
+        selected, unit_of = self._selected(stage, repetition), selector.units(reading)
+        rows = selector.selections[selected.digest].rows
+        trained = {unit_of[row[0]] for row in rows if row[1] == "train"}
+        if trained.isdisjoint(units):
+            return {}
+        if len(trained) < number:
+            self._checks.few_units(stage, repetition, number, len(trained))
+        elif key not in self._folds:
+            dealt = selector.cohort.dealt(trained, number, repetition)
+            folds = [frozenset(unit for unit in trained if dealt[unit] == fold) for fold in range(number)]
+            trials = [self._fold(stage, repetition, fold, units) for fold, units in enumerate(folds, 1)]
+            self._folds[key] = {unit: trials[fold] for unit, fold in dealt.items()}
+        return self._folds.get(key, {})
+
+    def _fold(self, stage_name: str, repetition: int, fold: int, left_out: frozenset[str]) -> str:
+        """Adds the trial of a fold, once; returns its id."""
+        reading = self._read(stage_name, self._template(stage_name).section)
+        selected = self.growing.selector.without(reading, self._selected(stage_name, repetition), left_out)
+        taken = self._taken(stage_name, repetition, selected)
+        assert taken is not None, "the trial of the repetition has all that it takes"
+        spec = self._trial(stage_name, repetition, selected, taken=taken, fold=fold)
+        if self.growing.names.get(spec.name, spec.trial_id) != spec.trial_id:
+            self._checks.other_folds(stage_name)
+        elif spec.name not in self.growing.names:
+            self._note(spec, selected)
+            self._checks.fold(spec, left_out)
+        return spec.trial_id
+
+    def _selected(self, stage_name: str, repetition: int) -> PartCases:
+        stage = self.study.stages[stage_name]
         fraction = stage.label_fraction
-        selected = self.growing.selector.select(
-            self._read(stage_name, section),
+        return self.growing.selector.select(
+            self._read(stage_name, self._template(stage_name).section),
             "fit",
             repetition,
             labels=None if fraction is None else Labels(fraction, stage.stratified),
         )
-        inputs = self._origins.of(stage, repetition)
+
+    def _add(self, stage_name: str, stage: Stage, repetition: int) -> None:
+        selected = self._selected(stage_name, repetition)
+        taken = self._taken(stage_name, repetition, selected)
         has_cases = bool(selected.counts["train"])
         lacks = self.growing.left_out.lacks_trial
-        if lacks(stage_name, repetition, has_parent=inputs is not None, has_cases=has_cases):
-            return
-        assert inputs is not None, "only a parent that has no trial gives none"
-        self._check(stage_name, section, selected, repetition)
+        if lacks(stage_name, repetition, has_parent=taken is not None, has_cases=has_cases) or taken is None:
+            return  # under any other rule, the arm of what it takes has been refused
+        self._checks.cases(stage_name, self._template(stage_name).section, selected, repetition)
+        spec = self._trial(stage_name, repetition, selected, taken=taken)
+        features, data = self.growing.probe.of(spec.trial_id, spec.identity, dict(spec.data), taken.predicted)
+        spec = replace(spec, data=data, features=features)
+        spec = replace(spec, evaluations=tuple(self._evaluations.of(spec, stage, taken.predicted)))
+        self._note(spec, selected)
+        self.ids[stage_name, repetition] = spec.trial_id
+
+    def _taken(self, stage_name: str, repetition: int, selected: PartCases) -> Taken | None:
+        """Returns what a trial takes from others; None where one of them does not exist."""
+        measured = self._evaluations.units(stage_name, repetition)
+        return self._inputs.of(stage_name, repetition, selected.units | measured)
+
+    def _trial(
+        self, stage_name: str, repetition: int, selected: PartCases, *, taken: Taken, fold: int = 0
+    ) -> TrialSpec:
+        """Returns a trial without evaluations and features."""
+        template, selector = self._template(stage_name), self.growing.selector
+        masks, reading = self.study.masks_of(stage_name), self._read(stage_name, template.section)
+        units = selector.units_of(reading, selected) if taken.givings else {}
+        predicted = taken.predicted(template.section, units)
+        coordinates: dict[str, str | int] = {"stage": stage_name, "repetition": repetition}
+        coordinates |= {"fold": fold} if fold else {}
         identity = template.identity.model_copy(
             update={
                 "selection": selected.digest,
-                "seed": seed_for(self.study.seed, stage=stage_name, repetition=repetition),
-                **identity_of(inputs),
+                "seed": seed_for(self.study.seed, **coordinates),
+                **identity_of(taken.inputs, predicted, masks.added if masks else {}),
             }
         )
-        trial_id = short_id(identity.to_json())
-        name = f"{self.name}/{stage_name}/r{repetition:02d}"
-        features, data = self.growing.probe.of(trial_id, identity, dict(template.data))
-        spec = replace(
+        return replace(
             template,
-            trial_id=trial_id,
-            name=name,
+            trial_id=short_id(identity.to_json()),
+            name=f"{self.name}/{stage_name}/r{repetition:02d}" + (f"/f{fold}" if fold else ""),
             repetition=repetition,
-            coordinates=self.growing.selector.cohort.rule.coordinates(repetition),
+            fold=fold or None,
+            coordinates=selector.cohort.rule.coordinates(repetition),
             identity=identity,
             selection=selected.digest,
-            inputs=inputs,
-            data=data,
-            features=features,
+            inputs=taken.inputs,
+            predicted=predicted,
         )
-        spec = replace(spec, evaluations=tuple(self._evaluations.of(spec, stage)))
-        known = self.growing.trials.get(trial_id)
-        if known and known.targets != spec.targets:
-            self._refuse_names(known, spec)
-        self.growing.trials[trial_id] = _merged(known, spec) if known else spec
-        self.growing.trained_units[trial_id] = selected.units
-        self.growing.names[name] = self.ids[stage_name, repetition] = trial_id
 
-    def _template(self, stage_name: str, section: str) -> TrialSpec:
+    def _note(self, spec: TrialSpec, selected: PartCases) -> None:
+        """Adds a trial, or its evaluations to a trial that another arm has."""
+        growing = self.growing
+        known = growing.trials.get(spec.trial_id)
+        if known and known.targets != spec.targets:
+            self._checks.names(known, spec)
+        growing.trials[spec.trial_id] = _merged(known, spec) if known else spec
+        growing.trained_units[spec.trial_id] = selected.units
+        growing.names[spec.name] = spec.trial_id
+
+    def _make_template(self, stage_name: str) -> TrialSpec:
         """What all repetitions of a stage have in common; all else is empty."""
         study, task = self.study, self.study.task_of(stage_name)
+        section = study.stages[stage_name].section
+        assert section is not None, "a stage with given weights has no trial"
         training = study.training_of(stage_name)
         resolved = execution(training, self.growing.setting)
-        self._check_execution(stage_name, resolved)
+        self._checks.execution(stage_name, resolved)
         identity = task.identity_of(
             model=study.network_of(stage_name),
             training=training,
@@ -127,89 +208,6 @@ class ArmExpansion:
             ),
         )
 
-    def _has_strangers(self) -> bool:
-        """Notes patients that only this arm has, where the split can give them no part."""
-        strangers = self.growing.selector.strangers(self.study)
-        for section, number in strangers.items():
-            what = (
-                f"the arm adds {number} patients to data section {section!r}; a split by a column or from a "
-                "file divides the study's own patients only: declare them in the study's own data"
-            )
-            self._refuse(f"strangers {self.name} {section}", Finding(("data", section), what))
-        return bool(strangers)
-
-    def _check_everywhere(self, stage_name: str, stage: Stage) -> None:
-        trials = [self.growing.trials[id_] for (name, _), id_ in self.ids.items() if name == stage_name]
-        findings = self.growing.left_out.problems(
-            stage_name,
-            num_trials=len(trials),
-            asked=self._evaluations.asked(stage),
-            measured={e.name for trial in trials for e in trial.evaluations if self.name in e.arms},
-        )
-        for finding in findings:
-            self._refuse(f"{stage_name} {finding.what}", finding)
-
-    def _check(self, stage_name: str, section: str, selected: PartCases, repetition: int) -> None:
-        path: KeyPath = ("stages", stage_name, "data")
-        for part, count in selected.counts.items():
-            if not count:
-                what = (
-                    f"stage {stage_name!r}: the {part} part of section {section!r} is empty in repetition "
-                    f"{repetition}; add patients, widen `where`, or change `split` or `hold_out`"
-                )
-                self._refuse(
-                    f"{stage_name} {section} {part}", Finding(path, what, related=(("data", section),))
-                )
-        view = stage_view(self.study, stage_name) if selected.counts["train"] == 1 else None
-        if view is not None:
-            why = f"its training part is one image in repetition {repetition}"
-            for finding in self.study.task_of(stage_name).check_single(view, path, why, "add patients"):
-                self._refuse(f"{stage_name} single", finding)
-        self._evaluations.check_classes(section, selected, repetition)
-        self._check_labels(stage_name, section, selected, repetition)
-
-    def _check_labels(self, stage_name: str, section: str, selected: PartCases, repetition: int) -> None:
-        for part, name in selected.missing_labels:
-            key = f"{stage_name} {section} {part} class {name}"
-            what = f"stage {stage_name!r}: class {name!r} is in no {part} case of section {section!r}"
-            if part == "train":
-                remedy = "add patients of it, join it with another class (`classes`), or change `split`"
-                finding = Finding(
-                    ("stages", stage_name, "data"),
-                    f"{what} in repetition {repetition}; {remedy}",
-                    related=(("stages", stage_name, "classes"), ("split",)),
-                )
-                self._refuse(key, finding)
-            else:
-                self.growing.warn(
-                    key,
-                    f"stages.{stage_name}",
-                    f"{what} in some repetitions (first: {repetition})",
-                    kind="classes missing from a part",
-                )
-
-    def _refuse_names(self, known: TrialSpec, other: TrialSpec) -> None:
-        """One training is measured under one set of names."""
-        names = (", ".join(spec.targets) for spec in (known, other))
-        what = (
-            f"stage {other.stage!r} learns {' and '.join(f'{named!r}' for named in names)} in one "
-            f"and the same training ({known.name}); name them alike in all arms"
-        )
-        field = "classes" if self.study.stages[other.stage].classes else "structures"
-        self._refuse(f"names {other.stage}", Finding(("stages", other.stage, field), what))
-
-    def _check_execution(self, stage_name: str, resolved: Execution) -> None:
-        if resolved.precision == "tf32" and resolved.device == "cpu":
-            what = (
-                f"stage {stage_name!r} trains in tf32 on the CPU, which only CUDA devices have; set "
-                "training.precision to float32, bfloat16 or auto, or training.device to cuda"
-            )
-            precision, device = (training_path(self.study, stage_name, f) for f in ("precision", "device"))
-            self._refuse("tf32", Finding(precision, what, related=(device,)))
-
-    def _refuse(self, key: str, finding: Finding) -> None:
-        self.growing.refuse(key, self.name, finding)
-
 
 def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
     """A trial that several arms use, with all of their evaluations.
@@ -233,9 +231,20 @@ def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
             data[sources[-1]] = config
         source = "+".join(sources)
         evaluations[key] = replace(evaluation, source="" if source == evaluation.section else source)
-    return replace(known, arms=known.arms + other.arms, evaluations=tuple(evaluations.values()), data=data)
+    return replace(
+        known,
+        arms=known.arms + other.arms,
+        inputs=tuple(map(_joined, known.inputs, other.inputs)),
+        evaluations=tuple(evaluations.values()),
+        data=data,
+    )
+
+
+def _joined(known: Input, other: Input) -> Input:
+    """What two arms take in a role; evaluations of one may need trials that predict out of fold."""
+    return replace(known, trials=tuple(dict.fromkeys((*known.trials, *other.trials))))
 
 
 def stages_in_order(study: Study) -> list[str]:
     """Returns stage names with parents before children: by generation, then in file order."""
-    return sorted(study.stages, key=lambda name: len(study.lineage(name)))
+    return sorted(study.stages, key=study.generation)

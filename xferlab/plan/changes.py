@@ -16,7 +16,7 @@ Fields = Callable[[str, str], Collection[str]]
 """Takes the old and the new id of a trial, and returns what of its identity differs."""
 
 
-def asked_names(loaded: LoadedStudy, before: Iterable[str] = ()) -> list[str]:
+def asked_names(loaded: LoadedStudy, before: Collection[str] = ()) -> list[str]:
     """Returns the names of all trials that a study file asks for; its data are not read.
 
     Args:
@@ -26,15 +26,18 @@ def asked_names(loaded: LoadedStudy, before: Iterable[str] = ()) -> list[str]:
     """
     planned: dict[str, list[str]] = defaultdict(list)
     for name in before if loaded.base.split.is_open else ():
-        planned[name.rpartition("/")[0]].append(name)
-    usual = max((int(name.rpartition("/r")[2]) for names in planned.values() for name in names), default=None)
+        planned[_stage(name)].append(name)
+    known = (int(name.split("/")[2].removeprefix("r")) for names in planned.values() for name in names)
+    usual = max(known, default=None)
     asked: list[str] = []
     for arm, study in loaded.arms.items():
         for name, stage in study.stages.items():
             numbers = range(1, (stage.repetitions or usual or study.repetitions) + 1)
             drawn = [f"{arm}/{name}/r{number:02d}" for number in numbers]
             asked += [] if stage.weights else planned.get(f"{arm}/{name}", drawn)
-    return asked
+    # Whether a repetition predicts out of fold, only the data tell.
+    of_folds = (name for name in before if name.count("/") == 3 and name.rpartition("/")[0] in {*asked})
+    return list(dict.fromkeys([*asked, *of_folds]))
 
 
 def changes(
@@ -77,17 +80,28 @@ def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     old, new = flattened(before), flattened(now)
     differing = [path for path in {**old, **new} if old.get(path) != new.get(path)]
     return [
-        _NAMED.get(path.partition(".")[0], f"{path} {old.get(path)} -> {new.get(path)}") for path in differing
+        next(
+            (words for field, words in _NAMED.items() if f"{path}.".startswith(f"{field}.")),
+            f"{path} {old.get(path)} -> {new.get(path)}",
+        )
+        for path in differing
     ]
 
 
-PARENT = "what it starts from"
+PARENT, MASKS, GATE = "what it starts from", "what predicts its masks", "what its gate lets pass"
 _NAMED = {
     "selection": "the patients or images to train on",
     "version": "the version of the training in this xferlab",
     "parent": PARENT,
+    "masks.trials": MASKS,
+    "gate.trials": GATE,
 }
 """Fields whose values say nothing to a reader."""
+
+
+def _stage(name: str) -> str:
+    """`arm/stage` of a trial's name."""
+    return "/".join(name.split("/")[:2])
 
 
 def _counted(names: Collection[str], verb: str, *, known: Iterable[str]) -> Iterator[str]:
@@ -101,7 +115,7 @@ def _groups(names: Iterable[str], known: Iterable[str]) -> list[str]:
     arms, stages = {parts[0] for parts in known_parts}, {parts[1] for parts in known_parts}
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        arm, stage, repetition = name.split("/")
+        arm, stage, repetition = name.split("/", 2)
         if arm not in arms:
             groups[f"arm {arm}"] = []
         elif stage not in stages:
@@ -129,9 +143,9 @@ def _renewed(plan: Plan, before: Mapping[str, str], fields: Fields) -> Iterator[
     pairs = {name: (before[name], new) for name, new in plan.names.items() if before.get(name, new) != new}
     first: dict[str, tuple[str, str]] = {}
     for name, pair in pairs.items():
-        first.setdefault(name.rpartition("/")[0], pair)
+        first.setdefault(_stage(name), pair)
     changed = dict.fromkeys(field for pair in dict.fromkeys(first.values()) for field in fields(*pair))
-    causes = _listed([field for field in changed if field != PARENT])
+    causes = _listed([field for field in changed if field not in (PARENT, MASKS, GATE)])
     if pairs:
         where = _listed(list(first)) + (f": {causes}" if causes else "")
         yield f"{_trials(len(set(pairs.values())))} changed ({where})"
@@ -146,7 +160,7 @@ def _measured_otherwise(plan: Plan, document: Mapping[str, Any]) -> Iterator[str
     for trial in plan.trials:
         evaluation_ids = {evaluation.evaluation_id for evaluation in trial.evaluations}
         if planned.get(trial.trial_id, evaluation_ids) != evaluation_ids:
-            differing.append(trial.name.rpartition("/")[0])
+            differing.append(_stage(trial.name))
     if differing:
         groups = _listed(list(dict.fromkeys(differing)))
         yield f"{_trials(len(differing))} evaluated on other cases or otherwise ({groups})"

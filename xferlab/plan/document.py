@@ -125,6 +125,7 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
             name: {
                 "data": stage.section,
                 "starts_from": stage.starts_from,
+                **_predictions(stage),
                 "repetitions": stage.repetitions if stage.data else None,
                 "evaluate_on": stage.evaluate_on,
                 "pool_patients": _pool_patients(plan, arm, name, stage) if stage.data else None,
@@ -134,6 +135,12 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
         # Only where there is one: an arm that was not searched for says nothing.
         **({"tuned": [search.model_dump(mode="json") for search in tuned]} if tuned else {}),
     }
+
+
+def _predictions(stage: Stage) -> dict[str, Any]:
+    """What a stage takes of the predictions of others; nothing where it takes none."""
+    gate = stage.gate.model_dump(mode="json", by_alias=True) if stage.gate else None
+    return without_nothing({"masks": stage.masks, "gate": gate}, "masks", "gate")
 
 
 def _pool_patients(plan: Plan, arm: str, name: str, stage: Stage) -> int:

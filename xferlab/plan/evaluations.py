@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import astuple
 from typing import Any
 
 from xferlab.plan.growing import Growing
 from xferlab.plan.identity import short_id
 from xferlab.plan.selection import PartCases, Reading
-from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.plan.spec import EvaluationSpec, Predict, TrialSpec
 from xferlab.study.evaluated import Evaluated
 from xferlab.study.schema import Stage, Study
 from xferlab.tasks.config import OBJECTS, Finding, Size
@@ -26,8 +27,24 @@ class Evaluations:
         default = [f"{stage.section}.test"] if self._study.split.has_test else []
         return default if stage.evaluate_on is None else list(dict.fromkeys(stage.evaluate_on))
 
-    def of(self, spec: TrialSpec, stage: Stage) -> Iterator[EvaluationSpec]:
-        """Yields the evaluations of a trial."""
+    def units(self, stage_name: str, repetition: int) -> frozenset[str]:
+        """Returns all units that a stage's trial is measured on, if it takes predictions of them."""
+        stage = self._study.stages[stage_name]
+        items = map(Evaluated.of, self.asked(stage) if stage.producers else ())
+        selector = self._growing.selector
+        selected = (
+            selector.select(self._read(stage_name, item.section), item.part, repetition) for item in items
+        )
+        return frozenset[str]().union(*(cases.units for cases in selected))
+
+    def of(self, spec: TrialSpec, stage: Stage, predict: Predict) -> Iterator[EvaluationSpec]:
+        """Yields the evaluations of a trial.
+
+        Args:
+            spec: The trial.
+            stage: Its stage.
+            predict: Takes a section, and units by the digest of a case; returns who predicts which of them.
+        """
         stage_name, repetition, image_size = spec.stage, spec.repetition, spec.identity.image_size
         for item in self.asked(stage):
             section, part, variant = Evaluated.of(item)
@@ -45,6 +62,8 @@ class Evaluations:
                     Finding(("stages", stage_name, "evaluate_on"), what, related=(("data", section),)),
                 )
             self.check_classes(section, selected, repetition)
+            reading, selector = self._read(stage_name, section), self._growing.selector
+            predicted = predict(section, selector.units_of(reading, selected) if stage.producers else {})
             identity = {
                 "trial": spec.trial_id,
                 "selection": selected.digest,
@@ -54,6 +73,7 @@ class Evaluations:
                 "overlay_cases": self._study.overlay_cases,
                 **self._variant_identity(variant, image_size),
                 **({"targets": list(spec.targets)} if len(spec.targets) > 1 else {}),
+                **({"predicted": [list(astuple(each)) for each in predicted]} if predicted else {}),
             }
             seen = part != "hold_out" and self._may_have_seen(spec.parents, repetition, selected.units)
             if seen:
@@ -67,6 +87,7 @@ class Evaluations:
                 parent_may_have_seen=seen,
                 arms=(self._arm,),
                 variant=variant,
+                predicted=predicted,
             )
 
     def _warn_seen(self, stage_name: str, item: str, repetition: int) -> None:

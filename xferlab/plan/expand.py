@@ -24,8 +24,11 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
         StudyError: A part that is trained or evaluated on is empty, or lacks a required class.
     """
     growing = Growing(loaded, index, setting)
-    for arm, study in growing.loaded.arms.items():
-        ArmExpansion(growing, arm, study).expand()
+    arms: dict[str, ArmExpansion] = {}
+    for name, study in growing.loaded.arms.items():
+        arms[name] = ArmExpansion(growing, name, study, arms)
+    for arm in arms.values():
+        arm.expand()
     _check_required(growing)
     _report_rule(growing)
     if growing.problems:

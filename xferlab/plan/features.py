@@ -10,7 +10,7 @@ from xferlab.cohort import Case, Selection
 from xferlab.cohort.dividing import largest_remainder, rank
 from xferlab.plan.identity import short_id
 from xferlab.plan.selection import CaseSelector, Reading, without_patients
-from xferlab.plan.spec import FeaturesSpec
+from xferlab.plan.spec import FeaturesSpec, Predict
 from xferlab.study.schema import Study
 from xferlab.tasks.config import TrialIdentity
 
@@ -37,11 +37,11 @@ class Probe:
         reading = Reading(self._section, (config,))
         hold_out = selector.selections[selector.select(reading, part, 1).digest]
         few = Selection.to_evaluate(self._section, stratified(hold_out.cases(), self._asked.cases))
-        self._digest = few.identity()
+        self._digest, self._selections = few.identity(), selector.selections
         selector.selections[self._digest] = few
 
     def of(
-        self, trial_id: str, trial_identity: TrialIdentity, data: dict[str, Any]
+        self, trial_id: str, trial_identity: TrialIdentity, data: dict[str, Any], predict: Predict
     ) -> tuple[FeaturesSpec | None, dict[str, Any]]:
         """Returns what a trial is to store, and the configurations of the sections that it then reads."""
         if self._asked is None or not trial_identity.layers:
@@ -54,10 +54,13 @@ class Probe:
             "features": FEATURES_VERSION,
         }
         # No arm has an empty name: its own cases under this section's name are not mistaken for these.
+        cases = dict.fromkeys(self._selections[self._digest].digests, "")  # nobody trains on their units
         is_same = data.get(self._section, self._config) == self._config
         source = self._section if is_same else f"{self._section}@"
         return (
-            FeaturesSpec(short_id(identity), self._section, self._digest, source),
+            FeaturesSpec(
+                short_id(identity), self._section, self._digest, source, predict(self._section, cases)
+            ),
             {**data, source: self._config},
         )
 

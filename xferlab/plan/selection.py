@@ -101,6 +101,7 @@ class CaseSelector:
         self._parts: dict[int, dict[str, Part]] = {}
         self._chosen: dict[tuple[str, str, int, Labels | None], PartCases] = {}
         self._keys: dict[int, tuple[str, Reading]] = {}
+        self._units: dict[str, dict[str, str]] = {}
         self.selections: dict[str, Selection] = {}
         cohort = Cohort(
             seed=base.seed,
@@ -175,6 +176,18 @@ class CaseSelector:
             return cases
         return {digest: cases[digest] for digest in reading.labelling.labels(cases.values())}
 
+    def units(self, reading: Reading) -> dict[str, str]:
+        """Returns the unit of every case that takes part, by its digest."""
+        key = self._key(reading)
+        if key not in self._units:
+            self._units[key] = {digest: self.cohort.unit(case) for digest, case in self.read(reading).items()}
+        return self._units[key]
+
+    def units_of(self, reading: Reading, selected: PartCases) -> dict[str, str]:
+        """Returns the unit of every selected case, by its digest."""
+        units = self.units(reading)
+        return {digest: units[digest] for digest in self.selections[selected.digest].digests}
+
     def recorded_of(self, reading: Reading) -> dict[str, Case]:
         """Returns cases as records know them, by digest; the names of a private section's stay private."""
         named = sorted(reading.named, key=lambda section: section[1].shareable)
@@ -228,6 +241,16 @@ class CaseSelector:
         counts = {wanted_part: sizes[wanted_part] for wanted_part in wanted}
         units = frozenset(self.cohort.unit(case) for case in kept)
         return PartCases(digest, units, counts, tuple(missing), tuple(missing_labels))
+
+    def without(self, reading: Reading, selected: PartCases, units: frozenset[str]) -> PartCases:
+        """Returns cases to train and to select with, without those of some training units."""
+        unit_of, chosen = self.units(reading), self.selections[selected.digest]
+        rows = tuple(row for row in chosen.rows if row[1] != "train" or unit_of[row[0]] not in units)
+        fewer = Selection(chosen.section, rows)
+        digest = fewer.identity()
+        self.selections[digest] = fewer
+        counts = {part: sum(row[1] == part for row in rows) for part in selected.counts}
+        return PartCases(digest, frozenset(unit_of[row[0]] for row in rows), counts, ())
 
     def listed(self) -> Iterator[tuple[str, Case, Case]]:
         """Yields section, case, and case as records know it, of all sections of the study and its arms."""

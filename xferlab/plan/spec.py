@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
@@ -36,6 +36,10 @@ class Predicted:
     role: str
     trial: str
     selection: str
+
+
+Predict = Callable[[str, Mapping[str, str]], tuple[Predicted, ...]]
+"""Takes a section, and the unit of each case by its digest; returns who predicts which of the cases."""
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pyarrow.fs import FileInfo
 
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import EvaluationSpec, FeaturesSpec, PlannedTrial, TrialSpec
+from xferlab.plan.spec import PlannedTrial, Predicted, TrialSpec
 from xferlab.records import reader, samples
 from xferlab.records.layout import (
     DONORS,
@@ -185,16 +185,19 @@ def _needed(planned: Sequence[PlannedTrial], store: Store, *, searches: bool) ->
     of_samples = [spec for sample in begun for spec in sample.trials]
     needed = {TrialFiles(trial.trial_id).folder for trial in planned}
     needed |= {TrialFiles(parent).folder for spec in of_samples for parent in spec.parents}
-    # Only specs know them.
-    needed |= {selection_path(digest) for spec in [*specs, *of_samples] for digest in _selections(spec)}
+    for spec in [*specs, *of_samples]:  # only specs know them
+        needed |= {selection_path(spec.selection), *_predicted(spec.predicted)}
     for trial in [*planned, *of_samples]:
         files = TrialFiles(trial.trial_id)
         for evaluation in trial.evaluations:
-            needed.add(files.evaluation(evaluation.evaluation_id).folder)
-            needed |= set(map(selection_path, _selections(evaluation)))
+            needed |= {
+                files.evaluation(evaluation.evaluation_id).folder,
+                selection_path(evaluation.selection),
+                *_predicted(evaluation.predicted),
+            }
         if features := trial.features:
-            needed.add(files.features(features.features_id).folder)
-            needed |= set(map(selection_path, _selections(features)))
+            needed |= {files.features(features.features_id).folder, selection_path(features.selection)}
+            needed |= _predicted(features.predicted)
         needed |= {donor_path(donor.digest) for donor in trial.donors}
     producers = {
         producer
@@ -206,12 +209,6 @@ def _needed(planned: Sequence[PlannedTrial], store: Store, *, searches: bool) ->
     return needed.union(_predictions(store, producers))
 
 
-def _selections(asked: TrialSpec | EvaluationSpec | FeaturesSpec) -> Iterator[str]:
-    """Yields the selections of a trial or a measurement: of its cases, and of those that others predict."""
-    yield asked.selection
-    yield from (predicted.selection for predicted in asked.predicted)
-
-
 def _predictions(store: Store, producers: Collection[str]) -> Iterator[str]:
     """Yields the folders, records and tables of what the present weights of some trials have predicted."""
     trials = (reader.read_trial(store, trial_id) for trial_id in producers)
@@ -221,6 +218,10 @@ def _predictions(store: Store, producers: Collection[str]) -> Iterator[str]:
         record = reader.read_record(store, files.record, PredictionRecord, prediction_id=prediction_id)
         if record and (record.trial_id, record.weights_sha256) in weights:
             yield from (files.folder, files.record, *map(files.table, record.tables))
+
+
+def _predicted(predicted: Iterable[Predicted]) -> set[str]:
+    return {selection_path(each.selection) for each in predicted}
 
 
 def _planned(store: Store) -> list[PlannedTrial]:

@@ -7,6 +7,7 @@ what they are judged by (validation cases, loss, batch size) is the untuned arm'
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -129,9 +130,14 @@ class Tuning:
 
     def _expanded(self, study: Study) -> tuple[TrialSpec, ...]:
         """The trials of the stage in a study, with nothing to evaluate."""
-        plan = expand(replace(self._loaded, arms={self.wanted.arm: study}), self._index, self._setting)
-        trials = [trial for trial in plan.trials if trial.stage == self.wanted.stage]
-        self.selections |= {trial.selection: plan.selections[trial.selection] for trial in trials}
+        arm, stage = self.wanted.arm, self.wanted.stage
+        others = {each.arm for config in study.stages.values() for each in config.producers} - {"", arm}
+        arms = {arm: study, **{other: self._loaded.arms[other] for other in sorted(others)}}
+        plan = expand(replace(self._loaded, arms=arms), self._index, self._setting)
+        trials = [trial for trial in plan.trials if trial.stage == stage and arm in trial.arms]
+        for trial in trials:
+            needed = [trial.selection, *(each.selection for each in trial.predicted)]
+            self.selections |= {digest: plan.selections[digest] for digest in needed}
         self._names |= {trial_id: name for name, trial_id in plan.names.items()}
         return tuple(
             replace(
@@ -228,15 +234,18 @@ def only(study: Study, stage: str, repetitions: int) -> Study:
     if not 1 <= repetitions <= planned:
         raise UsageError(f"--repeats {repetitions}: stage {stage!r} has {planned} repetitions in this study")
     stages: dict[str, Stage] = {}
-    paired = True
-    for name in reversed(study.lineage(stage)):
+    needed = deque([(stage, True)])
+    while needed:
+        name, paired = needed.popleft()
         config = study.stages[name]
         number = (
             repetitions if paired and config.repetitions and config.repetitions > 1 else config.repetitions
         )
         changes: dict[str, Any] = {} if config.weights else {"repetitions": number, "evaluate_on": []}
         stages = {name: config.model_copy(update=changes), **stages}
-        paired = paired and config.chaining == "paired"
+        origins = ((parent, paired and config.chaining == "paired") for parent in config.origins.values())
+        producers = ((producer.stage, paired) for producer in config.producers if not producer.arm)
+        needed += [each for each in (*origins, *producers) if each[0] not in stages]
     return study.model_copy(update={"stages": stages})
 
 

@@ -111,6 +111,7 @@ def run_config(
         "repetition": spec.repetition,
         # Of a fold its numbers; the name of a site stays in the storage.
         **{name: value for name, value in spec.coordinates.items() if isinstance(value, int)},
+        **({"out_of_fold": spec.fold} if spec.fold else {}),
         "section": spec.section,
         "parent_runs": list(spec.parents),
         "parent_weights_sha256": parent_weights or (donor.sha256 if donor else None),

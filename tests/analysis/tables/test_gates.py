@@ -122,7 +122,7 @@ def test_where_all_pass_the_line_of_the_others_is_empty(tmp_path: Path) -> None:
 def test_the_notes_say_what_is_left_out(contents: Contents) -> None:
     tables = list(arms_against_baseline_tables(contents))
     notes = [note for table in tables for note in table.notes]
-    assert "Left out: 5 images that a gate did not let pass in all repetitions." in notes
+    assert "Left out: 5 images that a gate does not let pass in all repetitions." in notes
     assert all("num_refused" in table.data for table in tables)
 
 

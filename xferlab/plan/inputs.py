@@ -1,0 +1,199 @@
+"""What the trials of an arm take from other trials: weights to start from, and predictions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from xferlab.cohort import Selection
+from xferlab.plan.growing import Growing
+from xferlab.plan.spec import GATE, MASKS, WEIGHTS, Donor, Input, Predicted
+from xferlab.study.roles import untold
+from xferlab.study.schema import Producer, Stage, Study
+
+
+class Producers(Protocol):
+    """The trials of an arm that may predict for others."""
+
+    def trial(self, stage: str, repetition: int) -> str | None:
+        """Returns the id of a stage's trial; None where the split leaves it without one."""
+
+    def out_of_fold(
+        self, stage: str, repetition: int, number: int, units: Collection[str]
+    ) -> Mapping[str, str]:
+        """Returns by unit which trial has not trained on it, for all units that a stage's trial trains on.
+
+        Args:
+            stage: The stage.
+            repetition: Of its trial.
+            number: Into how many folds its training units are dealt.
+            units: Those whose predictions are wanted; without one that it trains on, there is nothing to do.
+        """
+
+
+@dataclass(frozen=True)
+class Giving:
+    """Who predicts for a trial in one role.
+
+    Attributes:
+        given: The trials, and what is taken of them.
+        paired: The trial that predicts all units but those below.
+        folds: The trials that predict units out of fold.
+    """
+
+    given: Input
+    paired: str
+    folds: Mapping[str, str]
+
+    def cases(self, units: Mapping[str, str]) -> dict[str, list[str]]:
+        """Returns the digests of the cases that each trial predicts, given the unit of each case."""
+        cases: dict[str, list[str]] = defaultdict(list)
+        for digest, unit in units.items():
+            cases[self.folds.get(unit, self.paired)].append(digest)
+        return {trial: cases[trial] for trial in sorted(cases)}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a trial takes from others.
+
+    Attributes:
+        origins: What it starts from.
+        givings: Who predicts for it.
+        selections: Get the cases to predict, by digest.
+    """
+
+    origins: tuple[Input, ...]
+    givings: tuple[Giving, ...]
+    selections: dict[str, Selection]
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """All of it, by role."""
+        return (*self.origins, *(giving.given for giving in self.givings))
+
+    def predicted(self, section: str, units: Mapping[str, str]) -> tuple[Predicted, ...]:
+        """Returns who predicts which of some cases of a section, given their units by digest."""
+        predicted = []
+        for giving in self.givings:
+            for trial, digests in giving.cases(units).items():
+                selection = Selection.to_predict(section, digests)
+                self.selections[selection.identity()] = selection
+                predicted.append(Predicted(giving.given.role, trial, selection.identity()))
+        return tuple(predicted)
+
+
+class Inputs:
+    """What each trial of an arm takes."""
+
+    def __init__(
+        self, growing: Growing, arm: str, study: Study, *, arms: Mapping[str, Producers], own: Producers
+    ):
+        """Takes the arm with its study, all arms, and itself among them."""
+        self._growing, self._arm, self._study = growing, arm, study
+        self._arms, self._own = arms, own
+
+    def of(self, stage_name: str, repetition: int, units: Collection[str]) -> Taken | None:
+        """Returns what a trial takes; None where one that it takes from has no trial.
+
+        Args:
+            stage_name: Its stage.
+            repetition: Of the trial, and of those who predict.
+            units: All that it is trained or measured on.
+        """
+        origins = self._origins(self._study.stages[stage_name], repetition)
+        givings = self._givings(stage_name, repetition, units)
+        if origins is None or givings is None:
+            return None
+        return Taken(origins, givings, self._growing.selector.selections)
+
+    def _origins(self, stage: Stage, repetition: int) -> tuple[Input, ...] | None:
+        inputs = []
+        for network, parent in stage.origins.items():
+            given = self._weights(stage, parent, repetition, f"{WEIGHTS}.{network}" if network else WEIGHTS)
+            if given is None:
+                return None
+            inputs.append(given)
+        return tuple(inputs)
+
+    def _weights(self, stage: Stage, parent_name: str, repetition: int, role: str) -> Input | None:
+        parent = self._study.stages[parent_name]
+        if parent.weights is not None:
+            name, path = parent.weights.name, parent.weights.path
+            digest = self._growing.setting.donors.get(name or path or "") or parent.weights.sha256
+            return Input(role, donor=Donor(parent_name, name, path, digest))
+        number = parent.repetitions or 1
+        if stage.chaining == "paired":
+            trial = self._own.trial(parent_name, repetition if number > 1 else 1)
+            return Input(role, (trial,)) if trial else None
+        trials = (self._own.trial(parent_name, each) for each in range(1, number + 1))
+        available = tuple(sorted(trial for trial in trials if trial))
+        if not available:
+            return None
+        self._growing.warn(
+            f"best {parent_name}",
+            f"stages.{parent_name}",
+            f"the best of {len(available)} repetitions feeds all trials that start from it; "
+            "another number of repetitions renews those trials and their descendants",
+            kind="stages that start from the best",
+        )
+        return Input(role, available)
+
+    def _givings(self, stage_name: str, repetition: int, units: Collection[str]) -> tuple[Giving, ...] | None:
+        givings = []
+        for producer in self._study.stages[stage_name].producers:
+            arm = self._arms[producer.arm] if producer.arm else self._own
+            trial = arm.trial(producer.stage, repetition)
+            if trial is None:
+                return None
+            masks = self._study.masks_of(stage_name)
+            number = masks.num_folds if masks and producer.role == MASKS else 0
+            folds = arm.out_of_fold(producer.stage, repetition, number, units) if number else {}
+            trials = (trial, *sorted(set(folds.values())))
+            givings.append(Giving(self._taken(stage_name, producer, trials), trial, folds))
+        return tuple(givings)
+
+    def _taken(self, stage_name: str, producer: Producer, trials: tuple[str, ...]) -> Input:
+        """What is taken of the trials that predict, by name and place."""
+        targets = self._growing.trials[trials[0]].targets
+        masks, gate = self._study.masks_of(stage_name), self._study.stages[stage_name].gate
+        if producer.role == GATE:
+            wanted, threshold = gate.classes if gate else (), None
+        else:
+            assert masks is not None
+            wanted, threshold = tuple(masks.structures or targets), masks.threshold
+        for finding in untold(stage_name, producer, wanted, targets):
+            self._growing.refuse(finding.what, self._arm, finding)
+        names = tuple(name for name in wanted if name in targets)
+        places = tuple(targets.index(name) for name in names)
+        return Input(producer.role, trials, names=names, places=places, threshold=threshold)
+
+
+def identity_of(
+    inputs: Iterable[Input], predicted: Iterable[Predicted], added: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the fields of a trial's identity that its inputs make up.
+
+    Args:
+        inputs: All of them.
+        predicted: Which trials predict which of the cases that it trains and selects with.
+        added: The fields that its task adds to `masks`.
+    """
+    origins = {given.network: _origin(given) for given in inputs if given.network is not None}
+    fields: dict[str, Any] = {"parent": origins.get("", origins or None)}
+    for given in inputs:
+        if given.network is None:
+            trials = {each.trial: each.selection for each in predicted if each.role == given.role}
+            fields[given.role] = {"trials": trials, "places": list(given.places)}
+            if given.role == MASKS:
+                fields[given.role] |= {"threshold": given.threshold, **added}
+    return fields
+
+
+def _origin(given: Input) -> dict[str, Any]:
+    if given.donor is not None:
+        # While a donor is absent, its name keeps the provisional ids of different donors apart.
+        return {"weights": given.donor.sha256 or {"unknown": given.donor.title}}
+    return {"trials": list(given.trials)}
