@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pyarrow.fs import FileInfo
 
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import PlannedTrial, Predicted, TrialSpec
+from xferlab.plan.spec import PlannedTrial, Predicted
 from xferlab.records import reader, samples
 from xferlab.records.layout import (
     DONORS,
