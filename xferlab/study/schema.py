@@ -308,16 +308,23 @@ class Study(Section):
         return registry.task(self.stages[stage].task)
 
     def section_of(self, stage: str, section: str) -> DataSection:
-        """Returns a data section as a stage reads it: the images, and the masks of its structures."""
+        """Returns a data section as a stage reads it: the images, and the masks of its structures.
+
+        A stage without `structures` reads those of the section that it trains on in all others, too. Where
+        each has one by itself, its name does not matter.
+        """
         config, structures = self.data[section], self.stages[stage].structures
         if not self.task_of(stage).reads_masks:
             return config.reading(())
-        return config if structures is None else config.reading(structures)
+        if structures is not None:
+            return config.reading(structures)
+        trained = self.data.get(self.stages[stage].data or "", config).targets
+        return config if len(trained) == len(config.targets) == 1 else config.reading(trained)
 
     def targets_of(self, stage: str) -> tuple[str, ...]:
         """Returns the names of what a stage learns to tell, in order; empty where its task names nothing."""
         section = self.stages[stage].data
-        if section is None or self.task_of(stage).targets != "structures":
+        if section not in self.data or self.task_of(stage).targets != "structures":
             return ()
         return self.section_of(stage, section).targets
 
@@ -360,7 +367,7 @@ class Study(Section):
     def network_of(self, stage: str) -> Any:
         """Returns the network of one stage: its model, as adapted by the stage and those before it."""
         adaptations = [self.adapt_of(name) for name in self.lineage(stage)]
-        return self.task_of(stage).network(self.model_of(stage), adaptations)
+        return self.task_of(stage).network(self.model_of(stage), adaptations, self.targets_of(stage))
 
     def resources_of(self, stage: str) -> Resources:
         """Returns what one stage reserves: its own `resources`, else the study's."""

@@ -154,7 +154,7 @@ class Learner(Protocol[E_contra, B]):
         Args:
             image: The file's pixels.
             prediction: Of `predict`.
-            targets: Names of what the trial learnt (`TrialSpec.targets`); empty where that is not known.
+            targets: Names of what the trial learnt: `TrialSpec.targets`, else `Identity.default_targets`.
             threshold: From which probability on something is there, for tasks that predict any.
         """
 
