@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from xferlab.cohort import single_sections
 from xferlab.errors import StorageError
 from xferlab.metrics.metric import Metric
 from xferlab.records import reader
@@ -161,6 +162,10 @@ class StudyResults:
         trials = [(tasks[trial["stage"]], tuple(trial.get("targets", ()))) for trial in self.plan["trials"]]
         return [*((task, ()) for task in tasks.values()), *trials]
 
+    def sections(self, name: str) -> list[Mapping[str, Any]]:
+        """Returns the plan's entry of each section of a set (`a+b`), or of a section."""
+        return [self.plan["data"].get(section, {}) for section in single_sections(name)]
+
     def image_sizes(self, stage: str) -> dict[str, int | str]:
         """Returns the size at which the network of each arm takes images in a stage."""
         trials = [trial for trial in self.plan["trials"] if trial["stage"] == stage]
@@ -255,3 +260,9 @@ def part_of(evaluation: Mapping[str, Any]) -> str:
 def is_hold_out(part: str) -> bool:
     """Returns whether a part is a hold-out, in any variant."""
     return part.partition("@")[0] == "hold_out"
+
+
+def origin_of(trial: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns what a planned trial's training starts from: ids of `trials`, or a given `donor`."""
+    nothing = {"trials": (), "donor": None}
+    return next((given for given in trial["inputs"] if given["role"] == "starts_from"), nothing)

@@ -26,7 +26,7 @@ from xferlab.errors import (
     UsageError,
     XferlabError,
 )
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records.complete import CompleteTrial, complete_trials
 from xferlab.schedule.graph import State, TrialGraph

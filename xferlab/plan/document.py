@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from xferlab.cohort import Case
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import PLAN_VERSION, TrialSpec
 from xferlab.study.schema import Split, Stage
 from xferlab.tasks import registry
@@ -57,6 +57,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
                 ]
             )
         ],
+        **({"classes": [asdict(counts) for counts in plan.classes]} if plan.classes else {}),
         "arms": {arm: _arm(plan, arm) for arm in plan.loaded.arms},
         "trials": [_trial(plan, trial, names[trial.trial_id]) for trial in plan.trials],
         "warnings": [str(warning) for warning in plan.warnings],
@@ -84,8 +85,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
         "stage": trial.stage,
         "repetition": trial.repetition,
         "seed": trial.identity.seed,
-        "parents": list(trial.parents),
-        "donor": asdict(trial.donor) if trial.donor else None,
+        "inputs": [{**asdict(given), "trials": list(given.trials)} for given in trial.inputs],
         "data": trial.section,
         "targets": list(trial.targets),
         "max_epochs": trial.max_epochs,
@@ -120,7 +120,7 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
         "description": dict(plan.loaded.overrides.get(arm, {})),
         "stages": {
             name: {
-                "data": stage.data,
+                "data": stage.section,
                 "starts_from": stage.starts_from,
                 "repetitions": stage.repetitions if stage.data else None,
                 "evaluate_on": stage.evaluate_on,

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from xferlab.cohort import Selection
+from xferlab.cohort import Selection, single_sections
 from xferlab.errors import Problem, StudyError, UsageError, suggest
-from xferlab.plan.expand import Setting, expand, stages_in_order
+from xferlab.plan.arm import stages_in_order
+from xferlab.plan.expand import expand
 from xferlab.plan.identity import sha256_of, short_id
+from xferlab.plan.plan import Setting
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.plan.selection import Index
 from xferlab.plan.spec import TrialSpec
@@ -132,7 +134,12 @@ class Tuning:
         self.selections |= {trial.selection: plan.selections[trial.selection] for trial in trials}
         self._names |= {trial_id: name for name, trial_id in plan.names.items()}
         return tuple(
-            replace(trial, data={trial.section: trial.data[trial.section]}, evaluations=(), features=None)
+            replace(
+                trial,
+                data={name: trial.data[name] for name in single_sections(trial.section)},
+                evaluations=(),
+                features=None,
+            )
             for trial in trials
         )
 
@@ -160,7 +167,7 @@ class Tuning:
     def _difference(self, trials: Sequence[TrialSpec]) -> str:
         """Returns what samples must have in common and trials have not; empty if they have."""
         for trial, untuned in zip(trials, self.base, strict=False):
-            if (trial.parents, trial.donor) != (untuned.parents, untuned.donor):
+            if trial.inputs != untuned.inputs:
                 return (
                     f"changes the trials that stage {self.wanted.stage!r} starts from; a search tunes one "
                     "stage on given parents: vary `training.*`, or tune a stage that starts from nothing"
@@ -180,8 +187,11 @@ class Tuning:
     def _validated_on(self, trial: TrialSpec) -> dict[str, Any]:
         """What samples are compared on in the repetition of an untuned trial."""
         digests = self._validation(trial)
-        cases = self._index(trial.section, self._study.section_of(trial.stage, trial.section))
-        patients = {case.digest: case.patient for case in cases}
+        patients = {
+            case.digest: case.patient
+            for name in single_sections(trial.section)
+            for case in self._index(name, self._study.section_of(trial.stage, name))
+        }
         return {
             "repetition": trial.repetition,
             "seed": trial.identity.seed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -103,11 +104,12 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         return shrunk(outputs) if isinstance(cases, NativeExamples) else outputs
 
     def present(
-        self, image: Pixels, prediction: Array, *, targets: Sequence[str], threshold: float
+        self, image: Pixels, prediction: Array, *, height: int, targets: Sequence[str], threshold: float
     ) -> Presented:
         """Returns masks and an overlay at the image's size, and figures about them."""
-        height, width = image.shape
-        masks = self._base.masks(at_size(prediction, width=width, height=height), threshold)
+        masks = np.zeros((len(targets), *image.shape), bool)
+        shown = at_size(prediction, width=image.shape[1], height=height)
+        masks[:, :height] = self._base.masks(shown, threshold)
         return present(image, dict(zip(targets, masks, strict=True)))
 
     def layers(self) -> Mapping[str, Layer]:
