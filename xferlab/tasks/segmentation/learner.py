@@ -15,17 +15,17 @@ from xferlab.networks.inherit import fold_channels, inherit, matched_control
 from xferlab.networks.translator import Translator, translator_in
 from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.tasks.config import Execution
-from xferlab.tasks.segmentation.config import (
+from xferlab.tasks.segmentation.config import Identity
+from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
+from xferlab.tasks.segmentation.presentation import present
+from xferlab.tasks.segmentation.resized import BinarySegmentation, at_size, metrics_of, outputs_of
+from xferlab.tasks.segmentation.sections import (
     SMALLEST_SIDE,
     Adapt,
-    Identity,
     Learning,
     Network,
     TranslatorLayers,
 )
-from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
-from xferlab.tasks.segmentation.presentation import present
-from xferlab.tasks.segmentation.resized import BinarySegmentation, at_size, metrics_of, outputs_of
 from xferlab.tasks.segmentation.tiled import TiledSegmentation
 from xferlab.training.augment import Augmentation
 from xferlab.training.batches import Rows
