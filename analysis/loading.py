@@ -83,7 +83,7 @@ def load_study(storage: str | Path, study: str) -> StudyResults:
         trials=_per_trial(trials, _state, ()),
         cases=_cases(complete),
         histories=_per_trial(complete, partial(_epochs, store, problems), _EPOCH_COLUMNS),
-        runs=_per_trial(complete, partial(_run, store), ("device", "best_epoch")),
+        runs=_per_trial(complete, partial(_run, store), ("device", "best_epoch", "num_epochs", "stopped_by")),
         problems=problems,
     )
     results.cases.attrs |= {"planned": results.planned(), "sets": results.metrics.of_sets}
@@ -207,5 +207,7 @@ def _run(store: Store, trial: _Trial) -> list[Mapping[str, Any]]:
             "network_n": network.get("n", 0),
             "num_attempts": len(run.get("attempts") or ()),
             "best_epoch": trial.record.best_epoch,
+            "num_epochs": trial.record.num_epochs,
+            "stopped_by": trial.record.stopped_by,
         }
     ]
