@@ -293,6 +293,7 @@ class _Arm:
                 checkpoint_every_s=training.checkpoint_every_s,
                 resources=Reservation(**study.resources_of(stage_name).model_dump()),
                 tracking=wandb.model_dump(mode="json") if wandb else None,
+                keep_states=study.keep_states,
             ),
         )
 
