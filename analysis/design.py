@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from xferlab.analysis.division import leaves_sites_out
-from xferlab.analysis.results import EvaluationSet, StudyResults
+from xferlab.analysis.results import EvaluationSet, StudyResults, origin_of
 
 Origin = tuple[str, ...]
 """What a trial starts from."""
@@ -95,6 +95,7 @@ def _lineage(results: StudyResults, side: Side) -> tuple[list[dict[str, Any]], t
 
 def _origin(trial: Mapping[str, Any]) -> Origin:
     """Returns what a trial starts from: ids of trials (several: the best of them), a digest, or nothing."""
-    if donor := trial.get("donor"):
+    origin = origin_of(trial)
+    if donor := origin["donor"]:
         return (str(donor["sha256"] or donor["name"] or donor["path"]),)
-    return tuple(trial["parents"])
+    return tuple(origin["trials"])

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xferlab.analysis.results import StudyResults
+from xferlab.analysis.results import StudyResults, origin_of
 from xferlab.records import reader
 
 MOVED = 0.1
@@ -115,7 +115,7 @@ class DeepFeatures:
     @property
     def has_given_donor(self) -> bool:
         """Whether a stage started from given weights."""
-        return any(trial.get("donor") for trial in self._trials.values())
+        return any(origin_of(trial)["donor"] for trial in self._trials.values())
 
     @property
     def section(self) -> str:
@@ -154,12 +154,12 @@ class DeepFeatures:
         while parent := self._parent(trial):
             trial = parent
             yield str(trial["stage"]), self._layers(trial["trial_id"]), "best"
-        if trial.get("donor"):
-            yield str(trial["donor"]["stage"]), self._layers(trial["trial_id"]), "start"
+        if donor := origin_of(trial)["donor"]:
+            yield str(donor["stage"]), self._layers(trial["trial_id"]), "start"
 
     def _parent(self, trial: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Returns the trial that one started from; of several parents, the one that its record names."""
-        parents: Sequence[str] = trial["parents"]
+        parents: Sequence[str] = origin_of(trial)["trials"]
         if len(parents) > 1:
             record = reader.read_trial(self.results.store, trial["trial_id"])
             parents = [record.started_from] if record and record.started_from else []

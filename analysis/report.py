@@ -238,8 +238,7 @@ def _redeclared(results: StudyResults) -> Iterator[str]:
     """Yields a sentence on metrics that the installed tasks declare in other words than the stored plan."""
     names = [
         metric.name
-        for task in dict.fromkeys(results.plan["tasks"].values())
-        for metric in registry.task(task).metrics
+        for metric in registry.declared_metrics(results.learnt())
         if metric.to_json() != results.metrics.named(metric.name).to_json()
     ]
     if names:

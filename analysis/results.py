@@ -156,6 +156,12 @@ class StudyResults:
         """The plan's entry of each trial."""
         return {trial["trial_id"]: trial for trial in self.plan["trials"]}
 
+    def learnt(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Returns task and targets of the stages and trials."""
+        tasks = self.plan["tasks"]
+        trials = [(tasks[trial["stage"]], tuple(trial.get("targets", ()))) for trial in self.plan["trials"]]
+        return [*((task, ()) for task in tasks.values()), *trials]
+
     def image_sizes(self, stage: str) -> dict[str, int | str]:
         """Returns the size at which the network of each arm takes images in a stage."""
         trials = [trial for trial in self.plan["trials"] if trial["stage"] == stage]
@@ -250,3 +256,9 @@ def part_of(evaluation: Mapping[str, Any]) -> str:
 def is_hold_out(part: str) -> bool:
     """Returns whether a part is a hold-out, in any variant."""
     return part.partition("@")[0] == "hold_out"
+
+
+def origin_of(trial: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns what a planned trial's training starts from: ids of `trials`, or a given `donor`."""
+    nothing = {"trials": (), "donor": None}
+    return next((given for given in trial["inputs"] if given["role"] == "starts_from"), nothing)

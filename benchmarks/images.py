@@ -39,7 +39,8 @@ def examples(setting: Setting, device: torch.device) -> ImageExamples:
     digests = sorted(case.digest for case in cases)
     table = open_table("general", config, size=setting.size_px, digests=digests, cache_dir=setting.cache_dir)
     arrays = (table.images, table.targets, table.spacing_mm)
-    return ImageExamples(tuple(digests), *arrays, rows=table.rows(digests), device=device)
+    rows = table.rows(digests)
+    return ImageExamples(tuple(digests), *arrays, structures=config.targets, rows=rows, device=device)
 
 
 def find_images(folder: Path) -> tuple[Path, str]:

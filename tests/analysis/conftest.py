@@ -20,6 +20,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.metrics.measuring import METRICS
 from xferlab.metrics.metric import Metric
 from xferlab.plan.identity import short_id
+from xferlab.plan.spec import PLAN_VERSION
 from xferlab.records import codec, layout, writer
 from xferlab.records.schema import (
     CASES_SCHEMA,
@@ -108,7 +109,7 @@ class StudyBuilder:
             "arms": arms,
             "stage": stage,
             "repetition": repetition,
-            "parents": [parent] if parent else [],
+            "inputs": [{"role": "starts_from", "trials": [parent], "donor": None}] if parent else [],
             "data": section,
             "image_size": 256,
             "max_epochs": self.epochs,
@@ -139,7 +140,7 @@ class StudyBuilder:
             for stage, parent in PARENTS.items()
         }
         return {
-            "version": 2,
+            "version": PLAN_VERSION,
             "study": self.study,
             "seed": 2021,
             "profile": "cpu",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,7 @@ def results(loaded: StudyResults) -> StudyResults:
     """Donor (one training) -> general -> portable, three repetitions; `scratch` starts without the donor."""
     results = replace(loaded, plan=deepcopy(loaded.plan))
     for trial in trials(results, "scratch", "general"):
-        trial["parents"] = []
+        trial["inputs"] = []
     return results
 
 
@@ -87,10 +88,16 @@ def test_sides_share_a_donor_or_not(
     assert (design.share, design.donor, design.donors_differ) == (0.6, donor, differ)
 
 
+def started_from(ids: Sequence[str] = (), donor: object = None) -> list[dict[str, object]]:
+    return [{"role": "starts_from", "trials": list(ids), "donor": donor}]
+
+
 def test_given_weights_are_known_by_their_digest(results: StudyResults) -> None:
     for arm, digest in (("baseline", "a" * 64), ("frozen", "a" * 64), ("scratch", "b" * 64)):
         for trial in trials(results, arm, "general"):
-            trial |= {"parents": [], "donor": {"stage": "brain", "name": "x", "path": None, "sha256": digest}}
+            trial["inputs"] = started_from(
+                donor={"stage": "brain", "name": "x", "path": None, "sha256": digest}
+            )
     same, other = design_of(results, BASELINE, FROZEN), design_of(results, BASELINE, SCRATCH)
     assert (same.donor, same.donors_differ) == ("donor", False)
     assert (other.donor, other.donors_differ) == ("", True)
@@ -99,7 +106,7 @@ def test_given_weights_are_known_by_their_digest(results: StudyResults) -> None:
 def test_the_best_of_several_trainings_is_one_donor(results: StudyResults) -> None:
     ids = sorted(trial["trial_id"] for trial in trials(results, "frozen", "general"))
     for trial in trials(results, "frozen", "portable"):
-        trial["parents"] = ids
+        trial["inputs"] = started_from(ids)
     found = design_of(results, FROZEN, FROZEN)
     assert found.donor == "general"
     assert found.pools == (("portable", 80),)  # how the donor was trained is no matter of the repetitions
@@ -113,7 +120,7 @@ def test_a_donor_that_is_trained_in_every_repetition_is_a_stage(results: StudyRe
     for number, trial in enumerate(trials(results, "baseline", "general")):
         copy = {**donor, "trial_id": f"donor{number}", "train_patients": 9}
         results.plan["trials"].append(copy)
-        trial["parents"] = [copy["trial_id"]]
+        trial["inputs"] = started_from([copy["trial_id"]])
     stage(results, "baseline", "donor")["pool_patients"] = 10
     found = design_of(results, BASELINE, BASELINE)
     assert (found.share, found.donor) == (0.9, "")

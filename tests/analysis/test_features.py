@@ -166,7 +166,13 @@ def test_given_weights_are_what_the_first_stage_started_from(builder: StudyBuild
         plan["trials"] = [trial for trial in plan["trials"] if trial["stage"] != "donor"]
         for trial in plan["trials"]:
             if trial["stage"] == "general":
-                trial.update(parents=[], donor={"stage": "donor", "name": "buda2019", "path": None})
+                trial["inputs"] = [
+                    {
+                        "role": "starts_from",
+                        "trials": [],
+                        "donor": {"stage": "donor", "name": "buda2019", "path": None},
+                    }
+                ]
 
     results = with_features(builder, change=give)
     features = DeepFeatures(results)
@@ -184,7 +190,7 @@ def test_of_several_parents_the_one_that_the_record_names_counts(builder: StudyB
         parents = [t["trial_id"] for t in plan["trials"] if "frozen/general" in t["names"][0]]
         for trial in plan["trials"]:
             if "frozen/portable" in trial["names"][0]:
-                trial["parents"] = sorted(parents)
+                trial["inputs"][0]["trials"] = sorted(parents)
                 record = reader.read_trial(store, trial["trial_id"])
                 assert record is not None
                 writer.write_trial(store, replace(record, started_from=parents[2]))

@@ -16,7 +16,7 @@ from xferlab.cli.options import StudyOptions
 from xferlab.cli.prepare import check_tiles, decode_images
 from xferlab.cli.session import Session
 from xferlab.errors import DataError
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 
 pytestmark = pytest.mark.component
 

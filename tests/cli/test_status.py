@@ -9,7 +9,7 @@ import pytest
 
 from tests.schedule.graphs import trial
 from xferlab.cli.status import STATES, described, states
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import PLAN_VERSION, TrialSpec
 from xferlab.records import codec, layout, writer
 from xferlab.records.schema import EpochResult
 from xferlab.records.store import Store
@@ -62,7 +62,11 @@ def test_a_running_trial_says_where_and_since_when(store: Store) -> None:
 )
 def test_a_live_study_runs_the_trials_of_its_plan(store: Store, plan: Any, state: str) -> None:
     if plan is not None:
-        content = b"{" if plan == "damaged" else codec.json_bytes({"version": 2, "study": "other", **plan})
+        content = (
+            b"{"
+            if plan == "damaged"
+            else codec.json_bytes({"version": PLAN_VERSION, "study": "other", **plan})
+        )
         store.write(layout.StudyFiles("other").plan, content)
     with Lease(store, "other"):
         attempt(store, "g", "running")

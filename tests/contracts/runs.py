@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.studies import recorded, write_study
 from xferlab.cli.session import Session
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.schedule import in_process
 from xferlab.schedule.graph import State, TrialGraph

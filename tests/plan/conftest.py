@@ -8,7 +8,8 @@ from textwrap import dedent
 import pytest
 
 from tests.plan.studies import HERE, STUDY, PlanOf, phantom_cases
-from xferlab.plan.expand import Plan, Setting, expand
+from xferlab.plan.expand import expand
+from xferlab.plan.plan import Plan, Setting
 from xferlab.plan.selection import Index
 from xferlab.study.load import load
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from xferlab.cohort import Case
-from xferlab.plan.expand import Plan, Setting
+from xferlab.plan.plan import Plan, Setting
 from xferlab.plan.selection import Index
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 

@@ -11,7 +11,8 @@ import yaml
 
 from tests.plan import studies
 from tests.plan.studies import HERE, PlanOf, parts, patients, phantom_cases
-from xferlab.plan.expand import Plan, expand
+from xferlab.plan.expand import expand
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.study.load import load
 

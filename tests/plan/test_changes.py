@@ -14,7 +14,7 @@ from tests.plan.studies import HERE, STAGES, STUDY, PlanOf, phantom_cases
 from xferlab.cohort import Case
 from xferlab.plan.changes import asked_names, changed_fields, changes
 from xferlab.plan.document import to_document
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import PlannedTrial
 
 ARMS = """\

@@ -15,7 +15,8 @@ from xferlab.cohort import Case
 from xferlab.errors import StudyError
 from xferlab.leakage.index import StudyIndex
 from xferlab.plan.document import to_document
-from xferlab.plan.expand import Plan, expand
+from xferlab.plan.expand import expand
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import PlannedTrial, TrialSpec
 from xferlab.study.load import load
 

@@ -31,7 +31,7 @@ def test_the_document_survives_json_and_is_the_same_twice(plan_of: PlanOf) -> No
 def test_what_a_report_must_know_of_the_study(plan_of: PlanOf) -> None:
     document = to_document(plan_of(ARMS, profile="quick"))
     expected = {
-        "version": 2, "study": "s", "seed": 7, "profile": "quick", "repetitions": 3, "device": "cpu",
+        "version": 3, "study": "s", "seed": 7, "profile": "quick", "repetitions": 3, "device": "cpu",
         "note": "a study", "stages": ["donor", "general", "portable"], "retries": 1, "compare_to": None,
     }  # fmt: skip
     assert {key: document[key] for key in expected} == expected
@@ -91,7 +91,7 @@ def test_trials_refer_to_each_other_and_to_all_of_their_names(plan_of: PlanOf) -
     trials = {trial["trial_id"]: trial for trial in to_document(plan)["trials"]}
     assert {name: key for key, trial in trials.items() for name in trial["names"]} == plan.names
     for trial in trials.values():
-        assert set(trial["parents"]) <= set(trials)
+        assert {id_ for given in trial["inputs"] for id_ in given["trials"]} <= set(trials)
         assert {name.split("/")[0] for name in trial["names"]} == set(trial["arms"])
         sizes = Counter(part for _, part in plan.selections[plan.by_id[trial["trial_id"]].selection].rows)
         assert (trial["num_train"], trial["num_validation"]) == (sizes["train"], sizes["validation"])
@@ -104,7 +104,12 @@ def test_a_given_donor_has_its_digest(plan_of: PlanOf) -> None:
     document = to_document(plan_of(base=GIVEN, setting=replace(HERE, donors={"buda2019": "a" * 64})))
     first = document["trials"][0]
     assert first["stage"] == "general"
-    assert first["donor"] == {"stage": "donor", "name": "buda2019", "path": None, "sha256": "a" * 64}
+    assert first["inputs"][0]["donor"] == {
+        "stage": "donor",
+        "name": "buda2019",
+        "path": None,
+        "sha256": "a" * 64,
+    }
     stage = document["arms"]["baseline"]["stages"]["donor"]
     assert (stage["repetitions"], stage["pool_patients"]) == (None, None)
 

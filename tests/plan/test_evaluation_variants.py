@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.plan.studies import HERE, PlanOf, trial
 from xferlab.plan.document import to_document, totals
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.study.evaluated import OBJECTS, VARIANTS
 

@@ -18,7 +18,7 @@ def test_ids_are_provisional_until_the_donor_is_there(plan_of: PlanOf) -> None:
     there = plan_of(base=GIVEN, setting=STORED)
     assert not there.provisional
     spec = trial(there, "baseline/general/r01")
-    assert spec.donor == Donor("donor", name="buda2019", sha256="a" * 64)
+    assert spec.donors == (Donor("donor", name="buda2019", sha256="a" * 64),)
     assert spec.parents == ()
     assert spec.identity.to_json()["parent"] == {"weights": "a" * 64}
     assert set(absent.by_id).isdisjoint(there.by_id)

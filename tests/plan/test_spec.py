@@ -7,7 +7,7 @@ import pytest
 from tests.plan.studies import PlanOf
 from xferlab.errors import RecordError
 from xferlab.plan.identity import short_id
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import SPEC_VERSION, TrialSpec
 
 BEST = {"starts_from: general,": "starts_from: general, chaining: best,"}
 
@@ -24,5 +24,5 @@ def test_every_spec_survives_json(plan_of: PlanOf, edits: dict[str, str]) -> Non
 
 def test_a_spec_of_another_version_is_refused(plan_of: PlanOf) -> None:
     value = plan_of().trials[0].to_json()
-    with pytest.raises(RecordError, match=r"has version 3, and this xferlab needs version 2; use"):
-        TrialSpec.from_json({**value, "version": 3})
+    with pytest.raises(RecordError, match=f"version 2, and this xferlab needs version {SPEC_VERSION}; use"):
+        TrialSpec.from_json({**value, "version": 2})

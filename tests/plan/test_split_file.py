@@ -13,7 +13,8 @@ import pytest
 from tests.plan.studies import HERE, parts, patients, phantom_cases, trial
 from xferlab.cohort import Case, Cohort
 from xferlab.errors import StudyError
-from xferlab.plan.expand import Plan, expand
+from xferlab.plan.expand import expand
+from xferlab.plan.plan import Plan
 from xferlab.plan.selection import Index
 from xferlab.plan.split_file import read_split
 from xferlab.study.load import load

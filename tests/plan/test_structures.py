@@ -14,7 +14,8 @@ from tests.data.conftest import Folder, make_image, write_rows
 from tests.plan.studies import HERE
 from xferlab.errors import StudyError
 from xferlab.leakage.index import StudyIndex
-from xferlab.plan.expand import Plan, expand
+from xferlab.plan.expand import expand
+from xferlab.plan.plan import Plan
 from xferlab.study.load import load
 from xferlab.tasks import registry
 from xferlab.tasks.segmentation.config import TASK

@@ -18,7 +18,7 @@ from tests.records.stored import TRIAL, WEIGHTS
 from tests.records.test_reader import SPEC
 from xferlab.cohort import Selection
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import Donor, EvaluationSpec
+from xferlab.plan.spec import PLAN_VERSION, Donor, EvaluationSpec, Input
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.prune import DAY_S, LOST_AFTER, delete, find_surplus
 from xferlab.records.store import Store
@@ -36,18 +36,18 @@ TRAINED, MEASURED, UNUSED = (selection(name).identity() for name in ("t", "m", "
 
 def write_plan(store: Store, study: str, trial_id: str) -> None:
     evaluation = EvaluationSpec(EVALUATION, "cxr", "test", MEASURED, overlay_cases=0)
-    trial = trial_spec(trial_id, evaluations=(evaluation,), donor=given(DONOR))
+    trial = trial_spec(trial_id, evaluations=(evaluation,), inputs=given(DONOR))
     entry = {**trial.to_json(), "names": [trial.name]}
-    body = {"version": 2, "study": study, "trials": [entry]}
+    body = {"version": PLAN_VERSION, "study": study, "trials": [entry]}
     codec.write_json(store, layout.StudyFiles(study).plan, body)
 
 
-def given(sha256: str) -> Donor:
-    return Donor("donor", name="published", sha256=sha256)
+def given(sha256: str) -> tuple[Input, ...]:
+    return (Input("starts_from", donor=Donor("donor", name="published", sha256=sha256)),)
 
 
 def write_trial(store: Store, trial_id: str) -> None:
-    spec = replace(SPEC, trial_id=trial_id, selection=TRAINED, donor=given(DONOR), evaluations=())
+    spec = replace(SPEC, trial_id=trial_id, selection=TRAINED, inputs=given(DONOR), evaluations=())
     codec.write_json(store, layout.TrialFiles(trial_id).spec, spec.to_json())
     for name in (EVALUATION, OLD):
         files = layout.TrialFiles(trial_id).evaluation(name)
@@ -176,7 +176,9 @@ def test_what_a_begun_sample_starts_from_stays(store: Store) -> None:
     from xferlab.records.samples import search_store, write_begun
 
     fill(store)
-    trial = replace(SPEC, parents=(OTHER,), selection=UNUSED, donor=given(OLD_DONOR), evaluations=())
+    trial = replace(
+        SPEC, selection=UNUSED, inputs=(Input("starts_from", (OTHER,)), *given(OLD_DONOR)), evaluations=()
+    )
     write_begun(search_store(store, "x"), SampleSpec("n", "x", 1, {}, (trial,)))
     assert set(SURPLUS) - set(found(store)) == {
         "trials that no plan names",

@@ -12,7 +12,7 @@ from tests.identities import trial_spec
 from tests.records.faults import Faults, faulty, onwards, without_pauses
 from tests.records.stored import TRIAL, WEIGHTS, epoch, store_trial
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import EvaluationSpec, FeaturesSpec
+from xferlab.plan.spec import PLAN_VERSION, EvaluationSpec, FeaturesSpec
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.complete import complete_trials, is_complete, is_measured, lacks_features
 from xferlab.records.schema import (
@@ -173,13 +173,13 @@ def test_complete_means_that_all_records_verify(store: Store) -> None:
 
 
 def test_the_plan_of_a_study_is_read_or_told(store: Store) -> None:
-    codec.write_json(store, layout.StudyFiles("here").plan, {"version": 2, "study": "here"})
+    codec.write_json(store, layout.StudyFiles("here").plan, {"version": PLAN_VERSION, "study": "here"})
     assert reader.read_plan(store, "here")["study"] == "here"
     store.write("studies/there/lease", b"")  # of a run that was refused before it planned
     with pytest.raises(RecordError, match=r"no plan of study 'there' \(studies here: here\)"):
         reader.read_plan(store, "there")
     store.write(layout.StudyFiles("here").plan, codec.json_bytes({"version": 9}))
-    with pytest.raises(RecordError, match="'here' has version 9, and this xferlab needs version 2") as caught:
+    with pytest.raises(RecordError, match="'here' has version 9, and this xferlab needs version 3") as caught:
         reader.read_plan(store, "here")
     assert str(caught.value).endswith(
         f"give another storage by --storage, or delete {store.shown} with all results in it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.identities import identity, trial_spec
-from xferlab.plan.spec import Settings, TrialSpec
+from xferlab.plan.spec import Input, Settings, TrialSpec
 
 
 def trial(
@@ -22,6 +22,6 @@ def trial(
         stage=name,
         max_epochs=20,
         identity=identity(device=device),
-        parents=tuple(parents),
+        inputs=(Input("starts_from", tuple(parents)),) if parents else (),
         settings=settings or Settings(),
     )

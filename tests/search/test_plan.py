@@ -13,7 +13,8 @@ import yaml
 from tests.plan.studies import HERE, STUDY, phantom_cases
 from xferlab.cohort import Case
 from xferlab.errors import RecordError, StudyError, UsageError
-from xferlab.plan.expand import Plan, expand
+from xferlab.plan.expand import expand
+from xferlab.plan.plan import Plan
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.plan.selection import CaseSelector
 from xferlab.search.plan import Tuning, Wanted, only, wanted_stage

@@ -14,7 +14,8 @@ from tests.data.conftest import index_sections
 from tests.studies import TINY, write_study
 from xferlab.errors import InterruptedTrialError
 from xferlab.networks.donors import save_weights
-from xferlab.plan.expand import Plan, Setting, expand
+from xferlab.plan.expand import expand
+from xferlab.plan.plan import Plan, Setting
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.records import layout, reader
 from xferlab.records.samples import SampleRecord, read_sample, search_store, write_sample

@@ -19,7 +19,7 @@ from tests.records.faults import Faults, faulty
 from tests.simulation.clock import Clock, Killed, Process, current
 from tests.simulation.worker import work
 from xferlab.errors import StorageError, TrainingError
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.complete import complete_trials, is_complete
 from xferlab.records.store import Store

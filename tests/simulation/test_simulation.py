@@ -24,7 +24,8 @@ from tests.plan.studies import HERE, STUDY, phantom_cases
 from tests.records.faults import without_pauses
 from tests.simulation.cluster import Cluster, Weather
 from tests.simulation.worker import loss_of, weights_of
-from xferlab.plan.expand import Plan, expand
+from xferlab.plan.expand import expand
+from xferlab.plan.plan import Plan
 from xferlab.records import layout, reader
 from xferlab.records.complete import complete_trials
 from xferlab.schedule.graph import State

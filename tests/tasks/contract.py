@@ -27,9 +27,11 @@ class LearnerContract:
 
     Attributes:
         identity: Of a tiny trial with two epochs, whose options are all on.
+        targets: Names of what it learns to tell.
     """
 
     identity: TrialIdentity
+    targets: tuple[str, ...] = ()
 
     def examples(self) -> Any:
         """Returns at least five cases, new objects each time."""
@@ -84,14 +86,15 @@ class LearnerContract:
         learner, examples = self.learner(), self.examples()
         (prediction,) = self.predictions(learner, [1])
         measured = learner.measure(examples, 1, prediction)
-        assert tuple(measured) == task(self.identity.task).measured
+        assert tuple(measured) == task(self.identity.task).measured(self.targets)
         assert {type(value) for value in measured.values()} == {float}
         for array in learner.outputs(examples, 1, prediction).values():
             assert array.dtype.kind in "uif"
-        shown = learner.present(examples.case(1)[0][0], prediction, structure="structure", threshold=0.5)
+        shown = learner.present(examples.case(1)[0][0], prediction, targets=self.targets, threshold=0.5)
         assert set(shown.files) <= set(task(self.identity.task).files)
         assert set(task(self.identity.task).variants) <= set(VARIANTS)
-        assert {metric.computed_by for metric in task(self.identity.task).metrics} <= {"", *FUNCTIONS}
+        declared = task(self.identity.task).metrics(self.targets)
+        assert {metric.computed_by for metric in declared} <= {"", *FUNCTIONS}
 
     def test_weights_survive_their_file(self, tmp_path: Path) -> None:
         trained, learner = self.trainer(), learner_of(self.identity.model_copy(update={"seed": 77}), CPU)

@@ -36,11 +36,23 @@ def test_an_unknown_task_is_refused_with_the_nearest() -> None:
 
 def test_a_task_measures_what_its_metrics_of_sets_are_made_of() -> None:
     known = registry.task(registry.DEFAULT)
-    dice = next(metric for metric in known.metrics if metric.name == known.headline)
+    dice = next(metric for metric in known.metrics(()) if metric.name == known.headline)
     auc = replace(dice, name="SET_AUC", computed_by="auc", made_of=("label", "probability"))
-    assert replace(known, metrics=(auc, dice, auc)).measured == ("label", "probability", "DICE")
+    measured = replace(known, metrics=lambda targets: (auc, dice, auc)).measured(())
+    assert measured == ("label", "probability", "DICE")
     with pytest.raises(TaskError, match=r"headline is 'SET_AUC', which is none of .* a case \(DICE\)"):
-        replace(known, metrics=(auc, dice), headline="SET_AUC")
+        replace(known, metrics=lambda targets: (auc, dice), headline="SET_AUC")
+
+
+def test_a_metric_is_declared_once_and_for_the_trials_that_learn_most() -> None:
+    one, two = ("lung",), ("heart", "lung")
+    declared = registry.declared_metrics([(registry.DEFAULT, names) for names in ((), two, one)])
+    known = registry.task(registry.DEFAULT)
+    assert {metric.name: metric for metric in declared} == {m.name: m for m in known.metrics(two)}
+    assert [metric.name for metric in declared if metric.name.startswith("DICE")] == [
+        "DICE", "DICE_heart", "DICE_lung"
+    ]  # fmt: skip
+    assert registry.declared_metrics([(registry.DEFAULT, one)]) == known.metrics(())
 
 
 @pytest.mark.parametrize("translator", [None, LAYERS])

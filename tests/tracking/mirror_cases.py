@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tests.identities import identity, trial_spec
 from tests.records import stored
 from xferlab.plan.identity import short_id
-from xferlab.plan.spec import EvaluationSpec, Settings, TrialSpec
+from xferlab.plan.spec import PLAN_VERSION, EvaluationSpec, Input, Settings, TrialSpec
 from xferlab.records import codec, layout
 from xferlab.records.schema import CaseOutputs, EpochResult
 from xferlab.records.store import Store
@@ -40,7 +40,7 @@ def spec(*, seed: int = 2**62 + 1, shareable: bool = False, mode: str | None = "
         name=f"baseline/general/r{seed % 100:02d}",
         identity=what,
         section="lungs",
-        parents=("fedcba9876543210",),
+        inputs=(Input("starts_from", ("fedcba9876543210",)),),
         evaluations=(evaluation,),
         data={"lungs": {"source": "manifest", "root": f"/data/{PATIENT}", "shareable": shareable}},
         settings=Settings("covid", tracking=wandb_settings(mode) if mode else None),
@@ -86,10 +86,10 @@ def store_plan(store: Store, trials: Sequence[TrialSpec], **changes: Any) -> Non
     for one in trials:
         names, arms = [one.name, one.name.replace("baseline", "frozen")], ["baseline", "frozen"]
         value = replace(one, arms=()).to_json()
-        kept = {key: value[key] for key in ("trial_id", "stage", "repetition", "parents", "evaluations")}
+        kept = {key: value[key] for key in ("trial_id", "stage", "repetition", "inputs", "evaluations")}
         entries.append({**kept, "names": names, "arms": arms, "data": one.section})
     body = {
-        "version": 2,
+        "version": PLAN_VERSION,
         "study": "covid",
         "seed": 1,
         "profile": None,

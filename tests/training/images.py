@@ -72,7 +72,8 @@ def digests(rows: Sequence[int]) -> tuple[str, ...]:
 
 def native(images: Images) -> NativeExamples:
     count = len(images.images)
-    return NativeExamples(digests(range(count)), images, rows=np.arange(count), device=CPU)
+    rows = np.arange(count)
+    return NativeExamples(digests(range(count)), images, structures=["structure"], rows=rows, device=CPU)
 
 
 def resized(images: np.ndarray, targets: np.ndarray, *, rows: Sequence[int] | None = None) -> ImageExamples:
@@ -80,7 +81,13 @@ def resized(images: np.ndarray, targets: np.ndarray, *, rows: Sequence[int] | No
     chosen = range(len(images)) if rows is None else rows
     spacing = np.full((len(images), 2), np.nan, np.float32)
     return ImageExamples(
-        digests(chosen), images, targets[:, None], spacing, rows=np.array(chosen), device=CPU
+        digests(chosen),
+        images,
+        targets[:, None],
+        spacing,
+        structures=["structure"],
+        rows=np.array(chosen),
+        device=CPU,
     )
 
 

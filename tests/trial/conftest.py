@@ -20,7 +20,7 @@ from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session
 from xferlab.errors import InterruptedTrialError
 from xferlab.networks.donors import save_weights
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.schema import CaseOutputs, TrialRecord

@@ -130,9 +130,9 @@ class Copy:
     def forget_child(self) -> str:
         """Makes a trial that has a parent incomplete; returns the parent."""
         plan = reader.read_plan(Store.open(self.whole), str(TINY["study"]))
-        child = next(trial for trial in plan["trials"] if trial["parents"])
+        child = next(trial for trial in plan["trials"] if trial["inputs"])
         (self.storage / layout.TrialFiles(child["trial_id"]).record).unlink(missing_ok=True)
-        return str(child["parents"][0])
+        return str(child["inputs"][0]["trials"][0])
 
     def heal(self) -> int:
         """Runs until complete; returns how many runs it took."""

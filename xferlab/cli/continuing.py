@@ -16,6 +16,8 @@ from xferlab.records.states import KeptState, kept_starts, refusal
 from xferlab.records.store import Store
 
 _ENDS = ("training.max_epochs", "training.patience")
+_OF_OTHERS = ("parent", "masks", "gate")
+"""Fields of an identity that name other trials."""
 _KEPT_NOT = "its state was not kept (`keep_states: true` keeps those of trainings from then on)"
 
 
@@ -64,10 +66,10 @@ def _why_not(store: Store, spec: TrialSpec, before: str) -> str | None:
     changed = _changed(stored.get("identity", {}), spec.identity.to_json())
     ends = [path for path in _ENDS if path in changed]
     others = changed - set(ends)
-    if not ends or any(path.partition(".")[0] != "parent" for path in others):
+    if not ends or any(path.partition(".")[0] not in _OF_OTHERS for path in others):
         return None  # another training in any case
     if others:
-        return "it starts from another network now"
+        return "it starts from another network now, or reads other predictions"
     if fixed := [path for path in ends if path.rpartition(".")[2] not in spec.identity.bounds]:
         return f"task {spec.identity.task!r} computes more from {' and '.join(fixed)} than when to end"
     record = reader.read_trial(store, before)

@@ -12,7 +12,7 @@ from typing import Literal
 from xferlab.cli.session import Session
 from xferlab.cli.view import count_of
 from xferlab.errors import DataError, Problem
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 
 _SHOWN = 3

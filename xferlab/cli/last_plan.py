@@ -10,7 +10,7 @@ from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session
 from xferlab.errors import ProblemsError, RecordError, UsageError, XferlabError
 from xferlab.plan.changes import changed_fields, changes
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout
 from xferlab.records.complete import complete_trials

@@ -18,8 +18,8 @@ from xferlab.cli.status import described, states
 from xferlab.cli.view import wide_console
 from xferlab.errors import UsageError
 from xferlab.plan.document import to_document, totals
-from xferlab.plan.expand import UNKNOWN_DONOR, Plan
 from xferlab.plan.left_out import NO_CASE, NO_TRIAL
+from xferlab.plan.plan import UNKNOWN_DONOR, Plan
 from xferlab.plan.spec import TrialSpec
 
 SHOWN_ARMS = 4
@@ -111,7 +111,7 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], states: Mapping[str, str]) -
     table = Table(*columns, title=f"study {plan.loaded.base.study}", title_justify="left", box=None)
     for trial in trials:
         sizes = plan.part_sizes[trial.selection]
-        donor = trial.donor and trial.donor.title
+        donor = ", ".join(donor.title for donor in trial.donors)
         parents = ", ".join(plan.by_id[parent].name for parent in trial.parents)
         more = f" and {len(trial.arms) - SHOWN_ARMS} more" if len(trial.arms) > SHOWN_ARMS else ""
         table.add_row(

@@ -16,8 +16,8 @@ from xferlab.data.check import no_structure
 from xferlab.data.sources.registry import DataSection, read_section
 from xferlab.data.sources.source import STRUCTURE
 from xferlab.errors import DataError, Problem, UsageError
-from xferlab.plan.expand import Plan
 from xferlab.plan.identity import canonical_json
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.tasks.config import TrialIdentity
 

@@ -27,7 +27,7 @@ from xferlab.errors import (
     UsageError,
     XferlabError,
 )
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.records.complete import CompleteTrial, complete_trials
 from xferlab.schedule.graph import State, TrialGraph
@@ -177,7 +177,7 @@ def headline(
     stage, section, part = wanted = _last_measured(plan, measured)
     task = registry.task(plan.loaded.base.stages[stage].task)
     metric = task.headline
-    unit = next((f" ({shown.unit})" for shown in task.metrics if shown.name == metric and shown.unit), "")
+    unit = next((f" ({shown.unit})" for shown in task.metrics(()) if shown.name == metric and shown.unit), "")
     means: dict[str, list[float]] = defaultdict(list)
     for trial, evaluation in measured:
         if trial.trial_id in complete and (trial.stage, evaluation.section, evaluation.part) == wanted:

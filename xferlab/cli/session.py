@@ -16,8 +16,9 @@ from xferlab.data.cache import default_cache_dir
 from xferlab.errors import DataError, UsageError, suggest
 from xferlab.leakage.index import StudyIndex
 from xferlab.phantoms.foreign_objects import OBJECTS_VERSION
-from xferlab.plan.expand import Plan, Setting, expand
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.expand import expand
+from xferlab.plan.plan import Plan, Setting
+from xferlab.plan.spec import PlannedTrial, TrialSpec
 from xferlab.records import layout, reader
 from xferlab.records.store import Store, without_query
 from xferlab.study.load import LoadedStudy, load
@@ -89,8 +90,8 @@ class Session:
         Raises:
             DataError: With all problems of all of the study's own sections.
         """
-        donors = [trial["donor"] for trial in document["trials"] if trial["donor"]]
-        digests = {donor["name"] or donor["path"]: donor["sha256"] for donor in donors}
+        trials = map(PlannedTrial.from_entry, document["trials"])
+        digests = {donor.title: donor.sha256 for trial in trials for donor in trial.donors if donor.sha256}
         setting = self.setting({**digests, **self.weights.digests()})
         return self._planned(replace(setting, **document["machine"]))
 

@@ -115,8 +115,8 @@ class GivenWeights:
         from xferlab.trial.pretrained import check_file, check_fits
 
         for trial in started:
-            assert trial.donor is not None
-            name, arm, notes = trial.donor.title, trial.arms[0], list[str]()
+            (donor,) = trial.donors
+            name, arm, notes = donor.title, trial.arms[0], list[str]()
             try:
                 if stored:
                     check_fits(trial, self.store, cache_dir=self.cache_dir)
@@ -160,9 +160,11 @@ def _refuse_absent(weights: Weights) -> None:
 
 def _one_a_network(trials: Sequence[TrialSpec]) -> list[TrialSpec]:
     """The first trial for each weights file, network, and way to take it over."""
-    ways = {
-        canonical_json([asdict(trial.donor), *map(trial.identity.to_json().get, ("model", "adapt"))]): trial
-        for trial in reversed(trials)
-        if trial.donor
-    }
-    return list(reversed(ways.values()))
+    ways: dict[str, TrialSpec] = {}
+    for trial in trials:
+        if trial.donors:
+            identity = trial.identity.to_json()
+            ways.setdefault(
+                canonical_json([*map(asdict, trial.donors), identity["model"], identity.get("adapt")]), trial
+            )
+    return list(ways.values())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from xferlab.errors import DataError, Problem
 from xferlab.metrics import boundary, calibration, overlap, ranking, topology
 from xferlab.metrics.image import ScoredImage
-from xferlab.metrics.metric import ImageMetric
+from xferlab.metrics.metric import ImageMetric, Metric
 
 METRICS_VERSION = 1
 """Raised whenever a value may change; part of the identity of an evaluation."""
@@ -35,6 +37,25 @@ METRICS: tuple[ImageMetric, ...] = (
     calibration.brier,
     calibration.expected_calibration_error,
 )
+
+
+def metrics_of(structures: Sequence[str]) -> tuple[Metric, ...]:
+    """Returns what is reported of structures: of several, the mean over them, and then each by itself.
+
+    Those of a structure are called `DICE_heart`; the means have the names that the metrics of one have.
+    """
+    if len(structures) < 2:
+        return METRICS
+    means = [replace(metric, definition=f"{metric.definition} {_MEAN}") for metric in METRICS]
+    single = [
+        replace(metric, name=f"{metric.name}_{name}", label=f"{metric.label}, {name}", of=name)
+        for name in structures
+        for metric in METRICS
+    ]
+    return (*means, *single)
+
+
+_MEAN = "Of several structures: the mean over those where it is defined."
 
 
 def measure(

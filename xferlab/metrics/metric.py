@@ -30,6 +30,7 @@ class Metric:
         computed_by: For a metric of a set of cases, such as AUC: the name of its function in `metrics.sets`.
             Empty for a metric of a case, which `Learner.measure` returns.
         made_of: The values of a case that this function takes, in its order; `Learner.measure` returns them.
+        of: What it is measured of, where a trial learns several things: a structure. Empty for all of them.
     """
 
     name: str
@@ -42,10 +43,13 @@ class Metric:
     undefined: str = "Always defined."
     computed_by: str = ""
     made_of: tuple[str, ...] = ()
+    of: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the declaration as plans store it."""
         value = {field.name: getattr(self, field.name) for field in fields(Metric)}
+        if not self.of:
+            del value["of"]
         return {**value, "made_of": list(self.made_of)}
 
     @classmethod

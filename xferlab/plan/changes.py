@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 from xferlab.study.load import LoadedStudy
 
 SHOWN = 4

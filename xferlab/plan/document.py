@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from xferlab.cohort import Case
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import PLAN_VERSION, TrialSpec
 from xferlab.study.schema import Split, Stage
 from xferlab.tasks import registry
@@ -50,8 +50,12 @@ def to_document(plan: Plan) -> dict[str, Any]:
         # What reports say of metrics is what held when the study was planned.
         "metrics": [
             metric.to_json()
-            for name in dict.fromkeys(stage.task for stage in base.stages.values())
-            for metric in registry.task(name).metrics
+            for metric in registry.declared_metrics(
+                [
+                    *((stage.task, ()) for stage in base.stages.values()),
+                    *((trial.identity.task, trial.targets) for trial in plan.trials),
+                ]
+            )
         ],
         "arms": {arm: _arm(plan, arm) for arm in plan.loaded.arms},
         "trials": [_trial(plan, trial, names[trial.trial_id]) for trial in plan.trials],
@@ -80,9 +84,9 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
         "stage": trial.stage,
         "repetition": trial.repetition,
         "seed": trial.identity.seed,
-        "parents": list(trial.parents),
-        "donor": asdict(trial.donor) if trial.donor else None,
+        "inputs": [{**asdict(given), "trials": list(given.trials)} for given in trial.inputs],
         "data": trial.section,
+        "targets": list(trial.targets),
         "max_epochs": trial.max_epochs,
         "image_size": trial.identity.image_size,
         "device": trial.identity.execution.device,

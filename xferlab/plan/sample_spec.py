@@ -37,7 +37,7 @@ class SampleSpec:
     @property
     def job(self) -> TrialSpec:
         """What an executor runs: a trial under the sample's id, with the resources of the first one."""
-        return replace(self.trials[0], trial_id=self.sample_id, name=f"sample {self.number}", parents=())
+        return replace(self.trials[0], trial_id=self.sample_id, name=f"sample {self.number}", inputs=())
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""

@@ -17,8 +17,11 @@ from xferlab.plan.identity import short_id
 from xferlab.tasks import registry
 from xferlab.tasks.config import ORIGINAL, TrialIdentity
 
-SPEC_VERSION = 2
-PLAN_VERSION = 2
+WEIGHTS = "starts_from"
+"""The role of the weights that a training starts from."""
+
+SPEC_VERSION = 3
+PLAN_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,21 @@ class Donor:
 
 
 @dataclass(frozen=True)
+class Input:
+    """What a trial takes from other trials, or from outside the study.
+
+    Attributes:
+        role: What it is to the trial: `starts_from` for the weights that its training starts from.
+        trials: Ids of the trials that give it; several with chaining `best`, of which one is chosen.
+        donor: Given weights in their place.
+    """
+
+    role: str
+    trials: tuple[str, ...] = ()
+    donor: Donor | None = None
+
+
+@dataclass(frozen=True)
 class Reservation:
     """What an executor reserves for a trial: CPU cores, GPUs, and host memory in GiB."""
 
@@ -145,12 +163,13 @@ class PlannedTrial:
         stage: Stage name.
         repetition: From 1.
         max_epochs: Upper bound on epochs.
-        parents: Ids of the trials that it starts from; several with chaining `best`; none from scratch.
-        donor: Given weights to start from; None elsewhere.
+        inputs: What it takes from other trials and from outside the study; nothing from scratch.
         evaluations: What to measure when trained.
         features: What to store of its deep features; None where the study does not ask for them.
         coordinates: What the repetition is: `repeat` and `fold` (from 1), or the `site` that is left out;
             empty where it is nothing but a repetition.
+        targets: Names of what it learns to tell, such as structures in the order of their masks; empty where
+            its task names nothing. In no identity of a trial.
     """
 
     trial_id: str
@@ -159,11 +178,26 @@ class PlannedTrial:
     stage: str
     repetition: int
     max_epochs: int
-    parents: tuple[str, ...] = ()
-    donor: Donor | None = None
+    inputs: tuple[Input, ...] = ()
     evaluations: tuple[EvaluationSpec, ...] = ()
     features: FeaturesSpec | None = None
     coordinates: Mapping[str, int | str] = field(default_factory=dict, hash=False)
+    targets: tuple[str, ...] = ()
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Ids of all trials that it takes anything from: it is ready when they are complete."""
+        return tuple(dict.fromkeys(trial for given in self.inputs for trial in given.trials))
+
+    @property
+    def origin(self) -> Input | None:
+        """What its training starts from; None from scratch."""
+        return next((given for given in self.inputs if given.role == WEIGHTS), None)
+
+    @property
+    def donors(self) -> tuple[Donor, ...]:
+        """All given weights that it starts from."""
+        return tuple(given.donor for given in self.inputs if given.donor is not None)
 
     @staticmethod
     def from_entry(entry: Mapping[str, Any]) -> PlannedTrial:

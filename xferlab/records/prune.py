@@ -202,8 +202,7 @@ def _needed(planned: Sequence[PlannedTrial], store: Store, *, searches: bool) ->
             }
         if features := trial.features:
             needed |= {files.features(features.features_id).folder, selection_path(features.selection)}
-        if trial.donor:
-            needed.add(donor_path(trial.donor.digest))
+        needed |= {donor_path(donor.digest) for donor in trial.donors}
     return needed
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from xferlab.cohort import Selection
 from xferlab.errors import StorageError
 from xferlab.plan.document import to_document
-from xferlab.plan.expand import Plan
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout
 from xferlab.records.complete import CompleteTrial, complete_trials

@@ -13,8 +13,10 @@ from typing import Any
 
 from xferlab.cohort import Selection
 from xferlab.errors import Problem, StudyError, UsageError, suggest
-from xferlab.plan.expand import Setting, expand, stages_in_order
+from xferlab.plan.arm import stages_in_order
+from xferlab.plan.expand import expand
 from xferlab.plan.identity import sha256_of, short_id
+from xferlab.plan.plan import Setting
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.plan.selection import Index
 from xferlab.plan.spec import TrialSpec
@@ -160,7 +162,7 @@ class Tuning:
     def _difference(self, trials: Sequence[TrialSpec]) -> str:
         """Returns what samples must have in common and trials have not; empty if they have."""
         for trial, untuned in zip(trials, self.base, strict=False):
-            if (trial.parents, trial.donor) != (untuned.parents, untuned.donor):
+            if trial.inputs != untuned.inputs:
                 return (
                     f"changes the trials that stage {self.wanted.stage!r} starts from; a search tunes one "
                     "stage on given parents: vary `training.*`, or tune a stage that starts from nothing"

@@ -316,6 +316,13 @@ class Study(Section):
             return config.reading(())
         return config if structures is None else config.reading(structures)
 
+    def targets_of(self, stage: str) -> tuple[str, ...]:
+        """Returns the names of what a stage learns to tell, in order; empty where its task names nothing."""
+        section = self.stages[stage].data
+        if section is None or self.task_of(stage).targets != "structures":
+            return ()
+        return self.section_of(stage, section).targets
+
     def training_of(self, stage: str) -> Training:
         """Returns the training of one stage: the study's, with the fields that the stage changes.
 

@@ -246,13 +246,16 @@ class Task:
         name: As in `task:` of a stage; the name of its folder.
         version: Part of every trial's identity; raised when the same configuration gives other weights.
         metrics_version: Part of every evaluation's identity; raised when a metric may give other values.
-        metrics: What is reported; see `measured`. Reports take the declarations from the stored plan of a
-            study, so that a change of them shows after the next `xferlab run`.
+        metrics: Takes the targets of a trial, and returns what is reported of it; see `measured`. Reports
+            take the declarations from the stored plan of a study, so that a change of them shows after the
+            next `xferlab run`.
         model: The section `model`.
         training: The section `training`.
         identity: The identity of its trials; it declares anew each of the sections that the task has.
         learner: `module:class` of its `Learner`; called with the identity, the device, and `share`: None, or
             another learner of the same trial, whose networks it uses (a search judges a sample by them).
+        targets: What of the cases it learns to tell: `structures` (by their masks). Their names are the
+            targets of a trial. Empty where what it learns has no names.
         adapt: The section `adapt` of a stage; None where weights are taken over as they are. The identity
             then has `adapt: Adapt | None = None`.
         network: Takes the section `model` and the `adapt` of every stage from the root down; returns the
@@ -279,11 +282,12 @@ class Task:
     name: str
     version: int
     metrics_version: int
-    metrics: tuple[Metric, ...]
+    metrics: Callable[[tuple[str, ...]], tuple[Metric, ...]]
     model: type[Section]
     training: type[Training]
     identity: type[TrialIdentity]
     learner: str
+    targets: Literal["structures", ""] = ""
     adapt: type[Section] | None = None
     network: Callable[[Any, Sequence[Any]], Section] = same_network
     check: Callable[[StageView], Iterator[Finding]] = field(default=lambda stage: iter(()))
@@ -299,17 +303,19 @@ class Task:
     report: str = ""
 
     def __post_init__(self) -> None:
-        names = [metric.name for metric in self.metrics if not metric.computed_by]
+        names = [metric.name for metric in self.metrics(()) if not metric.computed_by]
         if self.headline and self.headline not in names:
             raise TaskError(
                 f"task {self.name!r}: headline is {self.headline!r}, which is none of its metrics of "
                 f"a case ({', '.join(names)}).{suggest(self.headline, names)}"
             )
 
-    @property
-    def measured(self) -> tuple[str, ...]:
-        """What `Learner.measure` returns, in order: metrics of a case, and what those of sets are made of."""
-        names = [name for metric in self.metrics for name in metric.made_of or (metric.name,)]
+    def measured(self, targets: tuple[str, ...]) -> tuple[str, ...]:
+        """Returns the names of what `Learner.measure` gives, in order.
+
+        They are the metrics of a case, and what those of sets are made of.
+        """
+        names = [name for metric in self.metrics(targets) for name in metric.made_of or (metric.name,)]
         return tuple(dict.fromkeys(names))
 
     def identity_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xferlab import tasks
 from xferlab.errors import DonorError, TaskError, UsageError, check_names, suggest
+from xferlab.metrics.metric import Metric
 from xferlab.tasks.config import Task, TrialIdentity
 from xferlab.tasks.segmentation.config import Model as DefaultModel
 from xferlab.tasks.segmentation.config import Training as DefaultTraining
@@ -59,6 +60,18 @@ def task(name: str) -> Task:
     if declared.name != name:
         raise TaskError(f"the task in folder {name!r} has the name {declared.name!r}; name it as its folder")
     return declared
+
+
+def declared_metrics(learnt: Iterable[tuple[str, tuple[str, ...]]]) -> tuple[Metric, ...]:
+    """Returns what is reported of trials, each metric once: as it is declared for the most targets.
+
+    Args:
+        learnt: Task and targets of trials.
+    """
+    declared: dict[str, Metric] = {}
+    for name, targets in sorted(dict.fromkeys(learnt), key=lambda kind: len(kind[1])):
+        declared |= {metric.name: metric for metric in task(name).metrics(targets)}
+    return tuple(declared.values())
 
 
 def declares(name: str, section: type) -> bool:

@@ -100,7 +100,7 @@ def run_config(
         arms: All arms that use it; default: those it knows.
         parent_weights: Digest of the weights that it starts from.
     """
-    donor = spec.donor
+    donor = spec.origin.donor if spec.origin else None
     return {
         "trial_id": spec.trial_id,
         "study": spec.settings.study,

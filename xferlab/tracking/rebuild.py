@@ -266,9 +266,9 @@ class _Rebuild:
         return TrialSpec.from_json({**body, **planned, "name": entry["names"][0]})
 
     def _parent_weights(self, spec: TrialSpec) -> str | None:
-        if len(spec.parents) != 1:
+        if spec.origin is None or len(spec.origin.trials) != 1:
             return None
-        parent = read_trial(self._store, spec.parents[0])
+        parent = read_trial(self._store, spec.origin.trials[0])
         return parent.weights_sha256 if parent else None
 
     def _summary(self, run_id: str, *, digest: str, rows: Sequence[Mapping[str, Any]]) -> _Run:

@@ -38,13 +38,23 @@ class NativeExamples:
 
     Attributes:
         keys: 64 bits of each digest, (N,).
+        structures: Names of what the targets mark, in the order of their planes.
         spacing_mm: (N, 2) native row and column spacing, NaN where unknown.
         device: Where batches go.
     """
 
-    def __init__(self, digests: Sequence[str], images: NativeImages, *, rows: Rows, device: torch.device):
+    def __init__(
+        self,
+        digests: Sequence[str],
+        images: NativeImages,
+        *,
+        structures: Sequence[str],
+        rows: Rows,
+        device: torch.device,
+    ):
         """Takes `rows` of the images; `digests` names those rows, in order."""
         self.keys = case_keys(digests)
+        self.structures = tuple(structures)
         self.spacing_mm = images.spacing_mm[rows]
         self.device = device
         self._images, self._rows = images, rows
@@ -78,6 +88,7 @@ class ImageExamples:
         keys: 64 bits of each digest, (N,).
         images: (N, C, H, W) uint8.
         targets: (N, S, H, W) uint8, a plane for each structure: 0 background, 255 structure, 127 ignored.
+        structures: Names of the S structures.
         spacing_mm: (N, 2) row and column spacing at this size, NaN where unknown.
         original: The same cases at their own size, where outputs are to be measured at that; else None.
     """
@@ -89,6 +100,7 @@ class ImageExamples:
         targets: Pixels,
         spacing_mm: npt.NDArray[np.float32],
         *,
+        structures: Sequence[str],
         rows: Rows,
         device: torch.device,
         original: NativeExamples | None = None,
@@ -96,7 +108,7 @@ class ImageExamples:
         """Takes `rows` of the mapped arrays; `digests` names those rows, in order."""
         self.keys = case_keys(digests)
         self.images, self.targets, self.spacing_mm = images, targets, spacing_mm[rows]
-        self.original = original
+        self.structures, self.original = tuple(structures), original
         self._rows, self._device = rows, device
         self._resident: tuple[torch.Tensor, torch.Tensor] | None = None
         if device.type == "cuda":
@@ -147,7 +159,16 @@ def untargeted(
 ) -> AnyExamples:
     """Returns images (C, H, W) without targets, for a network that takes images of `size`."""
     cases, digests, rows = Untargeted(images), ["0"] * len(images), np.arange(len(images))
+    structures = ("",)
     if size == "native":
-        return NativeExamples(digests, cases, rows=rows, device=device)
+        return NativeExamples(digests, cases, structures=structures, rows=rows, device=device)
     targets = np.stack([cases.targets_of(row) for row in range(len(images))])
-    return ImageExamples(digests, np.stack(images), targets, cases.spacing_mm, rows=rows, device=device)
+    return ImageExamples(
+        digests,
+        np.stack(images),
+        targets,
+        cases.spacing_mm,
+        structures=structures,
+        rows=rows,
+        device=device,
+    )

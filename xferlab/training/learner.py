@@ -147,14 +147,14 @@ class Learner(Protocol[E_contra, B]):
         """
 
     def present(
-        self, image: npt.NDArray[np.uint8], prediction: Array, *, structure: str, threshold: float
+        self, image: npt.NDArray[np.uint8], prediction: Array, *, targets: Sequence[str], threshold: float
     ) -> Presented:
         """Returns what `predict` writes for a grey image (H, W).
 
         Args:
             image: The file's pixels.
             prediction: Of `predict`.
-            structure: What the training's data section calls its structure.
+            targets: Names of what the trial learnt (`TrialSpec.targets`); empty where that is not known.
             threshold: From which probability on something is there, for tasks that predict any.
         """
 

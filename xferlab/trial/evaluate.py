@@ -43,7 +43,7 @@ def evaluate(
     cases = reader.read_selection(context.store, evaluation.selection).cases()
     shown = set(to_show(cases, evaluation.overlay_cases))
     task = registry.task(spec.identity.task)
-    names = task.measured
+    names = task.measured(spec.targets)
     values: list[dict[str, float]] = []
     outputs: list[CaseOutputs] = []
     for part in evaluated_examples(spec, evaluation, [case.digest for case in cases], context):

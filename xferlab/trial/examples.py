@@ -88,6 +88,7 @@ def examples(
     size = spec.identity.image_size
     if size == "native":
         return _native(spec, section, digests, context, objects=objects)
+    structures = read_section(spec.data[section]).targets
     table = _table(spec, section, digests, context, size=size)
     rows = np.asarray(table.rows(digests), dtype=np.intp)
     images, targets, spacing_mm = table.images, table.targets, table.spacing_mm
@@ -96,7 +97,14 @@ def examples(
         spacing_mm, rows = spacing_mm[rows], np.arange(len(rows))
     original = _native(spec, section, digests, context) if with_original else None
     return ImageExamples(
-        tuple(digests), images, targets, spacing_mm, rows=rows, device=context.device, original=original
+        tuple(digests),
+        images,
+        targets,
+        spacing_mm,
+        structures=structures,
+        rows=rows,
+        device=context.device,
+        original=original,
     )
 
 
@@ -117,14 +125,15 @@ def _native(
     objects: Sequence[str] = (),
 ) -> NativeExamples:
     table = _table(spec, section, digests, context, size="native")
-    rows = table.rows(digests)
+    rows, structures = table.rows(digests), read_section(spec.data[section]).targets
     if not objects:
-        return NativeExamples(digests, table, rows=rows, device=context.device)
+        return NativeExamples(digests, table, structures=structures, rows=rows, device=context.device)
     images = {
         row: with_objects(table.image(row)[None], [digest], objects)[0]
         for row, digest in zip(rows.tolist(), digests, strict=True)
     }
-    return NativeExamples(digests, _Overlaid(table, images), rows=rows, device=context.device)
+    cases = _Overlaid(table, images)
+    return NativeExamples(digests, cases, structures=structures, rows=rows, device=context.device)
 
 
 @dataclass(frozen=True)

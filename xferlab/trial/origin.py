@@ -13,7 +13,7 @@ from xferlab.errors import RecordError
 from xferlab.networks.donors import read_weights
 from xferlab.networks.published import PUBLISHED
 from xferlab.networks.state_dicts import check_usable
-from xferlab.plan.spec import Donor, TrialSpec
+from xferlab.plan.spec import Donor, Input, TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
@@ -46,12 +46,12 @@ def load_origin(spec: TrialSpec, learner: AnyLearner, context: TrialContext) -> 
         DonorError: They do not fit the network.
         RecordError: They are missing or altered.
     """
-    if spec.donor is not None:
-        learner.start_from(_donor_weights(spec.donor, context), origin=f"donor {spec.donor.title}")
-        return Origin(spec.donor.digest, spec.donor.digest)
-    if not spec.parents:
+    if spec.origin is None:
         return None
-    parent = best_parent(spec, context.store)
+    if donor := spec.origin.donor:
+        learner.start_from(_donor_weights(donor, context), origin=f"donor {donor.title}")
+        return Origin(donor.digest, donor.digest)
+    parent = best_parent(spec, spec.origin, context.store)
     weights = trained_weights(context.store, parent.trial_id)
     learner.start_from(weights, origin=f"trial {parent.trial_id}")
     return Origin(parent.trial_id, parent.weights_sha256)
@@ -63,13 +63,13 @@ def _donor_weights(donor: Donor, context: TrialContext) -> dict[str, torch.Tenso
     return read_weights(path, _verified(context.store, name, donor.digest), origin=context.store.path(name))
 
 
-def best_parent(spec: TrialSpec, store: Store) -> TrialRecord:
+def best_parent(spec: TrialSpec, origin: Input, store: Store) -> TrialRecord:
     """Returns the parent with the best score (the only one, where trials are paired).
 
     Raises:
         RecordError: One of them is not complete.
     """
-    records = [reader.read_trial(store, parent) for parent in spec.parents]
+    records = [reader.read_trial(store, parent) for parent in origin.trials]
     complete = [record for record in records if record is not None]
     if len(complete) < len(records):
         raise RecordError(f"{spec.name}: a parent is not complete; run the study again")

@@ -170,7 +170,7 @@ def _put(predictor: Predictor, store: Store, threshold: float, output: _Output) 
     """Writes each output whole or not at all."""
     image, name = output.image, output.image.request.name
     shown = predictor.learner.present(
-        image.pixels, output.probability, structure=predictor.structure, threshold=threshold
+        image.pixels, output.probability, targets=predictor.targets, threshold=threshold
     )
     endings = registry.task(predictor.identity.task).files
     check_names("Learner.present", shown.files, declared_in="Task.files", accepted=endings)

@@ -36,10 +36,12 @@ class TrainedOn:
     Attributes:
         record: The trial's record.
         section: Configuration of the data section that it trained on; empty if that is not known.
+        targets: Names of what it learnt; empty if they are not known.
     """
 
     record: TrialRecord
     section: Mapping[str, Any]
+    targets: tuple[str, ...]
 
     @staticmethod
     def record_beside(path: Path, data: bytes) -> TrainedOn | None:
@@ -52,13 +54,17 @@ class TrainedOn:
             with suppress(RecordError, TypeError, LookupError):  # a file of that name, and of another program
                 record = TrialRecord.from_json(codec.read_json(store, layout.RECORD) or {})
                 if codec.matches(data, record.weights_sha256):
-                    return TrainedOn(record, _section(codec.read_json(store, layout.SPEC)))
+                    return TrainedOn.of(record, codec.read_json(store, layout.SPEC))
         return None
 
-
-def _section(spec: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    section: Mapping[str, Any] = spec["data"].get(spec["section"], {}) if spec else {}
-    return section
+    @staticmethod
+    def of(record: TrialRecord, spec: Mapping[str, Any] | None) -> TrainedOn:
+        """Takes a trial's record and, where it is at hand, its spec."""
+        section: Mapping[str, Any] = spec["data"].get(spec["section"], {}) if spec else {}
+        known = section_if_known(section)
+        # Specs of earlier versions have no targets; those trials learnt one structure of their section.
+        targets = (spec or {}).get("targets", known.targets[:1] if known else ())
+        return TrainedOn(record, section, tuple(targets))
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class Predictor:
         identity: Of its training, with its preprocessing.
         device: Of the network.
         section: Configuration of the data section that it trained on; empty if that is not known.
+        targets: Names of what it learnt; empty if they are not known.
     """
 
     origin: str
@@ -78,12 +85,7 @@ class Predictor:
     identity: TrialIdentity
     device: torch.device
     section: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def structure(self) -> str:
-        """Name of what the masks of its section mark; `structure` if that is not known."""
-        section = section_if_known(self.section)
-        return section.targets[0] if section and section.targets else "structure"
+    targets: tuple[str, ...] = ()
 
     @staticmethod
     def of_trial(store: Store, trial_id: str, device: torch.device) -> Predictor:
@@ -95,7 +97,7 @@ class Predictor:
         record = reader.read_trial(store, trial_id)
         if record is None:
             raise RecordError(f"{store.path(layout.TrialFiles(trial_id).folder)}: is no complete trial")
-        trained = TrainedOn(record, _section(codec.read_json(store, layout.TrialFiles(trial_id).spec)))
+        trained = TrainedOn.of(record, codec.read_json(store, layout.TrialFiles(trial_id).spec))
         origin = f"trial {trial_id}"
         return Predictor.of_record(trained, trained_weights(store, trial_id), origin=origin, device=device)
 
@@ -109,7 +111,8 @@ class Predictor:
             DonorError: They do not fit it.
         """
         identity = registry.identity_of(trained.record.identity)
-        return replace(_loaded(identity, weights, origin=origin, device=device), section=trained.section)
+        loaded = _loaded(identity, weights, origin=origin, device=device)
+        return replace(loaded, section=trained.section, targets=trained.targets)
 
     @staticmethod
     def of_weights(

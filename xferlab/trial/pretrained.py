@@ -99,9 +99,9 @@ def check_file(spec: TrialSpec, weights: Weights, *, cache_dir: Path, note: Note
         state = read_weights(*_file(weights, cache_dir), note=note)
     else:
         state = shapes_of(published(weights.name))
-    assert spec.donor is not None
+    (donor,) = spec.donors
     learner = registry.learner_of(spec.identity, torch.device("cpu"))
-    learner.start_from(state, origin=f"donor {spec.donor.title}")
+    learner.start_from(state, origin=f"donor {donor.title}")
 
 
 def _file(weights: Weights, cache_dir: Path) -> tuple[Path, bytes]:

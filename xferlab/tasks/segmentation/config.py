@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
-from xferlab.metrics.measuring import METRICS, METRICS_VERSION
+from xferlab.metrics.measuring import METRICS_VERSION, metrics_of
 from xferlab.section import Float, Int, Section
 from xferlab.tasks.config import (
     OBJECTS,
@@ -412,11 +412,12 @@ TASK = Task(
     name="segmentation",
     version=1,
     metrics_version=METRICS_VERSION,
-    metrics=METRICS,
+    metrics=metrics_of,
     model=Model,
     training=Training,
     identity=Identity,
     learner="xferlab.tasks.segmentation.learner:SegmentationLearner",
+    targets="structures",
     adapt=Adapt,
     network=network,
     check=check,

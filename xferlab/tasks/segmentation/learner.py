@@ -99,8 +99,11 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         outputs = outputs_of(cases, row, prediction)
         return shrunk(outputs) if isinstance(cases, NativeExamples) else outputs
 
-    def present(self, image: Pixels, prediction: Array, *, structure: str, threshold: float) -> Presented:
+    def present(
+        self, image: Pixels, prediction: Array, *, targets: Sequence[str], threshold: float
+    ) -> Presented:
         """Returns a mask and an overlay at the image's size, and figures about them."""
+        (structure,) = targets or ("structure",)
         return present(image, prediction, structure=structure, threshold=threshold)
 
     def layers(self) -> Mapping[str, Layer]:

@@ -1,0 +1,111 @@
+"""What the trials of an arm are measured on, and who of it may have been seen before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from xferlab.data.sources.registry import DataSection
+from xferlab.plan.growing import Growing
+from xferlab.plan.identity import short_id
+from xferlab.plan.selection import PartCases
+from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.study.evaluated import Evaluated
+from xferlab.study.schema import Stage, Study
+from xferlab.tasks.config import OBJECTS, Finding, Size
+
+
+class Evaluations:
+    """The evaluations of each trial of an arm."""
+
+    def __init__(self, growing: Growing, arm: str, study: Study, *, read: Callable[[str, str], DataSection]):
+        """Takes the arm, and what returns a section as a stage reads it."""
+        self._growing, self._arm, self._study, self._read = growing, arm, study, read
+
+    def asked(self, stage: Stage) -> list[str]:
+        """Returns what a stage is evaluated on, as in the study file."""
+        default = [f"{stage.data}.test"] if self._study.split.has_test else []
+        return default if stage.evaluate_on is None else list(dict.fromkeys(stage.evaluate_on))
+
+    def of(self, spec: TrialSpec, stage: Stage) -> Iterator[EvaluationSpec]:
+        """Yields the evaluations of a trial."""
+        stage_name, repetition, image_size = spec.stage, spec.repetition, spec.identity.image_size
+        for item in self.asked(stage):
+            section, part, variant = Evaluated.of(item)
+            config = self._read(stage_name, section)
+            selected = self._growing.selector.select(section, config, part, repetition)
+            if not sum(selected.counts.values()):
+                if self._growing.left_out.lacks_cases(stage_name, item, repetition):
+                    continue
+                what = (
+                    f"stage {stage_name!r} is evaluated on {item}, which has no case in repetition "
+                    f"{repetition}; add patients, or change `split` or `hold_out`"
+                )
+                self._growing.refuse(
+                    f"{item} empty",
+                    self._arm,
+                    Finding(("stages", stage_name, "evaluate_on"), what, related=(("data", section),)),
+                )
+            self.check_classes(section, selected, repetition)
+            identity = {
+                "trial": spec.trial_id,
+                "selection": selected.digest,
+                "output": "probability",
+                "resolution": image_size,
+                "metrics": self._study.task_of(stage_name).metrics_version,
+                "overlay_cases": self._study.overlay_cases,
+                **self._variant_identity(variant, image_size),
+                **({"targets": list(spec.targets)} if len(spec.targets) > 1 else {}),
+            }
+            seen = part != "hold_out" and self._may_have_seen(spec.parents, repetition, selected.units)
+            if seen:
+                self._warn_seen(stage_name, item, repetition)
+            yield EvaluationSpec(
+                evaluation_id=short_id(identity),
+                section=section,
+                part=part,
+                selection=selected.digest,
+                overlay_cases=self._study.overlay_cases,
+                parent_may_have_seen=seen,
+                arms=(self._arm,),
+                variant=variant,
+            )
+
+    def _warn_seen(self, stage_name: str, item: str, repetition: int) -> None:
+        self._growing.warn(
+            f"seen {stage_name} {item}",
+            f"stages.{stage_name}",
+            f"{item} enters no table in some repetitions (first: {repetition}), because a network that the "
+            "stage descends from trained on some of these patients in another repetition; give the stages "
+            "before it as many repetitions as it has, with `chaining: paired`",
+            kind="evaluations on patients that a parent may have seen",
+        )
+
+    def _variant_identity(self, variant: str, image_size: Size) -> dict[str, Any]:
+        """What a variant adds to an evaluation's identity: nothing where it measures the same."""
+        if variant in OBJECTS:
+            return {"objects": variant, "objects_version": self._growing.setting.objects_version}
+        return {"variant": variant} if variant and image_size != "native" else {}
+
+    def _may_have_seen(self, parents: Iterable[str], repetition: int, units: frozenset[str]) -> bool:
+        for parent in parents:
+            spec, trained = self._growing.trials[parent], self._growing.trained_units[parent]
+            has_seen = spec.repetition != repetition and not trained.isdisjoint(units)
+            if has_seen or self._may_have_seen(spec.parents, repetition, units):
+                return True
+        return False
+
+    def check_classes(self, section: str, selected: PartCases, repetition: int) -> None:
+        """Notes the pathologies of a section that a part lacks."""
+        for part, pathology in selected.missing:
+            what = f"pathology {pathology!r} is in no {part} case of section {section!r}"
+            key = f"{section} {part} {pathology}"
+            if pathology in self._study.split.require_classes:
+                required = f"{what} in repetition {repetition}, and split.require_classes asks for it"
+                self._growing.refuse(key, self._arm, Finding(("split", "require_classes"), required))
+            self._growing.warn(
+                key,
+                f"data.{section}",
+                f"{what} in some repetitions (first: {repetition})",
+                kind="pathologies missing from a part",
+            )

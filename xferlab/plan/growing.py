@@ -1,0 +1,51 @@
+"""The state of one expansion: the growing graph, and what was met so far."""
+
+from __future__ import annotations
+
+from xferlab.errors import Problem
+from xferlab.plan.features import Probe
+from xferlab.plan.left_out import LeftOut
+from xferlab.plan.plan import Setting
+from xferlab.plan.selection import CaseSelector, Index
+from xferlab.plan.spec import TrialSpec
+from xferlab.study.load import LoadedStudy
+from xferlab.tasks.config import Finding
+
+
+class Growing:
+    """What the arms of a study have in common while it is expanded.
+
+    Attributes:
+        loaded: The study, with the number of repetitions that its split has.
+        setting: Machine and code.
+        selector: The cases of all sections, and their parts.
+        left_out: What a split that leaves sites out leaves without cases.
+        probe: The cases on which all trials show their features.
+        trials: Trials by id, parents before children.
+        trained_units: Units of the cases to train on and to select by, by trial id.
+        names: `arm/stage/rNN` -> trial id.
+        problems: What prevents the study from running, by key.
+        warnings: What a reader of the results should know, by key.
+    """
+
+    def __init__(self, loaded: LoadedStudy, index: Index, setting: Setting):
+        """Takes the study, what gives the cases of a section, and the machine."""
+        self.setting = setting
+        self.selector = CaseSelector(loaded, index)
+        self.loaded = self.selector.loaded
+        self.left_out = LeftOut(self.selector.cohort.rule, self.warn)
+        self.probe = Probe(loaded.base, self.selector)
+        self.trials: dict[str, TrialSpec] = {}
+        self.trained_units: dict[str, frozenset[str]] = {}
+        self.names: dict[str, str] = {}
+        self.problems: dict[str, Problem] = {}
+        self.warnings: dict[str, Problem] = {}
+
+    def warn(self, key: str, where: str, what: str, *, kind: str) -> None:
+        """Notes what a reader of the results should know, once under each key."""
+        self.warnings.setdefault(key, Problem(where, what, "warning", kind))
+
+    def refuse(self, key: str, arm: str, finding: Finding) -> None:
+        """Notes what is wrong with an arm (empty: with the study itself), once under each key."""
+        if key not in self.problems:
+            self.problems[key] = self.loaded.problem(arm, finding)
