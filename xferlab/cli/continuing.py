@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from xferlab.cli.session import Session
@@ -26,23 +26,20 @@ def continuations(session: Session, trials: Sequence[TrialSpec]) -> Iterator[str
 
     Trials are compared with those of the same name in the last plan of the study.
     """
-    before = _last_ids(session)
-    renewed = [trial for trial in trials if before.get(trial.name, trial.trial_id) != trial.trial_id]
-    starts = kept_starts(session.store, trials)
-    if not starts and not renewed:
+    store, before = session.store, _last_ids(session)
+    renewed = {trial.trial_id for trial in trials if before.get(trial.name, trial.trial_id) != trial.trial_id}
+    if not renewed and not store.list(layout.STATES):
         return
-    complete = complete_trials(session.store, session.study, trials)
-    groups: dict[str, list[TrialSpec]] = defaultdict(list)
-    for trial in trials:
-        if trial.trial_id not in complete:
-            groups[trial.name.rpartition("/")[0]].append(trial)
-    for name, group in groups.items():
-        continued = [starts[trial.trial_id] for trial in group if trial.trial_id in starts]
-        if continued:
+    complete = complete_trials(store, session.study, trials)
+    left = [trial for trial in trials if trial.trial_id not in complete]
+    starts = kept_starts(store, left)
+    for name, of_stage in groupby(left, key=lambda trial: trial.name.rpartition("/")[0]):
+        group = list(of_stage)
+        if continued := [starts[trial.trial_id] for trial in group if trial.trial_id in starts]:
             yield f"{name}: {_continued(continued)}"
-        others = [trial for trial in group if trial in renewed and trial.trial_id not in starts]
-        if others and (reason := _why_not(session.store, others[0], before[others[0].name])):
-            yield f"{others[0].name} does not continue trial {before[others[0].name]}: {reason}"
+        other = next((trial for trial in group if trial.trial_id in renewed - starts.keys()), None)
+        if other and (reason := _why_not(store, other, before[other.name])):
+            yield f"{other.name} does not continue trial {before[other.name]}: {reason}"
 
 
 def _continued(starts: Sequence[KeptState]) -> str:

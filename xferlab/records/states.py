@@ -5,6 +5,7 @@ They lie under the course of their trials: the hash of an identity without the f
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -44,15 +45,7 @@ def starts_for(store: Store, spec: TrialSpec) -> list[KeptState]:
         RecordError: Another version of xferlab wrote a record.
         StorageError: The storage cannot be read.
     """
-    files = [name for name in store.list(states_folder(spec.course_id)) if name.endswith(STATE)]
-    others = [other for name in files if (other := name.removesuffix(STATE)) != spec.trial_id]
-    known = [
-        KeptState(state_path(spec.course_id, other), record)
-        for other in others
-        if (record := reader.read_trial(store, other))
-    ]
-    usable = [kept for kept in known if refusal(store, spec, kept.record) is None]
-    return sorted(usable, key=lambda kept: (-kept.num_epochs, kept.name))
+    return _starts(store, spec, store.list(states_folder(spec.course_id)))
 
 
 def kept_starts(store: Store, trials: Iterable[PlannedTrial]) -> dict[str, KeptState]:
@@ -60,15 +53,34 @@ def kept_starts(store: Store, trials: Iterable[PlannedTrial]) -> dict[str, KeptS
 
     Trials of which only the plan is known are left out.
     """
-    courses = set(store.list(STATES))
-    specs = [trial for trial in trials if isinstance(trial, TrialSpec) and trial.course_id in courses]
-    return {spec.trial_id: starts[0] for spec in specs if (starts := starts_for(store, spec))}
+    files: dict[str, list[str]] = defaultdict(list)
+    for name, info in store.walk(STATES):
+        files[name.split("/")[1]].append(info.base_name)
+    specs = [trial for trial in trials if isinstance(trial, TrialSpec)] if files else []
+    return {
+        spec.trial_id: starts[0]
+        for spec in specs
+        if (starts := _starts(store, spec, files.get(spec.course_id, ())))
+    }
+
+
+def _starts(store: Store, spec: TrialSpec, files: Sequence[str]) -> list[KeptState]:
+    """Returns those of the states in the folder of a trial's course that it passes through."""
+    others = [name.removesuffix(STATE) for name in files if name.endswith(STATE)]
+    usable = [
+        KeptState(state_path(spec.course_id, other), record)
+        for other in others
+        if other != spec.trial_id
+        and (record := reader.read_trial(store, other))
+        and refusal(store, spec, record) is None
+    ]
+    return sorted(usable, key=lambda kept: (-kept.num_epochs, kept.name))
 
 
 def refusal(store: Store, spec: TrialSpec, record: TrialRecord) -> str | None:
     """Returns why the training of a trial does not pass through the end of another's; None where it does."""
     if short_id(spec.identity.course_of(record.identity)) != spec.course_id:
-        return "differs in more than its end"
+        return "it differs in more than its end"
     try:
         history = reader.read_history(store, record.trial_id, sha256=record.history_sha256)
     except RecordError:  # without its epochs nothing tells where it leads
