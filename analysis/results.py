@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from xferlab.cohort import single_sections
 from xferlab.errors import StorageError
 from xferlab.metrics.metric import Metric
 from xferlab.records import reader
@@ -161,6 +162,10 @@ class StudyResults:
         tasks = self.plan["tasks"]
         trials = [(tasks[trial["stage"]], tuple(trial.get("targets", ()))) for trial in self.plan["trials"]]
         return [*((task, ()) for task in tasks.values()), *trials]
+
+    def sections(self, name: str) -> list[Mapping[str, Any]]:
+        """Returns the plan's entry of each section of a set (`a+b`), or of a section."""
+        return [self.plan["data"].get(section, {}) for section in single_sections(name)]
 
     def image_sizes(self, stage: str) -> dict[str, int | str]:
         """Returns the size at which the network of each arm takes images in a stage."""

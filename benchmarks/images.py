@@ -37,7 +37,9 @@ def examples(setting: Setting, device: torch.device) -> ImageExamples:
     config = manifest(setting.root)
     cases = open_source("general", config, memo_dir=setting.cache_dir / "digests").cases()
     digests = sorted(case.digest for case in cases)
-    table = open_table("general", config, size=setting.size_px, digests=digests, cache_dir=setting.cache_dir)
+    table = open_table(
+        {"general": config}, size=setting.size_px, digests=digests, cache_dir=setting.cache_dir
+    )
     arrays = (table.images, table.targets, table.spacing_mm)
     rows = table.rows(digests)
     return ImageExamples(tuple(digests), *arrays, structures=config.targets, rows=rows, device=device)

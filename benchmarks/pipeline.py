@@ -32,7 +32,8 @@ from xferlab.cli.session import cpu_has_bfloat16
 from xferlab.networks.unet import UNet
 from xferlab.tasks.config import Execution
 from xferlab.tasks.registry import learner_of
-from xferlab.tasks.segmentation.config import Identity, Learning, Network
+from xferlab.tasks.segmentation.config import Identity
+from xferlab.tasks.segmentation.sections import Learning, Network
 from xferlab.training.learner import AugmentationSeed
 from xferlab.trial.environment import prepare
 

@@ -79,11 +79,17 @@ TABLE: dict[str, tuple[str, ...]] = {
         f"xferlab.tasks.{task}{part}": allowed
         for task in TASKS
         for part, allowed in {
-            ".config": (
-                "xferlab.tasks.config",
-                "xferlab.metrics",
-                "xferlab.section",
-                "xferlab.errors",
+            # `sections` and `checks` are parts of a large configuration.
+            **dict.fromkeys(
+                (".config", ".sections", ".checks"),
+                (
+                    "xferlab.tasks.config",
+                    f"xferlab.tasks.{task}.sections",
+                    f"xferlab.tasks.{task}.checks",
+                    "xferlab.metrics",
+                    "xferlab.section",
+                    "xferlab.errors",
+                ),
             ),
             ".report": (f"xferlab.tasks.{task}.config", "xferlab.analysis"),
             "": (
@@ -144,6 +150,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "xferlab.analysis": (
         "xferlab.records",
         "xferlab.plan.identity",
+        "xferlab.cohort",
         "xferlab.metrics.metric",
         "xferlab.metrics.sets",
         "xferlab.errors",

@@ -11,6 +11,7 @@ from xferlab.analysis.division import division_note
 from xferlab.analysis.estimates import CONFIDENCE
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.tables.model import Record, interval, number, p_value
+from xferlab.cohort import single_sections
 
 INTERVAL = f"{100 * CONFIDENCE:g} % CI"
 _NAMED = 4
@@ -22,7 +23,8 @@ def data_notes(results: StudyResults, stages: Iterable[str], sections: Iterable[
     These are: what a repetition is, the repetitions of its stages that are missing, how many trainings of its
     stages were cut off, the notes of its sections and of the study, and how much of the data is simulated.
     """
-    notes = [note for section in dict.fromkeys(sections) for note in _section_notes(results, section)]
+    named = dict.fromkeys(name for section in sections for name in (section, *single_sections(section)))
+    notes = [note for section in named for note in _section_notes(results, section)]
     study, stages = results.plan.get("note"), set(stages)
     return (
         *(division_note(results.plan) if stages else ()),

@@ -169,6 +169,6 @@ def opener(tmp_path: Path) -> Callable[..., CaseTable]:
             cases = index_sections({"s": config}, memo_dir=tmp_path / "memo")["s"]
             digests = [case.digest for case in cases]
         cache_dir = tmp_path / "cache"
-        return open_table("s", config, size=size, digests=digests, cache_dir=cache_dir, progress=progress)
+        return open_table({"s": config}, size=size, digests=digests, cache_dir=cache_dir, progress=progress)
 
     return open_all

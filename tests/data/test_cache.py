@@ -289,7 +289,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 count = lambda *numbers: built.append(numbers)
 size = "native" if sys.argv[2] == "native" else int(sys.argv[2])
-open_table("s", config, size=size, digests=digests, cache_dir=cache, progress=count)
+open_table({"s": config}, size=size, digests=digests, cache_dir=cache, progress=count)
 print(len(built), flush=True)
 """
 
@@ -316,7 +316,7 @@ def go(process: subprocess.Popen[str]) -> None:
 def build_here(section: Any, cache: Path, size: Any) -> CaseTable:
     config = section(source="phantom_cxr", count=24, size_px=64)
     digests = [case.digest for case in index_sections({"s": config}, memo_dir=cache / "digests")["s"]]
-    return open_table("s", config, size=size, digests=digests, cache_dir=cache)
+    return open_table({"s": config}, size=size, digests=digests, cache_dir=cache)
 
 
 @pytest.mark.slow

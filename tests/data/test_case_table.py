@@ -61,7 +61,7 @@ def test_three_channels_come_first(section: Any, tmp_path: Path) -> None:
     config = section(source="phantom_mri", count=2, size_px=32)
     source = open_source("m", config, memo_dir=tmp_path)
     digests = [case.digest for case in source.cases()]
-    table = open_table("m", config, size="native", digests=digests, cache_dir=tmp_path / "cache")
+    table = open_table({"m": config}, size="native", digests=digests, cache_dir=tmp_path / "cache")
     for case in source.cases():
         assert (table.case(case.digest)[0] == source.decode(case).image.transpose(2, 0, 1)).all()
 
@@ -104,7 +104,7 @@ def test_real_images_are_kept_as_they_are(real_data: Path, section: Any, tmp_pat
     config = section(source="manifest", root=str(root), labels={"lung": [255], "ignore": [127]})
     cases = open_source("native", config, memo_dir=tmp_path / "memo").cases()
     digests = [case.digest for case in cases]
-    table = open_table("native", config, size="native", digests=digests, cache_dir=tmp_path / "cache")
+    table = open_table({"native": config}, size="native", digests=digests, cache_dir=tmp_path / "cache")
     for case in cases:
         _, (target,), _ = table.case(case.digest)
         with Image.open(root / case.name) as image:

@@ -92,14 +92,14 @@ def test_no_changed_file_enters_the_image_cache(data: Data, kind: str, size: Any
     assert digests(data.config, tmp_path) == planned  # the memo is deceived
     cache_dir = tmp_path / "cache"
     with pytest.raises(DataError) as caught:
-        open_table("s", data.config, size=size, digests=planned, cache_dir=cache_dir)
+        open_table({"s": data.config}, size=size, digests=planned, cache_dir=cache_dir)
     assert {(problem.where, problem.what.startswith(CHANGED)) for problem in caught.value.problems} == {
         (str(path), True)
     }
     assert not list(cache_dir.rglob("*.images"))
     again = digests(data.config, tmp_path)
     assert again != planned
-    table = open_table("s", data.config, size=size, digests=again, cache_dir=cache_dir)
+    table = open_table({"s": data.config}, size=size, digests=again, cache_dir=cache_dir)
     assert sorted(table.digests) == again
 
 

@@ -311,7 +311,7 @@ def test_root_of_volumes_that_cannot_be_looked_into(section: Any, tmp_path: Path
 @pytest.mark.parametrize("source", ["phantom_mri", "lgg"])
 def test_no_device_simulation_of_mri(section: Any, tmp_path: Path, source: str) -> None:
     fields = {"count": 4} if source == "phantom_mri" else {"root": str(tmp_path)}
-    with pytest.raises(ValidationError, match="the simulation is for chest X-rays, whose images are grey"):
+    with pytest.raises(ValidationError, match="this is for X-rays, whose images are grey"):
         section(source=source, simulate="portable", **fields)
 
 

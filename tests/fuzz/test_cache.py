@@ -18,7 +18,7 @@ def test_tables(tmp_path: Path, ending: str, examples: int) -> None:
     config = read_section({"source": "phantom_cxr", "count": 3, "size_px": 32})
     cases = open_source("s", config, memo_dir=tmp_path).cases()
     digests = [case.digest for case in cases]
-    table = open_table("s", config, size=8, digests=digests, cache_dir=tmp_path)
+    table = open_table({"s": config}, size=8, digests=digests, cache_dir=tmp_path)
     expected = [np.array(pixels) for pixels in table.pixels]
     (index,) = (tmp_path / "tables-v4").rglob("*.json")
     path = index.with_suffix(f".{ending}")

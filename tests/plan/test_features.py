@@ -19,7 +19,7 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.search.plan import Tuning, Wanted
 from xferlab.study.load import load
 from xferlab.study.space import load_space
-from xferlab.tasks.segmentation.config import ENCODER, LAYERS
+from xferlab.tasks.segmentation.sections import ENCODER, LAYERS
 
 ASKED = "features: {on: portable.hold_out, cases: 8}\n"
 OTHER_PIXELS = "arms: {baseline: {}, simulated: {data.portable.simulate: portable}}\n"

@@ -186,13 +186,13 @@ FIELDS = [
         "{data: mri}",
         "{weights: buda2019, adapt: {fold: sum}}",
         6,
-        "stages.donor: a stage with given weights has no starts_from, evaluate_on, structures, model, trai",
+        "stages.donor: a stage with given weights has no starts_from, evaluate_on, structures, classes, mo",
     ),
     (
         "{data: mri}",
         "{weights: buda2019, label_fraction: 0.5}",
         6,
-        "stages.donor: a stage with given weights has no starts_from, evaluate_on, structures, model, trai",
+        "stages.donor: a stage with given weights has no starts_from, evaluate_on, structures, classes, mo",
     ),
     (
         "{data: mri}",
@@ -216,7 +216,7 @@ FIELDS = [
         "{data: mri}",
         "{weights: buda2019, label_fraction: 0}",
         6,
-        "stages.donor: a stage with given weights has no starts_from, evaluate_on, structures, model, ",
+        "stages.donor: a stage with given weights has no starts_from, evaluate_on, structures, classes",
     ),
     *(
         ("training: {lr: 1e-3}", f"split: {{{split}}}", 8, message)

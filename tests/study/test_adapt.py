@@ -11,7 +11,7 @@ import pytest
 from tests.study.conftest import Write, problems
 from xferlab.cli.main import build_parser
 from xferlab.study.load import load
-from xferlab.tasks.segmentation import config
+from xferlab.tasks.segmentation import sections
 
 THIRD = "  third: {data: cxr, starts_from: general, adapt: {%s}}\n"
 TRANSLATOR = "translator: {depth: 1}"
@@ -127,14 +127,14 @@ def test_the_schema_names_all_that_networks_and_training_have() -> None:
     from xferlab.training.augment import Augmentation
     from xferlab.training.intensity import INTENSITIES
 
-    assert get_args(config.Level) == tuple(LEVELS)
-    assert PARTS["encoder"] == config.ENCODER
-    assert literals(config.Freezing, "part") == tuple(PARTS)
-    assert literals(config.Adapt, "fold") == tuple(FOLDS)
-    assert set(literals(config.Training, "loss")) == set(LOSSES)
-    assert set(literals(config.Training, "intensity")) == set(INTENSITIES)
+    assert get_args(sections.Level) == tuple(LEVELS)
+    assert PARTS["encoder"] == sections.ENCODER
+    assert literals(sections.Freezing, "part") == tuple(PARTS)
+    assert literals(sections.Adapt, "fold") == tuple(FOLDS)
+    assert set(literals(sections.Training, "loss")) == set(LOSSES)
+    assert set(literals(sections.Training, "intensity")) == set(INTENSITIES)
     for intensity in INTENSITIES:
         words = ["predict", "w.safetensors", "image.png", "--out", "out", "--intensity", intensity]
         assert build_parser().parse_args(words).intensity == intensity
-    for section, layers in ((config.TranslatorLayers, Translator), (config.Augmentations, Augmentation)):
+    for section, layers in ((sections.TranslatorLayers, Translator), (sections.Augmentations, Augmentation)):
         assert list(section.model_fields) == [field.name for field in fields(layers)]

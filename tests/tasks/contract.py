@@ -90,7 +90,8 @@ class LearnerContract:
         assert {type(value) for value in measured.values()} == {float}
         for array in learner.outputs(examples, 1, prediction).values():
             assert array.dtype.kind in "uif"
-        shown = learner.present(examples.case(1)[0][0], prediction, targets=self.targets, threshold=0.5)
+        image = examples.case(1)[0][0]
+        shown = learner.present(image, prediction, height=len(image), targets=self.targets, threshold=0.5)
         assert set(shown.files) <= set(task(self.identity.task).files)
         assert set(task(self.identity.task).variants) <= set(VARIANTS)
         declared = task(self.identity.task).metrics(self.targets)

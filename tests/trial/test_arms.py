@@ -19,7 +19,7 @@ from tests.trial.conftest import Bench, Make, quick
 from xferlab.networks.inherit import fold_channels, matched_control
 from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.tasks import registry
-from xferlab.tasks.segmentation.config import LAYERS
+from xferlab.tasks.segmentation.sections import LAYERS
 from xferlab.trial.examples import TrialContext
 from xferlab.trial.origin import load_origin, trained_weights
 from xferlab.trial.predictor import Predictor

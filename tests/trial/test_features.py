@@ -17,7 +17,7 @@ from xferlab.networks.freezing import LEVELS
 from xferlab.records.complete import is_complete, lacks_features
 from xferlab.records.schema import FEATURES_SCHEMA
 from xferlab.tasks import registry
-from xferlab.tasks.segmentation.config import LAYERS
+from xferlab.tasks.segmentation.sections import LAYERS
 from xferlab.training.learner import Layer
 from xferlab.trial.examples import TrialContext, examples
 from xferlab.trial.features import change, gram, kernels, pooled

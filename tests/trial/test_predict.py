@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from xferlab.data.sources.registry import read_section
 from xferlab.errors import DonorError, RecordError, TaskError
 from xferlab.networks.build import build, initialise
 from xferlab.networks.donors import save_weights
@@ -188,3 +190,26 @@ def test_an_image_too_large_for_the_device_is_reported_and_all_others_are_predic
 def test_a_trial_without_record_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="is no complete trial"):
         Predictor.of_trial(Store.open(tmp_path), "0123456789abcdef", CPU)
+
+
+@pytest.mark.component
+@pytest.mark.parametrize("size", [32, "native"])
+def test_files_are_read_as_the_training_read_them(tmp_path: Path, size: int | str) -> None:
+    """A black band is cut off and lies in the outputs without a structure; the rest loses its sharpness."""
+    config = {"source": "manifest", "root": str(tmp_path), "crop_black_band": True, "degrade_to": 16}
+    network = replace(predictor(tmp_path), sections=(read_section(config),))
+    model = network.identity.model.model_copy(update={"image_size": size})
+    network = replace(network, identity=network.identity.model_copy(update={"model": model}))
+    image = np.maximum(picture(0, height=48, width=64), 9)
+    image[32:] = 0
+    small = Image.fromarray(image[:32]).resize((16, 8), Image.Resampling.BILINEAR)
+    seen = small.resize((64, 32), Image.Resampling.BILINEAR)
+    expected = seen if size == "native" else seen.resize((32, 32), Image.Resampling.BILINEAR)
+    assert (network.prepared(image)[0] == np.asarray(expected)).all()
+    if size == "native":
+        return
+    Image.fromarray(image).save(tmp_path / "00.png")
+    out = Store.open(tmp_path / "out")
+    (prediction,), _ = predict(network, [Request(tmp_path / "00.png", "00")], out, threshold=0.0)
+    assert (prediction.columns["width"], prediction.columns["height"]) == (64, 48)
+    assert (mask(tmp_path / "out", "00") == np.where(np.arange(48) < 32, 255, 0)[:, None]).all()

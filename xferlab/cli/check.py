@@ -60,6 +60,7 @@ def _of_plan(session: Session) -> Iterator[Problem]:
             print(*(f"  {pair}" for pair in audit.near[:SHOWN_PAIRS]), sep="\n")
             if len(audit.near) > SHOWN_PAIRS:
                 print(f"  {len(audit.near) - SHOWN_PAIRS} more")
+        print(*plan.classes, sep="\n", end="\n" if plan.classes else "")
         yield from audit.warnings
         yield from (warning for warning in plan.warnings if warning not in audit.summary)
         yield from session.weights.problems(plan.trials, stored=False)

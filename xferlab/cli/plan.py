@@ -127,6 +127,7 @@ def _print(plan: Plan, trials: Sequence[TrialSpec], states: Mapping[str, str]) -
             states[trial.trial_id],
         )
     wide_console().print(table)
+    print(*plan.classes, sep="\n", end="\n" if plan.classes else "")
     for warning in plan.warnings:
         if warning.kind in (NO_TRIAL, NO_CASE):
             print(f"{warning.where}: {warning.what}")

@@ -14,7 +14,6 @@ from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PredictOptions, StudyOptions
 from xferlab.cli.view import count_of, progress_bar, say
 from xferlab.data.sources.config import SourceConfig
-from xferlab.data.sources.registry import section_if_known
 from xferlab.errors import DataError, Problem, StorageError, UsageError, suggest
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
@@ -188,7 +187,13 @@ def _refuse_preprocessing(options: PredictOptions, source: str) -> None:
 
 def _warn_of_others(predictions: Sequence[Prediction], predictor: Predictor) -> None:
     """Says which images are of another kind than those that the weights are for, as far as that is known."""
-    section = section_if_known(predictor.section)
+    section = predictor.section
+    if not predictor.reads_alike:
+        print(
+            "warning: these weights were trained on several data sections that differ in crop_black_band or "
+            "degrade_to; images are read as those of the first",
+            file=sys.stderr,
+        )
     accepted = section.modalities if section else SourceConfig.modalities
     trained_on = section.contents if section else ""
     others: dict[str, list[Prediction]] = defaultdict(list)

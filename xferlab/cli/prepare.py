@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from xferlab.cli.findings import trial_reads, unusable_files
 from xferlab.cli.session import Session
-from xferlab.cohort import Selection
+from xferlab.cohort import Selection, single_sections
 from xferlab.data.cache import open_table
 from xferlab.data.case_table import CaseTable
 from xferlab.data.check import no_structure
@@ -66,8 +66,7 @@ def decode_images(
     for wanted in _wanted(selections, trials):
         try:
             table = open_table(
-                wanted.name,
-                wanted.section,
+                wanted.sections,
                 size=wanted.size,
                 digests=sorted(wanted.digests),
                 cache_dir=session.cache_dir,
@@ -106,23 +105,23 @@ class _Wanted:
     """Cases to decode at one size.
 
     Attributes:
-        name: Section, for messages.
-        config: Its configuration.
+        name: Of the section or set, for messages.
+        configs: The configuration of each section.
         size: Side of the square; `native` for the cases' own.
         digests: The cases.
         checks: What of them is checked once their sizes are known, by network.
     """
 
     name: str
-    config: Any
+    configs: Mapping[str, Any]
     size: int | Literal["native"]
     digests: set[str] = field(default_factory=set)
     checks: dict[str, _SizeCheck] = field(default_factory=dict)
 
     @cached_property
-    def section(self) -> DataSection:
-        """The configuration, validated."""
-        return read_section(self.config)
+    def sections(self) -> dict[str, DataSection]:
+        """The configurations, validated."""
+        return {name: read_section(config) for name, config in self.configs.items()}
 
 
 def _wanted(selections: Selections, trials: Iterable[TrialSpec]) -> Iterable[_Wanted]:
@@ -132,20 +131,21 @@ def _wanted(selections: Selections, trials: Iterable[TrialSpec]) -> Iterable[_Wa
         identity = trial.identity
         network = canonical_json([identity.model.model_dump(mode="json"), identity.training.batch_size])
         for name, selection, size in trial_reads(trial):
-            config = trial.data[name]
-            wanted = tables.setdefault(f"{size} {canonical_json(config)}", _Wanted(name, config, size))
+            configs = {key: trial.data[key] for key in single_sections(name)}
+            key = f"{size} {canonical_json(list(configs.values()))}"
+            wanted = tables.setdefault(key, _Wanted(name, configs, size))
             wanted.digests.update(selections[selection].digests)
             if identity.needs_sizes:
                 check = wanted.checks.setdefault(network, _SizeCheck(identity))
                 check.read.update(selections[selection].digests)
                 if selection == trial.selection:
-                    rows = selections[selection].rows
-                    check.trained.update(digest for digest, part in rows if part == "train")
+                    check.trained.update(selections[selection].part("train").digests)
     return tables.values()
 
 
 def _problems(session: Session, wanted: _Wanted, table: CaseTable) -> Iterator[Problem]:
-    if not any((table.case(digest)[1] == STRUCTURE).any() for digest in wanted.digests):
+    is_marked = any(section.targets for section in wanted.sections.values())
+    if is_marked and not any((table.case(digest)[1] == STRUCTURE).any() for digest in wanted.digests):
         yield no_structure(wanted.name, len(wanted.digests))
     for check in wanted.checks.values() if wanted.size == "native" else ():
         digests = sorted(check.read)
@@ -158,6 +158,10 @@ def _problems(session: Session, wanted: _Wanted, table: CaseTable) -> Iterator[P
 
 
 def _names(session: Session, wanted: _Wanted, digests: Sequence[str]) -> str:
-    known = {case.digest: case.name for case in session.index(wanted.name, wanted.section)}
+    known = {
+        case.digest: case.name
+        for name, section in wanted.sections.items()
+        for case in session.index(name, section)
+    }
     names = sorted({known.get(digest, digest[:16]) for digest in digests})
     return ", ".join(names[:SHOWN_NAMES]) + (" and others" if len(names) > SHOWN_NAMES else "")

@@ -43,14 +43,24 @@ class Case:
         return self.digest, self.name, self.patient, self.pathology, self.simulated
 
 
+def single_sections(name: str) -> tuple[str, ...]:
+    """Returns the data sections of a set of cases: `a` and `b` of `a+b`; of a section, itself."""
+    return tuple(name.split("+"))
+
+
+_UNLABELLED = (2, 5)
+"""Lengths of the rows of a selection without labels."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """An ordered choice of a section's cases, stored once under its digest and shared by trials.
 
     Attributes:
-        section: Name of the data section that holds the cases; no part of the digest.
+        section: Name of the data section, or set of sections, that holds the cases; no part of the digest.
         rows: What identifies the choice, one row a case: `[digest, part]` to train on, or
-            `[digest, name, patient, pathology, simulated]` to evaluate on.
+            `[digest, name, patient, pathology, simulated]` to evaluate on. Where labels are learnt, the
+            number of the case's class comes last.
     """
 
     section: str
@@ -61,22 +71,47 @@ class Selection:
         """The case digests, in order."""
         return tuple(row[0] for row in self.rows)
 
+    def part(self, part: str) -> Selection:
+        """Returns the cases of a part of a selection to train on."""
+        return Selection(self.section, tuple(row for row in self.rows if row[1] == part))
+
+    def rows_from(self, start: int, number: int) -> Selection:
+        """Returns so many cases from a row on."""
+        return Selection(self.section, self.rows[start : start + number])
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The label of each case, in order; empty where labels are not learnt."""
+        return tuple(int(row[-1]) for row in self.rows if len(row) not in _UNLABELLED)
+
     def identity(self) -> str:
         """Returns the SHA-256 of the rows, hex."""
         return hashlib.sha256(json.dumps(self.rows, separators=(",", ":")).encode()).hexdigest()
 
     @staticmethod
-    def to_train(section: str, parts: Iterable[tuple[Case, str]]) -> Selection:
-        """Returns the training and validation cases of a stage, in digest order."""
-        return Selection(section, tuple(sorted((case.digest, part) for case, part in parts)))
+    def to_train(
+        section: str, parts: Iterable[tuple[Case, str]], labels: Mapping[str, int] | None = None
+    ) -> Selection:
+        """Returns the training and validation cases of a stage, in digest order.
+
+        Args:
+            section: What holds the cases.
+            parts: Cases with their parts.
+            labels: The label of each case, by its digest, where labels are learnt.
+        """
+        rows = ((case.digest, part, *_label(labels, case)) for case, part in parts)
+        return Selection(section, tuple(sorted(rows)))
 
     @staticmethod
-    def to_evaluate(section: str, cases: Iterable[Case]) -> Selection:
+    def to_evaluate(
+        section: str, cases: Iterable[Case], labels: Mapping[str, int] | None = None
+    ) -> Selection:
         """Returns cases to evaluate on with all that their records say, in digest order.
 
-        Cases of a section that is not shareable come with pseudonyms (`Pseudonyms`).
+        Cases of a section that is not shareable come with pseudonyms (`Pseudonyms`). Labels are as for
+        `to_train`.
         """
-        return Selection(section, tuple(sorted(case.row for case in cases)))
+        return Selection(section, tuple(sorted((*case.row, *_label(labels, case)) for case in cases)))
 
     def cases(self) -> tuple[Case, ...]:
         """Returns the cases of an evaluation."""
@@ -93,3 +128,7 @@ class Selection:
     def from_json(value: dict[str, Any]) -> Selection:
         """Returns the selection that `to_json` wrote."""
         return Selection(value["section"], tuple(tuple(row) for row in value["rows"]))
+
+
+def _label(labels: Mapping[str, int] | None, case: Case) -> tuple[str, ...]:
+    return () if labels is None else (str(labels[case.digest]),)

@@ -1,17 +1,18 @@
 """The image cache: every case decoded and resized once for a node, whatever studies and trials use it.
 
-`<cache>/tables-v4/<size>px/<key>.images` and `.targets` hold the pixels of one section's cases at one size,
-those in `native` at their own; the key is the SHA-256 of the cases' digests. `<key>.json` says which case is
-where, and which digests the two files have: every process compares them once, and a table with other bytes is
-built again. A table answers every request that it covers, whoever built it, and a new table takes the rows
-that older ones have, so sections and filters over the same files share the work. Any file may be deleted.
+`<cache>/tables-v4/<size>px/<key>.images` and `.targets` hold the pixels of the cases of a section, or of a
+set of sections, at one size, those in `native` at their own; the key is the SHA-256 of the cases' digests.
+`<key>.json` says which case is where, and which digests the two files have: every process compares them once,
+and a table with other bytes is built again. A table answers every request that it covers, whoever built it,
+and a new table takes the rows that older ones have, so sections and filters over the same files share the
+work. Any file may be deleted.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -56,8 +57,7 @@ def default_cache_dir() -> Path:
 
 
 def open_table(
-    section_name: str,
-    config: DataSection,
+    sections: Mapping[str, DataSection],
     *,
     size: Size,
     digests: Sequence[str],
@@ -69,8 +69,8 @@ def open_table(
     One process builds and the others wait. A builder that is killed leaves only files that the next removes.
 
     Args:
-        section_name: As in the study, for messages.
-        config: The section; its root is absolute. Not touched if a table covers the digests.
+        sections: The section, or several that are one set of cases, by name; roots are absolute. Not touched
+            if a table covers the digests.
         size: Of the images.
         digests: Cases that the caller will ask for.
         cache_dir: Folder of the cache, shared by all processes of a node.
@@ -85,18 +85,20 @@ def open_table(
     table = next(tables_in(folder, wanted.issubset), None)
     if table is not None:
         return table
-    source = open_source(section_name, config, memo_dir=cache_dir / "digests")
-    cases = sorted(source.cases(), key=lambda case: case.digest)
-    missing = wanted - {case.digest for case in cases}
+    memo_dir = cache_dir / "digests"
+    sources = [open_source(name, config, memo_dir=memo_dir) for name, config in sections.items()]
+    cases = {case.digest: (case, source) for source in reversed(sources) for case in source.cases()}
+    missing = wanted - cases.keys()
     if missing:
         raise DataError.at(
-            f"data.{section_name}",
+            f"data.{'+'.join(sections)}",
             f"{len(missing)} of {len(wanted)} planned cases are not there any more, such as {min(missing)}:"
             " images, masks, labels or filters changed since the study was planned. Plan it again.",
         )
     with cache_errors(cache_dir):
         folder.mkdir(parents=True, exist_ok=True)
-        return Builder(folder, partial(_pixels, size=size), source, tuple(cases)).table(progress)
+        read = [cases[digest] for digest in sorted(cases)]
+        return Builder(folder, partial(_pixels, size=size), tuple(read)).table(progress)
 
 
 def resized(decoded: Decoded, size_px: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

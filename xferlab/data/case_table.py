@@ -158,24 +158,22 @@ def _mapped(path: Path, sha256: str) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Builder:
-    """Builds the table of a section's cases.
+    """Builds the table of the cases of a section, or of several.
 
     Attributes:
         folder: Where its files lie.
         pixels: What it keeps of a decoded case.
-        source: Where the pixels come from.
-        cases: All cases of the section, by digest.
+        cases: All cases by digest, each with the source of its pixels.
     """
 
     folder: Path
     pixels: Callable[[Decoded], CasePixels]
-    source: Source
-    cases: tuple[Case, ...]
+    cases: tuple[tuple[Case, Source], ...]
 
     @property
     def key(self) -> str:
         """The name of the table's files."""
-        return hashlib.sha256("\n".join(case.digest for case in self.cases).encode()).hexdigest()[:24]
+        return hashlib.sha256("\n".join(case.digest for case, _ in self.cases).encode()).hexdigest()[:24]
 
     def table(self, progress: Progress | None) -> CaseTable:
         """Returns the table, built here unless another process was faster."""
@@ -217,9 +215,10 @@ class Builder:
         known, lock, checksums = self._known(), Lock(), [hashlib.sha256() for _ in PARTS]
         rows: list[tuple[str, tuple[int, int], tuple[int, ...], list[float]]] = []
 
-        def put(case: Case) -> None:
+        def put(item: tuple[Case, Source]) -> None:
+            case, source = item
             table = known.get(case.digest)
-            *arrays, spacing_mm = table.case(case.digest) if table else self.pixels(self.source.decode(case))
+            *arrays, spacing_mm = table.case(case.digest) if table else self.pixels(source.decode(case))
             with lock:
                 for file, checksum, array in zip(files, checksums, arrays, strict=True):
                     data = array.tobytes()
@@ -244,7 +243,7 @@ class Builder:
 
     def _known(self) -> dict[str, CaseTable]:
         """Digest -> an older table that has its pixels."""
-        wanted = {case.digest for case in self.cases}
+        wanted = {case.digest for case, _ in self.cases}
         known: dict[str, CaseTable] = {}
         for table in tables_in(self.folder, lambda digests: not wanted.isdisjoint(digests)):
             known.update(dict.fromkeys(wanted.intersection(table.digests), table))

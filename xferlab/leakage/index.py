@@ -56,7 +56,7 @@ class StudyIndex:
         problems = (problem for source in self._sources.values() for problem in source.survey.problems)
         self.warnings = tuple(dict.fromkeys(problems))
         audited = [
-            Audited(self._unsimulated(name, config), own=own.get(name) == config)
+            Audited(self._as_taken(name, config), own=own.get(name) == config)
             for name, config in sections
             if isinstance(config, FileConfig)
         ]
@@ -77,15 +77,15 @@ class StudyIndex:
             self._sources[key] = open_sources({name: config}, self._memo_dir, arm=arm)[name]
         return self._sources[key]
 
-    def _unsimulated(self, name: str, config: DataSection) -> Source:
-        """The images that may be known, not what a simulated device makes of them."""
-        return self._source(name, config.model_copy(update={"simulate": None}))
+    def _as_taken(self, name: str, config: DataSection) -> Source:
+        """The images that may be known, not what a simulated device or a section's steps make of them."""
+        return self._source(name, config.as_taken())
 
     def _unusable(self, name: str, config: DataSection) -> Iterator[tuple[str, tuple[Problem, ...]]]:
         """Yields the digests of the cases of a section that cannot be used, and why."""
         if not self.audit.unusable:
             return
-        audited = {case.name: case.digest for case in self._unsimulated(name, config).survey.cases}
+        audited = {case.name: case.digest for case in self._as_taken(name, config).survey.cases}
         for case in self._source(name, config).survey.cases:
             if problems := self.audit.unusable.get(audited.get(case.name, "")):
                 yield case.digest, problems

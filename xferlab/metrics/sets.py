@@ -31,4 +31,19 @@ def roc_auc(truth: Floats, score: Floats) -> float:
     return float((rankdata(score)[positive].sum() - num * (num + 1) / 2) / pairs) if pairs else float("nan")
 
 
-FUNCTIONS: Mapping[str, Callable[..., float]] = {"roc_auc": roc_auc}
+def f1(truth: Floats, called: Floats) -> float:
+    """F1 of a class: 2 TP / (2 TP + FP + FN), the harmonic mean of precision and sensitivity.
+
+    Args:
+        truth: Shape (N,), 1 where a case is of the class and 0 elsewhere.
+        called: Shape (N,), 1 where a case is called so and 0 elsewhere.
+
+    Returns:
+        A value in [0, 1]; NaN where no case is of the class and none is called so.
+    """
+    both = np.count_nonzero((truth == 1) & (called == 1))
+    total = np.count_nonzero(truth == 1) + np.count_nonzero(called == 1)
+    return 2 * both / total if total else float("nan")
+
+
+FUNCTIONS: Mapping[str, Callable[..., float]] = {"f1": f1, "roc_auc": roc_auc}

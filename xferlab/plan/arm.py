@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
+from xferlab.cohort import single_sections
 from xferlab.plan.evaluations import Evaluations
 from xferlab.plan.growing import Growing
 from xferlab.plan.identity import seed_for, short_id
 from xferlab.plan.origins import Origins, identity_of
 from xferlab.plan.plan import execution
-from xferlab.plan.selection import Labels, PartCases, without_patients
+from xferlab.plan.selection import Labels, PartCases, Reading, without_patients
 from xferlab.plan.spec import Reservation, Settings, TrialSpec
-from xferlab.study.check import stage_view, training_path
+from xferlab.study.check import sections_read, stage_view, training_path
 from xferlab.study.schema import Stage, Study
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import Execution, Finding
@@ -24,7 +25,7 @@ class ArmExpansion:
     def __init__(self, growing: Growing, name: str, study: Study):
         self.growing, self.name, self.study = growing, name, study
         self.ids: dict[tuple[str, int], str] = {}
-        self._read = cache(study.section_of)
+        self._read = cache(partial(Reading.of, study))
         self._origins = Origins(growing, study, self.ids)
         self._evaluations = Evaluations(growing, name, study, read=self._read)
 
@@ -34,8 +35,8 @@ class ArmExpansion:
             return
         for stage_name in stages_in_order(self.study):
             stage = self.study.stages[stage_name]
-            if stage.data is not None:
-                template = self._template(stage_name, stage.data)
+            if stage.section is not None:
+                template = self._template(stage_name, stage.section)
                 for repetition in range(1, (stage.repetitions or self.study.repetitions) + 1):
                     self._add(template, stage, repetition)
                 self._check_everywhere(stage_name, stage)
@@ -44,7 +45,6 @@ class ArmExpansion:
         stage_name, section = template.stage, template.section
         fraction = stage.label_fraction
         selected = self.growing.selector.select(
-            section,
             self._read(stage_name, section),
             "fit",
             repetition,
@@ -81,6 +81,8 @@ class ArmExpansion:
         )
         spec = replace(spec, evaluations=tuple(self._evaluations.of(spec, stage)))
         known = self.growing.trials.get(trial_id)
+        if known and known.targets != spec.targets:
+            self._refuse_names(known, spec)
         self.growing.trials[trial_id] = _merged(known, spec) if known else spec
         self.growing.trained_units[trial_id] = selected.units
         self.growing.names[name] = self.ids[stage_name, repetition] = trial_id
@@ -96,9 +98,9 @@ class ArmExpansion:
             training=training,
             adapt=study.adapt_of(stage_name),
             execution=resolved,
+            num_classes=len(study.targets_of(stage_name)) if task.reads_labels else None,
         )
-        evaluated = self._evaluations.asked(study.stages[stage_name])
-        read = {section, *(item.partition(".")[0] for item in evaluated)}
+        read = sections_read(study, stage_name, study.stages[stage_name])
         wandb = study.tracking.wandb
         return TrialSpec(
             trial_id="",
@@ -112,7 +114,9 @@ class ArmExpansion:
             selection="",
             targets=study.targets_of(stage_name),
             data={
-                name: without_patients(self._read(stage_name, name)) for name in study.data if name in read
+                name: without_patients(study.section_of(stage_name, name))
+                for name in study.data
+                if name in read
             },
             settings=Settings(
                 study=study.study,
@@ -163,6 +167,37 @@ class ArmExpansion:
             for finding in self.study.task_of(stage_name).check_single(view, path, why, "add patients"):
                 self._refuse(f"{stage_name} single", finding)
         self._evaluations.check_classes(section, selected, repetition)
+        self._check_labels(stage_name, section, selected, repetition)
+
+    def _check_labels(self, stage_name: str, section: str, selected: PartCases, repetition: int) -> None:
+        for part, name in selected.missing_labels:
+            key = f"{stage_name} {section} {part} class {name}"
+            what = f"stage {stage_name!r}: class {name!r} is in no {part} case of section {section!r}"
+            if part == "train":
+                remedy = "add patients of it, join it with another class (`classes`), or change `split`"
+                finding = Finding(
+                    ("stages", stage_name, "data"),
+                    f"{what} in repetition {repetition}; {remedy}",
+                    related=(("stages", stage_name, "classes"), ("split",)),
+                )
+                self._refuse(key, finding)
+            else:
+                self.growing.warn(
+                    key,
+                    f"stages.{stage_name}",
+                    f"{what} in some repetitions (first: {repetition})",
+                    kind="classes missing from a part",
+                )
+
+    def _refuse_names(self, known: TrialSpec, other: TrialSpec) -> None:
+        """One training is measured under one set of names."""
+        names = (", ".join(spec.targets) for spec in (known, other))
+        what = (
+            f"stage {other.stage!r} learns {' and '.join(f'{named!r}' for named in names)} in one "
+            f"and the same training ({known.name}); name them alike in all arms"
+        )
+        field = "classes" if self.study.stages[other.stage].classes else "structures"
+        self._refuse(f"names {other.stage}", Finding(("stages", other.stage, field), what))
 
     def _check_execution(self, stage_name: str, resolved: Execution) -> None:
         if resolved.precision == "tf32" and resolved.device == "cpu":
@@ -191,11 +226,14 @@ def _merged(known: TrialSpec, other: TrialSpec) -> TrialSpec:
         if same := evaluations.get(key):
             evaluations[key] = replace(same, arms=same.arms + evaluation.arms)
             continue
-        section, config = evaluation.section, other.data[evaluation.section]
-        differs = data.setdefault(section, config) != config
-        source = f"{section}@{other.arms[0]}" if differs else ""
-        data[source or section] = config
-        evaluations[key] = replace(evaluation, source=source)
+        sources = []
+        for section in single_sections(evaluation.section):
+            config = other.data[section]
+            differs = data.setdefault(section, config) != config
+            sources.append(f"{section}@{other.arms[0]}" if differs else section)
+            data[sources[-1]] = config
+        source = "+".join(sources)
+        evaluations[key] = replace(evaluation, source="" if source == evaluation.section else source)
     return replace(known, arms=known.arms + other.arms, evaluations=tuple(evaluations.values()), data=data)
 
 

@@ -57,6 +57,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
                 ]
             )
         ],
+        **({"classes": [asdict(counts) for counts in plan.classes]} if plan.classes else {}),
         "arms": {arm: _arm(plan, arm) for arm in plan.loaded.arms},
         "trials": [_trial(plan, trial, names[trial.trial_id]) for trial in plan.trials],
         "warnings": [str(warning) for warning in plan.warnings],
@@ -119,7 +120,7 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
         "description": dict(plan.loaded.overrides.get(arm, {})),
         "stages": {
             name: {
-                "data": stage.data,
+                "data": stage.section,
                 "starts_from": stage.starts_from,
                 "repetitions": stage.repetitions if stage.data else None,
                 "evaluate_on": stage.evaluate_on,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from xferlab.data.sources.registry import DataSection
 from xferlab.plan.growing import Growing
 from xferlab.plan.identity import short_id
-from xferlab.plan.selection import PartCases
+from xferlab.plan.selection import PartCases, Reading
 from xferlab.plan.spec import EvaluationSpec, TrialSpec
 from xferlab.study.evaluated import Evaluated
 from xferlab.study.schema import Stage, Study
@@ -18,13 +17,13 @@ from xferlab.tasks.config import OBJECTS, Finding, Size
 class Evaluations:
     """The evaluations of each trial of an arm."""
 
-    def __init__(self, growing: Growing, arm: str, study: Study, *, read: Callable[[str, str], DataSection]):
+    def __init__(self, growing: Growing, arm: str, study: Study, *, read: Callable[[str, str], Reading]):
         """Takes the arm, and what returns a section as a stage reads it."""
         self._growing, self._arm, self._study, self._read = growing, arm, study, read
 
     def asked(self, stage: Stage) -> list[str]:
         """Returns what a stage is evaluated on, as in the study file."""
-        default = [f"{stage.data}.test"] if self._study.split.has_test else []
+        default = [f"{stage.section}.test"] if self._study.split.has_test else []
         return default if stage.evaluate_on is None else list(dict.fromkeys(stage.evaluate_on))
 
     def of(self, spec: TrialSpec, stage: Stage) -> Iterator[EvaluationSpec]:
@@ -32,8 +31,7 @@ class Evaluations:
         stage_name, repetition, image_size = spec.stage, spec.repetition, spec.identity.image_size
         for item in self.asked(stage):
             section, part, variant = Evaluated.of(item)
-            config = self._read(stage_name, section)
-            selected = self._growing.selector.select(section, config, part, repetition)
+            selected = self._growing.selector.select(self._read(stage_name, section), part, repetition)
             if not sum(selected.counts.values()):
                 if self._growing.left_out.lacks_cases(stage_name, item, repetition):
                     continue

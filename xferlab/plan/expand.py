@@ -38,7 +38,12 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
         names=growing.names,
         selections=growing.selector.selections,
         selector=growing.selector,
-        warnings=(*growing.loaded.warnings, *growing.warnings.values()),
+        classes=growing.selector.classes,
+        warnings=(
+            *growing.loaded.warnings,
+            *(counts.warning() for counts in growing.selector.classes if counts.others),
+            *growing.warnings.values(),
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from xferlab.cohort import Case, Selection
 from xferlab.cohort.dividing import largest_remainder, rank
 from xferlab.plan.identity import short_id
-from xferlab.plan.selection import CaseSelector, without_patients
+from xferlab.plan.selection import CaseSelector, Reading, without_patients
 from xferlab.plan.spec import FeaturesSpec
 from xferlab.study.schema import Study
 from xferlab.tasks.config import TrialIdentity
@@ -34,7 +34,8 @@ class Probe:
         self._section, _, part = self._asked.on.partition(".")
         config = base.data[self._section]
         self._config = without_patients(config)
-        hold_out = selector.selections[selector.select(self._section, config, part, 1).digest]
+        reading = Reading(self._section, (config,))
+        hold_out = selector.selections[selector.select(reading, part, 1).digest]
         few = Selection.to_evaluate(self._section, stratified(hold_out.cases(), self._asked.cases))
         self._digest = few.identity()
         selector.selections[self._digest] = few

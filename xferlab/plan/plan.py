@@ -9,6 +9,7 @@ from functools import cached_property
 
 from xferlab.cohort import Selection
 from xferlab.errors import Problem
+from xferlab.plan.labels import ClassCounts
 from xferlab.plan.selection import CaseSelector
 from xferlab.plan.spec import TrialSpec
 from xferlab.study.load import LoadedStudy
@@ -46,6 +47,7 @@ class Plan:
         names: `arm/stage/rNN` -> trial id.
         selections: Every choice of cases that trials refer to, by digest.
         selector: The cases of all sections, with their parts and with what records call them.
+        classes: How many images of each section have each class, of the stages that learn labels.
         warnings: What a reader of the results should know.
     """
 
@@ -55,6 +57,7 @@ class Plan:
     names: Mapping[str, str]
     selections: Mapping[str, Selection]
     selector: CaseSelector = field(repr=False)
+    classes: tuple[ClassCounts, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
     @cached_property

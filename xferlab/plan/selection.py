@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from xferlab.cohort import Case, Cohort, Part, Pseudonyms, Selection
+from xferlab.cohort import Case, Cohort, Labelling, Part, Pseudonyms, Selection, single_sections
 from xferlab.data.sources.registry import DataSection
 from xferlab.plan.division import rule_of, settled
 from xferlab.plan.identity import canonical_json
+from xferlab.plan.labels import with_classes
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Study
 
@@ -23,20 +24,49 @@ def without_patients(config: DataSection) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """A data section, or several as one set of cases, as a stage reads it.
+
+    Attributes:
+        name: `a`, or `a+b`.
+        sections: The configuration of each section.
+        labelling: The classes; cases without one take no part. None where labels are not read.
+    """
+
+    name: str
+    sections: tuple[DataSection, ...]
+    labelling: Labelling | None = None
+
+    @staticmethod
+    def of(study: Study, stage: str, name: str) -> Reading:
+        """Returns what a stage of a study reads under a name."""
+        classes = study.classes_of(stage)
+        sections = tuple(study.section_of(stage, section) for section in single_sections(name))
+        return Reading(name, sections, classes.labelling if classes else None)
+
+    @property
+    def named(self) -> list[tuple[str, DataSection]]:
+        """Name and configuration of each section."""
+        return list(zip(single_sections(self.name), self.sections, strict=True))
+
+
+@dataclass(frozen=True)
 class PartCases:
-    """The cases of one or more parts of a section, stored as a selection.
+    """The cases of one or more parts of a section or set, stored as a selection.
 
     Attributes:
         digest: Its identity.
         units: Patients in it (images, where a study divides images).
         counts: Number of cases by part.
-        missing: (part, pathology) of every class of the section that a part lacks.
+        missing: (part, pathology) of every pathology of the section that a part lacks.
+        missing_labels: (part, class) of every class that a part lacks, where labels are read.
     """
 
     digest: str
     units: frozenset[str]
     counts: Mapping[str, int]
     missing: tuple[tuple[str, str], ...]
+    missing_labels: tuple[tuple[str, str], ...] = ()
 
 
 class Labels(NamedTuple):
@@ -51,7 +81,8 @@ class CaseSelector:
 
     Attributes:
         cohort: Patients of the sections of the study itself.
-        loaded: The study, with the number of repetitions that its split has.
+        loaded: The study, with the number of repetitions that its split has, and with named classes.
+        classes: How many images of each section have each class of the stages that learn labels.
         selections: Every selection made so far, by digest.
     """
 
@@ -59,7 +90,8 @@ class CaseSelector:
         """Takes the study, and what gives the cases of a section.
 
         Raises:
-            StudyError: `split` does not fit the cases, or has another number of repetitions than the study.
+            StudyError: `split` or `classes` do not fit the cases, or the split has another number of
+                repetitions than the study.
         """
         base = loaded.base
         self._index = index
@@ -68,6 +100,7 @@ class CaseSelector:
         self._section_keys: dict[int, tuple[str, DataSection]] = {}
         self._parts: dict[int, dict[str, Part]] = {}
         self._chosen: dict[tuple[str, str, int, Labels | None], PartCases] = {}
+        self._keys: dict[int, tuple[str, Reading]] = {}
         self.selections: dict[str, Selection] = {}
         cohort = Cohort(
             seed=base.seed,
@@ -76,7 +109,7 @@ class CaseSelector:
             by_patient=base.split.group_by is not None,
         )
         self.cohort = replace(cohort, rule=rule_of(loaded, cohort))
-        self.loaded = settled(loaded, self.cohort.rule)
+        self.loaded, self.classes = with_classes(settled(loaded, self.cohort.rule), self.cases)
         private = (cases for name, cases in self.cohort.sections.items() if not base.data[name].shareable)
         self._pseudonyms = Pseudonyms(case for cases in private for case in cases)
 
@@ -128,47 +161,73 @@ class CaseSelector:
         }
         return {name: len(units) for name, units in added.items() if units}
 
+    def _key(self, reading: Reading) -> str:
+        if id(reading) not in self._keys:
+            sections = [self._section_key(name, config) for name, config in reading.named]
+            self._keys[id(reading)] = "\x1e".join([*sections, repr(reading.labelling)]), reading
+        return self._keys[id(reading)][0]
+
+    def read(self, reading: Reading) -> dict[str, Case]:
+        """Returns the cases that take part, by digest; one that stands in several sections is the first's."""
+        sections = [self.cases(name, config) for name, config in reading.named]
+        cases = {case.digest: case for section in reversed(sections) for case in section if case.has_mask}
+        if reading.labelling is None:
+            return cases
+        return {digest: cases[digest] for digest in reading.labelling.labels(cases.values())}
+
+    def recorded_of(self, reading: Reading) -> dict[str, Case]:
+        """Returns cases as records know them, by digest; the names of a private section's stay private."""
+        named = sorted(reading.named, key=lambda section: section[1].shareable)
+        recorded = [self.recorded(name, config) for name, config in reversed(named)]
+        return {digest: case for cases in recorded for digest, case in cases.items()}
+
     def select(
-        self, name: str, config: DataSection, part: str, repetition: int, *, labels: Labels | None = None
+        self, reading: Reading, part: str, repetition: int, *, labels: Labels | None = None
     ) -> PartCases:
         """Returns the cases to train on (`part` is `fit`: training and validation) or to evaluate on.
 
         Args:
-            name: The section.
-            config: Its configuration.
+            reading: The section or set.
             part: `fit`, or a part.
             repetition: From 1.
             labels: Which of the training patients to keep; None for all.
         """
-        key = (self._section_key(name, config), part, 0 if part == "hold_out" else repetition, labels)
+        key = (self._key(reading), part, 0 if part == "hold_out" else repetition, labels)
         if key not in self._chosen:
-            self._chosen[key] = self._select(name, config, part, repetition, labels)
+            self._chosen[key] = self._select(reading, part, repetition, labels)
         return self._chosen[key]
 
-    def _select(
-        self, name: str, config: DataSection, part: str, repetition: int, labels: Labels | None
-    ) -> PartCases:
+    def _select(self, reading: Reading, part: str, repetition: int, labels: Labels | None) -> PartCases:
         wanted = ("train", "validation") if part == "fit" else (part,)
-        cases = [case for case in self.cases(name, config) if case.has_mask]
+        cases = list(self.read(reading).values())
         parts = {case: self.part_of(repetition, case) for case in cases}
         kept = [case for case in cases if parts[case] in wanted]
         if labels is not None:
             trained = {self.cohort.unit(case) for case in kept if parts[case] == "train"}
             few = self.cohort.labelled(trained, labels.fraction, repetition, stratified=labels.stratified)
             kept = [case for case in kept if parts[case] != "train" or self.cohort.unit(case) in few]
+        classes = reading.labelling.labels(kept) if reading.labelling else None
         if part == "fit":
-            selection = Selection.to_train(name, ((case, parts[case]) for case in kept))
+            selection = Selection.to_train(reading.name, ((case, parts[case]) for case in kept), classes)
         else:
-            recorded = self.recorded(name, config)
-            selection = Selection.to_evaluate(name, (recorded[case.digest] for case in kept))
+            recorded = self.recorded_of(reading)
+            selection = Selection.to_evaluate(reading.name, (recorded[case.digest] for case in kept), classes)
         digest = selection.identity()
         self.selections[digest] = selection
-        classes = {(wanted_part, case.pathology) for wanted_part in wanted for case in cases}
-        missing = sorted(classes - {(parts[case], case.pathology) for case in kept})
+        pathologies = {(wanted_part, case.pathology) for wanted_part in wanted for case in cases}
+        missing = sorted(pathologies - {(parts[case], case.pathology) for case in kept})
+        there = {(parts[case], classes[case.digest]) for case in kept} if classes is not None else set()
+        names = reading.labelling.names if reading.labelling else ()
+        missing_labels = [
+            (wanted_part, name)
+            for wanted_part in wanted
+            for label, name in enumerate(names)
+            if (wanted_part, label) not in there
+        ]
         sizes = Counter[str](parts[case] for case in kept)
         counts = {wanted_part: sizes[wanted_part] for wanted_part in wanted}
         units = frozenset(self.cohort.unit(case) for case in kept)
-        return PartCases(digest, units, counts, tuple(missing))
+        return PartCases(digest, units, counts, tuple(missing), tuple(missing_labels))
 
     def listed(self) -> Iterator[tuple[str, Case, Case]]:
         """Yields section, case, and case as records know it, of all sections of the study and its arms."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from xferlab.cohort import Selection
+from xferlab.cohort import Selection, single_sections
 from xferlab.errors import Problem, StudyError, UsageError, suggest
 from xferlab.plan.arm import stages_in_order
 from xferlab.plan.expand import expand
@@ -134,7 +134,12 @@ class Tuning:
         self.selections |= {trial.selection: plan.selections[trial.selection] for trial in trials}
         self._names |= {trial_id: name for name, trial_id in plan.names.items()}
         return tuple(
-            replace(trial, data={trial.section: trial.data[trial.section]}, evaluations=(), features=None)
+            replace(
+                trial,
+                data={name: trial.data[name] for name in single_sections(trial.section)},
+                evaluations=(),
+                features=None,
+            )
             for trial in trials
         )
 
@@ -182,8 +187,11 @@ class Tuning:
     def _validated_on(self, trial: TrialSpec) -> dict[str, Any]:
         """What samples are compared on in the repetition of an untuned trial."""
         digests = self._validation(trial)
-        cases = self._index(trial.section, self._study.section_of(trial.stage, trial.section))
-        patients = {case.digest: case.patient for case in cases}
+        patients = {
+            case.digest: case.patient
+            for name in single_sections(trial.section)
+            for case in self._index(name, self._study.section_of(trial.stage, name))
+        }
         return {
             "repetition": trial.repetition,
             "seed": trial.identity.seed,

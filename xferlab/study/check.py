@@ -8,6 +8,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
+from xferlab.cohort import single_sections
 from xferlab.errors import suggest
 from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.evaluated import Evaluated
@@ -86,13 +87,13 @@ def check(study: Study) -> list[Finding]:
     of_stages = [
         finding
         for name, stage in study.stages.items()
-        for stage_check in (_references, _structures, _evaluations, unpaired)
+        for stage_check in (_references, _structures, _sets, _evaluations, unpaired)
         for finding in stage_check(study, name, stage)
     ]
     of_tasks = [
         replace(finding, related=(*finding.related, ("stages", name, "task")))
         for name, stage in study.stages.items()
-        for stage_check in (_parents_task, _labels, _variants, _sections, _patience, _task)
+        for stage_check in (_parents_task, _labels, _classes, _variants, _sections, _patience, _task)
         for finding in stage_check(study, name, stage)
     ]
     return [*of_stages, *of_tasks, *_folds(study), *_features(study), *_unread(study), *_cycles(study)]
@@ -121,9 +122,10 @@ def pairing(base: Study, arm: Study) -> Iterator[Finding]:
 def unused(base: Study, arms: Iterable[Study]) -> Iterator[Finding]:
     """Yields a warning for each data section, and each donor of given weights, that no arm makes use of."""
     stages = [stage for study in (base, *arms) for stage in study.stages.values()]
-    evaluated = {item.partition(".")[0] for stage in stages for item in stage.evaluate_on or ()}
-    evaluated |= {base.features.on.partition(".")[0]} if base.features else set()
-    sections = evaluated | {stage.data for stage in stages}
+    used = {item.partition(".")[0] for stage in stages for item in stage.evaluate_on or ()}
+    used |= {base.features.on.partition(".")[0]} if base.features else set()
+    used |= {stage.section for stage in stages if stage.section}
+    sections = {section for name in used for section in single_sections(name)}
     parents = {stage.starts_from for stage in stages}
     for name in base.data:
         if name not in sections:
@@ -134,13 +136,14 @@ def unused(base: Study, arms: Iterable[Study]) -> Iterator[Finding]:
 
 
 def _references(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    if stage.data is not None and stage.data not in study.data:
-        yield Finding(
-            ("stages", name, "data"),
-            f"stage {name!r} trains on {stage.data!r}, which is no data section"
-            f"{_choices(stage.data, study.data)}",
-            related=(("data", stage.data),),
-        )
+    for section in single_sections(stage.section) if stage.section else ():
+        if section not in study.data:
+            yield Finding(
+                ("stages", name, "data"),
+                f"stage {name!r} trains on {section!r}, which is no data section"
+                f"{_choices(section, study.data)}",
+                related=(("data", section),),
+            )
     parent = stage.starts_from
     if parent is not None and parent not in study.stages:
         others = [other for other in study.stages if other != name]
@@ -180,13 +183,18 @@ def _evaluations(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
 
 def _cases(study: Study, item: str, path: KeyPath) -> Iterator[Finding]:
     """What is wrong with the section and the part that an item at `path` names."""
-    section, part, _ = Evaluated.of(item)
-    related: tuple[KeyPath, ...] = (("data", section, "hold_out"), ("data", section))
-    if section not in study.data:
-        choices = _choices(section, study.data)
-        yield Finding(path, f"{item!r} names no data section of this study{choices}", related=related)
-    elif part == "hold_out" and study.data[section].hold_out == 0:
-        what = f"{item!r} is empty: set data.{section}.hold_out to the share of patients to hold out"
+    name, part, _ = Evaluated.of(item)
+    sections = single_sections(name)
+    related: tuple[KeyPath, ...] = tuple(
+        path for section in sections for path in (("data", section, "hold_out"), ("data", section))
+    )
+    unknown = [section for section in sections if section not in study.data]
+    if unknown:
+        choices = _choices(unknown[0], study.data)
+        which = f" ({unknown[0]!r})" if len(sections) > 1 else ""
+        yield Finding(path, f"{item!r} names no data section of this study{which}{choices}", related=related)
+    elif part == "hold_out" and not any(study.data[section].hold_out for section in sections):
+        what = f"{item!r} is empty: set data.{sections[0]}.hold_out to the share of patients to hold out"
         yield Finding(path, what, related=related)
     elif part == "test" and not study.split.has_test:
         yield Finding(path, f"{item!r} is empty: split.test is 0", related=(("split",),))
@@ -221,10 +229,18 @@ def _labels(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         )
 
 
+def _classes(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    if stage.classes is not None and not study.task_of(name).reads_labels:
+        yield Finding(
+            ("stages", name, "classes"),
+            f"stage {name!r} names classes, and task {stage.task!r} learns no labels; leave classes out",
+        )
+
+
 def _structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Structures that a section that the stage reads does not have."""
     path: KeyPath = ("stages", name, "structures")
-    for section in _sections_read(study, name, stage):
+    for section in sections_read(study, name, stage):
         markable, related = study.data[section].markable, (("data", section),)
         for structure in stage.structures or ():
             if structure not in markable:
@@ -234,6 +250,34 @@ def _structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
                     f"{', '.join(markable)}.{suggest(structure, markable)}",
                     related=related,
                 )
+
+
+def _sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Sections that cannot be one set of cases: of other channels, or read with other structures."""
+    sets: dict[str, KeyPath] = {stage.section: ("stages", name, "data")} if stage.section else {}
+    for index, item in enumerate(stage.evaluate_on or ()):
+        sets.setdefault(Evaluated.of(item).section, ("stages", name, "evaluate_on", index))
+    for cases, path in sets.items():
+        sections = [section for section in single_sections(cases) if section in study.data]
+        related = tuple(("data", section) for section in sections)
+        channels = {section: str(study.data[section].channels) for section in sections}
+        if len(set(channels.values())) > 1:
+            what = (
+                f"stage {name!r} joins sections whose images have different numbers of channels "
+                f"({_each(channels)}); one set of cases has one"
+            )
+            yield Finding(path, what, related=related)
+        read = {section: " and ".join(study.section_of(name, section).targets) for section in sections}
+        if len(set(read.values())) > 1:
+            what = (
+                f"stage {name!r} joins sections of which it reads different structures ({_each(read)}); name "
+                "those that all have in its `structures`"
+            )
+            yield Finding(path, what, related=related)
+
+
+def _each(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{section}: {value}" for section, value in values.items())
 
 
 def _variants(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -280,6 +324,9 @@ def _features(study: Study) -> Iterator[Finding]:
             f"task {', '.join(tasks)} names no layers whose features could be stored; leave `features` out",
             related=(("stages",),),
         )
+    if "+" in study.features.on:
+        what = "features.on names several sections; deep features are compared on the cases of one"
+        yield Finding(("features", "on"), what)
     yield from _cases(study, study.features.on, ("features", "on"))
 
 
@@ -336,7 +383,8 @@ def stage_view(study: Study, name: str) -> StageView | None:
     if end is not None or any(study.stages[ancestor].task != stage.task for ancestor in lineage):
         return None  # another check says what is wrong
     try:
-        parent, network, data = stage.starts_from, study.network_of(name), stage.data or ""
+        parent, network = stage.starts_from, study.network_of(name)
+        data = single_sections(stage.section or "")[0]
         return StageView(
             name=name,
             model=study.model_of(name),
@@ -358,15 +406,17 @@ def _channels(study: Study, name: str, stage: Stage) -> dict[tuple[str, KeyPath]
     """The channels of the images of every section that a stage reads, by section and what names it."""
     return {
         (section, path): study.data[section].channels
-        for section, path in _sections_read(study, name, stage).items()
+        for section, path in sections_read(study, name, stage).items()
     }
 
 
-def _sections_read(study: Study, name: str, stage: Stage) -> dict[str, KeyPath]:
-    """The sections of the study that a stage trains or is evaluated on, and what names each of them first."""
-    paths: dict[str, KeyPath] = {stage.data: ("stages", name, "data")} if stage.data else {}
+def sections_read(study: Study, name: str, stage: Stage) -> dict[str, KeyPath]:
+    """Returns the sections of the study that a stage reads, and what names each of them first."""
+    trained = single_sections(stage.section) if stage.section else ()
+    paths: dict[str, KeyPath] = dict.fromkeys(trained, ("stages", name, "data"))
     for index, item in enumerate(stage.evaluate_on or ()):
-        paths.setdefault(Evaluated.of(item).section, ("stages", name, "evaluate_on", index))
+        for section in single_sections(Evaluated.of(item).section):
+            paths.setdefault(section, ("stages", name, "evaluate_on", index))
     return {section: path for section, path in paths.items() if section in study.data}
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from xferlab.analysis.published import papers
+from xferlab.cohort import Labelling, single_sections
 from xferlab.data.sources.registry import NAMING_COLUMNS, DataSection
 from xferlab.errors import suggest
-from xferlab.section import NO_BOOL, Float, Int, Name, Section
+from xferlab.section import NO_BOOL, Float, Int, Name, Scalar, Section
 from xferlab.study.evaluated import Evaluated
 from xferlab.tasks import registry
 from xferlab.tasks.config import Engine, Task, Training
@@ -138,15 +139,44 @@ def _or_bare_name(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"type": "string"})
 
 
+class Classes(Section):
+    """What whole images are labelled with."""
+
+    column: str = Field("pathology", pattern=r"\S")
+    """The column of the data sections that tells the class of an image."""
+    names: dict[Name, Annotated[list[Scalar], Field(min_length=1)]] | None = None
+    """The values of each class, in the order of the labels; images with other values take no part. Default:
+    a class for each value of the column, by name."""
+
+    @model_validator(mode="after")
+    def _each_value_once(self) -> Classes:
+        if self.names is not None and len(self.names) < 2:
+            raise ValueError("names has fewer than two classes; to tell classes apart takes two")
+        seen: dict[str, str] = {}
+        for name, values in (self.names or {}).items():
+            for value in values:
+                if (other := seen.setdefault(str(value), name)) != name:
+                    raise ValueError(f"the value {value!r} is in the classes {other!r} and {name!r}")
+        return self
+
+    @property
+    def labelling(self) -> Labelling:
+        """What it says of a case; there are names."""
+        named = (self.names or {}).items()
+        return Labelling(self.column, tuple((name, tuple(values)) for name, values in named))
+
+
 class Stage(Section):
     """One training phase, or (with `weights`) a donor that is not trained here."""
 
     task: Annotated[str, AfterValidator(_known_task)] = registry.DEFAULT
     """What is learnt."""
-    data: str | None = None
-    """The data section to train on."""
+    data: str | Annotated[list[str], Field(min_length=1)] | None = None
+    """The data section to train on; several are one set of cases, `a+b`."""
     structures: list[Name] | None = None
     """Structures whose masks it reads, in this order; default: those that the section reads."""
+    classes: Classes | None = None
+    """What whole images are labelled with, for tasks that learn labels; default: their pathology."""
     model: dict[str, Any] = Field(default_factory=dict)
     """Fields of the network that differ in this stage."""
     weights: Weights | None = Field(None, json_schema_extra=_or_bare_name)
@@ -189,20 +219,28 @@ class Stage(Section):
         if (self.data is None) == (self.weights is None):
             raise ValueError("a stage has either `data` to train on or `weights` that are given")
         trained = (
-            self.starts_from, self.evaluate_on, self.model, self.training, self.adapt, self.structures
+            self.starts_from, self.evaluate_on, self.model, self.training, self.adapt, self.structures,
+            self.classes,
         )  # fmt: skip
         if self.weights is not None and (any(trained) or self.label_fraction is not None):
             raise ValueError(
-                "a stage with given weights has no starts_from, evaluate_on, structures, model, training, "
-                "adapt or label_fraction"
+                "a stage with given weights has no starts_from, evaluate_on, structures, classes, model, "
+                "training, adapt or label_fraction"
             )
         if self.adapt is not None and self.starts_from is None:
             raise ValueError(
                 "there is nothing to adapt in a stage that starts from random weights; give starts_from"
             )
+        if isinstance(self.data, list) and len(set(self.data)) != len(self.data):
+            raise ValueError(f"data names a section twice: {', '.join(self.data)}")
         if not self.stratified and self.label_fraction is None:
             raise ValueError("stratified is about label_fraction, which this stage lacks; leave it out")
         return self
+
+    @property
+    def section(self) -> str | None:
+        """What it trains on: a data section, or a set of several (`a+b`)."""
+        return self.data if self.data is None or isinstance(self.data, str) else "+".join(self.data)
 
 
 class Features(Section):
@@ -309,6 +347,10 @@ class Study(Section):
         """Returns the task of a stage."""
         return registry.task(self.stages[stage].task)
 
+    def classes_of(self, stage: str) -> Classes | None:
+        """Returns what a stage's images are labelled with; None where its task learns no labels."""
+        return (self.stages[stage].classes or Classes()) if self.task_of(stage).reads_labels else None
+
     def section_of(self, stage: str, section: str) -> DataSection:
         """Returns a data section as a stage reads it: the images, and the masks of its structures."""
         config, structures = self.data[section], self.stages[stage].structures
@@ -318,10 +360,12 @@ class Study(Section):
 
     def targets_of(self, stage: str) -> tuple[str, ...]:
         """Returns the names of what a stage learns to tell, in order; empty where its task names nothing."""
-        section = self.stages[stage].data
-        if section is None or self.task_of(stage).targets != "structures":
+        section, task = self.stages[stage].section, self.task_of(stage)
+        if section is None or not task.targets:
             return ()
-        return self.section_of(stage, section).targets
+        if classes := self.classes_of(stage):
+            return classes.labelling.names
+        return self.section_of(stage, single_sections(section)[0]).targets
 
     def training_of(self, stage: str) -> Training:
         """Returns the training of one stage: the study's, with the fields that the stage changes.

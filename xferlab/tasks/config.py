@@ -124,6 +124,7 @@ class TrialIdentity(Section):
     training: Loop
     adapt: Section | None = None
     execution: Execution
+    num_classes: int | None = None
     selection: str
     seed: int
     parent: Mapping[str, Any] | None = None
@@ -254,8 +255,8 @@ class Task:
         identity: The identity of its trials; it declares anew each of the sections that the task has.
         learner: `module:class` of its `Learner`; called with the identity, the device, and `share`: None, or
             another learner of the same trial, whose networks it uses (a search judges a sample by them).
-        targets: What of the cases it learns to tell: `structures` (by their masks). Their names are the
-            targets of a trial. Empty where what it learns has no names.
+        targets: What of the cases it learns to tell: `structures` (by their masks), or `classes` (by their
+            labels). Their names are the targets of a trial. Empty where what it learns has no names.
         adapt: The section `adapt` of a stage; None where weights are taken over as they are. The identity
             then has `adapt: Adapt | None = None`.
         network: Takes the section `model` and the `adapt` of every stage from the root down; returns the
@@ -287,7 +288,7 @@ class Task:
     training: type[Training]
     identity: type[TrialIdentity]
     learner: str
-    targets: Literal["structures", ""] = ""
+    targets: Literal["structures", "classes", ""] = ""
     adapt: type[Section] | None = None
     network: Callable[[Any, Sequence[Any]], Section] = same_network
     check: Callable[[StageView], Iterator[Finding]] = field(default=lambda stage: iter(()))
@@ -301,6 +302,11 @@ class Task:
     of_weights: str = ""
     has_threshold: bool = False
     report: str = ""
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether its learner asks for the classes of images; those without one then take no part."""
+        return self.targets == "classes"
 
     def __post_init__(self) -> None:
         names = [metric.name for metric in self.metrics(()) if not metric.computed_by]
@@ -319,9 +325,17 @@ class Task:
         return tuple(dict.fromkeys(names))
 
     def identity_of(
-        self, *, model: Section, training: Training, adapt: Section | None, execution: Execution
+        self,
+        *,
+        model: Section,
+        training: Training,
+        adapt: Section | None,
+        execution: Execution,
+        num_classes: int | None = None,
     ) -> TrialIdentity:
         """Returns the identity of a stage's trials, without their cases, seed and parent.
+
+        The number of classes is that of a stage that learns labels.
 
         Raises:
             TaskError: The identity does not have the fields of the sections.
@@ -335,6 +349,7 @@ class Task:
             "training": training.model_dump(exclude=set(Engine.model_fields)),
             "adapt": (adapt and adapt.model_dump(exclude_none=True)) or None,
             "execution": execution,
+            "num_classes": num_classes,
         }
         try:
             return self.identity.model_validate(fields)

@@ -12,8 +12,8 @@ from xferlab import tasks
 from xferlab.errors import DonorError, TaskError, UsageError, check_names, suggest
 from xferlab.metrics.metric import Metric
 from xferlab.tasks.config import Task, TrialIdentity
-from xferlab.tasks.segmentation.config import Model as DefaultModel
-from xferlab.tasks.segmentation.config import Training as DefaultTraining
+from xferlab.tasks.segmentation.sections import Model as DefaultModel
+from xferlab.tasks.segmentation.sections import Training as DefaultTraining
 
 if TYPE_CHECKING:
     import torch

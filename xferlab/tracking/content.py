@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from xferlab.cohort import single_sections
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.schema import TrialRecord
 
@@ -151,8 +152,11 @@ def trial_summary(record: TrialRecord, cases: Mapping[str, pa.Table]) -> dict[st
 
 
 def is_shareable(data: Mapping[str, Mapping[str, Any]], section: str) -> bool:
-    """Returns whether pixels and names of a data section may leave; only a plain `shareable: true` counts."""
-    return data.get(section, {}).get("shareable") is True
+    """Returns whether pixels and names of a section may leave; only a plain `shareable: true` counts.
+
+    Those of a set may where those of all its sections may.
+    """
+    return all(data.get(name, {}).get("shareable") is True for name in single_sections(section))
 
 
 def pixel_row(arrays: Mapping[str, NDArray[Any]], *, caption: str = "") -> dict[str, Any]:

@@ -33,7 +33,23 @@ class NativeImages(Protocol):
         """Returns the targets of a row, (S, H, W): 0 background, 255 structure, 127 ignored."""
 
 
-class NativeExamples:
+class Labelled:
+    """What cases of any size have in common: the labels of whole images.
+
+    Attributes:
+        labels: (N,) int64, the number of each case's class; empty where labels are not learnt.
+        classes: Names of the classes, in the order of the labels.
+    """
+
+    labels: npt.NDArray[np.int64] = np.empty(0, np.int64)
+    classes: tuple[str, ...] = ()
+
+    def label(self, labels: Sequence[int], classes: Sequence[str]) -> None:
+        """Gives the cases their labels."""
+        self.labels, self.classes = np.array(labels, np.int64), tuple(classes)
+
+
+class NativeExamples(Labelled):
     """Cases of any size; none of their pixels are held.
 
     Attributes:
@@ -81,7 +97,7 @@ class NativeExamples:
         return cast("T", self._derived[key])
 
 
-class ImageExamples:
+class ImageExamples(Labelled):
     """Images and targets of one size: on CUDA all live on the device, on the CPU they stay mapped.
 
     Attributes:

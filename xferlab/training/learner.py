@@ -147,12 +147,20 @@ class Learner(Protocol[E_contra, B]):
         """
 
     def present(
-        self, image: npt.NDArray[np.uint8], prediction: Array, *, targets: Sequence[str], threshold: float
+        self,
+        image: npt.NDArray[np.uint8],
+        prediction: Array,
+        *,
+        height: int,
+        targets: Sequence[str],
+        threshold: float,
     ) -> Presented:
         """Returns what `predict` writes for a grey image (H, W).
 
         Args:
             image: The file's pixels.
+            height: How many rows of it, from the top, the network saw: fewer than H where the training cut
+                black bands off.
             prediction: Of `predict`.
             targets: Names of what the trial learnt (`TrialSpec.targets`); empty where that is not known.
             threshold: From which probability on something is there, for tasks that predict any.

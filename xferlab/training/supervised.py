@@ -154,7 +154,13 @@ class SupervisedLearner(Learner[E_contra, B]):
         return {}
 
     def present(
-        self, image: npt.NDArray[np.uint8], prediction: Array, *, targets: Sequence[str], threshold: float
+        self,
+        image: npt.NDArray[np.uint8],
+        prediction: Array,
+        *,
+        height: int,
+        targets: Sequence[str],
+        threshold: float,
     ) -> Presented:
         """Writes no files."""
         return Presented({}, {})

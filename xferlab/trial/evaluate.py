@@ -40,13 +40,14 @@ def evaluate(
     `weights` is the SHA-256 of the learner's. `after_case` is called after each case, and may raise to end it
     with nothing written.
     """
-    cases = reader.read_selection(context.store, evaluation.selection).cases()
+    selection = reader.read_selection(context.store, evaluation.selection)
+    cases = selection.cases()
     shown = set(to_show(cases, evaluation.overlay_cases))
     task = registry.task(spec.identity.task)
     names = task.measured(spec.targets)
     values: list[dict[str, float]] = []
     outputs: list[CaseOutputs] = []
-    for part in evaluated_examples(spec, evaluation, [case.digest for case in cases], context):
+    for part in evaluated_examples(spec, evaluation, selection, context):
         for rows in fixed(len(part), spec.identity.training.batch_size):
             predictions = learner.predict(learner.load(part, rows, None))
             for row, prediction in zip(rows.tolist(), predictions, strict=True):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xferlab.cohort import Selection, single_sections
 from xferlab.data.cache import open_table
 from xferlab.data.case_table import CaseTable
 from xferlab.data.sources.registry import read_section
@@ -39,31 +40,41 @@ class TrialContext:
 
 def fit_examples(spec: TrialSpec, context: TrialContext) -> tuple[AnyExamples, AnyExamples]:
     """Returns the cases to train and to validate on."""
-    rows = read_selection(context.store, spec.selection).rows
+    selection = read_selection(context.store, spec.selection)
     train, validation = (
-        examples(spec, spec.section, [digest for digest, case_part in rows if case_part == part], context)
-        for part in ("train", "validation")
+        _labelled(examples(spec, spec.section, chosen.digests, context), spec, chosen)
+        for chosen in map(selection.part, ("train", "validation"))
     )
     return train, validation
 
 
 def evaluated_examples(
-    spec: TrialSpec, evaluation: EvaluationSpec, digests: Sequence[str], context: TrialContext
+    spec: TrialSpec, evaluation: EvaluationSpec, selection: Selection, context: TrialContext
 ) -> Iterator[AnyExamples]:
-    """Yields the cases of an evaluation, in the order given, as its variant has them.
+    """Yields the cases of an evaluation, in the order of its selection, as its variant has them.
 
     All at once, but for images of native size with objects on them: those are held in memory, and come batch
     by batch.
     """
     section, is_native = evaluation.source or evaluation.section, spec.identity.image_size == "native"
+    digests = selection.digests
     if evaluation.at_original_size or not evaluation.variant:
         original = evaluation.at_original_size and not is_native
-        yield examples(spec, section, digests, context, with_original=original)
+        loaded = examples(spec, section, digests, context, with_original=original)
+        yield _labelled(loaded, spec, selection)
         return
     step = spec.identity.training.batch_size if is_native else max(len(digests), 1)
     for start in range(0, len(digests), step):
-        some = digests[start : start + step]
-        yield examples(spec, section, some, context, objects=[evaluation.variant])
+        some = selection.rows_from(start, step)
+        loaded = examples(spec, section, some.digests, context, objects=[evaluation.variant])
+        yield _labelled(loaded, spec, some)
+
+
+def _labelled(loaded: AnyExamples, spec: TrialSpec, selection: Selection) -> AnyExamples:
+    """The same cases with their labels, where labels are learnt."""
+    if labels := selection.labels:
+        loaded.label(labels, spec.targets)
+    return loaded
 
 
 def examples(
@@ -79,7 +90,7 @@ def examples(
 
     Args:
         spec: The trial.
-        section: Key of the section in `spec.data`.
+        section: Key of the section in `spec.data`; of a set the keys, joined by `+`.
         digests: The cases, in this order.
         context: Where the trial runs.
         objects: Foreign objects that are laid on all images at once.
@@ -88,7 +99,7 @@ def examples(
     size = spec.identity.image_size
     if size == "native":
         return _native(spec, section, digests, context, objects=objects)
-    structures = read_section(spec.data[section]).targets
+    structures = _structures(spec, section)
     table = _table(spec, section, digests, context, size=size)
     rows = np.asarray(table.rows(digests), dtype=np.intp)
     images, targets, spacing_mm = table.images, table.targets, table.spacing_mm
@@ -111,9 +122,14 @@ def examples(
 def _table(
     spec: TrialSpec, section: str, digests: Sequence[str], context: TrialContext, *, size: Size
 ) -> CaseTable:
-    config = read_section(spec.data[section])
-    with redact_names(section, config):
-        return open_table(section, config, size=size, digests=digests, cache_dir=context.cache_dir)
+    sections = {key: read_section(spec.data[key]) for key in single_sections(section)}
+    with redact_names(sections):
+        return open_table(sections, size=size, digests=digests, cache_dir=context.cache_dir)
+
+
+def _structures(spec: TrialSpec, section: str) -> tuple[str, ...]:
+    """All sections of a set are read with the same structures."""
+    return read_section(spec.data[single_sections(section)[0]]).targets
 
 
 def _native(
@@ -125,7 +141,7 @@ def _native(
     objects: Sequence[str] = (),
 ) -> NativeExamples:
     table = _table(spec, section, digests, context, size="native")
-    rows, structures = table.rows(digests), read_section(spec.data[section]).targets
+    rows, structures = table.rows(digests), _structures(spec, section)
     if not objects:
         return NativeExamples(digests, table, structures=structures, rows=rows, device=context.device)
     images = {

@@ -170,7 +170,11 @@ def _put(predictor: Predictor, store: Store, threshold: float, output: _Output) 
     """Writes each output whole or not at all."""
     image, name = output.image, output.image.request.name
     shown = predictor.learner.present(
-        image.pixels, output.probability, targets=predictor.targets, threshold=threshold
+        image.pixels,
+        output.probability,
+        height=predictor.seen(image.pixels),
+        targets=predictor.targets,
+        threshold=threshold,
     )
     endings = registry.task(predictor.identity.task).files
     check_names("Learner.present", shown.files, declared_in="Task.files", accepted=endings)

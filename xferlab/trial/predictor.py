@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from xferlab.cohort import single_sections
 from xferlab.data.cache import resized
-from xferlab.data.sources.registry import section_if_known
+from xferlab.data.preprocessing import degraded, height_without_band, recipe
+from xferlab.data.sources.registry import DataSection, section_if_known
 from xferlab.data.sources.source import Decoded
 from xferlab.errors import RecordError
 from xferlab.networks.donors import read_weights
@@ -35,12 +37,12 @@ class TrainedOn:
 
     Attributes:
         record: The trial's record.
-        section: Configuration of the data section that it trained on; empty if that is not known.
+        sections: Configurations of the data sections that it trained on; empty if they are not known.
         targets: Names of what it learnt; empty if they are not known.
     """
 
     record: TrialRecord
-    section: Mapping[str, Any]
+    sections: tuple[DataSection, ...]
     targets: tuple[str, ...]
 
     @staticmethod
@@ -60,11 +62,12 @@ class TrainedOn:
     @staticmethod
     def of(record: TrialRecord, spec: Mapping[str, Any] | None) -> TrainedOn:
         """Takes a trial's record and, where it is at hand, its spec."""
-        section: Mapping[str, Any] = spec["data"].get(spec["section"], {}) if spec else {}
-        known = section_if_known(section)
+        names = single_sections(spec["section"]) if spec else ()
+        known = [section_if_known(spec["data"].get(name, {})) for name in names] if spec else []
+        sections = tuple(section for section in known if section)
         # Specs of earlier versions have no targets; those trials learnt one structure of their section.
-        targets = (spec or {}).get("targets", known.targets[:1] if known else ())
-        return TrainedOn(record, section, tuple(targets))
+        targets = (spec or {}).get("targets", sections[0].targets[:1] if sections else ())
+        return TrainedOn(record, sections, tuple(targets))
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Predictor:
         learner: With the trained weights, on its device.
         identity: Of its training, with its preprocessing.
         device: Of the network.
-        section: Configuration of the data section that it trained on; empty if that is not known.
+        sections: Configurations of the data sections that it trained on; empty if they are not known.
         targets: Names of what it learnt; empty if they are not known.
     """
 
@@ -84,8 +87,18 @@ class Predictor:
     learner: AnyLearner
     identity: TrialIdentity
     device: torch.device
-    section: Mapping[str, Any] = field(default_factory=dict)
+    sections: tuple[DataSection, ...] = ()
     targets: tuple[str, ...] = ()
+
+    @property
+    def section(self) -> DataSection | None:
+        """The first data section that it trained on, as which files are read; None if it is not known."""
+        return next(iter(self.sections), None)
+
+    @property
+    def reads_alike(self) -> bool:
+        """Whether all sections that it trained on do the same to their images."""
+        return len({str(recipe(section)) for section in self.sections}) < 2
 
     @staticmethod
     def of_trial(store: Store, trial_id: str, device: torch.device) -> Predictor:
@@ -112,7 +125,7 @@ class Predictor:
         """
         identity = registry.identity_of(trained.record.identity)
         loaded = _loaded(identity, weights, origin=origin, device=device)
-        return replace(loaded, section=trained.section, targets=trained.targets)
+        return replace(loaded, sections=trained.sections, targets=trained.targets)
 
     @staticmethod
     def of_weights(
@@ -135,9 +148,16 @@ class Predictor:
         identity = registry.identity_of_weights(weights, origin=str(path), options=options)
         return _loaded(identity, weights, origin=str(path), device=device)
 
+    def seen(self, image: npt.NDArray[np.uint8]) -> int:
+        """Returns how many rows of a grey image, from the top, the network is shown."""
+        crops = self.section is not None and self.section.crop_black_band
+        return height_without_band(image) if crops else len(image)
+
     def prepared(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Returns a grey image `(H, W)` as the image cache holds it: `(1, size, size)`, or native."""
-        size = self.identity.image_size
+        size, image = self.identity.image_size, image[: self.seen(image)]
+        if self.section is not None and self.section.degrade_to:
+            image = degraded(image, self.section.degrade_to)
         if size == "native":
             return image[None]
         return resized(Decoded(image, np.empty((0, *image.shape[:2]), np.uint8)), size)[0]

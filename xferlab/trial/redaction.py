@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,28 +11,32 @@ from xferlab.errors import DataError, Problem
 
 
 @contextmanager
-def redact_names(section: str, config: DataSection) -> Iterator[None]:
-    """Takes names of files and patients out of what reading a section raises, unless it is shareable.
+def redact_names(sections: Mapping[str, DataSection]) -> Iterator[None]:
+    """Takes names of files and patients out of what reading sections raises, unless all are shareable.
 
     Raises:
         DataError: Images cannot be used; says of how many, and how to see which.
         OSError: As it was raised, without the file's name.
     """
-    if config.shareable:
+    if all(config.shareable for config in sections.values()):
         yield
         return
     try:
         yield
     except DataError as error:
-        raise DataError(_unnamed(error, section, config)) from None
+        raise DataError(_unnamed(error, sections)) from None
     except OSError as error:
-        raise OSError(error.errno, f"data.{section}: {error.strerror or type(error).__name__}") from None
+        raise OSError(error.errno, f"{_where(sections)}: {error.strerror or type(error).__name__}") from None
 
 
-def _unnamed(error: DataError, section: str, config: DataSection) -> list[Problem]:
-    """What is said of the section's folder, and the number of all other problems."""
-    root = str(Path(config.folder))
-    shown = [problem for problem in error.problems if problem.where == root]
+def _where(sections: Mapping[str, DataSection]) -> str:
+    return f"data.{'+'.join(sections)}"
+
+
+def _unnamed(error: DataError, sections: Mapping[str, DataSection]) -> list[Problem]:
+    """What is said of the folders of sections, and the number of all other problems."""
+    roots = {str(Path(config.folder)) for config in sections.values()}
+    shown = [problem for problem in error.problems if problem.where in roots]
     number = len(error.problems) - len(shown)
     if number:
         what = (
@@ -40,5 +44,5 @@ def _unnamed(error: DataError, section: str, config: DataSection) -> list[Proble
             "not `shareable`; `xferlab check STUDY` shows them where the data is. If it finds none, the data "
             "changed since the study was planned: plan it again."
         )
-        shown.append(Problem(f"data.{section}", what))
+        shown.append(Problem(_where(sections), what))
     return shown

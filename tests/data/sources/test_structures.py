@@ -139,7 +139,7 @@ def test_tables_hold_a_plane_for_each_structure(
     section = pack.section(labels=LABELS, structures={**LUNGS, "clavicles": "mask_clavicles"}, read=read)
     source = open_source("s", section, memo_dir=tmp_path / "memo")
     names = [case.digest for case in source.cases()]
-    table = open_table("s", section, size=size, digests=names, cache_dir=tmp_path / "cache")
+    table = open_table({"s": section}, size=size, digests=names, cache_dir=tmp_path / "cache")
     for row, digest in zip(table.rows(names).tolist(), names, strict=True):
         image, targets, _ = table.case(digest)
         assert len(targets) == len(read)

@@ -9,8 +9,9 @@ from tests.training import learners
 from tests.training.images import CPU
 from xferlab.tasks.config import Execution
 from xferlab.tasks.registry import learner_of
-from xferlab.tasks.segmentation.config import Adapt, Identity, Learning, Network
+from xferlab.tasks.segmentation.config import Identity
 from xferlab.tasks.segmentation.learner import SegmentationLearner
+from xferlab.tasks.segmentation.sections import Adapt, Learning, Network
 from xferlab.training.loop import Trainer
 
 

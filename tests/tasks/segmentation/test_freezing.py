@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tests.tasks.segmentation.learners import trainer
 from tests.training.images import noisy, resized
 from tests.training.learners import assert_resumes, copied, same
-from xferlab.tasks.segmentation.config import Freezing
+from xferlab.tasks.segmentation.sections import Freezing
 from xferlab.training.loop import Trainer
 
 pytestmark = pytest.mark.component

@@ -39,7 +39,7 @@ def test_the_size_is_antialiased_bilinear_as_in_pytorch() -> None:
 def test_components_touch_at_corners() -> None:
     probability = np.zeros((6, 6), np.float32)
     probability[[0, 1, 4], [0, 1, 4]] = 1
-    shown = present(np.zeros((6, 6), np.uint8), probability, structure="heart", threshold=0.5)
+    shown = present(np.zeros((6, 6), np.uint8), probability, seen=6, structure="heart", threshold=0.5)
     assert shown.columns == {
         "width": 6, "height": 6, "heart_pixels": 3, "heart_share": 0.083333, "components": 2,
     }  # fmt: skip
@@ -48,7 +48,7 @@ def test_components_touch_at_corners() -> None:
 
 def test_a_pixel_at_the_threshold_is_background() -> None:
     probability = np.full((4, 4), 0.5, np.float32)
-    shown = present(np.zeros((4, 4), np.uint8), probability, structure="heart", threshold=0.5)
+    shown = present(np.zeros((4, 4), np.uint8), probability, seen=4, structure="heart", threshold=0.5)
     assert shown.columns["heart_pixels"] == 0
 
 
@@ -96,3 +96,14 @@ def test_overlay_depends_on_neither_position_nor_crop() -> None:
     inside[20:30, 15:40] = True
     moved = overlay(image, np.roll(inside, (25, 30), (0, 1)))
     assert (np.roll(overlay(image, inside), (25, 30), (0, 1)) == moved).all()
+
+
+def test_rows_that_the_network_did_not_see_have_no_structure() -> None:
+    shown = present(
+        np.zeros((6, 4), np.uint8), np.ones((8, 8), np.float32), seen=4, structure="heart", threshold=0.5
+    )
+    mask = mask_of(shown.files["mask"])
+    assert mask.shape == (6, 4)
+    assert (mask[:4] == 255).all()
+    assert (mask[4:] == 0).all()
+    assert shown.columns["heart_pixels"] == 16

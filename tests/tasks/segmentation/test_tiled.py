@@ -11,9 +11,9 @@ from torch import nn
 
 from tests.training.images import STRONG, Images, images_of, native
 from xferlab.networks.build import build
-from xferlab.tasks.segmentation.config import Tiling
 from xferlab.tasks.segmentation.native import NativeSegmentation
 from xferlab.tasks.segmentation.resized import BinarySegmentation
+from xferlab.tasks.segmentation.sections import Tiling
 from xferlab.tasks.segmentation.tiled import VALIDATION_TILES, TiledSegmentation
 from xferlab.training.augment import Augmentation
 from xferlab.training.intensity import normalise

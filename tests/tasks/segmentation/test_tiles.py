@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from xferlab.tasks.segmentation.config import Tiling
+from xferlab.tasks.segmentation.sections import Tiling
 from xferlab.tasks.segmentation.tiles import Anchors, blend_weights, draw_tiles, stitch, tile_grid
 from xferlab.training.learner import AugmentationSeed
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from xferlab.errors import suggest
-from xferlab.section import Float, Name, Scalar, Section
+from xferlab.section import Float, Int, Name, Scalar, Section
 
 NAMING_COLUMNS = ("patient_id", "image", "mask", "name")
 """Columns whose values identify people."""
@@ -40,6 +40,10 @@ class SourceConfig(Section):
     """Groups of patient ids that are different people, although images or ids suggest one person."""
     simulate: Literal["portable"] | None = None
     """Pass every image through the portable-device simulation; the cases are then marked `simulated`."""
+    crop_black_band: bool = False
+    """Cut the black band at the bottom of an X-ray off, from image and masks alike, before all else."""
+    degrade_to: Int | None = Field(None, ge=8)
+    """Shrink every image to this longer side in px, and enlarge it again: a control for sharpness."""
     shareable: bool = False
     """Whether pixels may leave for Weights & Biases, and records name patients and images.
 
@@ -67,6 +71,15 @@ class SourceConfig(Section):
         return self.model_copy(update={"read": list(structures)})
 
     @property
+    def naming_columns(self) -> tuple[str, ...]:
+        """Columns whose values identify people or files."""
+        return NAMING_COLUMNS
+
+    def as_taken(self) -> Self:
+        """Returns the section with its images as they were taken, without simulation and steps of its own."""
+        return self.model_copy(update={"simulate": None, "crop_black_band": False, "degrade_to": None})
+
+    @property
     def mask_values(self) -> Mapping[str, Sequence[int]]:
         """The mask values that the section lists, by what they mark."""
         return {}
@@ -89,11 +102,11 @@ class SourceConfig(Section):
             raise ValueError(f"read names a structure twice: {', '.join(names)}")
         return self
 
-    @field_validator("simulate")
+    @field_validator("simulate", "crop_black_band")
     @classmethod
-    def _simulates_radiographs_only(cls, value: str | None) -> str | None:
+    def _is_of_radiographs(cls, value: str | bool | None) -> str | bool | None:
         if value and cls.channels != 1:
-            raise ValueError("the simulation is for chest X-rays, whose images are grey; leave it out")
+            raise ValueError("this is for X-rays, whose images are grey; leave it out")
         return value
 
 

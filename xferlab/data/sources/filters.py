@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from xferlab.cohort import Case
+from xferlab.cohort.labels import matches
 from xferlab.data.sources.manifest.table import Row, Table
 from xferlab.data.sources.source import Survey
 from xferlab.errors import Problem, suggest
@@ -18,8 +19,7 @@ _SHOWN = 12
 def apply_where(section: str, table: Table, where: Where) -> tuple[list[Row], list[Problem]]:
     """Returns the rows whose columns have the wanted values, and problems with filters that match nothing.
 
-    A number matches by value (1 and "1.0"), true and false match true/yes/1 and false/no/0, text matches
-    exactly.
+    Values match as `cohort.labels.matches` says.
     """
     filters = {name: [v] if isinstance(v, str | int | float) else list(v) for name, v in where.items()}
     problems = list(_filter_problems(section, table, filters))
@@ -27,7 +27,7 @@ def apply_where(section: str, table: Table, where: Where) -> tuple[list[Row], li
     rows = [
         row
         for row in table.rows
-        if all(any(_matches(row.cells[name], want) for want in wanted) for name, wanted in usable.items())
+        if all(any(matches(row.cells[name], want) for want in wanted) for name, wanted in usable.items())
     ]
     if not rows and not problems:
         what = f"no row of {table.path} passes all of {dict(where)}; loosen one of them."
@@ -45,21 +45,10 @@ def _filter_problems(section: str, table: Table, filters: Mapping[str, list[Scal
             continue
         values = sorted({row.cells[name] for row in table.rows})
         for want in wanted:
-            if not any(_matches(value, want) for value in values):
+            if not any(matches(value, want) for value in values):
                 shown = ", ".join(map(repr, values[:_SHOWN])) + (", ..." if len(values) > _SHOWN else "")
                 what = f"no row of {table.path} has {want!r} (values: {shown}).{suggest(str(want), values)}"
                 yield Problem(place, what)
-
-
-def _matches(cell: str, wanted: Scalar) -> bool:
-    if isinstance(wanted, bool):
-        return cell.lower() in (("true", "yes", "1") if wanted else ("false", "no", "0"))
-    if isinstance(wanted, str):
-        return cell == wanted
-    try:
-        return float(cell) == wanted
-    except ValueError:
-        return False
 
 
 def select_cases(section: str, source: str, cases: Sequence[Case], where: Where) -> Survey:

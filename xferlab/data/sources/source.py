@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.cohort import Case
+from xferlab.data import preprocessing
 from xferlab.data.memo import FileMemo
 from xferlab.data.sources.config import FileConfig, SourceConfig
 from xferlab.errors import DataError, Problem
@@ -27,7 +28,7 @@ NO_FOLDER = "there is no such folder. If `root` names an environment variable, s
 
 @dataclass(frozen=True)
 class Decoded:
-    """The pixels of one case at the size of its source.
+    """The pixels of one case at the size of its source, before or after the section's own steps.
 
     Attributes:
         image: uint8, `(H, W)` or `(H, W, C)`.
@@ -84,10 +85,14 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, entry: Any) -> Decoded:
-        """Returns the pixels of an entry."""
+        """Returns the pixels of an entry as they are in its source."""
+
+    def device_key(self, entry: Any) -> tuple[int, str]:
+        """Returns seed and key of the device that is simulated for an entry, where one can be."""
+        raise NotImplementedError
 
     def decode(self, case: Case) -> Decoded:
-        """Returns the pixels of a case of this source.
+        """Returns the pixels of a case of this source, with the section's own steps.
 
         Raises:
             DataError: If a file cannot be read, or image and mask do not fit; with all problems of the case.
@@ -98,7 +103,22 @@ class Source(ABC):
                 f"data.{self.name}",
                 f"the section has no case {case.digest[:16]} ({case.name}); plan the study again.",
             )
-        return self.read(self._entries[case.digest])
+        entry = self._entries[case.digest]
+        return self._prepared(self.read(entry), entry)
+
+    def _prepared(self, decoded: Decoded, entry: Any) -> Decoded:
+        config = self.config
+        if config.crop_black_band:
+            decoded = without_band(decoded, config.targets)
+        if config.simulate:
+            from xferlab.phantoms.device import simulate_portable  # it takes a while to import
+
+            seed, key = self.device_key(entry)
+            image, targets = simulate_portable(decoded.image, decoded.targets, seed=seed, key=key)
+            decoded = replace(decoded, image=image, targets=targets)
+        if config.degrade_to:
+            decoded = replace(decoded, image=preprocessing.degraded(decoded.image, config.degrade_to))
+        return decoded
 
     @cached_property
     def survey(self) -> Survey:
@@ -131,6 +151,24 @@ class FileSource(Source):
     def memo(self) -> FileMemo:
         """Digests of the files, and what follows from them."""
         return FileMemo(self.memo_dir, self.root)
+
+
+def without_band(decoded: Decoded, structures: Sequence[str]) -> Decoded:
+    """Returns a grey case without the black band at its bottom; a structure that it cuts is a remark.
+
+    Args:
+        decoded: The case.
+        structures: Names of the planes of its targets.
+    """
+    height = preprocessing.height_without_band(decoded.image)
+    planes = zip(structures, decoded.targets == STRUCTURE, strict=True)
+    cut = [preprocessing.cut_by_band(name, inside, height) for name, inside in planes]
+    return replace(
+        decoded,
+        image=decoded.image[:height],
+        targets=decoded.targets[:, :height],
+        remarks=(*decoded.remarks, *filter(None, cut)),
+    )
 
 
 def digest_of(recipe: Mapping[str, object]) -> str:

@@ -15,17 +15,17 @@ from xferlab.networks.inherit import fold_channels, inherit, matched_control
 from xferlab.networks.translator import Translator, translator_in
 from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.tasks.config import Execution
-from xferlab.tasks.segmentation.config import (
+from xferlab.tasks.segmentation.config import Identity
+from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
+from xferlab.tasks.segmentation.presentation import present
+from xferlab.tasks.segmentation.resized import BinarySegmentation, at_size, metrics_of, outputs_of
+from xferlab.tasks.segmentation.sections import (
     SMALLEST_SIDE,
     Adapt,
-    Identity,
     Learning,
     Network,
     TranslatorLayers,
 )
-from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
-from xferlab.tasks.segmentation.presentation import present
-from xferlab.tasks.segmentation.resized import BinarySegmentation, at_size, metrics_of, outputs_of
 from xferlab.tasks.segmentation.tiled import TiledSegmentation
 from xferlab.training.augment import Augmentation
 from xferlab.training.batches import Rows
@@ -100,11 +100,11 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         return shrunk(outputs) if isinstance(cases, NativeExamples) else outputs
 
     def present(
-        self, image: Pixels, prediction: Array, *, targets: Sequence[str], threshold: float
+        self, image: Pixels, prediction: Array, *, height: int, targets: Sequence[str], threshold: float
     ) -> Presented:
         """Returns a mask and an overlay at the image's size, and figures about them."""
         (structure,) = targets or ("structure",)
-        return present(image, prediction, structure=structure, threshold=threshold)
+        return present(image, prediction, seen=height, structure=structure, threshold=threshold)
 
     def layers(self) -> Mapping[str, Layer]:
         """Returns the levels of the U-Net; an upsampling belongs to the decoder level that it feeds."""

@@ -150,7 +150,7 @@ def _counts(row: Any) -> str:
 
 def _picture(outputs: _Outputs, columns: Sequence[_Column], words: tuple[str, str, str]) -> Picture:
     (kind, title, note), pair, results = words, outputs.pair, outputs.results
-    shareable = results.plan["data"].get(pair.section, {}).get("shareable")
+    shareable = all(data.get("shareable") for data in results.sections(pair.section))
     return Picture(
         name=f"{kind}_{pair.before}_to_{pair.after}_{outputs.arm}",
         title=f"{title}, {pair.before} and {pair.after} on {pair.sets[1].name}, arm {outputs.arm}",

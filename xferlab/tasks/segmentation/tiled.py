@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from xferlab.networks.unet import SIZE_MULTIPLE
-from xferlab.tasks.segmentation.config import Tiling
 from xferlab.tasks.segmentation.native import (
     NativeBatch,
     OwnSizeSegmentation,
@@ -21,6 +20,7 @@ from xferlab.tasks.segmentation.native import (
     predict_windows,
 )
 from xferlab.tasks.segmentation.resized import ImageBatch
+from xferlab.tasks.segmentation.sections import Tiling
 from xferlab.tasks.segmentation.tiles import (
     Anchors,
     Positions,

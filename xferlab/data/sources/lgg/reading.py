@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.cohort import Case
+from xferlab.data import preprocessing
 from xferlab.data.decode import DECODE_VERSION, read_colour, read_labels
 from xferlab.data.sources.filters import join_patients, select_cases
 from xferlab.data.sources.lgg.config import LggData
@@ -109,6 +110,7 @@ class LggSource(FileSource):
                 "decode": DECODE_VERSION,
                 "image": self._digests[name],
                 **mask,
+                **preprocessing.recipe(self.config),
                 "volume": [self._digests[other] for other in slices],
             }
         )

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from xferlab.data.sources.config import FileConfig
+from xferlab.data.sources.config import NAMING_COLUMNS, FileConfig
 from xferlab.errors import suggest
 from xferlab.section import Int, Name
 
@@ -111,6 +111,11 @@ class ManifestData(FileConfig):
                 column = self.structures.get(name, MASK)
                 columns.setdefault(str(column), {})[name] = self._labels.get(name, list(_ALONE))
         return tuple(MaskColumn(name, values, ignored) for name, values in columns.items())
+
+    @property
+    def naming_columns(self) -> tuple[str, ...]:
+        """Columns whose values identify people or files: those of masks, too."""
+        return (*NAMING_COLUMNS, *(column.name for column in self.columns))
 
     @property
     def read_columns(self) -> tuple[MaskColumn, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.cohort import Case
+from xferlab.data import preprocessing
 from xferlab.data.decode import DECODE_VERSION, Labels, is_dicom, read_image, read_labels
 from xferlab.data.pixels import Picture
 from xferlab.data.sources.filters import apply_where, join_patients
@@ -112,11 +113,6 @@ class ManifestSource(FileSource):
             raise joined([picture, *found])
         masks = dict(zip(entry.masks, successes(found), strict=True))
         image, targets = picture.pixels, self._targets(entry, picture, masks)
-        if self.config.simulate:
-            from xferlab.phantoms.device import simulate_portable  # it takes a while to import
-
-            # Keyed by the image alone, so that a corrected mask keeps the picture.
-            image, targets = simulate_portable(image, targets, seed=0, key=entry.case.image_sha256)
         values = [self.labels[column].occurring(mask) for column, mask in masks.items()]
         marked = {
             name: target
@@ -125,6 +121,10 @@ class ManifestSource(FileSource):
         }
         remarks = _remarks(picture, tuple(masks.values()), marked)
         return Decoded(image, targets, picture.spacing_mm, tuple(remarks), frozenset().union(*values))
+
+    def device_key(self, entry: _Entry) -> tuple[int, str]:
+        """Keyed by the image alone, so that a corrected mask keeps the picture."""
+        return 0, entry.case.image_sha256
 
     def _picture(self, entry: _Entry) -> Picture:
         name = entry.case.name
@@ -299,7 +299,7 @@ class ManifestSource(FileSource):
             from xferlab.phantoms import device
 
             recipe["simulate"] = device.recipe(self.config.simulate)
-        return digest_of(recipe)
+        return digest_of(recipe | preprocessing.recipe(self.config))
 
 
 def _path(row: Row, column: str) -> str:

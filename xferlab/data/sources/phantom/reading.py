@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xferlab.cohort import Case
+from xferlab.data import preprocessing
 from xferlab.data.sources.filters import join_patients, select_cases
 from xferlab.data.sources.phantom.config import PhantomCxrData, PhantomMriData
 from xferlab.data.sources.source import STRUCTURE, Decoded, Source, Survey, digest_of
@@ -52,7 +53,7 @@ class PhantomSource(Source):
             }
             # What was read before a section could read other structures is not named.
             others = {} if config.targets == config.marked[:1] else {"structures": config.targets}
-            plain, digest = digest_of(recipe), digest_of(recipe | others)
+            plain, digest = digest_of(recipe), digest_of(recipe | others | preprocessing.recipe(config))
             if config.simulate:
                 digest = digest_of({"plain": digest, "simulate": device.recipe(config.simulate)})
             patient, simulated = same.get(member.patient, member.patient), config.simulate or ""
@@ -62,15 +63,17 @@ class PhantomSource(Source):
         return select_cases(self.name, config.source, cases, config.where)
 
     def read(self, entry: tuple[int, str, str]) -> Decoded:
-        """Returns a drawn image and its structures, from index, pathology and digest before simulation."""
-        index, pathology, plain = entry
+        """Returns a drawn image and its structures, from index, pathology and the digest of its recipe."""
+        index, pathology, _ = entry
         image, inside = self.draw(index, pathology)
         targets = np.zeros((len(self.config.targets), *image.shape[:2]), np.uint8)
         for plane, name in zip(targets, self.config.targets, strict=True):
             plane[inside[name]] = STRUCTURE
-        if self.config.simulate:
-            image, targets = device.simulate_portable(image, targets, seed=self.config.seed, key=plain)
         return Decoded(image, targets)
+
+    def device_key(self, entry: tuple[int, str, str]) -> tuple[int, str]:
+        """Keyed by the phantom, whichever of its structures are read."""
+        return self.config.seed, entry[2]
 
 
 class PhantomCxrSource(PhantomSource):

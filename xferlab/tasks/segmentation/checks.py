@@ -1,0 +1,115 @@
+"""What is wrong or odd about a stage of segmentation, beyond single fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from xferlab.tasks.config import Finding, Path, StageView
+from xferlab.tasks.segmentation.sections import SMALLEST_SIDE, Adapt, Freezing, Network
+
+
+def check(stage: StageView) -> Iterator[Finding]:
+    """Yields what is wrong or odd about a stage's images and the weights that it takes over."""
+    yield from _channels(stage)
+    yield from _structures(stage)
+    if stage.training.batch_size == 1:
+        path = stage.written("batch_size")
+        yield from check_single(stage, path, "batch_size is 1", "set training.batch_size to 2 or more")
+    if stage.adapt is not None and stage.parent_network is not None:
+        yield from _adaptation(stage, stage.adapt, stage.parent_network)
+
+
+def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterator[Finding]:
+    """Yields a finding if a stage would train a bottleneck of one pixel on single images.
+
+    Args:
+        stage: The stage.
+        path: What makes the images single.
+        why: How it does.
+        remedy: What to do about it; a larger image is another way.
+    """
+    tiled = stage.model.tiles is not None
+    if (stage.model.tiles.size if tiled else stage.model.image_size) != SMALLEST_SIDE:
+        return
+    if stage.adapt is not None and stage.adapt.freeze is not None:
+        epoch = stage.adapt.freeze.thaws_after("bottleneck")
+        if epoch is None or epoch >= stage.training.max_epochs:
+            return
+    side: Path = ("model", "tiles", "size") if tiled else ("model", "image_size")
+    yield Finding(
+        path,
+        f"stage {stage.name!r} would train on a single image at a time ({why}), and at {SMALLEST_SIDE} px "
+        f"its bottleneck is one pixel: batch norm needs two values of each channel; {remedy}, or set "
+        f"{'.'.join(map(str, side))} to {2 * SMALLEST_SIDE} or more",
+        related=(side,),
+    )
+
+
+def _structures(stage: StageView) -> Iterator[Finding]:
+    if stage.structures is not None and len(stage.structures) != 1:
+        yield Finding(
+            ("stages", stage.name, "structures"),
+            f"stage {stage.name!r} reads {', '.join(stage.structures) or 'no structure'}, and segmentation "
+            "learns one; name one in `structures`, or join several in the data section",
+            related=(("stages", stage.name, "data"),),
+        )
+
+
+def _channels(stage: StageView) -> Iterator[Finding]:
+    """Colour images for a network of other channels: only grey images fit any."""
+    expected = stage.network.in_channels
+    for (section, path), channels in stage.channels.items():
+        if channels not in (1, expected):
+            yield Finding(
+                path,
+                f"the images of {section!r} have {channels} channels, and the network of stage "
+                f"{stage.name!r} takes {expected}; set model.in_channels: {channels}, and fold the channels "
+                "(adapt: {fold: sum}) in a later stage, whose images are grey",
+                related=(("model", "in_channels"), *_adapting(stage.lineage, "fold")),
+            )
+
+
+def _adaptation(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Finding]:
+    path: Path = ("stages", stage.name, "adapt")
+    ancestors = stage.lineage[:-1]
+    if adapt.fold is not None and before.in_channels != 3:
+        changed = before.in_channels != stage.model.in_channels
+        remedy = "leave fold out" if changed else "leave fold out, or set model.in_channels: 3"
+        yield Finding(
+            (*path, "fold"),
+            f"the network of stage {stage.parent!r} has {before.in_channels} input channels, and only three "
+            f"can be folded into one; {remedy}",
+            related=(("model", "in_channels"), *_adapting(ancestors, "fold")),
+        )
+    if adapt.translator is not None and before.translator is not None:
+        yield Finding(
+            (*path, "translator"),
+            f"stage {stage.parent!r} hands down a translator already; leave it out",
+            related=tuple(_adapting(ancestors, "translator")),
+        )
+    if adapt.freeze is not None:
+        yield from _freezing(stage, adapt.freeze)
+
+
+def _freezing(stage: StageView, freeze: Freezing) -> Iterator[Finding]:
+    path: Path = ("stages", stage.name, "adapt", "freeze")
+    thaws = freeze.unfreeze_after
+    trains_at_once = isinstance(thaws, Mapping) and 0 in thaws.values()
+    if freeze.part == "donor" and stage.network.translator is None and not trains_at_once:
+        yield Finding(
+            path,
+            "the whole donor is frozen and no translator is added, so that nothing would train in the first "
+            "epoch; add adapt.translator, freeze the encoder only, or let a level train from epoch 0",
+        )
+    if freeze.last_thaw >= stage.training.max_epochs:
+        yield Finding(
+            (*path, "unfreeze_after"),
+            f"it thaws after {freeze.last_thaw} epochs, and the stage trains for "
+            f"{stage.training.max_epochs} at most",
+            "warning",
+            related=(("stages", stage.name, "training", "max_epochs"), ("training", "max_epochs")),
+        )
+
+
+def _adapting(stages: Sequence[str], field: str) -> Iterator[Path]:
+    yield from (("stages", name, "adapt", field) for name in stages)

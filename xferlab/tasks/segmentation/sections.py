@@ -1,0 +1,210 @@
+"""What a study file may say of segmentation: its network, its training, how weights are taken over."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, cast
+
+from pydantic import AfterValidator, Field, model_validator
+
+from xferlab.section import Float, Int, Section
+from xferlab.tasks.config import Loop
+from xferlab.tasks.config import Training as TaskTraining
+
+Level = Literal[
+    "encoder1", "encoder2", "encoder3", "encoder4", "bottleneck",
+    "decoder4", "decoder3", "decoder2", "decoder1", "head",
+]  # fmt: skip
+LAYERS = (
+    "encoder1", "encoder2", "encoder3", "encoder4", "bottleneck",
+    "decoder4", "decoder3", "decoder2", "decoder1",
+)  # fmt: skip
+ENCODER = LAYERS[:5]
+
+SMALLEST_SIDE = 16
+"""Of an image in pixels: four poolings leave one pixel of it."""
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"{value} is even; the nearest kernels are {value - 1} and {value + 1}")
+    return value
+
+
+def _sixteens(value: int) -> int:
+    if value % SMALLEST_SIDE:
+        lower = value // SMALLEST_SIDE * SMALLEST_SIDE
+        raise ValueError(
+            f"{value} is not divisible by {SMALLEST_SIDE}; the nearest sizes are {lower} and "
+            f"{lower + SMALLEST_SIDE}"
+        )
+    return value
+
+
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"{value[0]:g} to {value[1]:g} falls; give the lower number first")
+    return value
+
+
+_Positive = Annotated[Float, Field(gt=0)]
+_Sixteens = Annotated[Int, Field(ge=SMALLEST_SIDE, le=4096), AfterValidator(_sixteens)]
+_Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_rising)]
+_Magnification = Annotated[Float, Field(ge=0.1, le=10)]
+
+
+class Tiling(Section):
+    """How images of native size are cut into squares."""
+
+    size: _Sixteens
+    """Side of a tile in pixels, divisible by 16; no image's side may be shorter."""
+    overlap: Float = Field(0.5, ge=0, lt=1)
+    """Share of the side that neighbouring tiles have in common where they predict."""
+    hit: Float = Field(0.5, ge=0, le=1)
+    """Share of the tiles to train on that are put where the structure is; the others lie anywhere."""
+
+
+class Model(Section):
+    """The network; all stages of an arm share it unless a stage changes fields of it."""
+
+    name: Literal["unet"] = "unet"
+    """Architecture."""
+    init_features: Int = Field(32, ge=1, le=512)
+    """Width of the first level; each level doubles it."""
+    in_channels: Int = Field(3, ge=1, le=64)
+    """Grey images are repeated over these channels."""
+    image_size: _Sixteens | Literal["native"] = 256
+    """Side in pixels, divisible by 16; images are stretched to the square. `native`: each as it is."""
+    tiles: Tiling | None = None
+    """With `image_size: native`: train and predict on tiles; null takes images whole."""
+
+    @model_validator(mode="after")
+    def _tiles_of_native_images(self) -> Model:
+        if self.tiles is not None and self.image_size != "native":
+            raise ValueError(
+                f"tiles are cut from images of native size, and image_size is {self.image_size}; "
+                "set image_size to native, or leave tiles out"
+            )
+        return self
+
+
+class TranslatorLayers(Section):
+    """New layers on the last decoder level's features, in place of the head ("domain translator")."""
+
+    depth: Int = Field(2, ge=1, le=16)
+    """Convolutions, each with batch norm and ReLU, before a 1x1 convolution to the output."""
+    width: Int = Field(32, ge=1, le=512)
+    """Their channels."""
+    kernel: Annotated[Int, AfterValidator(_odd)] = Field(3, ge=1, le=15)
+    """Side of their kernels, odd."""
+
+
+class Network(Model):
+    """The network of one stage, as adapted by the stage and those before it."""
+
+    translator: TranslatorLayers | None = None
+    """New layers at the end."""
+
+
+class Freezing(Section):
+    """What of the inherited network does not train, and until when; its batch-norm statistics rest, too."""
+
+    part: Literal["donor", "encoder"]
+    """`donor`: everything but a translator; `encoder`: its four levels and the bottleneck."""
+    unfreeze_after: Annotated[Int, Field(ge=1)] | dict[Level, Annotated[Int, Field(ge=0)]] | None = None
+    """Epochs until the part, or each named level, trains; null: to the end."""
+
+    @model_validator(mode="after")
+    def _levels_of_the_part(self) -> Freezing:
+        if self.part == "encoder" and isinstance(self.unfreeze_after, dict):
+            for level in self.unfreeze_after:
+                if level not in ENCODER:
+                    raise ValueError(
+                        f"{level!r} is no level of the encoder ({', '.join(ENCODER)}); name one of these, or "
+                        "freeze part: donor"
+                    )
+        return self
+
+    def thaws_after(self, level: str) -> int | None:
+        """Returns the number of epochs after which a level trains; None for never."""
+        after = self.unfreeze_after
+        return after.get(cast("Level", level)) if isinstance(after, dict) else after
+
+    @property
+    def last_thaw(self) -> int:
+        """The number of epochs after which all that thaws has thawed; 0 where nothing does."""
+        after = self.unfreeze_after
+        return max(after.values(), default=0) if isinstance(after, dict) else after or 0
+
+
+class Adapt(Section):
+    """How a stage takes over the weights that it starts from."""
+
+    control: Literal["matched"] | None = None
+    """`matched`: every tensor of the weights is shuffled by a seed; same statistics, nothing learnt."""
+    fold: Literal["sum", "mean", "luminance"] | None = None
+    """Fold the first convolution's three input channels into one, from this stage on."""
+    translator: TranslatorLayers | None = None
+    """Add layers at the end, from this stage on."""
+    freeze: Freezing | None = None
+    """Parts that do not train in this stage."""
+
+
+class Augmentations(Section):
+    """What varies between epochs beside the rotation; null leaves a thing as it is."""
+
+    objects: Int | None = Field(None, ge=1, le=32)
+    """Largest number of bright lines and discs laid on an image."""
+    blur: Float | None = Field(None, gt=0, le=16)
+    """Largest deviation of a Gaussian blur, in pixels."""
+    noise: Float | None = Field(None, gt=0, le=1)
+    """Largest deviation of Gaussian noise, as a share of the grey range."""
+    gamma: _Range | None = None
+    """Lowest and highest exponent of the grey levels."""
+    scale: Annotated[tuple[_Magnification, _Magnification], AfterValidator(_rising)] | None = None
+    """Lowest and highest magnification; a tile is cut from as much more of its image as it is shrunk."""
+    flip: Float | None = Field(None, gt=0, le=1)
+    """Share of images mirrored left to right."""
+
+
+class Rotation(Section):
+    """Rotation about the image centre, uniform in ±degrees."""
+
+    degrees: Float = Field(10.0, ge=0, le=180)
+    """Largest angle."""
+    probability: Float = Field(0.75, ge=0, le=1)
+    """Share of samples that are rotated, drawn anew in each epoch."""
+
+
+class Plateau(Section):
+    """Reduce the learning rate when the validation loss stalls."""
+
+    factor: Float = Field(0.1, gt=0, lt=1)
+    """The learning rate is multiplied by it."""
+    patience: Int = Field(10, ge=1)
+    """The rate falls at the first epoch without improvement beyond this many in a row (as in PyTorch)."""
+
+
+class Learning(Loop):
+    """How one stage learns: the part of a training that is in a trial's identity."""
+
+    loss: Literal["dice", "dice_as_printed", "cross_entropy", "dice_cross_entropy", "focal_tversky"] = "dice"
+    """`dice` is 1 - (2I + s)/(P + T + s); `dice_as_printed` is equation 1 of vidal2021 to the letter."""
+    smoothing: Float = Field(1.0, gt=0, le=1e30)
+    """The constant s of the loss (lambda in the paper)."""
+    optimizer: Literal["adam"] = "adam"
+    """Optimizer."""
+    lr: Float = Field(1e-3, gt=0)
+    """Initial learning rate."""
+    plateau: Plateau | None = Field(default_factory=Plateau)
+    """Learning-rate reduction; null keeps the rate."""
+    rotation: Rotation | None = Field(default_factory=Rotation)
+    """Augmentation; null trains on the images as they are."""
+    augmentation: Augmentations | None = None
+    """What else varies between epochs."""
+    intensity: Literal["zscore", "unit", "minmax", "equalise"] = "zscore"
+    """`zscore`: each image by its own mean and deviation; `unit`: divided by 255; `minmax`: each by its own
+    range; `equalise`: histogram equalisation, then gamma 0.5 (oh2020)."""
+
+
+class Training(Learning, TaskTraining):
+    """One training; everything here except `checkpoint_every_s` is part of a trial's identity."""
