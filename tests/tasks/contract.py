@@ -95,9 +95,9 @@ class LearnerContract:
         assert list(given) == arrays[task(self.identity.task).gives]
         for array in given.values():
             assert array.dtype == np.float32 or set(np.unique(array)) <= {0, 255}
-        image = examples.case(1)[0][0]
-        shown = learner.present(image, prediction, height=len(image), targets=self.targets, threshold=0.5)
-        assert set(shown.files) <= set(task(self.identity.task).files)
+        image, targets = examples.case(1)[0][0], self.targets or self.identity.default_targets
+        shown = learner.present(image, prediction, height=len(image), targets=targets, threshold=0.5)
+        assert set(shown.files) <= set(task(self.identity.task).files(targets))
         assert set(task(self.identity.task).variants) <= set(VARIANTS)
         declared = task(self.identity.task).metrics(self.targets)
         assert {metric.computed_by for metric in declared} <= {"", *FUNCTIONS}

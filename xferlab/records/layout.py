@@ -6,8 +6,8 @@ Every attribute is a name in the storage. `folder` and `checkpoint` are folders.
 from __future__ import annotations
 
 STUDIES, TRIALS, SELECTIONS, DONORS, SEARCHES = "studies", "trials", "selections", "donors", "tuning"
-PREDICTIONS = "predictions"
-RECORD, SPEC, SEARCH = "record.json", "spec.json", "tuning.json"
+PREDICTIONS, STATES = "predictions", "states"
+RECORD, SPEC, SEARCH, STATE = "record.json", "spec.json", "tuning.json", ".pt"
 
 
 class StudyFiles:
@@ -115,3 +115,13 @@ def donor_path(sha256: str) -> str:
 def prediction_files(prediction_id: str) -> MeasurementFiles:
     """What a trial predicts of some cases for other trials."""
     return MeasurementFiles(f"{PREDICTIONS}/{prediction_id}")
+
+
+def states_folder(course_id: str) -> str:
+    """Folder of the kept states of trials that go through the same epochs."""
+    return f"{STATES}/{course_id}"
+
+
+def state_path(course_id: str, trial_id: str) -> str:
+    """The kept state of a trial at the end of its training."""
+    return f"{states_folder(course_id)}/{trial_id}{STATE}"

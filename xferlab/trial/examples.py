@@ -88,14 +88,13 @@ def in_steps(
     context: TrialContext,
     *,
     objects: Sequence[str] = (),
-    targets: Sequence[str] | None = None,
 ) -> Iterator[AnyExamples]:
     """Yields cases in order; arguments as for `examples`. All at once, but for what is held in memory."""
     is_held = objects and spec.identity.image_size == "native"
     step = spec.identity.training.batch_size if is_held else max(len(digests), 1)
     for start in range(0, len(digests), step):
         some = digests[start : start + step]
-        yield examples(spec, section, some, context, objects=objects, targets=targets)
+        yield examples(spec, section, some, context, objects=objects)
 
 
 def _known(loaded: AnyExamples, spec: TrialSpec, selection: Selection, given: Given) -> AnyExamples:
@@ -113,7 +112,6 @@ def examples(
     *,
     objects: Sequence[str] = (),
     with_original: bool = False,
-    targets: Sequence[str] | None = None,
 ) -> AnyExamples:
     """Returns the cases of a section at the size that the trial's network takes; builds the image cache.
 
@@ -124,25 +122,22 @@ def examples(
         context: Where the trial runs.
         objects: Foreign objects that are laid on all images at once.
         with_original: Whether the cases at their own size come with those of one size.
-        targets: Names of targets that are nowhere, in place of those of the section.
     """
     size = spec.identity.image_size
     if size == "native":
-        return _native(spec, section, digests, context, objects=objects, targets=targets)
-    structures = _structures(spec, section) if targets is None else targets
+        return _native(spec, section, digests, context, objects=objects)
+    structures = _structures(spec, section)
     table = _table(spec, section, digests, context, size=size)
     rows = np.asarray(table.rows(digests), dtype=np.intp)
-    images, planes, spacing_mm = table.images, table.targets, table.spacing_mm
-    if targets is not None:
-        planes = nowhere(len(images), len(targets), *images.shape[-2:])
+    images, targets, spacing_mm = table.images, table.targets, table.spacing_mm
     if objects:
-        images, planes = with_objects(images[rows], digests, objects), planes[rows]
+        images, targets = with_objects(images[rows], digests, objects), targets[rows]
         spacing_mm, rows = spacing_mm[rows], np.arange(len(rows))
     original = _native(spec, section, digests, context) if with_original else None
     return ImageExamples(
         tuple(digests),
         images,
-        planes,
+        targets,
         spacing_mm,
         structures=structures,
         rows=rows,
@@ -171,40 +166,32 @@ def _native(
     context: TrialContext,
     *,
     objects: Sequence[str] = (),
-    targets: Sequence[str] | None = None,
 ) -> NativeExamples:
     table = _table(spec, section, digests, context, size="native")
-    rows, structures = table.rows(digests), _structures(spec, section) if targets is None else targets
+    rows, structures = table.rows(digests), _structures(spec, section)
+    if not objects:
+        return NativeExamples(digests, table, structures=structures, rows=rows, device=context.device)
     images = {
         row: with_objects(table.image(row)[None], [digest], objects)[0]
         for row, digest in zip(rows.tolist(), digests, strict=True)
-        if objects
     }
-    cases = table if not objects and targets is None else _Changed(table, images, targets)
+    cases = _Overlaid(table, images)
     return NativeExamples(digests, cases, structures=structures, rows=rows, device=context.device)
 
 
-def nowhere(*shape: int) -> NDArray[np.uint8]:
-    """Returns targets without any structure; they take no memory."""
-    return np.broadcast_to(np.uint8(0), shape)
-
-
 @dataclass(frozen=True)
-class _Changed:
-    """Cases of which some images have foreign objects on them, or whose targets are other ones, nowhere."""
+class _Overlaid:
+    """Cases whose images have foreign objects on them."""
 
     cases: CaseTable
     images: Mapping[int, NDArray[np.uint8]]
-    targets: Sequence[str] | None
 
     @property
     def spacing_mm(self) -> NDArray[np.float32]:
         return self.cases.spacing_mm
 
     def image(self, row: int) -> NDArray[np.uint8]:
-        return self.images[row] if row in self.images else self.cases.image(row)
+        return self.images[row]
 
     def targets_of(self, row: int) -> NDArray[np.uint8]:
-        if self.targets is None:
-            return self.cases.targets_of(row)
-        return nowhere(len(self.targets), *self.cases.image(row).shape[-2:])
+        return self.cases.targets_of(row)

@@ -134,7 +134,6 @@ def _made(
             asked.digests,
             context,
             objects=images.objects,
-            targets=producer.targets or ("",),
         ):
             digests = list(islice(cases, len(part)))
             for rows in fixed(len(part), producer.identity.training.batch_size):
