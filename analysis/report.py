@@ -22,6 +22,7 @@ from xferlab.analysis.tables.differences import (
 )
 from xferlab.analysis.tables.features import features_tables
 from xferlab.analysis.tables.gates import gates_tables
+from xferlab.analysis.tables.masks import masks_table
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
 from xferlab.analysis.tables.notes import trial_name
@@ -221,7 +222,12 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
     }
     profile = f", profile {plan['profile']}" if plan.get("profile") else ""
     arms, stages = ", ".join(results.arms), ", ".join(plan["stages"])
-    tables = (cohorts_table(results), training_table(results), progress_table(results))
+    tables = (
+        cohorts_table(results),
+        training_table(results),
+        masks_table(results),
+        progress_table(results),
+    )
     divided = division(plan)
     blocks: list[Block] = [f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}."]
     blocks += [divided] if divided else []
