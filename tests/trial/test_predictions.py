@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from tests.records.faults import Faults, faulty, onwards, without_pauses
 from tests.studies import attempts, recorded, write_study
@@ -23,7 +24,8 @@ from tests.takes import KEEP_ALL, KINDS, LUNGS, SEEN, takes
 from tests.tasks.labelled import added
 from tests.trial.conftest import Bench, Make, flip_bit, replace_weights, stop_at
 from xferlab.cli.main import main
-from xferlab.data.cache import resized
+from xferlab.data.cache import open_table, resized
+from xferlab.data.sources.registry import read_section
 from xferlab.data.sources.source import Decoded
 from xferlab.errors import InterruptedTrialError, RecordError, StorageError, TrainingError
 from xferlab.plan.spec import GATE, MASKS, TrialSpec
@@ -358,3 +360,44 @@ def test_a_part_that_a_gate_empties_is_told_once_with_numbers(
     )
     tries = [[each["outcome"] for each in one] for one in attempts(tmp_path / "st").values()]
     assert sorted(tries) == [*[["complete"]] * 3, ["failed"]]
+
+
+# --- predict -----------------------------------------------------------------------------------------------
+
+
+def test_predict_runs_what_the_inputs_need_first(
+    whole: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files with the pixels of the hold-out get the numbers that its evaluation has."""
+    spec = whole[SEEN]
+    evaluation = next(each for each in spec.evaluations if each.name == "chests.hold_out")
+    record = reader.read_evaluation(whole.store, spec.trial_id, evaluation.evaluation_id)
+    assert record is not None
+    rows: pd.DataFrame = reader.read_cases(whole.store, record).to_pandas()
+    values = rows.astype({"case": str, "metric": str}).pivot(index="case", columns="metric", values="value")
+    sections = {"chests": read_section(spec.data["chests"])}
+    cache = whole.session.cache_dir
+    table = open_table(sections, size="native", digests=list(values.index), cache_dir=cache)
+    (tmp_path / "images").mkdir()
+    for digest in values.index:
+        image = table.case(digest)[0][0]
+        Image.fromarray(np.array(image)).save(tmp_path / "images" / f"{digest}.png")
+    where = [str(tmp_path / "images"), "--storage", str(whole.store.root)]
+    assert main(["predict", SEEN, *where, "--out", str(tmp_path / "out")]) == 0, capsys.readouterr()
+    predicted = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    predicted.index = pd.Index([Path(name).stem for name in predicted["input"]])
+    for name in ("P_covid19", "P_normal", "passed"):
+        assert predicted[name].to_dict() == pytest.approx(values[name].to_dict(), abs=1e-6)
+
+
+def test_a_file_of_weights_that_need_others_is_refused(
+    whole: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "image.png")
+    asked = [str(tmp_path / "image.png"), "--out", str(tmp_path / "out")]
+    assert main(["predict", str(whole.weights(SEEN)), *asked]) == 2
+    assert (
+        "best.safetensors, trial " + whole[SEEN].trial_id + ": these weights need masks and a gate of "
+        "another stage of their study, which a file does not give; name the trial (arm/stage/rNN, or its "
+    ) in capsys.readouterr().err
+    assert main(["predict", str(whole.weights(KINDS)), *asked]) == 0
