@@ -97,6 +97,22 @@ def chain_pairs(results: StudyResults, arm: str) -> tuple[ChainPair, ...]:
     return tuple(pairs)
 
 
+def needs(plan: Mapping[str, Any], arm: str, stage: str) -> set[tuple[str, str]]:
+    """Returns arm and name of a stage, and of all stages that it takes anything from, in any line."""
+    needed, met = [(arm, stage)], set[tuple[str, str]]()
+    while needed:
+        arm, stage = node = needed.pop()
+        entry = plan["arms"].get(arm, {}).get("stages", {}).get(stage)
+        if entry is None or node in met:
+            continue
+        met.add(node)
+        origins = filter(None, [entry.get("starts_from"), *entry.get("networks", {}).values()])
+        producers = (entry[role]["from"].rpartition(".") for role in ("masks", "gate") if role in entry)
+        needed += [(arm, origin) for origin in origins]
+        needed += [(other or arm, producer) for other, _, producer in producers]
+    return met
+
+
 def lineage(plan: Mapping[str, Any], arm: str, stage: str) -> list[str]:
     """Returns a stage of an arm, and the stages that it starts from, the nearest first."""
     stages = plan["arms"].get(arm, {}).get("stages", {})

@@ -1,7 +1,7 @@
 """The task `labelled` of the tests, which learns the classes of whole images, and studies of it.
 
-It lies in `added/labelled` as a task of the package would, and `added()` lets this process and its children
-know it.
+It lies in `added/labelled` as a task of the package would, beside `duet`, which has every role. `added()`
+lets this process and its children know both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COLUMNS = ("image", "mask", "patient_id", "pathology", "finding", "site")
 
 @contextmanager
 def added() -> Iterator[None]:
-    """Adds the task to those of the package, here and in processes that start meanwhile."""
+    """Adds the tests' tasks to those of the package, here and in processes that start meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "__path__", [*tasks.__path__, str(FOLDER)])
         patch.setenv("PYTHONPATH", str(FOLDER / "startup"), prepend=":")
@@ -37,7 +37,8 @@ def added() -> Iterator[None]:
         finally:
             registry.names.cache_clear()
             registry.task.cache_clear()
-            for name in [name for name in sys.modules if name.startswith("xferlab.tasks.labelled")]:
+            ours = tuple(f"xferlab.tasks.{path.parent.name}" for path in FOLDER.glob("*/config.py"))
+            for name in [name for name in sys.modules if name.startswith(ours)]:
                 del sys.modules[name]
 
 

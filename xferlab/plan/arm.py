@@ -91,9 +91,8 @@ class ArmExpansion:
         spec = self._trial(stage_name, repetition, selected, taken=taken, fold=fold)
         if self.growing.names.get(spec.name, spec.trial_id) != spec.trial_id:
             self._checks.other_folds(stage_name)
-        elif spec.name not in self.growing.names:
-            self._note(spec, selected)
-            self._checks.fold(spec, left_out)
+        self._note(spec, selected)
+        self._checks.fold(spec, left_out)
         return spec.trial_id
 
     def _selected(self, stage_name: str, repetition: int) -> PartCases:
@@ -205,6 +204,7 @@ class ArmExpansion:
                 checkpoint_every_s=training.checkpoint_every_s,
                 resources=Reservation(**study.resources_of(stage_name).model_dump()),
                 tracking=wandb.model_dump(mode="json") if wandb else None,
+                keep_states=study.keep_states,
             ),
         )
 

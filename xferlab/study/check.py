@@ -141,10 +141,11 @@ def _classes(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
 
 def _structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Structures that a section that the stage reads does not have."""
-    path: KeyPath = ("stages", name, "structures")
+    field = "data" if stage.structures is None else "structures"
+    path: KeyPath = ("stages", name, field)
     for section in sections_read(study, name, stage):
         markable, related = study.data[section].markable, (("data", section),)
-        for structure in stage.structures or ():
+        for structure in study.section_of(name, section).targets:
             if structure not in markable:
                 yield Finding(
                     path,

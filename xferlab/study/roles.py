@@ -99,7 +99,7 @@ def unpaired(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
 def producers(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Yields what is wrong with the stages of the same arm whose predictions a stage takes."""
     for producer in stage.producers:
-        if not producer.arm:
+        if not producer.arm and (producer.role != MASKS or study.task_of(name).masks):
             yield from _taken(study, name, producer, study)
 
 
@@ -153,11 +153,10 @@ def _taken(study: Study, name: str, producer: Producer, giving: Study) -> Iterat
         )
         yield Finding(path, words + what, related=related)
     elif not _gives(giving, producer.stage, kind):
-        what = (
-            f"whose task {given.task!r} gives no {_KINDS[kind]}; stages that do: {', '.join(able) or 'none'}"
-        )
+        what = f"whose task {given.task!r} gives no {_KINDS[kind]}; name a stage that does"
+        what += f" ({', '.join(able)})" if able else ""
         yield Finding(path, words + what, related=related)
-    elif given.masks is not None:
+    elif given.masks is not None and giving.task_of(producer.stage).masks:
         what = "which itself needs masks of another stage to predict; take them from a stage that needs none"
         yield Finding(path, words + what, related=related)
     else:

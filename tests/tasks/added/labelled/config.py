@@ -97,6 +97,7 @@ TASK = Task(
     training=Training,
     identity=Identity,
     targets="classes",
+    gives="classes",
     reads_masks=False,
     learner="xferlab.tasks.labelled.learner:LabelledLearner",
 )
