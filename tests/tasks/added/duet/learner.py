@@ -69,7 +69,9 @@ class DuetLearner(SupervisedLearner[ImageExamples, Batch]):
 
     def load(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> Batch:
         images, targets = examples.take(rows)
-        return Batch(images.float() / 255.0, (targets > 127).float().mean((1, 2, 3)))
+        return Batch(
+            images[:, :1].expand(-1, 3, -1, -1).float() / 255.0, (targets > 127).float().mean((1, 2, 3))
+        )
 
     def loss(self, forward: Forward, batch: Batch) -> torch.Tensor:
         return functional.binary_cross_entropy_with_logits(forward(batch.images), batch.areas)
