@@ -249,5 +249,5 @@ def test_a_search_tunes_on_a_set(study: Path, folder: Path) -> None:
     options = ["--space", str(space), "--stage", "both", "--samples", "2", "--workers", "2"]
     written = ["--out", str(folder / "tuned.yaml"), "--report", str(folder / "tuning")]
     assert main(["tune", str(study), *options, *written]) == 0
-    tuned = yaml.safe_load((folder / "tuned.yaml").read_text())["both-tuned"]["tuned"]
+    tuned = yaml.safe_load((folder / "tuned.yaml").read_text())["tuned_both"]["tuned"]
     assert {validated["section"] for validated in tuned["validated_on"]} == {"a+b"}
