@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xferlab.cli.images import _named, find
+from xferlab.cli.images import _named, check_outputs, find
 from xferlab.errors import UsageError
 
 Touch = Callable[..., None]
@@ -98,8 +98,9 @@ def test_outputs_among_the_images_of_a_folder_are_refused(touch: Touch) -> None:
 def test_outputs_that_would_replace_an_image_are_refused(touch: Touch) -> None:
     touch("a.png", "a_mask.png")
     assert names("a.png", out=".") == {"a": "a.png"}
+    images = find(["a.png", "a_mask.png"], out=".").images
     with pytest.raises(UsageError, match=r"a_mask\.png, of a\.png, would replace an image"):
-        find(["a.png", "a_mask.png"], out=".")
+        check_outputs(images, out=".", endings=["_mask.png"])
 
 
 def test_a_folder_that_cannot_be_read_is_a_problem(touch: Touch, monkeypatch: pytest.MonkeyPatch) -> None:

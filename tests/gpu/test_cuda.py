@@ -19,7 +19,7 @@ from xferlab.errors import NonFiniteLossError
 from xferlab.networks.dropout import Dropout, reseed
 from xferlab.records import reader
 from xferlab.records.store import Store
-from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
+from xferlab.tasks.segmentation.resized import ImageBatch, ResizedSegmentation
 from xferlab.training.augment import rotate
 from xferlab.training.degradation import degrade
 from xferlab.training.intensity import normalise
@@ -136,7 +136,7 @@ def test_a_prediction_in_float32_agrees_with_float64(*, tf32: bool) -> None:
     """cuDNN rounds to TF32 by default, which errs by 1e-4 or more; so may the training around it."""
     model = torch.nn.Conv2d(64, 1, kernel_size=3, padding=1).cuda().eval()
     images = torch.randn(4, 64, 64, 64, generator=torch.Generator().manual_seed(1)).cuda()
-    view, nothing = BinarySegmentation(in_channels=64), torch.zeros(4, 1, 64, 64).cuda()
+    view, nothing = ResizedSegmentation(in_channels=64), torch.zeros(4, 1, 64, 64).cuda()
     with float32(tf32=tf32):
         result = view.predict(model, ImageBatch(images, nothing, nothing))
     exact = torch.sigmoid(model.double()(images.double()))[:, 0].detach().cpu().numpy()

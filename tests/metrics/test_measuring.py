@@ -78,7 +78,7 @@ def test_a_pixel_at_the_threshold_is_background():
     output = np.array([[0.25, 0.5, 0.75]], dtype=np.float32)
     target = np.array([[False, False, True]])
     assert measure(output, target)["ACC"] == 1.0
-    assert measure(output, target, threshold=0.25)["ACC"] == pytest.approx(2 / 3)
+    assert measure(output, target, predicted=output > 0.25)["ACC"] == pytest.approx(2 / 3)
 
 
 def test_non_contiguous_arrays_are_read_as_they_are(scored):

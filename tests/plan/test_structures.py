@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -125,14 +126,59 @@ def test_a_task_that_reads_no_masks_is_renewed_by_none(
         (
             "[heart]}",
             "[heart, lung]}",
-            "stage 'heart' reads heart, lung, and segmentation learns one; name one",
+            "stage 'lung' learns one structure, and 'heart', which it starts from, 2 overlapping structures: "
+            "its last layer does not fit; set adapt: {head: new}",
         ),
-        (", structures: [heart]}", "}", "reads heart, lung, clavicles, chest, and segmentation learns one"),
+        (
+            "chest: {data: own, structures: [chest]}",
+            "chest: {data: own, structures: [chest, heart], evaluate_on: [other.test]}",
+            "stage 'chest' reads the structure 'chest'; section 'other' has lung, left_lung,",
+        ),
+        (
+            "starts_from: heart}",
+            "starts_from: heart, adapt: {head: new, freeze: {part: donor, unfreeze_after: {decoder1: 0}}}}",
+            "the new head is frozen for good, with the random weights that it starts from; let it train",
+        ),
         ("[heart]}", "[]}", "stage 'heart' reads no structure, and segmentation learns one"),
     ],
 )
 def test_structures_that_a_stage_cannot_learn(
     planned: Callable[..., Plan], old: str, new: str, what: str
 ) -> None:
-    with pytest.raises(StudyError, match=what.replace("[", r"\[")):
-        planned(STUDY.replace(old, new))
+    other = "stages:", "  other: {source: phantom_cxr, count: 30, size_px: 32}\nstages:"
+    with pytest.raises(StudyError, match=re.escape(what)):
+        planned(STUDY.replace(*other).replace(old, new))
+
+
+def test_a_trial_of_several_structures_has_their_number_in_its_identity_and_their_names_beside_it(
+    planned: Callable[..., Plan],
+) -> None:
+    several = STUDY.replace(", structures: [heart]", "").replace(
+        "starts_from: heart", "starts_from: heart, adapt: {head: new}"
+    )
+    plan, one = planned(several), planned()
+    trial, single = (each.by_id[each.names["baseline/heart/r01"]] for each in (plan, one))
+    model = trial.identity.to_json()["model"]
+    assert (model["structures"], model["outputs"]) == (4, "overlapping")
+    assert {"structures", "outputs"}.isdisjoint(single.identity.to_json()["model"])
+    assert trial.targets == ("heart", "lung", "clavicles", "chest")
+    assert single.targets == ("heart",)
+    renamed = planned(several.replace("chest: [heart", "whole: [heart").replace("[chest]", "[whole]"))
+    assert renewed(plan, renamed) == set()
+    evaluation, other = (
+        each.by_id[each.names["baseline/heart/r01"]].evaluations[0] for each in (plan, renamed)
+    )
+    assert evaluation.selection == other.selection
+    assert evaluation.evaluation_id != other.evaluation_id
+    exclusive = planned(several + "model: {outputs: exclusive}\n")
+    assert renewed(plan, exclusive) == {"heart", "lung"}
+
+
+def test_other_sections_are_read_as_the_one_that_is_trained_on(planned: Callable[..., Plan]) -> None:
+    text = STUDY.replace("[chest]}", "[lung, heart], evaluate_on: [own.test, other.test]}").replace(
+        "stages:", "  other: {source: phantom_cxr, count: 30, size_px: 32}\nstages:"
+    )
+    study = planned(text).loaded.base
+    assert study.section_of("chest", "other").targets == ("lung", "heart")
+    single = planned(text.replace("[lung, heart]", "[lung]")).loaded.base
+    assert single.section_of("chest", "other") is single.data["other"]

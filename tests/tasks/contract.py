@@ -90,9 +90,9 @@ class LearnerContract:
         assert {type(value) for value in measured.values()} == {float}
         for array in learner.outputs(examples, 1, prediction).values():
             assert array.dtype.kind in "uif"
-        image = examples.case(1)[0][0]
-        shown = learner.present(image, prediction, height=len(image), targets=self.targets, threshold=0.5)
-        assert set(shown.files) <= set(task(self.identity.task).files)
+        image, targets = examples.case(1)[0][0], self.targets or self.identity.default_targets
+        shown = learner.present(image, prediction, height=len(image), targets=targets, threshold=0.5)
+        assert set(shown.files) <= set(task(self.identity.task).files(targets))
         assert set(task(self.identity.task).variants) <= set(VARIANTS)
         declared = task(self.identity.task).metrics(self.targets)
         assert {metric.computed_by for metric in declared} <= {"", *FUNCTIONS}

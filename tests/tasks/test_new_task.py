@@ -115,7 +115,10 @@ def test_predict_says_what_the_task_declares(study: Path, capsys: pytest.Capture
     assert said.startswith("1 image predicted by baseline/second/r01, trial ")
     assert said.splitlines()[0].endswith(f"at 32 px (cpu); written to {folder / 'out'}: predictions.csv")
     assert main(["predict", "baseline/second/r01", *where, "--threshold", "0.7"]) == 2
-    assert "--threshold: task 'coverage' has no threshold. Leave this option" in capsys.readouterr().err
+    assert (
+        "--threshold: the outputs of this network (task 'coverage') have none. Leave this option"
+        in capsys.readouterr().err
+    )
     location = folder / yaml.safe_load(STUDY)["storage"]
     shutil.copy(next(location.glob("trials/*/checkpoint/best.safetensors")), folder / "bare.safetensors")
     assert main(["predict", str(folder / "bare.safetensors"), *where]) == 2

@@ -19,7 +19,7 @@ STRONG = Augmentation(objects=3, blur=1.0, noise=0.05, gamma=(0.7, 1.5), scale=(
 
 @dataclass
 class Images:
-    """Images (C, H, W) and targets (H, W), uint8."""
+    """Images (C, H, W) and targets (H, W), or (S, H, W) of several structures, uint8."""
 
     images: list[np.ndarray]
     targets: list[np.ndarray]
@@ -33,7 +33,7 @@ class Images:
         return self.images[row]
 
     def targets_of(self, row: int) -> np.ndarray:
-        return self.targets[row][None]
+        return self.targets[row].reshape(-1, *self.images[row].shape[1:])
 
 
 def smooth(height: int, width: int, *, seed: int, channels: int = 1) -> np.ndarray:
@@ -72,20 +72,26 @@ def digests(rows: Sequence[int]) -> tuple[str, ...]:
 
 def native(images: Images) -> NativeExamples:
     count = len(images.images)
-    rows = np.arange(count)
-    return NativeExamples(digests(range(count)), images, structures=["structure"], rows=rows, device=CPU)
+    rows, structures = np.arange(count), named(len(images.targets_of(0)))
+    return NativeExamples(digests(range(count)), images, structures=structures, rows=rows, device=CPU)
+
+
+def named(number: int) -> tuple[str, ...]:
+    """Names of so many structures."""
+    return ("structure",) if number == 1 else tuple("abcdefgh"[:number])
 
 
 def resized(images: np.ndarray, targets: np.ndarray, *, rows: Sequence[int] | None = None) -> ImageExamples:
-    """Cases of one size with targets (N, H, W) of one structure; a case's digest is that of its row."""
+    """Cases of one size, with targets (N, H, W) or (N, S, H, W); a case's digest is that of its row."""
     chosen = range(len(images)) if rows is None else rows
     spacing = np.full((len(images), 2), np.nan, np.float32)
+    targets = targets.reshape(len(targets), -1, *images.shape[2:])
     return ImageExamples(
         digests(chosen),
         images,
-        targets[:, None],
+        targets,
         spacing,
-        structures=["structure"],
+        structures=named(targets.shape[1]),
         rows=np.array(chosen),
         device=CPU,
     )

@@ -7,7 +7,7 @@ import pytest
 from tests.trial.conftest import GENERAL, Bench, Make, quick, stop_at
 from xferlab.errors import InterruptedTrialError, NonFiniteLossError
 from xferlab.records import reader
-from xferlab.tasks.segmentation.resized import BinarySegmentation
+from xferlab.tasks.segmentation.resized import ResizedSegmentation
 
 pytestmark = pytest.mark.component
 
@@ -31,11 +31,11 @@ def test_a_stop_between_measured_cases_loses_no_training(whole: Bench, bench: Ma
 def test_a_loss_that_is_not_finite_is_reported_and_keeps_the_last_good_state(
     whole: Bench, bench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trials, loss = bench(training=quick(checkpoint_every_s=0.0001)), BinarySegmentation.loss
+    trials, loss = bench(training=quick(checkpoint_every_s=0.0001)), ResizedSegmentation.loss
     epochs: list[object] = []
     with monkeypatch.context() as spoiled:
         spoiled.setattr(
-            BinarySegmentation, "loss",
+            ResizedSegmentation, "loss",
             lambda self, *given: loss(self, *given) * (float("nan") if len(epochs) == 2 else 1.0),
         )  # fmt: skip
         with pytest.raises(NonFiniteLossError, match="in epoch 3"):

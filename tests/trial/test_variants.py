@@ -82,7 +82,8 @@ def test_outputs_are_measured_at_the_original_size_against_the_original_mask(tri
     for small, large in zip(plain, original, strict=True):
         assert large.arrays["image"].shape == (SIDE, SIDE)
         probability = large.arrays["probability"]
-        stretched = at_size(small.arrays["probability"].astype(np.float32) / 255, width=SIDE, height=SIDE)
+        output = small.arrays["probability"].astype(np.float32)[None] / 255
+        (stretched,) = at_size(output, width=SIDE, height=SIDE)
         assert np.abs(stretched - probability / 255).max() < 0.01
         mask, target = probability > 127, large.arrays["target"] == 255
         expected = 2 * (mask & target).sum() / max(mask.sum() + target.sum(), 1)
@@ -109,4 +110,5 @@ def test_a_predictor_of_a_native_trial_stretches_nothing(trials: Bench, arm: str
     images = [np.random.default_rng(n).integers(0, 256, shape, np.uint8) for n, shape in enumerate(shapes)]
     prepared = [predictor.prepared(image) for image in images]
     assert np.array_equal(prepared[0][0], images[0])
-    assert [prediction.shape for prediction in predictor.predictions(prepared)] == shapes
+    predictions = predictor.predictions(prepared)
+    assert [prediction.shape for prediction in predictions] == [(1, *shape) for shape in shapes]

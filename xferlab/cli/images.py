@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from xferlab.data.decode import is_dicom
 from xferlab.errors import DataError, Problem, UsageError
-from xferlab.tasks import registry
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 _DICOM_INDEX = "DICOMDIR"
@@ -40,7 +39,7 @@ def find(paths: Sequence[str], *, out: str) -> ImageFiles:
     under any name.
 
     Raises:
-        UsageError: Outputs would lie among the images of a folder, or replace one of them.
+        UsageError: Outputs would lie among the images of a folder.
     """
     problems, num_skipped = list[Problem](), 0
     files: dict[str, Path] = {}
@@ -54,7 +53,7 @@ def find(paths: Sequence[str], *, out: str) -> ImageFiles:
     roots = list(map(os.path.abspath, folders))
     base = os.path.commonpath([*roots, *map(os.path.dirname, files)])
     images = _named(files, roots, base)
-    _check_out(images, out, roots)
+    _check_out(out, roots)
     return ImageFiles(images, problems, num_skipped)
 
 
@@ -111,14 +110,26 @@ def _without_suffix(name: str) -> str:
     return stem if suffix.lower() in SUFFIXES else name
 
 
-def _check_out(images: Mapping[str, Path], out: str, searched: Sequence[str]) -> None:
+def _check_out(out: str, searched: Sequence[str]) -> None:
     if os.path.realpath(out) in map(os.path.realpath, searched):
         raise UsageError(
             f"--out: {out} is where the images are; another folder is needed, or the next search would take "
             f"outputs for images. For example: --out {os.path.join(out, 'predictions')}"
         )
+
+
+def check_outputs(images: Mapping[str, Path], *, out: str, endings: Collection[str]) -> None:
+    """Refuses a folder for outputs where one would replace an image.
+
+    Args:
+        images: As `find` gives them.
+        out: The folder.
+        endings: Of the names of outputs.
+
+    Raises:
+        UsageError: Names the first such output.
+    """
     inputs = {os.path.realpath(path) for path in images.values()}
-    endings = {ending for name in registry.names() for ending in registry.task(name).files.values()}
     for name, path in images.items():
         for ending in endings:
             output = os.path.join(out, name + ending)

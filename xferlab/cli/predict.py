@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xferlab.cli.images import SUFFIXES, find
+from xferlab.cli.images import SUFFIXES, check_outputs, find
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import PredictOptions, StudyOptions
 from xferlab.cli.view import count_of, progress_bar, say
@@ -49,8 +49,12 @@ def run(options: PredictOptions) -> int:
         )
     predictor = _predictor(model, options)
     task = registry.task(predictor.identity.task)
-    if options.threshold is not None and not task.has_threshold:
-        raise UsageError(f"--threshold: task {task.name!r} has no threshold. Leave this option out.")
+    if options.threshold is not None and not predictor.identity.has_threshold:
+        raise UsageError(
+            f"--threshold: the outputs of this network (task {task.name!r}) have none. Leave this option out."
+        )
+    endings = task.files(predictor.targets).values()
+    check_outputs(files.images, out=options.out, endings=endings)
     out = Store.open(options.out)
     predictions, problems = _predict(predictor, files.images, out, options.threshold)
     problems = [*files.problems, *problems]
@@ -60,7 +64,7 @@ def run(options: PredictOptions) -> int:
     _warn_of_others(predictions, predictor)
     by = predictor.origin if options.model in predictor.origin else f"{options.model}, {predictor.origin}"
     how = ", ".join(filter(None, (predictor.identity.preprocessing, predictor.device.type)))
-    written = [*(f"*{ending}" for ending in task.files.values()), *([TABLE] if is_table_written else [])]
+    written = [*(f"*{ending}" for ending in endings), *([TABLE] if is_table_written else [])]
     print(
         f"{count_of(len(predictions), 'image')} predicted by {by} at {_shown_size(predictor)} ({how}); "
         f"written to {options.out}: {', '.join(written) or 'nothing'}"

@@ -19,7 +19,7 @@ from xferlab.errors import DataError, Problem, UsageError
 from xferlab.plan.identity import canonical_json
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
-from xferlab.tasks.config import TrialIdentity
+from xferlab.tasks.config import CaseProblem, TrialIdentity
 
 Progress = Callable[[str, int, int], None]
 """Called with what is prepared, how much of it is done, and how much there is."""
@@ -81,18 +81,22 @@ def decode_images(
 
 
 def check_tiles(session: Session, plan: Plan, *, progress: Progress) -> None:
-    """Decodes the images that are cut into tiles or trained on one at a time, to see that none is too small.
+    """Decodes the images whose sizes matter, and those whose structures may not overlap, to see that all fit.
 
     Raises:
-        DataError: With what is too small, section by section.
+        DataError: With what does not fit, section by section.
         StorageError: The cache cannot be written.
     """
-    sized = [trial for trial in plan.trials if trial.identity.needs_sizes]
-    decode_images(session, plan.selections, sized, progress=progress)
+    checked = [trial for trial in plan.trials if _looks_at_cases(trial.identity)]
+    decode_images(session, plan.selections, checked, progress=progress)
+
+
+def _looks_at_cases(identity: TrialIdentity) -> bool:
+    return identity.needs_sizes or identity.exclusive_targets
 
 
 @dataclass(frozen=True)
-class _SizeCheck:
+class _CaseCheck:
     """Cases that trials with one network read, and those of them that they train on."""
 
     identity: TrialIdentity
@@ -109,14 +113,14 @@ class _Wanted:
         configs: The configuration of each section.
         size: Side of the square; `native` for the cases' own.
         digests: The cases.
-        checks: What of them is checked once their sizes are known, by network.
+        checks: What of them is checked once they are decoded, by network.
     """
 
     name: str
     configs: Mapping[str, Any]
     size: int | Literal["native"]
     digests: set[str] = field(default_factory=set)
-    checks: dict[str, _SizeCheck] = field(default_factory=dict)
+    checks: dict[str, _CaseCheck] = field(default_factory=dict)
 
     @cached_property
     def sections(self) -> dict[str, DataSection]:
@@ -135,8 +139,8 @@ def _wanted(selections: Selections, trials: Iterable[TrialSpec]) -> Iterable[_Wa
             key = f"{size} {canonical_json(list(configs.values()))}"
             wanted = tables.setdefault(key, _Wanted(name, configs, size))
             wanted.digests.update(selections[selection].digests)
-            if identity.needs_sizes:
-                check = wanted.checks.setdefault(network, _SizeCheck(identity))
+            if _looks_at_cases(identity):
+                check = wanted.checks.setdefault(network, _CaseCheck(identity))
                 check.read.update(selections[selection].digests)
                 if selection == trial.selection:
                     check.trained.update(selections[selection].part("train").digests)
@@ -147,14 +151,39 @@ def _problems(session: Session, wanted: _Wanted, table: CaseTable) -> Iterator[P
     is_marked = any(section.targets for section in wanted.sections.values())
     if is_marked and not any((table.case(digest)[1] == STRUCTURE).any() for digest in wanted.digests):
         yield no_structure(wanted.name, len(wanted.digests))
-    for check in wanted.checks.values() if wanted.size == "native" else ():
+    for check in wanted.checks.values():
+        for problem in (*_unfit_sizes(wanted, check, table), *_overlaps(wanted, check, table)):
+            names = _names(session, wanted, problem.digests)
+            yield Problem(f"data.{wanted.name}", problem.what.format(names=names))
+
+
+def _unfit_sizes(wanted: _Wanted, check: _CaseCheck, table: CaseTable) -> Iterator[CaseProblem]:
+    if wanted.size == "native" and check.identity.needs_sizes:
         digests = sorted(check.read)
         sizes = dict(zip(digests, map(tuple, table.sizes[table.rows(digests)].tolist()), strict=True))
-        for problem in check.identity.check_sizes(sizes, check.trained):
-            yield Problem(
-                f"data.{wanted.name}",
-                problem.what.format(names=_names(session, wanted, problem.digests)),
-            )
+        yield from check.identity.check_sizes(sizes, check.trained)
+
+
+def _overlaps(wanted: _Wanted, check: _CaseCheck, table: CaseTable) -> Iterator[CaseProblem]:
+    """Training cases with a pixel of two structures, where that may not be; names the structures."""
+    if not check.identity.exclusive_targets:
+        return
+    names = next(iter(wanted.sections.values())).targets  # all sections of a set have the same
+    meeting: dict[str, set[str]] = {}
+    for digest in check.trained:
+        inside = table.case(digest)[1] == STRUCTURE
+        shared = inside[:, inside.sum(axis=0) > 1].any(axis=1).tolist()
+        if any(shared):
+            meeting[digest] = {name for name, meets in zip(names, shared, strict=True) if meets}
+    if meeting:
+        met = set[str]().union(*meeting.values())
+        structures = ", ".join(name for name in names if name in met)
+        yield CaseProblem(
+            tuple(meeting),
+            f"pixels of {len(meeting)} of {len(check.trained)} training cases ({{names}}) belong to several "
+            f"of the structures {structures}, and the outputs of the network are exclusive; let them overlap "
+            "(`outputs: overlapping`), or read structures that do not",
+        )
 
 
 def _names(session: Session, wanted: _Wanted, digests: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from xferlab.metrics.metric import ImageMetric, Metric
 
 METRICS_VERSION = 1
 """Raised whenever a value may change; part of the identity of an evaluation."""
+THRESHOLD = 0.5
+"""Probability above which a pixel is predicted, where nothing else is said."""
 METRICS: tuple[ImageMetric, ...] = (
     overlap.accuracy,
     ranking.auc,
@@ -55,6 +57,25 @@ def metrics_of(structures: Sequence[str]) -> tuple[Metric, ...]:
     return (*means, *single)
 
 
+def over_structures(measured: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Returns the values that `metrics_of` declares, in its order.
+
+    Args:
+        measured: What `measure` returns of each structure, by name. A mean leaves out what is NaN; it is NaN
+            where nothing is left.
+    """
+    if len(measured) == 1:
+        return dict(*measured.values())
+    means = {metric.name: _mean([values[metric.name] for values in measured.values()]) for metric in METRICS}
+    single = {f"{key}_{name}": value for name, values in measured.items() for key, value in values.items()}
+    return means | single
+
+
+def _mean(values: Sequence[float]) -> float:
+    defined = [value for value in values if not math.isnan(value)]
+    return math.fsum(defined) / len(defined) if defined else math.nan
+
+
 _MEAN = "Of several structures: the mean over those where it is defined."
 
 
@@ -63,7 +84,7 @@ def measure(
     target: NDArray[np.bool_],
     *,
     ignore: NDArray[np.bool_] | None = None,
-    threshold: float = 0.5,
+    predicted: NDArray[np.bool_] | None = None,
     spacing_mm: tuple[float, float] | None = None,
 ) -> dict[str, float]:
     """Measures one image with every metric.
@@ -72,7 +93,7 @@ def measure(
         probability: float32 `(H, W)` in [0, 1], after the sigmoid; wider types are rounded to float32.
         target: bool `(H, W)`.
         ignore: bool `(H, W)`; these pixels count nowhere (see `ScoredImage`). None counts all.
-        threshold: A pixel is predicted where its probability is greater.
+        predicted: bool `(H, W)`, where the structure is predicted; None: where its probability is above 0.5.
         spacing_mm: Distance of neighbouring rows and of neighbouring columns in mm; None if unknown.
 
     Returns:
@@ -81,7 +102,7 @@ def measure(
     Raises:
         DataError: Shapes or types do not fit, a probability is not in [0, 1], or the spacing is not positive.
     """
-    image = _score(probability, target, ignore, threshold=threshold, spacing_mm=spacing_mm)
+    image = _score(probability, target, ignore, predicted=predicted, spacing_mm=spacing_mm)
     if image.label.size == 0:
         return {metric.name: math.nan for metric in METRICS}
     return {metric.name: float(metric.function(image)) for metric in METRICS}
@@ -92,26 +113,23 @@ def _score(
     target: NDArray[np.bool_],
     ignore: NDArray[np.bool_] | None,
     *,
-    threshold: float,
+    predicted: NDArray[np.bool_] | None,
     spacing_mm: tuple[float, float] | None,
 ) -> ScoredImage:
     """Checks the arrays and splits off what is ignored."""
-    _check(probability, target, ignore, spacing_mm)
+    _check(probability, spacing_mm, target=target, ignore=ignore, predicted=predicted)
     output = np.asarray(probability, dtype=np.float32)
-    prediction = output > threshold
+    prediction = output > THRESHOLD if predicted is None else predicted
     counted = np.ones_like(target) if ignore is None else ~ignore
     return ScoredImage(output[counted], target[counted], prediction & counted, target & counted, spacing_mm)
 
 
 def _check(
-    probability: NDArray[Any],
-    target: NDArray[Any],
-    ignore: NDArray[Any] | None,
-    spacing_mm: tuple[float, float] | None,
+    probability: NDArray[Any], spacing_mm: tuple[float, float] | None, **masks: NDArray[Any] | None
 ) -> None:
     if not np.issubdtype(probability.dtype, np.floating) or probability.ndim != 2:
         _refuse("probability", f"{probability.dtype} {probability.shape}; accepted: floating point (H, W)")
-    for name, mask in (("target", target), ("ignore", ignore)):
+    for name, mask in masks.items():
         if mask is not None and (mask.dtype != np.bool_ or mask.shape != probability.shape):
             _refuse(
                 name, f"{mask.dtype} {mask.shape}; accepted: bool {probability.shape}, as the probability"

@@ -131,7 +131,9 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, origin: str) -
         *_listed("of another shape", of_another_shape),
     ]
     if misfits:
-        advice = _channel_advice(expected, state) or _name_advice(expected, state)
+        advice = (
+            _channel_advice(expected, state) or _head_advice(expected, state) or _name_advice(expected, state)
+        )
         raise DonorError(f"{origin}: these weights do not fit the network. {'; '.join(misfits)}.{advice}")
     model.load_state_dict(dict(state), strict=True)
 
@@ -242,6 +244,21 @@ def _channel_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor])
     return (
         f" The first convolution has {channels} input channels while model.in_channels is {model_channels}: "
         f"set in_channels: {channels}{to_fold if (channels, model_channels) == (3, 1) else ''}."
+    )
+
+
+def _head_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Says what to do if nothing but a number of outputs differs, which is the same one everywhere."""
+    if expected.keys() != state.keys():
+        return ""
+    differing = [key for key in expected if expected[key].shape != state[key].shape]
+    outputs = {(len(state[key]), len(expected[key])) for key in differing if expected[key].ndim}
+    if len(outputs) != 1 or any(expected[key].shape[1:] != state[key].shape[1:] for key in differing):
+        return ""
+    ((given, needed),) = outputs
+    return (
+        f" The last layer has {given} outputs, and what the stage learns needs {needed}: set "
+        "adapt: {head: new} to start that layer from random weights."
     )
 
 

@@ -30,21 +30,25 @@ FOLDS: Mapping[Fold, tuple[float, float, float]] = {
 _FOLDED_CHANNELS = 3
 
 
-def inherit(model: nn.Module, state: Mapping[str, Tensor], *, origin: str) -> None:
+def inherit(model: nn.Module, state: Mapping[str, Tensor], *, origin: str, new_head: bool = False) -> None:
     """Loads a parent's weights; every name and shape must fit, but a parent may lack the whole translator.
 
     Args:
         model: Changed in place; unchanged on an error. A translator that the parent lacks keeps its weights.
         state: Names to tensors. With a translator, the model's must be the same.
         origin: Where the weights come from, for the message.
+        new_head: Whether the last layer keeps its weights, too, whatever the parent's shape is.
 
     Raises:
         DonorError: Names or shapes differ; lists the first of each kind.
     """
-    prefix = TRANSLATOR + "."
-    fresh: dict[str, Tensor] = {}
+    prefix = f"{TRANSLATOR}."
+    own, kept = model.state_dict(), list[str]()
     if not any(key.startswith(prefix) for key in state):
-        fresh = {key: value for key, value in model.state_dict().items() if key.startswith(prefix)}
+        kept.append(prefix)
+    if new_head:
+        kept += [f"{prefix}head.", *(names.output for names in NAMES.values() if names.first in own)]
+    fresh = {key: value for key, value in own.items() if key.startswith(tuple(kept))}
     load_strict(model, {**state, **fresh}, origin=origin)
 
 

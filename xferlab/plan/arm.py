@@ -124,6 +124,7 @@ class ArmExpansion:
                 checkpoint_every_s=training.checkpoint_every_s,
                 resources=Reservation(**study.resources_of(stage_name).model_dump()),
                 tracking=wandb.model_dump(mode="json") if wandb else None,
+                keep_states=study.keep_states,
             ),
         )
 

@@ -239,10 +239,11 @@ def _classes(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
 
 def _structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Structures that a section that the stage reads does not have."""
-    path: KeyPath = ("stages", name, "structures")
+    field = "data" if stage.structures is None else "structures"
+    path: KeyPath = ("stages", name, field)
     for section in sections_read(study, name, stage):
         markable, related = study.data[section].markable, (("data", section),)
-        for structure in stage.structures or ():
+        for structure in study.section_of(name, section).targets:
             if structure not in markable:
                 yield Finding(
                     path,
@@ -396,6 +397,7 @@ def stage_view(study: Study, name: str) -> StageView | None:
             lineage=tuple(reversed(lineage)),
             channels=_channels(study, name, stage),
             structures=study.section_of(name, data).targets if data in study.data else None,
+            parent_targets=study.targets_of(parent) if parent else (),
             written=partial(training_path, study, name),
         )
     except ValidationError:

@@ -330,6 +330,8 @@ class Study(Section):
     """Defaults of all stages."""
     retries: Int = Field(1, ge=0, le=100)
     """How often a failed trial is tried again before its descendants are blocked."""
+    keep_states: bool = False
+    """Keep the full state at the end of each training, so that a longer one continues there."""
     overlay_cases: Int = Field(4, ge=0, le=64)
     """Cases per pathology whose image, target and output are stored with each evaluation."""
     features: Features | None = None
@@ -350,20 +352,27 @@ class Study(Section):
         return (self.stages[stage].classes or Classes()) if self.task_of(stage).reads_labels else None
 
     def section_of(self, stage: str, section: str) -> DataSection:
-        """Returns a data section as a stage reads it: the images, and the masks of its structures."""
+        """Returns a data section as a stage reads it: the images, and the masks of its structures.
+
+        A stage without `structures` reads those of the section that it trains on in all others, too. Where
+        each has one by itself, its name does not matter.
+        """
         config, structures = self.data[section], self.stages[stage].structures
         if not self.task_of(stage).reads_masks:
             return config.reading(())
-        return config if structures is None else config.reading(structures)
+        if structures is not None:
+            return config.reading(structures)
+        trained = self.data.get(single_sections(self.stages[stage].section or "")[0], config).targets
+        return config if len(trained) == len(config.targets) == 1 else config.reading(trained)
 
     def targets_of(self, stage: str) -> tuple[str, ...]:
         """Returns the names of what a stage learns to tell, in order; empty where its task names nothing."""
-        section, task = self.stages[stage].section, self.task_of(stage)
-        if section is None or not task.targets:
+        section = single_sections(self.stages[stage].section or "")[0]
+        if section not in self.data or not self.task_of(stage).targets:
             return ()
         if classes := self.classes_of(stage):
             return classes.labelling.names
-        return self.section_of(stage, single_sections(section)[0]).targets
+        return self.section_of(stage, section).targets
 
     def training_of(self, stage: str) -> Training:
         """Returns the training of one stage: the study's, with the fields that the stage changes.
@@ -404,7 +413,7 @@ class Study(Section):
     def network_of(self, stage: str) -> Any:
         """Returns the network of one stage: its model, as adapted by the stage and those before it."""
         adaptations = [self.adapt_of(name) for name in self.lineage(stage)]
-        return self.task_of(stage).network(self.model_of(stage), adaptations)
+        return self.task_of(stage).network(self.model_of(stage), adaptations, self.targets_of(stage))
 
     def resources_of(self, stage: str) -> Resources:
         """Returns what one stage reserves: its own `resources`, else the study's."""

@@ -77,8 +77,8 @@ class Execution(Section):
 
 
 @dataclass(frozen=True)
-class SizeProblem:
-    """Images whose size a network cannot take.
+class CaseProblem:
+    """Cases that a network cannot take, such as by their size.
 
     Attributes:
         digests: Of the cases.
@@ -112,6 +112,9 @@ class TrialIdentity(Section):
 
     judged_by: ClassVar[tuple[str, ...]] = ("batch_size",)
     """Fields of the training that say how the score is computed: a search judges all samples by the same."""
+    bounds: ClassVar[tuple[str, ...]] = ("max_epochs", "patience")
+    """Fields of the training that only end it: trials that differ in nothing else go through the same epochs.
+    A task whose learner computes anything from one of them, such as a learning rate, leaves that one out."""
     layers: ClassVar[tuple[str, ...]] = ()
     """Names of the layers that deep features compare, in the order of the forward pass."""
 
@@ -140,6 +143,24 @@ class TrialIdentity(Section):
         raise NotImplementedError
 
     @property
+    def default_targets(self) -> tuple[str, ...]:
+        """What its targets are called where only weights are at hand."""
+        return ()
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether `Learner.present` uses the threshold of `predict`."""
+        return False
+
+    @property
+    def exclusive_targets(self) -> bool:
+        """Whether no pixel of a case that it trains on may belong to two structures.
+
+        Images are then decoded before anything is trained, to see that none does.
+        """
+        return False
+
+    @property
     def preprocessing(self) -> str:
         """What is done to grey levels, in a word for people."""
         return ""
@@ -151,7 +172,7 @@ class TrialIdentity(Section):
 
     def check_sizes(
         self, sizes: Mapping[str, tuple[int, int]], trained: Collection[str]
-    ) -> Iterator[SizeProblem]:
+    ) -> Iterator[CaseProblem]:
         """Yields what the sizes of images at their own size forbid.
 
         Args:
@@ -163,6 +184,12 @@ class TrialIdentity(Section):
     def to_json(self) -> dict[str, Any]:
         """Returns the JSON value that a trial's id is the hash of."""
         return {**self.model_dump(mode="json", exclude_none=True), "parent": self.parent}
+
+    @classmethod
+    def course_of(cls, value: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns an identity's JSON without `bounds`: equal for trials of which one can continue another."""
+        training = {name: item for name, item in value["training"].items() if name not in cls.bounds}
+        return {**value, "training": training}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -209,6 +236,7 @@ class StageView:
         lineage: Names of the stages from the root down to this one.
         channels: Channels of the images of each section that it reads, by the path that names the section.
         structures: Names of the structures whose masks it trains on; None where its section is not known.
+        parent_targets: What the stage that it starts from learns to tell; empty where weights are given.
         written: Returns where a training field is written: in the stage, or for all stages.
     """
 
@@ -222,12 +250,18 @@ class StageView:
     lineage: tuple[str, ...]
     channels: Mapping[tuple[str, Path], int]
     structures: tuple[str, ...] | None
+    parent_targets: tuple[str, ...]
     written: Callable[[str], Path]
 
 
-def same_network(model: Any, adaptations: Sequence[Any]) -> Any:
+def same_network(model: Any, adaptations: Sequence[Any], targets: tuple[str, ...]) -> Any:
     """Returns the network's section as it is: for tasks whose stages adapt nothing."""
     return model
+
+
+def no_files(targets: tuple[str, ...]) -> Mapping[str, str]:
+    """Returns no endings: for tasks of which `predict` writes figures alone."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -250,20 +284,19 @@ class Task:
             labels). Their names are the targets of a trial. Empty where what it learns has no names.
         adapt: The section `adapt` of a stage; None where weights are taken over as they are. The identity
             then has `adapt: Adapt | None = None`.
-        network: Takes the section `model` and the `adapt` of every stage from the root down; returns the
-            network of the last one.
+        network: Takes the section `model`, the `adapt` of every stage from the root down, and the targets of
+            the last stage; returns its network.
         check: What is wrong or odd about a stage, beyond single fields.
         check_single: The same where a stage trains on one image at a time: takes the stage, why, and what to
             do about it.
         headline: The metric of a case that a run ends with; empty for none.
         variants: What may follow `@` in `evaluate_on`. Objects ask nothing of a learner; `original` does.
-        files: What `predict` writes for an image: the ending of each file's name, by its column in
-            `predictions.csv`. With `{"card": "_age.txt"}`, `a.png` gets the file `a_age.txt`, whose bytes are
-            `files["card"]` of what `Learner.present` returns.
+        files: What `predict` writes for an image: takes the targets of a trial, and returns the ending of
+            each file's name, by its column in `predictions.csv`. With `{"card": "_age.txt"}`, `a.png` gets
+            the file `a_age.txt`, whose bytes are `files["card"]` of what `Learner.present` returns.
         reads_masks: Whether its learner asks for masks. Where it does not, a corrected mask renews no trial,
             and images without masks take part.
         of_weights: `module:function` that returns an identity for bare weights; empty where none can.
-        has_threshold: Whether `Learner.present` uses the threshold of `predict`.
         report: Module whose `pictures(contents)` yields the figures that only this task has in a report, such
             as of its `Learner.outputs`; empty for none.
 
@@ -281,17 +314,16 @@ class Task:
     learner: str
     targets: Literal["structures", "classes", ""] = ""
     adapt: type[Section] | None = None
-    network: Callable[[Any, Sequence[Any]], Section] = same_network
+    network: Callable[[Any, Sequence[Any], tuple[str, ...]], Section] = same_network
     check: Callable[[StageView], Iterator[Finding]] = field(default=lambda stage: iter(()))
     check_single: Callable[[StageView, Path, str, str], Iterator[Finding]] = field(
         default=lambda stage, path, why, remedy: iter(())
     )
     headline: str = ""
     variants: tuple[str, ...] = OBJECTS
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Callable[[tuple[str, ...]], Mapping[str, str]] = no_files
     reads_masks: bool = True
     of_weights: str = ""
-    has_threshold: bool = False
     report: str = ""
 
     @property

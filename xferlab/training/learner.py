@@ -162,7 +162,7 @@ class Learner(Protocol[E_contra, B]):
             height: How many rows of it, from the top, the network saw: fewer than H where the training cut
                 black bands off.
             prediction: Of `predict`.
-            targets: Names of what the trial learnt (`TrialSpec.targets`); empty where that is not known.
+            targets: Names of what the trial learnt: `TrialSpec.targets`, else `Identity.default_targets`.
             threshold: From which probability on something is there, for tasks that predict any.
         """
 

@@ -82,7 +82,7 @@ def predict(
         predictor: The network.
         requests: The files; at most `BATCH_IMAGES` are in memory at once.
         store: The output folder.
-        threshold: Of the network's output, for tasks with `Task.has_threshold`.
+        threshold: Of the network's output, where `TrialIdentity.has_threshold`.
         progress: Called with (done, all) after each file.
 
     Returns:
@@ -176,7 +176,7 @@ def _put(predictor: Predictor, store: Store, threshold: float, output: _Output) 
         targets=predictor.targets,
         threshold=threshold,
     )
-    endings = registry.task(predictor.identity.task).files
+    endings = registry.task(predictor.identity.task).files(predictor.targets)
     check_names("Learner.present", shown.files, declared_in="Task.files", accepted=endings)
     files = {column: name + endings[column] for column in shown.files}
     try:

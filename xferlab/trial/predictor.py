@@ -80,7 +80,7 @@ class Predictor:
         identity: Of its training, with its preprocessing.
         device: Of the network.
         sections: Configurations of the data sections that it trained on; empty if they are not known.
-        targets: Names of what it learnt; empty if they are not known.
+        targets: Names of what it learnt.
     """
 
     origin: str
@@ -125,7 +125,7 @@ class Predictor:
         """
         identity = registry.identity_of(trained.record.identity)
         loaded = _loaded(identity, weights, origin=origin, device=device)
-        return replace(loaded, sections=trained.sections, targets=trained.targets)
+        return replace(loaded, sections=trained.sections, targets=trained.targets or loaded.targets)
 
     @staticmethod
     def of_weights(
@@ -173,4 +173,4 @@ def _loaded(
 ) -> Predictor:
     learner = registry.learner_of(identity, device)
     load_weights(learner, weights, origin=origin)
-    return Predictor(origin, learner, identity, device)
+    return Predictor(origin, learner, identity, device, targets=identity.default_targets)

@@ -108,13 +108,13 @@ def test_predictions_have_the_size_of_the_image_in_any_company(tiles: Any) -> No
     examples, rows = native(images_of(ODD_SIZES)), np.arange(len(ODD_SIZES))
     learner = make(model={"image_size": "native", "tiles": tiles})
     together = learner.predict(learner.load(examples, rows, None))
-    assert [prediction.shape for prediction in together] == ODD_SIZES
+    assert [prediction.shape for prediction in together] == [(1, *size) for size in ODD_SIZES]
     for row, prediction in enumerate(together):
         (alone,) = learner.predict(learner.load(examples, rows[row : row + 1], None))
         assert alone.dtype == np.float32
         assert (alone == prediction).all()
         (target,) = examples.case(row)[1]
-        expected = measure(prediction, target == 255, ignore=target == 127)
+        expected = measure(prediction[0], target == 255, ignore=target == 127)
         assert learner.measure(examples, row, prediction) == pytest.approx(expected, nan_ok=True)
 
 
@@ -131,7 +131,7 @@ def test_prediction_is_that_of_the_padded_image() -> None:
 def test_spacing_reaches_the_metrics() -> None:
     images = images_of([(40, 40), (40, 40)])
     images.spacing_mm[1] = 0.5
-    prediction = np.roll((images.targets[0] == 255).astype(np.float32), 6, axis=0)
+    prediction = np.roll((images.targets[0] == 255).astype(np.float32), 6, axis=0)[None]
     learner, examples = make(model={"image_size": "native"}), native(images)
     unknown, known = (learner.measure(examples, row, prediction) for row in (0, 1))
     assert np.isnan(unknown["HD95_mm"])
@@ -141,7 +141,7 @@ def test_spacing_reaches_the_metrics() -> None:
 def test_what_is_shown_is_small() -> None:
     examples, learner = native(images_of([(700, 1400), (33, 47)])), make(model={"image_size": "native"})
     for row, shape in enumerate([(256, 512), (33, 47)]):
-        shown = learner.outputs(examples, row, np.zeros(examples.size(row), np.float32))
+        shown = learner.outputs(examples, row, np.zeros((1, *examples.size(row)), np.float32))
         assert {name: array.shape for name, array in shown.items()} == dict.fromkeys(
             ("image", "target", "probability"), shape
         )

@@ -14,7 +14,7 @@ from tests.training.images import STRONG, digests, noisy, resized
 from tests.training.learners import same
 from xferlab.errors import TrainingError
 from xferlab.networks.unet import UNet
-from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
+from xferlab.tasks.segmentation.resized import ImageBatch, ResizedSegmentation
 from xferlab.training.augment import Augmentation, rotate, rotation_angles
 from xferlab.training.examples import ImageExamples
 from xferlab.training.intensity import normalise
@@ -36,8 +36,8 @@ def batch_of(
     return view_of(**view).batch(examples, np.array(rows), draw)
 
 
-def view_of(**changed: Any) -> BinarySegmentation:
-    return BinarySegmentation(**{"in_channels": 1, "rotation": (10.0, 0.75), **changed})
+def view_of(**changed: Any) -> ResizedSegmentation:
+    return ResizedSegmentation(**{"in_channels": 1, "rotation": (10.0, 0.75), **changed})
 
 
 def network(channels: int = 3) -> nn.Module:
@@ -228,14 +228,14 @@ def test_predictions_are_probabilities_in_ieee_arithmetic_whatever_the_process_a
         predictions = np.stack(learner.predict(batch_of(draw=None)))
         assert torch.backends.cudnn.allow_tf32
     assert seen == [(False, False)]
-    assert (predictions.shape, predictions.dtype) == ((NUM, SIZE, SIZE), np.float32)
+    assert (predictions.shape, predictions.dtype) == ((NUM, 1, SIZE, SIZE), np.float32)
     assert ((predictions > 0) & (predictions < 1)).all()
 
 
 def test_measures_and_outputs_are_of_the_case_itself():
     learner, some = make(), resized(IMAGES, TARGETS, rows=[7, 2])
-    assert learner.measure(some, 1, (TARGETS[2] == 255).astype(np.float32))["DICE"] == 1.0
-    outputs = learner.outputs(some, 1, np.full((SIZE, SIZE), 0.5, np.float32))
+    assert learner.measure(some, 1, (TARGETS[[2]] == 255).astype(np.float32))["DICE"] == 1.0
+    outputs = learner.outputs(some, 1, np.full((1, SIZE, SIZE), 0.5, np.float32))
     assert same({name: value.tolist() for name, value in outputs.items()}, {
         "image": IMAGES[2, 0].tolist(), "target": TARGETS[2].tolist(), "probability": [[128] * SIZE] * SIZE,
     })  # fmt: skip

@@ -12,7 +12,7 @@ from torch import nn
 from tests.training.images import STRONG, Images, images_of, native
 from xferlab.networks.build import build
 from xferlab.tasks.segmentation.native import NativeSegmentation
-from xferlab.tasks.segmentation.resized import BinarySegmentation
+from xferlab.tasks.segmentation.resized import ResizedSegmentation
 from xferlab.tasks.segmentation.sections import Tiling
 from xferlab.tasks.segmentation.tiled import VALIDATION_TILES, TiledSegmentation
 from xferlab.training.augment import Augmentation
@@ -26,7 +26,7 @@ SIZES = [(100, 140), (200, 90), (64, 64), (150, 150)]
 
 def view_of(size: int = 32, *, overlap: float = 0.5, hit: float = 0.75, **base: Any) -> TiledSegmentation:
     return TiledSegmentation(
-        BinarySegmentation(in_channels=1, **base), Tiling(size=size, overlap=overlap, hit=hit)
+        ResizedSegmentation(in_channels=1, **base), Tiling(size=size, overlap=overlap, hit=hit)
     )
 
 
@@ -54,9 +54,9 @@ def test_stitched_tiles_are_the_whole_image_where_context_is_equal(size: int, ov
     stitched = tiled.predict(model, tiled.batch(examples, rows, None))
     expected = whole.predict(model, whole.batch(examples, rows, None))
     for row, shape in enumerate(sizes):
-        assert stitched[row].shape == shape
+        assert stitched[row].shape == (1, *shape)
         assert np.ptp(expected[row]) > 0 or shape == (16, 16)
-        inner = slice(0, shape[0] - radius), slice(0, shape[1] - radius)
+        inner = np.s_[:, : shape[0] - radius, : shape[1] - radius]
         if min(shape) < size:  # padded farther than the whole image, so the lower and right borders differ
             assert np.abs(stitched[row][inner] - expected[row][inner]).max(initial=0.0) < 3e-6
         else:

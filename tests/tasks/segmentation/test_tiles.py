@@ -22,11 +22,11 @@ SIDES = st.integers(1, 300)
 OVERLAPS = st.floats(0.0, 0.9)
 
 
-def anchors(height: int, width: int, *, structure: Any = None, count: int = 1) -> list[Anchors]:
+def anchors(height: int, width: int, *, structure: Any = None, count: int = 1) -> list[list[Anchors]]:
     target = np.zeros((height, width), np.uint8)
     if structure is not None:
         target[structure] = 255
-    return [Anchors(target, structure=255)] * count
+    return [[Anchors(target, structure=255)]] * count
 
 
 def keys(count: int, *, first: int = 0) -> np.ndarray:
@@ -189,6 +189,21 @@ def test_without_structure_or_hits_all_places_are_equally_likely(structure: Any,
     _, counts = np.unique(positions, axis=0, return_counts=True)
     assert len(counts) == 5 * 2
     assert np.abs(counts / count - 0.1).max() < 5 * math.sqrt(0.1 * 0.9 / count)
+
+
+def test_tiles_that_hit_are_shared_equally_by_the_structures_that_are_there() -> None:
+    """However large each is; a structure that is absent takes no part."""
+    count, size = 3000, 8
+    (small,), (large,), (absent,) = (
+        anchors(400, 400, structure=structure)[0]
+        for structure in ((slice(50, 52), slice(40, 43)), (slice(200, 390), slice(200, 390)), None)
+    )
+    cases = [[small, absent, large]] * count
+    tops, lefts = draw_tiles(cases, keys(count), AugmentationSeed(3, 1), size=size, hit=1.0).T
+    on_small = (tops < 52) & (tops + size > 50) & (lefts < 43) & (lefts + size > 40)
+    on_large = (tops + size > 200) & (lefts + size > 200)
+    assert (on_small | on_large).all()
+    assert abs(on_small.mean() - 0.5) < 4 * math.sqrt(0.25 / count)
 
 
 def test_draws_have_no_state() -> None:

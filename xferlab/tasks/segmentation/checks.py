@@ -15,8 +15,9 @@ def check(stage: StageView) -> Iterator[Finding]:
     if stage.training.batch_size == 1:
         path = stage.written("batch_size")
         yield from check_single(stage, path, "batch_size is 1", "set training.batch_size to 2 or more")
-    if stage.adapt is not None and stage.parent_network is not None:
-        yield from _adaptation(stage, stage.adapt, stage.parent_network)
+    if stage.parent_network is not None:
+        yield from _head(stage, stage.adapt or Adapt(), stage.parent_network)
+        yield from _adaptation(stage, stage.adapt or Adapt(), stage.parent_network)
 
 
 def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterator[Finding]:
@@ -46,11 +47,11 @@ def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterato
 
 
 def _structures(stage: StageView) -> Iterator[Finding]:
-    if stage.structures is not None and len(stage.structures) != 1:
+    if stage.structures == ():
         yield Finding(
             ("stages", stage.name, "structures"),
-            f"stage {stage.name!r} reads {', '.join(stage.structures) or 'no structure'}, and segmentation "
-            "learns one; name one in `structures`, or join several in the data section",
+            f"stage {stage.name!r} reads no structure, and segmentation learns one or several; name them in "
+            "`structures`",
             related=(("stages", stage.name, "data"),),
         )
 
@@ -67,6 +68,32 @@ def _channels(stage: StageView) -> Iterator[Finding]:
                 "(adapt: {fold: sum}) in a later stage, whose images are grey",
                 related=(("model", "in_channels"), *_adapting(stage.lineage, "fold")),
             )
+
+
+def _head(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Finding]:
+    """Outputs that the parent's are not; what given weights have is seen when they are loaded."""
+    now = stage.network
+    if adapt.head is None and stage.parent_targets and _outputs(now) != _outputs(before):
+        yield Finding(
+            ("stages", stage.name, "starts_from"),
+            f"stage {stage.name!r} learns {_outputs(now)}, and {stage.parent!r}, which it starts from, "
+            f"{_outputs(before)}: its last layer does not fit; set adapt: {{head: new}}, which starts that "
+            "layer from random weights and takes over all others",
+            related=(("stages", stage.name, "structures"), ("stages", stage.parent or "", "structures")),
+        )
+    freeze = adapt.freeze
+    if adapt.head == "new" and freeze and freeze.part == "donor" and now.translator is None:
+        epoch = freeze.thaws_after("head")
+        if epoch is None or epoch >= stage.training.max_epochs:
+            yield Finding(
+                ("stages", stage.name, "adapt", "freeze"),
+                "the new head is frozen for good, with the random weights that it starts from; let it train "
+                "(unfreeze_after: {head: 0}), or freeze the encoder only",
+            )
+
+
+def _outputs(network: Network) -> str:
+    return f"{network.structures} {network.outputs} structures" if network.structures else "one structure"
 
 
 def _adaptation(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from xferlab.metrics.measuring import METRICS_VERSION, metrics_of
-from xferlab.tasks.config import OBJECTS, ORIGINAL, Size, SizeProblem, Task, TrialIdentity
+from xferlab.tasks.config import OBJECTS, ORIGINAL, CaseProblem, Size, Task, TrialIdentity
 from xferlab.tasks.segmentation.checks import check, check_single
 from xferlab.tasks.segmentation.sections import (
     LAYERS,
@@ -27,6 +27,22 @@ class Identity(TrialIdentity):
     model: Network
     training: Learning
     adapt: Adapt | None = None
+
+    @property
+    def default_targets(self) -> tuple[str, ...]:
+        """What structures are called where only weights are at hand."""
+        number = self.model.structures
+        return tuple(f"structure{n}" for n in range(1, number + 1)) if number else ("structure",)
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether each structure is where its own output is above a threshold, whatever the others are."""
+        return not self.model.is_exclusive
+
+    @property
+    def exclusive_targets(self) -> bool:
+        """Whether no pixel of a case that it trains on may belong to two structures."""
+        return self.model.is_exclusive
 
     @property
     def image_size(self) -> Size:
@@ -51,7 +67,7 @@ class Identity(TrialIdentity):
 
     def check_sizes(
         self, sizes: Mapping[str, tuple[int, int]], trained: Collection[str]
-    ) -> Iterator[SizeProblem]:
+    ) -> Iterator[CaseProblem]:
         """Yields images that are smaller than a tile, or that leave one pixel at the bottleneck."""
         if self.model.tiles is not None:
             yield from _smaller_than_a_tile(self.model.tiles.size, sizes)
@@ -59,14 +75,14 @@ class Identity(TrialIdentity):
             yield from _one_pixel_deep({digest: sizes[digest] for digest in trained})
 
 
-def _smaller_than_a_tile(tile: int, sizes: Mapping[str, tuple[int, int]]) -> Iterator[SizeProblem]:
+def _smaller_than_a_tile(tile: int, sizes: Mapping[str, tuple[int, int]]) -> Iterator[CaseProblem]:
     small = {digest: size for digest, size in sizes.items() if min(size) < tile}
     if not small:
         return
     height, width = min(small.values(), key=min)
     fitting = min(height, width) // SMALLEST_SIDE * SMALLEST_SIDE
     remedy = f"set model.tiles.size to {fitting} at most, " if fitting else ""
-    yield SizeProblem(
+    yield CaseProblem(
         tuple(small),
         f"tiles of {tile} px are larger than {len(small)} of {len(sizes)} images ({{names}}; the smallest "
         f"has {width} x {height} px); {remedy}keep larger images only (`where`), or leave model.tiles out: "
@@ -74,10 +90,10 @@ def _smaller_than_a_tile(tile: int, sizes: Mapping[str, tuple[int, int]]) -> Ite
     )
 
 
-def _one_pixel_deep(sizes: Mapping[str, tuple[int, int]]) -> Iterator[SizeProblem]:
+def _one_pixel_deep(sizes: Mapping[str, tuple[int, int]]) -> Iterator[CaseProblem]:
     small = tuple(digest for digest, size in sizes.items() if max(size) <= SMALLEST_SIDE)
     if small:
-        yield SizeProblem(
+        yield CaseProblem(
             small,
             f"{len(small)} of {len(sizes)} training images have at most {SMALLEST_SIDE} px ({{names}}) and "
             "are trained on one at a time: their bottleneck is one pixel, and batch norm needs two values of "
@@ -85,13 +101,40 @@ def _one_pixel_deep(sizes: Mapping[str, tuple[int, int]]) -> Iterator[SizeProble
         )
 
 
-def network(model: Model, adaptations: Sequence[Adapt | None]) -> Network:
-    """Returns the network after all adaptations, in order from the root."""
-    changes: dict[str, Any] = {}
+def network(model: Model, adaptations: Sequence[Adapt | None], structures: Sequence[str]) -> Network:
+    """Returns the network of some structures after all adaptations, in order from the root."""
+    changes: dict[str, Any] = {"outputs": None}
+    if len(structures) > 1:
+        changes = {"outputs": model.outputs or "overlapping", "structures": len(structures)}
     for adapt in filter(None, adaptations):
         changes |= {"in_channels": 1} if adapt.fold is not None else {}
         changes |= {"translator": adapt.translator} if adapt.translator is not None else {}
     return Network(**{**dict(model), **changes})
+
+
+COLOURS: tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...] = (
+    ((0, 114, 178), (86, 180, 233)),  # sky blue, filled with blue
+    ((230, 159, 0), (230, 159, 0)),  # orange
+    ((0, 158, 115), (0, 158, 115)),  # green
+    ((204, 121, 167), (204, 121, 167)),  # purple
+    ((213, 94, 0), (213, 94, 0)),  # vermilion
+    ((240, 240, 240), (240, 240, 240)),  # white
+)
+"""Fill and outline of each structure in pictures, in order; from the seventh on, they begin again.
+
+Of Okabe and Ito (2008): distinct for all common kinds of colour blindness, and but for the last unlike any
+grey of a radiograph. Yellow is left to outlines of the truth.
+"""
+
+
+def files_of(structures: Sequence[str]) -> dict[str, str]:
+    """Returns the endings of the files that `predict` writes for an image, by their columns.
+
+    Several structures have a mask each, so that they may overlap, and so that a data section can read them:
+    `structures: {heart: mask_heart}`.
+    """
+    several = [f"mask_{name}" for name in structures] if len(structures) > 1 else ["mask"]
+    return {column: f"_{column}.png" for column in (*several, "overlay")}
 
 
 TASK = Task(
@@ -110,8 +153,7 @@ TASK = Task(
     check_single=check_single,
     headline="DICE",
     variants=(*OBJECTS, ORIGINAL),
-    files={"mask": "_mask.png", "overlay": "_overlay.png"},
+    files=files_of,
     report="xferlab.tasks.segmentation.report",
     of_weights="xferlab.tasks.segmentation.learner:identity_of_weights",
-    has_threshold=True,
 )

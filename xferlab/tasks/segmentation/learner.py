@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,7 +19,7 @@ from xferlab.tasks.config import Execution
 from xferlab.tasks.segmentation.config import Identity
 from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
 from xferlab.tasks.segmentation.presentation import present
-from xferlab.tasks.segmentation.resized import BinarySegmentation, at_size, metrics_of, outputs_of
+from xferlab.tasks.segmentation.resized import ResizedSegmentation, at_size, metrics_of, outputs_of
 from xferlab.tasks.segmentation.sections import (
     SMALLEST_SIDE,
     Adapt,
@@ -36,7 +37,7 @@ from xferlab.training.supervised import Forward, SupervisedLearner
 
 
 class SegmentationLearner(SupervisedLearner[Any, Any]):
-    """Segments one structure; what images become batches and how is its `view`."""
+    """Segments structures; what images become batches and how is its `view`."""
 
     def __init__(self, identity: Identity, device: torch.device, *, share: Learner[Any, Any] | None = None):
         """Builds the network of an identity, or shares another learner's."""
@@ -54,6 +55,7 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         )
         self._adapt = identity.adapt or Adapt()
         self.view = view_of(identity)
+        self._base = self.view if isinstance(self.view, ResizedSegmentation) else self.view.base
 
     def start_from(self, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:
         """Takes over weights, shuffled or folded where the identity says so.
@@ -65,7 +67,7 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
             weights = matched_control(weights, self.seed)
         if self._adapt.fold is not None:
             weights = fold_channels(weights, self._adapt.fold)
-        inherit(self.network, weights, origin=origin)
+        inherit(self.network, weights, origin=origin, new_head=self._adapt.head == "new")
 
     def begin_epoch(self, epoch: int, batch: int = 0) -> None:
         """Puts the network into training mode, with the parts that rest in this epoch frozen."""
@@ -82,29 +84,33 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         return self.view.loss(forward, batch)
 
     def predict(self, batch: Any) -> Sequence[Array]:
-        """Returns the probabilities (H, W) of each case."""
+        """Returns the probabilities (S, H, W) of each case."""
         self.network.eval()
         return list(self.view.predict(self.network, batch))
 
     def measure(self, examples: AnyExamples, row: int, prediction: Array) -> Mapping[str, float]:
         """Returns the metrics of one image, at its original size where the examples have that."""
-        return metrics_of(*_at_original_size(examples, row, prediction))
+        cases, row, prediction = _at_original_size(examples, row, prediction)
+        return metrics_of(cases, row, prediction, self._base.masks(prediction))
 
     def outputs(self, examples: AnyExamples, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns `image`, `target` (0 background, 255 structure, 127 ignored) and `probability` (times 255).
 
-        All are uint8 arrays (H, W); those of images at their own size are shrunk to 512 px at most.
+        Of several structures, each has a `target_heart` and a `mask_heart`. All are uint8 arrays (H, W);
+        those of images at their own size are shrunk to 512 px at most.
         """
         cases, row, prediction = _at_original_size(examples, row, prediction)
-        outputs = outputs_of(cases, row, prediction)
+        outputs = outputs_of(cases, row, prediction, self._base.masks(prediction))
         return shrunk(outputs) if isinstance(cases, NativeExamples) else outputs
 
     def present(
         self, image: Pixels, prediction: Array, *, height: int, targets: Sequence[str], threshold: float
     ) -> Presented:
-        """Returns a mask and an overlay at the image's size, and figures about them."""
-        (structure,) = targets or ("structure",)
-        return present(image, prediction, seen=height, structure=structure, threshold=threshold)
+        """Returns masks and an overlay at the image's size, and figures about them."""
+        masks = np.zeros((len(targets), *image.shape), bool)
+        shown = at_size(prediction, width=image.shape[1], height=height)
+        masks[:, :height] = self._base.masks(shown, threshold)
+        return present(image, dict(zip(targets, masks, strict=True)))
 
     def layers(self) -> Mapping[str, Layer]:
         """Returns the levels of the U-Net; an upsampling belongs to the decoder level that it feeds."""
@@ -130,7 +136,7 @@ def network_of(identity: Identity, device: torch.device) -> nn.Module:
     network = build(
         model.name,
         in_channels=model.in_channels,
-        out_channels=1,
+        out_channels=model.out_channels,
         init_features=model.init_features,
         translator=Translator(**dict(model.translator)) if model.translator else None,
     )
@@ -192,16 +198,17 @@ def _preprocessing(options: Mapping[str, Any], *, origin: str) -> tuple[int, Any
     return size_px, intensity
 
 
-def view_of(identity: Identity) -> BinarySegmentation | NativeSegmentation | TiledSegmentation:
+def view_of(identity: Identity) -> ResizedSegmentation | NativeSegmentation | TiledSegmentation:
     """Returns how cases become batches and are measured, for the size at which the network takes them."""
     training, rotation = identity.training, identity.training.rotation
-    base = BinarySegmentation(
+    base = ResizedSegmentation(
         in_channels=identity.model.in_channels,
         intensity=training.intensity,
         rotation=(rotation.degrees, rotation.probability) if rotation else None,
         loss_name=training.loss,
         smoothing=training.smoothing,
         augmentation=Augmentation(**dict(training.augmentation)) if training.augmentation else None,
+        is_exclusive=identity.model.is_exclusive,
     )
     if identity.model.tiles is not None:
         return TiledSegmentation(base, identity.model.tiles)

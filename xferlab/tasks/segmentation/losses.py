@@ -1,4 +1,7 @@
-"""Losses on logits, in float32, over the pixels that count."""
+"""Losses on logits, in float32, over the pixels that count.
+
+`LOSSES` are of one structure. `loss_of` takes their mean over several.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,83 @@ LOSSES: dict[str, Loss] = {
     "dice_cross_entropy": dice_cross_entropy,
     "focal_tversky": _of_probability(focal_tversky),
 }
-"""Losses by name; `cross_entropy` has no use for the constant s."""
+"""Losses of one structure by name; `cross_entropy` has no use for the constant s."""
+
+
+def loss_of(
+    name: str,
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    valid: torch.Tensor,
+    smoothing: float,
+    *,
+    is_exclusive: bool = False,
+) -> torch.Tensor:
+    """Returns the mean of a loss over the structures with a pixel that counts; 0 where there is none.
+
+    Where structures are exclusive, the loss of each is that of its softmax probability, and cross entropy is
+    `exclusive_cross_entropy`, once for all of them.
+
+    Args:
+        name: Key of `LOSSES`.
+        logits: (N, S, H, W) float32; (N, 1 + S, H, W), the background first, where they are exclusive.
+        target: (N, S, H, W) float32, 0 or 1.
+        valid: (N, S, H, W) float32, 0 where a pixel is ignored.
+        smoothing: The constant s.
+        is_exclusive: Whether a pixel belongs to one structure at most.
+    """
+    if not is_exclusive:
+        return _mean(LOSSES[name], logits, target, valid, smoothing)
+    if name == "cross_entropy":
+        return exclusive_cross_entropy(logits, target, valid)
+    if name == "dice_cross_entropy":
+        overlap = loss_of("dice", logits, target, valid, smoothing, is_exclusive=True)
+        return overlap + exclusive_cross_entropy(logits, target, valid)
+    return _mean(LOSSES[name], against_others(logits), target, valid, smoothing)
+
+
+def against_others(logits: torch.Tensor) -> torch.Tensor:
+    """Returns logits (N, S, H, W) whose sigmoids are the softmax probabilities of all but the first channel.
+
+    Args:
+        logits: (N, 1 + S, H, W), the background first.
+    """
+    return torch.cat(
+        [
+            logits[:, channel : channel + 1]
+            - torch.cat([logits[:, :channel], logits[:, channel + 1 :]], dim=1).logsumexp(1, keepdim=True)
+            for channel in range(1, logits.shape[1])
+        ],
+        dim=1,
+    )
+
+
+def exclusive_cross_entropy(logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Returns the mean of `-log p` over the pixels that count, p being the softmax probability of the truth.
+
+    Where a structure is ignored, such as in a case without its mask, the truth may be several classes: p is
+    then the sum of their probabilities (Shi et al. 2021, marginal loss). A pixel that may be anything counts
+    nowhere.
+
+    Arguments as in `loss_of`.
+    """
+    is_known = (target * valid).amax(dim=1, keepdim=True)
+    structures = torch.maximum(target * valid, (1.0 - valid) * (1.0 - is_known))
+    possible = torch.cat([1.0 - is_known, structures], dim=1)
+    counted = possible.amin(dim=1) == 0
+    entropy = logits.logsumexp(1) - logits.masked_fill(possible == 0, -torch.inf).logsumexp(1)
+    return (entropy * counted).sum() / counted.sum().clamp_min(1)
+
+
+def _mean(
+    loss: Loss, logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor, smoothing: float
+) -> torch.Tensor:
+    planes = [(slice(None), slice(number, number + 1)) for number in range(logits.shape[1])]
+    losses = [loss(logits[plane], target[plane], valid[plane], smoothing) for plane in planes]
+    if len(losses) == 1:
+        return losses[0]
+    counted = valid.amax(dim=(0, 2, 3))
+    return (torch.stack(losses) * counted).sum() / counted.sum().clamp_min(1.0)
 
 
 def _sums(

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from xferlab.networks.unet import SIZE_MULTIPLE
-from xferlab.tasks.segmentation.resized import BinarySegmentation, ImageBatch
+from xferlab.tasks.segmentation.resized import ImageBatch, Probabilities, ResizedSegmentation
 from xferlab.tasks.segmentation.windows import NormalisedImage, labels_of, normalised
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
@@ -54,28 +54,28 @@ class OwnSizeSegmentation(ABC):
         base: Segmentation at a fixed size, with the same intensity, augmentation and loss.
     """
 
-    base: BinarySegmentation
+    base: ResizedSegmentation
 
     @abstractmethod
     def batch(self, examples: NativeExamples, rows: Rows, draw: AugmentationSeed | None) -> NativeBatch:
         """Returns cases with their targets, augmented if there is something to draw from."""
 
     @abstractmethod
-    def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> npt.NDArray[np.float32]:
-        """Returns the probabilities (H, W) of one case at its own size."""
+    def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> Probabilities:
+        """Returns the probabilities (S, H, W) of one case at its own size."""
 
     def loss(self, forward: Forward, batch: NativeBatch) -> torch.Tensor:
         """Returns the loss of the base task, float32, the mean over the batch's parts."""
         return torch.stack([self.base.loss(forward, part) for part in batch.parts]).mean()
 
-    def predict(self, model: nn.Module, batch: NativeBatch) -> list[npt.NDArray[np.float32]]:
-        """Returns probabilities (H, W) of each case at its own size, float32 throughout."""
+    def predict(self, model: nn.Module, batch: NativeBatch) -> list[Probabilities]:
+        """Returns probabilities (S, H, W) of each case at its own size, float32 throughout."""
         return [self.whole(model, batch.examples, row) for row in batch.rows.tolist()]
 
 
 @dataclass(frozen=True)
 class NativeSegmentation(OwnSizeSegmentation):
-    """Binary segmentation of whole images of any size.
+    """Segmentation of whole images of any size.
 
     An image is turned about its own centre and filled as at a fixed size, then padded to the largest of its
     batch and to a multiple of 16, below and to the right, with its minimum. Padded pixels count nowhere in
@@ -90,12 +90,12 @@ class NativeSegmentation(OwnSizeSegmentation):
             _ = batch.parts  # augmenting belongs to the making of a batch
         return batch
 
-    def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> npt.NDArray[np.float32]:
-        """Returns the probabilities (H, W) of one whole image."""
+    def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> Probabilities:
+        """Returns the probabilities (S, H, W) of one whole image."""
         height, width = examples.size(row)
         whole = normalised(examples, row, self.base.intensity)
         window = whole.window(0, 0, (padded(height), padded(width)))
-        return predict_windows(self.base, model, [window], examples.device)[0, :height, :width]
+        return predict_windows(self.base, model, [window], examples.device)[0, :, :height, :width]
 
     def _framed(self, examples: NativeExamples, rows: Rows, draw: AugmentationSeed | None) -> ImageBatch:
         sizes = np.array([examples.size(row) for row in rows.tolist()])
@@ -127,7 +127,7 @@ def padded(length: int) -> int:
 
 
 def normalised_for(
-    base: BinarySegmentation, examples: NativeExamples, row: int, draw: AugmentationSeed | None
+    base: ResizedSegmentation, examples: NativeExamples, row: int, draw: AugmentationSeed | None
 ) -> NormalisedImage:
     """Returns a case as the network sees it, by the statistics of the whole image.
 
@@ -142,23 +142,24 @@ def normalised_for(
 
 
 def predict_windows(
-    base: BinarySegmentation,
+    base: ResizedSegmentation,
     model: nn.Module,
     windows: Sequence[npt.NDArray[np.float32]],
     device: torch.device,
 ) -> npt.NDArray[np.float32]:
-    """Returns probabilities (N, H, W) of windows (C, H, W) of equal size."""
+    """Returns probabilities (N, S, H, W) of windows (C, H, W) of equal size."""
     images = torch.from_numpy(np.stack(windows)).to(device)
     return base.predict(model, base.framed(images, images.new_zeros(len(images), 1, *images.shape[2:])))
 
 
 def shrunk(outputs: Mapping[str, Pixels]) -> dict[str, Pixels]:
     """Returns a case's arrays shrunk to at most 512 px at the longer side: metrics are of all pixels."""
-    height, width = outputs["target"].shape
+    height, width = outputs["image"].shape
     scale = min(1.0, SHOWN_PX / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    smooth, nearest = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
+    nearest, smooth = Image.Resampling.NEAREST, Image.Resampling.BILINEAR
+    pictures = {name: Image.fromarray(array) for name, array in outputs.items()}
     return {
-        name: np.asarray(Image.fromarray(array).resize(size, nearest if name == "target" else smooth))
-        for name, array in outputs.items()
+        name: np.asarray(picture.resize(size, nearest if name.startswith("target") else smooth))
+        for name, picture in pictures.items()
     }

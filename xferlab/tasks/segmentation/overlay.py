@@ -1,40 +1,43 @@
-"""A segmentation drawn on its image: a translucent fill and an outline, at the image's own size."""
+"""A segmentation drawn on its image: translucent fills and outlines, at the image's own size."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects, gaussian_filter, maximum_filter, minimum_filter
 
-FILL, LINE = (0, 114, 178), (86, 180, 233)
-"""Blue and sky blue of Okabe and Ito (2008): distinct for all common kinds of colour blindness, and unlike
-any grey of a radiograph. Yellow is left to outlines of the truth, as in reports."""
+from xferlab.tasks.segmentation.config import COLOURS
 
 FILL_OPACITY = 0.24
 LINES_PER_SIDE = 350
 """The outline is one 350th of the shorter side wide, so that it looks alike at every resolution."""
 
 
-def overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Returns the image with the mask filled and outlined.
+def overlay(image: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
+    """Returns the image with each mask filled and outlined in its colour of `COLOURS`.
 
-    The outline has a dark casing, so that it is seen on bone and on air alike. The image's border
-    is no outline.
+    Outlines have a dark casing, so that they are seen on bone and on air alike. They lie on all fills, and
+    later ones on earlier ones. The image's border is no outline.
 
     Args:
         image: Grey, `(H, W)`.
-        mask: `(H, W)`.
+        masks: `(H, W)` each.
 
     Returns:
-        RGB, uint8, `(H, W, 3)`; the image's own greys beyond the fill and the outline.
+        RGB, uint8, `(H, W, 3)`; the image's own greys beyond the fills and the outlines.
     """
     drawn = np.repeat(image[..., None].astype(np.float32), 3, axis=-1)
     width_px = max(1, round(min(image.shape) / LINES_PER_SIDE))
-    drawn[mask] += FILL_OPACITY * (np.array(FILL, np.float32) - drawn[mask])
-    box = _box(mask, margin=4 * width_px + 4)
-    part, inside = drawn[box], mask[box]
-    _blend(part, np.zeros(3, np.float32), 0.7 * _band(inside, 2 * width_px))
-    _blend(part, np.array(LINE, np.float32), _band(inside, width_px))
+    for mask, (fill, _) in zip(masks, cycle(COLOURS), strict=False):
+        drawn[mask] += FILL_OPACITY * (np.array(fill, np.float32) - drawn[mask])
+    for mask, (_, line) in zip(masks, cycle(COLOURS), strict=False):
+        box = _box(mask, margin=4 * width_px + 4)
+        part, inside = drawn[box], mask[box]
+        _blend(part, np.zeros(3, np.float32), 0.7 * _band(inside, 2 * width_px))
+        _blend(part, np.array(line, np.float32), _band(inside, width_px))
     return np.rint(drawn).astype(np.uint8)
 
 

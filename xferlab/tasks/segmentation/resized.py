@@ -1,4 +1,4 @@
-"""Binary segmentation: one structure against background, with pixels to ignore."""
+"""Segmentation of one or several structures on images of one size, with pixels to ignore."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 from torch import nn
 
 from xferlab.errors import TrainingError
-from xferlab.metrics.measuring import measure
-from xferlab.tasks.segmentation.losses import LOSSES
+from xferlab.metrics.measuring import THRESHOLD, measure, over_structures
+from xferlab.tasks.segmentation.losses import against_others, loss_of
 from xferlab.training.augment import Augmentation, mirror, rotate, rotation_angles
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
@@ -24,10 +24,13 @@ from xferlab.training.precision import float32
 from xferlab.training.randomness import between, uniform
 from xferlab.training.supervised import Forward
 
+Probabilities = npt.NDArray[np.float32]
+"""(S, H, W) in [0, 1]: of each structure, everywhere."""
+
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Network input (N, C, H, W) float32, target and valid (N, 1, H, W) float32."""
+    """Network input (N, C, H, W) float32, target and valid (N, S, H, W) float32."""
 
     inputs: torch.Tensor
     target: torch.Tensor
@@ -35,7 +38,7 @@ class ImageBatch:
 
 
 @dataclass(frozen=True)
-class BinarySegmentation:
+class ResizedSegmentation:
     """Images of one size: how they become batches, and what the loss is.
 
     Attributes:
@@ -46,6 +49,7 @@ class BinarySegmentation:
         loss_name: Name in `LOSSES`.
         smoothing: The constant of the Dice losses and of focal Tversky.
         augmentation: What varies beside the rotation, or None.
+        is_exclusive: Whether a pixel belongs to one structure at most: softmax after a channel of background.
     """
 
     in_channels: int
@@ -54,6 +58,7 @@ class BinarySegmentation:
     loss_name: str = "dice"
     smoothing: float = 1.0
     augmentation: Augmentation | None = None
+    is_exclusive: bool = False
 
     def batch(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> ImageBatch:
         """Returns normalised images with their targets, augmented if there is something to draw from.
@@ -79,7 +84,10 @@ class BinarySegmentation:
         keys: npt.NDArray[np.uint64],
         draw: AugmentationSeed,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns normalised images (N, C, H, W) and targets (N, 1, H, W) turned, scaled and mirrored."""
+        """Returns normalised images (N, C, H, W) and targets (N, S, H, W) turned, scaled and mirrored.
+
+        A structure without a mask has none afterwards, whatever comes in from outside of the image.
+        """
         seed, epoch, options = draw.seed, draw.epoch, self.augmentation or Augmentation()
         angles, scales = np.zeros(len(keys)), None
         if self.rotation is not None:
@@ -90,10 +98,14 @@ class BinarySegmentation:
             images, targets = mirror(images, targets, chosen)
         if options.scale is not None:
             scales = between(keys, draw, "scale", low=options.scale[0], high=options.scale[1])
-        return rotate(images, targets, angles, scales)
+        images, moved = rotate(images, targets, angles, scales)
+        if targets.shape[1] > 1:
+            is_absent = (targets == IGNORED).all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
+            moved = torch.where(is_absent, targets, moved)
+        return images, moved
 
     def framed(self, images: torch.Tensor, targets: torch.Tensor) -> ImageBatch:
-        """Returns normalised images (N, C, H, W) and targets (N, 1, H, W), all float32, as a batch."""
+        """Returns normalised images (N, C, H, W) and targets (N, S, H, W), all float32, as a batch."""
         if images.shape[1] != self.in_channels:
             images = images.expand(-1, self.in_channels, -1, -1)
         inputs = images.contiguous(memory_format=torch.channels_last)
@@ -101,28 +113,68 @@ class BinarySegmentation:
 
     def loss(self, forward: Forward, batch: ImageBatch) -> torch.Tensor:
         """Returns the loss in float32."""
-        return LOSSES[self.loss_name](forward(batch.inputs), batch.target, batch.valid, self.smoothing)
+        return loss_of(
+            self.loss_name,
+            forward(batch.inputs),
+            batch.target,
+            batch.valid,
+            self.smoothing,
+            is_exclusive=self.is_exclusive,
+        )
 
     def predict(self, model: nn.Module, batch: ImageBatch) -> npt.NDArray[np.float32]:
-        """Returns probabilities (N, H, W), float32 throughout: a bfloat16 sigmoid ties near 1."""
+        """Returns probabilities (N, S, H, W), float32 throughout: a bfloat16 sigmoid ties near 1."""
         with torch.inference_mode(), float32():
-            probability = torch.sigmoid(model(batch.inputs).float())
-        return cast("npt.NDArray[np.float32]", probability[:, 0].cpu().numpy())
+            logits = model(batch.inputs).float()
+            probability = torch.sigmoid(against_others(logits) if self.is_exclusive else logits)
+        return cast("npt.NDArray[np.float32]", probability.cpu().numpy())
+
+    def masks(self, prediction: Probabilities, threshold: float = THRESHOLD) -> npt.NDArray[np.bool_]:
+        """Returns where each structure is, (S, H, W): where its probability (S, H, W) is above the threshold.
+
+        Exclusive structures are where they are more probable than the background and each other; there the
+        threshold has no say.
+        """
+        if not self.is_exclusive:
+            return prediction > threshold
+        background = 1.0 - prediction.sum(axis=0, keepdims=True)
+        chosen = np.concatenate([background, prediction]).argmax(axis=0)
+        return np.stack([chosen == number for number in range(1, len(prediction) + 1)])
 
 
-def metrics_of(examples: AnyExamples, row: int, prediction: npt.NDArray[np.float32]) -> dict[str, float]:
-    """Returns the metrics of a case whose prediction has its size."""
-    target = examples.case(row)[1][0]
+def metrics_of(
+    examples: AnyExamples, row: int, prediction: Probabilities, masks: npt.NDArray[np.bool_]
+) -> dict[str, float]:
+    """Returns the metrics of a case whose prediction and masks (S, H, W) have its size."""
     spacing = examples.spacing_mm[row]
     known = None if np.isnan(spacing).any() else (float(spacing[0]), float(spacing[1]))
-    return measure(prediction, target == STRUCTURE, ignore=target == IGNORED, spacing_mm=known)
+    planes = zip(examples.structures, prediction, masks, examples.case(row)[1], strict=True)
+    return over_structures(
+        {
+            name: measure(
+                probability, target == STRUCTURE, ignore=target == IGNORED, predicted=mask, spacing_mm=known
+            )
+            for name, probability, mask, target in planes
+        }
+    )
 
 
-def outputs_of(examples: AnyExamples, row: int, prediction: npt.NDArray[np.float32]) -> dict[str, Pixels]:
-    """Returns the first channel, the target and the probability (times 255) of a case, uint8 (H, W)."""
+def outputs_of(
+    examples: AnyExamples, row: int, prediction: Probabilities, masks: npt.NDArray[np.bool_]
+) -> dict[str, Pixels]:
+    """Returns what is stored of a case to look at, uint8 (H, W).
+
+    They are the first channel and the target, and the probability (times 255) of one structure. Of several,
+    each has a target and a mask (255 where it is predicted) of its own, such as `target_heart`.
+    """
     image, targets = examples.case(row)
-    probability = np.rint(prediction * 255.0).astype(np.uint8)
-    return {"image": image[0], "target": targets[0], "probability": probability}
+    if len(prediction) == 1:
+        probability = np.rint(prediction[0] * 255.0).astype(np.uint8)
+        return {"image": image[0], "target": targets[0], "probability": probability}
+    shown = {"image": image[0]}
+    for name, target, mask in zip(examples.structures, targets, masks, strict=True):
+        shown |= {f"target_{name}": target, f"mask_{name}": mask * np.uint8(STRUCTURE)}
+    return shown
 
 
 def _check_channels(channels: int, accepted: int) -> None:
@@ -133,7 +185,8 @@ def _check_channels(channels: int, accepted: int) -> None:
         )
 
 
-def at_size(probability: npt.NDArray[np.float32], *, width: int, height: int) -> npt.NDArray[np.float32]:
-    """Returns a probability map stretched to `(height, width)`, bilinear, antialiased where it shrinks."""
-    picture = Image.fromarray(np.ascontiguousarray(probability))
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+def at_size(prediction: Probabilities, *, width: int, height: int) -> Probabilities:
+    """Returns probabilities stretched to (S, height, width), bilinear, antialiased where they shrink."""
+    pictures = [Image.fromarray(np.ascontiguousarray(probability)) for probability in prediction]
+    size, smooth = (width, height), Image.Resampling.BILINEAR
+    return np.stack([np.asarray(picture.resize(size, smooth)) for picture in pictures])

@@ -76,6 +76,9 @@ class Model(Section):
     """Side in pixels, divisible by 16; images are stretched to the square. `native`: each as it is."""
     tiles: Tiling | None = None
     """With `image_size: native`: train and predict on tiles; null takes images whole."""
+    outputs: Literal["exclusive", "overlapping"] | None = None
+    """Of stages with several structures. `overlapping` (default): a pixel may belong to several, a sigmoid
+    each. `exclusive`: to one at most, softmax over background and structures; no masks may overlap."""
 
     @model_validator(mode="after")
     def _tiles_of_native_images(self) -> Model:
@@ -103,6 +106,18 @@ class Network(Model):
 
     translator: TranslatorLayers | None = None
     """New layers at the end."""
+    structures: Int | None = Field(None, ge=2)
+    """Number of structures; null for one."""
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether a pixel belongs to one of several structures, or to the background."""
+        return self.outputs == "exclusive"
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the output: one a structure, after one of the background where they are exclusive."""
+        return (self.structures or 1) + self.is_exclusive
 
 
 class Freezing(Section):
@@ -145,6 +160,8 @@ class Adapt(Section):
     """Fold the first convolution's three input channels into one, from this stage on."""
     translator: TranslatorLayers | None = None
     """Add layers at the end, from this stage on."""
+    head: Literal["new"] | None = None
+    """`new`: the last convolution starts from random weights, as it must for other numbers of outputs."""
     freeze: Freezing | None = None
     """Parts that do not train in this stage."""
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -19,7 +18,7 @@ from xferlab.tasks.segmentation.native import (
     padded,
     predict_windows,
 )
-from xferlab.tasks.segmentation.resized import ImageBatch
+from xferlab.tasks.segmentation.resized import ImageBatch, Probabilities
 from xferlab.tasks.segmentation.sections import Tiling
 from xferlab.tasks.segmentation.tiles import (
     Anchors,
@@ -43,7 +42,7 @@ PREDICTED_PX = 2**20
 
 @dataclass(frozen=True)
 class TiledSegmentation(OwnSizeSegmentation):
-    """Binary segmentation of images of any size by square tiles.
+    """Segmentation of images of any size by square tiles.
 
     Training sees one tile of each case in each epoch, normalised by the statistics of the whole image, and
     turned together with its surroundings, so that nothing is filled in where the image goes on. Outside of
@@ -104,7 +103,7 @@ class TiledSegmentation(OwnSizeSegmentation):
         margin: int = 0,
         draw: AugmentationSeed | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns images (N, C, S, S) and labels (N, 1, S, S) with a margin on each side, on the device."""
+        """Returns images and targets of the tiles, with a margin on each side, float32, on the device."""
         shape = (self.tiles.size + 2 * margin,) * 2
         images, labels = [], []
         for row, (top, left) in zip(rows.tolist(), (positions - margin).tolist(), strict=True):
@@ -113,8 +112,8 @@ class TiledSegmentation(OwnSizeSegmentation):
         device = examples.device
         return torch.from_numpy(np.stack(images)).to(device), torch.from_numpy(np.stack(labels)).to(device)
 
-    def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> npt.NDArray[np.float32]:
-        """Returns the probabilities (H, W) of one image, blended from its tiles."""
+    def whole(self, model: nn.Module, examples: NativeExamples, row: int) -> Probabilities:
+        """Returns the probabilities (S, H, W) of one image, blended from its tiles."""
         height, width = examples.size(row)
         size, overlap = self.tiles.size, self.tiles.overlap
         positions = tile_grid(padded(height), padded(width), size=size, overlap=overlap, align=SIZE_MULTIPLE)
@@ -123,7 +122,7 @@ class TiledSegmentation(OwnSizeSegmentation):
 
     def _predicted(
         self, model: nn.Module, examples: NativeExamples, row: int, positions: Positions
-    ) -> Iterator[npt.NDArray[np.float32]]:
+    ) -> Iterator[Probabilities]:
         whole, size = normalised(examples, row, self.base.intensity), self.tiles.size
         at_once = max(1, PREDICTED_PX // size**2)
         for start in range(0, len(positions), at_once):
@@ -132,6 +131,9 @@ class TiledSegmentation(OwnSizeSegmentation):
             yield from predict_windows(self.base, model, windows, examples.device)
 
 
-def _anchors(examples: NativeExamples, row: int) -> Anchors:
-    """The structure's pixels of a case; reads the whole target the first time."""
-    return examples.once(("anchors", row), lambda: Anchors(examples.case(row)[1][0], structure=STRUCTURE))
+def _anchors(examples: NativeExamples, row: int) -> list[Anchors]:
+    """The pixels of each structure of a case; reads the whole targets the first time."""
+    return examples.once(
+        ("anchors", row),
+        lambda: [Anchors(target, structure=STRUCTURE) for target in examples.case(row)[1]],
+    )

@@ -67,22 +67,23 @@ def stitch(
     shape: tuple[int, int],
     weights: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.float32]:
-    """Returns the weighted mean of overlapping tiles of probabilities, (height, width) float32 in [0, 1].
+    """Returns the weighted mean of overlapping tiles of probabilities, (..., height, width) float32, 0..1.
 
     Where tiles agree it is what they say, to float precision.
 
     Args:
-        tiles: (S, S) each, 0..1, in the order of the positions; what reaches beyond the image is left out.
+        tiles: (..., S, S), 0..1, in the order of the positions; what reaches beyond the image is left out.
         positions: From `tile_grid`: each pixel is in a tile.
         shape: Height and width of the image.
         weights: From `blend_weights`, above 0.
     """
-    total = np.zeros(shape, np.float32)
-    weight = np.zeros(shape, np.float32)
-    for tile, (top, left) in zip(tiles, positions.tolist(), strict=True):
-        area = np.s_[top : top + tile.shape[0], left : left + tile.shape[1]]
-        height, width = total[area].shape
-        total[area] += (tile * weights)[:height, :width]
+    total = weight = np.zeros(shape, np.float32)
+    for number, (tile, (top, left)) in enumerate(zip(tiles, positions.tolist(), strict=True)):
+        if number == 0:
+            total = np.zeros((*tile.shape[:-2], *shape), np.float32)
+        area = np.s_[..., top : top + tile.shape[-2], left : left + tile.shape[-1]]
+        height, width = weight[area].shape
+        total[area] += (tile * weights)[..., :height, :width]
         weight[area] += weights[:height, :width]
     return np.asarray(np.clip(total / weight, 0.0, 1.0))
 
@@ -112,7 +113,7 @@ class Anchors:
 
 
 def draw_tiles(
-    anchors: Sequence[Anchors],
+    anchors: Sequence[Sequence[Anchors]],
     keys: npt.NDArray[np.uint64],
     draw: AugmentationSeed,
     *,
@@ -124,26 +125,36 @@ def draw_tiles(
     A tile leaves the image only where that is smaller, at its lower and right sides.
 
     Args:
-        anchors: The structure of each case.
+        anchors: The structures of each case.
         keys: 64 bits of each case, (N,).
         draw: Seed and epoch.
         size: Side of a tile in px.
-        hit: Probability that the tile contains one structure pixel, any with equal chance, at any position
-            that contains it with equal chance. Other tiles, and those of cases without structure, lie
-            anywhere: more than this share contain some structure.
+        hit: Probability that the tile contains one pixel of a structure, of each that is there with equal
+            chance, any pixel with equal chance, at any position that contains it with equal chance. Other
+            tiles, and those of cases without structure, lie anywhere: more than this share contain some
+            structure.
     """
     draws = {
         purpose: between(keys, draw, f"tile_{purpose}", low=0.0, high=1.0)
         for purpose in ("hit", "anchor", "row", "column")
     }
     positions = np.zeros((len(keys), 2), dtype=np.intp)
-    for case, structure in enumerate(anchors):
-        hits = structure.count and draws["hit"][case] < hit
-        pixel = structure.pick(float(draws["anchor"][case])) if hits else (None, None)
+    for case, structures in enumerate(anchors):
+        hits = draws["hit"][case] < hit
+        pixel = _picked(structures, float(draws["anchor"][case])) if hits else None
         for axis, purpose in enumerate(("row", "column")):
-            first, last = _range(structure.size[axis], size, pixel[axis])
+            first, last = _range(structures[0].size[axis], size, pixel[axis] if pixel else None)
             positions[case, axis] = first + int(draws[purpose][case] * (last - first + 1))
     return positions
+
+
+def _picked(structures: Sequence[Anchors], share: float) -> tuple[int, int] | None:
+    """Returns a pixel of a structure, each with equal chance, from a number from 0 to below 1."""
+    present = [structure for structure in structures if structure.count]
+    if not present:
+        return None
+    number = int(share * len(present))
+    return present[number].pick(share * len(present) - number)
 
 
 def _range(length: int, size: int, anchor: int | None) -> tuple[int, int]:
