@@ -80,7 +80,7 @@ def packs(folder: Path) -> tuple[Pack, Pack]:
 def study(folder: Path, packs: tuple[Pack, Pack]) -> Path:
     """One stage on a section, and another that goes on from it on a set of both."""
     first, second = packs
-    data = {"a": first.section(), "b": second.section(hold_out=0.3)}
+    data = {"a": first.section(), "b": second.section(hold_out=0.3, note="From another town")}
     stages = {
         "one": stage("a", classes=GROUPED | {"names": {"well": ["normal"], "sick": ["tb"]}}, repetitions=2),
         "both": stage(["a", "b"], classes=GROUPED, starts_from="one", evaluate_on=["a+b.test", "b.hold_out"]),
@@ -103,7 +103,9 @@ def test_labels_run_from_plan_to_report(study: Path, capsys: pytest.CaptureFixtu
     out = study.parent / "report"
     assert main(["report", str(study), "--out", str(out)]) == 0
     report = (out / "report.md").read_text()
-    assert "stage both on a+b.test" in report
+    of_set = report.partition("stage both on a+b.test")[2].partition("\n### ")[0]
+    assert "b: From another town." in of_set
+    assert "b: From another town." not in report.partition("stage one on a.test")[2].partition("\n### ")[0]
     for heading in ("Accuracy", "AUC, sick", "F1, well"):
         assert heading in report
     capsys.readouterr()
