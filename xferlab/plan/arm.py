@@ -13,8 +13,9 @@ from xferlab.plan.origins import Origins, identity_of
 from xferlab.plan.plan import execution
 from xferlab.plan.selection import Labels, PartCases, Reading, without_patients
 from xferlab.plan.spec import Reservation, Settings, TrialSpec
-from xferlab.study.check import sections_read, stage_view, training_path
+from xferlab.study.check import stage_view, training_path
 from xferlab.study.schema import Stage, Study
+from xferlab.study.sections import sections_read
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import Execution, Finding
 

@@ -10,9 +10,9 @@ from functools import cached_property
 from xferlab.cohort import Case, Labelling, single_sections
 from xferlab.data.sources.registry import DataSection
 from xferlab.errors import Problem, StudyError, suggest
-from xferlab.study.check import sections_read
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Classes, Study
+from xferlab.study.sections import sections_read
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import Finding
 
