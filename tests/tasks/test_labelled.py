@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -233,6 +234,18 @@ def test_predict_says_the_class(study: Path, packs: tuple[Pack, Pack], folder: P
         (row,) = csv.DictReader(file)
     assert row["class"] in ("well", "sick")
     assert float(row["P_well"]) + float(row["P_sick"]) == pytest.approx(1.0)
+
+
+def test_the_example_of_the_page_is_learnt(folder: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    (text,) = (block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "classes:" in block)
+    stages = yaml.safe_load(text.replace("task: mine", "task: labelled"))["stages"]
+    cohen = Pack(folder / "cohen", ["normal", "viral", "covid19", "other"])
+    montgomery = Pack(folder / "montgomery", ["normal", "tb"], first=100)
+    data = {"cohen": cohen.section(), "montgomery": montgomery.section()}
+    assert run(write(folder, study_of(data, stages))) == 0
+    cases = load_study(folder / "results", "labels").cases
+    assert {"IS_normal", "P_tuberculosis", "CALLED_viral", "CORRECT"} <= set(cases["metric"])
 
 
 @pytest.mark.slow
