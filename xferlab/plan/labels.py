@@ -134,9 +134,10 @@ class _Labelled:
         """Yields how many images of each section have each class."""
         labelling, column = self.named.labelling, self.classes.column
         for name, cases in self.read.items():
-            numbers = Counter(labelling.label(case) for case in cases)
+            labels = labelling.labels(cases)
+            numbers = Counter(labels.values())
             classes = {class_: numbers[label] for label, class_ in enumerate(labelling.names)}
-            others = Counter(case.columns[column] for case in cases if labelling.label(case) is None)
+            others = Counter(case.columns[column] for case in cases if case.digest not in labels)
             yield ClassCounts(self.name, name, column, classes, dict(sorted(others.items())))
 
     def findings(self) -> Iterator[Finding]:

@@ -45,16 +45,6 @@ class Reading:
         return Reading(name, sections, classes.labelling if classes else None)
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the classes, where labels are read."""
-        return self.labelling.names if self.labelling else ()
-
-    def class_of(self, case: Case) -> str:
-        """Returns the class of a case that takes part, where labels are read."""
-        label = self.labelling.label(case) if self.labelling else None
-        return "" if label is None else self.classes[label]
-
-    @property
     def named(self) -> list[tuple[str, DataSection]]:
         """Name and configuration of each section."""
         return list(zip(single_sections(self.name), self.sections, strict=True))
@@ -231,8 +221,16 @@ class CaseSelector:
             frozenset(map(self.cohort.unit, kept)),
             {wanted_part: sizes[wanted_part] for wanted_part in wanted},
             _missing(wanted, {case.pathology for case in cases}, kept, lambda case: case.pathology),
-            _missing(wanted, reading.classes, kept, reading.class_of),
+            self._missing_labels(reading, wanted, kept),
         )
+
+    def _missing_labels(
+        self, reading: Reading, wanted: Iterable[str], kept: Mapping[Case, str]
+    ) -> tuple[tuple[str, str], ...]:
+        if reading.labelling is None:
+            return ()
+        labels, names = reading.labelling.labels(kept), reading.labelling.names
+        return _missing(wanted, names, kept, lambda case: names[labels[case.digest]])
 
     def _stored(self, reading: Reading, kept: Mapping[Case, str], *, to_train: bool) -> str:
         """The digest of the selection of cases with their parts, which is noted."""
