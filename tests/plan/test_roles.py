@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.plan.studies import PlanOf, text_digest, trial
+from tests.plan.studies import PlanOf, phantom_cases, text_digest, trial
 from tests.tasks.labelled import added
 from xferlab.cohort import Case
 from xferlab.errors import StudyError
@@ -297,6 +300,27 @@ def test_a_stage_without_a_producer_at_a_site_has_no_trial_there(planned: Callab
     assert {name for name in plan.names if "lungs" in name} == {"baseline/lungs/r02", "baseline/lungs/r03"}
     assert {name for name in plan.names if "whole" in name} == {"baseline/whole/r02", "baseline/whole/r03"}
     assert any("needs one that has no trial" in warning.what for warning in plan.warnings)
+
+
+def test_the_example_of_the_page(plan_of: PlanOf) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "study-file.md").read_text()
+    (text,) = (piece for piece in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "masks: {" in piece)
+    edits = {"task: views": "task: labelled", "task: findings": "task: duet"}
+    edits["lungs: {data: chest}"] = "lungs: {data: chest, model: {init_features: 4}}"
+
+    def index(name: str, config: Any) -> Sequence[Case]:
+        return [replace(case, columns={"pathology": case.pathology}) for case in phantom_cases(name, config)]
+
+    plan = plan_of(base=f"study: s\nrepetitions: 3\n{text}", index=index, edits=edits)
+    spec = trial(plan, "baseline/findings/r03")
+    roles = [(given.role, len(given.trials), given.names) for given in spec.inputs]
+    assert roles == [
+        ("starts_from.segmenter", 1, ()),
+        ("starts_from.second", 1, ()),
+        ("masks", 6, ("lung",)),
+        ("gate", 1, ("normal", "pathological")),
+    ]
+    assert plan.names["theirs/findings/r01"] != plan.names["baseline/findings/r01"]
 
 
 SEEDS = range(150)

@@ -16,7 +16,7 @@ from xferlab.plan.plan import execution
 from xferlab.plan.selection import Labels, PartCases, Reading, without_patients
 from xferlab.plan.spec import Input, Reservation, Settings, TrialSpec
 from xferlab.study.schema import Stage, Study
-from xferlab.study.views import sections_read
+from xferlab.study.sections import sections_read
 
 
 class ArmExpansion:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from xferlab.errors import suggest
 from xferlab.study.schema import MASKS, Producer, Stage, Study
+from xferlab.study.sections import choices
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import Finding
 
@@ -66,11 +67,6 @@ def _task_of_origin(study: Study, name: str, network: str, parent: str) -> Itera
             f"{given.name!r}; weights carry over between stages of one task only",
             related=related,
         )
-
-
-def choices(name: str, accepted: Collection[str]) -> str:
-    """Returns the end of a message about a name that is none of those that there are."""
-    return f" (there is {', '.join(accepted) or 'no other'}).{suggest(name, accepted)}"
 
 
 def unpaired(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
