@@ -38,6 +38,7 @@ class Contents:
         results: The study.
         cases: The rows that enter tables: of cases that the stage's gate let pass, where it has one.
         refused: The rows of cases that a gate did not let pass.
+        apart: Those of single targets, such as structures, where `cases` have the mean over all of them.
         sets: The metrics of sets of cases.
         aggregated: Means and deviations of them.
         paper: What the study compares itself to, if anything.
@@ -46,7 +47,12 @@ class Contents:
     def __init__(self, results: StudyResults):
         self.results = results
         self._measured = unseen(results.cases)
-        self.cases, self.refused = divided(self._measured)
+        passed, refused = divided(self._measured)
+        apart = [metric.name for metric in results.metrics.apart]
+        self.cases, self.apart = (
+            passed[passed["metric"].isin(apart) == is_apart] for is_apart in (False, True)
+        )
+        self.refused = refused[~refused["metric"].isin(apart)]
         self.sets = results.metrics.of_sets
         self.aggregated = aggregate(self.cases, planned=results.planned(), sets=self.sets)
         name = results.plan.get("compare_to")
@@ -119,6 +125,7 @@ class Contents:
             and ids(arm, evaluated)
             and ids(baseline, evaluated)
             and ids(arm, evaluated) != ids(baseline, evaluated)
+            and self.results.several(arm, evaluated.stage) == self.results.several(baseline, evaluated.stage)
         ]
 
     def compare(self, first: Side, second: Side) -> Contrast:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from xferlab.analysis.division import leaves_sites_out
-from xferlab.analysis.results import EvaluationSet, StudyResults, origin_of
+from xferlab.analysis.results import EvaluationSet, StudyResults
 
 Origin = tuple[str, ...]
 """What a trial starts from."""
@@ -32,9 +33,9 @@ class Side:
 class Design:
     """What the plan says of both sides of a comparison.
 
-    Every stage counts that a side descends from and that is trained once per repetition. A donor is what
-    all repetitions of a side descend from together: given weights, or a single training. A study has either
-    one donor for all repetitions of a side, or one for each, which then is such a stage.
+    Every stage counts that a side takes anything from and that is trained once per repetition. A donor is
+    what all repetitions of a side descend from together: given weights, or a single training. A study has
+    either one donor for all repetitions of a side, or one for each, which then is such a stage.
 
     Attributes:
         planned: Repetitions that both sides plan.
@@ -58,44 +59,74 @@ class Design:
 
 def design_of(results: StudyResults, first: Side, second: Side) -> Design:
     """Returns what the plan says of two sides."""
-    (stages, (donor, origin)), (others, (_, other)) = (_lineage(results, side) for side in (first, second))
+    (stages, ends), (others, of_other) = (_lineage(results, side) for side in (first, second))
     trained = pd.DataFrame([*stages, *others])
     pools = {(stage["stage"], stage["pool"]) for stage in (*stages, *others)}
     planned, order = results.planned(), results.stages
+    origins, other = ({(end.role, end.origins) for end in side} for side in (ends, of_other))
+    donors = dict.fromkeys(end.donor for end in ends if end.donor)
     return Design(
         planned=min(planned[side.arm, side.stage] for side in (first, second)),
         share=float(trained["share"].max()),
         num_train=float(trained["num_train"].min()),
         pools=tuple(sorted(pools, key=lambda pool: (order.index(pool[0]), pool[1]))),
-        donor=donor if origin == other else "",
-        donors_differ=origin != other,
+        donor=" and ".join(donors) if origins == other else "",
+        donors_differ=origins != other,
         by_site=leaves_sites_out(results.plan),
     )
 
 
-def _lineage(results: StudyResults, side: Side) -> tuple[list[dict[str, Any]], tuple[str, frozenset[Origin]]]:
-    """Returns the stages that are trained once per repetition, the side's own first, and the donor.
+class _End(NamedTuple):
+    """Where a line of a side ends: in what role, at which donor, and what its trials start from there."""
 
-    The donor is the name of its stage with what the trials start from.
-    """
-    by_id, plan = results.trials_by_id, results.plan["arms"][side.arm]["stages"]
+    role: str
+    donor: str
+    origins: frozenset[Origin]
+
+
+def _lineage(results: StudyResults, side: Side) -> tuple[list[dict[str, Any]], list[_End]]:
+    """Returns the stages that are trained once per repetition, the side's own first, and where lines end."""
+    by_id = results.trials_by_id
     trials = [by_id[trial_id] for trial_id in sorted(results.trial_ids(side.arm, side.stage))]
-    stages = []
-    while True:
-        frame, name = pd.DataFrame(trials), trials[0]["stage"]
-        pool = plan[name]["pool_patients"]
-        counts = {"share": frame["train_patients"].mean() / pool, "num_train": frame["num_train"].mean()}
-        stages.append({"stage": name, "pool": pool, **counts})
-        origins = [_origin(trial) for trial in trials]
-        parents = {origin[0] for origin in origins if len(origin) == 1 and origin[0] in by_id}
-        if len(parents) < len(trials):  # not one parent for each repetition
-            return stages, (plan[name]["starts_from"] if any(origins) else "", frozenset(origins))
-        trials = [by_id[origin[0]] for origin in origins]
+    lines, stages, ends = deque([("", trials)]), dict[str, dict[str, Any]](), list[_End]()
+    while lines:
+        line, trials = lines.popleft()
+        entry = _entry(results, side.arm, trials[0])
+        stages.setdefault(trials[0]["trial_id"], _counts(trials, entry["pool_patients"]))
+        for role in (given["role"] for given in trials[0]["inputs"]):
+            origins = [_origin(trial, role) for trial in trials]
+            parents = {origin[0] for origin in origins if len(origin) == 1 and origin[0] in by_id}
+            deeper = line if role == "starts_from" else f"{line}/{role}"
+            if len(parents) == len(trials):
+                lines.append((deeper, [by_id[origin[0]] for origin in origins]))
+            else:  # not one parent for each repetition
+                ends.append(_End(deeper, _donor(entry, role), frozenset(origins)))
+    return list(stages.values()), ends
 
 
-def _origin(trial: Mapping[str, Any]) -> Origin:
-    """Returns what a trial starts from: ids of trials (several: the best of them), a digest, or nothing."""
-    origin = origin_of(trial)
-    if donor := origin["donor"]:
+def _entry(results: StudyResults, arm: str, trial: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the plan says of a trial's stage: in an arm, or where another arm gives it, in that."""
+    of_arm = arm if arm in trial["arms"] else trial["arms"][0]
+    entry: Mapping[str, Any] = results.plan["arms"][of_arm]["stages"][trial["stage"]]
+    return entry
+
+
+def _counts(trials: Sequence[Mapping[str, Any]], pool: int) -> dict[str, Any]:
+    frame = pd.DataFrame(trials)
+    counts = {"share": frame["train_patients"].mean() / pool, "num_train": frame["num_train"].mean()}
+    return {"stage": trials[0]["stage"], "pool": pool, **counts}
+
+
+def _donor(entry: Mapping[str, Any], role: str) -> str:
+    """The stage from which the trials of another one start."""
+    _, _, network = role.partition(".")
+    return str(entry["networks"][network] if network else entry["starts_from"])
+
+
+def _origin(trial: Mapping[str, Any], role: str) -> Origin:
+    """Returns what a trial takes in a role: ids of trials (several: the best of them), or a digest."""
+    given = next(given for given in trial["inputs"] if given["role"] == role)
+    if donor := given["donor"]:
         return (str(donor["sha256"] or donor["name"] or donor["path"]),)
-    return tuple(origin["trials"])
+    # Of those that predict, the others only predict out of fold.
+    return tuple(given["trials"] if role.startswith("starts_from") else given["trials"][:1])

@@ -82,7 +82,10 @@ def unseen(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def chain_pairs(results: StudyResults, arm: str) -> tuple[ChainPair, ...]:
-    """Returns the pairs of an arm: a stage and its nearest ancestor measured on the same hold-out."""
+    """Returns the pairs of an arm: a stage and its nearest ancestor measured on the same hold-out.
+
+    Where several things are learnt, both learn the same.
+    """
     sets = {
         evaluation.evaluated
         for evaluation in results.evaluations()
@@ -92,9 +95,30 @@ def chain_pairs(results: StudyResults, arm: str) -> tuple[ChainPair, ...]:
     for stage in results.stages:
         _, *ancestors = lineage(results.plan, arm, stage)
         for section, part in sorted((e.section, e.part) for e in sets if e.stage == stage):
-            measured = [before for before in ancestors if EvaluationSet(before, section, part) in sets]
+            measured = [
+                before
+                for before in ancestors
+                if EvaluationSet(before, section, part) in sets
+                and results.several(arm, before) == results.several(arm, stage)
+            ]
             pairs += [ChainPair(measured[0], stage, section, part)] if measured else []
     return tuple(pairs)
+
+
+def needs(plan: Mapping[str, Any], arm: str, stage: str) -> set[tuple[str, str]]:
+    """Returns arm and name of a stage, and of all stages that it takes anything from, in any line."""
+    needed, met = [(arm, stage)], set[tuple[str, str]]()
+    while needed:
+        arm, stage = node = needed.pop()
+        entry = plan["arms"].get(arm, {}).get("stages", {}).get(stage)
+        if entry is None or node in met:
+            continue
+        met.add(node)
+        origins = filter(None, [entry.get("starts_from"), *entry.get("networks", {}).values()])
+        producers = (entry[role]["from"].rpartition(".") for role in ("masks", "gate") if role in entry)
+        needed += [(arm, origin) for origin in origins]
+        needed += [(other or arm, producer) for other, _, producer in producers]
+    return met
 
 
 def lineage(plan: Mapping[str, Any], arm: str, stage: str) -> list[str]:

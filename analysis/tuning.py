@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from xferlab.analysis.results import StudyResults
-from xferlab.analysis.selection import lineage
+from xferlab.analysis.selection import needs
 from xferlab.analysis.tables.model import ABSENT, Group, Row, Table, number
 from xferlab.analysis.tables.rendering import markdown_text, to_markdown, write_csv, write_table
 from xferlab.errors import StorageError
@@ -130,12 +130,17 @@ def samples_table(document: Mapping[str, Any], records: list[SampleRecord]) -> T
 def tuned_arms(plan: Mapping[str, Any], stage: str) -> dict[str, Mapping[str, Any]]:
     """Returns the arms whose weights of a stage rest on a search, with what they carry of it.
 
-    An arm that was tuned in a stage is so in that stage and all that start from it.
+    An arm that was tuned in a stage is so in that stage and all that take anything from it.
     """
     tuned = {}
-    for arm, entry in plan["arms"].items():
-        stages = lineage(plan, arm, stage)
-        searches = [search for search in entry.get("tuned", ()) if search["stage"] in stages]
+    for arm in plan["arms"]:
+        needed = needs(plan, arm, stage)
+        searches = [
+            search
+            for other, entry in plan["arms"].items()
+            for search in entry.get("tuned", ())
+            if (other, search["stage"]) in needed
+        ]
         if searches:
             tuned[arm] = searches[-1]
     return tuned

@@ -213,7 +213,7 @@ def test_a_stage_without_cases_has_no_trial_there_nor_have_its_children(plan_of:
         "baseline/portable/r03",
     ]
     told = [(warning.where, warning.what) for warning in plan.warnings if "left out" in warning.what]
-    whys = {"portable": "has no case to train on", "child": "starts from one that has no trial"}
+    whys = {"portable": "has no case to train on", "child": "needs one that has no trial"}
     assert told == [
         (f"stages.{stage}", f"where 'north' is left out, the stage {why}; it has no trial there")
         for stage, why in whys.items()

@@ -3,7 +3,9 @@
 import sys
 
 from tests.simulation.test_simulation import simulate
+from tests.tasks.labelled import added
 
 if __name__ == "__main__":
-    for seed in map(int, sys.argv[1:]):
-        print(f"seed {seed}", *simulate(seed).log.text, sep="\n")
+    with added():
+        for seed in map(int, sys.argv[1:]):
+            print(f"seed {seed}", *simulate(seed).log.text, sep="\n")

@@ -13,10 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,8 @@ from tests.plan.studies import HERE, STUDY, phantom_cases
 from tests.records.faults import without_pauses
 from tests.simulation.cluster import Cluster, Weather
 from tests.simulation.worker import loss_of, weights_of
+from tests.tasks.labelled import added
+from xferlab.cohort import Case
 from xferlab.plan.expand import expand
 from xferlab.plan.plan import Plan
 from xferlab.records import layout, reader
@@ -33,14 +37,47 @@ from xferlab.study.load import load
 
 FAST, ALL = 200, 10_000
 ENDS = {State.COMPLETE, State.FAILED, State.BLOCKED}
-STAGES = ("donor", "general", "portable")
 
 SHAPES = {
     "paired": ("repetitions: 2", ""),
     "best": ("repetitions: 2", "chaining: best, "),
     "arms": ("repetitions: 1", ""),
     "wide": ("repetitions: 3", ""),
+    "roles": ("repetitions: 2", ""),
 }
+ROLES = """\
+study: s
+seed: 7
+repetitions: 3
+data:
+  mri: {source: phantom_mri, count: 20}
+  fixed: {source: phantom_cxr, count: 60, seed: 1}
+  portable: {source: phantom_cxr, count: 40, seed: 2, hold_out: 0.5}
+stages:
+  donor: {data: mri}
+  lungs: {data: fixed, starts_from: donor}
+  views: {data: portable, task: labelled, classes: {names: {well: [normal], ill: [covid19]}}}
+  first: {data: fixed, task: duet, model: {init_features: 32}}
+  general:
+    data: fixed
+    task: duet
+    model: {init_features: 32}
+    starts_from: {segmenter: lungs, second: first}
+    chaining: best
+    masks: {from: lungs, out_of_fold: 2}
+    gate: {from: views, keep: well}
+  portable:
+    data: portable
+    task: duet
+    model: {init_features: 32}
+    starts_from: general
+    masks: {from: other.lungs}
+    gate: {from: views, keep: [well, ill]}
+arms:
+  baseline: {}
+  other: {stages.lungs.training: {lr: 0.5}}
+"""
+"""Trials with several parents: of two networks, of masks out of fold and from another arm, of gates."""
 ARMS = """\
 arms:
   baseline: {}
@@ -49,18 +86,29 @@ arms:
 """
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _tasks() -> Iterator[None]:
+    with added():
+        yield
+
+
 @cache
 def plan(shape: str) -> Plan:
     """A real plan over cases that exist in memory only."""
     repetitions, chaining = SHAPES[shape]
-    text = STUDY.replace("repetitions: 3", repetitions)
+    text = (ROLES if shape == "roles" else STUDY).replace("repetitions: 3", repetitions)
     text = text.replace("starts_from: general,", f"starts_from: general, {chaining}")
     if shape == "arms":
         text += ARMS
     with TemporaryDirectory() as folder:
         path = Path(folder) / "study.yaml"
         path.write_text(text)
-        return expand(load(path, environ={}), phantom_cases, HERE)
+        return expand(load(path, environ={}), with_columns, HERE)
+
+
+def with_columns(name: str, config: Any) -> list[Case]:
+    """The cases of `phantom_cases` with the column that labels are read from."""
+    return [replace(case, columns={"pathology": case.pathology}) for case in phantom_cases(name, config)]
 
 
 def simulate(seed: int) -> Cluster:
@@ -71,7 +119,7 @@ def simulate(seed: int) -> Cluster:
     """
     draws = random.Random(seed)
     study = plan(draws.choice(sorted(SHAPES)))
-    weather = Weather.drawn(draws, STAGES)
+    weather = Weather.drawn(draws, sorted({trial.stage for trial in study.trials}))
     cluster = Cluster(study, seed, weather, nodes=draws.randint(1, 3), slots=draws.randint(1, 3))
     try:
         with without_pauses():
@@ -128,9 +176,14 @@ def expected_weights(cluster: Cluster) -> dict[str, bytes]:
     for trial in cluster.plan.trials:
         if trial.stage in cluster.weather.hopeless or not set(trial.parents) <= set(expected):
             continue
-        parents = [cluster.plan.by_id[parent] for parent in trial.parents]
-        best = min(parents, key=lambda one: (loss_of(one, 3), one.trial_id), default=None)
-        expected[trial.trial_id] = weights_of(trial, expected[best.trial_id] if best else b"")
+        taken = b""
+        for given in trial.inputs:
+            parents = [cluster.plan.by_id[parent] for parent in given.trials]
+            parents.sort(key=lambda parent: (loss_of(parent, 3), parent.trial_id))
+            taken += b"".join(
+                expected[parent.trial_id] for parent in parents[: 1 if "start" in given.role else None]
+            )
+        expected[trial.trial_id] = weights_of(trial, taken)
     return expected
 
 
@@ -159,8 +212,9 @@ def test_one_seed_always_tells_one_story() -> None:
 def span(first: int, last: int) -> tuple[int, int, int]:
     """Seeds in a process of its own; returns the number of drivers, attempts and disturbances."""
     drivers = attempts = blows = 0
-    for seed in range(first, last):
-        log = simulate(seed).log
+    with added():
+        logs = [simulate(seed).log for seed in range(first, last)]
+    for log in logs:
         drivers, attempts = drivers + len(log.runs), attempts + len(log.trained)
         blows += sum(" is killed" in line or " dies" in line or "gives up" in line for line in log.text)
     return drivers, attempts, blows

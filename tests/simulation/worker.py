@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from xferlab.errors import RecordError, StorageError, TrainingError
-from xferlab.plan.spec import TrialSpec
+from xferlab.plan.spec import Input, TrialSpec
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.complete import is_measured
 from xferlab.records.schema import CASES_SCHEMA, EpochResult, EvaluationRecord, TrialRecord, history_sha256
@@ -57,7 +57,7 @@ def work(cluster: Cluster, store: Store, spec: TrialSpec) -> None:
 
 
 def _train(cluster: Cluster, store: Store, spec: TrialSpec, attempt: Attempt, *, came: float) -> TrialRecord:
-    parent = _parent_weights(store, spec)
+    parent = b"".join(_weights_taken(store, spec, given) for given in spec.inputs)
     cluster.log.starts.setdefault(spec.trial_id, set()).add(hashlib.sha256(parent).hexdigest())
     cluster.log.trained.append((spec.trial_id, came))
     history = _resume(store, spec)
@@ -87,18 +87,19 @@ def _train(cluster: Cluster, store: Store, spec: TrialSpec, attempt: Attempt, *,
     )  # fmt: skip
 
 
-def _parent_weights(store: Store, spec: TrialSpec) -> bytes:
-    """The weights of the best parent, verified; as `trial.origin` does it."""
-    if not spec.parents:
-        return b""
-    records = [reader.read_trial(store, parent) for parent in spec.parents]
-    if not all(records):
+def _weights_taken(store: Store, spec: TrialSpec, given: Input) -> bytes:
+    """The weights of the best parent, or of all that predict; verified, as a trial does it."""
+    records = [record for parent in given.trials if (record := reader.read_trial(store, parent))]
+    if len(records) < len(given.trials):
         raise RecordError(f"{spec.name}: a parent is not complete")
-    best = min((one for one in records if one), key=lambda one: (one.best_score or 0.0, one.trial_id))
-    data = store.read(layout.TrialFiles(best.trial_id).weights)
-    if data is None or not codec.matches(data, best.weights_sha256):
-        raise RecordError(f"{spec.name}: the weights of {best.trial_id} are altered")
-    return data
+    records.sort(key=lambda record: (record.best_score or 0.0, record.trial_id))
+    weights = b""
+    for record in records if given.network is None else records[:1]:
+        data = store.read(layout.TrialFiles(record.trial_id).weights)
+        if data is None or not codec.matches(data, record.weights_sha256):
+            raise RecordError(f"{spec.name}: the weights of {record.trial_id} are altered")
+        weights += data
+    return weights
 
 
 def _save(store: Store, spec: TrialSpec, history: Sequence[EpochResult]) -> None:

@@ -1,7 +1,8 @@
 """The tasks of the tests, and studies of them.
 
-`labelled` learns the classes of whole images, `masked` does so from what masks of another stage leave.
-They lie in `added` as tasks of the package would, and `added()` lets this process and its children know them.
+`labelled` learns the classes of whole images, `masked` does so from what masks of another stage leave, and
+`duet` has every role. They lie in `added` as tasks of the package would, and `added()` lets this process and
+its children know them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ COLUMNS = ("image", "mask", "patient_id", "pathology", "finding", "site")
 
 @contextmanager
 def added() -> Iterator[None]:
-    """Adds the tasks to those of the package, here and in processes that start meanwhile."""
+    """Adds the tests' tasks to those of the package, here and in processes that start meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "__path__", [*tasks.__path__, str(FOLDER)])
         patch.setenv("PYTHONPATH", str(FOLDER / "startup"), prepend=":")
@@ -37,8 +38,8 @@ def added() -> Iterator[None]:
         finally:
             registry.names.cache_clear()
             registry.task.cache_clear()
-            names = tuple(f"xferlab.tasks.{path.parent.name}" for path in FOLDER.glob("*/config.py"))
-            for name in [name for name in sys.modules if name.startswith(names)]:
+            ours = tuple(f"xferlab.tasks.{path.parent.name}" for path in FOLDER.glob("*/config.py"))
+            for name in [name for name in sys.modules if name.startswith(ours)]:
                 del sys.modules[name]
 
 

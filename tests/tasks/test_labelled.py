@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,7 @@ def packs(folder: Path) -> tuple[Pack, Pack]:
 def study(folder: Path, packs: tuple[Pack, Pack]) -> Path:
     """One stage on a section, and another that goes on from it on a set of both."""
     first, second = packs
-    data = {"a": first.section(), "b": second.section(hold_out=0.3)}
+    data = {"a": first.section(), "b": second.section(hold_out=0.3, note="From another town")}
     stages = {
         "one": stage("a", classes=GROUPED | {"names": {"well": ["normal"], "sick": ["tb"]}}, repetitions=2),
         "both": stage(["a", "b"], classes=GROUPED, starts_from="one", evaluate_on=["a+b.test", "b.hold_out"]),
@@ -103,7 +104,9 @@ def test_labels_run_from_plan_to_report(study: Path, capsys: pytest.CaptureFixtu
     out = study.parent / "report"
     assert main(["report", str(study), "--out", str(out)]) == 0
     report = (out / "report.md").read_text()
-    assert "stage both on a+b.test" in report
+    of_set = report.partition("stage both on a+b.test")[2].partition("\n### ")[0]
+    assert "b: From another town." in of_set
+    assert "b: From another town." not in report.partition("stage one on a.test")[2].partition("\n### ")[0]
     for heading in ("Accuracy", "AUC, sick", "F1, well"):
         assert heading in report
     capsys.readouterr()
@@ -233,6 +236,18 @@ def test_predict_says_the_class(study: Path, packs: tuple[Pack, Pack], folder: P
     assert float(row["P_well"]) + float(row["P_sick"]) == pytest.approx(1.0)
 
 
+def test_the_example_of_the_page_is_learnt(folder: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    (text,) = (block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "classes:" in block)
+    stages = yaml.safe_load(text.replace("task: mine", "task: labelled"))["stages"]
+    cohen = Pack(folder / "cohen", ["normal", "viral", "covid19", "other"])
+    montgomery = Pack(folder / "montgomery", ["normal", "tb"], first=100)
+    data = {"cohen": cohen.section(), "montgomery": montgomery.section()}
+    assert run(write(folder, study_of(data, stages))) == 0
+    cases = load_study(folder / "results", "labels").cases
+    assert {"IS_normal", "P_tuberculosis", "CALLED_viral", "CORRECT"} <= set(cases["metric"])
+
+
 @pytest.mark.slow
 def test_ray_records_the_same(study: Path, folder: Path) -> None:
     assert run(study, "--storage", str(folder / "plain")) == 0
@@ -249,5 +264,5 @@ def test_a_search_tunes_on_a_set(study: Path, folder: Path) -> None:
     options = ["--space", str(space), "--stage", "both", "--samples", "2", "--workers", "2"]
     written = ["--out", str(folder / "tuned.yaml"), "--report", str(folder / "tuning")]
     assert main(["tune", str(study), *options, *written]) == 0
-    tuned = yaml.safe_load((folder / "tuned.yaml").read_text())["both-tuned"]["tuned"]
+    tuned = yaml.safe_load((folder / "tuned.yaml").read_text())["tuned_both"]["tuned"]
     assert {validated["section"] for validated in tuned["validated_on"]} == {"a+b"}

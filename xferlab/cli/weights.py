@@ -147,10 +147,9 @@ class GivenWeights:
                 check_parent(parent, self.store)
             except (DonorError, StorageError) as error:
                 severity = "error" if isinstance(error, DonorError) else "warning"
-                yield self.loaded.problem(
-                    trial.arms[0],
-                    Finding(("stages", trial.stage, "starts_from"), f"{trial.name}: {error}", severity),
-                )
+                role = next(given.role for given in trial.inputs if parent in given.trials)
+                path = ("stages", trial.stage, *role.split("."))
+                yield self.loaded.problem(trial.arms[0], Finding(path, f"{trial.name}: {error}", severity))
 
 
 def _refuse_absent(weights: Weights) -> None:

@@ -16,7 +16,7 @@ from xferlab.plan.plan import execution
 from xferlab.plan.selection import Labels, PartCases, Reading, without_patients
 from xferlab.plan.spec import Input, Reservation, Settings, TrialSpec
 from xferlab.study.schema import Stage, Study
-from xferlab.study.views import sections_read
+from xferlab.study.sections import sections_read
 
 
 class ArmExpansion:
@@ -91,9 +91,8 @@ class ArmExpansion:
         spec = self._trial(stage_name, repetition, selected, taken=taken, fold=fold)
         if self.growing.names.get(spec.name, spec.trial_id) != spec.trial_id:
             self._checks.other_folds(stage_name)
-        elif spec.name not in self.growing.names:
-            self._note(spec, selected)
-            self._checks.fold(spec, left_out)
+        self._note(spec, selected)
+        self._checks.fold(spec, left_out)
         return spec.trial_id
 
     def _selected(self, stage_name: str, repetition: int) -> PartCases:

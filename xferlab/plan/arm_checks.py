@@ -65,7 +65,7 @@ class ArmChecks:
         self._check_labels(stage_name, section, selected, repetition)
 
     def _check_labels(self, stage_name: str, section: str, selected: PartCases, repetition: int) -> None:
-        for part, name in selected.missing_labels:
+        for part, name in selected.missing_labels if selected.counts["train"] else ():
             key = f"{stage_name} {section} {part} class {name}"
             what = f"stage {stage_name!r}: class {name!r} is in no {part} case of section {section!r}"
             if part == "train":

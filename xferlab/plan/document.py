@@ -126,8 +126,8 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
         "stages": {
             name: {
                 "data": stage.section,
-                "starts_from": stage.starts_from,
-                **_predictions(stage),
+                "starts_from": stage.origins.get(""),
+                **_more_inputs(stage),
                 "repetitions": stage.repetitions if stage.data else None,
                 "evaluate_on": stage.evaluate_on,
                 "pool_patients": _pool_patients(plan, arm, name, stage) if stage.data else None,
@@ -139,10 +139,12 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
     }
 
 
-def _predictions(stage: Stage) -> dict[str, Any]:
-    """What a stage takes of the predictions of others; nothing where it takes none."""
+def _more_inputs(stage: Stage) -> dict[str, Any]:
+    """What a stage takes from others besides the weights of all of its networks, if anything."""
+    networks = {name: parent for name, parent in stage.origins.items() if name}
     gate = stage.gate.model_dump(mode="json", by_alias=True) if stage.gate else None
-    return without_nothing({"masks": stage.masks, "gate": gate}, "masks", "gate")
+    more = {"networks": networks, "masks": stage.masks, "gate": gate}
+    return without_nothing(more, *more)
 
 
 def _pool_patients(plan: Plan, arm: str, name: str, stage: Stage) -> int:

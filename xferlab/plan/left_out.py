@@ -25,12 +25,12 @@ class LeftOut:
         Args:
             stage: Its name.
             repetition: From 1.
-            has_parent: Whether there is what it starts from.
+            has_parent: Whether there is all that it takes from other trials.
             has_cases: Whether it has cases to train on.
         """
         if not self._rule.may_lack_cases or (has_parent and has_cases):
             return False
-        why = "has no case to train on" if has_parent else "starts from one that has no trial"
+        why = "has no case to train on" if has_parent else "needs one that has no trial"
         self._warn(
             f"no trial {stage} {repetition} {why}",
             f"stages.{stage}",
@@ -65,9 +65,7 @@ class LeftOut:
         if not self._rule.may_lack_cases:
             return
         if not num_trials:
-            what = (
-                f"stage {stage!r} has a trial in none of its repetitions: no case, or no parent to start from"
-            )
+            what = f"stage {stage!r} has no trial in any repetition: no case, or one that it needs has none"
             yield Finding(("stages", stage, "data"), what)
             return
         for item in asked:

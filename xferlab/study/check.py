@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from pydantic import ValidationError
 
 from xferlab.cohort import single_sections
-from xferlab.errors import suggest
 from xferlab.study import roles
 from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.evaluated import Evaluated
 from xferlab.study.findings import of_validation
 from xferlab.study.repetitions import folds
 from xferlab.study.schema import Stage, Study
-from xferlab.study.views import sections_read, stage_view
-from xferlab.study.yaml_lines import KeyPath
+from xferlab.study.sections import choices, evaluated_cases, evaluations, sets, structures
+from xferlab.study.views import stage_view
 from xferlab.tasks import registry
 from xferlab.tasks.config import Engine, Finding
 
@@ -26,7 +25,7 @@ def check(study: Study) -> list[Finding]:
     of_stages = [
         finding
         for name, stage in study.stages.items()
-        for stage_check in (_references, roles.origins, _structures, _sets, _evaluations, roles.unpaired)
+        for stage_check in (_references, roles.origins, structures, sets, evaluations, roles.unpaired)
         for finding in stage_check(study, name, stage)
     ]
     of_tasks = [
@@ -87,39 +86,9 @@ def _references(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             yield Finding(
                 ("stages", name, "data"),
                 f"stage {name!r} trains on {section!r}, which is no data section"
-                f"{roles.choices(section, study.data)}",
+                f"{choices(section, study.data)}",
                 related=(("data", section),),
             )
-
-
-def _evaluations(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    if stage.evaluate_on is None and stage.data is not None and not study.split.has_test:
-        yield Finding(
-            ("stages", name),
-            f"split.test is 0, so stage {name!r} has no test part; set its evaluate_on",
-            related=(("split",),),
-        )
-    for index, item in enumerate(stage.evaluate_on or ()):
-        yield from _cases(study, item, ("stages", name, "evaluate_on", index))
-
-
-def _cases(study: Study, item: str, path: KeyPath) -> Iterator[Finding]:
-    """What is wrong with the section and the part that an item at `path` names."""
-    name, part, _ = Evaluated.of(item)
-    sections = single_sections(name)
-    related: tuple[KeyPath, ...] = tuple(
-        path for section in sections for path in (("data", section, "hold_out"), ("data", section))
-    )
-    unknown = [section for section in sections if section not in study.data]
-    if unknown:
-        choices = roles.choices(unknown[0], study.data)
-        which = f" ({unknown[0]!r})" if len(sections) > 1 else ""
-        yield Finding(path, f"{item!r} names no data section of this study{which}{choices}", related=related)
-    elif part == "hold_out" and not any(study.data[section].hold_out for section in sections):
-        what = f"{item!r} is empty: set data.{sections[0]}.hold_out to the share of patients to hold out"
-        yield Finding(path, what, related=related)
-    elif part == "test" and not study.split.has_test:
-        yield Finding(path, f"{item!r} is empty: split.test is 0", related=(("split",),))
 
 
 def _labels(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -137,50 +106,6 @@ def _classes(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             ("stages", name, "classes"),
             f"stage {name!r} names classes, and task {stage.task!r} learns no labels; leave classes out",
         )
-
-
-def _structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    """Structures that a section that the stage reads does not have."""
-    field = "data" if stage.structures is None else "structures"
-    path: KeyPath = ("stages", name, field)
-    for section in sections_read(study, name, stage):
-        markable, related = study.data[section].markable, (("data", section),)
-        for structure in study.section_of(name, section).targets:
-            if structure not in markable:
-                yield Finding(
-                    path,
-                    f"stage {name!r} reads the structure {structure!r}; section {section!r} has "
-                    f"{', '.join(markable)}.{suggest(structure, markable)}",
-                    related=related,
-                )
-
-
-def _sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    """Sections that cannot be one set of cases: of other channels, or read with other structures."""
-    sets: dict[str, KeyPath] = {stage.section: ("stages", name, "data")} if stage.section else {}
-    for index, item in enumerate(stage.evaluate_on or ()):
-        sets.setdefault(Evaluated.of(item).section, ("stages", name, "evaluate_on", index))
-    for cases, path in sets.items():
-        sections = [section for section in single_sections(cases) if section in study.data]
-        related = tuple(("data", section) for section in sections)
-        channels = {section: str(study.data[section].channels) for section in sections}
-        if len(set(channels.values())) > 1:
-            what = (
-                f"stage {name!r} joins sections whose images have different numbers of channels "
-                f"({_each(channels)}); one set of cases has one"
-            )
-            yield Finding(path, what, related=related)
-        read = {section: " and ".join(study.section_of(name, section).targets) for section in sections}
-        if len(set(read.values())) > 1:
-            what = (
-                f"stage {name!r} joins sections of which it reads different structures ({_each(read)}); name "
-                "those that all have in its `structures`"
-            )
-            yield Finding(path, what, related=related)
-
-
-def _each(values: Mapping[str, str]) -> str:
-    return ", ".join(f"{section}: {value}" for section, value in values.items())
 
 
 def _variants(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -230,7 +155,7 @@ def _features(study: Study) -> Iterator[Finding]:
     if "+" in study.features.on:
         what = "features.on names several sections; deep features are compared on the cases of one"
         yield Finding(("features", "on"), what)
-    yield from _cases(study, study.features.on, ("features", "on"))
+    yield from evaluated_cases(study, study.features.on, ("features", "on"))
 
 
 def _sections(study: Study, name: str, stage: Stage) -> Iterator[Finding]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from xferlab.errors import suggest
 from xferlab.study.schema import MASKS, Producer, Stage, Study
+from xferlab.study.sections import choices
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import Finding
 
@@ -68,11 +69,6 @@ def _task_of_origin(study: Study, name: str, network: str, parent: str) -> Itera
         )
 
 
-def choices(name: str, accepted: Collection[str]) -> str:
-    """Returns the end of a message about a name that is none of those that there are."""
-    return f" (there is {', '.join(accepted) or 'no other'}).{suggest(name, accepted)}"
-
-
 def unpaired(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Yields what is wrong with the repetitions of a stage and of those that it starts from."""
     for parent in dict.fromkeys(stage.origins.values()):
@@ -99,7 +95,7 @@ def unpaired(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
 def producers(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Yields what is wrong with the stages of the same arm whose predictions a stage takes."""
     for producer in stage.producers:
-        if not producer.arm:
+        if not producer.arm and (producer.role != MASKS or study.task_of(name).masks):
             yield from _taken(study, name, producer, study)
 
 
@@ -153,11 +149,10 @@ def _taken(study: Study, name: str, producer: Producer, giving: Study) -> Iterat
         )
         yield Finding(path, words + what, related=related)
     elif not _gives(giving, producer.stage, kind):
-        what = (
-            f"whose task {given.task!r} gives no {_KINDS[kind]}; stages that do: {', '.join(able) or 'none'}"
-        )
+        what = f"whose task {given.task!r} gives no {_KINDS[kind]}; name a stage that does"
+        what += f" ({', '.join(able)})" if able else ""
         yield Finding(path, words + what, related=related)
-    elif given.masks is not None:
+    elif given.masks is not None and giving.task_of(producer.stage).masks:
         what = "which itself needs masks of another stage to predict; take them from a stage that needs none"
         yield Finding(path, words + what, related=related)
     else:

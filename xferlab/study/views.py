@@ -1,4 +1,4 @@
-"""A stage as its task checks it, and which sections it reads."""
+"""A stage as its task checks it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import partial
 from pydantic import ValidationError
 
 from xferlab.cohort import single_sections
-from xferlab.study.evaluated import Evaluated
 from xferlab.study.roles import walk
 from xferlab.study.schema import Stage, Study
+from xferlab.study.sections import sections_read
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import StageView
 
@@ -43,7 +43,7 @@ def stage_view(study: Study, name: str) -> StageView | None:
             lineage=tuple(reversed(lineage)),
             channels=_channels(study, name, stage),
             structures=study.section_of(name, data).targets if data in study.data else None,
-            parent_targets=study.targets_of(parent) if (parent := stage.origins.get("")) else (),
+            parent_targets=study.targets_of(stage.origins[""]) if "" in origins else (),
             written=partial(training_path, study, name),
         )
     except ValidationError:
@@ -56,13 +56,3 @@ def _channels(study: Study, name: str, stage: Stage) -> dict[tuple[str, KeyPath]
         (section, path): study.data[section].channels
         for section, path in sections_read(study, name, stage).items()
     }
-
-
-def sections_read(study: Study, name: str, stage: Stage) -> dict[str, KeyPath]:
-    """Returns the sections of the study that a stage reads, and what names each of them first."""
-    trained = single_sections(stage.section) if stage.section else ()
-    paths: dict[str, KeyPath] = dict.fromkeys(trained, ("stages", name, "data"))
-    for index, item in enumerate(stage.evaluate_on or ()):
-        for section in single_sections(Evaluated.of(item).section):
-            paths.setdefault(section, ("stages", name, "evaluate_on", index))
-    return {section: path for section, path in paths.items() if section in study.data}

@@ -1,0 +1,120 @@
+"""What `plan`, `status` and `prune` say of trials that take predictions, and of those out of fold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.studies import write_study
+from tests.tasks.labelled import added
+from xferlab.analysis import load_study
+from xferlab.cli.main import main
+from xferlab.cli.options import StudyOptions
+from xferlab.cli.session import Session
+from xferlab.plan.plan import Plan
+from xferlab.records import codec, layout
+from xferlab.records.store import Store
+from xferlab.schedule.study import publish
+
+DUET: dict[str, Any] = {"task": "duet", "data": "general", "masks": {"from": "general", "out_of_fold": 2}}
+STAGES = {
+    "general": {"data": "general"},
+    "views": {"task": "labelled", "data": "general"},
+    "whole": {**DUET, "gate": {"from": "views", "keep": "normal"}},
+}
+FOLDS = [f"baseline/general/r0{repetition}/f{fold}" for repetition in (1, 2) for fold in (1, 2)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _tasks() -> Iterator[None]:
+    with added():
+        yield
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+    return write_study(tmp_path, stages=STAGES, arms={"baseline": {}})
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    assert main(list(words)) in (0, 1)
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def plan(study: Path) -> Plan:
+    """The plan and the specs in the storage, as if all trials had begun."""
+    session = Session.open(StudyOptions(study=str(study)))
+    plan = session.plan()
+    publish(plan, session.store)
+    for spec in plan.trials:
+        codec.write_json(session.store, layout.TrialFiles(spec.trial_id).spec, spec.to_json())
+    return plan
+
+
+def change(study: Path, **masks: Any) -> None:
+    text = yaml.safe_load(study.read_text())
+    text["stages"]["whole"]["masks"] |= masks
+    study.write_text(yaml.safe_dump(text, sort_keys=False))
+
+
+def test_plan_shows_roles(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said(capsys, "plan", str(study)).splitlines()
+    assert "starts from  predictions " in lines[1]
+    (whole,) = (line for line in lines if " baseline/whole/r02 " in line)
+    masks = "masks: lung of baseline/general/r02 and 2 out of fold"
+    assert f" scratch      {masks}; gate: normal of baseline/views/r02 " in whole
+    assert [name for name in FOLDS if any(f" {name} " in line for line in lines)] == FOLDS
+    document = json.loads(said(capsys, "plan", str(study), "--json"))
+    (entry,) = (trial for trial in document["trials"] if trial["names"] == ["baseline/whole/r01"])
+    given, gate = entry["inputs"]
+    assert (given["role"], len(given["trials"]), given["names"]) == ("masks", 3, ["lung"])
+    assert (given["threshold"], gate["role"], gate["names"]) == (0.5, "gate", ["normal"])
+    assert [trial["names"][0] for trial in document["trials"] if trial.get("fold")] == FOLDS
+    assert document["totals"]["all"]["trials"] == 2 * 3 + 4
+
+
+def test_folds_have_a_state_and_are_no_result(
+    study: Path, plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = json.loads(said(capsys, "status", str(study), "--json"))["trials"]
+    assert {row["name"] for row in rows} == plan.names.keys() > set(FOLDS)
+    results = load_study(study.parent / "xferlab-results", "tiny")
+    assert set(results.trials["stage"]) == {"general", "views", "whole"}
+    assert results.planned() == {("baseline", stage): 2 for stage in STAGES}
+
+
+def test_prune_keeps_what_predictions_need(
+    study: Path, plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(study, threshold=0.25)
+    session = Session.open(StudyOptions(study=str(study)))
+    publish(session.plan(), session.store)
+    store = Store.open(study.parent / "xferlab-results")
+    said(capsys, "prune", str(study), "--yes")
+    assert set(store.list(layout.TRIALS)) == {
+        trial for name, trial in plan.names.items() if "/whole/" not in name
+    }
+    needed = {each.selection for spec in plan.trials for e in spec.evaluations for each in e.predicted}
+    assert needed
+    assert all(store.exists(layout.selection_path(digest)) for digest in needed)
+
+
+def test_what_changed_names_the_stage_and_its_masks(
+    study: Path, plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "has changed" not in said(capsys, "status", str(study))
+    change(study, threshold=0.25)
+    told = said(capsys, "status", str(study))
+    assert "2 trials changed (baseline/whole: masks.threshold 0.5 -> 0.25)" in told
+    change(study, threshold=0.5, out_of_fold=False)
+    told = said(capsys, "status", str(study))
+    assert "4 trials removed (baseline/general r01/f1 to r02/f2)" in told
+    assert "2 trials changed (baseline/whole)" in told

@@ -1,0 +1,436 @@
+"""Roles in plans: several networks, masks and gates; who predicts for whom, and who must not."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.plan.studies import PlanOf, phantom_cases, text_digest, trial
+from tests.tasks.labelled import added
+from xferlab.cohort import Case
+from xferlab.errors import StudyError
+from xferlab.plan.document import to_document
+from xferlab.plan.identity import short_id
+from xferlab.plan.plan import Plan
+from xferlab.plan.spec import EvaluationSpec, PlannedTrial, TrialSpec
+
+STUDY = """\
+study: s
+seed: 7
+repetitions: 2
+data:
+  a: {source: phantom_cxr, count: 60, seed: 1, hold_out: 0.2}
+  b: {source: phantom_cxr, count: 40, seed: 2}
+stages:
+  lungs: {data: a, model: {init_features: 4}}
+  views: {data: b, task: labelled, classes: {column: finding}}
+  whole:
+    data: a
+    task: duet
+    evaluate_on: [a.test, a.train, b.test, a.hold_out]
+    masks: {from: lungs, keep: outside, out_of_fold: true}
+    gate: {from: views, keep: tb}
+"""
+SHARED = STUDY.replace("out_of_fold: true", "out_of_fold: false")
+FINDINGS = ("normal", "tb", "viral")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _task() -> Iterator[None]:
+    with added():
+        yield
+
+
+def cases_of(name: str, config: Any) -> Sequence[Case]:
+    """Two images a patient; a patient whose number divides by 5 has images in every section."""
+    cases = []
+    for number in range(config.count):
+        patient = f"p{number // 2}" if number // 2 % 5 == 0 else f"{name}{number // 2}"
+        site = "x" if name == "mine" else "xyz"[number // 4 % 3]
+        columns = {"finding": FINDINGS[number // 2 % 3], "site": site}
+        digest = text_digest(f"{name} {number} {config.seed} {bool(config.targets)}")
+        cases.append(Case(digest, f"{name}{number}.png", patient, "all", columns=columns))
+    return cases
+
+
+@pytest.fixture
+def planned(plan_of: PlanOf) -> Callable[..., Plan]:
+    def planned(
+        stages: str = "", *, base: str = STUDY, arms: str = "", edits: Mapping[str, str] | None = None
+    ) -> Plan:
+        """The study with more stages and arms, and edits."""
+        return plan_of(arms, base=base + stages, index=cases_of, edits=edits)
+
+    return planned
+
+
+def patient_of(plan: Plan) -> dict[str, str]:
+    return {case.digest: case.patient for _, case, _ in plan.selector.listed()}
+
+
+def patients_of(plan: Plan, spec: TrialSpec, *parts: str) -> set[str]:
+    """The patients that a trial trains on, or on which it selects."""
+    patients, rows = patient_of(plan), plan.selections[spec.selection].rows
+    return {patients[row[0]] for row in rows if not parts or row[1] in parts}
+
+
+def predictors(plan: Plan, spec: TrialSpec | EvaluationSpec, role: str) -> dict[str, str]:
+    """Which trial predicts each case, by the case's digest; each case is predicted once."""
+    found: dict[str, str] = {}
+    for each in spec.predicted:
+        digests = plan.selections[each.selection].digests if each.role == role else ()
+        assert found.keys().isdisjoint(digests)
+        found |= dict.fromkeys(digests, each.trial)
+    return found
+
+
+def evaluation(spec: TrialSpec, name: str) -> EvaluationSpec:
+    return next(evaluation for evaluation in spec.evaluations if evaluation.name == name)
+
+
+def test_a_trial_takes_from_the_repetition_of_its_number(planned: Callable[..., Plan]) -> None:
+    plan = planned()
+    spec = trial(plan, "baseline/whole/r02")
+    masks, gate = spec.inputs
+    folds = [plan.names[f"baseline/lungs/r02/f{fold}"] for fold in range(1, 6)]
+    assert masks.role == "masks"
+    assert masks.trials[0] == plan.names["baseline/lungs/r02"]
+    assert sorted(masks.trials[1:]) == sorted(folds)
+    assert (masks.names, masks.places, masks.threshold) == (("lung",), (0,), 0.5)
+    assert (gate.role, gate.trials) == ("gate", (plan.names["baseline/views/r02"],))
+    assert (gate.names, gate.places, gate.threshold) == (("tb",), (1,), None)
+    assert set(spec.parents) == {*masks.trials, *gate.trials}
+    ids = [each.trial_id for each in plan.trials]
+    assert all(
+        ids.index(parent) < ids.index(each.trial_id) for each in plan.trials for parent in each.parents
+    )
+
+
+def test_folds_are_predicted_by_those_who_did_not_train_on_them(planned: Callable[..., Plan]) -> None:
+    plan = planned()
+    for repetition in ("r01", "r02"):
+        paired, whole = (trial(plan, f"baseline/{stage}/{repetition}") for stage in ("lungs", "whole"))
+        folds = [trial(plan, f"baseline/lungs/{repetition}/f{fold}") for fold in range(1, 6)]
+        trained = patients_of(plan, paired, "train")
+        left_out = [trained - patients_of(plan, fold, "train") for fold in folds]
+        assert set().union(*left_out) == trained
+        assert sum(map(len, left_out)) == len(trained)
+        assert max(map(len, left_out)) - min(map(len, left_out)) <= 1
+        for fold in folds:
+            assert patients_of(plan, fold, "validation") == patients_of(plan, paired, "validation")
+            assert (fold.evaluations, fold.features, fold.stage) == ((), None, "lungs")
+            assert fold.trial_id == short_id(fold.identity.to_json())
+        assert len({spec.identity.seed for spec in (paired, *folds)}) == 6
+        by_case = predictors(plan, whole, "masks")
+        by_case |= predictors(plan, evaluation(whole, "a.train"), "masks")
+        patients = patient_of(plan)
+        for digest, predictor in by_case.items():
+            number = next((n for n, units in enumerate(left_out) if patients[digest] in units), None)
+            assert predictor == (paired if number is None else folds[number]).trial_id
+        assert set(by_case.values()) == {spec.trial_id for spec in (paired, *folds)}
+
+
+def test_every_case_is_predicted_in_each_role(planned: Callable[..., Plan]) -> None:
+    plan = planned()
+    spec = trial(plan, "baseline/whole/r01")
+    for role in ("masks", "gate"):
+        assert predictors(plan, spec, role).keys() == set(plan.selections[spec.selection].digests)
+        for each in spec.evaluations:
+            assert predictors(plan, each, role).keys() == set(plan.selections[each.selection].digests)
+
+
+def test_an_identity_holds_what_can_change_the_weights(planned: Callable[..., Plan]) -> None:
+    plan = planned(base=SHARED)
+    spec = trial(plan, "baseline/whole/r01")
+    identity = spec.identity.to_json()
+    (selection,) = {each.selection for each in spec.predicted}
+    assert identity["masks"] == {
+        "trials": {plan.names["baseline/lungs/r01"]: selection},
+        "places": [0],
+        "threshold": 0.5,
+        "keep": "outside",
+    }
+    assert identity["gate"] == {"trials": {plan.names["baseline/views/r01"]: selection}, "places": [1]}
+    assert identity["parent"] is None
+    again = TrialSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert again == spec
+    entry = next(e for e in to_document(plan)["trials"] if e["trial_id"] == spec.trial_id)
+    stored = PlannedTrial.from_entry(json.loads(json.dumps(entry)))
+    assert (stored.inputs, stored.evaluations) == (spec.inputs, spec.evaluations)
+    assert not {"masks", "gate"} & trial(plan, "baseline/lungs/r01").identity.to_json().keys()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "trial_renewed", "evaluation_renewed"),
+    [
+        ("keep: outside", "keep: inside", True, True),
+        ("keep: outside", "threshold: 0.7, keep: outside", True, True),
+        ("keep: tb", "keep: [tb, viral]", True, True),
+        ("out_of_fold: true", "out_of_fold: 4", True, True),
+        ("lungs: {data: a, ", "lungs: {data: a, training: {lr: 0.5}, ", True, True),
+        ("gate: {from: views, keep: tb}", "", True, True),
+        ("keep: tb", "keep: tb2", False, False),  # with the class renamed
+        ("out_of_fold: true", "out_of_fold: 5", False, False),
+        ("evaluate_on: [a.test", "evaluate_on: [b.validation, a.test", False, False),
+    ],
+)
+def test_only_what_changes_the_weights_renews(
+    planned: Callable[..., Plan], old: str, new: str, trial_renewed: bool, evaluation_renewed: bool
+) -> None:
+    edits = {old: new}
+    if "tb2" in new:
+        names = "names: {normal: [normal], tb2: [tb], viral: [viral]}"
+        edits["classes: {column: finding}"] = f"classes: {{column: finding, {names}}}"
+    before, now = (
+        trial(planned(edits=given), "baseline/whole/r01") for given in ({"seed: 7": "seed: 7"}, edits)
+    )
+    assert (before.trial_id != now.trial_id) == trial_renewed
+    ids = [evaluation(spec, "b.test").evaluation_id for spec in (before, now)]
+    assert (ids[0] != ids[1]) == evaluation_renewed
+
+
+def test_consumers_and_arms_share_producers(planned: Callable[..., Plan]) -> None:
+    other = "  other: {data: b, task: duet, masks: {from: lungs, out_of_fold: true}}\n"
+    arms = """\
+arms:
+  baseline: {}
+  inside: {stages.whole.masks.keep: inside}
+  wide: {stages.lungs.model.init_features: 8}
+  theirs: {stages.whole.masks.from: wide.lungs}
+"""
+    plan = planned(other, arms=arms)
+    names = plan.names
+    for name in ("lungs/r01", "lungs/r02/f5", "views/r02"):
+        assert names[f"baseline/{name}"] == names[f"inside/{name}"] == names[f"theirs/{name}"]
+    assert names["wide/lungs/r01"] != names["baseline/lungs/r01"]
+    assert len({names[f"{arm}/whole/r01"] for arm in ("baseline", "inside", "wide", "theirs")}) == 3
+    assert names["theirs/whole/r01"] == trial(plan, "wide/whole/r01").trial_id
+    (masks,) = (given for given in trial(plan, "theirs/whole/r02").inputs if given.role == "masks")
+    assert masks.trials[0] == names["wide/lungs/r02"]
+    assert len(plan.trials) == len(set(names.values()))
+
+
+def test_folds_are_in_the_plan_and_in_no_count(planned: Callable[..., Plan]) -> None:
+    document = to_document(planned())
+    folds = [entry for entry in document["trials"] if entry.get("fold")]
+    assert [entry["names"] for entry in folds[:2]] == [["baseline/lungs/r01/f1"], ["baseline/lungs/r01/f2"]]
+    assert len(folds) == 2 * 5
+    without = to_document(planned(base=SHARED))
+    stages = (each["arms"]["baseline"]["stages"]["lungs"] for each in (document, without))
+    assert next(stages) == next(stages)
+    assert document["arms"]["baseline"]["stages"]["whole"]["gate"] == {"from": "views", "keep": "tb"}
+
+
+def test_several_networks_start_from_several_stages(planned: Callable[..., Plan]) -> None:
+    more = """\
+  first: {data: a, task: duet, model: {init_features: 4}}
+  both: {data: a, task: duet, starts_from: {segmenter: lungs, second: first}}
+  given: {data: a, task: duet, starts_from: {segmenter: buda}, model: {init_features: 32}}
+  buda: {weights: buda2019}
+"""
+    plan = planned(
+        more,
+        base=SHARED,
+        edits={
+            "lungs: {": "lungs: {repetitions: 2, ",
+            "a, task: duet, model: {init_features: 4}}": "a, task: duet}",
+        },
+    )
+    spec = trial(plan, "baseline/both/r02")
+    assert {given.role: given.trials for given in spec.origins} == {
+        "starts_from.segmenter": (plan.names["baseline/lungs/r02"],),
+        "starts_from.second": (plan.names["baseline/first/r01"],),
+    }
+    assert spec.identity.to_json()["parent"] == {
+        "segmenter": {"trials": [plan.names["baseline/lungs/r02"]]},
+        "second": {"trials": [plan.names["baseline/first/r01"]]},
+    }
+    (given,) = trial(plan, "baseline/given/r01").origins
+    assert given.network == "segmenter"
+    assert given.donor is not None
+    assert given.donor.title == "buda2019"
+    assert trial(plan, "baseline/given/r01").trial_id in plan.provisional
+
+
+def test_a_stage_whose_predictions_are_taken_has_all_repetitions(planned: Callable[..., Plan]) -> None:
+    plan = planned("  more: {data: b, starts_from: lungs, model: {init_features: 4}}\n", base=SHARED)
+    assert trial(plan, "baseline/more/r02").parents == (plan.names["baseline/lungs/r02"],)
+
+
+def test_a_fold_that_a_parent_has_seen_is_reported(planned: Callable[..., Plan]) -> None:
+    edits = {
+        "lungs: {data: a,": "lungs: {data: a, starts_from: root,",
+        "stages:\n": "stages:\n  root: {data: a, model: {init_features: 4}}\n",
+    }
+    plan = planned(edits=edits)
+    assert [warning.kind for warning in plan.warnings].count("folds that a parent has seen") == 1
+    plan = planned(edits={**edits, "root: {data: a": "root: {data: b"})
+    shared = [w for w in plan.warnings if w.kind == "folds that a parent has seen"]
+    assert len(shared) == 1  # some patients have images in both sections
+
+
+def test_too_few_patients_for_the_folds(planned: Callable[..., Plan]) -> None:
+    with pytest.raises(StudyError, match=r"stage 'lungs' trains on 14 patients in repetition 1, and another"):
+        planned(edits={"out_of_fold: true": "out_of_fold: 16"})
+
+
+def test_two_numbers_of_folds_of_one_stage(planned: Callable[..., Plan]) -> None:
+    more = "  other: {data: b, task: duet, masks: {from: lungs, out_of_fold: 3}}\n"
+    with pytest.raises(StudyError, match="two stages ask for masks of 'lungs' out of different numbers"):
+        planned(more)
+
+
+def test_a_stage_without_a_producer_at_a_site_has_no_trial_there(planned: Callable[..., Plan]) -> None:
+    only_x = "mine: {source: phantom_cxr, count: 20, seed: 4}"
+    edits = {
+        "repetitions: 2\n": "split: {by: site}\n",
+        "stages:\n": f"  {only_x}\nstages:\n",
+        "lungs: {data: a": "lungs: {evaluate_on: [a.hold_out], data: mine",
+        "gate: {from: views, keep: tb}": "",
+    }
+    plan = planned(base=SHARED, edits=edits)
+    assert {name for name in plan.names if "lungs" in name} == {"baseline/lungs/r02", "baseline/lungs/r03"}
+    assert {name for name in plan.names if "whole" in name} == {"baseline/whole/r02", "baseline/whole/r03"}
+    assert any("needs one that has no trial" in warning.what for warning in plan.warnings)
+
+
+def test_the_example_of_the_page(plan_of: PlanOf) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "study-file.md").read_text()
+    (text,) = (piece for piece in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "masks: {" in piece)
+    edits = {"task: views": "task: labelled", "task: findings": "task: duet"}
+    edits["lungs: {data: chest}"] = "lungs: {data: chest, model: {init_features: 4}}"
+
+    def index(name: str, config: Any) -> Sequence[Case]:
+        return [replace(case, columns={"pathology": case.pathology}) for case in phantom_cases(name, config)]
+
+    plan = plan_of(base=f"study: s\nrepetitions: 3\n{text}", index=index, edits=edits)
+    spec = trial(plan, "baseline/findings/r03")
+    roles = [(given.role, len(given.trials), given.names) for given in spec.inputs]
+    assert roles == [
+        ("starts_from.segmenter", 1, ()),
+        ("starts_from.second", 1, ()),
+        ("masks", 6, ("lung",)),
+        ("gate", 1, ("normal", "pathological")),
+    ]
+    assert plan.names["theirs/findings/r01"] != plan.names["baseline/findings/r01"]
+
+
+SEEDS = range(150)
+
+
+@pytest.mark.parametrize("start", range(0, SEEDS.stop, 15))
+def test_a_test_patients_mask_comes_from_no_network_that_trained_on_that_patient(
+    plan_of: PlanOf, start: int
+) -> None:
+    checked = 0
+    for seed in range(start, start + 15):
+        study = random_study(random.Random(seed))
+        plan = plan_of(base=yaml.safe_dump(study, sort_keys=False), index=joined)
+        checked += no_leak(plan)
+    assert checked > 100
+
+
+def joined(name: str, config: Any) -> Sequence[Case]:
+    """Cases whose patients now and then are those of another section, each under one id for good."""
+    pool = random.Random(config.seed * 1000 + config.count)
+    cases = []
+    for number in range(config.count):
+        unit = pool.randrange(config.count // 2)
+        patient = f"p{unit}" if pool.random() < 0.3 else f"{name}{unit}"
+        columns = {"finding": FINDINGS[number % 3], "site": "xyz"[unit % 3]}
+        digest = text_digest(f"{name} {number} {config.seed} {bool(config.targets)}")
+        cases.append(Case(digest, f"{name}{number}.png", patient, "xy"[unit % 2], columns=columns))
+    return cases
+
+
+def random_study(draws: random.Random) -> dict[str, Any]:
+    """A study with stages of every kind, each of which takes from some before it."""
+    sections = {
+        name: {"source": "phantom_cxr", "count": draws.choice([60, 80]), "seed": seed}
+        for seed, name in enumerate("abc")
+    }
+    if draws.random() < 0.5:
+        sections["a"]["hold_out"] = 0.2
+    folds = draws.choice([True, 2, False])
+    split = draws.choice([{}, {"folds": 3}, {"by": "site"}, {"group_by": None}, {"folds": 4, "repeats": 2}])
+    stages: dict[str, Any] = {}
+    kinds = {name: draws.choice(["segmentation", "labelled", "duet"]) for name in ("q", "r", "s", "t")}
+    for name, task in {"lungs": "segmentation", "views": "labelled", **kinds, "last": "duet"}.items():
+        stages[name] = _stage(draws, name, task, stages, folds)
+    for name in needed_for_predictions(stages):
+        stages[name]["training"] = {"max_epochs": 5, "patience": 5}
+    return {
+        "study": "s",
+        "seed": draws.randrange(100),
+        **({} if {"folds", "by"} & split.keys() else {"repetitions": draws.choice([1, 2, 3])}),
+        "data": sections,
+        "split": split,
+        "stages": stages,
+        "arms": {"baseline": {}, "fewer": {"stages.last.label_fraction": 0.5}},
+    }
+
+
+def needed_for_predictions(stages: Mapping[str, Any]) -> set[str]:
+    return {stage[role]["from"] for stage in stages.values() for role in ("masks", "gate") if role in stage}
+
+
+def _stage(
+    draws: random.Random, name: str, task: str, before: Mapping[str, Any], folds: bool | int
+) -> dict[str, Any]:
+    def of(kind: str) -> list[str]:
+        return [other for other, stage in before.items() if stage["task"] == kind]
+
+    section = draws.choice("abc")
+    stage: dict[str, Any] = {"task": task, "data": section}
+    if task == "labelled":
+        stage["classes"] = {"column": "finding"}
+    elif draws.random() < 0.3:
+        stage["label_fraction"] = draws.choice([0.5, 0.8])
+    stage["evaluate_on"] = [f"{other}.{draws.choice(['test', 'validation'])}" for other in "abc"]
+    parents = of(task)
+    if parents and draws.random() < 0.5:
+        stage["starts_from"] = draws.choice(parents)
+        stage["chaining"] = draws.choice(["paired", "best"])
+    if task == "duet" and (name == "last" or draws.random() < 0.7):
+        stage["masks"] = {"from": draws.choice(of("segmentation")), "out_of_fold": folds}
+    if of("labelled") and draws.random() < 0.4:
+        stage["gate"] = {"from": draws.choice(of("labelled")), "keep": draws.choice(FINDINGS)}
+    return stage
+
+
+def no_leak(plan: Plan) -> int:
+    """Asserts it of every evaluation that enters tables; returns how many predicted cases were looked at."""
+    unit = {case.digest: plan.selector.cohort.unit(case) for _, case, _ in plan.selector.listed()}
+    trained = {
+        spec.trial_id: {unit[digest] for digest in plan.selections[spec.selection].digests}
+        for spec in plan.trials
+    }
+
+    def descends(trial_id: str) -> set[str]:
+        return {trial_id}.union(*map(descends, plan.by_id[trial_id].parents))
+
+    checked = 0
+    for spec in plan.trials:
+        for each in spec.evaluations:
+            if each.part != "test" or each.parent_may_have_seen:
+                continue
+            for predicted in each.predicted:
+                units = {unit[digest] for digest in plan.selections[predicted.selection].digests}
+                for network in descends(predicted.trial):
+                    assert units.isdisjoint(trained[network]), (
+                        spec.name,
+                        each.name,
+                        plan.by_id[network].name,
+                    )
+                checked += len(units)
+            everybody = set().union(*(trained[network] for network in descends(spec.trial_id)))
+            assert everybody.isdisjoint(unit[digest] for digest in plan.selections[each.selection].digests)
+    return checked

@@ -1,0 +1,197 @@
+"""A task of two networks, which start from two stages: in this process and on Ray, with damage and donors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from tests.studies import TINY, attempts, recorded, write_study
+from tests.tasks.contract import LearnerContract
+from tests.tasks.labelled import added
+from tests.training.images import noisy, resized
+from xferlab.analysis import load_study
+from xferlab.cli.main import main
+from xferlab.errors import DonorError
+from xferlab.networks.donors import read_weights, save_weights
+from xferlab.networks.unet import UNet
+from xferlab.plan.identity import joint_digest
+from xferlab.plan.spec import TrialSpec
+from xferlab.records.store import Store
+from xferlab.tasks import registry
+from xferlab.tasks.config import TrialIdentity
+from xferlab.training.examples import ImageExamples
+from xferlab.trial.examples import TrialContext
+from xferlab.trial.origin import load_origins
+
+pytestmark = pytest.mark.component
+
+FAST = {**TINY["training"], "max_epochs": 2, "patience": 2}
+DUET = {"task": "duet", "data": "general", "training": {"batch_size": 4, "max_epochs": 2, "patience": 2}}
+STAGES: dict[str, Any] = {
+    "lungs": {"data": "general", "repetitions": 2},
+    "first": {**DUET, "model": {"init_features": 2}},
+    "both": {
+        **DUET,
+        "model": {"init_features": 2},
+        "starts_from": {"segmenter": "lungs", "second": "first"},
+        "evaluate_on": ["general.test", "portable.hold_out"],
+    },
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _tasks() -> Iterator[None]:
+    with added():
+        yield
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+    return write_study(tmp_path, stages=STAGES, training=FAST, arms={"baseline": {}})
+
+
+def run(study: Path, *options: str) -> int:
+    return main(["run", str(study), "--executor", "in-process", *options])
+
+
+def trials(storage: Path) -> dict[str, dict[str, Any]]:
+    """The plan's entry of each trial, by the end of its name."""
+    plan = json.loads((storage / "studies/tiny/plan.json").read_text())
+    return {trial["names"][0].removeprefix("baseline/"): trial for trial in plan["trials"]}
+
+
+def spec_of(storage: Path, name: str) -> TrialSpec:
+    folder = storage / "trials" / trials(storage)[name]["trial_id"]
+    return TrialSpec.from_json(json.loads((folder / "spec.json").read_text()))
+
+
+def best(storage: Path, trial_id: str) -> Mapping[str, torch.Tensor]:
+    path = storage / "trials" / trial_id / "checkpoint" / "best.safetensors"
+    return read_weights(path, path.read_bytes(), origin=str(path))
+
+
+class TestDuet(LearnerContract):
+    @property
+    def identity(self) -> TrialIdentity:
+        return registry.identity_of(
+            {
+                "task": "duet", "version": 1, "selection": "", "seed": 1,
+                "model": {"image_size": 16, "init_features": 2},
+                "training": {"batch_size": 2, "max_epochs": 2, "patience": 9, "lr": 0.01},
+                "execution": {"device": "cpu", "precision": "float32", "compile": False},
+            }
+        )  # fmt: skip
+
+    def examples(self) -> ImageExamples:
+        return resized(*noisy(5, 16))
+
+
+def test_two_networks_start_from_two_stages(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(study)]) == 0
+    assert "segmenter: baseline/lungs/r02, second: baseline/first/r01" in capsys.readouterr().out
+    assert run(study) == 0
+    storage = study.parent / "xferlab-results"
+    named = {name: trial["trial_id"] for name, trial in trials(storage).items()}
+    record = json.loads((storage / "trials" / named["both/r02"] / "record.json").read_text())
+    parents = {"starts_from.segmenter": named["lungs/r02"], "starts_from.second": named["first/r01"]}
+    assert record["started_from"] == parents
+    spec = spec_of(storage, "both/r02")
+    learner = registry.learner_of(spec.identity, torch.device("cpu"))
+    store = Store.open(storage)
+    load_origins(spec, learner, TrialContext(store, study.parent / "cache", torch.device("cpu")))
+    expected = {
+        **{f"segmenter.{key}": value for key, value in best(storage, named["lungs/r02"]).items()},
+        **{k: v for k, v in best(storage, named["first/r01"]).items() if k.startswith("second.")},
+    }
+    loaded = {
+        f"{name}.{key}": value
+        for name, part in learner.networks.items()
+        for key, value in part.state_dict().items()
+    }
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[key], value) for key, value in expected.items())
+    before = {trial: len(tries) for trial, tries in attempts(storage).items()}
+    assert run(study) == 0
+    assert before == {trial: len(tries) for trial, tries in attempts(storage).items()}
+    assert main(["report", str(study), "--out", str(study.parent / "report")]) == 0
+    assert {"DICE", "ERROR"} <= set(load_study(storage, "tiny").cases["metric"])
+
+
+@pytest.mark.parametrize("damaged", ["lungs/r01", "first/r01"])
+def test_a_damaged_parent_in_any_role_is_trained_again_first(study: Path, damaged: str) -> None:
+    assert run(study) == 0
+    storage = study.parent / "xferlab-results"
+    whole, entries = recorded(storage), trials(storage)
+    ids = {name: entry["trial_id"] for name, entry in entries.items()}
+    path = storage / "trials" / ids[damaged] / "checkpoint" / "best.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    (storage / "trials" / ids["both/r01"] / "record.json").unlink()
+    assert run(study) == 0
+    assert recorded(storage) == whole
+    assert {name for name in ids if len(attempts(storage)[ids[name]]) > 1} >= {damaged, "both/r01"}
+
+
+def test_a_failed_parent_in_any_role_blocks(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = yaml.safe_load(study.read_text())
+    text["stages"]["first"]["training"]["lr"] = 1e30
+    study.write_text(yaml.safe_dump(text, sort_keys=False))
+    assert run(study) != 0
+    capsys.readouterr()
+    assert main(["status", str(study), "--json"]) != 2
+    states = {row["name"]: row["state"] for row in json.loads(capsys.readouterr().out)["trials"]}
+    assert states["baseline/first/r01"] == "failed"
+    assert {states[f"baseline/both/r0{number}"] for number in (1, 2)} == {"blocked"}
+    assert states["baseline/lungs/r01"] == "complete"
+
+
+@pytest.mark.parametrize("width", [2, 4])
+def test_given_weights_start_one_network(study: Path, width: int, capsys: pytest.CaptureFixture[str]) -> None:
+    path = study.parent / "unet.safetensors"
+    path.write_bytes(save_weights(UNet(init_features=width).state_dict()))
+    text = yaml.safe_load(study.read_text())
+    text["stages"] = {
+        **text["stages"],
+        "donor": {"weights": {"path": str(path)}},
+        "both": {**text["stages"]["both"], "starts_from": {"segmenter": "donor", "second": "first"}},
+    }
+    study.write_text(yaml.safe_dump(text, sort_keys=False))
+    if width == 4:
+        assert main(["check", str(study)]) == 2
+        assert f"donor {path}, network segmenter" in capsys.readouterr().err
+        return
+    assert run(study) == 0
+    storage = study.parent / "xferlab-results"
+    (given, _) = trials(storage)["both/r01"]["inputs"]
+    folder = storage / "trials" / trials(storage)["both/r01"]["trial_id"]
+    record = json.loads((folder / "record.json").read_text())
+    assert record["started_from"]["starts_from.segmenter"] == given["donor"]["sha256"]
+    assert main(["prune", str(study), "--yes"]) == 0
+    assert list((storage / "donors").iterdir())
+
+
+def test_what_starts_anew_follows_from_all_weights() -> None:
+    others = [joint_digest({"a": "1", "b": "3"}), joint_digest({"a": "2", "b": "1"})]
+    assert joint_digest({"a": "1", "b": "2"}) not in (None, "1", "2", *others)
+    assert (joint_digest({"a": "1"}), joint_digest({})) == ("1", None)
+
+
+def test_weights_of_another_shape_name_the_network() -> None:
+    learner = registry.learner_of(TestDuet().identity, torch.device("cpu"))
+    with pytest.raises(DonorError, match="somewhere, network segmenter"):
+        learner.start_network_from("segmenter", UNet(init_features=4).state_dict(), origin="somewhere")
+
+
+@pytest.mark.slow
+def test_ray_records_the_same(study: Path, tmp_path: Path) -> None:
+    assert run(study, "--storage", str(tmp_path / "plain")) == 0
+    assert main(["run", str(study), "--executor", "ray", "--storage", str(tmp_path / "ray")]) == 0
+    assert recorded(tmp_path / "ray") == recorded(tmp_path / "plain")
