@@ -40,7 +40,8 @@ class CompleteTrial:
         files: Its record, spec, weights, and the records and tables of its measurements.
         num_epochs: Epochs trained.
         best_score: That of the epoch whose weights were kept; None where the task has none.
-        means: Mean of each metric over the images where it is finite, by evaluation id.
+        means: Mean of each metric over the images where it is finite, of those that passed the gate if there is
+            one, by evaluation id.
     """
 
     files: FileStates
@@ -135,6 +136,8 @@ def _means(store: Store, trial_id: str, evaluation_id: str) -> dict[str, float]:
     if record is None:
         return {}
     table = reader.read_cases(store, record)
+    refused = table.filter((pc.field("metric") == "passed") & (pc.field("value") == 0))["case"]
+    table = table.filter(pc.invert(pc.is_in(table["case"], value_set=refused)))
     finite = table.filter(pc.is_finite(table["value"])).group_by("metric", use_threads=False)
     means = finite.aggregate([("value", "mean")])
     return dict(zip(means["metric"].to_pylist(), means["value_mean"].to_pylist(), strict=True))
