@@ -40,8 +40,8 @@ class CompleteTrial:
         files: Its record, spec, weights, and the records and tables of its measurements.
         num_epochs: Epochs trained.
         best_score: That of the epoch whose weights were kept; None where the task has none.
-        means: Mean of each metric over the images where it is finite, of those that passed the gate if there is
-            one, by evaluation id.
+        means: Mean of each metric over the images where it is finite, of those that passed a gate if
+            there is one, by evaluation id.
     """
 
     files: FileStates
