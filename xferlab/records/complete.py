@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic.dataclasses import dataclass
 
@@ -136,8 +137,10 @@ def _means(store: Store, trial_id: str, evaluation_id: str) -> dict[str, float]:
     if record is None:
         return {}
     table = reader.read_cases(store, record)
-    refused = table.filter((pc.field("metric") == "passed") & (pc.field("value") == 0))["case"]
-    table = table.filter(pc.invert(pc.is_in(table["case"], value_set=refused)))
+    is_refused = pc.and_(pc.equal(table["metric"], "passed"), pc.equal(table["value"], 0.0))
+    if refused := table.filter(is_refused)["case"].unique().to_pylist():
+        cases = table["case"].cast(pa.string())
+        table = table.filter(pc.invert(pc.is_in(cases, value_set=pa.array(refused, pa.string()))))
     finite = table.filter(pc.is_finite(table["value"])).group_by("metric", use_threads=False)
     means = finite.aggregate([("value", "mean")])
     return dict(zip(means["metric"].to_pylist(), means["value_mean"].to_pylist(), strict=True))
