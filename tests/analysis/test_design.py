@@ -134,3 +134,31 @@ def test_parents_of_a_single_repetition_are_no_donors(tmp_path: Path) -> None:
     builder = StudyBuilder(tmp_path, repetitions=1, missing=set(), pixels=False, images=1, epochs=2)
     found = design_of(load_study(builder.write(), "covid_lung"), BASELINE, FROZEN)
     assert (found.planned, found.donor, found.donors_differ) == (1, "", False)
+
+
+def test_who_predicts_counts_as_those_do_that_a_side_descends_from(results: StudyResults) -> None:
+    ids = [trial["trial_id"] for trial in trials(results, "frozen", "general")]
+    for trial, predictor in zip(trials(results, "scratch", "portable"), ids, strict=True):
+        given = {"role": "masks", "trials": [predictor, "out of fold"], "donor": None}
+        trial["inputs"] = [given, *trial["inputs"]]
+    for trial in trials(results, "frozen", "general"):
+        trial |= {"train_patients": 30, "num_train": 31}
+    stage(results, "frozen", "general")["pool_patients"] = 40
+    design = design_of(results, SCRATCH, SCRATCH)
+    assert (design.share, design.num_train) == (0.75, 31)
+    assert design.pools == (("general", 40), ("general", 80), ("portable", 80))
+    assert (design.donor, design.donors_differ) == ("donor", False)  # of those who predict
+    without = replace(results, plan=deepcopy(results.plan))
+    for trial in trials(without, "scratch", "portable"):
+        trial["inputs"] = trial["inputs"][1:]
+    assert design_of(without, SCRATCH, SCRATCH).donor == ""
+
+
+def test_single_networks_from_other_donors(results: StudyResults) -> None:
+    for arm, name in (("baseline", "a"), ("frozen", "b")):
+        for trial in trials(results, arm, "portable"):
+            donor = {"stage": "brain", "name": name, "path": None, "sha256": None}
+            trial["inputs"] = [{"role": "starts_from.segmenter", "trials": [], "donor": donor}]
+        stage(results, arm, "portable")["networks"] = {"segmenter": "brain"}
+    assert design_of(results, BASELINE, FROZEN).donors_differ
+    assert design_of(results, BASELINE, BASELINE).donor == "brain"

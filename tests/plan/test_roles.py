@@ -17,6 +17,7 @@ from tests.plan.studies import PlanOf, phantom_cases, text_digest, trial
 from tests.tasks.labelled import added
 from xferlab.cohort import Case
 from xferlab.errors import StudyError
+from xferlab.plan.changes import asked_names
 from xferlab.plan.document import to_document
 from xferlab.plan.identity import short_id
 from xferlab.plan.plan import Plan
@@ -227,6 +228,13 @@ def test_folds_are_in_the_plan_and_in_no_count(planned: Callable[..., Plan]) -> 
     stages = (each["arms"]["baseline"]["stages"]["lungs"] for each in (document, without))
     assert next(stages) == next(stages)
     assert document["arms"]["baseline"]["stages"]["whole"]["gate"] == {"from": "views", "keep": "tb"}
+
+
+def test_without_its_data_a_study_asks_for_the_folds_of_its_last_plan(planned: Callable[..., Plan]) -> None:
+    plan = planned()
+    assert set(asked_names(plan.loaded, list(plan.names))) == set(plan.names)
+    fewer = planned(edits={"repetitions: 2": "repetitions: 1"})
+    assert set(asked_names(fewer.loaded, list(plan.names))) == set(fewer.names)
 
 
 def test_several_networks_start_from_several_stages(planned: Callable[..., Plan]) -> None:

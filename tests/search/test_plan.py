@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.plan.studies import HERE, STUDY, phantom_cases
+from tests.tasks.labelled import added
 from xferlab.cohort import Case
 from xferlab.errors import RecordError, StudyError, UsageError
 from xferlab.plan.expand import expand
@@ -187,3 +188,40 @@ def test_the_stage_is_the_last_unless_it_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has 3 repetitions"):
         only(base, "portable", 4)
     assert list(only(base, "general", 2).stages) == ["donor", "general"]
+
+
+ROLES = """\
+study: s
+seed: 7
+repetitions: 3
+data: {a: {source: phantom_cxr, count: 60, seed: 1}}
+stages:
+  lungs: {data: a}
+  whole: {data: a, task: duet, masks: {from: lungs, out_of_fold: 2}, gate: {from: wide.views, keep: normal}}
+  views: {data: a, task: labelled, classes: {names: {normal: [normal], ill: [covid19, pathological]}}}
+arms:
+  baseline: {}
+  wide: {stages.lungs.training: {lr: 0.5}}
+"""
+
+
+def test_a_stage_with_masks_is_tuned_on_those_of_the_study(tmp_path: Path) -> None:
+    def index(name: str, config: Any) -> list[Case]:
+        return [replace(case, columns={"pathology": case.pathology}) for case in phantom_cases(name, config)]
+
+    with added():
+        (tmp_path / "study.yaml").write_text(ROLES)
+        (tmp_path / "space.yaml").write_text("training.lr: {loguniform: [1e-4, 1e-2]}")
+        loaded = load(tmp_path / "study.yaml", environ={})
+        space = load_space(tmp_path / "space.yaml", loaded.arms["baseline"], stage="whole")
+        wanted = Wanted("baseline", "whole", 2, "random", asha=False, seed=1)
+        tuning = Tuning(loaded, space, wanted, index=index, setting=HERE)
+        plan = expand(loaded, index, HERE)
+        sample = tuning.sample(1, {"stages.whole.training.lr": 0.005})
+    names = [f"baseline/lungs/r0{r}{fold}" for r in (1, 2) for fold in ("", "/f1", "/f2")]
+    names += ["baseline/views/r01", "baseline/views/r02"]
+    assert tuning.parents.keys() == {plan.names[name] for name in names}
+    untuned = [plan.by_id[plan.names[f"baseline/whole/r0{r}"]] for r in (1, 2)]
+    assert [trial.predicted for trial in sample.trials] == [trial.predicted for trial in untuned]
+    needed = {each.selection for trial in sample.trials for each in trial.predicted}
+    assert needed <= tuning.selections.keys()

@@ -166,7 +166,7 @@ def test_given_weights_start_one_network(study: Path, width: int, capsys: pytest
     study.write_text(yaml.safe_dump(text, sort_keys=False))
     if width == 4:
         assert main(["check", str(study)]) == 2
-        assert f"donor {path}, network segmenter" in capsys.readouterr().err
+        assert f"donor {path}, network segmenter" in capsys.readouterr().out
         return
     assert run(study) == 0
     storage = study.parent / "xferlab-results"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, StrictBool
+from pydantic import ConfigDict, Field, StrictBool
 
 from xferlab.section import NO_BOOL, Float, Section
 
@@ -13,6 +13,8 @@ FOLDS = 5
 
 
 class _Predicted(Section):
+    model_config = ConfigDict(serialize_by_alias=True)  # `from` is no name in Python
+
     source: str = Field(alias="from", pattern=r"^[^.\s]+(\.[^.\s]+)?$")
     """The stage that predicts: one of the same arm by its name, one of another arm as `ARM.STAGE`."""
 
