@@ -83,7 +83,7 @@ def load_study(storage: str | Path, study: str) -> StudyResults:
         trials=_per_trial(trials, _state, ()),
         cases=_cases(complete),
         histories=_per_trial(complete, partial(_epochs, store, problems), _EPOCH_COLUMNS),
-        runs=_per_trial(complete, partial(_run, store), ("device", "best_epoch")),
+        runs=_per_trial(complete, partial(_run, store), ("device", "best_epoch", "num_epochs", "stopped_by")),
         problems=problems,
     )
     results.cases.attrs |= {"planned": results.planned(), "sets": results.metrics.of_sets}
@@ -195,7 +195,7 @@ def _epochs(store: Store, problems: list[str], trial: _Trial) -> list[Mapping[st
 def _run(store: Store, trial: _Trial) -> list[Mapping[str, Any]]:
     assert trial.record
     run = reader.read_run(store, trial.record.trial_id)
-    network = run.get("network_ms_per_image") or {}
+    network, attempts = run.get("network_ms_per_image") or {}, run.get("attempts") or ()
     return [
         {
             "device": run.get("device"),
@@ -205,7 +205,10 @@ def _run(store: Store, trial: _Trial) -> list[Mapping[str, Any]]:
             "network_mean_ms": network.get("mean", np.nan),
             "network_sd_ms": network.get("sd", np.nan),
             "network_n": network.get("n", 0),
-            "num_attempts": len(run.get("attempts") or ()),
+            "num_attempts": len(attempts),
+            "continues": any("continues" in attempt for attempt in attempts),
             "best_epoch": trial.record.best_epoch,
+            "num_epochs": trial.record.num_epochs,
+            "stopped_by": trial.record.stopped_by,
         }
     ]

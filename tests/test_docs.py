@@ -137,10 +137,11 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """The page's lines on a stored study of the name that they load, `smoke`."""
     StudyBuilder(tmp_path / "xferlab-results", study="smoke", repetitions=1).write()
     monkeypatch.chdir(tmp_path)
-    (text,) = blocks(DOCS / "reading-results.md", "python")
     names: dict[str, Any] = {}
-    exec(text, names)
+    for text in blocks(DOCS / "reading-results.md", "python"):
+        exec(text, names)
     assert {"name", "pathology", "image"} < set(names["outputs"].columns)
+    assert {"DICE"} < set(names["rows"]["metric"])
 
 
 @pytest.mark.parametrize("text", blocks(DOCS / "extending.md", "python"))

@@ -65,6 +65,23 @@ def test_the_profile_images_splits_images() -> None:
     assert loaded(path, "images").base.split.group_by is None
 
 
+@pytest.mark.parametrize("profile", [None, "cpu"])
+@pytest.mark.parametrize("arm", ["baseline", "scratch", "labels_10"])
+def test_two_jobs_train_the_same_networks(profile: str | None, arm: str) -> None:
+    """As the ablations' head says: the study shares the trials of these arms with the other one."""
+    one, other = (
+        loaded(ROOT / "jobs" / f"{name}.yaml", profile).arms[arm]
+        for name in ("covid_lung", "covid_ablations")
+    )
+    assert one.storage == other.storage
+    assert (one.seed, one.split, one.repetitions) == (other.seed, other.split, other.repetitions)
+    for name, stage in other.stages.items():
+        assert stage.model_copy(update={"evaluate_on": one.stages[name].evaluate_on}) == one.stages[name]
+        assert one.data[stage.data or ""] == other.data[stage.data or ""]
+        assert one.training_of(name) == other.training_of(name)
+        assert one.network_of(name) == other.network_of(name)
+
+
 def test_the_steps_of_the_tuning_job_fit_it() -> None:
     """Its head names a space that loads for the stage, and arm `tuned` the file that a search writes."""
     path = ROOT / "jobs" / "tuning.yaml"

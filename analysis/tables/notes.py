@@ -22,7 +22,8 @@ def data_notes(results: StudyResults, stages: Iterable[str], sections: Iterable[
     """Returns what every table and figure says of its data.
 
     These are: what a repetition is, what values are means over, the repetitions of its stages that are
-    missing, the notes of its sections and of the study, and how much of the data is simulated.
+    missing, how many trainings of its stages were cut off, the notes of its sections and of the study, and
+    how much of the data is simulated.
     """
     named = dict.fromkeys(name for section in sections for name in (section, *single_sections(section)))
     notes = [note for section in named for note in _section_notes(results, section)]
@@ -31,6 +32,7 @@ def data_notes(results: StudyResults, stages: Iterable[str], sections: Iterable[
         *(division_note(results.plan) if stages else ()),
         *_means(results, stages),
         *_incomplete(results, stages),
+        *cut_off(results, stages),
         *notes,
         *([_sentence(str(study))] if study else []),
     )
@@ -69,6 +71,21 @@ def _incomplete(results: StudyResults, stages: set[str]) -> tuple[str, ...]:
     names = [trial_name(row) for row in absent.to_dict("records")]
     listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     return (f"Not complete and in no number: {listed}.",)
+
+
+def cut_off(results: StudyResults, stages: Iterable[str]) -> tuple[str, ...]:
+    """Returns a sentence for each of these stages of which a training ended by `max_epochs`."""
+    runs, notes = results.runs.drop_duplicates("trial_id"), []
+    for stage in filter(set(stages).__contains__, results.stages):
+        ended = runs[runs["stage"] == stage]
+        cut = ended[ended["stopped_by"] == "max_epochs"]["num_epochs"].astype(int)
+        if len(cut):
+            epochs = " to ".join(map(str, sorted({cut.min(), cut.max()})))
+            notes.append(
+                f"Stage {stage}: {len(cut)} of {len(ended)} trainings ended by max_epochs ({epochs} epochs) "
+                "and not by patience; longer trainings may give other numbers."
+            )
+    return tuple(notes)
 
 
 def arm_names(results: StudyResults, arms: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.results import StudyResults
 from xferlab.analysis.selection import ALL, ordered_pathologies
 from xferlab.analysis.tables.model import Layout, Record, Table, number
-from xferlab.analysis.tables.notes import arm_names, data_notes
+from xferlab.analysis.tables.notes import arm_names, cut_off, data_notes
 
 FEW = 0.6
 """Share of the baseline's training images below which an arm is marked."""
@@ -132,7 +132,7 @@ def training_table(results: StudyResults) -> Table:
                 "Of each repetition: mean and, where repetitions differ, [least–most].",
                 "A share of the labels is a share of the training patients; validation and test stay whole.",
             ),
-            notes=(),
+            notes=cut_off(results, results.stages),
             data=counts.reset_index(),
         ),
         records,
@@ -272,8 +272,11 @@ def pooled(counts: pd.Series, means: pd.Series, sds: pd.Series) -> tuple[float, 
 def _machines(results: StudyResults) -> Iterator[str]:
     runs = results.runs
     names = sorted({str(name) for name in runs["device_name"].fillna(runs["device"]).dropna()})
-    resumed = int((runs.drop_duplicates("trial_id")["num_attempts"] > 1).sum())
+    trials = runs.drop_duplicates("trial_id")
+    resumed, continued = int((trials["num_attempts"] > 1).sum()), int(trials["continues"].sum())
     if names:
         yield f"Measured on: {'; '.join(names)}."
     if resumed:
         yield f"{resumed} trials took more than one attempt."
+    if continued:
+        yield f"{continued} trials continue shorter ones, whose epochs are in no whole repetition."

@@ -66,6 +66,9 @@ class StudyBuilder:
     metrics: tuple[Metric, ...] = METRICS
     structures: tuple[str, ...] = ()
     """Names, where each stage learns several; give `metrics` of them, too."""
+    patient: tuple[str, ...] = ()
+    """Stages whose trainings ended by patience; those of the others ended by max_epochs."""
+    continues: bool = False
 
     def write(self) -> Path:
         """Writes plan and trials; returns the storage folder."""
@@ -196,7 +199,7 @@ class StudyBuilder:
         for evaluation in trial["evaluations"]:
             self._write_evaluation(store, trial, evaluation)
         run = {
-            "attempts": [{"outcome": "complete"}],
+            "attempts": [{"outcome": "complete", **({"continues": "f" * 16} if self.continues else {})}],
             "device": "cpu",
             "device_name": "Test CPU <1>",
             "total_s": 10.0 * repetition,
@@ -210,7 +213,7 @@ class StudyBuilder:
             num_epochs=len(results),
             best_epoch=len(results),
             best_score=results[-1].score,
-            stopped_by="max_epochs",
+            stopped_by="patience" if trial["stage"] in self.patient else "max_epochs",
             num_parameters=10,
             num_train=60,
             num_validation=20,

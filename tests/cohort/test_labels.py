@@ -24,13 +24,12 @@ def case(number: int, finding: str) -> Case:
     ],
 )  # fmt: skip
 def test_a_value_is_in_the_class_that_lists_it(cell: str, label: int | None) -> None:
-    assert SICK.label(case(1, cell)) == label
     expected = {} if label is None else {case(1, cell).digest: label}
     assert SICK.labels([case(1, cell)]) == expected
 
 
 def test_a_case_without_the_column_has_no_label() -> None:
-    assert SICK.label(replace(case(1, "tb"), columns={})) is None
+    assert SICK.labels([replace(case(1, "tb"), columns={})]) == {}
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.processes import command_of, start, until_gone, until_training
-from tests.studies import attempts, recorded, undisturbed, write_study
+from tests.studies import attempts, recorded, undisturbed, write_study, xferlab
 from xferlab.schedule.watch import below
 
 pytestmark = pytest.mark.slow
@@ -85,6 +85,30 @@ def test_ray_run_survives_killed_workers_and_drivers(tmp_path: Path) -> None:
     until_gone(children, within_s=ALL_WITHIN_S)
     assert recorded(storage) == whole
     print(f"seed {SEED}: 1 driver (its workers ended {workers_s:.1f} s after it) and {kills} workers killed")
+
+
+@pytest.mark.parametrize("options", [["--executor", "in-process"], ["--workers", "2"]], ids=["one", "ray"])
+def test_a_longer_run_that_continues_a_shorter_one_survives_kills(tmp_path: Path, options: list[str]) -> None:
+    """Parents continue; their children start from other weights then, and train from scratch."""
+    storage = tmp_path / "killed"
+    short = write_study(tmp_path, training={**LONGER, "max_epochs": 30, "patience": 30}, keep_states=True)
+    assert xferlab(tmp_path, "run", short, "--storage", storage, *options).returncode == 0
+    finished = attempts(storage)
+    study = write_study(tmp_path, training=LONGER, retries=20)
+    start_s = time.monotonic()
+    whole = undisturbed(tmp_path, study)
+    whole_s = time.monotonic() - start_s
+    kills = killed_until_complete(
+        tmp_path, study, storage, options=options, waits=random.Random(SEED), whole_s=whole_s
+    )
+    assert kills >= 2
+    assert {name: digest for name, digest in recorded(storage).items() if name in whole} == whole
+    tries = {trial_id: each for trial_id, each in attempts(storage).items() if trial_id not in finished}
+    continued = [each for each in tries.values() if any("continues" in one for one in each)]
+    assert len(continued) == 2
+    assert all(one.get("first_epoch", 31) >= 31 for each in continued for one in each)
+    assert {trial_id: attempts(storage)[trial_id] for trial_id in finished} == finished
+    print(f"seed {SEED}: {kills} kills, {sum(map(len, tries.values()))} attempts at {len(tries)} trials")
 
 
 LONGER = {

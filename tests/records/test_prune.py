@@ -149,6 +149,23 @@ def test_states_of_a_trial_that_is_not_complete_stay(store: Store) -> None:
     assert "states of complete trials" not in found(store)
 
 
+def test_kept_states_go_with_their_trials_when_all_that_is_planned_is_complete(store: Store) -> None:
+    fill(store)
+    kept, other, aside = (
+        layout.state_path("c" * 16, KEPT),
+        layout.state_path("c" * 16, OTHER),
+        layout.state_path("c" * 16, f"{OTHER}.pt.damaged-0123abcd").removesuffix(".pt"),
+    )
+    for name in (kept, other, aside):
+        store.write(name, b"state")
+    damaged = {"damaged files that were set aside": (aside,)}
+    assert found(store) == {**SURPLUS, **damaged, "kept states of trials that no plan names": (other,)}
+    weights = layout.TrialFiles(KEPT).weights
+    store.delete(weights)  # it may train again, from the state of the other
+    assert "trials that no plan names" not in found(store)
+    assert "kept states of trials that no plan names" not in found(store)
+
+
 def test_searches_are_taken_only_when_asked(store: Store) -> None:
     fill(store)
     assert found(store, searches=True) == {**SURPLUS, "searches": ("tuning/x",)}

@@ -152,3 +152,42 @@ def test_a_storage_that_fails_now_and_then_only_delays_the_trial(
             run_child(trials, kind, faults)
             break
     assert trials.records == calm[1]
+
+
+# --- a training that continues a shorter one ---------------------------------------------------------------
+
+LONGER = {
+    **SHORT,
+    "stages": {**SHORT["stages"], "portable": {**STAGES["portable"], "training": {"max_epochs": 4}}},
+    "keep_states": True,
+}
+
+
+@pytest.fixture(scope="module")
+def shorter(bench_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Parent and child are complete, and the states at their ends are kept."""
+    shorter = bench_in(tmp_path_factory.mktemp("shorter"), **SHORT, keep_states=True)
+    for name in ("a/general/r01", PORTABLE):
+        shorter.run(name)
+    return shorter
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@some_or_every
+def test_a_fault_that_stays_stops_a_longer_training_and_a_rerun_converges(
+    shorter: Bench, bench: Make, tmp_path: Path, kind: str, part: int | None
+) -> None:
+    def longer(storage: str) -> Bench:
+        shutil.copytree(shorter.store.root, tmp_path / storage)
+        return bench(storage=storage, **LONGER)
+
+    faults, calm = Faults(never), longer("calm")
+    run_child(calm, kind, faults)
+    assert calm.attempts(PORTABLE)[0]["first_epoch"] == 3
+    for number in numbers(kind, len(faults.log), part):
+        trials = longer(str(number))
+        with suppress(StorageError):
+            run_child(trials, kind, Faults(onwards(number)))
+        run_child(trials, kind, Faults(never))
+        assert trials.records == calm.records
+        assert all(attempt.get("first_epoch", 3) >= 3 for attempt in trials.attempts(PORTABLE))

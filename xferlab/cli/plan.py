@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.table import Column, Table
 
+from xferlab.cli.continuing import continuations
 from xferlab.cli.findings import print_warnings, refuse_unusable
 from xferlab.cli.options import PlanOptions
 from xferlab.cli.session import Session, of_arms
@@ -57,6 +58,8 @@ def run(options: PlanOptions) -> int:
         print(json.dumps({**_as_json(plan, trials, complete), "totals": all_and_left}, indent=2))
     else:
         _print(plan, trials, found)
+        for line in continuations(session, left):
+            print(line)
         _print_totals(plan, trials, len(complete), **all_and_left)
     return 0
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 from xferlab.cli import mirror
 from xferlab.cli.cluster import check_options, cluster
+from xferlab.cli.continuing import continuations
 from xferlab.cli.findings import print_warnings
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.options import RunOptions
@@ -57,6 +58,8 @@ def run(options: RunOptions) -> int:
             if problems := list(session.weights.problems(trials, stored=True)):
                 raise StudyError(problems)
         print_warnings(session, plan, trials)
+        for line in continuations(session, trials):
+            print(line)
         outcome = _run(options, session, plan, trials=trials, stop=stop)
         if outcome.ending.signal is not None:
             num_complete = len(

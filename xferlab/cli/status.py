@@ -24,6 +24,7 @@ from xferlab.plan.spec import PlannedTrial
 from xferlab.records import codec, layout, reader
 from xferlab.records.complete import complete_trials
 from xferlab.records.schema import EpochResult
+from xferlab.records.states import kept_starts
 from xferlab.records.store import Store
 from xferlab.schedule.lease import driver_of
 
@@ -126,7 +127,8 @@ def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dic
     """Returns a row for each trial, parents before children.
 
     A row has name, trial_id, arms, stage, state (of `STATES`), epochs, max_epochs and best_score;
-    `host` and `since` where an attempt was begun and has not ended, `failure` and `attempts` where it failed.
+    `host` and `since` where an attempt was begun and has not ended, `failure` and `attempts` where it failed;
+    `continues` (trial_id and epoch) where it waits and will continue another trial.
     """
     complete = complete_trials(store, study, trials)
     present = set(store.list(layout.TRIALS)) - complete.keys()
@@ -134,6 +136,7 @@ def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dic
     with ThreadPoolExecutor(_READERS) as pool:
         stored = dict(zip(begun, pool.map(lambda trial_id: _read(store, trial_id), begun), strict=True))
     driven = _driven(store, study, trials, stored)
+    starts = kept_starts(store, [trial for trial in trials if trial.trial_id not in complete])
     rows: dict[str, dict[str, Any]] = {}
     for trial in trials:
         left = stored.get(trial.trial_id, _Stored())
@@ -144,6 +147,8 @@ def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dic
         else:
             reached = left.reached
             state = _open_state(left, trial.trial_id in driven, parents)
+            if state["state"] == "waiting" and (kept := starts.get(trial.trial_id)):
+                state["continues"] = {"trial_id": kept.record.trial_id, "epoch": kept.num_epochs}
         rows[trial.trial_id] = {
             "name": trial.name,
             "trial_id": trial.trial_id,
@@ -164,6 +169,8 @@ def described(row: Mapping[str, Any]) -> str:
         "stale": "stale: begun on {host} at {since}, and no process works on it",
         "interrupted": "interrupted at epoch {epochs} of {max_epochs}",
     }
+    if continues := row.get("continues"):
+        return "waiting; continues trial {trial_id} after epoch {epoch}".format_map(continues)
     return words.get(row["state"], "{state}").format_map(row)
 
 

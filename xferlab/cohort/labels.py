@@ -47,12 +47,9 @@ class Labelling:
         """Returns the names of the classes that a value is in: at most one in a study that is planned."""
         return tuple(name for name, values in self.classes if any(matches(cell, value) for value in values))
 
-    def label(self, case: Case) -> int | None:
-        """Returns the number of a case's class, from 0; None where its value is in no class."""
-        names = self.classes_of(case.columns.get(self.column, ""))
-        return self.names.index(names[0]) if names else None
-
     def labels(self, cases: Iterable[Case]) -> Mapping[str, int]:
-        """Returns the label of each case that has one, by the case's digest."""
-        labels = ((case.digest, self.label(case)) for case in cases)
-        return {digest: label for digest, label in labels if label is not None}
+        """Returns the label of each case that has one, the number of its class from 0, by digest."""
+        cells = {case.digest: case.columns.get(self.column, "") for case in cases}
+        named = {cell: self.classes_of(cell) for cell in set(cells.values())}
+        numbers = {cell: self.names.index(names[0]) for cell, names in named.items() if names}
+        return {digest: numbers[cell] for digest, cell in cells.items() if cell in numbers}

@@ -13,8 +13,9 @@ from xferlab.plan.origins import Origins, identity_of
 from xferlab.plan.plan import execution
 from xferlab.plan.selection import Labels, PartCases, Reading, without_patients
 from xferlab.plan.spec import Reservation, Settings, TrialSpec
-from xferlab.study.check import sections_read, stage_view, training_path
+from xferlab.study.check import stage_view, training_path
 from xferlab.study.schema import Stage, Study
+from xferlab.study.sections import sections_read
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import Execution, Finding
 
@@ -124,6 +125,7 @@ class ArmExpansion:
                 checkpoint_every_s=training.checkpoint_every_s,
                 resources=Reservation(**study.resources_of(stage_name).model_dump()),
                 tracking=wandb.model_dump(mode="json") if wandb else None,
+                keep_states=study.keep_states,
             ),
         )
 
@@ -169,7 +171,7 @@ class ArmExpansion:
         self._check_labels(stage_name, section, selected, repetition)
 
     def _check_labels(self, stage_name: str, section: str, selected: PartCases, repetition: int) -> None:
-        for part, name in selected.missing_labels:
+        for part, name in selected.missing_labels if selected.counts["train"] else ():
             key = f"{stage_name} {section} {part} class {name}"
             what = f"stage {stage_name!r}: class {name!r} is in no {part} case of section {section!r}"
             if part == "train":

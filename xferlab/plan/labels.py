@@ -10,9 +10,9 @@ from functools import cached_property
 from xferlab.cohort import Case, Labelling, single_sections
 from xferlab.data.sources.registry import DataSection
 from xferlab.errors import Problem, StudyError, suggest
-from xferlab.study.check import sections_read
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Classes, Study
+from xferlab.study.sections import sections_read
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import Finding
 
@@ -134,9 +134,10 @@ class _Labelled:
         """Yields how many images of each section have each class."""
         labelling, column = self.named.labelling, self.classes.column
         for name, cases in self.read.items():
-            numbers = Counter(labelling.label(case) for case in cases)
+            labels = labelling.labels(cases)
+            numbers = Counter(labels.values())
             classes = {class_: numbers[label] for label, class_ in enumerate(labelling.names)}
-            others = Counter(case.columns[column] for case in cases if labelling.label(case) is None)
+            others = Counter(case.columns[column] for case in cases if case.digest not in labels)
             yield ClassCounts(self.name, name, column, classes, dict(sorted(others.items())))
 
     def findings(self) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -67,6 +67,14 @@ class PartCases:
     counts: Mapping[str, int]
     missing: tuple[tuple[str, str], ...]
     missing_labels: tuple[tuple[str, str], ...] = ()
+
+
+def _missing(
+    parts: Iterable[str], kinds: Collection[str], kept: Mapping[Case, str], kind_of: Callable[[Case], str]
+) -> tuple[tuple[str, str], ...]:
+    """Every part and kind of case of which no case is kept."""
+    there = {(part, kind_of(case)) for case, part in kept.items()}
+    return tuple((part, kind) for part in parts for kind in sorted(kinds) if (part, kind) not in there)
 
 
 class Labels(NamedTuple):
@@ -201,33 +209,40 @@ class CaseSelector:
         wanted = ("train", "validation") if part == "fit" else (part,)
         cases = list(self.read(reading).values())
         parts = {case: self.part_of(repetition, case) for case in cases}
-        kept = [case for case in cases if parts[case] in wanted]
+        chosen = [case for case in cases if parts[case] in wanted]
         if labels is not None:
-            trained = {self.cohort.unit(case) for case in kept if parts[case] == "train"}
+            trained = {self.cohort.unit(case) for case in chosen if parts[case] == "train"}
             few = self.cohort.labelled(trained, labels.fraction, repetition, stratified=labels.stratified)
-            kept = [case for case in kept if parts[case] != "train" or self.cohort.unit(case) in few]
-        classes = reading.labelling.labels(kept) if reading.labelling else None
-        if part == "fit":
-            selection = Selection.to_train(reading.name, ((case, parts[case]) for case in kept), classes)
+            chosen = [case for case in chosen if parts[case] != "train" or self.cohort.unit(case) in few]
+        kept = {case: str(parts[case]) for case in chosen}
+        sizes = Counter(kept.values())
+        return PartCases(
+            self._stored(reading, kept, to_train=part == "fit"),
+            frozenset(map(self.cohort.unit, kept)),
+            {wanted_part: sizes[wanted_part] for wanted_part in wanted},
+            _missing(wanted, {case.pathology for case in cases}, kept, lambda case: case.pathology),
+            self._missing_labels(reading, wanted, kept),
+        )
+
+    def _missing_labels(
+        self, reading: Reading, wanted: Iterable[str], kept: Mapping[Case, str]
+    ) -> tuple[tuple[str, str], ...]:
+        if reading.labelling is None:
+            return ()
+        labels, names = reading.labelling.labels(kept), reading.labelling.names
+        return _missing(wanted, names, kept, lambda case: names[labels[case.digest]])
+
+    def _stored(self, reading: Reading, kept: Mapping[Case, str], *, to_train: bool) -> str:
+        """The digest of the selection of cases with their parts, which is noted."""
+        labels = reading.labelling.labels(kept) if reading.labelling else None
+        if to_train:
+            selection = Selection.to_train(reading.name, kept.items(), labels)
         else:
             recorded = self.recorded_of(reading)
-            selection = Selection.to_evaluate(reading.name, (recorded[case.digest] for case in kept), classes)
+            selection = Selection.to_evaluate(reading.name, (recorded[case.digest] for case in kept), labels)
         digest = selection.identity()
         self.selections[digest] = selection
-        pathologies = {(wanted_part, case.pathology) for wanted_part in wanted for case in cases}
-        missing = sorted(pathologies - {(parts[case], case.pathology) for case in kept})
-        there = {(parts[case], classes[case.digest]) for case in kept} if classes is not None else set()
-        names = reading.labelling.names if reading.labelling else ()
-        missing_labels = [
-            (wanted_part, name)
-            for wanted_part in wanted
-            for label, name in enumerate(names)
-            if (wanted_part, label) not in there
-        ]
-        sizes = Counter[str](parts[case] for case in kept)
-        counts = {wanted_part: sizes[wanted_part] for wanted_part in wanted}
-        units = frozenset(self.cohort.unit(case) for case in kept)
-        return PartCases(digest, units, counts, tuple(missing), tuple(missing_labels))
+        return digest
 
     def listed(self) -> Iterator[tuple[str, Case, Case]]:
         """Yields section, case, and case as records know it, of all sections of the study and its arms."""

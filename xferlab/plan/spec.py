@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from xferlab.errors import other_version
+from xferlab.plan.identity import short_id
 from xferlab.tasks import registry
 from xferlab.tasks.config import ORIGINAL, TrialIdentity
 
@@ -140,6 +141,7 @@ class Settings:
         checkpoint_every_s: Time between two checkpoints.
         resources: What an executor reserves.
         tracking: The study's section `tracking.wandb`; None without a mirror.
+        keep_states: Whether the state at the end of the training is kept, for a longer one.
     """
 
     study: str = ""
@@ -147,6 +149,7 @@ class Settings:
     checkpoint_every_s: float = 60.0
     resources: Reservation = Reservation()
     tracking: Mapping[str, Any] | None = None
+    keep_states: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,12 +225,18 @@ class TrialSpec(PlannedTrial):
     data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settings: Settings = Settings()
 
+    @property
+    def course_id(self) -> str:
+        """Hash of the identity without what only ends the training: what trials share that can continue."""
+        return short_id(self.identity.course_of(self.identity.to_json()))
+
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""
         value = {"version": SPEC_VERSION, **asdict(self), "identity": self.identity.to_json()}
-        for name in ("features", "coordinates"):
-            if not value[name]:
-                del value[name]
+        optional = ((value, "features"), (value, "coordinates"), (value["settings"], "keep_states"))
+        for fields, name in optional:
+            if not fields[name]:
+                del fields[name]
         return value
 
     @staticmethod

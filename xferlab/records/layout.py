@@ -6,7 +6,8 @@ Every attribute is a name in the storage. `folder` and `checkpoint` are folders.
 from __future__ import annotations
 
 STUDIES, TRIALS, SELECTIONS, DONORS, SEARCHES = "studies", "trials", "selections", "donors", "tuning"
-RECORD, SPEC, SEARCH = "record.json", "spec.json", "tuning.json"
+STATES = "states"
+RECORD, SPEC, SEARCH, STATE = "record.json", "spec.json", "tuning.json", ".pt"
 
 
 class StudyFiles:
@@ -106,3 +107,13 @@ def selection_path(digest: str) -> str:
 def donor_path(sha256: str) -> str:
     """Given weights under their own digest, so that workers need neither the network nor the user's disk."""
     return f"{DONORS}/{sha256}"
+
+
+def states_folder(course_id: str) -> str:
+    """Folder of the kept states of trials that go through the same epochs."""
+    return f"{STATES}/{course_id}"
+
+
+def state_path(course_id: str, trial_id: str) -> str:
+    """The kept state of a trial at the end of its training."""
+    return f"{states_folder(course_id)}/{trial_id}{STATE}"

@@ -1,7 +1,8 @@
 """What a storage holds and nothing needs any more; listed first, deleted only when asked.
 
-What some study's last plan names is needed, and so is what a begun sample of a search starts from. A record
-is deleted before the files that it describes, so that what a kill leaves does not look complete.
+What some study's last plan names is needed, and so is what a begun sample of a search starts from. Kept
+states stay with their trials until all planned trials are complete. A record is deleted before the files that
+it describes, so that what a kill leaves does not look complete.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from xferlab.records.layout import (
     SEARCH,
     SEARCHES,
     SELECTIONS,
+    STATE,
+    STATES,
     STUDIES,
     TRIALS,
     StudyFiles,
@@ -75,6 +78,8 @@ def find_surplus(store: Store, *, searches: bool = False) -> list[Surplus]:
     planned = _planned(store)
     needed = _needed(planned, store, searches=searches)
     complete = {trial.trial_id for trial in planned if reader.read_trial(store, trial.trial_id)}
+    if not complete.issuperset(trial.trial_id for trial in planned):  # one may start from a kept state
+        needed |= {_kept_by(name) for name in files if name.startswith(f"{STATES}/")}
     names: dict[str, set[str]] = defaultdict(set)
     sizes: dict[str, int] = defaultdict(int)
     for name, info in files.items():
@@ -139,11 +144,18 @@ def _judge(
         return "damaged files that were set aside", name
     if top == TRIALS and below[0] in complete and _is_of_a_training(name, TrialFiles(below[0])):
         return "states of complete trials", name
+    if top == STATES and _kept_by(name) not in needed:
+        return "kept states of trials that no plan names", name
     if top in REFERENCES and name not in needed:
         return REFERENCES[top], name
     if top == SEARCHES and searches:
         return "searches", whole
     return "", ""
+
+
+def _kept_by(name: str) -> str:
+    """Returns the folder of the trial whose state a file holds."""
+    return TrialFiles(name.rpartition("/")[2].removesuffix(STATE)).folder
 
 
 def _is_of_a_training(name: str, files: TrialFiles) -> bool:

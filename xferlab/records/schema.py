@@ -141,6 +141,13 @@ def history_sha256(results: Iterable[EpochResult]) -> str:
     return sha256_of([result.outcome() for result in results])
 
 
+def ended_by(num_epochs: int, best_epoch: int, *, max_epochs: int, patience: int) -> str:
+    """Returns what ends a training after so many epochs: `patience`, `max_epochs`, or an empty string."""
+    if num_epochs and num_epochs - best_epoch >= patience:
+        return "patience"
+    return "max_epochs" if num_epochs >= max_epochs else ""
+
+
 @dataclass(frozen=True)
 class Record:
     """The base of all records: a JSON value with a version."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
 from pydantic import ValidationError
 
 from xferlab.cohort import single_sections
-from xferlab.errors import suggest
 from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.evaluated import Evaluated
 from xferlab.study.findings import of_validation
 from xferlab.study.schema import Stage, Study
+from xferlab.study.sections import choices, evaluated_cases, evaluations, sections_read, sets, structures
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks import registry
 from xferlab.tasks.config import Engine, Finding, StageView
@@ -87,7 +87,7 @@ def check(study: Study) -> list[Finding]:
     of_stages = [
         finding
         for name, stage in study.stages.items()
-        for stage_check in (_references, _structures, _sets, _evaluations, unpaired)
+        for stage_check in (_references, structures, sets, evaluations, unpaired)
         for finding in stage_check(study, name, stage)
     ]
     of_tasks = [
@@ -141,7 +141,7 @@ def _references(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             yield Finding(
                 ("stages", name, "data"),
                 f"stage {name!r} trains on {section!r}, which is no data section"
-                f"{_choices(section, study.data)}",
+                f"{choices(section, study.data)}",
                 related=(("data", section),),
             )
     parent = stage.starts_from
@@ -150,7 +150,7 @@ def _references(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         yield Finding(
             ("stages", name, "starts_from"),
             f"stage {name!r} starts from {parent!r}, which is no stage of this study"
-            f"{_choices(parent, others)}",
+            f"{choices(parent, others)}",
             related=(("stages", parent),),
         )
 
@@ -164,40 +164,6 @@ def _parents_task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             f"{study.stages[parent].task!r}; weights carry over between stages of one task only",
             related=(("stages", parent, "task"),),
         )
-
-
-def _choices(name: str, accepted: Collection[str]) -> str:
-    return f" (there is {', '.join(accepted) or 'no other'}).{suggest(name, accepted)}"
-
-
-def _evaluations(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    if stage.evaluate_on is None and stage.data is not None and not study.split.has_test:
-        yield Finding(
-            ("stages", name),
-            f"split.test is 0, so stage {name!r} has no test part; set its evaluate_on",
-            related=(("split",),),
-        )
-    for index, item in enumerate(stage.evaluate_on or ()):
-        yield from _cases(study, item, ("stages", name, "evaluate_on", index))
-
-
-def _cases(study: Study, item: str, path: KeyPath) -> Iterator[Finding]:
-    """What is wrong with the section and the part that an item at `path` names."""
-    name, part, _ = Evaluated.of(item)
-    sections = single_sections(name)
-    related: tuple[KeyPath, ...] = tuple(
-        path for section in sections for path in (("data", section, "hold_out"), ("data", section))
-    )
-    unknown = [section for section in sections if section not in study.data]
-    if unknown:
-        choices = _choices(unknown[0], study.data)
-        which = f" ({unknown[0]!r})" if len(sections) > 1 else ""
-        yield Finding(path, f"{item!r} names no data section of this study{which}{choices}", related=related)
-    elif part == "hold_out" and not any(study.data[section].hold_out for section in sections):
-        what = f"{item!r} is empty: set data.{sections[0]}.hold_out to the share of patients to hold out"
-        yield Finding(path, what, related=related)
-    elif part == "test" and not study.split.has_test:
-        yield Finding(path, f"{item!r} is empty: split.test is 0", related=(("split",),))
 
 
 def _folds(study: Study) -> Iterator[Finding]:
@@ -235,50 +201,6 @@ def _classes(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             ("stages", name, "classes"),
             f"stage {name!r} names classes, and task {stage.task!r} learns no labels; leave classes out",
         )
-
-
-def _structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    """Structures that a section that the stage reads does not have."""
-    field = "data" if stage.structures is None else "structures"
-    path: KeyPath = ("stages", name, field)
-    for section in sections_read(study, name, stage):
-        markable, related = study.data[section].markable, (("data", section),)
-        for structure in study.section_of(name, section).targets:
-            if structure not in markable:
-                yield Finding(
-                    path,
-                    f"stage {name!r} reads the structure {structure!r}; section {section!r} has "
-                    f"{', '.join(markable)}.{suggest(structure, markable)}",
-                    related=related,
-                )
-
-
-def _sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
-    """Sections that cannot be one set of cases: of other channels, or read with other structures."""
-    sets: dict[str, KeyPath] = {stage.section: ("stages", name, "data")} if stage.section else {}
-    for index, item in enumerate(stage.evaluate_on or ()):
-        sets.setdefault(Evaluated.of(item).section, ("stages", name, "evaluate_on", index))
-    for cases, path in sets.items():
-        sections = [section for section in single_sections(cases) if section in study.data]
-        related = tuple(("data", section) for section in sections)
-        channels = {section: str(study.data[section].channels) for section in sections}
-        if len(set(channels.values())) > 1:
-            what = (
-                f"stage {name!r} joins sections whose images have different numbers of channels "
-                f"({_each(channels)}); one set of cases has one"
-            )
-            yield Finding(path, what, related=related)
-        read = {section: " and ".join(study.section_of(name, section).targets) for section in sections}
-        if len(set(read.values())) > 1:
-            what = (
-                f"stage {name!r} joins sections of which it reads different structures ({_each(read)}); name "
-                "those that all have in its `structures`"
-            )
-            yield Finding(path, what, related=related)
-
-
-def _each(values: Mapping[str, str]) -> str:
-    return ", ".join(f"{section}: {value}" for section, value in values.items())
 
 
 def _variants(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -328,7 +250,7 @@ def _features(study: Study) -> Iterator[Finding]:
     if "+" in study.features.on:
         what = "features.on names several sections; deep features are compared on the cases of one"
         yield Finding(("features", "on"), what)
-    yield from _cases(study, study.features.on, ("features", "on"))
+    yield from evaluated_cases(study, study.features.on, ("features", "on"))
 
 
 def _sections(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
@@ -410,16 +332,6 @@ def _channels(study: Study, name: str, stage: Stage) -> dict[tuple[str, KeyPath]
         (section, path): study.data[section].channels
         for section, path in sections_read(study, name, stage).items()
     }
-
-
-def sections_read(study: Study, name: str, stage: Stage) -> dict[str, KeyPath]:
-    """Returns the sections of the study that a stage reads, and what names each of them first."""
-    trained = single_sections(stage.section) if stage.section else ()
-    paths: dict[str, KeyPath] = dict.fromkeys(trained, ("stages", name, "data"))
-    for index, item in enumerate(stage.evaluate_on or ()):
-        for section in single_sections(Evaluated.of(item).section):
-            paths.setdefault(section, ("stages", name, "evaluate_on", index))
-    return {section: path for section, path in paths.items() if section in study.data}
 
 
 def _task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ NOT_IN_ARMS = {
     "tracking": _OF_THE_STUDY,
     "retries": _OF_THE_STUDY,
     "compare_to": _OF_THE_STUDY,
+    "keep_states": _OF_THE_STUDY,
     "overlay_cases": _OF_THE_STUDY,
     "features": _OF_THE_STUDY,
     "arms": "arms do not nest; use `include`",

@@ -330,6 +330,8 @@ class Study(Section):
     """Defaults of all stages."""
     retries: Int = Field(1, ge=0, le=100)
     """How often a failed trial is tried again before its descendants are blocked."""
+    keep_states: bool = False
+    """Keep the full state at the end of each training, so that a longer one continues there."""
     overlay_cases: Int = Field(4, ge=0, le=64)
     """Cases per pathology whose image, target and output are stored with each evaluation."""
     features: Features | None = None

@@ -112,6 +112,9 @@ class TrialIdentity(Section):
 
     judged_by: ClassVar[tuple[str, ...]] = ("batch_size",)
     """Fields of the training that say how the score is computed: a search judges all samples by the same."""
+    bounds: ClassVar[tuple[str, ...]] = ("max_epochs", "patience")
+    """Fields of the training that only end it: trials that differ in nothing else go through the same epochs.
+    A task whose learner computes anything from one of them, such as a learning rate, leaves that one out."""
     layers: ClassVar[tuple[str, ...]] = ()
     """Names of the layers that deep features compare, in the order of the forward pass."""
 
@@ -181,6 +184,12 @@ class TrialIdentity(Section):
     def to_json(self) -> dict[str, Any]:
         """Returns the JSON value that a trial's id is the hash of."""
         return {**self.model_dump(mode="json", exclude_none=True), "parent": self.parent}
+
+    @classmethod
+    def course_of(cls, value: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns an identity's JSON without `bounds`: equal for trials of which one can continue another."""
+        training = {name: item for name, item in value["training"].items() if name not in cls.bounds}
+        return {**value, "training": training}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:

@@ -16,7 +16,7 @@ import torch
 
 from xferlab.errors import NonFiniteLossError, check_names
 from xferlab.metrics.score import Score
-from xferlab.records.schema import EpochResult
+from xferlab.records.schema import EpochResult, ended_by
 from xferlab.training.learner import AugmentationSeed, B, E_contra, Learner
 
 Weights = dict[str, torch.Tensor]
@@ -155,10 +155,12 @@ class Trainer(Generic[E_contra, B]):
 
     def stopped_by(self) -> str:
         """Returns what ends the training now: `patience`, `max_epochs`, or an empty string."""
-        done = len(self.cursor.history)
-        if done and done - self.cursor.best_epoch >= self.schedule.patience:
-            return "patience"
-        return "max_epochs" if done >= self.schedule.max_epochs else ""
+        return ended_by(
+            len(self.cursor.history),
+            self.cursor.best_epoch,
+            max_epochs=self.schedule.max_epochs,
+            patience=self.schedule.patience,
+        )
 
     def _train_epoch(self, train: E_contra, after_batch: Callable[[], None]) -> None:
         cursor, learner = self.cursor, self.learner

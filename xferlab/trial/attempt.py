@@ -41,9 +41,15 @@ class Attempt:
             "outcome": "running",
         }
 
-    def begin(self, first_epoch: int) -> None:
-        """Writes that work starts, and at which epoch; an earlier failure stays as an entry only."""
+    def begin(self, first_epoch: int, *, continues: str | None = None) -> None:
+        """Writes that work starts, and at which epoch; an earlier failure stays as an entry only.
+
+        Args:
+            first_epoch: From 1.
+            continues: Id of the trial from whose kept state it starts, if it does.
+        """
         self._entry["first_epoch"] = first_epoch
+        self._entry |= {"continues": continues} if continues else {}
         self._write()
         self._store.delete(layout.TrialFiles(self._trial_id).failure)
 

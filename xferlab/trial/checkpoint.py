@@ -41,14 +41,18 @@ class Checkpoints:
 
     def save(self, state: dict[str, Any]) -> None:
         """Writes a state, then deletes all but the latest two."""
+        cursor = state["cursor"]
+        name = f"state-{cursor['epoch']:06d}-{cursor['next_batch']:06d}{layout.STATE}"
+        self.keep(f"{self._folder}/{name}", state)
+        for old in self.names()[:-KEPT]:
+            self._store.delete(f"{self._folder}/{old}")
+
+    def keep(self, name: str, state: dict[str, Any]) -> None:
+        """Writes a state to a file."""
         buffer = io.BytesIO()
         torch.save(state if self._origin is None else {**state, "origin": self._origin}, buffer)
         payload = buffer.getvalue()
-        cursor = state["cursor"]
-        name = f"state-{cursor['epoch']:06d}-{cursor['next_batch']:06d}.pt"
-        self._store.write(f"{self._folder}/{name}", self._head(_MAGIC, payload) + payload)
-        for old in self.names()[:-KEPT]:
-            self._store.delete(f"{self._folder}/{old}")
+        self._store.write(name, self._head(_MAGIC, payload) + payload)
 
     def resume(self, restore: Callable[[dict[str, Any]], None], device: torch.device) -> bool:
         """Restores the latest state that verifies; returns whether there was one.
@@ -59,7 +63,7 @@ class Checkpoints:
         names = self.names()
         for name in reversed(names):
             try:
-                state = self._load(f"{self._folder}/{name}", device)
+                state = self.load(f"{self._folder}/{name}", device)
             except RecordError as error:
                 log.warning("%s; trying the one before", error)
                 continue
@@ -79,7 +83,13 @@ class Checkpoints:
         """What stands before a state; its digest holds whose it is, so that no other's is resumed."""
         return magic + hashlib.sha256(magic + self._owner + b"\n" + payload).digest()
 
-    def _load(self, name: str, device: torch.device) -> dict[str, Any]:
+    def load(self, name: str, device: torch.device) -> dict[str, Any]:
+        """Returns a state that `keep` wrote for the same trial.
+
+        Raises:
+            RecordError: It does not verify, or goes on from other weights.
+            StorageError: It cannot be read, or a newer xferlab wrote it.
+        """
         data, where = self._store.read(name) or b"", self._store.path(name)
         length = len(_MAGIC) + _DIGEST_BYTES
         magic, head, payload = data[: len(_MAGIC)], data[:length], data[length:]

@@ -29,6 +29,7 @@ from xferlab.training.randomness import uniform
 from xferlab.trial import environment
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
+from xferlab.trial.continuing import continue_shorter
 from xferlab.trial.evaluate import evaluate, outputs_of, prediction_time
 from xferlab.trial.examples import TrialContext, fit_examples
 from xferlab.trial.features import extract
@@ -101,17 +102,19 @@ class _Run:
         store, spec = self.context.store, self.spec
         train, validation = fit_examples(spec, self.context)
         origin = load_origin(spec, self.learner, self.context)
-        self.checkpoints = Checkpoints(store, spec.trial_id, origin=origin.weights_sha256 if origin else None)
+        started_from = origin.weights_sha256 if origin else None
+        self.checkpoints = Checkpoints(store, spec.trial_id, origin=started_from)
         trainer = trainer_of(spec.identity, self.learner)
         self.checkpoints.resume(trainer.restore, self.context.device)
-        self.attempt.begin(trainer.cursor.epoch)
+        start = continue_shorter(spec, trainer, self.context, origin=started_from)
+        self.attempt.begin(trainer.cursor.epoch, continues=start.record.trial_id if start else None)
         for kept in trainer.cursor.history[-1:]:
             self.hooks.on_resume(kept, trainer.cursor.best_score)
         with ExitStack() as stack:
             mirror = TrialMirror.start(
                 spec,
                 directory=self.context.cache_dir / "wandb",
-                parent_weights=origin.weights_sha256 if origin else None,
+                parent_weights=started_from,
                 store=store,
             )
             summary: dict[str, float] = {}
@@ -186,6 +189,9 @@ class _Run:
         fitted = trainer.fit(train, validation, after_batch=after_batch, after_epoch=after_epoch)
         # The evaluation may be killed, too: the end of training is worth a checkpoint of its own.
         self.checkpoints.save(trainer.state())
+        if self.spec.settings.keep_states:
+            kept_as = layout.state_path(self.spec.course_id, self.spec.trial_id)
+            self.checkpoints.keep(kept_as, trainer.state())
         history.finish()
         return fitted
 

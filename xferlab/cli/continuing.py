@@ -1,0 +1,83 @@
+"""Which trainings will continue a shorter one, and why others do not although only their end has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from xferlab.cli.session import Session
+from xferlab.errors import RecordError, UsageError
+from xferlab.plan.changes import flattened
+from xferlab.plan.spec import TrialSpec
+from xferlab.records import layout, reader
+from xferlab.records.complete import complete_trials
+from xferlab.records.states import KeptState, kept_starts, refusal
+from xferlab.records.store import Store
+
+_ENDS = ("training.max_epochs", "training.patience")
+_OF_OTHERS = ("parent", "masks", "gate")
+"""Fields of an identity that name other trials."""
+_KEPT_NOT = "its state was not kept (`keep_states: true` keeps those of trainings from then on)"
+
+
+def continuations(session: Session, trials: Sequence[TrialSpec]) -> Iterator[str]:
+    """Yields a sentence for each stage of an arm whose trials continue others, or why they cannot.
+
+    Trials are compared with those of the same name in the last plan of the study.
+    """
+    store, before = session.store, _last_ids(session)
+    renewed = {trial.trial_id for trial in trials if before.get(trial.name, trial.trial_id) != trial.trial_id}
+    if not renewed and not store.list(layout.STATES):
+        return
+    complete = complete_trials(store, session.study, trials)
+    left = [trial for trial in trials if trial.trial_id not in complete]
+    starts = kept_starts(store, left)
+    for name, of_stage in groupby(left, key=lambda trial: trial.name.rpartition("/")[0]):
+        group = list(of_stage)
+        if continued := [starts[trial.trial_id] for trial in group if trial.trial_id in starts]:
+            yield f"{name}: {_continued(continued)}"
+        other = next((trial for trial in group if trial.trial_id in renewed - starts.keys()), None)
+        if other and (reason := _why_not(store, other, before[other.name])):
+            yield f"{other.name} does not continue trial {before[other.name]}: {reason}"
+
+
+def _continued(starts: Sequence[KeptState]) -> str:
+    epochs = sorted({start.num_epochs for start in starts})
+    span = " to ".join(map(str, dict.fromkeys((epochs[0], epochs[-1]))))
+    number = f"{len(starts)} trial{'' if len(starts) == 1 else 's'}"
+    return f"{number} will continue shorter trainings after epoch {span}"
+
+
+def _last_ids(session: Session) -> dict[str, str]:
+    try:
+        document = session.last_plan()
+    except (UsageError, RecordError):
+        return {}
+    return {name: trial["trial_id"] for trial in document["trials"] for name in trial["names"]}
+
+
+def _why_not(store: Store, spec: TrialSpec, before: str) -> str | None:
+    """Returns why a trial trains from scratch although an earlier one differs in its end alone."""
+    stored = reader.read_undamaged(store, layout.TrialFiles(before).spec)
+    changed = _changed(stored.get("identity", {}), spec.identity.to_json())
+    ends = [path for path in _ENDS if path in changed]
+    others = changed - set(ends)
+    if not ends or any(path.partition(".")[0] not in _OF_OTHERS for path in others):
+        return None  # another training in any case
+    if others:
+        return "it starts from another network now, or reads other predictions"
+    if fixed := [path for path in ends if path.rpartition(".")[2] not in spec.identity.bounds]:
+        return f"task {spec.identity.task!r} computes more from {' and '.join(fixed)} than when to end"
+    record = reader.read_trial(store, before)
+    if record is None:
+        return "it is not complete"
+    if not store.exists(layout.state_path(spec.course_id, before)):
+        return _KEPT_NOT
+    return refusal(store, spec, record)
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
+    """Returns the dotted paths in which two identities differ."""
+    old, new = flattened(before), flattened(now)
+    return {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}

@@ -1,0 +1,102 @@
+"""The data sections that the stages of a study read, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from xferlab.cohort import single_sections
+from xferlab.errors import suggest
+from xferlab.study.evaluated import Evaluated
+from xferlab.study.schema import Stage, Study
+from xferlab.study.yaml_lines import KeyPath
+from xferlab.tasks.config import Finding
+
+
+def sections_read(study: Study, name: str, stage: Stage) -> dict[str, KeyPath]:
+    """Returns the sections of the study that a stage reads, and what names each of them first."""
+    trained = single_sections(stage.section) if stage.section else ()
+    paths: dict[str, KeyPath] = dict.fromkeys(trained, ("stages", name, "data"))
+    for index, item in enumerate(stage.evaluate_on or ()):
+        for section in single_sections(Evaluated.of(item).section):
+            paths.setdefault(section, ("stages", name, "evaluate_on", index))
+    return {section: path for section, path in paths.items() if section in study.data}
+
+
+def structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Yields the structures that a section that the stage reads does not have."""
+    field = "data" if stage.structures is None else "structures"
+    path: KeyPath = ("stages", name, field)
+    for section in sections_read(study, name, stage):
+        markable, related = study.data[section].markable, (("data", section),)
+        for structure in study.section_of(name, section).targets:
+            if structure not in markable:
+                yield Finding(
+                    path,
+                    f"stage {name!r} reads the structure {structure!r}; section {section!r} has "
+                    f"{', '.join(markable)}.{suggest(structure, markable)}",
+                    related=related,
+                )
+
+
+def sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Yields what cannot be one set of cases: sections of other channels, or read with other structures."""
+    named: dict[str, KeyPath] = {stage.section: ("stages", name, "data")} if stage.section else {}
+    for index, item in enumerate(stage.evaluate_on or ()):
+        named.setdefault(Evaluated.of(item).section, ("stages", name, "evaluate_on", index))
+    for cases, path in named.items():
+        sections = [section for section in single_sections(cases) if section in study.data]
+        related = tuple(("data", section) for section in sections)
+        channels = {section: str(study.data[section].channels) for section in sections}
+        if len(set(channels.values())) > 1:
+            what = (
+                f"stage {name!r} joins sections whose images have different numbers of channels "
+                f"({_each(channels)}); one set of cases has one"
+            )
+            yield Finding(path, what, related=related)
+        read = {section: " and ".join(study.section_of(name, section).targets) for section in sections}
+        if len(set(read.values())) > 1:
+            what = (
+                f"stage {name!r} joins sections of which it reads different structures ({_each(read)}); name "
+                "those that all have in its `structures`"
+            )
+            yield Finding(path, what, related=related)
+
+
+def _each(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{section}: {value}" for section, value in values.items())
+
+
+def evaluations(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Yields what is wrong with what a stage is evaluated on."""
+    if stage.evaluate_on is None and stage.data is not None and not study.split.has_test:
+        yield Finding(
+            ("stages", name),
+            f"split.test is 0, so stage {name!r} has no test part; set its evaluate_on",
+            related=(("split",),),
+        )
+    for index, item in enumerate(stage.evaluate_on or ()):
+        yield from evaluated_cases(study, item, ("stages", name, "evaluate_on", index))
+
+
+def evaluated_cases(study: Study, item: str, path: KeyPath) -> Iterator[Finding]:
+    """Yields what is wrong with the sections and the part that an item at `path` names."""
+    name, part, _ = Evaluated.of(item)
+    sections = single_sections(name)
+    related: tuple[KeyPath, ...] = tuple(
+        path for section in sections for path in (("data", section, "hold_out"), ("data", section))
+    )
+    unknown = [section for section in sections if section not in study.data]
+    if unknown:
+        which = f" ({unknown[0]!r})" if len(sections) > 1 else ""
+        what = f"{item!r} names no data section of this study{which}{choices(unknown[0], study.data)}"
+        yield Finding(path, what, related=related)
+    elif part == "hold_out" and not any(study.data[section].hold_out for section in sections):
+        what = f"{item!r} is empty: set data.{sections[0]}.hold_out to the share of patients to hold out"
+        yield Finding(path, what, related=related)
+    elif part == "test" and not study.split.has_test:
+        yield Finding(path, f"{item!r} is empty: split.test is 0", related=(("split",),))
+
+
+def choices(name: str, accepted: Collection[str]) -> str:
+    """Returns the end of a message about a name that does not exist: those that do, and the nearest."""
+    return f" (there is {', '.join(accepted) or 'no other'}).{suggest(name, accepted)}"
