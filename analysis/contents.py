@@ -36,6 +36,7 @@ class Contents:
     Attributes:
         results: The study.
         cases: The rows that enter tables.
+        apart: Those of single targets, such as structures, where `cases` have the mean over all of them.
         sets: The metrics of sets of cases.
         aggregated: Means and deviations of them.
         paper: What the study compares itself to, if anything.
@@ -43,7 +44,9 @@ class Contents:
 
     def __init__(self, results: StudyResults):
         self.results = results
-        self.cases = unseen(results.cases)
+        cases = unseen(results.cases)
+        is_apart = cases["metric"].isin([metric.name for metric in results.metrics.apart])
+        self.cases, self.apart = cases[~is_apart], cases[is_apart]
         self.sets = results.metrics.of_sets
         self.aggregated = aggregate(self.cases, planned=results.planned(), sets=self.sets)
         name = results.plan.get("compare_to")
@@ -116,6 +119,7 @@ class Contents:
             and ids(arm, evaluated)
             and ids(baseline, evaluated)
             and ids(arm, evaluated) != ids(baseline, evaluated)
+            and self.results.several(arm, evaluated.stage) == self.results.several(baseline, evaluated.stage)
         ]
 
     def compare(self, first: Side, second: Side) -> Contrast:

@@ -27,6 +27,7 @@ from xferlab.analysis.tables.notes import trial_name
 from xferlab.analysis.tables.overview import cohorts_table, progress_table, times_tables, training_table
 from xferlab.analysis.tables.rendering import write_table
 from xferlab.analysis.tables.sites import sites_tables
+from xferlab.analysis.tables.structures import structures_tables
 from xferlab.errors import StorageError
 from xferlab.tasks import registry
 
@@ -42,6 +43,7 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "Test parts": partial(metrics_tables, hold_out=False),
     "Site by site": sites_tables,
     "Hold-out": partial(metrics_tables, hold_out=True),
+    "Structure by structure": structures_tables,
     "After against before": before_after_tables,
     "Arms against the baseline": arms_against_baseline_tables,
     "What foreign objects cost": object_tables,

@@ -63,6 +63,11 @@ class EvaluationSet:
         return frame[rows & (frame["part"] == self.part)]
 
 
+def whole(metric: Metric) -> str:
+    """Returns what a metric of one target, such as `DICE_heart`, is called for all of them: `DICE`."""
+    return metric.name.removesuffix(f"_{metric.of}")
+
+
 class PlannedEvaluation(NamedTuple):
     """One evaluation of a trial, as one arm asks for it."""
 
@@ -84,6 +89,11 @@ class Metrics:
     def of_sets(self) -> tuple[Metric, ...]:
         """The metrics of sets of cases."""
         return tuple(metric for metric in self._known.values() if metric.computed_by)
+
+    @property
+    def apart(self) -> tuple[Metric, ...]:
+        """The metrics of one target of which the mean over all targets is a metric, too."""
+        return tuple(metric for metric in self._known.values() if metric.of and whole(metric) in self._known)
 
     def named(self, name: str) -> Metric:
         """Returns the declaration of a metric, or a bare one if the plan has none."""
@@ -162,6 +172,14 @@ class StudyResults:
         tasks = self.plan["tasks"]
         trials = [(tasks[trial["stage"]], tuple(trial.get("targets", ()))) for trial in self.plan["trials"]]
         return [*((task, ()) for task in tasks.values()), *trials]
+
+    def several(self, arm: str, stage: str) -> tuple[str, ...]:
+        """Returns the names of the several things that an arm's stage learns to tell; empty for one."""
+        for trial in self.plan["trials"]:
+            if trial["stage"] == stage and arm in trial["arms"]:
+                targets = tuple(trial.get("targets", ()))
+                return targets if len(targets) > 1 else ()
+        return ()
 
     def sections(self, name: str) -> list[Mapping[str, Any]]:
         """Returns the plan's entry of each section of a set (`a+b`), or of a section."""

@@ -82,7 +82,10 @@ def unseen(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def chain_pairs(results: StudyResults, arm: str) -> tuple[ChainPair, ...]:
-    """Returns the pairs of an arm: a stage and its nearest ancestor measured on the same hold-out."""
+    """Returns the pairs of an arm: a stage and its nearest ancestor measured on the same hold-out.
+
+    Where several things are learnt, both learn the same.
+    """
     sets = {
         evaluation.evaluated
         for evaluation in results.evaluations()
@@ -92,7 +95,12 @@ def chain_pairs(results: StudyResults, arm: str) -> tuple[ChainPair, ...]:
     for stage in results.stages:
         _, *ancestors = lineage(results.plan, arm, stage)
         for section, part in sorted((e.section, e.part) for e in sets if e.stage == stage):
-            measured = [before for before in ancestors if EvaluationSet(before, section, part) in sets]
+            measured = [
+                before
+                for before in ancestors
+                if EvaluationSet(before, section, part) in sets
+                and results.several(arm, before) == results.several(arm, stage)
+            ]
             pairs += [ChainPair(measured[0], stage, section, part)] if measured else []
     return tuple(pairs)
 

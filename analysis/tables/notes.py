@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
+from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.comparison import NO_CLAIM, NO_P, Contrast
 from xferlab.analysis.division import division_note
 from xferlab.analysis.estimates import CONFIDENCE
@@ -20,19 +21,33 @@ _NAMED = 4
 def data_notes(results: StudyResults, stages: Iterable[str], sections: Iterable[str]) -> tuple[str, ...]:
     """Returns what every table and figure says of its data.
 
-    These are: what a repetition is, the repetitions of its stages that are missing, how many trainings of its
-    stages were cut off, the notes of its sections and of the study, and how much of the data is simulated.
+    These are: what a repetition is, what values are means over, the repetitions of its stages that are
+    missing, how many trainings of its stages were cut off, the notes of its sections and of the study, and
+    how much of the data is simulated.
     """
     named = dict.fromkeys(name for section in sections for name in (section, *single_sections(section)))
     notes = [note for section in named for note in _section_notes(results, section)]
     study, stages = results.plan.get("note"), set(stages)
     return (
         *(division_note(results.plan) if stages else ()),
+        *_means(results, stages),
         *_incomplete(results, stages),
         *cut_off(results, stages),
         *notes,
         *([_sentence(str(study))] if study else []),
     )
+
+
+def _means(results: StudyResults, stages: Iterable[str]) -> Iterator[str]:
+    """Yields what the metrics of stages that learn several things are means over."""
+    if not results.metrics.apart:
+        return
+    for stage in sorted(stages):
+        learnt = {arm: targets for arm in results.arms if (targets := results.several(arm, stage))}
+        for targets in dict.fromkeys(learnt.values()):
+            arms = [arm for arm, others in learnt.items() if others == targets]
+            where = "" if len(set(learnt.values())) == 1 else f", arm {arm_names(results, arms)}"
+            yield f"Stage {stage}{where}: values are means over those defined of {', '.join(targets)}."
 
 
 def _section_notes(results: StudyResults, section: str) -> Iterator[str]:
@@ -79,6 +94,20 @@ def arm_names(results: StudyResults, arms: Sequence[str]) -> str:
     if len(arms) <= _NAMED or len(others) > _NAMED:
         return ", ".join(arms)
     return f"all {len(arms)} arms" + (f" but {', '.join(others)}" if others else "")
+
+
+def mean_and_deviation(row: pd.Series, unit: str, deviation: str) -> str:
+    """Returns `mean ± deviation` of an aggregated row; the mean alone where it has none.
+
+    Args:
+        row: Of what `aggregate` returns.
+        unit: Of the metric.
+        deviation: Name of the column of the deviation.
+    """
+    mean = number(row["mean"], unit)
+    if row["num_patients"] < MIN_PATIENTS:
+        return f"{mean} (n < {MIN_PATIENTS} patients)"
+    return mean if pd.isna(row[deviation]) else f"{mean} ± {number(row[deviation], unit)}"
 
 
 def size_note(results: StudyResults, arms: Iterable[str], evaluated: EvaluationSet) -> tuple[str, ...]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from xferlab.analysis.aggregation import MIN_PATIENTS, aggregate
+from xferlab.analysis.aggregation import aggregate
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.division import leaves_sites_out
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
-from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number, with_unit
-from xferlab.analysis.tables.notes import arm_names, data_notes
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, with_unit
+from xferlab.analysis.tables.notes import arm_names, data_notes, mean_and_deviation
 from xferlab.metrics.metric import Metric
 
 _HEAD = (("Site left out", "site"), ("Images", "images"), ("Patients", "patients"))
@@ -75,14 +75,10 @@ def _records(
                 continue
             deviation = "sd_repetitions" if site == _ALL_SITES else "sd_images"
             counts = {"images": rows["num_images"].max(), "patients": rows["num_patients"].max()}
-            texts = {metric.name: _text(rows, metric, deviation) for metric in metrics}
+            texts = {
+                metric.name: mean_and_deviation(rows.loc[metric.name], metric.unit, deviation)
+                if metric.name in rows.index
+                else ABSENT
+                for metric in metrics
+            }
             yield {"site": site, "arms": arm_names(contents.results, arms), **counts, **texts}
-
-
-def _text(rows: pd.DataFrame, metric: Metric, deviation: str) -> str:
-    if metric.name not in rows.index:
-        return ABSENT
-    row, unit = rows.loc[metric.name], metric.unit
-    mean = number(row["mean"], unit)
-    few = row["num_patients"] < MIN_PATIENTS
-    return f"{mean} (n < {MIN_PATIENTS} patients)" if few else f"{mean} ± {number(row[deviation], unit)}"

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -36,7 +36,7 @@ LOCK_S = 60.0
 ARRIVAL_S = 10.0
 """Time that W&B has to show that a run has ended."""
 FLUSH_S = 2.0
-_LABELS = {1: "structure", 2: "ignored"}
+_STRUCTURE, _IGNORED = "structure", 127
 
 
 def main(linger_s: float) -> None:
@@ -305,20 +305,30 @@ def _settings(mode: str) -> wandb.Settings:
 def _image(row: Mapping[str, Any]) -> wandb.Image:
     """Returns the `image` of a case; its arrays of the same shape are masks, each to be shown or hidden.
 
-    A mask marks what is at least 128; a target leaves out what is 127.
+    A mask marks what is at least 128; a target leaves out what is 127. Each of several structures, as
+    `target_heart` tells them, has a class of its own, and so a colour.
     """
     arrays = {
         name: np.frombuffer(b64decode(data), np.uint8).reshape(shape)
         for name, (shape, data) in row["arrays"].items()
     }
     image = arrays.pop("image")
-    masks = {name: _mask(name, array) for name, array in arrays.items() if array.shape == image.shape}
+    shown = {name: array for name, array in arrays.items() if array.shape == image.shape}
+    classes = list(dict.fromkeys(map(_marked, shown)))
+    masks = {name: _mask(name, array, classes) for name, array in shown.items()}
     return wandb.Image(image, mode="L", caption=row["caption"] or None, masks=masks)
 
 
-def _mask(name: str, array: NDArray[np.uint8]) -> dict[str, Any]:
-    mask = (array >= 128) * 1 + (array == 127) * (2 if name == "target" else 0)
-    return {"mask_data": mask.astype(np.uint8), "class_labels": _LABELS}
+def _marked(name: str) -> str:
+    """Returns what an array marks: `heart` of `target_heart`."""
+    return name.partition("_")[2] or _STRUCTURE
+
+
+def _mask(name: str, array: NDArray[np.uint8], classes: Sequence[str]) -> dict[str, Any]:
+    number, ignored = classes.index(_marked(name)) + 1, len(classes) + 1
+    is_target = name.partition("_")[0] == "target"
+    mask = (array >= 128) * number + (array == _IGNORED) * (ignored if is_target else 0)
+    return {"mask_data": mask.astype(np.uint8), "class_labels": {number: _marked(name), ignored: "ignored"}}
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib import patheffects
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -23,8 +26,10 @@ from xferlab.analysis.figures.style import BEFORE, PAGE_IN, TARGET, Picture, dra
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ChainPair, ordered_pathologies
 from xferlab.analysis.tables.notes import data_notes
+from xferlab.tasks.segmentation.config import COLOURS
 
 _AFTER = "#56B4E9"  # the palette's light blue: it stands out on dark areas
+Pixels = npt.NDArray[Any]
 _MAX_CASES = 4
 _LICENCES = "The section is not declared shareable: check the licences of its images before you pass this on."
 _ARTEFACTS = {"BRIDGES": "bridge", "ISLANDS": "island"}
@@ -53,6 +58,8 @@ class _Outputs:
 
     def __init__(self, results: StudyResults, pair: ChainPair, arm: str):
         self.results, self.pair, self.arm = results, pair, arm
+        self.structures = results.several(arm, pair.after)
+        """Names, where there are several."""
         trials = results.trials
         done = trials[(trials["arm"] == arm) & (trials["state"] == "complete")]
         self._trial_ids = done.set_index(["stage", "repetition"])["trial_id"]
@@ -70,6 +77,19 @@ class _Outputs:
         frame = cases[[*keys, "metric", "value"]].astype(dict.fromkeys((*keys, "metric"), object))
         wide = frame.pivot(index=keys, columns="metric", values="value").reindex(columns=list(metrics))
         return wide.reset_index("pathology")
+
+    def artefacts(self, evaluated: EvaluationSet) -> pd.DataFrame:
+        """Returns what `values` does of the counts of artefacts, each the sum over all structures."""
+        parts = {kind: [f"{kind}_{name}" for name in self.structures] or [kind] for kind in _ARTEFACTS}
+        frame = self.values(evaluated, [name for names in parts.values() for name in names])
+        sums = {kind: frame[names].sum(axis=1, min_count=1) for kind, names in parts.items()}
+        return frame.assign(**sums)
+
+    def planes(self, pixels: pd.Series) -> list[tuple[Pixels, Pixels]]:
+        """Returns where each structure is predicted, and its target, of stored pixels."""
+        if not self.structures:
+            return [(pixels["probability"] > 127, pixels["target"])]
+        return [(pixels[f"mask_{name}"] > 127, pixels[f"target_{name}"]) for name in self.structures]
 
     def pixels(self, repetition: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Returns the stored pixels of both stages, a row for each case that both stored."""
@@ -92,13 +112,13 @@ def _overlays(outputs: _Outputs) -> Picture | None:
     Of the stored cases of the first repetition that both stages completed: for each pathology the one with
     the median Dice of the later stage, and in a free column the lowest of the others.
     """
-    repetition = outputs.repetitions[0]
+    repetition, dice = outputs.repetitions[0], "mean Dice" if outputs.structures else "Dice"
     before, after = outputs.pixels(repetition)
     scores = [outputs.values(evaluated, ["DICE"]).loc[repetition] for evaluated in outputs.pair.sets]
     columns = [
         _Column(
             str(after["pathology"][case]),
-            [f"Dice {side['DICE'][case]:.3f}" for side in scores],
+            [f"{dice} {side['DICE'][case]:.3f}" for side in scores],
             [side.loc[case] for side in (before, after)],
         )
         for case in _typical(scores[1].loc[after.index.intersection(scores[0].index)])
@@ -123,7 +143,7 @@ def _typical(scores: pd.DataFrame) -> list[str]:
 def _artefacts(outputs: _Outputs) -> Picture | None:
     """Returns both outputs for the stored cases with most bridges and islands before; None without any."""
     stored = outputs.pixels(outputs.repetitions[0])[0].index
-    before, after = (outputs.values(evaluated, list(_ARTEFACTS)) for evaluated in outputs.pair.sets)
+    before, after = (outputs.artefacts(evaluated) for evaluated in outputs.pair.sets)
     before["count"] = before[list(_ARTEFACTS)].fillna(0).sum(axis=1)
     worst = before[(before["count"] > 0) & before.index.isin(stored, level="case")].reset_index()
     worst = worst[worst["repetition"].isin(outputs.repetitions)]
@@ -156,40 +176,54 @@ def _picture(outputs: _Outputs, columns: Sequence[_Column], words: tuple[str, st
         title=f"{title}, {pair.before} and {pair.after} on {pair.sets[1].name}, arm {outputs.arm}",
         caption=(
             "Top: the image as the network saw it.",
-            "Below: each stage's output at threshold 0.5, filled, with the target's outline "
-            "(dotted white: ignored areas).",
+            _below(outputs.structures),
             note,
             *([] if shareable else [_LICENCES]),
             *data_notes(results, (), [pair.section]),
         ),
-        figure=_draw(pair, columns),
+        figure=_draw(outputs, columns),
         subject={"kind": kind, **vars(pair)},
     )
 
 
+def _below(structures: Sequence[str]) -> str:
+    if not structures:
+        return (
+            "Below: each stage's output at threshold 0.5, filled, with the target's outline (dotted white: "
+            "ignored areas)."
+        )
+    return (
+        f"Below: each stage's output, filled in a colour for each of {', '.join(structures)}, with the "
+        "outlines of the targets (dotted white: ignored areas)."
+    )
+
+
 @drawing()
-def _draw(pair: ChainPair, columns: Sequence[_Column]) -> Figure:
+def _draw(outputs: _Outputs, columns: Sequence[_Column]) -> Figure:
+    stages = (outputs.pair.before, outputs.pair.after)
     width = PAGE_IN * max(len(columns), 2) / _MAX_CASES
     height = width / max(len(columns), 2)
     engine = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     figure = Figure(figsize=(width, 3 * height + 0.62), layout=engine)
     grid = figure.subplots(3, len(columns), squeeze=False)
-    colours = {pair.before: BEFORE, pair.after: _AFTER}
+    of_structures = [to_hex([part / 255 for part in line]) for _, line in COLOURS]
+    named = dict(zip(outputs.structures or stages, cycle(of_structures), strict=False))
+    named = named if outputs.structures else dict(zip(stages, (BEFORE, _AFTER), strict=True))
     for index, column in enumerate(columns):
         _draw_image(grid[0, index], column.sides[1])
         grid[0, index].set_title(f"({'abcd'[index]}) {column.title}")
-        outputs = zip(grid[1:, index], column.sides, column.below, colours.values(), strict=True)
-        for axes, pixels, text, colour in outputs:
-            _draw_output(axes, pixels, colour)
+        shown = zip(grid[1:, index], column.sides, column.below, stages, strict=True)
+        for axes, pixels, text, stage in shown:
+            colours = list(named.values()) if outputs.structures else [named[stage]]
+            _draw_image(axes, pixels)
+            _draw_output(axes, outputs.planes(pixels), colours)
             axes.set_xlabel(text, labelpad=2)
-    for axes, text in zip(grid[:, 0], ("Image", *colours), strict=True):
+    for axes, text in zip(grid[:, 0], ("Image", *stages), strict=True):
         axes.set_ylabel(text)
     casing = [patheffects.Stroke(linewidth=2.2, foreground="black"), patheffects.Normal()]
-    handles: list[Any] = [
-        Patch(facecolor=colour, alpha=0.55, label=stage) for stage, colour in colours.items()
-    ]
+    handles: list[Any] = [Patch(facecolor=colour, alpha=0.55, label=name) for name, colour in named.items()]
     handles.append(Line2D([], [], color=TARGET, linewidth=1.2, label="target", path_effects=casing))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=max(3, len(columns) + 1))
     return figure
 
 
@@ -200,19 +234,21 @@ def _draw_image(axes: Any, pixels: pd.Series) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _draw_output(axes: Any, pixels: pd.Series, colour: str) -> None:
-    _draw_image(axes, pixels)
-    predicted = (pixels["probability"] > 127).astype(float)
-    target = (pixels["target"] == 255).astype(float)
-    if predicted.any():
-        axes.contourf(predicted, levels=[0.5, 1.5], colors=[colour], alpha=0.42)
-        if not predicted.all():
-            axes.contour(predicted, levels=[0.5], colors=[colour], linewidths=0.9)
-    ignored = (pixels["target"] == 127).astype(float)
-    if np.ptp(ignored):
-        axes.contour(ignored, levels=[0.5], colors=["white"], linewidths=0.8, linestyles=":")
-    if np.ptp(target):
-        outline = axes.contour(target, levels=[0.5], colors=[TARGET], linewidths=0.8)
-        outline.set_path_effects(
-            [patheffects.Stroke(linewidth=1.5, foreground="black"), patheffects.Normal()]
-        )
+def _draw_output(axes: Any, planes: Sequence[tuple[Pixels, Pixels]], colours: Sequence[str]) -> None:
+    """Draws where structures are predicted, and then their targets."""
+    for (mask, _), colour in zip(planes, colours, strict=True):
+        predicted = mask.astype(float)
+        if predicted.any():
+            opacity = 0.42 if len(planes) == 1 else 0.25  # fills may lie on each other
+            axes.contourf(predicted, levels=[0.5, 1.5], colors=[colour], alpha=opacity)
+            if not predicted.all():
+                axes.contour(predicted, levels=[0.5], colors=[colour], linewidths=0.9)
+    for _, marked in planes:
+        target, ignored = (marked == 255).astype(float), (marked == 127).astype(float)
+        if np.ptp(ignored):
+            axes.contour(ignored, levels=[0.5], colors=["white"], linewidths=0.8, linestyles=":")
+        if np.ptp(target):
+            outline = axes.contour(target, levels=[0.5], colors=[TARGET], linewidths=0.8)
+            outline.set_path_effects(
+                [patheffects.Stroke(linewidth=1.5, foreground="black"), patheffects.Normal()]
+            )
