@@ -150,7 +150,8 @@ class Learner(Protocol[E_contra, B]):
         """Returns the arrays that are stored of one case to look at, of any shape, by name.
 
         The mirror shows `image`, uint8 (H, W), and lays the other uint8 arrays of its shape over it as masks
-        of what is at least 128. In a report, only the task's own figures show any (`Task.report`).
+        of what is at least 128. The rest of a name after `_` is what it marks: `heart` of `target_heart`. In
+        a report, only the task's own figures show any (`Task.report`).
         """
 
     def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:

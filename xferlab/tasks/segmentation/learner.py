@@ -14,7 +14,7 @@ from xferlab.networks.build import build, initialise
 from xferlab.networks.freezing import LEVELS, freeze
 from xferlab.networks.inherit import fold_channels, inherit, matched_control
 from xferlab.networks.translator import Translator, translator_in
-from xferlab.networks.unet import FIRST_CONVOLUTION
+from xferlab.networks.unet import FIRST_CONVOLUTION, NAMES
 from xferlab.tasks.config import Execution
 from xferlab.tasks.segmentation.config import Identity
 from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
@@ -163,6 +163,12 @@ def identity_of_weights(
         raise DonorError(
             f"{origin}: found no {FIRST_CONVOLUTION!r} of four dimensions; accepted: the weights of a "
             "unet, such as checkpoint/best.safetensors of a trial."
+        )
+    head = weights.get(NAMES.output + "weight")
+    if head is not None and len(head) > 1:
+        raise DonorError(
+            f"{origin}: has {len(head)} outputs, and only the record of their trial says whether these are "
+            "overlapping structures, or exclusive ones with the background."
         )
     size_px, intensity = _preprocessing(options, origin=origin)
     translator = translator_in(weights)
