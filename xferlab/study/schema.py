@@ -213,7 +213,8 @@ class Stage(Section):
     """`section.part` names; default: the stage's own test part. `@implant`, `@cable`, `@electrode` or
     `@marker` behind a part lays such an object on every image; `@original` measures at the original size."""
     repetitions: Annotated[int, Field(ge=1, le=10_000), NO_BOOL] | None = None
-    """Default: the study's number; 1 for a stage that nothing precedes and that others start from."""
+    """Default: the study's number; 1 for a stage that needs no other and whose weights others start from, if
+    no stage takes its predictions."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Training fields that differ in this stage; of a mapping such as `plateau`, the fields that differ."""
     resources: Resources | None = None
