@@ -14,12 +14,13 @@ from xferlab.analysis.aggregation import aggregate
 from xferlab.analysis.comparison import Comparison, Contrast, compare
 from xferlab.analysis.design import Side, design_of
 from xferlab.analysis.features import DeepFeatures
+from xferlab.analysis.gates import divided, refused_by_either
 from xferlab.analysis.published.paper import Paper, read_paper
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, unseen
 from xferlab.analysis.tables.model import Table, with_unit
 from xferlab.analysis.tuning import tuned_arms
-from xferlab.metrics.metric import Metric
+from xferlab.metrics.metric import PASSED, Metric
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from xferlab.analysis.figures.style import Picture
@@ -35,7 +36,8 @@ class Contents:
 
     Attributes:
         results: The study.
-        cases: The rows that enter tables.
+        cases: The rows that enter tables: of cases that the stage's gate let pass, where it has one.
+        refused: The rows of cases that a gate did not let pass.
         apart: Those of single targets, such as structures, where `cases` have the mean over all of them.
         sets: The metrics of sets of cases.
         aggregated: Means and deviations of them.
@@ -44,9 +46,13 @@ class Contents:
 
     def __init__(self, results: StudyResults):
         self.results = results
-        cases = unseen(results.cases)
-        is_apart = cases["metric"].isin([metric.name for metric in results.metrics.apart])
-        self.cases, self.apart = cases[~is_apart], cases[is_apart]
+        self._measured = unseen(results.cases)
+        passed, refused = divided(self._measured)
+        apart = [metric.name for metric in results.metrics.apart]
+        self.cases, self.apart = (
+            passed[passed["metric"].isin(apart) == is_apart] for is_apart in (False, True)
+        )
+        self.refused = refused[~refused["metric"].isin(apart)]
         self.sets = results.metrics.of_sets
         self.aggregated = aggregate(self.cases, planned=results.planned(), sets=self.sets)
         name = results.plan.get("compare_to")
@@ -127,8 +133,23 @@ class Contents:
         key = first, second
         if key not in self._contrasts:
             comparison = Comparison(first, second, design_of(self.results, first, second))
-            self._contrasts[key] = Contrast(comparison, compare(self.cases, comparison, sets=self.sets))
+            refused = refused_by_either(self._measured, first, second)
+            cases = self.cases[~self.cases["case"].isin(refused)] if refused else self.cases
+            rows = compare(cases, comparison, sets=self.sets)
+            # Only where there is a gate.
+            rows = rows.assign(num_refused=len(refused)) if refused else rows
+            self._contrasts[key] = Contrast(comparison, rows)
         return self._contrasts[key]
+
+    def gated_arms(self, evaluated: EvaluationSet) -> frozenset[str]:
+        """Returns the arms whose stage has a gate, so that they say of each case whether it passed."""
+        rows = evaluated.rows(self._measured)
+        return frozenset(rows.loc[rows["metric"] == PASSED.name, "arm"])
+
+    def num_done(self, arm: str, evaluated: EvaluationSet) -> int:
+        """Returns the number of repetitions of an arm that are measured on a set."""
+        rows = evaluated.rows(self._measured)
+        return int(rows.loc[rows["arm"] == arm, "repetition"].nunique())
 
     def published(self, evaluated: EvaluationSet) -> pd.DataFrame:
         """Returns the paper's rows on a set; none without a paper."""

@@ -21,6 +21,8 @@ from xferlab.analysis.tables.differences import (
     object_tables,
 )
 from xferlab.analysis.tables.features import features_tables
+from xferlab.analysis.tables.gates import gates_tables
+from xferlab.analysis.tables.masks import masks_table
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
 from xferlab.analysis.tables.notes import trial_name
@@ -42,6 +44,7 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "All arms": arms_tables,
     "Test parts": partial(metrics_tables, hold_out=False),
     "Site by site": sites_tables,
+    "Gates": gates_tables,
     "Hold-out": partial(metrics_tables, hold_out=True),
     "Structure by structure": structures_tables,
     "After against before": before_after_tables,
@@ -221,7 +224,12 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
     }
     profile = f", profile {plan['profile']}" if plan.get("profile") else ""
     arms, stages = ", ".join(results.arms), ", ".join(plan["stages"])
-    tables = (cohorts_table(results), training_table(results), progress_table(results))
+    tables = (
+        cohorts_table(results),
+        training_table(results),
+        masks_table(results),
+        progress_table(results),
+    )
     divided = division(plan)
     blocks: list[Block] = [f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}."]
     blocks += [divided] if divided else []

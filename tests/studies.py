@@ -100,7 +100,7 @@ def xferlab(folder: Path, *words: str | Path, timeout_s: float = 300.0) -> subpr
 
 def recorded(storage: Path) -> dict[str, str]:
     """Digest of every file that is a function of the specs, by its name in the storage."""
-    files = [path for path in storage.rglob("*") if path.name in RECORDED]
+    files = [*storage.glob("predictions/*/*.parquet"), *(p for p in storage.rglob("*") if p.name in RECORDED)]
     return {str(path.relative_to(storage)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

@@ -178,11 +178,17 @@ def inference_notes(rows: pd.DataFrame) -> tuple[str, ...]:
     """Returns why some rows of comparisons have no p, and what is left out of them."""
     reasons = set(rows["no_p"])
     unpaired, lost = int(rows["num_unpaired"].max()), int(rows["num_lost"].max())
+    refused = int(rows["num_refused"].max()) if "num_refused" in rows else 0
     lost_note = "An image with an undefined value in any repetition is left out; the CSV counts them."
     return (
         *(f"{reason}: no p, since {why}." for reason, why in (NO_CLAIM | NO_P).items() if reason in reasons),
         *([f"{unpaired} values exist on one side only and are left out."] if unpaired else []),
         *([lost_note] if lost else []),
+        *(
+            [f"Left out: {refused} images that a gate does not let pass in all repetitions."]
+            if refused
+            else []
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import pytest
 import torch
 
 from tests.cli.conftest import Command
-from tests.studies import noise, write_pack, write_study
+from tests.studies import ONE_TRIAL, noise, write_pack, write_study
 from xferlab.cli.options import StudyOptions
-from xferlab.cli.prepare import check_tiles, decode_images
+from xferlab.cli.prepare import check_cases, decode_images
 from xferlab.cli.session import Session
 from xferlab.errors import DataError
 from xferlab.plan.plan import Plan
@@ -51,12 +52,36 @@ def decode(session: Session, plan: Plan, *, arms: set[str]) -> None:
     decode_images(session, plan.selections, trials, progress=nobody)
 
 
+def test_structures_that_meet_are_refused_where_outputs_are_exclusive(
+    session: Callable[..., Session],
+) -> None:
+    def arm(structures: list[str], outputs: str) -> dict[str, Any]:
+        return {"stages.general.structures": structures, "model.outputs": outputs}
+
+    fitting = {
+        "apart": arm(["left_lung", "right_lung"], "exclusive"),
+        "together": arm(["left_lung", "lung", "heart"], "overlapping"),
+    }
+    opened = session(**{**ONE_TRIAL, "arms": fitting})
+    check_cases(opened, opened.plan(), progress=nobody)
+    wrong = arm(["left_lung", "lung", "heart"], "exclusive")
+    opened = session(**{**ONE_TRIAL, "arms": {**fitting, "wrong": wrong}})
+    with pytest.raises(DataError) as refused:
+        check_cases(opened, opened.plan(), progress=nobody)
+    assert re.search(
+        r"data.general: pixels of (\d+) of \1 training cases \(phantom-chest-\d-\d+, .* and others\) belong "
+        r"to several of the structures left_lung, lung, heart, and the outputs of the network are exclusive; "
+        r"let them overlap \(`outputs: overlapping`\), or read structures that do not",
+        str(refused.value),
+    )
+
+
 def test_tiles_larger_than_images_are_refused(session: Callable[..., Session]) -> None:
     native = {"model.image_size": "native"}
     opened = session(arms={"plain": {}, "native": native, "fitting": tiles(32), "large": tiles(48)})
     plan = opened.plan()
     with pytest.raises(DataError, match=MESSAGE) as refused:
-        check_tiles(opened, plan, progress=nobody)
+        check_cases(opened, plan, progress=nobody)
     assert [problem.where for problem in refused.value.problems] == ["data.general", "data.portable"]
     assert "tiles of 32 px" not in str(refused.value)
     with pytest.raises(DataError, match="tiles of 48 px"):
@@ -66,7 +91,7 @@ def test_tiles_larger_than_images_are_refused(session: Callable[..., Session]) -
 
 def test_whole_images_are_not_decoded_for_a_check(session: Callable[..., Session], tmp_path: Path) -> None:
     opened = session(arms={"native": {"model.image_size": "native"}})
-    check_tiles(opened, opened.plan(), progress=nobody)
+    check_cases(opened, opened.plan(), progress=nobody)
     assert not list((tmp_path / "cache").rglob("*.arrow"))
 
 
@@ -84,7 +109,7 @@ def test_single_images_of_one_pixel_at_the_bottleneck_are_refused_by_check_and_r
     plan = opened.plan()
     text = r"data\.small: \d of \d training images have at most 16 px \(.*\) and are trained on one at a "
     with pytest.raises(DataError, match=text):
-        check_tiles(opened, plan, progress=nobody)
+        check_cases(opened, plan, progress=nobody)
     decode(opened, plan, arms={"pairs"})
 
 

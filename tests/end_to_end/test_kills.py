@@ -13,6 +13,8 @@ import pytest
 
 from tests.end_to_end.processes import command_of, start, until_gone, until_training
 from tests.studies import attempts, recorded, undisturbed, write_study, xferlab
+from tests.takes import takes
+from tests.tasks.labelled import added
 from xferlab.schedule.watch import below
 
 pytestmark = pytest.mark.slow
@@ -54,6 +56,21 @@ def test_in_process_run_survives_kills_at_random_moments(tmp_path: Path) -> None
     assert all(tries.count("complete") == 1 and tries[-1] == "complete" for tries in outcomes)
     assert any("killed" in tries for tries in outcomes)
     print(f"seed {SEED}: {kills} kills, {sum(map(len, outcomes))} attempts at {len(outcomes)} trials")
+
+
+def test_a_run_with_predictions_of_other_stages_survives_kills(tmp_path: Path) -> None:
+    with added():
+        study = write_study(tmp_path, **takes(out_of_fold=2, repetitions=1, retries=20))
+        start_s = time.monotonic()
+        whole = undisturbed(tmp_path, study)
+        kills = killed_until_complete(
+            tmp_path, study, tmp_path / "killed",
+            options=["--executor", "in-process"], waits=random.Random(SEED),
+            whole_s=time.monotonic() - start_s,
+        )  # fmt: skip
+    assert kills >= 2
+    assert any(name.startswith("predictions/") for name in whole)
+    assert recorded(tmp_path / "killed") == whole
 
 
 def test_ray_run_survives_killed_workers_and_drivers(tmp_path: Path) -> None:

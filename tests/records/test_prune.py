@@ -19,7 +19,8 @@ from tests.records.test_reader import SPEC
 from xferlab.cohort import Selection
 from xferlab.errors import RecordError, StorageError
 from xferlab.plan.spec import PLAN_VERSION, Donor, EvaluationSpec, Input
-from xferlab.records import codec, layout, reader, writer
+from xferlab.records import codec, layout, predictions, reader, writer
+from xferlab.records.predictions import wanted
 from xferlab.records.prune import DAY_S, LOST_AFTER, delete, find_surplus
 from xferlab.records.store import Store
 
@@ -34,9 +35,9 @@ def selection(name: str) -> Selection:
 TRAINED, MEASURED, UNUSED = (selection(name).identity() for name in ("t", "m", "u"))
 
 
-def write_plan(store: Store, study: str, trial_id: str) -> None:
+def write_plan(store: Store, study: str, trial_id: str, *inputs: Input) -> None:
     evaluation = EvaluationSpec(EVALUATION, "cxr", "test", MEASURED, overlay_cases=0)
-    trial = trial_spec(trial_id, evaluations=(evaluation,), inputs=given(DONOR))
+    trial = trial_spec(trial_id, evaluations=(evaluation,), inputs=(*given(DONOR), *inputs))
     entry = {**trial.to_json(), "names": [trial.name]}
     body = {"version": PLAN_VERSION, "study": study, "trials": [entry]}
     codec.write_json(store, layout.StudyFiles(study).plan, body)
@@ -147,6 +148,31 @@ def test_states_of_a_trial_that_is_not_complete_stay(store: Store) -> None:
     fill(store)
     store.delete(layout.TrialFiles(KEPT).weights)
     assert "states of complete trials" not in found(store)
+
+
+def test_predictions_stay_while_a_planned_trial_asks_their_trial_and_its_weights_are_the_same(
+    store: Store,
+) -> None:
+    fill(store)
+    write_plan(store, "other", OTHER)
+    sha256 = TRIAL.weights_sha256
+    used, old, others = (
+        wanted(trial_id, weights, ["c"], threshold=0.5)
+        for trial_id, weights in ((OTHER, sha256), (OTHER, "9" * 64), (KEPT, sha256))
+    )
+    for asked in (used, old, others):
+        predictions.write(store, asked, predictions.table_of([]))
+    store.write(used.files.table("of-a-slower-writer"), b"x")
+    store.write("predictions/killed/1.parquet", b"x")
+    kind = "predictions that no plan needs"
+    of_no_plan = {"predictions/killed", *(asked.files.folder for asked in (old, others))}
+    assert set(found(store)[kind]) == {*of_no_plan, used.files.folder}
+    for role in ("masks", "gate"):
+        write_plan(store, "s", KEPT, Input(role, (OTHER,)))
+        assert set(found(store)[kind]) == {*of_no_plan, used.files.table("of-a-slower-writer")}
+    prune(store)
+    assert predictions.read(store, used) is not None
+    assert kind not in found(store)
 
 
 def test_kept_states_go_with_their_trials_when_all_that_is_planned_is_complete(store: Store) -> None:

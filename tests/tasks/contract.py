@@ -90,6 +90,11 @@ class LearnerContract:
         assert {type(value) for value in measured.values()} == {float}
         for array in learner.outputs(examples, 1, prediction).values():
             assert array.dtype.kind in "uif"
+        given = learner.for_others(prediction, 0.5)
+        arrays = {"structures": ["structures"], "classes": ["probability"], "": []}
+        assert list(given) == arrays[task(self.identity.task).gives]
+        for array in given.values():
+            assert array.dtype == np.float32 or set(np.unique(array)) <= {0, 255}
         image, targets = examples.case(1)[0][0], self.targets or self.identity.default_targets
         shown = learner.present(image, prediction, height=len(image), targets=targets, threshold=0.5)
         assert set(shown.files) <= set(task(self.identity.task).files(targets))

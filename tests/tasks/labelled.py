@@ -1,7 +1,8 @@
-"""The task `labelled` of the tests, which learns the classes of whole images, and studies of it.
+"""The tasks of the tests, and studies of them.
 
-It lies in `added/labelled` as a task of the package would, beside `duet`, which has every role. `added()`
-lets this process and its children know both.
+`labelled` learns the classes of whole images, `masked` does so from what masks of another stage leave, and
+`duet` has every role. They lie in `added` as tasks of the package would, and `added()` lets this process and
+its children know them.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
+from tests.data.sources.test_lgg import slice_pixels
 from tests.studies import attempts, recorded
 from tests.tasks.contract import LearnerContract
 from tests.tasks.labelled import Pack, added, stage, study_of, write
@@ -234,6 +235,30 @@ def test_predict_says_the_class(study: Path, packs: tuple[Pack, Pack], folder: P
         (row,) = csv.DictReader(file)
     assert row["class"] in ("well", "sick")
     assert float(row["P_well"]) + float(row["P_sick"]) == pytest.approx(1.0)
+
+
+def lesioned(volume: Path, *, first: int) -> None:
+    """Eight slices in the layout of the LGG set, every second with a lesion."""
+    volume.mkdir(parents=True)
+    for number in range(8):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[10 : 14 + number, 12:18] = 255 * (number % 2)
+        Image.fromarray(slice_pixels(first + number)).save(volume / f"{volume.name}_{number}.tif")
+        Image.fromarray(mask).save(volume / f"{volume.name}_{number}_mask.tif")
+
+
+def test_sources_without_a_table_have_pathologies(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(8):
+        lesioned(folder / "kaggle_3m" / f"TCGA_CS_{number}_19990101", first=8 * number)
+    data = {
+        "slices": {"source": "lgg", "root": str(folder)},
+        "chest": {"source": "phantom_cxr", "count": 30, "size_px": 32},
+    }
+    stages = {name: stage(name, classes={}) for name in data}
+    assert main(["plan", str(write(folder, study_of(data, stages)))]) == 0
+    said = capsys.readouterr().out
+    assert "stage slices, data.slices, pathology: no_tumour 24, tumour 24\n" in said
+    assert "stage chest, data.chest, pathology: covid19 10, normal 10, pathological 10\n" in said
 
 
 def test_the_example_of_the_page_is_learnt(folder: Path) -> None:

@@ -18,6 +18,7 @@ from tests.tracking.wandb_files import all_bytes, offline_runs
 from tests.tracking.wandb_processes import until
 from xferlab.study.schema import Wandb
 from xferlab.tracking import TrialMirror, pipe
+from xferlab.tracking.content import pixel_row
 
 PATIENCE_S = 30.0
 
@@ -53,6 +54,22 @@ def test_outputs_of_a_shareable_section_within_their_number(tmp_path):
     assert run.summary["output_sets"] == ["lungs.validation"]
     assert run.rows[-1]["step"] == 2
     assert PATIENT.encode() not in all_bytes(tmp_path)
+
+
+@pytest.mark.component
+def test_each_of_several_structures_has_a_class_of_its_own_in_the_masks():
+    from xferlab.tracking.writer import _image, _mask
+
+    target = np.array([[0, 255], [127, 255]], np.uint8)
+    shown = {"image": target, "target_heart": target, "mask_heart": target, "target_lung": target}
+    assert _image(pixel_row(shown))._masks.keys() == shown.keys() - {"image"}
+    masks = {name: _mask(name, target, ["heart", "lung"]) for name in shown if name != "image"}
+    assert masks["target_heart"]["mask_data"].tolist() == [[0, 1], [3, 1]]
+    assert masks["target_heart"]["class_labels"] == {1: "heart", 3: "ignored"}
+    assert masks["mask_heart"]["mask_data"].tolist() == [[0, 1], [0, 1]]
+    assert masks["target_lung"]["mask_data"].tolist() == [[0, 2], [3, 2]]
+    assert masks["target_lung"]["class_labels"] == {2: "lung", 3: "ignored"}
+    assert _mask("probability", target, ["structure"])["class_labels"] == {1: "structure", 2: "ignored"}
 
 
 @pytest.mark.component

@@ -9,7 +9,7 @@ from dataclasses import replace
 from xferlab.cli.findings import grouped
 from xferlab.cli.main import BAD_INPUT, COMPLETE
 from xferlab.cli.options import StudyOptions
-from xferlab.cli.prepare import check_tiles
+from xferlab.cli.prepare import check_cases
 from xferlab.cli.session import Session
 from xferlab.cli.view import count_of, progress_bar
 from xferlab.data.check import check_sections
@@ -65,7 +65,7 @@ def _of_plan(session: Session) -> Iterator[Problem]:
         yield from (warning for warning in plan.warnings if warning not in audit.summary)
         yield from session.weights.problems(plan.trials, stored=False)
         yield from session.weights.parent_problems(plan.trials)
-        check_tiles(session, plan, progress=lambda name, done, total: None)
+        check_cases(session, plan, progress=lambda name, done, total: None)
     except ProblemsError as error:
         yield from error.problems
     except XferlabError as error:

@@ -80,7 +80,7 @@ def decode_images(
         raise DataError([*unusable_files(session, unusable), *problems])
 
 
-def check_tiles(session: Session, plan: Plan, *, progress: Progress) -> None:
+def check_cases(session: Session, plan: Plan, *, progress: Progress) -> None:
     """Decodes the images whose sizes matter, and those whose structures may not overlap, to see that all fit.
 
     Raises:

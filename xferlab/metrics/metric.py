@@ -58,6 +58,16 @@ class Metric:
         return cls(**{**value, "made_of": tuple(value["made_of"])})
 
 
+PASSED = Metric(
+    name="passed",
+    label="Passed the gate",
+    better=None,
+    source="-",
+    definition="1 where the gate lets the case pass, else 0. Only those that pass train; all are measured.",
+)
+"""What is recorded of every case that a stage with a gate is measured on, beside what its task measures."""
+
+
 @dataclass(frozen=True)
 class ImageMetric(Metric):
     """A metric of one image: `@partial(ImageMetric, name=..., ...)` declares it where its function is."""

@@ -9,15 +9,16 @@ from pathlib import PurePath
 from typing import Any
 
 from xferlab.cohort import Case
+from xferlab.plan.mask_sources import MaskSources
 from xferlab.plan.plan import Plan
-from xferlab.plan.spec import PLAN_VERSION, TrialSpec, without_nothing
+from xferlab.plan.spec import GATE, PLAN_VERSION, TrialSpec, without_nothing
 from xferlab.study.schema import Split, Stage
 from xferlab.tasks import registry
 
 
 def to_document(plan: Plan) -> dict[str, Any]:
     """Returns the JSON document that analysis, status and mirrors read in place of the study file."""
-    base = plan.loaded.base
+    base, mask_sources = plan.loaded.base, MaskSources(plan)
     names: dict[str, list[str]] = defaultdict(list)
     for name, trial_id in plan.names.items():
         names[trial_id].append(name)
@@ -54,12 +55,13 @@ def to_document(plan: Plan) -> dict[str, Any]:
                 [
                     *((stage.task, ()) for stage in base.stages.values()),
                     *((trial.identity.task, trial.targets) for trial in plan.trials),
-                ]
+                ],
+                gated=any(trial.input(GATE) for trial in plan.trials),
             )
         ],
         **({"classes": [asdict(counts) for counts in plan.classes]} if plan.classes else {}),
         "arms": {arm: _arm(plan, arm) for arm in plan.loaded.arms},
-        "trials": [_trial(plan, trial, names[trial.trial_id]) for trial in plan.trials],
+        "trials": [_trial(plan, trial, names[trial.trial_id], mask_sources) for trial in plan.trials],
         "warnings": [str(warning) for warning in plan.warnings],
     }
 
@@ -76,7 +78,7 @@ def totals(trials: Sequence[TrialSpec], plan: Plan) -> dict[str, int]:
     }
 
 
-def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
+def _trial(plan: Plan, trial: TrialSpec, names: list[str], mask_sources: MaskSources) -> dict[str, Any]:
     sizes = plan.part_sizes[trial.selection]
     return {
         "trial_id": trial.trial_id,
@@ -102,6 +104,7 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str]) -> dict[str, Any]:
         **({"features": without_nothing(asdict(trial.features), "predicted")} if trial.features else {}),
         **({"coordinates": dict(trial.coordinates)} if trial.coordinates else {}),
         **({"fold": trial.fold} if trial.fold else {}),
+        **({"mask_sources": sources} if (sources := mask_sources.of(trial)) else {}),
     }
 
 

@@ -158,6 +158,12 @@ class Input:
         role, _, name = self.role.partition(".")
         return name if role == WEIGHTS else None
 
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Input:
+        """Returns the input that `to_json` wrote."""
+        given: Input = _adapter(Input).validate_python(value)
+        return given
+
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value, without what is about predictions where it gives none."""
         about_predictions = {"names", "places", "threshold"} if self.network is not None else set()

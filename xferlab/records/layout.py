@@ -6,7 +6,7 @@ Every attribute is a name in the storage. `folder` and `checkpoint` are folders.
 from __future__ import annotations
 
 STUDIES, TRIALS, SELECTIONS, DONORS, SEARCHES = "studies", "trials", "selections", "donors", "tuning"
-STATES = "states"
+PREDICTIONS, STATES = "predictions", "states"
 RECORD, SPEC, SEARCH, STATE = "record.json", "spec.json", "tuning.json", ".pt"
 
 
@@ -66,7 +66,7 @@ class TrialFiles:
 
 
 class MeasurementFiles:
-    """Files of an evaluation, or of deep features.
+    """Files of an evaluation, of deep features, or of what is predicted for other trials.
 
     Attributes:
         folder: All of them.
@@ -79,7 +79,10 @@ class MeasurementFiles:
         self.record = f"{folder}/{RECORD}"
 
     def table(self, name: str) -> str:
-        """Returns a table: an evaluation has `cases` and `outputs`, deep features have `features`."""
+        """Returns a table: an evaluation has `cases` and `outputs`, deep features have `features`.
+
+        What is predicted for other trials lies under the first 16 digits of its digest.
+        """
         return f"{self.folder}/{name}.parquet"
 
 
@@ -107,6 +110,11 @@ def selection_path(digest: str) -> str:
 def donor_path(sha256: str) -> str:
     """Given weights under their own digest, so that workers need neither the network nor the user's disk."""
     return f"{DONORS}/{sha256}"
+
+
+def prediction_files(prediction_id: str) -> MeasurementFiles:
+    """What a trial predicts of some cases for other trials."""
+    return MeasurementFiles(f"{PREDICTIONS}/{prediction_id}")
 
 
 def states_folder(course_id: str) -> str:

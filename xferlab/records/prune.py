@@ -11,16 +11,17 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pyarrow.fs import FileInfo
 
 from xferlab.errors import RecordError, StorageError
-from xferlab.plan.spec import PlannedTrial, Predicted, TrialSpec
+from xferlab.plan.spec import PlannedTrial, Predicted
 from xferlab.records import reader, samples
 from xferlab.records.layout import (
     DONORS,
+    PREDICTIONS,
     RECORD,
     SEARCH,
     SEARCHES,
@@ -32,8 +33,10 @@ from xferlab.records.layout import (
     StudyFiles,
     TrialFiles,
     donor_path,
+    prediction_files,
     selection_path,
 )
+from xferlab.records.predictions import PredictionRecord
 from xferlab.records.store import Store
 
 DAY_S = 86400.0
@@ -148,6 +151,8 @@ def _judge(
         return "kept states of trials that no plan names", name
     if top in REFERENCES and name not in needed:
         return REFERENCES[top], name
+    if top == PREDICTIONS and name not in needed:
+        return "predictions that no plan needs", name if whole in needed else whole
     if top == SEARCHES and searches:
         return "searches", whole
     return "", ""
@@ -183,7 +188,7 @@ def _is_alive(pid: int) -> bool:
 
 def _needed(planned: Sequence[PlannedTrial], store: Store, *, searches: bool) -> set[str]:
     """Returns the folders and files that planned trials and begun samples need."""
-    specs = [spec for trial in planned if (spec := _spec(store, trial.trial_id))]
+    specs = [spec for trial in planned if (spec := reader.read_spec(store, trial.trial_id))]
     begun = (
         []
         if searches
@@ -206,7 +211,25 @@ def _needed(planned: Sequence[PlannedTrial], store: Store, *, searches: bool) ->
             needed |= {files.features(features.features_id).folder, selection_path(features.selection)}
             needed |= _predicted(features.predicted)
         needed |= {donor_path(donor.digest) for donor in trial.donors}
-    return needed
+    producers = {
+        producer
+        for trial in [*planned, *of_samples]
+        for given in trial.inputs
+        if given.network is None
+        for producer in given.trials
+    }
+    return needed.union(_predictions(store, producers))
+
+
+def _predictions(store: Store, producers: Collection[str]) -> Iterator[str]:
+    """Yields the folders, records and tables of what the present weights of some trials have predicted."""
+    trials = (reader.read_trial(store, trial_id) for trial_id in producers)
+    weights = {(trial.trial_id, trial.weights_sha256) for trial in trials if trial}
+    for prediction_id in store.list(PREDICTIONS):
+        files = prediction_files(prediction_id)
+        record = reader.read_record(store, files.record, PredictionRecord, prediction_id=prediction_id)
+        if record and (record.trial_id, record.weights_sha256) in weights:
+            yield from (files.folder, files.record, *map(files.table, record.tables))
 
 
 def _predicted(predicted: Iterable[Predicted]) -> set[str]:
@@ -223,8 +246,3 @@ def _planned(store: Store) -> list[PlannedTrial]:
         )
     entries = (entry for study in studies for entry in reader.read_plan(store, study)["trials"])
     return list(map(PlannedTrial.from_entry, entries))
-
-
-def _spec(store: Store, trial_id: str) -> TrialSpec | None:
-    body = reader.read_undamaged(store, TrialFiles(trial_id).spec)
-    return TrialSpec.from_json(body) if body else None  # the next run writes it again

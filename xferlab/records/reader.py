@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from xferlab.cohort import Selection
 from xferlab.errors import RecordError, other_version
-from xferlab.plan.spec import PLAN_VERSION
+from xferlab.plan.spec import PLAN_VERSION, TrialSpec
 from xferlab.records import codec
 from xferlab.records.layout import STUDIES, StudyFiles, TrialFiles, selection_path
 from xferlab.records.schema import (
@@ -89,7 +89,7 @@ def read_trial(store: Store, trial_id: str) -> TrialRecord | None:
         RecordError: Another version of xferlab wrote it.
     """
     files = TrialFiles(trial_id)
-    record = _record(store, files.record, TrialRecord, trial_id=trial_id)
+    record = read_record(store, files.record, TrialRecord, trial_id=trial_id)
     return record if record and store.size(files.weights) == record.weights_bytes else None
 
 
@@ -100,7 +100,7 @@ def read_evaluation(store: Store, trial_id: str, evaluation_id: str) -> Evaluati
         RecordError: Another version of xferlab wrote it.
     """
     name = TrialFiles(trial_id).evaluation(evaluation_id).record
-    return _record(store, name, EvaluationRecord, trial_id=trial_id, evaluation_id=evaluation_id)
+    return read_record(store, name, EvaluationRecord, trial_id=trial_id, evaluation_id=evaluation_id)
 
 
 def read_features_record(store: Store, trial_id: str, features_id: str) -> FeaturesRecord | None:
@@ -110,7 +110,7 @@ def read_features_record(store: Store, trial_id: str, features_id: str) -> Featu
         RecordError: Another version of xferlab wrote it.
     """
     name = TrialFiles(trial_id).features(features_id).record
-    return _record(store, name, FeaturesRecord, trial_id=trial_id, features_id=features_id)
+    return read_record(store, name, FeaturesRecord, trial_id=trial_id, features_id=features_id)
 
 
 def is_whole(store: Store, record: MeasurementRecord | None, weights: str) -> bool:
@@ -134,7 +134,7 @@ def read_cases(store: Store, record: EvaluationRecord) -> pa.Table:
     Raises:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
-    return _table(store, record, "cases")
+    return read_table(store, record, "cases")
 
 
 def read_outputs(store: Store, record: EvaluationRecord) -> list[CaseOutputs]:
@@ -143,7 +143,7 @@ def read_outputs(store: Store, record: EvaluationRecord) -> list[CaseOutputs]:
     Raises:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
-    return CaseOutputs.from_table(_table(store, record, "outputs"))
+    return CaseOutputs.from_table(read_table(store, record, "outputs"))
 
 
 def read_features(store: Store, record: FeaturesRecord) -> pa.Table:
@@ -152,14 +152,30 @@ def read_features(store: Store, record: FeaturesRecord) -> pa.Table:
     Raises:
         RecordError: The table is missing, or does not match its record; it is set aside then.
     """
-    return _table(store, record, "features")
+    return read_table(store, record, "features")
 
 
-def _table(store: Store, record: MeasurementRecord, name: str) -> pa.Table:
+def read_table(store: Store, record: MeasurementRecord, name: str) -> pa.Table:
+    """Returns a table of a record.
+
+    Raises:
+        RecordError: It is missing, or does not match its record; it is set aside then.
+    """
+
     def stays() -> bool:  # whoever writes the table again deletes its record first
-        return _record(store, record.files.record, type(record)) == record
+        return read_record(store, record.files.record, type(record)) == record
 
     return codec.read_parquet(store, record.files.table(name), sha256=record.tables[name], holds=stays)
+
+
+def read_spec(store: Store, trial_id: str) -> TrialSpec | None:
+    """Returns what is needed to run a trial again; None where it is absent or damaged.
+
+    Raises:
+        RecordError: Another version of xferlab wrote it.
+    """
+    body = read_undamaged(store, TrialFiles(trial_id).spec)
+    return TrialSpec.from_json(body) if body.get("trial_id") == trial_id else None
 
 
 def holds_spec(store: Store, trial_id: str) -> bool:
@@ -211,7 +227,7 @@ def read_failure(store: Store, trial_id: str) -> dict[str, Any] | None:
     return read_undamaged(store, TrialFiles(trial_id).failure) or None
 
 
-def _record(store: Store, name: str, kind: type[Kind], **ids: str) -> Kind | None:
+def read_record(store: Store, name: str, kind: type[Kind], **ids: str) -> Kind | None:
     """Returns a record that has these ids; None where it is absent. Anything else is set aside.
 
     Raises:

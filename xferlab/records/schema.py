@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from xferlab.errors import other_version
 from xferlab.plan.identity import sha256_of
+from xferlab.plan.spec import without_nothing
 from xferlab.records.layout import MeasurementFiles, TrialFiles
 
 RECORD_VERSION = 2
@@ -154,7 +155,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON value; `from_json` is its inverse."""
-        return {"version": RECORD_VERSION, **asdict(self)}
+        return without_nothing({"version": RECORD_VERSION, **asdict(self)}, "predictions")
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -188,6 +189,8 @@ class TrialRecord(Record):
         weights_sha256: Digest of the best weights' file.
         weights_bytes: Its size.
         history_sha256: Digest of the epochs' outcomes.
+        predictions: Digest of each prediction of other trials that it trained with, by role and the
+            prediction's id; None, and not in the file, where it took none.
     """
 
     trial_id: str
@@ -203,6 +206,7 @@ class TrialRecord(Record):
     weights_sha256: str
     weights_bytes: int
     history_sha256: str
+    predictions: Mapping[str, Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,10 +240,12 @@ class EvaluationRecord(MeasurementRecord):
     Attributes:
         evaluation_id: Its identity.
         metrics_version: Version of the metrics.
+        predictions: Digest of each prediction of other trials that it took, as of a trial's record.
     """
 
     evaluation_id: str
     metrics_version: int
+    predictions: Mapping[str, Mapping[str, str]] | None = None
 
     @property
     def files(self) -> MeasurementFiles:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from xferlab.errors import InterruptedTrialError, NonFiniteLossError
@@ -19,6 +20,7 @@ from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.examples import TrialContext, fit_examples
 from xferlab.trial.origin import load_origins
+from xferlab.trial.predictions import predictions_for
 from xferlab.trial.training import trainer_of
 
 
@@ -64,6 +66,7 @@ class _Run:
     def __init__(self, sample: SampleSpec, context: TrialContext, attempt: Attempt, stop: Callable[[], bool]):
         self.sample, self.attempt, self.stop = sample, attempt, stop
         self.search = search_store(context.store, sample.tuning_id)
+        context = replace(context, go_on=self._go_on)
         self.repetitions = [_Repetition(trial, sample.judge, context) for trial in sample.trials]
         self.checkpoints = Checkpoints(self.search, sample.sample_id)
         self.epoch, self.num_batches = 1, 0
@@ -123,6 +126,10 @@ class _Run:
                 f"{self.sample.job.name}: stopped in epoch {self.epoch}; run the search again to go on"
             )
 
+    def _go_on(self) -> None:
+        if self.stop():
+            raise InterruptedTrialError(f"{self.sample.job.name}: stopped; run the search again to go on")
+
     def _restore(self, state: dict[str, Any]) -> None:
         self.epoch, self.num_batches = state["cursor"]["epoch"], state["cursor"]["next_batch"]
         for repetition, stored in zip(self.repetitions, state["repetitions"], strict=True):
@@ -133,7 +140,8 @@ class _Repetition:
     """One repetition of a sample, trained as `run_trial` trains it, and judged as the untuned arm is."""
 
     def __init__(self, spec: TrialSpec, judge: Mapping[str, Any], context: TrialContext):
-        self._train, self._validation = fit_examples(spec, context)
+        given = predictions_for(spec, spec.predicted, spec.section, context)
+        self._train, self._validation = fit_examples(spec, context, given)
         identity = spec.identity
         learner = registry.learner_of(identity, context.device)
         load_origins(spec, learner, context)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xferlab import tasks
 from xferlab.errors import DonorError, TaskError, UsageError, check_names, suggest
-from xferlab.metrics.metric import Metric
+from xferlab.metrics.metric import PASSED, Metric
 from xferlab.tasks.config import Task, TrialIdentity
 from xferlab.tasks.segmentation.sections import Model as DefaultModel
 from xferlab.tasks.segmentation.sections import Training as DefaultTraining
@@ -62,16 +62,19 @@ def task(name: str) -> Task:
     return declared
 
 
-def declared_metrics(learnt: Iterable[tuple[str, tuple[str, ...]]]) -> tuple[Metric, ...]:
+def declared_metrics(
+    learnt: Iterable[tuple[str, tuple[str, ...]]], *, gated: bool = False
+) -> tuple[Metric, ...]:
     """Returns what is reported of trials, each metric once: as it is declared for the most targets.
 
     Args:
         learnt: Task and targets of trials.
+        gated: Whether some stage has a gate: who passed is recorded then.
     """
     declared: dict[str, Metric] = {}
     for name, targets in sorted(dict.fromkeys(learnt), key=lambda kind: len(kind[1])):
         declared |= {metric.name: metric for metric in task(name).metrics(targets)}
-    return tuple(declared.values())
+    return (*declared.values(), *([PASSED] if gated else []))
 
 
 def declares(name: str, section: type) -> bool:

@@ -8,6 +8,7 @@ from typing import Literal, Protocol, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from xferlab.training.batches import Rows
 from xferlab.training.randomness import case_keys
@@ -33,23 +34,52 @@ class NativeImages(Protocol):
         """Returns the targets of a row, (S, H, W): 0 background, 255 structure, 127 ignored."""
 
 
-class Labelled:
-    """What cases of any size have in common: the labels of whole images.
+class PredictedMasks(Protocol):
+    """The masks that another stage predicts of the cases of a set."""
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Names of the structures, in the order of the planes."""
+
+    def of(self, row: int) -> Pixels:
+        """Returns the masks of a case as they were predicted, (S, h, w), 0 and 255."""
+
+
+class CaseSet:
+    """What cases of any size have in common: the labels of whole images, and masks of another stage.
 
     Attributes:
         labels: (N,) int64, the number of each case's class; empty where labels are not learnt.
         classes: Names of the classes, in the order of the labels.
+        masks: What another stage predicts of the cases, where this one takes masks; else None.
     """
 
     labels: npt.NDArray[np.int64] = np.empty(0, np.int64)
     classes: tuple[str, ...] = ()
+    masks: PredictedMasks | None = None
+
+    def case(self, row: int) -> tuple[Pixels, Pixels]:
+        """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8."""
+        raise NotImplementedError
+
+    def masks_of(self, row: int) -> Pixels:
+        """Returns the masks of a case that another stage predicts, (S, H, W), uint8, 0 and 255.
+
+        They have the size of the case: stretched by nearest neighbour, as its targets are.
+        """
+        assert self.masks is not None, "asked for masks of a stage that takes none"
+        height, width = self.case(row)[0].shape[-2:]
+        planes = [Image.fromarray(plane) for plane in self.masks.of(row)]
+        return np.stack(
+            [np.asarray(plane.resize((width, height), Image.Resampling.NEAREST)) for plane in planes]
+        )
 
     def label(self, labels: Sequence[int], classes: Sequence[str]) -> None:
         """Gives the cases their labels."""
         self.labels, self.classes = np.array(labels, np.int64), tuple(classes)
 
 
-class NativeExamples(Labelled):
+class NativeExamples(CaseSet):
     """Cases of any size; none of their pixels are held.
 
     Attributes:
@@ -97,7 +127,7 @@ class NativeExamples(Labelled):
         return cast("T", self._derived[key])
 
 
-class ImageExamples(Labelled):
+class ImageExamples(CaseSet):
     """Images and targets of one size: on CUDA all live on the device, on the CPU they stay mapped.
 
     Attributes:
@@ -144,6 +174,11 @@ class ImageExamples(Labelled):
             return self._resident[0][on_device], self._resident[1][on_device]
         mapped = self._rows[rows]
         return torch.from_numpy(self.images[mapped]), torch.from_numpy(self.targets[mapped])
+
+    def take_masks(self, rows: Rows) -> torch.Tensor:
+        """Returns `masks_of` of some cases, (n, S, H, W), on the device."""
+        stretched = np.stack([self.masks_of(row) for row in rows.tolist()])
+        return torch.from_numpy(stretched).to(self._device)
 
     def case(self, row: int) -> tuple[Pixels, Pixels]:
         """Returns the image (C, H, W) and targets (S, H, W) of one case, uint8, on the host."""

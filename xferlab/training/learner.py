@@ -150,7 +150,19 @@ class Learner(Protocol[E_contra, B]):
         """Returns the arrays that are stored of one case to look at, of any shape, by name.
 
         The mirror shows `image`, uint8 (H, W), and lays the other uint8 arrays of its shape over it as masks
-        of what is at least 128. In a report, only the task's own figures show any (`Task.report`).
+        of what is at least 128. The rest of a name after `_` is what it marks: `heart` of `target_heart`. In
+        a report, only the task's own figures show any (`Task.report`).
+        """
+
+    def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
+        """Returns what other stages may take of a prediction, as `Task.gives` says, in the order of targets.
+
+        For `structures`: an array `structures` of masks, uint8 (S, H, W), 0 and 255, of any size, since who
+        takes them stretches them to its own. For `classes`: `probability` of each class, float32 (K,).
+
+        Args:
+            prediction: Of `predict`.
+            threshold: From which probability on a structure is there.
         """
 
     def present(

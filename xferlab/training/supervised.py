@@ -153,6 +153,10 @@ class SupervisedLearner(Learner[E_contra, B]):
         """Stores nothing to look at."""
         return {}
 
+    def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
+        """Gives nothing to other stages."""
+        return {}
+
     def present(
         self,
         image: npt.NDArray[np.uint8],

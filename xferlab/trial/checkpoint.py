@@ -27,10 +27,10 @@ class Checkpoints:
     """The stored states of one trial, named by (epoch, batch) so that the latest sorts last."""
 
     def __init__(self, store: Store, trial_id: str, *, origin: str | None = None):
-        """Takes the storage, the trial's id, and the SHA-256 of the weights that it starts from.
+        """Takes the storage, the trial's id, and the SHA-256 of the weights and predictions it starts from.
 
-        A state that goes on from other weights is not resumed: a parent that was lost may come back with
-        other bits, or another of several parents may be the best by then.
+        A state that goes on from others is not resumed: a parent that was lost may come back with other bits,
+        or another of several parents may be the best by then.
         """
         self._store, self._origin, self._owner = store, origin, trial_id.encode()
         self._folder = layout.TrialFiles(trial_id).checkpoint
@@ -111,6 +111,7 @@ class Checkpoints:
             raise RecordError(f"{where}: holds {type(state).__name__}, no state of a training")
         if self._origin is not None and state.pop("origin", self._origin) != self._origin:
             raise RecordError(
-                f"{where}: goes on from other weights than those that its trial starts from now"
+                f"{where}: goes on from other weights or predictions than those that its trial starts from "
+                "now"
             )
         return state

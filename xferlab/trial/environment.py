@@ -7,7 +7,8 @@ import os
 import platform
 import resource
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,25 @@ def prepare(execution: Execution) -> torch.device:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     return torch.device("cuda")
+
+
+@contextmanager
+def computing_as(execution: Execution, device: torch.device) -> Iterator[torch.device]:
+    """Computes as another trial did that trained with `execution`, in a process of a trial on `device`.
+
+    Yields:
+        The device: the CPU with as many threads for a trial that trained there, so that all machines get the
+        same bits; else the process's own.
+    """
+    if execution.device != "cpu":
+        yield device
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(execution.threads or 1)
+    try:
+        yield torch.device("cpu")
+    finally:
+        torch.set_num_threads(threads)
 
 
 def keep_freed_memory() -> None:

@@ -21,6 +21,7 @@ from xferlab.training.batches import fixed
 from xferlab.training.examples import AnyExamples
 from xferlab.training.learner import Array
 from xferlab.trial.examples import TrialContext, evaluated_examples
+from xferlab.trial.predictions import predictions_for
 from xferlab.trial.training import AnyLearner
 
 TIMED_IMAGES = 20
@@ -41,13 +42,14 @@ def evaluate(
     with nothing written.
     """
     selection = reader.read_selection(context.store, evaluation.selection)
-    cases = selection.cases()
+    cases, section = selection.cases(), evaluation.source or evaluation.section
+    given = predictions_for(spec, evaluation.predicted, section, context, variant=evaluation.variant)
     shown = set(to_show(cases, evaluation.overlay_cases))
     task = registry.task(spec.identity.task)
     names = task.measured(spec.targets)
     values: list[dict[str, float]] = []
     outputs: list[CaseOutputs] = []
-    for part in evaluated_examples(spec, evaluation, selection, context):
+    for part in evaluated_examples(spec, evaluation, selection, context, given):
         for rows in fixed(len(part), spec.identity.training.batch_size):
             predictions = learner.predict(learner.load(part, rows, None))
             for row, prediction in zip(rows.tolist(), predictions, strict=True):
@@ -59,7 +61,7 @@ def evaluate(
                 check_names(
                     "Learner.measure", measured, required=names, accepted=names, declared_in="Task.metrics"
                 )
-                values.append(dict(measured))
+                values.append({**measured, **given.passed(cases[number].digest)})
                 after_case()
     tables = {
         "cases": writer.table(CASES_SCHEMA, _case_columns(cases, values)),
@@ -72,6 +74,7 @@ def evaluate(
         num_cases=len(cases),
         metrics_version=task.metrics_version,
         weights_sha256=weights,
+        predictions=given.used or None,
     )
     return writer.write_measurement(context.store, record, tables)
 

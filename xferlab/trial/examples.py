@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from xferlab.records.reader import read_selection
 from xferlab.records.store import Store
 from xferlab.tasks.config import Size
 from xferlab.training.examples import AnyExamples, ImageExamples, NativeExamples
+from xferlab.trial.given import NOTHING, Given
 from xferlab.trial.redaction import redact_names
 
 
@@ -31,25 +32,37 @@ class TrialContext:
         store: The storage of records.
         cache_dir: Folder of decoded images on this machine.
         device: Device of the networks.
+        go_on: Called after each case that is predicted before a training; may raise to end the trial.
     """
 
     store: Store
     cache_dir: Path
     device: torch.device
+    go_on: Callable[[], None] = lambda: None
 
 
-def fit_examples(spec: TrialSpec, context: TrialContext) -> tuple[AnyExamples, AnyExamples]:
-    """Returns the cases to train and to validate on."""
+def fit_examples(
+    spec: TrialSpec, context: TrialContext, given: Given = NOTHING
+) -> tuple[AnyExamples, AnyExamples]:
+    """Returns the cases to train and to validate on: of each part those that the gate lets pass.
+
+    Raises:
+        TrainingError: The gate lets none of a part pass.
+    """
     selection = read_selection(context.store, spec.selection)
+    parts = (given.passing(selection.part(part), spec) for part in ("train", "validation"))
     train, validation = (
-        _labelled(examples(spec, spec.section, chosen.digests, context), spec, chosen)
-        for chosen in map(selection.part, ("train", "validation"))
+        _known(examples(spec, spec.section, chosen.digests, context), spec, chosen, given) for chosen in parts
     )
     return train, validation
 
 
 def evaluated_examples(
-    spec: TrialSpec, evaluation: EvaluationSpec, selection: Selection, context: TrialContext
+    spec: TrialSpec,
+    evaluation: EvaluationSpec,
+    selection: Selection,
+    context: TrialContext,
+    given: Given = NOTHING,
 ) -> Iterator[AnyExamples]:
     """Yields the cases of an evaluation, in the order of its selection, as its variant has them.
 
@@ -57,24 +70,38 @@ def evaluated_examples(
     by batch.
     """
     section, is_native = evaluation.source or evaluation.section, spec.identity.image_size == "native"
-    digests = selection.digests
     if evaluation.at_original_size or not evaluation.variant:
         original = evaluation.at_original_size and not is_native
-        loaded = examples(spec, section, digests, context, with_original=original)
-        yield _labelled(loaded, spec, selection)
+        loaded = examples(spec, section, selection.digests, context, with_original=original)
+        yield _known(loaded, spec, selection, given)
         return
-    step = spec.identity.training.batch_size if is_native else max(len(digests), 1)
+    start = 0
+    for loaded in in_steps(spec, section, selection.digests, context, objects=[evaluation.variant]):
+        yield _known(loaded, spec, selection.rows_from(start, len(loaded)), given)
+        start += len(loaded)
+
+
+def in_steps(
+    spec: TrialSpec,
+    section: str,
+    digests: Sequence[str],
+    context: TrialContext,
+    *,
+    objects: Sequence[str] = (),
+) -> Iterator[AnyExamples]:
+    """Yields cases in order; arguments as for `examples`. All at once, but for what is held in memory."""
+    is_held = objects and spec.identity.image_size == "native"
+    step = spec.identity.training.batch_size if is_held else max(len(digests), 1)
     for start in range(0, len(digests), step):
-        some = selection.rows_from(start, step)
-        loaded = examples(spec, section, some.digests, context, objects=[evaluation.variant])
-        yield _labelled(loaded, spec, some)
+        some = digests[start : start + step]
+        yield examples(spec, section, some, context, objects=objects)
 
 
-def _labelled(loaded: AnyExamples, spec: TrialSpec, selection: Selection) -> AnyExamples:
-    """The same cases with their labels, where labels are learnt."""
+def _known(loaded: AnyExamples, spec: TrialSpec, selection: Selection, given: Given) -> AnyExamples:
+    """The same cases with their labels, where labels are learnt, and with what others predict of them."""
     if labels := selection.labels:
         loaded.label(labels, spec.targets)
-    return loaded
+    return given.give(loaded, selection.digests)
 
 
 def examples(

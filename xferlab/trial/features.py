@@ -18,6 +18,7 @@ from xferlab.training.examples import AnyExamples
 from xferlab.training.learner import Layer
 from xferlab.trial.examples import TrialContext, examples
 from xferlab.trial.origin import load_origins
+from xferlab.trial.predictions import predictions_for
 from xferlab.trial.training import AnyLearner
 
 Array = NDArray[np.float64]
@@ -52,7 +53,8 @@ def extract(
     start = registry.learner_of(spec.identity, context.device)
     load_origins(spec, start, context)
     digests = reader.read_selection(context.store, asked.selection).digests
-    loaded = examples(spec, asked.source, digests, context)
+    given = predictions_for(spec, asked.predicted, asked.source, context)
+    loaded = given.give(examples(spec, asked.source, digests, context), digests)
     names = spec.identity.layers
     grams = [
         {layer: gram(x) for layer, x in pooled(each, names, loaded, after_case=after_case).items()}

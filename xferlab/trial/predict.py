@@ -124,10 +124,11 @@ class _Image:
 
 @dataclass(frozen=True)
 class _Output:
-    """A file and the network's output for it."""
+    """A file, the network's output for it, and whether it passes the gate, as a column."""
 
     image: _Image
     probability: Array
+    passed: Mapping[str, int]
 
 
 Problems = tuple[Problem, ...]
@@ -148,7 +149,9 @@ def _predicted(predictor: Predictor, images: Sequence[_Image]) -> Sequence[_Outp
     if not images:
         return []
     try:
-        outputs = predictor.predictions([image.prepared for image in images])
+        pixels = [image.pixels for image in images]
+        outputs = predictor.predictions([image.prepared for image in images], pixels)
+        passed = predictor.passed(pixels)
     except (RuntimeError, MemoryError) as error:
         if kind_of(type(error).__name__, str(error)) is not Kind.MEMORY:
             raise
@@ -156,12 +159,12 @@ def _predicted(predictor: Predictor, images: Sequence[_Image]) -> Sequence[_Outp
             return [outcome for image in images for outcome in _predicted(predictor, [image])]
         where, device = str(images[0].request.image), predictor.device.type
         return [(Problem(where, f"does not fit into the memory that is free on the {device} device."),)]
-    return [_finite(image, output) for image, output in zip(images, outputs, strict=True)]
+    return [_finite(*output) for output in zip(images, outputs, passed, strict=True)]
 
 
-def _finite(image: _Image, probability: Array) -> _Output | Problems:
+def _finite(image: _Image, probability: Array, passed: Mapping[str, int]) -> _Output | Problems:
     if np.isfinite(probability).all():
-        return _Output(image, probability)
+        return _Output(image, probability, passed)
     what = "the network's output is not finite, although its weights are; nothing is written for it."
     return (Problem(str(image.request.image), what),)
 
@@ -184,4 +187,4 @@ def _put(predictor: Predictor, store: Store, threshold: float, output: _Output) 
             store.write(files[column], data)
     except StorageError as error:
         return (Problem(str(image.request.image), f"its outputs cannot be written: {error}"),)
-    return Prediction(image.request, files, shown.columns, image.modality)
+    return Prediction(image.request, files, {**shown.columns, **output.passed}, image.modality)

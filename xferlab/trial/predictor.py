@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from xferlab.data.cache import resized
 from xferlab.data.preprocessing import degraded, height_without_band, recipe
 from xferlab.data.sources.registry import DataSection, section_if_known
 from xferlab.data.sources.source import Decoded
-from xferlab.errors import RecordError
+from xferlab.errors import RecordError, UsageError
+from xferlab.metrics.metric import PASSED
 from xferlab.networks.donors import read_weights
 from xferlab.networks.state_dicts import Note, silent
+from xferlab.plan.spec import GATE, MASKS, Input
 from xferlab.records import codec, layout, reader
 from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
@@ -30,6 +32,9 @@ from xferlab.training.learner import Array
 from xferlab.trial.origin import trained_weights
 from xferlab.trial.training import AnyLearner, load_weights
 
+TAKEN = {MASKS: "masks", GATE: "a gate"}
+"""Roles of what a trial takes of the predictions of others, with what messages call it."""
+
 
 @dataclass(frozen=True)
 class TrainedOn:
@@ -39,11 +44,13 @@ class TrainedOn:
         record: The trial's record.
         sections: Configurations of the data sections that it trained on; empty if they are not known.
         targets: Names of what it learnt; empty if they are not known.
+        takes: What it takes of the predictions of other trials.
     """
 
     record: TrialRecord
     sections: tuple[DataSection, ...]
     targets: tuple[str, ...]
+    takes: tuple[Input, ...] = ()
 
     @staticmethod
     def record_beside(path: Path, data: bytes) -> TrainedOn | None:
@@ -67,7 +74,10 @@ class TrainedOn:
         sections = tuple(section for section in known if section)
         # Specs of earlier versions have no targets; those trials learnt one structure of their section.
         targets = (spec or {}).get("targets", sections[0].targets[:1] if sections else ())
-        return TrainedOn(record, sections, tuple(targets))
+        takes = [
+            given for given in map(Input.from_json, (spec or {}).get("inputs", ())) if given.role in TAKEN
+        ]
+        return TrainedOn(record, sections, tuple(targets), tuple(takes))
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,8 @@ class Predictor:
         device: Of the network.
         sections: Configurations of the data sections that it trained on; empty if they are not known.
         targets: Names of what it learnt.
+        givers: Of what it takes of the predictions of others: the networks that predict that, and what is
+            taken, by role.
     """
 
     origin: str
@@ -89,6 +101,7 @@ class Predictor:
     device: torch.device
     sections: tuple[DataSection, ...] = ()
     targets: tuple[str, ...] = ()
+    givers: Mapping[str, tuple[Predictor, Input]] = field(default_factory=dict)
 
     @property
     def section(self) -> DataSection | None:
@@ -104,25 +117,48 @@ class Predictor:
     def of_trial(store: Store, trial_id: str, device: torch.device) -> Predictor:
         """Returns the best weights of a complete trial, with the preprocessing that it trained with.
 
+        Where it takes predictions of other trials, those of its repetition predict them, of images that are
+        read as its own are.
+
         Raises:
-            RecordError: The trial is not complete, or its weights were altered.
+            RecordError: The trial, or one that predicts for it, is not complete, or its weights were altered.
         """
         record = reader.read_trial(store, trial_id)
         if record is None:
             raise RecordError(f"{store.path(layout.TrialFiles(trial_id).folder)}: is no complete trial")
         trained = TrainedOn.of(record, codec.read_json(store, layout.TrialFiles(trial_id).spec))
         origin = f"trial {trial_id}"
-        return Predictor.of_record(trained, trained_weights(store, trial_id), origin=origin, device=device)
+        weights = trained_weights(store, trial_id)
+        own = Predictor._of_record(trained, weights, origin=origin, device=device)
+        givers = {}
+        for given in trained.takes:
+            giver = Predictor.of_trial(store, given.trials[0], device)
+            givers[given.role] = replace(giver, sections=own.sections), given
+        return replace(own, givers=givers)
 
     @staticmethod
     def of_record(
         trained: TrainedOn, weights: Mapping[str, torch.Tensor], *, origin: str, device: torch.device
     ) -> Predictor:
-        """Returns the network that a record tells, with these weights.
+        """Returns the network that a record tells, with these weights, where it needs no other network.
 
         Raises:
             DonorError: They do not fit it.
+            UsageError: It takes predictions of other trials, which a file does not give.
         """
+        identity = registry.identity_of(trained.record.identity)
+        taken = " and ".join(words for role, words in TAKEN.items() if getattr(identity, role))
+        if taken:
+            raise UsageError(
+                f"{origin}: these weights need {taken} of another stage of their study, which a file does "
+                "not give; name the trial (arm/stage/rNN, or its id) with its --study or --storage"
+            )
+        return Predictor._of_record(trained, weights, origin=origin, device=device)
+
+    @staticmethod
+    def _of_record(
+        trained: TrainedOn, weights: Mapping[str, torch.Tensor], *, origin: str, device: torch.device
+    ) -> Predictor:
         identity = registry.identity_of(trained.record.identity)
         loaded = _loaded(identity, weights, origin=origin, device=device)
         return replace(loaded, sections=trained.sections, targets=trained.targets or loaded.targets)
@@ -162,10 +198,48 @@ class Predictor:
             return image[None]
         return resized(Decoded(image, np.empty((0, *image.shape[:2]), np.uint8)), size)[0]
 
-    def predictions(self, prepared: Sequence[npt.NDArray[np.uint8]]) -> Sequence[Array]:
-        """Returns the learner's output of each prepared image; it may hold NaN."""
+    def predictions(
+        self, prepared: Sequence[npt.NDArray[np.uint8]], images: Sequence[npt.NDArray[np.uint8]] = ()
+    ) -> Sequence[Array]:
+        """Returns the learner's output of each prepared image; it may hold NaN.
+
+        Args:
+            prepared: The images as `prepared` gives them.
+            images: The same images (H, W), of which others predict what the network takes.
+        """
         examples = untargeted(prepared, self.identity.image_size, device=self.device)
+        if MASKS in self.givers:
+            _, given = self.givers[MASKS]
+            planes = [arrays["structures"][list(given.places)] for arrays in self._given(MASKS, images)]
+            examples.masks = _Masks(given.names, planes)
         return self.learner.predict(self.learner.load(examples, np.arange(len(prepared)), None))
+
+    def passed(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[dict[str, int]]:
+        """Returns of each image (H, W) whether it passes the gate, as a column; none without a gate."""
+        if GATE not in self.givers:
+            return [{} for _ in images]
+        _, given = self.givers[GATE]
+        called = [int(arrays["probability"].argmax()) for arrays in self._given(GATE, images)]
+        return [{PASSED.name: int(number in given.places)} for number in called]
+
+    def _given(
+        self, role: str, images: Sequence[npt.NDArray[np.uint8]]
+    ) -> list[Mapping[str, npt.NDArray[Any]]]:
+        """What another network predicts of images for this one."""
+        giver, given = self.givers[role]
+        outputs = giver.predictions([giver.prepared(image) for image in images], images)
+        return [giver.learner.for_others(output, given.threshold or 0.0) for output in outputs]
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """Masks of some images."""
+
+    structures: tuple[str, ...]
+    planes: Sequence[npt.NDArray[np.uint8]]
+
+    def of(self, row: int) -> npt.NDArray[np.uint8]:
+        return self.planes[row]
 
 
 def _loaded(

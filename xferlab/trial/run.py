@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from xferlab.errors import InterruptedTrialError
 from xferlab.networks.donors import save_weights
+from xferlab.plan.identity import sha256_of
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader, writer
 from xferlab.records.complete import is_measured, lacks_features
@@ -33,7 +34,9 @@ from xferlab.trial.continuing import continue_shorter
 from xferlab.trial.evaluate import evaluate, outputs_of, prediction_time
 from xferlab.trial.examples import TrialContext, fit_examples
 from xferlab.trial.features import extract
-from xferlab.trial.origin import load_origins, names_of, trained_weights, weights_of
+from xferlab.trial.given import Given
+from xferlab.trial.origin import Origin, load_origins, names_of, trained_weights, weights_of
+from xferlab.trial.predictions import predictions_for
 from xferlab.trial.training import load_weights, trainer_of
 
 
@@ -84,7 +87,8 @@ class _Run:
     """One attempt in progress."""
 
     def __init__(self, spec: TrialSpec, context: TrialContext, attempt: Attempt, hooks: Hooks):
-        self.spec, self.context, self.attempt, self.hooks = spec, context, attempt, hooks
+        self.spec, self.attempt, self.hooks = spec, attempt, hooks
+        self.context = replace(context, go_on=partial(self._go_on, "took the predictions of others"))
         self.learner = registry.learner_of(spec.identity, context.device)
 
     def to_record(self, record: TrialRecord | None) -> TrialRecord:
@@ -100,9 +104,10 @@ class _Run:
 
     def _train(self) -> TrialRecord:
         store, spec = self.context.store, self.spec
-        train, validation = fit_examples(spec, self.context)
+        given = predictions_for(spec, spec.predicted, spec.section, self.context)
+        train, validation = fit_examples(spec, self.context, given)
         origins = load_origins(spec, self.learner, self.context)
-        started_from = weights_of(origins)
+        started_from = _origin(origins, given)
         self.checkpoints = Checkpoints(store, spec.trial_id, origin=started_from)
         trainer = trainer_of(spec.identity, self.learner)
         self.checkpoints.resume(trainer.restore, self.context.device)
@@ -114,7 +119,7 @@ class _Run:
             mirror = TrialMirror.start(
                 spec,
                 directory=self.context.cache_dir / "wandb",
-                parent_weights=started_from,
+                parent_weights=weights_of(origins),
                 store=store,
             )
             summary: dict[str, float] = {}
@@ -142,6 +147,7 @@ class _Run:
                 weights_sha256=hashlib.sha256(weights).hexdigest(),
                 weights_bytes=len(weights),
                 history_sha256=history_sha256(fitted.history),
+                predictions=given.used or None,
             )
             summary.update(trial_summary(record, self._evaluate(record.weights_sha256)))
             self._show(mirror, validation)
@@ -209,11 +215,11 @@ class _Run:
             extract(self.spec, self.learner, self.context, weights=weights, after_case=self._go_on)
         return tables
 
-    def _go_on(self) -> None:
-        """Ends the trial if it is to stop: what it has measured is lost, what it has trained is not."""
+    def _go_on(self, doing: str = "was evaluated") -> None:
+        """Ends the trial if it is to stop: what it measures or predicts is lost, what it trained is not."""
         if self.hooks.stop():
             raise InterruptedTrialError(
-                f"{self.spec.name}: stopped while it was evaluated; run the study again to go on"
+                f"{self.spec.name}: stopped while it {doing}; run the study again to go on"
             )
 
     def _show(self, mirror: TrialMirror, validation: AnyExamples) -> None:
@@ -223,3 +229,9 @@ class _Run:
             draws = uniform(validation.keys, seed=0, purpose="overlay", epoch=0)
             rows = np.argsort(draws)[: tracking["images"]].tolist()
             mirror.outputs(outputs_of(self.learner, validation, rows))
+
+
+def _origin(origins: Mapping[str, Origin], given: Given) -> str | None:
+    """Returns the digest of all that a training starts from: weights, and what others predict."""
+    weights = weights_of(origins)
+    return sha256_of([weights, given.used]) if given.used else weights

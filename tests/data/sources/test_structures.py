@@ -106,6 +106,15 @@ def test_an_absent_mask_is_ignored_everywhere_and_told(pack: Folder, tmp_path: P
     assert [case.has_mask for case in cases(section.reading(["clavicles"]), tmp_path)] == [True] * 3 + [False]
 
 
+def test_an_absent_mask_stays_absent_behind_a_simulated_device(pack: Folder, tmp_path: Path) -> None:
+    section = pack.section(labels={}, structures=OWN, simulate="portable")
+    plain = decoded(pack.section(labels={}, structures=OWN), tmp_path, 3).targets
+    heart, clavicles = decoded(section, tmp_path, 3).targets
+    assert (heart == 255).any()
+    assert (heart != plain[0]).any()
+    assert (clavicles == 127).all()
+
+
 def test_what_is_not_read_is_neither_opened_nor_in_a_digest(pack: Folder, tmp_path: Path) -> None:
     section = pack.section(labels=LABELS, structures={**OWN, **LUNGS} | {"heart": "mask_heart"})
     kinds = {name: section.reading([name]) for name in ("heart", "lungs", "clavicles")}

@@ -11,6 +11,8 @@ from tests.analysis.conftest import StudyBuilder, contents_of
 from xferlab.analysis import load_study
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.style import Picture
+from xferlab.metrics.measuring import metrics_of
+from xferlab.tasks.segmentation.config import COLOURS
 from xferlab.tasks.segmentation.report import pictures as task_pictures
 
 pytestmark = pytest.mark.component
@@ -45,6 +47,26 @@ def test_artefacts_show_the_worst_stored_cases(pictures: dict[str, Picture]) -> 
     # Both counts are (image + repetition) % 3 before, bridges only of even images; 0 after.
     assert below[4] == "2 bridges, 2 islands"
     assert below[8] == "0 bridges, 0 islands"
+
+
+def test_several_structures_have_a_colour_each_and_the_targets_of_all(tmp_path: Path) -> None:
+    names = ("heart", "left_lung")
+    folder = StudyBuilder(
+        tmp_path, arms=("baseline",), repetitions=2, structures=names, metrics=metrics_of(names)
+    ).write()
+    overlays, artefacts = task_pictures(Contents(load_study(folder, "covid_lung")))
+    (legend,) = overlays.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [*names, "target"]
+    colours = [
+        tuple(round(255 * part) for part in patch.get_facecolor()[:3]) for patch in legend.get_patches()
+    ]
+    assert colours == [line for _, line in COLOURS[:2]]
+    assert "filled in a colour for each of heart, left_lung" in " ".join(overlays.caption)
+    assert overlays.figure.axes[8].get_xlabel() == "mean Dice 0.910"
+    drawn = overlays.figure.axes[4].collections
+    assert len(drawn) == 6  # of both: a fill, its line, and the target's
+    # The counts of both structures are added; in this study each has a fraction less than the mean.
+    assert artefacts.figure.axes[4].get_xlabel() == "3 bridges, 3 islands"
 
 
 def test_without_pixels_there_are_no_overlays(tmp_path: Path) -> None:

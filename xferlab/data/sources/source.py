@@ -115,6 +115,8 @@ class Source(ABC):
 
             seed, key = self.device_key(entry)
             image, targets = simulate_portable(decoded.image, decoded.targets, seed=seed, key=key)
+            # Where the device sees nothing there is background; of an absent mask nothing is known there.
+            targets[(decoded.targets == IGNORED).all(axis=(1, 2))] = IGNORED
             decoded = replace(decoded, image=image, targets=targets)
         if config.degrade_to:
             decoded = replace(decoded, image=preprocessing.degraded(decoded.image, config.degrade_to))

@@ -14,7 +14,7 @@ from xferlab.networks.build import build, initialise
 from xferlab.networks.freezing import LEVELS, freeze
 from xferlab.networks.inherit import fold_channels, inherit, matched_control
 from xferlab.networks.translator import Translator, translator_in
-from xferlab.networks.unet import FIRST_CONVOLUTION
+from xferlab.networks.unet import FIRST_CONVOLUTION, NAMES
 from xferlab.tasks.config import Execution
 from xferlab.tasks.segmentation.config import Identity
 from xferlab.tasks.segmentation.native import NativeSegmentation, shrunk
@@ -30,7 +30,7 @@ from xferlab.tasks.segmentation.sections import (
 from xferlab.tasks.segmentation.tiled import TiledSegmentation
 from xferlab.training.augment import Augmentation
 from xferlab.training.batches import Rows
-from xferlab.training.examples import AnyExamples, ImageExamples, NativeExamples, Pixels
+from xferlab.training.examples import STRUCTURE, AnyExamples, ImageExamples, NativeExamples, Pixels
 from xferlab.training.intensity import INTENSITIES
 from xferlab.training.learner import Array, AugmentationSeed, Layer, Learner, Presented
 from xferlab.training.supervised import Forward, SupervisedLearner
@@ -103,6 +103,11 @@ class SegmentationLearner(SupervisedLearner[Any, Any]):
         outputs = outputs_of(cases, row, prediction, self._base.masks(prediction))
         return shrunk(outputs) if isinstance(cases, NativeExamples) else outputs
 
+    def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
+        """Returns `structures`: masks of all, as `outputs` of the network are exclusive or overlap."""
+        masks = self._base.masks(prediction, threshold)
+        return {"structures": np.where(masks, STRUCTURE, 0).astype(np.uint8)}
+
     def present(
         self, image: Pixels, prediction: Array, *, height: int, targets: Sequence[str], threshold: float
     ) -> Presented:
@@ -158,6 +163,12 @@ def identity_of_weights(
         raise DonorError(
             f"{origin}: found no {FIRST_CONVOLUTION!r} of four dimensions; accepted: the weights of a "
             "unet, such as checkpoint/best.safetensors of a trial."
+        )
+    head = weights.get(NAMES.output + "weight")
+    if head is not None and len(head) > 1:
+        raise DonorError(
+            f"{origin}: has {len(head)} outputs, and only the record of their trial says whether these are "
+            "overlapping structures, or exclusive ones with the background."
         )
     size_px, intensity = _preprocessing(options, origin=origin)
     translator = translator_in(weights)

@@ -62,6 +62,9 @@ class LabelledLearner(SupervisedLearner[ImageExamples, Batch]):
             values[f"CALLED_{name}"] = float(called == number)
         return values
 
+    def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
+        return {"probability": prediction}
+
     def present(
         self, image: Array, prediction: Array, *, height: int, targets: Sequence[str], threshold: float
     ) -> Presented:

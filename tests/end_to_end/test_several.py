@@ -1,0 +1,117 @@
+"""Several structures from the study file to predictions and report: at one size, natively, and by tiles."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.studies import noise, write_study
+from xferlab.analysis import load_study
+from xferlab.cli.main import main
+from xferlab.metrics.measuring import METRICS
+
+pytestmark = pytest.mark.component
+NAMES = ["left_lung", "right_lung", "heart"]
+ON = ["general.hold_out", "general.hold_out@implant", "general.hold_out@original"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stage of one structure and one of three that starts from it, in three arms; all of it has run."""
+    folder = tmp_path_factory.mktemp("several")
+    native = {"model.image_size": "native", "training.batch_size": 4}
+    path = write_study(
+        folder,
+        repetitions=1,
+        data={"general": {"source": "phantom_cxr", "count": 18, "seed": 1, "size_px": 48, "hold_out": 0.3}},
+        stages={
+            "whole": {"data": "general", "repetitions": 1, "evaluate_on": ["general.hold_out"]},
+            "parts": {
+                "data": "general",
+                "structures": NAMES,
+                "starts_from": "whole",
+                "adapt": {"head": "new"},
+                "evaluate_on": ON,
+            },
+        },
+        features={"on": "general.hold_out", "cases": 4},
+        arms={
+            "overlapping": {},
+            "exclusive": {"model.outputs": "exclusive", "stages.parts.structures": NAMES[:2]},
+            "tiles": {**native, "model.tiles": {"size": 32}},
+        },
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XFERLAB_CACHE", str(folder / "cache"))
+        patched.chdir(folder)
+        assert main(["run", str(path), "--executor", "in-process", "--storage", "results"]) == 0
+    return path
+
+
+def test_each_structure_is_measured_in_every_variant(study: Path) -> None:
+    cases = load_study(study.parent / "results", "tiny").cases
+    parts = cases[cases["stage"] == "parts"]
+    single = {f"{metric.name}_{name}" for metric in METRICS for name in NAMES}
+    assert set(parts.loc[parts["arm"] != "exclusive", "metric"]) == {m.name for m in METRICS} | single
+    assert "DICE_heart" not in set(parts.loc[parts["arm"] == "exclusive", "metric"])
+    assert set(cases.loc[cases["stage"] == "whole", "metric"]) == {metric.name for metric in METRICS}
+    assert set(parts["part"]) == {item.partition(".")[2] for item in ON}
+    keys = ["arm", "part", "case"]
+    dice = parts[parts["arm"] != "exclusive"].pivot(index=keys, columns="metric", values="value")
+    np.testing.assert_allclose(dice["DICE"], dice[[f"DICE_{name}" for name in NAMES]].mean(axis=1))
+
+
+@pytest.mark.parametrize("arm", ["overlapping", "exclusive", "tiles"])
+def test_predict_writes_a_mask_for_each_structure(
+    study: Path, tmp_path: Path, arm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(noise(3, 50)).save(tmp_path / "a.png")
+    names = NAMES[:2] if arm == "exclusive" else NAMES
+    where = ["--storage", str(study.parent / "results"), "--out", str(tmp_path / "out")]
+    capsys.readouterr()
+    assert main(["predict", f"{arm}/parts/r01", str(tmp_path / "a.png"), *where]) == 0
+    assert "*_mask_left_lung.png, *_mask_right_lung.png" in capsys.readouterr().out
+    with (tmp_path / "out/predictions.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    masks = [np.asarray(Image.open(tmp_path / "out" / row[f"mask_{name}"])) for name in names]
+    assert [(mask == 255).sum() for mask in masks] == [int(row[f"{name}_pixels"]) for name in names]
+    assert {mask.shape for mask in masks} == {(50, 50)}
+    assert np.asarray(Image.open(tmp_path / "out/a_overlay.png")).shape == (50, 50, 3)
+    asked = main(["predict", f"{arm}/parts/r01", str(tmp_path / "a.png"), *where, "--threshold", "0.3"])
+    if arm == "exclusive":
+        assert asked == 2
+        assert "--threshold: the outputs of this network" in capsys.readouterr().err
+        assert np.sum([mask == 255 for mask in masks], axis=0).max() <= 1
+    else:
+        assert asked == 0
+
+
+def test_weights_of_several_structures_need_their_record_and_have_numbers_where_no_spec_names_them(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(noise(3, 50)).save(tmp_path / "a.png")
+    trials = load_study(study.parent / "results", "tiny").trials
+    (trial_id,) = trials.loc[(trials["arm"] == "overlapping") & (trials["stage"] == "parts"), "trial_id"]
+    folder, bare = study.parent / "results/trials" / trial_id, tmp_path / "bare.safetensors"
+    shutil.copy(folder / "checkpoint/best.safetensors", bare)
+    asked = ["predict", str(bare), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    capsys.readouterr()
+    assert main([*asked, "--image-size", "32", "--intensity", "zscore"]) == 2
+    assert "has 3 outputs, and only the record of their trial says whether" in capsys.readouterr().err
+    shutil.copy(folder / "record.json", tmp_path)
+    assert main(asked) == 0
+    written = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert written == {"a_overlay.png", *(f"a_mask_structure{number}.png" for number in (1, 2, 3))}
+
+
+def test_the_report_has_a_table_structure_by_structure(study: Path, tmp_path: Path) -> None:
+    options = ["--storage", str(study.parent / "results"), "--out", str(tmp_path)]
+    assert main(["report", str(study), *options]) == 0
+    page = (tmp_path / "report.md").read_text()
+    assert "stage parts on general.hold_out, structure by structure" in page
+    assert "Stage parts, arm exclusive: values are means over those defined of left_lung, right_lung." in page

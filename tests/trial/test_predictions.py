@@ -1,0 +1,403 @@
+"""Predictions of other trials: made once, used by all, made again where lost, and equal after any stop."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from tests.records.faults import Faults, faulty, onwards, without_pauses
+from tests.studies import attempts, recorded, write_study
+from tests.takes import KEEP_ALL, KINDS, LUNGS, SEEN, takes
+from tests.tasks.labelled import added
+from tests.trial.conftest import Bench, Make, flip_bit, replace_weights, stop_at
+from xferlab.cli.main import main
+from xferlab.data.cache import open_table, resized
+from xferlab.data.sources.registry import read_section
+from xferlab.data.sources.source import Decoded
+from xferlab.errors import InterruptedTrialError, RecordError, StorageError, TrainingError
+from xferlab.plan.spec import GATE, MASKS, TrialSpec
+from xferlab.records import codec, layout, reader
+from xferlab.records.prune import find_surplus
+from xferlab.tasks import registry
+from xferlab.trial.examples import TrialContext, examples, fit_examples
+from xferlab.trial.given import Given
+from xferlab.trial.origin import trained_weights
+from xferlab.trial.predictions import predictions_for
+from xferlab.trial.training import AnyLearner, load_weights
+
+pytestmark = pytest.mark.component
+
+FOLDS = ("a/lungs/r01/f1", "a/lungs/r01/f2")
+BEFORE = (LUNGS, *FOLDS, KINDS)
+OPERATIONS = 9
+"""Every so many operations of an object store fail in the default tier; the slow tier takes all, in parts."""
+PARTS = 3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _tasks() -> Iterator[None]:
+    with added():
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(bench_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A stage whose masks are out of fold, and all that it needs, ran undisturbed."""
+    trials = bench_in(tmp_path_factory.mktemp("whole"), **takes(out_of_fold=2))
+    for name in (*BEFORE, SEEN):
+        trials.run(name)
+    return trials
+
+
+@pytest.fixture
+def copied(whole: Bench, bench: Make, tmp_path: Path) -> Callable[..., Bench]:
+    """Makes copies of the storage, of which the stage itself and its predictions may be lacking."""
+
+    def copied(storage: str = "copy", *, lacking: bool = True, **changes: Any) -> Bench:
+        shutil.copytree(whole.store.root, tmp_path / storage)
+        trials = bench(storage=storage, **takes(out_of_fold=2, **changes))
+        if lacking:
+            shutil.rmtree(trials.folder(SEEN))
+            shutil.rmtree(tmp_path / storage / "predictions")
+        return trials
+
+    return copied
+
+
+def stored(trials: Bench) -> list[Path]:
+    """All files of predictions."""
+    return sorted(Path(trials.store.root).glob("predictions/*/*"))
+
+
+def context_of(trials: Bench) -> TrialContext:
+    return TrialContext(trials.store, trials.session.cache_dir, torch.device("cpu"))
+
+
+def learner_of(trials: Bench, spec: TrialSpec) -> AnyLearner:
+    """The learner of a complete trial with its best weights."""
+    learner = registry.learner_of(spec.identity, torch.device("cpu"))
+    load_weights(learner, trained_weights(trials.store, spec.trial_id), origin="test")
+    return learner
+
+
+def used(trials: Bench, role: str) -> dict[str, str]:
+    record = reader.read_trial(trials.store, trials[SEEN].trial_id)
+    assert record is not None
+    assert record.predictions is not None
+    return dict(record.predictions[role])
+
+
+def test_records_name_what_they_used_and_other_records_say_nothing(whole: Bench) -> None:
+    spec = whole[SEEN]
+    assert len(used(whole, MASKS)) == 3
+    assert len(used(whole, GATE)) == 1
+    for name in BEFORE:
+        body = codec.read_json(whole.store, layout.TrialFiles(whole[name].trial_id).record)
+        assert body
+        assert "predictions" not in body
+    for evaluation in spec.evaluations:
+        measured = reader.read_evaluation(whole.store, spec.trial_id, evaluation.evaluation_id)
+        assert measured is not None
+        assert measured.predictions is not None
+        for role in (MASKS, GATE):
+            for prediction_id, sha256 in measured.predictions[role].items():
+                record = codec.read_json(whole.store, layout.prediction_files(prediction_id).record) or {}
+                assert list(record["tables"].values()) == [sha256]
+                assert record["variant"] == ("implant version 1" if evaluation.variant else "")
+    assert not [one for one in find_surplus(whole.store) if "predictions" in one.kind]
+
+
+def test_out_of_fold_no_network_trained_on_the_training_cases_that_it_predicts(whole: Bench) -> None:
+    spec = whole[SEEN]
+    own = reader.read_selection(whole.store, spec.selection)
+    train = set(own.part("train").digests)
+    predicted: dict[str, set[str]] = {}
+    for item in spec.predicted:
+        digests = set(reader.read_selection(whole.store, item.selection).digests)
+        predicted[item.role] = predicted.get(item.role, set()) | digests
+        if item.role == MASKS:
+            producer = whole.plan.by_id[item.trial]
+            trained = reader.read_selection(whole.store, producer.selection).part("train").digests
+            assert not set(trained) & digests & train
+            assert bool(producer.fold) == bool(digests & train)
+    assert predicted == {MASKS: set(own.digests), GATE: set(own.digests)}
+
+
+def test_masks_are_what_the_network_predicts_at_its_own_size_stretched(whole: Bench) -> None:
+    spec, context = whole[SEEN], context_of(whole)
+    given = predictions_for(spec, spec.predicted, spec.section, context)
+    train, _ = fit_examples(spec, context, given)
+    digests = reader.read_selection(whole.store, spec.selection).part("train").digests
+    assert train.masks is not None
+    assert train.masks.structures == ("lung",)
+    by_case = {
+        digest: item.trial
+        for item in spec.predicted
+        if item.role == MASKS
+        for digest in reader.read_selection(whole.store, item.selection).digests
+    }
+    for row, digest in enumerate(digests):
+        producer = whole.plan.by_id[by_case[digest]]
+        learner = learner_of(whole, producer)
+        alone = examples(producer, "chests", [digest], context)
+        (prediction,) = learner.predict(learner.load(alone, np.array([0]), None))
+        plane = np.where(np.squeeze(prediction) > 0.5, 255, 0).astype(np.uint8)
+        expected = resized(Decoded(plane, plane[None]), 24)[1]  # as a target of this size would be
+        assert np.array_equal(train.masks_of(row), expected)
+    assert np.array_equal(train.take_masks(np.array([1, 0])).numpy(), [train.masks_of(1), train.masks_of(0)])
+
+
+def test_stopped_at_any_question_and_run_again_gives_equal_bytes(
+    whole: Bench, copied: Callable[..., Bench]
+) -> None:
+    trials = copied()
+    made = []
+    for question in (1, 5, 12, 20, 27, 33, 36, 41, 46, 60, 75, 90):
+        with suppress(InterruptedTrialError):
+            trials.run(SEEN, stop=stop_at(question))
+        made.append(len(stored(trials)))
+    trials.run(SEEN)
+    assert trials.records == whole.records
+    assert made[0] == 0
+    assert sorted(made) == made
+    assert 0 < made[3] < len(stored(whole))
+
+
+def test_a_stop_says_what_was_stopped(copied: Callable[..., Bench]) -> None:
+    trials = copied()
+    with pytest.raises(InterruptedTrialError, match="stopped while it took the predictions of others"):
+        trials.run(SEEN, stop=lambda: True)
+
+
+@pytest.mark.parametrize(
+    "part", [pytest.param(None, id="some"), *(pytest.param(n, marks=pytest.mark.slow) for n in range(PARTS))]
+)
+def test_a_storage_that_fails_at_any_operation_leaves_nothing_that_counts(
+    whole: Bench, copied: Callable[..., Bench], part: int | None
+) -> None:
+    def run(trials: Bench, faults: Faults) -> None:
+        replace(trials, session=replace(trials.session, store=faulty(trials.store, faults))).run(SEEN)
+
+    counted, calm = Faults(), copied("calm")
+    run(calm, counted)
+    assert calm.records == whole.records
+    total = len(counted.log)
+    numbers = range(3, total, total // OPERATIONS) if part is None else range(part + 1, total, PARTS)
+    for number in numbers:
+        trials = copied(str(number))
+        with without_pauses(), suppress(StorageError):
+            run(trials, Faults(onwards(number), error=errno.EIO))
+        assert trials.records.items() <= whole.records.items()
+        run(trials, Faults())
+        assert trials.records == whole.records
+        shutil.rmtree(trials.store.root)
+
+
+def test_consumers_at_once_make_and_read_one_prediction(whole: Bench, copied: Callable[..., Bench]) -> None:
+    trials = copied()
+    spec = trials[SEEN]
+
+    def take(number: int) -> Given:
+        return predictions_for(spec, spec.predicted, spec.section, context_of(trials))
+
+    with ThreadPoolExecutor(4) as pool:
+        given = list(pool.map(take, range(4)))
+    assert all(each.used == given[0].used for each in given)
+    assert trials.records.items() <= whole.records.items()
+
+
+@pytest.mark.parametrize("kind", ["record.json", "*.parquet"])
+@pytest.mark.parametrize("change", [flip_bit, Path.unlink, lambda path: path.write_bytes(b"")])
+def test_damaged_predictions_are_made_again(
+    whole: Bench, copied: Callable[..., Bench], kind: str, change: Callable[[Path], Any]
+) -> None:
+    trials = copied(lacking=False)
+    for damaged in Path(trials.store.root).glob(f"predictions/*/{kind}"):
+        change(damaged)
+    assert trials.run(SEEN).trial_id == whole[SEEN].trial_id  # complete: nothing is read
+    shutil.rmtree(trials.folder(SEEN))
+    trials.run(SEEN)
+    assert trials.records == whole.records
+
+
+def test_stored_predictions_are_not_made_again(whole: Bench, copied: Callable[..., Bench]) -> None:
+    trials = copied(lacking=False)
+    shutil.rmtree(trials.folder(SEEN))
+    before = {path: path.stat().st_mtime_ns for path in stored(trials)}
+    trials.run(SEEN)
+    assert {path: path.stat().st_mtime_ns for path in stored(trials)} == before
+
+
+def test_without_its_producer_a_trial_cannot_run(copied: Callable[..., Bench]) -> None:
+    trials = copied()
+    (trials.folder(FOLDS[0]) / "record.json").unlink()
+    producer = trials[FOLDS[0]].trial_id
+    what = f"{SEEN}: trial {producer}, which predicts its masks, is not complete; run the study again"
+    with pytest.raises(RecordError, match=what):
+        trials.run(SEEN)
+
+
+def test_other_weights_predict_anew_and_no_state_of_the_old_predictions_goes_on(
+    whole: Bench, copied: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+) -> None:
+    trials = copied()
+    epochs: list[int] = []
+    trials.interrupt(SEEN, stop=lambda: len(epochs) == 2, on_epoch=lambda result, best: epochs.append(1))
+    assert trials.states(SEEN)
+    replace_weights(trials, LUNGS)
+    with caplog.at_level(logging.WARNING):
+        assert trials.epochs(SEEN) == [1, 2, 3]
+    assert "goes on from other weights or predictions than those that its trial starts from" in caplog.text
+    changed = {id_ for id_, sha in used(trials, MASKS).items() if used(whole, MASKS).get(id_) != sha}
+    assert len(changed) == 1  # the validation cases, by the one network whose weights changed
+    assert used(trials, GATE) == used(whole, GATE)
+
+
+def test_an_unchanged_producer_lets_a_state_go_on(copied: Callable[..., Bench]) -> None:
+    trials = copied()
+    epochs: list[int] = []
+    trials.interrupt(SEEN, stop=lambda: len(epochs) == 2, on_epoch=lambda result, best: epochs.append(1))
+    assert trials.epochs(SEEN) == [3]
+
+
+def test_lost_weights_of_a_producer_are_trained_again_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+    study = write_study(tmp_path, **takes(out_of_fold=2, repetitions=1))
+    command = ["run", str(study), "--executor", "in-process", "--storage", str(tmp_path / "st")]
+    assert main(command) == 0
+    records, names = recorded(tmp_path / "st"), attempts(tmp_path / "st")
+    plan = reader.read_plan(reader.Store.open(tmp_path / "st"), "tiny")
+    ids = {trial["names"][0]: trial["trial_id"] for trial in plan["trials"]}
+    for damage in (flip_bit, Path.unlink):
+        shutil.rmtree(tmp_path / "st/trials" / ids[SEEN])
+        shutil.rmtree(tmp_path / "st/predictions")
+        damage(tmp_path / "st/trials" / ids[FOLDS[0]] / "checkpoint/best.safetensors")  # type: ignore[operator]
+        assert main(command) == 0, capsys.readouterr()
+        assert recorded(tmp_path / "st") == records
+    assert len(attempts(tmp_path / "st")) == len(names)
+
+
+# --- gates -------------------------------------------------------------------------------------------------
+
+
+def passed(trials: Bench, variant: str = "") -> dict[str, float]:
+    """The value `passed` of every case of the hold-out."""
+    evaluation = next(e for e in trials[SEEN].evaluations if e.part == "hold_out" and e.variant == variant)
+    record = reader.read_evaluation(trials.store, trials[SEEN].trial_id, evaluation.evaluation_id)
+    assert record is not None
+    rows: pd.DataFrame = reader.read_cases(trials.store, record).to_pandas()
+    rows = rows[rows["metric"] == "passed"].astype({"case": str})
+    assert len(rows) == record.num_cases
+    return dict(zip(rows["case"], rows["value"], strict=True))
+
+
+def called(trials: Bench, digests: tuple[str, ...]) -> list[int]:
+    """The class that the gate's network takes each case for, predicted here and now."""
+    context, spec = context_of(trials), trials[KINDS]
+    learner = learner_of(trials, spec)
+    loaded = examples(spec, "chests", digests, context)
+    predicted = learner.predict(learner.load(loaded, np.arange(len(digests)), None))
+    return [int(each.argmax()) for each in predicted]
+
+
+DECISIVE = {"batch_size": 4, "max_epochs": 12, "patience": 12, "lr": 0.05}
+
+
+@pytest.mark.parametrize("kept", ["covid19", "normal"])
+def test_a_gate_filters_training_and_all_are_measured(bench: Make, kept: str) -> None:
+    study = takes(gate={**KEEP_ALL, "keep": kept})
+    study["stages"]["kinds"] |= {"training": DECISIVE}
+    trials = bench(**study)
+    for name in (LUNGS, KINDS):
+        trials.run(name)
+    number = trials[KINDS].targets.index(kept)
+    selection = reader.read_selection(trials.store, trials[SEEN].selection)
+    sizes = {
+        part: called(trials, selection.part(part).digests).count(number) for part in ("train", "validation")
+    }
+    if not all(sizes.values()):
+        with pytest.raises(TrainingError, match=f"takes none for {kept}. Let other classes pass"):
+            trials.run(SEEN)
+        return
+    record = trials.run(SEEN)
+    assert (record.num_train, record.num_validation) == tuple(sizes.values())
+    values = passed(trials)
+    assert list(values.values()) == [float(n == number) for n in called(trials, tuple(values))]
+
+
+def test_a_part_that_a_gate_empties_is_told_once_with_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+    study = takes(repetitions=1, retries=3)
+    # A network that learns nothing takes all images for one class, so that one of two gates is closed.
+    study["stages"]["kinds"]["training"] = {"lr": 1e-12, "max_epochs": 1}
+    for name in ("covid19", "normal"):
+        study["stages"][f"only_{name}"] = {
+            **study["stages"]["kinds"], "gate": {"from": "kinds", "keep": name},
+        }  # fmt: skip
+    del study["stages"]["seen"]
+    path = write_study(tmp_path, **study)
+    assert main(["run", str(path), "--executor", "in-process", "--storage", str(tmp_path / "st")]) == 1
+    said = capsys.readouterr()
+    assert "its gate lets none of the 14 train cases pass, since the stage that it asks takes none for" in (
+        said.out + said.err
+    )
+    tries = [[each["outcome"] for each in one] for one in attempts(tmp_path / "st").values()]
+    assert sorted(tries) == [*[["complete"]] * 3, ["failed"]]
+
+
+# --- predict -----------------------------------------------------------------------------------------------
+
+
+def test_predict_runs_what_the_inputs_need_first(
+    whole: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files with the pixels of the hold-out get the numbers that its evaluation has."""
+    spec = whole[SEEN]
+    evaluation = next(each for each in spec.evaluations if each.name == "chests.hold_out")
+    record = reader.read_evaluation(whole.store, spec.trial_id, evaluation.evaluation_id)
+    assert record is not None
+    rows: pd.DataFrame = reader.read_cases(whole.store, record).to_pandas()
+    values = rows.astype({"case": str, "metric": str}).pivot(index="case", columns="metric", values="value")
+    sections = {"chests": read_section(spec.data["chests"])}
+    cache = whole.session.cache_dir
+    table = open_table(sections, size="native", digests=list(values.index), cache_dir=cache)
+    (tmp_path / "images").mkdir()
+    for digest in values.index:
+        image = table.case(digest)[0][0]
+        Image.fromarray(np.array(image)).save(tmp_path / "images" / f"{digest}.png")
+    where = [str(tmp_path / "images"), "--storage", str(whole.store.root)]
+    assert main(["predict", SEEN, *where, "--out", str(tmp_path / "out")]) == 0, capsys.readouterr()
+    predicted = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    predicted.index = pd.Index([Path(name).stem for name in predicted["input"]])
+    for name in ("P_covid19", "P_normal", "passed"):
+        assert predicted[name].to_dict() == pytest.approx(values[name].to_dict(), abs=1e-6)
+
+
+def test_a_file_of_weights_that_need_others_is_refused(
+    whole: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "image.png")
+    asked = [str(tmp_path / "image.png"), "--out", str(tmp_path / "out")]
+    assert main(["predict", str(whole.weights(SEEN)), *asked]) == 2
+    assert (
+        "best.safetensors, trial " + whole[SEEN].trial_id + ": these weights need masks and a gate of "
+        "another stage of their study, which a file does not give; name the trial (arm/stage/rNN, or its "
+    ) in capsys.readouterr().err
+    assert main(["predict", str(whole.weights(KINDS)), *asked]) == 0

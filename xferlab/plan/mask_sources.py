@@ -1,0 +1,52 @@
+"""Who predicted the masks that a trial trains with: networks that knew these patients already, or not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+
+from xferlab.plan.plan import Plan
+from xferlab.plan.spec import MASKS, TrialSpec
+
+SOURCES = ("trained", "selected", "unseen")
+"""What a network knew of a case that it predicts: it trained on the patient, or its best epoch was chosen by
+the patient, or neither."""
+
+
+class MaskSources:
+    """The sources of masks of the trials of a plan."""
+
+    def __init__(self, plan: Plan):
+        """Takes the plan."""
+        self._plan = plan
+        self._cases = {case.digest: case for _, case, _ in plan.selector.listed()}
+        self._units = cache(self._units_of)
+
+    def of(self, trial: TrialSpec) -> dict[str, dict[str, dict[str, int]]]:
+        """Returns numbers of cases by part, class and source (`SOURCES`); empty where it takes no masks.
+
+        The class is the label where the task learns any, else the pathology.
+        """
+        rows = {row[0]: row for row in self._plan.selections[trial.selection].rows}
+        counts: dict[str, dict[str, Counter[str]]] = {}
+        for item in trial.predicted if trial.input(MASKS) else ():
+            if item.role == MASKS:
+                units = self._units(self._plan.by_id[item.trial].selection)
+                for digest in self._plan.selections[item.selection].digests:
+                    _, part, *label = rows[digest]
+                    name = trial.targets[int(label[0])] if label else self._cases[digest].pathology
+                    by_class = counts.setdefault(part, {}).setdefault(
+                        name, Counter(dict.fromkeys(SOURCES, 0))
+                    )
+                    by_class[units.get(self._unit(digest), "unseen")] += 1
+        return {part: {name: dict(n) for name, n in classes.items()} for part, classes in counts.items()}
+
+    def _unit(self, digest: str) -> str:
+        return self._plan.selector.cohort.unit(self._cases[digest])
+
+    def _units_of(self, selection: str) -> Mapping[str, str]:
+        """What a trial knew of the units that it trained on or was selected on."""
+        names = {"validation": "selected", "train": "trained"}
+        rows = sorted(self._plan.selections[selection].rows, key=lambda row: list(names).index(row[1]))
+        return {self._unit(row[0]): names[row[1]] for row in rows}

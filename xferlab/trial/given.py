@@ -1,0 +1,82 @@
+"""What other trials predict of a trial's cases, as the trial takes it: masks, and who passes a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from xferlab.cohort import Selection
+from xferlab.errors import TrainingError
+from xferlab.metrics.metric import PASSED
+from xferlab.plan.spec import GATE, MASKS, Input, TrialSpec
+from xferlab.records.predictions import PredictedCases
+from xferlab.training.examples import AnyExamples, Pixels
+
+Digests = dict[str, dict[str, str]]
+"""Digest of each stored prediction, by role and its id."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What other trials predict of some cases of a trial; nothing where it takes none.
+
+    Attributes:
+        cases: Where the arrays of each case are, by role and the case's digest.
+        inputs: What is taken of them, by role.
+        used: What was read.
+    """
+
+    cases: Mapping[str, Mapping[str, PredictedCases]] = field(default_factory=dict)
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    used: Digests = field(default_factory=dict)
+
+    def give(self, loaded: AnyExamples, digests: Sequence[str]) -> AnyExamples:
+        """Gives cases, named by their digests in order, their masks."""
+        if MASKS in self.cases:
+            loaded.masks = _Masks(self, tuple(digests))
+        return loaded
+
+    def passed(self, digest: str) -> dict[str, float]:
+        """Returns the value `passed` of a case: 1 or 0, as the gate lets it pass; nothing without a gate."""
+        if GATE not in self.cases:
+            return {}
+        probability = self.cases[GATE][digest][digest]["probability"]
+        return {PASSED.name: float(int(probability.argmax()) in self.inputs[GATE].places)}
+
+    def passing(self, selection: Selection, spec: TrialSpec) -> Selection:
+        """Returns the cases of a part that the gate lets pass; all of them without one.
+
+        Raises:
+            TrainingError: The gate lets none pass.
+        """
+        if GATE not in self.cases or not selection.rows:
+            return selection
+        rows = tuple(row for row in selection.rows if all(self.passed(row[0]).values()))
+        if not rows:
+            kept, part = " or ".join(self.inputs[GATE].names), selection.rows[0][1]
+            raise TrainingError(
+                f"{spec.name}: its gate lets none of the {len(selection.rows)} {part} cases pass, since the "
+                f"stage that it asks takes none for {kept}. Let other classes pass (gate.keep), or train "
+                "that stage better (its tables show how well it tells them apart)."
+            )
+        return Selection(selection.section, rows)
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """Masks of cases in an order, in the order of the structures that the trial takes."""
+
+    given: Given
+    digests: tuple[str, ...]
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        return self.given.inputs[MASKS].names
+
+    def of(self, row: int) -> Pixels:
+        digest = self.digests[row]
+        planes: Pixels = self.given.cases[MASKS][digest][digest]["structures"]
+        return planes[list(self.given.inputs[MASKS].places)]
+
+
+NOTHING = Given()
