@@ -17,7 +17,7 @@ from xferlab.networks.donors import file_sha256, read_weights, save_weights
 from xferlab.networks.published import published
 from xferlab.records import layout
 from xferlab.records.store import Store
-from xferlab.study.schema import Weights
+from xferlab.study.stage import Weights
 from xferlab.trial import pretrained
 from xferlab.trial.pretrained import at_hand, check_file, check_fits, check_parent, store_weights
 
