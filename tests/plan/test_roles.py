@@ -290,6 +290,28 @@ def test_too_few_patients_for_the_folds(planned: Callable[..., Plan]) -> None:
         planned(edits={"out_of_fold: true": "out_of_fold: 16"})
 
 
+def test_a_class_that_only_the_data_name(planned: Callable[..., Plan]) -> None:
+    what = "stage 'whole' takes 'tbc' of the gate from 'views', which learns normal, tb, viral. Did you mean"
+    with pytest.raises(StudyError, match=what):
+        planned(edits={"keep: tb": "keep: tbc"})
+
+
+def test_deep_features_of_gated_stages_need_predictions_too(planned: Callable[..., Plan]) -> None:
+    edits = {"lungs: {data: a,": "lungs: {data: a, gate: {from: views, keep: tb},"}
+    plan = planned("features: {on: a.hold_out}\n", edits=edits)
+    spec = trial(plan, "baseline/lungs/r01")
+    assert spec.features is not None
+    (predicted,) = spec.features.predicted
+    assert (predicted.role, predicted.trial) == ("gate", plan.names["baseline/views/r01"])
+    digests = plan.selections[spec.features.selection].digests
+    assert set(plan.selections[predicted.selection].digests) == set(digests)
+    again = TrialSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert again == spec
+    for fold in range(1, 6):
+        of_fold = trial(plan, f"baseline/lungs/r01/f{fold}")
+        assert predictors(plan, of_fold, "gate").keys() == set(plan.selections[of_fold.selection].digests)
+
+
 def test_two_numbers_of_folds_of_one_stage(planned: Callable[..., Plan]) -> None:
     more = "  other: {data: b, task: duet, masks: {from: lungs, out_of_fold: 3}}\n"
     with pytest.raises(StudyError, match="two stages ask for masks of 'lungs' out of different numbers"):

@@ -11,7 +11,8 @@ from xferlab.cohort import Selection
 from xferlab.plan.growing import Growing
 from xferlab.plan.spec import GATE, MASKS, WEIGHTS, Donor, Input, Predicted
 from xferlab.study.roles import untold
-from xferlab.study.schema import Producer, Stage, Study
+from xferlab.study.schema import Study
+from xferlab.study.stage import Producer, Stage
 
 
 class Producers(Protocol):

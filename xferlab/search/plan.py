@@ -23,8 +23,9 @@ from xferlab.plan.selection import Index
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.schema import RECORD_VERSION
 from xferlab.study.load import LoadedStudy
-from xferlab.study.schema import Stage, Study
+from xferlab.study.schema import Study
 from xferlab.study.space import Parameter, Space
+from xferlab.study.stage import Stage
 
 REDUCTION = 3
 
