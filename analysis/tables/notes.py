@@ -40,10 +40,10 @@ def data_notes(results: StudyResults, stages: Iterable[str], sections: Iterable[
 
 def _means(results: StudyResults, stages: Iterable[str]) -> Iterator[str]:
     """Yields what the metrics of stages that learn several things are means over."""
-    if not results.metrics.apart:
-        return
+    apart = {metric.of for metric in results.metrics.apart}
     for stage in sorted(stages):
-        learnt = {arm: targets for arm in results.arms if (targets := results.several(arm, stage))}
+        learnt = {arm: results.several(arm, stage) for arm in results.arms}
+        learnt = {arm: targets for arm, targets in learnt.items() if targets and apart.issuperset(targets)}
         for targets in dict.fromkeys(learnt.values()):
             arms = [arm for arm, others in learnt.items() if others == targets]
             where = "" if len(set(learnt.values())) == 1 else f", arm {arm_names(results, arms)}"
