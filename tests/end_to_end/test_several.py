@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.test_dicom import write
 from tests.studies import noise, write_study
 from xferlab.analysis import load_study
 from xferlab.cli.main import main
+from xferlab.data.dicom import read_dicom
 from xferlab.metrics.measuring import METRICS
 
 pytestmark = pytest.mark.component
@@ -89,6 +91,19 @@ def test_predict_writes_a_mask_for_each_structure(
         assert np.sum([mask == 255 for mask in masks], axis=0).max() <= 1
     else:
         assert asked == 0
+
+
+@pytest.mark.parametrize("arm", ["overlapping", "exclusive", "tiles"])
+def test_a_dicom_image_gives_the_masks_of_its_grey_values(study: Path, tmp_path: Path, arm: str) -> None:
+    write(tmp_path / "b.dcm", noise(3, 50).astype(np.uint16) * 16, Modality="DX")
+    picture = read_dicom(tmp_path / "b.dcm", (tmp_path / "b.dcm").read_bytes())
+    Image.fromarray(picture.pixels).save(tmp_path / "a.png")
+    files = [str(tmp_path / name) for name in ("a.png", "b.dcm")]
+    where = ["--storage", str(study.parent / "results"), "--out", str(tmp_path / "out")]
+    assert main(["predict", f"{arm}/parts/r01", *files, *where]) == 0
+    for name in NAMES[:2] if arm == "exclusive" else NAMES:
+        first, second = (Image.open(tmp_path / f"out/{file}_mask_{name}.png") for file in ("a", "b"))
+        np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
 
 
 def test_weights_of_several_structures_need_their_record_and_have_numbers_where_no_spec_names_them(
