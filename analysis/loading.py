@@ -77,6 +77,7 @@ def load_study(storage: str | Path, study: str) -> StudyResults:
     # Trials that only predict for others, out of fold, are no results.
     plan = {**plan, "trials": [trial for trial in plan["trials"] if not trial.get("fold")]}
     trials = [_read(store, planned) for planned in plan["trials"]]
+    plan = {**plan, "trials": [trial.planned for trial in trials]}
     complete, problems = [trial for trial in trials if trial.record], list[str]()
     results = StudyResults(
         study=study,
@@ -101,10 +102,17 @@ def _read(store: Store, planned: Mapping[str, Any]) -> _Trial:
     except StorageError as error:
         return _Trial(planned, "damaged", str(error))
     if record and tables is not None:
-        return _Trial(planned, "complete", "", record, tables)
+        return _Trial(_as_trained(planned, record), "complete", "", record, tables)
     if failure:
         return _Trial(planned, "failed", _failure_text(failure))
     return _Trial(planned, "not complete", _absence(store, trial_id, trained=record is not None))
+
+
+def _as_trained(planned: Mapping[str, Any], record: TrialRecord) -> Mapping[str, Any]:
+    """Returns a plan's entry with the numbers of images that a gate left to train and to select on."""
+    if not any(given["role"] == "gate" for given in planned["inputs"]):
+        return planned
+    return {**planned, "num_train": record.num_train, "num_validation": record.num_validation}
 
 
 def _state(trial: _Trial) -> list[Mapping[str, Any]]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,10 @@ from tests.records.faults import Faults, faulty
 from tests.records.stored import store_trial
 from xferlab.errors import RecordError
 from xferlab.plan.spec import EvaluationSpec, FeaturesSpec, TrialSpec
-from xferlab.records import complete, reader
+from xferlab.records import complete, reader, writer
 from xferlab.records.complete import complete_trials, is_complete
 from xferlab.records.layout import StudyFiles, TrialFiles
+from xferlab.records.schema import CASES_SCHEMA
 from xferlab.records.store import Store
 
 INDEX = StudyFiles("s").index
@@ -167,3 +169,18 @@ def test_a_measurement_that_is_asked_for_later_is_looked_for(indexed: Store) -> 
     store_trial(indexed, more)
     assert set(complete_trials(indexed, "s", (more,))) == ids(more)
     assert set(complete_trials(indexed, "s", SPECS)) == ids(*SPECS)
+
+
+def test_means_are_of_cases_that_passed_the_gate(store: Store) -> None:
+    spec = replace(SPECS[0], features=None)
+    store_trial(store, spec)
+    record = reader.read_evaluation(store, spec.trial_id, EVALUATION.evaluation_id)
+    assert record is not None
+    rows = [("a", 0.5, 1.0), ("b", 1.0, 0.0), ("c", 0.75, 1.0)]
+    columns: dict[str, list[Any]] = {name: ["-"] * 6 for name in CASES_SCHEMA.names}
+    columns |= {"case": [case for case, *_ in rows for _ in range(2)], "metric": ["DICE", "passed"] * 3}
+    columns["value"] = [value for _, *values in rows for value in values]
+    tables = {"cases": writer.table(CASES_SCHEMA, columns), "outputs": writer.outputs_table([])}
+    writer.write_measurement(store, replace(record, tables={}), tables)
+    (trial,) = complete_trials(store, "s", [spec]).values()
+    assert trial.means == {EVALUATION.evaluation_id: {"DICE": 0.625, "passed": 1.0}}

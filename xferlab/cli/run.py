@@ -189,7 +189,10 @@ def headline(
     )
     names = [arm for arm in plan.loaded.arms if arms is None or arm in arms]
     shown = sorted(names, key=lambda arm: arm != "baseline")
-    yield f"{metric}{unit} on {section}.{part} after stage {stage}, mean over repetitions:"
+    targets = next(trial.targets for trial in plan.trials if trial.stage == stage)
+    single = [shown.of for shown in task.metrics(targets) if shown.of and shown.whole == metric]
+    over = " and ".join(filter(None, (", ".join(single), "repetitions")))
+    yield f"{metric}{unit} on {section}.{part} after stage {stage}, mean over {over}:"
     width = max(map(len, shown[:SHOWN_ARMS]))
     for arm in shown[:SHOWN_ARMS]:
         yield f"  {arm:{width}}  {_numbers(means[arm], planned[arm])}"

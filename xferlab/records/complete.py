@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic.dataclasses import dataclass
 
@@ -40,7 +41,8 @@ class CompleteTrial:
         files: Its record, spec, weights, and the records and tables of its measurements.
         num_epochs: Epochs trained.
         best_score: That of the epoch whose weights were kept; None where the task has none.
-        means: Mean of each metric over the images where it is finite, by evaluation id.
+        means: Mean of each metric over the images where it is finite, of those that passed a gate if
+            there is one, by evaluation id.
     """
 
     files: FileStates
@@ -135,6 +137,10 @@ def _means(store: Store, trial_id: str, evaluation_id: str) -> dict[str, float]:
     if record is None:
         return {}
     table = reader.read_cases(store, record)
+    is_refused = pc.and_(pc.equal(table["metric"], "passed"), pc.equal(table["value"], 0.0))
+    if refused := table.filter(is_refused)["case"].unique().to_pylist():
+        cases = table["case"].cast(pa.string())
+        table = table.filter(pc.invert(pc.is_in(cases, value_set=pa.array(refused, pa.string()))))
     finite = table.filter(pc.is_finite(table["value"])).group_by("metric", use_threads=False)
     means = finite.aggregate([("value", "mean")])
     return dict(zip(means["metric"].to_pylist(), means["value_mean"].to_pylist(), strict=True))

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from xferlab.errors import InterruptedTrialError, NonFiniteLossError
+from xferlab.plan.identity import sha256_of
 from xferlab.plan.sample_spec import SampleSpec
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.samples import RepetitionCurve, SampleRecord, read_sample, search_store, write_sample
@@ -68,7 +69,9 @@ class _Run:
         self.search = search_store(context.store, sample.tuning_id)
         context = replace(context, go_on=self._go_on)
         self.repetitions = [_Repetition(trial, sample.judge, context) for trial in sample.trials]
-        self.checkpoints = Checkpoints(self.search, sample.sample_id)
+        used = [repetition.used for repetition in self.repetitions]
+        origin = sha256_of(used) if any(used) else None
+        self.checkpoints = Checkpoints(self.search, sample.sample_id, origin=origin)
         self.epoch, self.num_batches = 1, 0
         self.checkpoints.resume(self._restore, context.device)
         self.every_s = min(trial.settings.checkpoint_every_s for trial in sample.trials)
@@ -142,6 +145,7 @@ class _Repetition:
     def __init__(self, spec: TrialSpec, judge: Mapping[str, Any], context: TrialContext):
         given = predictions_for(spec, spec.predicted, spec.section, context)
         self._train, self._validation = fit_examples(spec, context, given)
+        self.used = given.used
         identity = spec.identity
         learner = registry.learner_of(identity, context.device)
         load_origins(spec, learner, context)
