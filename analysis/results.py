@@ -63,11 +63,6 @@ class EvaluationSet:
         return frame[rows & (frame["part"] == self.part)]
 
 
-def whole(metric: Metric) -> str:
-    """Returns what a metric of one target, such as `DICE_heart`, is called for all of them: `DICE`."""
-    return metric.name.removesuffix(f"_{metric.of}")
-
-
 class PlannedEvaluation(NamedTuple):
     """One evaluation of a trial, as one arm asks for it."""
 
@@ -93,7 +88,7 @@ class Metrics:
     @property
     def apart(self) -> tuple[Metric, ...]:
         """The metrics of one target of which the mean over all targets is a metric, too."""
-        return tuple(metric for metric in self._known.values() if metric.of and whole(metric) in self._known)
+        return tuple(metric for metric in self._known.values() if metric.of and metric.whole in self._known)
 
     def named(self, name: str) -> Metric:
         """Returns the declaration of a metric, or a bare one if the plan has none."""

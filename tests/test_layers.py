@@ -130,7 +130,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.tracking",
         "xferlab.parallel",
         "xferlab.errors",
-        "xferlab.study.schema",
+        "xferlab.study.stage",
     ),
     "xferlab.schedule": (
         "xferlab.plan",

@@ -40,10 +40,10 @@ def data_notes(results: StudyResults, stages: Iterable[str], sections: Iterable[
 
 def _means(results: StudyResults, stages: Iterable[str]) -> Iterator[str]:
     """Yields what the metrics of stages that learn several things are means over."""
-    if not results.metrics.apart:
-        return
+    apart = {metric.of for metric in results.metrics.apart}
     for stage in sorted(stages):
-        learnt = {arm: targets for arm in results.arms if (targets := results.several(arm, stage))}
+        learnt = {arm: results.several(arm, stage) for arm in results.arms}
+        learnt = {arm: targets for arm, targets in learnt.items() if targets and apart.issuperset(targets)}
         for targets in dict.fromkeys(learnt.values()):
             arms = [arm for arm, others in learnt.items() if others == targets]
             where = "" if len(set(learnt.values())) == 1 else f", arm {arm_names(results, arms)}"
@@ -74,9 +74,16 @@ def _incomplete(results: StudyResults, stages: set[str]) -> tuple[str, ...]:
 
 
 def cut_off(results: StudyResults, stages: Iterable[str]) -> tuple[str, ...]:
-    """Returns a sentence for each of these stages of which a training ended by `max_epochs`."""
-    runs, notes = results.runs.drop_duplicates("trial_id"), []
-    for stage in filter(set(stages).__contains__, results.stages):
+    """Returns a sentence for each of these stages of which a training ended by `max_epochs`.
+
+    The stages whose networks they start from, or whose predictions they read, are among them.
+    """
+    runs, notes, wanted = (
+        results.runs.drop_duplicates("trial_id"),
+        list[str](),
+        _with_ancestors(results, stages),
+    )
+    for stage in filter(wanted.__contains__, results.stages):
         ended = runs[runs["stage"] == stage]
         cut = ended[ended["stopped_by"] == "max_epochs"]["num_epochs"].astype(int)
         if len(cut):
@@ -86,6 +93,15 @@ def cut_off(results: StudyResults, stages: Iterable[str]) -> tuple[str, ...]:
                 "and not by patience; longer trainings may give other numbers."
             )
     return tuple(notes)
+
+
+def _with_ancestors(results: StudyResults, stages: Iterable[str]) -> set[str]:
+    wanted = set(stages)
+    for trial in reversed(results.plan["trials"]):  # which lists parents before children
+        if trial["stage"] in wanted:
+            parents = (parent for given in trial["inputs"] for parent in given["trials"])
+            wanted |= {results.trials_by_id[parent]["stage"] for parent in parents}
+    return wanted
 
 
 def arm_names(results: StudyResults, arms: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from xferlab.analysis.aggregation import aggregate
 from xferlab.analysis.contents import HEADLINE, Contents
-from xferlab.analysis.results import EvaluationSet, whole
+from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name
 from xferlab.analysis.tables.notes import arm_names, data_notes, mean_and_deviation
@@ -33,7 +33,7 @@ def structures_tables(contents: Contents) -> Iterator[Table]:
 def _named(contents: Contents, rows: pd.DataFrame) -> pd.DataFrame:
     """Returns rows of single structures under the names of the metrics, with the structures in `of`."""
     metrics = [contents.results.metrics.named(name) for name in rows["metric"]]
-    return rows.assign(metric=list(map(whole, metrics)), of=[metric.of for metric in metrics])
+    return rows.assign(metric=[metric.whole for metric in metrics], of=[metric.of for metric in metrics])
 
 
 def _table(contents: Contents, evaluated: EvaluationSet, frame: pd.DataFrame) -> Table:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from xferlab.errors import DataError
-from xferlab.metrics.measuring import METRICS, measure
+from xferlab.metrics.measuring import METRICS, measure, metrics_of, over_structures
+from xferlab.metrics.metric import Metric
 
 MASKED_OUT = np.zeros((8, 8), dtype=bool)
 
@@ -111,3 +112,22 @@ def test_declarations_are_read_without_scipy_or_torch():
     code = "import sys, xferlab.metrics.measuring; print({'scipy', 'torch', 'sklearn'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"
+
+
+def test_of_several_structures_a_mean_is_over_those_that_are_defined(scored):
+    output, target = scored
+    absent = measure(output, target, ignore=np.ones_like(target))
+    found, other = measure(output, target), measure(output, ~target)
+    joined = over_structures({"heart": found, "lung": absent, "spine": other})
+    declared = metrics_of(("heart", "lung", "spine"))
+    assert list(joined) == [metric.name for metric in declared]
+    assert {metric.whole for metric in declared} == {metric.name for metric in METRICS}
+    for metric in declared:
+        own = {"heart": found, "lung": absent, "spine": other}.get(metric.of)
+        both = [value for value in (found[metric.whole], other[metric.whole]) if not math.isnan(value)]
+        expected = own[metric.whole] if own else np.mean(both) if both else math.nan
+        assert joined[metric.name] == pytest.approx(expected, nan_ok=True)
+    assert over_structures({"heart": found}) == pytest.approx(found, nan_ok=True)
+    assert metrics_of(("heart",)) == METRICS
+    for metric in declared:
+        assert Metric.from_json(metric.to_json()).to_json() == metric.to_json()

@@ -54,7 +54,8 @@ def cases_of(name: str, config: Any) -> Sequence[Case]:
     """Two images a patient; a patient whose number divides by 5 has images in every section."""
     cases = []
     for number in range(config.count):
-        patient = f"p{number // 2}" if number // 2 % 5 == 0 else f"{name}{number // 2}"
+        is_shared = number // 2 % 5 == 0 and name != "alone"
+        patient = f"p{number // 2}" if is_shared else f"{name}{number // 2}"
         site = "x" if name == "mine" else "xyz"[number // 4 % 3]
         columns = {"finding": FINDINGS[number // 2 % 3], "site": site}
         digest = text_digest(f"{name} {number} {config.seed} {bool(config.targets)}")
@@ -219,6 +220,24 @@ arms:
     assert len(plan.trials) == len(set(names.values()))
 
 
+def test_folds_that_only_one_arm_measures_by(planned: Callable[..., Plan]) -> None:
+    edits = {
+        "    data: a\n    task: duet": "    data: alone\n    task: duet",
+        "evaluate_on: [a.test, a.train, b.test, a.hold_out]": "evaluate_on: [alone.test]",
+        "stages:\n": "  alone: {source: phantom_cxr, count: 30, seed: 3}\nstages:\n",
+    }
+    alone = planned(edits=edits)
+    assert not any("/f" in name for name in alone.names)  # nobody of `a` is there
+    arms = "arms:\n  baseline: {}\n  measured: {stages.whole.evaluate_on: [a.train]}\n"
+    plan = planned(arms=arms, edits=edits)
+    assert plan.names["measured/whole/r01"] == plan.names["baseline/whole/r01"]
+    spec = trial(plan, "baseline/whole/r01")
+    assert set(spec.parents) >= {plan.names[f"measured/lungs/r01/f{fold}"] for fold in range(1, 6)}
+    ids = [each.trial_id for each in plan.trials]
+    for each in plan.trials:
+        assert all(ids.index(parent) < ids.index(each.trial_id) for parent in each.parents)
+
+
 def test_folds_are_in_the_plan_and_in_no_count(planned: Callable[..., Plan]) -> None:
     document = to_document(planned())
     folds = [entry for entry in document["trials"] if entry.get("fold")]
@@ -268,6 +287,22 @@ def test_several_networks_start_from_several_stages(planned: Callable[..., Plan]
     assert trial(plan, "baseline/given/r01").trial_id in plan.provisional
 
 
+def test_the_order_in_which_roles_are_written_does_not_matter(planned: Callable[..., Plan]) -> None:
+    more = "  first: {data: a, task: duet}\n"
+    more += "  both: {data: a, task: duet, starts_from: {segmenter: lungs, second: first}}\n"
+    arms = """\
+arms:
+  baseline: {stages.whole.gate.keep: [tb, normal]}
+  other: {stages.both.starts_from: {second: first, segmenter: lungs}, stages.whole.gate.keep: [normal, tb]}
+"""
+    plan = planned(more, base=SHARED, arms=arms)
+    for stage in ("both", "whole"):
+        assert plan.names[f"other/{stage}/r01"] == plan.names[f"baseline/{stage}/r01"]
+    roles = {given.role: given.trials for given in trial(plan, "baseline/both/r02").inputs}
+    assert roles["starts_from.segmenter"] == (plan.names["baseline/lungs/r02"],)
+    assert roles["starts_from.second"] == (plan.names["baseline/first/r01"],)
+
+
 def test_a_stage_whose_predictions_are_taken_has_all_repetitions(planned: Callable[..., Plan]) -> None:
     plan = planned("  more: {data: b, starts_from: lungs, model: {init_features: 4}}\n", base=SHARED)
     assert trial(plan, "baseline/more/r02").parents == (plan.names["baseline/lungs/r02"],)
@@ -288,6 +323,28 @@ def test_a_fold_that_a_parent_has_seen_is_reported(planned: Callable[..., Plan])
 def test_too_few_patients_for_the_folds(planned: Callable[..., Plan]) -> None:
     with pytest.raises(StudyError, match=r"stage 'lungs' trains on 14 patients in repetition 1, and another"):
         planned(edits={"out_of_fold: true": "out_of_fold: 16"})
+
+
+def test_a_class_that_only_the_data_name(planned: Callable[..., Plan]) -> None:
+    what = "stage 'whole' takes 'tbc' of the gate from 'views', which learns normal, tb, viral. Did you mean"
+    with pytest.raises(StudyError, match=what):
+        planned(edits={"keep: tb": "keep: tbc"})
+
+
+def test_deep_features_of_gated_stages_need_predictions_too(planned: Callable[..., Plan]) -> None:
+    edits = {"lungs: {data: a,": "lungs: {data: a, gate: {from: views, keep: tb},"}
+    plan = planned("features: {on: a.hold_out}\n", edits=edits)
+    spec = trial(plan, "baseline/lungs/r01")
+    assert spec.features is not None
+    (predicted,) = spec.features.predicted
+    assert (predicted.role, predicted.trial) == ("gate", plan.names["baseline/views/r01"])
+    digests = plan.selections[spec.features.selection].digests
+    assert set(plan.selections[predicted.selection].digests) == set(digests)
+    again = TrialSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert again == spec
+    for fold in range(1, 6):
+        of_fold = trial(plan, f"baseline/lungs/r01/f{fold}")
+        assert predictors(plan, of_fold, "gate").keys() == set(plan.selections[of_fold.selection].digests)
 
 
 def test_two_numbers_of_folds_of_one_stage(planned: Callable[..., Plan]) -> None:
@@ -323,8 +380,8 @@ def test_the_example_of_the_page(plan_of: PlanOf) -> None:
     spec = trial(plan, "baseline/findings/r03")
     roles = [(given.role, len(given.trials), given.names) for given in spec.inputs]
     assert roles == [
-        ("starts_from.segmenter", 1, ()),
         ("starts_from.second", 1, ()),
+        ("starts_from.segmenter", 1, ()),
         ("masks", 6, ("lung",)),
         ("gate", 1, ("normal", "pathological")),
     ]

@@ -17,7 +17,7 @@ from xferlab.networks.donors import file_sha256, read_weights, save_weights
 from xferlab.networks.published import published
 from xferlab.records import layout
 from xferlab.records.store import Store
-from xferlab.study.schema import Weights
+from xferlab.study.stage import Weights
 from xferlab.trial import pretrained
 from xferlab.trial.pretrained import at_hand, check_file, check_fits, check_parent, store_weights
 
@@ -47,10 +47,10 @@ def test_given_weights_reach_the_trial_unaltered_through_the_storage(
     bench: Make, tmp_path: Path, path: Path
 ) -> None:
     trials, weights = with_donor(bench, path), Weights(path=str(path), sha256=file_sha256(path))
-    check_file(trials[GENERAL], weights, cache_dir=tmp_path)
+    check_file(trials[GENERAL], trials[GENERAL].inputs[0], weights, cache_dir=tmp_path)
     digest = store_weights(weights, trials.store, cache_dir=tmp_path)
     assert digest == file_sha256(path) == at_hand(weights, cache_dir=tmp_path)
-    check_fits(trials[GENERAL], trials.store, cache_dir=tmp_path)
+    check_fits(trials[GENERAL], trials[GENERAL].inputs[0], trials.store, cache_dir=tmp_path)
     path.unlink()  # workers do not see the user's disk
     stored = Path(trials.store.path(layout.donor_path(digest)))
     whole = stored.read_bytes()
@@ -90,10 +90,11 @@ def test_published_weights_that_do_not_fit_are_reported_before_they_are_fetched(
     stages = {"donor": {"weights": "buda2019"}, "general": CHILD}
     fitting = {"init_features": 32, "image_size": 32, "in_channels": 3}
     weights, nowhere = Weights(name="buda2019"), tmp_path / "empty"
-    check_file(bench(stages=stages, model=fitting)[GENERAL], weights, cache_dir=nowhere)
+    whole = bench(stages=stages, model=fitting)[GENERAL]
+    check_file(whole, whole.inputs[0], weights, cache_dir=nowhere)
     other = bench(stages=stages, model=fitting | model)[GENERAL]
     with pytest.raises(DonorError, match=message):
-        check_file(other, weights, cache_dir=nowhere)
+        check_file(other, other.inputs[0], weights, cache_dir=nowhere)
 
 
 def test_weights_of_imagenet_are_stored_under_their_digest(tmp_path: Path) -> None:
@@ -115,7 +116,12 @@ def test_weights_of_another_network_are_reported_before_they_are_fetched(bench: 
         DonorError,
         match=r"^donor imagenet/vgg16: .* 32 unexpected: features\.0\.weight, .* of another architecture",
     ):
-        check_file(trials[GENERAL], Weights(name="imagenet/vgg16"), cache_dir=tmp_path / "empty")
+        check_file(
+            trials[GENERAL],
+            trials[GENERAL].inputs[0],
+            Weights(name="imagenet/vgg16"),
+            cache_dir=tmp_path / "empty",
+        )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +150,7 @@ def test_weights_that_cannot_be_had(
         store_weights(Weights(**weights), trials.store, cache_dir=tmp_path)
     assert not trials.store.list("donors")
     with pytest.raises(DonorError, match=message):
-        check_file(trials[GENERAL], Weights(**weights), cache_dir=tmp_path)
+        check_file(trials[GENERAL], trials[GENERAL].inputs[0], Weights(**weights), cache_dir=tmp_path)
 
 
 def test_a_parent_whose_weights_are_not_finite_is_named_before_and_when_it_is_read(copied: Make) -> None:

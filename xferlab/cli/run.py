@@ -184,10 +184,15 @@ def headline(
             values = complete[trial.trial_id].means[evaluation.evaluation_id]
             for arm in evaluation.arms or trial.arms:
                 means[arm] += [values[metric]] if metric in values else []
-    planned = Counter(arm for trial in plan.trials if trial.stage == stage for arm in trial.arms)
+    planned = Counter(
+        arm for trial in plan.trials if trial.stage == stage and not trial.fold for arm in trial.arms
+    )
     names = [arm for arm in plan.loaded.arms if arms is None or arm in arms]
     shown = sorted(names, key=lambda arm: arm != "baseline")
-    yield f"{metric}{unit} on {section}.{part} after stage {stage}, mean over repetitions:"
+    targets = next(trial.targets for trial in plan.trials if trial.stage == stage)
+    single = [shown.of for shown in task.metrics(targets) if shown.of and shown.whole == metric]
+    over = " and ".join(filter(None, (", ".join(single), "repetitions")))
+    yield f"{metric}{unit} on {section}.{part} after stage {stage}, mean over {over}:"
     width = max(map(len, shown[:SHOWN_ARMS]))
     for arm in shown[:SHOWN_ARMS]:
         yield f"  {arm:{width}}  {_numbers(means[arm], planned[arm])}"

@@ -15,7 +15,7 @@ from xferlab.plan.spec import Input, TrialSpec
 from xferlab.records.complete import complete_trials
 from xferlab.records.store import Store
 from xferlab.study.load import LoadedStudy
-from xferlab.study.schema import Weights
+from xferlab.study.stage import Weights
 from xferlab.tasks.config import Finding
 
 # `xferlab.trial.pretrained` imports torch, which takes seconds: only for a study that gives weights.

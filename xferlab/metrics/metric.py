@@ -45,6 +45,11 @@ class Metric:
     made_of: tuple[str, ...] = ()
     of: str = ""
 
+    @property
+    def whole(self) -> str:
+        """The name of the metric over all targets: `DICE` of `DICE_heart`; its own where it is of none."""
+        return self.name.removesuffix(f"_{self.of}") if self.of else self.name
+
     def to_json(self) -> dict[str, Any]:
         """Returns the declaration as plans store it."""
         value = {field.name: getattr(self, field.name) for field in fields(Metric)}

@@ -15,8 +15,9 @@ from xferlab.plan.inputs import Inputs, Taken, identity_of
 from xferlab.plan.plan import execution
 from xferlab.plan.selection import Labels, PartCases, Reading, without_patients
 from xferlab.plan.spec import Input, Reservation, Settings, TrialSpec
-from xferlab.study.schema import Stage, Study
+from xferlab.study.schema import Study
 from xferlab.study.sections import sections_read
+from xferlab.study.stage import Stage
 
 
 class ArmExpansion:

@@ -12,7 +12,8 @@ from xferlab.cohort import Case
 from xferlab.plan.mask_sources import MaskSources
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import GATE, PLAN_VERSION, TrialSpec, without_nothing
-from xferlab.study.schema import Split, Stage
+from xferlab.study.split import Split
+from xferlab.study.stage import Stage
 from xferlab.tasks import registry
 
 

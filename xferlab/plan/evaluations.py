@@ -11,7 +11,8 @@ from xferlab.plan.identity import short_id
 from xferlab.plan.selection import PartCases, Reading
 from xferlab.plan.spec import EvaluationSpec, Predict, TrialSpec
 from xferlab.study.evaluated import Evaluated
-from xferlab.study.schema import Stage, Study
+from xferlab.study.schema import Study
+from xferlab.study.stage import Stage
 from xferlab.tasks.config import OBJECTS, Finding, Size
 
 

@@ -11,8 +11,9 @@ from xferlab.cohort import Case, Labelling, single_sections
 from xferlab.data.sources.registry import DataSection
 from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.load import LoadedStudy
-from xferlab.study.schema import Classes, Study
+from xferlab.study.schema import Study
 from xferlab.study.sections import sections_read
+from xferlab.study.stage import Classes
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import Finding
 

@@ -13,8 +13,9 @@ from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.evaluated import Evaluated
 from xferlab.study.findings import of_validation
 from xferlab.study.repetitions import folds
-from xferlab.study.schema import Stage, Study
+from xferlab.study.schema import Study
 from xferlab.study.sections import choices, evaluated_cases, evaluations, sets, structures
+from xferlab.study.stage import Stage
 from xferlab.study.views import stage_view
 from xferlab.tasks import registry
 from xferlab.tasks.config import Engine, Finding

@@ -9,8 +9,9 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from xferlab.errors import suggest
-from xferlab.study.schema import MASKS, Producer, Stage, Study
+from xferlab.study.schema import Study
 from xferlab.study.sections import choices
+from xferlab.study.stage import MASKS, Producer, Stage
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import Finding
 

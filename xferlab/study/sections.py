@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 from xferlab.cohort import single_sections
 from xferlab.errors import suggest
 from xferlab.study.evaluated import Evaluated
-from xferlab.study.schema import Stage, Study
+from xferlab.study.schema import Study
+from xferlab.study.stage import Stage
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import Finding
 

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from xferlab.cohort import single_sections
 from xferlab.study.roles import walk
-from xferlab.study.schema import Stage, Study
+from xferlab.study.schema import Study
 from xferlab.study.sections import sections_read
+from xferlab.study.stage import Stage
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import StageView
 

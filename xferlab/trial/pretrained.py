@@ -16,7 +16,7 @@ from xferlab.networks.state_dicts import Note, check_usable, silent
 from xferlab.plan.spec import Input, TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.store import Store
-from xferlab.study.schema import Weights
+from xferlab.study.stage import Weights
 from xferlab.tasks import registry
 from xferlab.trial.examples import TrialContext
 from xferlab.trial.origin import give, load_origins
