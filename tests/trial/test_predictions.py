@@ -250,6 +250,13 @@ def test_without_its_producer_a_trial_cannot_run(copied: Callable[..., Bench]) -
         trials.run(SEEN)
 
 
+def test_a_producer_without_its_spec_is_told(copied: Callable[..., Bench]) -> None:
+    trials = copied()
+    (trials.folder(KINDS) / "spec.json").unlink()
+    with pytest.raises(RecordError, match=r"spec\.json: is missing or damaged; run the study again, which"):
+        trials.run(SEEN)
+
+
 def test_other_weights_predict_anew_and_no_state_of_the_old_predictions_goes_on(
     whole: Bench, copied: Callable[..., Bench], caplog: pytest.LogCaptureFixture
 ) -> None:
