@@ -97,7 +97,7 @@ class TestDuet(LearnerContract):
 
 def test_two_networks_start_from_two_stages(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(study)]) == 0
-    assert "segmenter: baseline/lungs/r02, second: baseline/first/r01" in capsys.readouterr().out
+    assert "second: baseline/first/r01, segmenter: baseline/lungs/r02" in capsys.readouterr().out
     assert run(study) == 0
     storage = study.parent / "xferlab-results"
     named = {name: trial["trial_id"] for name, trial in trials(storage).items()}
@@ -172,7 +172,7 @@ def test_given_weights_start_one_network(study: Path, width: int, capsys: pytest
         return
     assert run(study) == 0
     storage = study.parent / "xferlab-results"
-    (given, _) = trials(storage)["both/r01"]["inputs"]
+    (_, given) = trials(storage)["both/r01"]["inputs"]
     folder = storage / "trials" / trials(storage)["both/r01"]["trial_id"]
     record = json.loads((folder / "record.json").read_text())
     assert record["started_from"]["starts_from.segmenter"] == given["donor"]["sha256"]

@@ -163,7 +163,10 @@ class Inputs:
         if producer.role == GATE:
             assert gate is not None
             order = {name: place for place, name in enumerate(targets)}
-            wanted, threshold = sorted({*gate.classes}, key=lambda name: order.get(name, -1)), None
+            wanted, threshold = (
+                sorted(dict.fromkeys(gate.classes), key=lambda name: order.get(name, -1)),
+                None,
+            )
         else:
             assert masks is not None
             wanted, threshold = list(masks.structures or targets), masks.threshold
