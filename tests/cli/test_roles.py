@@ -81,6 +81,25 @@ def test_plan_shows_roles(study: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert document["totals"]["all"]["trials"] == 2 * 3 + 4
 
 
+def test_an_arm_alone_comes_with_those_of_other_arms_that_it_takes_from(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = yaml.safe_load(study.read_text())
+    text["arms"] = {
+        "baseline": {},
+        "wide": {"stages.general.training.lr": 0.5},
+        "theirs": {"stages.whole.masks.from": "wide.general"},
+    }
+    study.write_text(yaml.safe_dump(text, sort_keys=False))
+    document = json.loads(said(capsys, "plan", str(study), "--json", "--arms", "theirs"))
+    names = {name for trial in document["trials"] for name in trial["names"]}
+    assert {"wide/general/r01", "wide/general/r02/f2", "theirs/whole/r02"} < names
+    ids = {trial["trial_id"] for trial in document["trials"]}
+    assert all(set(given["trials"]) <= ids for trial in document["trials"] for given in trial["inputs"])
+    assert "wide/whole/r01" in names  # as `theirs/whole` is the same training
+    assert not any(name.startswith("baseline/whole") for name in names)
+
+
 def test_folds_have_a_state_and_are_no_result(
     study: Path, plan: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from tests.tasks.labelled import added
 from tests.trial.conftest import flip_bit
 from xferlab.schedule.graph import State
 
-ARMS = {"a": {}, "b": {"stages.seen.masks.keep": "outside"}, "c": {"stages.seen.training.lr": 0.02}}
+ARMS = {"a": {}, "b": {"stages.seen.masks.keep": "outside"}}
 LOST = ("a/lungs/r01/f1", "a/kinds/r01")
 
 

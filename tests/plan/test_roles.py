@@ -54,7 +54,8 @@ def cases_of(name: str, config: Any) -> Sequence[Case]:
     """Two images a patient; a patient whose number divides by 5 has images in every section."""
     cases = []
     for number in range(config.count):
-        patient = f"p{number // 2}" if number // 2 % 5 == 0 else f"{name}{number // 2}"
+        is_shared = number // 2 % 5 == 0 and name != "alone"
+        patient = f"p{number // 2}" if is_shared else f"{name}{number // 2}"
         site = "x" if name == "mine" else "xyz"[number // 4 % 3]
         columns = {"finding": FINDINGS[number // 2 % 3], "site": site}
         digest = text_digest(f"{name} {number} {config.seed} {bool(config.targets)}")
@@ -219,6 +220,24 @@ arms:
     assert len(plan.trials) == len(set(names.values()))
 
 
+def test_folds_that_only_one_arm_measures_by(planned: Callable[..., Plan]) -> None:
+    edits = {
+        "    data: a\n    task: duet": "    data: alone\n    task: duet",
+        "evaluate_on: [a.test, a.train, b.test, a.hold_out]": "evaluate_on: [alone.test]",
+        "stages:\n": "  alone: {source: phantom_cxr, count: 30, seed: 3}\nstages:\n",
+    }
+    alone = planned(edits=edits)
+    assert not any("/f" in name for name in alone.names)  # nobody of `a` is there
+    arms = "arms:\n  baseline: {}\n  measured: {stages.whole.evaluate_on: [a.train]}\n"
+    plan = planned(arms=arms, edits=edits)
+    assert plan.names["measured/whole/r01"] == plan.names["baseline/whole/r01"]
+    spec = trial(plan, "baseline/whole/r01")
+    assert set(spec.parents) >= {plan.names[f"measured/lungs/r01/f{fold}"] for fold in range(1, 6)}
+    ids = [each.trial_id for each in plan.trials]
+    for each in plan.trials:
+        assert all(ids.index(parent) < ids.index(each.trial_id) for parent in each.parents)
+
+
 def test_folds_are_in_the_plan_and_in_no_count(planned: Callable[..., Plan]) -> None:
     document = to_document(planned())
     folds = [entry for entry in document["trials"] if entry.get("fold")]
@@ -266,6 +285,22 @@ def test_several_networks_start_from_several_stages(planned: Callable[..., Plan]
     assert given.donor is not None
     assert given.donor.title == "buda2019"
     assert trial(plan, "baseline/given/r01").trial_id in plan.provisional
+
+
+def test_the_order_in_which_roles_are_written_does_not_matter(planned: Callable[..., Plan]) -> None:
+    more = "  first: {data: a, task: duet}\n"
+    more += "  both: {data: a, task: duet, starts_from: {segmenter: lungs, second: first}}\n"
+    arms = """\
+arms:
+  baseline: {stages.whole.gate.keep: [tb, normal]}
+  other: {stages.both.starts_from: {second: first, segmenter: lungs}, stages.whole.gate.keep: [normal, tb]}
+"""
+    plan = planned(more, base=SHARED, arms=arms)
+    for stage in ("both", "whole"):
+        assert plan.names[f"other/{stage}/r01"] == plan.names[f"baseline/{stage}/r01"]
+    roles = {given.role: given.trials for given in trial(plan, "baseline/both/r02").inputs}
+    assert roles["starts_from.segmenter"] == (plan.names["baseline/lungs/r02"],)
+    assert roles["starts_from.second"] == (plan.names["baseline/first/r01"],)
 
 
 def test_a_stage_whose_predictions_are_taken_has_all_repetitions(planned: Callable[..., Plan]) -> None:
@@ -345,8 +380,8 @@ def test_the_example_of_the_page(plan_of: PlanOf) -> None:
     spec = trial(plan, "baseline/findings/r03")
     roles = [(given.role, len(given.trials), given.names) for given in spec.inputs]
     assert roles == [
-        ("starts_from.segmenter", 1, ()),
         ("starts_from.second", 1, ()),
+        ("starts_from.segmenter", 1, ()),
         ("masks", 6, ("lung",)),
         ("gate", 1, ("normal", "pathological")),
     ]

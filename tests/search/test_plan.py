@@ -197,7 +197,11 @@ repetitions: 3
 data: {a: {source: phantom_cxr, count: 60, seed: 1}}
 stages:
   lungs: {data: a}
-  whole: {data: a, task: duet, masks: {from: lungs, out_of_fold: 2}, gate: {from: wide.views, keep: normal}}
+  whole:
+    data: a
+    task: duet
+    masks: {from: baseline.lungs, out_of_fold: 2}
+    gate: {from: wide.views, keep: normal}
   views: {data: a, task: labelled, classes: {names: {normal: [normal], ill: [covid19, pathological]}}}
 arms:
   baseline: {}

@@ -14,6 +14,7 @@ import yaml
 from tests.studies import TINY, attempts, recorded, write_study
 from tests.tasks.contract import LearnerContract
 from tests.tasks.labelled import added
+from tests.tracking.wandb_files import offline_runs
 from tests.training.images import noisy, resized
 from xferlab.analysis import load_study
 from xferlab.cli.main import main
@@ -25,6 +26,7 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records.store import Store
 from xferlab.tasks import registry
 from xferlab.tasks.config import TrialIdentity
+from xferlab.tracking import mirror_study
 from xferlab.training.examples import ImageExamples
 from xferlab.trial.examples import TrialContext
 from xferlab.trial.origin import load_origins
@@ -95,7 +97,7 @@ class TestDuet(LearnerContract):
 
 def test_two_networks_start_from_two_stages(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(study)]) == 0
-    assert "segmenter: baseline/lungs/r02, second: baseline/first/r01" in capsys.readouterr().out
+    assert "second: baseline/first/r01, segmenter: baseline/lungs/r02" in capsys.readouterr().out
     assert run(study) == 0
     storage = study.parent / "xferlab-results"
     named = {name: trial["trial_id"] for name, trial in trials(storage).items()}
@@ -170,7 +172,7 @@ def test_given_weights_start_one_network(study: Path, width: int, capsys: pytest
         return
     assert run(study) == 0
     storage = study.parent / "xferlab-results"
-    (given, _) = trials(storage)["both/r01"]["inputs"]
+    (_, given) = trials(storage)["both/r01"]["inputs"]
     folder = storage / "trials" / trials(storage)["both/r01"]["trial_id"]
     record = json.loads((folder / "record.json").read_text())
     assert record["started_from"]["starts_from.segmenter"] == given["donor"]["sha256"]
@@ -188,6 +190,26 @@ def test_weights_of_another_shape_name_the_network() -> None:
     learner = registry.learner_of(TestDuet().identity, torch.device("cpu"))
     with pytest.raises(DonorError, match="somewhere, network segmenter"):
         learner.start_network_from("segmenter", UNet(init_features=4).state_dict(), origin="somewhere")
+
+
+def test_the_mirror_says_what_both_networks_start_from(study: Path) -> None:
+    changes = {"repetitions": 1, "tracking": {"wandb": {"mode": "offline", "images": 0}}}
+    stages = {name: {**stage, "repetitions": 1} for name, stage in STAGES.items()}
+    write_study(study.parent, stages=stages, training=FAST, arms={"baseline": {}}, **changes)
+    assert run(study) == 0
+    storage, again = study.parent / "xferlab-results", study.parent / "again"
+    entry = trials(storage)["both/r01"]
+    digests = {
+        given["role"]: json.loads((storage / "trials" / given["trials"][0] / "record.json").read_text())
+        for given in entry["inputs"]
+    }
+    expected = joint_digest({role: record["weights_sha256"] for role, record in digests.items()})
+    assert mirror_study(Store.open(storage), "tiny", directory=again).failed == {}
+    for folder in (study.parent / "cache" / "wandb", again):
+        runs = {run.run.run_id: run for run in offline_runs(folder)}
+        config = runs[entry["trial_id"]].config
+        assert config["parent_weights_sha256"] == expected
+        assert config["parent_runs"] == [record["trial_id"] for record in digests.values()]
 
 
 @pytest.mark.slow

@@ -56,3 +56,17 @@ def test_the_memory_peak_is_that_of_this_trial() -> None:
 def test_an_absent_device_is_reported() -> None:
     with pytest.raises(TrainingError, match=r"sees no CUDA device\. Give the stage a GPU"):
         environment.prepare(CPU.model_copy(update={"device": "cuda", "deterministic": True}))
+
+
+def test_predictions_for_others_compute_as_their_trial_did() -> None:
+    """The number of threads decides about the last bits; it is the process's own again afterwards."""
+    before = torch.get_num_threads()
+    execution = Execution(device="cpu", precision="float32", compile=False, threads=before + 1)
+    with environment.computing_as(execution, torch.device("meta")) as device:
+        assert device == torch.device("cpu")
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+    with environment.computing_as(
+        execution.model_copy(update={"device": "cuda"}), torch.device("meta")
+    ) as device:
+        assert device == torch.device("meta")

@@ -20,14 +20,14 @@ from PIL import Image
 
 from tests.records.faults import Faults, faulty, onwards, without_pauses
 from tests.studies import attempts, recorded, write_study
-from tests.takes import KEEP_ALL, KINDS, LUNGS, SEEN, takes
-from tests.tasks.labelled import added
+from tests.takes import KINDS, LUNGS, SEEN, takes
+from tests.tasks.labelled import Pack, added, stage
 from tests.trial.conftest import Bench, Make, flip_bit, replace_weights, stop_at
 from xferlab.cli.main import main
 from xferlab.data.cache import open_table, resized
 from xferlab.data.sources.registry import read_section
 from xferlab.data.sources.source import Decoded
-from xferlab.errors import InterruptedTrialError, RecordError, StorageError, TrainingError
+from xferlab.errors import InterruptedTrialError, RecordError, StorageError
 from xferlab.plan.spec import GATE, MASKS, TrialSpec
 from xferlab.records import codec, layout, reader
 from xferlab.records.prune import find_surplus
@@ -250,6 +250,13 @@ def test_without_its_producer_a_trial_cannot_run(copied: Callable[..., Bench]) -
         trials.run(SEEN)
 
 
+def test_a_producer_without_its_spec_is_told(copied: Callable[..., Bench]) -> None:
+    trials = copied()
+    (trials.folder(KINDS) / "spec.json").unlink()
+    with pytest.raises(RecordError, match=r"spec\.json: is missing or damaged; run the study again, which"):
+        trials.run(SEEN)
+
+
 def test_other_weights_predict_anew_and_no_state_of_the_old_predictions_goes_on(
     whole: Bench, copied: Callable[..., Bench], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -295,10 +302,9 @@ def test_lost_weights_of_a_producer_are_trained_again_by_the_next_run(
 # --- gates -------------------------------------------------------------------------------------------------
 
 
-def passed(trials: Bench, variant: str = "") -> dict[str, float]:
-    """The value `passed` of every case of the hold-out."""
-    evaluation = next(e for e in trials[SEEN].evaluations if e.part == "hold_out" and e.variant == variant)
-    record = reader.read_evaluation(trials.store, trials[SEEN].trial_id, evaluation.evaluation_id)
+def passed(trials: Bench, spec: TrialSpec) -> dict[str, float]:
+    """The value `passed` of every case of the first evaluation."""
+    record = reader.read_evaluation(trials.store, spec.trial_id, spec.evaluations[0].evaluation_id)
     assert record is not None
     rows: pd.DataFrame = reader.read_cases(trials.store, record).to_pandas()
     rows = rows[rows["metric"] == "passed"].astype({"case": str})
@@ -306,38 +312,49 @@ def passed(trials: Bench, variant: str = "") -> dict[str, float]:
     return dict(zip(rows["case"], rows["value"], strict=True))
 
 
-def called(trials: Bench, digests: tuple[str, ...]) -> list[int]:
-    """The class that the gate's network takes each case for, predicted here and now."""
-    context, spec = context_of(trials), trials[KINDS]
-    learner = learner_of(trials, spec)
-    loaded = examples(spec, "chests", digests, context)
+def called(trials: Bench, spec: TrialSpec, digests: tuple[str, ...]) -> list[int]:
+    """The class that the network of a trial's gate takes each case for, predicted here and now."""
+    given = spec.input(GATE)
+    assert given is not None
+    producer = trials.plan.by_id[given.trials[0]]
+    learner = learner_of(trials, producer)
+    loaded = examples(producer, producer.section, digests, context_of(trials))
     predicted = learner.predict(learner.load(loaded, np.arange(len(digests)), None))
     return [int(each.argmax()) for each in predicted]
 
 
-DECISIVE = {"batch_size": 4, "max_epochs": 12, "patience": 12, "lr": 0.05}
+DECISIVE = {"batch_size": 4, "max_epochs": 30, "patience": 30, "lr": 0.02}
 
 
-@pytest.mark.parametrize("kept", ["covid19", "normal"])
-def test_a_gate_filters_training_and_all_are_measured(bench: Make, kept: str) -> None:
-    study = takes(gate={**KEEP_ALL, "keep": kept})
-    study["stages"]["kinds"] |= {"training": DECISIVE}
-    trials = bench(**study)
-    for name in (LUNGS, KINDS):
-        trials.run(name)
-    number = trials[KINDS].targets.index(kept)
-    selection = reader.read_selection(trials.store, trials[SEEN].selection)
-    sizes = {
-        part: called(trials, selection.part(part).digests).count(number) for part in ("train", "validation")
-    }
-    if not all(sizes.values()):
-        with pytest.raises(TrainingError, match=f"takes none for {kept}. Let other classes pass"):
-            trials.run(SEEN)
-        return
-    record = trials.run(SEEN)
-    assert (record.num_train, record.num_validation) == tuple(sizes.values())
-    values = passed(trials)
-    assert list(values.values()) == [float(n == number) for n in called(trials, tuple(values))]
+def test_a_gate_filters_training_and_all_are_measured(bench: Make, tmp_path: Path) -> None:
+    """Of dark, grey and bright images, two stages train on what the gate's network takes for theirs."""
+    pack = Pack(tmp_path / "pack", ["bright", "dark", "grey"], each=20)
+    kinds = stage("pack", training=DECISIVE, evaluate_on=[], repetitions=1)
+    gate = {"from": "kinds", "keep": "dark"}
+    gated = stage("pack", gate=gate, evaluate_on=["pack.test"], repetitions=1)
+    study = takes(
+        data={"pack": pack.section()}, arms={"a": {}, "b": {"stages.gated.gate.keep": ["grey", "bright"]}}
+    )
+    stages = {"lungs": {"data": "pack", "evaluate_on": []}, "kinds": kinds, "gated": gated}
+    trials = bench(**{**study, "repetitions": 1, "stages": stages})
+    trials.run("a/kinds/r01")
+    classes, sizes = trials["a/kinds/r01"].targets, []
+    for name in ("a/gated/r01", "b/gated/r01"):
+        spec, record = trials[name], trials.run(name)
+        given = spec.input(GATE)
+        assert given is not None
+        assert [classes[place] for place in given.places] == list(given.names)
+        selection = reader.read_selection(trials.store, spec.selection)
+        for part, number in (("train", record.num_train), ("validation", record.num_validation)):
+            calls = called(trials, spec, selection.part(part).digests)
+            assert number == sum(call in given.places for call in calls)
+            sizes.append((number, len(calls)))
+        values = passed(trials, spec)
+        calls = called(trials, spec, tuple(values))
+        assert list(values.values()) == [float(call in given.places) for call in calls]
+    (first, all_), (_, _), (second, _), (_, _) = sizes
+    assert 0 < first < all_
+    assert first + second == all_
 
 
 def test_a_part_that_a_gate_empties_is_told_once_with_numbers(

@@ -184,7 +184,9 @@ def headline(
             values = complete[trial.trial_id].means[evaluation.evaluation_id]
             for arm in evaluation.arms or trial.arms:
                 means[arm] += [values[metric]] if metric in values else []
-    planned = Counter(arm for trial in plan.trials if trial.stage == stage for arm in trial.arms)
+    planned = Counter(
+        arm for trial in plan.trials if trial.stage == stage and not trial.fold for arm in trial.arms
+    )
     names = [arm for arm in plan.loaded.arms if arms is None or arm in arms]
     shown = sorted(names, key=lambda arm: arm != "baseline")
     targets = next(trial.targets for trial in plan.trials if trial.stage == stage)

@@ -149,7 +149,7 @@ def check_name(option: str, name: str, known: Collection[str], path: Path) -> No
 
 
 def of_arms(plan: Plan, arms: str | None) -> tuple[TrialSpec, ...]:
-    """Returns the trials of some arms (`A,B`), all without a choice; what they start from is among them.
+    """Returns the trials of some arms (`A,B`), all without a choice, and those that they take anything from.
 
     Raises:
         UsageError: The study has no arm of that name.
@@ -159,7 +159,11 @@ def of_arms(plan: Plan, arms: str | None) -> tuple[TrialSpec, ...]:
     names = {name.strip() for name in arms.split(",")}
     for name in names:
         check_name("arms", name, plan.loaded.arms, plan.loaded.path)
-    return tuple(trial for trial in plan.trials if names & set(trial.arms))
+    needed: set[str] = set()
+    for trial in reversed(plan.trials):  # children before those that they take from
+        if trial.trial_id in needed or names & set(trial.arms):
+            needed |= {trial.trial_id, *trial.parents}
+    return tuple(trial for trial in plan.trials if trial.trial_id in needed)
 
 
 def cuda_present() -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from xferlab.cohort.rules import Given, Sites
 from xferlab.errors import StudyError, suggest
 from xferlab.plan.arm import ArmExpansion
 from xferlab.plan.growing import Growing
 from xferlab.plan.plan import Plan, Setting
 from xferlab.plan.selection import Index
+from xferlab.plan.spec import TrialSpec
 from xferlab.study.load import LoadedStudy
 from xferlab.tasks.config import Finding
 
@@ -37,7 +40,7 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
     return Plan(
         loaded=growing.loaded,
         setting=setting,
-        trials=tuple(growing.trials.values()),
+        trials=tuple(_parents_first(growing.trials).values()),
         names=growing.names,
         selections=growing.selector.selections,
         selector=growing.selector,
@@ -48,6 +51,23 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
             *growing.warnings.values(),
         ),
     )
+
+
+def _parents_first(trials: Mapping[str, TrialSpec]) -> dict[str, TrialSpec]:
+    """Returns the trials in their order, but those that others take anything from before these.
+
+    What an arm adds to a trial that another arm has may need trials that came later.
+    """
+    ordered: dict[str, TrialSpec] = {}
+
+    def add(trial: TrialSpec) -> None:
+        for parent in trial.parents if trial.trial_id not in ordered else ():
+            add(trials[parent])
+        ordered.setdefault(trial.trial_id, trial)
+
+    for trial in trials.values():
+        add(trial)
+    return ordered
 
 
 def _check_required(growing: Growing) -> None:

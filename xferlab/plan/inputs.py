@@ -112,7 +112,7 @@ class Inputs:
 
     def _origins(self, stage: Stage, repetition: int) -> tuple[Input, ...] | None:
         inputs = []
-        for network, parent in stage.origins.items():
+        for network, parent in sorted(stage.origins.items()):  # as arms that share a trial may differ
             given = self._weights(stage, parent, repetition, f"{WEIGHTS}.{network}" if network else WEIGHTS)
             if given is None:
                 return None
@@ -161,10 +161,15 @@ class Inputs:
         targets = self._growing.trials[trials[0]].targets
         masks, gate = self._study.masks_of(stage_name), self._study.stages[stage_name].gate
         if producer.role == GATE:
-            wanted, threshold = gate.classes if gate else (), None
+            assert gate is not None
+            order = {name: place for place, name in enumerate(targets)}
+            wanted, threshold = (
+                sorted(dict.fromkeys(gate.classes), key=lambda name: order.get(name, -1)),
+                None,
+            )
         else:
             assert masks is not None
-            wanted, threshold = tuple(masks.structures or targets), masks.threshold
+            wanted, threshold = list(masks.structures or targets), masks.threshold
         for finding in untold(stage_name, producer, wanted, targets):
             self._growing.refuse(finding.what, self._arm, finding)
         names = tuple(name for name in wanted if name in targets)

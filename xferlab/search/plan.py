@@ -73,7 +73,7 @@ class Tuning:
         """
         self.wanted, self.space = wanted, space
         self._loaded, self._index, self._setting = loaded, index, setting
-        self._study = only(loaded.arms[wanted.arm], wanted.stage, wanted.repetitions)
+        self._study = only(loaded.arms[wanted.arm], wanted.stage, wanted.repetitions, arm=wanted.arm)
         self.selections: dict[str, Selection] = {}
         self._names: dict[str, str] = {}
         self.base = self._expanded(self._study)
@@ -225,8 +225,14 @@ def wanted_stage(study: Study, stage: str | None) -> str:
     return stage
 
 
-def only(study: Study, stage: str, repetitions: int) -> Study:
-    """Returns a study with one stage and its ancestors, so many repetitions of it, and nothing to evaluate.
+def only(study: Study, stage: str, repetitions: int, *, arm: str = "") -> Study:
+    """Returns a study with one stage and all it needs, so many repetitions of it, and nothing to evaluate.
+
+    Args:
+        study: Of an arm.
+        stage: The stage.
+        repetitions: Of the stage.
+        arm: Name of the arm, by which stages may call their own arm.
 
     Raises:
         UsageError: The stage has fewer repetitions.
@@ -245,7 +251,7 @@ def only(study: Study, stage: str, repetitions: int) -> Study:
         changes: dict[str, Any] = {} if config.weights else {"repetitions": number, "evaluate_on": []}
         stages = {name: config.model_copy(update=changes), **stages}
         origins = ((parent, paired and config.chaining == "paired") for parent in config.origins.values())
-        producers = ((producer.stage, paired) for producer in config.producers if not producer.arm)
+        producers = ((producer.stage, paired) for producer in config.producers if producer.arm in ("", arm))
         needed += [each for each in (*origins, *producers) if each[0] not in stages]
     return study.model_copy(update={"stages": stages})
 
