@@ -106,6 +106,19 @@ def test_an_absent_mask_is_ignored_everywhere_and_told(pack: Folder, tmp_path: P
     assert [case.has_mask for case in cases(section.reading(["clavicles"]), tmp_path)] == [True] * 3 + [False]
 
 
+def test_a_joined_structure_without_one_of_its_masks_is_ignored_everywhere(
+    pack: Folder, tmp_path: Path
+) -> None:
+    section = pack.section(labels={}, structures={**OWN, "both": ["heart", "clavicles"]})
+    heart, _, both = decoded(section, tmp_path, 3).targets
+    assert (heart == 255).any()
+    assert (both == 127).all()  # else it would have no background
+    alone = section.reading(["both"])
+    assert [case.has_mask for case in cases(alone, tmp_path)] == [True] * 3 + [False]
+    whole = decoded(alone, tmp_path, 0).targets[0] == 255
+    assert whole.sum() == (decoded(section, tmp_path, 0).targets[:2] == 255).any(axis=0).sum()
+
+
 def test_an_absent_mask_stays_absent_behind_a_simulated_device(pack: Folder, tmp_path: Path) -> None:
     section = pack.section(labels={}, structures=OWN, simulate="portable")
     plain = decoded(pack.section(labels={}, structures=OWN), tmp_path, 3).targets

@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -117,7 +117,7 @@ class ManifestSource(FileSource):
         marked = {
             name: target
             for (name, parts), target in zip(self.parts.items(), targets, strict=True)
-            if any(column in masks for column, _ in parts)
+            if self._is_marked(parts, masks)
         }
         remarks = _remarks(picture, tuple(masks.values()), marked)
         return Decoded(image, targets, picture.spacing_mm, tuple(remarks), frozenset().union(*values))
@@ -133,8 +133,13 @@ class ManifestSource(FileSource):
     def _mask(self, mask: _File) -> Labels:
         return read_labels(self.root / mask.name, self.memo.read(mask.name, mask.sha256))
 
+    @staticmethod
+    def _is_marked(parts: Sequence[tuple[str, str]], masks: Collection[str]) -> bool:
+        """Whether all masks of a structure are there: a part of a joined one says too little."""
+        return all(column in masks for column, _ in parts)
+
     def _targets(self, entry: _Entry, picture: Picture, masks: Mapping[str, Labels]) -> NDArray[np.uint8]:
-        """The plane of each structure that is read, `(S, H, W)`; one without a mask is ignored everywhere."""
+        """The plane of each structure that is read, `(S, H, W)`; without all its masks, all ignored."""
         marked: dict[tuple[str, str], NDArray[np.uint8]] = {}
         for column, labels in masks.items():
             path = self.root / entry.masks[column].name
@@ -144,7 +149,10 @@ class ManifestSource(FileSource):
             found = self.labels[column].targets(labels, where=str(path))
             marked |= {(column, name): target for name, target in found.items()}
         absent = np.full(picture.pixels.shape, IGNORED, np.uint8)
-        planes = [union([marked.get(part, absent) for part in parts]) for parts in self.parts.values()]
+        planes = [
+            union([marked[part] for part in parts]) if self._is_marked(parts, masks) else absent
+            for parts in self.parts.values()
+        ]
         return np.stack(planes) if planes else np.empty((0, *picture.pixels.shape), np.uint8)
 
     def _unknown_patients(self, table: Table) -> list[Problem]:
@@ -191,7 +199,7 @@ class ManifestSource(FileSource):
                     row.cells.get("pathology", NO_STRATUM),
                     self.config.simulate or "",
                     image_sha256=image.sha256,
-                    has_mask=bool(read) or not self.labels,
+                    has_mask=not self.labels or any(self._is_marked(p, read) for p in self.parts.values()),
                     columns=row.cells,
                 )
                 entries.append(_Entry(row.where, case, read))
