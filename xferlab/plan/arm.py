@@ -72,6 +72,8 @@ class ArmExpansion:
         selected, unit_of = self._selected(stage, repetition), selector.units(reading)
         rows = selector.selections[selected.digest].rows
         trained = {unit_of[row[0]] for row in rows if row[1] == "train"}
+        paired = self.growing.trials[self.ids[stage, repetition]]
+        self._checks.fold(paired, frozenset(units) - selected.units)
         if trained.isdisjoint(units):
             return {}
         if len(trained) < number:
