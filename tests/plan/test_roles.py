@@ -346,6 +346,16 @@ def test_too_few_patients_for_the_folds(planned: Callable[..., Plan]) -> None:
         planned(edits={"out_of_fold: true": "out_of_fold: 16"})
 
 
+def test_a_fold_that_leaves_one_image_at_the_smallest_size(planned: Callable[..., Plan]) -> None:
+    few = "label_fraction: 0.07, stratified: false, model: {init_features: 4, image_size: 16}"
+    edits = {
+        "lungs: {data: a, model: {init_features: 4}}": f"lungs: {{data: a, {few}}}",
+        "out_of_fold: true": "out_of_fold: 2",
+    }
+    with pytest.raises(StudyError, match=r"a fold of its training part leaves one image in repetition \d"):
+        planned(base=STUDY + "split: {group_by: null}\n", edits=edits)
+
+
 def test_a_class_that_only_the_data_name(planned: Callable[..., Plan]) -> None:
     what = "stage 'whole' takes 'tbc' of the gate from 'views', which learns normal, tb, viral. Did you mean"
     with pytest.raises(StudyError, match=what):

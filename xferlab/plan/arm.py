@@ -96,6 +96,8 @@ class ArmExpansion:
             self._checks.other_folds(stage_name)
         self._note(spec, selected)
         self._checks.fold(spec, left_out)
+        why = f"a fold of its training part leaves one image in repetition {repetition} (`out_of_fold`)"
+        self._checks.single(stage_name, selected, why)
         return spec.trial_id
 
     def _selected(self, stage_name: str, repetition: int) -> PartCases:

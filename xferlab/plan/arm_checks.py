@@ -56,13 +56,17 @@ class ArmChecks:
                 self._refuse(
                     f"{stage_name} {section} {part}", Finding(path, what, related=(("data", section),))
                 )
-        view = stage_view(self.study, stage_name) if selected.counts["train"] == 1 else None
-        if view is not None:
-            why = f"its training part is one image in repetition {repetition}"
-            for finding in self.study.task_of(stage_name).check_single(view, path, why, "add patients"):
-                self._refuse(f"{stage_name} single", finding)
+        self.single(stage_name, selected, f"its training part is one image in repetition {repetition}")
         self._evaluations.check_classes(section, selected, repetition)
         self._check_labels(stage_name, section, selected, repetition)
+
+    def single(self, stage_name: str, selected: PartCases, why: str) -> None:
+        """Notes that a network would train on one image."""
+        view = stage_view(self.study, stage_name) if selected.counts["train"] == 1 else None
+        if view is not None:
+            path: KeyPath = ("stages", stage_name, "data")
+            for finding in self.study.task_of(stage_name).check_single(view, path, why, "add patients"):
+                self._refuse(f"{stage_name} single", finding)
 
     def _check_labels(self, stage_name: str, section: str, selected: PartCases, repetition: int) -> None:
         for part, name in selected.missing_labels if selected.counts["train"] else ():
