@@ -150,6 +150,20 @@ def test_structures_that_a_stage_cannot_learn(
         planned(STUDY.replace(*other).replace(old, new))
 
 
+@pytest.mark.parametrize(
+    ("names", "adapt", "is_told"),
+    [("lung, heart", "", True), ("lung, heart", ", adapt: {head: new}", False), ("heart, lung", "", False)],
+)
+def test_outputs_for_other_structures_are_told(
+    planned: Callable[..., Plan], names: str, adapt: str, is_told: bool
+) -> None:
+    study = STUDY.replace("structures: [heart]", "structures: [heart, lung]").replace(
+        "structures: [lung], starts_from: heart", f"structures: [{names}], starts_from: heart{adapt}"
+    )
+    what = "stage 'lung' learns lung, heart, and 'heart', which it starts from, heart, lung: the last layer"
+    assert any(warning.what.startswith(what) for warning in planned(study).warnings) == is_told
+
+
 def test_a_trial_of_several_structures_has_their_number_in_its_identity_and_their_names_beside_it(
     planned: Callable[..., Plan],
 ) -> None:
