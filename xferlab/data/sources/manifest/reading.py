@@ -117,7 +117,7 @@ class ManifestSource(FileSource):
         marked = {
             name: target
             for (name, parts), target in zip(self.parts.items(), targets, strict=True)
-            if any(column in masks for column, _ in parts)
+            if _is_complete(parts, masks)
         }
         remarks = _remarks(picture, tuple(masks.values()), marked)
         return Decoded(image, targets, picture.spacing_mm, tuple(remarks), frozenset().union(*values))
@@ -134,7 +134,10 @@ class ManifestSource(FileSource):
         return read_labels(self.root / mask.name, self.memo.read(mask.name, mask.sha256))
 
     def _targets(self, entry: _Entry, picture: Picture, masks: Mapping[str, Labels]) -> NDArray[np.uint8]:
-        """The plane of each structure that is read, `(S, H, W)`; one without a mask is ignored everywhere."""
+        """The plane of each structure that is read, `(S, H, W)`.
+
+        One that lacks a mask is ignored everywhere: what the masks of its other parts leave out may be it.
+        """
         marked: dict[tuple[str, str], NDArray[np.uint8]] = {}
         for column, labels in masks.items():
             path = self.root / entry.masks[column].name
@@ -144,7 +147,10 @@ class ManifestSource(FileSource):
             found = self.labels[column].targets(labels, where=str(path))
             marked |= {(column, name): target for name, target in found.items()}
         absent = np.full(picture.pixels.shape, IGNORED, np.uint8)
-        planes = [union([marked.get(part, absent) for part in parts]) for parts in self.parts.values()]
+        planes = [
+            union([marked[part] for part in parts]) if _is_complete(parts, masks) else absent
+            for parts in self.parts.values()
+        ]
         return np.stack(planes) if planes else np.empty((0, *picture.pixels.shape), np.uint8)
 
     def _unknown_patients(self, table: Table) -> list[Problem]:
@@ -191,7 +197,7 @@ class ManifestSource(FileSource):
                     row.cells.get("pathology", NO_STRATUM),
                     self.config.simulate or "",
                     image_sha256=image.sha256,
-                    has_mask=bool(read) or not self.labels,
+                    has_mask=not self.labels or any(_is_complete(of, read) for of in self.parts.values()),
                     columns=row.cells,
                 )
                 entries.append(_Entry(row.where, case, read))
@@ -211,9 +217,7 @@ class ManifestSource(FileSource):
                 )
         for column in self.labels:
             if not row.cells[column]:
-                yield Problem(
-                    row.where, f"{column} is empty: no such mask is read.", "warning", "absent masks"
-                )
+                yield Problem(row.where, self._absent(column), "warning", "absent masks")
         for column in (*REQUIRED, *self.labels, *OPTIONAL):
             cell = row.cells.get(column, "")
             if not cell.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in cell):
@@ -226,6 +230,13 @@ class ManifestSource(FileSource):
                     row.where,
                     f"{column} {row.cells[column]!r} leaves the section's folder; paths are relative to it.",
                 )
+
+    def _absent(self, column: str) -> str:
+        what = f"{column} is empty: no such mask is read."
+        joined = [
+            name for name, of in self.parts.items() if len(of) > 1 and column in (part for part, _ in of)
+        ]
+        return f"{what} {', '.join(joined)}, made of it and others, is ignored here." if joined else what
 
     def _padded(
         self, names: Iterable[str], digests: Mapping[str, str]
@@ -284,8 +295,7 @@ class ManifestSource(FileSource):
         planes = [
             [
                 {"mask": masks[column].sha256, "labels": self.labels[column].recipe(name)}
-                for column, name in parts
-                if column in masks
+                for column, name in (parts if _is_complete(parts, masks) else ())
             ]
             for parts in self.parts.values()
         ]
@@ -300,6 +310,11 @@ class ManifestSource(FileSource):
 
             recipe["simulate"] = device.recipe(self.config.simulate)
         return digest_of(recipe | preprocessing.recipe(self.config))
+
+
+def _is_complete(parts: Sequence[tuple[str, str]], masks: Mapping[str, object]) -> bool:
+    """Whether there is a mask in the column of each part of a structure."""
+    return all(column in masks for column, _ in parts)
 
 
 def _path(row: Row, column: str) -> str:
