@@ -106,17 +106,46 @@ def test_an_absent_mask_is_ignored_everywhere_and_told(pack: Folder, tmp_path: P
     assert [case.has_mask for case in cases(section.reading(["clavicles"]), tmp_path)] == [True] * 3 + [False]
 
 
-def test_a_joined_structure_without_one_of_its_masks_is_ignored_everywhere(
+JOINED = {**OWN, "both": ["heart", "clavicles"]}
+
+
+@pytest.mark.parametrize("labels", [{}, {"heart": [255], "clavicles": [255], "ignore": [127]}])
+def test_a_joined_structure_needs_the_masks_of_all_its_parts(
+    pack: Folder, tmp_path: Path, labels: dict[str, Any]
+) -> None:
+    section = pack.section(labels=labels, structures=JOINED)
+    for number, read in [(0, section.targets), (3, section.targets), (3, ("both",)), (3, ("both", "heart"))]:
+        planes = dict(zip(read, decoded(section.reading(list(read)), tmp_path, number).targets, strict=True))
+        assert set(np.unique(planes["both"])) == ({0, 255} if number == 0 else {127})
+        assert (planes.get("heart", planes["both"]) == 255).any() == (number == 0 or "heart" in read)
+    assert [case.has_mask for case in cases(section.reading(["both"]), tmp_path)] == [True] * 3 + [False]
+    assert all(case.has_mask for case in cases(section.reading(["both", "heart"]), tmp_path))
+    problems = open_source("s", section, memo_dir=tmp_path / "memo").survey.problems
+    assert [problem.what for problem in problems] == [
+        "mask_clavicles is empty: no such mask is read. both, made of it and others, is ignored here."
+    ]
+
+
+def test_a_joined_structure_without_a_part_is_not_the_other_part(pack: Folder, tmp_path: Path) -> None:
+    section = pack.section(labels={}, structures=JOINED)
+    both, heart = (digests(section.reading([name]), tmp_path) for name in ("both", "heart"))
+    assert not set(both) & set(heart)
+
+
+def test_ignored_pixels_of_one_mask_count_in_a_joined_structure_where_another_has_it(
     pack: Folder, tmp_path: Path
 ) -> None:
-    section = pack.section(labels={}, structures={**OWN, "both": ["heart", "clavicles"]})
-    heart, _, both = decoded(section, tmp_path, 3).targets
-    assert (heart == 255).any()
-    assert (both == 127).all()  # else it would have no background
-    alone = section.reading(["both"])
-    assert [case.has_mask for case in cases(alone, tmp_path)] == [True] * 3 + [False]
-    whole = decoded(alone, tmp_path, 0).targets[0] == 255
-    assert whole.sum() == (decoded(section, tmp_path, 0).targets[:2] == 255).any(axis=0).sum()
+    labels = {"heart": [255], "clavicles": [255], "ignore": [127]}
+    mask = np.zeros((40, 30), np.uint8)
+    mask[BOXES["heart"]] = 127
+    mask[11, 11] = 255
+    Image.fromarray(mask).save(pack.root / pack.rows[0]["mask_clavicles"])
+    mask = np.zeros((40, 30), np.uint8)
+    mask[12, 12] = 255
+    Image.fromarray(mask).save(pack.root / pack.rows[0]["mask_heart"])
+    (both,) = decoded(pack.section(labels=labels, structures=JOINED, read=["both"]), tmp_path).targets
+    assert np.argwhere(both == 255).tolist() == [[11, 11], [12, 12]]
+    assert (both == 127).sum() == 60 - 2
 
 
 def test_an_absent_mask_stays_absent_behind_a_simulated_device(pack: Folder, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -117,7 +117,7 @@ class ManifestSource(FileSource):
         marked = {
             name: target
             for (name, parts), target in zip(self.parts.items(), targets, strict=True)
-            if self._is_marked(parts, masks)
+            if _is_complete(parts, masks)
         }
         remarks = _remarks(picture, tuple(masks.values()), marked)
         return Decoded(image, targets, picture.spacing_mm, tuple(remarks), frozenset().union(*values))
@@ -133,13 +133,11 @@ class ManifestSource(FileSource):
     def _mask(self, mask: _File) -> Labels:
         return read_labels(self.root / mask.name, self.memo.read(mask.name, mask.sha256))
 
-    @staticmethod
-    def _is_marked(parts: Sequence[tuple[str, str]], masks: Collection[str]) -> bool:
-        """Whether all masks of a structure are there: a part of a joined one says too little."""
-        return all(column in masks for column, _ in parts)
-
     def _targets(self, entry: _Entry, picture: Picture, masks: Mapping[str, Labels]) -> NDArray[np.uint8]:
-        """The plane of each structure that is read, `(S, H, W)`; without all its masks, all ignored."""
+        """The plane of each structure that is read, `(S, H, W)`.
+
+        One that lacks a mask is ignored everywhere: what the masks of its other parts leave out may be it.
+        """
         marked: dict[tuple[str, str], NDArray[np.uint8]] = {}
         for column, labels in masks.items():
             path = self.root / entry.masks[column].name
@@ -150,7 +148,7 @@ class ManifestSource(FileSource):
             marked |= {(column, name): target for name, target in found.items()}
         absent = np.full(picture.pixels.shape, IGNORED, np.uint8)
         planes = [
-            union([marked[part] for part in parts]) if self._is_marked(parts, masks) else absent
+            union([marked[part] for part in parts]) if _is_complete(parts, masks) else absent
             for parts in self.parts.values()
         ]
         return np.stack(planes) if planes else np.empty((0, *picture.pixels.shape), np.uint8)
@@ -199,7 +197,7 @@ class ManifestSource(FileSource):
                     row.cells.get("pathology", NO_STRATUM),
                     self.config.simulate or "",
                     image_sha256=image.sha256,
-                    has_mask=not self.labels or any(self._is_marked(p, read) for p in self.parts.values()),
+                    has_mask=not self.labels or any(_is_complete(of, read) for of in self.parts.values()),
                     columns=row.cells,
                 )
                 entries.append(_Entry(row.where, case, read))
@@ -219,9 +217,7 @@ class ManifestSource(FileSource):
                 )
         for column in self.labels:
             if not row.cells[column]:
-                yield Problem(
-                    row.where, f"{column} is empty: no such mask is read.", "warning", "absent masks"
-                )
+                yield Problem(row.where, self._absent(column), "warning", "absent masks")
         for column in (*REQUIRED, *self.labels, *OPTIONAL):
             cell = row.cells.get(column, "")
             if not cell.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in cell):
@@ -234,6 +230,13 @@ class ManifestSource(FileSource):
                     row.where,
                     f"{column} {row.cells[column]!r} leaves the section's folder; paths are relative to it.",
                 )
+
+    def _absent(self, column: str) -> str:
+        what = f"{column} is empty: no such mask is read."
+        joined = [
+            name for name, of in self.parts.items() if len(of) > 1 and column in (part for part, _ in of)
+        ]
+        return f"{what} {', '.join(joined)}, made of it and others, is ignored here." if joined else what
 
     def _padded(
         self, names: Iterable[str], digests: Mapping[str, str]
@@ -292,8 +295,7 @@ class ManifestSource(FileSource):
         planes = [
             [
                 {"mask": masks[column].sha256, "labels": self.labels[column].recipe(name)}
-                for column, name in parts
-                if column in masks
+                for column, name in (parts if _is_complete(parts, masks) else ())
             ]
             for parts in self.parts.values()
         ]
@@ -308,6 +310,11 @@ class ManifestSource(FileSource):
 
             recipe["simulate"] = device.recipe(self.config.simulate)
         return digest_of(recipe | preprocessing.recipe(self.config))
+
+
+def _is_complete(parts: Sequence[tuple[str, str]], masks: Mapping[str, object]) -> bool:
+    """Whether there is a mask in the column of each part of a structure."""
+    return all(column in masks for column, _ in parts)
 
 
 def _path(row: Row, column: str) -> str:
