@@ -117,5 +117,16 @@ def test_shares_stand_by_class_in_a_table(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("gate", [True, False])
+def test_a_table_of_a_gated_stage_says_that_it_counts_all(tmp_path: Path, gate: bool) -> None:
+    builder = StudyBuilder(tmp_path, pixels=False, repetitions=1)
+    trials = builder._trials()
+    trials[-1]["mask_sources"] = {"train": {"normal": {"trained": 3, "selected": 0, "unseen": 1}}}
+    trials[-1]["inputs"] += [{"role": "gate", "trials": [], "donor": None}] if gate else []
+    builder._trials = lambda: trials  # type: ignore[method-assign]
+    caption = " ".join(masks_table(load_study(builder.write(), STUDY)).caption)
+    assert ("images that do not pass count, too" in caption) == gate
+
+
 def test_a_study_without_masks_has_no_such_table(tmp_path: Path) -> None:
     assert masks_table(load_study(StudyBuilder(tmp_path, pixels=False).write(), STUDY)).groups == ()
