@@ -147,7 +147,6 @@ TASK = Task(
     identity=Identity,
     learner="xferlab.tasks.segmentation.learner:SegmentationLearner",
     targets="structures",
-    gives="structures",
     adapt=Adapt,
     network=network,
     check=check,
