@@ -149,6 +149,7 @@ TASK = Task(
     targets="structures",
     gives="structures",
     adapt=Adapt,
+    new_head=lambda adapt: adapt.head == "new" or adapt.translator is not None,
     network=network,
     check=check,
     check_single=check_single,
