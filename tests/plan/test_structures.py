@@ -169,8 +169,8 @@ def test_an_output_that_starts_as_that_of_another_structure_is_told(tmp_path: Pa
     (warning,) = warned(tmp_path, ORDER)
     assert warning == (
         f"{tmp_path}/s.yaml:5: warning: stage 'second' learns right_lung, left_lung, and 'first', which it "
-        "starts from, left_lung, right_lung: each output starts as that of another one; name the same structures in the "
-        "same order, or start that layer anew (adapt: {head: new})"
+        "starts from, left_lung, right_lung: each output starts as that of another one; name the same "
+        "structures in the same order, or start that layer anew (adapt: {head: new})"
     )
     arm = "arms: {turned: {stages.second.structures: [heart, clavicles]}, baseline: {}}\n"
     same = ORDER.replace("[right_lung, left_lung]", "[left_lung, right_lung]")
