@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xferlab.cohort import Selection
 from xferlab.errors import TrainingError
 from xferlab.metrics.metric import PASSED
 from xferlab.plan.spec import GATE, MASKS, Input, TrialSpec
-from xferlab.records.predictions import PredictedCases
+from xferlab.records.predictions import Arrays, PredictedCases
 from xferlab.training.examples import AnyExamples, Pixels
 
 Digests = dict[str, dict[str, str]]
@@ -33,15 +33,15 @@ class Given:
     def give(self, loaded: AnyExamples, digests: Sequence[str]) -> AnyExamples:
         """Gives cases, named by their digests in order, their masks."""
         if MASKS in self.cases:
-            loaded.masks = _Masks(self, tuple(digests))
+            cases = self.cases[MASKS]
+            loaded.masks = Masks(self.inputs[MASKS], lambda row: cases[digests[row]][digests[row]])
         return loaded
 
     def passed(self, digest: str) -> dict[str, float]:
         """Returns the value `passed` of a case: 1 or 0, as the gate lets it pass; nothing without a gate."""
         if GATE not in self.cases:
             return {}
-        probability = self.cases[GATE][digest][digest]["probability"]
-        return {PASSED.name: float(int(probability.argmax()) in self.inputs[GATE].places)}
+        return {PASSED.name: float(passes(self.inputs[GATE], self.cases[GATE][digest][digest]))}
 
     def passing(self, selection: Selection, spec: TrialSpec) -> Selection:
         """Returns the cases of a part that the gate lets pass; all of them without one.
@@ -63,20 +63,31 @@ class Given:
 
 
 @dataclass(frozen=True)
-class _Masks:
-    """Masks of cases in an order, in the order of the structures that the trial takes."""
+class Masks:
+    """Masks of cases in an order, in the order of the structures that a trial takes.
 
-    given: Given
-    digests: tuple[str, ...]
+    Attributes:
+        given: What it takes.
+        arrays: Returns what is predicted of the case of a row, as `Learner.for_others` gives it.
+    """
+
+    given: Input
+    arrays: Callable[[int], Arrays]
 
     @property
     def structures(self) -> tuple[str, ...]:
-        return self.given.inputs[MASKS].names
+        """Names of the structures, in the order of the planes."""
+        return self.given.names
 
     def of(self, row: int) -> Pixels:
-        digest = self.digests[row]
-        planes: Pixels = self.given.cases[MASKS][digest][digest]["structures"]
-        return planes[list(self.given.inputs[MASKS].places)]
+        """Returns the masks of a case as they were predicted, (S, h, w), 0 and 255."""
+        planes: Pixels = self.arrays(row)["structures"]
+        return planes[list(self.given.places)]
+
+
+def passes(given: Input, arrays: Arrays) -> bool:
+    """Returns whether a gate lets a case pass, of which `arrays` are predicted."""
+    return int(arrays["probability"].argmax()) in given.places
 
 
 NOTHING = Given()

@@ -29,6 +29,7 @@ from xferlab.tasks import registry
 from xferlab.tasks.config import TrialIdentity
 from xferlab.training.examples import untargeted
 from xferlab.training.learner import Array
+from xferlab.trial.given import Masks, passes
 from xferlab.trial.origin import trained_weights
 from xferlab.trial.training import AnyLearner, load_weights
 
@@ -210,8 +211,7 @@ class Predictor:
         examples = untargeted(prepared, self.identity.image_size, device=self.device)
         if MASKS in self.givers:
             _, given = self.givers[MASKS]
-            planes = [arrays["structures"][list(given.places)] for arrays in self._given(MASKS, images)]
-            examples.masks = _Masks(given.names, planes)
+            examples.masks = Masks(given, self._given(MASKS, images).__getitem__)
         return self.learner.predict(self.learner.load(examples, np.arange(len(prepared)), None))
 
     def passed(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[dict[str, int]]:
@@ -219,8 +219,7 @@ class Predictor:
         if GATE not in self.givers:
             return [{} for _ in images]
         _, given = self.givers[GATE]
-        called = [int(arrays["probability"].argmax()) for arrays in self._given(GATE, images)]
-        return [{PASSED.name: int(number in given.places)} for number in called]
+        return [{PASSED.name: int(passes(given, arrays))} for arrays in self._given(GATE, images)]
 
     def _given(
         self, role: str, images: Sequence[npt.NDArray[np.uint8]]
@@ -229,17 +228,6 @@ class Predictor:
         giver, given = self.givers[role]
         outputs = giver.predictions([giver.prepared(image) for image in images], images)
         return [giver.learner.for_others(output, given.threshold or 0.0) for output in outputs]
-
-
-@dataclass(frozen=True)
-class _Masks:
-    """Masks of some images."""
-
-    structures: tuple[str, ...]
-    planes: Sequence[npt.NDArray[np.uint8]]
-
-    def of(self, row: int) -> npt.NDArray[np.uint8]:
-        return self.planes[row]
 
 
 def _loaded(
