@@ -161,7 +161,7 @@ def test_a_mistake_is_refused_with_its_line(tmp_path: Path, old: str, new: str, 
 
 
 def test_who_needs_masks_to_predict_gives_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    giving = replace(registry.task("duet"), targets="structures", gives="structures")
+    giving = replace(registry.task("duet"), targets="structures")
     monkeypatch.setattr("xferlab.tasks.duet.config.TASK", giving)
     registry.task.cache_clear()
     text = STUDY.replace("task: duet}", "task: duet, repetitions: 2, masks: {from: lungs}}")

@@ -291,9 +291,9 @@ class Task:
         learner: `module:class` of its `Learner`; called with the identity, the device, and `share`: None, or
             another learner of the same trial, whose networks it uses (a search judges a sample by them).
         targets: What of the cases it learns to tell: `structures` (by their masks), or `classes` (by their
-            labels). Their names are the targets of a trial. Empty where what it learns has no names.
-        gives: What of its predictions other stages may take (`Learner.for_others`), by its targets: masks of
-            its `structures`, or a gate by its `classes`; empty for nothing.
+            labels). Their names are the targets of a trial. Other stages may take what it predicts of them
+            (`Learner.for_others`): masks of the structures, or a gate by the classes. Empty where what it
+            learns has no names.
         networks: Networks that may each start from another stage (`starts_from: {NAME: STAGE}`): by name,
             what the task of that stage gives; empty for a stage of the same task. `Learner` then has
             `start_network_from`. Without any, a stage starts from one other of its task.
@@ -333,7 +333,6 @@ class Task:
     identity: type[TrialIdentity]
     learner: str
     targets: Literal["structures", "classes", ""] = ""
-    gives: Literal["structures", "classes", ""] = ""
     networks: Mapping[str, Literal["structures", "classes", ""]] = field(default_factory=dict)
     masks: type[Masks] | None = None
     adapt: type[Section] | None = None

@@ -155,7 +155,7 @@ class Learner(Protocol[E_contra, B]):
         """
 
     def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
-        """Returns what other stages may take of a prediction, as `Task.gives` says, in the order of targets.
+        """Returns what other stages may take of a prediction, in the order of the targets (`Task.targets`).
 
         For `structures`: an array `structures` of masks, uint8 (S, H, W), 0 and 255, of any size, since who
         takes them stretches them to its own. For `classes`: `probability` of each class, float32 (K,).

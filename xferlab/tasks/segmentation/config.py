@@ -147,7 +147,6 @@ TASK = Task(
     identity=Identity,
     learner="xferlab.tasks.segmentation.learner:SegmentationLearner",
     targets="structures",
-    gives="structures",
     adapt=Adapt,
     new_head=lambda adapt: adapt.head == "new" or adapt.translator is not None,
     network=network,

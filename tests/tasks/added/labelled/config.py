@@ -97,7 +97,6 @@ TASK = Task(
     training=Training,
     identity=Identity,
     targets="classes",
-    gives="classes",
     reads_masks=False,
     learner="xferlab.tasks.labelled.learner:LabelledLearner",
 )

@@ -27,7 +27,6 @@ TASK = Task(
     training=Training,
     identity=Identity,
     targets="classes",
-    gives="classes",
     masks=Masks,
     reads_masks=False,
     learner="xferlab.tasks.masked.learner:MaskedLearner",
