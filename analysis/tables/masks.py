@@ -39,6 +39,12 @@ def mask_sources(results: StudyResults) -> pd.DataFrame:
 def masks_table(results: StudyResults) -> Table:
     """Returns the share of images whose mask a network predicted that knew them; without groups for none."""
     data = mask_sources(results)
+    gated = any(
+        given["role"] == "gate"
+        for trial in results.plan["trials"]
+        if "mask_sources" in trial
+        for given in trial["inputs"]
+    )
     stages = [stage for stage in results.stages if len(data) and stage in set(data["stage"])]
     return _LAYOUT.fill(
         Table(
@@ -49,6 +55,7 @@ def masks_table(results: StudyResults) -> Table:
                 "that predicted their masks knew of their patients; shares over all planned repetitions.",
                 "Masks of patients that a network trained on are better than those of new patients; "
                 "`out_of_fold` gives training images masks of networks that knew nothing of them.",
+                *(["Where a stage has a gate, images that do not pass count, too."] if gated else []),
             ),
             notes=data_notes(results, stages, ()),
             data=data,

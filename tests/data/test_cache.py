@@ -122,7 +122,7 @@ def test_all_bad_cases_at_once_and_nothing_is_left(many_sizes: Folder, tmp_path:
     with pytest.raises(DataError) as caught:
         opened()
     assert sorted(Path(p.where).name for p in caught.value.problems) == ["1.png", "4.png"]
-    assert {path.suffix for path in (tmp_path / "cache" / "tables-v4").rglob("*.*")} == {".lock"}
+    assert {path.suffix for path in (tmp_path / "cache" / "tables-v5").rglob("*.*")} == {".lock"}
 
 
 def test_files_that_changed_since_the_plan(opened: Any) -> None:

@@ -250,7 +250,7 @@ def test_three_channels_into_one_says_what_to_set():
         ),
         (
             seeded(out_channels=3).state_dict(),
-            r"layer has 3 outputs, and what the stage learns needs 1: start from weights of as many outputs\.$",
+            r"has 3 outputs, and what the stage learns needs 1: start from weights of as many outputs\.$",
         ),
     ],
     ids=["names", "width", "outputs"],

@@ -320,9 +320,40 @@ def test_a_fold_that_a_parent_has_seen_is_reported(planned: Callable[..., Plan])
     assert len(shared) == 1  # some patients have images in both sections
 
 
+def test_only_ancestors_whose_weights_a_fold_goes_back_to_have_seen_it(planned: Callable[..., Plan]) -> None:
+    edits = {
+        "lungs: {data: a,": "lungs: {data: a, gate: {from: kind, keep: tb},",
+        "stages:\n": "stages:\n  kind: {data: a, task: labelled, classes: {column: finding}}\n",
+    }
+    plan = planned(edits=edits)
+    assert "folds that a parent has seen" not in {warning.kind for warning in plan.warnings}
+
+
+def test_an_ancestor_of_the_trial_of_the_repetition_has_seen_its_cases(planned: Callable[..., Plan]) -> None:
+    edits = {
+        "lungs: {data: a,": "lungs: {data: b, starts_from: root,",
+        "whole:\n    data: a": "whole:\n    data: alone",
+        "evaluate_on: [a.test, a.train, b.test, a.hold_out]": "evaluate_on: [alone.test]",
+        "stages:\n": "  alone: {source: phantom_cxr, count: 40, seed: 3}\n"
+        "stages:\n  root: {data: alone, model: {init_features: 4}}\n",
+    }
+    plan = planned(edits=edits)
+    assert [warning.kind for warning in plan.warnings].count("folds that a parent has seen") == 1
+
+
 def test_too_few_patients_for_the_folds(planned: Callable[..., Plan]) -> None:
     with pytest.raises(StudyError, match=r"stage 'lungs' trains on 14 patients in repetition 1, and another"):
         planned(edits={"out_of_fold: true": "out_of_fold: 16"})
+
+
+def test_a_fold_that_leaves_one_image_at_the_smallest_size(planned: Callable[..., Plan]) -> None:
+    few = "label_fraction: 0.07, stratified: false, model: {init_features: 4, image_size: 16}"
+    edits = {
+        "lungs: {data: a, model: {init_features: 4}}": f"lungs: {{data: a, {few}}}",
+        "out_of_fold: true": "out_of_fold: 2",
+    }
+    with pytest.raises(StudyError, match=r"a fold of its training part leaves one image in repetition \d"):
+        planned(base=STUDY + "split: {group_by: null}\n", edits=edits)
 
 
 def test_a_class_that_only_the_data_name(planned: Callable[..., Plan]) -> None:

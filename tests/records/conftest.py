@@ -78,7 +78,7 @@ def s3_server(shaky: tuple[Shaky, str]) -> str:
 @pytest.fixture
 def s3_uri(s3_server: str, request: pytest.FixtureRequest) -> str:
     """A prefix of its own for each test, with a key in the URI as users write it."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.nodeid)
     options = f"endpoint_override={s3_server}&scheme=http&region=us-east-1&allow_bucket_creation=true"
     store = Store.open(f"s3://user:{SECRET}@bucket/{name}?{options}")
     store.filesystem.create_dir("bucket")

@@ -105,7 +105,7 @@ def test_a_sample_of_folds_or_sites_trains_the_first_of_them(tmp_path: Path, spl
     ]
 
 
-STARTS = "changes the trials that stage 'portable' starts from; a search tunes one stage on given parents"
+STARTS = "changes what stage 'portable' takes from other trials; a search tunes one stage on given weights"
 NOTHING = "changes nothing in a training of stage 'portable'; leave it out"
 
 
@@ -185,9 +185,12 @@ def test_the_stage_is_the_last_unless_it_is_named(tmp_path: Path) -> None:
     assert wanted_stage(base, "general") == "general"
     with pytest.raises(UsageError, match="Did you mean 'general'"):
         wanted_stage(base, "genral")
-    with pytest.raises(UsageError, match="has 3 repetitions"):
-        only(base, "portable", 4)
     assert list(only(base, "general", 2).stages) == ["donor", "general"]
+
+
+def test_there_are_no_more_repetitions_than_those_of_the_study(tuning_of: TuningOf) -> None:
+    with pytest.raises(UsageError, match="--repeats 4: stage 'portable' has 3 repetitions in this study"):
+        tuning_of(repetitions=4)
 
 
 ROLES = """\
@@ -203,24 +206,28 @@ stages:
     masks: {from: baseline.lungs, out_of_fold: 2}
     gate: {from: wide.views, keep: normal}
   views: {data: a, task: labelled, classes: {names: {normal: [normal], ill: [covid19, pathological]}}}
+model: {image_size: 64}
 arms:
   baseline: {}
   wide: {stages.lungs.training: {lr: 0.5}}
+  chain: {stages.whole.masks.from: baseline.lungs, stages.whole.gate.from: back.views}
+  back: {stages.views.gate: {from: chain.views, keep: normal}, stages.views.training: {lr: 0.1}}
 """
 
 
-def test_a_stage_with_masks_is_tuned_on_those_of_the_study(tmp_path: Path) -> None:
-    def index(name: str, config: Any) -> list[Case]:
-        return [replace(case, columns={"pathology": case.pathology}) for case in phantom_cases(name, config)]
+def labelled_cases(name: str, config: Any) -> list[Case]:
+    return [replace(case, columns={"pathology": case.pathology}) for case in phantom_cases(name, config)]
 
+
+def test_a_stage_with_masks_is_tuned_on_those_of_the_study(tmp_path: Path) -> None:
     with added():
         (tmp_path / "study.yaml").write_text(ROLES)
         (tmp_path / "space.yaml").write_text("training.lr: {loguniform: [1e-4, 1e-2]}")
         loaded = load(tmp_path / "study.yaml", environ={})
         space = load_space(tmp_path / "space.yaml", loaded.arms["baseline"], stage="whole")
         wanted = Wanted("baseline", "whole", 2, "random", asha=False, seed=1)
-        tuning = Tuning(loaded, space, wanted, index=index, setting=HERE)
-        plan = expand(loaded, index, HERE)
+        tuning = Tuning(loaded, space, wanted, index=labelled_cases, setting=HERE)
+        plan = expand(loaded, labelled_cases, HERE)
         sample = tuning.sample(1, {"stages.whole.training.lr": 0.005})
     names = [f"baseline/lungs/r0{r}{fold}" for r in (1, 2) for fold in ("", "/f1", "/f2")]
     names += ["baseline/views/r01", "baseline/views/r02"]
@@ -229,3 +236,22 @@ def test_a_stage_with_masks_is_tuned_on_those_of_the_study(tmp_path: Path) -> No
     assert [trial.predicted for trial in sample.trials] == [trial.predicted for trial in untuned]
     needed = {each.selection for trial in sample.trials for each in trial.predicted}
     assert needed <= tuning.selections.keys()
+
+
+@pytest.mark.parametrize(
+    ("arm", "stage"),
+    [("baseline", "views"), ("baseline", "lungs"), ("chain", "whole"), ("chain", "views"), ("back", "views")],
+)
+def test_every_stage_of_every_arm_can_be_tuned(tmp_path: Path, arm: str, stage: str) -> None:
+    with added():
+        (tmp_path / "study.yaml").write_text(ROLES)
+        (tmp_path / "space.yaml").write_text("training.lr: {loguniform: [1e-4, 1e-2]}")
+        loaded = load(tmp_path / "study.yaml", environ={})
+        space = load_space(tmp_path / "space.yaml", loaded.arms[arm], stage=stage)
+        wanted = Wanted(arm, stage, 2, "random", asha=False, seed=1)
+        tuning = Tuning(loaded, space, wanted, index=labelled_cases, setting=HERE)
+        plan = expand(loaded, labelled_cases, HERE)
+        sample = tuning.sample(1, {f"stages.{stage}.training.lr": 0.005})
+    names = [f"{arm}/{stage}/r0{repetition}" for repetition in (1, 2)]
+    assert [trial.trial_id for trial in tuning.base] == [plan.names[name] for name in names]
+    assert [trial.repetition for trial in sample.trials] == [1, 2]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,7 @@ from xferlab.errors import InterruptedTrialError, RecordError
 from xferlab.records import layout, reader, writer
 from xferlab.records.complete import is_complete
 from xferlab.records.schema import EpochResult
+from xferlab.tasks import registry
 from xferlab.trial.attempt import Attempt
 
 pytestmark = pytest.mark.component
@@ -139,6 +143,28 @@ def test_a_parent_and_a_selection_must_be_there(bench: Make) -> None:
     Path(trials.store.path(layout.selection_path(trials[GENERAL].selection))).unlink()
     with pytest.raises(RecordError, match=r"selections/.*\.json: is missing; run the study again"):
         trials.run(GENERAL)
+
+
+def test_a_trial_leaves_nothing_for_the_garbage_collector(
+    bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A circle of references would keep networks and images of every trial that a worker has run."""
+    trials, left, made = bench(), [], registry.learner_of
+
+    def learner_of(*arguments: Any, **options: Any) -> Any:
+        learner = made(*arguments, **options)
+        left.append(weakref.ref(learner))
+        return learner
+
+    monkeypatch.setattr(registry, "learner_of", learner_of)
+    gc.collect()
+    gc.disable()
+    try:
+        trials.run(GENERAL)
+        assert [reference() for reference in left] == [None] * len(left)
+        assert left
+    finally:
+        gc.enable()
 
 
 def test_the_best_parent_feeds_all_children(copied: Make) -> None:

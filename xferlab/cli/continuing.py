@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 from xferlab.cli.session import Session
 from xferlab.errors import RecordError, UsageError
-from xferlab.plan.changes import flattened
+from xferlab.plan.changes import differing
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout, reader
-from xferlab.records.complete import complete_trials
 from xferlab.records.states import KeptState, kept_starts, refusal
 from xferlab.records.store import Store
 
@@ -21,20 +19,24 @@ _OF_OTHERS = ("parent", "masks", "gate")
 _KEPT_NOT = "its state was not kept (`keep_states: true` keeps those of trainings from then on)"
 
 
-def continuations(session: Session, trials: Sequence[TrialSpec]) -> Iterator[str]:
+def continuations(session: Session, left: Sequence[TrialSpec]) -> Iterator[str]:
     """Yields a sentence for each stage of an arm whose trials continue others, or why they cannot.
 
     Trials are compared with those of the same name in the last plan of the study.
+
+    Args:
+        session: Of the study.
+        left: Its trials that are not complete.
     """
-    store, before = session.store, _last_ids(session)
-    renewed = {trial.trial_id for trial in trials if before.get(trial.name, trial.trial_id) != trial.trial_id}
-    if not renewed and not store.list(layout.STATES):
+    if not left:
         return
-    complete = complete_trials(store, session.study, trials)
-    left = [trial for trial in trials if trial.trial_id not in complete]
+    store, before = session.store, _last_ids(session)
+    renewed = {trial.trial_id for trial in left if before.get(trial.name, trial.trial_id) != trial.trial_id}
     starts = kept_starts(store, left)
-    for name, of_stage in groupby(left, key=lambda trial: trial.name.rpartition("/")[0]):
-        group = list(of_stage)
+    groups: dict[str, list[TrialSpec]] = defaultdict(list)
+    for trial in left:
+        groups["/".join(trial.name.split("/")[:2])].append(trial)
+    for name, group in groups.items():
         if continued := [starts[trial.trial_id] for trial in group if trial.trial_id in starts]:
             yield f"{name}: {_continued(continued)}"
         other = next((trial for trial in group if trial.trial_id in renewed - starts.keys()), None)
@@ -60,7 +62,7 @@ def _last_ids(session: Session) -> dict[str, str]:
 def _why_not(store: Store, spec: TrialSpec, before: str) -> str | None:
     """Returns why a trial trains from scratch although an earlier one differs in its end alone."""
     stored = reader.read_undamaged(store, layout.TrialFiles(before).spec)
-    changed = _changed(stored.get("identity", {}), spec.identity.to_json())
+    changed = set(differing(stored.get("identity", {}), spec.identity.to_json()))
     ends = [path for path in _ENDS if path in changed]
     others = changed - set(ends)
     if not ends or any(path.partition(".")[0] not in _OF_OTHERS for path in others):
@@ -75,9 +77,3 @@ def _why_not(store: Store, spec: TrialSpec, before: str) -> str | None:
     if not store.exists(layout.state_path(spec.course_id, before)):
         return _KEPT_NOT
     return refusal(store, spec, record)
-
-
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
-    """Returns the dotted paths in which two identities differ."""
-    old, new = flattened(before), flattened(now)
-    return {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}

@@ -58,8 +58,6 @@ def run(options: RunOptions) -> int:
             if problems := list(session.weights.problems(trials, stored=True)):
                 raise StudyError(problems)
         print_warnings(session, plan, trials)
-        for line in continuations(session, trials):
-            print(line)
         outcome = _run(options, session, plan, trials=trials, stop=stop)
         if outcome.ending.signal is not None:
             num_complete = len(
@@ -88,6 +86,8 @@ def _run(
             stop.graceful = True
             done = (State.COMPLETE, State.BLOCKED)
             left = [graph.trials[trial_id] for trial_id, state in graph.states.items() if state not in done]
+            for line in continuations(session, left):
+                print(line)
             if in_process:
                 check_device(left)
             decode_images(session, plan.selections, left, progress=progress)

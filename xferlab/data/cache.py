@@ -1,6 +1,6 @@
 """The image cache: every case decoded and resized once for a node, whatever studies and trials use it.
 
-`<cache>/tables-v4/<size>px/<key>.images` and `.targets` hold the pixels of the cases of a section, or of a
+`<cache>/tables-v5/<size>px/<key>.images` and `.targets` hold the pixels of the cases of a section, or of a
 set of sections, at one size, those in `native` at their own; the key is the SHA-256 of the cases' digests.
 `<key>.json` says which case is where, and which digests the two files have: every process compares them once,
 and a table with other bytes is built again. A table answers every request that it covers, whoever built it,

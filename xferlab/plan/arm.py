@@ -72,6 +72,8 @@ class ArmExpansion:
         selected, unit_of = self._selected(stage, repetition), selector.units(reading)
         rows = selector.selections[selected.digest].rows
         trained = {unit_of[row[0]] for row in rows if row[1] == "train"}
+        paired = self.growing.trials[self.ids[stage, repetition]]
+        self._checks.fold(paired, frozenset(units) - selected.units)
         if trained.isdisjoint(units):
             return {}
         if len(trained) < number:
@@ -94,6 +96,8 @@ class ArmExpansion:
             self._checks.other_folds(stage_name)
         self._note(spec, selected)
         self._checks.fold(spec, left_out)
+        why = f"a fold of its training part leaves one image in repetition {repetition} (`out_of_fold`)"
+        self._checks.single(stage_name, selected, why)
         return spec.trial_id
 
     def _selected(self, stage_name: str, repetition: int) -> PartCases:

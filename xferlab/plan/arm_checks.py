@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xferlab.plan.evaluations import Evaluations
-from xferlab.plan.growing import Growing
+from xferlab.plan.growing import Growing, ancestors
 from xferlab.plan.selection import PartCases
 from xferlab.plan.spec import TrialSpec
 from xferlab.study.schema import Study
@@ -56,13 +56,17 @@ class ArmChecks:
                 self._refuse(
                     f"{stage_name} {section} {part}", Finding(path, what, related=(("data", section),))
                 )
-        view = stage_view(self.study, stage_name) if selected.counts["train"] == 1 else None
-        if view is not None:
-            why = f"its training part is one image in repetition {repetition}"
-            for finding in self.study.task_of(stage_name).check_single(view, path, why, "add patients"):
-                self._refuse(f"{stage_name} single", finding)
+        self.single(stage_name, selected, f"its training part is one image in repetition {repetition}")
         self._evaluations.check_classes(section, selected, repetition)
         self._check_labels(stage_name, section, selected, repetition)
+
+    def single(self, stage_name: str, selected: PartCases, why: str) -> None:
+        """Notes that a network would train on one image."""
+        view = stage_view(self.study, stage_name) if selected.counts["train"] == 1 else None
+        if view is not None:
+            path: KeyPath = ("stages", stage_name, "data")
+            for finding in self.study.task_of(stage_name).check_single(view, path, why, "add patients"):
+                self._refuse(f"{stage_name} single", finding)
 
     def _check_labels(self, stage_name: str, section: str, selected: PartCases, repetition: int) -> None:
         for part, name in selected.missing_labels if selected.counts["train"] else ():
@@ -118,17 +122,14 @@ class ArmChecks:
         finding = Finding(("stages", stage_name), what + "give both the same number (`out_of_fold`)")
         self._refuse(f"folds {stage_name}", finding)
 
-    def fold(self, spec: TrialSpec, left_out: frozenset[str]) -> None:
-        """Warns where a trial that predicts out of fold starts from one that trained on the fold."""
-        ancestors, trials = list(spec.parents), self.growing.trials
-        while ancestors:
-            ancestor = trials[ancestors.pop()]
-            ancestors += ancestor.parents
-            if not left_out.isdisjoint(self.growing.trained_units[ancestor.trial_id]):
+    def fold(self, spec: TrialSpec, unseen: frozenset[str]) -> None:
+        """Warns where a trial that predicts out of fold starts from one that knew these units."""
+        for ancestor in ancestors(spec, self.growing.trials, origins_only=True):
+            if not unseen.isdisjoint(self.growing.trained_units[ancestor.trial_id]):
                 what = (
                     f"stage {spec.stage!r} predicts out of fold, and starts from stage {ancestor.stage!r}, "
-                    "which trained on patients of all folds: these predictions are better than those of new "
-                    "patients"
+                    "which trained on patients that it predicts: these predictions are better than those of "
+                    "new patients"
                 )
                 self.growing.warn(
                     f"fold {spec.stage}", f"stages.{spec.stage}", what, kind="folds that a parent has seen"

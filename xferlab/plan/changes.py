@@ -75,16 +75,21 @@ def flattened(value: Any, prefix: str = "") -> dict[str, Any]:
     return {path: leaf for part in parts for path, leaf in part.items()}
 
 
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Returns the dotted paths in which two nested mappings differ."""
+    old, new = flattened(before), flattened(now)
+    return [path for path in {**old, **new} if old.get(path) != new.get(path)]
+
+
 def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Returns the fields in which two identities differ, with both values where these are short."""
     old, new = flattened(before), flattened(now)
-    differing = [path for path in {**old, **new} if old.get(path) != new.get(path)]
     return [
         next(
             (words for field, words in _NAMED.items() if f"{path}.".startswith(f"{field}.")),
             f"{path} {old.get(path)} -> {new.get(path)}",
         )
-        for path in differing
+        for path in differing(before, now)
     ]
 
 

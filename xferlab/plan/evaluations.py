@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import astuple
 from typing import Any
 
-from xferlab.plan.growing import Growing
+from xferlab.plan.growing import Growing, ancestors
 from xferlab.plan.identity import short_id
 from xferlab.plan.selection import PartCases, Reading
 from xferlab.plan.spec import EvaluationSpec, Predict, TrialSpec
@@ -76,7 +76,7 @@ class Evaluations:
                 **({"targets": list(spec.targets)} if len(spec.targets) > 1 else {}),
                 **({"predicted": [list(astuple(each)) for each in predicted]} if predicted else {}),
             }
-            seen = part != "hold_out" and self._may_have_seen(spec.parents, repetition, selected.units)
+            seen = part != "hold_out" and self._may_have_seen(spec, selected.units)
             if seen:
                 self._warn_seen(stage_name, item, repetition)
             yield EvaluationSpec(
@@ -107,13 +107,12 @@ class Evaluations:
             return {"objects": variant, "objects_version": self._growing.setting.objects_version}
         return {"variant": variant} if variant and image_size != "native" else {}
 
-    def _may_have_seen(self, parents: Iterable[str], repetition: int, units: frozenset[str]) -> bool:
-        for parent in parents:
-            spec, trained = self._growing.trials[parent], self._growing.trained_units[parent]
-            has_seen = spec.repetition != repetition and not trained.isdisjoint(units)
-            if has_seen or self._may_have_seen(spec.parents, repetition, units):
-                return True
-        return False
+    def _may_have_seen(self, spec: TrialSpec, units: frozenset[str]) -> bool:
+        trained = self._growing.trained_units
+        return any(
+            each.repetition != spec.repetition and not trained[each.trial_id].isdisjoint(units)
+            for each in ancestors(spec, self._growing.trials)
+        )
 
     def check_classes(self, section: str, selected: PartCases, repetition: int) -> None:
         """Notes the pathologies of a section that a part lacks."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from xferlab.errors import Problem
 from xferlab.plan.features import Probe
 from xferlab.plan.left_out import LeftOut
@@ -49,3 +51,23 @@ class Growing:
         """Notes what is wrong with an arm (empty: with the study itself), once under each key."""
         if key not in self.problems:
             self.problems[key] = self.loaded.problem(arm, finding)
+
+
+def ancestors(
+    trial: TrialSpec, trials: Mapping[str, TrialSpec], *, origins_only: bool = False
+) -> Iterator[TrialSpec]:
+    """Yields each trial that another one descends from, once.
+
+    Args:
+        trial: The other one.
+        trials: All of them, by id.
+        origins_only: Only those whose weights it goes back to, without those that predict.
+    """
+    seen, ahead = set[str](), [trial]
+    while ahead:
+        inputs = ahead.pop().inputs
+        given = {each for i in inputs if i.network is not None or not origins_only for each in i.trials}
+        found = [trials[each] for each in sorted(given - seen)]
+        seen |= given
+        ahead += found
+        yield from found

@@ -158,18 +158,17 @@ class Inputs:
 
     def _taken(self, stage_name: str, producer: Producer, trials: tuple[str, ...]) -> Input:
         """What is taken of the trials that predict, by name and place."""
-        targets = self._growing.trials[trials[0]].targets
+        paired = self._growing.trials[trials[0]]
+        targets, threshold = paired.targets, None
         masks, gate = self._study.masks_of(stage_name), self._study.stages[stage_name].gate
         if producer.role == GATE:
             assert gate is not None
             order = {name: place for place, name in enumerate(targets)}
-            wanted, threshold = (
-                sorted(dict.fromkeys(gate.classes), key=lambda name: order.get(name, -1)),
-                None,
-            )
+            wanted = sorted(gate.classes, key=lambda name: order.get(name, -1))
         else:
             assert masks is not None
-            wanted, threshold = list(masks.structures or targets), masks.threshold
+            wanted = list(masks.structures or targets)
+            threshold = masks.threshold if paired.identity.has_threshold else None
         for finding in untold(stage_name, producer, wanted, targets):
             self._growing.refuse(finding.what, self._arm, finding)
         names = tuple(name for name in wanted if name in targets)

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 
+from xferlab.plan.growing import ancestors
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import MASKS, TrialSpec
 
 SOURCES = ("trained", "selected", "unseen")
 """What a network knew of a case that it predicts: it trained on the patient, or its best epoch was chosen by
-the patient, or neither."""
+the patient, or neither; and so the networks whose weights it goes back to."""
 
 
 class MaskSources:
@@ -32,7 +33,7 @@ class MaskSources:
         counts: dict[str, dict[str, Counter[str]]] = {}
         for item in trial.predicted if trial.input(MASKS) else ():
             if item.role == MASKS:
-                units = self._units(self._plan.by_id[item.trial].selection)
+                units = self._units(item.trial)
                 for digest in self._plan.selections[item.selection].digests:
                     _, part, *label = rows[digest]
                     name = trial.targets[int(label[0])] if label else self._cases[digest].pathology
@@ -45,8 +46,12 @@ class MaskSources:
     def _unit(self, digest: str) -> str:
         return self._plan.selector.cohort.unit(self._cases[digest])
 
-    def _units_of(self, selection: str) -> Mapping[str, str]:
-        """What a trial knew of the units that it trained on or was selected on."""
+    def _units_of(self, trial_id: str) -> Mapping[str, str]:
+        """What a trial and those that it starts from knew of the units that they trained or selected on."""
+        trial = self._plan.by_id[trial_id]
+        known = (trial, *ancestors(trial, self._plan.by_id, origins_only=True))
+        rows = [
+            row for each in {spec.selection for spec in known} for row in self._plan.selections[each].rows
+        ]
         names = {"validation": "selected", "train": "trained"}
-        rows = sorted(self._plan.selections[selection].rows, key=lambda row: list(names).index(row[1]))
-        return {self._unit(row[0]): names[row[1]] for row in rows}
+        return {self._unit(row[0]): name for part, name in names.items() for row in rows if row[1] == part}

@@ -69,11 +69,17 @@ class Tuning:
 
         Raises:
             StudyError: A parameter changes nothing in the stage, or what samples must have in common.
-            UsageError: The stage has no score.
+            UsageError: The stage has no score, or fewer repetitions.
         """
         self.wanted, self.space = wanted, space
         self._loaded, self._index, self._setting = loaded, index, setting
-        self._study = only(loaded.arms[wanted.arm], wanted.stage, wanted.repetitions, arm=wanted.arm)
+        self._study = loaded.arms[wanted.arm]
+        planned = self._repetitions(self._study)
+        if not 1 <= wanted.repetitions <= planned:
+            raise UsageError(
+                f"--repeats {wanted.repetitions}: stage {wanted.stage!r} has {planned} repetitions in this "
+                "study"
+            )
         self.selections: dict[str, Selection] = {}
         self._names: dict[str, str] = {}
         self.base = self._expanded(self._study)
@@ -130,12 +136,25 @@ class Tuning:
         }
 
     def _expanded(self, study: Study) -> tuple[TrialSpec, ...]:
-        """The trials of the stage in a study, with nothing to evaluate."""
+        """The trials of the stage in the arm's study, with nothing to evaluate."""
         arm, stage = self.wanted.arm, self.wanted.stage
-        others = {each.arm for config in study.stages.values() for each in config.producers} - {"", arm}
-        arms = {arm: study, **{other: self._loaded.arms[other] for other in sorted(others)}}
+        needed_arms = taken_from({**self._loaded.arms, arm: study}, arm)
+        arms = {name: config for name, config in self._loaded.arms.items() if name in needed_arms}
+        by_others = {
+            producer.stage
+            for name, config in arms.items()
+            for each in config.stages.values()
+            for producer in each.producers
+            if name != arm and producer.arm == arm
+        }
+        number = min(self.wanted.repetitions, self._repetitions(study))
+        arms[arm] = only(study, stage, number, arm=arm, others=sorted(by_others))
         plan = expand(replace(self._loaded, arms=arms), self._index, self._setting)
-        trials = [trial for trial in plan.trials if trial.stage == stage and arm in trial.arms]
+        trials = [
+            trial
+            for trial in plan.trials
+            if trial.stage == stage and arm in trial.arms and trial.fold is None
+        ]
         for trial in trials:
             needed = [trial.selection, *(each.selection for each in trial.predicted)]
             self.selections |= {digest: plan.selections[digest] for digest in needed}
@@ -149,6 +168,9 @@ class Tuning:
             )
             for trial in trials
         )
+
+    def _repetitions(self, study: Study) -> int:
+        return study.stages[self.wanted.stage].repetitions or study.repetitions
 
     def _probe(self) -> None:
         problems = []
@@ -176,8 +198,8 @@ class Tuning:
         for trial, untuned in zip(trials, self.base, strict=False):
             if trial.inputs != untuned.inputs:
                 return (
-                    f"changes the trials that stage {self.wanted.stage!r} starts from; a search tunes one "
-                    "stage on given parents: vary `training.*`, or tune a stage that starts from nothing"
+                    f"changes what stage {self.wanted.stage!r} takes from other trials; a search tunes one "
+                    "stage on given weights, masks and gates: vary `training.*`, or tune the other stage"
                 )
             if self._validation(trial) != self._validation(untuned):
                 return "changes the validation cases, by which samples are compared"
@@ -225,7 +247,18 @@ def wanted_stage(study: Study, stage: str | None) -> str:
     return stage
 
 
-def only(study: Study, stage: str, repetitions: int, *, arm: str = "") -> Study:
+def taken_from(arms: Mapping[str, Study], arm: str) -> frozenset[str]:
+    """Returns an arm and all arms whose predictions its stages take, and theirs."""
+    found, left = {arm}, [arm]
+    while left:
+        stages = arms[left.pop()].stages.values()
+        others = {each.arm for stage in stages for each in stage.producers} - found - {""}
+        found |= others
+        left += sorted(others)
+    return frozenset(found)
+
+
+def only(study: Study, stage: str, repetitions: int, *, arm: str = "", others: Sequence[str] = ()) -> Study:
     """Returns a study with one stage and all it needs, so many repetitions of it, and nothing to evaluate.
 
     Args:
@@ -233,17 +266,14 @@ def only(study: Study, stage: str, repetitions: int, *, arm: str = "") -> Study:
         stage: The stage.
         repetitions: Of the stage.
         arm: Name of the arm, by which stages may call their own arm.
-
-    Raises:
-        UsageError: The stage has fewer repetitions.
+        others: Stages whose predictions other arms take; they are kept, too.
     """
-    planned = study.stages[stage].repetitions or study.repetitions
-    if not 1 <= repetitions <= planned:
-        raise UsageError(f"--repeats {repetitions}: stage {stage!r} has {planned} repetitions in this study")
     stages: dict[str, Stage] = {}
-    needed = deque([(stage, True)])
+    needed = deque([(stage, True), *((name, False) for name in others if name != stage)])
     while needed:
         name, paired = needed.popleft()
+        if name in stages:
+            continue
         config = study.stages[name]
         number = (
             repetitions if paired and config.repetitions and config.repetitions > 1 else config.repetitions

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from xferlab.errors import InterruptedTrialError, NonFiniteLossError
@@ -67,7 +68,7 @@ class _Run:
     def __init__(self, sample: SampleSpec, context: TrialContext, attempt: Attempt, stop: Callable[[], bool]):
         self.sample, self.attempt, self.stop = sample, attempt, stop
         self.search = search_store(context.store, sample.tuning_id)
-        context = replace(context, go_on=self._go_on)
+        context = replace(context, go_on=partial(_go_on, stop, sample))  # no circle through this run
         self.repetitions = [_Repetition(trial, sample.judge, context) for trial in sample.trials]
         used = [repetition.used for repetition in self.repetitions]
         origin = sha256_of(used) if any(used) else None
@@ -129,10 +130,6 @@ class _Run:
                 f"{self.sample.job.name}: stopped in epoch {self.epoch}; run the search again to go on"
             )
 
-    def _go_on(self) -> None:
-        if self.stop():
-            raise InterruptedTrialError(f"{self.sample.job.name}: stopped; run the search again to go on")
-
     def _restore(self, state: dict[str, Any]) -> None:
         self.epoch, self.num_batches = state["cursor"]["epoch"], state["cursor"]["next_batch"]
         for repetition, stored in zip(self.repetitions, state["repetitions"], strict=True):
@@ -187,3 +184,8 @@ class _Repetition:
     def restore(self, state: dict[str, Any]) -> None:
         self.trainer.restore(state["trainer"])
         self._scores = list(state["scores"])
+
+
+def _go_on(stop: Callable[[], bool], sample: SampleSpec) -> None:
+    if stop():
+        raise InterruptedTrialError(f"{sample.job.name}: stopped; run the search again to go on")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from xferlab.cohort import single_sections
 from xferlab.errors import suggest
 from xferlab.tasks.config import OBJECTS, ORIGINAL
 
@@ -39,6 +40,9 @@ class Evaluated(NamedTuple):
                 f"{item!r} is not `section.part` with a part out of {', '.join(PARTS)}"
                 + (f".{hint}" if hint else "")
             )
+        sections = single_sections(section)
+        if len(set(sections)) != len(sections):
+            raise ValueError(f"{item!r} names a section twice")
         if at and variant not in VARIANTS:
             raise ValueError(
                 f"{item!r} has the variant {variant!r}; accepted after `@`: {', '.join(VARIANTS)}."

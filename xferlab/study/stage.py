@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from xferlab.cohort import Labelling
+from xferlab.cohort import Labelling, single_sections
 from xferlab.errors import suggest
 from xferlab.section import NO_BOOL, Float, Name, Scalar, Section
 from xferlab.study.evaluated import Evaluated
@@ -176,8 +176,9 @@ class Stage(Section):
             raise ValueError(
                 "there is nothing to adapt in a stage that starts from random weights; give starts_from"
             )
-        if isinstance(self.data, list) and len(set(self.data)) != len(self.data):
-            raise ValueError(f"data names a section twice: {', '.join(self.data)}")
+        sections = single_sections(self.section or "")
+        if len(set(sections)) != len(sections):
+            raise ValueError(f"data names a section twice: {', '.join(sections)}")
         if not self.stratified and self.label_fraction is None:
             raise ValueError("stratified is about label_fraction, which this stage lacks; leave it out")
         return self

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, ConfigDict, Field, StrictBool
 
 from xferlab.section import NO_BOOL, Float, Section
 
 FOLDS = 5
 """How many folds `out_of_fold: true` is."""
+
+
+def _each_once(names: list[str]) -> list[str]:
+    if len(set(names)) != len(names):
+        raise ValueError(f"a name stands twice: {', '.join(names)}")
+    return names
+
+
+_Names = Annotated[list[str], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class _Predicted(Section):
@@ -28,7 +37,7 @@ class _Predicted(Section):
 class Masks(_Predicted):
     """Masks that another stage predicts; a task that reads them may add fields of its own."""
 
-    structures: list[str] | None = Field(None, min_length=1)
+    structures: _Names | None = None
     """The structures to take, in this order; default: all that the other stage learns."""
     threshold: Float = Field(0.5, gt=0, lt=1)
     """From which probability on a structure is there; where structures exclude each other, the most
@@ -51,7 +60,7 @@ class Masks(_Predicted):
 class Gate(_Predicted):
     """Which images may train: those that another stage takes for one of some classes."""
 
-    keep: str | Annotated[list[str], Field(min_length=1)]
+    keep: str | _Names
     """The class, or the classes, whose images train."""
 
     @property

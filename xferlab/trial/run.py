@@ -88,7 +88,8 @@ class _Run:
 
     def __init__(self, spec: TrialSpec, context: TrialContext, attempt: Attempt, hooks: Hooks):
         self.spec, self.attempt, self.hooks = spec, attempt, hooks
-        self.context = replace(context, go_on=partial(self._go_on, "took the predictions of others"))
+        # Nothing that the run holds may hold the run: a circle keeps its networks until garbage is collected.
+        self.context = replace(context, go_on=partial(_go_on, hooks, spec, "took the predictions of others"))
         self.learner = registry.learner_of(spec.identity, context.device)
 
     def to_record(self, record: TrialRecord | None) -> TrialRecord:
@@ -204,23 +205,16 @@ class _Run:
     def _evaluate(self, weights: str) -> dict[str, pa.Table]:
         """Measures what has no valid record yet of these weights; returns all rows by `section.part`."""
         store, trial_id = self.context.store, self.spec.trial_id
-        tables = {}
+        tables, go_on = {}, partial(_go_on, self.hooks, self.spec, "was evaluated")
         for evaluation in self.spec.evaluations:
             record = reader.read_evaluation(store, trial_id, evaluation.evaluation_id)
             if record is None or not reader.is_whole(store, record, weights):
                 measure = partial(evaluate, self.spec, evaluation, self.learner, self.context)
-                record = measure(weights=weights, after_case=self._go_on)
+                record = measure(weights=weights, after_case=go_on)
             tables[evaluation.name] = reader.read_cases(store, record)
         if lacks_features(store, self.spec, weights):
-            extract(self.spec, self.learner, self.context, weights=weights, after_case=self._go_on)
+            extract(self.spec, self.learner, self.context, weights=weights, after_case=go_on)
         return tables
-
-    def _go_on(self, doing: str = "was evaluated") -> None:
-        """Ends the trial if it is to stop: what it measures or predicts is lost, what it trained is not."""
-        if self.hooks.stop():
-            raise InterruptedTrialError(
-                f"{self.spec.name}: stopped while it {doing}; run the study again to go on"
-            )
 
     def _show(self, mirror: TrialMirror, validation: AnyExamples) -> None:
         """Sends a fixed, seeded few validation cases to the mirror, which drops what is not shareable."""
@@ -235,3 +229,9 @@ def _origin(origins: Mapping[str, Origin], given: Given) -> str | None:
     """Returns the digest of all that a training starts from: weights, and what others predict."""
     weights = weights_of(origins)
     return sha256_of([weights, given.used]) if given.used else weights
+
+
+def _go_on(hooks: Hooks, spec: TrialSpec, doing: str) -> None:
+    """Ends a trial if it is to stop: what it measures or predicts is lost, what it trained is not."""
+    if hooks.stop():
+        raise InterruptedTrialError(f"{spec.name}: stopped while it {doing}; run the study again to go on")

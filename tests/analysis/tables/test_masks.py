@@ -53,7 +53,11 @@ def counted(plan: Plan) -> dict[str, Counter[str]]:
         for item in trial.predicted:
             if item.role != MASKS:
                 continue
-            rows = plan.selections[plan.by_id[item.trial].selection].rows
+            rows, line = [], [plan.by_id[item.trial]]
+            while line:
+                spec = line.pop()
+                rows += plan.selections[spec.selection].rows
+                line += [plan.by_id[given] for origin in spec.origins for given in origin.trials]
             for digest in plan.selections[item.selection].digests:
                 parts = {row[1] for row in rows if patients[row[0]] == patients[digest]}
                 known = "trained" if "train" in parts else "selected" if parts else "unseen"
@@ -66,10 +70,26 @@ def few(plan_changes: dict[str, Any]) -> dict[str, Any]:
     return {**plan_changes, "stages": {**stages, "lungs": {**stages["lungs"], "label_fraction": 0.5}}}
 
 
+def descended(plan_changes: dict[str, Any]) -> dict[str, Any]:
+    """The network that predicts has few labels of its own, and starts from one that has all."""
+    few_labels = few(plan_changes)
+    stages = few_labels["stages"]
+    first = {key: value for key, value in stages["lungs"].items() if key != "label_fraction"}
+    first["repetitions"] = takes(**plan_changes)["repetitions"]
+    lungs = {**stages["lungs"], "starts_from": "first"}
+    return {**few_labels, "stages": {"first": first, **stages, "lungs": lungs}}
+
+
+def test_what_an_ancestor_knew_a_network_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned(tmp_path, monkeypatch, **descended({"out_of_fold": 2}))
+    assert set(+sources(plan)["train"]) == {"trained"}
+    assert "folds that a parent has seen" in {warning.kind for warning in plan.warnings}
+
+
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"out_of_fold": 2}, {"out_of_fold": True}, few({}), few({"out_of_fold": 3})],
-    ids=["in sample", "two folds", "five folds", "few labels", "few labels, three folds"],
+    [descended({}), {}, {"out_of_fold": 2}, {"out_of_fold": True}, few({}), few({"out_of_fold": 3})],
+    ids=["descended", "in sample", "two folds", "five folds", "few labels", "few labels, three folds"],
 )
 def test_each_case_is_counted_by_what_its_network_knew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
@@ -95,6 +115,17 @@ def test_shares_stand_by_class_in_a_table(tmp_path: Path) -> None:
         ("portable", "baseline", "train"): ("12", "25 %", "0 %", "75 %"),
         ("portable", "frozen", "train"): ("4", "75 %", "0 %", "25 %"),
     }
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_a_table_of_a_gated_stage_says_that_it_counts_all(tmp_path: Path, gate: bool) -> None:
+    builder = StudyBuilder(tmp_path, pixels=False, repetitions=1)
+    trials = builder._trials()
+    trials[-1]["mask_sources"] = {"train": {"normal": {"trained": 3, "selected": 0, "unseen": 1}}}
+    trials[-1]["inputs"] += [{"role": "gate", "trials": [], "donor": None}] if gate else []
+    builder._trials = lambda: trials  # type: ignore[method-assign]
+    caption = " ".join(masks_table(load_study(builder.write(), STUDY)).caption)
+    assert ("images that do not pass count, too" in caption) == gate
 
 
 def test_a_study_without_masks_has_no_such_table(tmp_path: Path) -> None:
