@@ -248,8 +248,12 @@ def test_three_channels_into_one_says_what_to_set():
             seeded(init_features=8).state_dict(),
             r"more\. The first level has 8 features while .* set init_features: 8, or train a donor",
         ),
+        (
+            seeded(out_channels=3).state_dict(),
+            r"has 3 outputs, and what the stage learns needs 1: start from weights of as many outputs\.$",
+        ),
     ],
-    ids=["names", "width"],
+    ids=["names", "width", "outputs"],
 )
 def test_what_does_not_fit_is_listed(state, message):
     with pytest.raises(DonorError, match=message):

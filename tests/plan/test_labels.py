@@ -256,7 +256,7 @@ def test_a_class_must_be_in_every_training_part(planned: Callable[..., Plan]) ->
     number = next(n for n in range(0, 60, 2) if not all(text_digest(f"a {n} ") in part for part in trained))
     absent = [text_digest(f"a {number} ") in part for part in trained].index(False) + 1
     rare = {f"a/{number}": {"finding": "rare"}, f"a/{number + 1}": {"finding": "rare"}}
-    assert refused(planned, rare) == [
+    assert refused(planned, rare, **{", starts_from: first": ""}) == [
         f"stage 'first': class 'rare' is in no train case of section 'a' in repetition {absent}; add "
         "patients of it, join it with another class (`classes`), or change `split`"
     ]
@@ -319,3 +319,42 @@ def test_classes_of_one_value_are_those_of_what_is_trained_on(planned: Callable[
     assert counts.others == {"odd": 10}
     assert Counter(e.section for e in evaluations(plan))["c"] == 3
     assert replace(counts, classes={}, others={"": 2}).warning().what.endswith("by finding: empty 2")
+
+
+def test_classes_in_another_order_than_those_of_the_parent_are_told(planned: Callable[..., Plan]) -> None:
+    names = "column: finding, names: {%s: [normal], %s: [tb, viral]}"
+    first, second = (f"data: {section}, task: labelled, classes: {{column: finding}}" for section in "ab")
+    edits = {
+        first: first.replace("column: finding", names % ("well", "sick")),
+        second: second.replace(
+            "column: finding", "column: finding, names: {sick: [tb, viral], well: [normal]}"
+        ),
+    }
+    assert [warning.what for warning in planned(**edits).loaded.warnings] == [
+        "stage 'second' learns sick, well, and 'first', which it starts from, well, sick: each output starts "
+        "as that of another one; name the same classes in the same order"
+    ]
+    assert planned().loaded.warnings == ()
+
+
+@pytest.mark.parametrize("names", [GROUPED, "names: {normal: [normal], tb: [tb]}"])
+def test_another_number_of_classes_than_the_parent_has_is_refused_by_the_plan(
+    planned: Callable[..., Plan], names: str
+) -> None:
+    """The parent's classes are the values of its column, which only the data tell."""
+    second = "data: b, task: labelled, classes: {column: finding"
+    with pytest.raises(
+        StudyError, match="its last layer does not fit; let both learn as many classes"
+    ) as error:
+        planned(**{second: f"{second}, {names}"})
+    (problem,) = error.value.problems
+    assert problem.where.endswith(":10")
+    assert ", and 'first', which it starts from, normal, tb, viral: " in problem.what
+
+
+def test_values_of_the_data_may_make_other_classes_than_those_of_the_parent(
+    planned: Callable[..., Plan],
+) -> None:
+    edits = {f"b/{number}": {"finding": "other"} for number in range(48) if number // 2 % 3 == 0}
+    (warning,) = planned(edits).loaded.warnings
+    assert "learns normal, other, tb, and 'first', which it starts from, normal, tb, viral" in warning.what

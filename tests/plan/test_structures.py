@@ -150,18 +150,51 @@ def test_structures_that_a_stage_cannot_learn(
         planned(STUDY.replace(*other).replace(old, new))
 
 
-@pytest.mark.parametrize(
-    ("names", "adapt", "is_told"),
-    [("lung, heart", "", True), ("lung, heart", ", adapt: {head: new}", False), ("heart, lung", "", False)],
-)
-def test_outputs_for_other_structures_are_told(
-    planned: Callable[..., Plan], names: str, adapt: str, is_told: bool
-) -> None:
-    study = STUDY.replace("structures: [heart]", "structures: [heart, lung]").replace(
-        "structures: [lung], starts_from: heart", f"structures: [{names}], starts_from: heart{adapt}"
+ORDER = """\
+study: s
+data: {a: {source: phantom_cxr, count: 20}}
+stages:
+  first: {data: a, structures: [left_lung, right_lung]}
+  second: {data: a, structures: [right_lung, left_lung], starts_from: first}
+"""
+
+
+def warned(folder: Path, text: str) -> list[str]:
+    path = folder / "s.yaml"
+    path.write_text(text)
+    return [str(warning) for warning in load(path, environ={}).warnings]
+
+
+def test_an_output_that_starts_as_that_of_another_structure_is_told(tmp_path: Path) -> None:
+    (warning,) = warned(tmp_path, ORDER)
+    assert warning == (
+        f"{tmp_path}/s.yaml:5: warning: stage 'second' learns right_lung, left_lung, and 'first', which it "
+        "starts from, left_lung, right_lung: each output starts as that of another one; name the same "
+        "structures in the same order, or start that layer anew (adapt: {head: new})"
     )
-    what = "stage 'lung' learns lung, heart, and 'heart', which it starts from, heart, lung: the last layer"
-    assert any(warning.what.startswith(what) for warning in planned(study).warnings) == is_told
+    arm = "arms: {turned: {stages.second.structures: [heart, clavicles]}, baseline: {}}\n"
+    same = ORDER.replace("[right_lung, left_lung]", "[left_lung, right_lung]")
+    (warning,) = warned(tmp_path, same + arm)
+    assert warning.startswith(
+        f"{tmp_path}/s.yaml:6: warning: arm 'turned': stage 'second' learns heart, clavicles, and"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("[right_lung, left_lung]", "[left_lung, right_lung]"),
+        ("starts_from: first", "starts_from: first, adapt: {head: new}"),
+        ("starts_from: first", "starts_from: first, adapt: {translator: {depth: 1}}"),
+    ],
+)
+def test_outputs_that_fit_are_not_told(tmp_path: Path, old: str, new: str) -> None:
+    assert warned(tmp_path, ORDER.replace(old, new)) == []
+
+
+def test_a_single_structure_carries_over_to_another_one(tmp_path: Path) -> None:
+    single = ORDER.replace("[left_lung, right_lung]", "[heart]").replace("[right_lung, left_lung]", "[lung]")
+    assert warned(tmp_path, single) == []
 
 
 def test_a_trial_of_several_structures_has_their_number_in_its_identity_and_their_names_beside_it(

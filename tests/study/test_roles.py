@@ -214,6 +214,35 @@ def test_a_mistake_between_arms(tmp_path: Path, old: str, new: str, line: int, w
     assert str(caught.value.problems[0]).startswith(f"{tmp_path}/study.yaml:{line}: {what}")
 
 
+COLOURED = STUDY.replace("stages:", "  m: {source: phantom_mri, count: 60}\nstages:").replace(
+    "    data: a", "    data: m"
+)
+GREY = "lungs: {data: a, model: {in_channels: 1}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "arm"),
+    [
+        (COLOURED.replace("lungs: {data: a}", GREY), 12, ""),
+        (
+            (COLOURED + ARMS).replace(
+                "stages.lungs.training.max_epochs: 5", "stages.lungs.model: {in_channels: 1}"
+            ),
+            19,
+            "arm 'wide': ",
+        ),
+    ],
+)
+def test_images_that_the_network_of_masks_cannot_read(tmp_path: Path, text: str, line: int, arm: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        loaded(tmp_path, text)
+    assert str(caught.value.problems[0]).startswith(
+        f"{tmp_path}/study.yaml:{line}: {arm}the images of 'm' have 3 channels, and the network of stage "
+        "'lungs' takes 1; set model.in_channels: 3, and"
+    )
+    loaded(tmp_path, text.replace("in_channels: 1", "in_channels: 3"))
+
+
 def test_a_stage_of_given_weights_takes_nothing(tmp_path: Path) -> None:
     text = STUDY.replace("{weights: buda2019}", f"{{weights: buda2019, gate: {GATE}}}")
     with pytest.raises(StudyError, match=r"a stage with given weights has no .*masks, gate"):

@@ -108,13 +108,20 @@ def read_weights(
     return {key: value.detach() for key, value in state.items()}
 
 
-def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, origin: str) -> None:
+def load_strict(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    origin: str,
+    other_head: str = "start from weights of as many outputs",
+) -> None:
     """Loads `state` into `model`; every name and shape must fit. The model is unchanged if one does not.
 
     Args:
         model: Changed in place.
         state: Names to tensors.
         origin: Where the weights come from, for the message.
+        other_head: What to do about weights of which nothing but the number of outputs differs.
 
     Raises:
         DonorError: Names or shapes differ; lists the first of each kind.
@@ -132,7 +139,9 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], *, origin: str) -
     ]
     if misfits:
         advice = (
-            _channel_advice(expected, state) or _head_advice(expected, state) or _name_advice(expected, state)
+            _channel_advice(expected, state)
+            or _head_advice(expected, state, other_head)
+            or _name_advice(expected, state)
         )
         raise DonorError(f"{origin}: these weights do not fit the network. {'; '.join(misfits)}.{advice}")
     model.load_state_dict(dict(state), strict=True)
@@ -247,8 +256,8 @@ def _channel_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor])
     )
 
 
-def _head_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Says what to do if nothing but a number of outputs differs, which is the same one everywhere."""
+def _head_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], remedy: str) -> str:
+    """Says the remedy if nothing but a number of outputs differs, which is the same one everywhere."""
     if expected.keys() != state.keys():
         return ""
     differing = [key for key in expected if expected[key].shape != state[key].shape]
@@ -256,10 +265,7 @@ def _head_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) ->
     if len(outputs) != 1 or any(expected[key].shape[1:] != state[key].shape[1:] for key in differing):
         return ""
     ((given, needed),) = outputs
-    return (
-        f" The last layer has {given} outputs, and what the stage learns needs {needed}: set "
-        "adapt: {head: new} to start that layer from random weights."
-    )
+    return f" The last layer has {given} outputs, and what the stage learns needs {needed}: {remedy}."
 
 
 def _name_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:

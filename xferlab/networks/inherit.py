@@ -28,6 +28,7 @@ FOLDS: Mapping[Fold, tuple[float, float, float]] = {
 """How much of each input channel's kernels the folded kernels are made of."""
 
 _FOLDED_CHANNELS = 3
+_NEW_HEAD = "set adapt: {head: new} to start that layer from random weights"
 
 
 def inherit(model: nn.Module, state: Mapping[str, Tensor], *, origin: str, new_head: bool = False) -> None:
@@ -49,7 +50,7 @@ def inherit(model: nn.Module, state: Mapping[str, Tensor], *, origin: str, new_h
     if new_head:
         kept += [f"{prefix}head.", *(names.output for names in NAMES.values() if names.first in own)]
     fresh = {key: value for key, value in own.items() if key.startswith(tuple(kept))}
-    load_strict(model, {**state, **fresh}, origin=origin)
+    load_strict(model, {**state, **fresh}, origin=origin, other_head=_NEW_HEAD)
 
 
 def fold_channels(

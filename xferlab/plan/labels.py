@@ -10,6 +10,7 @@ from functools import cached_property
 from xferlab.cohort import Case, Labelling, single_sections
 from xferlab.data.sources.registry import DataSection
 from xferlab.errors import Problem, StudyError, suggest
+from xferlab.study.heads import heads
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Study
 from xferlab.study.sections import sections_read
@@ -88,10 +89,17 @@ def with_classes(loaded: LoadedStudy, cases: Cases) -> tuple[LoadedStudy, tuple[
                     update={"stages": {**studies[arm].stages, name: changed}}
                 )
                 counts |= dict.fromkeys(labelled.counts() if arm else ())
+    taken = [
+        loaded.problem(arm, finding)
+        for arm, study in studies.items()
+        for name, stage in study.stages.items()
+        for finding in heads(study, name, stage)
+    ]
+    problems |= dict.fromkeys(problem for problem in taken if problem.severity == "error")
     if problems:
         raise StudyError(tuple(problems))
-    base = studies.pop("")
-    return replace(loaded, base=base, arms=studies), tuple(counts)
+    base, warnings = studies.pop(""), tuple(dict.fromkeys((*loaded.warnings, *taken)))
+    return replace(loaded, base=base, arms=studies, warnings=warnings), tuple(counts)
 
 
 @dataclass(frozen=True)

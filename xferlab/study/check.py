@@ -12,6 +12,7 @@ from xferlab.study import roles
 from xferlab.study.compose import PAIRING_FIELDS
 from xferlab.study.evaluated import Evaluated
 from xferlab.study.findings import of_validation
+from xferlab.study.heads import heads
 from xferlab.study.repetitions import folds
 from xferlab.study.schema import Study
 from xferlab.study.sections import choices, evaluated_cases, evaluations, sets, structures
@@ -204,6 +205,12 @@ def _patience(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     )
 
 
+def _heads(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
+    """Last layers that do not fit, where the stage and those before it are valid."""
+    if stage.weights is None and stage_view(study, name) is not None:
+        yield from heads(study, name, stage)
+
+
 def _task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """What the stage's task finds wrong with the stage as a whole."""
     view = stage_view(study, name)
@@ -211,5 +218,15 @@ def _task(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         yield from study.task_of(name).check(view)
 
 
-_OF_TASKS = (roles.origins_task, _labels, _classes, roles.producers, _variants, _sections, _patience, _task)
+_OF_TASKS = (
+    roles.origins_task,
+    _labels,
+    _classes,
+    roles.producers,
+    _variants,
+    _sections,
+    _patience,
+    _heads,
+    _task,
+)
 """Checks of a stage whose findings depend on its task."""

@@ -20,6 +20,7 @@ from xferlab.study.repetitions import unfinished_repeats, with_repetitions
 from xferlab.study.roles import of_other_arms
 from xferlab.study.schema import Study
 from xferlab.study.tuned import Tuned
+from xferlab.study.views import predicted
 from xferlab.study.yaml_lines import Document, KeyPath, read
 from xferlab.tasks.config import Finding
 
@@ -151,7 +152,12 @@ class _Loading:
             drafts={"": draft, **drafts},
             warnings=self.report.problems("warning"),
         )
-        between = [(arm, finding) for arm in loaded.arms for finding in of_other_arms(loaded.arms, arm)]
+        between = [
+            (arm, finding)
+            for arm in loaded.arms
+            for check in (of_other_arms, predicted)
+            for finding in check(loaded.arms, arm)
+        ]
         if between:
             raise StudyError(tuple(dict.fromkeys(loaded.problem(arm, finding) for arm, finding in between)))
         return loaded

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 from pydantic import ValidationError
@@ -12,7 +14,7 @@ from xferlab.study.schema import Study
 from xferlab.study.sections import sections_read
 from xferlab.study.stage import Stage
 from xferlab.study.yaml_lines import KeyPath
-from xferlab.tasks.config import StageView
+from xferlab.tasks.config import Finding, StageView
 
 
 def training_path(study: Study, stage: str, field: str) -> KeyPath:
@@ -57,3 +59,23 @@ def _channels(study: Study, name: str, stage: Stage) -> dict[tuple[str, KeyPath]
         (section, path): study.data[section].channels
         for section, path in sections_read(study, name, stage).items()
     }
+
+
+def predicted(arms: Mapping[str, Study], arm: str) -> Iterator[Finding]:
+    """Yields the images of an arm's stages that those whose predictions they take cannot read.
+
+    Args:
+        arms: All arms that are valid by themselves.
+        arm: One of them.
+    """
+    for name, stage in arms[arm].stages.items():
+        for producer in stage.producers:
+            giving = arms.get(producer.arm or arm)
+            view = stage_view(giving, producer.stage) if giving and producer.stage in giving.stages else None
+            if giving is not None and view is not None:
+                images = _channels(arms[arm], name, stage)
+                found = giving.task_of(producer.stage).check(replace(view, channels=images))
+                causes = (("stages", name, producer.role), ("stages", producer.stage, "model"))
+                for finding in found:
+                    if finding.path in {path for _, path in images}:
+                        yield replace(finding, related=(*finding.related, *causes))

@@ -301,6 +301,9 @@ class Task:
             other stages predict; None for others.
         adapt: The section `adapt` of a stage; None where weights are taken over as they are. The identity
             then has `adapt: Adapt | None = None`.
+        new_head: Takes the `adapt` of a stage: whether it starts the last layer from random weights, as
+            `adapt: {head: new}` does; None for a task without that, whose stages take over that layer only
+            from as many targets.
         network: Takes the section `model`, the `adapt` of every stage from the root down, and the targets of
             the last stage; returns its network.
         check: What is wrong or odd about a stage, beyond single fields.
@@ -333,6 +336,7 @@ class Task:
     networks: Mapping[str, Literal["structures", "classes", ""]] = field(default_factory=dict)
     masks: type[Masks] | None = None
     adapt: type[Section] | None = None
+    new_head: Callable[[Any], bool] | None = None
     network: Callable[[Any, Sequence[Any], tuple[str, ...]], Section] = same_network
     check: Callable[[StageView], Iterator[Finding]] = field(default=lambda stage: iter(()))
     check_single: Callable[[StageView, Path, str, str], Iterator[Finding]] = field(

@@ -81,8 +81,6 @@ def _head(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Finding]:
             "layer from random weights and takes over all others",
             related=(("stages", stage.name, "structures"), ("stages", stage.parent or "", "structures")),
         )
-    elif adapt.head is None and now.structures and stage.structures != stage.parent_targets:
-        yield from _other_structures(stage)
     freeze = adapt.freeze
     if adapt.head == "new" and freeze and freeze.part == "donor" and now.translator is None:
         epoch = freeze.thaws_after("head")
@@ -92,19 +90,6 @@ def _head(stage: StageView, adapt: Adapt, before: Network) -> Iterator[Finding]:
                 "the new head is frozen for good, with the random weights that it starts from; let it train "
                 "(unfreeze_after: {head: 0}), or freeze the encoder only",
             )
-
-
-def _other_structures(stage: StageView) -> Iterator[Finding]:
-    """The last layer of several structures, for others or the same in another order."""
-    if stage.parent_targets:
-        yield Finding(
-            ("stages", stage.name, "starts_from"),
-            f"stage {stage.name!r} learns {', '.join(stage.structures or ())}, and {stage.parent!r}, which "
-            f"it starts from, {', '.join(stage.parent_targets)}: the last layer is taken over output by "
-            "output; name the structures in the same order, or set adapt: {head: new}",
-            "warning",
-            related=(("stages", stage.name, "structures"), ("stages", stage.parent or "", "structures")),
-        )
 
 
 def _outputs(network: Network) -> str:

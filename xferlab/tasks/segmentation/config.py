@@ -148,6 +148,7 @@ TASK = Task(
     learner="xferlab.tasks.segmentation.learner:SegmentationLearner",
     targets="structures",
     adapt=Adapt,
+    new_head=lambda adapt: adapt.head == "new" or adapt.translator is not None,
     network=network,
     check=check,
     check_single=check_single,
