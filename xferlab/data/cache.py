@@ -29,7 +29,7 @@ from xferlab.data.sources.source import Decoded
 from xferlab.errors import DataError, StorageError, UsageError
 from xferlab.parallel import Progress
 
-CACHE_VERSION = 4
+CACHE_VERSION = 5
 """Raised when resizing or the layout of tables changes.
 
 Tables of version 1 may hold pixels of other bytes than a case's digest says; version 2 had Arrow files,
