@@ -216,6 +216,18 @@ def test_what_is_in_no_class_takes_no_part_and_is_counted(planned: Callable[...,
     }  # fmt: skip
 
 
+def test_counts_that_hold_in_some_arms_name_them(planned: Callable[..., Plan]) -> None:
+    names = "{well: [normal], ill: [tb]}"
+    arms = f"arms:\n  x: {{}}\n  y: {{}}\n  z: {{stages.first.classes.names: {names}}}\n"
+    plan = planned(base=STUDY.replace(", starts_from: first", "") + arms)
+    first = [counts for counts in plan.classes if counts.stage == "first"]
+    assert [counts.arms for counts in first] == [("x", "y"), ("z",)]
+    assert str(first[0]).startswith("arms 'x', 'y': stage first, data.a, finding: normal 20")
+    assert first[1].warning().what.startswith("arm 'z': stage 'first' leaves out 20 images")
+    assert {counts.arms for counts in plan.classes if counts.stage == "second"} == {()}
+    assert next(entry["arms"] for entry in to_document(plan)["classes"]) == ("x", "y")
+
+
 def test_parts_do_not_depend_on_labels(planned: Callable[..., Plan]) -> None:
     plan = planned()
     labelled, masks = (

@@ -362,6 +362,17 @@ def test_a_class_that_only_the_data_name(planned: Callable[..., Plan]) -> None:
         planned(edits={"keep: tb": "keep: tbc"})
 
 
+def test_a_class_that_an_arm_filters_away_is_told_of_this_arm(plan_of: PlanOf) -> None:
+    def filtered(name: str, config: Any) -> Sequence[Case]:
+        cases = cases_of(name, config)
+        return [case for case in cases if not config.where or case.columns["finding"] != "tb"]
+
+    arms = "arms:\n  x: {}\n  y: {data.b.where: {pathology: [normal]}}\n"
+    what = r"study.yaml:18: .*arm 'y': stage 'whole' takes 'tb' of the gate from 'views'"
+    with pytest.raises(StudyError, match=what):
+        plan_of(arms, base=STUDY, index=filtered)
+
+
 def test_deep_features_of_gated_stages_need_predictions_too(planned: Callable[..., Plan]) -> None:
     edits = {"lungs: {data: a,": "lungs: {data: a, gate: {from: views, keep: tb},"}
     plan = planned("features: {on: a.hold_out}\n", edits=edits)
@@ -380,7 +391,11 @@ def test_deep_features_of_gated_stages_need_predictions_too(planned: Callable[..
 
 def test_two_numbers_of_folds_of_one_stage(planned: Callable[..., Plan]) -> None:
     more = "  other: {data: b, task: duet, masks: {from: lungs, out_of_fold: 3}}\n"
-    with pytest.raises(StudyError, match="two stages ask for masks of 'lungs' out of different numbers"):
+    what = (
+        r"study.yaml:16: stage 'other' of arm 'baseline' asks for masks of "
+        r"'lungs' out of 3 folds, and stage 'whole' of arm 'baseline' out of 5; give both the same number"
+    )
+    with pytest.raises(StudyError, match=what):
         planned(more)
 
 

@@ -66,7 +66,14 @@ class ArmExpansion:
     def out_of_fold(
         self, stage: str, repetition: int, number: int, units: Collection[str]
     ) -> Mapping[str, str]:
-        """Returns by unit which trial predicts it out of fold; see `inputs.Producers`."""
+        """Returns by unit which trial has not trained on it, for all units that a stage's trial trains on.
+
+        Args:
+            stage: The stage.
+            repetition: Of its trial.
+            number: Into how many folds its training units are dealt.
+            units: Those whose predictions are wanted; without one that it trains on, there is nothing to do.
+        """
         selector, key = self.growing.selector, (stage, repetition, number)
         reading = self._read(stage, self._template(stage).section)
         selected, unit_of = self._selected(stage, repetition), selector.units(reading)
@@ -92,8 +99,6 @@ class ArmExpansion:
         taken = self._taken(stage_name, repetition, selected)
         assert taken is not None, "the trial of the repetition has all that it takes"
         spec = self._trial(stage_name, repetition, selected, taken=taken, fold=fold)
-        if self.growing.names.get(spec.name, spec.trial_id) != spec.trial_id:
-            self._checks.other_folds(stage_name)
         self._note(spec, selected)
         self._checks.fold(spec, left_out)
         why = f"a fold of its training part leaves one image in repetition {repetition} (`out_of_fold`)"

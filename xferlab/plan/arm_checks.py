@@ -116,12 +116,6 @@ class ArmChecks:
         )
         self._refuse(f"few {stage_name}", Finding(("stages", stage_name, "data"), what))
 
-    def other_folds(self, stage_name: str) -> None:
-        """Notes that two stages ask for different folds."""
-        what = f"two stages ask for masks of {stage_name!r} out of different numbers of folds; "
-        finding = Finding(("stages", stage_name), what + "give both the same number (`out_of_fold`)")
-        self._refuse(f"folds {stage_name}", finding)
-
     def fold(self, spec: TrialSpec, unseen: frozenset[str]) -> None:
         """Warns where a trial that predicts out of fold starts from one that knew these units."""
         for ancestor in ancestors(spec, self.growing.trials, origins_only=True):

@@ -60,7 +60,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
                 gated=any(trial.input(GATE) for trial in plan.trials),
             )
         ],
-        **({"classes": [asdict(counts) for counts in plan.classes]} if plan.classes else {}),
+        **({"classes": [without_nothing(asdict(c), "arms") for c in plan.classes]} if plan.classes else {}),
         "arms": {arm: _arm(plan, arm) for arm in plan.loaded.arms},
         "trials": [_trial(plan, trial, names[trial.trial_id], mask_sources) for trial in plan.trials],
         "warnings": [str(warning) for warning in plan.warnings],

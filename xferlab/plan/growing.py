@@ -26,6 +26,7 @@ class Growing:
         trials: Trials by id, parents before children.
         trained_units: Units of the cases to train on and to select by, by trial id.
         names: `arm/stage/rNN` -> trial id.
+        folds: Arm and stage whose masks are asked for out of fold -> number of folds, and who asks first.
         problems: What prevents the study from running, by key.
         warnings: What a reader of the results should know, by key.
     """
@@ -40,6 +41,7 @@ class Growing:
         self.trials: dict[str, TrialSpec] = {}
         self.trained_units: dict[str, frozenset[str]] = {}
         self.names: dict[str, str] = {}
+        self.folds: dict[tuple[str, str], tuple[int, str]] = {}
         self.problems: dict[str, Problem] = {}
         self.warnings: dict[str, Problem] = {}
 

@@ -4,34 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from xferlab.cohort import Selection
+from xferlab.cohort import Selection, single_sections
 from xferlab.plan.growing import Growing
 from xferlab.plan.spec import GATE, MASKS, WEIGHTS, Donor, Input, Predicted
 from xferlab.study.roles import untold
 from xferlab.study.schema import Study
 from xferlab.study.stage import Producer, Stage
+from xferlab.tasks.config import Finding
 
-
-class Producers(Protocol):
-    """The trials of an arm that may predict for others."""
-
-    def trial(self, stage: str, repetition: int) -> str | None:
-        """Returns the id of a stage's trial; None where the split leaves it without one."""
-
-    def out_of_fold(
-        self, stage: str, repetition: int, number: int, units: Collection[str]
-    ) -> Mapping[str, str]:
-        """Returns by unit which trial has not trained on it, for all units that a stage's trial trains on.
-
-        Args:
-            stage: The stage.
-            repetition: Of its trial.
-            number: Into how many folds its training units are dealt.
-            units: Those whose predictions are wanted; without one that it trains on, there is nothing to do.
-        """
+if TYPE_CHECKING:
+    from xferlab.plan.arm import ArmExpansion
 
 
 @dataclass(frozen=True)
@@ -90,7 +75,7 @@ class Inputs:
     """What each trial of an arm takes."""
 
     def __init__(
-        self, growing: Growing, arm: str, study: Study, *, arms: Mapping[str, Producers], own: Producers
+        self, growing: Growing, arm: str, study: Study, *, arms: Mapping[str, ArmExpansion], own: ArmExpansion
     ):
         """Takes the arm with its study, all arms, and itself among them."""
         self._growing, self._arm, self._study = growing, arm, study
@@ -152,9 +137,24 @@ class Inputs:
             masks = self._study.masks_of(stage_name)
             number = masks.num_folds if masks and producer.role == MASKS else 0
             folds = arm.out_of_fold(producer.stage, repetition, number, units) if number else {}
+            if folds:
+                self._check_folds(stage_name, producer, number)
             trials = (trial, *sorted(set(folds.values())))
             givings.append(Giving(self._taken(stage_name, producer, trials), trial, folds))
         return tuple(givings)
+
+    def _check_folds(self, stage_name: str, producer: Producer, number: int) -> None:
+        """Notes that two stages ask for different folds of one."""
+        asks = f"stage {stage_name!r} of arm {self._arm!r}"
+        key = producer.arm or self._arm, producer.stage
+        known, first = self._growing.folds.setdefault(key, (number, asks))
+        if known != number:
+            what = (
+                f"{asks} asks for masks of {producer.stage!r} out of {number} folds, and {first} out of "
+                f"{known}; give both the same number (`out_of_fold`)"
+            )
+            finding = Finding(("stages", stage_name, MASKS, "out_of_fold"), what)
+            self._growing.refuse(f"folds {'.'.join(key)}", self._arm, finding)
 
     def _taken(self, stage_name: str, producer: Producer, trials: tuple[str, ...]) -> Input:
         """What is taken of the trials that predict, by name and place."""
@@ -170,7 +170,8 @@ class Inputs:
             wanted = list(masks.structures or targets)
             threshold = masks.threshold if paired.identity.has_threshold else None
         for finding in untold(stage_name, producer, wanted, targets):
-            self._growing.refuse(finding.what, self._arm, finding)
+            related = (*finding.related, *(("data", name) for name in single_sections(paired.section)))
+            self._growing.refuse(finding.what, self._arm, replace(finding, related=related))
         names = tuple(name for name in wanted if name in targets)
         places = tuple(targets.index(name) for name in names)
         return Input(producer.role, trials, names=names, places=places, threshold=threshold)

@@ -33,6 +33,7 @@ class ClassCounts:
         column: Of the values.
         classes: Number of images by class, in the order of the labels.
         others: Number of images by value that is in no class; these take no part.
+        arms: The arms in which they are so many; empty for all.
     """
 
     stage: str
@@ -40,19 +41,25 @@ class ClassCounts:
     column: str
     classes: Mapping[str, int] = field(hash=False)
     others: Mapping[str, int] = field(hash=False)
+    arms: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         listed = ", ".join(f"{name} {number}" for name, number in self.classes.items())
         others = f"; in no class: {_numbers(self.others)}" if self.others else ""
-        return f"stage {self.stage}, data.{self.section}, {self.column}: {listed}{others}"
+        return f"{self._in_arms}stage {self.stage}, data.{self.section}, {self.column}: {listed}{others}"
 
     def warning(self) -> Problem:
         """Returns what takes no part."""
         what = (
-            f"stage {self.stage!r} leaves out {sum(self.others.values())} images that are in no class, by "
-            f"{self.column}: {_numbers(self.others)}"
+            f"{self._in_arms}stage {self.stage!r} leaves out {sum(self.others.values())} images that are in "
+            f"no class, by {self.column}: {_numbers(self.others)}"
         )
         return Problem(f"data.{self.section}", what, "warning", WITHOUT_CLASS)
+
+    @property
+    def _in_arms(self) -> str:
+        plural = "" if len(self.arms) == 1 else "s"
+        return f"arm{plural} {', '.join(map(repr, self.arms))}: " if self.arms else ""
 
 
 def _numbers(others: Mapping[str, int]) -> str:
@@ -73,7 +80,7 @@ def with_classes(loaded: LoadedStudy, cases: Cases) -> tuple[LoadedStudy, tuple[
             or one image has two.
     """
     problems: dict[Problem, None] = {}
-    counts: dict[ClassCounts, None] = {}
+    counts: dict[ClassCounts, tuple[str, ...]] = {}
     studies = {"": loaded.base, **loaded.arms}
     for arm, study in studies.items():
         for name, stage in study.stages.items():
@@ -88,7 +95,8 @@ def with_classes(loaded: LoadedStudy, cases: Cases) -> tuple[LoadedStudy, tuple[
                 studies[arm] = studies[arm].model_copy(
                     update={"stages": {**studies[arm].stages, name: changed}}
                 )
-                counts |= dict.fromkeys(labelled.counts() if arm else ())
+                for count in labelled.counts() if arm else ():
+                    counts[count] = (*counts.get(count, ()), arm)
     taken = [
         loaded.problem(arm, finding)
         for arm, study in studies.items()
@@ -99,7 +107,8 @@ def with_classes(loaded: LoadedStudy, cases: Cases) -> tuple[LoadedStudy, tuple[
     if problems:
         raise StudyError(tuple(problems))
     base, warnings = studies.pop(""), tuple(dict.fromkeys((*loaded.warnings, *taken)))
-    return replace(loaded, base=base, arms=studies, warnings=warnings), tuple(counts)
+    named = (replace(count, arms=() if len(arms) == len(studies) else arms) for count, arms in counts.items())
+    return replace(loaded, base=base, arms=studies, warnings=warnings), tuple(named)
 
 
 @dataclass(frozen=True)
