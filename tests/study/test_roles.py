@@ -243,6 +243,23 @@ def test_images_that_the_network_of_masks_cannot_read(tmp_path: Path, text: str,
     loaded(tmp_path, text.replace("in_channels: 1", "in_channels: 3"))
 
 
+@pytest.mark.parametrize(
+    ("seen", "arms", "line", "arm"),
+    [
+        ("", "", 10, ""),
+        (", masks: {from: lungs}", "arms: {bare: {stages.seen.masks: null}}\n", 17, "arm 'bare': "),
+    ],
+)
+def test_a_task_may_need_masks(tmp_path: Path, seen: str, arms: str, line: int, arm: str) -> None:
+    stage = f"  seen: {{data: a, task: masked{seen}}}\n"
+    text = STUDY.replace("  whole:\n", stage + "  whole:\n") + arms
+    with pytest.raises(StudyError) as caught:
+        loaded(tmp_path, text)
+    (problem,) = caught.value.problems
+    what = f"{arm}stage 'seen' sees images through masks only; set masks: {{from: STAGE}}"
+    assert str(problem) == f"{tmp_path}/study.yaml:{line}: {what}"
+
+
 def test_a_stage_of_given_weights_takes_nothing(tmp_path: Path) -> None:
     text = STUDY.replace("{weights: buda2019}", f"{{weights: buda2019, gate: {GATE}}}")
     with pytest.raises(StudyError, match=r"a stage with given weights has no .*masks, gate"):

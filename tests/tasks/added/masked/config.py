@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from xferlab.tasks.labelled.config import Identity, Model, Training, metrics
 
 from xferlab.tasks import roles
-from xferlab.tasks.config import Task
+from xferlab.tasks.config import Finding, StageView, Task
 
 
 class Masks(roles.Masks):
@@ -15,6 +16,15 @@ class Masks(roles.Masks):
 
     keep: Literal["inside", "outside"] = "inside"
     """What of the images is left."""
+
+
+def check(stage: StageView) -> Iterator[Finding]:
+    """Yields that a stage takes no masks."""
+    if stage.masks is None:
+        path = ("stages", stage.name, "masks")
+        yield Finding(
+            path, f"stage {stage.name!r} sees images through masks only; set masks: {{from: STAGE}}"
+        )
 
 
 TASK = Task(
@@ -28,6 +38,7 @@ TASK = Task(
     identity=Identity,
     targets="classes",
     masks=Masks,
+    check=check,
     reads_masks=False,
     learner="xferlab.tasks.masked.learner:MaskedLearner",
 )
