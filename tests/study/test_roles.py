@@ -52,10 +52,11 @@ def test_what_a_stage_takes(tmp_path: Path) -> None:
     study = loaded(tmp_path, STUDY).base
     masks = study.masks_of("whole")
     assert masks is not None
-    assert (masks.producer, masks.num_folds, masks.added) == (("", "lungs"), 0, {"keep": "inside"})
+    assert (masks.num_folds, masks.added) == (0, {"keep": "inside"})
     gate = study.stages["whole"].gate
     assert gate is not None
-    assert (gate.producer, gate.classes) == (("", "views"), ("normal",))
+    assert gate.classes == ("normal",)
+    assert study.stages["whole"].producers == (("masks", "", "lungs"), ("gate", "", "views"))
     assert study.needs("whole") == ["first", "lungs", "views"]
     assert [study.stages[name].repetitions for name in ("lungs", "views", "first", "whole")] == [2, 2, 1, 2]
 
@@ -90,6 +91,7 @@ def test_a_number_of_folds(tmp_path: Path, written: str, folds: int) -> None:
             MASKS, "{from: lungs, structures: [heart]}", 13,
             "stage 'whole' takes 'heart' of the masks from 'lungs', which learns lung.",
         ),
+        (MASKS, "{from: 'lungs '}", 13, "stages.whole.masks.from is 'lungs '; it must be text of the form"),
         (MASKS, "{structures: [lung]}", 13, "the field 'stages.whole.masks.from' is missing"),
         (
             MASKS, "{from: lungs, kep: inside}", 13,
@@ -203,7 +205,7 @@ def test_a_stage_of_another_arm_predicts(tmp_path: Path) -> None:
         (
             "wide: {", "wide: {stages.lungs.gate: {from: theirs.views, keep: normal}, stages.views.gate: "
             "{from: wide.views, keep: normal}, ", 18,
-            "arm 'wide': stages need each other in a circle: wide.views -> wide.views",
+            "arm 'wide': stages need each other in a circle (gate): wide.views -> wide.views",
         ),
     ],
 )  # fmt: skip
