@@ -12,6 +12,7 @@ from tests.study.conftest import Write, problems
 from xferlab.cli.main import build_parser
 from xferlab.study.load import load
 from xferlab.tasks.segmentation import sections
+from xferlab.tasks.supervised import Augmentations
 
 THIRD = "  third: {data: cxr, starts_from: general, adapt: {%s}}\n"
 TRANSLATOR = "translator: {depth: 1}"
@@ -136,5 +137,5 @@ def test_the_schema_names_all_that_networks_and_training_have() -> None:
     for intensity in INTENSITIES:
         words = ["predict", "w.safetensors", "image.png", "--out", "out", "--intensity", intensity]
         assert build_parser().parse_args(words).intensity == intensity
-    for section, layers in ((sections.TranslatorLayers, Translator), (sections.Augmentations, Augmentation)):
+    for section, layers in ((sections.TranslatorLayers, Translator), (Augmentations, Augmentation)):
         assert list(section.model_fields) == [field.name for field in fields(layers)]
