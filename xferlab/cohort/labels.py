@@ -53,7 +53,7 @@ class Labelling:
         return [value.strip() for value in cell.split(self.separator) if value.strip()]
 
     def classes_of(self, cell: str) -> tuple[str, ...]:
-        """Returns the names of the classes that a cell is in; in a plan one at most, if no separator is set."""
+        """Returns the names of the classes that a cell is in; one at most, in a plan without separators."""
         found = self.values_of(cell)
         return tuple(
             name
