@@ -1,0 +1,66 @@
+"""Classification of whole images: the identity of its trials, and what the engine must know of it."""
+
+from __future__ import annotations
+
+from xferlab.metrics.classes import CLASSES_VERSION, metrics_of_classes
+from xferlab.metrics.score import Score
+from xferlab.tasks.classification.checks import check
+from xferlab.tasks.classification.metrics import CASE_METRICS
+from xferlab.tasks.classification.sections import LAYERS, Adapt, Learning, Masks, Model, Training
+from xferlab.tasks.config import Size, Task, TrialIdentity
+
+
+class Identity(TrialIdentity):
+    """The identity of a trial of classification."""
+
+    judged_by = ("loss", "class_weights", "score", "batch_size")
+    layers = LAYERS
+    model: Model
+    training: Learning
+    adapt: Adapt | None = None
+
+    @property
+    def score(self) -> Score:
+        """By which value of the validation cases epochs are judged."""
+        name = self.training.score
+        return Score(name, "lower" if name == "loss" else "higher")
+
+    @property
+    def image_size(self) -> Size:
+        """The size at which the network takes images."""
+        return self.model.image_size
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether an image is of one class only."""
+        return self.model.outputs == "exclusive"
+
+    @property
+    def preprocessing(self) -> str:
+        """How grey levels are normalised."""
+        return ", ".join(filter(None, (self.model.intensity, self.model.standardise)))
+
+
+def metrics(classes: tuple[str, ...]) -> tuple[Metric, ...]:
+    """Returns what is reported of classes."""
+    return (*metrics_of_classes(classes), *CASE_METRICS)
+
+
+TASK = Task(
+    name="classification",
+    version=1,
+    metrics_version=CLASSES_VERSION,
+    metrics=metrics,
+    model=Model,
+    training=Training,
+    identity=Identity,
+    learner="xferlab.tasks.classification.learner:ClassificationLearner",
+    targets="classes",
+    masks=Masks,
+    adapt=Adapt,
+    new_head=lambda adapt: adapt.head == "new",
+    check=check,
+    check_single=check_single,
+    files=lambda classes: {"heat": "_heat.png"},
+    reads_masks=False,
+)
