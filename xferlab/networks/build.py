@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from torch import nn
 from xferlab.networks import efficientnet, resnet, unet, vgg
 from xferlab.networks.head import Head
 from xferlab.networks.names import LayerNames
+from xferlab.networks.standardise import Standardise
 from xferlab.networks.translator import Translator
 
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
@@ -40,11 +41,16 @@ class Options(TypedDict, total=False):
         init_features: Width of the first level of a `unet`.
         translator: New layers at the end of a `unet`, in place of its own head; None for none.
         head: A head for features of one of the others, in place of its own; None for its own.
+        width: What all numbers of channels of one of the others are multiplied by (`width.scaled`), and those
+            of its head; None for 1.
+        standardise: What images of one of the others go through first; None leaves them as they are.
     """
 
     init_features: int | None
     translator: Translator | None
     head: Head | None
+    width: float | None
+    standardise: Standardise | None
 
 
 def build(name: str, *, in_channels: int, out_channels: int, **options: Unpack[Options]) -> nn.Module:
@@ -56,7 +62,9 @@ def build(name: str, *, in_channels: int, out_channels: int, **options: Unpack[O
         out_channels: Channels of the output, or number of outputs of a network of whole images.
         **options: What only some networks take.
     """
-    given = {key: value for key, value in options.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    if "width" in given and "head" in given:
+        given["head"] = given["head"].scaled(given["width"])
     return NETWORKS[name](in_channels=in_channels, out_channels=out_channels, **given)
 
 
