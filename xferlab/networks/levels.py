@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import cast
 
 from torch import nn
 
@@ -24,7 +26,7 @@ def levels_of(network: nn.Module) -> Mapping[str, Level]:
         network: A `VGG`, `ResNet18` or `EfficientNetLite0`.
     """
     if isinstance(network, VGG):
-        levels = list(_blocks(network.features))
+        levels = list(_blocks(cast("nn.Sequential", network.features)))
     elif isinstance(network, ResNet18):
         stages = (network.layer1, network.layer2, network.layer3, network.layer4)
         levels = [(network.relu, (network.conv1,)), *((stage, (stage,)) for stage in stages)]
@@ -48,10 +50,7 @@ def _blocks(trunk: nn.Sequential) -> Iterator[Level]:
 
 def _of_lite0(network: EfficientNetLite0) -> list[Level]:
     blocks, starts = list(network._blocks), (0, *_LITE0_BLOCKS)
-    levels: list[Level] = [
-        (blocks[end - 1], tuple(blocks[start:end]))
-        for start, end in zip(starts[:-1], starts[1:], strict=True)
-    ]
+    levels: list[Level] = [(blocks[end - 1], tuple(blocks[start:end])) for start, end in pairwise(starts)]
     (_, first), last = levels[0], tuple(blocks[starts[-1] :])
     levels[0] = blocks[_LITE0_BLOCKS[0] - 1], (network._conv_stem, *first)
     return [*levels, (network._last_relu, (*last, network._conv_head))]

@@ -46,7 +46,7 @@ def make(**changed: Any) -> ClassificationLearner:
 
 
 class Planes:
-    """Masks as another stage would predict them: two structures, the left and the middle third of an image."""
+    """Masks as another stage would predict them: the left and the middle third of an image."""
 
     structures = ("left", "middle")
 

@@ -35,8 +35,8 @@ def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterato
     if stage.model.name in _BATCH_NORM and stage.model.image_size == SMALLEST_SIDE:
         yield Finding(
             path,
-            f"stage {stage.name!r} would train on a single image at a time ({why}), and at {SMALLEST_SIDE} px "
-            f"the last features of a {stage.model.name} are one pixel: batch norm needs two values of each "
+            f"stage {stage.name!r} would train on a single image at a time ({why}), and the last features of "
+            f"a {stage.model.name} at {SMALLEST_SIDE} px are one pixel: batch norm needs two values of each "
             f"channel; {remedy}, or set model.image_size to {SMALLEST_SIDE + 1} or more",
             related=(("stages", stage.name, "model"),),
         )
@@ -92,8 +92,8 @@ def _adaptation(stage: StageView, adapt: Adapt) -> Iterator[Finding]:
             remedy = "set adapt: {fold: luminance}" if folded else "give both the same number"
             yield Finding(
                 ("stages", stage.name, "starts_from"),
-                f"stage {stage.name!r} takes {now.in_channels} channels, and {stage.parent!r}, which it starts "
-                f"from, {before.in_channels}; {remedy}",
+                f"stage {stage.name!r} takes {now.in_channels} channels, and {stage.parent!r}, which it "
+                f"starts from, {before.in_channels}; {remedy}",
                 related=(("stages", stage.name, "model"), ("stages", stage.parent or "", "model"), path),
             )
     if adapt.fold is not None and now.in_channels != 1:

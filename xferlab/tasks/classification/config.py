@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from xferlab.metrics.classes import CLASSES_VERSION, metrics_of_classes
+from xferlab.metrics.metric import Metric
 from xferlab.metrics.score import Score
-from xferlab.tasks.classification.checks import check
+from xferlab.tasks.classification.checks import check, check_single
 from xferlab.tasks.classification.metrics import CASE_METRICS
 from xferlab.tasks.classification.sections import LAYERS, Adapt, Learning, Masks, Model, Training
 from xferlab.tasks.config import Size, Task, TrialIdentity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from xferlab.networks.saliency import grad_cam
-from xferlab.tasks.classification.config import Identity
+from xferlab.tasks.classification.config import TASK, Identity
 from xferlab.tasks.classification.heat import share_inside
 from xferlab.tasks.classification.measures import Measures, thresholds_of
 from xferlab.tasks.classification.network import Classifier, take_over
@@ -160,7 +161,8 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         (truth,) = self._measures.truth(examples.labels[row : row + 1], self._num_classes)
         thresholds = self.network.thresholds.cpu().numpy()
         inside = share_inside(heat, self._region.mask(examples, row))
-        return self._measures.of_case(probability, truth, examples.classes, thresholds, heat=inside)
+        values = self._measures.of_case(probability, truth, examples.classes, thresholds, heat=inside)
+        return {name: values[name] for name in _measured(examples.classes)}
 
     def outputs(self, examples: ImageExamples, row: int, prediction: Array) -> Mapping[str, Array]:
         """Returns `image`, what the network sees, uint8 (H, W), `heat`, float32 (h, w), and more.
@@ -188,6 +190,11 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
     def layers(self) -> Mapping[str, Layer]:
         """Returns the levels of the trunk, one for each resolution."""
         return dict(_layers(self.network))
+
+
+@cache
+def _measured(classes: tuple[str, ...]) -> tuple[str, ...]:
+    return TASK.measured(classes)
 
 
 def _layers(network: Classifier) -> Iterator[tuple[str, Layer]]:

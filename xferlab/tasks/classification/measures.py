@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from xferlab.metrics.sets import f1
 
-Floats = npt.NDArray[np.floating]
+Floats = npt.NDArray[np.floating[Any]]
 CHOSEN = ("youden", "sensitive")
 """Thresholds that validation cases give, in the order of `Classifier.thresholds`."""
 HALF = 0.5
@@ -25,7 +26,7 @@ class Measures:
     is_exclusive: bool
 
     def truth(self, labels: npt.NDArray[np.int64], num_classes: int) -> npt.NDArray[np.float32]:
-        """Returns (N, K), 1 for each class that an image is of, of labels (N,) as `Labelling` numbers them."""
+        """Returns (N, K), 1 for each class that an image is of, of labels (N,) as `Labelling` gives them."""
         numbers = np.arange(num_classes)
         of_class = labels[:, None] == numbers if self.is_exclusive else (labels[:, None] >> numbers) & 1
         return of_class.astype(np.float32)
@@ -47,7 +48,8 @@ class Measures:
         """
         called = self.called(probability)
         right = called == (truth == 1)
-        values = [f1(truth[:, k], called[:, k].astype(np.float64)) for k in range(truth.shape[1])]
+        columns = zip(truth.T.astype(np.float64), called.T.astype(np.float64), strict=True)
+        values = [f1(*column) for column in columns]
         defined = [value for value in values if not np.isnan(value)]
         accuracy = right.all(axis=1).mean() if self.is_exclusive else right.mean()
         mean_f1 = sum(defined) / len(defined) if defined else float("nan")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -101,14 +102,17 @@ class Region:
 
     def mask(self, examples: ImageExamples, row: int) -> npt.NDArray[np.bool_] | None:
         """Returns where the structures of a case are, (H, W); None where the stage takes no masks."""
-        return None if self.keep is None else (examples.masks_of(row) > 0).any(axis=0)
+        if self.keep is None:
+            return None
+        return cast("npt.NDArray[np.bool_]", (examples.masks_of(row) > 0).any(axis=0))
 
     def seen(self, examples: ImageExamples, row: int) -> Pixels:
         """Returns what the network sees of a case, as grey levels (H, W)."""
-        image, inside = examples.case(row)[0][0], self.mask(examples, row)
+        image: Pixels = examples.case(row)[0][0]
+        inside = self.mask(examples, row)
         if inside is None or self.keep == "whole":
             return image
-        return np.where(inside if self.keep == "inside" else ~inside, image, 0).astype(np.uint8)
+        return image * (inside if self.keep == "inside" else ~inside)
 
     def _check_channels(self, channels: int) -> None:
         if channels not in (1, self.in_channels):

@@ -1,4 +1,4 @@
-"""What a study file may say of classification: its network, its training, masks, how weights are taken over."""
+"""What a study file may say of classification: network, training, masks, how weights are taken over."""
 
 from __future__ import annotations
 
