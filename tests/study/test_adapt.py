@@ -53,6 +53,22 @@ CHAINS = [
         "the images of 'mri' have 3 channels, and the network of stage 'general' takes 1; set model.in_channe"
         "ls: 3, and fold the channels (adapt: {fold: sum}) in a later stage, whose images are grey",
     ),
+    (
+        "freeze: {part: encoder}",
+        "head: new}, model: {name: unet_dropout",
+        {},
+        8,
+        "model.name of stage 'third' is unet_dropout, and unet in 'general', from which it starts: weights "
+        "of one do not fit the other; set the same name in both, or start from another stage",
+    ),
+    (
+        "freeze: {part: encoder}}, model: {init_features: 16",
+        "",
+        {},
+        7,
+        "model.init_features of stage 'general' is 16, and 32 in 'donor', from which it starts: weights of "
+        "one do not fit the other; set the same init_features in both, or start from another stage",
+    ),
 ]
 
 

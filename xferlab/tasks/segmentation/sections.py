@@ -57,8 +57,9 @@ class Tiling(Section):
 class Model(Section):
     """The network; all stages of an arm share it unless a stage changes fields of it."""
 
-    name: Literal["unet"] = "unet"
-    """Architecture."""
+    name: Literal["unet", "unet_dropout"] = "unet"
+    """Architecture; `unet_dropout` has dropout in place of batch norm, and He's first weights
+    (arias-garzon2021)."""
     init_features: Int = Field(32, ge=1, le=512)
     """Width of the first level; each level doubles it."""
     in_channels: Int = Field(3, ge=1, le=64)
@@ -70,6 +71,11 @@ class Model(Section):
     outputs: Literal["exclusive", "overlapping"] | None = None
     """Of stages with several structures. `overlapping` (default): a pixel may belong to several, a sigmoid
     each. `exclusive`: to one at most, softmax over background and structures; no masks may overlap."""
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether its levels need two values of each channel to train."""
+        return self.name == "unet"
 
     @model_validator(mode="after")
     def _tiles_of_native_images(self) -> Model:
