@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.training.learners import CPU, assert_resumes, copied, same
-from xferlab.metrics.sets import FUNCTIONS
+from xferlab.metrics.sets import FUNCTIONS, MACRO
 from xferlab.networks.donors import read_weights, save_weights
 from xferlab.study.evaluated import VARIANTS
 from xferlab.tasks.config import TrialIdentity
@@ -100,7 +100,7 @@ class LearnerContract:
         assert set(shown.files) <= set(task(self.identity.task).files(targets))
         assert set(task(self.identity.task).variants) <= set(VARIANTS)
         declared = task(self.identity.task).metrics(self.targets)
-        assert {metric.computed_by for metric in declared} <= {"", *FUNCTIONS}
+        assert {metric.computed_by for metric in declared} <= {"", MACRO, *FUNCTIONS}
 
     def test_weights_survive_their_file(self, tmp_path: Path) -> None:
         trained, learner = self.trainer(), learner_of(self.identity.model_copy(update={"seed": 77}), CPU)

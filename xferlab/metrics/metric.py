@@ -29,10 +29,13 @@ class Metric:
             that a study compares itself to may name other headline metrics.
         definition: One sentence. Masks hold counted pixels only; predicted means probability > threshold.
         undefined: What 0/0 gives, and when the value is NaN. All are NaN where every pixel is ignored.
-        computed_by: For a metric of a set of cases, such as AUC: the name of its function in `metrics.sets`.
-            Empty for a metric of a case, which `Learner.measure` returns.
-        made_of: The values of a case that this function takes, in its order; `Learner.measure` returns them.
-        of: What it is measured of, where a trial learns several things: a structure. Empty for all of them.
+        computed_by: For a metric of a set of cases, such as AUC: the name of its function in `metrics.sets`;
+            `macro` for the mean of the metrics of single targets of which this is the `whole`. Empty for a
+            metric of a case, which `Learner.measure` returns.
+        made_of: The values of a case that this function takes, in its order, the true class (a whole number)
+            first; `Learner.measure` returns them.
+        of: What it is measured of, where a trial learns several things: a structure, or a class. Empty for
+            all of them.
     """
 
     name: str

@@ -371,7 +371,11 @@ class Task:
 
         They are the metrics of a case, and what those of sets are made of.
         """
-        names = [name for metric in self.metrics(targets) for name in metric.made_of or (metric.name,)]
+        names = [
+            name
+            for metric in self.metrics(targets)
+            for name in (metric.made_of if metric.computed_by else (metric.name,))
+        ]
         return tuple(dict.fromkeys(names))
 
     def identity_of(
