@@ -12,6 +12,7 @@ from tests.tasks.classification.test_contract import DROPOUT, INSIDE
 from xferlab.errors import DonorError
 from xferlab.networks.build import build
 from xferlab.tasks.classification.learner import balanced
+from xferlab.tasks.classification.measures import NO_THRESHOLD
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.loop import weights_of
 
@@ -76,13 +77,13 @@ def test_the_loss_is_the_weighted_mean_of_the_images(weights: str | None) -> Non
 
 def test_thresholds_are_chosen_on_validation_cases_and_travel_with_the_weights() -> None:
     learner, cases = make(), examples()
-    assert learner.network.thresholds.tolist() == [[0.5] * 3] * 2
+    assert learner.network.thresholds.tolist() == [[NO_THRESHOLD] * 3] * 2
     learner.finish(cases)
     chosen = learner.network.thresholds.clone()
-    assert not torch.equal(chosen, torch.full((2, 3), 0.5))
+    assert not torch.equal(chosen, torch.full((2, 3), NO_THRESHOLD))
     other = make(seed=2)
     other.start_from(weights_of(learner), origin="a parent")
-    assert other.network.thresholds.tolist() == [[0.5] * 3] * 2  # a child chooses its own
+    assert other.network.thresholds.tolist() == [[NO_THRESHOLD] * 3] * 2  # a child chooses its own
 
 
 def test_published_weights_start_the_trunk(tmp_path: object) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_curve
 
 from xferlab.tasks.classification.heat import over, share_inside, stretched
-from xferlab.tasks.classification.measures import Measures, thresholds_of
+from xferlab.tasks.classification.measures import NO_THRESHOLD, Measures, thresholds_of
 
 EXCLUSIVE, INDEPENDENT = Measures(True), Measures(False)
 
@@ -47,30 +47,30 @@ def test_values_of_all_are_those_of_scikit_learn(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_values_of_a_case(seed: int) -> None:
     probability, labels = drawn(seed)
-    truth, thresholds = EXCLUSIVE.truth(labels, 3), np.array([[0.2, 0.4, 0.3], [0.1, 0.1, 0.9]])
+    truth, thresholds = EXCLUSIVE.truth(labels, 3), np.array([[0.2, 0.4, 0.3], [0.1, 2.0, 0.9]])
     values = [
-        EXCLUSIVE.of_case(p, t, ("a", "b", "c"), thresholds, heat=0.25)
-        for p, t in zip(probability, truth, strict=True)
+        EXCLUSIVE.of_case(p, t, ("a", "b", "c"), thresholds) for p, t in zip(probability, truth, strict=True)
     ]
     assert np.mean([v["LOG_LOSS"] for v in values]) == pytest.approx(log_loss(labels, probability), rel=1e-5)
-    assert np.mean([v["BRIER"] for v in values]) == pytest.approx(
+    assert np.mean([v["BRIER_SCORE"] for v in values]) == pytest.approx(
         ((probability - truth) ** 2).sum(axis=1).mean()
     )
     for number, value in enumerate(values):
         assert value["LABEL"] == labels[number] == np.argmax([value[f"IS_{name}"] for name in "abc"])
         assert value["CALLED"] == probability[number].argmax()
         assert [value[f"P_{name}"] for name in "abc"] == probability[number].astype(float).tolist()
-        above = (probability[number] > thresholds).astype(float)
+        above = (probability[number] >= thresholds).astype(float)
         assert [value[f"CALLED_YOUDEN_{name}"] for name in "abc"] == above[0].tolist()
-        assert [value[f"CALLED_SENSITIVE_{name}"] for name in "abc"] == above[1].tolist()
-        assert value["HEAT_INSIDE"] == 0.25
+        assert [value[f"CALLED_SENSITIVE_{name}"] for name in "ac"] == above[1, [0, 2]].tolist()
+        assert math.isnan(value["CALLED_SENSITIVE_b"])  # no threshold
 
 
 def test_a_case_of_several_classes() -> None:
     p, truth = np.array([0.9, 0.5, 0.6], np.float32), np.array([1, 0, 1], np.float32)
-    value = INDEPENDENT.of_case(p, truth, ("a", "b", "c"), np.full((2, 3), 0.5), heat=math.nan)
-    assert (value["LABEL"], value["CALLED"]) == (0b101, 0b101)
-    expected = -(math.log(0.9) + math.log(0.5) + math.log(0.6)) / 3
+    value = INDEPENDENT.of_case(p, truth, ("a", "b", "c"), np.full((2, 3), 0.5))
+    assert math.isnan(value["LABEL"])
+    assert value["ACCURACY"] == 1.0
+    expected = -(math.log(0.9) + math.log(0.5) + math.log(0.6))
     assert value["LOG_LOSS"] == pytest.approx(expected, rel=1e-6)
     assert value["CALLED_b"] == 0  # not above
 
@@ -86,7 +86,7 @@ def test_thresholds_are_those_of_the_curve(seed: int, ties: bool) -> None:
         false_positives, true_positives, _ = roc_curve(positive, p, drop_intermediate=False)
 
         def at(threshold: float) -> tuple[float, float]:
-            called = p > np.float32(threshold)  # noqa: B023
+            called = p >= np.float32(threshold)  # noqa: B023
             return called[positive].mean(), called[~positive].mean()  # noqa: B023
 
         hit, false = at(thresholds[0, k])
@@ -94,21 +94,13 @@ def test_thresholds_are_those_of_the_curve(seed: int, ties: bool) -> None:
         reached, _ = at(thresholds[1, k])
         assert reached >= 0.8
         higher = np.unique(p[p > thresholds[1, k]])
-        assert at(float(higher[0]))[0] < 0.8  # the next higher one does not reach it
+        assert not len(higher) or at(float(higher[0]))[0] < 0.8  # the next higher one does not reach it
 
 
 def test_thresholds_without_images_of_both_kinds() -> None:
     probability = np.array([[0.9, 0.1], [0.7, 0.3]], np.float32)
     truth = np.array([[1, 0], [1, 0]], np.float32)
-    assert thresholds_of(probability, truth, sensitivity=0.9).tolist() == [[0.5, 0.5], [0.5, 0.5]]
-
-
-def test_a_threshold_between_neighbouring_floats_is_below_the_higher_one() -> None:
-    low = np.float32(0.3)
-    high = np.nextafter(low, np.float32(1))
-    probability = np.array([[high], [low]], np.float32)
-    chosen = thresholds_of(probability, np.array([[1], [0]], np.float32), sensitivity=0.9)
-    assert ((probability > chosen[0]) == [[True], [False]]).all()
+    assert (thresholds_of(probability, truth, sensitivity=0.9) == NO_THRESHOLD).all()
 
 
 def test_the_share_of_heat_inside_of_a_mask() -> None:

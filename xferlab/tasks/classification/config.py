@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xferlab.metrics.classes import CLASSES_VERSION, metrics_of_classes
+from xferlab.metrics.classes import SENSITIVE, YOUDEN, metrics_of_classes
 from xferlab.metrics.metric import Metric
 from xferlab.metrics.score import Score
 from xferlab.tasks.classification.checks import check, check_single
@@ -44,14 +44,15 @@ class Identity(TrialIdentity):
 
 def metrics(classes: tuple[str, ...]) -> tuple[Metric, ...]:
     """Returns what is reported of classes."""
-    return (*metrics_of_classes(classes), *CASE_METRICS)
+    return (*metrics_of_classes(classes, exclusive=True, thresholds=(YOUDEN, SENSITIVE)), *CASE_METRICS)
 
 
 TASK = Task(
     name="classification",
     version=1,
-    metrics_version=CLASSES_VERSION,
+    metrics_version=1,
     metrics=metrics,
+    headline="ACCURACY",
     model=Model,
     training=Training,
     identity=Identity,

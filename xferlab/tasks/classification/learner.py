@@ -15,6 +15,7 @@ from xferlab.networks.saliency import grad_cam
 from xferlab.tasks.classification.config import TASK, Identity
 from xferlab.tasks.classification.heat import share_inside
 from xferlab.tasks.classification.measures import Measures, thresholds_of
+from xferlab.tasks.classification.metrics import HEAT_INSIDE
 from xferlab.tasks.classification.network import Classifier, take_over
 from xferlab.tasks.classification.presentation import present
 from xferlab.tasks.classification.regions import Region
@@ -160,8 +161,10 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         probability, heat = self._divided(prediction)
         (truth,) = self._measures.truth(examples.labels[row : row + 1], self._num_classes)
         thresholds = self.network.thresholds.cpu().numpy()
-        inside = share_inside(heat, self._region.mask(examples, row))
-        values = self._measures.of_case(probability, truth, examples.classes, thresholds, heat=inside)
+        values = {
+            **self._measures.of_case(probability, truth, examples.classes, thresholds),
+            HEAT_INSIDE: share_inside(heat, self._region.mask(examples, row)),
+        }
         return {name: values[name] for name in _measured(examples.classes)}
 
     def outputs(self, examples: ImageExamples, row: int, prediction: Array) -> Mapping[str, Array]:

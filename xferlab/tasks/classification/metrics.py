@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from xferlab.metrics.metric import Metric
 
+HEAT_INSIDE = "HEAT_INSIDE"
 CASE_METRICS: tuple[Metric, ...] = (
     Metric(
-        name="HEAT_INSIDE",
+        name=HEAT_INSIDE,
         label="Heat inside",
         better=None,
         source="Selvaraju et al. 2017 (Grad-CAM); the share is ours",

@@ -17,6 +17,7 @@ from xferlab.networks.levels import levels_of
 from xferlab.networks.pretrained import Pretrained
 from xferlab.networks.standardise import STANDARDISE, Standardise
 from xferlab.tasks.classification.config import Identity
+from xferlab.tasks.classification.measures import CHOSEN, NO_THRESHOLD
 from xferlab.tasks.classification.sections import Model
 
 _INNER = "network."
@@ -31,7 +32,7 @@ class Classifier(nn.Module):
     Attributes:
         name: A key of `build.NETWORKS`.
         network: Gives logits.
-        thresholds: (2, K) float32: `youden` and `sensitive` of each class; 0.5 until they are chosen.
+        thresholds: (2, K) float32, those of `measures.CHOSEN`; `NO_THRESHOLD` until they are chosen.
     """
 
     thresholds: Tensor
@@ -40,7 +41,7 @@ class Classifier(nn.Module):
         """Takes the network."""
         super().__init__()
         self.name, self.network = name, network
-        self.register_buffer(_THRESHOLDS, torch.full((2, num_classes), 0.5))
+        self.register_buffer(_THRESHOLDS, torch.full((len(CHOSEN), num_classes), NO_THRESHOLD))
 
     @staticmethod
     def of(identity: Identity, device: torch.device) -> Classifier:
