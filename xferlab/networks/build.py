@@ -89,8 +89,9 @@ def initialise(model: nn.Module, seed: int) -> None:
     default; batch normalisation gets scale 1, shift 0 and fresh statistics. Neither the global generator nor
     the number of threads matters.
 
-    A `unet_dropout` starts as in arias-garzon2021, but for its translator: 3x3 convolutions from a normal
-    distribution of deviation sqrt(2 / fan in) (He et al. 2015), the transposed and 1x1 ones uniform in
+    Networks without batch normalisation (`unet_dropout`, `vgg16`, `vgg19`) start otherwise, but for a
+    translator, since deviations shrink there from layer to layer: 3x3 convolutions from a normal distribution
+    of deviation sqrt(2 / fan in) (He et al. 2015; arias-garzon2021), all else uniform in
     +-sqrt(6 / (fan in + fan out)) (Glorot and Bengio 2010), and biases 0.
 
     Args:
@@ -101,7 +102,7 @@ def initialise(model: nn.Module, seed: int) -> None:
         NotImplementedError: A module has parameters of its own and is of a kind that has no rule here.
     """
     generator = torch.Generator().manual_seed(seed)
-    is_normal = isinstance(model, unet_dropout.UNetDropout)
+    is_normal = isinstance(model, unet_dropout.UNetDropout | vgg.VGG)
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             draw = _he_or_glorot if is_normal and not name.startswith(TRANSLATOR) else _uniform
