@@ -219,7 +219,7 @@ def test_a_deep_network_without_batch_normalisation_tells_images_apart_from_the_
         features = network.features(images(64, channels=1))
     assert float(features.std(dim=0).mean() / features.std()) > 0.05
     convolution = network.features[2]
-    assert float(convolution.weight.std()) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
+    assert float(convolution.weight.detach().std()) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
     assert not convolution.bias.any()
 
 
