@@ -10,7 +10,7 @@ import pandas as pd
 
 from xferlab.analysis.results import is_hold_out
 from xferlab.analysis.selection import ALL
-from xferlab.analysis.sets import set_values, with_sets
+from xferlab.analysis.sets import counted, with_sets
 from xferlab.metrics.metric import Metric
 
 KEYS = ("arm", "stage", "section", "part", "pathology", "metric")
@@ -43,7 +43,7 @@ def aggregate(
         mean over repetitions; elsewhere the mean over repetitions of the sample SD over a repetition's
         images. num_repetitions of num_planned (NaN if unknown). num_images, num_patients: distinct ones
         evaluated; images_per_repetition: mean. num_values: of all repetitions; num_undefined: of these
-        NaN, and left out of the means.
+        NaN, and left out of the means; all of a repetition whose value of a metric of sets is.
     """
     counts = planned if planned is not None else cases.attrs.get("planned", {})
     metrics = sets if sets is not None else cases.attrs.get("sets", ())
@@ -59,10 +59,8 @@ def aggregate(
 
 def _by_keys(cases: pd.DataFrame, group: list[str], sets: Sequence[Metric]) -> pd.DataFrame:
     keys = [*group, "repetition"]
-    counted = with_sets(cases, sets)
-    per_repetition = _grouped(counted, keys)["value"].agg(["mean", "std", "size", "count"])
-    if sets:
-        per_repetition.update(set_values(cases, sets, keys=keys))
+    rows = counted(cases, sets)
+    per_repetition = _grouped(rows, keys)["value"].agg(["mean", "std", "size", "count"])
     repetitions = _grouped(per_repetition.reset_index(), group)
     result = repetitions.agg(
         mean=("mean", "mean"),
@@ -72,14 +70,15 @@ def _by_keys(cases: pd.DataFrame, group: list[str], sets: Sequence[Metric]) -> p
         num_values=("size", "sum"),
         num_defined=("count", "sum"),
     )
-    result["num_undefined"] = result["num_values"] - result.pop("num_defined")
     result["images_per_repetition"] = result["num_values"] / result["num_repetitions"]
-    per_image = _grouped(counted, [*group, "case"])["value"].mean().reset_index()
+    per_image = _grouped(rows, [*group, "case"])["value"].mean().reset_index()
     over_images = _grouped(per_image, group)["value"].agg(["std", "size"])
     fixed = np.array([is_hold_out(part) for part in result.index.get_level_values("part")], dtype=bool)
     result["sd_images"] = result.pop("within").where(~fixed, over_images["std"])
     result["num_images"] = over_images["size"]
-    result["num_patients"] = _grouped(counted[[*group, "patient"]].drop_duplicates(), group).size()
+    result["num_patients"] = _grouped(rows[[*group, "patient"]].drop_duplicates(), group).size()
+    result = with_sets(result, cases, sets, group=group) if sets else result
+    result["num_undefined"] = result["num_values"] - result.pop("num_defined")
     frame: pd.DataFrame = result.reset_index()
     return frame
 

@@ -13,20 +13,21 @@ from xferlab.analysis.design import Design, Side
 from xferlab.analysis.estimates import (
     UNDEFINED,
     Codes,
+    Estimate,
     Flags,
     Floats,
-    SetFunction,
     corrected_t,
     counted_patients,
     jackknife_t,
     overlap_of,
     two_way_t,
     values_of_sets,
+    without_each,
 )
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL, ordered_pathologies
+from xferlab.analysis.sets import SetMeasure, measures_of, parts_of
 from xferlab.metrics.metric import Metric
-from xferlab.metrics.sets import FUNCTIONS
 
 MIN_REPETITIONS = 5
 """Paired repetitions below which no p is given."""
@@ -47,6 +48,7 @@ NO_CLAIM = {
         "every repetition trains on the same patients, so nothing shows what other training patients change"
     ),
     "pairs missing": f"fewer than {100 * MIN_PAIRED:g} % of the planned pairs of repetitions are complete",
+    "undefined": "the metric is undefined in repetitions, or without one of the patients",
     "images lost": (
         f"more than {100 * MAX_LOST:g} % of the images have an undefined value or lack a repetition"
     ),
@@ -113,7 +115,7 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
     test_to_train = len(pairs) / max(1, num_paired * num_metrics) / design.num_train
     overlap = overlap_of(design.share) if is_hold_out else test_to_train
     reason = _reason(comparison, num_paired)
-    rules = _Rules(is_hold_out, overlap, reason, design.donors_differ, sets)
+    rules = _Rules(is_hold_out, overlap, reason, design.donors_differ, design.planned, sets)
     parts = {ALL: pairs} if len(pairs) else {}
     for pathology in ordered_pathologies(pairs["pathology"].unique()):
         parts[pathology] = pairs[pairs["pathology"] == pathology]
@@ -135,6 +137,7 @@ class _Rules(NamedTuple):
     overlap: float
     reason: str
     donors_differ: bool
+    planned: int
     sets: tuple[Metric, ...]
 
 
@@ -175,19 +178,15 @@ def _rows(pairs: pd.DataFrame, rules: _Rules) -> Iterator[dict[str, Any]]:
     patients = np.zeros(values.shape[3], dtype=np.int64)
     patients[case] = _codes(pairs["patient"])
     indices = {name: index for index, name in enumerate(metrics)}
-    parts = {name for metric_of_sets in rules.sets for name in metric_of_sets.made_of}
+    parts = parts_of(rules.sets)
     for name, index in indices.items():
         if name not in parts:
             yield {"metric": name, **_row(values[:, index], present[index], patients, rules)}
-    for metric_of_sets in rules.sets:
-        if indices.keys() >= set(metric_of_sets.made_of):
-            of_parts = [indices[name] for name in metric_of_sets.made_of]
-            made_of, complete = (
-                np.moveaxis(values[:, of_parts], 1, -1),
-                np.logical_and.reduce(present[of_parts]),
-            )
-            function = FUNCTIONS[metric_of_sets.computed_by]
-            yield {"metric": metric_of_sets.name, **_row(made_of, complete, patients, rules, function)}
+    for measure in measures_of(rules.sets, frozenset(indices)):
+        of_parts = [indices[name] for name in measure.parts]
+        made_of = np.moveaxis(values[:, of_parts], 1, -1)
+        complete = np.logical_and.reduce(present[of_parts])
+        yield {"metric": measure.metric.name, **_row(made_of, complete, patients, rules, measure)}
 
 
 def _codes(values: pd.Series) -> Codes:
@@ -196,35 +195,41 @@ def _codes(values: pd.Series) -> Codes:
 
 
 def _row(
-    values: Floats, present: Flags, patients: Codes, rules: _Rules, function: SetFunction | None = None
+    values: Floats, present: Flags, patients: Codes, rules: _Rules, measure: SetMeasure | None = None
 ) -> dict[str, Any]:
     """Returns the row of one metric, from values (sides, repetitions, images) where pairs are `present`.
 
-    Of a metric of sets, whose `function` is given, the values have its parts as a last axis.
+    Of a metric of sets, whose `measure` is given, the values have its parts as a last axis. A repetition in
+    which it is undefined is no pair.
     """
     undefined = np.isnan(values).any(axis=0)
-    lost = (present & (undefined if function is None else undefined.any(axis=-1))).any(axis=0)
+    lost = (present & (undefined if measure is None else undefined.any(axis=-1))).any(axis=0)
     if rules.is_hold_out:
         lost |= ~present.all(axis=0)
     lost &= present.any(axis=0)
     kept = present.any(axis=0) & ~lost
     paired = (present & kept).any(axis=1)
     sides, shown, patients = values[:, paired][:, :, kept], present[paired][:, kept], patients[kept]
-    if function is None:
+    if measure is None:
         first, second = (np.where(shown, side, 0).sum(axis=1) / shown.sum(axis=1) for side in sides)
     else:
-        first, second = (values_of_sets(side, function, shown) for side in sides)
+        first, second = (values_of_sets(side, measure.function, shown) for side in sides)
+        defined = ~np.isnan(second - first)
+        first, second, sides, shown = first[defined], second[defined], sides[:, defined], shown[defined]
     num, counted = len(first), counted_patients(patients)
     reason = rules.reason or ("images lost" if lost.sum() > MAX_LOST * (lost | kept).sum() else "")
+    if measure is not None and num < MIN_PAIRED * rules.planned:
+        reason = reason or "undefined"
     if reason:
         estimate = UNDEFINED
-    elif rules.is_hold_out and function is not None:
-        estimate = jackknife_t(sides, patients, function, overlap=rules.overlap)
+    elif rules.is_hold_out and measure is not None:
+        estimate = jackknife_t(sides, patients, measure.function, overlap=rules.overlap)
+        reason = _undefined(estimate, sides, patients, measure)
     elif rules.is_hold_out:
         estimate = two_way_t(sides[1] - sides[0], patients, overlap=rules.overlap)
     else:
         estimate = corrected_t(second - first, overlap=rules.overlap)
-    fewest = counted if function is None else _fewest_patients(sides, patients)
+    fewest = counted if measure is None else _fewest_patients(sides[0], patients, measure)
     few = (num < MIN_REPETITIONS, fewest < MIN_COUNTED_PATIENTS)
     conditions = (rules.donors_differ, *few, np.isnan(estimate.p))
     reason = reason or next((key for key, holds in zip(NO_P, conditions, strict=True) if holds), "")
@@ -243,7 +248,17 @@ def _row(
     }
 
 
-def _fewest_patients(sides: Floats, patients: Codes) -> int:
-    """Returns the number of patients of the class that has fewest; the first part is the true class."""
-    classes = sides[0, :1, :, 0].ravel()
-    return min((len(np.unique(patients[classes == value])) for value in np.unique(classes)), default=0)
+def _undefined(estimate: Estimate, sides: Floats, patients: Codes, measure: SetMeasure) -> str:
+    """Returns that a metric of sets is undefined without one of the patients; empty where it is not."""
+    if not np.isnan(estimate.p) or not len(patients) or not sides.shape[1]:
+        return ""
+    return "undefined" if np.isnan(without_each(sides, patients, measure.function)).any() else ""
+
+
+def _fewest_patients(side: Floats, patients: Codes, measure: SetMeasure) -> int:
+    """Returns the number of patients of the class that has fewest, of all true classes."""
+    if not len(side):
+        return 0
+    # A case need not be in every repetition of a test part; what it is does not change.
+    truths = np.nanmax(side[:, :, list(measure.truths)], axis=0)
+    return min(len(np.unique(patients[truth == value])) for truth in truths.T for value in np.unique(truth))

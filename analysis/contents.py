@@ -40,7 +40,8 @@ class Contents:
         refused: The rows of cases that a gate did not let pass.
         apart: Those of single targets, such as structures, where `cases` have the mean over all of them.
         sets: The metrics of sets of cases.
-        aggregated: Means and deviations of them.
+        aggregated: Means and deviations of cases, over all targets.
+        of_targets: Means and deviations of single targets, such as structures or classes.
         paper: What the study compares itself to, if anything.
     """
 
@@ -48,17 +49,20 @@ class Contents:
         self.results = results
         self._measured = unseen(results.cases)
         passed, refused = divided(self._measured)
-        apart = [metric.name for metric in results.metrics.apart]
-        self.cases, self.apart = (
-            passed[passed["metric"].isin(apart) == is_apart] for is_apart in (False, True)
-        )
-        self.refused = refused[~refused["metric"].isin(apart)]
-        self.sets = results.metrics.of_sets
-        self.aggregated = aggregate(self.cases, planned=results.planned(), sets=self.sets)
+        self.cases, self.apart = self.divided(passed)
+        self.refused, _ = self.divided(refused)
+        self.sets, planned = results.metrics.of_sets, results.planned()
+        self.aggregated, of_targets = self.divided(aggregate(self.cases, planned=planned, sets=self.sets))
+        self.of_targets = pd.concat([aggregate(self.apart, planned=planned, sets=()), of_targets])
         name = results.plan.get("compare_to")
         self.paper: Paper | None = read_paper(name) if name else None
         self._contrasts: dict[tuple[Side, Side], Contrast] = {}
         self._given: Counter[str] = Counter()
+
+    def divided(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Returns the rows of metrics over all targets, and those of metrics of single ones."""
+        of_one = frame["metric"].isin([metric.name for metric in self.results.metrics.apart])
+        return frame[~of_one], frame[of_one]
 
     def numbered(self, block: Block) -> Block:
         """Returns a block with its number: the paper's, else S1, S2, ..., without a paper 1, 2, ..."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from xferlab.metrics.sets import SetFunction
 
 CONFIDENCE = 0.95
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-SetFunction = Callable[..., float]
-"""Takes what a metric of a set of cases is made of, an array (N,) each."""
+_LARGEST = 4_000_000
+"""Weights of cases that are kept at a time."""
 
 
 class Estimate(NamedTuple):
@@ -77,15 +78,32 @@ def jackknife_t(sides: Floats, patients: Codes, function: SetFunction, *, overla
     if sides.shape[1] < 2 or counted_patients(patients) < 2:
         return UNDEFINED
 
-    def differences(images: Flags) -> Floats:
-        first, second = (values_of_sets(side[:, images], function) for side in sides)
-        return second - first
-
-    by_repetition, codes = differences(patients >= 0), np.unique(patients)
-    left_out = np.array([differences(patients != code).mean() for code in codes])
-    pseudo_values = len(codes) * by_repetition.mean() - (len(codes) - 1) * left_out
-    over_patients = float(pseudo_values.var(ddof=1)) / len(codes)
+    first, second = (values_of_sets(side, function) for side in sides)
+    by_repetition, left_out = second - first, without_each(sides, patients, function)
+    num = len(left_out)
+    pseudo_values = num * by_repetition.mean() - (num - 1) * left_out
+    over_patients = float(pseudo_values.var(ddof=1)) / num
     return _two_way(by_repetition, over_patients, patients, overlap=overlap)
+
+
+def without_each(sides: Floats, patients: Codes, function: SetFunction) -> Floats:
+    """Returns the mean difference of a metric of sets without each of the patients, shape (P,).
+
+    The arguments are those of `jackknife_t`.
+    """
+    codes = np.unique(patients)
+    step = max(1, _LARGEST // len(patients))
+    return np.concatenate(
+        [_without(sides, patients, codes[i : i + step], function) for i in range(0, len(codes), step)]
+    )
+
+
+def _without(sides: Floats, patients: Codes, codes: Codes, function: SetFunction) -> Floats:
+    weights = (patients != codes[:, None]).astype(np.float64)
+    first, second = (
+        np.mean([function.weighted(*images.T, weights) for images in side], axis=0) for side in sides
+    )
+    return np.asarray(second - first)
 
 
 def _two_way(by_repetition: Floats, over_patients: float, patients: Codes, *, overlap: float) -> Estimate:

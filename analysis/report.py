@@ -29,7 +29,7 @@ from xferlab.analysis.tables.notes import trial_name
 from xferlab.analysis.tables.overview import cohorts_table, progress_table, times_tables, training_table
 from xferlab.analysis.tables.rendering import write_table
 from xferlab.analysis.tables.sites import sites_tables
-from xferlab.analysis.tables.structures import structures_tables
+from xferlab.analysis.tables.structures import classes_tables, structures_tables
 from xferlab.errors import StorageError
 from xferlab.tasks import registry
 
@@ -47,6 +47,7 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "Gates": gates_tables,
     "Hold-out": partial(metrics_tables, hold_out=True),
     "Structure by structure": structures_tables,
+    "Class by class": classes_tables,
     "After against before": before_after_tables,
     "Arms against the baseline": arms_against_baseline_tables,
     "What foreign objects cost": object_tables,

@@ -27,7 +27,9 @@ def gates_tables(contents: Contents) -> Iterator[Table]:
         if gated:
             both = pd.concat([passed, refused])
             frames = {
-                line: aggregate(frame[frame["arm"].isin(gated)], planned={}, sets=contents.sets)
+                line: contents.divided(
+                    aggregate(frame[frame["arm"].isin(gated)], planned={}, sets=contents.sets)
+                )[0]
                 for line, frame in zip(LINES, (passed, refused, both), strict=True)
                 if len(frame)
             }

@@ -41,8 +41,8 @@ def data_notes(
 
 
 def _means(results: StudyResults, stages: Iterable[str]) -> Iterator[str]:
-    """Yields what the metrics of stages that learn several things are means over."""
-    apart = {metric.of for metric in results.metrics.apart}
+    """Yields what the metrics of stages that learn several structures are means over."""
+    apart = {metric.of for metric in results.metrics.apart if not metric.computed_by}
     for stage in sorted(stages):
         learnt = {arm: results.several(arm, stage) for arm in results.arms}
         learnt = {arm: targets for arm, targets in learnt.items() if targets and apart.issuperset(targets)}

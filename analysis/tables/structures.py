@@ -1,58 +1,116 @@
-"""Metrics of each structure of a stage that learns several, beside their mean."""
+"""Metrics of each structure or class of a stage that learns several, beside those over all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
-from xferlab.analysis.aggregation import aggregate
-from xferlab.analysis.contents import HEADLINE, Contents
+from xferlab.analysis.contents import FAMILIES, FURTHER, HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name
 from xferlab.analysis.tables.notes import arm_names, data_notes, mean_and_deviation
 from xferlab.metrics.metric import Metric
 
-_HEAD = (("Structure", "structure"), ("Repetitions", "repetitions"), ("Images", "images"))
 _MEAN = "mean of all"
+
+
+class _Kind(NamedTuple):
+    """What single targets are.
+
+    Attributes:
+        name: Of one of them.
+        several: Stem of the names of the tables.
+        all: Label of the lines over all of them.
+        caption: What the numbers are.
+        of_sets: Whether their metrics are those of sets of cases.
+    """
+
+    name: str
+    several: str
+    all: str
+    caption: tuple[str, ...]
+    of_sets: bool
+
+
+_STRUCTURES = _Kind(
+    "structure",
+    "structures",
+    _MEAN,
+    (
+        "Mean over repetitions of a repetition's mean over images ± the sample SD of these means.",
+        "Images: those of a repetition in which the structure's mask is known.",
+        f"Last lines: {_MEAN} structures of an image, averaged likewise.",
+    ),
+    of_sets=False,
+)
+_CLASSES = _Kind(
+    "class",
+    "classes",
+    "all classes",
+    (
+        "Each class against the rest. Mean over repetitions of the value of a repetition's images ± the "
+        "sample SD of these values.",
+        "Images: those of a repetition, of the class and others.",
+        "Last lines: over all classes, as in the other tables.",
+    ),
+    of_sets=True,
+)
 
 
 def structures_tables(contents: Contents) -> Iterator[Table]:
     """Yields a table for each evaluation set, without objects, of stages that learn several structures."""
-    if not len(contents.apart):
-        return
-    frame = aggregate(contents.apart, planned=contents.results.planned())
+    yield from _tables(contents, _STRUCTURES, (HEADLINE,))
+
+
+def classes_tables(contents: Contents) -> Iterator[Table]:
+    """Yields tables for each evaluation set, without objects, of stages that tell classes."""
+    yield from _tables(contents, _CLASSES, (HEADLINE, FURTHER))
+
+
+def _tables(contents: Contents, kind: _Kind, families: Sequence[str]) -> Iterator[Table]:
+    single = {
+        metric.name for metric in contents.results.metrics.apart if kind.of_sets == bool(metric.computed_by)
+    }
+    frame = contents.of_targets[contents.of_targets["metric"].isin(single)]
     for evaluated in contents.plain_sets:
-        rows = evaluated.rows(frame)
-        together = evaluated.rows(contents.aggregated)
-        if len(rows):
-            yield _table(contents, evaluated, pd.concat([_named(contents, rows), together.assign(of=_MEAN)]))
+        rows = _named(contents, evaluated.rows(frame))
+        together = evaluated.rows(contents.aggregated).assign(of=kind.all)
+        together = together[together["metric"].isin(rows["metric"])]
+        for family in families if len(rows) else ():
+            yield from _table(contents, evaluated, pd.concat([rows, together]), (kind, family))
 
 
 def _named(contents: Contents, rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns rows of single structures under the names of the metrics, with the structures in `of`."""
+    """Returns rows of single targets under the names of the metrics, with the targets in `of`."""
     metrics = [contents.results.metrics.named(name) for name in rows["metric"]]
     return rows.assign(metric=[metric.whole for metric in metrics], of=[metric.of for metric in metrics])
 
 
-def _table(contents: Contents, evaluated: EvaluationSet, frame: pd.DataFrame) -> Table:
+def _table(
+    contents: Contents, evaluated: EvaluationSet, frame: pd.DataFrame, shown: tuple[_Kind, str]
+) -> Iterator[Table]:
+    """Yields the table of a family of metrics, where one of them is defined."""
+    kind, family = shown
     defined = frame.groupby("metric")["mean"].count()
-    metrics = contents.of_family(defined[defined > 0].index, HEADLINE)
+    metrics = contents.of_family(defined[defined > 0].index, family)
+    if not metrics:
+        return
     frame = frame[frame["metric"].isin([metric.name for metric in metrics])]
-    layout = Layout(_HEAD, ("Arm", "arms"), [(contents.heading(m), m.name) for m in metrics])
-    return layout.fill(
+    head = ((kind.name.capitalize(), "of"), ("Repetitions", "repetitions"), ("Images", "images"))
+    layout = Layout(head, ("Arm", "arms"), [(contents.heading(m), m.name) for m in metrics])
+    suffix = "" if family == HEADLINE else f"_{family}"
+    words = f"{kind.name} by {kind.name}{FAMILIES[family]}"
+    yield layout.fill(
         Table(
-            name=f"structures_{evaluated.stage}_on_{file_name(evaluated.stem)}",
-            title=f"stage {evaluated.stage} on {evaluated.name}, structure by structure",
-            caption=(
-                "Mean over repetitions of a repetition's mean over images ± the sample SD of these means.",
-                "Images: those of a repetition in which the structure's mask is known.",
-                f"Last lines: {_MEAN} structures of an image, averaged likewise.",
-            ),
+            name=f"{kind.several}_{evaluated.stage}_on_{file_name(evaluated.stem)}{suffix}",
+            title=f"stage {evaluated.stage} on {evaluated.name}, {words}",
+            caption=kind.caption,
             notes=data_notes(contents.results, [evaluated.stage], [evaluated.section]),
             data=frame,
-            subject={"kind": "structures", **vars(evaluated)},
+            subject={"kind": kind.several, **vars(evaluated)},
         ),
         _records(contents, evaluated, frame, metrics),
     )
@@ -62,13 +120,13 @@ def _records(
     contents: Contents, evaluated: EvaluationSet, frame: pd.DataFrame, metrics: Sequence[Metric]
 ) -> Iterator[Record]:
     frame = frame[frame["pathology"] == ALL]
-    for structure in frame["of"].unique():
+    for target in frame["of"].unique():
         for arms in contents.results.arms_by_evaluations(evaluated):
-            rows = frame[(frame["of"] == structure) & (frame["arm"] == arms[0])].set_index("metric")
+            rows = frame[(frame["of"] == target) & (frame["arm"] == arms[0])].set_index("metric")
             if len(rows):
                 texts = {metric.name: _text(rows, metric) for metric in metrics}
                 counts = _counts(rows.iloc[0])
-                yield {"structure": structure, "arms": arm_names(contents.results, arms), **counts, **texts}
+                yield {"of": target, "arms": arm_names(contents.results, arms), **counts, **texts}
 
 
 def _counts(row: pd.Series) -> Record:

@@ -108,7 +108,7 @@ def test_labels_run_from_plan_to_report(study: Path, capsys: pytest.CaptureFixtu
     of_set = report.partition("stage both on a+b.test")[2].partition("\n### ")[0]
     assert "b: From another town." in of_set
     assert "b: From another town." not in report.partition("stage one on a.test")[2].partition("\n### ")[0]
-    for heading in ("Accuracy", "AUC, sick", "F1, well"):
+    for heading in ("Accuracy", "AUC (macro)", "## Class by class", "stage both on a+b.test, class by class"):
         assert heading in report
     capsys.readouterr()
     assert main(["status", str(study)]) == 0
@@ -136,18 +136,25 @@ def test_tables_have_what_scikit_learn_computes(study: Path, packs: tuple[Pack, 
     rows = cases[(cases["stage"] == "both") & (cases["part"] == "test")]
     assert set(rows["section"]) == {"a+b"}
     wide = rows.pivot_table(index=["repetition", "case"], columns="metric", values="value").reset_index()
-    expected: dict[str, list[float]] = {"CORRECT": [], "AUC_sick": [], "F1_sick": [], "F1_well": []}
+    expected: dict[str, list[float]] = {"AUROC_sick": [], "F1_SCORE_sick": [], "F1_SCORE_well": []}
+    accuracies = list[float]()
     for _, each in wide.groupby("repetition"):
         truth, called = each["IS_sick"].astype(int), each["CALLED_sick"].astype(int)
-        expected["CORRECT"].append(accuracy_score(truth, called))
-        expected["AUC_sick"].append(roc_auc_score(truth, each["P_sick"]))
-        expected["F1_sick"].append(f1_score(truth, called))
-        expected["F1_well"].append(f1_score(1 - truth, 1 - called))
-    (path,) = out.glob("tables/table*_both_a-b_test.csv")
+        accuracies.append(accuracy_score(truth, called))
+        expected["AUROC_sick"].append(roc_auc_score(truth, each["P_sick"]))
+        expected["F1_SCORE_sick"].append(f1_score(truth, called))
+        expected["F1_SCORE_well"].append(f1_score(1 - truth, 1 - called))
+    (path,) = out.glob("tables/table*_classes_both_on_a-b_test.csv")
     table = pd.read_csv(path)
-    table = table[table["pathology"] == "all"].set_index("metric")
+    table = table[table["pathology"] == "all"].set_index(["metric", "of"])
     for metric, values in expected.items():
-        assert table.loc[metric, "mean"] == pytest.approx(np.mean(values), abs=1e-12)
+        whole, _, name = metric.rpartition("_")
+        assert table.loc[(whole, name), "mean"] == pytest.approx(np.mean(values), abs=1e-12)
+    macro = (np.array(expected["F1_SCORE_sick"]) + expected["F1_SCORE_well"]) / 2
+    assert table.loc[("F1_SCORE", "all classes"), "mean"] == pytest.approx(np.mean(macro), abs=1e-12)
+    (path,) = out.glob("tables/table*_both_a-b_test.csv")
+    table = pd.read_csv(path).query("pathology == 'all'").set_index("metric")
+    assert table.loc["ACCURACY", "mean"] == pytest.approx(np.mean(accuracies), abs=1e-12)
 
 
 def test_what_is_learnt_is_what_the_table_says(folder: Path) -> None:
@@ -158,7 +165,7 @@ def test_what_is_learnt_is_what_the_table_says(folder: Path) -> None:
     study = write(folder, study_of({"a": pack.section()}, {"one": learns}))
     assert run(study) == 0
     cases = load_study(folder / "results", "labels").cases
-    assert cases[cases["metric"] == "CORRECT"]["value"].mean() > 0.9
+    assert cases[cases["metric"] == "ACCURACY"]["value"].mean() > 0.9
 
 
 @pytest.mark.parametrize("where", ["test", "train"])
@@ -270,7 +277,7 @@ def test_the_example_of_the_page_is_learnt(folder: Path) -> None:
     data = {"cohen": cohen.section(), "montgomery": montgomery.section()}
     assert run(write(folder, study_of(data, stages))) == 0
     cases = load_study(folder / "results", "labels").cases
-    assert {"IS_normal", "P_tuberculosis", "CALLED_viral", "CORRECT"} <= set(cases["metric"])
+    assert {"IS_normal", "P_tuberculosis", "CALLED_viral", "ACCURACY"} <= set(cases["metric"])
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ each of W sets. So a jackknife is one call. Called without weights, it takes eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,3 +168,20 @@ def _by_score(truth: Floats, score: Floats, weights: Floats) -> tuple[Floats, Fl
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
+
+
+def mean_of(terms: Sequence[tuple[SetFunction, Sequence[int]]]) -> SetFunction:
+    """Returns the mean of several functions, NaN where one of them is.
+
+    Args:
+        terms: Each function with the positions of its arrays among those that the mean takes.
+    """
+
+    def weighted(*given: Floats) -> Floats:
+        *parts, weights = given
+        values = [
+            function.weighted(*(parts[place] for place in places), weights) for function, places in terms
+        ]
+        return np.asarray(np.mean(values, axis=0))
+
+    return SetFunction(weighted)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 from xferlab.tasks.labelled.config import Identity
 
+from xferlab.metrics.classes import values_of_classes
 from xferlab.networks.build import initialise
 from xferlab.training.batches import Rows
 from xferlab.training.examples import ImageExamples
@@ -55,12 +56,8 @@ class LabelledLearner(SupervisedLearner[ImageExamples, Batch]):
             return list(torch.softmax(self.network(batch.images), dim=1).cpu().numpy())
 
     def measure(self, examples: ImageExamples, row: int, prediction: Array) -> Mapping[str, float]:
-        label, called = int(examples.labels[row]), int(prediction.argmax())
-        values = {"CORRECT": float(called == label)}
-        for number, name in enumerate(examples.classes):
-            values |= {f"IS_{name}": float(label == number), f"P_{name}": float(prediction[number])}
-            values[f"CALLED_{name}"] = float(called == number)
-        return values
+        truth = np.arange(len(examples.classes)) == examples.labels[row]
+        return values_of_classes(examples.classes, truth, prediction, exclusive=True)
 
     def for_others(self, prediction: Array, threshold: float) -> Mapping[str, Array]:
         return {"probability": prediction}
