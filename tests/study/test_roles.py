@@ -200,7 +200,8 @@ def test_masks_of_the_data_are_named_by_tasks_that_read_them(tmp_path: Path) -> 
     text = STUDY.replace(
         "views: {data: a, task: labelled}", "views: {data: a, task: labelled, structures: [lung]}"
     )
-    with pytest.raises(StudyError, match="study.yaml:8: stages of task 'labelled' read no masks of the data"):
+    what = r"study\.yaml:8: stages of task 'labelled' read no masks of the data"
+    with pytest.raises(StudyError, match=what):
         loaded(tmp_path, text)
 
 
