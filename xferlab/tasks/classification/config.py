@@ -6,9 +6,20 @@ from xferlab.metrics.classes import SENSITIVE, YOUDEN, metrics_of_classes
 from xferlab.metrics.metric import Metric
 from xferlab.metrics.score import Score
 from xferlab.tasks.classification.checks import check, check_single
-from xferlab.tasks.classification.metrics import CASE_METRICS
 from xferlab.tasks.classification.sections import LAYERS, Adapt, Learning, Masks, Model, Training
 from xferlab.tasks.config import Size, Task, TrialIdentity
+
+HEAT_INSIDE = "HEAT_INSIDE"
+_HEAT = Metric(
+    name=HEAT_INSIDE,
+    label="Heat inside",
+    better=None,
+    source="Selvaraju et al. 2017 (Grad-CAM); the share is ours",
+    definition=(
+        "Share of the heat map of the most probable class that lies inside of the masks that the stage takes."
+    ),
+    undefined="NaN without masks, and where nothing speaks for the class.",
+)
 
 
 class Identity(TrialIdentity):
@@ -44,7 +55,7 @@ class Identity(TrialIdentity):
 
 def metrics(classes: tuple[str, ...]) -> tuple[Metric, ...]:
     """Returns what is reported of classes."""
-    return (*metrics_of_classes(classes, exclusive=True, thresholds=(YOUDEN, SENSITIVE)), *CASE_METRICS)
+    return (*metrics_of_classes(classes, exclusive=True, thresholds=(YOUDEN, SENSITIVE)), _HEAT)
 
 
 TASK = Task(
@@ -65,4 +76,5 @@ TASK = Task(
     check_single=check_single,
     files=lambda classes: {"heat": "_heat.png"},
     reads_masks=False,
+    report="xferlab.tasks.classification.report",
 )

@@ -12,10 +12,9 @@ import torch
 from torch.nn import functional as F
 
 from xferlab.networks.saliency import grad_cam
-from xferlab.tasks.classification.config import TASK, Identity
+from xferlab.tasks.classification.config import HEAT_INSIDE, TASK, Identity
 from xferlab.tasks.classification.heat import share_inside
 from xferlab.tasks.classification.measures import Measures, thresholds_of
-from xferlab.tasks.classification.metrics import HEAT_INSIDE
 from xferlab.tasks.classification.network import Classifier, take_over
 from xferlab.tasks.classification.presentation import present
 from xferlab.tasks.classification.regions import Region
