@@ -260,5 +260,5 @@ def _fewest_patients(side: Floats, patients: Codes, measure: SetMeasure) -> int:
     if not len(side):
         return 0
     # A case need not be in every repetition of a test part; what it is does not change.
-    truths = np.nanmax(side[:, :, list(measure.truths)], axis=0)
+    truths = np.fmax.reduce(side[:, :, list(measure.truths)], axis=0)
     return min(len(np.unique(patients[truth == value])) for truth in truths.T for value in np.unique(truth))
