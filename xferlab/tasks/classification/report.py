@@ -13,6 +13,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.style import PAGE_IN, Picture, drawing
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import detailed_arms
+from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes
 
 _NAME = "classification"
@@ -50,7 +51,7 @@ def _picture(contents: Contents, evaluated: EvaluationSet, by_arm: dict[str, pd.
     cases = _chosen(next(iter(by_arm.values())))
     shareable = all(data.get("shareable") for data in results.sections(evaluated.section))
     return Picture(
-        name=f"heat_{evaluated.stage}_on_{evaluated.stem}",
+        name=f"heat_{evaluated.stage}_on_{file_name(evaluated.stem)}",
         title=f"where the network looks, stage {evaluated.stage} on {evaluated.name}",
         caption=(
             "What the network sees, and over it where it looks for the class that it finds most probable "
