@@ -26,7 +26,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Picture]:
 
 def test_a_stage_in_no_pair_is_shown_alone(pictures: dict[str, Picture]) -> None:
     picture = pictures["overlays_donor_on_mri_test_baseline"]
-    assert picture.title == "outputs, donor on mri test, arm baseline"
+    assert picture.title == "outputs, donor on mri.test, arm baseline"
     axes = picture.figure.axes
     assert len(axes) % 2 == 0
     images, outputs = axes[: len(axes) // 2], axes[len(axes) // 2 :]
