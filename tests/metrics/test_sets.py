@@ -71,9 +71,13 @@ def test_a_weight_is_how_often_a_case_counts(name: str, seed: int) -> None:
     """Each set of a jackknife or a bootstrap is the set of cases that it stands for."""
     truth, given = drawn(seed, name)
     weights = np.random.default_rng(seed).integers(0, 3, (7, len(truth))).astype(float)
-    values = FUNCTIONS[name].weighted(truth, given, weights)
-    assert values.shape == (7,)
-    for value, times in zip(values, weights.astype(int), strict=True):
+    function, other = FUNCTIONS[name], drawn(seed + 1, name)
+    repetitions = np.stack([truth, other[0]]), np.stack([given, other[1]])
+    values = function.finish(function.prepare(*repetitions, weights))
+    assert values.shape == (2, 7)
+    apart = function.finish(function.prepare(*repetitions, np.stack([weights[:3], weights[4:]])))
+    np.testing.assert_array_equal(apart, [values[0, :3], values[1, 4:]])
+    for value, times in zip(values[0], weights.astype(int), strict=True):
         alone = FUNCTIONS[name](np.repeat(truth, times), np.repeat(given, times))
         assert value == pytest.approx(alone, abs=1e-12, nan_ok=True)
 
