@@ -11,11 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from xferlab.metrics.metric import Metric
-from xferlab.metrics.sets import FUNCTIONS, MACRO, Floats, SetFunction
+from xferlab.metrics.sets import FUNCTIONS, MACRO, Floats, Given, SetFunction, Weights, WithoutEach
 
 _VALUES = ("value", "count", "truth")
-_LARGEST = 4_000_000
-"""Cases times patients that a jackknife weighs at a time."""
 
 
 class SetMeasure(NamedTuple):
@@ -43,8 +41,8 @@ class SetMeasure(NamedTuple):
 class SetCases:
     """What is stored of cases, J repetitions of N, and in which of W sets they count."""
 
-    def __init__(self, values: Mapping[str, Floats], weights: Floats):
-        """Takes values (J, N) by name, and weights (W, N) or (J, W, N); what has no weight may be NaN."""
+    def __init__(self, values: Mapping[str, Floats], weights: Weights):
+        """Takes values (J, N) by name; what has no weight may be NaN."""
         self._values, self._weights = values, weights
         self._shared: dict[Hashable, Any] = {}
 
@@ -69,7 +67,7 @@ class PairedSets:
     ):
         """Takes the values (J, N) of each side by name, where they are shown, and the patients (N,)."""
         self.sides, self.shown, self.patients = sides, shown, patients
-        weights = shown[:, None].astype(np.float64)
+        weights = Given(shown[:, None].astype(np.float64))
         self._whole = [SetCases(side, weights) for side in sides]
 
     def differences(self, measure: SetMeasure) -> tuple[Floats, Floats]:
@@ -78,23 +76,15 @@ class PairedSets:
         return first, second
 
     @cached_property
-    def _left_out(self) -> list[list[SetCases]]:
-        """Both sides without each of some patients; all repetitions have all cases then."""
-        codes = np.unique(self.patients)
-        step = max(1, _LARGEST // len(self.patients))
-        weights = [
-            (self.patients != codes[start : start + step, None]).astype(np.float64)
-            for start in range(0, len(codes), step)
-        ]
-        return [[SetCases(side, some) for side in self.sides] for some in weights]
+    def _left_out(self) -> list[SetCases]:
+        """Both sides without each of the patients; all repetitions have all cases then."""
+        weights = WithoutEach(self.patients)
+        return [SetCases(side, weights) for side in self.sides]
 
     def without_each(self, measure: SetMeasure, defined: NDArray[np.bool_]) -> Floats:
         """Returns the mean difference over some repetitions without each of the patients, (P,)."""
-        means = [
-            (second.value(measure) - first.value(measure))[defined].mean(axis=0)
-            for first, second in self._left_out
-        ]
-        return np.concatenate(means)
+        first, second = (side.value(measure)[defined] for side in self._left_out)
+        return np.asarray((second - first).mean(axis=0))
 
     def fewest_patients(self, measure: SetMeasure) -> int:
         """Returns the number of patients of the class that has fewest, of all true classes."""
@@ -158,7 +148,7 @@ def set_values(cases: pd.DataFrame, metrics: Sequence[Metric], *, keys: Sequence
         for measure in measures_of(tuple(metrics), frozenset(values)):
             kept = np.logical_and.reduce([defined[name] for name in measure.parts])
             set_cases = of_masks.setdefault(
-                kept.tobytes(), SetCases(values, kept[:, None].astype(np.float64))
+                kept.tobytes(), SetCases(values, Given(kept[:, None].astype(np.float64)))
             )
             found = set_cases.value(measure)[:, 0]
             numbers = np.where(np.isnan(found), 0, kept.sum(axis=1))

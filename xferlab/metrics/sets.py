@@ -1,15 +1,14 @@
 """Metrics of sets of cases, from what is stored of each case; a `Metric` names the one it is `computed_by`.
 
 A function takes two values of each case, the truth first, of J repetitions: arrays (J, N). Weights say how
-often each case counts in each of W sets: (W, N), or (J, W, N) where that differs by repetition. A jackknife
-of all repetitions is one call.
+often each case counts in each of W sets, so that a jackknife of all repetitions is one call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,60 @@ from xferlab.metrics.calibration import NUM_BINS
 Floats = NDArray[np.float64]
 MACRO = "macro"
 """What a metric over several classes is `computed_by` that is the mean of that of each; NaN if one is NaN."""
+
+
+class Weights(Protocol):
+    """How often each of N cases counts in each of W sets."""
+
+    def summed(self, values: NDArray[Any]) -> Floats:
+        """Returns the weighted sums over cases of arrays (..., J, N): (..., J, W)."""
+        ...
+
+    def of(self, repetition: int) -> Floats:
+        """Returns the weights of a repetition, (W, N)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """Weights as they are given.
+
+    Attributes:
+        weights: (W, N), or (J, W, N) where they differ by repetition.
+    """
+
+    weights: Floats
+
+    def summed(self, values: NDArray[Any]) -> Floats:
+        """As of all weights."""
+        numbers = values.astype(np.float64)
+        if self.weights.ndim == 2:
+            return np.asarray(numbers @ self.weights.T)
+        return np.asarray((numbers[..., None, :] @ np.swapaxes(self.weights, -1, -2))[..., 0, :])
+
+    def of(self, repetition: int) -> Floats:
+        """As of all weights."""
+        return self.weights if self.weights.ndim == 2 else self.weights[repetition]
+
+
+class WithoutEach:
+    """A set without each group of cases, in the order of their numbers."""
+
+    def __init__(self, groups: NDArray[np.int64]):
+        """Takes the number of the group of each case, shape (N,)."""
+        self._order = np.argsort(groups, kind="stable")
+        codes, self._starts = np.unique(groups[self._order], return_index=True)
+        self._weights = (groups != codes[:, None]).astype(np.float64)
+
+    def summed(self, values: NDArray[Any]) -> Floats:
+        """As of all weights: all cases less those of the group, which takes no product."""
+        numbers = values.astype(np.float64)
+        left_out = np.add.reduceat(numbers[..., self._order], self._starts, axis=-1)
+        return np.asarray(numbers.sum(axis=-1, keepdims=True) - left_out)
+
+    def of(self, repetition: int) -> Floats:
+        """As of all weights; equal in all repetitions."""
+        return np.asarray(self._weights)
 
 
 @dataclass(frozen=True)
@@ -31,12 +84,14 @@ class SetFunction:
         finish: Takes that, and returns the values (J, W); NaN where undefined.
     """
 
-    prepare: Callable[[Floats, Floats, Floats], Any]
+    prepare: Callable[[Floats, Floats, Weights], Any]
     finish: Callable[[Any], Floats]
 
     def __call__(self, truth: Floats, given: Floats) -> float:
         """Returns the value of one set, from arrays (N,)."""
-        return float(self.finish(self.prepare(truth[None], given[None], np.ones((1, len(truth)))))[0, 0])
+        return float(
+            self.finish(self.prepare(truth[None], given[None], Given(np.ones((1, len(truth))))))[0, 0]
+        )
 
 
 @dataclass(frozen=True)
@@ -49,11 +104,11 @@ class Counts:
     tn: Floats
 
 
-def counts(truth: Floats, called: Floats, weights: Floats) -> Counts:
+def counts(truth: Floats, called: Floats, weights: Weights) -> Counts:
     """Returns the confusion of a class (1) and the rest (0)."""
     is_so, called_so = truth == 1, called == 1
     kinds = (is_so & called_so, ~is_so & called_so, is_so & ~called_so, ~is_so & ~called_so)
-    return Counts(*_summed(np.stack(kinds), weights))
+    return Counts(*weights.summed(np.stack(kinds)))
 
 
 @dataclass(frozen=True)
@@ -64,33 +119,34 @@ class Ranked:
     negatives: list[Floats]
 
 
-def ranked(truth: Floats, score: Floats, weights: Floats) -> Ranked:
+def ranked(truth: Floats, score: Floats, weights: Weights) -> Ranked:
     """Returns the cases by their score, the lowest first."""
     found = Ranked([], [])
     for number, (labels, scores) in enumerate(zip(truth, score, strict=True)):
         order = np.argsort(scores, kind="stable")
         starts = np.unique(scores[order], return_index=True)[1]
-        counted = (weights if weights.ndim == 2 else weights[number])[:, order]
+        counted = weights.of(number)[:, order]
         positive = counted * (labels[order] == 1)
         for groups, values in ((found.positives, positive), (found.negatives, counted - positive)):
             groups.append(np.add.reduceat(values, starts, axis=1) if len(starts) else values)
     return found
 
 
-def told(truth: Floats, called: Floats, weights: Floats) -> tuple[Floats, Floats]:
+def told(truth: Floats, called: Floats, weights: Weights) -> tuple[Floats, Floats]:
     """Returns how many cases each class has, and how many of these are told right, (K, J, W) each.
 
     The classes are numbers, as many as there are.
     """
     classes = np.unique(truth)[:, None, None]
-    return _summed(truth == classes, weights), _summed((truth == classes) & (called == truth), weights)
+    is_class = truth == classes
+    return weights.summed(is_class), weights.summed(is_class & (called == truth))
 
 
-def gaps(truth: Floats, score: Floats, weights: Floats) -> tuple[Floats, Floats]:
+def gaps(truth: Floats, score: Floats, weights: Weights) -> tuple[Floats, Floats]:
     """Returns the sum of probability - truth in each of `NUM_BINS` bins, (B, J, W), and how many cases."""
     bins = np.minimum((score * NUM_BINS).astype(np.intp), NUM_BINS - 1)
     in_bins = (bins == np.arange(NUM_BINS)[:, None, None]) * (score - truth)
-    return _summed(in_bins, weights), _summed(np.ones_like(truth), weights)
+    return weights.summed(in_bins), weights.summed(np.ones_like(truth))
 
 
 def accuracy(right: tuple[Floats, Floats]) -> Floats:
@@ -176,14 +232,6 @@ FUNCTIONS: Mapping[str, SetFunction] = {
     "sensitivity": SetFunction(counts, sensitivity),
     "specificity": SetFunction(counts, specificity),
 }
-
-
-def _summed(values: NDArray[Any], weights: Floats) -> Floats:
-    """Returns the weighted sums over cases of arrays (..., J, N): (..., J, W)."""
-    numbers = values.astype(np.float64)
-    if weights.ndim == 2:
-        return np.asarray(numbers @ weights.T)
-    return np.asarray((numbers[..., None, :] @ np.swapaxes(weights, -1, -2))[..., 0, :])
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
