@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,12 +21,10 @@ from xferlab.analysis.estimates import (
     jackknife_t,
     overlap_of,
     two_way_t,
-    values_of_sets,
-    without_each,
 )
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL, ordered_pathologies
-from xferlab.analysis.sets import SetMeasure, measures_of, parts_of
+from xferlab.analysis.sets import PairedSets, SetMeasure, measures_of, parts_of
 from xferlab.metrics.metric import Metric
 
 MIN_REPETITIONS = 5
@@ -37,8 +35,6 @@ MAX_LOST = 0.05
 """Share of the images that may leave a comparison before it claims nothing."""
 MIN_PAIRED = 0.9
 """Share of the planned pairs of repetitions below which a comparison claims nothing."""
-
-
 NO_CLAIM = {
     "sites left out": (
         "each repetition leaves another site out, which describes these sites and says nothing of others"
@@ -182,11 +178,7 @@ def _rows(pairs: pd.DataFrame, rules: _Rules) -> Iterator[dict[str, Any]]:
     for name, index in indices.items():
         if name not in parts:
             yield {"metric": name, **_row(values[:, index], present[index], patients, rules)}
-    for measure in measures_of(rules.sets, frozenset(indices)):
-        of_parts = [indices[name] for name in measure.parts]
-        made_of = np.moveaxis(values[:, of_parts], 1, -1)
-        complete = np.logical_and.reduce(present[of_parts])
-        yield {"metric": measure.metric.name, **_row(made_of, complete, patients, rules, measure)}
+    yield from _set_rows(values, present, patients, rules, indices)
 
 
 def _codes(values: pd.Series) -> Codes:
@@ -194,71 +186,116 @@ def _codes(values: pd.Series) -> Codes:
     return np.asarray(pd.factorize(values.astype(object), sort=True)[0], dtype=np.int64)
 
 
-def _row(
-    values: Floats, present: Flags, patients: Codes, rules: _Rules, measure: SetMeasure | None = None
-) -> dict[str, Any]:
-    """Returns the row of one metric, from values (sides, repetitions, images) where pairs are `present`.
+class _Values(NamedTuple):
+    """What a metric gives of two sides.
 
-    Of a metric of sets, whose `measure` is given, the values have its parts as a last axis. A repetition in
-    which it is undefined is no pair.
+    Attributes:
+        first: Of each paired repetition, shape (J,).
+        second: The same of the other side.
+        patients: Of each image that is left, shape (N,).
+        fewest: Patients, counted by their images; of a metric of sets, those of the class with fewest.
+        num_lost: Images that left.
+        estimate: Of their difference.
+        reason: Why there is no claim; empty where there is one.
     """
-    undefined = np.isnan(values).any(axis=0)
-    lost = (present & (undefined if measure is None else undefined.any(axis=-1))).any(axis=0)
-    if rules.is_hold_out:
-        lost |= ~present.all(axis=0)
-    lost &= present.any(axis=0)
-    kept = present.any(axis=0) & ~lost
-    paired = (present & kept).any(axis=1)
+
+    first: Floats
+    second: Floats
+    patients: Codes
+    fewest: float
+    num_lost: int
+    estimate: Estimate
+    reason: str
+
+
+def _row(values: Floats, present: Flags, patients: Codes, rules: _Rules) -> dict[str, Any]:
+    """Returns the row of a metric of cases: values (sides, repetitions, images) where pairs are `present`."""
+    kept, paired, num_lost = _kept(np.any(np.isnan(values), axis=0), present, rules)
     sides, shown, patients = values[:, paired][:, :, kept], present[paired][:, kept], patients[kept]
-    if measure is None:
-        first, second = (np.where(shown, side, 0).sum(axis=1) / shown.sum(axis=1) for side in sides)
-    else:
-        first, second = (values_of_sets(side, measure.function, shown) for side in sides)
-        defined = ~np.isnan(second - first)
-        first, second, sides, shown = first[defined], second[defined], sides[:, defined], shown[defined]
-    num, counted = len(first), counted_patients(patients)
-    reason = rules.reason or ("images lost" if lost.sum() > MAX_LOST * (lost | kept).sum() else "")
-    if measure is not None and num < MIN_PAIRED * rules.planned:
-        reason = reason or "undefined"
+    first, second = (np.where(shown, side, 0).sum(axis=1) / shown.sum(axis=1) for side in sides)
+    reason = _lost(num_lost, len(patients), rules)
     if reason:
         estimate = UNDEFINED
-    elif rules.is_hold_out and measure is not None:
-        estimate = jackknife_t(sides, patients, measure.function, overlap=rules.overlap)
-        reason = _undefined(estimate, sides, patients, measure)
     elif rules.is_hold_out:
         estimate = two_way_t(sides[1] - sides[0], patients, overlap=rules.overlap)
     else:
         estimate = corrected_t(second - first, overlap=rules.overlap)
-    fewest = counted if measure is None else _fewest_patients(sides[0], patients, measure)
-    few = (num < MIN_REPETITIONS, fewest < MIN_COUNTED_PATIENTS)
+    counted = counted_patients(patients)
+    return _told(_Values(first, second, patients, counted, num_lost, estimate, reason), rules)
+
+
+def _kept(undefined: Flags, present: Flags, rules: _Rules) -> tuple[Flags, Flags, int]:
+    """Returns the images that stay, the repetitions that are paired then, and how many images left."""
+    lost: Flags = np.any(present & undefined, axis=0)
+    if rules.is_hold_out:
+        lost |= ~present.all(axis=0)
+    lost &= present.any(axis=0)
+    kept: Flags = np.any(present, axis=0) & ~lost
+    return kept, np.any(present & kept, axis=1), int(lost.sum())
+
+
+def _lost(num_lost: int, num_kept: int, rules: _Rules) -> str:
+    return rules.reason or ("images lost" if num_lost > MAX_LOST * (num_lost + num_kept) else "")
+
+
+def _told(found: _Values, rules: _Rules) -> dict[str, Any]:
+    """Returns the row of what is found, with the reason where there is no p."""
+    num, estimate, difference = len(found.first), found.estimate, found.second - found.first
+    few = (num < MIN_REPETITIONS, found.fewest < MIN_COUNTED_PATIENTS)
     conditions = (rules.donors_differ, *few, np.isnan(estimate.p))
-    reason = reason or next((key for key, holds in zip(NO_P, conditions, strict=True) if holds), "")
+    why = next((key for key, holds in zip(NO_P, conditions, strict=True) if holds), "")
+    reason = found.reason or why
     estimate = estimate._replace(p=np.nan) if reason else estimate
     return {
-        "first_mean": first.mean() if num else np.nan,
-        "second_mean": second.mean() if num else np.nan,
-        "difference": (second - first).mean() if num else np.nan,
+        "first_mean": found.first.mean() if num else np.nan,
+        "second_mean": found.second.mean() if num else np.nan,
+        "difference": difference.mean() if num else np.nan,
         **estimate._asdict(),
         "no_p": reason,
         "num_repetitions": num,
-        "num_images": int(kept.sum()),
-        "num_patients": len(np.unique(patients)),
-        "counted_patients": counted,
-        "num_lost": int(lost.sum()),
+        "num_images": len(found.patients),
+        "num_patients": len(np.unique(found.patients)),
+        "counted_patients": counted_patients(found.patients),
+        "num_lost": found.num_lost,
     }
 
 
-def _undefined(estimate: Estimate, sides: Floats, patients: Codes, measure: SetMeasure) -> str:
-    """Returns that a metric of sets is undefined without one of the patients; empty where it is not."""
-    if not np.isnan(estimate.p) or not len(patients) or not sides.shape[1]:
-        return ""
-    return "undefined" if np.isnan(without_each(sides, patients, measure.function)).any() else ""
+# --- metrics of sets of cases ------------------------------------------------------------------------------
 
 
-def _fewest_patients(side: Floats, patients: Codes, measure: SetMeasure) -> int:
-    """Returns the number of patients of the class that has fewest, of all true classes."""
-    if not len(side):
-        return 0
-    # A case need not be in every repetition of a test part; what it is does not change.
-    truths = np.fmax.reduce(side[:, :, list(measure.truths)], axis=0)
-    return min(len(np.unique(patients[truth == value])) for truth in truths.T for value in np.unique(truth))
+def _set_rows(
+    values: Floats, present: Flags, patients: Codes, rules: _Rules, indices: Mapping[str, int]
+) -> Iterator[dict[str, Any]]:
+    """Yields the rows of metrics of sets, from values (sides, metrics, repetitions, images)."""
+    known: dict[bytes, PairedSets] = {}
+    for measure in measures_of(rules.sets, frozenset(indices)):
+        places = [indices[name] for name in measure.parts]
+        undefined = np.any(np.isnan(values[:, places]), axis=(0, 1))
+        complete = np.logical_and.reduce(present[places])
+        kept, paired, num_lost = _kept(undefined, complete, rules)
+        key = (complete & kept).tobytes()
+        if key not in known:
+            chosen = values[:, :, paired][..., kept]
+            sides = [{name: side[index] for name, index in indices.items()} for side in chosen]
+            known[key] = PairedSets(sides, complete[paired][:, kept], patients[kept])
+        found = _of_sets(known[key], measure, rules, num_lost)
+        yield {"metric": measure.metric.name, **_told(found, rules)}
+
+
+def _of_sets(pairs: PairedSets, measure: SetMeasure, rules: _Rules, num_lost: int) -> _Values:
+    """Returns what a metric of sets gives; a repetition in which it is undefined is no pair."""
+    first, second = pairs.differences(measure)
+    defined, patients = ~np.isnan(second - first), pairs.patients
+    first, second = first[defined], second[defined]
+    reason = _lost(num_lost, len(patients), rules)
+    if len(first) < MIN_PAIRED * rules.planned:
+        reason = reason or "undefined"
+    if reason:
+        estimate = UNDEFINED
+    elif rules.is_hold_out:
+        left_out = pairs.without_each(measure, defined)
+        estimate = jackknife_t(second - first, left_out, patients, overlap=rules.overlap)
+        reason = "undefined" if np.isnan(left_out).any() else ""
+    else:
+        estimate = corrected_t(second - first, overlap=rules.overlap)
+    return _Values(first, second, patients, pairs.fewest_patients(measure), num_lost, estimate, reason)

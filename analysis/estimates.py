@@ -7,15 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from xferlab.metrics.sets import SetFunction
-
 CONFIDENCE = 0.95
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-_LARGEST = 4_000_000
-"""Weights of cases that are kept at a time."""
 
 
 class Estimate(NamedTuple):
@@ -63,47 +59,24 @@ def two_way_t(differences: Floats, patients: Codes, *, overlap: float) -> Estima
     return _two_way(by_repetition, over_patients, patients, overlap=overlap)
 
 
-def jackknife_t(sides: Floats, patients: Codes, function: SetFunction, *, overlap: float) -> Estimate:
+def jackknife_t(by_repetition: Floats, without_each: Floats, patients: Codes, *, overlap: float) -> Estimate:
     """Returns the estimate of the mean difference of a metric of sets on a hold-out.
 
     As `two_way_t`, where the second term of V is the sample variance of the patients' jackknife pseudo-values
     over their number. Undefined also where the value without one of the patients is.
 
     Args:
-        sides: What the metric is made of, shape (2, repetitions J, images N, parts).
+        by_repetition: The difference of each repetition, shape (J,).
+        without_each: The mean difference without each of the patients, shape (P,).
         patients: Patient of each image, numbered, shape (N,).
-        function: Takes the parts.
         overlap: r, see `overlap_of`.
     """
-    if sides.shape[1] < 2 or counted_patients(patients) < 2:
+    if len(by_repetition) < 2 or counted_patients(patients) < 2:
         return UNDEFINED
-
-    first, second = (values_of_sets(side, function) for side in sides)
-    by_repetition, left_out = second - first, without_each(sides, patients, function)
-    num = len(left_out)
-    pseudo_values = num * by_repetition.mean() - (num - 1) * left_out
+    num = len(without_each)
+    pseudo_values = num * by_repetition.mean() - (num - 1) * without_each
     over_patients = float(pseudo_values.var(ddof=1)) / num
     return _two_way(by_repetition, over_patients, patients, overlap=overlap)
-
-
-def without_each(sides: Floats, patients: Codes, function: SetFunction) -> Floats:
-    """Returns the mean difference of a metric of sets without each of the patients, shape (P,).
-
-    The arguments are those of `jackknife_t`.
-    """
-    codes = np.unique(patients)
-    step = max(1, _LARGEST // len(patients))
-    return np.concatenate(
-        [_without(sides, patients, codes[i : i + step], function) for i in range(0, len(codes), step)]
-    )
-
-
-def _without(sides: Floats, patients: Codes, codes: Codes, function: SetFunction) -> Floats:
-    weights = (patients != codes[:, None]).astype(np.float64)
-    first, second = (
-        np.mean([function.weighted(*images.T, weights) for images in side], axis=0) for side in sides
-    )
-    return np.asarray(second - first)
 
 
 def _two_way(by_repetition: Floats, over_patients: float, patients: Codes, *, overlap: float) -> Estimate:
@@ -146,12 +119,6 @@ def _t_estimate(mean: float, variance: float, *, df: float) -> Estimate:
         return UNDEFINED
     half = float(special.stdtrit(df, (1 + CONFIDENCE) / 2)) * error
     return Estimate(mean - half, mean + half, 2 * float(special.stdtr(df, -abs(mean) / error)), df)
-
-
-def values_of_sets(side: Floats, function: SetFunction, shown: Flags | None = None) -> Floats:
-    """Returns the value of each repetition, from its images (repetitions, images, parts) that are `shown`."""
-    shown = np.ones(side.shape[:2], dtype=bool) if shown is None else shown
-    return np.array([function(*images[mask].T) for images, mask in zip(side, shown, strict=True)])
 
 
 def holm(p_values: list[float]) -> list[float]:

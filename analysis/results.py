@@ -158,6 +158,11 @@ class StudyResults:
         return Metrics(self.plan)
 
     @cached_property
+    def evaluated_cases(self) -> pd.DataFrame:
+        """Section, case and simulated device of each case that some trial is measured on."""
+        return self.cases[["section", "case", "simulated"]].drop_duplicates()
+
+    @cached_property
     def trials_by_id(self) -> dict[str, Mapping[str, Any]]:
         """The plan's entry of each trial."""
         return {trial["trial_id"]: trial for trial in self.plan["trials"]}

@@ -2,33 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from xferlab.metrics.metric import Metric
-from xferlab.metrics.sets import FUNCTIONS, SetFunction, mean_of
+from xferlab.metrics.sets import FUNCTIONS, MACRO, Floats, Given, SetFunction, Weights, WithoutEach
 
 _VALUES = ("value", "count", "truth")
 
 
 class SetMeasure(NamedTuple):
-    """A metric of sets as it is computed where cases have certain values.
+    """A metric of sets as it is computed where cases have certain values: the mean over some terms.
 
     Attributes:
         metric: The metric.
-        parts: Names of the values of a case that its function takes, in order.
-        truths: Positions of the true classes among them.
-        function: Takes the parts.
+        terms: Functions, each with the names of the values of a case that it takes.
     """
 
     metric: Metric
-    parts: tuple[str, ...]
-    truths: tuple[int, ...]
-    function: SetFunction
+    terms: tuple[tuple[SetFunction, tuple[str, ...]], ...]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of all values that it takes."""
+        return tuple(dict.fromkeys(name for _, names in self.terms for name in names))
+
+    @property
+    def truths(self) -> tuple[str, ...]:
+        """The names of the true classes among them."""
+        return tuple(dict.fromkeys(names[0] for _, names in self.terms))
+
+
+class SetCases:
+    """What is stored of cases, J repetitions of N, and in which of W sets they count."""
+
+    def __init__(self, values: Mapping[str, Floats], weights: Weights):
+        """Takes values (J, N) by name; what has no weight may be NaN."""
+        self._values, self._weights = values, weights
+        self._shared: dict[Hashable, Any] = {}
+
+    def value(self, measure: SetMeasure) -> Floats:
+        """Returns a metric of each set of each repetition, (J, W)."""
+        terms = [function.finish(self._once(function, names)) for function, names in measure.terms]
+        return np.asarray(np.mean(terms, axis=0))
+
+    def _once(self, function: SetFunction, names: tuple[str, ...]) -> Any:
+        key = function.prepare, names
+        if key not in self._shared:
+            truth, given = (np.nan_to_num(self._values[name]) for name in names)
+            self._shared[key] = function.prepare(truth, given, self._weights)
+        return self._shared[key]
+
+
+class PairedSets:
+    """The cases of two sides that are paired and kept, for all metrics of sets that keep the same."""
+
+    def __init__(
+        self, sides: Sequence[Mapping[str, Floats]], shown: NDArray[np.bool_], patients: NDArray[np.int64]
+    ):
+        """Takes the values (J, N) of each side by name, where they are shown, and the patients (N,)."""
+        self.sides, self.shown, self.patients = sides, shown, patients
+        weights = Given(shown[:, None].astype(np.float64))
+        self._whole = [SetCases(side, weights) for side in sides]
+
+    def differences(self, measure: SetMeasure) -> tuple[Floats, Floats]:
+        """Returns the value of each repetition (J,), of both sides."""
+        first, second = (side.value(measure)[:, 0] for side in self._whole)
+        return first, second
+
+    @cached_property
+    def _left_out(self) -> list[SetCases]:
+        """Both sides without each of the patients; all repetitions have all cases then."""
+        weights = WithoutEach(self.patients)
+        return [SetCases(side, weights) for side in self.sides]
+
+    def without_each(self, measure: SetMeasure, defined: NDArray[np.bool_]) -> Floats:
+        """Returns the mean difference over some repetitions without each of the patients, (P,)."""
+        first, second = (side.value(measure)[defined] for side in self._left_out)
+        return np.asarray((second - first).mean(axis=0))
+
+    def fewest_patients(self, measure: SetMeasure) -> int:
+        """Returns the number of patients of the class that has fewest, of all true classes."""
+        # A case need not be in every repetition of a test part; what it is does not change.
+        truths = [np.where(self.shown, self.sides[0][name], -np.inf).max(axis=0) for name in measure.truths]
+        counts = [
+            len(np.unique(self.patients[truth == value])) for truth in truths for value in np.unique(truth)
+        ]
+        return min(counts, default=0)
 
 
 def parts_of(metrics: Sequence[Metric]) -> frozenset[str]:
@@ -45,20 +110,15 @@ def measures_of(metrics: tuple[Metric, ...], known: frozenset[str]) -> tuple[Set
     return tuple(_measures(metrics, known))
 
 
-def _measures(metrics: tuple[Metric, ...], known: Collection[str]) -> Iterator[SetMeasure]:
-    computed = [metric for metric in metrics if metric.made_of and set(metric.made_of) <= set(known)]
+def _measures(metrics: tuple[Metric, ...], known: frozenset[str]) -> Iterator[SetMeasure]:
+    computed = [metric for metric in metrics if metric.made_of and known.issuperset(metric.made_of)]
     for metric in metrics:
-        if metric.made_of:
-            terms = [metric] if metric in computed else []
-        else:
+        if metric.computed_by == MACRO:
             terms = [each for each in computed if each.of and each.whole == metric.name]
+        else:
+            terms = [metric] if metric in computed else []
         if terms:
-            parts = tuple(dict.fromkeys(name for term in terms for name in term.made_of))
-            places = [tuple(parts.index(name) for name in term.made_of) for term in terms]
-            functions = [FUNCTIONS[term.computed_by] for term in terms]
-            function = mean_of(list(zip(functions, places, strict=True)))
-            truths = tuple(dict.fromkeys(place[0] for place in places))
-            yield SetMeasure(metric, parts, truths, functions[0] if metric.made_of else function)
+            yield SetMeasure(metric, tuple((FUNCTIONS[term.computed_by], term.made_of) for term in terms))
 
 
 def counted(cases: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:
@@ -74,33 +134,40 @@ def counted(cases: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:
 
 
 def set_values(cases: pd.DataFrame, metrics: Sequence[Metric], *, keys: Sequence[str]) -> pd.DataFrame:
-    """Returns value, count of the cases it is made of, and name of the true class, by keys, `metric` last.
+    """Returns value, count of the cases it is made of, and name of the true class, by keys.
 
     A case with an undefined part is left out; a value that is undefined is made of none.
     """
-    others = [key for key in keys if key != "metric"]
+    others = [key for key in keys if key not in ("metric", "repetition")]
     rows: list[tuple[object, ...]] = []
     parts = cases[cases["metric"].isin(parts_of(metrics))]
     for group, of_group in parts.groupby(others, observed=True, sort=False):
-        names, values = _wide(of_group)
-        for measure in measures_of(tuple(metrics), frozenset(names)):
-            chosen = values[:, [names.index(name) for name in measure.parts]]
-            chosen = chosen[~np.isnan(chosen).any(axis=1)]
-            value = measure.function(*chosen.T)
-            num = 0 if np.isnan(value) else len(chosen)
-            rows.append((*group, measure.metric.name, value, num, measure.parts[measure.truths[0]]))
-    frame = pd.DataFrame(rows, columns=[*others, "metric", *_VALUES])
+        repetitions, values = _by_name(of_group)
+        defined = {name: ~np.isnan(array) for name, array in values.items()}
+        of_masks: dict[bytes, SetCases] = {}
+        for measure in measures_of(tuple(metrics), frozenset(values)):
+            kept = np.logical_and.reduce([defined[name] for name in measure.parts])
+            set_cases = of_masks.setdefault(
+                kept.tobytes(), SetCases(values, Given(kept[:, None].astype(np.float64)))
+            )
+            found = set_cases.value(measure)[:, 0]
+            numbers = np.where(np.isnan(found), 0, kept.sum(axis=1))
+            lines = zip(repetitions, found, numbers, strict=True)
+            rows += [(*group, measure.metric.name, *line, measure.truths[0]) for line in lines]
+    frame = pd.DataFrame(rows, columns=[*others, "metric", "repetition", *_VALUES])
     return frame.astype({"value": "float64", "count": "int64"})
 
 
-def _wide(rows: pd.DataFrame) -> tuple[list[str], np.ndarray]:
-    """Returns the names of the values, and an array (cases, names); NaN where a case lacks a value."""
+def _by_name(rows: pd.DataFrame) -> tuple[list[int], dict[str, Floats]]:
+    """Returns the repetitions, and each value as an array (repetitions, cases), NaN where there is none."""
     # Sorted, so that no order of rows changes a sum.
-    case, cases = pd.factorize(rows["case"].astype(object), sort=True)
-    metric, names = pd.factorize(rows["metric"].astype(object), sort=True)
-    values = np.full((len(cases), len(names)), np.nan)
-    values[case, metric] = rows["value"]
-    return list(names), values
+    codes, labels = zip(
+        *(pd.factorize(rows[name].astype(object), sort=True) for name in ("metric", "repetition", "case")),
+        strict=True,
+    )
+    values = np.full([len(names) for names in labels], np.nan)
+    values[codes] = rows["value"]
+    return list(labels[1]), dict(zip(labels[0], values, strict=True))
 
 
 def with_sets(

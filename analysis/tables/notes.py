@@ -53,15 +53,14 @@ def _means(results: StudyResults, stages: Iterable[str]) -> Iterator[str]:
 
 
 def _section_notes(results: StudyResults, section: str) -> Iterator[str]:
-    data, cases = results.plan["data"].get(section, {}), results.cases
+    data, cases = results.plan["data"].get(section, {}), results.evaluated_cases
     if data.get("note"):
         yield _sentence(f"{section}: {data['note']}")
-    evaluated = cases[cases["section"] == section][["case", "simulated"]].drop_duplicates()
-    kinds = evaluated["simulated"].astype(str)
+    kinds = cases.loc[cases["section"] == section, "simulated"].astype(str)
     simulated = kinds[kinds != ""]
     if len(simulated):
         names = ", ".join(sorted(simulated.unique()))
-        yield f"{section}: {len(simulated)} of {len(evaluated)} evaluated images are simulated ({names})."
+        yield f"{section}: {len(simulated)} of {len(kinds)} evaluated images are simulated ({names})."
     if str(data.get("source") or "").startswith("phantom"):
         yield f"{section}: all images are computer-made phantoms."
 

@@ -235,7 +235,8 @@ class StudyBuilder:
     ) -> None:
         place = {"arm": trial["arms"][0], "stage": trial["stage"], "repetition": trial["repetition"]}
         added = self.variants.get(evaluation["variant"], 0.0)
-        names = [name for metric in self.metrics for name in metric.made_of or (metric.name,)]
+        made_of = [metric.made_of if metric.computed_by else (metric.name,) for metric in self.metrics]
+        names = list(dict.fromkeys(name for names in made_of for name in names))
         rows = [
             (*self._case(evaluation, trial["repetition"], image), self.simulated, name, value + added)
             for image in range(self.images)

@@ -19,7 +19,6 @@ from xferlab.analysis.estimates import overlap_of
 from xferlab.analysis.results import EvaluationSet
 from xferlab.metrics.measuring import METRICS
 from xferlab.metrics.metric import Metric
-from xferlab.metrics.sets import roc_auc
 
 AUC = Metric(
     name="AUC_SICK",
@@ -73,15 +72,6 @@ def row_of(frame: pd.DataFrame, part: str = "hold_out") -> pd.Series:
     rows = compare(frame, comparison(part), sets=(AUC,))
     assert set(rows["metric"]) == {"AUC_SICK"}
     return rows[rows["pathology"] == "all"].iloc[0]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_area_is_that_of_scikit_learn(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    truth, score = random.integers(0, 2, 40).astype(float), random.integers(0, 8, 40).astype(float)
-    assert roc_auc(truth, score) == pytest.approx(roc_auc_score(truth, score))
-    assert np.isnan(roc_auc(np.ones(3), np.arange(3.0)))
-    assert np.isnan(roc_auc(np.zeros(3), np.arange(3.0)))
 
 
 def test_a_repetition_gives_one_value_and_images_have_no_deviation() -> None:

@@ -8,7 +8,12 @@ from scipy import stats
 
 from benchmarks.validity_data import Learner, Outcome, Setting, elm, outcomes, ridge
 from xferlab.analysis.estimates import corrected_t, jackknife_t, overlap_of, two_way_t
-from xferlab.metrics.sets import roc_auc
+from xferlab.analysis.sets import PairedSets, SetMeasure
+from xferlab.metrics.metric import PASSED
+from xferlab.metrics.sets import FUNCTIONS
+
+AREA = SetMeasure(PASSED, ((FUNCTIONS["roc_auc"], ("truth", "score")),))
+"""Its declaration plays no part."""
 
 NUM_STUDIES = 400
 LARGEST = 0.05 + 2 * np.sqrt(0.05 * 0.95 / NUM_STUDIES)
@@ -37,7 +42,11 @@ def hold_out_p(outcome: Outcome) -> float:
 
 
 def auc_p(outcome: Outcome) -> float:
-    return jackknife_t(outcome.sides, outcome.patients, roc_auc, overlap=overlap_of(outcome.share)).p
+    sides = [dict(zip(AREA.parts, np.moveaxis(side, -1, 0), strict=True)) for side in outcome.sides]
+    pairs = PairedSets(sides, np.ones(outcome.sides.shape[1:3], dtype=bool), outcome.patients)
+    first, second = pairs.differences(AREA)
+    left_out = pairs.without_each(AREA, np.ones(len(first), dtype=bool))
+    return jackknife_t(second - first, left_out, outcome.patients, overlap=overlap_of(outcome.share)).p
 
 
 def t_over_repetitions_p(outcome: Outcome) -> float:

@@ -10,7 +10,7 @@ from sklearn import metrics as reference
 from sklearn.calibration import calibration_curve
 
 from xferlab.metrics.calibration import NUM_BINS
-from xferlab.metrics.sets import FUNCTIONS, SetFunction
+from xferlab.metrics.sets import FUNCTIONS, Given, SetFunction, WithoutEach
 
 CALLS: dict[str, Callable[..., float]] = {
     "accuracy": reference.accuracy_score,
@@ -71,11 +71,26 @@ def test_a_weight_is_how_often_a_case_counts(name: str, seed: int) -> None:
     """Each set of a jackknife or a bootstrap is the set of cases that it stands for."""
     truth, given = drawn(seed, name)
     weights = np.random.default_rng(seed).integers(0, 3, (7, len(truth))).astype(float)
-    values = FUNCTIONS[name].weighted(truth, given, weights)
-    assert values.shape == (7,)
-    for value, times in zip(values, weights.astype(int), strict=True):
+    function, other = FUNCTIONS[name], drawn(seed + 1, name)
+    repetitions = np.stack([truth, other[0]]), np.stack([given, other[1]])
+    values = function.finish(function.prepare(*repetitions, Given(weights)))
+    assert values.shape == (2, 7)
+    apart = function.finish(function.prepare(*repetitions, Given(np.stack([weights[:3], weights[4:]]))))
+    np.testing.assert_array_equal(apart, [values[0, :3], values[1, 4:]])
+    for value, times in zip(values[0], weights.astype(int), strict=True):
         alone = FUNCTIONS[name](np.repeat(truth, times), np.repeat(given, times))
         assert value == pytest.approx(alone, abs=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_set_without_each_group_is_that_of_the_other_cases(name: str) -> None:
+    truth, given = drawn(5, name)
+    groups = np.random.default_rng(1).integers(3, 9, len(truth))
+    values = FUNCTIONS[name].finish(FUNCTIONS[name].prepare(truth[None], given[None], WithoutEach(groups)))
+    expected = [
+        FUNCTIONS[name](truth[groups != group], given[groups != group]) for group in np.unique(groups)
+    ]
+    assert values[0] == pytest.approx(expected, abs=1e-12)
 
 
 ONES, ZEROS = np.ones(3), np.zeros(3)

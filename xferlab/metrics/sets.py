@@ -1,13 +1,14 @@
-"""Metrics of a set of cases, from what is stored of each case; a `Metric` names the one it is `computed_by`.
+"""Metrics of sets of cases, from what is stored of each case; a `Metric` names the one it is `computed_by`.
 
-A function takes arrays (N,), the truth of each case first, and weights (W, N): how often each case counts in
-each of W sets. So a jackknife is one call. Called without weights, it takes each case once.
+A function takes two values of each case, the truth first, of J repetitions: arrays (J, N). Weights say how
+often each case counts in each of W sets, so that a jackknife of all repetitions is one call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,128 +20,83 @@ MACRO = "macro"
 """What a metric over several classes is `computed_by` that is the mean of that of each; NaN if one is NaN."""
 
 
+class Weights(Protocol):
+    """How often each of N cases counts in each of W sets."""
+
+    def summed(self, values: NDArray[Any]) -> Floats:
+        """Returns the weighted sums over cases of arrays (..., J, N): (..., J, W)."""
+        ...
+
+    def of(self, repetition: int) -> Floats:
+        """Returns the weights of a repetition, (W, N)."""
+        ...
+
+
 @dataclass(frozen=True)
-class SetFunction:
-    """A metric of a set of cases; `@SetFunction` makes one of its function.
+class Given:
+    """Weights as they are given.
 
     Attributes:
-        weighted: Takes arrays (N,) and weights (W, N), and returns the values (W,); NaN where undefined.
+        weights: (W, N), or (J, W, N) where they differ by repetition.
     """
 
-    weighted: Callable[..., Floats]
+    weights: Floats
 
-    def __call__(self, *parts: Floats) -> float:
-        """Returns the value of the set in which each case counts once."""
-        return float(self.weighted(*parts, np.ones((1, len(parts[0]))))[0])
+    def summed(self, values: NDArray[Any]) -> Floats:
+        """As of all weights."""
+        numbers = values.astype(np.float64)
+        if self.weights.ndim == 2:
+            return np.asarray(numbers @ self.weights.T)
+        return np.asarray((numbers[..., None, :] @ np.swapaxes(self.weights, -1, -2))[..., 0, :])
 
-
-@SetFunction
-def accuracy(truth: Floats, called: Floats, weights: Floats) -> Floats:
-    """Share of the cases whose class is told right, in [0, 1]; NaN of no cases."""
-    return _ratio(weights @ (truth == called), weights.sum(axis=1))
-
-
-@SetFunction
-def sensitivity(truth: Floats, called: Floats, weights: Floats) -> Floats:
-    """TP / (TP + FN), in [0, 1], of classes told by 1 and 0; NaN where no case is of the class."""
-    counts = _counts(truth, called, weights)
-    return _ratio(counts.tp, counts.tp + counts.fn)
+    def of(self, repetition: int) -> Floats:
+        """As of all weights."""
+        return self.weights if self.weights.ndim == 2 else self.weights[repetition]
 
 
-@SetFunction
-def specificity(truth: Floats, called: Floats, weights: Floats) -> Floats:
-    """TN / (TN + FP), in [0, 1]; NaN where all cases are of the class."""
-    counts = _counts(truth, called, weights)
-    return _ratio(counts.tn, counts.tn + counts.fp)
+class WithoutEach:
+    """A set without each group of cases, in the order of their numbers."""
 
+    def __init__(self, groups: NDArray[np.int64]):
+        """Takes the number of the group of each case, shape (N,)."""
+        self._order = np.argsort(groups, kind="stable")
+        codes, self._starts = np.unique(groups[self._order], return_index=True)
+        self._weights = (groups != codes[:, None]).astype(np.float64)
 
-@SetFunction
-def precision(truth: Floats, called: Floats, weights: Floats) -> Floats:
-    """TP / (TP + FP), in [0, 1]; NaN where no case is called so."""
-    counts = _counts(truth, called, weights)
-    return _ratio(counts.tp, counts.tp + counts.fp)
+    def summed(self, values: NDArray[Any]) -> Floats:
+        """As of all weights: all cases less those of the group, which takes no product."""
+        numbers = values.astype(np.float64)
+        left_out = np.add.reduceat(numbers[..., self._order], self._starts, axis=-1)
+        return np.asarray(numbers.sum(axis=-1, keepdims=True) - left_out)
 
-
-@SetFunction
-def f1(truth: Floats, called: Floats, weights: Floats) -> Floats:
-    """2 TP / (2 TP + FP + FN), in [0, 1]; NaN where no case is of the class and none is called so."""
-    counts = _counts(truth, called, weights)
-    return _ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
-
-
-@SetFunction
-def balanced_accuracy(truth: Floats, called: Floats, weights: Floats) -> Floats:
-    """Mean over the true classes of the share of each that is told right, in [0, 1].
-
-    The classes are numbers, as many as there are. NaN where the cases are of one class.
-    """
-    classes = np.unique(truth)[:, None]
-    of_class = weights @ (truth == classes).T
-    right = weights @ ((truth == classes) & (called == truth)).T
-    there = of_class > 0
-    shares = np.where(there, right / np.where(there, of_class, 1), 0)
-    num = there.sum(axis=1)
-    return _ratio(np.where(num > 1, shares.sum(axis=1), 0), np.where(num > 1, num, 0))
-
-
-@SetFunction
-def roc_auc(truth: Floats, score: Floats, weights: Floats) -> Floats:
-    """Area under the ROC curve, exact: the Mann-Whitney statistic, with ties counting half (Bradley 1997).
-
-    Args:
-        truth: 1 where a case is of the class and 0 elsewhere.
-        score: Higher where the class is more likely.
-        weights: How often each case counts.
-
-    Returns:
-        Values in [0, 1]; NaN where there are no cases of one kind.
-    """
-    positives, negatives = _by_score(truth, score, weights)
-    below = np.cumsum(negatives, axis=1) - negatives / 2
-    return _ratio((positives * below).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
-
-
-@SetFunction
-def average_precision(truth: Floats, score: Floats, weights: Floats) -> Floats:
-    """Mean over the cases of the class of the precision at their score, in [0, 1].
-
-    That is the sum over thresholds of (R_n - R_n-1) P_n, without interpolation. NaN where no case is of the
-    class.
-    """
-    positives, negatives = (counts[:, ::-1] for counts in _by_score(truth, score, weights))
-    found = np.cumsum(positives, axis=1)
-    called = found + np.cumsum(negatives, axis=1)
-    precisions = found / np.where(called > 0, called, 1)
-    return _ratio((positives * precisions).sum(axis=1), positives.sum(axis=1))
-
-
-@SetFunction
-def expected_calibration_error(truth: Floats, score: Floats, weights: Floats) -> Floats:
-    """Mean over cases of |mean probability - frequency of the class| in their bin (Guo et al. 2017, eq. 3).
-
-    The bins are `NUM_BINS` equal ones on [0, 1]; 1 belongs to the last. In [0, 1]; NaN of no cases.
-    """
-    bins = np.minimum((score * NUM_BINS).astype(np.intp), NUM_BINS - 1)
-    gaps = weights @ ((score - truth)[:, None] * (bins[:, None] == np.arange(NUM_BINS)))
-    return _ratio(np.abs(gaps).sum(axis=1), weights.sum(axis=1))
-
-
-FUNCTIONS: Mapping[str, SetFunction] = {
-    "accuracy": accuracy,
-    "average_precision": average_precision,
-    "balanced_accuracy": balanced_accuracy,
-    "expected_calibration_error": expected_calibration_error,
-    "f1": f1,
-    "precision": precision,
-    "roc_auc": roc_auc,
-    "sensitivity": sensitivity,
-    "specificity": specificity,
-}
+    def of(self, repetition: int) -> Floats:
+        """As of all weights; equal in all repetitions."""
+        return np.asarray(self._weights)
 
 
 @dataclass(frozen=True)
-class _Counts:
-    """Cases (W,) by what they are and are called."""
+class SetFunction:
+    """A metric of a set of cases.
+
+    Attributes:
+        prepare: Takes truth (J, N), the other value (J, N) and weights, and returns what several functions
+            share.
+        finish: Takes that, and returns the values (J, W); NaN where undefined.
+    """
+
+    prepare: Callable[[Floats, Floats, Weights], Any]
+    finish: Callable[[Any], Floats]
+
+    def __call__(self, truth: Floats, given: Floats) -> float:
+        """Returns the value of one set, from arrays (N,)."""
+        return float(
+            self.finish(self.prepare(truth[None], given[None], Given(np.ones((1, len(truth))))))[0, 0]
+        )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Cases by what they are and are called, each (J, W)."""
 
     tp: Floats
     fp: Floats
@@ -148,40 +104,135 @@ class _Counts:
     tn: Floats
 
 
-def _counts(truth: Floats, called: Floats, weights: Floats) -> _Counts:
+def counts(truth: Floats, called: Floats, weights: Weights) -> Counts:
+    """Returns the confusion of a class (1) and the rest (0)."""
     is_so, called_so = truth == 1, called == 1
     kinds = (is_so & called_so, ~is_so & called_so, is_so & ~called_so, ~is_so & ~called_so)
-    return _Counts(*(weights @ np.stack(kinds, axis=1).astype(np.float64)).T)
+    return Counts(*weights.summed(np.stack(kinds)))
 
 
-def _by_score(truth: Floats, score: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Returns how many cases of the class, and how many others, have each score: (W, scores), upwards."""
-    order = np.argsort(score, kind="stable")
-    _, starts = np.unique(score[order], return_index=True)
-    positive = (truth == 1).astype(np.float64)
-    positives, negatives = (
-        np.add.reduceat((weights * of_kind)[:, order], starts, axis=1) if len(starts) else weights
-        for of_kind in (positive, 1 - positive)
-    )
-    return positives, negatives
+@dataclass(frozen=True)
+class Ranked:
+    """How many cases of a class, and how many others, have each score, a repetition each: (W, scores)."""
+
+    positives: list[Floats]
+    negatives: list[Floats]
+
+
+def ranked(truth: Floats, score: Floats, weights: Weights) -> Ranked:
+    """Returns the cases by their score, the lowest first."""
+    found = Ranked([], [])
+    for number, (labels, scores) in enumerate(zip(truth, score, strict=True)):
+        order = np.argsort(scores, kind="stable")
+        starts = np.unique(scores[order], return_index=True)[1]
+        counted = weights.of(number)[:, order]
+        positive = counted * (labels[order] == 1)
+        for groups, values in ((found.positives, positive), (found.negatives, counted - positive)):
+            groups.append(np.add.reduceat(values, starts, axis=1) if len(starts) else values)
+    return found
+
+
+def told(truth: Floats, called: Floats, weights: Weights) -> tuple[Floats, Floats]:
+    """Returns how many cases each class has, and how many of these are told right, (K, J, W) each.
+
+    The classes are numbers, as many as there are.
+    """
+    classes = np.unique(truth)[:, None, None]
+    is_class = truth == classes
+    return weights.summed(is_class), weights.summed(is_class & (called == truth))
+
+
+def gaps(truth: Floats, score: Floats, weights: Weights) -> tuple[Floats, Floats]:
+    """Returns the sum of probability - truth in each of `NUM_BINS` bins, (B, J, W), and how many cases."""
+    bins = np.minimum((score * NUM_BINS).astype(np.intp), NUM_BINS - 1)
+    in_bins = (bins == np.arange(NUM_BINS)[:, None, None]) * (score - truth)
+    return weights.summed(in_bins), weights.summed(np.ones_like(truth))
+
+
+def accuracy(right: tuple[Floats, Floats]) -> Floats:
+    """Share of the cases whose class is told right, in [0, 1]; NaN of no cases."""
+    return _ratio(right[1].sum(axis=0), right[0].sum(axis=0))
+
+
+def balanced_accuracy(right: tuple[Floats, Floats]) -> Floats:
+    """Mean over the true classes of the share of each that is told right, in [0, 1].
+
+    NaN where the cases are of one class (Brodersen et al. 2010).
+    """
+    num = (right[0] > 0).sum(axis=0).astype(np.float64)
+    shares = np.nan_to_num(_ratio(right[1], right[0])).sum(axis=0)
+    return _ratio(shares, np.where(num > 1, num, 0))
+
+
+def sensitivity(counts: Counts) -> Floats:
+    """TP / (TP + FN), in [0, 1]; NaN where no case is of the class."""
+    return _ratio(counts.tp, counts.tp + counts.fn)
+
+
+def specificity(counts: Counts) -> Floats:
+    """TN / (TN + FP), in [0, 1]; NaN where all cases are of the class."""
+    return _ratio(counts.tn, counts.tn + counts.fp)
+
+
+def precision(counts: Counts) -> Floats:
+    """TP / (TP + FP), in [0, 1]; NaN where no case is called so."""
+    return _ratio(counts.tp, counts.tp + counts.fp)
+
+
+def f1(counts: Counts) -> Floats:
+    """2 TP / (2 TP + FP + FN), in [0, 1]; NaN where no case is of the class and none is called so."""
+    return _ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
+
+
+def roc_auc(ranked: Ranked) -> Floats:
+    """Area under the ROC curve, exact: the Mann-Whitney statistic, with ties counting half (Bradley 1997).
+
+    In [0, 1]; NaN where there are no cases of one kind.
+    """
+    return np.stack(list(map(_area, ranked.positives, ranked.negatives)))
+
+
+def _area(positives: Floats, negatives: Floats) -> Floats:
+    below = np.cumsum(negatives, axis=1) - negatives / 2
+    return _ratio((positives * below).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
+
+
+def average_precision(ranked: Ranked) -> Floats:
+    """Mean over the cases of the class of the precision at their score, in [0, 1].
+
+    That is the sum over thresholds of (R_n - R_n-1) P_n, without interpolation. NaN where no case is of the
+    class.
+    """
+    return np.stack(list(map(_average_precision, ranked.positives, ranked.negatives)))
+
+
+def _average_precision(positives: Floats, negatives: Floats) -> Floats:
+    found = np.cumsum(positives[:, ::-1], axis=1)
+    called = found + np.cumsum(negatives[:, ::-1], axis=1)
+    precisions = found / np.where(called > 0, called, 1)
+    return _ratio((positives[:, ::-1] * precisions).sum(axis=1), positives.sum(axis=1))
+
+
+def expected_calibration_error(gaps: tuple[Floats, Floats]) -> Floats:
+    """Mean over cases of |mean probability - frequency of the class| in their bin (Guo et al. 2017, eq. 3).
+
+    The bins are equal ones on [0, 1]; 1 belongs to the last. In [0, 1]; NaN of no cases.
+    """
+    return _ratio(np.abs(gaps[0]).sum(axis=0), gaps[1])
+
+
+FUNCTIONS: Mapping[str, SetFunction] = {
+    "accuracy": SetFunction(told, accuracy),
+    "average_precision": SetFunction(ranked, average_precision),
+    "balanced_accuracy": SetFunction(told, balanced_accuracy),
+    "expected_calibration_error": SetFunction(gaps, expected_calibration_error),
+    "f1": SetFunction(counts, f1),
+    "precision": SetFunction(counts, precision),
+    "roc_auc": SetFunction(ranked, roc_auc),
+    "sensitivity": SetFunction(counts, sensitivity),
+    "specificity": SetFunction(counts, specificity),
+}
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
-
-
-def mean_of(terms: Sequence[tuple[SetFunction, Sequence[int]]]) -> SetFunction:
-    """Returns the mean of several functions, NaN where one of them is.
-
-    Args:
-        terms: Each function with the positions of its arrays among those that the mean takes.
-    """
-
-    def weighted(*given: Floats) -> Floats:
-        *parts, weights = given
-        values = [
-            function.weighted(*(parts[place] for place in places), weights) for function, places in terms
-        ]
-        return np.asarray(np.mean(values, axis=0))
-
-    return SetFunction(weighted)
