@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 import yaml
 
 from tests.studies import write_study
-from tests.tasks.labelled import added
 from xferlab.analysis import load_study
 from xferlab.cli.main import main
 from xferlab.cli.options import StudyOptions
@@ -21,6 +19,8 @@ from xferlab.records import codec, layout
 from xferlab.records.store import Store
 from xferlab.schedule.study import publish
 
+pytestmark = pytest.mark.usefixtures("added_tasks")
+
 DUET: dict[str, Any] = {"task": "duet", "data": "general", "masks": {"from": "general", "out_of_fold": 2}}
 STAGES = {
     "general": {"data": "general"},
@@ -28,12 +28,6 @@ STAGES = {
     "whole": {**DUET, "gate": {"from": "views", "keep": "normal"}},
 }
 FOLDS = [f"baseline/general/r0{repetition}/f{fold}" for repetition in (1, 2) for fold in (1, 2)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _tasks() -> Iterator[None]:
-    with added():
-        yield
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from xferlab.leakage import comparisons
 from xferlab.leakage.index import StudyIndex
 from xferlab.phantoms import PATHOLOGIES, brain_mri, chest_xray
 
-pytestmark = pytest.mark.component
 SIZE_PX = 96
 PEOPLE = 8
 

@@ -7,8 +7,6 @@ from torch import nn
 from tests.training.learners import copied, same
 from xferlab.networks.build import build, initialise
 
-pytestmark = pytest.mark.component
-
 
 def small(**options) -> nn.Module:
     return build("unet", **({"in_channels": 3, "out_channels": 1, "init_features": 4} | options))

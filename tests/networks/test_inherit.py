@@ -11,8 +11,6 @@ from xferlab.networks.inherit import FOLDS, fold_channels, inherit, matched_cont
 from xferlab.networks.translator import Translator
 from xferlab.networks.unet import FIRST_CONVOLUTION
 
-pytestmark = pytest.mark.component
-
 
 def network(*, seed: int = 0, channels: int = 3, translator: Translator | None = None) -> nn.Module:
     model = build("unet", in_channels=channels, out_channels=1, init_features=4, translator=translator)

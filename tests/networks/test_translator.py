@@ -6,9 +6,6 @@ import torch
 from xferlab.networks.build import build, initialise
 from xferlab.networks.translator import Translator, translator_in
 
-pytestmark = pytest.mark.component
-
-
 SMALL = Translator(depth=2, width=5)
 
 

@@ -5,8 +5,6 @@ import torch
 
 from xferlab.networks.unet import UNet
 
-pytestmark = pytest.mark.component
-
 
 def published_shapes(channels: int, outputs: int, f: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the published weights, by the rule that names them."""

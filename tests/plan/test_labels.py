@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.plan.studies import PlanOf, evaluations, text_digest, trial
-from tests.tasks.labelled import added
 from xferlab.cohort import Case
 from xferlab.errors import StudyError
 from xferlab.plan.document import to_document
 from xferlab.plan.plan import Plan
+
+pytestmark = pytest.mark.usefixtures("added_tasks")
 
 FINDINGS = ("normal", "tb", "viral")
 DATA = """\
@@ -35,12 +36,6 @@ STUDY = f"""{DATA}stages:
 """
 GROUPED = "names: {well: [normal], sick: [tb, viral]}"
 Edit = Mapping[str, Mapping[str, Any]]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _task() -> Iterator[None]:
-    with added():
-        yield
 
 
 def cases_of(name: str, config: Any, edits: Edit | None = None) -> Sequence[Case]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from tests.plan.studies import PlanOf, phantom_cases, text_digest, trial
-from tests.tasks.labelled import added
 from xferlab.cohort import Case
 from xferlab.errors import StudyError
 from xferlab.plan.changes import asked_names
@@ -22,6 +21,8 @@ from xferlab.plan.document import to_document
 from xferlab.plan.identity import short_id
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import EvaluationSpec, PlannedTrial, TrialSpec
+
+pytestmark = pytest.mark.usefixtures("added_tasks")
 
 STUDY = """\
 study: s
@@ -42,12 +43,6 @@ stages:
 """
 SHARED = STUDY.replace("out_of_fold: true", "out_of_fold: false")
 FINDINGS = ("normal", "tb", "viral")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _task() -> Iterator[None]:
-    with added():
-        yield
 
 
 def cases_of(name: str, config: Any) -> Sequence[Case]:

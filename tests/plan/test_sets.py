@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from tests.plan.studies import PlanOf, text_digest, trial
-from tests.tasks.labelled import added
 from xferlab.cohort import Case
 from xferlab.errors import StudyError
 from xferlab.plan.plan import Plan
 from xferlab.study.load import load
+
+pytestmark = pytest.mark.usefixtures("added_tasks")
 
 STUDY = """\
 study: s
@@ -29,12 +30,6 @@ stages:
   both: {data: [a, b]}
   all: {data: [b, a, c], evaluate_on: [b+a+c.test, b+c.hold_out, c.hold_out, a.test]}
 """
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _task() -> Iterator[None]:
-    with added():
-        yield
 
 
 class People:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.tasks.labelled import added
 from xferlab.errors import StudyError
 from xferlab.study.editors import json_schema
 from xferlab.study.load import LoadedStudy, load
 from xferlab.tasks import registry
+
+pytestmark = pytest.mark.usefixtures("added_tasks")
 
 STUDY = """\
 study: s
@@ -34,12 +34,6 @@ stages:
 MASKS = "{from: lungs, structures: [lung]}"
 GATE = "{from: views, keep: normal}"
 START = "{second: first}"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _task() -> Iterator[None]:
-    with added():
-        yield
 
 
 def loaded(folder: Path, text: str) -> LoadedStudy:

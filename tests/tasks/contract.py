@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from tests.training.learners import CPU, assert_resumes, copied, same
@@ -21,7 +20,6 @@ from xferlab.training.loop import Trainer, weights_of
 from xferlab.trial.training import load_weights, trainer_of
 
 
-@pytest.mark.component
 class LearnerContract:
     """A task's tests subclass it, and say what is learnt from what.
 

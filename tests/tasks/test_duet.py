@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import yaml
 
 from tests.studies import TINY, attempts, recorded, write_study
 from tests.tasks.contract import LearnerContract
-from tests.tasks.labelled import added
 from tests.tracking.wandb_files import offline_runs
 from tests.training.images import noisy, resized
 from xferlab.analysis import load_study
@@ -31,7 +30,7 @@ from xferlab.training.examples import ImageExamples
 from xferlab.trial.examples import TrialContext
 from xferlab.trial.origin import load_origins
 
-pytestmark = pytest.mark.component
+pytestmark = pytest.mark.usefixtures("added_tasks")
 
 FAST = {**TINY["training"], "max_epochs": 2, "patience": 2}
 DUET = {"task": "duet", "data": "general", "training": {"batch_size": 4, "max_epochs": 2, "patience": 2}}
@@ -45,12 +44,6 @@ STAGES: dict[str, Any] = {
         "evaluate_on": ["general.test", "portable.hold_out"],
     },
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _tasks() -> Iterator[None]:
-    with added():
-        yield
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from tests.data.sources.test_lgg import slice_pixels
 from tests.studies import attempts, recorded
 from tests.tasks.contract import LearnerContract
-from tests.tasks.labelled import Pack, added, stage, study_of, write
+from tests.tasks.labelled import Pack, stage, study_of, write
 from tests.training.images import noisy, resized
 from xferlab.analysis import load_study
 from xferlab.cli.main import main
@@ -27,13 +26,7 @@ from xferlab.tasks import registry
 from xferlab.tasks.config import TrialIdentity
 from xferlab.training.examples import ImageExamples
 
-pytestmark = pytest.mark.component
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _task() -> Iterator[None]:
-    with added():
-        yield
+pytestmark = pytest.mark.usefixtures("added_tasks")
 
 
 @pytest.fixture

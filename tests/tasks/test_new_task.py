@@ -26,8 +26,6 @@ from xferlab.tasks import registry
 from xferlab.tasks.config import OBJECTS, TrialIdentity
 from xferlab.training.examples import ImageExamples
 
-pytestmark = pytest.mark.component
-
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tasks.md").read_text()
 CONFIG, LEARNER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

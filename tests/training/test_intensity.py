@@ -9,8 +9,6 @@ from scipy.stats import rankdata
 
 from xferlab.training.intensity import INTENSITIES, normalise
 
-pytestmark = pytest.mark.component
-
 GREY = np.random.default_rng(0).integers(0, 256, (5, 2, 24, 20), dtype=np.uint8)
 GREY[1] //= 4
 GREY[2] = GREY[2] // 2 + 100

@@ -9,8 +9,6 @@ from xferlab.training.learner import AugmentationSeed
 from xferlab.training.noise import normal_pixels
 from xferlab.training.randomness import bits
 
-pytestmark = pytest.mark.component
-
 CPU = torch.device("cpu")
 KEYS = np.random.default_rng(3).integers(0, 2**64, 6, dtype=np.uint64)
 MASK = (1 << 32) - 1

@@ -24,8 +24,6 @@ from xferlab.trial.examples import TrialContext
 from xferlab.trial.origin import load_origins, trained_weights
 from xferlab.trial.predictor import Predictor
 
-pytestmark = pytest.mark.component
-
 CPU = torch.device("cpu")
 SPACES = Path(__file__).parents[2] / "search_spaces" / "ablations.yaml"
 SHIPPED = yaml.safe_load(SPACES.read_text())

@@ -16,7 +16,6 @@ def outcomes(store: Store) -> list[tuple[int, str]]:
     return [(attempt["pid"], attempt["outcome"]) for attempt in reader.read_run(store, "t")["attempts"]]
 
 
-@pytest.mark.component
 def test_a_process_that_was_replaced_keeps_the_log_of_its_successor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

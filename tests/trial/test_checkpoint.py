@@ -18,8 +18,6 @@ from xferlab.records import layout
 from xferlab.records.store import Store
 from xferlab.trial.checkpoint import Checkpoints
 
-pytestmark = pytest.mark.component
-
 
 class Evil:
     """Creates a file when it is unpickled."""

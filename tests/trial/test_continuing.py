@@ -26,8 +26,6 @@ from xferlab.records import layout, reader
 from xferlab.records.schema import EpochResult
 from xferlab.records.states import starts_for
 
-pytestmark = pytest.mark.component
-
 SHORT, LONG = {"max_epochs": 4, "patience": 4}, {"max_epochs": 9, "patience": 9}
 FREEZE = {"part": "encoder", "unfreeze_after": {"bottleneck": 2, "encoder4": 6}}
 

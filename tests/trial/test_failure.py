@@ -50,7 +50,6 @@ def test_memory_of_the_device_differs_from_that_of_the_host() -> None:
     assert not on_device({"type": "RuntimeError", "message": ALLOCATOR})
 
 
-@pytest.mark.component
 @pytest.mark.parametrize("library", ["torch", "numpy"])
 def test_what_libraries_really_raise_is_a_lack_of_memory(library: str) -> None:
     module = importlib.import_module(library)

@@ -23,8 +23,6 @@ from xferlab.trial.examples import TrialContext, examples
 from xferlab.trial.features import change, gram, kernels, pooled
 from xferlab.trial.origin import trained_weights
 
-pytestmark = pytest.mark.component
-
 ENCODER = LAYERS[:5]
 FROZEN = "frozen/portable/r01"
 ARMS = {"a": {}, "frozen": {"stages.portable.adapt": {"freeze": {"part": "encoder"}}}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +21,7 @@ from PIL import Image
 from tests.records.faults import Faults, faulty, onwards, without_pauses
 from tests.studies import attempts, recorded, write_study
 from tests.takes import KINDS, LUNGS, SEEN, takes
-from tests.tasks.labelled import Pack, added, stage
+from tests.tasks.labelled import Pack, stage
 from tests.trial.conftest import Bench, Make, flip_bit, replace_weights, stop_at
 from xferlab.cli.main import main
 from xferlab.data.cache import open_table, resized
@@ -38,19 +38,13 @@ from xferlab.trial.origin import trained_weights
 from xferlab.trial.predictions import predictions_for
 from xferlab.trial.training import AnyLearner, load_weights
 
-pytestmark = pytest.mark.component
+pytestmark = pytest.mark.usefixtures("added_tasks")
 
 FOLDS = ("a/lungs/r01/f1", "a/lungs/r01/f2")
 BEFORE = (LUNGS, *FOLDS, KINDS)
 OPERATIONS = 9
 """Every so many operations of an object store fail in the default tier; the slow tier takes all, in parts."""
 PARTS = 3
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _tasks() -> Iterator[None]:
-    with added():
-        yield
 
 
 @pytest.fixture(scope="module")

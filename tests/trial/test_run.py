@@ -20,8 +20,6 @@ from xferlab.records.schema import EpochResult
 from xferlab.tasks import registry
 from xferlab.trial.attempt import Attempt
 
-pytestmark = pytest.mark.component
-
 
 def modified(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}

@@ -23,8 +23,6 @@ from xferlab.trial.examples import TrialContext, evaluated_examples, fit_example
 from xferlab.trial.predictor import Predictor
 from xferlab.trial.redaction import redact_names
 
-pytestmark = pytest.mark.component
-
 SECTION = {"source": "phantom_cxr", "size_px": 40}
 DATA: dict[str, dict[str, Any]] = {
     "a": {**SECTION, "count": 15, "seed": 1, "shareable": True, "degrade_to": 20},

@@ -9,8 +9,6 @@ from xferlab.errors import InterruptedTrialError, NonFiniteLossError
 from xferlab.records import reader
 from xferlab.tasks.segmentation.resized import ResizedSegmentation
 
-pytestmark = pytest.mark.component
-
 
 def test_a_stop_between_measured_cases_loses_no_training(whole: Bench, bench: Make) -> None:
     parts = bench()

@@ -16,8 +16,6 @@ from tests.trial.conftest import PORTABLE, STAGES, Bench, Make, quick
 from xferlab.errors import StorageError
 from xferlab.records.complete import is_complete
 
-pytestmark = pytest.mark.component
-
 SHORT = {
     "data": {
         "general": {"source": "phantom_cxr", "count": 12, "seed": 1, "size_px": 32},

@@ -17,8 +17,6 @@ from xferlab.records.complete import is_complete
 from xferlab.tasks.segmentation.resized import at_size
 from xferlab.trial.predictor import Predictor
 
-pytestmark = pytest.mark.component
-
 PLAIN, SIDE = "portable.hold_out", 48
 NATIVE: dict[str, Any] = {
     "native": {"model.image_size": "native"},

@@ -15,7 +15,6 @@ from xferlab.tasks.segmentation.overlay import FILL_OPACITY, overlay
 from xferlab.tasks.segmentation.presentation import present
 from xferlab.tasks.segmentation.resized import at_size
 
-pytestmark = pytest.mark.component
 FILL = COLOURS[0][0]
 
 

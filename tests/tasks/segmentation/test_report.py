@@ -15,8 +15,6 @@ from xferlab.metrics.measuring import metrics_of
 from xferlab.tasks.segmentation.config import COLOURS
 from xferlab.tasks.segmentation.report import pictures as task_pictures
 
-pytestmark = pytest.mark.component
-
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Picture]:
