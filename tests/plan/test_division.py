@@ -147,6 +147,7 @@ def test_nobody_is_trained_on_and_evaluated_in_one_repetition(plan_of: PlanOf, s
     for repetition in range(1, number + 1):
         specs = [spec for spec in plan.trials if spec.repetition == repetition]
         fitted = {patient_of[row[0]] for spec in specs for row in plan.selections[spec.selection].rows}
+        assert fitted
         for evaluation in (evaluation for spec in specs for evaluation in spec.evaluations):
             measured = {patient_of[digest] for digest in plan.selections[evaluation.selection].digests}
             assert measured
