@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,24 @@ from tests.tasks.labelled import added
 
 COMPUTING = {"benchmarks", "leakage", "networks", "tasks", "training", "trial"}
 """Rooms all of whose tests are component tests; in other rooms, a file or a test says it of itself."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command ended with.
+
+    Attributes:
+        code: Exit code.
+        out: Standard output.
+        err: Standard error.
+    """
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Said]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,3 +53,32 @@ def added_tasks() -> Iterator[None]:
     """The tests' tasks beside those of the package."""
     with added():
         yield
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The image cache of this process: one of the test's own."""
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def command(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Command:
+    """Runs the command line in this process, in the test's folder; it must end with `code`, if given."""
+    from xferlab.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: str | Path, code: int | None = None) -> Said:
+        capfd.readouterr()
+        try:
+            ended = main([str(word) for word in words])
+        except SystemExit as end:
+            ended = int(end.code or 0)
+        said = Said(ended, *capfd.readouterr())
+        assert code in (None, ended), said
+        return said
+
+    return command

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cli.conftest import Command
+from tests.conftest import Command
 from tests.studies import ONE_TRIAL, noise, write_pack, write_study
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.prepare import check_cases, decode_images
@@ -29,9 +29,7 @@ MESSAGE = (
 
 
 @pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Session]:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
-
+def session(cache: Path, tmp_path: Path) -> Callable[..., Session]:
     def session(**changes: Any) -> Session:
         study = write_study(tmp_path, **changes)
         return Session.open(StudyOptions(study=str(study), storage=str(tmp_path / "results")))
@@ -118,8 +116,7 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_read(
     command: Command, tmp_path: Path
 ) -> None:
     study = write_study(tmp_path, arms={"fast": {"training.device": "cuda"}})
-    said = command("run", study, "--executor", "in-process", "--storage", "results")
-    assert said.code == 2
+    said = command("run", study, "--executor", "in-process", "--storage", "results", code=2)
     assert "stage 'general' trains on cuda, and PyTorch finds no CUDA device here; set tr" in said.err
     assert not (tmp_path / "results/trials").exists()
     assert not list((tmp_path / "cache").rglob("*.arrow"))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.conftest import Command
 from tests.studies import write_study
 from xferlab.analysis import load_study
-from xferlab.cli.main import main
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session
 from xferlab.plan.plan import Plan
@@ -31,15 +31,8 @@ FOLDS = [f"baseline/general/r0{repetition}/f{fold}" for repetition in (1, 2) for
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+def study(cache: Path, tmp_path: Path) -> Path:
     return write_study(tmp_path, stages=STAGES, arms={"baseline": {}})
-
-
-def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    capsys.readouterr()
-    assert main(list(words)) in (0, 1)
-    return capsys.readouterr().out
 
 
 @pytest.fixture
@@ -59,14 +52,14 @@ def change(study: Path, **masks: Any) -> None:
     study.write_text(yaml.safe_dump(text, sort_keys=False))
 
 
-def test_plan_shows_roles(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = said(capsys, "plan", str(study)).splitlines()
+def test_plan_shows_roles(study: Path, command: Command) -> None:
+    lines = command("plan", study, code=0).out.splitlines()
     assert "starts from  predictions " in lines[1]
     (whole,) = (line for line in lines if " baseline/whole/r02 " in line)
     masks = "masks: lung of baseline/general/r02 and 2 out of fold"
     assert f" scratch      {masks}; gate: normal of baseline/views/r02 " in whole
     assert [name for name in FOLDS if any(f" {name} " in line for line in lines)] == FOLDS
-    document = json.loads(said(capsys, "plan", str(study), "--json"))
+    document = json.loads(command("plan", study, "--json", code=0).out)
     (entry,) = (trial for trial in document["trials"] if trial["names"] == ["baseline/whole/r01"])
     given, gate = entry["inputs"]
     assert (given["role"], len(given["trials"]), given["names"]) == ("masks", 3, ["lung"])
@@ -76,7 +69,7 @@ def test_plan_shows_roles(study: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_an_arm_alone_comes_with_those_of_other_arms_that_it_takes_from(
-    study: Path, capsys: pytest.CaptureFixture[str]
+    study: Path, command: Command
 ) -> None:
     text = yaml.safe_load(study.read_text())
     text["arms"] = {
@@ -85,7 +78,7 @@ def test_an_arm_alone_comes_with_those_of_other_arms_that_it_takes_from(
         "theirs": {"stages.whole.masks.from": "wide.general"},
     }
     study.write_text(yaml.safe_dump(text, sort_keys=False))
-    document = json.loads(said(capsys, "plan", str(study), "--json", "--arms", "theirs"))
+    document = json.loads(command("plan", study, "--json", "--arms", "theirs", code=0).out)
     names = {name for trial in document["trials"] for name in trial["names"]}
     assert {"wide/general/r01", "wide/general/r02/f2", "theirs/whole/r02"} < names
     ids = {trial["trial_id"] for trial in document["trials"]}
@@ -94,24 +87,20 @@ def test_an_arm_alone_comes_with_those_of_other_arms_that_it_takes_from(
     assert not any(name.startswith("baseline/whole") for name in names)
 
 
-def test_folds_have_a_state_and_are_no_result(
-    study: Path, plan: Plan, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = json.loads(said(capsys, "status", str(study), "--json"))["trials"]
+def test_folds_have_a_state_and_are_no_result(study: Path, plan: Plan, command: Command) -> None:
+    rows = json.loads(command("status", study, "--json", code=1).out)["trials"]
     assert {row["name"] for row in rows} == plan.names.keys() > set(FOLDS)
     results = load_study(study.parent / "xferlab-results", "tiny")
     assert set(results.trials["stage"]) == {"general", "views", "whole"}
     assert results.planned() == {("baseline", stage): 2 for stage in STAGES}
 
 
-def test_prune_keeps_what_predictions_need(
-    study: Path, plan: Plan, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prune_keeps_what_predictions_need(study: Path, plan: Plan, command: Command) -> None:
     change(study, threshold=0.25)
     session = Session.open(StudyOptions(study=str(study)))
     publish(session.plan(), session.store)
     store = Store.open(study.parent / "xferlab-results")
-    said(capsys, "prune", str(study), "--yes")
+    command("prune", study, "--yes", code=0)
     assert set(store.list(layout.TRIALS)) == {
         trial for name, trial in plan.names.items() if "/whole/" not in name
     }
@@ -120,14 +109,12 @@ def test_prune_keeps_what_predictions_need(
     assert all(store.exists(layout.selection_path(digest)) for digest in needed)
 
 
-def test_what_changed_names_the_stage_and_its_masks(
-    study: Path, plan: Plan, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert "has changed" not in said(capsys, "status", str(study))
+def test_what_changed_names_the_stage_and_its_masks(study: Path, plan: Plan, command: Command) -> None:
+    assert "has changed" not in command("status", study, code=1).out
     change(study, threshold=0.25)
-    told = said(capsys, "status", str(study))
+    told = command("status", study, code=1).out
     assert "2 trials changed (baseline/whole: masks.threshold 0.5 -> 0.25)" in told
     change(study, threshold=0.5, out_of_fold=False)
-    told = said(capsys, "status", str(study))
+    told = command("status", study, code=1).out
     assert "4 trials removed (baseline/general r01/f1 to r02/f2)" in told
     assert "2 trials changed (baseline/whole)" in told

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.contracts.runs import Execute, Lab
+from tests.contracts.runs import Lab
 from tests.studies import attempts, outcomes, recorded, write_study, xferlab
 from xferlab.records import reader
 from xferlab.schedule import in_process
@@ -73,10 +73,9 @@ def test_one_error_of_the_first_three_trials_leaves_the_rest_open(lab: Lab) -> N
 
 @pytest.mark.slow
 def test_a_process_that_met_an_error_of_the_device_runs_nothing_more(
-    ray_execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray_lab: Lab,
 ) -> None:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
-    lab = named(Lab(tmp_path, ray_execute), "CUDA error: an illegal memory access was encountered")
+    lab = named(ray_lab, "CUDA error: an illegal memory access was encountered")
     session = lab.study(**one_stage(6, retries=2))
     plan = session.plan()
     unlucky = [plan.names[f"a/general/r0{number}"] for number in (1, 4)]

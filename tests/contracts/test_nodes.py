@@ -45,11 +45,10 @@ Join = Callable[..., Any]
 
 
 @pytest.fixture
-def join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Join]:
+def join(cache: Path) -> Iterator[Join]:
     """Starts a head with one core; the function that it yields adds nodes like it."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     join = lambda **options: made.add_node(num_cpus=1, **options)  # noqa: E731
     join.address = made.address  # type: ignore[attr-defined]

@@ -1,4 +1,3 @@
-"""The command line in this process and an S3 server, as the tests of their rooms have them."""
+"""An S3 server, as the tests of storages have it."""
 
-from tests.cli.conftest import command  # noqa: F401
 from tests.records.conftest import s3_server, shaky  # noqa: F401

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Command
 from tests.records.conftest import SECRET, Shaky
 from tests.records.faults import never, nth, onwards
 from tests.records.stored import store_trial
@@ -18,7 +19,6 @@ from tests.records.test_faults import BEFORE, WORK
 from tests.studies import ONE_TRIAL, RECORDED, TINY, recorded, write_study
 from tests.takes import takes
 from tests.tasks.labelled import added
-from xferlab.cli import main
 from xferlab.cli.session import Session
 from xferlab.errors import StorageError
 from xferlab.records.layout import STATES, TRIALS
@@ -87,38 +87,26 @@ def test_an_error_that_stays_is_told_and_changes_nothing(remote: tuple[Shaky, St
 
 
 def test_predictions_on_an_object_store_have_the_bytes_of_a_disk(
-    s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3_uri: str, tmp_path: Path, command: Command
 ) -> None:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
     with added():
-        study = str(write_study(tmp_path, **takes(out_of_fold=2, repetitions=1)))
-        for storage in (s3_uri, str(tmp_path / "disk")):
-            assert main(["run", study, "--executor", "in-process", "--storage", storage]) == 0
+        study = write_study(tmp_path, **takes(out_of_fold=2, repetitions=1))
+        for storage in (s3_uri, "disk"):
+            command("run", study, "--executor", "in-process", "--storage", storage, code=0)
     whole, store = recorded(tmp_path / "disk"), Store.open(s3_uri)
     assert sum(name.startswith("predictions/") for name in whole) == 20
     assert {name: hashlib.sha256(store.read(name) or b"").hexdigest() for name in whole} == whole
 
 
-def study(folder: Path, max_epochs: int) -> str:
-    training = {**TINY["training"], "max_epochs": max_epochs, "patience": max_epochs}
-    return str(write_study(folder, **ONE_TRIAL, training=training, keep_states=True))
+def test_a_longer_training_equals_one_from_scratch(s3_uri: str, tmp_path: Path, command: Command) -> None:
+    def run(max_epochs: int, storage: str) -> str:
+        training = {**TINY["training"], "max_epochs": max_epochs, "patience": max_epochs}
+        study = write_study(tmp_path, **ONE_TRIAL, training=training, keep_states=True)
+        return command("run", study, "--storage", storage, "--executor", "in-process", code=0).out
 
-
-def run(*words: str | Path) -> None:
-    from xferlab.cli import main
-
-    assert main(["run", *map(str, words), "--executor", "in-process"]) == 0
-
-
-def test_a_longer_training_equals_one_from_scratch(
-    s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
-    run(study(tmp_path, 2), "--storage", s3_uri)
-    capfd.readouterr()
-    run(study(tmp_path, 4), "--storage", s3_uri)
-    assert "a/general: 1 trial will continue shorter trainings after epoch 2" in capfd.readouterr().out
-    run(study(tmp_path, 4), "--storage", tmp_path / "scratch")
+    run(2, s3_uri)
+    assert "a/general: 1 trial will continue shorter trainings after epoch 2" in run(4, s3_uri)
+    run(4, "scratch")
     whole = recorded(tmp_path / "scratch")
     store = Store.open(s3_uri)
     found = {name: store.read(name) or b"" for name, _ in store.walk(TRIALS) if name.endswith(RECORDED)}
@@ -141,28 +129,25 @@ VERBS = (("plan",), ("status",), ("run", "--executor", "in-process"))
 def test_a_finished_study_asks_for_a_tenth_of_a_request_a_trial(
     s3_uri: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    from xferlab.cli import main
-
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
-    study = str(write_study(tmp_path, **MANY))
-    session = Session.open(Namespace(study=study, profile=None, storage=s3_uri))
+    study = write_study(tmp_path, **MANY)
+    session = Session.open(Namespace(study=str(study), profile=None, storage=s3_uri))
     plan = session.plan()
     assert len(plan.trials) == NUM_TRIALS
     for spec in plan.trials:
         store_trial(session.store, spec)
     publish(plan, session.store)
-    main(["plan", study, "--storage", s3_uri])  # writes the index
+    command("plan", study, "--storage", s3_uri)  # writes the index
     asked: dict[str, int] = {}
+    said = ""
     for verb, *options in VERBS:
         caplog.clear()
         with caplog.at_level(logging.INFO, "werkzeug"):
-            assert main([verb, study, "--storage", s3_uri, *options]) == 0
+            said += command(verb, study, "--storage", s3_uri, *options, code=0).out
         asked[verb] = sum(record.name == "werkzeug" for record in caplog.records)
-    said = capfd.readouterr().out
     with capfd.disabled():
         print("".join(f"\n  {verb}: {number / NUM_TRIALS:.3f} a trial" for verb, number in asked.items()))
     assert f"{NUM_TRIALS} trials ({NUM_TRIALS} complete" in said

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import Command
 from tests.studies import attempts, write_study
 from tests.takes import takes
 from tests.tasks.labelled import Pack, stage
 from tests.trial.conftest import Bench, Make
-from xferlab.cli.main import main
 from xferlab.plan.spec import GATE, TrialSpec
 from xferlab.records import reader
 from xferlab.trial.examples import examples
@@ -75,10 +75,7 @@ def test_a_gate_filters_training_and_all_are_measured(bench: Make, tmp_path: Pat
     assert first + second == all_
 
 
-def test_a_part_that_a_gate_empties_is_told_once_with_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+def test_a_part_that_a_gate_empties_is_told_once_with_numbers(tmp_path: Path, command: Command) -> None:
     study = takes(repetitions=1, retries=3)
     # A network that learns nothing takes all images for one class, so that one of two gates is closed.
     study["stages"]["kinds"]["training"] = {"lr": 1e-12, "max_epochs": 1}
@@ -88,8 +85,7 @@ def test_a_part_that_a_gate_empties_is_told_once_with_numbers(
         }  # fmt: skip
     del study["stages"]["seen"]
     path = write_study(tmp_path, **study)
-    assert main(["run", str(path), "--executor", "in-process", "--storage", str(tmp_path / "st")]) == 1
-    said = capsys.readouterr()
+    said = command("run", path, "--executor", "in-process", "--storage", "st", code=1)
     assert "its gate lets none of the 14 train cases pass, since the stage that it asks takes none for" in (
         said.out + said.err
     )

@@ -17,11 +17,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.conftest import Command
 from tests.records.faults import Faults, faulty, onwards, without_pauses
 from tests.studies import attempts, recorded, write_study
 from tests.takes import KINDS, LUNGS, SEEN, takes
 from tests.trial.conftest import Bench, Make, flip_bit, replace_weights, stop_at
-from xferlab.cli.main import main
 from xferlab.data.cache import open_table, resized
 from xferlab.data.sources.registry import read_section
 from xferlab.data.sources.source import Decoded
@@ -253,12 +253,11 @@ def test_an_unchanged_producer_lets_a_state_go_on(copied: Make) -> None:
 
 
 def test_lost_weights_of_a_producer_are_trained_again_by_the_next_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, command: Command
 ) -> None:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
     study = write_study(tmp_path, **takes(out_of_fold=2, repetitions=1))
-    command = ["run", str(study), "--executor", "in-process", "--storage", str(tmp_path / "st")]
-    assert main(command) == 0
+    words = ("run", study, "--executor", "in-process", "--storage", "st")
+    command(*words, code=0)
     records, names = recorded(tmp_path / "st"), attempts(tmp_path / "st")
     plan = reader.read_plan(reader.Store.open(tmp_path / "st"), "tiny")
     ids = {trial["names"][0]: trial["trial_id"] for trial in plan["trials"]}
@@ -266,7 +265,7 @@ def test_lost_weights_of_a_producer_are_trained_again_by_the_next_run(
         shutil.rmtree(tmp_path / "st/trials" / ids[SEEN])
         shutil.rmtree(tmp_path / "st/predictions")
         damage(tmp_path / "st/trials" / ids[FOLDS[0]] / "checkpoint/best.safetensors")  # type: ignore[operator]
-        assert main(command) == 0, capsys.readouterr()
+        command(*words, code=0)
         assert recorded(tmp_path / "st") == records
     assert len(attempts(tmp_path / "st")) == len(names)
 
@@ -274,9 +273,7 @@ def test_lost_weights_of_a_producer_are_trained_again_by_the_next_run(
 # --- predict -----------------------------------------------------------------------------------------------
 
 
-def test_predict_runs_what_the_inputs_need_first(
-    whole: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predict_runs_what_the_inputs_need_first(whole: Bench, tmp_path: Path, command: Command) -> None:
     """Files with the pixels of the hold-out get the numbers that its evaluation has."""
     spec = whole[SEEN]
     evaluation = next(each for each in spec.evaluations if each.name == "chests.hold_out")
@@ -291,8 +288,7 @@ def test_predict_runs_what_the_inputs_need_first(
     for digest in values.index:
         image = table.case(digest)[0][0]
         Image.fromarray(np.array(image)).save(tmp_path / "images" / f"{digest}.png")
-    where = [str(tmp_path / "images"), "--storage", str(whole.store.root)]
-    assert main(["predict", SEEN, *where, "--out", str(tmp_path / "out")]) == 0, capsys.readouterr()
+    command("predict", SEEN, "images", "--storage", whole.store.root, "--out", "out", code=0)
     predicted = pd.read_csv(tmp_path / "out" / "predictions.csv")
     predicted.index = pd.Index([Path(name).stem for name in predicted["input"]])
     for name in ("P_covid19", "P_normal", "passed"):
@@ -300,13 +296,13 @@ def test_predict_runs_what_the_inputs_need_first(
 
 
 def test_a_file_of_weights_that_need_others_is_refused(
-    whole: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    whole: Bench, tmp_path: Path, command: Command
 ) -> None:
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "image.png")
-    asked = [str(tmp_path / "image.png"), "--out", str(tmp_path / "out")]
-    assert main(["predict", str(whole.weights(SEEN)), *asked]) == 2
+    asked = ("image.png", "--out", "out")
+    refused = command("predict", whole.weights(SEEN), *asked, code=2)
     assert (
         "best.safetensors, trial " + whole[SEEN].trial_id + ": these weights need masks and a gate of "
         "another stage of their study, which a file does not give; name the trial (arm/stage/rNN, or its "
-    ) in capsys.readouterr().err
-    assert main(["predict", str(whole.weights(KINDS)), *asked]) == 0
+    ) in refused.err
+    command("predict", whole.weights(KINDS), *asked, code=0)
