@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from xferlab.analysis.division import coordinates_of
-from xferlab.analysis.results import StudyResults, part_of
+from xferlab.analysis.results import StudyResults, is_gated, part_of
 from xferlab.errors import StorageError
 from xferlab.records import reader
 from xferlab.records.schema import CASES_SCHEMA, TrialRecord
@@ -110,7 +110,7 @@ def _read(store: Store, planned: Mapping[str, Any]) -> _Trial:
 
 def _as_trained(planned: Mapping[str, Any], record: TrialRecord) -> Mapping[str, Any]:
     """Returns a plan's entry with the numbers of images that a gate left to train and to select on."""
-    if not any(given["role"] == "gate" for given in planned["inputs"]):
+    if not is_gated(planned):
         return planned
     return {**planned, "num_train": record.num_train, "num_validation": record.num_validation}
 

@@ -271,6 +271,11 @@ def part_of(evaluation: Mapping[str, Any]) -> str:
     return "@".join(filter(None, (evaluation["part"], evaluation["variant"])))
 
 
+def is_gated(trial: Mapping[str, Any]) -> bool:
+    """Returns whether a trial trains on what a gate lets pass, by its entry in the plan."""
+    return any(given["role"] == "gate" for given in trial["inputs"])
+
+
 def is_hold_out(part: str) -> bool:
     """Returns whether a part is a hold-out, in any variant."""
     return part.partition("@")[0] == "hold_out"

@@ -47,7 +47,7 @@ def _picture(features: DeepFeatures, arms: tuple[str, ...]) -> Picture:
         caption=(
             f"Points: mean over {low if low == high else f'{low} to {high}'} repetitions. {several}",
             *reading(features),
-            *data_notes(features.results, summary["after"], [features.section]),
+            *data_notes(features.results, summary["after"], [features.section], of_metrics=False),
         ),
         figure=_draw(features, summary, features.pairs(CKA, arms[0])),
         subject={"kind": "features"},
@@ -62,7 +62,7 @@ def _map_picture(features: DeepFeatures, groups: list[tuple[str, ...]], last: st
         caption=(
             "Mean over repetitions. White: not defined. The table has the deviations.",
             *reading(features),
-            *data_notes(features.results, [last], [features.section]),
+            *data_notes(features.results, [last], [features.section], of_metrics=False),
         ),
         figure=_draw_map(features, groups, last),
         subject={"kind": "features of all arms"},

@@ -70,7 +70,7 @@ def _notes(results: StudyResults, stage: str) -> tuple[str, ...]:
     sections = {trial["data"] for trial in results.plan["trials"] if trial["stage"] == stage}
     return (
         "Values are in the units of the task's own computation; records do not name them.",
-        *data_notes(results, [stage], sorted(sections)),
+        *data_notes(results, [stage], sorted(sections), of_metrics=False),
     )
 
 

@@ -36,7 +36,9 @@ def features_tables(contents: Contents) -> Iterator[Table]:
                 "Mean ± sample SD over repetitions (n given per arm; no SD for one repetition).",
                 *reading(features),
             ),
-            notes=data_notes(results, {after for _, _, after in columns.values()}, [features.section]),
+            notes=data_notes(
+                results, {after for _, _, after in columns.values()}, [features.section], of_metrics=False
+            ),
             data=features.summary,
             subject={"kind": "features"},
         ),

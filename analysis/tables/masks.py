@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from xferlab.analysis.results import StudyResults
+from xferlab.analysis.results import StudyResults, is_gated
 from xferlab.analysis.tables.model import Layout, Record, Table
 from xferlab.analysis.tables.notes import arm_names, data_notes
 
@@ -39,12 +39,7 @@ def mask_sources(results: StudyResults) -> pd.DataFrame:
 def masks_table(results: StudyResults) -> Table:
     """Returns the share of images whose mask a network predicted that knew them; without groups for none."""
     data = mask_sources(results)
-    gated = any(
-        given["role"] == "gate"
-        for trial in results.plan["trials"]
-        if "mask_sources" in trial
-        for given in trial["inputs"]
-    )
+    gated = any(is_gated(trial) for trial in results.plan["trials"] if "mask_sources" in trial)
     stages = [stage for stage in results.stages if len(data) and stage in set(data["stage"])]
     return _LAYOUT.fill(
         Table(
@@ -57,7 +52,7 @@ def masks_table(results: StudyResults) -> Table:
                 "`out_of_fold` gives training images masks of networks that knew nothing of them.",
                 *(["Where a stage has a gate, images that do not pass count, too."] if gated else []),
             ),
-            notes=data_notes(results, stages, ()),
+            notes=data_notes(results, stages, (), of_metrics=False),
             data=data,
         ),
         _records(results, data) if stages else (),

@@ -18,19 +18,21 @@ INTERVAL = f"{100 * CONFIDENCE:g} % CI"
 _NAMED = 4
 
 
-def data_notes(results: StudyResults, stages: Iterable[str], sections: Iterable[str]) -> tuple[str, ...]:
+def data_notes(
+    results: StudyResults, stages: Iterable[str], sections: Iterable[str], *, of_metrics: bool = True
+) -> tuple[str, ...]:
     """Returns what every table and figure says of its data.
 
-    These are: what a repetition is, what values are means over, the repetitions of its stages that are
-    missing, how many trainings of its stages were cut off, the notes of its sections and of the study, and
-    how much of the data is simulated.
+    These are: what a repetition is, what values of metrics are means over, the repetitions of its stages that
+    are missing, how many trainings of its stages were cut off, the notes of its sections and of the study,
+    and how much of the data is simulated.
     """
     named = dict.fromkeys(name for section in sections for name in (section, *single_sections(section)))
     notes = [note for section in named for note in _section_notes(results, section)]
     study, stages = results.plan.get("note"), set(stages)
     return (
         *(division_note(results.plan) if stages else ()),
-        *_means(results, stages),
+        *(_means(results, stages) if of_metrics else ()),
         *_incomplete(results, stages),
         *cut_off(results, stages),
         *notes,

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.results import StudyResults
+from xferlab.analysis.results import StudyResults, is_gated
 from xferlab.analysis.selection import ALL, ordered_pathologies
 from xferlab.analysis.tables.model import Layout, Record, Table, number
 from xferlab.analysis.tables.notes import arm_names, cut_off, data_notes
@@ -113,7 +113,7 @@ def few_labels(results: StudyResults, stage: str) -> dict[str, float]:
 
 def training_table(results: StudyResults) -> Table:
     """Returns training patients and images of each stage and arm; arms of equal numbers share a line."""
-    counts = training_counts(results)
+    counts, gated = training_counts(results), any(map(is_gated, results.plan["trials"]))
     texts = defaultdict[str, dict[str, tuple[str, ...]]](dict)
     for stage, arm, *_ in counts.reset_index().itertuples(index=False):
         row = counts.loc[stage, arm]
@@ -131,6 +131,7 @@ def training_table(results: StudyResults) -> Table:
             caption=(
                 "Of each repetition: mean and, where repetitions differ, [least–most].",
                 "A share of the labels is a share of the training patients; validation and test stay whole.",
+                *(["Of a stage with a gate: patients before it, images that it lets pass."] if gated else []),
             ),
             notes=cut_off(results, results.stages),
             data=counts.reset_index(),
@@ -203,7 +204,7 @@ def times_tables(contents: Contents) -> Iterator[Table]:
             ),
             notes=(
                 *_machines(results),
-                *data_notes(results, results.stages, ()),
+                *data_notes(results, results.stages, (), of_metrics=False),
                 *(["The paper's times are of its own machine and cohorts."] if contents.paper else []),
             ),
             data=frame,

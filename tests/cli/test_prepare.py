@@ -13,6 +13,8 @@ import torch
 
 from tests.conftest import Command
 from tests.studies import ONE_TRIAL, noise, write_pack, write_study
+from tests.takes import CHESTS, SEEN, takes
+from tests.tasks.labelled import added
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.prepare import check_cases, decode_images
 from xferlab.cli.session import Session
@@ -47,7 +49,7 @@ def nobody(name: str, done: int, total: int) -> None:
 
 def decode(session: Session, plan: Plan, *, arms: set[str]) -> None:
     trials = [trial for trial in plan.trials if arms & set(trial.arms)]
-    decode_images(session, plan.selections, trials, progress=nobody)
+    decode_images(session, plan.selections, trials, plan.by_id, progress=nobody)
 
 
 def test_structures_that_meet_are_refused_where_outputs_are_exclusive(
@@ -85,6 +87,28 @@ def test_tiles_larger_than_images_are_refused(session: Callable[..., Session]) -
     with pytest.raises(DataError, match="tiles of 48 px"):
         decode(opened, plan, arms={"large"})
     decode(opened, plan, arms={"plain", "native", "fitting"})
+
+
+@pytest.mark.parametrize("tile", [48, 32])
+def test_tiles_larger_than_the_images_that_they_predict_masks_of_are_refused(
+    session: Callable[..., Session], tile: int
+) -> None:
+    study = takes()
+    large = {**CHESTS, "size_px": 64}
+    lungs = {"data": "large", "model": {"image_size": "native", "tiles": {"size": tile}}}
+    stages = {**study["stages"], "lungs": lungs}
+    with added():
+        opened = session(**{**study, "data": {**study["data"], "large": large}, "stages": stages})
+        plan = opened.plan()
+        (seen,) = (trial for trial in plan.trials if trial.name == SEEN)
+        if tile == 32:
+            check_cases(opened, plan, progress=nobody)
+            return
+        with pytest.raises(DataError, match="tiles of 48 px are larger than 30 of 30 images") as refused:
+            check_cases(opened, plan, progress=nobody)
+        assert [problem.where for problem in refused.value.problems] == ["data.chests"]
+        with pytest.raises(DataError, match="tiles of 48 px"):
+            decode_images(opened, plan.selections, [seen], plan.by_id, progress=nobody)
 
 
 def test_whole_images_are_not_decoded_for_a_check(session: Callable[..., Session], tmp_path: Path) -> None:

@@ -223,6 +223,19 @@ def test_counts_that_hold_in_some_arms_name_them(planned: Callable[..., Plan]) -
     assert next(entry["arms"] for entry in to_document(plan)["classes"]) == ("x", "y")
 
 
+def test_a_class_that_an_arm_takes_out_of_a_set_is_told_of_this_arm(plan_of: PlanOf) -> None:
+    def filtered(name: str, config: Any) -> Sequence[Case]:
+        cases = cases_of(name, config)
+        return [case for case in cases if not config.where or case.columns["finding"] == "normal"]
+
+    where = "where: {pathology: [normal]}"
+    arms = f"arms: {{all: {{}}, y: {{data.a.{where}, data.b.{where}}}}}\n"
+    learn = f"task: labelled, classes: {{column: finding, {GROUPED}}}"
+    what = "study.yaml:10: arm 'y': stage 'first': no image of data.a[+]b is in class 'sick'"
+    with pytest.raises(StudyError, match=what):
+        plan_of(arms, base=f"{DATA}stages:\n  first: {{data: [a, b], {learn}}}\n", index=filtered)
+
+
 def test_parts_do_not_depend_on_labels(planned: Callable[..., Plan]) -> None:
     plan = planned()
     labelled, masks = (

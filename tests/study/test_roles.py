@@ -46,10 +46,11 @@ def test_what_a_stage_takes(tmp_path: Path) -> None:
     study = loaded(tmp_path, STUDY).base
     masks = study.masks_of("whole")
     assert masks is not None
-    assert (masks.producer, masks.num_folds, masks.added) == (("", "lungs"), 0, {"keep": "inside"})
+    assert (masks.num_folds, masks.added) == (0, {"keep": "inside"})
     gate = study.stages["whole"].gate
     assert gate is not None
-    assert (gate.producer, gate.classes) == (("", "views"), ("normal",))
+    assert gate.classes == ("normal",)
+    assert study.stages["whole"].producers == (("masks", "", "lungs"), ("gate", "", "views"))
     assert study.needs("whole") == ["first", "lungs", "views"]
     assert [study.stages[name].repetitions for name in ("lungs", "views", "first", "whole")] == [2, 2, 1, 2]
 
@@ -84,6 +85,7 @@ def test_a_number_of_folds(tmp_path: Path, written: str, folds: int) -> None:
             MASKS, "{from: lungs, structures: [heart]}", 13,
             "stage 'whole' takes 'heart' of the masks from 'lungs', which learns lung.",
         ),
+        (MASKS, "{from: 'lungs '}", 13, "stages.whole.masks.from is 'lungs '; it must be text of the form"),
         (MASKS, "{structures: [lung]}", 13, "the field 'stages.whole.masks.from' is missing"),
         (
             MASKS, "{from: lungs, kep: inside}", 13,
@@ -197,7 +199,7 @@ def test_a_stage_of_another_arm_predicts(tmp_path: Path) -> None:
         (
             "wide: {", "wide: {stages.lungs.gate: {from: theirs.views, keep: normal}, stages.views.gate: "
             "{from: wide.views, keep: normal}, ", 18,
-            "arm 'wide': stages need each other in a circle: wide.views -> wide.views",
+            "arm 'wide': stages need each other in a circle (gate): wide.views -> wide.views",
         ),
     ],
 )  # fmt: skip
@@ -235,6 +237,23 @@ def test_images_that_the_network_of_masks_cannot_read(tmp_path: Path, text: str,
         "'lungs' takes 1; set model.in_channels: 3, and"
     )
     loaded(tmp_path, text.replace("in_channels: 1", "in_channels: 3"))
+
+
+@pytest.mark.parametrize(
+    ("seen", "arms", "line", "arm"),
+    [
+        ("", "", 10, ""),
+        (", masks: {from: lungs}", "arms: {bare: {stages.seen.masks: null}}\n", 17, "arm 'bare': "),
+    ],
+)
+def test_a_task_may_need_masks(tmp_path: Path, seen: str, arms: str, line: int, arm: str) -> None:
+    stage = f"  seen: {{data: a, task: masked{seen}}}\n"
+    text = STUDY.replace("  whole:\n", stage + "  whole:\n") + arms
+    with pytest.raises(StudyError) as caught:
+        loaded(tmp_path, text)
+    (problem,) = caught.value.problems
+    what = f"{arm}stage 'seen' sees images through masks only; set masks: {{from: STAGE}}"
+    assert str(problem) == f"{tmp_path}/study.yaml:{line}: {what}"
 
 
 def test_a_stage_of_given_weights_takes_nothing(tmp_path: Path) -> None:

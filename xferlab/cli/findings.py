@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from xferlab.cli.session import Session
 from xferlab.cli.view import count_of
 from xferlab.errors import DataError, Problem
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
+from xferlab.tasks.config import Size, TrialIdentity
 
 _SHOWN = 3
 """Persons with several ids that `plan` and `run` name in full; `check` names all."""
@@ -79,21 +79,34 @@ def refuse_unusable(session: Session, plan: Plan, trials: Iterable[TrialSpec]) -
 
 def _digests(plan: Plan, trials: Iterable[TrialSpec]) -> set[str]:
     """The cases that trials read."""
-    selections = {selection for trial in trials for _, selection, _ in trial_reads(trial)}
+    selections = {read[2] for trial in trials for read in trial_reads(trial, plan.by_id)}
     return {digest for selection in selections for digest in plan.selections[selection].digests}
 
 
-def trial_reads(trial: TrialSpec) -> Iterator[tuple[str, str, int | Literal["native"]]]:
-    """Yields section, selection and size of all that a trial reads."""
-    size = trial.identity.image_size
-    yield trial.section, trial.selection, size
+def trial_reads(
+    trial: TrialSpec, planned: Mapping[str, TrialSpec]
+) -> Iterator[tuple[TrialIdentity, str, str, Size]]:
+    """Yields all that a trial reads: the identity whose network reads it, section, selection and size.
+
+    Args:
+        trial: The trial.
+        planned: It and those that predict for it, by id: the networks of these read its images, too.
+    """
+    own, predicted = trial.identity, [(trial.section, trial.predicted)]
+    yield own, trial.section, trial.selection, own.image_size
     for evaluation in trial.evaluations:
         section = evaluation.source or evaluation.section
-        yield section, evaluation.selection, size
+        yield own, section, evaluation.selection, own.image_size
         if evaluation.at_original_size:
-            yield section, evaluation.selection, "native"
+            yield own, section, evaluation.selection, "native"
+        predicted.append((section, evaluation.predicted))
     if trial.features:
-        yield trial.features.source, trial.features.selection, size
+        yield own, trial.features.source, trial.features.selection, own.image_size
+        predicted.append((trial.features.source, trial.features.predicted))
+    for section, items in predicted:
+        for item in items:
+            identity = planned[item.trial].identity
+            yield identity, section, item.selection, identity.image_size
 
 
 def unusable_files(session: Session, problems: Iterable[Problem]) -> list[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any
 
 from xferlab.cli.findings import trial_reads, unusable_files
 from xferlab.cli.session import Session
@@ -19,7 +19,7 @@ from xferlab.errors import DataError, Problem, UsageError
 from xferlab.plan.identity import canonical_json
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
-from xferlab.tasks.config import CaseProblem, TrialIdentity
+from xferlab.tasks.config import CaseProblem, Size, TrialIdentity
 
 Progress = Callable[[str, int, int], None]
 """Called with what is prepared, how much of it is done, and how much there is."""
@@ -47,7 +47,12 @@ def check_device(trials: Iterable[TrialSpec]) -> None:
 
 
 def decode_images(
-    session: Session, selections: Selections, trials: Iterable[TrialSpec], *, progress: Progress
+    session: Session,
+    selections: Selections,
+    trials: Iterable[TrialSpec],
+    planned: Mapping[str, TrialSpec],
+    *,
+    progress: Progress,
 ) -> None:
     """Decodes every image that the trials read into this machine's cache, unless it is there.
 
@@ -55,15 +60,20 @@ def decode_images(
         session: The study.
         selections: The cases that the trials read, by the digests that they know them by.
         trials: Any of the study's or of a search's.
+        planned: These and all that predict for them, by id.
         progress: Called for each section.
 
     Raises:
         DataError: With all cases of all sections that cannot be decoded, or that tiles do not fit into.
         StorageError: The cache cannot be written.
     """
+    _decode(session, _wanted(selections, trials, planned), progress)
+
+
+def _decode(session: Session, tables: Iterable[_Wanted], progress: Progress) -> None:
     unusable: list[Problem] = []
     problems: dict[Problem, None] = {}
-    for wanted in _wanted(selections, trials):
+    for wanted in tables:
         try:
             table = open_table(
                 wanted.sections,
@@ -87,8 +97,8 @@ def check_cases(session: Session, plan: Plan, *, progress: Progress) -> None:
         DataError: With what does not fit, section by section.
         StorageError: The cache cannot be written.
     """
-    checked = [trial for trial in plan.trials if _looks_at_cases(trial.identity)]
-    decode_images(session, plan.selections, checked, progress=progress)
+    tables = _wanted(plan.selections, plan.trials, plan.by_id)
+    _decode(session, [wanted for wanted in tables if wanted.checks], progress)
 
 
 def _looks_at_cases(identity: TrialIdentity) -> bool:
@@ -118,7 +128,7 @@ class _Wanted:
 
     name: str
     configs: Mapping[str, Any]
-    size: int | Literal["native"]
+    size: Size
     digests: set[str] = field(default_factory=set)
     checks: dict[str, _CaseCheck] = field(default_factory=dict)
 
@@ -128,13 +138,14 @@ class _Wanted:
         return {name: read_section(config) for name, config in self.configs.items()}
 
 
-def _wanted(selections: Selections, trials: Iterable[TrialSpec]) -> Iterable[_Wanted]:
+def _wanted(
+    selections: Selections, trials: Iterable[TrialSpec], planned: Mapping[str, TrialSpec]
+) -> Iterable[_Wanted]:
     """The cases to decode, by section and size; arms that agree on a section share its table."""
     tables: dict[str, _Wanted] = {}
     for trial in trials:
-        identity = trial.identity
-        network = canonical_json([identity.model.model_dump(mode="json"), identity.training.batch_size])
-        for name, selection, size in trial_reads(trial):
+        for identity, name, selection, size in trial_reads(trial, planned):
+            network = canonical_json([identity.model.model_dump(mode="json"), identity.training.batch_size])
             configs = {key: trial.data[key] for key in single_sections(name)}
             key = f"{size} {canonical_json(list(configs.values()))}"
             wanted = tables.setdefault(key, _Wanted(name, configs, size))
@@ -142,7 +153,7 @@ def _wanted(selections: Selections, trials: Iterable[TrialSpec]) -> Iterable[_Wa
             if _looks_at_cases(identity):
                 check = wanted.checks.setdefault(network, _CaseCheck(identity))
                 check.read.update(selections[selection].digests)
-                if selection == trial.selection:
+                if identity is trial.identity and selection == trial.selection:
                     check.trained.update(selections[selection].part("train").digests)
     return tables.values()
 

@@ -90,7 +90,7 @@ def _run(
                 print(line)
             if in_process:
                 check_device(left)
-            decode_images(session, plan.selections, left, progress=progress)
+            decode_images(session, plan.selections, left, plan.by_id, progress=progress)
             if graph.exhausted:
                 return
             view.doing("loading PyTorch" if in_process else "starting Ray")

@@ -70,7 +70,7 @@ def _search(session: Session, graph: SampleGraph, options: TuneOptions, *, stop:
     if graph.exhausted:
         return Ending()
     with say_if_slow("reading images"):
-        decode_images(session, tuning.selections, tuning.base, progress=lambda *_: None)
+        decode_images(session, tuning.selections, tuning.base, tuning.planned, progress=lambda *_: None)
     stop.graceful = True
     print("starting Ray", flush=True)
     with cluster(options, session.store, tuning.base[:1], stop=stop):

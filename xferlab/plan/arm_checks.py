@@ -9,6 +9,7 @@ from xferlab.plan.growing import Growing, ancestors
 from xferlab.plan.selection import PartCases
 from xferlab.plan.spec import TrialSpec
 from xferlab.study.schema import Study
+from xferlab.study.sections import paths_of
 from xferlab.study.views import stage_view, training_path
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import Execution, Finding
@@ -53,9 +54,8 @@ class ArmChecks:
                     f"stage {stage_name!r}: the {part} part of section {section!r} is empty in repetition "
                     f"{repetition}; add patients, widen `where`, or change `split` or `hold_out`"
                 )
-                self._refuse(
-                    f"{stage_name} {section} {part}", Finding(path, what, related=(("data", section),))
-                )
+                finding = Finding(path, what, related=paths_of(section))
+                self._refuse(f"{stage_name} {section} {part}", finding)
         self.single(stage_name, selected, f"its training part is one image in repetition {repetition}")
         self._evaluations.check_classes(section, selected, repetition)
         self._check_labels(stage_name, section, selected, repetition)
@@ -77,7 +77,7 @@ class ArmChecks:
                 finding = Finding(
                     ("stages", stage_name, "data"),
                     f"{what} in repetition {repetition}; {remedy}",
-                    related=(("stages", stage_name, "classes"), ("split",)),
+                    related=(("stages", stage_name, "classes"), ("split",), *paths_of(section)),
                 )
                 self._refuse(key, finding)
             else:

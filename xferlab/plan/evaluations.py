@@ -12,6 +12,7 @@ from xferlab.plan.selection import PartCases, Reading
 from xferlab.plan.spec import EvaluationSpec, Predict, TrialSpec
 from xferlab.study.evaluated import Evaluated
 from xferlab.study.schema import Study
+from xferlab.study.sections import paths_of
 from xferlab.study.stage import Stage
 from xferlab.tasks.config import OBJECTS, Finding, Size
 
@@ -60,7 +61,7 @@ class Evaluations:
                 self._growing.refuse(
                     f"{item} empty",
                     self._arm,
-                    Finding(("stages", stage_name, "evaluate_on"), what, related=(("data", section),)),
+                    Finding(("stages", stage_name, "evaluate_on"), what, related=paths_of(section)),
                 )
             self.check_classes(section, selected, repetition)
             reading, selector = self._read(stage_name, section), self._growing.selector

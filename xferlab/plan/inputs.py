@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from xferlab.cohort import Selection, single_sections
+from xferlab.cohort import Selection
 from xferlab.plan.growing import Growing
 from xferlab.plan.spec import GATE, MASKS, WEIGHTS, Donor, Input, Predicted
 from xferlab.study.roles import untold
 from xferlab.study.schema import Study
+from xferlab.study.sections import paths_of
 from xferlab.study.stage import Producer, Stage
 from xferlab.tasks.config import Finding
 
@@ -170,7 +171,7 @@ class Inputs:
             wanted = list(masks.structures or targets)
             threshold = masks.threshold if paired.identity.has_threshold else None
         for finding in untold(stage_name, producer, wanted, targets):
-            related = (*finding.related, *(("data", name) for name in single_sections(paired.section)))
+            related = (*finding.related, *paths_of(paired.section))
             self._growing.refuse(finding.what, self._arm, replace(finding, related=related))
         names = tuple(name for name in wanted if name in targets)
         places = tuple(targets.index(name) for name in names)

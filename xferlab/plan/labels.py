@@ -13,7 +13,7 @@ from xferlab.errors import Problem, StudyError, suggest
 from xferlab.study.heads import heads
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Study
-from xferlab.study.sections import sections_read
+from xferlab.study.sections import paths_of, sections_read
 from xferlab.study.stage import Classes
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import Finding
@@ -161,7 +161,7 @@ class _Labelled:
     def findings(self) -> Iterator[Finding]:
         """Yields what is wrong; of the classes only where each section has the column."""
         columns = list(self._columns())
-        yield from columns or self._classes()
+        yield from columns or (replace(found, related=paths_of(self.section)) for found in self._classes())
 
     def _path(self, field: str) -> KeyPath:
         is_written = self.study.stages[self.name].classes is not None

@@ -59,6 +59,7 @@ class Tuning:
         space: The parameters.
         base: The untuned trials of the stage, which are not run.
         selections: What the samples train and validate on, by digest.
+        planned: Trials of the stage, untuned and probed, and all that they take anything from, by id.
         asha: First rung (`grace_epochs`) and `reduction` factor; None if no sample is stopped early.
         score: What samples are compared by.
         tuning_id: Hash of all that decides what a sample of some number may be and how it is judged.
@@ -81,7 +82,7 @@ class Tuning:
                 "study"
             )
         self.selections: dict[str, Selection] = {}
-        self._names: dict[str, str] = {}
+        self.planned: dict[str, TrialSpec] = {}
         self.base = self._expanded(self._study)
         identity = self.base[0].identity
         if identity.score is None:
@@ -109,7 +110,7 @@ class Tuning:
     @property
     def parents(self) -> dict[str, str]:
         """The study's trials that samples start from: id -> `arm/stage/rNN`."""
-        return {parent: self._names[parent] for trial in self.base for parent in trial.parents}
+        return {parent: self.planned[parent].name for trial in self.base for parent in trial.parents}
 
     def to_json(self) -> dict[str, Any]:
         """Returns the document of the search, for reports."""
@@ -158,7 +159,7 @@ class Tuning:
         for trial in trials:
             needed = [trial.selection, *(each.selection for each in trial.predicted)]
             self.selections |= {digest: plan.selections[digest] for digest in needed}
-        self._names |= {trial_id: name for name, trial_id in plan.names.items()}
+        self.planned |= plan.by_id
         return tuple(
             replace(
                 trial,

@@ -42,7 +42,7 @@ def check(study: Study) -> list[Finding]:
         *folds(study),
         *_features(study),
         *_unread(study),
-        *roles.own_circles(study),
+        *roles.needed_in_circles({"": study}),
     ]
 
 

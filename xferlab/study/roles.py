@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -117,18 +118,7 @@ def of_other_arms(arms: Mapping[str, Study], arm: str) -> Iterator[Finding]:
                     ("stages", name, producer.role, "from"), what + choices(producer.arm, list(arms))
                 )
 
-    def needs(node: tuple[str, str]) -> list[tuple[str, str]]:
-        study = arms.get(node[0])
-        stage = study.stages.get(node[1]) if study else None
-        own = [(node[0], parent) for parent in stage.origins.values()] if stage else []
-        return own + [(giver.arm or node[0], giver.stage) for giver in (stage.producers if stage else ())]
-
-    for circle in circles([(arm, stage) for stage in arms[arm].stages], needs):
-        names = [".".join(node) for node in (*circle, circle[0])]
-        roles = [producer.role for producer in arms[arm].stages[circle[0][1]].producers if producer.arm]
-        if roles:
-            what = f"stages need each other in a circle: {' -> '.join(names)}"
-            yield Finding(("stages", circle[0][1], roles[0]), what)
+    yield from needed_in_circles(arms, arm)
 
 
 def _taken(study: Study, name: str, producer: Producer, giving: Study) -> Iterator[Finding]:
@@ -214,25 +204,35 @@ def _other_number(study: Study, name: str, producer: Producer, given: Stage) -> 
         )
 
 
-def own_circles(study: Study) -> Iterator[Finding]:
-    """Yields the circles in which stages of one arm need each other, in any role."""
-    for circle in circles(study.stages, lambda name: study.needs(name) if name in study.stages else ()):
+def needed_in_circles(arms: Mapping[str, Study], arm: str = "") -> Iterator[Finding]:
+    """Yields the circles in which stages need each other, in any role.
+
+    Args:
+        arms: All arms; for the circles within a study alone, this one without a name.
+        arm: One of them.
+    """
+    for circle in circles([(arm, name) for name in arms[arm].stages], partial(_needs, arms)):
         pairs = list(zip(circle, [*circle[1:], circle[0]], strict=True))
-        roles = [_role(study.stages[name], needed) for name, needed in pairs]
-        shown = " -> ".join([*circle, circle[0]])
+        roles = [_needs(arms, node)[needed] for node, needed in pairs]
+        shown = " -> ".join(".".join(filter(None, node)) for node in (*circle, circle[0]))
         if set(roles) != {STARTS_FROM}:
             what = f"stages need each other in a circle ({', '.join(dict.fromkeys(roles))}): {shown}"
         elif len(circle) == 1:
-            what = f"stage {circle[0]!r} starts from itself; null starts from random weights"
+            what = f"stage {circle[0][1]!r} starts from itself; null starts from random weights"
         else:
             what = f"stages start from each other in a circle: {shown}"
-        paths = tuple(("stages", name, role) for name, role in zip(circle, roles, strict=True))
+        paths = tuple(("stages", name, role) for (_, name), role in zip(circle, roles, strict=True))
         yield Finding(paths[0], what, related=paths)
 
 
-def _role(stage: Stage, needed: str) -> str:
-    of_producers = (producer.role for producer in stage.producers if producer.stage == needed)
-    return STARTS_FROM if needed in stage.origins.values() else next(of_producers)
+def _needs(arms: Mapping[str, Study], node: tuple[str, str]) -> dict[tuple[str, str], str]:
+    """The arms and stages that a stage of an arm takes anything from, and in which role."""
+    arm, name = node
+    stage = arms[arm].stages.get(name) if arm in arms else None
+    needs = {(arm, parent): STARTS_FROM for parent in stage.origins.values()} if stage else {}
+    for producer in stage.producers if stage else ():
+        needs.setdefault((producer.arm or arm, producer.stage), producer.role)
+    return needs
 
 
 def circles(nodes: Iterable[N], needs: Callable[[N], Iterable[N]]) -> Iterator[list[N]]:

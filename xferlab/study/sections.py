@@ -23,6 +23,11 @@ def sections_read(study: Study, name: str, stage: Stage) -> dict[str, KeyPath]:
     return {section: path for section, path in paths.items() if section in study.data}
 
 
+def paths_of(cases: str) -> tuple[KeyPath, ...]:
+    """Returns the paths of the sections that are one set of cases (`a+b`)."""
+    return tuple(("data", section) for section in single_sections(cases))
+
+
 def structures(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
     """Yields the structures that a section that the stage reads does not have."""
     field = "data" if stage.structures is None else "structures"
@@ -46,7 +51,7 @@ def sets(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
         named.setdefault(Evaluated.of(item).section, ("stages", name, "evaluate_on", index))
     for cases, path in named.items():
         sections = [section for section in single_sections(cases) if section in study.data]
-        related = tuple(("data", section) for section in sections)
+        related = paths_of(cases)
         channels = {section: str(study.data[section].channels) for section in sections}
         if len(set(channels.values())) > 1:
             what = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -11,7 +12,7 @@ from xferlab.errors import suggest
 from xferlab.section import NO_BOOL, Float, Name, Scalar, Section
 from xferlab.study.evaluated import Evaluated
 from xferlab.tasks import registry
-from xferlab.tasks.roles import Gate
+from xferlab.tasks.roles import SOURCE, Gate
 
 
 class Weights(Section):
@@ -203,5 +204,5 @@ class Stage(Section):
         return tuple(
             Producer(role, *name.rpartition(".")[::2])
             for role, name in named.items()
-            if isinstance(name, str)
+            if isinstance(name, str) and re.search(SOURCE, name)
         )

@@ -246,6 +246,7 @@ class StageView:
         channels: Channels of the images of each section that it reads, by the path that names the section.
         structures: Names of the structures whose masks it trains on; None where its section is not known.
         parent_targets: What the stage that it starts from learns to tell; empty where weights are given.
+        masks: What it takes of the masks that another stage predicts; None where it takes none.
         written: Returns where a training field is written: in the stage, or for all stages.
     """
 
@@ -261,6 +262,7 @@ class StageView:
     channels: Mapping[tuple[str, Path], int]
     structures: tuple[str, ...] | None
     parent_targets: tuple[str, ...]
+    masks: Masks | None
     written: Callable[[str], Path]
 
 

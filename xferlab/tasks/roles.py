@@ -8,6 +8,9 @@ from pydantic import AfterValidator, ConfigDict, Field, StrictBool
 
 from xferlab.section import NO_BOOL, Float, Section
 
+SOURCE = r"^[^.\s]+(\.[^.\s]+)?$"
+"""A stage of the same arm by its name, or one of another arm as `ARM.STAGE`."""
+
 FOLDS = 5
 """How many folds `out_of_fold: true` is."""
 
@@ -24,14 +27,8 @@ _Names = Annotated[list[str], Field(min_length=1), AfterValidator(_each_once)]
 class _Predicted(Section):
     model_config = ConfigDict(serialize_by_alias=True)  # `from` is no name in Python
 
-    source: str = Field(alias="from", pattern=r"^[^.\s]+(\.[^.\s]+)?$")
+    source: str = Field(alias="from", pattern=SOURCE)
     """The stage that predicts: one of the same arm by its name, one of another arm as `ARM.STAGE`."""
-
-    @property
-    def producer(self) -> tuple[str, str]:
-        """Arm and stage; the arm is empty for the same one."""
-        arm, _, stage = self.source.rpartition(".")
-        return arm, stage
 
 
 class Masks(_Predicted):

@@ -13,6 +13,7 @@ from tests.studies import write_study
 from tests.takes import takes
 from xferlab.analysis import load_study
 from xferlab.analysis.tables.masks import masks_table
+from xferlab.analysis.tables.overview import training_table
 from xferlab.cli.options import StudyOptions
 from xferlab.cli.session import Session
 from xferlab.plan.document import to_document
@@ -118,8 +119,9 @@ def test_a_table_of_a_gated_stage_says_that_it_counts_all(tmp_path: Path, gate: 
     trials[-1]["mask_sources"] = {"train": {"normal": {"trained": 3, "selected": 0, "unseen": 1}}}
     trials[-1]["inputs"] += [{"role": "gate", "trials": [], "donor": None}] if gate else []
     builder._trials = lambda: trials  # type: ignore[method-assign]
-    caption = " ".join(masks_table(load_study(builder.write(), STUDY)).caption)
-    assert ("images that do not pass count, too" in caption) == gate
+    results = load_study(builder.write(), STUDY)
+    assert ("images that do not pass count, too" in " ".join(masks_table(results).caption)) == gate
+    assert ("patients before it" in " ".join(training_table(results).caption)) == gate
 
 
 def test_a_study_without_masks_has_no_such_table(tmp_path: Path) -> None:
