@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.conftest import Command
+from tests.refusals import problems_of
 from tests.studies import ONE_TRIAL, noise, write_pack, write_study
 from tests.takes import CHESTS, SEEN, takes
 from tests.tasks.labelled import added
@@ -80,10 +81,9 @@ def test_tiles_larger_than_images_are_refused(session: Callable[..., Session]) -
     native = {"model.image_size": "native"}
     opened = session(arms={"plain": {}, "native": native, "fitting": tiles(32), "large": tiles(48)})
     plan = opened.plan()
-    with pytest.raises(DataError, match=MESSAGE) as refused:
-        check_cases(opened, plan, progress=nobody)
-    assert [problem.where for problem in refused.value.problems] == ["data.general", "data.portable"]
-    assert "tiles of 32 px" not in str(refused.value)
+    refused = problems_of(DataError, check_cases, opened, plan, progress=nobody, match=MESSAGE)
+    assert [problem.where for problem in refused] == ["data.general", "data.portable"]
+    assert "tiles of 32 px" not in str(refused)
     with pytest.raises(DataError, match="tiles of 48 px"):
         decode(opened, plan, arms={"large"})
     decode(opened, plan, arms={"plain", "native", "fitting"})
@@ -104,9 +104,9 @@ def test_tiles_larger_than_the_images_that_they_predict_masks_of_are_refused(
         if tile == 32:
             check_cases(opened, plan, progress=nobody)
             return
-        with pytest.raises(DataError, match="tiles of 48 px are larger than 30 of 30 images") as refused:
-            check_cases(opened, plan, progress=nobody)
-        assert [problem.where for problem in refused.value.problems] == ["data.chests"]
+        text = "tiles of 48 px are larger than 30 of 30 images"
+        refused = problems_of(DataError, check_cases, opened, plan, progress=nobody, match=text)
+        assert [problem.where for problem in refused] == ["data.chests"]
         with pytest.raises(DataError, match="tiles of 48 px"):
             decode_images(opened, plan.selections, [seen], plan.by_id, progress=nobody)
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
+from tests.refusals import problems_of
 from xferlab.cohort import Case
 from xferlab.data.cache import open_table
 from xferlab.data.case_table import CaseTable
@@ -81,9 +82,7 @@ def refusal(path: Path, read: Callable[[Path], object] = read_image, *, content:
     """What is said of a file that is refused, which gets this content before."""
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        read(path)
-    (problem,) = caught.value.problems
+    (problem,) = problems_of(DataError, read, path)
     assert problem.where == str(path)
     return problem.what
 

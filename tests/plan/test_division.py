@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.plan.studies import HERE, STUDY, PlanOf, parts, patients, phantom_cases, trial
+from tests.refusals import problems_of
 from xferlab.cohort import Case
 from xferlab.errors import StudyError
 from xferlab.leakage.index import StudyIndex
@@ -38,12 +39,6 @@ def who_tests(plan: Plan, name: str) -> set[str]:
     """The patients of the test part that a trial is evaluated on."""
     (selection,) = (e.selection for e in trial(plan, name).evaluations if e.part == "test")
     return {patients(plan)[digest] for digest in plan.selections[selection].digests}
-
-
-def problems(make: Callable[[], Plan]) -> list[str]:
-    with pytest.raises(StudyError) as caught:
-        make()
-    return [str(problem) for problem in caught.value.problems]
 
 
 # --- folds -----------------------------------------------------------------------------------------
@@ -118,8 +113,8 @@ def test_a_profile_may_divide_otherwise_and_an_arm_may_not(plan_of: PlanOf) -> N
     text = "split: {folds: 5}\nprofiles: {quick: {split.folds: 3}, published: {split.group_by: null}}\n"
     assert plan_of(text, base=NO_NUMBER, profile="quick").loaded.base.repetitions == 3
     assert not plan_of(text, base=NO_NUMBER, profile="published").selector.cohort.by_patient
-    told = problems(lambda: plan_of(text + "arms: {a: {}, b: {split.folds: 3}}", base=NO_NUMBER))
-    assert "arm 'b': an arm may not override 'split.folds': arms are compared repetition by " in told[0]
+    told = problems_of(StudyError, plan_of, text + "arms: {a: {}, b: {split.folds: 3}}", base=NO_NUMBER)
+    assert "arm 'b': an arm may not override 'split.folds': arms are compared repetition by " in told[0].what
 
 
 def test_images_are_dealt_into_folds_where_a_study_asks_for_it(plan_of: PlanOf) -> None:
@@ -325,10 +320,10 @@ def test_a_column_that_gives_no_sites_is_refused(
 def test_numbers_of_repetitions_that_the_data_contradict_are_refused_at_their_lines(
     plan_of: PlanOf, edits: dict[str, str], told: list[str]
 ) -> None:
-    found = problems(lambda: by_site(plan_of, edits=edits))
+    found = problems_of(StudyError, by_site, plan_of, edits=edits)
     assert len(found) == len(told)
     for problem, start in zip(found, told, strict=True):
-        assert problem.partition("study.yaml:")[2].startswith(start)
+        assert str(problem).partition("study.yaml:")[2].startswith(start)
 
 
 def test_a_study_may_say_how_many_sites_there_are(plan_of: PlanOf) -> None:
@@ -338,8 +333,8 @@ def test_a_study_may_say_how_many_sites_there_are(plan_of: PlanOf) -> None:
 def test_patients_that_only_an_arm_has_are_refused(plan_of: PlanOf) -> None:
     """A file has no part for them, and sites are those of the study's own images."""
     arms = "arms: {baseline: {}, more: {data.fixed.count: 80}, fewer: {data.fixed.count: 40}}"
-    (told,) = problems(lambda: by_site(plan_of, arms))
-    assert told.partition("study.yaml:")[2] == (
+    (told,) = problems_of(StudyError, by_site, plan_of, arms)
+    assert str(told).partition("study.yaml:")[2] == (
         "12: arm 'more': the arm adds 10 patients to data section 'fixed'; a split by a column or from a "
         "file divides the study's own patients only: declare them in the study's own data"
     )

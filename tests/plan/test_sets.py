@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.plan.studies import PlanOf, text_digest, trial
+from tests.refusals import problems_of
 from xferlab.cohort import Case
 from xferlab.errors import StudyError
 from xferlab.plan.plan import Plan
@@ -194,9 +195,7 @@ def test_what_is_no_set_is_refused(tmp_path: Any, old: str, new: str, what: str)
     assert old in STUDY
     path = tmp_path / "s.yaml"
     path.write_text(STUDY.replace(old, new, 1))
-    with pytest.raises(StudyError) as caught:
-        load(path, environ={})
-    whats = [problem.what for problem in caught.value.problems]
+    whats = [problem.what for problem in problems_of(StudyError, load, path, environ={})]
     assert any(each.startswith(what) for each in whats), whats
 
 

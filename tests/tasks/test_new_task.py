@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from tests.conftest import Command
+from tests.refusals import problems_of
 from tests.studies import attempts
 from tests.tasks.contract import LearnerContract, run
 from tests.training.images import noisy, resized
@@ -185,9 +186,7 @@ def test_a_mistake_is_refused_once_with_its_line(
     study: Path, old: str, new: str, line: int, what: str
 ) -> None:
     study.write_text(STUDY.replace(old, new))
-    with pytest.raises(StudyError) as caught:
-        load(study)
-    (problem,) = caught.value.problems
+    (problem,) = problems_of(StudyError, load, study)
     assert str(problem).startswith(f"{study}:{line}: {what}")
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 from tests.data import spoils
 from tests.data.conftest import index_sections
 from tests.data.test_dicom import write as write_dicom
+from tests.refusals import problems_of
 from xferlab.cohort import Case
 from xferlab.data import memo
 from xferlab.data.sources.registry import open_source
@@ -208,10 +209,9 @@ def test_dicom_that_cannot_be_read_while_planning_gets_no_digest(
 
     with monkeypatch.context() as patch:
         patch.setattr(memo, "read_file", failing)
-        with pytest.raises(DataError) as caught:
-            cases(padded.section(), tmp_path)
+        refused = problems_of(DataError, cases, padded.section(), tmp_path)
     table, image = padded.root / "metadata.csv", padded.root / "images"
-    assert [str(problem) for problem in caught.value.problems] == [
+    assert [str(problem) for problem in refused] == [
         f"{table}:{number + 2}: {image}/{number}.dcm: cannot be read: Input/output error."
         for number in (1, 2)
     ]
