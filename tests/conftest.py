@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.tasks.labelled import added
+from xferlab.records.store import Store
 
 COMPUTING = {"benchmarks", "leakage", "networks", "tasks", "training", "trial"}
 """Rooms all of whose tests are component tests; in other rooms, a file or a test says it of itself."""
@@ -53,6 +54,12 @@ def added_tasks() -> Iterator[None]:
     """The tests' tasks beside those of the package."""
     with added():
         yield
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Store:
+    """A storage that is the test's folder."""
+    return Store.open(tmp_path)
 
 
 @pytest.fixture

@@ -95,8 +95,7 @@ def test_the_command_shows_one_traceback_and_what_to_do(tmp_path: Path) -> None:
     words = ("run", study, "--storage", tmp_path / "results", "--executor", "in-process")
     lab = Lab(tmp_path, in_process.execute)
     lab.obstruct(*lab.study(**one_stage(5, retries=0)).plan().by_id)
-    run = xferlab(tmp_path, *words)
-    assert run.returncode == 1
+    run = xferlab(tmp_path, *words, code=1)
     assert run.stderr.count("in run_trial") == 1
     assert "progress.jsonl: cannot be written" in run.stderr
     last = run.stderr.splitlines()[-1]

@@ -31,12 +31,11 @@ from xferlab.schedule.graph import State
     ],
 )
 def test_what_is_wrong_with_a_node_is_told(
-    tmp_path: Path, name: str, content: str, version: str, problem: str
+    local: Store, tmp_path: Path, name: str, content: str, version: str, problem: str
 ) -> None:
-    store = Store.open(tmp_path)
-    store.write("probe", b"d")
+    local.write("probe", b"d")
     (tmp_path / "folder").mkdir()
-    found = nodes.problem_here(ray_session.Access.to(store), name, content, version)
+    found = nodes.problem_here(ray_session.Access.to(local), name, content, version)
     assert problem in found
     assert bool(found) == bool(problem)
 

@@ -37,6 +37,15 @@ def index_sections(sections: Mapping[str, Any], *, memo_dir: Path) -> dict[str, 
     return {name: source.survey.cases for name, source in open_sources(sections, memo_dir).items()}
 
 
+def cases_of(config: Any, tmp_path: Path) -> tuple[Case, ...]:
+    """The cases of one section, with a memo in the test's folder."""
+    return index_sections({"s": config}, memo_dir=tmp_path / "memo")["s"]
+
+
+def digests_of(config: Any, tmp_path: Path) -> list[str]:
+    return [case.digest for case in cases_of(config, tmp_path)]
+
+
 @pytest.fixture
 def section() -> Section:
     """Validates a data section as the study does."""
@@ -165,8 +174,7 @@ def opener(tmp_path: Path) -> Callable[..., CaseTable]:
 
     def open_all(config: Any, *, size: Any, digests: Any = None, progress: Any = None) -> CaseTable:
         if digests is None:
-            cases = index_sections({"s": config}, memo_dir=tmp_path / "memo")["s"]
-            digests = [case.digest for case in cases]
+            digests = digests_of(config, tmp_path)
         cache_dir = tmp_path / "cache"
         return open_table({"s": config}, size=size, digests=digests, cache_dir=cache_dir, progress=progress)
 

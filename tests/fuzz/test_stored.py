@@ -68,16 +68,15 @@ READERS: dict[str, tuple[str, Callable[[Store], Any], list[bytes]]] = {
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_records(tmp_path: Path, kind: str, examples: int) -> None:
+def test_records(local: Store, tmp_path: Path, kind: str, examples: int) -> None:
     name, reads, originals = READERS[kind]
-    store = Store.open(tmp_path)
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def read(data: bytes) -> bool:
         path.write_bytes(data)
         try:
-            return bool(reads(store))
+            return bool(reads(local))
         except RecordError as error:
             told = str(error)
         assert name.rpartition("/")[2] in told
@@ -90,13 +89,12 @@ def test_records(tmp_path: Path, kind: str, examples: int) -> None:
 @pytest.mark.component
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
 @pytest.mark.parametrize("resealed", [False, True])
-def test_checkpoints(tmp_path: Path, resealed: bool, examples: int) -> None:
+def test_checkpoints(local: Store, tmp_path: Path, resealed: bool, examples: int) -> None:
     import torch
 
     from xferlab.trial.checkpoint import _MAGIC, Checkpoints
 
-    store = Store.open(tmp_path)
-    saved = Checkpoints(store, ID)
+    saved = Checkpoints(local, ID)
     state = {"cursor": {"epoch": 1, "next_batch": 2}, "weights": {"w": torch.arange(6.0)}, "note": "x"}
     saved.save(state)
     (name,) = saved.names()

@@ -372,7 +372,6 @@ ARMS = [
         "stages.general.label_fraction.x: 1",
         "stages.general.label_fraction is a mapping; it must be a number.",
     ),
-    ("data.cxr.hold_out: 0.3", "an arm may not override 'data.cxr.hold_out': arms are compared"),
     (
         "stages.general: {data: cxr, adapt: {fold: sum}}",
         "stages.general: there is nothing to adapt in a stage that starts from random weights; give ",

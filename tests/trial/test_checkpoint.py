@@ -48,11 +48,6 @@ def saved(store: Store, *epochs: int, trial_id: str = "t") -> list[Path]:
     return [Path(store.path(layout.TrialFiles(trial_id).checkpoint)) / name for name in states.names()]
 
 
-@pytest.fixture
-def local(tmp_path: Path) -> Store:
-    return Store.open(tmp_path)
-
-
 def test_the_latest_two_are_kept_and_the_latest_is_resumed(local: Store) -> None:
     assert resumed(local) is None
     assert [path.name for path in saved(local, 1, 2, 3)] == [

@@ -225,18 +225,17 @@ def outcomes(store: Store) -> list[tuple[int, str]]:
 
 
 def test_a_process_that_was_replaced_keeps_the_log_of_its_successor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store.open(tmp_path)
     monkeypatch.setattr("os.getpid", lambda: 1)
-    former = Attempt(store, "t")
+    former = Attempt(local, "t")
     former.begin(1)
     monkeypatch.setattr("os.getpid", lambda: 2)
-    latter = Attempt(store, "t")
+    latter = Attempt(local, "t")
     latter.begin(3)
     latter.complete(device="cpu")
-    assert outcomes(store) == [(1, "killed"), (2, "complete")]
+    assert outcomes(local) == [(1, "killed"), (2, "complete")]
 
     former.failed(InterruptedTrialError("resumed and asked to stop"))
-    assert outcomes(store) == [(1, "interrupted"), (2, "complete")]
-    assert reader.read_run(store, "t")["device"] == "cpu"
+    assert outcomes(local) == [(1, "interrupted"), (2, "complete")]
+    assert reader.read_run(local, "t")["device"] == "cpu"
