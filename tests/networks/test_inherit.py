@@ -171,10 +171,8 @@ def test_a_control_is_a_function_of_seed_and_name():
 SMALL = Translator(depth=2, width=5)
 
 
-def translated(translator: Translator | None = SMALL, *, seed: int = 3, channels: int = 3):
-    model = build("unet", in_channels=channels, out_channels=1, init_features=4, translator=translator)
-    initialise(model, seed)
-    return model
+def translated(translator: Translator | None = SMALL, *, channels: int = 3) -> nn.Module:
+    return network(seed=3, channels=channels, translator=translator)
 
 
 def shapes(model) -> dict[str, tuple[int, ...]]:
