@@ -87,12 +87,26 @@ def test_an_arm_alone_comes_with_those_of_other_arms_that_it_takes_from(
     assert not any(name.startswith("baseline/whole") for name in names)
 
 
+def test_no_cell_of_a_plan_is_cut(study: Path, command: Command) -> None:
+    names = {f"baseline/whole-stage-{'with-a-long-name-' * 3}{number}/r01" for number in (1, 2)}
+    fields = yaml.safe_load(study.read_text())
+    fields["stages"] |= {name.split("/")[1]: fields["stages"]["whole"] for name in names}
+    study.write_text(yaml.safe_dump(fields, sort_keys=False))
+    words = command("plan", study, code=0).out.split()
+    assert names | set(FOLDS) <= set(words)
+    assert not any("…" in word for word in words)
+
+
 def test_folds_have_a_state_and_are_no_result(study: Path, plan: Plan, command: Command) -> None:
     rows = json.loads(command("status", study, "--json", code=1).out)["trials"]
     assert {row["name"] for row in rows} == plan.names.keys() > set(FOLDS)
     results = load_study(study.parent / "xferlab-results", "tiny")
     assert set(results.trials["stage"]) == {"general", "views", "whole"}
     assert results.planned() == {("baseline", stage): 2 for stage in STAGES}
+    parents = {parent for trial in results.plan["trials"] for i in trial["inputs"] for parent in i["trials"]}
+    assert parents == {
+        plan.names[f"baseline/{stage}/r0{r}"] for stage in ("general", "views") for r in (1, 2)
+    }
 
 
 def test_prune_keeps_what_predictions_need(study: Path, plan: Plan, command: Command) -> None:

@@ -82,6 +82,21 @@ def test_a_damaged_donor_is_named_before_any_trial(
     assert text in by_verb["predict"]
 
 
+def test_weights_from_which_nothing_starts_are_not_looked_for(
+    study: Callable[..., Path], command: Command
+) -> None:
+    stages = {
+        **STUDY["stages"],
+        "spare": {"weights": "imagenet/resnet18"},
+        "other": {"weights": {"path": "no.pt"}},
+    }
+    path = study(dict, stages=stages)
+    assert command("run", path, "--executor", "in-process").code == 0
+    check = command("check", path)
+    assert check.code == 0
+    assert "no stage starts from" in check.out
+
+
 def test_a_wrapped_donor_is_taken_with_a_line_that_says_so(
     study: Callable[..., Path], said: Callable[..., dict[str, str]], tmp_path: Path
 ) -> None:

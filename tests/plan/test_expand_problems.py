@@ -89,6 +89,23 @@ def test_a_class_that_a_part_lacks_is_a_warning_and_an_error_where_required(plan
         plan_of("split: {require_classes: [covid19, normal, pathological]}", edits=FEW)
 
 
+def test_a_warning_that_holds_for_some_arms_names_them(plan_of: PlanOf) -> None:
+    few = "{stages.general.label_fraction: 0.01, stages.general.stratified: false}"
+    arms = "".join(f"  {name}: {few if name != 'all' else '{}'}\n" for name in ("all", "few", "fewer"))
+    lacking = [
+        warning.what
+        for warning in plan_of(f"arms:\n{arms}").warnings
+        if "is in no train case" in warning.what
+    ]
+    assert lacking
+    assert all(what.startswith("arms 'few', 'fewer': pathology '") for what in lacking)
+    one = "".join(f"  {name}: {few if name == 'few' else '{}'}\n" for name in ("all", "few"))
+    lacking = [
+        warning.what for warning in plan_of(f"arms:\n{one}").warnings if "is in no train case" in warning.what
+    ]
+    assert all(what.startswith("arm 'few': ") for what in lacking)
+
+
 def test_splitting_images_is_reported_with_the_number_of_patients(plan_of: PlanOf) -> None:
     plan = plan_of("split: {group_by: null}")
     warnings = {warning.where: warning.what for warning in plan.warnings if "group_by" in warning.what}

@@ -165,6 +165,12 @@ FIELDS = [
         9,
         "model.tiles.size: 100 is not divisible by 16; the nearest ",
     ),
+    (
+        "{data: mri}",
+        "{data: mri, structures: [lesion, lesion]}",
+        6,
+        "stages.donor.structures: a name stands twice: ",
+    ),
     ("{lr: 1e-3}", "{}\nsplit:\n  train: 0.9", 9, "split: train + validation + test is 1.3; it must be 1"),
     ("{lr: 1e-3}", "{}\nnote: " + "[x]", 9, "note is a list; it must be text (numbers in quotes)."),
     ("{lr: 1e-3}", "{}\narms: [a]", 9, "arms is a list; it must be a mapping."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,6 +154,49 @@ def test_a_mistake_is_refused_with_its_line(tmp_path: Path, old: str, new: str, 
     assert text != STUDY
     (problem,) = problems_of(StudyError, loaded, tmp_path, text)
     assert str(problem).startswith(f"{tmp_path}/study.yaml:{line}: {what}")
+
+
+CLASSES = "classes: {names: {normal: [normal], covid19: [covid19]}}"
+
+
+def with_classes(names: str) -> str:
+    """The study whose `first` learns two classes, and `whole` these."""
+    text = STUDY.replace("first: {data: a, task: duet", f"first: {{data: a, task: duet, {CLASSES}")
+    return text.replace("    masks: {", f"    classes: {{names: {names}}}\n    masks: {{")
+
+
+@pytest.fixture
+def learning(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets `duet` learn classes."""
+    monkeypatch.setattr("xferlab.tasks.duet.config.TASK", replace(registry.task("duet"), targets="classes"))
+    registry.task.cache_clear()
+    yield
+    registry.task.cache_clear()
+
+
+@pytest.mark.usefixtures("learning")
+def test_a_single_network_is_for_as_many_classes(tmp_path: Path) -> None:
+    with pytest.raises(StudyError) as caught:
+        loaded(tmp_path, with_classes("{normal: [normal], covid19: [covid19], other: [x]}"))
+    (problem,) = caught.value.problems
+    assert problem.where.endswith(":16")
+    assert "'first', which it starts from (network 'second'), normal, covid19: its last layer" in problem.what
+
+
+@pytest.mark.usefixtures("learning")
+def test_a_single_network_is_for_classes_in_their_order(tmp_path: Path) -> None:
+    warnings = loaded(tmp_path, with_classes("{covid19: [covid19], normal: [normal]}")).warnings
+    told = "(network 'second'), normal, covid19: each output starts as that of another one"
+    assert [told in warning.what for warning in warnings].count(True) == 1
+
+
+def test_masks_of_the_data_are_named_by_tasks_that_read_them(tmp_path: Path) -> None:
+    text = STUDY.replace(
+        "views: {data: a, task: labelled}", "views: {data: a, task: labelled, structures: [lung]}"
+    )
+    what = r"study\.yaml:8: stages of task 'labelled' read no masks of the data"
+    with pytest.raises(StudyError, match=what):
+        loaded(tmp_path, text)
 
 
 def test_who_needs_masks_to_predict_gives_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
