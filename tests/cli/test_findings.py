@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import Command
+from tests.conftest import Command
 from tests.leakage.test_audit import Pack
 from tests.studies import write_study
 from xferlab.cli.findings import counted, grouped
@@ -45,13 +45,11 @@ def test_plan_and_run_count_what_check_lists(command: Command, pack: Pack, tmp_p
     training = {"max_epochs": 1, "patience": 1, "device": "cpu", "precision": "float32"}
     study, storage = study_of(pack, tmp_path, training=training), ("--storage", "st")
     for words in (("plan", study), ("plan", study, "--json"), ("run", study, "--executor", "in-process")):
-        said = command(*words, *storage)
-        assert said.code == 0
+        said = command(*words, *storage, code=0)
         (line,) = (line for line in said.err.splitlines() if SUMMARY in line)
         assert line.endswith(f"; `xferlab check {study} --storage st` shows them")
         assert "differ in case" not in said.out + said.err
-    check = command("check", study)
-    assert check.code == 0
+    check = command("check", study, code=0)
     assert "only that row is used. (1 more like this: metadata.csv:15)" in check.out
     assert "pathologies 'Covid19' and 'covid19' differ in case or blanks only" in check.out
 

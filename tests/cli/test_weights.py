@@ -15,7 +15,7 @@ import torch
 import yaml
 from PIL import Image
 
-from tests.cli.conftest import Command
+from tests.conftest import Command
 from xferlab.networks.build import build, initialise
 
 pytestmark = pytest.mark.component

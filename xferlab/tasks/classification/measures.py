@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from xferlab.metrics.classes import SENSITIVE, THRESHOLD, YOUDEN, values_of_classes
-from xferlab.metrics.sets import f1
 
 Floats = npt.NDArray[np.floating[Any]]
 CHOSEN = (YOUDEN, SENSITIVE)
@@ -44,15 +43,15 @@ class Measures:
     def of_all(self, probability: Floats, truth: Floats) -> dict[str, float]:
         """Returns `accuracy`, of images or, independent, of images and classes, and `mean_f1` over classes.
 
-        A class that no image is of, and none is called, has no F1 and is left out of the mean.
+        A class that no image is of, and none is called, has no F1 and is left out of the mean; NaN is never
+        the mean of exclusive classes, of which one is called.
         """
-        called = self.called(probability)
-        right = called == (truth == 1)
-        columns = zip(truth.T.astype(np.float64), called.T.astype(np.float64), strict=True)
-        defined = [value for value in (f1(*column) for column in columns) if not np.isnan(value)]
+        called, is_true = self.called(probability), truth == 1
+        right = called == is_true
+        both, either = (called & is_true).sum(axis=0), called.sum(axis=0) + is_true.sum(axis=0)
         accuracy = right.all(axis=1).mean() if self.is_exclusive else right.mean()
-        mean_f1 = sum(defined) / len(defined) if defined else float("nan")
-        return {"accuracy": float(accuracy), "mean_f1": mean_f1}
+        mean_f1 = (2 * both[either > 0] / either[either > 0]).mean()
+        return {"accuracy": float(accuracy), "mean_f1": float(mean_f1)}
 
     def of_case(
         self, probability: Floats, truth: Floats, classes: Sequence[str], thresholds: Floats
