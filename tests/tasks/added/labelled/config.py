@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydantic import Field
+from xferlab.tasks.images import sections
 
 from xferlab.metrics.metric import Metric
-from xferlab.section import Float, Int, Section
-from xferlab.tasks.config import Loop, Size, Task, TrialIdentity
-from xferlab.tasks.config import Training as TaskTraining
+from xferlab.section import Int
+from xferlab.tasks.config import Task
 
 
-class Model(Section):
+class Model(sections.Model):
     """A small network."""
 
-    image_size: Int = Field(16, ge=8, le=1024)
-    """Side of the images in pixels."""
     width: Int = Field(4, ge=1, le=512)
     """Channels of its convolutions."""
 
 
-class Learning(Loop):
-    """How a stage learns."""
-
-    lr: Float = Field(1e-2, gt=0)
-    """Learning rate."""
-
-
-class Training(Learning, TaskTraining):
-    """The section `training`."""
-
-
-class Identity(TrialIdentity):
+class Identity(sections.Identity):
     """The identity of a trial."""
 
     model: Model
-    training: Learning
-
-    @property
-    def image_size(self) -> Size:
-        """The size at which the network takes images."""
-        return self.model.image_size
 
 
 CORRECT = Metric(
@@ -54,11 +37,11 @@ CORRECT = Metric(
 
 def metrics(targets: tuple[str, ...]) -> tuple[Metric, ...]:
     """Returns accuracy, and for each class the area under the ROC curve and F1, of it against the rest."""
-    return (CORRECT, *(metric for name in targets for metric in (_auc(name), _f1(name))))
+    return (CORRECT, *(metric for name in targets for metric in _of(name)))
 
 
-def _auc(name: str) -> Metric:
-    return Metric(
+def _of(name: str) -> tuple[Metric, ...]:
+    auc = Metric(
         name=f"AUC_{name}",
         label=f"AUC, {name}",
         better="higher",
@@ -70,21 +53,17 @@ def _auc(name: str) -> Metric:
         made_of=(f"IS_{name}", f"P_{name}"),
         of=name,
     )
-
-
-def _f1(name: str) -> Metric:
-    return Metric(
+    f1 = replace(
+        auc,
         name=f"F1_{name}",
         label=f"F1, {name}",
-        better="higher",
         source="van Rijsbergen 1979",
-        prominence="headline",
         definition=f"2 TP / (2 TP + FP + FN) for {name} against the rest.",
         undefined="NaN where no image is of the class and none is called so.",
         computed_by="f1",
         made_of=(f"IS_{name}", f"CALLED_{name}"),
-        of=name,
     )
+    return auc, f1
 
 
 TASK = Task(
@@ -94,7 +73,7 @@ TASK = Task(
     metrics=metrics,
     headline="CORRECT",
     model=Model,
-    training=Training,
+    training=sections.Training,
     identity=Identity,
     targets="classes",
     reads_masks=False,
