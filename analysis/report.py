@@ -31,6 +31,7 @@ from xferlab.analysis.tables.overview import cohorts_table, progress_table, time
 from xferlab.analysis.tables.rendering import write_table
 from xferlab.analysis.tables.sites import sites_tables
 from xferlab.analysis.tables.structures import classes_tables, structures_tables
+from xferlab.analysis.tables.subgroups import subgroups_tables
 from xferlab.errors import StorageError
 from xferlab.tasks import registry
 
@@ -50,6 +51,7 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "Structure by structure": structures_tables,
     "Class by class": classes_tables,
     "Confusion": confusion_tables,
+    "Subgroups": subgroups_tables,
     "After against before": before_after_tables,
     "Arms against the baseline": arms_against_baseline_tables,
     "What foreign objects cost": object_tables,
