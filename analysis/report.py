@@ -15,6 +15,7 @@ from xferlab.analysis.pages import Block, Page, SavedPicture, Section, written
 from xferlab.analysis.results import StudyResults
 from xferlab.analysis.selection import seen_by_parents
 from xferlab.analysis.tables.arms import arms_tables
+from xferlab.analysis.tables.confusion import confusion_tables
 from xferlab.analysis.tables.differences import (
     arms_against_baseline_tables,
     before_after_tables,
@@ -30,6 +31,7 @@ from xferlab.analysis.tables.overview import cohorts_table, progress_table, time
 from xferlab.analysis.tables.rendering import write_table
 from xferlab.analysis.tables.sites import sites_tables
 from xferlab.analysis.tables.structures import classes_tables, structures_tables
+from xferlab.analysis.tables.subgroups import subgroups_tables
 from xferlab.errors import StorageError
 from xferlab.tasks import registry
 
@@ -48,6 +50,8 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "Hold-out": partial(metrics_tables, hold_out=True),
     "Structure by structure": structures_tables,
     "Class by class": classes_tables,
+    "Confusion": confusion_tables,
+    "Subgroups": subgroups_tables,
     "After against before": before_after_tables,
     "Arms against the baseline": arms_against_baseline_tables,
     "What foreign objects cost": object_tables,
@@ -167,6 +171,7 @@ class _Writer:
 def pictures(contents: Contents) -> Iterator[Picture]:
     """Yields the figures in order; of many arms, figures of all together and of `detailed_arms` alone."""
     from xferlab.analysis.figures.before_after import before_after_pictures
+    from xferlab.analysis.figures.classes import class_pictures
     from xferlab.analysis.figures.comparisons import arms_pictures, object_pictures
     from xferlab.analysis.figures.features import features_pictures
     from xferlab.analysis.figures.losses import loss_pictures
@@ -175,6 +180,7 @@ def pictures(contents: Contents) -> Iterator[Picture]:
     yield from before_after_pictures(contents)
     for name in dict.fromkeys(contents.results.plan["tasks"].values()):
         yield from registry.pictures_of(name, contents)
+    yield from class_pictures(contents)
     yield from arms_pictures(contents)
     yield from object_pictures(contents)
     yield from features_pictures(contents)

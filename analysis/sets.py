@@ -142,7 +142,7 @@ def set_values(cases: pd.DataFrame, metrics: Sequence[Metric], *, keys: Sequence
     rows: list[tuple[object, ...]] = []
     parts = cases[cases["metric"].isin(parts_of(metrics))]
     for group, of_group in parts.groupby(others, observed=True, sort=False):
-        repetitions, values = _by_name(of_group)
+        repetitions, values = by_name(of_group)
         defined = {name: ~np.isnan(array) for name, array in values.items()}
         of_masks: dict[bytes, SetCases] = {}
         for measure in measures_of(tuple(metrics), frozenset(values)):
@@ -158,8 +158,8 @@ def set_values(cases: pd.DataFrame, metrics: Sequence[Metric], *, keys: Sequence
     return frame.astype({"value": "float64", "count": "int64"})
 
 
-def _by_name(rows: pd.DataFrame) -> tuple[list[int], dict[str, Floats]]:
-    """Returns the repetitions, and each value as an array (repetitions, cases), NaN where there is none."""
+def by_name(rows: pd.DataFrame) -> tuple[list[int], dict[str, Floats]]:
+    """Returns the repetitions, and each value by name, (repetitions, cases); NaN where it is absent."""
     # Sorted, so that no order of rows changes a sum.
     codes, labels = zip(
         *(pd.factorize(rows[name].astype(object), sort=True) for name in ("metric", "repetition", "case")),

@@ -159,6 +159,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.cohort",
         "xferlab.metrics.metric",
         "xferlab.metrics.sets",
+        "xferlab.metrics.curves",
         "xferlab.errors",
     ),
     "xferlab.analysis.published": ("xferlab.errors",),  # names of papers, without the kit

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from xferlab.cohort import Case
+from xferlab.plan import subgroups
 from xferlab.plan.mask_sources import MaskSources
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import GATE, PLAN_VERSION, TrialSpec, without_nothing
@@ -61,6 +62,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
             )
         ],
         **({"classes": [without_nothing(asdict(c), "arms") for c in plan.classes]} if plan.classes else {}),
+        **({"subgroups": subgroups.of(plan)} if base.subgroups else {}),
         "arms": {arm: _arm(plan, arm) for arm in plan.loaded.arms},
         "trials": [_trial(plan, trial, names[trial.trial_id], mask_sources) for trial in plan.trials],
         "warnings": [str(warning) for warning in plan.warnings],

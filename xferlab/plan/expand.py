@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from xferlab.cohort.rules import Given, Sites
 from xferlab.errors import StudyError, suggest
+from xferlab.plan import subgroups
 from xferlab.plan.arm import ArmExpansion
 from xferlab.plan.growing import Growing
 from xferlab.plan.plan import Plan, Setting
@@ -33,6 +34,8 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
     for arm in arms.values():
         arm.expand()
     _check_required(growing)
+    for finding in subgroups.unfit(growing.loaded.base, growing.selector.cohort.sections):
+        growing.refuse(f"subgroups {finding.path}", "", finding)
     _report_rule(growing)
     if growing.problems:
         raise StudyError(tuple(growing.problems.values()))

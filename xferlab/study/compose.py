@@ -31,6 +31,7 @@ NOT_IN_ARMS = {
     "keep_states": _OF_THE_STUDY,
     "overlay_cases": _OF_THE_STUDY,
     "features": _OF_THE_STUDY,
+    "subgroups": _OF_THE_STUDY,
     "arms": "arms do not nest; use `include`",
     "profiles": "a profile holds for all arms",
 }

@@ -122,8 +122,17 @@ class Study(Section):
     """Mirrors."""
     compare_to: PaperName | None = None
     """Published values to print beside this study's."""
+    subgroups: list[Annotated[str, Field(pattern=r"\S")]] = Field(default_factory=list)
+    """Columns of the data, such as of sex or site, by whose values the report has tables."""
     note: str | None = None
     """A sentence that stands under every table."""
+
+    @field_validator("subgroups")
+    @classmethod
+    def _columns(cls, value: list[str]) -> list[str]:
+        if doubled := sorted({name for name in value if value.count(name) > 1}):
+            raise ValueError(f"{', '.join(doubled)} stands twice; name each column once")
+        return value
 
     def task_of(self, stage: str) -> Task:
         """Returns the task of a stage."""

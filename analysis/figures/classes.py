@@ -1,0 +1,215 @@
+"""ROC and precision-recall curves with bands over repetitions, and confusion matrices, as figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from xferlab.analysis.aggregation import MIN_PATIENTS
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.figures.style import GREY, LOOKS, PAGE_IN, Picture, drawing
+from xferlab.analysis.results import EvaluationSet
+from xferlab.analysis.selection import detailed_arms
+from xferlab.analysis.tables.model import file_name
+from xferlab.analysis.tables.notes import data_notes
+from xferlab.analysis.told import Confusion, Told, counted, mean_and_sd, told
+from xferlab.metrics.curves import precision_at, roc_at
+from xferlab.metrics.sets import FUNCTIONS, Floats, SetFunction
+
+_GRID = np.linspace(0, 1, 201)
+_PANEL_IN = 2.3
+_STYLES = ("-", "--", "-.")
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A kind of curve.
+
+    Attributes:
+        name: Stem of files, and what papers' figures are found by.
+        title: What it is called.
+        labels: Of both axes.
+        at: Gives it on a grid.
+        area: Its area, exact.
+        area_name: What that is called.
+        sentence: How it is read.
+        chance: Gives the line of a classifier that knows nothing, from the share of the class.
+    """
+
+    name: str
+    title: str
+    labels: tuple[str, str]
+    at: Callable[[Floats, Floats, Floats], Floats]
+    area: SetFunction
+    area_name: str
+    sentence: str
+    chance: Callable[[float], Floats]
+
+
+_CURVES = (
+    _Curve(
+        "roc",
+        "ROC curves",
+        ("1 − specificity", "Sensitivity"),
+        roc_at,
+        FUNCTIONS["roc_auc"],
+        "AUC",
+        "Sensitivity at each false positive rate; images of equal probability are joined by a straight line.",
+        lambda share: _GRID,
+    ),
+    _Curve(
+        "precision_recall",
+        "precision-recall curves",
+        ("Sensitivity (recall)", "Precision"),
+        precision_at,
+        FUNCTIONS["average_precision"],
+        "AP",
+        "Precision at the highest threshold that reaches each sensitivity; AP: average precision.",
+        lambda share: np.full(len(_GRID), share),
+    ),
+)
+
+
+def class_pictures(contents: Contents) -> Iterator[Picture]:
+    """Yields curves and confusion matrices of each evaluation set of stages that tell classes."""
+    detailed = set(detailed_arms(contents.results))
+    for evaluated in contents.plain_sets:
+        of_set = [each for each in told(contents, evaluated) if detailed.intersection(each.arms)]
+        for number, classes in enumerate(dict.fromkeys(each.classes for each in of_set)):
+            shown = [each for each in of_set if each.classes == classes]
+            stem = f"{evaluated.stage}_on_{file_name(evaluated.stem)}{f'_{number + 1}' if number else ''}"
+            for curve in _CURVES:
+                yield _curve_picture(contents, evaluated, shown, (curve, f"{curve.name}_{stem}"))
+            yield _confusion_picture(contents, evaluated, shown, f"confusion_{stem}")
+
+
+def _curve_picture(
+    contents: Contents, evaluated: EvaluationSet, shown: Sequence[Told], what: tuple[_Curve, str]
+) -> Picture:
+    curve, name = what
+    return Picture(
+        name=name,
+        title=f"{curve.title}, stage {evaluated.stage} on {evaluated.name}",
+        caption=(
+            "Each class against the rest. Lines: mean over repetitions of their exact curves; bands: ± "
+            "sample SD over repetitions.",
+            curve.sentence,
+            f"{curve.area_name}: mean over repetitions ± sample SD of the exact areas. Dotted: chance.",
+            *_counts(shown),
+            *data_notes(contents.results, [evaluated.stage], [evaluated.section]),
+        ),
+        figure=_draw_curves(curve, shown),
+        subject={"kind": curve.name, **vars(evaluated)},
+    )
+
+
+def _counts(shown: Sequence[Told]) -> Iterator[str]:
+    yield f"{'; '.join(map(counted, shown))}."
+    if any(each.num_patients < MIN_PATIENTS for each in shown):
+        yield f"n < {MIN_PATIENTS} patients: no deviations are drawn."
+
+
+def _grid(num: int, side: float, *, top: float = 0.35) -> tuple[Figure, list[Any]]:
+    """Returns a figure with so many square panels, and their axes."""
+    rows = math.ceil(num / max(1, int(PAGE_IN / side)))
+    columns = math.ceil(num / rows)
+    figure = Figure(figsize=(columns * side, rows * side + top), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for unused in axes[num:]:
+        unused.set_visible(False)
+    return figure, axes[:num]
+
+
+@drawing()
+def _draw_curves(curve: _Curve, shown: Sequence[Told]) -> Figure:
+    classes = shown[0].classes
+    figure, panels = _grid(len(classes), _PANEL_IN)
+    looks = [(colour, style) for (colour, _), style in zip(LOOKS, _STYLES, strict=False)]
+    for axes, name in zip(panels, classes, strict=True):
+        shares = [truth.mean() for (truth,) in shown[0].by_repetition(f"IS_{name}") if len(truth)]
+        axes.plot(_GRID, curve.chance(float(np.mean(shares))), ":", color=GREY, linewidth=0.8)
+        for place, (each, look) in enumerate(zip(shown, looks, strict=False)):
+            height = 0.05 + 0.085 * (len(shown) - 1 - place)
+            _draw_curve(axes, curve, (each, name), look=look, y=height)
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=_TICKS, yticks=_TICKS)
+        axes.set_xlabel(curve.labels[0])
+        axes.set_ylabel(curve.labels[1])
+        axes.set_title(name, loc="left", fontweight="bold")
+    handles = [
+        Line2D([], [], color=colour, linestyle=style, label=", ".join(each.arms))
+        for each, (colour, style) in zip(shown, looks, strict=False)
+    ]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), handlelength=2.6)
+    return figure
+
+
+_TICKS = (0, 0.25, 0.5, 0.75, 1)
+
+
+def _draw_curve(axes: Any, curve: _Curve, what: tuple[Told, str], *, look: tuple[str, str], y: float) -> None:
+    (shown, name), (colour, style) = what, look
+    pairs = list(shown.by_repetition(f"IS_{name}", f"P_{name}"))
+    mean, deviation, num = mean_and_sd(np.array([curve.at(truth, score, _GRID) for truth, score in pairs]))
+    area, area_sd, _ = mean_and_sd(np.array([curve.area(truth, score) for truth, score in pairs]))
+    few = shown.num_patients < MIN_PATIENTS
+    if num > 1 and not few:
+        low, high = np.clip(mean - deviation, 0, 1), np.clip(mean + deviation, 0, 1)
+        axes.fill_between(_GRID, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(_GRID, mean, linestyle=style, color=colour)
+    spread = "" if few or num < 2 else f" ± {float(area_sd):.3f}"
+    text = f"{curve.area_name} {float(area):.3f}{spread}" if num else "undefined"
+    x, side = (0.04, "left") if curve.name == "precision_recall" else (0.97, "right")
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
+    axes.text(x, y, text, color=colour, ha=side, va="center", fontsize=6.5, bbox=box)
+
+
+def _confusion_picture(
+    contents: Contents, evaluated: EvaluationSet, shown: Sequence[Told], name: str
+) -> Picture:
+    return Picture(
+        name=name,
+        title=f"what images of each class are called, stage {evaluated.stage} on {evaluated.name}",
+        caption=(
+            "Share of the images of each class, mean over repetitions; in parentheses their number in a "
+            "repetition, mean over repetitions. Lines: what images are; columns: what they are called.",
+            *_counts(shown),
+            *data_notes(contents.results, [evaluated.stage], [evaluated.section]),
+        ),
+        figure=_draw_confusions(shown),
+        subject={"kind": "confusion", **vars(evaluated)},
+    )
+
+
+@drawing()
+def _draw_confusions(shown: Sequence[Told]) -> Figure:
+    matrices = [(each, matrix) for each in shown for matrix in each.confusions()]
+    side = min(PAGE_IN, 1.05 + 0.34 * len(matrices[0][1].true))
+    figure, panels = _grid(len(matrices), side, top=0.1)
+    for axes, (each, matrix) in zip(panels, matrices, strict=True):
+        arms = ", ".join(each.arms) if len(shown) > 1 or not matrix.of else ""
+        title = ": ".join(filter(None, (arms, matrix.of)))
+        _draw_confusion(axes, matrix)
+        axes.set_title(title, loc="left", fontweight="bold")
+    return figure
+
+
+def _draw_confusion(axes: Any, matrix: Confusion) -> None:
+    shares, counts = mean_and_sd(matrix.shares)[0], matrix.counts.mean(axis=0)
+    axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        text = "–" if np.isnan(share) else f"{share:.2f}\n({counts[row, column]:.4g})"
+        colour = "white" if share > 0.6 else "black"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=6.5)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0)
+    axes.set(xticks=range(len(matrix.called)), yticks=range(len(matrix.true)))
+    axes.set_xticklabels(matrix.called, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticklabels(matrix.true)
+    axes.set(xlabel="Called", ylabel="Class")

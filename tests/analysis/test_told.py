@@ -1,0 +1,165 @@
+"""What is told of classes in a report: tables of each class, confusion matrices, and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import confusion_matrix, f1_score, multilabel_confusion_matrix, roc_auc_score
+
+from tests.analysis.conftest import STUDY, StudyBuilder
+from xferlab.analysis import load_study
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.figures.classes import class_pictures
+from xferlab.analysis.tables.confusion import confusion_tables
+from xferlab.analysis.tables.differences import arms_against_baseline_tables
+from xferlab.analysis.tables.metrics import metrics_tables
+from xferlab.analysis.tables.structures import classes_tables, structures_tables
+from xferlab.analysis.told import told
+from xferlab.metrics.classes import NAMED_THRESHOLDS, metrics_of_classes, values_of_classes
+
+pytestmark = pytest.mark.component
+NAMES = ("well", "ill", "worse")
+LAST = "portable on portable.hold_out"
+LIMITS = dict.fromkeys(NAMED_THRESHOLDS, (0.3, 0.3, 0.2))
+
+
+class Classes(StudyBuilder):
+    """A study whose stages tell three classes, the later the better."""
+
+    exclusive = True
+
+    def value(self, *, arm: str, stage: str, repetition: int, image: int, metric: str) -> float:
+        random = np.random.default_rng([image, repetition, len(stage), len(arm)])
+        truth = np.arange(3) == image % 3
+        if not self.exclusive:
+            truth |= np.arange(3) == image % 4
+        scores = random.normal(truth * (1.5 if stage == "portable" else 0.5), 1.0)
+        given = np.exp(scores) / np.exp(scores).sum() if self.exclusive else 1 / (1 + np.exp(-scores))
+        values = values_of_classes(NAMES, truth, given, exclusive=self.exclusive, thresholds=LIMITS)
+        return values[metric]
+
+
+class Findings(Classes):
+    """Classes that do not exclude each other."""
+
+    exclusive = False
+
+
+def contents_of(kind: type[Classes], folder: Path, **changes: Any) -> Contents:
+    declared = metrics_of_classes(NAMES, exclusive=kind.exclusive, thresholds=NAMED_THRESHOLDS)
+    fields = {"pixels": False, "images": 36, "compare_to": None, "missing": set[str](), **changes}
+    kind(folder, metrics=declared, structures=NAMES, **fields).write()
+    return Contents(load_study(folder, STUDY))
+
+
+@pytest.fixture(scope="module", params=[Classes, Findings], ids=["exclusive", "independent"])
+def contents(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Contents:
+    return contents_of(request.param, tmp_path_factory.mktemp("classes"))
+
+
+def repetitions(contents: Contents, arm: str = "baseline") -> Iterator[pd.DataFrame]:
+    """The values of the cases of each repetition on the hold-out, after the last stage, a column each."""
+    cases = contents.results.cases
+    rows = cases[(cases["stage"] == "portable") & (cases["part"] == "hold_out") & (cases["arm"] == arm)]
+    for _, each in rows.groupby("repetition"):
+        yield each.pivot_table(index="case", columns="metric", values="value", observed=True)
+
+
+def test_each_class_has_lines_of_what_scikit_learn_computes(contents: Contents) -> None:
+    tables = {table.title: table for table in classes_tables(contents)}
+    data = tables["stage portable on portable.hold_out, class by class"].data.set_index(
+        ["metric", "of", "arm"]
+    )
+    wide = list(repetitions(contents))
+    means = [np.mean([roc_auc_score(w[f"IS_{name}"], w[f"P_{name}"]) for w in wide]) for name in NAMES]
+    for name, mean in zip(NAMES, means, strict=True):
+        rows = data.loc[("AUROC", name, "baseline")].query("pathology == 'all'")
+        assert rows["mean"].item() == pytest.approx(mean)
+    rows = data.loc[("AUROC", "all classes", "baseline")].query("pathology == 'all'")
+    assert rows["mean"].item() == pytest.approx(np.mean(means))
+    further = tables["stage portable on portable.hold_out, class by class, further metrics"].data
+    rows = further.query("pathology == 'all' and arm == 'baseline' and of == 'ill'").set_index("metric")
+    expected = [f1_score(w["IS_ill"], w["P_ill"] >= 0.3) for w in wide]
+    assert rows.loc["F1_SCORE_AT_YOUDEN", "mean"] == pytest.approx(np.mean(expected))
+    assert list(structures_tables(contents)) == []
+
+
+def test_tables_of_all_have_no_single_class_and_differences_have_them(contents: Contents) -> None:
+    for table in metrics_tables(contents, hold_out=True):
+        assert not any(name in column for name in NAMES for column in table.columns)
+        assert not any("means over those defined" in note for note in table.notes)
+    table = next(t for t in arms_against_baseline_tables(contents) if LAST in t.title)
+    lines = [row.label for group in table.groups for row in group.rows]
+    assert {"AUC (macro)", "AUC, ill", "Sensitivity, worse"} <= set(lines)
+
+
+def test_confusion_matrices_are_those_of_scikit_learn(contents: Contents) -> None:
+    table = next(table for table in confusion_tables(contents) if LAST in table.title)
+    data = table.data[table.data["arm"] == "baseline"]
+    found = data["count"].to_numpy()
+    wide = list(repetitions(contents))
+    if "LABEL" in wide[0]:
+        expected = [confusion_matrix(w["LABEL"], w["CALLED"]) for w in wide]
+        shares = [confusion_matrix(w["LABEL"], w["CALLED"], normalize="true") for w in wide]
+        assert data["share_sd"].to_numpy() == pytest.approx(np.std(shares, axis=0, ddof=1).ravel())
+    else:
+        columns = [[f"{kind}_{name}" for name in NAMES] for kind in ("IS", "CALLED")]
+        expected = [multilabel_confusion_matrix(*(w[names].astype(int) for names in columns)) for w in wide]
+        assert list(dict.fromkeys(data["class"])) == list(NAMES)
+    assert found == pytest.approx(np.mean(expected, axis=0).ravel())
+    assert data["count"].sum() == pytest.approx(36 * (1 if "LABEL" in wide[0] else 3))
+
+
+def test_curves_and_matrices_are_drawn_with_their_numbers(contents: Contents) -> None:
+    pictures = {picture.name: picture for picture in class_pictures(contents)}
+    roc = pictures["roc_portable_on_portable_hold_out"]
+    assert "baseline: 4 of 4 repetitions, 36 images of 36 patients" in " ".join(roc.caption)
+    assert [axes.get_title("left") for axes in roc.figure.axes] == list(NAMES)
+    texts = [text.get_text() for text in roc.figure.axes[1].texts]
+    areas = [roc_auc_score(wide["IS_ill"], wide["P_ill"]) for wide in repetitions(contents)]
+    assert texts[0] == f"AUC {np.mean(areas):.3f} ± {np.std(areas, ddof=1):.3f}"
+    assert {"precision_recall_general_on_portable_hold_out", "confusion_general_on_general_test"} <= set(
+        pictures
+    )
+
+
+def test_few_patients_have_no_bands_and_no_deviations(tmp_path: Path) -> None:
+    contents = contents_of(Classes, tmp_path, images=4)
+    roc = next(picture for picture in class_pictures(contents) if picture.name.endswith("portable_hold_out"))
+    assert "n < 5 patients: no deviations are drawn." in roc.caption
+    assert not any(axes.collections for axes in roc.figure.axes)
+    assert not any("±" in text.get_text() for axes in roc.figure.axes for text in axes.texts)
+    table = next(table for table in confusion_tables(contents) if LAST in table.title)
+    assert not any("±" in cell for group in table.groups for row in group.rows for cell in row.cells)
+    assert table.data[["count_sd", "share_sd"]].isna().all(axis=None)
+
+
+def test_stages_without_classes_have_neither(tmp_path: Path) -> None:
+    StudyBuilder(tmp_path, pixels=False, repetitions=1, missing=set()).write()
+    contents = Contents(load_study(tmp_path, STUDY))
+    assert list(class_pictures(contents)) == []
+    assert list(confusion_tables(contents)) == []
+    assert list(classes_tables(contents)) == []
+
+
+def test_stages_of_other_classes_have_macro_metrics_of_their_own(tmp_path: Path) -> None:
+    """One name stands for the mean over the classes that a stage has, also where another has more."""
+
+    class Fewer(Classes):
+        def _write_evaluation(self, store: Any, trial: Any, evaluation: Any) -> None:
+            names = NAMES[:2] if trial["stage"] == "donor" else NAMES
+            self.metrics = metrics_of_classes(names, exclusive=True, thresholds=NAMED_THRESHOLDS)
+            super()._write_evaluation(store, trial, evaluation)
+
+    contents = contents_of(Fewer, tmp_path, repetitions=2)
+    rows = contents.of_targets.query("stage == 'donor' and pathology == 'all' and part == 'test'")
+    single = rows[rows["metric"].str.startswith("AUROC_")]
+    assert set(single["metric"]) == {"AUROC_well", "AUROC_ill"}
+    whole = contents.aggregated.query("stage == 'donor' and metric == 'AUROC' and pathology == 'all'")
+    assert whole["mean"].iloc[0] == pytest.approx(single.query("arm == 'baseline'")["mean"].mean())
+    assert told(contents, contents.plain_sets[0]) == []
