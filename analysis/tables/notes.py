@@ -56,6 +56,10 @@ def _section_notes(results: StudyResults, section: str) -> Iterator[str]:
     data, cases = results.plan["data"].get(section, {}), results.evaluated_cases
     if data.get("note"):
         yield _sentence(f"{section}: {data['note']}")
+    if data.get("crop_black_band"):
+        yield f"{section}: black bands at the borders of images are cut off."
+    if size := data.get("degrade_to"):
+        yield f"{section}: images are reduced to {size} px where they are larger, as a control."
     kinds = cases.loc[cases["section"] == section, "simulated"].astype(str)
     simulated = kinds[kinds != ""]
     if len(simulated):

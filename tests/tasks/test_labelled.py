@@ -131,6 +131,10 @@ def test_tables_have_what_scikit_learn_computes(study: Path, command: Command) -
     (path,) = (study.parent / "report/tables").glob("table*_both_a-b_test.csv")
     table = pd.read_csv(path).query("pathology == 'all'").set_index("metric")
     assert table.loc["ACCURACY", "mean"] == pytest.approx(np.mean(accuracies), abs=1e-12)
+    page = (study.parent / "report/report.md").read_text()
+    assert (
+        "These are computed of all images of a repetition together, then averaged over repetitions." in page
+    )
 
 
 def test_what_is_learnt_is_what_the_table_says(tmp_path: Path, command: Command) -> None:
