@@ -55,6 +55,18 @@ def test_a_metric_is_declared_once_and_for_the_trials_that_learn_most() -> None:
     assert registry.declared_metrics([(registry.DEFAULT, one)]) == known.metrics(())
 
 
+def test_what_a_task_declares_must_exist() -> None:
+    known = registry.task(registry.DEFAULT)
+    (first, *_) = known.metrics(())
+    auc = replace(first, name="AREA", computed_by="rocauc", made_of=("LABEL", "SCORE"))
+    with pytest.raises(
+        TaskError, match="metric AREA is computed by 'rocauc', which is no function .* 'roc_auc'"
+    ):
+        replace(known, metrics=lambda targets: (*known.metrics(targets), auc))
+    with pytest.raises(TaskError, match="targets is 'class', and not one of"):
+        replace(known, targets="class")
+
+
 @pytest.mark.parametrize("translator", [None, LAYERS])
 def test_bare_weights_tell_their_network(translator: Any) -> None:
     trained = identity(model={"in_channels": 3, "image_size": 32, "translator": translator})
