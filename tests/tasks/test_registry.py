@@ -60,7 +60,7 @@ def test_what_a_task_declares_must_exist() -> None:
     (first, *_) = known.metrics(())
     auc = replace(first, name="AREA", computed_by="rocauc", made_of=("LABEL", "SCORE"))
     with pytest.raises(
-        TaskError, match="metric AREA is computed by 'rocauc', which is no function .* 'roc_auc'"
+        TaskError, match=r"metric AREA is computed by 'rocauc', which is no function .* 'roc_auc'"
     ):
         replace(known, metrics=lambda targets: (*known.metrics(targets), auc))
     with pytest.raises(TaskError, match="targets is 'class', and not one of"):
