@@ -87,7 +87,7 @@ def study(folder: Path, packs: tuple[Pack, Pack]) -> Path:
         "one": stage("a", classes=GROUPED | {"names": {"well": ["normal"], "sick": ["tb"]}}, repetitions=2),
         "both": stage(["a", "b"], classes=GROUPED, starts_from="one", evaluate_on=["a+b.test", "b.hold_out"]),
     }
-    return write(folder, study_of(data, stages))
+    return write(folder, study_of(data, stages, subgroups=["site"]))
 
 
 def test_labels_run_from_plan_to_report(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,6 +110,11 @@ def test_labels_run_from_plan_to_report(study: Path, capsys: pytest.CaptureFixtu
     assert "b: From another town." not in report.partition("stage one on a.test")[2].partition("\n### ")[0]
     for heading in ("Accuracy", "AUC (macro)", "## Class by class", "stage both on a+b.test, class by class"):
         assert heading in report
+    names = {path.name.partition("_")[2] for path in (out / "figures").glob("*.png")}
+    assert {f"{kind}_both_on_b_hold_out.png" for kind in ("roc", "precision_recall", "confusion")} <= names
+    assert "stage both on b.hold_out, what images of each class are called" in report
+    by_site = report.partition("stage both on b.hold_out, by site")[2].partition("\n#")[0]
+    assert all(f"| {value} " in by_site for value in ("north", "south", "all images"))
     capsys.readouterr()
     assert main(["status", str(study)]) == 0
     assert "4 complete" in capsys.readouterr().out
