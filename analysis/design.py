@@ -128,5 +128,4 @@ def _origin(trial: Mapping[str, Any], role: str) -> Origin:
     given = next(given for given in trial["inputs"] if given["role"] == role)
     if donor := given["donor"]:
         return (str(donor["sha256"] or donor["name"] or donor["path"]),)
-    # Of those that predict, the others only predict out of fold.
-    return tuple(given["trials"] if role.startswith("starts_from") else given["trials"][:1])
+    return tuple(given["trials"])

@@ -74,9 +74,7 @@ def load_study(storage: str | Path, study: str) -> StudyResults:
     """
     store = Store.open(storage)
     plan = reader.read_plan(store, study)
-    # Trials that only predict for others, out of fold, are no results.
-    plan = {**plan, "trials": [trial for trial in plan["trials"] if not trial.get("fold")]}
-    trials = [_read(store, planned) for planned in plan["trials"]]
+    trials = [_read(store, planned) for planned in _with_results(plan)]
     plan = {**plan, "trials": [trial.planned for trial in trials]}
     complete, problems = [trial for trial in trials if trial.record], list[str]()
     results = StudyResults(
@@ -91,6 +89,18 @@ def load_study(storage: str | Path, study: str) -> StudyResults:
     )
     results.cases.attrs |= {"planned": results.planned(), "sets": results.metrics.of_sets}
     return results
+
+
+def _with_results(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yields the trials, without those that only predict for others, out of fold."""
+    folds = {trial["trial_id"] for trial in plan["trials"] if trial.get("fold")}
+    for trial in plan["trials"]:
+        if trial["trial_id"] not in folds:
+            inputs = [
+                {**given, "trials": [parent for parent in given["trials"] if parent not in folds]}
+                for given in trial["inputs"]
+            ]
+            yield {**trial, "inputs": inputs}
 
 
 def _read(store: Store, planned: Mapping[str, Any]) -> _Trial:

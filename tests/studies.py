@@ -90,12 +90,16 @@ def command(*words: str | Path) -> list[str]:
     return [sys.executable, "-m", "xferlab", *map(str, words)]
 
 
-def xferlab(folder: Path, *words: str | Path, timeout_s: float = 300.0) -> subprocess.CompletedProcess[str]:
-    """Runs the command line to its end in a process of its own."""
-    return subprocess.run(
+def xferlab(
+    folder: Path, *words: str | Path, timeout_s: float = 300.0, code: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in a process of its own; it must end with `code`, if one is given."""
+    done = subprocess.run(
         command(*words), env=environment(folder), cwd=folder, capture_output=True, text=True,
         timeout=timeout_s, check=False,
     )  # fmt: skip
+    assert code in (None, done.returncode), done.stderr
+    return done
 
 
 def recorded(storage: Path) -> dict[str, str]:
@@ -119,6 +123,5 @@ def outcomes(storage: Path) -> dict[str, list[str]]:
 
 def undisturbed(folder: Path, study: Path) -> dict[str, str]:
     """What is recorded by a run of a study, in one process, that nothing disturbs."""
-    run = xferlab(folder, "run", study, "--storage", folder / "whole", "--executor", "in-process")
-    assert run.returncode == 0, run.stderr
+    xferlab(folder, "run", study, "--storage", folder / "whole", "--executor", "in-process", code=0)
     return recorded(folder / "whole")

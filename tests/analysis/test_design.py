@@ -139,7 +139,7 @@ def test_parents_of_a_single_repetition_are_no_donors(tmp_path: Path) -> None:
 def test_who_predicts_counts_as_those_do_that_a_side_descends_from(results: StudyResults) -> None:
     ids = [trial["trial_id"] for trial in trials(results, "frozen", "general")]
     for trial, predictor in zip(trials(results, "scratch", "portable"), ids, strict=True):
-        given = {"role": "masks", "trials": [predictor, "out of fold"], "donor": None}
+        given = {"role": "masks", "trials": [predictor], "donor": None}
         trial["inputs"] = [given, *trial["inputs"]]
     for trial in trials(results, "frozen", "general"):
         trial |= {"train_patients": 30, "num_train": 31}

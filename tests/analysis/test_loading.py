@@ -1,16 +1,19 @@
-"""Loading: what is complete is in the frames, what is not is counted."""
+"""Loading: what is complete is in the frames, what is not is counted; a million rows take seconds."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.analysis.conftest import STUDY, contents_of
+from tests.analysis.conftest import STUDY, StudyBuilder, contents_of
 from xferlab import analysis
 from xferlab.analysis.results import EvaluationSet
 from xferlab.errors import RecordError
@@ -112,3 +115,31 @@ def test_a_study_without_any_complete_trial_loads_empty(tmp_path) -> None:
 def test_an_unknown_study_names_the_known_ones(storage) -> None:
     with pytest.raises(RecordError, match=r"no plan of study 'covid' \(studies here: covid_lung\)"):
         analysis.load(storage, "covid")
+
+
+Result = TypeVar("Result")
+
+
+def timed(what: str, work: Callable[[], Result]) -> Result:
+    started = time.monotonic()
+    result = work()
+    seconds = time.monotonic() - started
+    print(f"{what}: {seconds:.1f} s")
+    assert seconds < 60
+    return result
+
+
+@pytest.mark.slow
+def test_a_million_rows(builder: StudyBuilder) -> None:
+    builder.arms, builder.repetitions, builder.missing = ("baseline", "a", "b", "c"), 25, set()
+    builder.images, builder.pixels, builder.epochs = 140, False, 2
+    builder.write()
+    results = timed("load", lambda: analysis.load_study(str(builder.folder), STUDY))
+    assert len(results.cases) > 1_000_000
+    print(f"{len(results.cases):,} rows")
+    table = timed("aggregate", lambda: analysis.aggregate(results.cases))
+    row = table.query(
+        "arm == 'a' and stage == 'general' and part == 'hold_out' and metric == 'DICE' and pathology == 'all'"
+    ).iloc[0]
+    assert row["mean"] == pytest.approx(0.8 + 0.01 * 13 + 0.001 * 69.5)
+    assert (row["num_repetitions"], row["num_images"]) == (25, 140)

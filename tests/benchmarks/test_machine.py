@@ -7,8 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-pytestmark = pytest.mark.component
-
 
 def test_flops_equal_hand_arithmetic() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ConvTranspose2d(4, 5, 2, stride=2))

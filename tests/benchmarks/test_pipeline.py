@@ -15,8 +15,6 @@ from xferlab.training.augment import rotate
 pytest.importorskip("skimage", reason="scikit-image comes with the extra `bench`")
 import pipeline
 
-pytestmark = pytest.mark.component
-
 NUM_IMAGES = 20
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Command, Said
+from tests.conftest import Command, Said
 from tests.leakage.test_audit import Pack, altered
 from tests.studies import write_study
 
@@ -47,8 +47,7 @@ def ids(said: Said) -> list[str]:
 
 def test_check_and_plan_tell_who_is_joined(command: Command, pack: Pack, tmp_path: Path) -> None:
     study = study_of(pack, tmp_path)
-    check = command("check", study)
-    assert check.code == 0
+    check = command("check", study, code=0)
     assert check.out.count(JOIN) == 1
     assert SPELLED not in check.out
     plan = command("plan", study, "--json")
@@ -69,8 +68,7 @@ def test_check_and_plan_tell_spellings_of_one_id(command: Command, pack: Pack, t
     pack.write()
     study = study_of(pack, tmp_path)
     assert command("check", study).out.count(SPELLED) == 1
-    run = command("run", study, "--arms", "baseline", "--executor", "in-process", "--storage", "st")
-    assert run.code == 0
+    run = command("run", study, "--arms", "baseline", "--executor", "in-process", "--storage", "st", code=0)
     stored = [path.read_bytes() for path in (tmp_path / "st").rglob("*") if path.is_file()]
     assert not any(b"'a2'" in content or b"different_patients" in content for content in stored)
     plan = command("plan", study, "--json", "--cases", tmp_path / "who.csv")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.conftest import Command
 from tests.studies import ONE_TRIAL, TINY, write_study
 from xferlab.tasks.segmentation.config import Identity
 
@@ -37,8 +37,7 @@ def trials(command: Command, study: Path) -> list[dict[str, Any]]:
 
 
 def run(command: Command, study: Path) -> str:
-    said = command("run", study, "--executor", "in-process")
-    assert said.code == 0, said.err
+    said = command("run", study, "--executor", "in-process", code=0)
     return said.out
 
 

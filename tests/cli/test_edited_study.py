@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Command, Said
+from tests.conftest import Command, Said
 from tests.studies import TINY, noise, write_pack, write_study
 from xferlab.records import writer
 from xferlab.records.store import Store
@@ -105,8 +105,7 @@ def test_status_is_asked_for_a_part(command: Command, tmp_path: Path) -> None:
     assert last(command("status", path, "--stage", "portable", "--arm", "still")) == "2 waiting"
     rows = json.loads(command("status", path, "--json", "--state", "running").out)
     assert (rows["trials"], rows["counts"]) == ([], {"waiting": 6})
-    said = command("status", path, "--stage", "portabel")
-    assert said.code == 2
+    said = command("status", path, "--stage", "portabel", code=2)
     assert "there is no stage 'portabel' in " in said.err
     assert said.err.endswith("accepted: general, portable. Did you mean 'portable'?\n")
     assert "--watch shows a table; --json is printed once" in command("status", path, "--json", "--watch").err

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import Command
+from tests.conftest import Command
 from tests.leakage.test_audit import Pack
 from tests.studies import write_study
 from xferlab.cli.findings import counted, grouped
@@ -31,11 +32,9 @@ def pack(tmp_path: Path) -> Pack:
 
 def study_of(pack: Pack, folder: Path, **fields: Any) -> Path:
     section = {"source": "manifest", "root": str(pack.root), "labels": {"lung": [255]}}
-    stages = {"one": {"data": "lungs"}}
     split = {"train": 0.4, "validation": 0.3, "test": 0.3}
-    return write_study(
-        folder, data={"lungs": section}, stages=stages, split=split, arms={"a": {}}, repetitions=1, **fields
-    )
+    shared = {"data": {"lungs": section}, "stages": {"one": {"data": "lungs"}}, "split": split}
+    return write_study(folder, **{**shared, "arms": {"a": {}}, "repetitions": 1, **fields})
 
 
 SUMMARY = "warnings: repeated rows (2), spellings of pathologies (1), "
@@ -46,15 +45,44 @@ def test_plan_and_run_count_what_check_lists(command: Command, pack: Pack, tmp_p
     training = {"max_epochs": 1, "patience": 1, "device": "cpu", "precision": "float32"}
     study, storage = study_of(pack, tmp_path, training=training), ("--storage", "st")
     for words in (("plan", study), ("plan", study, "--json"), ("run", study, "--executor", "in-process")):
-        said = command(*words, *storage)
-        assert said.code == 0
+        said = command(*words, *storage, code=0)
         (line,) = (line for line in said.err.splitlines() if SUMMARY in line)
         assert line.endswith(f"; `xferlab check {study} --storage st` shows them")
         assert "differ in case" not in said.out + said.err
-    check = command("check", study)
-    assert check.code == 0
+    check = command("check", study, code=0)
     assert "only that row is used. (1 more like this: metadata.csv:15)" in check.out
     assert "pathologies 'Covid19' and 'covid19' differ in case or blanks only" in check.out
+
+
+@pytest.mark.component
+def test_masks_of_other_structures_than_a_stage_reads_do_not_matter(
+    command: Command, pack: Pack, tmp_path: Path
+) -> None:
+    """Those of `odd` hold a value that is not listed; a run is refused that reads them, and plan says so."""
+    mask = np.zeros((96, 96), np.uint8)
+    mask[20:40, 20:40], mask[50:60, 50:60] = 255, 33
+    for row in pack.rows:
+        row["mask_odd"] = f"masks/odd_{row['image'].rpartition('/')[2]}"
+        with Image.open(pack.root / row["mask"]) as own:
+            odd = Image.fromarray(mask).resize(own.size, Image.Resampling.NEAREST)
+        odd.save(pack.root / row["mask_odd"])
+    pd.DataFrame(pack.rows).to_csv(pack.root / "metadata.csv", index=False)
+    structures = {"lung": "mask", "odd": "mask_odd"}
+    section = {
+        "source": "manifest", "root": str(pack.root), "labels": {"lung": [255], "odd": [255]},
+        "structures": structures,
+    }  # fmt: skip
+    for structure, code in (("odd", 2), ("lung", 0)):
+        study = study_of(
+            pack,
+            tmp_path,
+            data={"lungs": section},
+            stages={"one": {"data": "lungs", "structures": [structure]}},
+        )
+        said = command("plan", study, "--storage", "st")
+        assert said.code == code, said
+        assert ("unusable images or masks that no chosen trial reads" in said.err) == (code == 0)
+        assert ("33" in said.err) == (code == 2)
 
 
 def masks(*numbers: int) -> list[Problem]:

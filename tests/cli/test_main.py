@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.cli.conftest import Command
+from tests.conftest import Command
 from tests.records.faults import Faults, faulty_disk, onwards, without_pauses
 from tests.studies import ONE_TRIAL, TINY, attempts, recorded, write_study
 from xferlab.cli.failures import ADVICE
@@ -69,8 +69,7 @@ def test_the_schema_is_a_json_schema_that_knows_the_example(command: Command, tm
 @pytest.mark.component
 def test_before_anything_ran(command: Command, tmp_path: Path) -> None:
     study, storage = write_study(tmp_path), ("--storage", tmp_path / "st")
-    said = command("plan", study, *storage)
-    assert said.code == 0
+    said = command("plan", study, *storage, code=0)
     assert "6 trials (0 complete, 2 shared between arms)" in said.out
     assert "left: 6 trials, at most 24 epochs" in said.out
     assert sum(line.rstrip().endswith(" waiting") for line in said.out.splitlines()) == 6
@@ -80,15 +79,13 @@ def test_before_anything_ran(command: Command, tmp_path: Path) -> None:
     only = json.loads(command("plan", study, "--json", "--arms", "still").out)
     assert len(only["trials"]) == 4
     assert {name for trial in only["trials"] for name in trial["names"]} >= {"still/portable/r02"}
-    said = command("status", study, *storage)
-    assert said.code == 1
+    said = command("status", study, *storage, code=1)
     assert said.out.startswith(f"{tmp_path / 'st'} holds no plan of study tiny: it has not run here. ")
     assert said.out.endswith("6 waiting\n")
     said = command("failures", study, *storage)
     assert (said.code, said.out.splitlines()[-1]) == (0, "no trial failed")
     for verb in ("report", "mirror"):
-        said = command(verb, study, *storage)
-        assert said.code == 2
+        said = command(verb, study, *storage, code=2)
         assert said.err.endswith(
             f"it has not run here. Run it first: xferlab run {study} --storage {tmp_path}/st\n"
         )
@@ -103,8 +100,7 @@ def test_before_anything_ran(command: Command, tmp_path: Path) -> None:
 def test_run_status_and_plan_agree(command: Command, tmp_path: Path) -> None:
     study = write_study(tmp_path, **ONE)
     storage = ("--storage", tmp_path / "st")
-    run = command("run", study, "--executor", "in-process", *storage, "--arms", "a")
-    assert run.code == 0
+    run = command("run", study, "--executor", "in-process", *storage, "--arms", "a", code=0)
     assert run.out.splitlines()[0] == f"1 trials, 0 complete already; records go to {tmp_path / 'st'}"
     assert "[0/1] a/general/r01 running" in run.out
     assert "[1/1] a/general/r01 complete" in run.out
@@ -119,8 +115,7 @@ def test_run_status_and_plan_agree(command: Command, tmp_path: Path) -> None:
     assert (plan["totals"]["all"]["trials"], plan["totals"]["left"]["trials"]) == (2, 1)
     history = next((tmp_path / "st").glob("trials/*/history.jsonl"))
     history.write_text("torn\n" + history.read_text())  # which hides nothing else
-    again = command("run", study, "--executor", "in-process", *storage)
-    assert again.code == 0
+    again = command("run", study, "--executor", "in-process", *storage, code=0)
     assert again.out.startswith("2 trials, 1 complete already")
     last = command("status", study, *storage)
     assert (last.code, last.out.splitlines()[-1]) == (0, "2 complete")
@@ -131,18 +126,15 @@ def test_run_status_and_plan_agree(command: Command, tmp_path: Path) -> None:
 def test_failed_trials_give_one_and_every_verb_says_why(command: Command, tmp_path: Path) -> None:
     study = write_study(tmp_path, arms={"calm": {}, "wild": {"training.lr": 1e30}})
     storage = ("--storage", tmp_path / "st")
-    run = command("run", study, "--executor", "in-process", *storage)
-    assert run.code == 1
+    run = command("run", study, "--executor", "in-process", *storage, code=1)
     assert "Traceback" not in run.err + run.out
     assert "wild/general/r01 failed: NonFiniteLossError: the training loss became " in run.out
     assert "wild/portable/r01 blocked: wild/general/r01 failed" in run.out
     assert "4 of 8 trials complete, 2 failed, 2 blocked; `xferlab failures " in run.out
-    status = command("status", study, *storage)
-    assert status.code == 1
+    status = command("status", study, *storage, code=1)
     assert "wild/general/r01: NonFiniteLossError: the training loss became " in status.out
     assert "2 blocked, 4 complete, 2 failed" in status.out
-    failures = command("failures", study, *storage)
-    assert failures.code == 1
+    failures = command("failures", study, *storage, code=1)
     assert failures.out.count("Traceback (most recent call last)") == 1  # one error of two trials
     assert failures.out.startswith("NonFiniteLossError: the training loss became ")
     for text in ("  wild/general/r01 (", "  wild/general/r02 (", ADVICE[Kind.HOPELESS]):
@@ -180,8 +172,9 @@ def test_a_run_that_is_refused_leaves_the_last_plan(command: Command, tmp_path: 
     storage = ("--storage", tmp_path / "st")
     assert command("run", write_study(tmp_path, **ONE), "--executor", "in-process", *storage).code == 0
     before = (tmp_path / "st/studies/tiny/plan.json").read_bytes()
-    refused = command("run", write_study(tmp_path, **{**ONE, "resources": {"cpu": 999}, "seed": 6}), *storage)
-    assert refused.code == 2
+    refused = command(
+        "run", write_study(tmp_path, **{**ONE, "resources": {"cpu": 999}, "seed": 6}), *storage, code=2
+    )
     assert "and no node has that" in refused.err
     assert (tmp_path / "st/studies/tiny/plan.json").read_bytes() == before
 
@@ -194,8 +187,7 @@ def test_a_limit_of_the_system_that_nothing_nearer_explains_is_no_traceback(
         raise OSError(number, os.strerror(number), "/somewhere/file")
 
     monkeypatch.setattr("xferlab.cli.schema.run", fail)
-    said = command("schema")
-    assert said.code == 2
+    said = command("schema", code=2)
     remedy = REMEDIES[number]
     assert said.err == f"xferlab: [Errno {number}] {os.strerror(number)}: '/somewhere/file'. {remedy}\n"
 

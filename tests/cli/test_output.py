@@ -23,7 +23,7 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from tests.cli.conftest import Command
+from tests.conftest import Command
 from tests.studies import ONE_TRIAL, command, environment, write_study
 from xferlab.cli import main, output
 from xferlab.cli.output import Output, Streams
@@ -206,8 +206,7 @@ def test_a_machine_without_processes_is_refused(
 ) -> None:
     study = write_study(tmp_path, **ONE_TRIAL)
     monkeypatch.setattr(threading.Thread, "start", no_thread)
-    said = command("run", study)
-    assert said.code == 2
+    said = command("run", study, code=2)
     assert "processes and threads are needed" in said.err
 
 

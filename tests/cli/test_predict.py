@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.cli.conftest import Command, Said
+from tests.conftest import Command, Said
 from tests.data.test_dicom import write
 from xferlab.cli.main import main
 from xferlab.records import codec, layout, reader
@@ -101,11 +101,16 @@ def predict(trained: Trained, wide: Image.Image, command: Command) -> Predict:
     """Predicts `a.png`, or other images, into the folder `out` of the test's folder."""
 
     def predict(
-        *images: object, model: object = NAME, out: str = "out", storage: str = "", **options: object
+        *images: object,
+        model: object = NAME,
+        out: str = "out",
+        storage: str = "",
+        code: int | None = None,
+        **options: object,
     ) -> Said:
         words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
         place = ("--out", out, "--storage", storage or trained.store.location)
-        return command("predict", model, *(images or ("a.png",)), *place, *words)
+        return command("predict", model, *(images or ("a.png",)), *place, *words, code=code)
 
     return predict
 
@@ -203,8 +208,7 @@ def test_a_folder_with_bad_files(predict: Predict, wide: Image.Image, tmp_path: 
     (folder / "notes.txt").write_text("nothing")
     (folder / "torn.png").write_bytes((folder / "a.png").read_bytes()[:300])
     (folder / "fake.dcm").write_text("nothing")
-    said = predict("in", out="in/out")
-    assert said.code == 1
+    said = predict("in", out="in/out", code=1)
     assert "3 images predicted" in said.out
     assert "1 other file skipped" in said.out
     assert [line.split(":")[0] for line in said.err.splitlines()[:-1]] == ["in/fake.dcm", "in/torn.png"]
@@ -229,8 +233,7 @@ def test_a_weights_file_gives_the_trials_pixels(
     for path in (best, best.parents[1] / "record.json", best.parents[1] / "spec.json"):
         shutil.copy(path, tmp_path / "copied")
     for number, model in enumerate((best, tmp_path / "copied" / best.name)):
-        said = predict(*images, threshold=level, out=str(number), model=model)
-        assert said.code == 0
+        said = predict(*images, threshold=level, out=str(number), model=model, code=0)
         assert f"by {model}, trial {trained.trial_id} at 64 px (zscore" in said.out
         assert contents(tmp_path / str(number)) == expected
     shutil.copy(best, tmp_path / "bare.safetensors")
@@ -259,8 +262,7 @@ def test_a_weights_file_alone_is_asked_how_it_was_trained(
 ) -> None:
     shutil.copy(best_weights(trained), tmp_path / "mine.safetensors")
     (tmp_path / "record.json").write_text('{"made by": "another program"}')
-    said = predict(model="mine.safetensors", **options)
-    assert said.code == 2
+    said = predict(model="mine.safetensors", **options, code=2)
     assert message in said.err
 
 
@@ -281,8 +283,7 @@ def test_images_of_another_kind_than_the_weights_were_trained_on_are_told(
     said = predict("in/c.dcm", model="baseline/donor/r01")
     assert (said.code, said.err) == (0, "")
     assert "lesion_pixels" in rows(tmp_path / "out")[0]
-    said = predict(model="baseline/donor/r01")
-    assert said.code == 0
+    said = predict(model="baseline/donor/r01", code=0)
     assert "trained on slices of three channels (phantom_mri)" in said.err
 
 
@@ -321,8 +322,7 @@ def test_what_cannot_be_is_refused(trained: Trained, predict: Predict, tmp_path:
 def test_a_trial_that_is_not_complete(trained: Trained, predict: Predict, tmp_path: Path) -> None:
     shutil.copytree(trained.store.location, tmp_path / "s")
     (tmp_path / "s" / layout.TrialFiles(trained.trial_id).record).unlink()
-    said = predict(storage="s", study=trained.study)
-    assert said.code == 2
+    said = predict(storage="s", study=trained.study, code=2)
     assert f"trial {NAME} is not complete (2 epochs so far); `xferlab run {trained.study}`" in said.err
 
 
@@ -334,8 +334,7 @@ def test_a_name_in_several_studies(trained: Trained, predict: Predict, tmp_path:
     assert predict(storage="s").code == 0  # both mean the same trial
     trials = [{**trial, "trial_id": trial["trial_id"][::-1]} for trial in plan["trials"]]
     codec.write_json(store, layout.StudyFiles("twin").plan, plan | {"study": "twin", "trials": trials})
-    said = predict(storage="s")
-    assert said.code == 2
+    said = predict(storage="s", code=2)
     assert f"tiny ({trained.trial_id}), twin ({trained.trial_id[::-1]})" in said.err
     assert "Give --study, or the id" in said.err
     assert predict(storage="s", study=trained.study).code == 0
@@ -347,8 +346,7 @@ def test_all_bad_and_nothing_found(predict: Predict, tmp_path: Path) -> None:
     said = predict("in")
     assert (said.code, "in: no image among 1 file; accepted: .png" in said.err) == (2, True)
     (tmp_path / "in/a.png").write_text("nothing")
-    said = predict("in", "absent.png")
-    assert said.code == 2
+    said = predict("in", "absent.png", code=2)
     assert "absent.png: cannot be read: No such file or directory" in said.err
     assert "a.png: is no PNG, JPEG, TIFF, BMP or DICOM file" in said.err
     assert not (tmp_path / "out").exists()
@@ -360,8 +358,7 @@ def test_outputs_that_cannot_be_written(predict: Predict, tmp_path: Path) -> Non
     assert (said.code, "cannot be written" in said.err) == (2, True)
     (tmp_path / "out/predictions.csv").mkdir(parents=True)
     (tmp_path / "out/predictions.csv/in-the-way").write_text("")
-    said = predict()
-    assert said.code == 1
+    said = predict(code=1)
     assert said.out.endswith("; written to out: *_mask.png, *_overlay.png\n")
     assert "predictions.csv" in said.err
     assert "cannot be written" in said.err

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cli.conftest import Command
+from tests.conftest import Command
+from tests.refusals import problems_of
 from tests.studies import ONE_TRIAL, noise, write_pack, write_study
 from tests.takes import CHESTS, SEEN, takes
 from tests.tasks.labelled import added
@@ -31,9 +32,7 @@ MESSAGE = (
 
 
 @pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Session]:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
-
+def session(cache: Path, tmp_path: Path) -> Callable[..., Session]:
     def session(**changes: Any) -> Session:
         study = write_study(tmp_path, **changes)
         return Session.open(StudyOptions(study=str(study), storage=str(tmp_path / "results")))
@@ -82,10 +81,9 @@ def test_tiles_larger_than_images_are_refused(session: Callable[..., Session]) -
     native = {"model.image_size": "native"}
     opened = session(arms={"plain": {}, "native": native, "fitting": tiles(32), "large": tiles(48)})
     plan = opened.plan()
-    with pytest.raises(DataError, match=MESSAGE) as refused:
-        check_cases(opened, plan, progress=nobody)
-    assert [problem.where for problem in refused.value.problems] == ["data.general", "data.portable"]
-    assert "tiles of 32 px" not in str(refused.value)
+    refused = problems_of(DataError, check_cases, opened, plan, progress=nobody, match=MESSAGE)
+    assert [problem.where for problem in refused] == ["data.general", "data.portable"]
+    assert "tiles of 32 px" not in str(refused)
     with pytest.raises(DataError, match="tiles of 48 px"):
         decode(opened, plan, arms={"large"})
     decode(opened, plan, arms={"plain", "native", "fitting"})
@@ -106,9 +104,9 @@ def test_tiles_larger_than_the_images_that_they_predict_masks_of_are_refused(
         if tile == 32:
             check_cases(opened, plan, progress=nobody)
             return
-        with pytest.raises(DataError, match="tiles of 48 px are larger than 30 of 30 images") as refused:
-            check_cases(opened, plan, progress=nobody)
-        assert [problem.where for problem in refused.value.problems] == ["data.chests"]
+        text = "tiles of 48 px are larger than 30 of 30 images"
+        refused = problems_of(DataError, check_cases, opened, plan, progress=nobody, match=text)
+        assert [problem.where for problem in refused] == ["data.chests"]
         with pytest.raises(DataError, match="tiles of 48 px"):
             decode_images(opened, plan.selections, [seen], plan.by_id, progress=nobody)
 
@@ -142,8 +140,7 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_read(
     command: Command, tmp_path: Path
 ) -> None:
     study = write_study(tmp_path, arms={"fast": {"training.device": "cuda"}})
-    said = command("run", study, "--executor", "in-process", "--storage", "results")
-    assert said.code == 2
+    said = command("run", study, "--executor", "in-process", "--storage", "results", code=2)
     assert "stage 'general' trains on cuda, and PyTorch finds no CUDA device here; set tr" in said.err
     assert not (tmp_path / "results/trials").exists()
     assert not list((tmp_path / "cache").rglob("*.arrow"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.conftest import Command
 from tests.studies import ONE_TRIAL, TINY, recorded, write_study
 from xferlab.records.store import Store
 from xferlab.schedule.lease import Lease
@@ -17,8 +17,7 @@ from xferlab.schedule.lease import Lease
 def of(command: Command, tmp_path: Path, **changes: object) -> Path:
     """Runs a study of one or two trials."""
     study = write_study(tmp_path, **{**ONE_TRIAL, **changes})
-    said = command("run", study, "--storage", "st", "--executor", "in-process")
-    assert said.code == 0, said.err
+    command("run", study, "--storage", "st", "--executor", "in-process", code=0)
     return study
 
 
@@ -42,15 +41,13 @@ def test_an_arm_that_is_gone_is_listed_then_deleted_and_the_rest_is_complete(
     study = of(command, tmp_path)
     storage = tmp_path / "st"
     before, records = files(storage), recorded(storage)
-    listed = command("prune", study, "--storage", "st")
-    assert listed.code == 0
+    listed = command("prune", study, "--storage", "st", code=0)
     assert "trials that no plan names" in listed.out
     assert "nothing is deleted without --yes" in listed.out
     assert files(storage) == before
     named = command("prune", "--storage", "st", "--names")
     (gone,) = [line.strip() for line in named.out.splitlines() if line.strip().startswith("trials/")]
-    deleted = command("prune", "--storage", "st", "--yes")
-    assert deleted.code == 0
+    deleted = command("prune", "--storage", "st", "--yes", code=0)
     assert deleted.out.rstrip().endswith("deleted")
     assert files(storage) == {name for name in before if not name.startswith(gone)}
     assert recorded(storage).items() <= records.items()
@@ -58,8 +55,7 @@ def test_an_arm_that_is_gone_is_listed_then_deleted_and_the_rest_is_complete(
     assert command("run", study, "--storage", "st", "--executor", "in-process").code == 0
     assert files(storage) <= before
     shutil.rmtree(storage / "studies")
-    refused = command("prune", "--storage", "st", "--yes")
-    assert refused.code == 2
+    refused = command("prune", "--storage", "st", "--yes", code=2)
     assert "no plan of any study, so nothing tells what is needed" in refused.err
 
 
@@ -68,8 +64,7 @@ def test_while_a_driver_lives_nothing_is_deleted(command: Command, tmp_path: Pat
     study = of(command, tmp_path)
     surplus = surplus_in(tmp_path / "st")
     with Lease(Store.open(tmp_path / "st"), str(TINY["study"])):
-        refused = command("prune", study, "--storage", "st", "--yes")
-        assert refused.code == 2
+        refused = command("prune", study, "--storage", "st", "--yes", code=2)
         assert f"is driven by process {os.getpid()}" in refused.err
         assert surplus.exists()
         assert command("prune", study, "--storage", "st").code == 0
@@ -84,8 +79,7 @@ def test_a_storage_that_cannot_be_pruned_keeps_no_other_from_it(command: Command
     second.write_text(first.read_text() + f"storage: {tmp_path / 'absent'}\n")
     first.write_text(first.read_text() + f"storage: {tmp_path / 'st'}\n")
     surplus = surplus_in(tmp_path / "st")
-    said = command("prune", second, first, "--yes")
-    assert said.code == 1
+    said = command("prune", second, first, "--yes", code=1)
     assert f"{tmp_path}/absent: no plan of any study" in said.err
     assert not surplus.exists()
     assert command("prune", second).code == 2
@@ -101,7 +95,6 @@ def test_a_storage_that_cannot_be_pruned_keeps_no_other_from_it(command: Command
 def test_what_is_pruned_must_be_named_and_there(
     command: Command, tmp_path: Path, words: list[str], message: str
 ) -> None:
-    said = command("prune", *words)
-    assert said.code == 2
+    said = command("prune", *words, code=2)
     assert message in said.err
     assert not (tmp_path / "nowhere").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.conftest import Command
 from tests.studies import ONE_TRIAL, TINY, write_study
 from xferlab.tasks import registry
 
@@ -38,8 +38,7 @@ def test_a_run_ends_with_the_numbers_of_its_report(
     from xferlab.analysis import aggregate, load
 
     study = write_study(tmp_path, **QUICK, arms=ARMS)
-    said = command("run", study, "--executor", "in-process")
-    assert said.code == 1
+    said = command("run", study, "--executor", "in-process", code=1)
     frame = aggregate(load(tmp_path / "xferlab-results", "tiny"))
     row = frame.query(
         "arm == 'baseline' and stage == 'portable' and part == 'hold_out' and metric == 'DICE' "
@@ -50,8 +49,7 @@ def test_a_run_ends_with_the_numbers_of_its_report(
         f"  baseline  {row['mean']:.3f} (SD {row['sd_repetitions']:.3f}), 2 of 2 repetitions",
         "  wild      none of 2 repetitions",
     ]
-    chosen = command("run", study, "--executor", "in-process", "--arms", "baseline")
-    assert chosen.code == 0
+    chosen = command("run", study, "--executor", "in-process", "--arms", "baseline", code=0)
     assert numbers(chosen.out) == numbers(said.out)[:2]
     in_px = replace(registry.task(registry.DEFAULT), headline="HD95_px")
     monkeypatch.setattr(registry, "task", lambda name: in_px)
@@ -81,8 +79,7 @@ def test_a_run_whose_mirror_cannot_be_written_is_complete_and_says_so_once(
     study = write_study(tmp_path, **ONE_TRIAL, tracking={"wandb": {"project": "mine"}})
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "wandb").write_text("a file where a folder should be")
-    said = command("run", study, "--executor", "in-process", "--storage", "results")
-    assert said.code == 0
+    said = command("run", study, "--executor", "in-process", "--storage", "results", code=0)
     (line,) = (line for line in said.err.splitlines() if line.startswith("warning: W&B lacks"))
     assert "something of 1 trials" in line
     assert line.endswith(f"`xferlab mirror {study} --storage results` completes it")

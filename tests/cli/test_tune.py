@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.conftest import Command, Said
 from tests.studies import write_study
 from xferlab.cli import tune as search
-from xferlab.cli.main import BAD_INPUT, main
+from xferlab.cli.main import BAD_INPUT
 from xferlab.errors import StorageError
 
 pytestmark = pytest.mark.component  # reads a study's phantoms
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
+def tune(tmp_path: Path, command: Command) -> Callable[..., Said]:
+    """Asks for a search in the test's folder, which is refused."""
     write_study(tmp_path)
     (tmp_path / "space.yaml").write_text("training.lr: {loguniform: [1.0e-4, 1.0e-2]}\n")
-    return tmp_path
-
-
-def tune(*more: str) -> int:
-    words = ["tune", "study.yaml", "--space", "space.yaml", "--samples", "2", "--storage", "storage"]
-    return main([*words, *more])
+    words = ("tune", "study.yaml", "--space", "space.yaml", "--samples", "2", "--storage", "storage")
+    return partial(command, *words, code=BAD_INPUT)
 
 
 @pytest.mark.parametrize(
@@ -41,27 +39,25 @@ def tune(*more: str) -> int:
         (["--space", "spaec.yaml"], "there is no such file"),
     ],
 )
-def test_what_does_not_exist_is_refused(
-    folder: Path, capsys: pytest.CaptureFixture[str], more: list[str], words: str
+def test_what_does_not_exist_is_refused(tune: Callable[..., Said], more: list[str], words: str) -> None:
+    assert words in tune(*more).err
+
+
+def test_a_stage_without_its_parents_names_them_and_what_to_run(
+    tune: Callable[..., Said], tmp_path: Path
 ) -> None:
-    assert tune(*more) == BAD_INPUT
-    assert words in capsys.readouterr().err
-
-
-def test_a_stage_without_its_parents_names_them_and_what_to_run(folder: Path, capsys: Any) -> None:
-    assert tune() == BAD_INPUT
-    told = capsys.readouterr().err
+    told = tune().err
     assert "2 of 2 are not complete" in told
     assert "baseline/general/r01 (" in told
     assert "xferlab run study.yaml --storage storage --arms baseline" in told
-    assert not (folder / "storage/tuning").exists()
+    assert not (tmp_path / "storage/tuning").exists()
 
 
-def test_a_file_that_somebody_wrote_is_not_replaced(folder: Path, capsys: Any) -> None:
-    (folder / "mine.yaml").write_text("arm: {training.lr: 0.1}\n")
-    assert tune("--stage", "general", "--out", "mine.yaml") == BAD_INPUT
-    assert "`xferlab tune` has not written it" in capsys.readouterr().err
-    assert (folder / "mine.yaml").read_text() == "arm: {training.lr: 0.1}\n"
+def test_a_file_that_somebody_wrote_is_not_replaced(tune: Callable[..., Said], tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("arm: {training.lr: 0.1}\n")
+    said = tune("--stage", "general", "--out", "mine.yaml")
+    assert "`xferlab tune` has not written it" in said.err
+    assert (tmp_path / "mine.yaml").read_text() == "arm: {training.lr: 0.1}\n"
 
 
 def test_what_cannot_be_written_after_a_search_is_told(tmp_path: Path, capsys: Any) -> None:

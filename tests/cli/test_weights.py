@@ -15,7 +15,7 @@ import torch
 import yaml
 from PIL import Image
 
-from tests.cli.conftest import Command
+from tests.conftest import Command
 from xferlab.networks.build import build, initialise
 
 pytestmark = pytest.mark.component
@@ -80,6 +80,21 @@ def test_a_damaged_donor_is_named_before_any_trial(
     assert f"{path}:{DONOR_LINE}: baseline/a/r01: {text}" in by_verb["check"]
     assert text in by_verb["run"]
     assert text in by_verb["predict"]
+
+
+def test_weights_from_which_nothing_starts_are_not_looked_for(
+    study: Callable[..., Path], command: Command
+) -> None:
+    stages = {
+        **STUDY["stages"],
+        "spare": {"weights": "imagenet/resnet18"},
+        "other": {"weights": {"path": "no.pt"}},
+    }
+    path = study(dict, stages=stages)
+    assert command("run", path, "--executor", "in-process").code == 0
+    check = command("check", path)
+    assert check.code == 0
+    assert "no stage starts from" in check.out
 
 
 def test_a_wrapped_donor_is_taken_with_a_line_that_says_so(

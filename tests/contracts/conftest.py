@@ -27,14 +27,12 @@ def ray_execute() -> Iterator[Execute]:
         pytest.param("ray", marks=pytest.mark.slow),
     ]
 )
-def lab(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+def lab(request: pytest.FixtureRequest, cache: Path, tmp_path: Path) -> Lab:
     if request.param == "ray":
         return Lab(tmp_path, request.getfixturevalue("ray_execute"))
     return Lab(tmp_path, importlib.import_module("xferlab.schedule.in_process").execute)
 
 
 @pytest.fixture
-def ray_lab(ray_execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+def ray_lab(ray_execute: Execute, cache: Path, tmp_path: Path) -> Lab:
     return Lab(tmp_path, ray_execute)

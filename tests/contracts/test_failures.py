@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.contracts.runs import Execute, Lab
+from tests.contracts.runs import Lab
 from tests.studies import attempts, outcomes, recorded, write_study, xferlab
 from xferlab.records import reader
 from xferlab.schedule import in_process
@@ -73,10 +73,9 @@ def test_one_error_of_the_first_three_trials_leaves_the_rest_open(lab: Lab) -> N
 
 @pytest.mark.slow
 def test_a_process_that_met_an_error_of_the_device_runs_nothing_more(
-    ray_execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray_lab: Lab,
 ) -> None:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
-    lab = named(Lab(tmp_path, ray_execute), "CUDA error: an illegal memory access was encountered")
+    lab = named(ray_lab, "CUDA error: an illegal memory access was encountered")
     session = lab.study(**one_stage(6, retries=2))
     plan = session.plan()
     unlucky = [plan.names[f"a/general/r0{number}"] for number in (1, 4)]
@@ -96,8 +95,7 @@ def test_the_command_shows_one_traceback_and_what_to_do(tmp_path: Path) -> None:
     words = ("run", study, "--storage", tmp_path / "results", "--executor", "in-process")
     lab = Lab(tmp_path, in_process.execute)
     lab.obstruct(*lab.study(**one_stage(5, retries=0)).plan().by_id)
-    run = xferlab(tmp_path, *words)
-    assert run.returncode == 1
+    run = xferlab(tmp_path, *words, code=1)
     assert run.stderr.count("in run_trial") == 1
     assert "progress.jsonl: cannot be written" in run.stderr
     last = run.stderr.splitlines()[-1]

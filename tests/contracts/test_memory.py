@@ -24,8 +24,7 @@ STUDY = {
 @pytest.mark.parametrize("executor", [("--workers", "1"), ("--executor", "in-process")])
 def test_memory_stays_flat_over_fifty_trials(tmp_path: Path, executor: tuple[str, str]) -> None:
     study, storage = write_study(tmp_path, **STUDY), tmp_path / "results"
-    run = xferlab(tmp_path, "run", study, "--storage", storage, *executor)
-    assert run.returncode == 0, run.stderr
+    xferlab(tmp_path, "run", study, "--storage", storage, *executor, code=0)
     runs = [json.loads(path.read_text()) for path in storage.glob("trials/*/run.json")]
     runs.sort(key=lambda run: str(run["attempts"][-1]["started"]))
     peaks = [round(1024 * run["memory_peak_gib"]) for run in runs]

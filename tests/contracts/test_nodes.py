@@ -31,12 +31,11 @@ from xferlab.schedule.graph import State
     ],
 )
 def test_what_is_wrong_with_a_node_is_told(
-    tmp_path: Path, name: str, content: str, version: str, problem: str
+    local: Store, tmp_path: Path, name: str, content: str, version: str, problem: str
 ) -> None:
-    store = Store.open(tmp_path)
-    store.write("probe", b"d")
+    local.write("probe", b"d")
     (tmp_path / "folder").mkdir()
-    found = nodes.problem_here(ray_session.Access.to(store), name, content, version)
+    found = nodes.problem_here(ray_session.Access.to(local), name, content, version)
     assert problem in found
     assert bool(found) == bool(problem)
 
@@ -45,11 +44,10 @@ Join = Callable[..., Any]
 
 
 @pytest.fixture
-def join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Join]:
+def join(cache: Path) -> Iterator[Join]:
     """Starts a head with one core; the function that it yields adds nodes like it."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     join = lambda **options: made.add_node(num_cpus=1, **options)  # noqa: E731
     join.address = made.address  # type: ignore[attr-defined]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,19 +10,13 @@ import pytest
 from tests.contracts.runs import Lab
 from tests.studies import outcomes, recorded
 from tests.takes import takes
-from tests.tasks.labelled import added
 from tests.trial.conftest import flip_bit
 from xferlab.schedule.graph import State
 
+pytestmark = pytest.mark.usefixtures("added_tasks")
+
 ARMS = {"a": {}, "b": {"stages.seen.masks.keep": "outside"}}
 LOST = ("a/lungs/r01/f1", "a/kinds/r01")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _tasks() -> Iterator[None]:
-    """Known before workers start."""
-    with added():
-        yield
 
 
 def study() -> dict[str, Any]:

@@ -216,8 +216,7 @@ def test_address_joins_a_running_cluster_and_leaves_it_running(
     try:
         with head_node(short) as address:
             for storage in ("one", "two"):
-                run = xferlab(tmp_path, "run", study, "--storage", tmp_path / storage, "--address", address)
-                assert run.returncode == 0, run.stderr
+                xferlab(tmp_path, "run", study, "--storage", tmp_path / storage, "--address", address, code=0)
     finally:
         shutil.rmtree(short, ignore_errors=True)
     assert recorded(tmp_path / "one") == recorded(tmp_path / "two") == undisturbed(tmp_path, study)

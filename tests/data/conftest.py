@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
+from tests.refusals import problems_of
 from xferlab.cohort import Case
 from xferlab.data.cache import open_table
 from xferlab.data.case_table import CaseTable
@@ -34,6 +35,15 @@ def data_section(**fields: Any) -> Any:
 def index_sections(sections: Mapping[str, Any], *, memo_dir: Path) -> dict[str, tuple[Case, ...]]:
     """The cases of each section."""
     return {name: source.survey.cases for name, source in open_sources(sections, memo_dir).items()}
+
+
+def cases_of(config: Any, tmp_path: Path) -> tuple[Case, ...]:
+    """The cases of one section, with a memo in the test's folder."""
+    return index_sections({"s": config}, memo_dir=tmp_path / "memo")["s"]
+
+
+def digests_of(config: Any, tmp_path: Path) -> list[str]:
+    return [case.digest for case in cases_of(config, tmp_path)]
 
 
 @pytest.fixture
@@ -81,9 +91,7 @@ def refusal(path: Path, read: Callable[[Path], object] = read_image, *, content:
     """What is said of a file that is refused, which gets this content before."""
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        read(path)
-    (problem,) = caught.value.problems
+    (problem,) = problems_of(DataError, read, path)
     assert problem.where == str(path)
     return problem.what
 
@@ -166,8 +174,7 @@ def opener(tmp_path: Path) -> Callable[..., CaseTable]:
 
     def open_all(config: Any, *, size: Any, digests: Any = None, progress: Any = None) -> CaseTable:
         if digests is None:
-            cases = index_sections({"s": config}, memo_dir=tmp_path / "memo")["s"]
-            digests = [case.digest for case in cases]
+            digests = digests_of(config, tmp_path)
         cache_dir = tmp_path / "cache"
         return open_table({"s": config}, size=size, digests=digests, cache_dir=cache_dir, progress=progress)
 

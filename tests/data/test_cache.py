@@ -21,6 +21,7 @@ import pytest
 from filelock import FileLock
 
 from tests.data.conftest import Folder, index_sections
+from tests.refusals import problems_of
 from xferlab.data import cache
 from xferlab.data.cache import check_cache, default_cache_dir, open_table
 from xferlab.data.case_table import CaseTable, read_table
@@ -119,9 +120,7 @@ def test_rows_follow_the_request(opened: Any) -> None:
 def test_all_bad_cases_at_once_and_nothing_is_left(many_sizes: Folder, tmp_path: Path, opened: Any) -> None:
     for name in ("images/1.png", "masks/4.png"):
         (many_sizes.root / name).write_bytes(b"broken")
-    with pytest.raises(DataError) as caught:
-        opened()
-    assert sorted(Path(p.where).name for p in caught.value.problems) == ["1.png", "4.png"]
+    assert sorted(Path(p.where).name for p in problems_of(DataError, opened)) == ["1.png", "4.png"]
     assert {path.suffix for path in (tmp_path / "cache" / "tables-v5").rglob("*.*")} == {".lock"}
 
 

@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
+from tests.refusals import problems_of
 from xferlab.data.decode import Labels, read_labels
 from xferlab.data.sources.manifest.config import ManifestData
 from xferlab.data.sources.manifest.labels import LabelMap
@@ -39,9 +40,7 @@ def label_map(labels: dict[str, Any]) -> LabelMap:
 
 def refusal(structure: int, mask: Labels) -> str:
     """What is said of a mask whose structure has another value."""
-    with pytest.raises(DataError) as caught:
-        target_of({"lung": [structure]}, mask)
-    (problem,) = caught.value.problems
+    (problem,) = problems_of(DataError, target_of, {"lung": [structure]}, mask)
     assert problem.where == "m.png"
     return problem.what
 

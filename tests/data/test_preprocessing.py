@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from tests.data.conftest import index_sections, make_image
+from tests.data.conftest import cases_of, digests_of, make_image
 from tests.data.sources.test_lgg import slice_pixels
 from tests.data.test_dicom import write as write_dicom
 from xferlab.data.check import check_sections
@@ -119,10 +119,6 @@ def test_a_structure_that_the_crop_cuts_is_a_remark(folder: Any, tmp_path: Path)
     )
 
 
-def digests(section: Any, tmp_path: Path) -> list[str]:
-    return [case.digest for case in index_sections({"s": section}, memo_dir=tmp_path / "memo")["s"]]
-
-
 def write_slices(volume: Path) -> None:
     volume.mkdir(parents=True)
     for number in range(4):
@@ -144,9 +140,9 @@ def test_steps_are_part_of_digests_and_off_they_are_not(
         write_slices(tmp_path / "kaggle_3m" / "TCGA_CS_1_19990101")
         fields = {"source": source, "root": str(tmp_path)}
     steps = STEPS[source in ("phantom_mri", "lgg") :]
-    plain = digests(section(**fields), tmp_path)
-    assert digests(section(**fields, crop_black_band=False, degrade_to=None), tmp_path) == plain
-    several = [digests(section(**fields, **step), tmp_path) for step in steps]
+    plain = digests_of(section(**fields), tmp_path)
+    assert digests_of(section(**fields, crop_black_band=False, degrade_to=None), tmp_path) == plain
+    several = [digests_of(section(**fields, **step), tmp_path) for step in steps]
     assert len({digest for each in (plain, *several) for digest in each}) == (len(steps) + 1) * len(plain)
 
 
@@ -159,7 +155,7 @@ def test_a_simulated_device_sees_the_image_without_its_band(folder: Any, tmp_pat
     folder.write()
     config = folder.section(simulate="portable", crop_black_band=True, degrade_to=16)
     (plain,), (after,) = decoded(folder.section(), tmp_path), decoded(config, tmp_path)
-    (case,) = index_sections({"s": config}, memo_dir=tmp_path / "memo")["s"]
+    (case,) = cases_of(config, tmp_path)
     image, targets = simulate_portable(plain.image[:30], plain.targets[:, :30], seed=0, key=case.image_sha256)
     assert (after.image == degraded(image, 16)).all()
     assert (after.targets == targets).all()

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.data.conftest import Folder, data_section
+from tests.refusals import problems_of
 from xferlab.cohort import Case, Cohort
 from xferlab.data.sources.source import Source, Survey
 from xferlab.errors import DataError
@@ -229,9 +230,7 @@ def test_an_arm_whose_spelling_may_be_either_of_two_people_is_refused(tmp_path: 
     one = Hospital(tmp_path / "one", "p1", "P1", "q")
     arm = {"two": Hospital(tmp_path / "two", "p 1", first=10).section()}
     sections = {"one": one.section(different_patients=[["p1", "P1"]])}
-    with pytest.raises(DataError) as caught:
-        StudyIndex(sections, arms={"b": arm}, memo_dir=tmp_path / "memo")
-    (problem,) = caught.value.problems
+    (problem,) = problems_of(DataError, StudyIndex, sections, arms={"b": arm}, memo_dir=tmp_path / "memo")
     assert problem.where == "data.one, data.two"
     assert problem.what.startswith("an id that only an arm has joins patients 'P1', 'p1' of the study")
     assert '`same_patient: [[P1, "p 1", p1]]`' in problem.what

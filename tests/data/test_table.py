@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from tests.data.conftest import index_sections
 from tests.data.spoils import Spoil, cell, drop_column, fields, no_file, remove, renamed_table, text
+from tests.refusals import problems_of
 from xferlab.data.check import check_sections
 from xferlab.data.sources.manifest import table
 from xferlab.data.sources.manifest.table import Nearest, outside, read_table
@@ -29,10 +30,9 @@ def cells(path: Path) -> list[tuple[str, ...]]:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        read_table(path)
-    assert {problem.where for problem in caught.value.problems} == {str(path)}
-    return " ".join(problem.what for problem in caught.value.problems)
+    problems = problems_of(DataError, read_table, path)
+    assert {problem.where for problem in problems} == {str(path)}
+    return " ".join(problem.what for problem in problems)
 
 
 WRITTEN = {
@@ -158,9 +158,8 @@ def test_row_numbers_of_pandas_are_a_column_without_a_name(tmp_path: Path) -> No
 def test_values_in_columns_without_a_name_are_refused(tmp_path: Path, text: str, what: str) -> None:
     path = tmp_path / "metadata.csv"
     path.write_text(text)
-    with pytest.raises(DataError) as caught:
-        read_table(path)
-    assert [(problem.where, problem.what) for problem in caught.value.problems] == [(f"{path}:2", what)]
+    (problem,) = problems_of(DataError, read_table, path)
+    assert (problem.where, problem.what) == (f"{path}:2", what)
 
 
 def test_empty_columns_and_rows(tmp_path: Path) -> None:

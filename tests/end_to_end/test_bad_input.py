@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.cli.conftest import Command
+from tests.conftest import Command
 from tests.studies import noise, write_pack, xferlab
 from xferlab.study.paths import replaced
 
@@ -334,8 +334,7 @@ def zeros_and_ones(case: Case) -> None:
 @pytest.mark.component
 @pytest.mark.parametrize("verb", ["run", "check"])
 def test_masks_of_which_none_has_a_structure_are_refused(case: Case, command: Command, verb: str) -> None:
-    said = command(verb, changed(case, zeros_and_ones))
-    assert said.code == 2
+    said = command(verb, changed(case, zeros_and_ones), code=2)
     assert "masks has a pixel of the structure, so there is nothing to learn or" in said.out + said.err
     assert not (case.folder / "st" / "trials").exists()
 
@@ -361,8 +360,7 @@ def test_plan_and_run_take_files_that_no_chosen_trial_reads(
     study = changed(case, arm_left_out if of_an_arm else put("data.spare", beside(case)))
     counted = f"unusable images or masks that no chosen trial reads (2); `xferlab check {study}` shows them"
     for words in (("plan", study), ("run", study, "--executor", "in-process")):
-        said = command(*words, *case.words)
-        assert said.code == 0, said.err
+        said = command(*words, *case.words, code=0)
         assert said.err.count(counted) == 1
     assert command("check", study).code == 2
 
@@ -375,8 +373,7 @@ def test_plan_refuses_what_an_arm_that_is_chosen_reads(
     arm = {"data.other": beside(case, **fields), "stages.second.data": "other"}
     study = changed(case, put("arms.b", arm))
     for words in ((), ("--arms", "b")):
-        said = command("plan", study, *words)
-        assert said.code == 2
+        said = command("plan", study, *words, code=2)
         assert said.err.startswith(f"{case.folder}/other/0_mask.png: mask values 7 (1600 px) are in no label")
 
 

@@ -41,9 +41,8 @@ class Watched(Heard):
 
 
 @pytest.fixture
-def run_trivial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[Watched, Outcome]]:
+def run_trivial(cache: Path, tmp_path: Path) -> Callable[[int], tuple[Watched, Outcome]]:
     """Runs a study of so many trials that do next to nothing."""
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
 
     def run_trivial(number: int) -> tuple[Watched, Outcome]:
         watched = Watched()

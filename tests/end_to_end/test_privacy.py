@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.cli.conftest import Command
+from tests.conftest import Command
 from tests.end_to_end.written import holding
 from xferlab.errors import DataError
 from xferlab.phantoms import PATHOLOGIES, chest_mask, chest_xray

@@ -39,14 +39,12 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("search")
     study = write_study(folder, training=TRAINING, arms={"baseline": {}})
     (folder / "space.yaml").write_text(SPACE)
-    done = xferlab(folder, "run", study, "--executor", "in-process", "--storage", folder / "storage")
-    assert done.returncode == 0, done.stderr
+    xferlab(folder, "run", study, "--executor", "in-process", "--storage", folder / "storage", code=0)
     return folder
 
 
 def finish(ground: Path, *options: str) -> str:
-    done = xferlab(ground, *TUNE, *options, timeout_s=400)
-    assert done.returncode == 0, done.stderr
+    done = xferlab(ground, *TUNE, *options, timeout_s=400, code=0)
     return done.stdout
 
 
@@ -130,8 +128,7 @@ def assert_winner(ground: Path, name: str, best: SampleRecord) -> None:
     path.write_text(yaml.safe_dump({**study, "arms": arms}))
     [tuned] = load(path).tuned["tuned"]
     assert (tuned.sample, tuned.num_samples, tuned.score) == (best.number, 20, best.score)
-    planned = xferlab(ground, "plan", path, "--storage", "storage", "--json")
-    assert planned.returncode == 0, planned.stderr
+    planned = xferlab(ground, "plan", path, "--storage", "storage", "--json", code=0)
     plan = json.loads(planned.stdout)
     ids = {name: one["trial_id"] for one in plan["trials"] for name in one["names"]}
     expected = [ids[f"tuned/portable/r{n:02d}"] for n in (1, 2)]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.conftest import Command
 from tests.studies import TINY, noise, write_pack, write_study
 from xferlab.analysis import load_study
 from xferlab.cli.main import main
@@ -94,12 +95,8 @@ def test_the_report_names_the_design_and_its_p_is_that_of_the_corrected_t(folds:
     assert int(row["num_repetitions"]) == 5
 
 
-def test_plan_shows_folds(
-    folds: tuple[Path, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XFERLAB_CACHE", str(folds[0] / "cache"))
-    assert main(["plan", str(folds[0] / "study.yaml")]) == 0
-    shown = capsys.readouterr().out
+def test_plan_shows_folds(folds: tuple[Path, str], command: Command) -> None:
+    shown = command("plan", folds[0] / "study.yaml", code=0).out
     assert "repeat 1, fold 5" in next(line for line in shown.splitlines() if "baseline/general/r05" in line)
     assert "10 trials (10 complete" in shown
 
@@ -116,7 +113,7 @@ def sited_pack(folder: Path) -> Path:
 
 
 def test_sites_that_are_left_out_are_reported_one_by_one_without_a_verdict(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root, both = str(sited_pack(tmp_path / "pack")), ["general.test", "general.hold_out"]
     changes = {
@@ -132,10 +129,10 @@ def test_sites_that_are_left_out_are_reported_one_by_one_without_a_verdict(
         },
     }
     report = run_and_report(tmp_path, changes, monkeypatch)
-    told = capsys.readouterr().out
-    assert "all 10 trials complete" in told  # two arms: three of `general` and two of `south` each
-    assert main(["plan", str(tmp_path / "study.yaml")]) == 0
-    shown = capsys.readouterr().out
+    assert (
+        "all 10 trials complete" in capfd.readouterr().out
+    )  # two arms: three of `general` and two of `south` each
+    shown = command("plan", "study.yaml", code=0).out
     assert "site west" in next(line for line in shown.splitlines() if "baseline/general/r03" in line)
     assert (
         "stages.south: where 'south' is left out, the stage has no case to train on; it has no trial there"

@@ -15,19 +15,17 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.conftest import Command
 from tests.end_to_end.processes import start
 from tests.studies import TINY, environment, recorded, write_study, xferlab
 from tests.studies import command as words
 from tests.tracking.wandb_files import offline_runs
 from tests.tracking.wandb_processes import SERVICE, WRITER, kill_one, mirror_processes, until
-from tests.tracking.wandb_server import FAULTS, Server, serving
+from tests.tracking.wandb_server import ABSENT, FAULTS, KEY, Server
 from xferlab.tracking import TrialMirror, live, pipe
 
 pytestmark = pytest.mark.slow
 
-KEY = "0123456789abcdef" * 2 + "01234567"
-ABSENT = {"dns": "http://nowhere.invalid", "refused": "http://127.0.0.1:9"}
 EPOCHS = 40
 SLACK_S = 15.0
 ONE = {
@@ -45,25 +43,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The records of the study without tracking."""
     folder = tmp_path_factory.mktemp("undisturbed")
     write_study(folder, **ONE)
-    done = xferlab(folder, *RUN)
-    assert done.returncode == 0, done.stderr
+    xferlab(folder, *RUN, code=0)
     return recorded(folder / "results")
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    with serving() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        monkeypatch.setenv("HOME", str(tmp_path))
-        monkeypatch.setenv("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", "0.3")  # 15 s at W&B
-        yield server
-
-
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit that a process alone has, cut short to save time."""
-    monkeypatch.setattr(pipe, "LINGER_S", 3.0)
 
 
 class Clock:
@@ -262,8 +243,7 @@ def test_a_killed_rebuild_goes_on(command: Command, tmp_path: Path, server: Serv
                 driver.stdout.readline()
             until(lambda: SERVICE in mirror_processes(folder).values())
             os.kill(driver.pid, signal.SIGKILL)
-    said = command(*MIRROR, "--mode", mode)
-    assert said.code == 0, said.out + said.err
+    said = command(*MIRROR, "--mode", mode, code=0)
     print(said.out)
     until(lambda: not mirror_processes(folder), timeout_s=pipe.LINGER_S + SLACK_S)
     told = [run.epochs for run in server.runs.values() if "superseded" not in run.tags]

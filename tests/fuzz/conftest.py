@@ -6,14 +6,8 @@ from typing import Any
 
 import pytest
 
-FAST, SLOW = 40, 2000
 
-
-def pytest_generate_tests(metafunc: Any) -> None:
-    """Gives `examples` two values: one for every run, and a large one for the slow tier."""
-    if "examples" in metafunc.fixturenames:
-        amounts = [
-            pytest.param(FAST, id="few"),
-            pytest.param(SLOW, id="many", marks=pytest.mark.slow),
-        ]
-        metafunc.parametrize("examples", amounts)
+@pytest.fixture(params=[pytest.param(40, id="few"), pytest.param(2000, id="many", marks=pytest.mark.slow)])
+def examples(request: Any) -> int:
+    """How many inputs a test reads."""
+    return int(request.param)

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from tests.data.conftest import Folder, data_section, index_sections
+from tests.refusals import problems_of
 from xferlab.cohort import Case, Cohort
 from xferlab.errors import DataError
 from xferlab.leakage import comparisons
 from xferlab.leakage.index import StudyIndex
 from xferlab.phantoms import PATHOLOGIES, brain_mri, chest_xray
 
-pytestmark = pytest.mark.component
 SIZE_PX = 96
 PEOPLE = 8
 
@@ -219,9 +219,7 @@ def test_an_image_of_an_arm_may_not_join_two_people_of_the_study(
 ) -> None:
     added, arm = more(tmp_path, a2=altered(2))
     added.show("a5", altered(5), patient="pa2")
-    with pytest.raises(DataError) as caught:
-        index(arms={"b": arm})
-    (problem,) = caught.value.problems
+    (problem,) = problems_of(DataError, index, arms={"b": arm})
     assert problem.severity == "error"
     assert problem.where == "data.general, data.portable, data.added"
     assert "an image that only an arm has joins patients 'p2', 'p5' of the study" in problem.what

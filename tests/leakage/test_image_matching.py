@@ -24,7 +24,6 @@ from xferlab.phantoms import PATHOLOGIES, brain_mri, brain_patient, chest_xray
 
 Alter = Callable[[Image.Image], Image.Image]
 PEOPLE = 12
-pytestmark = pytest.mark.component
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:

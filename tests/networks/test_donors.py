@@ -17,8 +17,6 @@ from xferlab.networks import donors, published
 from xferlab.networks.build import initialise
 from xferlab.networks.unet import UNet
 
-pytestmark = pytest.mark.component
-
 CONTENT = b"some weights" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 

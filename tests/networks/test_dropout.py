@@ -9,7 +9,6 @@ from torch import nn
 from tests.training.learners import Cases, Small, same, trainer
 from xferlab.networks.dropout import Dropout, reseed
 
-pytestmark = pytest.mark.component
 CPU = torch.device("cpu")
 
 

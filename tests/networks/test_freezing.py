@@ -12,8 +12,6 @@ from xferlab.networks.build import build, initialise
 from xferlab.networks.freezing import LEVELS, PARTS, freeze, frozen_modules
 from xferlab.networks.translator import Translator
 
-pytestmark = pytest.mark.component
-
 
 @dataclass(frozen=True)
 class Freeze:

@@ -14,8 +14,6 @@ from xferlab.networks.build import NETWORKS, build, initialise
 from xferlab.networks.dropout import Dropout, reseed
 from xferlab.networks.head import Head
 
-pytestmark = pytest.mark.component
-
 B4 = Head((1024, 512, 64), dropout=(0.2, 0.2))
 """The head of arias-garzon2021 (methods, B.4)."""
 

@@ -17,8 +17,6 @@ from xferlab.networks.inherit import FOLDS, Fold, fold_channels, inherit
 from xferlab.networks.pretrained import Pretrained
 from xferlab.networks.published import IMAGENET, PUBLISHED, shapes_of
 
-pytestmark = pytest.mark.component
-
 HEAD = Head((16, 8), dropout=(0.2,))
 OWN_HEADS = {
     "vgg16": [f"classifier.{number}.{part}" for number in (0, 3, 6) for part in ("weight", "bias")],

@@ -12,8 +12,6 @@ from xferlab.networks import donors
 from xferlab.networks.donors import fetch
 from xferlab.networks.published import IMAGENET, PUBLISHED, network_of, published, shapes_of
 
-pytestmark = pytest.mark.component
-
 LITE = "imagenet/efficientnet_lite0"
 TENSORS = {"vgg16": 32, "vgg19": 38, "resnet18": 122, "efficientnet_lite0": 296}
 """In the files of torchvision and of the package, counters of batches included."""

@@ -19,8 +19,6 @@ from xferlab.networks.normalisation import Normalisation
 from xferlab.networks.pretrained import Pretrained
 from xferlab.networks.vgg import VGG
 
-pytestmark = pytest.mark.component
-
 CAT, COFFEE = data.chelsea()[38:262, 114:338], data.coffee()[88:312, 188:412]
 LITE = Pretrained("efficientnet_lite0")
 

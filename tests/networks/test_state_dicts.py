@@ -13,8 +13,6 @@ from xferlab.errors import DonorError
 from xferlab.networks.build import build, initialise
 from xferlab.networks.donors import load_strict, read_weights
 
-pytestmark = pytest.mark.component
-
 
 def network() -> nn.Module:
     model = build("unet", in_channels=1, out_channels=1, init_features=2)

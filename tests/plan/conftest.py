@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from tests.plan.studies import HERE, STUDY, PlanOf, phantom_cases
+from xferlab.leakage.index import StudyIndex
 from xferlab.plan.expand import expand
 from xferlab.plan.plan import Plan, Setting
 from xferlab.plan.selection import Index
@@ -35,3 +37,16 @@ def plan_of(tmp_path_factory: pytest.TempPathFactory) -> PlanOf:
         return expand(load(path, profile=profile, environ={}), index, setting)
 
     return plan_of
+
+
+@pytest.fixture
+def planned_real(real_data: Path, tmp_path: Path) -> Callable[[str], Plan]:
+    """The plan of a study on real images."""
+
+    def planned(text: str) -> Plan:
+        (tmp_path / "study.yaml").write_text(text)
+        loaded = load(tmp_path / "study.yaml", environ={"XFERLAB_DATA": str(real_data)})
+        index = StudyIndex(loaded.base.data, memo_dir=tmp_path / "memo")
+        return expand(loaded, index, HERE)
+
+    return planned

@@ -27,6 +27,8 @@ stages:
   portable: {data: portable, starts_from: general, evaluate_on: [portable.test, portable.hold_out]}
 """
 STUDY = "study: s\nseed: 7\nrepetitions: 3\n" + DATA + STAGES
+NO_NUMBER = STUDY.replace("repetitions: 3\n", "")
+SITES = ("north", "south", "west")
 NO_MRI = STUDY.replace("  mri: {source: phantom_mri, count: 20}\n", "")
 GIVEN = NO_MRI.replace("donor: {data: mri}", "donor: {weights: buda2019}")
 
@@ -83,3 +85,19 @@ def parts(plan: Plan, name: str, part: str = "") -> set[tuple[str, str]]:
 def patients(plan: Plan) -> dict[str, str]:
     """The patient of each case of the study's own sections, by the case's digest."""
     return {case.digest: case.patient for cases in plan.selector.cohort.sections.values() for case in cases}
+
+
+def sited(name: str, config: Any) -> Sequence[Case]:
+    """Chest X-rays have a site by patient; those of `portable` are of the first two only."""
+    cases = phantom_cases(name, config)
+    if config.source == "phantom_mri":
+        return cases
+    number_of = {case.patient: number for number, case in enumerate(cases[::2])}
+    sites = 2 if name == "portable" else 3
+    return [replace(case, columns={"site": SITES[number_of[case.patient] % sites]}) for case in cases]
+
+
+def who_tests(plan: Plan, name: str) -> set[str]:
+    """The patients of the test part that a trial is evaluated on."""
+    (selection,) = (e.selection for e in trial(plan, name).evaluations if e.part == "test")
+    return {patients(plan)[digest] for digest in plan.selections[selection].digests}

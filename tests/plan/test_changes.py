@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.plan.studies import HERE, STAGES, STUDY, PlanOf, phantom_cases
+from tests.plan.studies import HERE, NO_NUMBER, STAGES, PlanOf, phantom_cases
 from xferlab.cohort import Case
 from xferlab.plan.changes import asked_names, changed_fields, changes
 from xferlab.plan.document import to_document
@@ -23,7 +23,7 @@ arms:
   scratch: {stages.general.starts_from: null}
 """
 BY_SITE = "split: {by: site}\n"
-NO_NUMBER = STUDY.replace("repetitions: 3\n", "").replace("portable.test, ", "")
+ELSEWHERE = NO_NUMBER.replace("portable.test, ", "")
 
 
 def two_sites(name: str, config: Any) -> Sequence[Case]:
@@ -106,15 +106,15 @@ def test_the_trials_of_a_document_are_those_of_the_plan(plan_of: PlanOf) -> None
 @pytest.mark.parametrize("with_data", [True, False])
 def test_sites_without_a_trial_are_no_difference(plan_of: PlanOf, with_data: bool) -> None:
     """Only the data tell how many sites there are, and where a stage has a trial."""
-    last, now = (plan_of(ARMS + BY_SITE, base=NO_NUMBER, index=two_sites) for _ in range(2))
+    last, now = (plan_of(ARMS + BY_SITE, base=ELSEWHERE, index=two_sites) for _ in range(2))
     assert len([name for name in last.names if "baseline/portable" in name]) == 1
     assert differing(last, now, with_data=with_data) == []
 
 
 @pytest.mark.parametrize("with_data", [True, False])
 def test_what_comes_and_goes_is_known_for_sites_too(plan_of: PlanOf, with_data: bool) -> None:
-    last = plan_of(BY_SITE, base=NO_NUMBER, index=two_sites)
-    now = plan_of(ARMS + BY_SITE, base=NO_NUMBER, index=two_sites)
+    last = plan_of(BY_SITE, base=ELSEWHERE, index=two_sites)
+    now = plan_of(ARMS + BY_SITE, base=ELSEWHERE, index=two_sites)
     assert differing(now, last, with_data=with_data) == ["4 trials removed (arm scratch)"]
     # Without the data, every stage of the new arm may have a trial for each site.
     number = 4 if with_data else 5

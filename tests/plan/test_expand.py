@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 import pytest
 
@@ -12,7 +11,6 @@ from tests.plan.studies import (
     evaluation_ids,
     evaluations,
     parts,
-    patients,
     phantom_cases,
     trial,
 )
@@ -60,22 +58,6 @@ def test_parents_come_first_and_repetitions_are_paired(plan_of: PlanOf) -> None:
         assert child.identity.to_json()["parent"] == {"trials": list(child.parents)}
         only_donor = (plan.names["baseline/donor/r01"],)
         assert trial(plan, f"baseline/general/r0{repetition}").parents == only_donor
-
-
-def test_nobody_is_trained_on_and_evaluated_in_one_repetition(plan_of: PlanOf) -> None:
-    plan = plan_of()
-    patient_of = patients(plan)
-
-    def seen(selections: Iterable[str]) -> set[str]:
-        return {patient_of[digest] for name in selections for digest in plan.selections[name].digests}
-
-    for repetition in (1, 2, 3):
-        trials = [spec for spec in plan.trials if spec.repetition == repetition]
-        trained = seen(spec.selection for spec in trials)
-        evaluated = seen(evaluation.selection for spec in trials for evaluation in spec.evaluations)
-        assert trained
-        assert evaluated
-        assert trained.isdisjoint(evaluated)
 
 
 def test_every_selection_is_in_the_plan_under_its_digest_and_all_have_one_hold_out(plan_of: PlanOf) -> None:

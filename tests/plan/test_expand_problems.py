@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from tests.plan.studies import PlanOf, phantom_cases
+from tests.refusals import problems_of
 from xferlab.errors import StudyError
 
 ONE_IMAGE = "split: {group_by: null, train: 0.34, validation: 0.33, test: 0.33}\nmodel: {image_size: 16}"
@@ -58,9 +59,7 @@ ONE_IMAGE = "split: {group_by: null, train: 0.34, validation: 0.33, test: 0.33}\
 def test_what_cannot_be_planned_is_refused_once_at_its_line(
     plan_of: PlanOf, more: str, edits: dict[str, str], text: str, number: int
 ) -> None:
-    with pytest.raises(StudyError, match=text) as caught:
-        plan_of(more, edits=edits)
-    assert len(caught.value.problems) == number
+    assert len(problems_of(StudyError, plan_of, more, edits=edits, match=text)) == number
 
 
 def test_what_is_refused_elsewhere_may_be_planned(plan_of: PlanOf) -> None:
@@ -72,9 +71,7 @@ def test_what_is_refused_elsewhere_may_be_planned(plan_of: PlanOf) -> None:
 
 
 def test_all_empty_parts_are_reported_at_once(plan_of: PlanOf) -> None:
-    with pytest.raises(StudyError) as caught:
-        plan_of(edits={"count: 60": "count: 2", "count: 20": "count: 2"})
-    whole = str(caught.value)
+    whole = str(problems_of(StudyError, plan_of, edits={"count: 60": "count: 2", "count: 20": "count: 2"}))
     assert "section 'fixed'" in whole
     assert "section 'mri'" in whole
 
@@ -90,6 +87,23 @@ def test_a_class_that_a_part_lacks_is_a_warning_and_an_error_where_required(plan
         plan_of("split: {require_classes: [covid19]}", edits=FEW)
     with pytest.raises(StudyError, match=r"is in no test case of section 'portable' in repetition"):
         plan_of("split: {require_classes: [covid19, normal, pathological]}", edits=FEW)
+
+
+def test_a_warning_that_holds_for_some_arms_names_them(plan_of: PlanOf) -> None:
+    few = "{stages.general.label_fraction: 0.01, stages.general.stratified: false}"
+    arms = "".join(f"  {name}: {few if name != 'all' else '{}'}\n" for name in ("all", "few", "fewer"))
+    lacking = [
+        warning.what
+        for warning in plan_of(f"arms:\n{arms}").warnings
+        if "is in no train case" in warning.what
+    ]
+    assert lacking
+    assert all(what.startswith("arms 'few', 'fewer': pathology '") for what in lacking)
+    one = "".join(f"  {name}: {few if name == 'few' else '{}'}\n" for name in ("all", "few"))
+    lacking = [
+        warning.what for warning in plan_of(f"arms:\n{one}").warnings if "is in no train case" in warning.what
+    ]
+    assert all(what.startswith("arm 'few': ") for what in lacking)
 
 
 def test_splitting_images_is_reported_with_the_number_of_patients(plan_of: PlanOf) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.plan.studies import PlanOf, evaluations, text_digest, trial
-from tests.tasks.labelled import added
+from tests.refusals import problems_of
 from xferlab.cohort import Case
 from xferlab.errors import StudyError
 from xferlab.plan.document import to_document
 from xferlab.plan.plan import Plan
+
+pytestmark = pytest.mark.usefixtures("added_tasks")
 
 FINDINGS = ("normal", "tb", "viral")
 DATA = """\
@@ -35,12 +37,6 @@ STUDY = f"""{DATA}stages:
 """
 GROUPED = "names: {well: [normal], sick: [tb, viral]}"
 Edit = Mapping[str, Mapping[str, Any]]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _task() -> Iterator[None]:
-    with added():
-        yield
 
 
 def cases_of(name: str, config: Any, edits: Edit | None = None) -> Sequence[Case]:
@@ -265,12 +261,6 @@ def test_three_binary_tasks_share_their_images(planned: Callable[..., Plan]) -> 
     assert len({str(trial(plan, f"baseline/{name}/r01").data) for name in FINDINGS}) == 1
 
 
-def refused(planned: Callable[..., Plan], cases: Edit | None = None, **edits: str) -> list[str]:
-    with pytest.raises(StudyError) as caught:
-        planned(cases, **edits)
-    return [problem.what for problem in caught.value.problems]
-
-
 def test_a_class_must_be_in_every_training_part(planned: Callable[..., Plan]) -> None:
     """That of one patient is not in it where the patient tests or selects."""
     plan = planned()
@@ -281,7 +271,8 @@ def test_a_class_must_be_in_every_training_part(planned: Callable[..., Plan]) ->
     number = next(n for n in range(0, 60, 2) if not all(text_digest(f"a {n} ") in part for part in trained))
     absent = [text_digest(f"a {number} ") in part for part in trained].index(False) + 1
     rare = {f"a/{number}": {"finding": "rare"}, f"a/{number + 1}": {"finding": "rare"}}
-    assert refused(planned, rare, **{", starts_from: first": ""}) == [
+    refused = problems_of(StudyError, planned, rare, **{", starts_from: first": ""})
+    assert [problem.what for problem in refused] == [
         f"stage 'first': class 'rare' is in no train case of section 'a' in repetition {absent}; add "
         "patients of it, join it with another class (`classes`), or change `split`"
     ]
@@ -325,7 +316,7 @@ def test_what_does_not_fit_the_data_is_refused(
     planned: Callable[..., Plan], cases: Edit | None, edits: dict[str, str], what: str
 ) -> None:
     column = {f"column: {old}": f"column: {new}" for old, new in edits.items()}
-    assert refused(planned, cases, **column)[0] == what
+    assert problems_of(StudyError, planned, cases, **column)[0].what == what
 
 
 def test_arms_name_what_one_training_learns_alike(planned: Callable[..., Plan]) -> None:
@@ -368,11 +359,8 @@ def test_another_number_of_classes_than_the_parent_has_is_refused_by_the_plan(
 ) -> None:
     """The parent's classes are the values of its column, which only the data tell."""
     second = "data: b, task: labelled, classes: {column: finding"
-    with pytest.raises(
-        StudyError, match="its last layer does not fit; let both learn as many classes"
-    ) as error:
-        planned(**{second: f"{second}, {names}"})
-    (problem,) = error.value.problems
+    (problem,) = problems_of(StudyError, planned, **{second: f"{second}, {names}"})
+    assert "its last layer does not fit; let both learn as many classes" in str(problem)
     assert problem.where.endswith(":10")
     assert ", and 'first', which it starts from, normal, tb, viral: " in problem.what
 

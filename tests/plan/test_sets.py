@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from tests.plan.studies import PlanOf, text_digest, trial
-from tests.tasks.labelled import added
+from tests.refusals import problems_of
 from xferlab.cohort import Case
 from xferlab.errors import StudyError
 from xferlab.plan.plan import Plan
 from xferlab.study.load import load
+
+pytestmark = pytest.mark.usefixtures("added_tasks")
 
 STUDY = """\
 study: s
@@ -29,12 +31,6 @@ stages:
   both: {data: [a, b]}
   all: {data: [b, a, c], evaluate_on: [b+a+c.test, b+c.hold_out, c.hold_out, a.test]}
 """
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _task() -> Iterator[None]:
-    with added():
-        yield
 
 
 class People:
@@ -199,9 +195,7 @@ def test_what_is_no_set_is_refused(tmp_path: Any, old: str, new: str, what: str)
     assert old in STUDY
     path = tmp_path / "s.yaml"
     path.write_text(STUDY.replace(old, new, 1))
-    with pytest.raises(StudyError) as caught:
-        load(path, environ={})
-    whats = [problem.what for problem in caught.value.problems]
+    whats = [problem.what for problem in problems_of(StudyError, load, path, environ={})]
     assert any(each.startswith(what) for each in whats), whats
 
 

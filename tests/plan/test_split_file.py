@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.plan.studies import HERE, parts, patients, phantom_cases, trial
+from tests.refusals import problems_of
 from xferlab.cohort import Case, Cohort
 from xferlab.errors import StudyError
 from xferlab.plan.expand import expand
@@ -256,9 +257,10 @@ def test_those_who_are_held_out_need_no_part_and_what_they_have_is_not_used(plan
 def test_what_is_wrong_with_a_file_is_told_with_its_line(
     plan_of_file: PlanOfFile, tmp_path: Path, content: str | bytes, told: list[str]
 ) -> None:
-    with pytest.raises(StudyError) as caught:
-        plan_of_file(content)
-    path, found = tmp_path / "splits.csv", [str(problem) for problem in caught.value.problems]
+    path, found = (
+        tmp_path / "splits.csv",
+        [str(problem) for problem in problems_of(StudyError, plan_of_file, content)],
+    )
     assert len(found) == len(told), found
     for problem, start in zip(found, told, strict=True):
         assert problem.startswith(f"{path}{start}".replace("{path}", str(path))), problem

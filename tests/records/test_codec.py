@@ -26,11 +26,6 @@ BODY = {
 }
 
 
-@pytest.fixture
-def local(tmp_path: Path) -> Store:
-    return Store.open(tmp_path)
-
-
 def overwrite(store: Store, name: str, data: bytes) -> None:
     Path(store.path(name)).write_bytes(data)  # as damage does: neither atomic nor synced
 

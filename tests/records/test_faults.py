@@ -147,19 +147,18 @@ def no_links(error: int = errno.EPERM) -> Faults:
 
 
 @pytest.mark.parametrize("error", [None, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_with_or_without_hard_links_one_creates(tmp_path: Path, error: int | None) -> None:
-    store = Store.open(tmp_path)
+def test_with_or_without_hard_links_one_creates(local: Store, error: int | None) -> None:
     with faulty_disk(no_links(error) if error else Faults()) as faults:
-        assert store.create("t/lease", b"mine")
-        assert not store.create("t/lease", b"yours")
+        assert local.create("t/lease", b"mine")
+        assert not local.create("t/lease", b"yours")
         with ThreadPoolExecutor(8) as pool:
             for number in range(10):
-                won = list(pool.map(lambda who, n=number: store.create(f"{n}", bytes([who]) * 99), range(8)))
+                won = list(pool.map(lambda who, n=number: local.create(f"{n}", bytes([who]) * 99), range(8)))
                 assert sum(won) == 1
-                assert store.read(str(number)) == bytes([won.index(True)]) * 99
+                assert local.read(str(number)) == bytes([won.index(True)]) * 99
     assert faults.num_failed == (2 + 80 if error else 0)
-    assert store.read("t/lease") == b"mine"
-    assert store.list("t") == ["lease"]
+    assert local.read("t/lease") == b"mine"
+    assert local.list("t") == ["lease"]
 
 
 def test_another_error_of_a_link_is_no_reason_to_do_without(tmp_path: Path) -> None:

@@ -90,35 +90,33 @@ def test_a_file_that_changed_is_read_again(indexed: Store, name: str, damage: by
     assert len(operations(indexed)[1]) == 2
 
 
-def test_a_damage_of_equal_size_is_found_by_its_time(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
-    store_trial(store, SPECS[0])
-    complete_trials(store, "s", SPECS[:1])
-    store.write(CASES, bytes(store.size(CASES) or 0))
-    assert complete_trials(store, "s", SPECS[:1]) == {}
+def test_a_damage_of_equal_size_is_found_by_its_time(local: Store) -> None:
+    store_trial(local, SPECS[0])
+    complete_trials(local, "s", SPECS[:1])
+    local.write(CASES, bytes(local.size(CASES) or 0))
+    assert complete_trials(local, "s", SPECS[:1]) == {}
 
 
 @pytest.mark.parametrize("name", [*RECORDS, *READS])
-def test_a_damage_that_no_listing_shows_is_found_by_its_reader(tmp_path: Path, name: str) -> None:
+def test_a_damage_that_no_listing_shows_is_found_by_its_reader(local: Store, name: str) -> None:
     """The reader sets the file aside, so that the next run writes it again."""
-    store = Store.open(tmp_path)
-    record = store_trial(store, SPECS[0])
-    complete_trials(store, "s", SPECS[:1])
-    evaluation = reader.read_evaluation(store, record.trial_id, "e" * 16)
-    features = reader.read_features_record(store, record.trial_id, "f" * 16)
-    path = Path(store.path(name))
+    record = store_trial(local, SPECS[0])
+    complete_trials(local, "s", SPECS[:1])
+    evaluation = reader.read_evaluation(local, record.trial_id, "e" * 16)
+    features = reader.read_features_record(local, record.trial_id, "f" * 16)
+    path = Path(local.path(name))
     before = path.stat()
     path.write_bytes(bytes(before.st_size))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert set(complete_trials(store, "s", SPECS[:1])) == ids(SPECS[0])
+    assert set(complete_trials(local, "s", SPECS[:1])) == ids(SPECS[0])
     if name in READS:
         with pytest.raises(
             RecordError, match=r"and is now .*\.damaged-.*; run the study again, which measures"
         ):
-            READS[name](store, features if name == FEATURES else evaluation)
+            READS[name](local, features if name == FEATURES else evaluation)
     else:
-        assert not is_complete(store, SPECS[0])
-    assert complete_trials(store, "s", SPECS[:1]) == {}
+        assert not is_complete(local, SPECS[0])
+    assert complete_trials(local, "s", SPECS[:1]) == {}
     assert len(list(path.parent.glob(f"{path.name}.damaged-*"))) == 1
 
 

@@ -238,18 +238,17 @@ def test_a_damaged_spec_of_a_kept_trial_is_no_obstacle(store: Store) -> None:
     assert kinds["trials that no plan names"] == SURPLUS["trials that no plan names"]
 
 
-def test_leftovers_of_dead_or_old_writers_are_found(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
-    fill(store)
+def test_leftovers_of_dead_or_old_writers_are_found(local: Store, tmp_path: Path) -> None:
+    fill(local)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     of = "trials/{}/.record.json.{}.0123abcd.tmp".format
     young, gone, old = of(KEPT, os.getpid()), of(KEPT, dead.pid), of(KEPT, f"0{os.getpid()}")
     for name in (young, gone, old):
-        store.write(name, b"half")
-    os.utime(store.path(old), (0, os.stat(store.path(old)).st_mtime - DAY_S - 60))
-    aside = store.set_aside(layout.TrialFiles(KEPT).spec)
-    kinds = found(store)
+        local.write(name, b"half")
+    os.utime(local.path(old), (0, os.stat(local.path(old)).st_mtime - DAY_S - 60))
+    aside = local.set_aside(layout.TrialFiles(KEPT).spec)
+    kinds = found(local)
     assert kinds["leftovers of killed writers"] == tuple(sorted((gone, old)))
     assert kinds["damaged files that were set aside"] == (os.path.relpath(aside, tmp_path),)
 

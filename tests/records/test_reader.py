@@ -36,11 +36,6 @@ TABLES = {MEASURED: "cases", EXTRACTED: "features"}
 THREE = [epoch(1), epoch(2), epoch(3)]
 
 
-@pytest.fixture
-def local(tmp_path: Path) -> Store:
-    return Store.open(tmp_path)
-
-
 # --- records -----------------------------------------------------------------------------------------------
 
 

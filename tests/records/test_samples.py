@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -44,24 +43,19 @@ def record(number: int = 1, *losses: float, outcome: str = "complete") -> Sample
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path)
-
-
-@pytest.fixture
-def search(store: Store) -> Store:
-    return search_store(store, "search")
+def search(local: Store) -> Store:
+    return search_store(local, "search")
 
 
 def spec(number: int) -> SampleSpec:
     return SampleSpec(f"sample{number}", "search", number, {"p": number}, ())
 
 
-def test_a_record_survives_the_storage(store: Store, search: Store) -> None:
+def test_a_record_survives_the_storage(local: Store, search: Store) -> None:
     write_sample(search, record())
     assert read_sample(search, "sample1") == record()
     assert read_sample(search, "sample2") is None
-    assert read_samples(store, "search") == [record()]
+    assert read_samples(local, "search") == [record()]
     assert SampleRecord.from_json(record().to_json()) == record()
 
 
@@ -73,33 +67,33 @@ def test_a_repetition_that_has_stopped_keeps_its_loss_in_the_mean() -> None:
     assert (nothing.num_epochs, nothing.curve, nothing.score) == (0, (), None)
 
 
-def test_a_torn_record_counts_as_absent(store: Store, search: Store) -> None:
+def test_a_torn_record_counts_as_absent(local: Store, search: Store) -> None:
     write_sample(search, record())
     search.write(layout.TrialFiles("sample1").record, b'{"version": 2')
     assert read_sample(search, "sample1") is None
-    assert read_samples(store, "search") == []
+    assert read_samples(local, "search") == []
 
 
-def test_records_of_another_version_are_refused(store: Store) -> None:
+def test_records_of_another_version_are_refused(local: Store) -> None:
     with pytest.raises(RecordError, match="version 99"):
         SampleRecord.from_json({**record().to_json(), "version": 99})
-    write_tuning(store, {"tuning_id": "search", "version": 1})
+    write_tuning(local, {"tuning_id": "search", "version": 1})
     with pytest.raises(RecordError, match="search 'search' has version 1, and this xferlab needs version 2"):
-        read_tuning(store, "search")
+        read_tuning(local, "search")
     with pytest.raises(RecordError, match=r"no search 'none' \(searches here: search\)"):
-        read_tuning(store, "none")
+        read_tuning(local, "none")
 
 
-def test_what_is_finished_is_not_begun_any_more(store: Store, search: Store) -> None:
+def test_what_is_finished_is_not_begun_any_more(local: Store, search: Store) -> None:
     for number in (2, 1, 3):
         write_begun(search, spec(number))
-    assert read_begun(store, "search") == [spec(1), spec(2), spec(3)]
+    assert read_begun(local, "search") == [spec(1), spec(2), spec(3)]
     search.write(f"{layout.TrialFiles('sample2').checkpoint}/state", b"")
     write_sample(search, record(2))
-    assert read_begun(store, "search") == [spec(1), spec(3)]
+    assert read_begun(local, "search") == [spec(1), spec(3)]
     assert not search.exists(layout.TrialFiles("sample2").checkpoint)
     search.write(layout.TrialFiles("sample3").spec, b"torn")
-    assert read_begun(store, "search") == [spec(1)]
+    assert read_begun(local, "search") == [spec(1)]
 
 
 def test_the_best_has_trained_to_its_end() -> None:

@@ -92,14 +92,13 @@ def test_a_file_uri_is_local_too(tmp_path: Path) -> None:
     assert (tmp_path / "results/a").read_bytes() == b"x"
 
 
-def test_a_file_where_a_folder_should_be_is_told(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
-    store.write("a", b"x")
+def test_a_file_where_a_folder_should_be_is_told(local: Store) -> None:
+    local.write("a", b"x")
     with pytest.raises(StorageError, match=r"/a/b: cannot be written: .*exists"):
-        store.write("a/b", b"y")
+        local.write("a/b", b"y")
     with pytest.raises(StorageError, match=r"/a/b: cannot be written"):
-        store.create("a/b", b"y")
-    assert store.read("a") == b"x"
+        local.create("a/b", b"y")
+    assert local.read("a") == b"x"
 
 
 def test_a_link_whose_answer_was_lost_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,11 +115,10 @@ def test_a_link_whose_answer_was_lost_was_made(tmp_path: Path, monkeypatch: pyte
     assert os.listdir(tmp_path) == ["lease"]
 
 
-def test_a_folder_cannot_be_read_as_a_file(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
-    store.write("a/b", b"x")
+def test_a_folder_cannot_be_read_as_a_file(local: Store) -> None:
+    local.write("a/b", b"x")
     with pytest.raises(StorageError, match="a: cannot be read"):
-        store.read("a")
+        local.read("a")
 
 
 WRITE_FOR_EVER = """
@@ -136,8 +134,7 @@ while True:
 
 
 @pytest.mark.slow
-def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+def test_a_killed_writer_leaves_a_whole_file(local: Store, tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITE_FOR_EVER, str(tmp_path)]
     for attempt in range(12):
         with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
@@ -145,11 +142,11 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
             child.stdout.readline()
             deadline = time.monotonic() + 0.02 + 0.005 * attempt
             while time.monotonic() < deadline:  # a reader meets whole files while it writes, too
-                data = store.read("record")
+                data = local.read("record")
                 assert data is not None
                 assert data == data[:1] * 200_000
             os.kill(child.pid, signal.SIGKILL)
-        data = store.read("record")
+        data = local.read("record")
         assert data is not None
         assert data == data[:1] * 200_000
 

@@ -28,9 +28,8 @@ Usage = namedtuple("Usage", "total used free")
 
 
 @pytest.fixture(autouse=True)
-def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_environment(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever `prepare` sets is gone after the test."""
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(tempfile, "tempdir", None)
     before = dict(os.environ)
     yield

@@ -12,6 +12,8 @@ import pytest
 
 from tests.data.conftest import index_sections
 from tests.studies import TINY, write_study
+from tests.takes import KINDS, LUNGS, takes
+from tests.tasks.labelled import added
 from xferlab.errors import InterruptedTrialError
 from xferlab.networks.donors import save_weights
 from xferlab.plan.expand import expand
@@ -214,3 +216,37 @@ def test_a_failure_is_stored_with_its_attempt(ground: Ground, tmp_path: Path) ->
     [attempt] = reader.read_run(search, sample.sample_id)["attempts"]
     assert (attempt["outcome"], attempt["failure"]["type"]) == ("failed", "RecordError")
     assert reader.read_failure(search, sample.sample_id) == attempt["failure"]
+
+
+# --- predictions of others -------------------------------------------------------------------------------
+
+
+SEEN_LR, FOLDS = "stages.seen.training.lr", ("a/lungs/r01/f1", "a/lungs/r01/f2")
+
+
+def test_a_sample_takes_the_predictions_of_its_repetition(tmp_path: Path) -> None:
+    cache, store, setting = tmp_path / "cache", Store.open(tmp_path / "st"), Setting("cpu", bfloat16=False)
+
+    def index(name: str, config: Any) -> Any:
+        return index_sections({name: config}, memo_dir=cache)[name]
+
+    with added():
+        study = takes(out_of_fold=2, repetitions=1, arms={"a": {}, "b": {SEEN_LR: 0.02}})
+        loaded = load(write_study(tmp_path, **study))
+        plan = expand(loaded, index, setting)
+        publish(plan, store)
+        for name in (LUNGS, *FOLDS, KINDS):
+            run_trial(plan.by_id[plan.names[name]], store, cache_dir=cache)
+        (tmp_path / "space.yaml").write_text(f"{SEEN_LR}: {{choice: [0.01, 0.02]}}\n")
+        space = load_space(tmp_path / "space.yaml", loaded.arms["a"], stage="seen")
+        wanted = Wanted("a", "seen", repetitions=1, search="random", asha=False, seed=1)
+        tuning = Tuning(loaded, space, wanted, index=index, setting=setting)
+        context = TrialContext(store, cache, environment.prepare(tuning.base[0].identity.execution))
+        sample = tuning.sample(1, {SEEN_LR: 0.02})
+        with pytest.raises(InterruptedTrialError, match="stopped; run the search again to go on"):
+            run_sample(sample, context, stop=lambda: True)
+        (curve,) = run_sample(sample, context).repetitions
+        trained = plan.by_id[plan.names["b/seen/r01"]]
+        assert curve.trial_id == trained.trial_id
+        record = run_trial(trained, store, cache_dir=cache)
+        assert (min(curve.scores), curve.best_epoch) == (record.best_score, record.best_epoch)

@@ -36,6 +36,8 @@ from xferlab.schedule.graph import State
 from xferlab.schedule.retry_policy import SAME_ERRORS
 from xferlab.study.load import load
 
+pytestmark = pytest.mark.usefixtures("added_tasks")
+
 FAST, ALL = 200, 10_000
 ENDS = {State.COMPLETE, State.FAILED, State.BLOCKED}
 
@@ -85,12 +87,6 @@ arms:
   scratch: {stages.general.starts_from: null}
   other: {stages.portable.training: {lr: 0.5}}
 """
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _tasks() -> Iterator[None]:
-    with added():
-        yield
 
 
 @cache

@@ -8,6 +8,7 @@ from textwrap import dedent
 
 import pytest
 
+from tests.refusals import problems_of
 from xferlab.errors import StudyError
 from xferlab.study.load import load
 
@@ -45,9 +46,10 @@ def write(tmp_path: Path) -> Write:
 
 def problems(path: Path, profile: str | None = None) -> list[str]:
     """The problems of a study that is not valid; none is in pydantic's words."""
-    with pytest.raises(StudyError, match=r"\A(?![\s\S]*Input should)") as caught:
-        load(path, environ={}, profile=profile)
-    return [str(problem) for problem in caught.value.problems]
+    told = problems_of(
+        StudyError, load, path, environ={}, profile=profile, match=r"\A(?![\s\S]*Input should)"
+    )
+    return [str(problem) for problem in told]
 
 
 def lines_of_problems(path: Path) -> list[int]:

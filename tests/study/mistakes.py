@@ -134,12 +134,6 @@ FIELDS = [
         7,
         "stages.general.evaluate_on is 'cxr.test'; it must be a list.",
     ),
-    (
-        "lr: 1e-3",
-        "loss: dise",
-        8,
-        "training.loss is 'dise'; it must be one of dice, dice_as_printed, ",
-    ),
     ("lr: 1e-3", "lr: fast", 8, "training.lr is 'fast'; it must be a number."),
     ("lr: 1e-3", "lr: false", 8, "training.lr: false is not a number"),
     ("lr: 1e-3", "optimizer: sgd", 8, "training.optimizer is 'sgd'; it must be adam."),
@@ -170,6 +164,12 @@ FIELDS = [
         "{}\nmodel: {image_size: native, tiles: {size: 100}}",
         9,
         "model.tiles.size: 100 is not divisible by 16; the nearest ",
+    ),
+    (
+        "{data: mri}",
+        "{data: mri, structures: [lesion, lesion]}",
+        6,
+        "stages.donor.structures: a name stands twice: ",
     ),
     ("{lr: 1e-3}", "{}\nsplit:\n  train: 0.9", 9, "split: train + validation + test is 1.3; it must be 1"),
     ("{lr: 1e-3}", "{}\nnote: " + "[x]", 9, "note is a list; it must be text (numbers in quotes)."),
@@ -372,7 +372,6 @@ ARMS = [
         "stages.general.label_fraction.x: 1",
         "stages.general.label_fraction is a mapping; it must be a number.",
     ),
-    ("data.cxr.hold_out: 0.3", "an arm may not override 'data.cxr.hold_out': arms are compared"),
     (
         "stages.general: {data: cxr, adapt: {fold: sum}}",
         "stages.general: there is nothing to adapt in a stage that starts from random weights; give ",

@@ -193,6 +193,19 @@ def test_what_one_arm_uses_is_not_unused(write: Write) -> None:
     assert load(write(arms, edits={"{data: mri}": "{weights: buda2019}"})).warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("split", "train"),
+    [
+        ("{validation: 0.1}", 0.7), ("{test: 0.0, validation: 0.3}", 0.7), ("{}", 0.6),
+        ("{train: 0.5, validation: 0.3}", 0.5), ("{by: site, validation: 0.1}", 0.7),
+    ],
+)  # fmt: skip
+def test_what_other_shares_leave_trains(write: Write, split: str, train: float) -> None:
+    stages = {"cxr.test, ": "", "{data: mri}": "{data: mri, evaluate_on: []}"}
+    study = load(write(f"split: {split}", edits=stages), environ={}).base
+    assert study.split.train == train
+
+
 def test_without_a_test_part_stages_say_what_to_evaluate_on(write: Write) -> None:
     path = write("split: {train: 0.8, validation: 0.2, test: 0}\n")
     assert problems(path) == [

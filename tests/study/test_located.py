@@ -75,6 +75,14 @@ def test_a_field_has_the_line_where_its_value_is_written(
     assert located.kind == "odd"
 
 
+def test_of_sections_in_one_folder_the_first_is_named(tmp_path: Path) -> None:
+    sections = "\n".join(f"  {name}: {{source: manifest, root: ./both}}" for name in "xyz")
+    (tmp_path / "s.yaml").write_text(STUDY.replace("  e: {", f"{sections}\n  e: {{"))
+    (tmp_path / "more.yaml").write_text(INCLUDED)
+    loaded = load(tmp_path / "s.yaml", environ={"ROOT": "/base"})
+    assert loaded.locate(Problem(f"{tmp_path}/both", "is odd.")).where == f"{tmp_path}/s.yaml:8"
+
+
 @pytest.mark.parametrize("loaded", ["local"], indirect=True)
 def test_a_field_that_the_profile_sets_has_the_line_of_the_profile(
     loaded: LoadedStudy, tmp_path: Path

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.tasks.labelled import added
+from tests.refusals import problems_of
 from xferlab.errors import StudyError
 from xferlab.study.editors import json_schema
 from xferlab.study.load import LoadedStudy, load
 from xferlab.tasks import registry
+
+pytestmark = pytest.mark.usefixtures("added_tasks")
 
 STUDY = """\
 study: s
@@ -34,12 +36,6 @@ stages:
 MASKS = "{from: lungs, structures: [lung]}"
 GATE = "{from: views, keep: normal}"
 START = "{second: first}"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _task() -> Iterator[None]:
-    with added():
-        yield
 
 
 def loaded(folder: Path, text: str) -> LoadedStudy:
@@ -156,10 +152,51 @@ def test_a_number_of_folds(tmp_path: Path, written: str, folds: int) -> None:
 def test_a_mistake_is_refused_with_its_line(tmp_path: Path, old: str, new: str, line: int, what: str) -> None:
     text = STUDY.replace(old, new)
     assert text != STUDY
-    with pytest.raises(StudyError) as caught:
-        loaded(tmp_path, text)
-    (problem,) = caught.value.problems
+    (problem,) = problems_of(StudyError, loaded, tmp_path, text)
     assert str(problem).startswith(f"{tmp_path}/study.yaml:{line}: {what}")
+
+
+CLASSES = "classes: {names: {normal: [normal], covid19: [covid19]}}"
+
+
+def with_classes(names: str) -> str:
+    """The study whose `first` learns two classes, and `whole` these."""
+    text = STUDY.replace("first: {data: a, task: duet", f"first: {{data: a, task: duet, {CLASSES}")
+    return text.replace("    masks: {", f"    classes: {{names: {names}}}\n    masks: {{")
+
+
+@pytest.fixture
+def learning(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets `duet` learn classes."""
+    monkeypatch.setattr("xferlab.tasks.duet.config.TASK", replace(registry.task("duet"), targets="classes"))
+    registry.task.cache_clear()
+    yield
+    registry.task.cache_clear()
+
+
+@pytest.mark.usefixtures("learning")
+def test_a_single_network_is_for_as_many_classes(tmp_path: Path) -> None:
+    with pytest.raises(StudyError) as caught:
+        loaded(tmp_path, with_classes("{normal: [normal], covid19: [covid19], other: [x]}"))
+    (problem,) = caught.value.problems
+    assert problem.where.endswith(":16")
+    assert "'first', which it starts from (network 'second'), normal, covid19: its last layer" in problem.what
+
+
+@pytest.mark.usefixtures("learning")
+def test_a_single_network_is_for_classes_in_their_order(tmp_path: Path) -> None:
+    warnings = loaded(tmp_path, with_classes("{covid19: [covid19], normal: [normal]}")).warnings
+    told = "(network 'second'), normal, covid19: each output starts as that of another one"
+    assert [told in warning.what for warning in warnings].count(True) == 1
+
+
+def test_masks_of_the_data_are_named_by_tasks_that_read_them(tmp_path: Path) -> None:
+    text = STUDY.replace(
+        "views: {data: a, task: labelled}", "views: {data: a, task: labelled, structures: [lung]}"
+    )
+    what = r"study\.yaml:8: stages of task 'labelled' read no masks of the data"
+    with pytest.raises(StudyError, match=what):
+        loaded(tmp_path, text)
 
 
 def test_who_needs_masks_to_predict_gives_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,9 +248,9 @@ def test_a_stage_of_another_arm_predicts(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_mistake_between_arms(tmp_path: Path, old: str, new: str, line: int, what: str) -> None:
     text = (STUDY + ARMS).replace(old, new)
-    with pytest.raises(StudyError) as caught:
-        loaded(tmp_path, text)
-    assert str(caught.value.problems[0]).startswith(f"{tmp_path}/study.yaml:{line}: {what}")
+    assert str(problems_of(StudyError, loaded, tmp_path, text)[0]).startswith(
+        f"{tmp_path}/study.yaml:{line}: {what}"
+    )
 
 
 COLOURED = STUDY.replace("stages:", "  m: {source: phantom_mri, count: 60}\nstages:").replace(
@@ -236,9 +273,7 @@ GREY = "lungs: {data: a, model: {in_channels: 1}}"
     ],
 )
 def test_images_that_the_network_of_masks_cannot_read(tmp_path: Path, text: str, line: int, arm: str) -> None:
-    with pytest.raises(StudyError) as caught:
-        loaded(tmp_path, text)
-    assert str(caught.value.problems[0]).startswith(
+    assert str(problems_of(StudyError, loaded, tmp_path, text)[0]).startswith(
         f"{tmp_path}/study.yaml:{line}: {arm}the images of 'm' have 3 channels, and the network of stage "
         "'lungs' takes 1; set model.in_channels: 3, and"
     )
@@ -255,9 +290,7 @@ def test_images_that_the_network_of_masks_cannot_read(tmp_path: Path, text: str,
 def test_a_task_may_need_masks(tmp_path: Path, seen: str, arms: str, line: int, arm: str) -> None:
     stage = f"  seen: {{data: a, task: masked{seen}}}\n"
     text = STUDY.replace("  whole:\n", stage + "  whole:\n") + arms
-    with pytest.raises(StudyError) as caught:
-        loaded(tmp_path, text)
-    (problem,) = caught.value.problems
+    (problem,) = problems_of(StudyError, loaded, tmp_path, text)
     what = f"{arm}stage 'seen' sees images through masks only; set masks: {{from: STAGE}}"
     assert str(problem) == f"{tmp_path}/study.yaml:{line}: {what}"
 

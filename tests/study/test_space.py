@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.refusals import problems_of
 from tests.study.conftest import Write
 from xferlab.errors import StudyError
 from xferlab.study.load import load
@@ -102,9 +103,12 @@ def test_a_mistake_is_reported_with_its_line(space_of: SpaceOf, text: str, line:
 
 
 def test_all_mistakes_are_reported_at_once(space_of: SpaceOf) -> None:
-    with pytest.raises(StudyError) as caught:
-        space_of("training.lrr: {uniform: [0.1, 0.2]}\ntraining.patience: {int: [0, 5]}\nseed: {int: [1, 4]}")
-    assert [problem.where.rpartition(":")[2] for problem in caught.value.problems] == ["1", "2", "3"]
+    text = "training.lrr: {uniform: [0.1, 0.2]}\ntraining.patience: {int: [0, 5]}\nseed: {int: [1, 4]}"
+    assert [problem.where.rpartition(":")[2] for problem in problems_of(StudyError, space_of, text)] == [
+        "1",
+        "2",
+        "3",
+    ]
 
 
 def test_values_that_do_not_fit_together_are_reported(space_of: SpaceOf, study: Study) -> None:

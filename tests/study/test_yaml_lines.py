@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.refusals import problems_of
 from tests.study.conftest import Write
 from xferlab.errors import StudyError
 from xferlab.study.yaml_lines import read
@@ -106,9 +107,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 )
 def test_bad_yaml_is_one_problem_with_its_line(write: Write, text: str, line: int, what: str) -> None:
     path = write(base=text)
-    with pytest.raises(StudyError) as caught:
-        read(path)
-    (problem,) = caught.value.problems
+    (problem,) = problems_of(StudyError, read, path)
     assert problem.where == f"{path}:{line}"
     assert problem.what.startswith(what)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
+from tests.conftest import Command
+from tests.studies import recorded
 from tests.training.learners import CPU, assert_resumes, copied, same
 from xferlab.metrics.sets import FUNCTIONS, MACRO
 from xferlab.networks.donors import read_weights, save_weights
@@ -21,7 +22,6 @@ from xferlab.training.loop import Trainer, weights_of
 from xferlab.trial.training import load_weights, trainer_of
 
 
-@pytest.mark.component
 class LearnerContract:
     """A task's tests subclass it, and say what is learnt from what.
 
@@ -134,3 +134,15 @@ class LearnerContract:
         before = torch.get_rng_state()
         training.epoch(self.examples(), self.examples())
         assert torch.get_rng_state().equal(before)
+
+
+def run(command: Command, study: Path, *options: str | Path, code: int = 0) -> str:
+    """Runs a study in this process; returns what it said."""
+    return command("run", study, "--executor", "in-process", *options, code=code).out
+
+
+def assert_ray_records_the_same(command: Command, study: Path, folder: Path) -> None:
+    """A study records the same bytes in this process and on Ray; `ray` in the folder is its storage there."""
+    run(command, study, "--storage", folder / "plain")
+    command("run", study, "--executor", "ray", "--storage", folder / "ray", code=0)
+    assert recorded(folder / "ray") == recorded(folder / "plain")

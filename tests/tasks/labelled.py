@@ -1,8 +1,8 @@
 """The tasks of the tests, and studies of them.
 
 `labelled` learns the classes of whole images, `masked` does so from what masks of another stage leave, and
-`duet` has every role. They lie in `added` as tasks of the package would, and `added()` lets this process and
-its children know them.
+`duet` has every role; what they share is in `images`. They lie in `added` as tasks of the package would, and
+`added()` lets this process and its children know them, as the fixture `added_tasks` does for a file of tests.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def added() -> Iterator[None]:
         finally:
             registry.names.cache_clear()
             registry.task.cache_clear()
-            ours = tuple(f"xferlab.tasks.{path.parent.name}" for path in FOLDER.glob("*/config.py"))
+            ours = tuple(f"xferlab.tasks.{folder.name}" for folder in FOLDER.iterdir())
             for name in [name for name in sys.modules if name.startswith(ours)]:
                 del sys.modules[name]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ import pytest
 import torch
 import yaml
 
+from tests.conftest import Command
 from tests.studies import TINY, attempts, recorded, write_study
-from tests.tasks.contract import LearnerContract
-from tests.tasks.labelled import added
+from tests.tasks.contract import LearnerContract, assert_ray_records_the_same, run
 from tests.tracking.wandb_files import offline_runs
 from tests.training.images import noisy, resized
+from tests.trial.conftest import flip_bit
 from xferlab.analysis import load_study
-from xferlab.cli.main import main
 from xferlab.errors import DonorError
 from xferlab.networks.donors import read_weights, save_weights
 from xferlab.networks.unet import UNet
@@ -31,7 +31,7 @@ from xferlab.training.examples import ImageExamples
 from xferlab.trial.examples import TrialContext
 from xferlab.trial.origin import load_origins
 
-pytestmark = pytest.mark.component
+pytestmark = pytest.mark.usefixtures("added_tasks")
 
 FAST = {**TINY["training"], "max_epochs": 2, "patience": 2}
 DUET = {"task": "duet", "data": "general", "training": {"batch_size": 4, "max_epochs": 2, "patience": 2}}
@@ -47,20 +47,9 @@ STAGES: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _tasks() -> Iterator[None]:
-    with added():
-        yield
-
-
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+def study(cache: Path, tmp_path: Path) -> Path:
     return write_study(tmp_path, stages=STAGES, training=FAST, arms={"baseline": {}})
-
-
-def run(study: Path, *options: str) -> int:
-    return main(["run", str(study), "--executor", "in-process", *options])
 
 
 def trials(storage: Path) -> dict[str, dict[str, Any]]:
@@ -95,10 +84,10 @@ class TestDuet(LearnerContract):
         return resized(*noisy(5, 16))
 
 
-def test_two_networks_start_from_two_stages(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", str(study)]) == 0
-    assert "second: baseline/first/r01, segmenter: baseline/lungs/r02" in capsys.readouterr().out
-    assert run(study) == 0
+def test_two_networks_start_from_two_stages(study: Path, command: Command) -> None:
+    said = command("plan", study, code=0)
+    assert "second: baseline/first/r01, segmenter: baseline/lungs/r02" in said.out
+    run(command, study)
     storage = study.parent / "xferlab-results"
     named = {name: trial["trial_id"] for name, trial in trials(storage).items()}
     record = json.loads((storage / "trials" / named["both/r02"] / "record.json").read_text())
@@ -119,44 +108,42 @@ def test_two_networks_start_from_two_stages(study: Path, capsys: pytest.CaptureF
     }
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(loaded[key], value) for key, value in expected.items())
-    before = {trial: len(tries) for trial, tries in attempts(storage).items()}
-    assert run(study) == 0
-    assert before == {trial: len(tries) for trial, tries in attempts(storage).items()}
-    assert main(["report", str(study), "--out", str(study.parent / "report")]) == 0
+    before = attempts(storage)
+    run(command, study)
+    assert before == attempts(storage)
+    command("report", study, "--out", "report", code=0)
     assert {"DICE", "ERROR"} <= set(load_study(storage, "tiny").cases["metric"])
 
 
 @pytest.mark.parametrize("damaged", ["lungs/r01", "first/r01"])
-def test_a_damaged_parent_in_any_role_is_trained_again_first(study: Path, damaged: str) -> None:
-    assert run(study) == 0
+def test_a_damaged_parent_in_any_role_is_trained_again_first(
+    study: Path, command: Command, damaged: str
+) -> None:
+    run(command, study)
     storage = study.parent / "xferlab-results"
     whole, entries = recorded(storage), trials(storage)
     ids = {name: entry["trial_id"] for name, entry in entries.items()}
-    path = storage / "trials" / ids[damaged] / "checkpoint" / "best.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
+    flip_bit(storage / "trials" / ids[damaged] / "checkpoint" / "best.safetensors")
     (storage / "trials" / ids["both/r01"] / "record.json").unlink()
-    assert run(study) == 0
+    run(command, study)
     assert recorded(storage) == whole
     assert {name for name in ids if len(attempts(storage)[ids[name]]) > 1} >= {damaged, "both/r01"}
 
 
-def test_a_failed_parent_in_any_role_blocks(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_parent_in_any_role_blocks(study: Path, command: Command) -> None:
     text = yaml.safe_load(study.read_text())
     text["stages"]["first"]["training"]["lr"] = 1e30
     study.write_text(yaml.safe_dump(text, sort_keys=False))
-    assert run(study) != 0
-    capsys.readouterr()
-    assert main(["status", str(study), "--json"]) != 2
-    states = {row["name"]: row["state"] for row in json.loads(capsys.readouterr().out)["trials"]}
+    run(command, study, code=1)
+    rows = json.loads(command("status", study, "--json", code=1).out)["trials"]
+    states = {row["name"]: row["state"] for row in rows}
     assert states["baseline/first/r01"] == "failed"
     assert {states[f"baseline/both/r0{number}"] for number in (1, 2)} == {"blocked"}
     assert states["baseline/lungs/r01"] == "complete"
 
 
 @pytest.mark.parametrize("width", [2, 4])
-def test_given_weights_start_one_network(study: Path, width: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_given_weights_start_one_network(study: Path, width: int, command: Command) -> None:
     path = study.parent / "unet.safetensors"
     path.write_bytes(save_weights(UNet(init_features=width).state_dict()))
     text = yaml.safe_load(study.read_text())
@@ -167,16 +154,15 @@ def test_given_weights_start_one_network(study: Path, width: int, capsys: pytest
     }
     study.write_text(yaml.safe_dump(text, sort_keys=False))
     if width == 4:
-        assert main(["check", str(study)]) == 2
-        assert f"donor {path}, network segmenter" in capsys.readouterr().out
+        assert f"donor {path}, network segmenter" in command("check", study, code=2).out
         return
-    assert run(study) == 0
+    run(command, study)
     storage = study.parent / "xferlab-results"
     (_, given) = trials(storage)["both/r01"]["inputs"]
     folder = storage / "trials" / trials(storage)["both/r01"]["trial_id"]
     record = json.loads((folder / "record.json").read_text())
     assert record["started_from"]["starts_from.segmenter"] == given["donor"]["sha256"]
-    assert main(["prune", str(study), "--yes"]) == 0
+    command("prune", study, "--yes", code=0)
     assert list((storage / "donors").iterdir())
 
 
@@ -192,11 +178,11 @@ def test_weights_of_another_shape_name_the_network() -> None:
         learner.start_network_from("segmenter", UNet(init_features=4).state_dict(), origin="somewhere")
 
 
-def test_the_mirror_says_what_both_networks_start_from(study: Path) -> None:
+def test_the_mirror_says_what_both_networks_start_from(study: Path, command: Command) -> None:
     changes = {"repetitions": 1, "tracking": {"wandb": {"mode": "offline", "images": 0}}}
     stages = {name: {**stage, "repetitions": 1} for name, stage in STAGES.items()}
     write_study(study.parent, stages=stages, training=FAST, arms={"baseline": {}}, **changes)
-    assert run(study) == 0
+    run(command, study)
     storage, again = study.parent / "xferlab-results", study.parent / "again"
     entry = trials(storage)["both/r01"]
     digests = {
@@ -213,7 +199,5 @@ def test_the_mirror_says_what_both_networks_start_from(study: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ray_records_the_same(study: Path, tmp_path: Path) -> None:
-    assert run(study, "--storage", str(tmp_path / "plain")) == 0
-    assert main(["run", str(study), "--executor", "ray", "--storage", str(tmp_path / "ray")]) == 0
-    assert recorded(tmp_path / "ray") == recorded(tmp_path / "plain")
+def test_ray_records_the_same(study: Path, command: Command, tmp_path: Path) -> None:
+    assert_ray_records_the_same(command, study, tmp_path)

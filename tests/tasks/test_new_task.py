@@ -14,19 +14,18 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.conftest import Command
+from tests.refusals import problems_of
 from tests.studies import attempts
-from tests.tasks.contract import LearnerContract
+from tests.tasks.contract import LearnerContract, run
 from tests.training.images import noisy, resized
 from xferlab import tasks
 from xferlab.analysis import load_study
-from xferlab.cli.main import main
 from xferlab.errors import StudyError
 from xferlab.study.load import load
 from xferlab.tasks import registry
 from xferlab.tasks.config import OBJECTS, TrialIdentity
 from xferlab.training.examples import ImageExamples
-
-pytestmark = pytest.mark.component
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tasks.md").read_text()
@@ -59,9 +58,8 @@ def coverage(
 
 
 @pytest.fixture
-def study(coverage: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def study(coverage: None, cache: Path, tmp_path: Path) -> Path:
     """The page's study."""
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "study" / "coverage.yaml"
     path.parent.mkdir()
     path.write_text(STUDY)
@@ -85,44 +83,38 @@ class TestCoverage(LearnerContract):
         return resized(*noisy(5, 16))
 
 
-def test_a_new_task_runs_from_plan_to_report(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", str(study)]) == 0
-    assert main(["run", str(study), "--executor", "in-process"]) == 0
-    said = capsys.readouterr().out
+def test_a_new_task_runs_from_plan_to_report(study: Path, command: Command) -> None:
+    command("check", study, code=0)
+    said = run(command, study)
     assert "all 3 trials complete" in said
     assert "ERROR on chest.hold_out after stage second" in said
     location = study.parent / yaml.safe_load(STUDY)["storage"]
     cases = load_study(location, "coverage").cases
     assert set(cases["metric"]) == {"ERROR"}
     assert cases["value"].between(0, 1).all()
-    assert main(["run", str(study), "--executor", "in-process"]) == 0  # nothing is left to do
-    out = study.parent / "report"
-    assert main(["report", str(study), "--out", str(out)]) == 0
-    assert "Absolute error" in (out / "report.md").read_text()
-    capsys.readouterr()
-    assert main(["status", str(study)]) == 0
-    assert "best validation loss (lower is better)" in capsys.readouterr().out
+    run(command, study)  # nothing is left to do
+    command("report", study, "--out", study.parent, code=0)
+    assert "Absolute error" in (study.parent / "report.md").read_text()
+    assert "best validation loss (lower is better)" in command("status", study, code=0).out
 
 
-def test_predict_says_what_the_task_declares(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", str(study), "--executor", "in-process"]) == 0
+def test_predict_says_what_the_task_declares(study: Path, command: Command) -> None:
+    run(command, study)
     folder = study.parent
     Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(folder / "image.bmp")
-    where = [str(folder), "--study", str(study), "--out", str(folder / "out")]
-    capsys.readouterr()
-    assert main(["predict", "baseline/second/r01", *where]) == 0
-    said = capsys.readouterr().out
+    where = (folder, "--study", study, "--out", folder / "out")
+    said = command("predict", "baseline/second/r01", *where, code=0).out
     assert said.startswith("1 image predicted by baseline/second/r01, trial ")
     assert said.splitlines()[0].endswith(f"at 32 px (cpu); written to {folder / 'out'}: predictions.csv")
-    assert main(["predict", "baseline/second/r01", *where, "--threshold", "0.7"]) == 2
+    refused = command("predict", "baseline/second/r01", *where, "--threshold", "0.7", code=2)
     assert (
         "--threshold: the outputs of this network (task 'coverage') have none. Leave this option"
-        in capsys.readouterr().err
+        in refused.err
     )
     location = folder / yaml.safe_load(STUDY)["storage"]
     shutil.copy(next(location.glob("trials/*/checkpoint/best.safetensors")), folder / "bare.safetensors")
-    assert main(["predict", str(folder / "bare.safetensors"), *where]) == 2
-    assert "Weights of another task need the record of their trial" in capsys.readouterr().err
+    refused = command("predict", folder / "bare.safetensors", *where, code=2)
+    assert "Weights of another task need the record of their trial" in refused.err
 
 
 @pytest.mark.parametrize("check", [("format", "--check"), ("check",)], ids=lambda check: check[0])
@@ -194,9 +186,7 @@ def test_a_mistake_is_refused_once_with_its_line(
     study: Path, old: str, new: str, line: int, what: str
 ) -> None:
     study.write_text(STUDY.replace(old, new))
-    with pytest.raises(StudyError) as caught:
-        load(study)
-    (problem,) = caught.value.problems
+    (problem,) = problems_of(StudyError, load, study)
     assert str(problem).startswith(f"{study}:{line}: {what}")
 
 
@@ -240,11 +230,10 @@ SCORED = "    score = property(lambda identity: Score('mae', 'lower'))\n"
     indirect=["coverage"],
 )  # fmt: skip
 def test_a_declaration_that_cannot_be_is_refused_before_anything_runs(
-    study: Path, capsys: pytest.CaptureFixture[str], what: str
+    study: Path, command: Command, what: str
 ) -> None:
     study.write_text(STUDY.replace("starts_from: first", "starts_from: first\n    adapt: {}"))
-    assert main(["plan", str(study)]) == 2
-    assert what in capsys.readouterr().err
+    assert what in command("plan", study, code=2).err
 
 
 @pytest.mark.parametrize(
@@ -272,9 +261,9 @@ def test_a_declaration_that_cannot_be_is_refused_before_anything_runs(
     ids=["measure", "validate", "layers", "learner", "import"],
 )  # fmt: skip
 def test_code_that_its_declaration_does_not_match_fails_once(
-    study: Path, capsys: pytest.CaptureFixture[str], what: str
+    study: Path, command: Command, what: str
 ) -> None:
-    assert main(["run", str(study), "--executor", "in-process"]) != 0
-    output = capsys.readouterr()
-    assert what in output.out + output.err
+    said = command("run", study, "--executor", "in-process")
+    assert said.code != 0
+    assert what in said.out + said.err
     assert {len(tries) for tries in attempts(study.parent / yaml.safe_load(STUDY)["storage"]).values()} == {1}

@@ -15,8 +15,6 @@ from xferlab.errors import DonorError, TaskError, UsageError, XferlabError
 from xferlab.tasks import registry
 from xferlab.training.loop import weights_of
 
-pytestmark = pytest.mark.component
-
 LAYERS = {"depth": 2, "width": 3, "kernel": 5}
 
 

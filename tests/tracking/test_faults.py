@@ -6,19 +6,12 @@ import pytest
 
 from tests.tracking.mirror_cases import LAST, epochs, spec, store_plan, store_trial
 from tests.tracking.wandb_processes import mirror_processes, until
-from tests.tracking.wandb_server import FAULTS
+from tests.tracking.wandb_server import ABSENT, FAULTS
 from xferlab.tracking import TrialMirror, live, mirror_study, pipe, rebuild, unmirrored
 from xferlab.tracking.notes import BEHIND
 
 SLACK_S = 15.0
 """For a busy machine; without its limit each wait here is longer by far, or for ever."""
-ABSENT = {"dns": "http://nowhere.invalid", "refused": "http://127.0.0.1:9"}
-
-
-@pytest.fixture
-def short(monkeypatch):
-    """The limit that a process alone has, cut short to save time."""
-    monkeypatch.setattr(pipe, "LINGER_S", 3.0)
 
 
 def send(mirror, first, last):

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+KEY = "0123456789abcdef" * 2 + "01234567"
+ABSENT = {"dns": "http://nowhere.invalid", "refused": "http://127.0.0.1:9"}
 FAULTS = ("hang", "429", "500", "401", "garbage", "lost answer")
 """What a server can do in place of its work; with `lost answer` it does its work, and then says 500."""
 

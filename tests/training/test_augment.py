@@ -7,7 +7,6 @@ from scipy import ndimage, stats
 
 from xferlab.training.augment import mirror, rotate, rotation_angles
 
-pytestmark = pytest.mark.component
 KEYS = np.random.default_rng(0).integers(0, 2**63, 4000).astype(np.uint64)
 
 

@@ -10,8 +10,6 @@ from xferlab.training.augment import Augmentation
 from xferlab.training.degradation import blur, degrade, gamma
 from xferlab.training.learner import AugmentationSeed
 
-pytestmark = pytest.mark.component
-
 RANDOM = np.random.default_rng(0)
 KEYS = RANDOM.integers(0, 2**64, 12, dtype=np.uint64)
 SMOOTH = ndimage.gaussian_filter(RANDOM.normal(size=(12, 40, 32)), (0, 3, 3))

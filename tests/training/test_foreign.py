@@ -8,8 +8,6 @@ from scipy import ndimage
 from xferlab.training.foreign import _coverage, lay_on
 from xferlab.training.learner import AugmentationSeed
 
-pytestmark = pytest.mark.component
-
 KEYS = np.random.default_rng(0).integers(0, 2**64, 300, dtype=np.uint64)
 HEIGHT, WIDTH = 96, 80
 DRAW = AugmentationSeed(seed=1, epoch=1)

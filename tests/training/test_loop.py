@@ -25,7 +25,6 @@ from xferlab.training.learner import AugmentationSeed
 from xferlab.training.loop import Fitted, weights_of
 from xferlab.training.randomness import permutation
 
-pytestmark = pytest.mark.component
 NAN = float("nan")
 HIGHER = Score("accuracy", "higher")
 

@@ -10,8 +10,6 @@ from xferlab.data.cache import resized
 from xferlab.data.sources.source import Decoded
 from xferlab.training.examples import ImageExamples, NativeExamples, Pixels, Untargeted
 
-pytestmark = pytest.mark.component
-
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 90, 60
 

@@ -15,8 +15,6 @@ from tests.training.learners import Cases, Small, trainer
 from xferlab.errors import TrainingError
 from xferlab.training.precision import float32
 
-pytestmark = pytest.mark.component
-
 
 def switches() -> dict[str, Any]:
     """All that shortens float32 products or sums in this process."""

@@ -10,7 +10,6 @@ from tests.training.learners import copied, same
 from xferlab.errors import NonFiniteLossError
 from xferlab.training.step import Stepper
 
-pytestmark = pytest.mark.component
 NAN = float("nan")
 
 

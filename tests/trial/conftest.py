@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from safetensors.torch import load
 
 from tests.studies import TINY, attempts, recorded, write_study
@@ -26,7 +27,13 @@ from xferlab.records import codec, layout, reader
 from xferlab.records.schema import CaseOutputs, TrialRecord
 from xferlab.records.store import Store
 from xferlab.schedule.study import publish
+from xferlab.tasks import registry
+from xferlab.trial.examples import TrialContext
+from xferlab.trial.origin import trained_weights
+from xferlab.trial.run import Hooks, run_trial
+from xferlab.trial.training import AnyLearner, load_weights
 
+CPU = torch.device("cpu")
 GENERAL, PORTABLE = "a/general/r01", "a/portable/r01"
 STAGES = {
     "general": {"data": "general", "repetitions": 2, "evaluate_on": ["general.test"]},
@@ -58,10 +65,18 @@ class Bench:
     def __getitem__(self, name: str) -> TrialSpec:
         return self.plan.by_id[self.plan.names[name]]
 
-    def run(self, name: str, **hooks: Any) -> TrialRecord:
-        from xferlab.trial.run import Hooks, run_trial
+    @property
+    def context(self) -> TrialContext:
+        return TrialContext(self.store, self.session.cache_dir, CPU)
 
+    def run(self, name: str, **hooks: Any) -> TrialRecord:
         return run_trial(self[name], self.store, cache_dir=self.session.cache_dir, hooks=Hooks(**hooks))
+
+    def ran(self, *names: str) -> Bench:
+        """Runs trials one after another."""
+        for name in names:
+            self.run(name)
+        return self
 
     def interrupt(self, name: str, stop: Callable[[], bool], **hooks: Any) -> None:
         """Runs a trial that stops before its end."""
@@ -107,6 +122,12 @@ class Bench:
         assert record is not None
         return {row["layer"]: row for row in reader.read_features(self.store, record).to_pylist()}
 
+    def learner(self, spec: TrialSpec) -> AnyLearner:
+        """The learner of a complete trial with its best weights."""
+        learner = registry.learner_of(spec.identity, CPU)
+        load_weights(learner, trained_weights(self.store, spec.trial_id), origin="test")
+        return learner
+
     def folder(self, name: str) -> Path:
         return Path(self.store.path(layout.TrialFiles(self.plan.names[name]).folder))
 
@@ -150,19 +171,26 @@ def bench(bench_in: Make, tmp_path: Path) -> Make:
 @pytest.fixture(scope="session")
 def whole(bench_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """A chain that ran undisturbed; tests change copies of it only."""
-    trials = bench_in(tmp_path_factory.mktemp("whole"))
-    for name in (GENERAL, PORTABLE):
-        trials.run(name)
-    return trials
+    return bench_in(tmp_path_factory.mktemp("whole")).ran(GENERAL, PORTABLE)
 
 
 @pytest.fixture
-def copied(whole: Bench, bench: Make, tmp_path: Path) -> Make:
+def copy_of(bench: Make, tmp_path: Path) -> Make:
+    """Makes a bench from the storage of another one."""
+
+    def copy_of(trials: Bench, storage: str, **changes: Any) -> Bench:
+        shutil.copytree(trials.store.root, tmp_path / storage)
+        return bench(storage=storage, **changes)
+
+    return copy_of
+
+
+@pytest.fixture
+def copied(whole: Bench, copy_of: Make) -> Make:
     """Makes benches in which the whole chain is complete, or all of it but one trial."""
 
     def copied(storage: str = "results", *, lacking: str | None = None, **changes: Any) -> Bench:
-        shutil.copytree(whole.store.root, tmp_path / storage)
-        trials = bench(storage=storage, **changes)
+        trials = copy_of(whole, storage, **changes)
         if lacking:
             shutil.rmtree(trials.folder(lacking))
         return trials

@@ -9,24 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from torch import Tensor
 
 from tests.studies import TINY
 from tests.training.learners import same
-from tests.trial.conftest import Bench, Make, quick
+from tests.trial.conftest import CPU, Bench, Make, quick
 from xferlab.networks.inherit import fold_channels, matched_control
 from xferlab.networks.unet import FIRST_CONVOLUTION
 from xferlab.tasks import registry
 from xferlab.tasks.segmentation.sections import LAYERS
-from xferlab.trial.examples import TrialContext
 from xferlab.trial.origin import load_origins, trained_weights
 from xferlab.trial.predictor import Predictor
 
-pytestmark = pytest.mark.component
-
-CPU = torch.device("cpu")
 SPACES = Path(__file__).parents[2] / "search_spaces" / "ablations.yaml"
 SHIPPED = yaml.safe_load(SPACES.read_text())
 ENCODER = tuple(f"{level}." for level in LAYERS[:5])
@@ -56,8 +51,7 @@ def trials(bench_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def weights(trials: Bench, arm: str, stage: str) -> dict[str, Tensor]:
     """The best weights of a stage, after it and all that precedes it has run."""
     stages = list(STUDY["stages"])
-    for name in stages[: stages.index(stage) + 1]:
-        trials.run(f"{arm}/{name}/r01")
+    trials.ran(*(f"{arm}/{name}/r01" for name in stages[: stages.index(stage) + 1]))
     return trained_weights(trials.store, trials[f"{arm}/{stage}/r01"].trial_id)
 
 
@@ -66,7 +60,7 @@ def started(trials: Bench, arm: str) -> dict[str, Tensor]:
     weights(trials, arm, "donor")
     spec = trials[f"{arm}/general/r01"]
     learner = registry.learner_of(spec.identity, CPU)
-    load_origins(spec, learner, TrialContext(trials.store, trials.session.cache_dir, CPU))
+    load_origins(spec, learner, trials.context)
     return learner.networks["network"].state_dict()
 
 

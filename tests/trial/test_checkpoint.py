@@ -18,8 +18,6 @@ from xferlab.records import layout
 from xferlab.records.store import Store
 from xferlab.trial.checkpoint import Checkpoints
 
-pytestmark = pytest.mark.component
-
 
 class Evil:
     """Creates a file when it is unpickled."""
@@ -48,11 +46,6 @@ def saved(store: Store, *epochs: int, trial_id: str = "t") -> list[Path]:
     for epoch in epochs:
         states.save(state(epoch))
     return [Path(store.path(layout.TrialFiles(trial_id).checkpoint)) / name for name in states.names()]
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Store:
-    return Store.open(tmp_path)
 
 
 def test_the_latest_two_are_kept_and_the_latest_is_resumed(local: Store) -> None:

@@ -26,8 +26,6 @@ from xferlab.records import layout, reader
 from xferlab.records.schema import EpochResult
 from xferlab.records.states import starts_for
 
-pytestmark = pytest.mark.component
-
 SHORT, LONG = {"max_epochs": 4, "patience": 4}, {"max_epochs": 9, "patience": 9}
 FREEZE = {"part": "encoder", "unfreeze_after": {"bottleneck": 2, "encoder4": 6}}
 
@@ -69,8 +67,7 @@ def continued(trials: Bench, name: str) -> dict[str, Any]:
     ids=["plain", "plateau", "augmented"],
 )
 def test_a_longer_training_equals_one_from_scratch(bench: Make, training: dict[str, Any]) -> None:
-    scratch = bench(storage="scratch", training=quick(**training, **LONG))
-    scratch.run(GENERAL)
+    scratch = bench(storage="scratch", training=quick(**training, **LONG)).ran(GENERAL)
     short = bench(training=quick(**training, **SHORT), keep_states=True)
     assert short.epochs(GENERAL) == [1, 2, 3, 4]
     before = files_of(short, GENERAL)
@@ -89,21 +86,16 @@ def test_a_child_that_freezes_continues_and_its_own_child_follows(bench: Make) -
     def bench_with(storage: str, general: dict[str, Any], portable: dict[str, Any], **more: Any) -> Bench:
         stages = chain(training=general)
         stages["portable"] = {**STAGES["portable"], "training": portable, "adapt": {"freeze": FREEZE}}
-        return bench(storage=storage, stages=stages, **more)
+        return bench(storage=storage, stages=stages, **more).ran(GENERAL, PORTABLE)
 
-    def run(trials: Bench) -> Bench:
-        for name in (GENERAL, PORTABLE):
-            trials.run(name)
-        return trials
-
-    run(bench_with("results", SHORT, SHORT, keep_states=True))
-    long_child = run(bench_with("results", SHORT, LONG, keep_states=True))
+    bench_with("results", SHORT, SHORT, keep_states=True)
+    long_child = bench_with("results", SHORT, LONG, keep_states=True)
     assert continued(long_child, PORTABLE)["first_epoch"] == 5
-    scratch = run(bench_with("scratch", SHORT, LONG))
+    scratch = bench_with("scratch", SHORT, LONG)
     assert files_of(long_child, PORTABLE) == files_of(scratch, PORTABLE)
 
-    both = run(bench_with("results", LONG, LONG))
-    scratch = run(bench_with("scratch", LONG, LONG))
+    both = bench_with("results", LONG, LONG)
+    scratch = bench_with("scratch", LONG, LONG)
     assert continued(both, GENERAL)["first_epoch"] == 5
     assert continued(both, PORTABLE) == {"first_epoch": 1}  # it starts from other weights now
     assert files_of(both, GENERAL, PORTABLE) == files_of(scratch, GENERAL, PORTABLE)
@@ -111,8 +103,7 @@ def test_a_child_that_freezes_continues_and_its_own_child_follows(bench: Make) -
 
 def test_killed_and_continued_again(bench: Make) -> None:
     """The longer training is stopped after every third batch; a state longer than its checkpoints wins."""
-    scratch = bench(storage="scratch", training=quick(**LONG))
-    scratch.run(GENERAL)
+    scratch = bench(storage="scratch", training=quick(**LONG)).ran(GENERAL)
     bench(training=quick(**SHORT), keep_states=True).run(GENERAL)
     long = bench(training=quick(**LONG), keep_states=True)
     long.run_in_pieces(GENERAL, 3)
@@ -128,8 +119,7 @@ def test_killed_and_continued_again(bench: Make) -> None:
     longest.interrupt(GENERAL, stop_at(6))
     shutil.move(state_of(long, GENERAL).parent.with_name("elsewhere"), state_of(long, GENERAL).parent)
     assert longest.epochs(GENERAL) == [10, 11]
-    scratch = bench(storage="scratch", training=quick(max_epochs=11, patience=9))
-    scratch.run(GENERAL)
+    scratch = bench(storage="scratch", training=quick(max_epochs=11, patience=9)).ran(GENERAL)
     assert files_of(longest, GENERAL) == files_of(scratch, GENERAL)
 
 
@@ -137,16 +127,14 @@ def test_killed_and_continued_again(bench: Make) -> None:
 def test_a_state_that_is_not_what_it_was_is_set_aside(
     bench: Make, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    short = bench(training=quick(**SHORT), keep_states=True)
-    short.run(GENERAL)
+    short = bench(training=quick(**SHORT), keep_states=True).ran(GENERAL)
     path = state_of(short, GENERAL)
     if kind == "cut":
         path.write_bytes(path.read_bytes()[:-100])
     elif kind == "bit":
         flip_bit(path)
     elif kind == "foreign":
-        other = bench(training=quick(**SHORT), keep_states=True, seed=77)
-        other.run(GENERAL)
+        other = bench(training=quick(**SHORT), keep_states=True, seed=77).ran(GENERAL)
         shutil.copy(state_of(other, GENERAL), path)
     else:
         replace_weights(short, GENERAL)
@@ -158,17 +146,13 @@ def test_a_state_that_is_not_what_it_was_is_set_aside(
     assert (
         f"a/general/r01: does not continue trial {short[GENERAL].trial_id}: {path}: {reason}" in caplog.text
     )
-    scratch = bench(storage="scratch", training=quick(**LONG))
-    scratch.run(GENERAL)
+    scratch = bench(storage="scratch", training=quick(**LONG)).ran(GENERAL)
     assert files_of(long, GENERAL) == files_of(scratch, GENERAL)
 
 
 def test_a_state_of_another_course_or_of_other_weights_is_no_start(bench: Make) -> None:
-    short = bench(training=quick(**SHORT), keep_states=True)
-    short.run(GENERAL)
-    short.run(PORTABLE)
-    other = bench(training=quick(lr=0.01, **SHORT), keep_states=True)
-    other.run(GENERAL)
+    short = bench(training=quick(**SHORT), keep_states=True).ran(GENERAL, PORTABLE)
+    other = bench(training=quick(lr=0.01, **SHORT), keep_states=True).ran(GENERAL)
     copied = state_of(short, GENERAL).with_name(state_of(other, GENERAL).name)
     shutil.copy(state_of(other, GENERAL), copied)
     long = bench(training=quick(**LONG))
@@ -192,8 +176,7 @@ def test_a_state_of_another_course_or_of_other_weights_is_no_start(bench: Make) 
 @pytest.fixture
 def improved_at(monkeypatch: pytest.MonkeyPatch, bench: Make) -> Any:
     """A complete trial of six epochs, of which some improved; its history is given, and not trained."""
-    short = bench(training=quick(max_epochs=6, patience=6), keep_states=True)
-    short.run(GENERAL)
+    short = bench(training=quick(max_epochs=6, patience=6), keep_states=True).ran(GENERAL)
 
     def improved_at(*best: int) -> Bench:
         def given(store: Any, trial_id: str, **options: Any) -> list[EpochResult]:
@@ -237,19 +220,16 @@ def bounded(spec: TrialSpec, max_epochs: int, patience: int) -> TrialSpec:
 
 
 def test_other_bounds_with_the_same_end_need_no_epoch(bench: Make) -> None:
-    short = bench(training=quick(**SHORT), keep_states=True)
-    short.run(GENERAL)
+    short = bench(training=quick(**SHORT), keep_states=True).ran(GENERAL)
     long = bench(training=quick(max_epochs=4, patience=3))
     assert long[GENERAL].trial_id != short[GENERAL].trial_id
-    scratch = bench(storage="scratch", training=quick(max_epochs=4, patience=3))
-    scratch.run(GENERAL)
+    scratch = bench(storage="scratch", training=quick(max_epochs=4, patience=3)).ran(GENERAL)
     assert long.epochs(GENERAL) == []
     assert files_of(long, GENERAL) == files_of(scratch, GENERAL)
 
 
 def test_nothing_is_kept_unless_asked(bench: Make) -> None:
-    trials = bench(training=quick(**SHORT))
-    trials.run(GENERAL)
+    trials = bench(training=quick(**SHORT)).ran(GENERAL)
     assert not Path(trials.store.path(layout.STATES)).exists()
     assert "keep_states" not in trials[GENERAL].to_json()["settings"]
     assert TrialSpec.from_json(trials[GENERAL].to_json()) == trials[GENERAL]

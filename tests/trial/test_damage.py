@@ -26,8 +26,6 @@ from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
 from xferlab.trial.origin import trained_weights
 
-pytestmark = pytest.mark.component
-
 SEED, RERUNS, PARTS = 4, 3, 4
 SMALL = {
     "repetitions": 1,

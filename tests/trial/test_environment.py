@@ -12,7 +12,6 @@ from xferlab.errors import TrainingError
 from xferlab.tasks.config import Execution
 from xferlab.trial import environment
 
-pytestmark = pytest.mark.component
 CPU = Execution(device="cpu", precision="float32", compile=False, threads=1)
 
 

@@ -1,13 +1,18 @@
-"""What kind of failure it is, by the name of its type and its message, as libraries really write them."""
+"""What is told of a failure: its kind, by type and message as libraries write them, and no private name."""
 
 from __future__ import annotations
 
+import errno
 import importlib
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
+from xferlab.data.sources.registry import DataSection
 from xferlab.errors import DataError, NonFiniteLossError, Problem, StorageError
 from xferlab.trial.failure import Kind, described, kind_of, lost, on_device, signature
+from xferlab.trial.redaction import redact_names
 
 ALLOCATOR = (
     "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
@@ -50,7 +55,6 @@ def test_memory_of_the_device_differs_from_that_of_the_host() -> None:
     assert not on_device({"type": "RuntimeError", "message": ALLOCATOR})
 
 
-@pytest.mark.component
 @pytest.mark.parametrize("library", ["torch", "numpy"])
 def test_what_libraries_really_raise_is_a_lack_of_memory(library: str) -> None:
     module = importlib.import_module(library)
@@ -91,3 +95,45 @@ def test_the_same_error_of_two_trials_has_one_signature() -> None:
     same = signature(first, "a/general/r01"), signature(second, "b/general/r12")
     assert len(set(same)) == 1
     assert signature({**first, "type": "KeyError"}) != same[0]
+
+
+ROOT = "/data/hospital"
+PROBLEMS = [
+    Problem(f"{ROOT}/jane_doe.png", "is no image."),
+    Problem(f"{ROOT}/metadata.csv:3", "image and mask equal those of jane_doe.png, patient jane_doe."),
+    Problem("data.cxr", "patient 'jane_doe' has most images."),
+]
+
+
+def section(**fields: Any) -> Any:
+    adapter: TypeAdapter[Any] = TypeAdapter(DataSection)
+    return adapter.validate_python({"source": "manifest", "root": ROOT} | fields)
+
+
+def test_a_private_section_reports_a_number_no_name_and_problems_of_the_folder() -> None:
+    of_folder = Problem(ROOT, "there is no such folder.")
+    with pytest.raises(DataError) as caught, redact_names({"cxr": section()}):
+        raise DataError([of_folder, *PROBLEMS])
+    assert "jane" not in str(caught.value)
+    first, second = caught.value.problems
+    assert first == of_folder
+    assert str(second).startswith("data.cxr: 3 problems, which are not shown here")
+    assert caught.value.__suppress_context__  # a traceback would quote the other
+    with pytest.raises(DataError) as caught, redact_names({"cxr": section()}):
+        raise DataError(of_folder)
+    assert caught.value.problems == (of_folder,)
+
+
+def test_a_shareable_section_and_other_errors_are_not_redacted() -> None:
+    with pytest.raises(DataError, match=r"jane_doe\.png"), redact_names({"cxr": section(shareable=True)}):
+        raise DataError(PROBLEMS)
+    with pytest.raises(StorageError, match="cache"), redact_names({"cxr": section()}):
+        raise StorageError("cache is full")
+
+
+def test_an_error_of_the_system_loses_only_its_file() -> None:
+    error = PermissionError(errno.EACCES, "Permission denied", f"{ROOT}/jane_doe")
+    with pytest.raises(PermissionError) as caught, redact_names({"cxr": section()}):
+        raise error
+    assert caught.value.strerror == "data.cxr: Permission denied"
+    assert "jane" not in str(caught.value)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.trial.conftest import GENERAL, PORTABLE, Bench, Make
+from tests.trial.conftest import CPU, GENERAL, PORTABLE, Bench, Make
 from xferlab.networks.build import build, initialise
 from xferlab.networks.freezing import LEVELS
 from xferlab.records.complete import is_complete, lacks_features
@@ -19,11 +19,9 @@ from xferlab.records.schema import FEATURES_SCHEMA
 from xferlab.tasks import registry
 from xferlab.tasks.segmentation.sections import LAYERS
 from xferlab.training.learner import Layer
-from xferlab.trial.examples import TrialContext, examples
+from xferlab.trial.examples import examples
 from xferlab.trial.features import change, gram, kernels, pooled
 from xferlab.trial.origin import trained_weights
-
-pytestmark = pytest.mark.component
 
 ENCODER = LAYERS[:5]
 FROZEN = "frozen/portable/r01"
@@ -35,9 +33,7 @@ def trained(whole: Bench, bench_in: Make, tmp_path_factory: pytest.TempPathFacto
     """A parent and its child of each arm."""
     folder = tmp_path_factory.mktemp("features")
     shutil.copytree(whole.store.root, folder / "results")
-    trials = bench_in(folder, arms=ARMS)
-    trials.run(FROZEN)
-    return trials
+    return bench_in(folder, arms=ARMS).ran(FROZEN)
 
 
 def test_the_layers_are_the_levels_of_the_network_without_its_head() -> None:
@@ -48,13 +44,12 @@ def test_a_gram_is_that_of_the_activations_computed_directly(trained: Bench) -> 
     spec = trained[GENERAL]
     asked = spec.features
     assert asked is not None
-    context = TrialContext(trained.store, trained.session.cache_dir, torch.device("cpu"))
     digests = trained.plan.selections[asked.selection].digests
     assert len(digests) == 6
-    loaded = examples(spec, asked.source, digests, context)
-    learner = registry.learner_of(spec.identity, context.device)
+    loaded = examples(spec, asked.source, digests, trained.context)
+    learner = registry.learner_of(spec.identity, CPU)
     model: Any = learner.networks["network"]
-    model.load_state_dict(trained_weights(context.store, spec.trial_id))
+    model.load_state_dict(trained_weights(trained.store, spec.trial_id))
     model.eval()
     with torch.inference_mode():
         images = learner.load(loaded, np.arange(6), None).inputs

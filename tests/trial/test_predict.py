@@ -61,7 +61,6 @@ def names(predictions: Sequence[Prediction]) -> list[str]:
     return [prediction.request.name for prediction in predictions]
 
 
-@pytest.mark.component
 @pytest.mark.parametrize(("in_channels", "init_features"), [(1, 4), (3, 2)])
 def test_width_and_channels_are_those_of_the_weights(
     tmp_path: Path, in_channels: int, init_features: int
@@ -77,7 +76,6 @@ def test_width_and_channels_are_those_of_the_weights(
     assert np.abs(network.predictions([prepared])[0] - expected).max() < 1e-5
 
 
-@pytest.mark.component
 def test_other_files_change_nothing_and_bad_files_are_left_out(tmp_path: Path) -> None:
     network, files = predictor(tmp_path), requests(tmp_path, 11)
     threshold = median(network)
@@ -97,7 +95,6 @@ def test_other_files_change_nothing_and_bad_files_are_left_out(tmp_path: Path) -
     assert differing.mean() < 0.002  # rounding at the threshold itself
 
 
-@pytest.mark.component
 def test_weights_at_the_top_of_the_file_system_have_one_folder_to_look_into() -> None:
     assert TrainedOn.record_beside(Path("/weights.safetensors"), b"") is None
 
@@ -115,7 +112,6 @@ def test_the_row_agrees_with_the_mask(tmp_path: Path) -> None:
     assert row["structure_share"] == pytest.approx((written == 255).mean(), abs=1e-6)
 
 
-@pytest.mark.component
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     other, several = tmp_path / "w.pt", tmp_path / "w.safetensors"
     torch.save({"fc.weight": torch.zeros(2, 2)}, other)
@@ -128,7 +124,6 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
             Predictor.of_weights(path, options={"image_size": 32, "intensity": "zscore"}, device=CPU)
 
 
-@pytest.mark.component
 def test_an_output_that_is_not_finite_is_reported_and_no_empty_mask_is_written(tmp_path: Path) -> None:
     network, files = predictor(tmp_path), requests(tmp_path, 3)
 
@@ -144,7 +139,6 @@ def test_an_output_that_is_not_finite_is_reported_and_no_empty_mask_is_written(t
     assert not (tmp_path / "out" / "01_mask.png").exists()
 
 
-@pytest.mark.component
 def test_a_file_that_the_task_does_not_declare_ends_a_prediction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,7 +149,6 @@ def test_a_file_that_the_task_does_not_declare_ends_a_prediction(
         predict(network, requests(tmp_path, 1), Store.open(tmp_path / "out"), threshold=0.5)
 
 
-@pytest.mark.component
 def test_an_output_that_cannot_be_written_is_reported_and_all_others_are_written(tmp_path: Path) -> None:
     network, files = predictor(tmp_path), requests(tmp_path, 4)
     (tmp_path / "out" / "01_mask.png").mkdir(parents=True)
@@ -167,7 +160,6 @@ def test_an_output_that_cannot_be_written_is_reported_and_all_others_are_written
     assert mask(tmp_path / "out", "02").shape == (45, 60)
 
 
-@pytest.mark.component
 def test_an_image_too_large_for_the_device_is_reported_and_all_others_are_predicted(tmp_path: Path) -> None:
     network, files = predictor(tmp_path), requests(tmp_path, 3)
     files.append(Request(files[2].image, "large"))
@@ -186,13 +178,11 @@ def test_an_image_too_large_for_the_device_is_reported_and_all_others_are_predic
     ]
 
 
-@pytest.mark.component
 def test_a_trial_without_record_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="is no complete trial"):
         Predictor.of_trial(Store.open(tmp_path), "0123456789abcdef", CPU)
 
 
-@pytest.mark.component
 @pytest.mark.parametrize("size", [32, "native"])
 def test_files_are_read_as_the_training_read_them(tmp_path: Path, size: int | str) -> None:
     """A black band is cut off and lies in the outputs without a structure; the rest loses its sharpness."""

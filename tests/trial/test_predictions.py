@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -15,30 +15,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 
+from tests.conftest import Command
 from tests.records.faults import Faults, faulty, onwards, without_pauses
 from tests.studies import attempts, recorded, write_study
 from tests.takes import KINDS, LUNGS, SEEN, takes
-from tests.tasks.labelled import Pack, added, stage
 from tests.trial.conftest import Bench, Make, flip_bit, replace_weights, stop_at
-from xferlab.cli.main import main
 from xferlab.data.cache import open_table, resized
 from xferlab.data.sources.registry import read_section
 from xferlab.data.sources.source import Decoded
 from xferlab.errors import InterruptedTrialError, RecordError, StorageError
-from xferlab.plan.spec import GATE, MASKS, TrialSpec
+from xferlab.plan.spec import GATE, MASKS
 from xferlab.records import codec, layout, reader
 from xferlab.records.prune import find_surplus
-from xferlab.tasks import registry
-from xferlab.trial.examples import TrialContext, examples, fit_examples
+from xferlab.trial.examples import examples, fit_examples
 from xferlab.trial.given import Given
-from xferlab.trial.origin import trained_weights
 from xferlab.trial.predictions import predictions_for
-from xferlab.trial.training import AnyLearner, load_weights
 
-pytestmark = pytest.mark.component
+pytestmark = pytest.mark.usefixtures("added_tasks")
 
 FOLDS = ("a/lungs/r01/f1", "a/lungs/r01/f2")
 BEFORE = (LUNGS, *FOLDS, KINDS)
@@ -47,28 +42,18 @@ OPERATIONS = 9
 PARTS = 3
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _tasks() -> Iterator[None]:
-    with added():
-        yield
-
-
 @pytest.fixture(scope="module")
 def whole(bench_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """A stage whose masks are out of fold, and all that it needs, ran undisturbed."""
-    trials = bench_in(tmp_path_factory.mktemp("whole"), **takes(out_of_fold=2))
-    for name in (*BEFORE, SEEN):
-        trials.run(name)
-    return trials
+    return bench_in(tmp_path_factory.mktemp("whole"), **takes(out_of_fold=2)).ran(*BEFORE, SEEN)
 
 
 @pytest.fixture
-def copied(whole: Bench, bench: Make, tmp_path: Path) -> Callable[..., Bench]:
+def copied(whole: Bench, copy_of: Make, tmp_path: Path) -> Make:
     """Makes copies of the storage, of which the stage itself and its predictions may be lacking."""
 
     def copied(storage: str = "copy", *, lacking: bool = True, **changes: Any) -> Bench:
-        shutil.copytree(whole.store.root, tmp_path / storage)
-        trials = bench(storage=storage, **takes(out_of_fold=2, **changes))
+        trials = copy_of(whole, storage, **takes(out_of_fold=2, **changes))
         if lacking:
             shutil.rmtree(trials.folder(SEEN))
             shutil.rmtree(tmp_path / storage / "predictions")
@@ -80,17 +65,6 @@ def copied(whole: Bench, bench: Make, tmp_path: Path) -> Callable[..., Bench]:
 def stored(trials: Bench) -> list[Path]:
     """All files of predictions."""
     return sorted(Path(trials.store.root).glob("predictions/*/*"))
-
-
-def context_of(trials: Bench) -> TrialContext:
-    return TrialContext(trials.store, trials.session.cache_dir, torch.device("cpu"))
-
-
-def learner_of(trials: Bench, spec: TrialSpec) -> AnyLearner:
-    """The learner of a complete trial with its best weights."""
-    learner = registry.learner_of(spec.identity, torch.device("cpu"))
-    load_weights(learner, trained_weights(trials.store, spec.trial_id), origin="test")
-    return learner
 
 
 def used(trials: Bench, role: str) -> dict[str, str]:
@@ -137,7 +111,7 @@ def test_out_of_fold_no_network_trained_on_the_training_cases_that_it_predicts(w
 
 
 def test_masks_are_what_the_network_predicts_at_its_own_size_stretched(whole: Bench) -> None:
-    spec, context = whole[SEEN], context_of(whole)
+    spec, context = whole[SEEN], whole.context
     given = predictions_for(spec, spec.predicted, spec.section, context)
     train, _ = fit_examples(spec, context, given)
     digests = reader.read_selection(whole.store, spec.selection).part("train").digests
@@ -151,7 +125,7 @@ def test_masks_are_what_the_network_predicts_at_its_own_size_stretched(whole: Be
     }
     for row, digest in enumerate(digests):
         producer = whole.plan.by_id[by_case[digest]]
-        learner = learner_of(whole, producer)
+        learner = whole.learner(producer)
         alone = examples(producer, "chests", [digest], context)
         (prediction,) = learner.predict(learner.load(alone, np.array([0]), None))
         plane = np.where(np.squeeze(prediction) > 0.5, 255, 0).astype(np.uint8)
@@ -160,9 +134,7 @@ def test_masks_are_what_the_network_predicts_at_its_own_size_stretched(whole: Be
     assert np.array_equal(train.take_masks(np.array([1, 0])).numpy(), [train.masks_of(1), train.masks_of(0)])
 
 
-def test_stopped_at_any_question_and_run_again_gives_equal_bytes(
-    whole: Bench, copied: Callable[..., Bench]
-) -> None:
+def test_stopped_at_any_question_and_run_again_gives_equal_bytes(whole: Bench, copied: Make) -> None:
     trials = copied()
     made = []
     for question in (1, 5, 12, 20, 27, 33, 36, 41, 46, 60, 75, 90):
@@ -176,7 +148,7 @@ def test_stopped_at_any_question_and_run_again_gives_equal_bytes(
     assert 0 < made[3] < len(stored(whole))
 
 
-def test_a_stop_says_what_was_stopped(copied: Callable[..., Bench]) -> None:
+def test_a_stop_says_what_was_stopped(copied: Make) -> None:
     trials = copied()
     with pytest.raises(InterruptedTrialError, match="stopped while it took the predictions of others"):
         trials.run(SEEN, stop=lambda: True)
@@ -186,7 +158,7 @@ def test_a_stop_says_what_was_stopped(copied: Callable[..., Bench]) -> None:
     "part", [pytest.param(None, id="some"), *(pytest.param(n, marks=pytest.mark.slow) for n in range(PARTS))]
 )
 def test_a_storage_that_fails_at_any_operation_leaves_nothing_that_counts(
-    whole: Bench, copied: Callable[..., Bench], part: int | None
+    whole: Bench, copied: Make, part: int | None
 ) -> None:
     def run(trials: Bench, faults: Faults) -> None:
         replace(trials, session=replace(trials.session, store=faulty(trials.store, faults))).run(SEEN)
@@ -206,12 +178,12 @@ def test_a_storage_that_fails_at_any_operation_leaves_nothing_that_counts(
         shutil.rmtree(trials.store.root)
 
 
-def test_consumers_at_once_make_and_read_one_prediction(whole: Bench, copied: Callable[..., Bench]) -> None:
+def test_consumers_at_once_make_and_read_one_prediction(whole: Bench, copied: Make) -> None:
     trials = copied()
     spec = trials[SEEN]
 
     def take(number: int) -> Given:
-        return predictions_for(spec, spec.predicted, spec.section, context_of(trials))
+        return predictions_for(spec, spec.predicted, spec.section, trials.context)
 
     with ThreadPoolExecutor(4) as pool:
         given = list(pool.map(take, range(4)))
@@ -222,7 +194,7 @@ def test_consumers_at_once_make_and_read_one_prediction(whole: Bench, copied: Ca
 @pytest.mark.parametrize("kind", ["record.json", "*.parquet"])
 @pytest.mark.parametrize("change", [flip_bit, Path.unlink, lambda path: path.write_bytes(b"")])
 def test_damaged_predictions_are_made_again(
-    whole: Bench, copied: Callable[..., Bench], kind: str, change: Callable[[Path], Any]
+    whole: Bench, copied: Make, kind: str, change: Callable[[Path], Any]
 ) -> None:
     trials = copied(lacking=False)
     for damaged in Path(trials.store.root).glob(f"predictions/*/{kind}"):
@@ -233,7 +205,7 @@ def test_damaged_predictions_are_made_again(
     assert trials.records == whole.records
 
 
-def test_stored_predictions_are_not_made_again(whole: Bench, copied: Callable[..., Bench]) -> None:
+def test_stored_predictions_are_not_made_again(whole: Bench, copied: Make) -> None:
     trials = copied(lacking=False)
     shutil.rmtree(trials.folder(SEEN))
     before = {path: path.stat().st_mtime_ns for path in stored(trials)}
@@ -241,7 +213,7 @@ def test_stored_predictions_are_not_made_again(whole: Bench, copied: Callable[..
     assert {path: path.stat().st_mtime_ns for path in stored(trials)} == before
 
 
-def test_without_its_producer_a_trial_cannot_run(copied: Callable[..., Bench]) -> None:
+def test_without_its_producer_a_trial_cannot_run(copied: Make) -> None:
     trials = copied()
     (trials.folder(FOLDS[0]) / "record.json").unlink()
     producer = trials[FOLDS[0]].trial_id
@@ -250,7 +222,7 @@ def test_without_its_producer_a_trial_cannot_run(copied: Callable[..., Bench]) -
         trials.run(SEEN)
 
 
-def test_a_producer_without_its_spec_is_told(copied: Callable[..., Bench]) -> None:
+def test_a_producer_without_its_spec_is_told(copied: Make) -> None:
     trials = copied()
     (trials.folder(KINDS) / "spec.json").unlink()
     with pytest.raises(RecordError, match=r"spec\.json: is missing or damaged; run the study again, which"):
@@ -258,7 +230,7 @@ def test_a_producer_without_its_spec_is_told(copied: Callable[..., Bench]) -> No
 
 
 def test_other_weights_predict_anew_and_no_state_of_the_old_predictions_goes_on(
-    whole: Bench, copied: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+    whole: Bench, copied: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     trials = copied()
     epochs: list[int] = []
@@ -273,7 +245,7 @@ def test_other_weights_predict_anew_and_no_state_of_the_old_predictions_goes_on(
     assert used(trials, GATE) == used(whole, GATE)
 
 
-def test_an_unchanged_producer_lets_a_state_go_on(copied: Callable[..., Bench]) -> None:
+def test_an_unchanged_producer_lets_a_state_go_on(copied: Make) -> None:
     trials = copied()
     epochs: list[int] = []
     trials.interrupt(SEEN, stop=lambda: len(epochs) == 2, on_epoch=lambda result, best: epochs.append(1))
@@ -281,12 +253,11 @@ def test_an_unchanged_producer_lets_a_state_go_on(copied: Callable[..., Bench]) 
 
 
 def test_lost_weights_of_a_producer_are_trained_again_by_the_next_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, command: Command
 ) -> None:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
     study = write_study(tmp_path, **takes(out_of_fold=2, repetitions=1))
-    command = ["run", str(study), "--executor", "in-process", "--storage", str(tmp_path / "st")]
-    assert main(command) == 0
+    words = ("run", study, "--executor", "in-process", "--storage", "st")
+    command(*words, code=0)
     records, names = recorded(tmp_path / "st"), attempts(tmp_path / "st")
     plan = reader.read_plan(reader.Store.open(tmp_path / "st"), "tiny")
     ids = {trial["names"][0]: trial["trial_id"] for trial in plan["trials"]}
@@ -294,97 +265,15 @@ def test_lost_weights_of_a_producer_are_trained_again_by_the_next_run(
         shutil.rmtree(tmp_path / "st/trials" / ids[SEEN])
         shutil.rmtree(tmp_path / "st/predictions")
         damage(tmp_path / "st/trials" / ids[FOLDS[0]] / "checkpoint/best.safetensors")  # type: ignore[operator]
-        assert main(command) == 0, capsys.readouterr()
+        command(*words, code=0)
         assert recorded(tmp_path / "st") == records
     assert len(attempts(tmp_path / "st")) == len(names)
-
-
-# --- gates -------------------------------------------------------------------------------------------------
-
-
-def passed(trials: Bench, spec: TrialSpec) -> dict[str, float]:
-    """The value `passed` of every case of the first evaluation."""
-    record = reader.read_evaluation(trials.store, spec.trial_id, spec.evaluations[0].evaluation_id)
-    assert record is not None
-    rows: pd.DataFrame = reader.read_cases(trials.store, record).to_pandas()
-    rows = rows[rows["metric"] == "passed"].astype({"case": str})
-    assert len(rows) == record.num_cases
-    return dict(zip(rows["case"], rows["value"], strict=True))
-
-
-def called(trials: Bench, spec: TrialSpec, digests: tuple[str, ...]) -> list[int]:
-    """The class that the network of a trial's gate takes each case for, predicted here and now."""
-    given = spec.input(GATE)
-    assert given is not None
-    producer = trials.plan.by_id[given.trials[0]]
-    learner = learner_of(trials, producer)
-    loaded = examples(producer, producer.section, digests, context_of(trials))
-    predicted = learner.predict(learner.load(loaded, np.arange(len(digests)), None))
-    return [int(each.argmax()) for each in predicted]
-
-
-DECISIVE = {"batch_size": 4, "max_epochs": 30, "patience": 30, "lr": 0.02}
-
-
-def test_a_gate_filters_training_and_all_are_measured(bench: Make, tmp_path: Path) -> None:
-    """Of dark, grey and bright images, two stages train on what the gate's network takes for theirs."""
-    pack = Pack(tmp_path / "pack", ["bright", "dark", "grey"], each=20)
-    kinds = stage("pack", training=DECISIVE, evaluate_on=[], repetitions=1)
-    gate = {"from": "kinds", "keep": "dark"}
-    gated = stage("pack", gate=gate, evaluate_on=["pack.test"], repetitions=1)
-    study = takes(
-        data={"pack": pack.section()}, arms={"a": {}, "b": {"stages.gated.gate.keep": ["grey", "bright"]}}
-    )
-    stages = {"lungs": {"data": "pack", "evaluate_on": []}, "kinds": kinds, "gated": gated}
-    trials = bench(**{**study, "repetitions": 1, "stages": stages})
-    trials.run("a/kinds/r01")
-    classes, sizes = trials["a/kinds/r01"].targets, []
-    for name in ("a/gated/r01", "b/gated/r01"):
-        spec, record = trials[name], trials.run(name)
-        given = spec.input(GATE)
-        assert given is not None
-        assert [classes[place] for place in given.places] == list(given.names)
-        selection = reader.read_selection(trials.store, spec.selection)
-        for part, number in (("train", record.num_train), ("validation", record.num_validation)):
-            calls = called(trials, spec, selection.part(part).digests)
-            assert number == sum(call in given.places for call in calls)
-            sizes.append((number, len(calls)))
-        values = passed(trials, spec)
-        calls = called(trials, spec, tuple(values))
-        assert list(values.values()) == [float(call in given.places) for call in calls]
-    (first, all_), (_, _), (second, _), (_, _) = sizes
-    assert 0 < first < all_
-    assert first + second == all_
-
-
-def test_a_part_that_a_gate_empties_is_told_once_with_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
-    study = takes(repetitions=1, retries=3)
-    # A network that learns nothing takes all images for one class, so that one of two gates is closed.
-    study["stages"]["kinds"]["training"] = {"lr": 1e-12, "max_epochs": 1}
-    for name in ("covid19", "normal"):
-        study["stages"][f"only_{name}"] = {
-            **study["stages"]["kinds"], "gate": {"from": "kinds", "keep": name},
-        }  # fmt: skip
-    del study["stages"]["seen"]
-    path = write_study(tmp_path, **study)
-    assert main(["run", str(path), "--executor", "in-process", "--storage", str(tmp_path / "st")]) == 1
-    said = capsys.readouterr()
-    assert "its gate lets none of the 14 train cases pass, since the stage that it asks takes none for" in (
-        said.out + said.err
-    )
-    tries = [[each["outcome"] for each in one] for one in attempts(tmp_path / "st").values()]
-    assert sorted(tries) == [*[["complete"]] * 3, ["failed"]]
 
 
 # --- predict -----------------------------------------------------------------------------------------------
 
 
-def test_predict_runs_what_the_inputs_need_first(
-    whole: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predict_runs_what_the_inputs_need_first(whole: Bench, tmp_path: Path, command: Command) -> None:
     """Files with the pixels of the hold-out get the numbers that its evaluation has."""
     spec = whole[SEEN]
     evaluation = next(each for each in spec.evaluations if each.name == "chests.hold_out")
@@ -399,8 +288,7 @@ def test_predict_runs_what_the_inputs_need_first(
     for digest in values.index:
         image = table.case(digest)[0][0]
         Image.fromarray(np.array(image)).save(tmp_path / "images" / f"{digest}.png")
-    where = [str(tmp_path / "images"), "--storage", str(whole.store.root)]
-    assert main(["predict", SEEN, *where, "--out", str(tmp_path / "out")]) == 0, capsys.readouterr()
+    command("predict", SEEN, "images", "--storage", whole.store.root, "--out", "out", code=0)
     predicted = pd.read_csv(tmp_path / "out" / "predictions.csv")
     predicted.index = pd.Index([Path(name).stem for name in predicted["input"]])
     for name in ("P_covid19", "P_normal", "passed"):
@@ -408,13 +296,13 @@ def test_predict_runs_what_the_inputs_need_first(
 
 
 def test_a_file_of_weights_that_need_others_is_refused(
-    whole: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    whole: Bench, tmp_path: Path, command: Command
 ) -> None:
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "image.png")
-    asked = [str(tmp_path / "image.png"), "--out", str(tmp_path / "out")]
-    assert main(["predict", str(whole.weights(SEEN)), *asked]) == 2
+    asked = ("image.png", "--out", "out")
+    refused = command("predict", whole.weights(SEEN), *asked, code=2)
     assert (
         "best.safetensors, trial " + whole[SEEN].trial_id + ": these weights need masks and a gate of "
         "another stage of their study, which a file does not give; name the trial (arm/stage/rNN, or its "
-    ) in capsys.readouterr().err
-    assert main(["predict", str(whole.weights(KINDS)), *asked]) == 0
+    ) in refused.err
+    command("predict", whole.weights(KINDS), *asked, code=0)

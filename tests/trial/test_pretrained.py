@@ -21,8 +21,6 @@ from xferlab.study.stage import Weights
 from xferlab.trial import pretrained
 from xferlab.trial.pretrained import at_hand, check_file, check_fits, check_parent, store_weights
 
-pytestmark = pytest.mark.component
-
 KEY = "decoder1.dec1conv1.weight"
 CHILD = {"data": "general", "starts_from": "donor", "evaluate_on": ["general.test"]}
 

@@ -1,4 +1,4 @@
-"""The contract of a trial: return if complete, resume what is there, do only what is missing."""
+"""The contract of a trial: return if complete, resume what is there, do what is missing; stops lose none."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from tests.trial.conftest import GENERAL, PORTABLE, STAGES, Bench, Make
-from xferlab.errors import InterruptedTrialError, RecordError
+from tests.trial.conftest import GENERAL, PORTABLE, STAGES, Bench, Make, quick, stop_at
+from xferlab.errors import InterruptedTrialError, NonFiniteLossError, RecordError
 from xferlab.records import layout, reader, writer
 from xferlab.records.complete import is_complete
 from xferlab.records.schema import EpochResult
+from xferlab.records.store import Store
 from xferlab.tasks import registry
+from xferlab.tasks.segmentation.resized import ResizedSegmentation
 from xferlab.trial.attempt import Attempt
-
-pytestmark = pytest.mark.component
 
 
 def modified(folder: Path) -> dict[str, int]:
@@ -175,3 +175,67 @@ def test_the_best_parent_feeds_all_children(copied: Make) -> None:
     for number in (1, 2):
         assert trials.run(f"a/portable/r0{number}").started_from == best.trial_id
     assert set(trials[PORTABLE].parents) == {first.trial_id, second.trial_id}
+
+
+def test_a_stop_between_measured_cases_loses_no_training(whole: Bench, bench: Make) -> None:
+    parts = bench()
+    trained, second = parts.folder(GENERAL) / "history.jsonl", stop_at(2)
+    num_cases = len(parts.plan.selections[parts[GENERAL].evaluations[0].selection].digests)
+    with pytest.raises(InterruptedTrialError, match="stopped while it was evaluated; run the study again"):
+        parts.run(GENERAL, stop=lambda: trained.exists() and second())
+    assert not list(parts.folder(GENERAL).glob("evaluations/*"))
+    parts.interrupt(GENERAL, stop_at(num_cases + 6 + 3))  # in the features of the best weights
+    assert len(list(parts.folder(GENERAL).glob("evaluations/*/record.json"))) == 1
+    assert not list(parts.folder(GENERAL).glob("features/*"))
+    assert parts.epochs(GENERAL) == []
+    assert parts.outcomes(GENERAL) == ["interrupted", "interrupted", "complete"]
+    assert [attempt["first_epoch"] for attempt in parts.attempts(GENERAL)] == [1, 5, 5]
+    assert parts.records.items() <= whole.records.items()
+
+
+def test_a_loss_that_is_not_finite_is_reported_and_keeps_the_last_good_state(
+    whole: Bench, bench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials, loss = bench(training=quick(checkpoint_every_s=0.0001)), ResizedSegmentation.loss
+    epochs: list[object] = []
+    with monkeypatch.context() as spoiled:
+        spoiled.setattr(
+            ResizedSegmentation, "loss",
+            lambda self, *given: loss(self, *given) * (float("nan") if len(epochs) == 2 else 1.0),
+        )  # fmt: skip
+        with pytest.raises(NonFiniteLossError, match="in epoch 3"):
+            trials.run(GENERAL, on_epoch=lambda result, best_loss: epochs.append(result))
+    failure = reader.read_failure(trials.store, trials[GENERAL].trial_id)
+    assert failure is not None
+    assert (failure["type"], failure["kind"], failure["epoch"]) == ("NonFiniteLossError", "hopeless", 2)
+    assert failure["traceback"].startswith("Traceback (most recent call last)")
+    assert not (trials.folder(GENERAL) / "record.json").exists()
+    assert trials.states(GENERAL)[-1].name.startswith(("state-000002", "state-000003"))
+    trials.run(GENERAL)
+    assert not (trials.folder(GENERAL) / "failure.json").exists()
+    assert trials.outcomes(GENERAL) == ["failed", "complete"]
+    failed, complete = trials.attempts(GENERAL)
+    assert failed["failure"] == failure
+    assert complete["first_epoch"] in (2, 3)
+    assert trials.records.items() <= whole.records.items()
+
+
+def outcomes(store: Store) -> list[tuple[int, str]]:
+    return [(attempt["pid"], attempt["outcome"]) for attempt in reader.read_run(store, "t")["attempts"]]
+
+
+def test_a_process_that_was_replaced_keeps_the_log_of_its_successor(
+    local: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    former = Attempt(local, "t")
+    former.begin(1)
+    monkeypatch.setattr("os.getpid", lambda: 2)
+    latter = Attempt(local, "t")
+    latter.begin(3)
+    latter.complete(device="cpu")
+    assert outcomes(local) == [(1, "killed"), (2, "complete")]
+
+    former.failed(InterruptedTrialError("resumed and asked to stop"))
+    assert outcomes(local) == [(1, "interrupted"), (2, "complete")]
+    assert reader.read_run(local, "t")["device"] == "cpu"

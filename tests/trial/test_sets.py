@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from tests.trial.conftest import Bench, Make
+from tests.trial.conftest import CPU, Bench, Make
 from xferlab.cohort import single_sections
 from xferlab.data.sources.registry import open_source, read_section
 from xferlab.errors import DataError
@@ -19,11 +18,9 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records.reader import read_selection
 from xferlab.tracking.content import is_shareable, shown_sets
 from xferlab.training.examples import AnyExamples
-from xferlab.trial.examples import TrialContext, evaluated_examples, fit_examples
+from xferlab.trial.examples import evaluated_examples, fit_examples
 from xferlab.trial.predictor import Predictor
 from xferlab.trial.redaction import redact_names
-
-pytestmark = pytest.mark.component
 
 SECTION = {"source": "phantom_cxr", "size_px": 40}
 DATA: dict[str, dict[str, Any]] = {
@@ -46,10 +43,6 @@ def sets(bench_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     )
 
 
-def context(bench: Bench) -> TrialContext:
-    return TrialContext(bench.store, bench.session.cache_dir, torch.device("cpu"))
-
-
 def decoded(bench: Bench, spec: TrialSpec, name: str) -> dict[str, np.ndarray]:
     """The image of each case of a set, read section by section."""
     images = {}
@@ -67,7 +60,7 @@ def test_pixels_of_a_set_are_those_of_its_sections(sets: Bench) -> None:
     spec = sets["native/both/r01"]
     images = decoded(sets, spec, "a+b")
     rows = read_selection(sets.store, spec.selection).rows
-    train, validation = fit_examples(spec, context(sets))
+    train, validation = fit_examples(spec, sets.context)
     for loaded, part in ((train, "train"), (validation, "validation")):
         digests = [digest for digest, case_part in rows if case_part == part]
         assert len(loaded) == len(digests)
@@ -81,7 +74,7 @@ def test_evaluations_have_the_cases_of_their_sections_in_order(sets: Bench, arm:
     sizes = {}
     for evaluation in spec.evaluations:
         selection = read_selection(sets.store, evaluation.selection)
-        parts = list(evaluated_examples(spec, evaluation, selection, context(sets)))
+        parts = list(evaluated_examples(spec, evaluation, selection, sets.context))
         sizes[evaluation.name] = sum(map(len, parts))
         assert sizes[evaluation.name] == len(selection.digests)
         assert {part.structures for part in parts} == {("lung",)}
@@ -97,7 +90,7 @@ def test_a_trial_of_a_set_runs_and_predicts(sets: Bench) -> None:
     record = sets.run("resized/both/r01")
     spec = sets["resized/both/r01"]
     assert record.num_train == len(read_selection(sets.store, spec.selection).part("train").digests)
-    predictor = Predictor.of_trial(sets.store, spec.trial_id, torch.device("cpu"))
+    predictor = Predictor.of_trial(sets.store, spec.trial_id, CPU)
     assert [section.degrade_to for section in predictor.sections] == [20, None]
     assert not predictor.reads_alike
     assert predictor.targets == ("lung",)
@@ -109,12 +102,12 @@ def test_a_trial_of_a_set_runs_and_predicts(sets: Bench) -> None:
 
 def test_one_table_holds_a_set_and_answers_for_its_sections(sets: Bench) -> None:
     spec = sets["resized/both/r01"]
-    fit_examples(spec, context(sets))
+    fit_examples(spec, sets.context)
     folder = sets.session.cache_dir / "tables-v5" / "32px"
     tables = set(folder.glob("*.images"))
     (alone,) = [evaluation for evaluation in spec.evaluations if evaluation.section == "b"]
     selection = read_selection(sets.store, alone.selection)
-    list(evaluated_examples(spec, alone, selection, context(sets)))
+    list(evaluated_examples(spec, alone, selection, sets.context))
     assert set(folder.glob("*.images")) == tables
 
 
@@ -148,7 +141,7 @@ def test_what_is_said_of_a_set_names_nobody_unless_all_is_shareable() -> None:
 def test_changed_data_of_a_set_are_told(sets: Bench, tmp_path: Path) -> None:
     spec = sets["resized/both/r01"]
     fewer = replace(spec, data={**spec.data, "b": {**spec.data["b"], "count": 6}})
-    elsewhere = replace(context(sets), cache_dir=tmp_path)
+    elsewhere = replace(sets.context, cache_dir=tmp_path)
     with pytest.raises(DataError, match=r"data\.a\+b: 1 problems, which are not shown here"):
         fit_examples(fewer, elsewhere)
     shareable = replace(fewer, data={name: {**data, "shareable": True} for name, data in fewer.data.items()})

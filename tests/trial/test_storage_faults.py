@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import errno
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import pytest
 
 from tests.records.faults import Faults, faulty, faulty_disk, never, nth, onwards, seeded, without_pauses
-from tests.trial.conftest import PORTABLE, STAGES, Bench, Make, quick
+from tests.trial.conftest import GENERAL, PORTABLE, STAGES, Bench, Make, quick
 from xferlab.errors import StorageError
 from xferlab.records.complete import is_complete
-
-pytestmark = pytest.mark.component
 
 SHORT = {
     "data": {
@@ -57,20 +54,13 @@ def failing(bench: Bench, kind: str, faults: Faults) -> Iterator[Bench]:
 @pytest.fixture(scope="module")
 def parent(bench_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """The parent is complete and the child is not begun."""
-    parent = bench_in(tmp_path_factory.mktemp("parent"), **SHORT)
-    parent.run("a/general/r01")
-    return parent
+    return bench_in(tmp_path_factory.mktemp("parent"), **SHORT).ran(GENERAL)
 
 
 @pytest.fixture
-def child(parent: Bench, bench: Make, tmp_path: Path) -> Child:
+def child(parent: Bench, copy_of: Make) -> Child:
     """Makes copies in a storage of their own."""
-
-    def make(storage: str) -> Bench:
-        shutil.copytree(parent.store.root, tmp_path / storage)
-        return bench(storage=storage, **SHORT)
-
-    return make
+    return partial(copy_of, parent, **SHORT)
 
 
 def run_child(trials: Bench, kind: str, faults: Faults) -> None:
@@ -166,21 +156,15 @@ LONGER = {
 @pytest.fixture(scope="module")
 def shorter(bench_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Parent and child are complete, and the states at their ends are kept."""
-    shorter = bench_in(tmp_path_factory.mktemp("shorter"), **SHORT, keep_states=True)
-    for name in ("a/general/r01", PORTABLE):
-        shorter.run(name)
-    return shorter
+    return bench_in(tmp_path_factory.mktemp("shorter"), **SHORT, keep_states=True).ran(GENERAL, PORTABLE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @some_or_every
 def test_a_fault_that_stays_stops_a_longer_training_and_a_rerun_converges(
-    shorter: Bench, bench: Make, tmp_path: Path, kind: str, part: int | None
+    shorter: Bench, copy_of: Make, kind: str, part: int | None
 ) -> None:
-    def longer(storage: str) -> Bench:
-        shutil.copytree(shorter.store.root, tmp_path / storage)
-        return bench(storage=storage, **LONGER)
-
+    longer = partial(copy_of, shorter, **LONGER)
     faults, calm = Faults(never), longer("calm")
     run_child(calm, kind, faults)
     assert calm.attempts(PORTABLE)[0]["first_epoch"] == 3

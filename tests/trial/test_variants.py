@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from tests.studies import TINY
-from tests.trial.conftest import STAGES, Bench, Make
+from tests.trial.conftest import CPU, STAGES, Bench, Make
 from xferlab.phantoms.foreign_objects import with_objects
 from xferlab.records.complete import is_complete
 from xferlab.tasks.segmentation.resized import at_size
 from xferlab.trial.predictor import Predictor
-
-pytestmark = pytest.mark.component
 
 PLAIN, SIDE = "portable.hold_out", 48
 NATIVE: dict[str, Any] = {
@@ -39,9 +36,7 @@ def trials(bench_in: Make, tmp_path_factory: pytest.TempPathFactory) -> Bench:
         arms={"resized": {}, "equal": {"model.image_size": SIDE}, **NATIVE},
         overlay_cases=64,
     )
-    for arm in trials.plan.loaded.arms:
-        trials.run(f"{arm}/general/r01")
-    return trials
+    return trials.ran(*(f"{arm}/general/r01" for arm in trials.plan.loaded.arms))
 
 
 def values(cases: pd.DataFrame) -> pd.Series:
@@ -105,7 +100,7 @@ def test_a_chain_runs_to_its_records_at_the_images_own_size(trials: Bench, arm: 
 
 @native
 def test_a_predictor_of_a_native_trial_stretches_nothing(trials: Bench, arm: str) -> None:
-    predictor = Predictor.of_trial(trials.store, trials[f"{arm}/general/r01"].trial_id, torch.device("cpu"))
+    predictor = Predictor.of_trial(trials.store, trials[f"{arm}/general/r01"].trial_id, CPU)
     shapes = [(37, 52), (64, 20)]
     images = [np.random.default_rng(n).integers(0, 256, shape, np.uint8) for n, shape in enumerate(shapes)]
     prepared = [predictor.prepared(image) for image in images]

@@ -39,9 +39,10 @@ def continuations(session: Session, left: Sequence[TrialSpec]) -> Iterator[str]:
     for name, group in groups.items():
         if continued := [starts[trial.trial_id] for trial in group if trial.trial_id in starts]:
             yield f"{name}: {_continued(continued)}"
-        other = next((trial for trial in group if trial.trial_id in renewed - starts.keys()), None)
-        if other and (reason := _why_not(store, other, before[other.name])):
-            yield f"{other.name} does not continue trial {before[other.name]}: {reason}"
+        others = [trial for trial in group if trial.trial_id in renewed - starts.keys()]
+        if others and (reason := _why_not(store, others[0], before[others[0].name])):
+            more = f" (as {len(others) - 1} more of the stage)" if len(others) > 1 else ""
+            yield f"{others[0].name} does not continue trial {before[others[0].name]}: {reason}{more}"
 
 
 def _continued(starts: Sequence[KeptState]) -> str:

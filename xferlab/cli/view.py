@@ -24,12 +24,12 @@ from xferlab.schedule.graph import Listener, State, TrialGraph
 SHOWN_RUNNING, SHOWN_FAILED = 12, 5
 PLAIN_EPOCHS_EVERY_S = 30.0
 TELL_AFTER_S = 1.0
-MIN_TABLE_WIDTH = 220
+_TABLE_WIDTH = 100_000
 
 
 def wide_console() -> Console:
     """Returns a console that never folds a table: a pager or a wide terminal shows long rows whole."""
-    return Console(highlight=False, markup=False, soft_wrap=True, width=max(Console().width, MIN_TABLE_WIDTH))
+    return Console(highlight=False, markup=False, soft_wrap=True, width=_TABLE_WIDTH)
 
 
 def count_of(number: int, noun: str) -> str:

@@ -38,9 +38,15 @@ class GivenWeights:
 
     @cached_property
     def by_name(self) -> dict[str, Weights]:
-        """The weights by name or path; arms may differ in them."""
-        stages = (stage for study in self.loaded.arms.values() for stage in study.stages.values())
-        given = (stage.weights for stage in stages if stage.weights)
+        """The weights that a stage starts from, by name or path; arms may differ in them."""
+        studies = self.loaded.arms.values()
+        used = [
+            study.stages[parent]
+            for study in studies
+            for stage in study.stages.values()
+            for parent in stage.origins.values()
+        ]
+        given = (stage.weights for stage in used if stage.weights)
         return {weights.name or weights.path or "": weights for weights in given}
 
     def digests(self) -> dict[str, str]:

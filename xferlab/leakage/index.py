@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from xferlab.cohort import Case
 from xferlab.data.sources.config import FileConfig
 from xferlab.data.sources.registry import DataSection, open_source
 from xferlab.data.sources.source import Source
-from xferlab.errors import DataError, Problem
+from xferlab.errors import DataError, Problem, attempt
 from xferlab.leakage.audit import Audited, audit
 from xferlab.parallel import Progress
 
@@ -21,7 +22,6 @@ class StudyIndex:
     Attributes:
         audit: What comparing their images found.
         warnings: What looking at their tables found.
-        unusable: Case digest -> why its image or mask cannot be used.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class StudyIndex:
             DataError: With all errors of all the study's own sections, or of the first bad one of an arm.
         """
         self._memo_dir = memo_dir
+        self._found: dict[str, tuple[Problem, ...]] = {}
         self._sources = {
             _key(name, own[name]): source for name, source in open_sources(own, memo_dir).items()
         }
@@ -61,7 +62,12 @@ class StudyIndex:
             if isinstance(config, FileConfig)
         ]
         self.audit = audit(audited, memo_dir=memo_dir, progress=progress)
-        self.unusable = dict(item for section in sections for item in self._unusable(*section))
+
+    @property
+    def unusable(self) -> dict[str, tuple[Problem, ...]]:
+        """Case digest -> why its image or mask cannot be used, of the sections as they were asked for."""
+        sources = list(self._sources.items()) if self.audit.unusable else []
+        return dict(item for (name, _), source in sources for item in self._unusable(name, source))
 
     def __call__(self, name: str, config: DataSection) -> tuple[Case, ...]:
         """Returns the cases of a section.
@@ -81,14 +87,33 @@ class StudyIndex:
         """The images that may be known, not what a simulated device or a section's steps make of them."""
         return self._source(name, config.as_taken())
 
-    def _unusable(self, name: str, config: DataSection) -> Iterator[tuple[str, tuple[Problem, ...]]]:
-        """Yields the digests of the cases of a section that cannot be used, and why."""
-        if not self.audit.unusable:
-            return
-        audited = {case.name: case.digest for case in self._as_taken(name, config).survey.cases}
-        for case in self._source(name, config).survey.cases:
-            if problems := self.audit.unusable.get(audited.get(case.name, "")):
+    def _unusable(self, name: str, source: Source) -> Iterator[tuple[str, tuple[Problem, ...]]]:
+        """Yields the digests of the cases of a section that cannot be used, and why.
+
+        A reading of fewer structures than the section itself has may do without the mask that is at fault.
+        """
+        names = self._names_of_unusable
+        for case in source.survey.cases:
+            if case.digest in self.audit.unusable:
+                yield case.digest, self.audit.unusable[case.digest]
+            elif (name, case.name) in names and (problems := self._tried(source, case)):
                 yield case.digest, problems
+
+    @cached_property
+    def _names_of_unusable(self) -> frozenset[tuple[str, str]]:
+        """Section and name of what cannot be used in the sections as they stand in the study."""
+        return frozenset(
+            (name, case.name)
+            for (name, _), source in self._sources.items()
+            for case in source.survey.cases
+            if case.digest in self.audit.unusable
+        )
+
+    def _tried(self, source: Source, case: Case) -> tuple[Problem, ...]:
+        if case.digest not in self._found:
+            result = attempt(source.decode, case)
+            self._found[case.digest] = result.problems if isinstance(result, DataError) else ()
+        return self._found[case.digest]
 
 
 def open_sources(sections: Mapping[str, DataSection], memo_dir: Path, *, arm: str = "") -> dict[str, Source]:
@@ -106,7 +131,7 @@ def open_sources(sections: Mapping[str, DataSection], memo_dir: Path, *, arm: st
     problems = (problem for source in sources.values() for problem in source.survey.problems)
     errors = [replace(problem, arm=arm) for problem in problems if problem.severity == "error"]
     if errors:
-        raise DataError(errors)
+        raise DataError(tuple(dict.fromkeys(errors)))  # sections may share a folder
     return sources
 
 

@@ -86,6 +86,7 @@ class ArmChecks:
                     f"stages.{stage_name}",
                     f"{what} in some repetitions (first: {repetition})",
                     kind="classes missing from a part",
+                    arm=self.name,
                 )
 
     def names(self, known: TrialSpec, other: TrialSpec) -> None:
@@ -126,7 +127,11 @@ class ArmChecks:
                     "new patients"
                 )
                 self.growing.warn(
-                    f"fold {spec.stage}", f"stages.{spec.stage}", what, kind="folds that a parent has seen"
+                    f"fold {spec.stage}",
+                    f"stages.{spec.stage}",
+                    what,
+                    kind="folds that a parent has seen",
+                    arm=self.name,
                 )
 
     def _refuse(self, key: str, finding: Finding) -> None:

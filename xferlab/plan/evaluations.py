@@ -100,6 +100,7 @@ class Evaluations:
             "stage descends from trained on some of these patients in another repetition; give the stages "
             "before it as many repetitions as it has, with `chaining: paired`",
             kind="evaluations on patients that a parent may have seen",
+            arm=self._arm,
         )
 
     def _variant_identity(self, variant: str, image_size: Size) -> dict[str, Any]:
@@ -128,4 +129,5 @@ class Evaluations:
                 f"data.{section}",
                 f"{what} in some repetitions (first: {repetition})",
                 kind="pathologies missing from a part",
+                arm=self._arm,
             )

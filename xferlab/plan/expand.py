@@ -51,7 +51,7 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
         warnings=(
             *growing.loaded.warnings,
             *(counts.warning() for counts in growing.selector.classes if counts.others),
-            *growing.warnings.values(),
+            *growing.warnings,
         ),
     )
 

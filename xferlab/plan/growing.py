@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from xferlab.errors import Problem
 from xferlab.plan.features import Probe
+from xferlab.plan.labels import in_arms
 from xferlab.plan.left_out import LeftOut
 from xferlab.plan.plan import Setting
 from xferlab.plan.selection import CaseSelector, Index
@@ -28,7 +30,6 @@ class Growing:
         names: `arm/stage/rNN` -> trial id.
         folds: Arm and stage whose masks are asked for out of fold -> number of folds, and who asks first.
         problems: What prevents the study from running, by key.
-        warnings: What a reader of the results should know, by key.
     """
 
     def __init__(self, loaded: LoadedStudy, index: Index, setting: Setting):
@@ -43,11 +44,19 @@ class Growing:
         self.names: dict[str, str] = {}
         self.folds: dict[tuple[str, str], tuple[int, str]] = {}
         self.problems: dict[str, Problem] = {}
-        self.warnings: dict[str, Problem] = {}
+        self._warnings: dict[str, tuple[Problem, dict[str, None]]] = {}
 
-    def warn(self, key: str, where: str, what: str, *, kind: str) -> None:
-        """Notes what a reader of the results should know, once under each key."""
-        self.warnings.setdefault(key, Problem(where, what, "warning", kind))
+    def warn(self, key: str, where: str, what: str, *, kind: str, arm: str = "") -> None:
+        """Notes what a reader of the results should know of an arm (empty: of all), once under each key."""
+        _, arms = self._warnings.setdefault(key, (Problem(where, what, "warning", kind), {}))
+        arms[arm] = None
+
+    @property
+    def warnings(self) -> Iterator[Problem]:
+        """What a reader of the results should know; names arms where it does not hold for all."""
+        for problem, arms in self._warnings.values():
+            some = () if "" in arms or len(arms) == len(self.loaded.arms) else tuple(arms)
+            yield replace(problem, what=in_arms(some) + problem.what)
 
     def refuse(self, key: str, arm: str, finding: Finding) -> None:
         """Notes what is wrong with an arm (empty: with the study itself), once under each key."""

@@ -125,6 +125,7 @@ class Inputs:
             f"the best of {len(available)} repetitions feeds all trials that start from it; "
             "another number of repetitions renews those trials and their descendants",
             kind="stages that start from the best",
+            arm=self._arm,
         )
         return Input(role, available)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -46,20 +46,21 @@ class ClassCounts:
     def __str__(self) -> str:
         listed = ", ".join(f"{name} {number}" for name, number in self.classes.items())
         others = f"; in no class: {_numbers(self.others)}" if self.others else ""
-        return f"{self._in_arms}stage {self.stage}, data.{self.section}, {self.column}: {listed}{others}"
+        return f"{in_arms(self.arms)}stage {self.stage}, data.{self.section}, {self.column}: {listed}{others}"
 
     def warning(self) -> Problem:
         """Returns what takes no part."""
+        number = sum(self.others.values())
         what = (
-            f"{self._in_arms}stage {self.stage!r} leaves out {sum(self.others.values())} images that are in "
-            f"no class, by {self.column}: {_numbers(self.others)}"
+            f"{in_arms(self.arms)}stage {self.stage!r} leaves out {number} images that are in no class, by "
+            f"{self.column}: {_numbers(self.others)}"
         )
         return Problem(f"data.{self.section}", what, "warning", WITHOUT_CLASS)
 
-    @property
-    def _in_arms(self) -> str:
-        plural = "" if len(self.arms) == 1 else "s"
-        return f"arm{plural} {', '.join(map(repr, self.arms))}: " if self.arms else ""
+
+def in_arms(arms: Collection[str]) -> str:
+    """Returns how a sentence begins that holds for these arms; empty for none, which stands for all."""
+    return f"arm{'' if len(arms) == 1 else 's'} {', '.join(map(repr, arms))}: " if arms else ""
 
 
 def _numbers(others: Mapping[str, int]) -> str:

@@ -173,6 +173,11 @@ def _sections(study: Study, name: str, stage: Stage) -> Iterator[Finding]:
             ("stages", name, "masks"),
             f"stages of task {stage.task!r} read no masks that another stage predicts; leave masks out",
         )
+    if stage.structures is not None and not task.reads_masks:
+        yield Finding(
+            ("stages", name, "structures"),
+            f"stages of task {stage.task!r} read no masks of the data; leave structures out",
+        )
     readers = (
         ("model", task.model, study.model_of),
         ("training", task.training, study.training_of),

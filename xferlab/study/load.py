@@ -97,7 +97,11 @@ class LoadedStudy:
     def _fields(self) -> dict[str, dict[str, KeyPath]]:
         """For the base (under an empty name) and each arm: how problems name a field -> its path."""
         studies = {"": self.base, **self.arms}
-        return {arm: dict(_named_fields(study.model_dump(mode="json"))) for arm, study in studies.items()}
+        # Of several sections of one folder, the first is named.
+        return {
+            arm: dict(reversed(list(_named_fields(study.model_dump(mode="json")))))
+            for arm, study in studies.items()
+        }
 
 
 def load(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,16 @@ class Split(Section):
     """null splits images as the paper does; the plan then reports how many patients straddle."""
     require_classes: list[str] = Field(default_factory=list)
     """Pathologies that every part must contain; elsewhere a missing one is a warning."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rest_trains(cls, value: Any) -> Any:
+        """What the other shares leave trains, where the share that trains is not given."""
+        if not isinstance(value, dict) or "train" in value or value.get("folds") or value.get("file"):
+            return value
+        given = [value.get(name, cls.model_fields[name].default) for name in ("validation", "test")]
+        numbers = [each for each in given if isinstance(each, int | float) and not isinstance(each, bool)]
+        return {**value, "train": round(1.0 - sum(numbers), 12)} if sum(numbers) < 1 else value
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Split:

@@ -12,7 +12,7 @@ from xferlab.errors import suggest
 from xferlab.section import NO_BOOL, Float, Name, Scalar, Section
 from xferlab.study.evaluated import Evaluated
 from xferlab.tasks import registry
-from xferlab.tasks.roles import SOURCE, Gate
+from xferlab.tasks.roles import SOURCE, Gate, each_once
 
 
 class Weights(Section):
@@ -113,7 +113,7 @@ class Stage(Section):
     """What is learnt."""
     data: str | Annotated[list[str], Field(min_length=1)] | None = None
     """The data section to train on; several are one set of cases, `a+b`."""
-    structures: list[Name] | None = None
+    structures: Annotated[list[Name], AfterValidator(each_once)] | None = None
     """Structures whose masks it reads, in this order; default: those that the section reads."""
     classes: Classes | None = None
     """What whole images are labelled with, for tasks that learn labels; default: their pathology."""

@@ -15,13 +15,14 @@ FOLDS = 5
 """How many folds `out_of_fold: true` is."""
 
 
-def _each_once(names: list[str]) -> list[str]:
+def each_once(names: list[str]) -> list[str]:
+    """Returns names of which none stands twice; raises ValueError otherwise."""
     if len(set(names)) != len(names):
         raise ValueError(f"a name stands twice: {', '.join(names)}")
     return names
 
 
-_Names = Annotated[list[str], Field(min_length=1), AfterValidator(_each_once)]
+_Names = Annotated[list[str], Field(min_length=1), AfterValidator(each_once)]
 
 
 class _Predicted(Section):

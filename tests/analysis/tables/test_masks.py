@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from tests.analysis.conftest import STUDY, StudyBuilder
 from tests.studies import write_study
 from tests.takes import takes
-from tests.tasks.labelled import added
 from xferlab.analysis import load_study
 from xferlab.analysis.tables.masks import masks_table
 from xferlab.analysis.tables.overview import training_table
@@ -22,11 +20,7 @@ from xferlab.plan.document import to_document
 from xferlab.plan.plan import Plan
 from xferlab.plan.spec import MASKS
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _tasks() -> Iterator[None]:
-    with added():
-        yield
+pytestmark = pytest.mark.usefixtures("added_tasks")
 
 
 def planned(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Plan:

@@ -19,8 +19,9 @@ import pytest
 from PIL import Image
 
 from tests.data import spoils
-from tests.data.conftest import index_sections
+from tests.data.conftest import cases_of
 from tests.data.test_dicom import write as write_dicom
+from tests.refusals import problems_of
 from xferlab.cohort import Case
 from xferlab.data import memo
 from xferlab.data.sources.registry import open_source
@@ -28,12 +29,8 @@ from xferlab.data.sources.source import Decoded
 from xferlab.errors import DataError
 
 
-def cases(section: Any, tmp_path: Path) -> tuple[Case, ...]:
-    return index_sections({"s": section}, memo_dir=tmp_path / "memo")["s"]
-
-
 def test_a_case_is_a_row(folder: Any, tmp_path: Path) -> None:
-    all_cases = cases(folder.section(), tmp_path)
+    all_cases = cases_of(folder.section(), tmp_path)
     assert [(c.name, c.patient, c.pathology, c.simulated) for c in all_cases] == [
         (f"images/{n}.png", f"p{n}", ("covid19", "normal")[n % 2], "") for n in range(6)
     ]
@@ -55,12 +52,12 @@ def test_pixels_and_targets(folder: Any, tmp_path: Path, lung: int, ignore: int)
 
 
 def test_paths_of_windows_are_read(folder: Any, tmp_path: Path) -> None:
-    before = cases(folder.section(), tmp_path)
+    before = cases_of(folder.section(), tmp_path)
     (folder.root / "images/1.png").rename(folder.root / r"images\1.png")  # a name that only looks like a path
     for row in folder.rows:
         row |= {column: row[column].replace("/", "\\") for column in ("image", "mask")}
     folder.write()
-    after = cases(folder.section(), tmp_path)
+    after = cases_of(folder.section(), tmp_path)
     assert [case.digest for case in after] == [case.digest for case in before]
     assert [case.name for case in after] == [
         r"images\1.png" if number == 1 else f"images/{number}.png" for number in range(6)
@@ -85,9 +82,9 @@ def as_parquet(folder: Any) -> None:
 def test_order_of_rows_place_and_format_change_nothing(folder: Any, tmp_path: Path, change: Any) -> None:
     folder.rows.append(folder.rows[1] | {"pathology": "covid19"})  # an equal row of another pathology
     folder.write()
-    before = cases(folder.section(), tmp_path)
+    before = cases_of(folder.section(), tmp_path)
     change(folder)
-    assert cases(folder.section(), tmp_path) == before
+    assert cases_of(folder.section(), tmp_path) == before
 
 
 def lighter(pixels: np.ndarray) -> np.ndarray:
@@ -113,8 +110,8 @@ def lighter(pixels: np.ndarray) -> np.ndarray:
 def test_the_digest_covers_what_changes_pixels_and_nothing_else(
     folder: Any, tmp_path: Path, change: spoils.Spoil, number: int
 ) -> None:
-    before = {c.digest: c.name for c in cases(folder.section(), tmp_path)}
-    after = {c.digest: c.name for c in cases(folder.section(**(change(folder) or {})), tmp_path)}
+    before = {c.digest: c.name for c in cases_of(folder.section(), tmp_path)}
+    after = {c.digest: c.name for c in cases_of(folder.section(**(change(folder) or {})), tmp_path)}
     renewed = {after[digest] for digest in after.keys() - before.keys()}
     assert renewed == {f"images/{n}.png" for n in {0: [], 1: [3], 6: range(6)}[number]}
 
@@ -136,13 +133,13 @@ def test_where(folder: Any, tmp_path: Path, where: dict[str, Any], numbers: list
         row["age"] = "40.0" if number % 2 == 0 else "41"
         row["supine"] = ("True", "yes", "False", "no", "0", "false")[number]
     as_parquet(folder)
-    all_cases = cases(folder.section(where=where), tmp_path)
+    all_cases = cases_of(folder.section(where=where), tmp_path)
     assert [c.name for c in all_cases] == [f"images/{n}.png" for n in numbers]
 
 
 def test_joined_patients_do_not_depend_on_the_order_of_groups(folder: Any, tmp_path: Path) -> None:
     for groups in ([["p3", "p2"], ["p3", "p5"]], [["p5", "p3"], ["p2", "p5"]], [["p2", "p3", "p5"]]):
-        all_cases = cases(folder.section(same_patient=groups), tmp_path)
+        all_cases = cases_of(folder.section(same_patient=groups), tmp_path)
         assert {c.name: c.patient for c in all_cases} == {
             f"images/{n}.png": "p2" if n in (2, 3, 5) else f"p{n}" for n in range(6)
         }
@@ -152,7 +149,7 @@ def test_a_case_keeps_what_its_row_says_also_the_id_before_it_was_joined(folder:
     for number, row in enumerate(folder.rows):
         row["device"] = f" site {number % 2} "
     folder.write()
-    all_cases = cases(folder.section(same_patient=[["p2", "p3"]]), tmp_path)
+    all_cases = cases_of(folder.section(same_patient=[["p2", "p3"]]), tmp_path)
     told = {case.name: (case.columns["patient_id"], case.columns["device"]) for case in all_cases}
     assert told == {f"images/{n}.png": (f"p{n}", f"site {n % 2}") for n in range(6)}
 
@@ -161,7 +158,7 @@ def test_equal_rows_are_one_case_the_first_by_patient(folder: Any, tmp_path: Pat
     folder.rows.insert(0, folder.rows[2] | {"patient_id": "zz"})
     folder.rows.insert(0, folder.rows[3] | {"patient_id": "a"})
     folder.write()
-    all_cases = cases(folder.section(), tmp_path)
+    all_cases = cases_of(folder.section(), tmp_path)
     assert [(c.patient, c.name) for c in all_cases if c.name in ("images/2.png", "images/1.png")] == [
         ("a", "images/2.png"),
         ("p1", "images/1.png"),
@@ -177,7 +174,7 @@ def test_only_dicom_with_a_range_of_padding_has_another_digest(
     folder.rows[1]["image"] = "images/1.dcm"
     folder.write()
     for _ in range(2):  # also when it is remembered
-        (case,) = (case for case in cases(folder.section(), tmp_path) if case.name == "images/1.dcm")
+        (case,) = (case for case in cases_of(folder.section(), tmp_path) if case.name == "images/1.dcm")
         files = [(folder.root / name).read_bytes() for name in ("images/1.dcm", "masks/1.png")]
         image, mask = (hashlib.sha256(content).hexdigest() for content in files)
         labels = {"ignore": [127], "structure": [255]}
@@ -201,35 +198,34 @@ def padded(folder: Any) -> Any:
 def test_dicom_that_cannot_be_read_while_planning_gets_no_digest(
     padded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = cases(padded.section(), tmp_path / "other")
+    expected = cases_of(padded.section(), tmp_path / "other")
 
     def failing(path: Path) -> bytes:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
         patch.setattr(memo, "read_file", failing)
-        with pytest.raises(DataError) as caught:
-            cases(padded.section(), tmp_path)
+        refused = problems_of(DataError, cases_of, padded.section(), tmp_path)
     table, image = padded.root / "metadata.csv", padded.root / "images"
-    assert [str(problem) for problem in caught.value.problems] == [
+    assert [str(problem) for problem in refused] == [
         f"{table}:{number + 2}: {image}/{number}.dcm: cannot be read: Input/output error."
         for number in (1, 2)
     ]
-    assert cases(padded.section(), tmp_path) == expected
+    assert cases_of(padded.section(), tmp_path) == expected
 
 
 def test_nothing_is_remembered_of_a_header_that_cannot_be_parsed(
     padded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = cases(padded.section(), tmp_path / "other")
+    expected = cases_of(padded.section(), tmp_path / "other")
 
     def failing(*_: object, **__: object) -> None:
         raise NotImplementedError("this version of pydicom cannot parse the header")
 
     with monkeypatch.context() as patch:
         patch.setattr("xferlab.data.dicom.pydicom.dcmread", failing)
-        cases(padded.section(), tmp_path)
-    assert cases(padded.section(), tmp_path) == expected
+        cases_of(padded.section(), tmp_path)
+    assert cases_of(padded.section(), tmp_path) == expected
 
 
 def test_headers_of_several_images_are_read_at_once(
@@ -243,20 +239,22 @@ def test_headers_of_several_images_are_read_at_once(
 
     monkeypatch.setattr(memo, "read_file", waiting)
     monkeypatch.setattr("xferlab.parallel.num_workers", lambda: 2)
-    assert len(cases(padded.section(), tmp_path)) == 6
+    assert len(cases_of(padded.section(), tmp_path)) == 6
 
 
 @pytest.mark.usefixtures("remembering")
 def test_planning_known_data_reads_no_image(
     folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = cases(folder.section(), tmp_path)
+    before = cases_of(folder.section(), tmp_path)
     monkeypatch.setattr(hashlib, "file_digest", None)
-    assert cases(folder.section(), tmp_path) == before
+    assert cases_of(folder.section(), tmp_path) == before
 
 
 def test_a_simulated_section_says_so_and_is_the_same_each_time(folder: Any, tmp_path: Path) -> None:
-    assert {case.simulated for case in cases(folder.section(simulate="portable"), tmp_path)} == {"portable"}
+    assert {case.simulated for case in cases_of(folder.section(simulate="portable"), tmp_path)} == {
+        "portable"
+    }
     first, second, plain = (
         decoded(folder, tmp_path, simulate=name) for name in ("portable", "portable", None)
     )
@@ -323,7 +321,7 @@ def test_a_hundred_thousand_rows_are_indexed_in_seconds(section: Any, tmp_path: 
     config = section(source="manifest", root=str(root))
     for when in ("cold", "warm"):
         start_s = time.process_time()
-        cases = index_sections({"s": config}, memo_dir=tmp_path / "memo")["s"]
+        cases = cases_of(config, tmp_path)
         took_s = time.process_time() - start_s
         print(f"{when}: {len(cases):,} cases of {ROWS:,} rows in {took_s:.1f} s")
         assert len({case.digest for case in cases}) == ROWS

@@ -9,16 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.data.conftest import index_sections
-from xferlab.cohort import Case
+from tests.data.conftest import cases_of
 from xferlab.data.sources.phantom import reading as phantom
 from xferlab.data.sources.registry import open_source
 from xferlab.errors import DataError
 from xferlab.phantoms import brain_mri, chest_mask, chest_xray
-
-
-def cases(config: Any, tmp_path: Path) -> tuple[Case, ...]:
-    return index_sections({"s": config}, memo_dir=tmp_path)["s"]
 
 
 @pytest.fixture
@@ -32,8 +27,8 @@ def _no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_no_drawing")
 def test_indexing_draws_nothing(section: Any, tmp_path: Path) -> None:
-    assert len(cases(section(source="phantom_cxr", count=9), tmp_path)) == 9
-    assert len(cases(section(source="phantom_mri", count=9), tmp_path)) == 9
+    assert len(cases_of(section(source="phantom_cxr", count=9), tmp_path)) == 9
+    assert len(cases_of(section(source="phantom_mri", count=9), tmp_path)) == 9
 
 
 @pytest.mark.parametrize(
@@ -44,21 +39,21 @@ def test_indexing_draws_nothing(section: Any, tmp_path: Path) -> None:
     ],
 )
 def test_counts(section: Any, tmp_path: Path, count: Any, expected: dict[str, int]) -> None:
-    all_cases = cases(section(source="phantom_cxr", count=count), tmp_path)
+    all_cases = cases_of(section(source="phantom_cxr", count=count), tmp_path)
     assert Counter(c.pathology for c in all_cases) == expected
     assert len({c.patient for c in all_cases}) == len(all_cases)
 
 
 @pytest.mark.parametrize("more", [9, {"covid19": 7, "normal": 2, "pathological": 2}])
 def test_more_keeps_those_that_were_there(section: Any, tmp_path: Path, more: Any) -> None:
-    before = set(cases(section(source="phantom_cxr", count=6), tmp_path))
-    assert before < set(cases(section(source="phantom_cxr", count=more), tmp_path))
+    before = set(cases_of(section(source="phantom_cxr", count=6), tmp_path))
+    assert before < set(cases_of(section(source="phantom_cxr", count=more), tmp_path))
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"size_px": 64}, {"simulate": "portable"}])
 def test_the_recipe_is_the_identity(section: Any, tmp_path: Path, change: dict[str, Any]) -> None:
-    before = {c.digest for c in cases(section(source="phantom_cxr", count=6), tmp_path)}
-    after = {c.digest for c in cases(section(source="phantom_cxr", count=6, **change), tmp_path)}
+    before = {c.digest for c in cases_of(section(source="phantom_cxr", count=6), tmp_path)}
+    after = {c.digest for c in cases_of(section(source="phantom_cxr", count=6, **change), tmp_path)}
     assert len(before) == len(after) == 6
     assert not before & after
 
@@ -70,7 +65,7 @@ def test_filters_and_joined_patients(section: Any, tmp_path: Path) -> None:
         where={"pathology": "normal"},
         same_patient=[["phantom-chest-0-4", "phantom-chest-0-1"]],
     )
-    all_cases = cases(config, tmp_path)
+    all_cases = cases_of(config, tmp_path)
     assert [(c.name, c.patient) for c in all_cases] == [
         ("phantom-chest-0-1", "phantom-chest-0-1"),
         ("phantom-chest-0-4", "phantom-chest-0-1"),
@@ -78,7 +73,7 @@ def test_filters_and_joined_patients(section: Any, tmp_path: Path) -> None:
     ]
     assert [case.columns["patient_id"] for case in all_cases] == [case.name for case in all_cases]
     with pytest.raises(DataError, match=r"has 'norml'.*Did you mean 'normal'\?"):
-        cases(section(source="phantom_cxr", count=9, where={"pathology": "norml"}), tmp_path)
+        cases_of(section(source="phantom_cxr", count=9, where={"pathology": "norml"}), tmp_path)
 
 
 def test_chest_pixels(section: Any, tmp_path: Path) -> None:

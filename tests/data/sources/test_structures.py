@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.conftest import Folder, data_section, index_sections, make_image, write_rows
-from xferlab.cohort import Case
+from tests.data.conftest import (
+    Folder,
+    cases_of,
+    data_section,
+    digests_of,
+    make_image,
+    write_rows,
+)
 from xferlab.data.cache import open_table
 from xferlab.data.sources.registry import open_source
 from xferlab.data.sources.source import Decoded
@@ -56,14 +62,6 @@ def decoded(section: Any, tmp_path: Path, number: int = 0) -> Decoded:
     return source.decode(source.cases()[number])
 
 
-def cases(section: Any, tmp_path: Path) -> tuple[Case, ...]:
-    return index_sections({"s": section}, memo_dir=tmp_path / "memo")["s"]
-
-
-def digests(section: Any, tmp_path: Path) -> list[str]:
-    return [case.digest for case in cases(section, tmp_path)]
-
-
 def test_one_mask_has_several_structures(pack: Folder, tmp_path: Path) -> None:
     section = pack.section(labels=LABELS)
     assert section.targets == ("heart", "left_lung", "right_lung")
@@ -103,7 +101,9 @@ def test_an_absent_mask_is_ignored_everywhere_and_told(pack: Folder, tmp_path: P
         ("mask_clavicles is empty: no such mask is read.", "absent masks")
     ]
     assert [case.has_mask for case in survey.cases] == [True] * 4
-    assert [case.has_mask for case in cases(section.reading(["clavicles"]), tmp_path)] == [True] * 3 + [False]
+    assert [case.has_mask for case in cases_of(section.reading(["clavicles"]), tmp_path)] == [True] * 3 + [
+        False
+    ]
 
 
 JOINED = {**OWN, "both": ["heart", "clavicles"]}
@@ -118,8 +118,8 @@ def test_a_joined_structure_needs_the_masks_of_all_its_parts(
         planes = dict(zip(read, decoded(section.reading(list(read)), tmp_path, number).targets, strict=True))
         assert set(np.unique(planes["both"])) == ({0, 255} if number == 0 else {127})
         assert (planes.get("heart", planes["both"]) == 255).any() == (number == 0 or "heart" in read)
-    assert [case.has_mask for case in cases(section.reading(["both"]), tmp_path)] == [True] * 3 + [False]
-    assert all(case.has_mask for case in cases(section.reading(["both", "heart"]), tmp_path))
+    assert [case.has_mask for case in cases_of(section.reading(["both"]), tmp_path)] == [True] * 3 + [False]
+    assert all(case.has_mask for case in cases_of(section.reading(["both", "heart"]), tmp_path))
     problems = open_source("s", section, memo_dir=tmp_path / "memo").survey.problems
     assert [problem.what for problem in problems] == [
         "mask_clavicles is empty: no such mask is read. both, made of it and others, is ignored here."
@@ -128,7 +128,7 @@ def test_a_joined_structure_needs_the_masks_of_all_its_parts(
 
 def test_a_joined_structure_without_a_part_is_not_the_other_part(pack: Folder, tmp_path: Path) -> None:
     section = pack.section(labels={}, structures=JOINED)
-    both, heart = (digests(section.reading([name]), tmp_path) for name in ("both", "heart"))
+    both, heart = (digests_of(section.reading([name]), tmp_path) for name in ("both", "heart"))
     assert not set(both) & set(heart)
 
 
@@ -161,10 +161,10 @@ def test_what_is_not_read_is_neither_opened_nor_in_a_digest(pack: Folder, tmp_pa
     section = pack.section(labels=LABELS, structures={**OWN, **LUNGS} | {"heart": "mask_heart"})
     kinds = {name: section.reading([name]) for name in ("heart", "lungs", "clavicles")}
     kinds |= {"image": section.reading([]), "all": section}
-    before = {name: digests(kind, tmp_path) for name, kind in kinds.items()}
+    before = {name: digests_of(kind, tmp_path) for name, kind in kinds.items()}
     assert len({digest for kind in before.values() for digest in kind}) == 5 * 4
     Image.fromarray(255 - 255 * (mask_of(0) > 0).astype(np.uint8)).save(pack.root / "masks/0-heart.png")
-    after = {name: digests(kind, tmp_path) for name, kind in kinds.items()}
+    after = {name: digests_of(kind, tmp_path) for name, kind in kinds.items()}
     assert {name for name in kinds if before[name] != after[name]} == {"heart", "all"}
     for path in (pack.root / "masks").iterdir():
         path.unlink()
@@ -177,9 +177,9 @@ def test_a_single_structure_keeps_the_digest_that_it_had(pack: Folder, tmp_path:
     for row in pack.rows:
         mask = pack.root / row["mask"]
         Image.fromarray(255 * (np.asarray(Image.open(mask)) == 255).astype(np.uint8)).save(mask)
-    alone = digests(pack.section(labels={"lung": [255]}), tmp_path)
-    assert alone == digests(pack.section(labels={"heart": [1], "x": [255]}, read=["x"]), tmp_path)
-    assert alone == digests(pack.section(labels={}, structures={"y": "mask"}), tmp_path)
+    alone = digests_of(pack.section(labels={"lung": [255]}), tmp_path)
+    assert alone == digests_of(pack.section(labels={"heart": [1], "x": [255]}, read=["x"]), tmp_path)
+    assert alone == digests_of(pack.section(labels={}, structures={"y": "mask"}), tmp_path)
 
 
 @pytest.mark.parametrize("size", [16, "native"])
@@ -208,7 +208,7 @@ def test_a_folder_without_masks_and_strata(pack: Folder, tmp_path: Path) -> None
         [{name: row[name] for name in ("image", "patient_id")} for row in pack.rows],
         ["image", "patient_id"],
     )
-    found = cases(pack.section(labels={}, read=[]), tmp_path)
+    found = cases_of(pack.section(labels={}, read=[]), tmp_path)
     assert [(case.pathology, case.has_mask) for case in found] == [("all", True)] * 4
     with pytest.raises(DataError, match=r"no column 'mask' .* Set `read: \[\]` if there are no masks"):
         open_source("s", pack.section(), memo_dir=tmp_path / "memo").cases()

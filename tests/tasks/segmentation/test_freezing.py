@@ -16,8 +16,6 @@ from tests.training.learners import assert_resumes, copied, same
 from xferlab.tasks.segmentation.sections import Freezing
 from xferlab.training.loop import Trainer
 
-pytestmark = pytest.mark.component
-
 EXAMPLES = resized(*noisy(8, 32))
 LAYERS = {"translator": {"depth": 1, "width": 3}}
 ENCODER = {"encoder1", "encoder2", "encoder3", "encoder4", "bottleneck"}

@@ -9,8 +9,6 @@ from monai.losses import TverskyLoss
 
 from xferlab.tasks.segmentation.losses import LOSSES, cross_entropy, dice, dice_as_printed
 
-pytestmark = pytest.mark.component
-
 
 def column(*values: float) -> torch.Tensor:
     """Two images, each a row of pixels."""

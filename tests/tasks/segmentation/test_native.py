@@ -19,8 +19,6 @@ from xferlab.tasks.segmentation.windows import NormalisedImage, labels_of, norma
 from xferlab.training.intensity import INTENSITIES, normalise
 from xferlab.training.learner import AugmentationSeed
 
-pytestmark = pytest.mark.component
-
 ODD_SIZES = [(1, 1), (3, 300), (200, 2), (33, 47), (16, 16), (64, 50)]
 STRONG_FIELDS = vars(STRONG)
 

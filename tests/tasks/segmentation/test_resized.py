@@ -22,7 +22,6 @@ from xferlab.training.learner import AugmentationSeed
 from xferlab.training.precision import float32
 from xferlab.training.randomness import case_keys
 
-pytestmark = pytest.mark.component
 NUM, SIZE = 12, 16
 IMAGES, TARGETS = noisy(NUM, SIZE)
 EXAMPLES = resized(IMAGES, TARGETS)

@@ -21,7 +21,6 @@ from xferlab.tasks.segmentation.resized import ResizedSegmentation
 from xferlab.training.examples import ImageExamples, NativeExamples
 from xferlab.training.learner import AugmentationSeed
 
-pytestmark = pytest.mark.component
 COUNT, SIZE = 5, 16
 EXCLUSIVE = {"structures": 3, "outputs": "exclusive"}
 OVERLAPPING = {"structures": 3, "outputs": "overlapping"}

@@ -19,8 +19,6 @@ from xferlab.training.augment import Augmentation
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
 
-pytestmark = pytest.mark.component
-
 SIZES = [(100, 140), (200, 90), (64, 64), (150, 150)]
 
 

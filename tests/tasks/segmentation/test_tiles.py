@@ -16,7 +16,6 @@ from xferlab.tasks.segmentation.tiles import Anchors, blend_weights, draw_tiles,
 from xferlab.training.learner import AugmentationSeed
 
 # `randomness` draws noise on devices too, so importing it imports torch.
-pytestmark = pytest.mark.component
 
 SIDES = st.integers(1, 300)
 OVERLAPS = st.floats(0.0, 0.9)

@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 from pydantic import Field
+from xferlab.tasks.images import sections
 
 from xferlab.metrics.metric import Metric
-from xferlab.section import Float, Int, Section
-from xferlab.tasks.config import Finding, Loop, Size, StageView, Task, TrialIdentity
-from xferlab.tasks.config import Training as TaskTraining
-from xferlab.tasks.roles import Masks as TaskMasks
+from xferlab.section import Int
+from xferlab.tasks.config import Finding, StageView, Task
 
 
-class Model(Section):
+class Model(sections.Model):
     """Two small networks."""
 
-    image_size: Int = Field(32, ge=16, le=1024)
-    """Side of the images in pixels."""
     init_features: Int = Field(4, ge=1, le=64)
     """Width of the segmenter."""
 
 
-class Learning(Loop):
-    """How a stage learns."""
-
-    lr: Float = Field(1e-3, gt=0)
-    """Learning rate."""
-
-
-class Training(Learning, TaskTraining):
-    """The section `training`."""
-
-
-class Masks(TaskMasks):
-    """Masks of another stage."""
-
-    keep: Literal["inside", "outside"] = "inside"
-    """Which pixels stay."""
-
-
-class Identity(TrialIdentity):
+class Identity(sections.Identity):
     """The identity of a trial."""
 
     model: Model
-    training: Learning
-
-    @property
-    def image_size(self) -> Size:
-        """The size at which the networks take images."""
-        return self.model.image_size
 
 
 ERROR = Metric(
@@ -80,10 +52,10 @@ TASK = Task(
     metrics=lambda targets: (ERROR,),
     headline="ERROR",
     model=Model,
-    training=Training,
+    training=sections.Training,
     identity=Identity,
     networks={"segmenter": "structures", "second": ""},
-    masks=Masks,
+    masks=sections.Masks,
     check=check,
     learner="xferlab.tasks.duet.learner:DuetLearner",
 )

@@ -3,44 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from xferlab.tasks.images.learner import Batch, ImageLearner
 from xferlab.tasks.labelled.config import Identity
 
 from xferlab.metrics.classes import values_of_classes
-from xferlab.networks.build import initialise
 from xferlab.training.batches import Rows
 from xferlab.training.examples import ImageExamples
-from xferlab.training.learner import Array, AugmentationSeed, Learner, Presented
-from xferlab.training.precision import float32
-from xferlab.training.supervised import Forward, SupervisedLearner
+from xferlab.training.learner import Array, AugmentationSeed, Presented
+from xferlab.training.supervised import Forward
 
 
-class Batch(NamedTuple):
-    """Images (N, 1, H, W) in 0..1 and labels (N,) int64; those of new images mean nothing."""
-
-    images: torch.Tensor
-    labels: torch.Tensor
-
-
-class LabelledLearner(SupervisedLearner[ImageExamples, Batch]):
+class LabelledLearner(ImageLearner):
     """Predicts the probability of each class of an image."""
 
-    def __init__(self, identity: Identity, device: torch.device, *, share: Learner[Any, Any] | None = None):
-        network = network_of(identity) if share is None else share.networks["network"]
-        super().__init__(
-            network.to(device),
-            device,
-            seed=identity.seed,
-            batch_size=identity.training.batch_size,
-            lr=identity.training.lr,
-            precision=identity.execution.precision,
-            compile_network=identity.execution.compile,
+    def build(self, identity: Identity) -> nn.Module:
+        width = identity.model.width
+        return nn.Sequential(
+            nn.Conv2d(1, width, kernel_size=3, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(width, width, kernel_size=3, stride=2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(width, identity.num_classes or 1),
         )
+
+    def said(self, outputs: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(outputs, dim=1)
 
     def load(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> Batch:
         images, _ = examples.take(rows)
@@ -48,12 +42,7 @@ class LabelledLearner(SupervisedLearner[ImageExamples, Batch]):
         return Batch(images[:, :1].float() / 255.0, torch.from_numpy(labels).to(self.device))
 
     def loss(self, forward: Forward, batch: Batch) -> torch.Tensor:
-        return functional.cross_entropy(forward(batch.images), batch.labels)
-
-    def predict(self, batch: Batch) -> Sequence[Array]:
-        self.network.eval()
-        with torch.inference_mode(), float32():
-            return list(torch.softmax(self.network(batch.images), dim=1).cpu().numpy())
+        return functional.cross_entropy(forward(batch.images), batch.truth)
 
     def measure(self, examples: ImageExamples, row: int, prediction: Array) -> Mapping[str, float]:
         truth = np.arange(len(examples.classes)) == examples.labels[row]
@@ -67,19 +56,3 @@ class LabelledLearner(SupervisedLearner[ImageExamples, Batch]):
     ) -> Presented:
         probabilities = {f"P_{name}": float(value) for name, value in zip(targets, prediction, strict=True)}
         return Presented({}, {"class": targets[int(prediction.argmax())], **probabilities})
-
-
-def network_of(identity: Identity) -> nn.Module:
-    """Returns the network with the seed's random weights."""
-    width = identity.model.width
-    network = nn.Sequential(
-        nn.Conv2d(1, width, kernel_size=3, stride=2),
-        nn.ReLU(),
-        nn.Conv2d(width, width, kernel_size=3, stride=2),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(width, identity.num_classes or 1),
-    )
-    initialise(network, identity.seed)
-    return network

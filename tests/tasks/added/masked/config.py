@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from dataclasses import replace
 
-from xferlab.tasks.labelled.config import Identity, Model, Training, metrics
+from xferlab.tasks.images.sections import Masks
+from xferlab.tasks.labelled.config import TASK as LABELLED
 
-from xferlab.tasks import roles
-from xferlab.tasks.config import Finding, StageView, Task
-
-
-class Masks(roles.Masks):
-    """The section `masks`."""
-
-    keep: Literal["inside", "outside"] = "inside"
-    """What of the images is left."""
+from xferlab.tasks.config import Finding, StageView
 
 
 def check(stage: StageView) -> Iterator[Finding]:
@@ -27,18 +20,6 @@ def check(stage: StageView) -> Iterator[Finding]:
         )
 
 
-TASK = Task(
-    name="masked",
-    version=1,
-    metrics_version=1,
-    metrics=metrics,
-    headline="ACCURACY",
-    model=Model,
-    training=Training,
-    identity=Identity,
-    targets="classes",
-    masks=Masks,
-    check=check,
-    reads_masks=False,
-    learner="xferlab.tasks.masked.learner:MaskedLearner",
+TASK = replace(
+    LABELLED, name="masked", masks=Masks, check=check, learner="xferlab.tasks.masked.learner:MaskedLearner"
 )

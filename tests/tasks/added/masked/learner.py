@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from xferlab.tasks.images.learner import Batch
 from xferlab.tasks.labelled.config import Identity
-from xferlab.tasks.labelled.learner import Batch, LabelledLearner
+from xferlab.tasks.labelled.learner import LabelledLearner
 
 from xferlab.training.batches import Rows
 from xferlab.training.examples import ImageExamples
-from xferlab.training.learner import AugmentationSeed, Learner
+from xferlab.training.learner import AugmentationSeed
 
 
 class MaskedLearner(LabelledLearner):
     """Sees nothing of an image but what lies inside of its masks, or outside of them."""
 
-    def __init__(self, identity: Identity, device: torch.device, *, share: Learner[Any, Any] | None = None):
-        super().__init__(identity, device, share=share)
+    def __init__(self, identity: Identity, *given: Any, **options: Any):
+        super().__init__(identity, *given, **options)
         self._inside = (identity.masks or {})["keep"] == "inside"
 
     def load(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> Batch:

@@ -1,4 +1,4 @@
-"""Whatever stands in a manifest: cases, or messages that name the table, the row or the section."""
+"""Whatever a user writes, a study or a manifest: it is read, or refused with messages that name the place."""
 
 from __future__ import annotations
 
@@ -16,12 +16,55 @@ from PIL import Image
 from tests.data.conftest import data_section, index_sections
 from tests.fuzz.mutations import feed, mutated
 from xferlab.data.check import check_sections
-from xferlab.errors import DataError
+from xferlab.errors import DataError, StudyError
+from xferlab.study.load import load
+
+# --- studies ---------------------------------------------------------------------------------------------
+
+
+ROOT = Path(__file__).parents[2]
+JOBS = [
+    data for path in sorted((ROOT / "jobs").glob("*.yaml")) if b"\nstudy: " in (data := path.read_bytes())
+]
+STUDY_TOKENS = [
+    b"\n", b"\t", b" ", b": ", b"- ", b"[", b"]", b"{", b"}", b"&a ", b"*a", b"!x ", b"!!python/none ",
+    b"#", b"'", b'"', b"\\", b"|\n", b">", b"%", b"@", b"`", b"---\n", b"...\n", b"\xff", b"\0", b"\r",
+    b"\xc2\x85", b"\xe2\x80\xa8", b"<<: ", b"? ", b"\xef\xbb\xbf", b"~", b".", b"${", b"${X}", b"1e999",
+    b".nan", b"null", b"9" * 400, b"include: '#baseline'", b"stages", b"data", b"[" * 300, b"{a: " * 300,
+    b"\xf0\x9f\x98\x80", b"0x10", b"2020-01-01", b"yes",
+]  # fmt: skip
+ENVIRON = dict.fromkeys(("XFERLAB_DATA", "XFERLAB_GENERAL", "XFERLAB_PORTABLE"), "/data")
+INPUTS = st.one_of(
+    mutated(JOBS, STUDY_TOKENS), st.text(max_size=80).map(lambda text: text.encode(errors="replace"))
+)
+
+
+def test_studies(tmp_path: Path, examples: int) -> None:
+    (tmp_path / "search_spaces").symlink_to(ROOT / "search_spaces")
+    path = tmp_path / "jobs" / "study.yaml"
+    path.parent.mkdir()
+
+    def read(data: bytes) -> bool:
+        path.write_bytes(data)
+        try:
+            return bool(load(path, environ=ENVIRON).arms)
+        except StudyError as error:
+            places = [problem.where for problem in error.problems]
+        assert places
+        assert all(place == str(path) or place.rpartition(":")[2].isdigit() for place in places), places
+        return False
+
+    assert all(read(job) for job in JOBS)
+    feed(INPUTS, read, examples=examples)
+
+
+# --- manifests -------------------------------------------------------------------------------------------
+
 
 TEXT = (
     "image,mask,patient_id,pathology,device\na.png,m.png,p1,normal,fixed\nb.png,m.png,p2,covid19,portable\n"
 )
-TOKENS = [
+TABLE_TOKENS = [
     b'"', b",", b"\n", b"\r\n", b"\0", b"\xef\xbb\xbf", b"\xff", b"\xe2\x80\xae", b"../", b"/", b"a.png",
     b"m.png", b";", b"\t", b"'", b"NaN", b"x" * 300, b"image", b"patient_id", "é".encode(), b"e\xcc\x81",
     b" ", b".", b"circle", b"folder", b"\xed\xa0\x80", b"\n" * 5, b'"a\nb"',
@@ -41,8 +84,10 @@ def parquets() -> list[bytes]:
 
 KINDS: dict[str, st.SearchStrategy[bytes]] = {
     "metadata.csv": st.one_of(
-        mutated([TEXT.encode()], TOKENS),
-        st.lists(st.sampled_from(TOKENS), max_size=30).map(lambda tokens: TEXT.encode() + b"".join(tokens)),
+        mutated([TEXT.encode()], TABLE_TOKENS),
+        st.lists(st.sampled_from(TABLE_TOKENS), max_size=30).map(
+            lambda tokens: TEXT.encode() + b"".join(tokens)
+        ),
         st.text(max_size=200).map(lambda text: text.encode(errors="surrogatepass")),
     ),
     "metadata.parquet": mutated(parquets()),
