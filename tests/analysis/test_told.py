@@ -163,3 +163,21 @@ def test_stages_of_other_classes_have_macro_metrics_of_their_own(tmp_path: Path)
     whole = contents.aggregated.query("stage == 'donor' and metric == 'AUROC' and pathology == 'all'")
     assert whole["mean"].iloc[0] == pytest.approx(single.query("arm == 'baseline'")["mean"].mean())
     assert told(contents, contents.plain_sets[0]) == []
+
+
+def test_a_class_that_is_never_called_says_that_it_has_no_precision(
+    tmp_path: Path,
+) -> None:
+    class Silent(Classes):
+        def value(self, **what: Any) -> float:
+            called = what["metric"] in ("CALLED", "CALLED_ill") and what["repetition"] in (1, 2, 3)
+            return 0.0 if called else super().value(**what)
+
+    contents = contents_of(Silent, tmp_path, arms=("baseline",))
+    table = next(table for table in classes_tables(contents) if LAST in table.title)
+    column = table.columns.index("Precision")
+    lines = {group.labels[0]: group.rows[0].cells[column] for group in table.groups}
+    assert lines["ill"].endswith(" (75 % undefined)")
+    assert "undefined" not in lines["well"]
+    assert lines["all classes"].endswith(" (75 % undefined)")
+    assert table.columns[0] == "AUC"
