@@ -109,8 +109,8 @@ class DeepFeatures:
     @property
     def num_cases(self) -> int:
         """Cases that every trial showed its features on."""
-        layers = self._layers(next(iter(self._trials)))
-        return len(_square(layers[self.layers[0]]["gram_best"]))
+        first = next(iter(self._layers(next(iter(self._trials))).values()))
+        return len(_square(first["gram_best"]))
 
     @property
     def has_given_donor(self) -> bool:

@@ -69,6 +69,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.section",
         "xferlab.errors",
     ),
+    "xferlab.tasks.supervised": ("xferlab.tasks.config", "xferlab.section"),
     # Of the kit and the learner, the registry knows the types only.
     "xferlab.tasks.registry": (
         "xferlab.tasks",
@@ -87,6 +88,7 @@ TABLE: dict[str, tuple[str, ...]] = {
                 (
                     "xferlab.tasks.config",
                     "xferlab.tasks.roles",
+                    "xferlab.tasks.supervised",
                     f"xferlab.tasks.{task}.sections",
                     f"xferlab.tasks.{task}.checks",
                     "xferlab.metrics",

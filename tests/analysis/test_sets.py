@@ -183,6 +183,17 @@ def test_a_repetition_without_a_value_is_counted_as_undefined_and_is_no_pair() -
     assert np.isnan(row[["low", "high", "p"]].astype(float)).all()
 
 
+def test_a_metric_whose_values_are_all_undefined_allows_no_claim() -> None:
+    frame = cases()
+    gone = frame["metric"] == "P_SICK"
+    row = row_of(frame.assign(value=frame["value"].mask(gone)))
+    assert (row["num_repetitions"], row["num_lost"], row["no_p"]) == (0, 60, "images lost")
+    assert np.isnan(row["difference"])
+    table = analysis.aggregate(frame.assign(value=frame["value"].mask(gone))).query("pathology == 'all'")
+    assert table["mean"].isna().all()
+    assert (table["num_undefined"] == 360).all()
+
+
 def test_a_metric_over_classes_is_the_mean_of_their_differences() -> None:
     well = replace(AUC, name="AUC_well", made_of=("WELL", "P_WELL"), of="well")
     sick = replace(AUC, name="AUC_sick", of="sick")

@@ -41,7 +41,7 @@ class Classes(StudyBuilder):
         scores = random.normal(truth * (1.5 if stage == "portable" else 0.5), 1.0)
         given = np.exp(scores) / np.exp(scores).sum() if self.exclusive else 1 / (1 + np.exp(-scores))
         values = values_of_classes(NAMES, truth, given, exclusive=self.exclusive, thresholds=LIMITS)
-        return values[metric]
+        return values.get(metric, float("nan"))  # independent classes have no number
 
 
 class Findings(Classes):
@@ -52,8 +52,8 @@ class Findings(Classes):
 
 def contents_of(kind: type[Classes], folder: Path, **changes: Any) -> Contents:
     declared = metrics_of_classes(NAMES, exclusive=kind.exclusive, thresholds=NAMED_THRESHOLDS)
-    fields = {"pixels": False, "images": 36, "compare_to": None, "missing": set[str](), **changes}
-    kind(folder, metrics=declared, structures=NAMES, **fields).write()
+    fields = {"pixels": False, "images": 36, "compare_to": None, "missing": set[str](), "metrics": declared}
+    kind(folder, structures=NAMES, **fields | changes).write()
     return Contents(load_study(folder, STUDY))
 
 
@@ -126,6 +126,17 @@ def test_curves_and_matrices_are_drawn_with_their_numbers(contents: Contents) ->
     assert {"precision_recall_general_on_portable_hold_out", "confusion_general_on_general_test"} <= set(
         pictures
     )
+
+
+def test_classes_without_one_for_each_image_have_a_matrix_each(tmp_path: Path) -> None:
+    """Where a task declares exclusive classes for both kinds, numbers of classes are undefined."""
+    declared = metrics_of_classes(NAMES, exclusive=True, thresholds=NAMED_THRESHOLDS)
+    contents = contents_of(Findings, tmp_path, repetitions=2, metrics=declared)
+    table = next(table for table in confusion_tables(contents) if LAST in table.title)
+    assert list(dict.fromkeys(table.data["class"])) == list(NAMES)
+    assert table.columns == ("Called no", "Called yes")
+    assert len(list(class_pictures(contents))) == 3 * len(contents.plain_sets)
+    list(arms_against_baseline_tables(contents))
 
 
 def test_few_patients_have_no_bands_and_no_deviations(tmp_path: Path) -> None:

@@ -80,6 +80,29 @@ def test_a_value_is_in_the_class_that_lists_it(cell: str, label: int | None) -> 
     assert SICK.labels([case(1, cell)]) == expected
 
 
+SEVERAL = Labelling("finding", (("nodule", ("nodule",)), ("any", ("nodule", "mass", 1))), separator="|")
+
+
+@pytest.mark.parametrize(
+    ("cell", "label", "names"),
+    [
+        ("nodule", 0b11, ("nodule", "any")),
+        ("mass | effusion", 0b10, ("any",)),
+        ("1.0", 0b10, ("any",)),
+        ("no finding", 0, ()),
+        ("nodulemass", 0, ()),
+        ("|", None, ()),
+        ("", None, ()),
+    ],
+)
+def test_a_cell_with_several_values_is_in_all_their_classes(
+    cell: str, label: int | None, names: tuple[str, ...]
+) -> None:
+    assert SEVERAL.labels([case(1, cell)]) == ({} if label is None else {case(1, cell).digest: label})
+    assert label is None or SEVERAL.names_of(label) == names
+    assert SICK.names_of(1) == ("sick",)
+
+
 def test_a_case_without_the_column_has_no_label() -> None:
     assert SICK.labels([replace(case(1, "tb"), columns={})]) == {}
 

@@ -67,12 +67,12 @@ def test_mirrored_images_have_equal_metrics(scored, turn):
     )
 
 
-def test_only_calibration_soft_dice_and_auc_see_more_than_the_mask(scored):
+def test_only_calibration_soft_values_and_auc_see_more_than_the_mask(scored):
     output, target = scored
     hard = (output > 0.5).astype(np.float32)
     before, after = measure(output, target), measure(hard, target)
     changed = {name for name in before if not math.isnan(before[name]) and before[name] != after[name]}
-    assert changed == {"AUC", "SOFT_DICE", "BRIER", "ECE"}
+    assert changed == {"AUC", "SOFT_DICE", "DICE_PIXELWISE", "BRIER", "ECE"}
 
 
 def test_a_pixel_at_the_threshold_is_background():

@@ -224,6 +224,35 @@ def test_counts_that_hold_in_some_arms_name_them(planned: Callable[..., Plan]) -
     assert next(entry["arms"] for entry in to_document(plan)["classes"]) == ("x", "y")
 
 
+def test_images_of_several_classes(planned: Callable[..., Plan]) -> None:
+    several = "{column: finding, separator: '|', names: {tb: [tb], viral: [viral]}}"
+    old = "data: b, task: labelled, classes: {column: finding}, starts_from: first"
+    cases = {f"b/{number}": {"finding": "tb|viral"} for number in range(20)} | {"b/47": {"finding": ""}}
+    plan = planned(cases, **{old: f"data: b, task: labelled, classes: {several}"})
+    counts = next(counts for counts in plan.classes if (counts.stage, counts.section) == ("second", "b"))
+    cells = {case.digest: case.columns["finding"] for name, case, _ in plan.selector.listed() if name == "b"}
+    assert counts.classes == {
+        name: sum(name in cell.split("|") for cell in cells.values()) for name in ("tb", "viral")
+    }
+    assert counts.others == {"": 1}
+    spec = trial(plan, "baseline/second/r01")
+    selection = plan.selections[spec.selection]
+    numbers = {"tb": 1, "viral": 2, "tb|viral": 3, "normal": 0}
+    assert set(selection.labels) == {0, 1, 2, 3}
+    assert list(selection.labels) == [numbers[cells[digest]] for digest in selection.digests]
+    assert spec.targets == ("tb", "viral")
+
+
+def test_no_gate_by_a_stage_of_several_classes(planned: Callable[..., Plan]) -> None:
+    names = "names: {tb: [tb], viral: [viral]}"
+    several = f"task: labelled, repetitions: 3, classes: {{column: finding, separator: '|', {names}}}"
+    first = f"first: {{data: a, {LEARN}, repetitions: 3}}"
+    gate = "masks: {data: a, gate: {from: first, keep: tb}}"
+    edits = {first: f"first: {{data: a, {several}}}", ", starts_from: first": "", "masks: {data: a}": gate}
+    with pytest.raises(StudyError, match="whose images may be of several classes"):
+        planned(**edits)
+
+
 def test_a_class_that_an_arm_takes_out_of_a_set_is_told_of_this_arm(plan_of: PlanOf) -> None:
     def filtered(name: str, config: Any) -> Sequence[Case]:
         cases = cases_of(name, config)

@@ -12,6 +12,7 @@ from tests.study.conftest import Write, problems
 from xferlab.cli.main import build_parser
 from xferlab.study.load import load
 from xferlab.tasks.segmentation import sections
+from xferlab.tasks.supervised import Augmentations
 
 THIRD = "  third: {data: cxr, starts_from: general, adapt: {%s}}\n"
 TRANSLATOR = "translator: {depth: 1}"
@@ -51,6 +52,22 @@ CHAINS = [
         7,
         "the images of 'mri' have 3 channels, and the network of stage 'general' takes 1; set model.in_channe"
         "ls: 3, and fold the channels (adapt: {fold: sum}) in a later stage, whose images are grey",
+    ),
+    (
+        "freeze: {part: encoder}",
+        "head: new}, model: {name: unet_dropout",
+        {},
+        8,
+        "model.name of stage 'third' is unet_dropout, and unet in 'general', from which it starts: weights "
+        "of one do not fit the other; set the same name in both, or start from another stage",
+    ),
+    (
+        "freeze: {part: encoder}}, model: {init_features: 16",
+        "",
+        {},
+        7,
+        "model.init_features of stage 'general' is 16, and 32 in 'donor', from which it starts: weights of "
+        "one do not fit the other; set the same init_features in both, or start from another stage",
     ),
 ]
 
@@ -136,5 +153,5 @@ def test_the_schema_names_all_that_networks_and_training_have() -> None:
     for intensity in INTENSITIES:
         words = ["predict", "w.safetensors", "image.png", "--out", "out", "--intensity", intensity]
         assert build_parser().parse_args(words).intensity == intensity
-    for section, layers in ((sections.TranslatorLayers, Translator), (sections.Augmentations, Augmentation)):
+    for section, layers in ((sections.TranslatorLayers, Translator), (Augmentations, Augmentation)):
         assert list(section.model_fields) == [field.name for field in fields(layers)]

@@ -47,9 +47,11 @@ def test_a_metric_is_declared_once_and_for_the_trials_that_learn_most() -> None:
     declared = registry.declared_metrics([(registry.DEFAULT, names) for names in ((), two, one)])
     known = registry.task(registry.DEFAULT)
     assert {metric.name: metric for metric in declared} == {m.name: m for m in known.metrics(two)}
-    assert [metric.name for metric in declared if metric.name.startswith("DICE")] == [
-        "DICE", "DICE_heart", "DICE_lung"
-    ]  # fmt: skip
+    assert [metric.name for metric in declared if metric.whole == "DICE"] == [
+        "DICE",
+        "DICE_heart",
+        "DICE_lung",
+    ]
     assert registry.declared_metrics([(registry.DEFAULT, one)]) == known.metrics(())
 
 

@@ -33,23 +33,52 @@ class Labelling:
     Attributes:
         column: Of the data sections.
         classes: Name and values of each class, in the order of the labels.
+        separator: What stands between the values of a cell, so that an image may be of several classes or of
+            none; empty where a cell is one value.
     """
 
     column: str
     classes: tuple[tuple[str, tuple[Value, ...]], ...]
+    separator: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the labels."""
         return tuple(name for name, _ in self.classes)
 
+    def values_of(self, cell: str) -> list[str]:
+        """Returns the values of a cell; with a separator, none of an empty one."""
+        if not self.separator:
+            return [cell]
+        return [value.strip() for value in cell.split(self.separator) if value.strip()]
+
     def classes_of(self, cell: str) -> tuple[str, ...]:
-        """Returns the names of the classes that a value is in: at most one in a study that is planned."""
-        return tuple(name for name, values in self.classes if any(matches(cell, value) for value in values))
+        """Returns the names of the classes that a cell is in; one at most, in a plan without separators."""
+        found = self.values_of(cell)
+        return tuple(
+            name
+            for name, values in self.classes
+            if any(matches(one, value) for one in found for value in values)
+        )
+
+    def names_of(self, label: int) -> tuple[str, ...]:
+        """Returns the names of the classes of a label."""
+        if not self.separator:
+            return (self.names[label],)
+        return tuple(name for number, name in enumerate(self.names) if label >> number & 1)
 
     def labels(self, cases: Iterable[Case]) -> Mapping[str, int]:
-        """Returns the label of each case that has one, the number of its class from 0, by digest."""
+        """Returns the label of each case that has one, by digest.
+
+        It is the number of the case's class, from 0; with a separator, the sum of 2^k over the numbers k of
+        its classes: 0 for an image whose cell names none of them.
+        """
         cells = {case.digest: case.columns.get(self.column, "") for case in cases}
-        named = {cell: self.classes_of(cell) for cell in set(cells.values())}
-        numbers = {cell: self.names.index(names[0]) for cell, names in named.items() if names}
-        return {digest: numbers[cell] for digest, cell in cells.items() if cell in numbers}
+        numbers = {cell: self._label(cell) for cell in set(cells.values())}
+        return {digest: label for digest, cell in cells.items() if (label := numbers[cell]) is not None}
+
+    def _label(self, cell: str) -> int | None:
+        numbers = [self.names.index(name) for name in self.classes_of(cell)]
+        if not self.separator:
+            return numbers[0] if numbers else None
+        return sum(1 << number for number in numbers) if self.values_of(cell) else None

@@ -15,7 +15,7 @@ from xferlab.metrics import boundary, calibration, overlap, ranking, topology
 from xferlab.metrics.image import ScoredImage
 from xferlab.metrics.metric import ImageMetric, Metric
 
-METRICS_VERSION = 1
+METRICS_VERSION = 2
 """Raised whenever a value may change; part of the identity of an evaluation."""
 THRESHOLD = 0.5
 """Probability above which a pixel is predicted, where nothing else is said."""
@@ -24,6 +24,7 @@ METRICS: tuple[ImageMetric, ...] = (
     ranking.auc,
     overlap.dice,
     overlap.jaccard,
+    overlap.dice_pixelwise,
     overlap.macro_precision,
     overlap.macro_recall,
     overlap.macro_f1,

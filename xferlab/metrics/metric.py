@@ -10,6 +10,8 @@ from xferlab.metrics.image import ScoredImage
 
 VIDAL = "vidal2021"
 """The paper that defines most metrics of images: Vidal et al. 2021."""
+GARZON = "arias-garzon2021"
+"""Arias-Garzon et al. 2021, and the public code of its authors."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Metrics of the confusion matrix, and soft Dice.
+"""Metrics of the confusion matrix, soft Dice, and Dice by pixel.
 
 Empty policy: a ratio whose denominator is 0 is 1 if the class is absent from prediction and target, and 0 if
 it is absent from one of them only. So every image counts, and a missed or invented object is never dropped
@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from xferlab.metrics.image import ScoredImage
-from xferlab.metrics.metric import VIDAL, ImageMetric
+from xferlab.metrics.metric import GARZON, VIDAL, ImageMetric
 
 _PER_CLASS = "Per class: 1 if the class is absent from both masks, 0 if it is absent from one."
 
@@ -203,3 +203,22 @@ def soft_dice(image: ScoredImage) -> float:
     both = float(image.probability[image.label].sum(dtype=np.float64))
     whole = mass + np.count_nonzero(image.label)
     return 2 * both / whole if whole else 1.0
+
+
+@partial(
+    ImageMetric,
+    name="DICE_PIXELWISE",
+    label="Dice by pixel",
+    better="higher",
+    source=f"{GARZON}, as its code computes Dice",
+    definition="Mean over all pixels of (2 p t + 1) / (p^2 + t^2 + 1), p the output and t the target. The "
+    "background counts, too: it is at least 0.5, and no Dice.",
+)
+def dice_pixelwise(image: ScoredImage) -> float:
+    """Mean over pixels of (2 p t + 1) / (p^2 + t^2 + 1), in [0.5, 1], in float64.
+
+    The code of arias-garzon2021 sums over the channels of a pixel, of which there is one, and adds 1 to both
+    sums. A pixel of the background gives 1 / (1 + p^2).
+    """
+    output, target = image.probability.astype(np.float64), image.label.astype(np.float64)
+    return float(np.mean((2 * output * target + 1) / (output**2 + target + 1)))  # t^2 = t

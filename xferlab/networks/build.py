@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from xferlab.networks import efficientnet, resnet, unet, vgg
+from xferlab.networks import efficientnet, resnet, unet, unet_dropout, vgg
 from xferlab.networks.head import Head
 from xferlab.networks.names import LayerNames
-from xferlab.networks.translator import Translator
+from xferlab.networks.standardise import Standardise
+from xferlab.networks.translator import TRANSLATOR, Translator
 
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "unet": unet.UNet,
+    "unet_dropout": unet_dropout.UNetDropout,
     "vgg16": partial(vgg.VGG, convolutions=(2, 2, 3, 3, 3)),
     "vgg19": partial(vgg.VGG, convolutions=(2, 2, 4, 4, 4)),
     "resnet18": resnet.ResNet18,
@@ -25,6 +27,7 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
 
 NAMES: Mapping[str, LayerNames] = {
     "unet": unet.NAMES,
+    "unet_dropout": unet_dropout.NAMES,
     "vgg16": vgg.NAMES,
     "vgg19": vgg.NAMES,
     "resnet18": resnet.NAMES,
@@ -33,18 +36,34 @@ NAMES: Mapping[str, LayerNames] = {
 """Where the first and last layers of each network are."""
 
 
+def network_in(state: Mapping[str, Tensor]) -> str | None:
+    """Returns the name of the network that a state dict is of; of networks with equal layers, the first.
+
+    None if it has the first layers of none.
+    """
+    return next((name for name, names in NAMES.items() if {names.first, names.offset} <= state.keys()), None)
+
+
+_Weighted = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+
+
 class Options(TypedDict, total=False):
     """What some networks take beside the channels.
 
     Attributes:
-        init_features: Width of the first level of a `unet`.
-        translator: New layers at the end of a `unet`, in place of its own head; None for none.
+        init_features: Width of the first level of a `unet` or `unet_dropout`.
+        translator: New layers at the end of one of these, in place of its own head; None for none.
         head: A head for features of one of the others, in place of its own; None for its own.
+        width: What all numbers of channels of one of the others are multiplied by (`width.scaled`), and those
+            of its head; None for 1.
+        standardise: What images of one of the others go through first; None leaves them as they are.
     """
 
     init_features: int | None
     translator: Translator | None
     head: Head | None
+    width: float | None
+    standardise: Standardise | None
 
 
 def build(name: str, *, in_channels: int, out_channels: int, **options: Unpack[Options]) -> nn.Module:
@@ -56,17 +75,24 @@ def build(name: str, *, in_channels: int, out_channels: int, **options: Unpack[O
         out_channels: Channels of the output, or number of outputs of a network of whole images.
         **options: What only some networks take.
     """
-    given = {key: value for key, value in options.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    if "width" in given and "head" in given:
+        given["head"] = given["head"].scaled(given["width"])
     return NETWORKS[name](in_channels=in_channels, out_channels=out_channels, **given)
 
 
 @torch.no_grad()
 def initialise(model: nn.Module, seed: int) -> None:
-    """Draws all weights of `model` from PyTorch's default distributions, as a function of `seed` alone.
+    """Draws all weights of `model` as a function of `seed` alone.
 
-    Convolutions and linear layers get weights and biases uniform in +-1 / sqrt(fan in), batch normalisation
-    gets scale 1, shift 0 and fresh statistics. Neither the global generator nor the number of threads
-    matters.
+    Convolutions and linear layers get weights and biases uniform in +-1 / sqrt(fan in), as by PyTorch's
+    default; batch normalisation gets scale 1, shift 0 and fresh statistics. Neither the global generator nor
+    the number of threads matters.
+
+    Networks without batch normalisation (`unet_dropout`, `vgg16`, `vgg19`) start otherwise, but for a
+    translator, since deviations shrink there from layer to layer: 3x3 convolutions from a normal distribution
+    of deviation sqrt(2 / fan in) (He et al. 2015; arias-garzon2021), all else uniform in
+    +-sqrt(6 / (fan in + fan out)) (Glorot and Bengio 2010), and biases 0.
 
     Args:
         model: A network on any device; changed in place.
@@ -76,18 +102,29 @@ def initialise(model: nn.Module, seed: int) -> None:
         NotImplementedError: A module has parameters of its own and is of a kind that has no rule here.
     """
     generator = torch.Generator().manual_seed(seed)
+    is_normal = isinstance(model, unet_dropout.UNetDropout | vgg.VGG)
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            _initialise_weights(module, generator)
+            draw = _he_or_glorot if is_normal and not name.startswith(TRANSLATOR) else _uniform
+            draw(module, generator)
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
         elif any(True for _ in module.parameters(recurse=False)):
             raise NotImplementedError(f"{name}: no rule for the initial weights of a {type(module).__name__}")
 
 
-def _initialise_weights(
-    module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, generator: torch.Generator
-) -> None:
+def _he_or_glorot(module: _Weighted, generator: torch.Generator) -> None:
+    weight = torch.empty(module.weight.shape)
+    if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+        nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+    else:
+        nn.init.xavier_uniform_(weight, generator=generator)
+    module.weight.copy_(weight)
+    if module.bias is not None:
+        module.bias.zero_()
+
+
+def _uniform(module: _Weighted, generator: torch.Generator) -> None:
     # All kinds take the second dimension of the weight for the fan, as PyTorch's own reset does.
     bound = 1 / math.sqrt(math.prod(module.weight.shape[1:]))
     for parameter in (module.weight, module.bias):

@@ -242,6 +242,11 @@ def _channel_advice(expected: Mapping[str, Tensor], state: Mapping[str, Tensor])
     model_width, model_channels, *model_kernel = expected[first].shape
     if kernel != model_kernel:
         return ""
+    if width != model_width and not first.startswith("encoder1."):
+        return (
+            f" The first convolution has {width} filters while the network's has {model_width}: the stages "
+            "differ in model.width; set it to the same, or train a donor of that width."
+        )
     if width != model_width:
         return (
             f" The first level has {width} features while model.init_features is {model_width}: "

@@ -14,9 +14,18 @@ from torch.nn import functional as F
 
 from xferlab.networks.dropout import Dropout
 from xferlab.networks.head import GlobalPool, Head, layers
+from xferlab.networks.image_network import ImageNetwork
 from xferlab.networks.names import LayerNames
+from xferlab.networks.standardise import Standardise
+from xferlab.networks.width import scaled
 
-NAMES = LayerNames(first="_conv_stem.weight", offset="_bn0.running_mean", head="_fc.", output="_fc.")
+NAMES = LayerNames(
+    first="_conv_stem.weight",
+    offset="_bn0.running_mean",
+    head="_fc.",
+    output="_fc.",
+    features="_last_relu",
+)
 
 _STEM, _FEATURES = 32, 1280
 
@@ -40,7 +49,7 @@ _STAGES = (
 )
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(ImageNetwork):
     """A 3x3 convolution of stride 2, 16 inverted residual blocks, and a 1x1 convolution to 1280 channels.
 
     Convolutions of stride 2 pad as TensorFlow does (`SAME`), which depends on the image's size. Blocks are
@@ -51,32 +60,40 @@ class EfficientNetLite0(nn.Module):
         out_channels: Number of outputs.
         head: What takes the features in place of the own head (mean, dropout 0.2, one fully connected
             layer); None for the own one.
+        width: What all numbers of channels are multiplied by.
+        standardise: What images go through first; None leaves them as they are.
     """
 
-    def __init__(self, *, in_channels: int = 3, out_channels: int = 1000, head: Head | None = None):
-        super().__init__()
-        self._conv_stem = _convolution(in_channels, _STEM, kernel=3, stride=2)
-        self._bn0 = _norm(_STEM)
-        self._blocks = _blocks()
-        self._conv_head = _convolution(_STAGES[-1].width, _FEATURES)
-        self._bn1 = _norm(_FEATURES)
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        out_channels: int = 1000,
+        head: Head | None = None,
+        width: float = 1.0,
+        standardise: Standardise | None = None,
+    ):
+        super().__init__(standardise)
+        stem, last, features = (scaled(n, width) for n in (_STEM, _STAGES[-1].width, _FEATURES))
+        self._conv_stem = _convolution(in_channels, stem, kernel=3, stride=2)
+        self._bn0 = _norm(stem)
+        self._blocks = _blocks(stem, width)
+        self._conv_head = _convolution(last, features)
+        self._bn1 = _norm(features)
         self._relu = nn.ReLU6(inplace=True)
+        self._last_relu = nn.ReLU6(inplace=True)
         self._pool = GlobalPool()
         if head is None:
             self._dropout = Dropout(0.2)
-            self._fc = nn.Linear(_FEATURES, out_channels)
+            self._fc = nn.Linear(features, out_channels)
         else:
-            self.head = layers(head, in_features=_FEATURES, out_features=out_channels)
+            self.head = layers(head, in_features=features, out_features=out_channels)
         self._is_own_head = head is None
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns logits `(N, out_channels)` of images `(N, in_channels, H, W)`; no softmax is applied."""
-        return self.classify(self.features(images))
-
     def features(self, images: Tensor) -> Tensor:
-        """Returns what the last convolution gives, `(N, 1280, H / 32, W / 32)` rounded up, from 0 to 6."""
+        """Returns the last ReLU6, `(N, 1280, H / 32, W / 32)` rounded up at width 1, from 0 to 6."""
         level = self._relu(self._bn0(self._conv_stem(images)))
-        last: Tensor = self._relu(self._bn1(self._conv_head(self._blocks(level))))
+        last: Tensor = self._last_relu(self._bn1(self._conv_head(self._blocks(level))))
         return last
 
     def classify(self, features: Tensor) -> Tensor:
@@ -126,10 +143,10 @@ def _missing(size: int, kernel: int, stride: int) -> int:
     return max((-(-size // stride) - 1) * stride + kernel - size, 0)
 
 
-def _blocks() -> nn.Sequential:
+def _blocks(incoming: int, width: float) -> nn.Sequential:
     parts: list[nn.Module] = []
-    incoming = _STEM
-    for stage in _STAGES:
+    for full in _STAGES:
+        stage = full._replace(width=scaled(full.width, width))
         for number in range(stage.blocks):
             parts.append(_Block(incoming, stage, stride=stage.stride if number == 0 else 1))
             incoming = stage.width

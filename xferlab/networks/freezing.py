@@ -14,7 +14,7 @@ LEVELS: Mapping[str, tuple[str, ...]] = (
     | {f"decoder{number}": (f"upconv{number}", f"decoder{number}") for number in (4, 3, 2, 1)}
     | {"head": ("conv",)}
 )
-"""The levels of a unet in the order of its forward pass, and the modules that make them up."""
+"""The levels of a unet or unet_dropout in the order of its forward pass, and the modules of each."""
 
 PARTS: Mapping[str, tuple[str, ...]] = {"donor": tuple(LEVELS), "encoder": _ENCODER}
 """What can be frozen, and its levels."""
@@ -44,8 +44,8 @@ def frozen_modules(freezing: Freezing, epoch: int) -> set[str]:
 def freeze(model: nn.Module, freezing: Freezing, *, epoch: int) -> None:
     """Freezes the parts that rest in an epoch, and lets all others train; to be called in each epoch.
 
-    A frozen part gets no gradients, so that the backward pass ends before it, and uses its batch-norm
-    statistics without changing them, as in evaluation.
+    A frozen part gets no gradients, so that the backward pass ends before it. It works as in evaluation: it
+    uses its batch-norm statistics without changing them, and drops nothing out.
 
     Args:
         model: Changed in place: `requires_grad` and the training mode of its parts.

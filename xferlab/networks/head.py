@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from xferlab.networks.dropout import Dropout
+from xferlab.networks.width import scaled
 
 HEAD = "head"
 """Name of the part; its weights are the keys that begin with this and a dot."""
@@ -28,6 +29,10 @@ class Head:
 
     widths: tuple[int, ...] = ()
     dropout: tuple[float, ...] = ()
+
+    def scaled(self, width: float) -> Head:
+        """Returns the head with hidden layers of other widths; see `width.scaled`."""
+        return replace(self, widths=tuple(scaled(outputs, width) for outputs in self.widths))
 
 
 class GlobalPool(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from xferlab.errors import DonorError
-from xferlab.networks.build import NAMES
+from xferlab.networks.build import NAMES, network_in
 from xferlab.networks.donors import load_strict
 from xferlab.networks.names import LayerNames
 from xferlab.networks.normalisation import Normalisation
@@ -41,8 +41,9 @@ def inherit(model: nn.Module, state: Mapping[str, Tensor], *, origin: str, new_h
         new_head: Whether the last layer keeps its weights, too, whatever the parent's shape is.
 
     Raises:
-        DonorError: Names or shapes differ; lists the first of each kind.
+        DonorError: They are of another network, or names or shapes differ; lists the first of each kind.
     """
+    _check_network(model.state_dict(), state, origin)
     prefix = f"{TRANSLATOR}."
     own, kept = model.state_dict(), list[str]()
     if not any(key.startswith(prefix) for key in state):
@@ -51,6 +52,15 @@ def inherit(model: nn.Module, state: Mapping[str, Tensor], *, origin: str, new_h
         kept += [f"{prefix}head.", *(names.output for names in NAMES.values() if names.first in own)]
     fresh = {key: value for key, value in own.items() if key.startswith(tuple(kept))}
     load_strict(model, {**state, **fresh}, origin=origin, other_head=_NEW_HEAD)
+
+
+def _check_network(own: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str) -> None:
+    expected, given = network_in(own), network_in(state)
+    if given is not None and expected is not None and NAMES[given] != NAMES[expected]:
+        raise DonorError(
+            f"{origin}: these are weights of a {given}, and the network is a {expected}; set model.name to "
+            f"{given}, or start from weights of a {expected}"
+        )
 
 
 def fold_channels(
@@ -108,7 +118,8 @@ def _weighted(kernels: Tensor, shares: Tensor) -> Tensor:
 
 def _input_names(state: Mapping[str, Tensor], how: str) -> LayerNames:
     """Returns the names of the network that the state is of; refuses one without three input channels."""
-    names = next((names for names in NAMES.values() if names.first in state), None)
+    name = network_in(state)
+    names = NAMES[name] if name else next((names for names in NAMES.values() if names.first in state), None)
     first = None if names is None else state[names.first]
     if names is None or first is None or first.ndim != 4:
         accepted = ", ".join(dict.fromkeys(repr(names.first) for names in NAMES.values()))

@@ -15,9 +15,12 @@ class LayerNames:
             or the running mean of the batch normalisation that follows (it is subtracted).
         head: Prefix of the network's own head.
         output: Prefix of the head's last layer, whose size is the number of outputs.
+        features: Module that gives the last features of a network of whole images, after their ReLU; empty
+            for others.
     """
 
     first: str
     offset: str
     head: str
     output: str
+    features: str = ""

@@ -15,6 +15,7 @@ from xferlab.networks.inherit import Fold, fold_channels
 from xferlab.networks.names import LayerNames
 from xferlab.networks.normalisation import Normalisation
 from xferlab.networks.published import PublishedWeights, published
+from xferlab.networks.standardise import STANDARDISE
 from xferlab.networks.state_dicts import COUNTER
 
 
@@ -108,7 +109,8 @@ class Pretrained:
             keep_outputs: Load the last layer, too: the network then answers as the published one does.
 
         Raises:
-            DonorError: Names or shapes differ, or there are no three channels to fold.
+            DonorError: Names or shapes differ, the network has another width than the published one, or there
+                are no three channels to fold.
         """
         if self.fold is not None:
             expected = self.published.normalisation if self.normalised else None
@@ -120,6 +122,7 @@ def _take_over(
     network: nn.Module, state: Mapping[str, Tensor], names: LayerNames, *, origin: str, keep_outputs: bool
 ) -> Taken:
     expected = network.state_dict()
+    _check_width(expected, state, names, origin=origin)
     is_given = any(key.startswith(f"{HEAD}.") for key in expected)
     if is_given and keep_outputs:
         raise DonorError(
@@ -129,13 +132,29 @@ def _take_over(
     unused = (names.head,) if is_given else () if keep_outputs else (names.output,)
     dropped = tuple(key for key in state if key.startswith(unused))
     fresh = tuple(
-        key for key in expected if key.startswith((f"{HEAD}.", *unused)) or _is_absent_counter(key, state)
+        key
+        for key in expected
+        if key.startswith((f"{HEAD}.", f"{STANDARDISE}.", *unused)) or _is_absent_counter(key, state)
     )
     kept = {key: value for key, value in state.items() if key not in dropped}
     # Where no name fits, nothing is added, so that the message can say what the weights are.
     added = {key: expected[key] for key in fresh} if kept.keys() & expected.keys() else {}
     load_strict(network, kept | added, origin=origin)
     return Taken(dropped, fresh)
+
+
+def _check_width(
+    expected: Mapping[str, Tensor], state: Mapping[str, Tensor], names: LayerNames, *, origin: str
+) -> None:
+    """Refuses a network whose convolutions have other numbers of filters than the published ones."""
+    convolutions = [key for key, value in expected.items() if value.ndim == 4 and key in state]
+    other = next((key for key in convolutions if len(state[key]) != len(expected[key])), None)
+    if other is not None and names.first in state:
+        raise DonorError(
+            f"{origin}: published weights are of a network of width 1 ({len(state[other])} filters in "
+            f"{other!r}), and this network has {len(expected[other])} there; set model.width to 1, or start "
+            "from random weights"
+        )
 
 
 def _is_absent_counter(key: str, state: Mapping[str, Tensor]) -> bool:

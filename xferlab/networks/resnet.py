@@ -10,54 +10,65 @@ import torch
 from torch import Tensor, nn
 
 from xferlab.networks.head import GlobalPool, Head, layers
+from xferlab.networks.image_network import ImageNetwork
 from xferlab.networks.names import LayerNames
+from xferlab.networks.standardise import Standardise
+from xferlab.networks.width import scaled
 
-NAMES = LayerNames(first="conv1.weight", offset="bn1.running_mean", head="fc.", output="fc.")
+NAMES = LayerNames(
+    first="conv1.weight", offset="bn1.running_mean", head="fc.", output="fc.", features="layer4"
+)
 
 _WIDTHS = (64, 128, 256, 512)
 
 
-class ResNet18(nn.Module):
+class ResNet18(ImageNetwork):
     """A 7x7 convolution, a 3x3 max pooling, and eight residual blocks of two 3x3 convolutions.
 
     Stages of two blocks have widths 64, 128, 256 and 512; from the second on, the first convolution of a
     stage halves the image, and a 1x1 convolution with batch normalisation fits the shortcut (option B).
     11,689,512 parameters for 3 channels and 1000 outputs.
 
+    Images have at least 33 px a side where a single one is trained on: batch normalisation needs two values
+    of a channel.
+
     Args:
         in_channels: Channels of the images.
         out_channels: Number of outputs.
         head: What takes the features in place of the own head (mean, one fully connected layer); None for
             the own one.
+        width: What all numbers of channels are multiplied by.
+        standardise: What images go through first; None leaves them as they are.
     """
 
-    def __init__(self, *, in_channels: int = 3, out_channels: int = 1000, head: Head | None = None):
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, _WIDTHS[0], kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(_WIDTHS[0])
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        out_channels: int = 1000,
+        head: Head | None = None,
+        width: float = 1.0,
+        standardise: Standardise | None = None,
+    ):
+        super().__init__(standardise)
+        widths = [scaled(channels, width) for channels in _WIDTHS]
+        self.conv1 = nn.Conv2d(in_channels, widths[0], kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        self.layer1 = _stage(_WIDTHS[0], _WIDTHS[0])
-        self.layer2 = _stage(_WIDTHS[0], _WIDTHS[1])
-        self.layer3 = _stage(_WIDTHS[1], _WIDTHS[2])
-        self.layer4 = _stage(_WIDTHS[2], _WIDTHS[3])
+        self.layer1 = _stage(widths[0], widths[0], stride=1)
+        self.layer2 = _stage(widths[0], widths[1], stride=2)
+        self.layer3 = _stage(widths[1], widths[2], stride=2)
+        self.layer4 = _stage(widths[2], widths[3], stride=2)
         self.pool = GlobalPool()
         if head is None:
-            self.fc = nn.Linear(_WIDTHS[3], out_channels)
+            self.fc = nn.Linear(widths[3], out_channels)
         else:
-            self.head = layers(head, in_features=_WIDTHS[3], out_features=out_channels)
+            self.head = layers(head, in_features=widths[3], out_features=out_channels)
         self._is_own_head = head is None
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns logits `(N, out_channels)` of images `(N, in_channels, H, W)`; no softmax is applied.
-
-        Images have at least 33 px a side where a single one is trained on: batch normalisation needs two
-        values of a channel.
-        """
-        return self.classify(self.features(images))
-
     def features(self, images: Tensor) -> Tensor:
-        """Returns what the last block gives, `(N, 512, H / 32, W / 32)` rounded up, 0 or more."""
+        """Returns what the last block gives, `(N, 512, H / 32, W / 32)` rounded up at width 1, 0 or more."""
         level: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             level = stage(level)
@@ -90,8 +101,7 @@ class _Block(nn.Module):
         return torch.relu(residual + shortcut)
 
 
-def _stage(in_channels: int, out_channels: int) -> nn.Sequential:
-    stride = 1 if in_channels == out_channels else 2
+def _stage(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:
     return nn.Sequential(
         _Block(in_channels, out_channels, stride=stride), _Block(out_channels, out_channels, stride=1)
     )

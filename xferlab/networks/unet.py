@@ -7,12 +7,15 @@ as it is.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from xferlab.networks.names import LayerNames
 from xferlab.networks.translator import Translator, layers
+
+Level = Callable[[str, int, int], nn.Sequential]
 
 SIZE_MULTIPLE = 16
 """Four poolings halve the image four times."""
@@ -23,6 +26,16 @@ FIRST_CONVOLUTION = "encoder1.enc1conv1.weight"
 NAMES = LayerNames(
     first=FIRST_CONVOLUTION, offset="encoder1.enc1norm1.running_mean", head="conv.", output="conv."
 )
+
+
+def normalised_level(name: str, in_channels: int, out_channels: int) -> nn.Sequential:
+    """Returns twice a convolution without bias, batch normalisation and ReLU."""
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    for number, width in ((1, in_channels), (2, out_channels)):
+        parts[f"{name}conv{number}"] = nn.Conv2d(width, out_channels, kernel_size=3, padding=1, bias=False)
+        parts[f"{name}norm{number}"] = nn.BatchNorm2d(out_channels)
+        parts[f"{name}relu{number}"] = nn.ReLU(inplace=True)
+    return nn.Sequential(parts)
 
 
 class UNet(nn.Module):
@@ -38,6 +51,7 @@ class UNet(nn.Module):
         out_channels: Channels of the output.
         init_features: Width f of the first level.
         translator: New layers that the last features go through, in place of the 1x1 head; None for none.
+        level: Makes a level of a name, from so many channels to so many.
     """
 
     def __init__(
@@ -47,24 +61,25 @@ class UNet(nn.Module):
         out_channels: int = 1,
         init_features: int = 32,
         translator: Translator | None = None,
+        level: Level = normalised_level,
     ):
         super().__init__()
         f = init_features
         # The order of these lines is the order in which `initialise` draws.
-        self.encoder1 = _level("enc1", in_channels, f)
-        self.encoder2 = _level("enc2", f, 2 * f)
-        self.encoder3 = _level("enc3", 2 * f, 4 * f)
-        self.encoder4 = _level("enc4", 4 * f, 8 * f)
+        self.encoder1 = level("enc1", in_channels, f)
+        self.encoder2 = level("enc2", f, 2 * f)
+        self.encoder3 = level("enc3", 2 * f, 4 * f)
+        self.encoder4 = level("enc4", 4 * f, 8 * f)
         self.pool = nn.MaxPool2d(kernel_size=2, stride=2)
-        self.bottleneck = _level("bottleneck", 8 * f, 16 * f)
+        self.bottleneck = level("bottleneck", 8 * f, 16 * f)
         self.upconv4 = _upsampling(16 * f, 8 * f)
-        self.decoder4 = _level("dec4", 16 * f, 8 * f)
+        self.decoder4 = level("dec4", 16 * f, 8 * f)
         self.upconv3 = _upsampling(8 * f, 4 * f)
-        self.decoder3 = _level("dec3", 8 * f, 4 * f)
+        self.decoder3 = level("dec3", 8 * f, 4 * f)
         self.upconv2 = _upsampling(4 * f, 2 * f)
-        self.decoder2 = _level("dec2", 4 * f, 2 * f)
+        self.decoder2 = level("dec2", 4 * f, 2 * f)
         self.upconv1 = _upsampling(2 * f, f)
-        self.decoder1 = _level("dec1", 2 * f, f)
+        self.decoder1 = level("dec1", 2 * f, f)
         self.conv = nn.Conv2d(f, out_channels, kernel_size=1)
         self.translator = layers(translator, in_channels=f, out_channels=out_channels) if translator else None
 
@@ -89,15 +104,6 @@ class UNet(nn.Module):
         up = self.decoder2(torch.cat([self.upconv2(up), level2], dim=1))
         last: Tensor = self.decoder1(torch.cat([self.upconv1(up), level1], dim=1))
         return last
-
-
-def _level(name: str, in_channels: int, out_channels: int) -> nn.Sequential:
-    parts: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, width in ((1, in_channels), (2, out_channels)):
-        parts[f"{name}conv{number}"] = nn.Conv2d(width, out_channels, kernel_size=3, padding=1, bias=False)
-        parts[f"{name}norm{number}"] = nn.BatchNorm2d(out_channels)
-        parts[f"{name}relu{number}"] = nn.ReLU(inplace=True)
-    return nn.Sequential(parts)
 
 
 def _upsampling(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:

@@ -14,29 +14,42 @@ from torch.nn import functional as F
 
 from xferlab.networks.dropout import Dropout
 from xferlab.networks.head import Head, layers
+from xferlab.networks.image_network import ImageNetwork
 from xferlab.networks.names import LayerNames
+from xferlab.networks.standardise import Standardise
+from xferlab.networks.width import scaled
 
 NAMES = LayerNames(
-    first="features.0.weight", offset="features.0.bias", head="classifier.", output="classifier.6."
+    first="features.0.weight",
+    offset="features.0.bias",
+    head="classifier.",
+    output="classifier.6.",
+    features="features",
 )
 
 _WIDTHS = (64, 128, 256, 512, 512)
+_HIDDEN = 4096
 _SIDE = 7
 """Of the features that the own head takes, in pixels."""
 
 
-class VGG(nn.Module):
+class VGG(ImageNetwork):
     """Five blocks of 3x3 convolutions with ReLU, each followed by a 2x2 max pooling, and a head.
 
     Blocks have widths 64, 128, 256, 512 and 512. The own head is two fully connected layers of 4096, with
     dropout 0.5, and the output. Trunk and own head of 3 channels and 1000 outputs: VGG16 14,714,688 and
     123,642,856 parameters, VGG19 20,024,384 and 123,642,856.
 
+    Images have at least 32 px a side. The own head was made for 224: it averages larger features down to 7x7,
+    for which PyTorch has no deterministic gradient on CUDA.
+
     Args:
         convolutions: Number of convolutions of each block: (2, 2, 3, 3, 3) or (2, 2, 4, 4, 4).
         in_channels: Channels of the images.
         out_channels: Number of outputs.
         head: What takes the pooled features in place of the own head; None for the own one.
+        width: What all numbers of channels are multiplied by, those of the own head's layers, too.
+        standardise: What images go through first; None leaves them as they are.
     """
 
     def __init__(
@@ -46,39 +59,35 @@ class VGG(nn.Module):
         in_channels: int = 3,
         out_channels: int = 1000,
         head: Head | None = None,
+        width: float = 1.0,
+        standardise: Standardise | None = None,
     ):
-        super().__init__()
-        self.features = _trunk(in_channels, convolutions)
+        super().__init__(standardise)
+        last = scaled(_WIDTHS[-1], width)
+        self.features = _trunk(in_channels, convolutions, width)
         self.pool = nn.MaxPool2d(kernel_size=2, stride=2)
         if head is None:
-            self.classifier = _own_head(out_channels)
+            self.classifier = _own_head(last, out_channels, scaled(_HIDDEN, width))
         else:
-            self.head = layers(head, in_features=_WIDTHS[-1], out_features=out_channels)
+            self.head = layers(head, in_features=last, out_features=out_channels)
         self._is_own_head = head is None
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns logits `(N, out_channels)` of images `(N, in_channels, H, W)`; no softmax is applied.
-
-        H and W are at least 32. The own head was made for 224: it averages larger features down to 7x7, for
-        which PyTorch has no deterministic gradient on CUDA.
-        """
-        return self.classify(self.features(images))
-
     def classify(self, features: Tensor) -> Tensor:
-        """Returns the logits of what `features` gives: the last ReLU, `(N, 512, H / 16, W / 16)`."""
+        """Returns the logits of the last ReLU, `(N, 512, H / 16, W / 16)` at width 1."""
         pooled = self.pool(features)
         logits: Tensor = self.classifier(_flat(pooled)) if self._is_own_head else self.head(pooled)
         return logits
 
 
-def _trunk(in_channels: int, convolutions: Sequence[int]) -> nn.Sequential:
+def _trunk(in_channels: int, convolutions: Sequence[int], width: float) -> nn.Sequential:
     """The convolutions, without the last pooling, which belongs to what comes after the features."""
     parts: list[nn.Module] = []
     incoming = in_channels
-    for width, count in zip(_WIDTHS, convolutions, strict=True):
+    for full, count in zip(_WIDTHS, convolutions, strict=True):
+        channels = scaled(full, width)
         for _ in range(count):
-            parts += [nn.Conv2d(incoming, width, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
-            incoming = width
+            parts += [nn.Conv2d(incoming, channels, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
+            incoming = channels
         parts.append(nn.MaxPool2d(kernel_size=2, stride=2))
     return nn.Sequential(*parts[:-1])
 
@@ -89,13 +98,13 @@ def _flat(pooled: Tensor) -> Tensor:
     return torch.flatten(pooled, start_dim=1)
 
 
-def _own_head(out_channels: int) -> nn.Sequential:
+def _own_head(channels: int, out_channels: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(_WIDTHS[-1] * _SIDE * _SIDE, 4096),
+        nn.Linear(channels * _SIDE * _SIDE, hidden),
         nn.ReLU(inplace=True),
         Dropout(0.5),
-        nn.Linear(4096, 4096),
+        nn.Linear(hidden, hidden),
         nn.ReLU(inplace=True),
         Dropout(0.5),
-        nn.Linear(4096, out_channels),
+        nn.Linear(hidden, out_channels),
     )

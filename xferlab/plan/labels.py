@@ -14,7 +14,7 @@ from xferlab.study.heads import heads
 from xferlab.study.load import LoadedStudy
 from xferlab.study.schema import Study
 from xferlab.study.sections import paths_of, sections_read
-from xferlab.study.stage import Classes
+from xferlab.study.stage import MAX_SEVERAL, Classes
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks.config import Finding
 
@@ -146,16 +146,21 @@ class _Labelled:
         """The classes with their names; where none are given, the values of the cases that it trains on."""
         if self.classes.names is not None:
             return self.classes
-        cells = sorted({case.columns[self.classes.column] for case in self.trained} - {""})
-        return self.classes.model_copy(update={"names": {cell: [cell] for cell in cells}})
+        cells, values_of = {case.columns[self.classes.column] for case in self.trained}, self._values_of
+        values = sorted({value for cell in cells for value in values_of(cell)} - {""})
+        return self.classes.model_copy(update={"names": {value: [value] for value in values}})
+
+    @property
+    def _values_of(self) -> Callable[[str], list[str]]:
+        return self.classes.labelling.values_of
 
     def counts(self) -> Iterator[ClassCounts]:
         """Yields how many images of each section have each class."""
         labelling, column = self.named.labelling, self.classes.column
         for name, cases in self.read.items():
             labels = labelling.labels(cases)
-            numbers = Counter(labels.values())
-            classes = {class_: numbers[label] for label, class_ in enumerate(labelling.names)}
+            numbers = Counter(class_ for label in labels.values() for class_ in labelling.names_of(label))
+            classes = {class_: numbers[class_] for class_ in labelling.names}
             others = Counter(case.columns[column] for case in cases if case.digest not in labels)
             yield ClassCounts(self.name, name, column, classes, dict(sorted(others.items())))
 
@@ -192,16 +197,17 @@ class _Labelled:
             yield from self._unnamed(len(labelling.names), len(self.trained))
         for cell in sorted(cells):
             names = labelling.classes_of(cell)
-            if len(names) > 1:
+            if len(names) > 1 and not labelling.separator:
                 what = f"stage {self.name!r}: the value {cell!r} is in the classes {' and '.join(names)}"
                 yield Finding(self._path("names"), what)
         there = {name for cell in cells for name in labelling.classes_of(cell)}
         for name, values in labelling.classes:
             if name not in there:
-                listed = ", ".join(map(repr, sorted(cells)[:_SHOWN]))
+                known = {value for cell in cells for value in labelling.values_of(cell)}
+                listed = ", ".join(map(repr, sorted(known)[:_SHOWN]))
                 what = (
                     f"stage {self.name!r}: no image of data.{self.section} is in class {name!r}; column "
-                    f"{column!r} has {listed}.{suggest(str(values[0]), cells)}"
+                    f"{column!r} has {listed}.{suggest(str(values[0]), known)}"
                 )
                 yield Finding(self._path("names"), what)
         yield from self._contradictions(labelling)
@@ -212,7 +218,7 @@ class _Labelled:
         if number < 2:
             what = f"column {column!r} has {number} value{'' if number == 1 else 's'} in data.{self.section}"
             yield Finding(self._path("column"), f"stage {self.name!r}: {what}; to tell classes takes two")
-        elif 2 * number > num_cases:
+        elif 2 * number > num_cases or (self.classes.separator and number > MAX_SEVERAL):
             what = (
                 f"stage {self.name!r}: column {column!r} has {number} values for {num_cases} images; group "
                 "them (`names`), or give a column of classes"
@@ -228,7 +234,8 @@ class _Labelled:
         several = [found for found in labels.values() if len(found) > 1]
         if several:
             listed = ", ".join(
-                f"{labelling.names[label]!r} in data.{name}" for label, name in several[0].items()
+                f"{' and '.join(labelling.names_of(label))!r} in data.{name}"
+                for label, name in several[0].items()
             )
             what = (
                 f"stage {self.name!r}: {len(several)} images stand in several sections under different "

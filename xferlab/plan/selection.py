@@ -70,10 +70,13 @@ class PartCases:
 
 
 def _missing(
-    parts: Iterable[str], kinds: Collection[str], kept: Mapping[Case, str], kind_of: Callable[[Case], str]
+    parts: Iterable[str],
+    kinds: Collection[str],
+    kept: Mapping[Case, str],
+    kinds_of: Callable[[Case], Iterable[str]],
 ) -> tuple[tuple[str, str], ...]:
     """Every part and kind of case of which no case is kept."""
-    there = {(part, kind_of(case)) for case, part in kept.items()}
+    there = {(part, kind) for case, part in kept.items() for kind in kinds_of(case)}
     return tuple((part, kind) for part in parts for kind in sorted(kinds) if (part, kind) not in there)
 
 
@@ -233,7 +236,7 @@ class CaseSelector:
             self._stored(reading, kept, to_train=part == "fit"),
             frozenset(map(self.cohort.unit, kept)),
             {wanted_part: sizes[wanted_part] for wanted_part in wanted},
-            _missing(wanted, {case.pathology for case in cases}, kept, lambda case: case.pathology),
+            _missing(wanted, {case.pathology for case in cases}, kept, lambda case: (case.pathology,)),
             self._missing_labels(reading, wanted, kept),
         )
 
@@ -242,8 +245,8 @@ class CaseSelector:
     ) -> tuple[tuple[str, str], ...]:
         if reading.labelling is None:
             return ()
-        labels, names = reading.labelling.labels(kept), reading.labelling.names
-        return _missing(wanted, names, kept, lambda case: names[labels[case.digest]])
+        labels, names_of = reading.labelling.labels(kept), reading.labelling.names_of
+        return _missing(wanted, reading.labelling.names, kept, lambda case: names_of(labels[case.digest]))
 
     def _stored(self, reading: Reading, kept: Mapping[Case, str], *, to_train: bool) -> str:
         """The digest of the selection of cases with their parts, which is noted."""

@@ -143,6 +143,9 @@ def _taken(study: Study, name: str, producer: Producer, giving: Study) -> Iterat
         what = f"whose task {given.task!r} gives no {_KINDS[kind]}; name a stage that does"
         what += f" ({', '.join(able)})" if able else ""
         yield Finding(path, words + what, related=related)
+    elif kind == "classes" and (classes := giving.classes_of(producer.stage)) and classes.separator:
+        what = "whose images may be of several classes (`separator`); a gate asks for the one that each is of"
+        yield Finding(path, words + what, related=related)
     elif given.masks is not None and giving.task_of(producer.stage).masks:
         what = "which itself needs masks of another stage to predict; take them from a stage that needs none"
         yield Finding(path, words + what, related=related)

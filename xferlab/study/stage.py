@@ -69,6 +69,8 @@ def _or_bare_name(schema: dict[str, Any]) -> None:
 
 
 MASKS, GATE = "masks", "gate"
+MAX_SEVERAL = 62
+"""Classes that a label of 64 bits can hold, where an image may be of several."""
 
 
 class Producer(NamedTuple):
@@ -87,13 +89,17 @@ class Classes(Section):
     names: dict[Name, Annotated[list[Scalar], Field(min_length=1)]] | None = None
     """The values of each class, in the order of the labels; images with other values take no part. Default:
     a class for each value of the column, by name."""
+    separator: str | None = Field(None, pattern=r"^\S+$", max_length=8)
+    """What stands between the values of a cell, such as `|`: images may be of several classes, or of none."""
 
     @model_validator(mode="after")
     def _each_value_once(self) -> Classes:
         if self.names is not None and len(self.names) < 2:
             raise ValueError("names has fewer than two classes; to tell classes apart takes two")
+        if self.separator and len(self.names or ()) > MAX_SEVERAL:
+            raise ValueError(f"names has more than {MAX_SEVERAL} classes, which is the most with a separator")
         seen: dict[str, str] = {}
-        for name, values in (self.names or {}).items():
+        for name, values in () if self.separator else (self.names or {}).items():
             for value in values:
                 if (other := seen.setdefault(str(value), name)) != name:
                     raise ValueError(f"the value {value!r} is in the classes {other!r} and {name!r}")
@@ -103,7 +109,8 @@ class Classes(Section):
     def labelling(self) -> Labelling:
         """What it says of a case; there are names."""
         named = (self.names or {}).items()
-        return Labelling(self.column, tuple((name, tuple(values)) for name, values in named))
+        classes = tuple((name, tuple(values)) for name, values in named)
+        return Labelling(self.column, classes, self.separator or "")
 
 
 class Stage(Section):

@@ -47,6 +47,7 @@ def stage_view(study: Study, name: str) -> StageView | None:
             channels=_channels(study, name, stage),
             structures=study.section_of(name, data).targets if data in study.data else None,
             parent_targets=study.targets_of(stage.origins[""]) if "" in origins else (),
+            has_several=bool((classes := study.classes_of(name)) and classes.separator),
             masks=study.masks_of(name),
             written=partial(training_path, study, name),
         )

@@ -246,6 +246,7 @@ class StageView:
         channels: Channels of the images of each section that it reads, by the path that names the section.
         structures: Names of the structures whose masks it trains on; None where its section is not known.
         parent_targets: What the stage that it starts from learns to tell; empty where weights are given.
+        has_several: Whether an image may be of several classes, or of none; False where it learns none.
         masks: What it takes of the masks that another stage predicts; None where it takes none.
         written: Returns where a training field is written: in the stage, or for all stages.
     """
@@ -262,6 +263,7 @@ class StageView:
     channels: Mapping[tuple[str, Path], int]
     structures: tuple[str, ...] | None
     parent_targets: tuple[str, ...]
+    has_several: bool
     masks: Masks | None
     written: Callable[[str], Path]
 

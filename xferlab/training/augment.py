@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from xferlab.training.randomness import uniform
+from xferlab.training.learner import AugmentationSeed
+from xferlab.training.randomness import between, uniform
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,38 @@ class Augmentation:
     gamma: tuple[float, float] | None = None
     scale: tuple[float, float] | None = None
     flip: float | None = None
+
+
+def move(
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    keys: npt.NDArray[np.uint64],
+    draw: AugmentationSeed,
+    *,
+    rotation: tuple[float, float] | None,
+    options: Augmentation,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns images (N, C, H, W) and targets (N, S, H, W), both float, turned, scaled and mirrored.
+
+    Args:
+        images: As in `rotate`.
+        targets: As in `rotate`.
+        keys: 64 bits of each case, (N,).
+        draw: Seed and epoch.
+        rotation: (degrees, probability), or None for none.
+        options: Its scale and flip are used.
+    """
+    seed, epoch = draw.seed, draw.epoch
+    angles, scales = np.zeros(len(keys)), None
+    if rotation is not None:
+        degrees, probability = rotation
+        angles = rotation_angles(keys, degrees=degrees, probability=probability, seed=seed, epoch=epoch)
+    if options.flip is not None:
+        chosen = uniform(keys, seed=seed, purpose="flip", epoch=epoch) < options.flip
+        images, targets = mirror(images, targets, chosen)
+    if options.scale is not None:
+        scales = between(keys, draw, "scale", low=options.scale[0], high=options.scale[1])
+    return rotate(images, targets, angles, scales)
 
 
 def rotation_angles(

@@ -138,6 +138,13 @@ class Learner(Protocol[E_contra, B]):
     def end_epoch(self, score: float | None) -> Mapping[str, float]:
         """Moves schedules on; returns what else is to be noted of the epoch, such as `lr`."""
 
+    def finish(self, validation: E_contra) -> None:
+        """Learns what the best weights tell of the validation cases, such as thresholds.
+
+        Called once, with the best weights loaded, before they are stored: what evaluation and prediction need
+        of it is kept in buffers of the networks. By default there is nothing to learn.
+        """
+
     @abstractmethod
     def predict(self, batch: B) -> Sequence[Array]:
         """Returns the float32 output of every case of a batch."""

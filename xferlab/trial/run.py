@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 
 from xferlab.errors import InterruptedTrialError
-from xferlab.networks.donors import save_weights
 from xferlab.plan.identity import sha256_of
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import codec, layout, reader, writer
@@ -37,7 +36,7 @@ from xferlab.trial.features import extract
 from xferlab.trial.given import Given
 from xferlab.trial.origin import Origin, load_origins, names_of, trained_weights, weights_of
 from xferlab.trial.predictions import predictions_for
-from xferlab.trial.training import load_weights, trainer_of
+from xferlab.trial.training import finished, load_weights, trainer_of
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class _Run:
             stack.callback(lambda: mirror.finish(summary=summary, outcome=outcome[0]))
             fitted = self._fit(trainer, train, validation, mirror)
             self._load(fitted.weights)
-            weights = save_weights(fitted.weights)
+            weights = finished(self.learner, validation)
             store.write(layout.TrialFiles(spec.trial_id).weights, weights)
             record = TrialRecord(
                 trial_id=spec.trial_id,

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from xferlab.networks.donors import load_strict
+from xferlab.networks.donors import load_strict, save_weights
 from xferlab.tasks.config import TrialIdentity
 from xferlab.training.learner import Learner
-from xferlab.training.loop import Schedule, Trainer
+from xferlab.training.loop import Schedule, Trainer, weights_of
 
 AnyLearner = Learner[Any, Any]
 """A learner of any task."""
@@ -21,6 +21,12 @@ def trainer_of(identity: TrialIdentity, learner: AnyLearner) -> Trainer[Any, Any
     loop = identity.training
     schedule = Schedule(identity.seed, loop.max_epochs, loop.patience, identity.score)
     return Trainer(learner, schedule)
+
+
+def finished(learner: AnyLearner, validation: Any) -> bytes:
+    """Lets a learner that has its best weights learn what they tell of the validation cases; returns them."""
+    learner.finish(validation)
+    return save_weights(weights_of(learner))
 
 
 def load_weights(learner: AnyLearner, weights: Mapping[str, torch.Tensor], *, origin: str) -> None:

@@ -14,6 +14,7 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
 from xferlab.analysis.tables.overview import pooled, times, times_tables
+from xferlab.metrics.measuring import METRICS
 
 
 def named(contents: Contents, name: str) -> Table:
@@ -83,7 +84,7 @@ def test_few_patients_get_a_word_in_place_of_a_deviation(tmp_path: Path) -> None
 def test_sets_that_a_parent_may_have_seen_enter_no_table(tmp_path: Path) -> None:
     contents = contents_of(tmp_path, repetitions=2, seen={"frozen/portable/portable.test"})
     cases = contents.results.cases
-    assert cases["parent_may_have_seen"].sum() == 2 * 18 * 18
+    assert cases["parent_may_have_seen"].sum() == 2 * 18 * len(METRICS)
     assert arms(named(contents, "portable_test")) == ["baseline", "vidal2021, Table 4"]
     assert len(aggregate(cases)) > len(contents.aggregated)
 
@@ -92,7 +93,9 @@ def test_sets_that_a_parent_may_have_seen_enter_no_table(tmp_path: Path) -> None
 def test_arms_that_share_a_trial_and_measure_it_apart_stand_apart(tmp_path: Path) -> None:
     contents = contents_of(tmp_path, own_evaluations=True, repetitions=1, images=6)
     donor = contents.results.cases.query("stage == 'donor'")
-    assert donor.groupby("arm", observed=True).size().to_dict() == {"baseline": 6 * 18, "frozen": 6 * 18}
+    assert donor.groupby("arm", observed=True).size().to_dict() == dict.fromkeys(
+        ("baseline", "frozen"), 6 * len(METRICS)
+    )
     assert arms(named(contents, "donor_mri_test")) == ["baseline", "frozen"]
 
 

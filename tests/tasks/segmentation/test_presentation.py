@@ -138,10 +138,23 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Picture]:
     return {picture.name: picture for picture in task_pictures(Contents(load_study(folder, "covid_lung")))}
 
 
+def test_a_stage_in_no_pair_is_shown_alone(pictures: dict[str, Picture]) -> None:
+    picture = pictures["overlays_donor_on_mri_test_baseline"]
+    assert picture.title == "outputs, donor on mri.test, arm baseline"
+    axes = picture.figure.axes
+    assert len(axes) % 2 == 0
+    images, outputs = axes[: len(axes) // 2], axes[len(axes) // 2 :]
+    assert all(panel.get_title() for panel in images)
+    assert all(panel.get_xlabel().startswith("Dice 0.") for panel in outputs)
+    (legend,) = picture.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["donor", "target"]
+
+
 def test_typical_outputs_and_artefacts_are_shown_for_each_pair(pictures: dict[str, Picture]) -> None:
     assert list(pictures) == [
         "overlays_general_to_portable_baseline",
         "artefacts_general_to_portable_baseline",
+        "overlays_donor_on_mri_test_baseline",  # in no pair
     ]
     for picture in pictures.values():
         assert any("check the licences of its images" in sentence for sentence in picture.caption)
@@ -168,7 +181,7 @@ def test_several_structures_have_a_colour_each_and_the_targets_of_all(tmp_path: 
     folder = StudyBuilder(
         tmp_path, arms=("baseline",), repetitions=2, structures=names, metrics=metrics_of(names)
     ).write()
-    overlays, artefacts = task_pictures(Contents(load_study(folder, "covid_lung")))
+    overlays, artefacts, _ = task_pictures(Contents(load_study(folder, "covid_lung")))
     (legend,) = overlays.figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [*names, "target"]
     colours = [

@@ -16,6 +16,7 @@ def check(stage: StageView) -> Iterator[Finding]:
         path = stage.written("batch_size")
         yield from check_single(stage, path, "batch_size is 1", "set training.batch_size to 2 or more")
     if stage.parent_network is not None:
+        yield from _same_network(stage, stage.parent_network)
         yield from _head(stage, stage.adapt or Adapt(), stage.parent_network)
         yield from _adaptation(stage, stage.adapt or Adapt(), stage.parent_network)
 
@@ -30,7 +31,10 @@ def check_single(stage: StageView, path: Path, why: str, remedy: str) -> Iterato
         remedy: What to do about it; a larger image is another way.
     """
     tiled = stage.model.tiles is not None
-    if (stage.model.tiles.size if tiled else stage.model.image_size) != SMALLEST_SIDE:
+    if (
+        not stage.model.has_batch_norm
+        or (stage.model.tiles.size if tiled else stage.model.image_size) != SMALLEST_SIDE
+    ):
         return
     if stage.adapt is not None and stage.adapt.freeze is not None:
         epoch = stage.adapt.freeze.thaws_after("bottleneck")
@@ -67,6 +71,23 @@ def _channels(stage: StageView) -> Iterator[Finding]:
                 f"{stage.name!r} takes {expected}; set model.in_channels: {channels}, and fold the channels "
                 "(adapt: {fold: sum}) in a later stage, whose images are grey",
                 related=(("model", "in_channels"), *_adapting(stage.lineage, "fold")),
+            )
+
+
+def _same_network(stage: StageView, before: Network) -> Iterator[Finding]:
+    """Yields why a parent's weights do not fit; what given weights are of is seen when they are loaded."""
+    for field in ("name", "init_features") if stage.parent_targets else ():
+        now, parents = getattr(stage.network, field), getattr(before, field)
+        if now != parents:
+            paths: list[Path] = [
+                ("stages", name, "model", field) for name in (stage.name, stage.parent or "")
+            ]
+            yield Finding(
+                ("stages", stage.name, "starts_from"),
+                f"model.{field} of stage {stage.name!r} is {now}, and {parents} in {stage.parent!r}, from "
+                f"which it starts: weights of one do not fit the other; set the same {field} in both, or "
+                "start from another stage",
+                related=(*paths, ("model", field)),
             )
 
 

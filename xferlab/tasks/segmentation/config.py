@@ -62,8 +62,12 @@ class Identity(TrialIdentity):
 
     @property
     def needs_sizes(self) -> bool:
-        """Whether sizes of images matter: to tiles, and to batches of one image."""
-        return self.model.tiles is not None or self.trains_singly
+        """Whether sizes of images matter: to tiles, and to batch norm in batches of one image."""
+        return self.model.tiles is not None or self._normalises_singly
+
+    @property
+    def _normalises_singly(self) -> bool:
+        return self.trains_singly and self.model.has_batch_norm
 
     def check_sizes(
         self, sizes: Mapping[str, tuple[int, int]], trained: Collection[str]
@@ -71,7 +75,7 @@ class Identity(TrialIdentity):
         """Yields images that are smaller than a tile, or that leave one pixel at the bottleneck."""
         if self.model.tiles is not None:
             yield from _smaller_than_a_tile(self.model.tiles.size, sizes)
-        if self.trains_singly:
+        if self._normalises_singly:
             yield from _one_pixel_deep({digest: sizes[digest] for digest in trained})
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from xferlab.errors import DonorError, UsageError, suggest
-from xferlab.networks.build import build, initialise
+from xferlab.networks.build import build, initialise, network_in
 from xferlab.networks.freezing import LEVELS, freeze
 from xferlab.networks.inherit import fold_channels, inherit, matched_control
 from xferlab.networks.translator import Translator, translator_in
@@ -162,7 +162,7 @@ def identity_of_weights(
     if first is None or first.ndim != 4:
         raise DonorError(
             f"{origin}: found no {FIRST_CONVOLUTION!r} of four dimensions; accepted: the weights of a "
-            "unet, such as checkpoint/best.safetensors of a trial."
+            "unet or unet_dropout, such as checkpoint/best.safetensors of a trial."
         )
     head = weights.get(NAMES.output + "weight")
     if head is not None and len(head) > 1:
@@ -176,6 +176,7 @@ def identity_of_weights(
         task="segmentation",
         version=0,
         model=Network(
+            name="unet_dropout" if network_in(weights) == "unet_dropout" else "unet",
             in_channels=first.shape[1],
             init_features=first.shape[0],
             image_size=size_px,

@@ -1,4 +1,4 @@
-"""Figures of a report that only this task has: stored masks of two stages on the same images.
+"""Figures of a report that only this task has: stored masks of a stage, or of two on the same images.
 
 They show representative cases, and those with the worst artefacts.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import cycle
 from typing import Any
 
@@ -24,7 +25,8 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.before_after import detailed_pairs
 from xferlab.analysis.figures.style import BEFORE, PAGE_IN, TARGET, Picture, drawing
 from xferlab.analysis.results import EvaluationSet, StudyResults
-from xferlab.analysis.selection import ChainPair, ordered_pathologies
+from xferlab.analysis.selection import detailed_arms, ordered_pathologies
+from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.tasks.segmentation.config import COLOURS
 
@@ -32,6 +34,7 @@ _AFTER = "#56B4E9"  # the palette's light blue: it stands out on dark areas
 Pixels = npt.NDArray[Any]
 _MAX_CASES = 4
 _LICENCES = "The section is not declared shareable: check the licences of its images before you pass this on."
+_NAME = "segmentation"
 _ARTEFACTS = {"BRIDGES": "bridge", "ISLANDS": "island"}
 
 
@@ -45,29 +48,49 @@ class _Column:
 
 
 def pictures(contents: Contents) -> Iterator[Picture]:
-    """Yields typical outputs and artefacts of each pair of stages of detailed arms, from stored pixels."""
+    """Yields typical outputs of detailed arms, from stored pixels: of each pair of stages, also artefacts.
+
+    A stage that is in no pair is shown alone, on its hold-out or, without one, on its test part.
+    """
+    tasks, paired = contents.results.plan["tasks"], set[tuple[str, str]]()
     for arm, pair in detailed_pairs(contents):
-        outputs = _Outputs(contents.results, pair, arm)
-        if outputs.repetitions:
-            drawn = (build(outputs) for build in (_overlays, _artefacts))
-            yield from filter(None, drawn)
+        paired |= {(arm, stage) for stage in (pair.before, pair.after)}
+        if tasks[pair.after] == _NAME:
+            outputs = _Outputs(contents.results, pair.sets, arm)
+            yield from filter(None, (build(outputs) for build in (_overlays, _artefacts)))
+    for arm, evaluated in _alone(contents):
+        if tasks[evaluated.stage] == _NAME and (arm, evaluated.stage) not in paired:
+            yield from filter(None, [_overlays(_Outputs(contents.results, (evaluated,), arm))])
+
+
+def _alone(contents: Contents) -> Iterator[tuple[str, EvaluationSet]]:
+    """Each stage of detailed arms with what it is shown on; arms that share it come once."""
+    results = contents.results
+    for stage in results.stages:
+        measured = sorted(
+            (evaluated for evaluated in contents.plain_sets if evaluated.stage == stage),
+            key=lambda evaluated: not evaluated.is_hold_out,
+        )
+        for evaluated in measured[:1]:
+            first = {arms[0] for arms in results.arms_by_evaluations(evaluated)}
+            shown = detailed_arms(results)
+            yield from ((arm, evaluated) for arm in shown if arm in first)
 
 
 class _Outputs:
-    """What both stages of an arm output on their hold-out."""
+    """What one or two stages of an arm output on one set of cases, the earlier one first."""
 
-    def __init__(self, results: StudyResults, pair: ChainPair, arm: str):
-        self.results, self.pair, self.arm = results, pair, arm
-        self.structures = results.several(arm, pair.after)
+    def __init__(self, results: StudyResults, sets: tuple[EvaluationSet, ...], arm: str):
+        self.results, self.sets, self.arm = results, sets, arm
+        self.stages = tuple(evaluated.stage for evaluated in sets)
+        self.structures = results.several(arm, self.stages[-1])
         """Names, where there are several."""
         trials = results.trials
         done = trials[(trials["arm"] == arm) & (trials["state"] == "complete")]
         self._trial_ids = done.set_index(["stage", "repetition"])["trial_id"]
-        before, after = (
-            set(done.loc[done["stage"] == stage, "repetition"]) for stage in (pair.before, pair.after)
-        )
-        self.repetitions = sorted(before & after)
-        """The repetitions that both stages have completed."""
+        complete = [set(done.loc[done["stage"] == stage, "repetition"]) for stage in self.stages]
+        self.repetitions = sorted(set.intersection(*complete))
+        """The repetitions that all stages have completed."""
 
     def values(self, evaluated: EvaluationSet, metrics: Sequence[str]) -> pd.DataFrame:
         """Returns a row for each repetition and case of one stage, with its pathology and some metrics."""
@@ -91,43 +114,46 @@ class _Outputs:
             return [(pixels["probability"] > 127, pixels["target"])]
         return [(pixels[f"mask_{name}"] > 127, pixels[f"target_{name}"]) for name in self.structures]
 
-    def pixels(self, repetition: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Returns the stored pixels of both stages, a row for each case that both stored."""
-        before, after = (
+    def pixels(self, repetition: int) -> list[pd.DataFrame]:
+        """Returns the stored pixels of each stage, a row for each case that all stored."""
+        stored = [
             self.results.outputs(
                 str(self._trial_ids[evaluated.stage, repetition]), arm=self.arm, evaluated=evaluated
             )
-            for evaluated in self.pair.sets
-        )
-        if not len(before) or not len(after):
-            return pd.DataFrame(), pd.DataFrame()
-        before, after = before.set_index("case"), after.set_index("case")
-        both = before.index.intersection(after.index)
-        return before.loc[both], after.loc[both]
+            for evaluated in self.sets
+        ]
+        if not all(map(len, stored)):
+            return [pd.DataFrame() for _ in stored]
+        by_case = [frame.set_index("case") for frame in stored]
+        common = reduce(pd.Index.intersection, (frame.index for frame in by_case))
+        return [frame.loc[common] for frame in by_case]
 
 
 def _overlays(outputs: _Outputs) -> Picture | None:
-    """Returns both outputs for typical cases; None where no pixels are stored.
+    """Returns the outputs for typical cases; None where no pixels are stored.
 
-    Of the stored cases of the first repetition that both stages completed: for each pathology the one with
-    the median Dice of the later stage, and in a free column the lowest of the others.
+    Of the stored cases of the first repetition that all stages completed: for each pathology the one with the
+    median Dice of the last stage, and in a free column the lowest of the others.
     """
+    if not outputs.repetitions:
+        return None
     repetition, dice = outputs.repetitions[0], "mean Dice" if outputs.structures else "Dice"
-    before, after = outputs.pixels(repetition)
-    scores = [outputs.values(evaluated, ["DICE"]).loc[repetition] for evaluated in outputs.pair.sets]
+    sides = outputs.pixels(repetition)
+    scores = [outputs.values(evaluated, ["DICE"]).loc[repetition] for evaluated in outputs.sets]
     columns = [
         _Column(
-            str(after["pathology"][case]),
-            [f"{dice} {side['DICE'][case]:.3f}" for side in scores],
-            [side.loc[case] for side in (before, after)],
+            str(sides[-1]["pathology"][case]),
+            [f"{dice} {score['DICE'][case]:.3f}" for score in scores],
+            [side.loc[case] for side in sides],
         )
-        for case in _typical(scores[1].loc[after.index.intersection(scores[0].index)])
+        for case in _typical(scores[-1].loc[sides[-1].index.intersection(scores[0].index)])
     ]
     note = (
         f"Repetition {repetition}; of each pathology's stored cases the one with the median Dice of stage "
-        f"{outputs.pair.after}, and last the one with the lowest Dice of the others."
+        f"{outputs.stages[-1]}, and last the one with the lowest Dice of the others."
     )
-    return _picture(outputs, columns, ("overlays", "outputs of both stages", note)) if columns else None
+    title = "outputs of both stages" if len(sides) > 1 else "outputs"
+    return _picture(outputs, columns, ("overlays", title, note)) if columns else None
 
 
 def _typical(scores: pd.DataFrame) -> list[str]:
@@ -142,8 +168,10 @@ def _typical(scores: pd.DataFrame) -> list[str]:
 
 def _artefacts(outputs: _Outputs) -> Picture | None:
     """Returns both outputs for the stored cases with most bridges and islands before; None without any."""
+    if not outputs.repetitions:
+        return None
     stored = outputs.pixels(outputs.repetitions[0])[0].index
-    before, after = (outputs.artefacts(evaluated) for evaluated in outputs.pair.sets)
+    before, after = (outputs.artefacts(evaluated) for evaluated in outputs.sets)
     before["count"] = before[list(_ARTEFACTS)].fillna(0).sum(axis=1)
     worst = before[(before["count"] > 0) & before.index.isin(stored, level="case")].reset_index()
     worst = worst[worst["repetition"].isin(outputs.repetitions)]
@@ -156,7 +184,7 @@ def _artefacts(outputs: _Outputs) -> Picture | None:
             below = [_counts(row), _counts(after.loc[row["repetition"], row["case"]])]
             columns.append(_Column(title, below, [side.loc[row["case"]] for side in sides]))
     note = (
-        f"The stored cases with most bridges and islands in the output of stage {outputs.pair.before}: "
+        f"The stored cases with most bridges and islands in the output of stage {outputs.stages[0]}: "
         "chosen for their artefacts, not typical."
     )
     words = ("artefacts", "artefacts and what became of them", note)
@@ -169,20 +197,23 @@ def _counts(row: Any) -> str:
 
 
 def _picture(outputs: _Outputs, columns: Sequence[_Column], words: tuple[str, str, str]) -> Picture:
-    (kind, title, note), pair, results = words, outputs.pair, outputs.results
-    shareable = all(data.get("shareable") for data in results.sections(pair.section))
+    (kind, title, note), evaluated, results = words, outputs.sets[-1], outputs.results
+    shareable = all(data.get("shareable") for data in results.sections(evaluated.section))
+    stages = {"before": outputs.stages[0], "after": outputs.stages[-1]}
+    subject = stages if len(outputs.sets) > 1 else {"stage": evaluated.stage}
+    on = "" if len(outputs.sets) > 1 else f"_on_{file_name(evaluated.stem)}"
     return Picture(
-        name=f"{kind}_{pair.before}_to_{pair.after}_{outputs.arm}",
-        title=f"{title}, {pair.before} and {pair.after} on {pair.sets[1].name}, arm {outputs.arm}",
+        name=f"{kind}_{'_to_'.join(outputs.stages)}{on}_{outputs.arm}",
+        title=f"{title}, {' and '.join(outputs.stages)} on {evaluated.name}, arm {outputs.arm}",
         caption=(
             "Top: the image as the network saw it.",
             _below(outputs.structures),
             note,
             *([] if shareable else [_LICENCES]),
-            *data_notes(results, (), [pair.section]),
+            *data_notes(results, (), [evaluated.section]),
         ),
         figure=_draw(outputs, columns),
-        subject={"kind": kind, **vars(pair)},
+        subject={"kind": kind, **subject, "section": evaluated.section, "part": evaluated.part},
     )
 
 
@@ -200,17 +231,18 @@ def _below(structures: Sequence[str]) -> str:
 
 @drawing()
 def _draw(outputs: _Outputs, columns: Sequence[_Column]) -> Figure:
-    stages = (outputs.pair.before, outputs.pair.after)
+    stages = outputs.stages
     width = PAGE_IN * max(len(columns), 2) / _MAX_CASES
     height = width / max(len(columns), 2)
     engine = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-    figure = Figure(figsize=(width, 3 * height + 0.62), layout=engine)
-    grid = figure.subplots(3, len(columns), squeeze=False)
+    lines = 1 + len(stages)
+    figure = Figure(figsize=(width, lines * height + 0.62), layout=engine)
+    grid = figure.subplots(lines, len(columns), squeeze=False)
     of_structures = [to_hex([part / 255 for part in line]) for _, line in COLOURS]
     named = dict(zip(outputs.structures or stages, cycle(of_structures), strict=False))
-    named = named if outputs.structures else dict(zip(stages, (BEFORE, _AFTER), strict=True))
+    named = named if outputs.structures else dict(zip(reversed(stages), (_AFTER, BEFORE), strict=False))
     for index, column in enumerate(columns):
-        _draw_image(grid[0, index], column.sides[1])
+        _draw_image(grid[0, index], column.sides[-1])
         grid[0, index].set_title(f"({'abcd'[index]}) {column.title}")
         shown = zip(grid[1:, index], column.sides, column.below, stages, strict=True)
         for axes, pixels, text, stage in shown:

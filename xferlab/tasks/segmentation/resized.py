@@ -14,14 +14,13 @@ from torch import nn
 from xferlab.errors import TrainingError
 from xferlab.metrics.measuring import THRESHOLD, measure, over_structures
 from xferlab.tasks.segmentation.losses import against_others, loss_of
-from xferlab.training.augment import Augmentation, mirror, rotate, rotation_angles
+from xferlab.training.augment import Augmentation, move
 from xferlab.training.batches import Rows
 from xferlab.training.degradation import degrade
 from xferlab.training.examples import IGNORED, STRUCTURE, AnyExamples, ImageExamples, Pixels
 from xferlab.training.intensity import normalise
 from xferlab.training.learner import AugmentationSeed
 from xferlab.training.precision import float32
-from xferlab.training.randomness import between, uniform
 from xferlab.training.supervised import Forward
 
 Probabilities = npt.NDArray[np.float32]
@@ -88,17 +87,8 @@ class ResizedSegmentation:
 
         A structure without a mask has none afterwards, whatever comes in from outside of the image.
         """
-        seed, epoch, options = draw.seed, draw.epoch, self.augmentation or Augmentation()
-        angles, scales = np.zeros(len(keys)), None
-        if self.rotation is not None:
-            degrees, probability = self.rotation
-            angles = rotation_angles(keys, degrees=degrees, probability=probability, seed=seed, epoch=epoch)
-        if options.flip is not None:
-            chosen = uniform(keys, seed=seed, purpose="flip", epoch=epoch) < options.flip
-            images, targets = mirror(images, targets, chosen)
-        if options.scale is not None:
-            scales = between(keys, draw, "scale", low=options.scale[0], high=options.scale[1])
-        images, moved = rotate(images, targets, angles, scales)
+        options = self.augmentation or Augmentation()
+        images, moved = move(images, targets, keys, draw, rotation=self.rotation, options=options)
         if targets.shape[1] > 1:
             is_absent = (targets == IGNORED).all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
             moved = torch.where(is_absent, targets, moved)

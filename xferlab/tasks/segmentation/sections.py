@@ -7,8 +7,8 @@ from typing import Annotated, Literal, cast
 from pydantic import AfterValidator, Field, model_validator
 
 from xferlab.section import Float, Int, Section
-from xferlab.tasks.config import Loop
 from xferlab.tasks.config import Training as TaskTraining
+from xferlab.tasks.supervised import Plateau, Rotation, Supervised
 
 Level = Literal[
     "encoder1", "encoder2", "encoder3", "encoder4", "bottleneck",
@@ -40,16 +40,7 @@ def _sixteens(value: int) -> int:
     return value
 
 
-def _rising(value: tuple[float, float]) -> tuple[float, float]:
-    if value[0] > value[1]:
-        raise ValueError(f"{value[0]:g} to {value[1]:g} falls; give the lower number first")
-    return value
-
-
-_Positive = Annotated[Float, Field(gt=0)]
 _Sixteens = Annotated[Int, Field(ge=SMALLEST_SIDE, le=4096), AfterValidator(_sixteens)]
-_Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_rising)]
-_Magnification = Annotated[Float, Field(ge=0.1, le=10)]
 
 
 class Tiling(Section):
@@ -66,8 +57,9 @@ class Tiling(Section):
 class Model(Section):
     """The network; all stages of an arm share it unless a stage changes fields of it."""
 
-    name: Literal["unet"] = "unet"
-    """Architecture."""
+    name: Literal["unet", "unet_dropout"] = "unet"
+    """Architecture; `unet_dropout` has dropout in place of batch norm, and He's first weights
+    (arias-garzon2021)."""
     init_features: Int = Field(32, ge=1, le=512)
     """Width of the first level; each level doubles it."""
     in_channels: Int = Field(3, ge=1, le=64)
@@ -79,6 +71,11 @@ class Model(Section):
     outputs: Literal["exclusive", "overlapping"] | None = None
     """Of stages with several structures. `overlapping` (default): a pixel may belong to several, a sigmoid
     each. `exclusive`: to one at most, softmax over background and structures; no masks may overlap."""
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether its levels need two values of each channel to train."""
+        return self.name == "unet"
 
     @model_validator(mode="after")
     def _tiles_of_native_images(self) -> Model:
@@ -166,58 +163,17 @@ class Adapt(Section):
     """Parts that do not train in this stage."""
 
 
-class Augmentations(Section):
-    """What varies between epochs beside the rotation; null leaves a thing as it is."""
-
-    objects: Int | None = Field(None, ge=1, le=32)
-    """Largest number of bright lines and discs laid on an image."""
-    blur: Float | None = Field(None, gt=0, le=16)
-    """Largest deviation of a Gaussian blur, in pixels."""
-    noise: Float | None = Field(None, gt=0, le=1)
-    """Largest deviation of Gaussian noise, as a share of the grey range."""
-    gamma: _Range | None = None
-    """Lowest and highest exponent of the grey levels."""
-    scale: Annotated[tuple[_Magnification, _Magnification], AfterValidator(_rising)] | None = None
-    """Lowest and highest magnification; a tile is cut from as much more of its image as it is shrunk."""
-    flip: Float | None = Field(None, gt=0, le=1)
-    """Share of images mirrored left to right."""
-
-
-class Rotation(Section):
-    """Rotation about the image centre, uniform in ±degrees."""
-
-    degrees: Float = Field(10.0, ge=0, le=180)
-    """Largest angle."""
-    probability: Float = Field(0.75, ge=0, le=1)
-    """Share of samples that are rotated, drawn anew in each epoch."""
-
-
-class Plateau(Section):
-    """Reduce the learning rate when the validation loss stalls."""
-
-    factor: Float = Field(0.1, gt=0, lt=1)
-    """The learning rate is multiplied by it."""
-    patience: Int = Field(10, ge=1)
-    """The rate falls at the first epoch without improvement beyond this many in a row (as in PyTorch)."""
-
-
-class Learning(Loop):
+class Learning(Supervised):
     """How one stage learns: the part of a training that is in a trial's identity."""
 
     loss: Literal["dice", "dice_as_printed", "cross_entropy", "dice_cross_entropy", "focal_tversky"] = "dice"
     """`dice` is 1 - (2I + s)/(P + T + s); `dice_as_printed` is equation 1 of vidal2021 to the letter."""
     smoothing: Float = Field(1.0, gt=0, le=1e30)
     """The constant s of the loss (lambda in the paper)."""
-    optimizer: Literal["adam"] = "adam"
-    """Optimizer."""
-    lr: Float = Field(1e-3, gt=0)
-    """Initial learning rate."""
     plateau: Plateau | None = Field(default_factory=Plateau)
     """Learning-rate reduction; null keeps the rate."""
     rotation: Rotation | None = Field(default_factory=Rotation)
     """Augmentation; null trains on the images as they are."""
-    augmentation: Augmentations | None = None
-    """What else varies between epochs."""
     intensity: Literal["zscore", "unit", "minmax", "equalise"] = "zscore"
     """`zscore`: each image by its own mean and deviation; `unit`: divided by 255; `minmax`: each by its own
     range; `equalise`: histogram equalisation, then gamma 0.5 (oh2020)."""

@@ -1,0 +1,124 @@
+"""Classification with, without and outside of predicted masks, from the study file to the report."""
+
+from __future__ import annotations
+
+import csv
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from tests.end_to_end.test_kills import SEED, killed_until_complete
+from tests.studies import TINY, noise, recorded, undisturbed, write_study
+from xferlab.analysis import load_study
+from xferlab.cli.main import main
+
+NAMES = ("covid19", "normal")
+
+
+def fields(**changes: Any) -> dict[str, Any]:
+    """Lungs, a filter of views that lets all pass, and three arms of one stage: whole, inside, outside."""
+    chests = {
+        "source": "phantom_cxr", "count": {"normal": 18, "covid19": 18}, "seed": 1, "size_px": 40,
+        "hold_out": 0.3,
+    }  # fmt: skip
+    head = {"widths": [16], "dropout": [0.2, 0.2]}
+    learning = {"batch_size": 8, "max_epochs": 2, "patience": 2, "lr": 1e-3}
+    kinds = {
+        "task": "classification",
+        "data": "chests",
+        "model": {"name": "vgg16", "width": 0.05, "image_size": 32, "head": head},
+        "training": learning,
+    }
+    stages = {
+        "lungs": {"data": "chests", "evaluate_on": ["chests.hold_out"]},
+        "filter": {**kinds, "evaluate_on": ["chests.hold_out"]},
+        "kinds": {
+            **kinds,
+            "training": {**learning, "rotation": {"degrees": 5}, "augmentation": {"noise": 0.05}},
+            "starts_from": "filter",
+            "masks": {"from": "lungs", "keep": "whole"},
+            "gate": {"from": "filter", "keep": list(NAMES)},
+            "evaluate_on": ["chests.test", "chests.hold_out", "chests.hold_out@cable"],
+        },
+    }
+    arms = {"whole": {}, "inside": {"stages.kinds.masks.keep": "inside"}}
+    return {
+        "repetitions": 2, "data": {"chests": chests}, "stages": stages,
+        "model": {"init_features": 1, "image_size": 16},
+        "training": {**TINY["training"], "max_epochs": 2},
+        "arms": {**arms, "outside": {"stages.kinds.masks.keep": "outside"}}, **changes,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classified")
+    path = write_study(folder, **fields(features={"on": "chests.hold_out", "cases": 4}))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XFERLAB_CACHE", str(folder / "cache"))
+        patched.chdir(folder)
+        assert main(["check", str(path)]) == 0
+        assert main(["run", str(path), "--executor", "in-process", "--storage", "results"]) == 0
+    return path
+
+
+@pytest.mark.component
+def test_cases_hold_what_metrics_of_sets_are_made_of(study: Path) -> None:
+    results = load_study(study.parent / "results", "tiny")
+    rows = results.cases[(results.cases["stage"] == "kinds") & (results.cases["part"] == "hold_out")]
+    wide = rows.pivot(index=["arm", "repetition", "case"], columns="metric", values="value")
+    assert len(wide) == 3 * 2 * 11
+    np.testing.assert_allclose(wide["P_covid19"] + wide["P_normal"], 1.0, atol=1e-6)
+    assert (wide["IS_covid19"] == 1 - wide["IS_normal"]).all()
+    assert (wide["ACCURACY"] == (wide["CALLED"] == wide["LABEL"])).all()
+    assert (wide["passed"] == 1).all()
+    for (arm, repetition), cases in wide.groupby(level=["arm", "repetition"]):
+        name = f"{arm}/kinds/r0{repetition}"
+        assert 0 <= roc_auc_score(cases["IS_covid19"], cases["P_covid19"]) <= 1, name
+
+
+@pytest.mark.component
+def test_a_report_has_classes_heat_and_what_objects_cost(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["report", str(study), "--storage", str(study.parent / "results"), "--out", str(tmp_path)]
+    assert main(words) == 0
+    page = (tmp_path / "report.md").read_text()
+    for text in ("Sensitivity, covid19", "AUC (macro)", "where the network looks, stage kinds", "cable"):
+        assert text in page
+    assert list((tmp_path / "figures").glob("*heat_kinds_on_chests_hold_out.png"))
+
+
+@pytest.mark.component
+def test_predict_runs_what_masks_need_first(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(noise(3, 50)).save(tmp_path / "a.png")
+    where = ["--storage", str(study.parent / "results"), "--out", str(tmp_path / "out")]
+    assert main(["predict", "inside/kinds/r01", str(tmp_path / "a.png"), *where]) == 0
+    with (tmp_path / "out/predictions.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["class"] in NAMES
+    assert float(row["P_covid19"]) + float(row["P_normal"]) == pytest.approx(1.0, abs=1e-5)
+    with Image.open(tmp_path / "out" / row["heat"]) as heat:
+        assert heat.size == (50, 50)
+
+
+@pytest.mark.slow
+def test_dropout_masks_and_gates_survive_kills(tmp_path: Path) -> None:
+    study = write_study(tmp_path, **fields(retries=20, repetitions=1))
+    start_s = time.monotonic()
+    whole = undisturbed(tmp_path, study)
+    kills = killed_until_complete(
+        tmp_path, study, tmp_path / "killed",
+        options=["--executor", "in-process"], waits=random.Random(SEED), whole_s=time.monotonic() - start_s,
+    )  # fmt: skip
+    assert kills >= 2
+    assert any(name.startswith("predictions/") for name in whole)
+    assert recorded(tmp_path / "killed") == whole

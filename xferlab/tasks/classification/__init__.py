@@ -1,0 +1,1 @@
+"""Which classes whole images are of."""

@@ -1,0 +1,80 @@
+"""Classification of whole images: the identity of its trials, and what the engine must know of it."""
+
+from __future__ import annotations
+
+from xferlab.metrics.classes import SENSITIVE, YOUDEN, metrics_of_classes
+from xferlab.metrics.metric import Metric
+from xferlab.metrics.score import Score
+from xferlab.tasks.classification.checks import check, check_single
+from xferlab.tasks.classification.sections import LAYERS, Adapt, Learning, Masks, Model, Training
+from xferlab.tasks.config import Size, Task, TrialIdentity
+
+HEAT_INSIDE = "HEAT_INSIDE"
+_HEAT = Metric(
+    name=HEAT_INSIDE,
+    label="Heat inside",
+    better=None,
+    source="Selvaraju et al. 2017 (Grad-CAM); the share is ours",
+    definition=(
+        "Share of the heat map of the most probable class that lies inside of the masks that the stage takes."
+    ),
+    undefined="NaN without masks, and where nothing speaks for the class.",
+)
+
+
+class Identity(TrialIdentity):
+    """The identity of a trial of classification."""
+
+    judged_by = ("loss", "class_weights", "score", "batch_size")
+    layers = LAYERS
+    model: Model
+    training: Learning
+    adapt: Adapt | None = None
+
+    @property
+    def score(self) -> Score:
+        """By which value of the validation cases epochs are judged."""
+        name = self.training.score
+        return Score(name, "lower" if name == "loss" else "higher")
+
+    @property
+    def image_size(self) -> Size:
+        """The size at which the network takes images."""
+        return self.model.image_size
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether an image is of one class only."""
+        return self.model.outputs == "exclusive"
+
+    @property
+    def preprocessing(self) -> str:
+        """How grey levels are normalised."""
+        return ", ".join(filter(None, (self.model.intensity, self.model.standardise)))
+
+
+def metrics(classes: tuple[str, ...]) -> tuple[Metric, ...]:
+    """Returns what is reported of classes."""
+    return (*metrics_of_classes(classes, exclusive=True, thresholds=(YOUDEN, SENSITIVE)), _HEAT)
+
+
+TASK = Task(
+    name="classification",
+    version=1,
+    metrics_version=1,
+    metrics=metrics,
+    headline="ACCURACY",
+    model=Model,
+    training=Training,
+    identity=Identity,
+    learner="xferlab.tasks.classification.learner:ClassificationLearner",
+    targets="classes",
+    masks=Masks,
+    adapt=Adapt,
+    new_head=lambda adapt: adapt.head == "new",
+    check=check,
+    check_single=check_single,
+    files=lambda classes: {"heat": "_heat.png"},
+    reads_masks=False,
+    report="xferlab.tasks.classification.report",
+)

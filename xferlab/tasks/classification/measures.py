@@ -1,0 +1,102 @@
+"""What is measured of predictions: of each image, and of all validation images at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xferlab.metrics.classes import SENSITIVE, THRESHOLD, YOUDEN, values_of_classes
+
+Floats = npt.NDArray[np.floating[Any]]
+CHOSEN = (YOUDEN, SENSITIVE)
+"""Thresholds that validation cases give, in the order of `Classifier.thresholds`."""
+NO_THRESHOLD = 2.0
+"""Stands for none in weights, which hold no NaN: no probability reaches it."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Measures of classes that exclude each other or not."""
+
+    is_exclusive: bool
+
+    def truth(self, labels: npt.NDArray[np.int64], num_classes: int) -> npt.NDArray[np.float32]:
+        """Returns (N, K), 1 for each class that an image is of, of labels (N,) as `Labelling` gives them."""
+        numbers = np.arange(num_classes)
+        of_class = labels[:, None] == numbers if self.is_exclusive else (labels[:, None] >> numbers) & 1
+        return of_class.astype(np.float32)
+
+    def called(self, probability: Floats, threshold: float = THRESHOLD) -> npt.NDArray[np.bool_]:
+        """Returns which classes an image (K,), or each of several (N, K), is called.
+
+        The most probable one, of equal ones the first; where classes are independent, all above a threshold.
+        """
+        if not self.is_exclusive:
+            return probability > threshold
+        numbers = np.arange(probability.shape[-1])
+        return np.asarray(probability.argmax(axis=-1)[..., None] == numbers)
+
+    def of_all(self, probability: Floats, truth: Floats) -> dict[str, float]:
+        """Returns `accuracy`, of images or, independent, of images and classes, and `mean_f1` over classes.
+
+        A class that no image is of, and none is called, has no F1 and is left out of the mean; NaN is never
+        the mean of exclusive classes, of which one is called.
+        """
+        called, is_true = self.called(probability), truth == 1
+        right = called == is_true
+        both, either = (called & is_true).sum(axis=0), called.sum(axis=0) + is_true.sum(axis=0)
+        accuracy = right.all(axis=1).mean() if self.is_exclusive else right.mean()
+        mean_f1 = (2 * both[either > 0] / either[either > 0]).mean()
+        return {"accuracy": float(accuracy), "mean_f1": float(mean_f1)}
+
+    def of_case(
+        self, probability: Floats, truth: Floats, classes: Sequence[str], thresholds: Floats
+    ) -> Mapping[str, float]:
+        """Returns the values of one image by name.
+
+        Args:
+            probability: (K,).
+            truth: (K,).
+            classes: Names of the classes.
+            thresholds: (2, K), those of `CHOSEN`.
+        """
+        chosen = np.where(thresholds == NO_THRESHOLD, np.nan, thresholds)
+        values = values_of_classes(
+            classes,
+            truth == 1,
+            probability,
+            exclusive=self.is_exclusive,
+            thresholds=dict(zip(CHOSEN, chosen.tolist(), strict=True)),
+        )
+        # Independent classes have no number.
+        return {"LABEL": float("nan"), "CALLED": float("nan"), **values}
+
+
+def thresholds_of(probability: Floats, truth: Floats, *, sensitivity: float) -> npt.NDArray[np.float32]:
+    """Returns thresholds of each class against the rest, (2, K): those of `CHOSEN`, each a probability.
+
+    An image is called so from there on. `YOUDEN` is where sensitivity plus specificity is highest, the
+    highest such (Youden 1950). `SENSITIVE` is the highest that reaches the sensitivity asked for. Both are
+    `NO_THRESHOLD` without images of both kinds.
+
+    Args:
+        probability: (N, K), of the validation images.
+        truth: (N, K), 1 for each class that an image is of.
+        sensitivity: In (0, 1).
+    """
+    columns = [_of_class(probability[:, k], truth[:, k] == 1, sensitivity) for k in range(truth.shape[1])]
+    return np.array(columns, np.float32).T
+
+
+def _of_class(p: Floats, positive: npt.NDArray[np.bool_], sensitivity: float) -> tuple[float, float]:
+    if positive.all() or not positive.any():
+        return NO_THRESHOLD, NO_THRESHOLD
+    levels = np.unique(p)[::-1]
+    reached = np.array([(p[positive] >= level).mean() for level in levels])
+    spared = np.array([(p[~positive] < level).mean() for level in levels])
+    youden, sensitive = (reached + spared).argmax(), (reached >= sensitivity).argmax()
+    return float(levels[youden]), float(levels[sensitive])

@@ -1,0 +1,122 @@
+"""What a network sees of images: all of them, or what lies inside or outside of masks; as numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from xferlab.errors import TrainingError
+from xferlab.networks.normalisation import Normalisation
+from xferlab.networks.published import published
+from xferlab.tasks.classification.config import Identity
+from xferlab.training.augment import Augmentation, move
+from xferlab.training.batches import Rows
+from xferlab.training.degradation import degrade
+from xferlab.training.examples import ImageExamples, Pixels
+from xferlab.training.intensity import GREY_LEVELS, normalise
+from xferlab.training.learner import AugmentationSeed
+
+_WHITE = GREY_LEVELS - 1
+
+
+@dataclass(frozen=True)
+class Region:
+    """From stored images to what the network takes.
+
+    Images are degraded, then turned with their masks; what the masks do not leave is set to 0, and grey
+    levels are normalised after that, zeros included (arias-garzon2021, classification).
+
+    Attributes:
+        in_channels: Channels of the network; a grey image is repeated over them.
+        keep: `inside` or `outside` of masks; `whole` takes no notice of them; None where there are none.
+        intensity: A key of `INTENSITIES`.
+        normalisation: What published weights expect; None leaves 0..1.
+        rotation: (degrees, probability), or None for none.
+        augmentation: What varies beside the rotation, or None.
+    """
+
+    in_channels: int
+    keep: str | None = None
+    intensity: str = "minmax"
+    normalisation: Normalisation | None = None
+    rotation: tuple[float, float] | None = None
+    augmentation: Augmentation | None = None
+
+    @staticmethod
+    def of(identity: Identity) -> Region:
+        """Returns that of an identity."""
+        model, training = identity.model, identity.training
+        rotation, augmentation = training.rotation, training.augmentation
+        normalisation = None
+        if model.standardise == "imagenet":
+            expected = published(f"imagenet/{model.name}").normalisation
+            normalisation = expected.grey() if expected and model.in_channels == 1 else expected
+        return Region(
+            in_channels=model.in_channels,
+            keep=identity.masks["keep"] if identity.masks else None,
+            intensity=model.intensity,
+            normalisation=normalisation,
+            rotation=(rotation.degrees, rotation.probability) if rotation else None,
+            augmentation=Augmentation(**dict(augmentation)) if augmentation else None,
+        )
+
+    def inputs(self, examples: ImageExamples, rows: Rows, draw: AugmentationSeed | None) -> torch.Tensor:
+        """Returns images (N, C, H, W) float32, augmented if there is something to draw from.
+
+        Raises:
+            TrainingError: The images are not grey and have another number of channels than the network.
+        """
+        raw, _ = examples.take(rows)
+        self._check_channels(raw.shape[1])
+        keys = examples.keys[rows]
+        masks = self._masks(examples, rows)
+        if draw is not None and self.augmentation is not None:
+            raw = degrade(raw, keys, self.augmentation, draw)
+        images = raw.float()
+        if draw is not None:
+            options = self.augmentation or Augmentation()
+            targets = images[:, :1] if masks is None else masks
+            images, targets = move(images, targets, keys, draw, rotation=self.rotation, options=options)
+            masks = None if masks is None else targets
+        if masks is not None:
+            images = images * masks
+        return self._framed(normalise(images, self.intensity))
+
+    def _framed(self, images: torch.Tensor) -> torch.Tensor:
+        if self.normalisation is not None:
+            images = self.normalisation.apply(images * _WHITE)
+        if images.shape[1] != self.in_channels:
+            images = images.expand(-1, self.in_channels, -1, -1)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _masks(self, examples: ImageExamples, rows: Rows) -> torch.Tensor | None:
+        """What is left of each image, (N, 1, H, W), 0 or 1; None for all of it."""
+        if self.keep in (None, "whole"):
+            return None
+        inside = (examples.take_masks(rows) > 0).any(dim=1, keepdim=True)
+        return (inside if self.keep == "inside" else ~inside).float()
+
+    def mask(self, examples: ImageExamples, row: int) -> npt.NDArray[np.bool_] | None:
+        """Returns where the structures of a case are, (H, W); None where the stage takes no masks."""
+        if self.keep is None:
+            return None
+        return cast("npt.NDArray[np.bool_]", (examples.masks_of(row) > 0).any(axis=0))
+
+    def seen(self, examples: ImageExamples, row: int) -> Pixels:
+        """Returns what the network sees of a case, as grey levels (H, W)."""
+        image: Pixels = examples.case(row)[0][0]
+        inside = self.mask(examples, row)
+        if inside is None or self.keep == "whole":
+            return image
+        return image * (inside if self.keep == "inside" else ~inside)
+
+    def _check_channels(self, channels: int) -> None:
+        if channels not in (1, self.in_channels):
+            raise TrainingError(
+                f"images have {channels} channels and the network takes {self.in_channels}; only grey images "
+                f"are repeated over channels. Set model.in_channels to {channels}, or use grey images."
+            )
