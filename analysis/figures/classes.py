@@ -204,6 +204,10 @@ def _draw_confusions(shown: Sequence[Told]) -> Figure:
 def _draw_confusion(axes: Any, matrix: Confusion) -> None:
     shares, counts = mean_and_sd(matrix.shares)[0], matrix.counts.mean(axis=0)
     axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1)
+    for edge in range(1, len(matrix.true)):  # cells of equal shares are told apart
+        axes.axhline(edge - 0.5, color="white", linewidth=0.8)
+    for edge in range(1, len(matrix.called)):
+        axes.axvline(edge - 0.5, color="white", linewidth=0.8)
     for (row, column), share in np.ndenumerate(shares):
         text = "–" if np.isnan(share) else f"{share:.2f}\n({counts[row, column]:.1f})"
         colour = "white" if share > 0.6 else "black"
