@@ -145,26 +145,19 @@ def _caption(contents: Contents, evaluated: EvaluationSet, metrics: Sequence[Met
     )
     counted = [metric.label.lower() for metric in metrics if metric.unit == "count"]
     units = sorted({metric.unit for metric in metrics if metric.unit in ("px", "mm")})
+    of_sets = any(metric.computed_by for metric in metrics)
     return (
-        *_computed(metrics),
+        "Each metric is computed per image, then averaged."
+        if not of_sets
+        else "Metrics with an SD over images are computed per image, then averaged; the others from all "
+        "images of a repetition at once.",
+        "Mean: mean over repetitions of a repetition's mean over images.",
         "SD over repetitions: sample SD (n − 1) of those means.",
         over_images,
         *([f"Distances are in {' and '.join(units)} at {size} size."] if units else []),
         *([f"Numbers per image: {', '.join(counted)}."] if counted else []),
         *([] if _by_pathology(contents, evaluated) else ["The CSV has every pathology."]),
     )
-
-
-def _computed(metrics: Sequence[Metric]) -> Iterator[str]:
-    """How the values of a table come about; metrics of sets have no values of single images."""
-    of_sets = [metric.label for metric in metrics if metric.computed_by]
-    if len(of_sets) < len(metrics):
-        others = f"Each metric but {', '.join(of_sets)}" if of_sets else "Each metric"
-        yield f"{others} is computed per image, then averaged."
-        yield "Mean: mean over repetitions of a repetition's mean over images."
-    if of_sets:
-        which = "These" if len(of_sets) < len(metrics) else "All metrics"
-        yield f"{which} are computed of all images of a repetition together, then averaged over repetitions."
 
 
 def _notes(

@@ -35,7 +35,7 @@ def test_an_unknown_task_is_refused_with_the_nearest() -> None:
 def test_a_task_measures_what_its_metrics_of_sets_are_made_of() -> None:
     known = registry.task(registry.DEFAULT)
     dice = next(metric for metric in known.metrics(()) if metric.name == known.headline)
-    auc = replace(dice, name="SET_AUC", computed_by="auc", made_of=("label", "probability"))
+    auc = replace(dice, name="SET_AUC", computed_by="roc_auc", made_of=("label", "probability"))
     measured = replace(known, metrics=lambda targets: (auc, dice, auc)).measured(())
     assert measured == ("label", "probability", "DICE")
     with pytest.raises(TaskError, match=r"headline is 'SET_AUC', which is none of .* a case \(DICE\)"):
