@@ -1,27 +1,24 @@
 """All trials of a study, or samples of a search, as one Ray Tune run, without barriers between stages.
 
 Tune gets a fresh run each time, seeded from the records: none of its own state is ever read back, and it
-retries nothing: `RetryPolicy` decides. The hooks into `SearchGenerator`, `_create_trial_from_spec`,
-`Trial.handle_error` and the session of a worker are private to Ray; the version range in `pyproject.toml` is
-the tested one.
+retries nothing: `RetryPolicy` decides. The hooks into `SearchGenerator`, `_create_trial_from_spec` and
+`Trial.handle_error` are private to Ray; the version range in `pyproject.toml` is the tested one.
 """
 
 from __future__ import annotations
 
 import atexit
 import json
-import queue
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.train._internal.session import get_session
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig, Tuner
 from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
 from ray.tune.search import Searcher
@@ -74,15 +71,6 @@ class Reporter:
             tune.report({**progress, "memory_peak_gib": self._memory_peak_gib(), **facts})
         except SystemExit:
             self.stopping = True
-
-    def leave(self) -> None:
-        """Lets the trial stop whose process ends, also where its report waits for a driver that asks no more."""
-        self.stopping = True
-        if (session := get_session()) is not None:
-            session.stop_event.set()
-            with suppress(queue.Empty):
-                session.result_queue.get_nowait()
-            session.continue_lock.release()
 
     def stopped(self) -> bool:
         """Returns whether the trial is to stop; reports at most once a second."""
@@ -308,7 +296,7 @@ def _work(config: dict[str, Any], access: ray_session.Access, train: Train) -> N
     def leave() -> None:
         # Tune, or a machine that shuts down (SIGTERM), ends the process without waiting for this thread.
         leaving.set()
-        reporter.leave()
+        reporter.stopping = True
         ended.wait(SAVE_WITHIN_S)
 
     atexit.register(leave)
