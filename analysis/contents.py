@@ -155,7 +155,12 @@ class Contents:
         rows = evaluated.rows(self._measured)
         return int(rows.loc[rows["arm"] == arm, "repetition"].nunique())
 
-    def published(self, evaluated: EvaluationSet) -> pd.DataFrame:
-        """Returns the paper's rows on a set; none without a paper."""
-        columns = ["table", "pathology", "metric", "mean", "sd"]
-        return evaluated.rows(self.paper.values) if self.paper else pd.DataFrame(columns=columns)
+    def published(self, evaluated: EvaluationSet, *, arm: str | None = None) -> pd.DataFrame:
+        """Returns the paper's rows on a set, of one arm and of none in particular; none without a paper."""
+        columns = ["table", "arm", "pathology", "metric", "mean", "sd", "ambiguous"]
+        rows = evaluated.rows(self.paper.values) if self.paper else pd.DataFrame(columns=columns)
+        return rows if arm is None else rows[rows["arm"].isin([arm, ""])]
+
+    def paper_words(self, published: pd.DataFrame) -> tuple[str, ...]:
+        """Returns what a reader of some of the paper's rows must know; nothing of none."""
+        return self.paper.words(published["table"].unique()) if self.paper and len(published) else ()
