@@ -68,7 +68,7 @@ def test_the_profile_images_splits_images() -> None:
 
 
 ARIAS = ROOT / "jobs" / "arias_garzon2021.yaml"
-ARMS = "baseline,whole,outside"
+ARMS = ["baseline", "whole", "outside"]
 """Parts (d), (c) and (e) of the paper."""
 
 
@@ -107,6 +107,7 @@ def test_the_parts_of_arias_garzon2021_are_arms(name: str, arms: tuple[str, str]
 
 def test_profile_cpu_of_arias_garzon2021_is_small() -> None:
     study = loaded(ARIAS, "cpu").base
+    assert list(loaded(ARIAS, "cpu").arms) == ARMS
     assert list(study.stages) == ["projection", "lungs", "pre_covid", "kermany"]
     assert (study.repetitions, study.network_of("lungs").init_features) == (5, 16)
     for name in ("projection", "pre_covid", "kermany"):
@@ -116,7 +117,7 @@ def test_profile_cpu_of_arias_garzon2021_is_small() -> None:
 
 @pytest.mark.component
 @pytest.mark.parametrize(
-    ("profile", "trials"), [(None, 10 * (2 + 5 + 9)), ("cpu", 5 * (2 + 3 + 6)), ("smoke", 2 * (2 + 2 + 9))]
+    ("profile", "trials"), [(None, 10 * (5 + 5 + 18)), ("cpu", 5 * (2 + 3 + 6)), ("smoke", 2 * (2 + 2 + 9))]
 )
 def test_arias_garzon2021_plans(
     profile: str | None,
@@ -125,11 +126,11 @@ def test_arias_garzon2021_plans(
     request: pytest.FixtureRequest,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Two trials of a repetition give the views and the lungs, some the folds, three each the others."""
+    """Of a repetition: views and lungs, one of each network; the folds; a trial of each arm of the others."""
     if profile != "smoke":
         request.getfixturevalue("real_data")
     words = ["--profile", profile] if profile else []
-    assert main(["plan", str(ARIAS), *words, "--arms", ARMS, "--storage", str(tmp_path), "--json"]) == 0
+    assert main(["plan", str(ARIAS), *words, "--storage", str(tmp_path), "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert len(plan["trials"]) == trials
 
@@ -141,7 +142,7 @@ def test_arias_garzon2021_runs_on_phantoms_and_prints_the_papers_numbers_beside_
     monkeypatch.delenv("XFERLAB_DATA", raising=False)
     monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
     options = [str(ARIAS), "--profile", "smoke", "--storage", str(tmp_path / "results")]
-    assert main(["run", *options, "--arms", ARMS, "--executor", "in-process"]) == 0
+    assert main(["run", *options, "--executor", "in-process"]) == 0
     assert main(["report", *options, "--out", str(tmp_path / "report")]) == 0
     page = (tmp_path / "report" / "report.md").read_text()
     for number in (1, 2, 10, 14, 15, 16):

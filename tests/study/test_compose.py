@@ -129,6 +129,21 @@ def test_a_profile_cannot_leave_out_what_is_not_there_or_needed(
         load(write(f"profiles: {{less: {{{left_out}}}}}\n", base=LESS), profile="less")
 
 
+def test_a_profile_leaves_out_arms(write: Write) -> None:
+    path = write("  c: {include: '#b'}\nprofiles: {less: {arms.b: null}}\n", base=LESS)
+    assert list(load(path).arms) == ["a", "b", "c"]
+    arms = load(path, profile="less").arms
+    assert list(arms) == ["a", "c"]
+    assert arms["c"].training_of("third").lr == 0.1
+
+
+def test_a_profile_changes_no_arm(write: Write) -> None:
+    path = write("profiles: {less: {arms.d: null, arms.b.data.more.count: 3}}\n", base=LESS)
+    missing, changed = sorted(problems(path))
+    assert "profile 'less': there is no arm 'd'; this study has a, b" in missing + changed
+    assert "`arms.NAME: null` leaves one out" in missing + changed
+
+
 def test_an_arm_leaves_out_no_stage(write: Write) -> None:
     assert "stages.second" in problems(write("", base=LESS + "  c: {stages.second: null}\n"))[0]
 

@@ -37,7 +37,7 @@ NOT_IN_ARMS = {
 }
 NOT_IN_PROFILES = {
     "study": _NAME_OF_STUDY,
-    "arms": "change the arms themselves",
+    "arms": "change the arms themselves; `arms.NAME: null` leaves one out",
     "profiles": "profiles do not nest",
 }
 PAIRING_FIELDS = ("hold_out", "same_patient", "different_patients")
@@ -62,8 +62,8 @@ class Override:
 
     @property
     def leaves_out(self) -> bool:
-        """Whether it is null in the place of a whole section or stage, which a profile may say."""
-        return self.value is None and len(self.path) == 2 and self.path[0] in GROUPS
+        """Whether it is null in the place of a whole arm, section or stage, which a profile may say."""
+        return self.value is None and len(self.path) == 2 and self.path[0] in (*GROUPS, "arms")
 
     def applied(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Returns a study with the value in its place."""
@@ -128,19 +128,19 @@ class Draft:
         for override in treatment.overrides.values():
             if override.path[:2] in self.left_out:
                 continue
+            leaves_out = group == "profiles" and override.leaves_out
+            problem = None if leaves_out else refusal(group, override.path)
             adds = override.value is not None
-            problem = refusal(group, override.path) or absent_entry(draft.tree, override.path, adds=adds)
-            if problem:
+            if problem := problem or absent_entry(draft.tree, override.path, adds=adds):
                 report.add(override.where(override.path), problem, prefix=draft.prefix)
                 continue
-            leaves_out = group == "profiles" and override.leaves_out
             tree = without(draft.tree, override.path) if leaves_out else override.applied(draft.tree)
             draft = replace(draft, tree=tree, overrides=(*draft.overrides, override))
         return draft
 
     @property
     def left_out(self) -> frozenset[tuple[str, ...]]:
-        """The sections and stages that a profile leaves out, as paths; arms change nothing of them."""
+        """The arms, sections and stages that a profile leaves out, as paths; arms change nothing of them."""
         entries = self.overrides if self.group == "profiles" else ()
         return frozenset(override.path for override in entries if override.leaves_out)
 
