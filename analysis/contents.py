@@ -85,6 +85,12 @@ class Contents:
         printed = self.paper is not None and metric.name in self.paper.metrics
         return metric.name if printed else with_unit(metric.label, metric.unit)
 
+    def heading_of_targets(self, metric: Metric) -> str:
+        """Returns the heading of a metric where lines are of single targets: AUC, and not AUC (macro)."""
+        single = next((each for each in self.results.metrics.apart if each.whole == metric.name), metric)
+        label = single.label.removesuffix(f", {single.of}")
+        return self.heading(replace(metric, label=label))
+
     def definitions(self) -> Iterator[str]:
         """Yields what each metric is, where it comes from, and what it gives where it is undefined."""
         for metric in self.results.metrics.ordered(self.aggregated["metric"].unique()):

@@ -226,7 +226,9 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
     absent = results.trials[results.trials["state"] != "complete"].to_dict("records")
     lists = {
         "Not complete:": tuple(f"{trial_name(row)}: {row['state']} ({row['reason']})" for row in absent),
-        "In no table, because a parent may have trained on these patients:": seen_by_parents(results),
+        "In no table, in repetitions in which a parent may have trained on these patients:": seen_by_parents(
+            results
+        ),
         "Warnings of the plan:": tuple(str(warning) for warning in plan.get("warnings") or ()),
     }
     profile = f", profile {plan['profile']}" if plan.get("profile") else ""

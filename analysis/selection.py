@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,13 +66,13 @@ def detailed_arms(results: StudyResults) -> tuple[str, ...]:
 
 
 def seen_by_parents(results: StudyResults) -> tuple[str, ...]:
-    """Returns the `arm/stage on section.part` whose patients an ancestor may have trained on."""
-    names = {
-        f"{evaluation.arm}/{evaluation.evaluated.stage} on {evaluation.evaluated.name}"
-        for evaluation in results.evaluations()
-        if evaluation.parent_may_have_seen
-    }
-    return tuple(sorted(names))
+    """Returns the `arm/stage on section.part` whose patients an ancestor may have trained on, with counts."""
+    seen, planned = Counter[str](), Counter[str]()
+    for evaluation in results.evaluations():
+        name = f"{evaluation.arm}/{evaluation.evaluated.stage} on {evaluation.evaluated.name}"
+        planned[name] += 1
+        seen[name] += evaluation.parent_may_have_seen
+    return tuple(f"{name}: {seen[name]} of {planned[name]} repetitions" for name in sorted(+seen))
 
 
 def unseen(cases: pd.DataFrame) -> pd.DataFrame:

@@ -72,6 +72,8 @@ class PairedSets:
 
     def differences(self, measure: SetMeasure) -> tuple[Floats, Floats]:
         """Returns the value of each repetition (J,), of both sides."""
+        if not self.shown.size:
+            return np.empty(0), np.empty(0)
         first, second = (side.value(measure)[:, 0] for side in self._whole)
         return first, second
 
@@ -88,6 +90,8 @@ class PairedSets:
 
     def fewest_patients(self, measure: SetMeasure) -> int:
         """Returns the number of patients of the class that has fewest, of all true classes."""
+        if not self.shown.size:
+            return 0
         # A case need not be in every repetition of a test part; what it is does not change.
         truths = [np.where(self.shown, self.sides[0][name], -np.inf).max(axis=0) for name in measure.truths]
         counts = [

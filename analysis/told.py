@@ -75,7 +75,8 @@ class Told:
 
     def confusions(self) -> tuple[Confusion, ...]:
         """Returns one matrix where classes exclude each other, else one for each class."""
-        if "LABEL" in self.values:
+        # Without one class for each case, its number is absent or undefined.
+        if "LABEL" in self.values and not np.isnan(self.values["LABEL"]).all():
             return (self._confusion("", self.classes, self.classes, ("LABEL", "CALLED")),)
         return tuple(
             self._confusion(name, (f"not {name}", name), ("no", "yes"), (f"IS_{name}", f"CALLED_{name}"))

@@ -27,7 +27,7 @@ TASKS = sorted(path.parent.name for path in (ROOT / "xferlab" / "tasks").glob("*
 REPORTS = [
     f"xferlab.tasks.{path.parent.name}.report" for path in (ROOT / "xferlab" / "tasks").glob("*/report.py")
 ]
-TASK_CONFIGS = ("xferlab.tasks.registry", "xferlab.tasks.config", "xferlab.tasks.roles")
+TASK_CONFIGS = ("xferlab.tasks.registry", "xferlab.tasks.task", "xferlab.tasks.config", "xferlab.tasks.roles")
 
 # Room -> what it may import of ours beside itself. A longer name wins over a shorter one.
 TABLE: dict[str, tuple[str, ...]] = {
@@ -62,10 +62,12 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.errors",
     ),
     "xferlab.tasks.roles": ("xferlab.section", "xferlab.errors"),
-    "xferlab.tasks.config": (
+    "xferlab.tasks.config": ("xferlab.metrics.score", "xferlab.section", "xferlab.errors"),
+    "xferlab.tasks.task": (
+        "xferlab.tasks.config",
         "xferlab.tasks.roles",
         "xferlab.metrics.metric",
-        "xferlab.metrics.score",
+        "xferlab.metrics.sets",
         "xferlab.section",
         "xferlab.errors",
     ),
@@ -87,6 +89,7 @@ TABLE: dict[str, tuple[str, ...]] = {
                 (".config", ".sections", ".checks"),
                 (
                     "xferlab.tasks.config",
+                    "xferlab.tasks.task",
                     "xferlab.tasks.roles",
                     "xferlab.tasks.supervised",
                     f"xferlab.tasks.{task}.sections",

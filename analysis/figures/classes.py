@@ -160,7 +160,9 @@ def _draw_curve(axes: Any, curve: _Curve, what: tuple[Told, str], *, look: tuple
     few = shown.num_patients < MIN_PATIENTS
     if num > 1 and not few:
         low, high = np.clip(mean - deviation, 0, 1), np.clip(mean + deviation, 0, 1)
-        axes.fill_between(_GRID, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.fill_between(_GRID, low, high, color=colour, alpha=0.15, linewidth=0)
+        for edge in (low, high):  # where bands overlap, their colours mix
+            axes.plot(_GRID, edge, linestyle=style, color=colour, alpha=0.5, linewidth=0.4)
     axes.plot(_GRID, mean, linestyle=style, color=colour)
     spread = "" if few or num < 2 else f" ± {float(area_sd):.3f}"
     text = f"{curve.area_name} {float(area):.3f}{spread}" if num else "undefined"
@@ -202,8 +204,12 @@ def _draw_confusions(shown: Sequence[Told]) -> Figure:
 def _draw_confusion(axes: Any, matrix: Confusion) -> None:
     shares, counts = mean_and_sd(matrix.shares)[0], matrix.counts.mean(axis=0)
     axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1)
+    for edge in range(1, len(matrix.true)):  # cells of equal shares are told apart
+        axes.axhline(edge - 0.5, color="white", linewidth=0.8)
+    for edge in range(1, len(matrix.called)):
+        axes.axvline(edge - 0.5, color="white", linewidth=0.8)
     for (row, column), share in np.ndenumerate(shares):
-        text = "–" if np.isnan(share) else f"{share:.2f}\n({counts[row, column]:.4g})"
+        text = "–" if np.isnan(share) else f"{share:.2f}\n({counts[row, column]:.1f})"
         colour = "white" if share > 0.6 else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=6.5)
     for spine in axes.spines.values():

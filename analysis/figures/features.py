@@ -21,6 +21,8 @@ _PANELS = {
     DISTANCE: "Distance of weights\n||W − W0|| / ||W0||",
     SHARE_MOVED: "Share of filters\nthat moved",
 }
+_TOP = {CKA: 1.02, SHARE_MOVED: 1.02}
+"""Where axes of shares end."""
 _SHIFT = 0.09
 
 
@@ -103,17 +105,20 @@ def _draw(features: DeepFeatures, summary: pd.DataFrame, pairs: list[tuple[str, 
                 & (summary["after"] == after)
             ]
             shift = (order - (len(pairs) - 1) / 2) * _SHIFT
-            _draw_line(axes, rows.set_index("layer").reindex(features.layers), looks[before, after], shift)
+            by_layer = rows.set_index("layer").reindex(features.layers)
+            _draw_line(axes, by_layer, looks[before, after], shift, top=_TOP.get(quantity, np.inf))
         axes.set_xticks(range(len(features.layers)), features.layers, rotation=90)
         axes.set(xlim=(-0.5, len(features.layers) - 0.5), ylabel=name, axisbelow=True)
-        axes.set_ylim(0, None if quantity == DISTANCE else 1.02)
+        axes.set_ylim(0, _TOP.get(quantity))
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
     legend(figure, {f"{before} to {after}": look for (before, after), look in looks.items()}, linestyle="-")
     return figure
 
 
-def _draw_line(axes: Any, rows: pd.DataFrame, look: tuple[str, str], shift: float) -> None:
+def _draw_line(axes: Any, rows: pd.DataFrame, look: tuple[str, str], shift: float, *, top: float) -> None:
+    """Draws means with deviations, which end where the axes end."""
     if rows["mean"].notna().any():
         style = {"markersize": 3.2, "linewidth": 1, "elinewidth": 0.7, "clip_on": False}
         x, deviation = np.arange(len(rows)) + shift, rows["sd_repetitions"].fillna(0)
-        axes.errorbar(x, rows["mean"], yerr=deviation, color=look[0], marker=look[1], **style)
+        ends = [np.minimum(deviation, rows["mean"]), np.minimum(deviation, top - rows["mean"])]
+        axes.errorbar(x, rows["mean"], yerr=ends, color=look[0], marker=look[1], **style)

@@ -194,7 +194,9 @@ def _reached(row: Record, unit: str) -> str:
     )
     if row["num_patients"] < MIN_PATIENTS:
         return f"{mean} (n < {MIN_PATIENTS} patients)"
-    return f"{mean} ± {over_repetitions} (± {over_images})"
+    # A metric of sets of images has none.
+    shown = "" if over_images == ABSENT else f" (± {over_images})"
+    return f"{mean} ± {over_repetitions}{shown}"
 
 
 def _caption(arms: AllArms) -> tuple[str, ...]:

@@ -150,8 +150,12 @@ def _caption(contents: Contents, evaluated: EvaluationSet, metrics: Sequence[Met
     )
     counted = [metric.label.lower() for metric in metrics if metric.unit == "count"]
     units = sorted({metric.unit for metric in metrics if metric.unit in ("px", "mm")})
+    of_sets = any(metric.computed_by for metric in metrics)
     return (
-        "Each metric is computed per image, then averaged.",
+        "Each metric is computed per image, then averaged."
+        if not of_sets
+        else "Metrics with an SD over images are computed per image, then averaged; the others from all "
+        "images of a repetition at once.",
         "Mean: mean over repetitions of a repetition's mean over images.",
         "SD over repetitions: sample SD (n − 1) of those means.",
         over_images,

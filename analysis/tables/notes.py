@@ -13,6 +13,7 @@ from xferlab.analysis.estimates import CONFIDENCE
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.tables.model import Record, interval, number, p_value
 from xferlab.cohort import single_sections
+from xferlab.metrics.metric import Metric
 
 INTERVAL = f"{100 * CONFIDENCE:g} % CI"
 _NAMED = 4
@@ -56,6 +57,10 @@ def _section_notes(results: StudyResults, section: str) -> Iterator[str]:
     data, cases = results.plan["data"].get(section, {}), results.evaluated_cases
     if data.get("note"):
         yield _sentence(f"{section}: {data['note']}")
+    if data.get("crop_black_band"):
+        yield f"{section}: black bands at the borders of images are cut off."
+    if size := data.get("degrade_to"):
+        yield f"{section}: images are reduced to {size} px where they are larger, as a control."
     kinds = cases.loc[cases["section"] == section, "simulated"].astype(str)
     simulated = kinds[kinds != ""]
     if len(simulated):
@@ -125,6 +130,14 @@ def mean_and_deviation(row: pd.Series, unit: str, deviation: str) -> str:
     if row["num_patients"] < MIN_PATIENTS:
         return f"{mean} (n < {MIN_PATIENTS} patients)"
     return mean if pd.isna(row[deviation]) else f"{mean} ± {number(row[deviation], unit)}"
+
+
+def undefined(row: pd.Series, metric: Metric) -> str:
+    """Returns ` (17 % undefined)` of an aggregated row, where some values of a metric of sets are."""
+    share = row["num_undefined"] / row["num_values"]
+    if not metric.computed_by or share == 0 or pd.isna(row["mean"]):
+        return ""
+    return f" ({100 * share:.2g} % undefined)"
 
 
 def size_note(results: StudyResults, arms: Iterable[str], evaluated: EvaluationSet) -> tuple[str, ...]:

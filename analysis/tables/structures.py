@@ -11,7 +11,7 @@ from xferlab.analysis.contents import FAMILIES, FURTHER, HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number
-from xferlab.analysis.tables.notes import arm_names, data_notes, mean_and_deviation
+from xferlab.analysis.tables.notes import arm_names, data_notes, mean_and_deviation, undefined
 from xferlab.metrics.metric import Metric
 
 _MEAN = "mean of all"
@@ -55,6 +55,7 @@ _CLASSES = _Kind(
         "sample SD of these values.",
         "Images: those of a repetition, of the class and others.",
         "Last lines: over all classes, as in the other tables.",
+        "Undefined: share of the repetitions' images whose repetition has no value; the means leave it out.",
     ),
     of_sets=True,
 )
@@ -100,7 +101,7 @@ def _table(
         return
     frame = frame[frame["metric"].isin([metric.name for metric in metrics])]
     head = ((kind.name.capitalize(), "of"), ("Repetitions", "repetitions"), ("Images", "images"))
-    layout = Layout(head, ("Arm", "arms"), [(contents.heading(m), m.name) for m in metrics])
+    layout = Layout(head, ("Arm", "arms"), [(contents.heading_of_targets(m), m.name) for m in metrics])
     suffix = "" if family == HEADLINE else f"_{family}"
     words = f"{kind.name} by {kind.name}{FAMILIES[family]}"
     yield layout.fill(
@@ -162,5 +163,7 @@ def _counts(row: pd.Series) -> Record:
 
 
 def _text(rows: pd.DataFrame, metric: Metric) -> str:
-    found = [row for name, row in rows.iterrows() if name == metric.name]
-    return mean_and_deviation(found[0], metric.unit, "sd_repetitions") if found else ABSENT
+    if metric.name not in rows.index:
+        return ABSENT
+    row = rows.loc[[metric.name]].iloc[0]
+    return f"{mean_and_deviation(row, metric.unit, 'sd_repetitions')}{undefined(row, metric)}"

@@ -11,7 +11,7 @@ from xferlab.analysis.contents import HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number
-from xferlab.analysis.tables.notes import arm_names, data_notes, mean_and_deviation
+from xferlab.analysis.tables.notes import arm_names, data_notes, mean_and_deviation, undefined
 from xferlab.metrics.metric import Metric
 
 UNKNOWN = "unknown"
@@ -55,7 +55,8 @@ def _table(contents: Contents, evaluated: EvaluationSet, column: str, frame: pd.
     targets = list(dict.fromkeys(sorted(frame["of"], key=lambda of: of != ALL)))
     head = [(column, "value"), ("Images", "images"), ("Patients", "patients")]
     head += [("Target", "of")] if len(targets) > 1 else []
-    layout = Layout(head, ("Arm", "arms"), [(contents.heading(m), m.name) for m in metrics])
+    heading = contents.heading_of_targets if len(targets) > 1 else contents.heading
+    layout = Layout(head, ("Arm", "arms"), [(heading(m), m.name) for m in metrics])
     return layout.fill(
         Table(
             name=f"subgroups_{evaluated.stage}_on_{file_name(evaluated.stem)}_{file_name(column)}",
@@ -112,6 +113,8 @@ def _text(rows: pd.DataFrame, metric: Metric) -> str:
     if metric.name not in rows.index:
         return ABSENT
     row = rows.loc[[metric.name]].iloc[0]
-    if row["num_patients"] < MIN_PATIENTS:
-        return number(row["mean"], metric.unit)
-    return mean_and_deviation(row, metric.unit, "sd_repetitions")
+    few = row["num_patients"] < MIN_PATIENTS
+    value = (
+        number(row["mean"], metric.unit) if few else mean_and_deviation(row, metric.unit, "sd_repetitions")
+    )
+    return f"{value}{undefined(row, metric)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from xferlab.analysis.estimates import overlap_of
 from xferlab.analysis.results import EvaluationSet
 from xferlab.metrics.measuring import METRICS
 from xferlab.metrics.metric import Metric
+from xferlab.metrics.sets import MACRO
 
 AUC = Metric(
     name="AUC_SICK",
@@ -143,6 +145,73 @@ def test_fewer_than_ten_patients_of_a_class_give_no_p() -> None:
 def test_a_class_that_one_patient_holds_leaves_no_interval() -> None:
     row = row_of(cases(sick=1 / 30))
     assert np.isnan(row[["low", "high", "p"]].astype(float)).all()
+    assert row["no_p"] == "undefined"
+
+
+def test_patients_of_a_class_are_counted_over_all_test_parts() -> None:
+    """Each repetition tests other images: the first one has few patients of the class."""
+    frame = cases(part="test")
+    number = frame["case"].str.removeprefix("c").astype(int)
+    tested = (number // 2) % 3 == frame["repetition"] % 3
+    assert row_of(frame[tested], "test")["no_p"] == ""
+    few = frame[tested & ((number >= 30) | (number < 18))]  # 9 patients of the class over all repetitions
+    assert row_of(few, "test")["no_p"] == "n < 10 patients"
+
+
+def without_sick(frame: pd.DataFrame, *repetitions: int) -> pd.DataFrame:
+    """The cases where the sick ones of some repetitions have another truth, so that there is one kind."""
+    changed = frame["repetition"].isin(repetitions) & (frame["metric"] == "SICK") & (frame["stage"] == "two")
+    return frame.assign(value=frame["value"].mask(changed, 0.0))
+
+
+def test_a_repetition_without_a_value_is_counted_as_undefined_and_is_no_pair() -> None:
+    frame = without_sick(cases(repetitions=10), 4)
+    table = analysis.aggregate(frame).query("stage == 'two' and pathology == 'all'").iloc[0]
+    others = [area(scores(frame, "two", j)) for j in range(1, 11) if j != 4]
+    assert table["mean"] == pytest.approx(np.mean(others))
+    assert (table["num_values"], table["num_undefined"]) == (600, 60)
+    sides = comparison()
+    ten = Comparison(sides.first, sides.second, Design(planned=10, share=0.6, num_train=60))
+    row = compare(frame, ten, sets=(AUC,)).query("pathology == 'all'").iloc[0]
+    assert (row["num_repetitions"], row["no_p"]) == (9, "")
+    pairs = [j for j in range(1, 11) if j != 4]
+    assert row["difference"] == pytest.approx(
+        np.mean([area(scores(frame, "two", j)) - area(scores(frame, "one", j)) for j in pairs])
+    )
+    row = compare(without_sick(frame, 5), ten, sets=(AUC,)).query("pathology == 'all'").iloc[0]
+    assert (row["num_repetitions"], row["no_p"]) == (8, "undefined")
+    assert np.isnan(row[["low", "high", "p"]].astype(float)).all()
+
+
+def test_a_metric_whose_values_are_all_undefined_allows_no_claim() -> None:
+    frame = cases()
+    gone = frame["metric"] == "P_SICK"
+    row = row_of(frame.assign(value=frame["value"].mask(gone)))
+    assert (row["num_repetitions"], row["num_lost"], row["no_p"]) == (0, 60, "images lost")
+    assert np.isnan(row["difference"])
+    table = analysis.aggregate(frame.assign(value=frame["value"].mask(gone))).query("pathology == 'all'")
+    assert table["mean"].isna().all()
+    assert (table["num_undefined"] == 360).all()
+
+
+def test_a_metric_over_classes_is_the_mean_of_their_differences() -> None:
+    well = replace(AUC, name="AUC_well", made_of=("WELL", "P_WELL"), of="well")
+    sick = replace(AUC, name="AUC_sick", of="sick")
+    macro = replace(AUC, name="AUC", computed_by=MACRO, made_of=())
+    frame = cases()
+    names = {"SICK": "WELL", "P_SICK": "P_WELL"}
+    noise = np.random.default_rng(2).normal(0, 1, len(frame))
+    other = frame.assign(metric=frame["metric"].map(names))
+    other["value"] = np.where(other["metric"] == "WELL", 1 - frame["value"], noise - frame["value"])
+    rows = compare(pd.concat([frame, other]), comparison(), sets=(macro, well, sick))
+    rows = rows[rows["pathology"] == "all"].set_index("metric")
+    single = rows.loc[["AUC_well", "AUC_sick"]]
+    assert rows.loc["AUC", "difference"] == pytest.approx(single["difference"].mean())
+    assert rows.loc["AUC", "low"] > single["low"].min()
+    alone = compare(frame, comparison(), sets=(macro, well, sick)).query("pathology == 'all'")
+    assert set(alone["metric"]) == {"AUC", "AUC_sick"}
+    twice = alone.set_index("metric")
+    assert twice.loc["AUC", "p"] == twice.loc["AUC_sick", "p"]
 
 
 class Diagnosis(StudyBuilder):

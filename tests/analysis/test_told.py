@@ -43,7 +43,7 @@ class Classes(StudyBuilder):
         scores = random.normal(truth * (1.5 if stage == "portable" else 0.5), 1.0)
         given = np.exp(scores) / np.exp(scores).sum() if self.exclusive else 1 / (1 + np.exp(-scores))
         values = values_of_classes(NAMES, truth, given, exclusive=self.exclusive, thresholds=LIMITS)
-        return values[metric]
+        return values.get(metric, float("nan"))  # independent classes have no number
 
 
 class Findings(Classes):
@@ -54,8 +54,8 @@ class Findings(Classes):
 
 def contents_of(kind: type[Classes], folder: Path, **changes: Any) -> Contents:
     declared = metrics_of_classes(NAMES, exclusive=kind.exclusive, thresholds=NAMED_THRESHOLDS)
-    fields = {"pixels": False, "images": 36, "compare_to": None, "missing": set[str](), **changes}
-    kind(folder, metrics=declared, structures=NAMES, **fields).write()
+    fields = {"pixels": False, "images": 36, "compare_to": None, "missing": set[str](), "metrics": declared}
+    kind(folder, structures=NAMES, **fields | changes).write()
     return Contents(load_study(folder, STUDY))
 
 
@@ -152,6 +152,17 @@ def test_curves_and_matrices_are_drawn_with_their_numbers(contents: Contents) ->
     )
 
 
+def test_classes_without_one_for_each_image_have_a_matrix_each(tmp_path: Path) -> None:
+    """Where a task declares exclusive classes for both kinds, numbers of classes are undefined."""
+    declared = metrics_of_classes(NAMES, exclusive=True, thresholds=NAMED_THRESHOLDS)
+    contents = contents_of(Findings, tmp_path, repetitions=2, metrics=declared)
+    table = next(table for table in confusion_tables(contents) if LAST in table.title)
+    assert list(dict.fromkeys(table.data["class"])) == list(NAMES)
+    assert table.columns == ("Called no", "Called yes")
+    assert len(list(class_pictures(contents))) == 3 * len(contents.plain_sets)
+    list(arms_against_baseline_tables(contents))
+
+
 def test_few_patients_have_no_bands_and_no_deviations(tmp_path: Path) -> None:
     contents = contents_of(Classes, tmp_path, images=4)
     roc = next(picture for picture in class_pictures(contents) if picture.name.endswith("portable_hold_out"))
@@ -187,3 +198,21 @@ def test_stages_of_other_classes_have_macro_metrics_of_their_own(tmp_path: Path)
     whole = contents.aggregated.query("stage == 'donor' and metric == 'AUROC' and pathology == 'all'")
     assert whole["mean"].iloc[0] == pytest.approx(single.query("arm == 'baseline'")["mean"].mean())
     assert told(contents, contents.plain_sets[0]) == []
+
+
+def test_a_class_that_is_never_called_says_that_it_has_no_precision(
+    tmp_path: Path,
+) -> None:
+    class Silent(Classes):
+        def value(self, **what: Any) -> float:
+            called = what["metric"] in ("CALLED", "CALLED_ill") and what["repetition"] in (1, 2, 3)
+            return 0.0 if called else super().value(**what)
+
+    contents = contents_of(Silent, tmp_path, arms=("baseline",))
+    table = next(table for table in classes_tables(contents) if LAST in table.title)
+    column = table.columns.index("Precision")
+    lines = {group.labels[0]: group.rows[0].cells[column] for group in table.groups}
+    assert lines["ill"].endswith(" (75 % undefined)")
+    assert "undefined" not in lines["well"]
+    assert lines["all classes"].endswith(" (75 % undefined)")
+    assert table.columns[0] == "AUC"

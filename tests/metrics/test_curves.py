@@ -47,7 +47,8 @@ def test_the_corners_of_a_curve_lie_on_it(seed: int) -> None:
     np.testing.assert_allclose(
         roc_at(truth, score, points.false_positive_rate[last]), points.sensitivity[last], atol=1e-12
     )
-    first = np.unique(points.sensitivity, return_index=True)[1]
+    first = np.flatnonzero(np.diff(points.sensitivity, prepend=0.0) > 0)  # that reaches its sensitivity
+    assert precision_at(truth, score, np.zeros(1)) == points.precision[first[0]]
     np.testing.assert_allclose(precision_at(truth, score, points.sensitivity[first]), points.precision[first])
     assert roc_at(truth, score, np.array([1.0])) == 1
     perfect = np.linspace(0, 1, 7)

@@ -1,4 +1,4 @@
-"""Calibration and ranking of the pixels of an image, and metrics of sets of cases, against scikit-learn."""
+"""Calibration and ranking of the pixels of an image, against scikit-learn."""
 
 from __future__ import annotations
 

@@ -226,7 +226,8 @@ def test_weights_of_the_other_architecture_are_refused_by_name(own, given):
     model = network(name=own)
     before = copied(model)
     message = (
-        f"^donor x: these are weights of a {given}, and the network is a {own}; set model.name to {given}"
+        f"^donor x: these are weights of a {given}, and the network is a {own}; "
+        f"start from weights of a {own}, "
     )
     with pytest.raises(DonorError, match=message):
         inherit(model, network(name=given).state_dict(), origin="donor x")

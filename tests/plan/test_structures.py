@@ -15,6 +15,7 @@ from tests.data.conftest import Folder, make_image, write_rows
 from tests.plan.studies import HERE
 from xferlab.errors import StudyError
 from xferlab.leakage.index import StudyIndex
+from xferlab.plan.document import to_document
 from xferlab.plan.expand import expand
 from xferlab.plan.plan import Plan
 from xferlab.study.load import load
@@ -98,6 +99,16 @@ def test_parts_are_the_same_whatever_is_read_and_images_without_masks_are_left_o
     assert parts("lung") == parts("chest") == whole
     assert few.items() < whole.items()
     assert set(whole) - set(few) == {name for name in whole if int(Path(name).stem) >= 10}
+
+
+def test_a_plan_says_what_is_done_to_images(planned: Callable[..., Plan]) -> None:
+    (section,) = to_document(planned(STUDY))["data"].values()
+    assert not {"crop_black_band", "degrade_to"} & section.keys()
+    changed = STUDY.replace(
+        "    root: pack\n", "    root: pack\n    degrade_to: 24\n    crop_black_band: true\n"
+    )
+    (section,) = to_document(planned(changed))["data"].values()
+    assert (section["degrade_to"], section["crop_black_band"]) == (24, True)
 
 
 def test_a_task_that_reads_no_masks_is_renewed_by_none(

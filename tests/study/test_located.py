@@ -8,7 +8,7 @@ import pytest
 
 from xferlab.errors import Problem
 from xferlab.study.load import LoadedStudy, load
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 STUDY = """study: s
 data:

@@ -70,7 +70,7 @@ def study(tmp_path: Path, packs: tuple[Pack, Pack]) -> Path:
         "one": stage("a", classes=GROUPED | {"names": {"well": ["normal"], "sick": ["tb"]}}, repetitions=2),
         "both": stage(["a", "b"], classes=GROUPED, starts_from="one", evaluate_on=["a+b.test", "b.hold_out"]),
     }
-    return write(tmp_path, study_of(data, stages))
+    return write(tmp_path, study_of(data, stages, subgroups=["site"]))
 
 
 def test_labels_run_from_plan_to_report(study: Path, command: Command) -> None:
@@ -89,6 +89,11 @@ def test_labels_run_from_plan_to_report(study: Path, command: Command) -> None:
     assert "b: From another town." not in report.partition("stage one on a.test")[2].partition("\n### ")[0]
     for heading in ("Accuracy", "AUC (macro)", "## Class by class", "stage both on a+b.test, class by class"):
         assert heading in report
+    names = {path.name.partition("_")[2] for path in (study.parent / "report/figures").glob("*.png")}
+    assert {f"{kind}_both_on_b_hold_out.png" for kind in ("roc", "precision_recall", "confusion")} <= names
+    assert "stage both on b.hold_out, what images of each class are called" in report
+    by_site = report.partition("stage both on b.hold_out, by site")[2].partition("\n#")[0]
+    assert all(f"| {value} " in by_site for value in ("north", "south", "all images"))
     assert "4 complete" in command("status", study, code=0).out
     stored = {path for path in (study.parent / "results").rglob("*") if path.is_file()}
     command("prune", study, "--yes", code=0)
@@ -120,15 +125,15 @@ def test_tables_have_what_scikit_learn_computes(study: Path, command: Command) -
         expected["AUROC_sick"].append(roc_auc_score(truth, each["P_sick"]))
         expected["F1_SCORE_sick"].append(f1_score(truth, called))
         expected["F1_SCORE_well"].append(f1_score(1 - truth, 1 - called))
-    (path,) = (study.parent / "report/tables").glob("table*_classes_both_on_a-b_test.csv")
-    table = pd.read_csv(path)
-    table = table[table["pathology"] == "all"].set_index(["metric", "of"])
+    tables = study.parent / "report/tables"
+    (path,) = tables.glob("table*_classes_both_on_a-b_test.csv")
+    table = pd.read_csv(path).query("pathology == 'all'").set_index(["metric", "of"])
     for metric, values in expected.items():
         whole, _, name = metric.rpartition("_")
         assert table.loc[(whole, name), "mean"] == pytest.approx(np.mean(values), abs=1e-12)
     macro = (np.array(expected["F1_SCORE_sick"]) + expected["F1_SCORE_well"]) / 2
     assert table.loc[("F1_SCORE", "all classes"), "mean"] == pytest.approx(np.mean(macro), abs=1e-12)
-    (path,) = (study.parent / "report/tables").glob("table*_both_a-b_test.csv")
+    (path,) = tables.glob("table*_both_a-b_test.csv")
     table = pd.read_csv(path).query("pathology == 'all'").set_index("metric")
     assert table.loc["ACCURACY", "mean"] == pytest.approx(np.mean(accuracies), abs=1e-12)
 

@@ -35,7 +35,7 @@ def test_an_unknown_task_is_refused_with_the_nearest() -> None:
 def test_a_task_measures_what_its_metrics_of_sets_are_made_of() -> None:
     known = registry.task(registry.DEFAULT)
     dice = next(metric for metric in known.metrics(()) if metric.name == known.headline)
-    auc = replace(dice, name="SET_AUC", computed_by="auc", made_of=("label", "probability"))
+    auc = replace(dice, name="SET_AUC", computed_by="roc_auc", made_of=("label", "probability"))
     measured = replace(known, metrics=lambda targets: (auc, dice, auc)).measured(())
     assert measured == ("label", "probability", "DICE")
     with pytest.raises(TaskError, match=r"headline is 'SET_AUC', which is none of .* a case \(DICE\)"):
@@ -53,6 +53,18 @@ def test_a_metric_is_declared_once_and_for_the_trials_that_learn_most() -> None:
         "DICE_lung",
     ]
     assert registry.declared_metrics([(registry.DEFAULT, one)]) == known.metrics(())
+
+
+def test_what_a_task_declares_must_exist() -> None:
+    known = registry.task(registry.DEFAULT)
+    (first, *_) = known.metrics(())
+    auc = replace(first, name="AREA", computed_by="rocauc", made_of=("LABEL", "SCORE"))
+    with pytest.raises(
+        TaskError, match=r"metric AREA is computed by 'rocauc', which is no function .* 'roc_auc'"
+    ):
+        replace(known, metrics=lambda targets: (*known.metrics(targets), auc))
+    with pytest.raises(TaskError, match="targets is 'class', and not one of"):
+        replace(known, targets="class")
 
 
 @pytest.mark.parametrize("translator", [None, LAYERS])

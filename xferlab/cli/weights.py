@@ -16,7 +16,7 @@ from xferlab.records.complete import complete_trials
 from xferlab.records.store import Store
 from xferlab.study.load import LoadedStudy
 from xferlab.study.stage import Weights
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 # `xferlab.trial.pretrained` imports torch, which takes seconds: only for a study that gives weights.
 T = TypeVar("T")

@@ -122,7 +122,8 @@ ACCURACY = Metric(
     better="higher",
     source="-",
     prominence="main",
-    definition="1 where the most probable class is the true one, 0 elsewhere.",
+    definition="1 where the most probable class is the true one, 0 elsewhere; where classes do not exclude "
+    "each other, 1 where every class is told right at a threshold of 0.5.",
 )
 EXACT = replace(
     ACCURACY,

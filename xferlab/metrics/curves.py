@@ -65,13 +65,14 @@ def roc_at(truth: Floats, score: Floats, false_positive_rates: Floats) -> Floats
 def precision_at(truth: Floats, score: Floats, sensitivities: Floats) -> Floats:
     """Returns the precision at given sensitivities, in [0, 1]: that of the highest threshold that reaches it.
 
-    That is the step function of which average precision is the area. NaN where no case is of the class.
+    That is the step function of which average precision is the area; at 0, it is what is right of it. NaN
+    where no case is of the class.
     """
     points = called(truth, score)
     if np.isnan(points.sensitivity).any() or not len(points.thresholds):
         return np.full(len(sensitivities), np.nan)
     # A share that a grid and a division round differently is the same.
-    place = np.searchsorted(points.sensitivity, sensitivities - 1e-12, side="left")
+    place = np.searchsorted(points.sensitivity, np.maximum(sensitivities - 1e-12, 1e-12), side="left")
     return np.asarray(points.precision[place])
 
 

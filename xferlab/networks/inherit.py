@@ -58,8 +58,8 @@ def _check_network(own: Mapping[str, Tensor], state: Mapping[str, Tensor], origi
     expected, given = network_in(own), network_in(state)
     if given is not None and expected is not None and NAMES[given] != NAMES[expected]:
         raise DonorError(
-            f"{origin}: these are weights of a {given}, and the network is a {expected}; set model.name to "
-            f"{given}, or start from weights of a {expected}"
+            f"{origin}: these are weights of a {given}, and the network is a {expected}; start from weights "
+            f"of a {expected}, or set model.name to {given} if the stage's task has that network"
         )
 
 

@@ -12,7 +12,8 @@ from xferlab.study.schema import Study
 from xferlab.study.sections import paths_of
 from xferlab.study.views import stage_view, training_path
 from xferlab.study.yaml_lines import KeyPath
-from xferlab.tasks.config import Execution, Finding
+from xferlab.tasks.config import Execution
+from xferlab.tasks.task import Finding
 
 
 class ArmChecks:

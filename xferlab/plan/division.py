@@ -15,7 +15,7 @@ from xferlab.study.load import LoadedStudy
 from xferlab.study.repetitions import numbers, with_number
 from xferlab.study.roles import of_other_arms, producers, unpaired
 from xferlab.study.schema import Study
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 BY = ("split", "by")
 

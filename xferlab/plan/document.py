@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from xferlab.cohort import Case
+from xferlab.data.sources.registry import DataSection
 from xferlab.plan import subgroups
 from xferlab.plan.mask_sources import MaskSources
 from xferlab.plan.plan import Plan
@@ -41,9 +42,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
         "split": _split(base.split),
         "data": {
             name: {
-                **config.model_dump(
-                    mode="json", include={"source", "note", "shareable", "simulate", "hold_out"}
-                ),
+                **_told(config),
                 **_counts(plan.selector.cohort.sections[name]),
             }
             for name, config in base.data.items()
@@ -109,6 +108,13 @@ def _trial(plan: Plan, trial: TrialSpec, names: list[str], mask_sources: MaskSou
         **({"fold": trial.fold} if trial.fold else {}),
         **({"mask_sources": sources} if (sources := mask_sources.of(trial)) else {}),
     }
+
+
+def _told(config: DataSection) -> dict[str, Any]:
+    """What a report says of a section; of what may be done to its images, what is done."""
+    told = {"source", "note", "shareable", "simulate", "hold_out"}
+    done = ("crop_black_band", "degrade_to")
+    return without_nothing(config.model_dump(mode="json", include=told | set(done)), *done)
 
 
 def _split(split: Split) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from xferlab.study.evaluated import Evaluated
 from xferlab.study.schema import Study
 from xferlab.study.sections import paths_of
 from xferlab.study.stage import Stage
-from xferlab.tasks.config import OBJECTS, Finding, Size
+from xferlab.tasks.config import OBJECTS, Size
+from xferlab.tasks.task import Finding
 
 
 class Evaluations:

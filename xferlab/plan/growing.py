@@ -13,7 +13,7 @@ from xferlab.plan.plan import Setting
 from xferlab.plan.selection import CaseSelector, Index
 from xferlab.plan.spec import TrialSpec
 from xferlab.study.load import LoadedStudy
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 
 class Growing:

@@ -14,7 +14,7 @@ from xferlab.study.roles import untold
 from xferlab.study.schema import Study
 from xferlab.study.sections import paths_of
 from xferlab.study.stage import Producer, Stage
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 if TYPE_CHECKING:
     from xferlab.plan.arm import ArmExpansion

@@ -16,7 +16,7 @@ from xferlab.study.schema import Study
 from xferlab.study.sections import paths_of, sections_read
 from xferlab.study.stage import MAX_SEVERAL, Classes
 from xferlab.study.yaml_lines import KeyPath
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 Cases = Callable[[str, DataSection], Sequence[Case]]
 WITHOUT_CLASS = "images that are in no class of a stage"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from xferlab.cohort.rules import Rule
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 NO_TRIAL = "stages without a trial for some sites"
 NO_CASE = "evaluations without a case for some sites"

@@ -8,7 +8,7 @@ from xferlab.cohort import Case
 from xferlab.errors import suggest
 from xferlab.plan.plan import Plan
 from xferlab.study.schema import Study
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 MAX_VALUES = 30
 """Values of a column above which its images are no groups."""

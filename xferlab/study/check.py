@@ -19,7 +19,8 @@ from xferlab.study.sections import choices, evaluated_cases, evaluations, sets, 
 from xferlab.study.stage import Stage
 from xferlab.study.views import stage_view
 from xferlab.tasks import registry
-from xferlab.tasks.config import Engine, Finding
+from xferlab.tasks.config import Engine
+from xferlab.tasks.task import Finding
 
 
 def check(study: Study) -> list[Finding]:

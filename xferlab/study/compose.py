@@ -13,7 +13,7 @@ from xferlab.study.findings import Report, as_yaml, validated
 from xferlab.study.paths import GROUPS, absent_entry, replaced, without
 from xferlab.study.tuned import Tuned
 from xferlab.study.yaml_lines import Document, KeyPath, read
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 _OF_THE_STUDY = "it belongs to the study as a whole; change it in the study itself, or in a profile"
 _PAIRED = "arms are compared repetition by repetition on the same patients; change it in the study itself"

@@ -16,7 +16,7 @@ from xferlab.section import NAME_PATTERN, Section
 from xferlab.study.paths import dotted
 from xferlab.study.yaml_lines import KeyPath
 from xferlab.tasks import registry
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 M = TypeVar("M", bound=Section)
 

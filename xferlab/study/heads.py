@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from xferlab.study.schema import Study
 from xferlab.study.stage import Stage
 from xferlab.study.yaml_lines import KeyPath
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 _FIELDS = ("structures", "classes", "data", "adapt", "starts_from")
 

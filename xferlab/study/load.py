@@ -22,7 +22,7 @@ from xferlab.study.schema import Study
 from xferlab.study.tuned import Tuned
 from xferlab.study.views import predicted
 from xferlab.study.yaml_lines import Document, KeyPath, read
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 __all__ = ["LoadedStudy", "json_schema", "load"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from xferlab.study.schema import Study
 from xferlab.study.yaml_lines import KeyPath
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 
 def with_repetitions(study: Study, known: Mapping[str, int | None]) -> Study:

@@ -14,7 +14,7 @@ from xferlab.study.schema import Study
 from xferlab.study.sections import choices
 from xferlab.study.stage import MASKS, Producer, Stage
 from xferlab.study.yaml_lines import KeyPath
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 STARTS_FROM = "starts_from"
 _KINDS = {"structures": "masks", "classes": "probabilities of classes"}

@@ -16,8 +16,9 @@ from xferlab.section import Int, Name, Section
 from xferlab.study.split import Split
 from xferlab.study.stage import Classes, Resources, Stage
 from xferlab.tasks import registry
-from xferlab.tasks.config import Engine, Task, Training
+from xferlab.tasks.config import Engine, Training
 from xferlab.tasks.roles import Masks
+from xferlab.tasks.task import Task
 
 if TYPE_CHECKING:
     PaperName = str

@@ -10,7 +10,7 @@ from xferlab.study.evaluated import Evaluated
 from xferlab.study.schema import Study
 from xferlab.study.stage import Stage
 from xferlab.study.yaml_lines import KeyPath
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 
 def sections_read(study: Study, name: str, stage: Stage) -> dict[str, KeyPath]:

@@ -27,7 +27,7 @@ from xferlab.study.findings import Report, as_yaml, validated
 from xferlab.study.paths import absent_entry, replaced
 from xferlab.study.schema import Study
 from xferlab.study.yaml_lines import read
-from xferlab.tasks.config import Finding
+from xferlab.tasks.task import Finding
 
 Kind = Literal["uniform", "loguniform", "int", "choice", "grid"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

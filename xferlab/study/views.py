@@ -14,7 +14,7 @@ from xferlab.study.schema import Study
 from xferlab.study.sections import sections_read
 from xferlab.study.stage import Stage
 from xferlab.study.yaml_lines import KeyPath
-from xferlab.tasks.config import Finding, StageView
+from xferlab.tasks.task import Finding, StageView
 
 
 def training_path(study: Study, stage: str, field: str) -> KeyPath:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from xferlab import tasks
 from xferlab.errors import DonorError, TaskError, UsageError, check_names, suggest
 from xferlab.metrics.metric import PASSED, Metric
-from xferlab.tasks.config import Task, TrialIdentity
+from xferlab.tasks.config import TrialIdentity
 from xferlab.tasks.segmentation.sections import Model as DefaultModel
 from xferlab.tasks.segmentation.sections import Training as DefaultTraining
+from xferlab.tasks.task import Task
 
 if TYPE_CHECKING:
     import torch

@@ -54,8 +54,9 @@ def test_the_papers_figures_are_all_there_and_others_apart(pictures: dict[str, P
         assert sum(name.startswith(f"fig{number}_") for name in pictures) == 2, number  # one per arm
     assert [name for name in pictures if name.startswith("figS")] == [
         "figS1_loss_donor_baseline",
-        "figS2_arms_general_on_portable_hold_out",
-        "figS3_arms_portable_on_portable_hold_out",
+        "figS2_overlays_donor_on_mri_test_baseline",
+        "figS3_arms_general_on_portable_hold_out",
+        "figS4_arms_portable_on_portable_hold_out",
     ]
     assert pictures["fig7_loss_general_frozen"].title.startswith("Figure 7: training and validation loss")
 

@@ -11,6 +11,7 @@ import pytest
 from tests.analysis.conftest import contents_of
 from xferlab.analysis import StudyResults, aggregate
 from xferlab.analysis.contents import Contents
+from xferlab.analysis.selection import seen_by_parents
 from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.model import Table
 from xferlab.analysis.tables.overview import pooled, times, times_tables
@@ -81,11 +82,21 @@ def test_few_patients_get_a_word_in_place_of_a_deviation(tmp_path: Path) -> None
 
 
 @pytest.mark.component
+def test_what_is_done_to_images_is_said(tmp_path: Path) -> None:
+    contents = contents_of(tmp_path, images=6, repetitions=1)
+    contents.results.plan["data"]["portable"] |= {"crop_black_band": True, "degrade_to": 128}
+    said = " ".join(named(contents, "general_portable_hold_out").notes)
+    assert "portable: black bands at the borders of images are cut off." in said
+    assert "portable: images are reduced to 128 px where they are larger, as a control." in said
+
+
+@pytest.mark.component
 def test_sets_that_a_parent_may_have_seen_enter_no_table(tmp_path: Path) -> None:
     contents = contents_of(tmp_path, repetitions=2, seen={"frozen/portable/portable.test"})
     cases = contents.results.cases
     assert cases["parent_may_have_seen"].sum() == 2 * 18 * len(METRICS)
     assert arms(named(contents, "portable_test")) == ["baseline", "vidal2021, Table 4"]
+    assert seen_by_parents(contents.results) == ("frozen/portable on portable.test: 2 of 2 repetitions",)
     assert len(aggregate(cases)) > len(contents.aggregated)
 
 

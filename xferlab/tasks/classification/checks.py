@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xferlab.tasks.classification.sections import SMALLEST_SIDE, Adapt
-from xferlab.tasks.config import Finding, Path, StageView
+from xferlab.tasks.task import Finding, Path, StageView
 
 _BATCH_NORM = ("resnet18", "efficientnet_lite0")
 _OF_PARENT = ("name", "width", "head")

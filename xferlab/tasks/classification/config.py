@@ -7,7 +7,8 @@ from xferlab.metrics.metric import Metric
 from xferlab.metrics.score import Score
 from xferlab.tasks.classification.checks import check, check_single
 from xferlab.tasks.classification.sections import LAYERS, Adapt, Learning, Masks, Model, Training
-from xferlab.tasks.config import Size, Task, TrialIdentity
+from xferlab.tasks.config import Size, TrialIdentity
+from xferlab.tasks.task import Task
 
 HEAT_INSIDE = "HEAT_INSIDE"
 _HEAT = Metric(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from xferlab.tasks.config import Finding, Path, StageView
 from xferlab.tasks.segmentation.sections import SMALLEST_SIDE, Adapt, Freezing, Network
+from xferlab.tasks.task import Finding, Path, StageView
 
 
 def check(stage: StageView) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from xferlab.metrics.measuring import METRICS_VERSION, metrics_of
-from xferlab.tasks.config import OBJECTS, ORIGINAL, CaseProblem, Size, Task, TrialIdentity
+from xferlab.tasks.config import OBJECTS, ORIGINAL, CaseProblem, Size, TrialIdentity
 from xferlab.tasks.segmentation.checks import check, check_single
 from xferlab.tasks.segmentation.sections import (
     LAYERS,
@@ -17,6 +17,7 @@ from xferlab.tasks.segmentation.sections import (
     Network,
     Training,
 )
+from xferlab.tasks.task import Task
 
 
 class Identity(TrialIdentity):

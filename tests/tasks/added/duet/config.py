@@ -9,7 +9,7 @@ from xferlab.tasks.images import sections
 
 from xferlab.metrics.metric import Metric
 from xferlab.section import Int
-from xferlab.tasks.config import Finding, StageView, Task
+from xferlab.tasks.task import Finding, StageView, Task
 
 
 class Model(sections.Model):

@@ -8,7 +8,7 @@ from xferlab.tasks.images import sections
 from xferlab.metrics.classes import metrics_of_classes
 from xferlab.metrics.metric import Metric
 from xferlab.section import Int
-from xferlab.tasks.config import Task
+from xferlab.tasks.task import Task
 
 
 class Model(sections.Model):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from xferlab.tasks.images.sections import Masks
 from xferlab.tasks.labelled.config import TASK as LABELLED
 
-from xferlab.tasks.config import Finding, StageView
+from xferlab.tasks.task import Finding, StageView
 
 
 def check(stage: StageView) -> Iterator[Finding]:
