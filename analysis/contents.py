@@ -15,7 +15,7 @@ from xferlab.analysis.comparison import Comparison, Contrast, compare
 from xferlab.analysis.design import Side, design_of
 from xferlab.analysis.features import DeepFeatures
 from xferlab.analysis.gates import divided, refused_by_either
-from xferlab.analysis.published.paper import Paper, read_paper
+from xferlab.analysis.published.paper import AMBIGUOUS, Paper, read_paper
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, unseen
 from xferlab.analysis.tables.model import Table, with_unit
@@ -169,4 +169,8 @@ class Contents:
 
     def paper_words(self, published: pd.DataFrame) -> tuple[str, ...]:
         """Returns what a reader of some of the paper's rows must know; nothing of none."""
-        return self.paper.words(published["table"].unique()) if self.paper and len(published) else ()
+        if self.paper is None or published.empty:
+            return ()
+        mark = f"{AMBIGUOUS}: the paper leaves open what this value is, or contradicts it; see the notes."
+        words = self.paper.words(published["table"].unique())
+        return (*words, mark) if published["ambiguous"].any() else words

@@ -198,6 +198,7 @@ def test_lines_of_a_paper_with_arms_name_table_and_arm(tmp_path: Path, vidal: Pa
         "vidal2021, Table 3: First.",
         "vidal2021, Table 4: Second.",
     ]
+    assert any(note.startswith("(?): ") for note in table.notes)
     data = table.data[table.data["paper_mean"].notna()]
     assert list(zip(data["arm"], data["paper_table"], data["paper_mean"], strict=True)) == [
         ("frozen", "3", 0.5),
