@@ -13,6 +13,9 @@ from xferlab.analysis.selection import ALL
 from xferlab.analysis.sets import counted, with_sets
 from xferlab.metrics.metric import Metric
 
+Planned = Mapping[tuple[str, ...], int]
+"""Planned repetitions by (arm, stage, section, part), or by (arm, stage)."""
+
 KEYS = ("arm", "stage", "section", "part", "pathology", "metric")
 MIN_PATIENTS = 5
 """Patients below which tables and figures give no deviations."""
@@ -25,14 +28,15 @@ _MEASURES = (
 def aggregate(
     cases: pd.DataFrame,
     *,
-    planned: Mapping[tuple[str, str], int] | None = None,
+    planned: Planned | None = None,
     sets: Sequence[Metric] | None = None,
 ) -> pd.DataFrame:
     """Returns one row per arm, stage, section, part, pathology (`all` and each) and metric.
 
     Args:
         cases: What `load` returns, or rows of it.
-        planned: Planned repetitions by (arm, stage); default: what `load` noted, else missing.
+        planned: Planned repetitions by (arm, stage, section, part), or where that is not there, by (arm,
+            stage); default: what `load` noted, else missing.
         sets: Metrics of sets of cases; default: what `load` noted, else none.
 
     Returns:
@@ -51,7 +55,8 @@ def aggregate(
     frame = pd.concat([_by_keys(cases, list(KEYS), metrics), together])
     # Sections without pathologies have one that is called `all`, too.
     frame = frame.drop_duplicates(list(KEYS), keep="last", ignore_index=True)
-    known = [counts.get(pair, float("nan")) for pair in zip(frame["arm"], frame["stage"], strict=True)]
+    keys = frame[["arm", "stage", "section", "part"]].itertuples(index=False, name=None)
+    known = [counts.get(key, counts.get(key[:2], float("nan"))) for key in keys]
     # Whole numbers where all are known: pandas turns a column with NaN into floats.
     frame["num_planned"] = pd.Series(known, index=frame.index, dtype=None if known else "int64")
     return frame[[*KEYS, *_MEASURES]].astype(dict.fromkeys(KEYS, object))

@@ -51,7 +51,7 @@ class Contents:
         passed, refused = divided(self._measured)
         self.cases, self.apart = self.divided(passed)
         self.refused, _ = self.divided(refused)
-        self.sets, planned = results.metrics.of_sets, results.planned()
+        self.sets, planned = results.metrics.of_sets, results.planned_evaluations()
         self.aggregated, of_targets = self.divided(aggregate(self.cases, planned=planned, sets=self.sets))
         self.of_targets = pd.concat([aggregate(self.apart, planned=planned, sets=()), of_targets])
         name = results.plan.get("compare_to")

@@ -194,6 +194,13 @@ class StudyResults:
         """Returns the number of planned repetitions of each (arm, stage)."""
         return Counter(zip(self.trials["arm"], self.trials["stage"], strict=True))
 
+    def planned_evaluations(self) -> dict[tuple[str, ...], int]:
+        """Returns the number of planned repetitions of each (arm, stage, section, part).
+
+        Where a split leaves sites out, a set may be evaluated in fewer repetitions than its stage has.
+        """
+        return Counter((e.arm, *vars(e.evaluated).values()) for e in self.evaluations())
+
     def counts(self) -> pd.DataFrame:
         """Returns arm, stage, num_planned and num_done, in the study's order."""
         done = self.trials.assign(done=self.trials["state"] == "complete")

@@ -103,7 +103,7 @@ def told(contents: Contents, evaluated: EvaluationSet) -> list[Told]:
         ):
             wanted = {f"{kind}_{name}" for kind in ("IS", "P", "CALLED") for name in classes}
             of_classes = of_arm[of_arm["metric"].isin(wanted | {"LABEL", "CALLED"})]
-            planned = results.planned()[arms[0], evaluated.stage]
+            planned = results.planned_evaluations()[arms[0], *vars(evaluated).values()]
             num_patients = of_arm["patient"].nunique()
             found.append(Told(arms, classes, by_name(of_classes)[1], planned, num_patients))
     return found

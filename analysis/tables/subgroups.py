@@ -36,7 +36,7 @@ def _by_value(contents: Contents, cases: pd.DataFrame, values: Mapping[str, str]
     """Returns means and deviations by `value` of the column, `all` among them, and by target in `of`."""
     names = cases["case"].astype(object).map(values).fillna(UNKNOWN)
     marked = cases.assign(pathology=_MARK + names.astype(object))
-    frame = aggregate(marked, planned=contents.results.planned(), sets=contents.sets)
+    frame = aggregate(marked, planned=contents.results.planned_evaluations(), sets=contents.sets)
     metrics = [contents.results.metrics.named(name) for name in frame["metric"]]
     apart = {metric.name for metric in contents.results.metrics.apart}
     # A metric of one target stands in the column of that over all of them.

@@ -105,3 +105,13 @@ def test_unequal_repetitions_weigh_the_same() -> None:
     row = analysis.aggregate(cases).iloc[0]
     assert row["mean"] == 0.5
     assert pd.isna(row["num_planned"])
+
+
+def test_a_set_may_be_planned_in_fewer_repetitions_than_its_stage(results) -> None:
+    """As where a split leaves sites out."""
+    planned = {**results.planned(), ("baseline", "general", "general", "test"): 2}
+    frame = analysis.aggregate(results.cases, planned=planned)
+    frame = frame[(frame["arm"] == "baseline") & (frame["stage"] == "general")]
+    counts = frame.groupby(["section", "part"])["num_planned"].agg(set).to_dict()
+    assert counts.pop(("general", "test")) == {2}
+    assert set.union(*counts.values()) == {results.planned()["baseline", "general"]}

@@ -55,7 +55,7 @@ def test_planned_and_done_are_counted_and_the_missing_one_has_a_reason(results) 
     counts = results.counts().set_index(["arm", "stage"])
     assert tuple(counts.loc[("baseline", "portable")]) == (4, 3)
     assert tuple(counts.loc[("frozen", "portable")]) == (4, 4)
-    assert results.cases.attrs["planned"] == results.planned()
+    assert results.cases.attrs["planned"] == results.planned_evaluations()
     (missing,) = results.trials[results.trials["state"] != "complete"].to_dict("records")
     assert (missing["state"], missing["repetition"]) == ("failed", 4)
     assert missing["reason"] == "TrainingError: killed by signal 9 | <b>out of memory</b>"

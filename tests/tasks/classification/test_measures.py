@@ -100,7 +100,8 @@ def test_thresholds_are_those_of_the_curve(seed: int, ties: bool) -> None:
 def test_thresholds_without_images_of_both_kinds() -> None:
     probability = np.array([[0.9, 0.1], [0.7, 0.3]], np.float32)
     truth = np.array([[1, 0], [1, 0]], np.float32)
-    assert (thresholds_of(probability, truth, sensitivity=0.9) == NO_THRESHOLD).all()
+    chosen = thresholds_of(probability, truth, sensitivity=0.9)
+    assert chosen.tolist() == [[NO_THRESHOLD] * 2, [pytest.approx(0.7), NO_THRESHOLD]]
 
 
 def test_the_share_of_heat_inside_of_a_mask() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xferlab.metrics.classes import SENSITIVE, THRESHOLD, YOUDEN, values_of_classes
+from xferlab.metrics.curves import sensitive_threshold, youden_threshold
 
 Floats = npt.NDArray[np.floating[Any]]
 CHOSEN = (YOUDEN, SENSITIVE)
@@ -79,24 +80,13 @@ class Measures:
 def thresholds_of(probability: Floats, truth: Floats, *, sensitivity: float) -> npt.NDArray[np.float32]:
     """Returns thresholds of each class against the rest, (2, K): those of `CHOSEN`, each a probability.
 
-    An image is called so from there on. `YOUDEN` is where sensitivity plus specificity is highest, the
-    highest such (Youden 1950). `SENSITIVE` is the highest that reaches the sensitivity asked for. Both are
-    `NO_THRESHOLD` without images of both kinds.
+    An image is called so from there on; see `metrics.curves`. `NO_THRESHOLD` where there is none.
 
     Args:
         probability: (N, K), of the validation images.
         truth: (N, K), 1 for each class that an image is of.
         sensitivity: In (0, 1).
     """
-    columns = [_of_class(probability[:, k], truth[:, k] == 1, sensitivity) for k in range(truth.shape[1])]
-    return np.array(columns, np.float32).T
-
-
-def _of_class(p: Floats, positive: npt.NDArray[np.bool_], sensitivity: float) -> tuple[float, float]:
-    if positive.all() or not positive.any():
-        return NO_THRESHOLD, NO_THRESHOLD
-    levels = np.unique(p)[::-1]
-    reached = np.array([(p[positive] >= level).mean() for level in levels])
-    spared = np.array([(p[~positive] < level).mean() for level in levels])
-    youden, sensitive = (reached + spared).argmax(), (reached >= sensitivity).argmax()
-    return float(levels[youden]), float(levels[sensitive])
+    columns = zip(truth.T.astype(np.float64), probability.T.astype(np.float64), strict=True)
+    chosen = np.array([(youden_threshold(*c), sensitive_threshold(*c, sensitivity)) for c in columns])
+    return np.where(np.isnan(chosen), NO_THRESHOLD, chosen).astype(np.float32).T
