@@ -15,7 +15,7 @@ from xferlab.analysis.comparison import Comparison, Contrast, compare
 from xferlab.analysis.design import Side, design_of
 from xferlab.analysis.features import DeepFeatures
 from xferlab.analysis.gates import divided, refused_by_either
-from xferlab.analysis.published.paper import Paper, read_paper
+from xferlab.analysis.published.paper import AMBIGUOUS, Paper, read_paper
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ChainPair, chain_pairs, evaluation_sets, unseen
 from xferlab.analysis.tables.model import Table, with_unit
@@ -161,7 +161,16 @@ class Contents:
         rows = evaluated.rows(self._measured)
         return int(rows.loc[rows["arm"] == arm, "repetition"].nunique())
 
-    def published(self, evaluated: EvaluationSet) -> pd.DataFrame:
-        """Returns the paper's rows on a set; none without a paper."""
-        columns = ["table", "pathology", "metric", "mean", "sd"]
-        return evaluated.rows(self.paper.values) if self.paper else pd.DataFrame(columns=columns)
+    def published(self, evaluated: EvaluationSet, *, arm: str | None = None) -> pd.DataFrame:
+        """Returns the paper's rows on a set, of one arm and of none in particular; none without a paper."""
+        columns = ["table", "arm", "pathology", "metric", "mean", "sd", "ambiguous"]
+        rows = evaluated.rows(self.paper.values) if self.paper else pd.DataFrame(columns=columns)
+        return rows if arm is None else rows[rows["arm"].isin([arm, ""])]
+
+    def paper_words(self, published: pd.DataFrame) -> tuple[str, ...]:
+        """Returns what a reader of some of the paper's rows must know; nothing of none."""
+        if self.paper is None or published.empty:
+            return ()
+        mark = f"{AMBIGUOUS}: the paper leaves open what this value is, or contradicts it; see the notes."
+        words = self.paper.words(published["table"].unique())
+        return (*words, mark) if published["ambiguous"].any() else words

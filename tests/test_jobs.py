@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from xferlab.cli.main import main
 from xferlab.study.load import LoadedStudy, load
 from xferlab.study.space import load_space
 
@@ -63,6 +65,97 @@ def test_the_profile_images_splits_images() -> None:
     path = ROOT / "jobs" / "vidal2021.yaml"
     assert loaded(path).base.split.group_by == "patient_id"
     assert loaded(path, "images").base.split.group_by is None
+
+
+ARIAS = ROOT / "jobs" / "arias_garzon2021.yaml"
+ARMS = ["baseline", "whole", "outside"]
+"""Parts (d), (c) and (e) of the paper."""
+
+
+def test_the_u_nets_of_arias_garzon2021_are_arms_of_its_stage_lungs() -> None:
+    study = loaded(ARIAS)
+    unets = ("unet1", "unet2", "baseline")
+    assert [study.arms[arm].network_of("lungs").init_features for arm in unets] == [16, 112, 64]
+    # Dice alone drives a U-Net without batch normalisation into saturation at this rate.
+    assert (study.base.training.loss, study.base.training.lr) == ("dice_cross_entropy", 1e-3)
+
+
+@pytest.mark.parametrize("name", ["own_source", "pre_covid", "kermany"])
+@pytest.mark.parametrize(
+    ("arms", "keep"),
+    [
+        (("whole", "vgg16_whole"), "whole"),
+        (("baseline", "vgg16"), "inside"),
+        (("outside", "vgg16_outside"), "outside"),
+    ],
+)
+def test_the_parts_of_arias_garzon2021_are_arms(name: str, arms: tuple[str, str], keep: str) -> None:
+    for arm, network in zip(arms, ("vgg19", "vgg16"), strict=True):
+        study = loaded(ARIAS).arms[arm]
+        stage, masks, weights = study.stages[name], study.stages[name].masks, study.stages["imagenet"].weights
+        assert masks is not None
+        assert weights is not None
+        assert stage.gate is not None
+        assert (masks["keep"], masks["from"], masks.get("out_of_fold")) == (
+            keep, "lungs", True if name == "pre_covid" else None,
+        )  # fmt: skip
+        assert (stage.gate.source, stage.gate.classes) == ("projection", ("frontal",))
+        assert (stage.model["name"], weights.name) == (network, f"imagenet/{network}")
+        training = study.training_of(name)
+        assert (training.lr, training.batch_size, training.max_epochs) == (1e-4, 64, 30)
+
+
+def test_profile_cpu_of_arias_garzon2021_is_small() -> None:
+    study = loaded(ARIAS, "cpu").base
+    assert list(loaded(ARIAS, "cpu").arms) == ARMS
+    assert list(study.stages) == ["projection", "lungs", "pre_covid", "kermany"]
+    assert (study.repetitions, study.network_of("lungs").init_features) == (5, 16)
+    for name in ("projection", "pre_covid", "kermany"):
+        model = study.model_of(name).model_dump()
+        assert (model["width"], model["image_size"], study.stages[name].starts_from) == (0.25, 96, None)
+
+
+@pytest.mark.component
+@pytest.mark.parametrize(
+    ("profile", "trials"), [(None, 10 * (5 + 5 + 18)), ("cpu", 5 * (2 + 3 + 6)), ("smoke", 2 * (2 + 2 + 9))]
+)
+def test_arias_garzon2021_plans(
+    profile: str | None,
+    trials: int,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of a repetition: views and lungs, one of each network; the folds; a trial of each arm of the others."""
+    if profile != "smoke":
+        request.getfixturevalue("real_data")
+    words = ["--profile", profile] if profile else []
+    assert main(["plan", str(ARIAS), *words, "--storage", str(tmp_path), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert len(plan["trials"]) == trials
+
+
+@pytest.mark.slow
+def test_arias_garzon2021_runs_on_phantoms_and_prints_the_papers_numbers_beside_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XFERLAB_DATA", raising=False)
+    monkeypatch.setenv("XFERLAB_CACHE", str(tmp_path / "cache"))
+    options = [str(ARIAS), "--profile", "smoke", "--storage", str(tmp_path / "results")]
+    assert main(["run", *options, "--executor", "in-process"]) == 0
+    assert main(["report", *options, "--out", str(tmp_path / "report")]) == 0
+    page = (tmp_path / "report" / "report.md").read_text()
+    for number in (1, 2, 10, 14, 15, 16):
+        assert re.search(rf"^#+ Table {number}: stage \w+ on ", page, re.MULTILINE), number
+    for number in ("3", "9", "10", "11-13", "14", "15", "16-18"):
+        assert f"Figure {number}: " in page, number
+    for number in range(1, 17):
+        assert f"arias-garzon2021, Table {number}" in page, number
+    lines = [line for line in page.splitlines() if "Table 10, baseline" in line]
+    assert any("0.9510" in line and "0.9130" in line and "0.9640" in line for line in lines)
+    assert "Not complete" not in page
+    assert "Tables 8 and 9 are printed identical" in page
+    assert "These numbers say nothing about patients" in page
 
 
 @pytest.mark.parametrize("profile", [None, "cpu"])

@@ -66,7 +66,9 @@ def before_after_pictures(contents: Contents) -> Iterator[Picture]:
         metrics = contents.of_family(rows["metric"].unique(), HEADLINE)
         rows = rows[rows["metric"].isin([metric.name for metric in metrics])]
         sides = [evaluated.rows(rows) for evaluated in pair.sets]
-        published = [contents.published(evaluated).assign(stage=evaluated.stage) for evaluated in pair.sets]
+        published = [
+            contents.published(evaluated, arm=arm).assign(stage=evaluated.stage) for evaluated in pair.sets
+        ]
         values = _Values(pd.concat(sides), pd.concat(published))
         panels = list(_panels(metrics, values))
         for pathology in ordered_pathologies(set(sides[0]["pathology"]) & set(sides[1]["pathology"])):

@@ -5,10 +5,10 @@ A folder holds `layout.yaml` and three CSV files. A CSV file without values stil
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import yaml
@@ -16,24 +16,47 @@ import yaml
 from xferlab.analysis.published import FOLDER, papers
 from xferlab.errors import UsageError, suggest
 
+AMBIGUOUS = "(?)"
+"""Follows a value of which the paper leaves open what it is, or which it contradicts elsewhere."""
+
 
 @dataclass(frozen=True)
 class PublishedTable:
     """What a paper says about one of its tables.
 
     Attributes:
-        shows: Names and values that a study's table must have to take this number.
         title: The paper's title.
-        deviation: Name of its deviations; it says what they are over, if the paper does.
         repetitions: How many repetitions it is over.
+        deviation: Name of its deviations; it says what they are over, if the paper does. Empty without any.
+        shows: Names and values that a study's table must have to take this number; none if no table of a
+            study can show the same.
         notes: Sentences that a reader of its values must know.
     """
 
-    shows: Mapping[str, str]
     title: str
-    deviation: str
     repetitions: str
+    deviation: str = ""
+    shows: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+class PublishedLine(NamedTuple):
+    """What a table of a paper says of one of its arms.
+
+    Attributes:
+        label: Names of paper, table and arm.
+        table: The table.
+        values: Rows of the paper's values by metric.
+    """
+
+    label: str
+    table: PublishedTable
+    values: pd.DataFrame
+
+    def marked(self, metric: str, text: str) -> str:
+        """Returns a value's text with a mark if it is ambiguous."""
+        is_open = metric in self.values.index and self.values["ambiguous"][metric]
+        return f"{text} {AMBIGUOUS}" if is_open else text
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +70,8 @@ class Paper:
         metrics: Metrics of its tables.
         tables: Its tables by number.
         figures: What each of its figures shows, by number.
-        values: Columns table, stage, section, part, pathology, metric, mean, sd.
+        values: Columns table, stage, section, part, arm, pathology, metric, mean, sd, ambiguous. The arm is
+            that of a study, or empty; `ambiguous` is not empty where the paper leaves open what a value is.
         times: Columns place, stage, quantity, mean_ms, sd_ms.
         cohorts: Columns section, pathology, images.
     """
@@ -66,19 +90,34 @@ class Paper:
         """Returns the number of the paper's `table` or `figure` on a subject; None if it has no such."""
         tables = {number: table.shows for number, table in self.tables.items()}
         entries = tables if kind == "table" else self.figures
-        agreeing = (number for number, shows in entries.items() if shows.items() <= subject.items())
+        agreeing = (number for number, shows in entries.items() if shows and shows.items() <= subject.items())
         return next(agreeing, None)
 
-    def words(self, number: str) -> tuple[str, ...]:
-        """Returns the title of a table, and what a reader of its values must know."""
+    def words(self, numbers: Iterable[str]) -> tuple[str, ...]:
+        """Returns the titles of tables, and what a reader of their values must know."""
         counts = self.cohorts.groupby("section", sort=False)["images"].sum()
         sizes = " and ".join(f"{count:,} {section}" for section, count in counts.items())
+        given = {number: self.tables[number] for number in numbers}
         return (
-            f"{self.name}, Table {number}: {self.tables[number].title}.",
+            *(f"{self.name}, Table {number}: {table.title}." for number, table in given.items()),
             f"The cohorts differ: the paper used {sizes} {self.images}; its values are context, not a "
             "target.",
-            *self.tables[number].notes,
+            *dict.fromkeys(note for table in given.values() for note in table.notes),
         )
+
+    def lines(self, rows: pd.DataFrame) -> Iterator[PublishedLine]:
+        """Yields rows of one evaluation set and pathology, those of each table and arm together."""
+        for (number, arm), of_line in rows.groupby(["table", "arm"], sort=False):
+            table, label = self.tables[str(number)], f"{self.name}, Table {number}"
+            yield PublishedLine(f"{label}, {arm}" if arm else label, table, of_line.set_index("metric"))
+
+
+_OPTIONAL = ("arm", "ambiguous")
+
+
+def _text(frame: pd.DataFrame, column: str) -> pd.Series:
+    """A column of texts that a file may lack, empty where it says nothing."""
+    return frame.get(column, pd.Series("", index=frame.index)).fillna("").astype(str)
 
 
 @cache
@@ -108,7 +147,7 @@ def read_paper(name: str) -> Paper:
             for number, entry in layout["tables"].items()
         },
         figures=layout["figures"],
-        values=frames["tables"],
+        values=frames["tables"].assign(**{name: _text(frames["tables"], name) for name in _OPTIONAL}),
         times=frames["times"],
         cohorts=frames["cohorts"],
     )

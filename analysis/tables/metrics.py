@@ -50,7 +50,7 @@ def _table(contents: Contents, evaluated: EvaluationSet, family: str) -> Table |
             caption=_caption(contents, evaluated, metrics),
             notes=(
                 *_notes(contents, evaluated, frame, empty),
-                *(_paper_words(contents, evaluated) if family == HEADLINE else ()),
+                *contents.paper_words(_published(contents, evaluated, metrics)),
             ),
             data=_data(contents, evaluated, frame),
             subject={"kind": "metrics", "metrics": family, **vars(evaluated)},
@@ -117,23 +117,28 @@ def _line(label: str, values: pd.Series, metrics: Sequence[Metric]) -> Record:
     return {"statistic": label, **texts}
 
 
+def _published(contents: Contents, evaluated: EvaluationSet, metrics: Sequence[Metric]) -> pd.DataFrame:
+    published = contents.published(evaluated)
+    return published[published["metric"].isin([metric.name for metric in metrics])]
+
+
 def _published_lines(
     contents: Contents, evaluated: EvaluationSet, pathology: str, metrics: Sequence[Metric]
 ) -> Iterator[Record]:
-    published = contents.published(evaluated)
-    by_metric = published[published["pathology"] == pathology].set_index("metric")
-    if contents.paper and by_metric.index.intersection([metric.name for metric in metrics]).size:
-        label = str(by_metric["table"].iloc[0])
-        table = contents.paper.tables[label]
+    published = _published(contents, evaluated, metrics)
+    published = published[published["pathology"] == pathology]
+    for line in contents.paper.lines(published) if contents.paper else ():
         labels = {
             "pathology": pathology,
-            "arm": f"{contents.paper.name}, Table {label}",
-            "repetitions": table.repetitions,
+            "arm": line.label,
+            "repetitions": line.table.repetitions,
             "images": ABSENT,
             "patients": ABSENT,
         }
-        yield {**labels, **_line("Mean", by_metric["mean"], metrics)}
-        yield {**labels, **_line(table.deviation, by_metric["sd"], metrics)}
+        means = _line("Mean", line.values["mean"], metrics)
+        yield {**labels, **{name: line.marked(name, text) for name, text in means.items()}}
+        if line.table.deviation:
+            yield {**labels, **_line(line.table.deviation, line.values["sd"], metrics)}
 
 
 def _caption(contents: Contents, evaluated: EvaluationSet, metrics: Sequence[Metric]) -> tuple[str, ...]:
@@ -175,11 +180,6 @@ def _notes(
     yield from data_notes(results, [evaluated.stage], [evaluated.section])
 
 
-def _paper_words(contents: Contents, evaluated: EvaluationSet) -> tuple[str, ...]:
-    published = contents.published(evaluated)
-    return contents.paper.words(str(published["table"].iloc[0])) if contents.paper and len(published) else ()
-
-
 def _data(contents: Contents, evaluated: EvaluationSet, frame: pd.DataFrame) -> pd.DataFrame:
     units = [contents.results.metrics.named(name).unit for name in frame["metric"]]
     data = frame.copy()
@@ -187,8 +187,12 @@ def _data(contents: Contents, evaluated: EvaluationSet, frame: pd.DataFrame) -> 
     few = data["num_patients"] < MIN_PATIENTS
     data.loc[few, ["sd_repetitions", "sd_images"]] = float("nan")
     data["deviation_withheld"] = [f"n < {MIN_PATIENTS} patients" if withheld else "" for withheld in few]
-    published = contents.published(evaluated)[["table", "pathology", "metric", "mean", "sd"]]
+    names = {"table": "paper_table", "mean": "paper_mean", "sd": "paper_sd"}
+    published = contents.published(evaluated).rename(columns=names)
     if not len(published):
         return data
-    names = {"table": "paper_table", "mean": "paper_mean", "sd": "paper_sd"}
-    return data.merge(published.rename(columns=names), on=["pathology", "metric"], how="left")
+    if not published["arm"].any():
+        columns = ["pathology", "metric", *names.values()]
+        return data.merge(published[columns], on=["pathology", "metric"], how="left")
+    # Several tables may have a value of the same arm and metric, and an arm need not be one of the study.
+    return pd.concat([data, published[published["metric"].isin(frame["metric"])]], ignore_index=True)

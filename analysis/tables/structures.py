@@ -10,7 +10,7 @@ import pandas as pd
 from xferlab.analysis.contents import FAMILIES, FURTHER, HEADLINE, Contents
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL
-from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, file_name, number
 from xferlab.analysis.tables.notes import arm_names, data_notes, mean_and_deviation, undefined
 from xferlab.metrics.metric import Metric
 
@@ -109,9 +109,12 @@ def _table(
             name=f"{kind.several}_{evaluated.stage}_on_{file_name(evaluated.stem)}{suffix}",
             title=f"stage {evaluated.stage} on {evaluated.name}, {words}",
             caption=kind.caption,
-            notes=data_notes(contents.results, [evaluated.stage], [evaluated.section]),
+            notes=(
+                *data_notes(contents.results, [evaluated.stage], [evaluated.section]),
+                *contents.paper_words(_published(contents, evaluated, metrics)),
+            ),
             data=frame,
-            subject={"kind": kind.several, **vars(evaluated)},
+            subject={"kind": kind.several, "metrics": family, **vars(evaluated)},
         ),
         _records(contents, evaluated, frame, metrics),
     )
@@ -128,6 +131,30 @@ def _records(
                 texts = {metric.name: _text(rows, metric) for metric in metrics}
                 counts = _counts(rows.iloc[0])
                 yield {"of": target, "arms": arm_names(contents.results, arms), **counts, **texts}
+        yield from _published_lines(contents, evaluated, str(target), metrics)
+
+
+def _published(contents: Contents, evaluated: EvaluationSet, metrics: Sequence[Metric]) -> pd.DataFrame:
+    """What a paper says of single targets."""
+    rows = _named(contents, contents.published(evaluated))
+    is_shown = rows["metric"].isin([metric.name for metric in metrics]) & (rows["pathology"] == ALL)
+    return rows[is_shown & (rows["of"] != "")]
+
+
+def _published_lines(
+    contents: Contents, evaluated: EvaluationSet, target: str, metrics: Sequence[Metric]
+) -> Iterator[Record]:
+    rows = _published(contents, evaluated, metrics)
+    for line in contents.paper.lines(rows[rows["of"] == target]) if contents.paper else ():
+        values = line.values["mean"]
+        texts = {m.name: line.marked(m.name, number(values.get(m.name), m.unit)) for m in metrics}
+        yield {
+            "of": target,
+            "arms": line.label,
+            "repetitions": line.table.repetitions,
+            "images": ABSENT,
+            **texts,
+        }
 
 
 def _counts(row: pd.Series) -> Record:

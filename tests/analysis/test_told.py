@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.analysis.conftest import STUDY, StudyBuilder
 from xferlab.analysis import load_study
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.classes import class_pictures
+from xferlab.analysis.published.paper import PublishedTable, read_paper
 from xferlab.analysis.tables.confusion import confusion_tables
 from xferlab.analysis.tables.differences import arms_against_baseline_tables
 from xferlab.analysis.tables.metrics import metrics_tables
@@ -87,6 +89,28 @@ def test_each_class_has_lines_of_what_scikit_learn_computes(contents: Contents) 
     expected = [f1_score(w["IS_ill"], w["P_ill"] >= 0.3) for w in wide]
     assert rows.loc["F1_SCORE_AT_YOUDEN", "mean"] == pytest.approx(np.mean(expected))
     assert list(structures_tables(contents)) == []
+
+
+def test_a_papers_values_of_a_class_stand_below_those_of_the_class(tmp_path: Path) -> None:
+    contents = contents_of(Classes, tmp_path, repetitions=1)
+    rows = [("6", "frozen", "SENSITIVITY_ill", 0.7), ("6", "frozen", "F1_SCORE_ill", 0.6)]
+    values = pd.DataFrame(rows, columns=["table", "arm", "metric", "mean"]).assign(
+        stage="portable", section="portable", part="hold_out", pathology="all", ambiguous=""
+    )
+    shows = {"kind": "classes", "metrics": "headline", "stage": "portable", "part": "hold_out"}
+    contents.paper = replace(
+        read_paper("arias-garzon2021"),
+        tables={"6": PublishedTable("Of ill", "1", shows=shows)},
+        values=values,
+    )
+    numbered = map(contents.numbered, classes_tables(contents))
+    table = next(table for table in numbered if table.title.startswith("Table 6: stage portable"))
+    of_paper = [(g.labels, row) for g in table.groups for row in g.rows if "Table" in row.label]
+    ((labels, line),) = of_paper
+    assert (labels[0], line.label) == ("ill", "arias-garzon2021, Table 6, frozen")
+    cells = dict(zip(table.columns, line.cells, strict=True))
+    assert (cells["SENSITIVITY"], cells["F1_SCORE"], cells["AUROC"]) == ("0.7000", "0.6000", "–")
+    assert "arias-garzon2021, Table 6: Of ill." in table.notes
 
 
 def test_tables_of_all_have_no_single_class_and_differences_have_them(contents: Contents) -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from tests.study.conftest import Write, problems
 from xferlab.data.sources.phantom.config import PhantomMriData
+from xferlab.errors import StudyError
 from xferlab.study.load import load
 from xferlab.study.paths import replaced, without
 
@@ -90,6 +91,61 @@ def test_arms_may_add_sections_and_stages(write: Write) -> None:
     weights = arm.stages["donor"].weights
     assert weights is not None
     assert (weights.name, weights.sha256) == ("buda2019", "f" + "0" * 63)
+
+
+LESS = """\
+study: s
+data: {mri: {source: phantom_mri, count: 20}, more: {source: phantom_mri, count: 30}}
+stages: {donor: {data: mri}, second: {data: more}, third: {data: mri, starts_from: donor}}
+arms:
+  a: {}
+  b: {stages.second.training: {lr: 0.1}, stages.third.training: {lr: 0.1}, data.more.count: 40}
+"""
+
+
+def test_a_profile_leaves_out_stages_with_all_that_arms_change_of_them(write: Write) -> None:
+    path = write("profiles: {less: {stages.second: null, data.more: null}}\n", base=LESS)
+    whole, less = load(path), load(path, profile="less")
+    assert list(whole.arms["b"].stages) == ["donor", "second", "third"]
+    for study in (less.base, *less.arms.values()):
+        assert (list(study.stages), list(study.data)) == (["donor", "third"], ["mri"])
+    assert less.arms["b"].training_of("third").lr == 0.1
+    assert list(less.overrides["b"]) == ["stages.third.training"]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "message"),
+    [
+        ("stages.secnd: null", "there is no stage 'secnd'.*Did you mean 'second'"),
+        ("data.mor: null", "there is no data section 'mor'.*Did you mean 'more'"),
+        ("stages.donor: null", "stage 'third' starts from 'donor', which is no stage of this study"),
+        ("data.more: null", "stage 'second' .*'more'"),
+    ],
+)
+def test_a_profile_cannot_leave_out_what_is_not_there_or_needed(
+    write: Write, left_out: str, message: str
+) -> None:
+    with pytest.raises(StudyError, match=message):
+        load(write(f"profiles: {{less: {{{left_out}}}}}\n", base=LESS), profile="less")
+
+
+def test_a_profile_leaves_out_arms(write: Write) -> None:
+    path = write("  c: {include: '#b'}\nprofiles: {less: {arms.b: null}}\n", base=LESS)
+    assert list(load(path).arms) == ["a", "b", "c"]
+    arms = load(path, profile="less").arms
+    assert list(arms) == ["a", "c"]
+    assert arms["c"].training_of("third").lr == 0.1
+
+
+def test_a_profile_changes_no_arm(write: Write) -> None:
+    path = write("profiles: {less: {arms.d: null, arms.b.data.more.count: 3}}\n", base=LESS)
+    missing, changed = sorted(problems(path))
+    assert "profile 'less': there is no arm 'd'; this study has a, b" in missing + changed
+    assert "`arms.NAME: null` leaves one out" in missing + changed
+
+
+def test_an_arm_leaves_out_no_stage(write: Write) -> None:
+    assert "stages.second" in problems(write("", base=LESS + "  c: {stages.second: null}\n"))[0]
 
 
 def test_own_overrides_win_over_includes_and_later_includes_over_earlier(write: Write) -> None:

@@ -23,6 +23,7 @@ arms:
   c: {include: ["#b", x.yaml#y], data.extra: {source: lgg, root: z}}
 profiles:
   cpu: {repetitions: 3, model.image_size: 128}
+  less: {arms.c: null, stages.last: null, data.cxr: null}
 """
 
 
@@ -70,6 +71,7 @@ def test_it_accepts_a_good_study(validator: Draft202012Validator, tmp_path: Path
         ("stages.general.starts_from: null", "split.train: 0.5"),
         ("stages.general.starts_from: null", "stagess.x: 3"),
         ("cpu: {repetitions", "cpu: {study"),
+        ("cpu: {repetitions", "cpu: {arms"),
         ("  a:\n", "  a: 3\n"),
         ("  a:\n", "  a b:\n"),
         ("{mri:", "{m.ri:"),

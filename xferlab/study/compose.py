@@ -10,7 +10,7 @@ from typing import Any
 
 from xferlab.errors import StudyError, suggest
 from xferlab.study.findings import Report, as_yaml, validated
-from xferlab.study.paths import absent_entry, replaced
+from xferlab.study.paths import GROUPS, absent_entry, replaced, without
 from xferlab.study.tuned import Tuned
 from xferlab.study.yaml_lines import Document, KeyPath, read
 from xferlab.tasks.task import Finding
@@ -37,7 +37,7 @@ NOT_IN_ARMS = {
 }
 NOT_IN_PROFILES = {
     "study": _NAME_OF_STUDY,
-    "arms": "change the arms themselves",
+    "arms": "change the arms themselves; `arms.NAME: null` leaves one out",
     "profiles": "profiles do not nest",
 }
 PAIRING_FIELDS = ("hold_out", "same_patient", "different_patients")
@@ -59,6 +59,15 @@ class Override:
     value: Any
     document: Document
     key_path: KeyPath
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether it is null in the place of a whole arm, section or stage, which a profile may say."""
+        return self.value is None and len(self.path) == 2 and self.path[0] in (*GROUPS, "arms")
+
+    def applied(self, tree: dict[str, Any]) -> dict[str, Any]:
+        """Returns a study with the value in its place."""
+        return replaced(tree, self.path, self.value)
 
     def where(self, path: KeyPath) -> str:
         """Returns `file:line` of the study's `path`, as far as this override contains it."""
@@ -117,13 +126,23 @@ class Draft:
             self, group=group, name=name, overrides=(), tuned=tuple(treatment.tuned.values()), parent=self
         )
         for override in treatment.overrides.values():
-            problem = refusal(group, override.path) or absent_entry(draft.tree, override.path)
-            if problem:
+            if override.path[:2] in self.left_out:
+                continue
+            leaves_out = group == "profiles" and override.leaves_out
+            problem = None if leaves_out else refusal(group, override.path)
+            adds = override.value is not None
+            if problem := problem or absent_entry(draft.tree, override.path, adds=adds):
                 report.add(override.where(override.path), problem, prefix=draft.prefix)
                 continue
-            tree = replaced(draft.tree, override.path, override.value)
+            tree = without(draft.tree, override.path) if leaves_out else override.applied(draft.tree)
             draft = replace(draft, tree=tree, overrides=(*draft.overrides, override))
         return draft
+
+    @property
+    def left_out(self) -> frozenset[tuple[str, ...]]:
+        """The arms, sections and stages that a profile leaves out, as paths; arms change nothing of them."""
+        entries = self.overrides if self.group == "profiles" else ()
+        return frozenset(override.path for override in entries if override.leaves_out)
 
     @property
     def prefix(self) -> str:

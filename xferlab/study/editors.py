@@ -45,7 +45,12 @@ class Variants(Section):
         ),
     )
     """Treatments to compare: overrides by dotted path, such as `stages.general.starts_from: null`."""
-    profiles: dict[Name, Any] = Field(default_factory=dict, json_schema_extra=_overrides(NOT_IN_PROFILES))
+    profiles: dict[Name, Any] = Field(
+        default_factory=dict,
+        json_schema_extra=_overrides(
+            NOT_IN_PROFILES, arms={"description": "`arms.NAME: null` leaves an arm out.", "not": {}}
+        ),
+    )
     """Overrides for all arms, chosen by `--profile NAME`."""
 
 

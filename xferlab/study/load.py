@@ -138,11 +138,11 @@ class _Loading:
         given = {key: values[key] for key in Variants.model_fields if values.get(key) is not None}
         self.note(file, validated(Variants, given)[1])
         of_file = self.examine(file, {})[1]
-        draft = self.with_profile(file, given.get("profiles"), profile, of_file)
+        draft = self.with_profile(file, given, profile, of_file)
         base, findings = self.examine(draft, {})
         self.note(file, (finding for finding in findings if finding in of_file))
         self.note(draft, (finding for finding in findings if finding not in of_file))
-        drafts = self.variants(draft, "arms", given.get("arms"))
+        drafts = self.variants(draft, "arms", _without(given.get("arms"), draft))
         arms = self.arms(drafts, base, findings) if base else {}
         if base is not None:
             self.note(file, unused(base, arms.values()))
@@ -166,12 +166,15 @@ class _Loading:
             raise StudyError(tuple(dict.fromkeys(loaded.problem(arm, finding) for arm, finding in between)))
         return loaded
 
-    def with_profile(self, file: Draft, profiles: Any, name: str | None, of_file: list[Finding]) -> Draft:
+    def with_profile(
+        self, file: Draft, given: Mapping[str, Any], name: str | None, of_file: list[Finding]
+    ) -> Draft:
         """Returns the study with a profile; all are checked, so that none fails on the cluster only."""
-        drafts = self.variants(file, "profiles", profiles)
+        drafts = self.variants(file, "profiles", given.get("profiles"))
         for draft in drafts.values():  # without the files, since only the chosen one needs its variables
             findings = self.validated(draft.tree, {})[1]
-            errors = (finding for finding in findings if finding.severity == "error")
+            errors = [finding for finding in findings if finding.severity == "error"]
+            errors += _absent_arms(draft, given.get("arms"))
             self.note(draft, (error for error in errors if error not in of_file))
         if name is not None and name not in drafts:
             self.report.add(
@@ -225,6 +228,23 @@ class _Loading:
             self.report.add(
                 draft.where(finding), finding.what, severity=finding.severity, prefix=draft.prefix
             )
+
+
+def _without(arms: Any, draft: Draft) -> Any:
+    """Returns the arms of a file that a profile leaves."""
+    if not isinstance(arms, dict):
+        return arms
+    return {name: value for name, value in arms.items() if ("arms", name) not in draft.left_out}
+
+
+def _absent_arms(draft: Draft, arms: Any) -> Iterator[Finding]:
+    """Yields the arms that a profile leaves out and the file does not have."""
+    known = list(arms) if isinstance(arms, dict) else []
+    for group, name in sorted(draft.left_out):
+        if group == "arms" and name not in known:
+            listed = ", ".join(known) or "none"
+            what = f"there is no arm {name!r}; this study has {listed}.{suggest(name, known)}"
+            yield Finding((group, name), what)
 
 
 def _pruned(tree: dict[str, Any], invalid: list[Finding]) -> Study | None:

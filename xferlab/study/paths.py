@@ -8,7 +8,8 @@ from typing import Any
 from xferlab.errors import suggest
 from xferlab.study.yaml_lines import KeyPath
 
-_NOUNS = {"data": "data section", "stages": "stage"}
+GROUPS = {"data": "data section", "stages": "stage"}
+"""The groups of named entries of a study, and what an entry is."""
 
 
 def dotted(path: Iterable[str | int]) -> str:
@@ -17,13 +18,13 @@ def dotted(path: Iterable[str | int]) -> str:
     return text.removeprefix(".") or "the study"
 
 
-def absent_entry(tree: Mapping[str, Any], path: Sequence[str]) -> str | None:
+def absent_entry(tree: Mapping[str, Any], path: Sequence[str], *, adds: bool = True) -> str | None:
     """Returns why a path into a section or stage of the study `tree` leads nowhere, or None if it does not.
 
-    A path that ends with the name of a section or stage adds it.
+    A path that ends with the name of a section or stage adds it where it has a value (`adds`).
     """
-    noun, entries = _NOUNS.get(path[0]), tree.get(path[0])
-    if noun is None or len(path) < 3 or not isinstance(entries, dict) or path[1] in entries:
+    noun, entries = GROUPS.get(path[0]), tree.get(path[0])
+    if noun is None or len(path) < (3 if adds else 2) or not isinstance(entries, dict) or path[1] in entries:
         return None
     listed = ", ".join(entries) or "none"
     return f"there is no {noun} {path[1]!r}; this study has {listed}.{suggest(path[1], entries)}"
