@@ -133,17 +133,26 @@ class SupervisedLearner(Learner[E_contra, B]):
         Raises:
             NonFiniteLossError: It is NaN or infinite.
         """
+        return {"loss": self.validation_loss(examples, self.network)}
+
+    def validation_loss(self, examples: E_contra, forward: Forward) -> float:
+        """Returns the loss that `validate` gives; errors as there.
+
+        Args:
+            examples: The cases.
+            forward: The network, or what sees its outputs on their way.
+        """
         self.network.eval()
         total = 0.0
         with torch.inference_mode(), float32():
             for rows in fixed(len(examples), self.batch_size):
-                total += float(self.loss(self.network, self.load(examples, rows, None))) * len(rows)
+                total += float(self.loss(forward, self.load(examples, rows, None))) * len(rows)
         if not np.isfinite(total):
             where = f"in epoch {self._epoch}"
             raise NonFiniteLossError(
                 f"the validation loss became {total} {where}; {self._stepper.suspicion()}"
             )
-        return {"loss": total / len(examples)}
+        return total / len(examples)
 
     def end_epoch(self, score: float | None) -> Mapping[str, float]:
         """Moves the learning-rate schedule on; returns the rate that the epoch used as `lr`."""

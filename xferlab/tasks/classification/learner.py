@@ -110,10 +110,15 @@ class ClassificationLearner(SupervisedLearner[ImageExamples, Batch]):
         Raises:
             NonFiniteLossError: The loss is NaN or infinite.
         """
-        values = dict(super().validate(examples))
-        probability = self._probabilities(examples)
+        seen: list[torch.Tensor] = []
+
+        def forward(images: torch.Tensor) -> torch.Tensor:
+            seen.append(self.network(images))
+            return seen[-1]
+
+        loss = self.validation_loss(examples, forward)
         truth = self._truth(examples, np.arange(len(examples))).numpy()
-        return values | self._measures.of_all(probability, truth)
+        return {"loss": loss, **self._measures.of_all(self._probable(torch.cat(seen)), truth)}
 
     def finish(self, validation: ImageExamples) -> None:
         """Chooses the thresholds of each class on the validation cases; the network's buffers keep them."""
