@@ -199,7 +199,10 @@ class StudyResults:
 
         Where a split leaves sites out, a set may be evaluated in fewer repetitions than its stage has.
         """
-        return Counter((e.arm, *vars(e.evaluated).values()) for e in self.evaluations())
+        return {
+            (arm, *vars(evaluated).values()): len(ids)
+            for (arm, evaluated), ids in self._evaluation_ids.items()
+        }
 
     def counts(self) -> pd.DataFrame:
         """Returns arm, stage, num_planned and num_done, in the study's order."""

@@ -98,12 +98,10 @@ def told(contents: Contents, evaluated: EvaluationSet) -> list[Told]:
     for arms in results.arms_by_evaluations(evaluated):
         of_arm = rows[rows["arm"] == arms[0]]
         classes, names = results.several(arms[0], evaluated.stage), set(of_arm["metric"].unique())
-        if classes and names.issuperset(
-            f"{kind}_{name}" for kind in ("IS", "P", "CALLED") for name in classes
-        ):
-            wanted = {f"{kind}_{name}" for kind in ("IS", "P", "CALLED") for name in classes}
+        wanted = {f"{kind}_{name}" for kind in ("IS", "P", "CALLED") for name in classes}
+        if classes and names >= wanted:
             of_classes = of_arm[of_arm["metric"].isin(wanted | {"LABEL", "CALLED"})]
-            planned = results.planned_evaluations()[arms[0], *vars(evaluated).values()]
+            planned = len(results.evaluation_ids(arms[0], evaluated))
             num_patients = of_arm["patient"].nunique()
             found.append(Told(arms, classes, by_name(of_classes)[1], planned, num_patients))
     return found

@@ -92,7 +92,7 @@ class AllArms:
         """Returns `complete of planned` repetitions of arms that share them."""
         rows = self.rows[self.rows["arm"] == arms[0]]
         done = rows.iloc[0]["num_repetitions"] if len(rows) else 0
-        return f"{done} of {self.results.planned_evaluations()[arms[0], *vars(self.evaluated).values()]}"
+        return f"{done} of {len(self.results.evaluation_ids(arms[0], self.evaluated))}"
 
     def name(self, arms: tuple[str, ...]) -> str:
         """Returns names of arms with what a reader must know of each."""
@@ -246,11 +246,11 @@ def _data(arms: AllArms) -> pd.DataFrame:
 
 def _unmeasured_data(arms: AllArms) -> list[pd.DataFrame]:
     """Returns zero counts of the arms without a result, if any; all else of them is missing, not zero."""
-    evaluated, planned = arms.evaluated, arms.results.planned_evaluations()
+    evaluated, ids = arms.evaluated, arms.results.evaluation_ids
     counts = ("num_repetitions", "num_images", "num_patients", "num_values", "num_undefined")
     zeros = [0] * len(counts)
     rows = [
-        (arm, *vars(evaluated).values(), ALL, metric.name, planned[arm, *vars(evaluated).values()], *zeros)
+        (arm, *vars(evaluated).values(), ALL, metric.name, len(ids(arm, evaluated)), *zeros)
         for arm in arms.unmeasured
         for metric in arms.metrics
     ]

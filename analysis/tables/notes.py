@@ -41,6 +41,15 @@ def data_notes(
     )
 
 
+def licence_note(results: StudyResults, section: str) -> tuple[str, ...]:
+    """Returns what figures with pixels of a section or set say, unless all of it may be passed on."""
+    if all(data.get("shareable") for data in results.sections(section)):
+        return ()
+    return (
+        "The section is not declared shareable: check the licences of its images before you pass this on.",
+    )
+
+
 def _means(results: StudyResults, stages: Iterable[str]) -> Iterator[str]:
     """Yields what the metrics of stages that learn several structures are means over."""
     apart = {metric.of for metric in results.metrics.apart if not metric.computed_by}

@@ -79,7 +79,7 @@ def refuse_unusable(session: Session, plan: Plan, trials: Iterable[TrialSpec]) -
 
 def _digests(plan: Plan, trials: Iterable[TrialSpec]) -> set[str]:
     """The cases that trials read."""
-    selections = {read[2] for trial in trials for read in trial_reads(trial, plan.by_id)}
+    selections = {selection for trial in trials for _, _, selection, _ in trial_reads(trial, plan.by_id)}
     return {digest for selection in selections for digest in plan.selections[selection].digests}
 
 

@@ -145,12 +145,14 @@ def _wanted(
     tables: dict[str, _Wanted] = {}
     for trial in trials:
         for identity, name, selection, size in trial_reads(trial, planned):
-            network = canonical_json([identity.model.model_dump(mode="json"), identity.training.batch_size])
             configs = {key: trial.data[key] for key in single_sections(name)}
             key = f"{size} {canonical_json(list(configs.values()))}"
             wanted = tables.setdefault(key, _Wanted(name, configs, size))
             wanted.digests.update(selections[selection].digests)
             if _looks_at_cases(identity):
+                network = canonical_json(
+                    [identity.model.model_dump(mode="json"), identity.training.batch_size]
+                )
                 check = wanted.checks.setdefault(network, _CaseCheck(identity))
                 check.read.update(selections[selection].digests)
                 if identity is trial.identity and selection == trial.selection:

@@ -14,11 +14,10 @@ from xferlab.analysis.figures.style import PAGE_IN, Picture, drawing
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import detailed_arms
 from xferlab.analysis.tables.model import file_name
-from xferlab.analysis.tables.notes import data_notes
+from xferlab.analysis.tables.notes import data_notes, licence_note
 
 _NAME = "classification"
 _MAX_CASES, _MAX_CLASSES = 4, 4
-_LICENCES = "The section is not declared shareable: check the licences of its images before you pass this on."
 
 
 def pictures(contents: Contents) -> Iterator[Picture]:
@@ -49,7 +48,6 @@ def _stored(contents: Contents, arm: str, evaluated: EvaluationSet) -> pd.DataFr
 def _picture(contents: Contents, evaluated: EvaluationSet, by_arm: dict[str, pd.DataFrame]) -> Picture:
     results = contents.results
     cases = _chosen(next(iter(by_arm.values())))
-    shareable = all(data.get("shareable") for data in results.sections(evaluated.section))
     return Picture(
         name=f"heat_{evaluated.stage}_on_{file_name(evaluated.stem)}",
         title=f"where the network looks, stage {evaluated.stage} on {evaluated.name}",
@@ -59,7 +57,7 @@ def _picture(contents: Contents, evaluated: EvaluationSet, by_arm: dict[str, pd.
             "masks, where the stage takes any.",
             "First complete repetition; of each pathology the first stored cases. Below: the most probable "
             "class with its probability.",
-            *([] if shareable else [_LICENCES]),
+            *licence_note(results, evaluated.section),
             *data_notes(results, (), [evaluated.section]),
         ),
         figure=_draw(by_arm, cases),

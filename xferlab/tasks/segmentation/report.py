@@ -27,13 +27,12 @@ from xferlab.analysis.figures.style import BEFORE, PAGE_IN, TARGET, Picture, dra
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import detailed_arms, ordered_pathologies
 from xferlab.analysis.tables.model import file_name
-from xferlab.analysis.tables.notes import data_notes
+from xferlab.analysis.tables.notes import data_notes, licence_note
 from xferlab.tasks.segmentation.config import COLOURS
 
 _AFTER = "#56B4E9"  # the palette's light blue: it stands out on dark areas
 Pixels = npt.NDArray[Any]
 _MAX_CASES = 4
-_LICENCES = "The section is not declared shareable: check the licences of its images before you pass this on."
 _NAME = "segmentation"
 _ARTEFACTS = {"BRIDGES": "bridge", "ISLANDS": "island"}
 
@@ -198,7 +197,6 @@ def _counts(row: Any) -> str:
 
 def _picture(outputs: _Outputs, columns: Sequence[_Column], words: tuple[str, str, str]) -> Picture:
     (kind, title, note), evaluated, results = words, outputs.sets[-1], outputs.results
-    shareable = all(data.get("shareable") for data in results.sections(evaluated.section))
     stages = {"before": outputs.stages[0], "after": outputs.stages[-1]}
     subject = stages if len(outputs.sets) > 1 else {"stage": evaluated.stage}
     on = "" if len(outputs.sets) > 1 else f"_on_{file_name(evaluated.stem)}"
@@ -209,7 +207,7 @@ def _picture(outputs: _Outputs, columns: Sequence[_Column], words: tuple[str, st
             "Top: the image as the network saw it.",
             _below(outputs.structures),
             note,
-            *([] if shareable else [_LICENCES]),
+            *licence_note(results, evaluated.section),
             *data_notes(results, (), [evaluated.section]),
         ),
         figure=_draw(outputs, columns),
