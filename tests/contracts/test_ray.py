@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,10 @@ from tests.studies import (
     write_study,
     xferlab,
 )
-from xferlab.errors import UsageError
+from xferlab.errors import InterruptedTrialError, UsageError
 from xferlab.plan.spec import Reservation, Settings, TrialSpec
 from xferlab.records import reader
+from xferlab.records.store import Store
 from xferlab.schedule import nodes
 from xferlab.schedule.graph import State
 from xferlab.schedule.watch import below
@@ -71,6 +74,8 @@ def test_a_cluster_of_one_machine_listens_on_loopback_only(ray_execute: Any) -> 
 
 
 STAGES = TINY["stages"]
+SAVES_WITHIN_S = 1.5
+"""Of a storage that is slow; Ray kills a process 0.2 s after it has ended an actor."""
 SLOW = {"max_epochs": 400, "patience": 400, "checkpoint_every_s": 60}
 
 
@@ -167,6 +172,27 @@ def test_a_worker_that_is_told_to_end_saves_and_costs_no_retry(tmp_path: Path) -
     ((first, second),) = attempts(tmp_path / "st").values()
     assert (first["outcome"], second["outcome"]) == ("interrupted", "complete")
     assert second["first_epoch"] > 20  # saved for the notice: the first checkpoint was due after 60 s
+
+
+@pytest.mark.slow
+def test_workers_that_are_stopped_live_until_they_have_saved(ray_lab: Lab) -> None:
+    saved = ray_lab.folder / "saved"
+    saved.mkdir()
+
+    def train(trial: TrialSpec, store: Store, cache_dir: Path, reporter: Any) -> None:
+        epochs = count(1)
+        while not reporter.stopped():
+            reporter.note(next(epochs), None)
+            time.sleep(0.01)
+        time.sleep(SAVES_WITHIN_S)
+        (saved / trial.trial_id).touch()
+        raise InterruptedTrialError("stopped")
+
+    ray_lab.execute = partial(ray_lab.execute, train=train)
+    ray_lab.heard.on_epoch = lambda trial: signal.raise_signal(signal.SIGTERM)
+    outcome = ray_lab.run(ray_lab.study(arms={"a": {}, "b": {}}))
+    assert len(list(saved.iterdir())) == len(ray_lab.heard.events) == 2
+    assert not outcome.graph.counts().get(State.COMPLETE)
 
 
 def _epochs(storage: Path) -> int:
