@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -32,17 +33,21 @@ def manifest_rows(root: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if all(row[k] == v for k, v in FIXED.items())]
 
 
-def examples(setting: Setting, device: torch.device) -> ImageExamples:
-    """Returns the cases of the manifest."""
+def examples(setting: Setting, device: torch.device, classes: Sequence[str] = ()) -> ImageExamples:
+    """Returns the cases of the manifest, labelled by pathology if classes are given."""
     config = manifest(setting.root)
     cases = open_source("general", config, memo_dir=setting.cache_dir / "digests").cases()
-    digests = sorted(case.digest for case in cases)
+    pathologies = {case.digest: case.pathology for case in cases}
+    digests = sorted(pathologies)
     table = open_table(
         {"general": config}, size=setting.size_px, digests=digests, cache_dir=setting.cache_dir
     )
     arrays = (table.images, table.targets, table.spacing_mm)
     rows = table.rows(digests)
-    return ImageExamples(tuple(digests), *arrays, structures=config.targets, rows=rows, device=device)
+    found = ImageExamples(tuple(digests), *arrays, structures=config.targets, rows=rows, device=device)
+    if classes:
+        found.label([classes.index(pathologies[digest]) for digest in digests], classes)
+    return found
 
 
 def find_images(folder: Path) -> tuple[Path, str]:

@@ -19,20 +19,22 @@ WARM_UP = 2
 
 @dataclass(frozen=True)
 class Setting:
-    """One size to measure at.
+    """A task, and one size to measure at.
 
     Attributes:
+        task: A key of `works.WORKS`.
         root: Folder with `metadata.csv`, images and masks.
         cache_dir: Folder for the engine's image cache.
         size_px: Side of the images.
-        width: Channels of the network's first level.
+        width: Channels of a U-Net's first level; what those of a classifier are multiplied by.
         threads: Threads of the network.
     """
 
+    task: str
     root: Path
     cache_dir: Path
     size_px: int
-    width: int
+    width: float
     threads: int
 
 

@@ -7,29 +7,34 @@ import images
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.nn import functional as F
 from turns import Setting, Way, timed
 
 from xferlab.data.sources.registry import open_source
 from xferlab.training.augment import rotate
 
 pytest.importorskip("skimage", reason="scikit-image comes with the extra `bench`")
+import ordinary
 import pipeline
+from works import WORKS
 
 NUM_IMAGES = 20
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "NUM_LOADERS", 0)
+    monkeypatch.setattr(ordinary, "NUM_LOADERS", 0)
     monkeypatch.setattr(images, "NUM_PHANTOMS", NUM_IMAGES)
     monkeypatch.setattr(images, "PHANTOM_SIZE_PX", 64)
     monkeypatch.delenv("XFERLAB_DATA", raising=False)
 
 
-@pytest.fixture
-def setting(tmp_path: Path) -> Setting:
+@pytest.fixture(params=WORKS)
+def setting(request: pytest.FixtureRequest, tmp_path: Path) -> Setting:
     root, _ = images.find_images(tmp_path)
-    return Setting(root, tmp_path / "cache", size_px=32, width=2, threads=1)
+    width = {"segmentation": 2, "classification": 0.125}[request.param]
+    return Setting(request.param, root, tmp_path / "cache", size_px=32, width=width, threads=1)
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -47,34 +52,39 @@ def test_real_images_are_taken_and_phantoms_stand_in(
 
 
 def test_both_ways_see_the_same_images_and_labels(setting: Setting) -> None:
-    examples = images.examples(setting, torch.device("cpu"))
-    learner = pipeline.learner_of(pipeline.engine_identity(setting), torch.device("cpu"))
+    engine = pipeline.EngineWay(setting)
     source = open_source("general", images.manifest(setting.root), memo_dir=setting.cache_dir)
     names = [case.name for case in sorted(source.cases(), key=lambda case: case.digest)]
     rows = images.manifest_rows(setting.root)
-    ordinary = pipeline.LungDataset(setting.root, rows, setting.size_px, augment=False)
+    samples = ordinary.Images(setting, augment=False)
     assert sorted(names) == sorted(row["image"] for row in rows)
     for number, row in enumerate(rows):
-        batch = learner.load(examples, np.array([names.index(row["image"])]), None)
-        image, target, valid = ordinary[number]
+        batch = engine.learner.load(engine.train, np.array([names.index(row["image"])]), None)
+        image, *sampled = samples[number]
+        if setting.task == "classification":  # the engine's network standardises
+            image = image * WORKS[setting.task].deviation + WORKS[setting.task].mean
+            sampled = [F.one_hot(*sampled, 3).float()]
+        truth = [batch.truth] if setting.task == "classification" else [batch.target, batch.valid]
         torch.testing.assert_close(batch.inputs[0], image, rtol=0, atol=1e-4)
-        assert torch.equal(batch.target[0], target)
-        assert torch.equal(batch.valid[0], valid)
+        assert all(torch.equal(mine[0], theirs) for mine, theirs in zip(truth, sampled, strict=True))
 
 
 @pytest.mark.parametrize("angle", [-10.0, 3.5])
 def test_both_ways_turn_alike(setting: Setting, angle: float) -> None:
-    dataset = pipeline.LungDataset(setting.root, images.manifest_rows(setting.root), 64, augment=False)
-    image, target, _ = dataset[0]
-    labels = (target * 255).byte()
-    turned, turned_labels = pipeline.turned(image[0].numpy(), labels[0].numpy(), angle)
+    row, *_ = images.manifest_rows(setting.root)
+    image, labels = (
+        torch.from_numpy(np.array(Image.open(setting.root / row[kind]).resize((64, 64), 0)))[None]
+        for kind in ("image", "mask")
+    )
+    image = image.float()
+    turned, turned_labels = ordinary.turned(image[0].numpy(), labels[0].numpy(), angle)
     batched, batched_labels = rotate(image[None, :1], labels[None].float(), np.array([angle]))
     np.testing.assert_allclose(batched[0, 0].numpy(), turned, atol=2e-3)
     assert (batched_labels[0, 0].numpy() != turned_labels).mean() < 0.005  # ties between two neighbours
     assert not np.array_equal(turned, image[0].numpy())
 
 
-@pytest.mark.parametrize("way", [pipeline.EngineWay, pipeline.OrdinaryWay])
+@pytest.mark.parametrize("way", [pipeline.EngineWay, ordinary.OrdinaryWay])
 def test_rounds_go_on_where_the_last_one_ended(setting: Setting, way: Callable[[Setting], Way]) -> None:
     training = way(setting)
     rounds = [timed(training.steps(), num_steps=4) for _ in range(5)]
@@ -85,12 +95,11 @@ def test_rounds_go_on_where_the_last_one_ended(setting: Setting, way: Callable[[
 
 
 def test_both_networks_have_equal_parameters(setting: Setting) -> None:
-    networks = (*pipeline.EngineWay(setting).learner.networks.values(), pipeline.OrdinaryWay(setting).model)
-    engine, ordinary = (
-        {name: value.shape for name, value in network.state_dict().items()} for network in networks
-    )
-    assert engine == ordinary
+    networks = (*pipeline.EngineWay(setting).learner.networks.values(), ordinary.OrdinaryWay(setting).model)
+    mine, theirs = ([weight.shape for weight in network.parameters()] for network in networks)
+    assert mine == theirs
 
 
 def test_sizes_are_pairs() -> None:
     assert pipeline.parse([]).sizes == [(128, 16), (256, 32)]
+    assert pipeline.parse(["--task", "classification"]).sizes == [(96, 0.25), (224, 1)]
