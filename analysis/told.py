@@ -75,8 +75,7 @@ class Told:
 
     def confusions(self) -> tuple[Confusion, ...]:
         """Returns one matrix where classes exclude each other, else one for each class."""
-        # Without one class for each case, its number is absent or undefined.
-        if "LABEL" in self.values and not np.isnan(self.values["LABEL"]).all():
+        if not np.isnan(self.values["LABEL"]).all():  # each case is of one class
             return (self._confusion("", self.classes, self.classes, ("LABEL", "CALLED")),)
         return tuple(
             self._confusion(name, (f"not {name}", name), ("no", "yes"), (f"IS_{name}", f"CALLED_{name}"))

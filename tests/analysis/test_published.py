@@ -50,7 +50,7 @@ def test_an_unknown_paper_names_the_known_one() -> None:
 
 def known(classes: tuple[str, ...] = ()) -> list[str]:
     """Names of all metrics of images, and of those of some classes, in the order of tables."""
-    return [metric.name for metric in (*METRICS, *metrics_of_classes(classes, exclusive=True))]
+    return [metric.name for metric in (*METRICS, *metrics_of_classes(classes))]
 
 
 @pytest.mark.parametrize("name", papers())

@@ -42,8 +42,7 @@ class Classes(StudyBuilder):
             truth |= np.arange(3) == image % 4
         scores = random.normal(truth * (1.5 if stage == "portable" else 0.5), 1.0)
         given = np.exp(scores) / np.exp(scores).sum() if self.exclusive else 1 / (1 + np.exp(-scores))
-        values = values_of_classes(NAMES, truth, given, exclusive=self.exclusive, thresholds=LIMITS)
-        return values.get(metric, float("nan"))  # independent classes have no number
+        return values_of_classes(NAMES, truth, given, exclusive=self.exclusive, thresholds=LIMITS)[metric]
 
 
 class Findings(Classes):
@@ -53,7 +52,7 @@ class Findings(Classes):
 
 
 def contents_of(kind: type[Classes], folder: Path, **changes: Any) -> Contents:
-    declared = metrics_of_classes(NAMES, exclusive=kind.exclusive, thresholds=NAMED_THRESHOLDS)
+    declared = metrics_of_classes(NAMES, thresholds=NAMED_THRESHOLDS)
     fields = {"pixels": False, "images": 36, "compare_to": None, "missing": set[str](), "metrics": declared}
     kind(folder, structures=NAMES, **fields | changes).write()
     return Contents(load_study(folder, STUDY))
@@ -127,7 +126,8 @@ def test_confusion_matrices_are_those_of_scikit_learn(contents: Contents) -> Non
     data = table.data[table.data["arm"] == "baseline"]
     found = data["count"].to_numpy()
     wide = list(repetitions(contents))
-    if "LABEL" in wide[0]:
+    exclusive = "LABEL" in wide[0]
+    if exclusive:
         expected = [confusion_matrix(w["LABEL"], w["CALLED"]) for w in wide]
         shares = [confusion_matrix(w["LABEL"], w["CALLED"], normalize="true") for w in wide]
         assert data["share_sd"].to_numpy() == pytest.approx(np.std(shares, axis=0, ddof=1).ravel())
@@ -135,8 +135,9 @@ def test_confusion_matrices_are_those_of_scikit_learn(contents: Contents) -> Non
         columns = [[f"{kind}_{name}" for name in NAMES] for kind in ("IS", "CALLED")]
         expected = [multilabel_confusion_matrix(*(w[names].astype(int) for names in columns)) for w in wide]
         assert list(dict.fromkeys(data["class"])) == list(NAMES)
+        assert table.columns == ("Called no", "Called yes")
     assert found == pytest.approx(np.mean(expected, axis=0).ravel())
-    assert data["count"].sum() == pytest.approx(36 * (1 if "LABEL" in wide[0] else 3))
+    assert data["count"].sum() == pytest.approx(36 * (1 if exclusive else 3))
 
 
 def test_curves_and_matrices_are_drawn_with_their_numbers(contents: Contents) -> None:
@@ -150,17 +151,6 @@ def test_curves_and_matrices_are_drawn_with_their_numbers(contents: Contents) ->
     assert {"precision_recall_general_on_portable_hold_out", "confusion_general_on_general_test"} <= set(
         pictures
     )
-
-
-def test_classes_without_one_for_each_image_have_a_matrix_each(tmp_path: Path) -> None:
-    """Where a task declares exclusive classes for both kinds, numbers of classes are undefined."""
-    declared = metrics_of_classes(NAMES, exclusive=True, thresholds=NAMED_THRESHOLDS)
-    contents = contents_of(Findings, tmp_path, repetitions=2, metrics=declared)
-    table = next(table for table in confusion_tables(contents) if LAST in table.title)
-    assert list(dict.fromkeys(table.data["class"])) == list(NAMES)
-    assert table.columns == ("Called no", "Called yes")
-    assert len(list(class_pictures(contents))) == 3 * len(contents.plain_sets)
-    list(arms_against_baseline_tables(contents))
 
 
 def test_few_patients_have_no_bands_and_no_deviations(tmp_path: Path) -> None:
@@ -188,7 +178,7 @@ def test_stages_of_other_classes_have_macro_metrics_of_their_own(tmp_path: Path)
     class Fewer(Classes):
         def _write_evaluation(self, store: Any, trial: Any, evaluation: Any) -> None:
             names = NAMES[:2] if trial["stage"] == "donor" else NAMES
-            self.metrics = metrics_of_classes(names, exclusive=True, thresholds=NAMED_THRESHOLDS)
+            self.metrics = metrics_of_classes(names, thresholds=NAMED_THRESHOLDS)
             super()._write_evaluation(store, trial, evaluation)
 
     contents = contents_of(Fewer, tmp_path, repetitions=2)

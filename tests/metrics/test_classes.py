@@ -37,7 +37,7 @@ def test_values_of_classes_that_do_not_exclude_each_other() -> None:
     given = np.array([0.6, 0.5, 0.7], dtype=np.float32)
     values = values_of_classes(NAMES, truth_of(0, 2), given, exclusive=False)
     assert values["ACCURACY"] == 1.0
-    assert not {"LABEL", "CALLED"} & values.keys()
+    assert np.isnan([values["LABEL"], values["CALLED"]]).all()
     assert [values[f"CALLED_{name}"] for name in NAMES] == [1, 0, 1]  # above 0.5, and not at it
     assert values["LOG_LOSS"] == pytest.approx(-np.log(0.6 * 0.5 * 0.7), rel=1e-6)
     assert values["BRIER_SCORE"] == pytest.approx(0.4**2 + 0.5**2 + 0.3**2, rel=1e-6)
@@ -53,7 +53,7 @@ def test_a_certain_and_wrong_probability_has_a_finite_loss(*, exclusive: bool) -
 
 @pytest.mark.parametrize(("exclusive", "chosen"), [*product([True, False], [(), tuple(NAMED_THRESHOLDS)])])
 def test_what_is_measured_is_what_metrics_are_made_of(*, exclusive: bool, chosen: tuple[str, ...]) -> None:
-    declared = metrics_of_classes(NAMES, exclusive=exclusive, thresholds=chosen)
+    declared = metrics_of_classes(NAMES, thresholds=chosen)
     names = dict.fromkeys(
         name for metric in declared for name in (metric.made_of if metric.computed_by else [metric.name])
     )
@@ -65,9 +65,8 @@ def test_what_is_measured_is_what_metrics_are_made_of(*, exclusive: bool, chosen
     assert len({metric.name for metric in declared}) == len(declared)
 
 
-@pytest.mark.parametrize("exclusive", [True, False])
-def test_metrics_of_a_class_are_one_by_one_those_of_all(*, exclusive: bool) -> None:
-    declared = metrics_of_classes(NAMES, exclusive=exclusive, thresholds=NAMED_THRESHOLDS)
+def test_metrics_of_a_class_are_one_by_one_those_of_all() -> None:
+    declared = metrics_of_classes(NAMES, thresholds=NAMED_THRESHOLDS)
     whole = {metric.name: metric for metric in declared if not metric.of}
     for metric in declared:
         if metric.of:
@@ -77,5 +76,5 @@ def test_metrics_of_a_class_are_one_by_one_those_of_all(*, exclusive: bool) -> N
     for metric in whole.values():
         if metric.computed_by == MACRO:
             assert {other.of for other in declared if other.whole == metric.name} == {"", *NAMES}
-    without = metrics_of_classes((), exclusive=exclusive, thresholds=NAMED_THRESHOLDS)
+    without = metrics_of_classes((), thresholds=NAMED_THRESHOLDS)
     assert without == tuple(whole.values())

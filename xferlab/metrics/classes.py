@@ -2,14 +2,13 @@
 
 For a class `ill`, a case has the values `IS_ill` and `P_ill` (its probability), and whether it is called so:
 `CALLED_ill`, and where the task chooses thresholds on the validation part, `CALLED_YOUDEN_ill` and
-`CALLED_SENSITIVE_ill`. Where classes exclude each other, it also has the numbers of the true class (`LABEL`)
-and of the most probable one (`CALLED`).
+`CALLED_SENSITIVE_ill`. Where classes exclude each other, the numbers of the true class (`LABEL`) and of the
+most probable one (`CALLED`) are defined, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -108,14 +107,6 @@ _CALIBRATION = _Kind(
     "further",
     "lower",
 )
-_SHARE = _Kind(
-    "CLASS_ACCURACY",
-    "Accuracy of a class",
-    "accuracy",
-    "CALLED",
-    "Share of the images of which is told right whether they are of the class.",
-    "Always defined.",
-)
 ACCURACY = Metric(
     name="ACCURACY",
     label="Accuracy",
@@ -124,11 +115,6 @@ ACCURACY = Metric(
     prominence="main",
     definition="1 where the most probable class is the true one, 0 elsewhere; where classes do not exclude "
     "each other, 1 where every class is told right at a threshold of 0.5.",
-)
-EXACT = replace(
-    ACCURACY,
-    label="All classes right",
-    definition="1 where every class is told right at a threshold of 0.5, 0 elsewhere.",
 )
 LOG_LOSS = Metric(
     name="LOG_LOSS",
@@ -152,29 +138,23 @@ _OF_LABELS = Metric(
     source=_BALANCED.source,
     prominence="headline",
     definition="Mean over the true classes of the share of each that is told right.",
-    undefined=_BALANCED.undefined,
+    undefined=f"{_BALANCED.undefined} NaN where classes do not exclude each other.",
     computed_by="balanced_accuracy",
     made_of=("LABEL", "CALLED"),
 )
 
 
-def metrics_of_classes(
-    targets: Sequence[str], *, exclusive: bool, thresholds: Iterable[str] = ()
-) -> tuple[Metric, ...]:
+def metrics_of_classes(targets: Sequence[str], thresholds: Iterable[str] = ()) -> tuple[Metric, ...]:
     """Returns what is reported of a task that tells classes: over all of them, then of each against the rest.
 
     Args:
         targets: Names of the classes.
-        exclusive: Whether an image has one class (a softmax), or any number of them (a sigmoid each).
         thresholds: Those of `NAMED_THRESHOLDS` that the task chooses on the validation part.
     """
-    of_all = [] if exclusive else [_BALANCED, _SHARE]
-    kinds = [*_RANKED, *_CALLED, *of_all, _CALIBRATION, *_at(thresholds)]
-    whole = [_macro(kind) for kind in kinds]
-    first = [whole[0], ACCURACY if exclusive else EXACT, *([_OF_LABELS] if exclusive else [])]
-    of_each = [*kinds, _BALANCED] if exclusive else kinds
-    single = [_of(kind, name) for name in targets for kind in of_each]
-    return (*first, *whole[1:], LOG_LOSS, BRIER_SCORE, *single)
+    kinds = [*_RANKED, *_CALLED, _CALIBRATION, *_at(thresholds)]
+    first, *others = (_macro(kind) for kind in kinds)
+    single = [_of(kind, name) for name in targets for kind in (*kinds, _BALANCED)]
+    return (first, ACCURACY, _OF_LABELS, *others, LOG_LOSS, BRIER_SCORE, *single)
 
 
 def values_of_classes(
@@ -191,15 +171,15 @@ def values_of_classes(
         names: Names of the classes, K of them.
         truth: Which classes the case has, bool (K,).
         probability: Of each class, (K,), in [0, 1].
-        exclusive: Whether it has one class.
+        exclusive: Whether it has one class (a softmax), or any number of them (a sigmoid each).
         thresholds: Of each class, by the names that `metrics_of_classes` got: it is called from there on. NaN
             where the validation part gave none, as without a case of the class; the case is undefined then.
     """
     given = np.asarray(probability, dtype=np.float64)
     called = np.arange(len(given)) == given.argmax() if exclusive else given > THRESHOLD
+    numbers = (truth.argmax(), called.argmax()) if exclusive else (np.nan, np.nan)
     values = {"ACCURACY": float(np.array_equal(called, truth))}
-    if exclusive:
-        values |= {"LABEL": float(truth.argmax()), "CALLED": float(called.argmax())}
+    values |= {"LABEL": float(numbers[0]), "CALLED": float(numbers[1])}
     values |= {"LOG_LOSS": _log_loss(truth, given, exclusive=exclusive)}
     values |= {"BRIER_SCORE": float(((given - truth) ** 2).sum())}
     for number, name in enumerate(names):

@@ -76,7 +76,7 @@ def test_structures_have_lines_of_their_own(tmp_path: Path) -> None:
 
 
 def test_metrics_of_sets_are_computed_within_each_group(tmp_path: Path) -> None:
-    declared = metrics_of_classes(NAMES, exclusive=True, thresholds=("YOUDEN", "SENSITIVE"))
+    declared = metrics_of_classes(NAMES, thresholds=("YOUDEN", "SENSITIVE"))
     contents = grouped(Classes, tmp_path, arms=("baseline",), structures=NAMES, metrics=declared)
     lines = cells(contents, "AUC")
     cases = contents.results.cases

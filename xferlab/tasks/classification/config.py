@@ -56,7 +56,7 @@ class Identity(TrialIdentity):
 
 def metrics(classes: tuple[str, ...]) -> tuple[Metric, ...]:
     """Returns what is reported of classes."""
-    return (*metrics_of_classes(classes, exclusive=True, thresholds=(YOUDEN, SENSITIVE)), _HEAT)
+    return (*metrics_of_classes(classes, thresholds=(YOUDEN, SENSITIVE)), _HEAT)
 
 
 TASK = Task(

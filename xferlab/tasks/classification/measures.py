@@ -66,15 +66,13 @@ class Measures:
             thresholds: (2, K), those of `CHOSEN`.
         """
         chosen = np.where(thresholds == NO_THRESHOLD, np.nan, thresholds)
-        values = values_of_classes(
+        return values_of_classes(
             classes,
             truth == 1,
             probability,
             exclusive=self.is_exclusive,
             thresholds=dict(zip(CHOSEN, chosen.tolist(), strict=True)),
         )
-        # Independent classes have no number.
-        return {"LABEL": float("nan"), "CALLED": float("nan"), **values}
 
 
 def thresholds_of(probability: Floats, truth: Floats, *, sensitivity: float) -> npt.NDArray[np.float32]:

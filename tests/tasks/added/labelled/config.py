@@ -26,7 +26,7 @@ class Identity(sections.Identity):
 
 def metrics(targets: tuple[str, ...]) -> tuple[Metric, ...]:
     """Returns what is reported of classes that exclude each other."""
-    return metrics_of_classes(targets, exclusive=True)
+    return metrics_of_classes(targets)
 
 
 TASK = Task(
