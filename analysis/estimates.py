@@ -121,6 +121,31 @@ def _t_estimate(mean: float, variance: float, *, df: float) -> Estimate:
     return Estimate(mean - half, mean + half, 2 * float(special.stdtr(df, -abs(mean) / error)), df)
 
 
+def at_level(difference: float, estimate: Estimate, confidence: float) -> tuple[float, float]:
+    """Returns the interval of a difference at another level than `CONFIDENCE`."""
+    from scipy import special
+
+    quantiles = special.stdtrit(estimate.df, [(1 + level) / 2 for level in (confidence, CONFIDENCE)])
+    half = (estimate.high - estimate.low) / 2 * float(quantiles[0] / quantiles[1])
+    return difference - half, difference + half
+
+
+def holm_levels(p_values: list[float]) -> list[float]:
+    """Returns the level of the interval of each of several comparisons that says what Holm's method says.
+
+    1 - 0.05 / (m - k + 1) of m comparisons, where k is the rank of its p; from the first that is not below
+    its share of 0.05 on, the rank of that one. What has no p ranks last; of equal ones, the first is lower.
+    """
+    values = np.nan_to_num(np.asarray(p_values, dtype=float), nan=1.0)
+    order, num, rank = np.argsort(values, kind="stable"), len(values), 0
+    levels = np.empty(num)
+    for position, index in enumerate(order):
+        if rank == position:  # all before are rejected
+            rank += values[index] < (1 - CONFIDENCE) / (num - position)
+        levels[index] = 1 - (1 - CONFIDENCE) / (num - min(position, rank))
+    return [float(level) for level in levels]
+
+
 def holm(p_values: list[float]) -> list[float]:
     """Returns p-values adjusted by Holm's step-down method (1979).
 

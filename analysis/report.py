@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xferlab.analysis.claims import Verdicts, declared_when, earlier_plans, verdicts_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.division import division
 from xferlab.analysis.loading import load_study
 from xferlab.analysis.pages import Block, Page, SavedPicture, Section, written
-from xferlab.analysis.results import StudyResults
+from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import seen_by_parents
-from xferlab.analysis.tables.arms import arms_tables
+from xferlab.analysis.tables.arms import arms_tables, compared_arms
+from xferlab.analysis.tables.claims import claims_table, reached_table
 from xferlab.analysis.tables.confusion import confusion_tables
 from xferlab.analysis.tables.differences import (
     arms_against_baseline_tables,
@@ -41,6 +43,10 @@ if TYPE_CHECKING:  # matplotlib takes a second to import
 Echo = Callable[[str], None]
 FILE_LIST = "files.txt"
 """Names the files that a report wrote, a line each, so that the next one removes what it has no longer."""
+_UNDECLARED = (
+    "Nothing was declared before the study ran, so all of this is exploratory; for verdicts, the study file "
+    "declares `primary` and `contrasts`."
+)
 _NO_RESULT = "No trial of this study is complete: there is nothing to report yet."
 _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "All arms": arms_tables,
@@ -116,6 +122,7 @@ class _Writer:
         self.results, self.folder, self.say = results, folder, say
         self.contents = Contents(results)
         self.written: list[Path] = []
+        self.shown_first: list[EvaluationSet] = []
 
     def write(self, remarks: Sequence[str]) -> Path:
         status, complete = _status(self.results, remarks)
@@ -131,6 +138,8 @@ class _Writer:
         return markdown
 
     def sections(self) -> Iterator[Section]:
+        if found := verdicts_of(self.contents):
+            yield self.result(found)
         yield _overview(self.results, self.tables)
         if not len(self.results.cases) and not len(self.results.histories):
             return
@@ -139,11 +148,30 @@ class _Writer:
             if blocks:
                 self.say(f"{title}: {len(blocks)} table{'' if len(blocks) == 1 else 's'}")
                 yield Section(title, blocks)
-        pictures = tuple(self.pictures())
-        if pictures:
-            self.say(f"Figures: {len(pictures)}")
-            yield Section("Figures", pictures)
+        drawn = tuple(self.saved(pictures(self.contents, without=self.shown_first)))
+        if drawn:
+            self.say(f"Figures: {len(drawn)}")
+            yield Section("Figures", drawn)
         yield _definitions(self.contents)
+
+    def result(self, found: Verdicts) -> Section:
+        """Returns the first screen: a sentence a contrast, all arms at a glance, and a short table."""
+        from xferlab.analysis.figures.comparisons import arms_picture
+
+        judged = f"By {found.metric.label} on {found.claims.on}"
+        blocks: list[Block] = [
+            f"{judged}, {declared_when(self.results, found.claims)}:"
+            if found.claims.declared
+            else f"{judged}. {_UNDECLARED}",
+            tuple(map(found.sentence, found.verdicts)),
+        ]
+        evaluated = found.verdicts[0].contrast.comparison.evaluated
+        for arms in compared_arms(self.contents):
+            if arms.evaluated == evaluated and arms.metrics[0].name == found.metric.name:
+                self.shown_first.append(arms.evaluated)
+                blocks += self.saved(filter(None, [arms_picture(arms)]))
+        tables = filter(None, (reached_table(self.contents, found), claims_table(self.contents, found)))
+        return Section("Result", (*blocks, *self.tables(map(self.contents.numbered, tables))))
 
     def tables(self, tables: Iterable[Table]) -> Iterator[Table]:
         """Yields the tables, which stand on the page even where a file of theirs cannot be written."""
@@ -154,10 +182,11 @@ class _Writer:
                 self.results.note(f"table {table.name}: its files cannot be written: {error}")
             yield table
 
-    def pictures(self) -> Iterator[SavedPicture]:
+    def saved(self, pictures: Iterable[Picture]) -> Iterator[SavedPicture]:
+        """Yields the figures with their files; those that cannot be written are noted and left out."""
         from xferlab.analysis.figures.style import save
 
-        for picture in map(self.contents.numbered, pictures(self.contents)):
+        for picture in map(self.contents.numbered, pictures):
             self.say(f"drawing: {picture.title}")
             try:
                 png, svg = save(picture, self.folder / "figures")
@@ -168,8 +197,13 @@ class _Writer:
             yield SavedPicture(picture.title, picture.caption, png, svg)
 
 
-def pictures(contents: Contents) -> Iterator[Picture]:
-    """Yields the figures in order; of many arms, figures of all together and of `detailed_arms` alone."""
+def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> Iterator[Picture]:
+    """Yields the figures in order; of many arms, figures of all together and of `detailed_arms` alone.
+
+    Args:
+        contents: The study.
+        without: Sets on which all arms at a glance have been shown.
+    """
     from xferlab.analysis.figures.before_after import before_after_pictures
     from xferlab.analysis.figures.classes import class_pictures
     from xferlab.analysis.figures.comparisons import arms_pictures, object_pictures
@@ -181,7 +215,7 @@ def pictures(contents: Contents) -> Iterator[Picture]:
     for name in dict.fromkeys(contents.results.plan["tasks"].values()):
         yield from registry.pictures_of(name, contents)
     yield from class_pictures(contents)
-    yield from arms_pictures(contents)
+    yield from arms_pictures(contents, without=without)
     yield from object_pictures(contents)
     yield from features_pictures(contents)
 
@@ -229,6 +263,7 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
         "In no table, in repetitions in which a parent may have trained on these patients:": seen_by_parents(
             results
         ),
+        "Earlier plans with results, each a look at them:": earlier_plans(results),
         "Warnings of the plan:": tuple(str(warning) for warning in plan.get("warnings") or ()),
     }
     profile = f", profile {plan['profile']}" if plan.get("profile") else ""
@@ -240,7 +275,8 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
         progress_table(results),
     )
     divided = division(plan)
-    blocks: list[Block] = [f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}."]
+    planned = f" Planned {p['at']}, digest {p['digest']}." if (p := plan.get("planned")) else ""
+    blocks: list[Block] = [f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}.{planned}"]
     blocks += [divided] if divided else []
     blocks += [*_redeclared(results), *write(table for table in tables if table.groups)]
     for title, items in lists.items():

@@ -119,7 +119,14 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.section",
         "xferlab.errors",
     ),
-    "xferlab.plan": ("xferlab.study", REGISTRY, *TASK_CONFIGS, "xferlab.cohort", "xferlab.errors"),
+    "xferlab.plan": (
+        "xferlab.study",
+        REGISTRY,
+        *TASK_CONFIGS,
+        "xferlab.metrics.claims",
+        "xferlab.cohort",
+        "xferlab.errors",
+    ),
     "xferlab.records": ("xferlab.plan", "xferlab.cohort", "xferlab.errors"),
     "xferlab.tracking": ("xferlab.records", "xferlab.plan", "xferlab.cohort", "xferlab.errors"),
     "xferlab.trial": (
@@ -160,6 +167,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         "xferlab.records",
         "xferlab.plan.identity",
         "xferlab.cohort",
+        "xferlab.metrics.claims",
         "xferlab.metrics.metric",
         "xferlab.metrics.sets",
         "xferlab.metrics.curves",

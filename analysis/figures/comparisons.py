@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -19,6 +19,7 @@ from xferlab.analysis.figures.style import (
     legend,
     style_lines,
 )
+from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL, ordered_pathologies
 from xferlab.analysis.tables.arms import AllArms, compared_arms
 from xferlab.analysis.tables.differences import ObjectCosts, object_costs
@@ -34,18 +35,24 @@ Point = tuple[str, str, str]
 """Object, line and stage of a difference."""
 
 
-def arms_pictures(contents: Contents) -> Iterator[Picture]:
-    """Yields all arms on each hold-out, all pathologies together, where a difference is known."""
-    for arms in compared_arms(contents):
-        rows = arms.rows[(arms.rows["metric"] == arms.metrics[0].name) & (arms.rows["pathology"] == ALL)]
-        differences = arms.differences[arms.differences["pathology"] == ALL]
-        reached, apart = (frame.set_index("arm").to_dict("index") for frame in (rows, differences))
-        if apart:
-            lines: list[_Line] = [
-                (arms.name(group), reached.get(group[0], arms.repetitions(group)), apart.get(group[0]))
-                for group in arms.groups
-            ]
-            yield _arms_picture(arms, lines, [row for _, _, row in lines if row])
+def arms_pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> Iterator[Picture]:
+    """Yields all arms on each hold-out but some, all pathologies together, where a difference is known."""
+    shown = (arms for arms in compared_arms(contents) if arms.evaluated not in without)
+    yield from filter(None, map(arms_picture, shown))
+
+
+def arms_picture(arms: AllArms) -> Picture | None:
+    """Returns all arms on one hold-out; None where no difference is known."""
+    rows = arms.rows[(arms.rows["metric"] == arms.metrics[0].name) & (arms.rows["pathology"] == ALL)]
+    differences = arms.differences[arms.differences["pathology"] == ALL]
+    reached, apart = (frame.set_index("arm").to_dict("index") for frame in (rows, differences))
+    if not apart:
+        return None
+    lines: list[_Line] = [
+        (arms.name(group), reached.get(group[0], arms.repetitions(group)), apart.get(group[0]))
+        for group in arms.groups
+    ]
+    return _arms_picture(arms, lines, [row for _, _, row in lines if row])
 
 
 def _arms_picture(arms: AllArms, lines: Sequence[_Line], differences: Sequence[Record]) -> Picture:

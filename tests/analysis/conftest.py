@@ -17,6 +17,7 @@ import pytest
 
 from xferlab.analysis import StudyResults, load_study
 from xferlab.analysis.contents import Contents
+from xferlab.metrics.claims import Claims
 from xferlab.metrics.measuring import METRICS
 from xferlab.metrics.metric import Metric
 from xferlab.plan.identity import short_id
@@ -69,6 +70,7 @@ class StudyBuilder:
     patient: tuple[str, ...] = ()
     """Stages whose trainings ended by patience; those of the others ended by max_epochs."""
     continues: bool = False
+    claims: Claims | None = None
 
     def write(self) -> Path:
         """Writes plan and trials; returns the storage folder."""
@@ -175,6 +177,7 @@ class StudyBuilder:
             "arms": {arm: {"description": {}, "stages": stages} for arm in self.arms},
             "trials": trials,
             "warnings": list(self.warnings),
+            **({"claims": self.claims.to_json()} if self.claims else {}),
         }
 
     def _write_trial(self, store: Store, trial: Mapping[str, Any]) -> None:

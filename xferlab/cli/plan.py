@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Column, Table
@@ -60,6 +60,7 @@ def run(options: PlanOptions) -> int:
         _print(plan, trials, found)
         for line in continuations(session, left):
             print(line)
+        print(*_claims(plan), sep="\n")
         _print_totals(plan, trials, len(complete), **all_and_left)
     return 0
 
@@ -153,6 +154,21 @@ def _predictions(plan: Plan, trial: TrialSpec) -> str:
 
 def _names(plan: Plan, trials: Sequence[str]) -> str:
     return ", ".join(plan.by_id[trial].name for trial in trials)
+
+
+def _claims(plan: Plan) -> Iterator[str]:
+    """Yields what the report will claim, before anything is known."""
+    claims = plan.claims
+    if claims is None:
+        return
+    margin = "" if claims.margin is None else f", none within ±{claims.margin:g}"
+    compared = "; ".join(map(claims.title, claims.contrasts))
+    judged = f"{claims.metric} on {claims.on}{margin}: {compared}"
+    if claims.declared:
+        yield f"claims by {judged}"
+    else:
+        yield f"exploratory, by {judged}"
+        yield "A study that is to show something declares `primary` and `contrasts` before it runs."
 
 
 def _print_totals(

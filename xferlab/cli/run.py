@@ -27,8 +27,9 @@ from xferlab.errors import (
     UsageError,
     XferlabError,
 )
+from xferlab.plan.claims import evaluations_on, last_measured
 from xferlab.plan.plan import Plan
-from xferlab.plan.spec import EvaluationSpec, TrialSpec
+from xferlab.plan.spec import TrialSpec
 from xferlab.records.complete import CompleteTrial, complete_trials
 from xferlab.schedule.graph import State, TrialGraph
 from xferlab.schedule.retry_policy import SAME_ERRORS, Ending, RetryPolicy
@@ -165,22 +166,16 @@ def headline(
     except XferlabError as error:
         yield f"the results cannot be shown: {error}"
         return
-    # As in tables: cases as they are, of patients that no ancestor trained on.
-    measured = [
-        (trial, evaluation)
-        for trial in plan.trials
-        for evaluation in trial.evaluations
-        if not evaluation.variant and not evaluation.parent_may_have_seen
-    ]
-    if not complete or not measured:
+    last = last_measured(plan.loaded, plan.trials)
+    if not complete or last is None:
         return
-    stage, section, part = wanted = _last_measured(plan, measured)
+    stage, on = last
     task = registry.task(plan.loaded.base.stages[stage].task)
     metric = task.headline
     unit = next((f" ({shown.unit})" for shown in task.metrics(()) if shown.name == metric and shown.unit), "")
     means: dict[str, list[float]] = defaultdict(list)
-    for trial, evaluation in measured:
-        if trial.trial_id in complete and (trial.stage, evaluation.section, evaluation.part) == wanted:
+    for trial, evaluation in evaluations_on(plan.trials, stage, on):
+        if trial.trial_id in complete:
             values = complete[trial.trial_id].means[evaluation.evaluation_id]
             for arm in evaluation.arms or trial.arms:
                 means[arm] += [values[metric]] if metric in values else []
@@ -192,25 +187,12 @@ def headline(
     targets = next(trial.targets for trial in plan.trials if trial.stage == stage)
     single = [shown.of for shown in task.metrics(targets) if shown.of and shown.whole == metric]
     over = " and ".join(filter(None, (", ".join(single), "repetitions")))
-    yield f"{metric}{unit} on {section}.{part} after stage {stage}, mean over {over}:"
+    yield f"{metric}{unit} on {on} after stage {stage}, mean over {over}:"
     width = max(map(len, shown[:SHOWN_ARMS]))
     for arm in shown[:SHOWN_ARMS]:
         yield f"  {arm:{width}}  {_numbers(means[arm], planned[arm])}"
     if len(shown) > SHOWN_ARMS:
         yield f"  and {len(shown) - SHOWN_ARMS} more arms, which the report has"
-
-
-def _last_measured(plan: Plan, measured: Sequence[tuple[TrialSpec, EvaluationSpec]]) -> tuple[str, str, str]:
-    """Returns stage, section and part of what the last stage is measured on: its hold-out if it has one."""
-    order = {stage: number for number, stage in enumerate(plan.loaded.base.stages)}
-    last = max((trial.stage for trial in plan.trials), key=order.__getitem__)
-    sets = {(trial.stage, evaluation.section, evaluation.part) for trial, evaluation in measured}
-
-    def rank(measured: tuple[str, str, str]) -> tuple[bool, bool, int, str, str]:
-        stage, section, part = measured
-        return stage != last, part != "hold_out", order[stage], section, part
-
-    return min(sets, key=rank)
 
 
 def _numbers(means: Sequence[float], num_planned: int) -> str:

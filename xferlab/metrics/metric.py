@@ -34,6 +34,7 @@ class Metric:
             metric of a case, which `Learner.measure` returns.
         made_of: The values of a case that this function takes, in its order, the true class (a whole number)
             first; `Learner.measure` returns them.
+        margin: A difference that is held to be none where a study names no other; None for no such.
         of: What it is measured of, where a trial learns several things: a structure, or a class. Empty for
             all of them.
     """
@@ -48,6 +49,7 @@ class Metric:
     undefined: str = "Always defined."
     computed_by: str = ""
     made_of: tuple[str, ...] = ()
+    margin: float | None = None
     of: str = ""
 
     @property
@@ -58,9 +60,9 @@ class Metric:
     def to_json(self) -> dict[str, Any]:
         """Returns the declaration as plans store it."""
         value = {field.name: getattr(self, field.name) for field in fields(Metric)}
-        if not self.of:
-            del value["of"]
-        return {**value, "made_of": list(self.made_of)}
+        absent = {name for name in ("of", "margin") if not value[name]}
+        kept = {name: each for name, each in value.items() if name not in absent}
+        return {**kept, "made_of": list(self.made_of)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Metric:

@@ -90,6 +90,7 @@ def accuracy(image: ScoredImage) -> float:
     better="higher",
     source=f"{VIDAL}, eq. 3, on the thresholded output",
     prominence="main",
+    margin=0.01,
     definition="2 TP / (2 TP + FP + FN).",
     undefined="1 if both masks are empty, 0 if one is.",
 )
@@ -105,6 +106,7 @@ def dice(image: ScoredImage) -> float:
     better="higher",
     source=f"{VIDAL}, eq. 4, on the thresholded output",
     prominence="headline",
+    margin=0.01,
     definition="TP / (TP + FP + FN).",
     undefined="1 if both masks are empty, 0 if one is.",
 )

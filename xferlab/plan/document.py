@@ -62,6 +62,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
         ],
         **({"classes": [without_nothing(asdict(c), "arms") for c in plan.classes]} if plan.classes else {}),
         **({"subgroups": subgroups.of(plan)} if base.subgroups else {}),
+        **({"claims": plan.claims.to_json()} if plan.claims else {}),
         "arms": {arm: _arm(plan, arm) for arm in plan.loaded.arms},
         "trials": [_trial(plan, trial, names[trial.trial_id], mask_sources) for trial in plan.trials],
         "warnings": [str(warning) for warning in plan.warnings],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from xferlab.cohort.rules import Given, Sites
 from xferlab.errors import StudyError, suggest
-from xferlab.plan import subgroups
+from xferlab.plan import claims, subgroups
 from xferlab.plan.arm import ArmExpansion
 from xferlab.plan.growing import Growing
 from xferlab.plan.plan import Plan, Setting
@@ -36,6 +36,8 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
     _check_required(growing)
     for finding in subgroups.unfit(growing.loaded.base, growing.selector.cohort.sections):
         growing.refuse(f"subgroups {finding.path}", "", finding)
+    for finding in claims.unfit(growing.loaded, growing.trials.values()):
+        growing.refuse(f"{finding.path} {finding.what}", "", finding)
     _report_rule(growing)
     if growing.problems:
         raise StudyError(tuple(growing.problems.values()))

@@ -9,6 +9,8 @@ from functools import cached_property
 
 from xferlab.cohort import Selection
 from xferlab.errors import Problem
+from xferlab.metrics.claims import Claims
+from xferlab.plan.claims import claims_of
 from xferlab.plan.labels import ClassCounts
 from xferlab.plan.selection import CaseSelector
 from xferlab.plan.spec import TrialSpec
@@ -59,6 +61,11 @@ class Plan:
     selector: CaseSelector = field(repr=False)
     classes: tuple[ClassCounts, ...] = ()
     warnings: tuple[Problem, ...] = ()
+
+    @cached_property
+    def claims(self) -> Claims | None:
+        """What the study is to show; None where nothing can be compared."""
+        return claims_of(self.loaded, self.trials)
 
     @cached_property
     def by_id(self) -> dict[str, TrialSpec]:

@@ -16,6 +16,7 @@ from xferlab.records.complete import CompleteTrial, complete_trials
 from xferlab.records.store import Store
 from xferlab.schedule.graph import Listener, TrialGraph
 from xferlab.schedule.lease import Lease
+from xferlab.schedule.looks import dated
 from xferlab.schedule.retry_policy import Ending, RetryPolicy
 
 Executor = Callable[[RetryPolicy], Ending]
@@ -68,7 +69,8 @@ def run_study(
 def publish(plan: Plan, store: Store) -> None:
     """Writes a plan and the selections that its trials refer to."""
     write_selections(store, plan.selections)
-    codec.write_json(store, layout.StudyFiles(plan.loaded.base.study).plan, to_document(plan))
+    document = dated(to_document(plan), store)
+    codec.write_json(store, layout.StudyFiles(plan.loaded.base.study).plan, document)
 
 
 def write_selections(store: Store, selections: Mapping[str, Selection]) -> None:

@@ -42,6 +42,7 @@ def check(study: Study) -> list[Finding]:
         *of_tasks,
         *folds(study),
         *_features(study),
+        *_claims(study),
         *_unread(study),
         *roles.needed_in_circles({"": study}),
     ]
@@ -159,6 +160,12 @@ def _features(study: Study) -> Iterator[Finding]:
         what = "features.on names several sections; deep features are compared on the cases of one"
         yield Finding(("features", "on"), what)
     yield from evaluated_cases(study, study.features.on, ("features", "on"))
+
+
+def _claims(study: Study) -> Iterator[Finding]:
+    if study.contrasts and study.primary is None:
+        what = "contrasts are judged by a metric on a set of cases; declare them as `primary`"
+        yield Finding(("contrasts",), what)
 
 
 def _sections(study: Study, name: str, stage: Stage) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from xferlab.analysis.published import papers
 from xferlab.cohort import single_sections
 from xferlab.data.sources.registry import DataSection
 from xferlab.section import Int, Name, Section
+from xferlab.study.claims import Contrasts, Primary
 from xferlab.study.split import Split
 from xferlab.study.stage import Classes, Resources, Stage
 from xferlab.tasks import registry
@@ -123,6 +124,11 @@ class Study(Section):
     """Mirrors."""
     compare_to: PaperName | None = None
     """Published values to print beside this study's."""
+    primary: Primary | None = None
+    """What the study is to show; null: all that its report says is exploratory."""
+    contrasts: Contrasts | None = None
+    """What is compared by it: `[x, y]` is x minus y, each `arm`, or `arm.stage` for a stage that is not that
+    of `primary`; default: every arm minus the baseline."""
     subgroups: list[Annotated[str, Field(pattern=r"\S")]] = Field(default_factory=list)
     """Columns of the data, such as of sex or site, by whose values the report has tables."""
     note: str | None = None

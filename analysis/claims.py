@@ -1,0 +1,257 @@
+"""The verdicts of a study on what it declares to show: one interval, one p and one sentence a contrast."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xferlab.analysis.comparison import NO_CLAIM, NO_P, Contrast
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.design import Side
+from xferlab.analysis.estimates import CONFIDENCE, Estimate, at_level, holm, holm_levels
+from xferlab.analysis.results import EvaluationSet, StudyResults
+from xferlab.analysis.selection import ALL
+from xferlab.analysis.tables.model import interval, number
+from xferlab.analysis.tuning import tuned_arms
+from xferlab.metrics.claims import Claims, Place
+from xferlab.metrics.metric import Metric
+
+SUPPORTED, NOT_SUPPORTED, EQUIVALENT = "supported", "not supported", "equivalent"
+NO, EXPLORATORY = "no claim", "exploratory"
+ALPHA = 1 - CONFIDENCE
+REASONS = {
+    "nothing complete": "no repetition of both sides is complete",
+    "tuned on these": "one of the sides was tuned on test parts of these patients",
+    "simulated only": "all images are simulated or drawn",
+    **NO_CLAIM,
+    **NO_P,
+}
+"""Why a contrast allows no claim."""
+_WORDS = {
+    SUPPORTED: (
+        "Supported: it would recur with other patients like these and another sample of training patients."
+    ),
+    NOT_SUPPORTED: "Not supported: the interval holds 0; this does not show equality.",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of one contrast.
+
+    Attributes:
+        title: Such as `arm − arm`.
+        contrast: The comparison, the second side minus the first.
+        row: What `compare` returns of the metric for all pathologies; empty where nothing is paired.
+        p: Adjusted by Holm's method where the contrast is declared; NaN where it has none.
+        low: Lower end of the interval; NaN where it has none.
+        high: Upper end.
+        confidence: Level of the interval, which agrees with the adjusted p.
+        kind: `supported`, `not supported`, `equivalent`, `no claim` or `exploratory`.
+        reason: A key of `REASONS` where there is no claim, or no p; else empty.
+        margin: A difference whose interval lies within ± this is held to be none; None: none is.
+        num_cut_off: Trainings of both sides, and of what they start from, that `max_epochs` ended.
+        num_trained: All of these trainings that are complete.
+    """
+
+    title: str
+    contrast: Contrast
+    row: Mapping[str, Any]
+    p: float
+    low: float
+    high: float
+    confidence: float
+    kind: str
+    reason: str
+    margin: float | None
+    num_cut_off: int
+    num_trained: int
+
+    @property
+    def difference(self) -> float:
+        """The mean difference; NaN where there is none."""
+        return float(self.row.get("difference", math.nan))
+
+    def interval(self, unit: str) -> str:
+        """Returns the interval with its level; a dash where there is none."""
+        shown = interval(self.low, self.high, unit)
+        return shown if math.isnan(self.low) else f"{shown} ({100 * self.confidence:.4g} %)"
+
+    @property
+    def words(self) -> str:
+        """The verdict as sentences."""
+        within = f"the interval lies within ±{self.margin or 0:g}"
+        if self.kind == EQUIVALENT:
+            said = f"Equivalent: {within}, the margin below which a difference counts as none."
+        elif self.kind == NO:
+            said = f"No claim possible: {REASONS[self.reason]}."
+        elif self.kind == EXPLORATORY:
+            said = f"Exploratory{f', without p: {REASONS[self.reason]}' if self.reason else ''}."
+        else:
+            small = self.kind == SUPPORTED and self.margin is not None and self.is_within
+            said = _WORDS[self.kind] + (f" It is small: {within}." if small else "")
+        if not self.num_cut_off:
+            return said
+        cut = f"{self.num_cut_off} of {self.num_trained} trainings ended by max_epochs while still improving"
+        return f"{said} Training was cut off: {cut}; the difference may be one of budget, not of method."
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the interval lies within the margin."""
+        return self.margin is not None and -self.margin < self.low and self.high < self.margin
+
+    def counts(self) -> str:
+        """Returns how much it rests on."""
+        if not self.row:
+            return "0 paired repetitions"
+        planned = self.contrast.comparison.design.planned
+        images, patients = (int(self.row[name]) for name in ("num_images", "num_patients"))
+        return (
+            f"{self.row['num_repetitions']} of {planned} repetitions, {images} images of {patients} patients"
+        )
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """All contrasts of a study.
+
+    Attributes:
+        claims: What the plan says that it claims.
+        metric: The metric.
+        verdicts: One a contrast, in the declared order.
+    """
+
+    claims: Claims
+    metric: Metric
+    verdicts: tuple[Verdict, ...]
+
+    def sentence(self, verdict: Verdict) -> str:
+        """Returns a contrast with its difference, interval, verdict, repetitions and patients."""
+        unit = self.metric.unit
+        if math.isnan(verdict.difference):
+            return f"{verdict.title}: {verdict.words}"
+        told = number(verdict.difference, unit, signed=True) + (f" {unit}" if unit else "")
+        return f"{verdict.title}: {told} {verdict.interval(unit)}, {verdict.counts()}. {verdict.words}"
+
+
+def verdicts_of(contents: Contents) -> Verdicts | None:
+    """Returns the verdicts of a study; None where its plan compares nothing."""
+    results = contents.results
+    if not results.plan.get("claims"):
+        return None
+    claims = Claims.from_json(results.plan["claims"])
+    contrasts = [contents.compare(*_sides(claims, pair)) for pair in claims.contrasts]
+    rows = [_row(contrast, claims.metric) for contrast in contrasts]
+    reasons = [_reason(results, contrast, row) for contrast, row in zip(contrasts, rows, strict=True)]
+    values = [math.nan if reason else float(row["p"]) for row, reason in zip(rows, reasons, strict=True)]
+    adjusted, levels = values, [CONFIDENCE] * len(values)
+    if claims.declared:
+        adjusted, levels = holm(values), holm_levels(values)
+    given = zip(claims.contrasts, contrasts, rows, reasons, adjusted, levels, strict=True)
+    verdicts = [
+        _verdict(results, claims, pair, contrast, row, reason, p, level)
+        for pair, contrast, row, reason, p, level in given
+    ]
+    return Verdicts(claims, results.metrics.named(claims.metric), tuple(verdicts))
+
+
+def declared_when(results: StudyResults, claims: Claims) -> str:
+    """Returns when the claims were planned, and what of earlier plans with other claims was known by then."""
+    planned, earlier = results.plan.get("planned", {}), results.plan.get("earlier", ())
+    others = [look for look in earlier if look["claims"] != claims.to_json()]
+    when = f" on {planned['at'].replace('T', ' ').removesuffix('+00:00')} UTC" if planned else ""
+    if not others:
+        return f"declared{when}"
+    known = max(look["complete"] for look in others)
+    return f"declared{when}, after {known} trials of a plan that claimed something else were complete"
+
+
+def earlier_plans(results: StudyResults) -> tuple[str, ...]:
+    """Returns a line for each earlier plan of the study whose trials had finished when it was replaced."""
+    claims, lines = results.plan.get("claims"), list[str]()
+    for look in results.plan.get("earlier", ()):
+        same = "the same" if look["claims"] == claims else "other"
+        when = f"{look.get('at', 'at an unknown time')}, digest {look.get('digest', 'unknown')}"
+        lines.append(f"{when}: {look['complete']} of {look['trials']} trials were complete; {same} claims")
+    return tuple(lines)
+
+
+def _sides(claims: Claims, pair: tuple[Place, Place]) -> tuple[Side, Side]:
+    """The sides of a comparison, whose second is the first of the pair: x minus y."""
+    section, _, part = claims.on.partition(".")
+    second, first = (Side(place.arm, EvaluationSet(place.stage, section, part)) for place in pair)
+    return first, second
+
+
+def _row(contrast: Contrast, metric: str) -> Mapping[str, Any]:
+    rows = contrast.rows
+    found = rows[(rows["metric"] == metric) & (rows["pathology"] == ALL) & rows["difference"].notna()]
+    return {str(name): value for name, value in found.iloc[0].items()} if len(found) else {}
+
+
+def _reason(results: StudyResults, contrast: Contrast, row: Mapping[str, Any]) -> str:
+    """Returns why a contrast allows no claim; empty where it allows one."""
+    comparison = contrast.comparison
+    if not row:
+        return "nothing complete"
+    sides = (comparison.first, comparison.second)
+    if not comparison.evaluated.is_hold_out and any(
+        side.arm in tuned_arms(results.plan, side.stage) for side in sides
+    ):
+        return "tuned on these"
+    if _is_drawn(results, comparison.evaluated.section):
+        return "simulated only"
+    return str(row["no_p"])
+
+
+def _is_drawn(results: StudyResults, section: str) -> bool:
+    """Whether no image of a section or set is one of a person by a real device."""
+    return all(
+        str(data.get("source") or "").startswith("phantom") or data.get("simulate")
+        for data in results.sections(section)
+    )
+
+
+def _verdict(
+    results: StudyResults,
+    claims: Claims,
+    pair: tuple[Place, Place],
+    contrast: Contrast,
+    row: Mapping[str, Any],
+    reason: str,
+    p: float,
+    level: float,
+) -> Verdict:
+    low, high = math.nan, math.nan
+    if row and not math.isnan(row["df"]):
+        estimate = Estimate(*(float(row[name]) for name in Estimate._fields))
+        low, high = at_level(float(row["difference"]), estimate, level)
+    cut, trained = _cut_off(results, (contrast.comparison.first, contrast.comparison.second))
+    known = (claims.title(pair), contrast, row, p, low, high, level)
+    judged = Verdict(*known, NOT_SUPPORTED, reason, claims.margin, cut, trained)
+    return Verdict(*known, _kind(claims, judged), reason, claims.margin, cut, trained)
+
+
+def _kind(claims: Claims, judged: Verdict) -> str:
+    if not claims.declared:
+        return EXPLORATORY
+    if judged.reason:
+        return NO
+    if judged.p < ALPHA:
+        return SUPPORTED
+    return EQUIVALENT if judged.is_within else NOT_SUPPORTED
+
+
+def _cut_off(results: StudyResults, sides: Iterable[Side]) -> tuple[int, int]:
+    """Returns how many trainings of sides and their ancestors `max_epochs` ended, and how many there are."""
+    ahead = {trial for side in sides for trial in results.trial_ids(side.arm, side.stage)}
+    ids = set[str]()
+    while ahead:
+        ids |= ahead
+        inputs = (given for trial in ahead for given in results.trials_by_id[trial]["inputs"])
+        ahead = {parent for given in inputs for parent in given["trials"]} - ids
+    runs = results.runs.drop_duplicates("trial_id")
+    runs = runs[runs["trial_id"].isin(ids)]
+    return int((runs["stopped_by"] == "max_epochs").sum()), len(runs)

@@ -1,0 +1,121 @@
+"""What a study is to show, contrast by contrast, and what each arm reaches by pathology."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from xferlab.analysis.claims import Verdicts
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.results import EvaluationSet
+from xferlab.analysis.selection import ordered_pathologies
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, number, p_value
+from xferlab.analysis.tables.notes import data_notes, inference_caption, mean_and_deviation
+
+_COLUMNS = (
+    ("Difference", "difference"),
+    ("Interval", "interval"),
+    ("p", "p"),
+    ("Verdict", "verdict"),
+    ("Repetitions, images", "counts"),
+)
+
+
+def claims_table(contents: Contents, found: Verdicts) -> Table:
+    """Returns a line for each contrast."""
+    unit, declared = found.metric.unit, found.claims.declared
+    records = [
+        {
+            "contrast": verdict.title,
+            "difference": number(verdict.difference, unit, signed=True),
+            "interval": verdict.interval(unit),
+            "p": p_value(verdict.p),
+            "verdict": f"{verdict.kind}{f' ({verdict.reason})' if verdict.reason else ''}",
+            "counts": verdict.counts(),
+        }
+        for verdict in found.verdicts
+    ]
+    adjusted = (
+        f"p is adjusted by Holm's method over the {len(records)} declared contrasts, and each interval has "
+        "the level at which it holds 0 exactly where that p is 0.05 or more."
+        if declared
+        else "Nothing was declared: neither p nor intervals are adjusted for how many there are."
+    )
+    contrasts = [verdict.contrast for verdict in found.verdicts if verdict.row]
+    comparisons = [verdict.contrast.comparison for verdict in found.verdicts]
+    stages = dict.fromkeys(side.stage for each in comparisons for side in (each.first, each.second))
+    return Layout((), ("Contrast", "contrast"), _COLUMNS).fill(
+        Table(
+            name="claims",
+            title=f"{found.metric.label} on {found.claims.on}",
+            caption=(adjusted, *(inference_caption(contrasts) if contrasts else ())),
+            notes=data_notes(contents.results, stages, [comparisons[0].evaluated.section]),
+            data=pd.DataFrame(
+                [
+                    {
+                        "contrast": verdict.title,
+                        "difference": verdict.difference,
+                        **{name: getattr(verdict, name) for name in ("low", "high", "confidence", "p")},
+                        "verdict": verdict.kind,
+                        "reason": verdict.reason,
+                        "cut_off": verdict.num_cut_off,
+                        "trainings": verdict.num_trained,
+                        **{name: verdict.row.get(name) for name in ("num_images", "num_patients")},
+                        "num_repetitions": verdict.row.get("num_repetitions", 0),
+                        "num_planned": verdict.contrast.comparison.design.planned,
+                    }
+                    for verdict in found.verdicts
+                ]
+            ),
+            subject={"kind": "claims"},
+        ),
+        records,
+    )
+
+
+def reached_table(contents: Contents, found: Verdicts) -> Table | None:
+    """Returns what each side of the contrasts reaches, a column for each pathology; None of nothing."""
+    claims, unit = found.claims, found.metric.unit
+    section, _, part = claims.on.partition(".")
+    aggregated = pd.concat([contents.aggregated, contents.of_targets])
+    rows = aggregated[(aggregated["metric"] == claims.metric)]
+    pairs = reversed([place for pair in reversed(claims.contrasts) for place in pair])
+    places = sorted(dict.fromkeys(pairs), key=lambda place: place.arm != contents.results.baseline)
+    known = {
+        place: frame
+        for place in places
+        if len(frame := _of(rows, place.arm, EvaluationSet(place.stage, section, part)))
+    }
+    if not known:
+        return None
+    pathologies = ordered_pathologies(name for frame in known.values() for name in frame.index)
+
+    def records() -> Iterator[Record]:
+        for place, frame in known.items():
+            cells = {name: _cell(frame, name, unit) for name in pathologies}
+            yield {"arm": claims.words(place), **cells}
+
+    return Layout((), ("Arm", "arm"), [(name, name) for name in pathologies]).fill(
+        Table(
+            name="reached",
+            title=f"what each arm reaches in {found.metric.label} on {claims.on}",
+            caption=("Mean over repetitions ± sample SD over repetitions (images).",),
+            notes=(),
+            data=pd.concat(known.values(), ignore_index=True),
+            subject={"kind": "reached"},
+        ),
+        records(),
+    )
+
+
+def _of(rows: pd.DataFrame, arm: str, evaluated: EvaluationSet) -> pd.DataFrame:
+    found = evaluated.rows(rows[rows["arm"] == arm])
+    return found.set_index("pathology", drop=False)
+
+
+def _cell(frame: pd.DataFrame, pathology: str, unit: str) -> str:
+    if pathology not in frame.index:
+        return ABSENT
+    (_, row), *_ = frame.loc[[pathology]].iterrows()
+    return f"{mean_and_deviation(row, unit, 'sd_repetitions')} ({int(row['num_images'])})"

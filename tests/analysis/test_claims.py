@@ -1,0 +1,176 @@
+"""Verdicts: declared contrasts under Holm's method, with intervals that say the same; sentences and looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.analysis.conftest import StudyBuilder
+from xferlab.analysis import load_study
+from xferlab.analysis.claims import (
+    EQUIVALENT,
+    EXPLORATORY,
+    NO,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    Verdicts,
+    declared_when,
+    earlier_plans,
+    verdicts_of,
+)
+from xferlab.analysis.contents import Contents
+from xferlab.analysis.estimates import at_level, corrected_t, holm, holm_levels
+from xferlab.analysis.report import write_report
+from xferlab.analysis.tables.claims import claims_table, reached_table
+from xferlab.metrics.claims import Claims, Place
+from xferlab.records import codec, layout
+from xferlab.records.store import Store
+
+ARMS = ("baseline", "better", "alike", "late")
+SHIFT = {"baseline": 0.0, "better": 0.03, "alike": 0.0, "late": 0.001}
+
+
+def pair(one: str, other: str = "baseline") -> tuple[Place, Place]:
+    return Place(one, "portable"), Place(other, "portable")
+
+
+PAIRS = tuple(pair(arm) for arm in ARMS[1:])
+CLAIMS = Claims("DICE", "portable.hold_out", 0.02, PAIRS, declared=True)
+
+
+class Arms(StudyBuilder):
+    """A study whose arms differ as `SHIFT` says, with noise of patients, repetitions and images."""
+
+    def value(self, *, arm: str, stage: str, repetition: int, image: int, metric: str) -> float:
+        arm_of = [ARMS.index(arm), repetition]
+        noise = np.random.default_rng([*arm_of, image]).normal(0, 0.01)
+        return 0.8 + SHIFT[arm] + np.random.default_rng(arm_of).normal(0, 0.002) + noise
+
+
+def verdicts(folder: Path, **changes: Any) -> tuple[Contents, Verdicts]:
+    fields: dict[str, Any] = {
+        "arms": ARMS, "repetitions": 6, "images": 30, "pixels": False, "missing": set(), "compare_to": None,
+        "claims": CLAIMS, "epochs": 2, "patient": ("general", "portable"),
+    }  # fmt: skip
+    Arms(folder, **{**fields, **changes}).write()
+    contents = Contents(load_study(folder, "covid_lung"))
+    found = verdicts_of(contents)
+    assert found is not None
+    return contents, found
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Contents, Verdicts]:
+    return verdicts(tmp_path_factory.mktemp("claims"))
+
+
+def test_verdicts_say_what_the_study_holds(known: tuple[Contents, Verdicts]) -> None:
+    _, found = known
+    assert [verdict.kind for verdict in found.verdicts] == [SUPPORTED, EQUIVALENT, EQUIVALENT]
+    better, alike, _ = map(found.sentence, found.verdicts)
+    first = found.verdicts[0]
+    assert better.startswith(f"better − baseline: +{first.difference:.4f} [+0.0")
+    assert "(98.33 %), 6 of 6 repetitions, 30 images of 30 patients. Supported: it would recur" in better
+    assert "Equivalent: the interval lies within ±0.02" in alike
+    assert "(97.5 %)" in alike
+    # The donor, from which all start, was cut off.
+    assert better.endswith("budget, not of method.")
+    assert "1 of 25 trainings ended by max_epochs while still improving" in better
+
+
+def test_without_a_margin_nothing_is_equivalent(tmp_path: Path) -> None:
+    claims = Claims("DICE", "portable.hold_out", None, PAIRS[1:], declared=True)
+    _, found = verdicts(tmp_path, claims=claims)
+    assert {verdict.kind for verdict in found.verdicts} == {NOT_SUPPORTED}
+    assert "the interval holds 0; this does not show equality" in found.sentence(found.verdicts[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"repetitions": 4}, "n < 5 repetitions"),
+        ({"images": 8}, "n < 10 patients"),
+        ({"missing": {f"better/portable/r{number:02d}" for number in (1, 2)}}, "pairs missing"),
+        ({"missing": {f"better/portable/r{number:02d}" for number in range(1, 7)}}, "nothing complete"),
+    ],
+)
+def test_no_claim_is_made_without_its_grounds(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    _, found = verdicts(tmp_path, **changes)
+    assert (found.verdicts[0].kind, found.verdicts[0].reason) == (NO, reason)
+    assert "No claim possible: " in found.sentence(found.verdicts[0])
+    # It counts as a contrast all the same, which makes no other claim easier.
+    assert min(verdict.confidence for verdict in found.verdicts) >= 0.95
+    if found.verdicts[1].kind != NO:
+        assert found.verdicts[1].confidence == pytest.approx(1 - 0.05 / 3)
+
+
+def test_undeclared_is_exploratory(tmp_path: Path) -> None:
+    claims = Claims("DICE", "portable.hold_out", 0.02, PAIRS, declared=False)
+    contents, found = verdicts(tmp_path, claims=claims)
+    assert {verdict.kind for verdict in found.verdicts} == {EXPLORATORY}
+    assert {verdict.confidence for verdict in found.verdicts} == {0.95}
+    assert "Supported" not in " ".join(map(found.sentence, found.verdicts))
+    assert "neither p nor intervals are adjusted" in claims_table(contents, found).caption[0]
+
+
+def test_drawn_images_allow_no_claim(tmp_path: Path) -> None:
+    verdicts(tmp_path)
+    plan = codec.read_json(store := Store.open(tmp_path), name := layout.StudyFiles("covid_lung").plan)
+    assert plan is not None
+    plan["data"]["portable"]["simulate"] = "portable"
+    codec.write_json(store, name, plan)
+    found = verdicts_of(Contents(load_study(tmp_path, "covid_lung")))
+    assert found is not None
+    assert {verdict.reason for verdict in found.verdicts} == {"simulated only"}
+
+
+def test_a_table_shows_what_each_arm_reaches_by_pathology(known: tuple[Contents, Verdicts]) -> None:
+    contents, found = known
+    table = reached_table(contents, found)
+    assert table is not None
+    assert table.columns == ("all", "covid19", "normal", "pathological")
+    (group,) = table.groups
+    assert [row.label for row in group.rows] == list(ARMS)
+    assert group.rows[0].cells[0].endswith("(30)")
+
+
+def test_claims_that_came_after_results_are_told(tmp_path: Path) -> None:
+    verdicts(tmp_path)
+    plan = codec.read_json(store := Store.open(tmp_path), name := layout.StudyFiles("covid_lung").plan)
+    assert plan is not None
+    plan["planned"] = {"at": "2026-11-28T10:00:00+00:00", "digest": "d" * 16}
+    look = {"at": "2026-11-27T10:00:00+00:00", "digest": "e" * 16, "complete": 9, "trials": 25}
+    plan["earlier"] = [{**look, "claims": None}, {**look, "claims": CLAIMS.to_json(), "complete": 12}]
+    codec.write_json(store, name, plan)
+    results = load_study(tmp_path, "covid_lung")
+    assert declared_when(results, CLAIMS) == (
+        "declared on 2026-11-28 10:00:00 UTC, after 9 trials of a plan that claimed something else were "
+        "complete"
+    )
+    first, second = earlier_plans(results)
+    assert (
+        first == f"2026-11-27T10:00:00+00:00, digest {'e' * 16}: 9 of 25 trials were complete; other claims"
+    )
+    assert second.endswith("the same claims")
+    text = write_report(tmp_path, "covid_lung", tmp_path / "report").read_text()
+    assert text.index("## Result") < text.index("better − baseline: +0.03") < text.index("## Study")
+    assert "Earlier plans with results, each a look at them:" in text
+
+
+@pytest.mark.parametrize("num", [1, 2, 5])
+def test_interval_and_verdict_never_disagree(num: int) -> None:
+    random = np.random.default_rng(num)
+    for _ in range(200):
+        samples = random.normal(random.choice([0, 0.5, 1.0], (num, 1)), 1, (num, 8))
+        estimates = [corrected_t(sample, overlap=0.2) for sample in samples]
+        p_values = [estimate.p if random.random() > 0.2 else float("nan") for estimate in estimates]
+        adjusted, levels = holm(p_values), holm_levels(p_values)
+        assert all(0.95 <= level <= 1 - 0.05 / num for level in levels)
+        for sample, estimate, p, level in zip(samples, estimates, adjusted, levels, strict=True):
+            low, high = at_level(float(sample.mean()), estimate, level)
+            if not np.isnan(p):
+                assert (p < 0.05) == (low > 0 or high < 0)
+            assert high - low >= (estimate.high - estimate.low) * (1 - 1e-9)

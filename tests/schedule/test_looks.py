@@ -1,0 +1,51 @@
+"""The time of a plan, and the earlier ones that somebody may have looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xferlab.records import codec, layout
+from xferlab.records.store import Store
+from xferlab.schedule.looks import dated
+
+CLAIMS = {"metric": "DICE"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path)
+
+
+def published(store: Store, **changes: Any) -> dict[str, Any]:
+    document = {"study": "s", "trials": [{"trial_id": "a" * 16}, {"trial_id": "b" * 16}], "claims": CLAIMS}
+    plan = dated({**document, **changes}, store)
+    codec.write_json(store, layout.StudyFiles("s").plan, plan)
+    return plan
+
+
+def test_a_plan_that_says_the_same_keeps_its_time(store: Store) -> None:
+    first = published(store)
+    assert published(store) == first
+    assert len(first["planned"]["digest"]) == 16
+    assert "earlier" not in first
+
+
+def test_another_plan_after_results_names_the_look(store: Store) -> None:
+    first = published(store)
+    unseen = published(store, seed=2)
+    assert "earlier" not in unseen  # nothing was complete
+    assert unseen["planned"]["digest"] != first["planned"]["digest"]
+    store.write(layout.TrialFiles("b" * 16).record, b"{}")
+    other = published(store, claims={"metric": "JACC"})
+    assert other["earlier"] == [{**unseen["planned"], "complete": 1, "trials": 2, "claims": CLAIMS}]
+    assert published(store, claims={"metric": "JACC"}) == other
+    again = published(store, claims=CLAIMS)
+    assert [look["claims"]["metric"] for look in again["earlier"]] == ["DICE", "JACC"]
+
+
+def test_a_torn_plan_is_replaced(store: Store) -> None:
+    store.write(layout.StudyFiles("s").plan, b"{")
+    assert published(store)["study"] == "s"

@@ -1,0 +1,46 @@
+"""When a study was planned, and which earlier plans of it had results that somebody may have looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from xferlab.errors import RecordError
+from xferlab.plan.identity import short_id
+from xferlab.records import codec, layout
+from xferlab.records.store import Store
+
+_OF_TIME = ("planned", "earlier")
+
+
+def dated(document: Mapping[str, Any], store: Store) -> dict[str, Any]:
+    """Returns a plan as it is stored: with its time, digest, and the earlier plans that had finished trials.
+
+    A plan that says what the last one says keeps the time of that.
+    """
+    now = json.loads(json.dumps(document))
+    last = _last(store, str(now["study"]))
+    if {name: value for name, value in last.items() if name not in _OF_TIME} == now:
+        return last
+    look = _look(store, last)
+    earlier = [*last.get("earlier", ()), *([look] if look["complete"] else [])]
+    planned = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "digest": short_id(now)}
+    return {**now, "planned": planned, **({"earlier": earlier} if earlier else {})}
+
+
+def _last(store: Store, study: str) -> dict[str, Any]:
+    try:
+        return codec.read_json(store, layout.StudyFiles(study).plan) or {}
+    except RecordError:  # torn; the new plan replaces it
+        return {}
+
+
+def _look(store: Store, last: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns when a plan was made, what it claimed, and how many of its trials are complete."""
+    ids = {str(trial["trial_id"]) for trial in last.get("trials", ())}
+    begun = ids.intersection(store.list(layout.TRIALS)) if ids else ids
+    complete = sum(store.exists(layout.TrialFiles(trial).record) for trial in begun)
+    counts = {"complete": complete, "trials": len(ids)}
+    return {**last.get("planned", {}), **counts, "claims": last.get("claims")}
