@@ -33,6 +33,15 @@ def elm(features: Floats, targets: Floats, asked: Floats, seed: np.random.Genera
     return np.tanh(asked @ hidden + shift) @ _weights(np.tanh(features @ hidden + shift), targets)
 
 
+def neighbours(features: Floats, targets: Floats, asked: Floats, seed: np.random.Generator) -> Floats:
+    """Returns the mean target of the five nearest of half the training images, which the seed chooses."""
+    chosen = seed.permutation(len(features))[: max(5, len(features) // 2)]
+    kept, known = features[chosen], targets[chosen]
+    distances = (asked**2).sum(axis=1)[:, None] - 2 * asked @ kept.T + (kept**2).sum(axis=1)
+    nearest = np.argpartition(distances, 4, axis=1)[:, :5]
+    return np.asarray(known[nearest].mean(axis=1))
+
+
 def _weights(features: Floats, targets: Floats) -> Floats:
     penalty = 1.0 * np.eye(features.shape[1])
     return np.asarray(np.linalg.solve(features.T @ features + penalty, features.T @ targets))
@@ -47,7 +56,8 @@ class Setting:
         repetitions: Number of splits of the pool.
         pool: Patients who train, validate and test.
         hold_out: Patients who are held out.
-        images: Images per patient.
+        images: Images per patient; of unequal ones, the most.
+        unequal: Whether patients have 1 to `images` images, all numbers alike often.
         share: Share of the pool that a repetition trains on.
         test_share: Share of the pool that a repetition tests on.
         num_features: Features of an image.
@@ -59,6 +69,7 @@ class Setting:
     pool: int = 60
     hold_out: int = 50
     images: int = 2
+    unequal: bool = False
     share: float = 0.6
     test_share: float = 0.2
     num_features: int = 12
@@ -94,7 +105,10 @@ def outcomes(setting: Setting, number: int, *, seed: int) -> Iterator[Outcome]:
 
 
 def _outcome(setting: Setting, random: np.random.Generator) -> Outcome:
-    patients = np.repeat(np.arange(setting.pool + setting.hold_out), setting.images)
+    numbers = np.full(setting.pool + setting.hold_out, setting.images)
+    if setting.unequal:
+        numbers = random.integers(1, setting.images + 1, len(numbers))
+    patients = np.repeat(np.arange(len(numbers)), numbers)
     targets, arms = _data(setting, patients, random)
     held_out = patients >= setting.pool
     differences, test_means, trained, sides = [], [], [], []
