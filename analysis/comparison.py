@@ -102,14 +102,15 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
     repetitions of the mean over images), low, high, p, df (`two_way_t` on hold-outs, else `corrected_t`),
     no_p (the reason, a key of `NO_CLAIM` or `NO_P`; empty where p is given), num_repetitions (paired),
     num_planned, num_images, num_patients, counted_patients, num_lost (images that left), overlap (r on
-    hold-outs, else test images per training image), num_unpaired (values that only one side has).
+    hold-outs, else test images per training image; in a stage before, patients), num_unpaired (values that
+    only one side has).
     """
     pairs, num_unpaired = _pairs(cases, comparison)
     num_paired, num_metrics = pairs["repetition"].nunique(), pairs["metric"].nunique()
     design = comparison.design
     is_hold_out = comparison.evaluated.is_hold_out
     test_to_train = len(pairs) / max(1, num_paired * num_metrics) / design.num_train
-    overlap = overlap_of(design.share) if is_hold_out else test_to_train
+    overlap = overlap_of(design.share) if is_hold_out else max(test_to_train, design.ratio_before)
     reason = _reason(comparison, num_paired)
     rules = _Rules(is_hold_out, overlap, reason, design.donors_differ, design.planned, sets)
     parts = {ALL: pairs} if len(pairs) else {}

@@ -41,7 +41,9 @@ class Design:
         planned: Repetitions that both sides plan.
         share: Mean number of training patients of a repetition over the number of patients who train in any
             repetition; the largest of all stages.
-        num_train: Training images of a repetition; the fewest of all stages.
+        num_train: Training images of a repetition in the stages that are measured; the fewer of both.
+        ratio_before: Test patients per training patient, by the shares of the split, in the stages that these
+            descend from; the largest.
         pools: Stage and number of patients who train in any of its repetitions.
         donor: Stage of the donor that both sides descend from; empty where there is none.
         donors_differ: Whether the sides descend from different donors, or only one of them from a donor.
@@ -51,6 +53,7 @@ class Design:
     planned: int
     share: float
     num_train: float
+    ratio_before: float = 0.0
     pools: tuple[tuple[str, int], ...] = ()
     donor: str = ""
     donors_differ: bool = False
@@ -68,12 +71,21 @@ def design_of(results: StudyResults, first: Side, second: Side) -> Design:
     return Design(
         planned=min(planned[side.arm, side.stage] for side in (first, second)),
         share=float(trained["share"].max()),
-        num_train=float(trained["num_train"].min()),
+        num_train=float(min(stages[0]["num_train"], others[0]["num_train"])),
+        ratio_before=max(
+            (_test_share(results.plan) / stage["share"] for stage in (*stages[1:], *others[1:])), default=0.0
+        ),
         pools=tuple(sorted(pools, key=lambda pool: (order.index(pool[0]), pool[1]))),
         donor=" and ".join(donors) if origins == other else "",
         donors_differ=origins != other,
         by_site=leaves_sites_out(results.plan),
     )
+
+
+def _test_share(plan: Mapping[str, Any]) -> float:
+    """The share of the patients who test in a repetition; 0 where somebody else's split says it."""
+    split = plan.get("split", {})
+    return 1 / split["folds"] if split.get("folds") else float(split.get("test") or 0.0)
 
 
 class _End(NamedTuple):

@@ -67,9 +67,15 @@ def test_the_largest_share_of_both_sides_and_of_all_stages_counts(results: Study
     stage(results, "frozen", "general")["pool_patients"] = 12
     found = design_of(results, BASELINE, FROZEN)
     assert found.share == pytest.approx(11 / 12)
-    assert found.num_train == 14
+    assert found.num_train == 60  # of the stage that is measured
     assert found.pools == (("general", 12), ("general", 80), ("portable", 80))
     swapped = design_of(results, FROZEN, BASELINE)
+    results.plan["split"] = {"test": 0.2}
+    assert design_of(results, BASELINE, FROZEN).ratio_before == pytest.approx(0.2 / (48 / 80))
+    results.plan["split"] = {"folds": 5}
+    stage(results, "frozen", "general")["pool_patients"] = 110
+    assert design_of(results, BASELINE, FROZEN).ratio_before == pytest.approx(0.2 / (11 / 110))
+    results.plan["split"] = {}
     assert (swapped.share, swapped.num_train) == (found.share, found.num_train)
 
 
@@ -144,8 +150,10 @@ def test_who_predicts_counts_as_those_do_that_a_side_descends_from(results: Stud
     for trial in trials(results, "frozen", "general"):
         trial |= {"train_patients": 30, "num_train": 31}
     stage(results, "frozen", "general")["pool_patients"] = 40
+    results.plan["split"] = {"test": 0.15}
     design = design_of(results, SCRATCH, SCRATCH)
-    assert (design.share, design.num_train) == (0.75, 31)
+    assert (design.share, design.num_train) == (0.75, 60)
+    assert design.ratio_before == pytest.approx(0.15 / 0.6)  # in the stage before
     assert design.pools == (("general", 40), ("general", 80), ("portable", 80))
     assert (design.donor, design.donors_differ) == ("donor", False)  # of those who predict
     without = replace(results, plan=deepcopy(results.plan))
