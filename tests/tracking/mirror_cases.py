@@ -92,11 +92,12 @@ def store_plan(store: Store, trials: Sequence[TrialSpec], **changes: Any) -> Non
         "version": PLAN_VERSION,
         "study": "covid",
         "seed": 1,
-        "profile": None,
+        "profile": "cpu",
         "repetitions": len(trials),
         "tracking": wandb_settings(),
         "data": {"lungs": {"shareable": trials[0].data["lungs"]["shareable"]}},
         "stages": ["general"],
+        "tasks": {"general": "segmentation"},
         "arms": {"baseline": {}, "frozen": {}},
         "trials": entries,
     }

@@ -6,14 +6,27 @@ import struct
 import zlib
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.records.stored import TRIAL
 from tests.tracking.mirror_cases import NAME, PATIENT, arrays, epochs, spec
-from xferlab.tracking.content import content_sha256, is_shareable, pixel_row, run_config
+from xferlab.records.schema import CASES_SCHEMA
+from xferlab.tracking.content import (
+    RunOrder,
+    content_sha256,
+    is_shareable,
+    pixel_row,
+    run_config,
+    run_tags,
+    trial_summary,
+    withheld_notes,
+)
 from xferlab.tracking.mirrored_run import MirroredRun, continues, frames, same
 
+TASK = "segmentation"
 ROWS = [result.flat() for result in epochs(1, 4)]
 
 
@@ -31,6 +44,53 @@ def test_config_has_the_number_of_a_fold_and_no_name_of_a_site():
     of_fold = run_config(replace(spec(), coordinates={"repeat": 2, "fold": 3}))
     assert (of_fold["repeat"], of_fold["fold"]) == (2, 3)
     assert "St. Mary" not in json.dumps(run_config(replace(spec(), coordinates={"site": "St. Mary"})))
+
+
+def test_groups_keep_arms_folds_and_stages_apart():
+    one, other = spec(), replace(spec(), name="frozen/general/r01", arms=("frozen",))
+    fold = replace(spec(), name="baseline/general/r01/f2", fold=2)
+    groups = [RunOrder.of_trial(each, run_config(each)).group for each in (one, other, fold)]
+    assert groups == ["baseline/general", "frozen/general", "baseline/general/folds"]
+    shared = run_config(spec(), arms=["baseline", "frozen"])
+    assert (shared["arm"], shared["arms"], shared["task"]) == ("baseline", ["baseline", "frozen"], TASK)
+    assert RunOrder.of_trial(spec(), shared).tags[-2:] == ["arm:baseline", "arm:frozen"]
+
+
+def test_tags_fit_what_wandb_takes_and_absent_names_have_none():
+    tags = run_tags({"study": "s" * 100, "profile": None}, ["a", "a"])
+    assert tags == ["study:" + "s" * 58, "arm:a"]
+
+
+def test_only_private_sections_of_a_joint_set_are_named_as_withheld():
+    data = {"open": {"shareable": True}, "mine": {"shareable": False}}
+    assert withheld_notes(data, ["open+mine.test", "mine.validation"]).startswith(
+        "Images and the names of cases of mine are withheld"
+    )
+    assert withheld_notes(data, ["open.test"]) == ""
+
+
+def test_the_headline_is_also_given_by_pathology_of_the_cases_that_passed_the_gate():
+    lines = [
+        # case, pathology, device, metric, value
+        ("a", "normal", "", "DICE", 0.2), ("b", "normal", "", "DICE", 0.6),
+        ("c", "covid19", "", "DICE", 1.0),
+        ("d", "covid19", "", "DICE", 0.0), ("d", "covid19", "", "passed", 0.0),
+        ("a", "normal", "", "AUC", 0.5),
+        ("e", "normal", "portable", "DICE", 0.4), ("f", "all", "", "OTHER", 7.0),
+    ]  # fmt: skip
+    case, pathology, simulated, metric, value = zip(*lines, strict=True)
+    columns = {"case": case, "name": case, "patient": case, "pathology": pathology, "simulated": simulated}
+    table = pa.table({**columns, "metric": metric, "value": value}, schema=CASES_SCHEMA)
+    values = trial_summary(TRIAL, {"x.test": table}, headline="DICE")
+    assert {name: values[name] for name in values if "DICE" in name} == pytest.approx(
+        {
+            "x.test/DICE": (0.2 + 0.6 + 1.0) / 3, "x.test/portable/DICE": 0.4,
+            "x.test/DICE/normal": 0.4, "x.test/DICE/covid19": 1.0, "x.test/portable/DICE/normal": 0.4,
+        }
+    )  # fmt: skip
+    assert not any(name.startswith("x.test/AUC/") for name in values)
+    of_none = trial_summary(TRIAL, {"x.test": table}, headline="OTHER")
+    assert [name for name in of_none if "OTHER" in name] == ["x.test/OTHER"]  # images without a pathology
 
 
 @pytest.mark.parametrize("value", [False, None, "true", 1, {}])

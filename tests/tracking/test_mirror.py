@@ -31,7 +31,17 @@ def test_a_private_trial_reads_back_without_pixels_or_names(tmp_path, monkeypatc
     mirrored(one, tmp_path, epochs(1, 7), summary={"lungs.test/DICE": 0.75}, images=6)
     (run,) = offline_runs(tmp_path)
     assert (run.run.run_id, run.run.display_name) == (one.trial_id, one.name)
-    assert (run.run.run_group, run.run.job_type, run.run.project) == ("general", "trial", "mirror-test")
+    assert (run.run.run_group, run.run.job_type, run.run.project) == (
+        "baseline/general",
+        "general",
+        "mirror-test",
+    )
+    assert list(run.run.tags) == ["study:covid", "task:segmentation", "arm:baseline"]
+    assert run.run.notes == (
+        "Images and the names of cases of lungs are withheld: the study file does not say `shareable: true` "
+        "of their sections. Numbers are not withheld."
+    )
+    assert run.config["withheld"] == ["lungs.validation", "lungs.test"]
     assert [row["step"] for row in run.rows] == run.epochs == list(range(1, 8))
     sent = {key: run.rows[4][key] for key in epochs(5, 5)[0].flat()}
     assert sent == epochs(5, 5)[0].flat()
@@ -53,6 +63,7 @@ def test_outputs_of_a_shareable_section_within_their_number(tmp_path):
     assert run.summary["outputs/lungs.validation.count"] == wandb_settings()["images"] == 4
     assert run.summary["output_sets"] == ["lungs.validation"]
     assert run.rows[-1]["step"] == 2
+    assert (run.run.notes, run.config["withheld"]) == ("", [])
     assert PATIENT.encode() not in all_bytes(tmp_path)
 
 

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import replace
+from io import BytesIO
 
+import PIL.Image
 import pytest
 
 from tests.tracking.mirror_cases import (
@@ -20,12 +22,26 @@ from tests.tracking.mirror_cases import (
 from tests.tracking.wandb_files import all_bytes, offline_runs
 from xferlab.errors import RecordError, UsageError
 from xferlab.records import codec, layout
-from xferlab.tracking import mirror_study
+from xferlab.tracking import StudyContent, mirror_study
 
 AGGREGATE = [
     {"arm": "baseline", "stage": "general", "metric": "dice", "mean": 0.75, "sd": math.nan, "n": 1},
     {"arm": "frozen", "stage": "general", "metric": "dice", "mean": 0.5, "sd": 0.125, "n": 2},
 ]
+CURVES = [
+    {"epoch": 1, "general/train_loss/baseline/mean": 0.5, "general/train_loss/baseline/num_repetitions": 2},
+    {"epoch": 2, "general/train_loss/baseline/mean": 0.25, "general/train_loss/baseline/num_repetitions": 1},
+]
+DOT = BytesIO()
+PIL.Image.new("RGB", (3, 2), "red").save(DOT, "png")
+RESULTS = StudyContent(
+    headlines={"segmentation": "DICE"},
+    summary={"trials_complete": 2},
+    tables={"aggregate": AGGREGATE},
+    epochs=CURVES,
+    figures={"arms": ("arms at a glance", DOT.getvalue())},
+)
+NO_RUN = StudyContent(headlines=RESULTS.headlines)
 
 
 @pytest.mark.component
@@ -38,7 +54,7 @@ def test_what_is_missing_or_torn_is_written_once_and_only_once(empty, tmp_path):
         store_trial(empty, one, num_epochs=5)
     store_plan(empty, [torn, missing, unfinished])
     lines = []
-    first = mirror_study(empty, "covid", directory=folder, aggregate=AGGREGATE, echo=lines.append)
+    first = mirror_study(empty, "covid", directory=folder, results=RESULTS, echo=lines.append)
     assert first.written[:2] == [torn.trial_id, missing.trial_id]
     assert (len(first.written), first.failed, first.unfinished) == (3, {}, [unfinished.trial_id])
     assert lines == [f"{run_id}: written" for run_id in first.written]
@@ -50,8 +66,14 @@ def test_what_is_missing_or_torn_is_written_once_and_only_once(empty, tmp_path):
         assert run.config["arms"] == ["baseline", "frozen"]
         assert run.summary["lungs.test/DICE"] == 0.75
         assert run.summary["lungs.test/AUC"] == 0.75  # the undefined one of three is left out
+        assert run.summary["lungs.test/DICE/covid19"] == 0.75
+        assert "lungs.test/AUC/covid19" not in run.summary
+        assert (run.run.run_group, run.run.job_type) == ("baseline/general", "general")
+        assert list(run.run.tags) == [
+            "study:covid", "profile:cpu", "task:segmentation", "arm:baseline", "arm:frozen",
+        ]  # fmt: skip
         assert (run.summary["outcome"], run.exit_code) == ("complete", 0)
-    second = mirror_study(empty, "covid", directory=folder, aggregate=AGGREGATE)
+    second = mirror_study(empty, "covid", directory=folder, results=RESULTS)
     assert (second.written, second.present) == ([], first.written)
     assert str(second) == "0 written, 3 were there, 1 not complete"
     for secret in (PATIENT.encode(), NAME.encode(), PATTERN):
@@ -59,9 +81,9 @@ def test_what_is_missing_or_torn_is_written_once_and_only_once(empty, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_summary_run_carries_the_aggregate_table(empty, tmp_path):
+def test_the_study_run_carries_its_table_curves_and_figure_and_is_left_alone_while_they_hold(empty, tmp_path):
     store_plan(empty, [spec()])
-    report = mirror_study(empty, "covid", directory=tmp_path / "mirror", aggregate=AGGREGATE)
+    report = mirror_study(empty, "covid", directory=tmp_path / "mirror", results=RESULTS)
     (run,) = offline_runs(tmp_path / "mirror")
     assert (run.run.run_id, run.run.job_type) == (report.written[0], "study")
     (path,) = (tmp_path / "mirror").glob("wandb/*/files/media/table/*.table.json")
@@ -69,6 +91,19 @@ def test_the_summary_run_carries_the_aggregate_table(empty, tmp_path):
     assert table["columns"] == list(AGGREGATE[0])
     assert table["data"][1] == list(AGGREGATE[1].values())
     assert len(table["data"]) == 2
+    assert [{name: row[name] for name in CURVES[0]} for row in run.rows] == CURVES
+    assert [row["step"] for row in run.rows] == [1, 2]
+    (path,) = (tmp_path / "mirror").glob("wandb/*/files/media/images/figures/*.png")
+    assert PIL.Image.open(path).getpixel((2, 1)) == (255, 0, 0)
+    assert (run.summary["trials_complete"], run.exit_code) == (2, 0)
+    assert list(run.run.tags) == ["study:covid", "profile:cpu", "task:segmentation"]
+    assert "of lungs are withheld" in run.run.notes
+    again = mirror_study(empty, "covid", directory=tmp_path / "mirror", results=RESULTS)
+    assert again.present == report.written
+    changed = replace(RESULTS, epochs=[CURVES[0]])
+    assert mirror_study(empty, "covid", directory=tmp_path / "mirror", results=changed).written
+    (run,) = offline_runs(tmp_path / "mirror")
+    assert run.epochs == [1]
 
 
 @pytest.mark.slow
@@ -80,10 +115,14 @@ def test_images_come_and_go_with_the_word_of_the_plan(empty, tmp_path):
     mirror_study(empty, "covid", directory=folder)
     (run,) = offline_runs(folder)
     assert run.summary["output_sets"] == ["lungs.test"]
+    assert run.run.notes == ""
     assert len(list(folder.glob("wandb/*/files/media/images/outputs/*.png"))) == 4
     store_plan(empty, [one], data={"lungs": {"shareable": False}})
     assert mirror_study(empty, "covid", directory=folder).written == [one.trial_id]
     assert not list(folder.rglob("*.png"))
+    (run,) = offline_runs(folder)
+    assert run.config["withheld"] == ["lungs.validation", "lungs.test"]
+    assert "of lungs are withheld" in run.run.notes
     assert NAME.encode() not in all_bytes(folder)
 
 
@@ -94,9 +133,9 @@ def test_a_trial_that_was_mirrored_whole_is_left_alone(empty, tmp_path):
     store_plan(empty, [one])
     folder = tmp_path / "mirror"
     final = {"best_epoch": 3, "best_score": 0.5, "num_epochs": 3}
-    final |= {"lungs.test/DICE": 0.75, "lungs.test/AUC": 0.75}
+    final |= {"lungs.test/DICE": 0.75, "lungs.test/AUC": 0.75, "lungs.test/DICE/covid19": 0.75}
     mirrored(one, folder, epochs(1, 3), summary=final, images=6)
-    assert mirror_study(empty, "covid", directory=folder).present == [one.trial_id]
+    assert mirror_study(empty, "covid", directory=folder, results=NO_RUN).present == [one.trial_id]
 
 
 @pytest.mark.slow

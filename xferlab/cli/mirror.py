@@ -6,12 +6,12 @@ Trials of studies are mirrored; searches (`xferlab tune`) are not, their records
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import MirrorOptions
 from xferlab.cli.session import Session
+from xferlab.cli.study_results import study_results
 from xferlab.data.cache import check_cache
 from xferlab.errors import XferlabError
 from xferlab.tracking import complete_study, mirror_study, unmirrored
@@ -35,7 +35,7 @@ def run(options: MirrorOptions) -> int:
         session.loaded.base.study,
         directory=session.cache_dir / "wandb",
         mode=options.mode,
-        aggregate=_rows(session),
+        results=study_results(session),
         echo=print,
     )
     print(report)
@@ -47,14 +47,6 @@ def run(options: MirrorOptions) -> int:
         file=sys.stderr,
     )
     return INCOMPLETE
-
-
-def _rows(session: Session) -> list[dict[str, Any]]:
-    """Returns the rows of the study's summary run."""
-    from xferlab.analysis import aggregate, load
-
-    rows = aggregate(load(session.store.location, session.loaded.base.study)).to_dict("records")
-    return [{str(key): value for key, value in row.items()} for row in rows]
 
 
 def complete(session: Session) -> str:
@@ -72,7 +64,7 @@ def complete(session: Session) -> str:
             session.store,
             study,
             directory=session.cache_dir / "wandb",
-            aggregate=_rows(session),
+            results=study_results(session),
             within_s=COMPLETE_WITHIN_S[tracking.mode],
         )
         lacking = {**dict.fromkeys(report.not_tried, "not tried for lack of time"), **report.failed}

@@ -215,6 +215,7 @@ class ArmExpansion:
                 resources=Reservation(**study.resources_of(stage_name).model_dump()),
                 tracking=wandb.model_dump(mode="json") if wandb else None,
                 keep_states=study.keep_states,
+                profile=self.growing.loaded.profile,
             ),
         )
 

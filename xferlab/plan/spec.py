@@ -190,6 +190,7 @@ class Settings:
         resources: What an executor reserves.
         tracking: The study's section `tracking.wandb`; None without a mirror.
         keep_states: Whether the state at the end of the training is kept, for a longer one.
+        profile: The study's profile; None without one.
     """
 
     study: str = ""
@@ -198,6 +199,7 @@ class Settings:
     resources: Reservation = Reservation()
     tracking: Mapping[str, Any] | None = None
     keep_states: bool = False
+    profile: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,7 +298,7 @@ class TrialSpec(PlannedTrial):
         ]
         if self.features:
             value["features"] = without_nothing(value["features"], "predicted")
-        value["settings"] = without_nothing(value["settings"], "keep_states")
+        value["settings"] = without_nothing(value["settings"], "keep_states", "profile")
         return without_nothing(value, "features", "coordinates", "fold", "predicted")
 
     @staticmethod

@@ -12,5 +12,14 @@ from xferlab.tracking.content import trial_summary
 from xferlab.tracking.live import TrialMirror
 from xferlab.tracking.notes import unmirrored
 from xferlab.tracking.rebuild import MirrorReport, complete_study, mirror_study
+from xferlab.tracking.study_run import StudyContent
 
-__all__ = ["MirrorReport", "TrialMirror", "complete_study", "mirror_study", "trial_summary", "unmirrored"]
+__all__ = [
+    "MirrorReport",
+    "StudyContent",
+    "TrialMirror",
+    "complete_study",
+    "mirror_study",
+    "trial_summary",
+    "unmirrored",
+]

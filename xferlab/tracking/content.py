@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -20,7 +21,11 @@ from xferlab.plan.spec import TrialSpec
 from xferlab.records.schema import TrialRecord
 
 LONGEST_NAME = 128
-"""Characters of a run's name that W&B takes; the config has all names in full."""
+"""Characters of a run's name, and of a group's, that W&B takes; the config has all names in full."""
+LONGEST_TAG = 64
+"""Characters of a tag that W&B takes."""
+_NO_PATHOLOGY = "all"
+"""The pathology of images whose data section names none."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,10 @@ class RunOrder:
         run_id: Its id in W&B.
         name: Its name there.
         group: What it is shown with.
-        job_type: `trial` or `study`.
+        job_type: The stage of a trial; `study`.
         config: Its configuration.
+        tags: What the page filters runs by, each `what:name`.
+        notes: What its page says above all else; empty for nothing.
         content: Digest of all that belongs to it, if it is rebuilt from records; empty for a running trial.
         epochs: All epochs that it is to hold then.
     """
@@ -42,13 +49,36 @@ class RunOrder:
     group: str
     job_type: str
     config: Mapping[str, Any]
+    tags: Sequence[str] = ()
+    notes: str = ""
     content: str = ""
     epochs: Sequence[Mapping[str, Any]] = ()
 
     @staticmethod
-    def of_trial(spec: TrialSpec, config: Mapping[str, Any]) -> RunOrder:
-        """Returns the order for the run of a trial."""
-        return RunOrder(spec.trial_id, spec.name[-LONGEST_NAME:], spec.stage, "trial", config)
+    def of_trial(
+        spec: TrialSpec, config: Mapping[str, Any], *, data: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> RunOrder:
+        """Returns the order for the run of a trial.
+
+        Its group is `arm/stage` of the first arm that uses it, so that W&B's means over a group never mix
+        arms; the tags name all arms.
+
+        Args:
+            spec: The trial.
+            config: What `run_config` returns.
+            data: Configuration of the data sections, if it is not the trial's own.
+        """
+        settings = spec.settings
+        labels = {"study": settings.study, "profile": settings.profile, "task": spec.identity.task}
+        return RunOrder(
+            run_id=spec.trial_id,
+            name=spec.name[-LONGEST_NAME:],
+            group=config["group"],
+            job_type=spec.stage,
+            config=config,
+            tags=run_tags(labels, config["arms"]),
+            notes=withheld_notes(spec.data if data is None else data, config["withheld"]),
+        )
 
     def message(self, tracking: Mapping[str, Any], directory: Path) -> dict[str, Any]:
         """Returns the message that begins the run."""
@@ -81,9 +111,37 @@ def content_sha256(
 
 def shown_sets(spec: TrialSpec, data: Mapping[str, Mapping[str, Any]], images: int) -> list[str]:
     """Returns the sets of a trial whose images may be shown: those of shareable sections."""
-    sets = [(spec.section, f"{spec.section}.validation")]
-    sets += [(evaluation.section, evaluation.name) for evaluation in spec.evaluations]
-    return [name for section, name in sets if images and is_shareable(data, section)]
+    sets = measured_sets(spec).items() if images else ()
+    return [name for name, section in sets if is_shareable(data, section)]
+
+
+def measured_sets(spec: TrialSpec) -> dict[str, str]:
+    """Returns the data section of each set that a trial is measured on, by `section.part`."""
+    validation = {f"{spec.section}.validation": spec.section}
+    return validation | {evaluation.name: evaluation.section for evaluation in spec.evaluations}
+
+
+def run_tags(labels: Mapping[str, str | None], arms: Iterable[str]) -> list[str]:
+    """Returns the tags of a run, `what:name` each; what has no name has no tag."""
+    pairs = [*labels.items(), *(("arm", arm) for arm in arms)]
+    return list(dict.fromkeys(f"{what}:{name}"[:LONGEST_TAG] for what, name in pairs if name))
+
+
+def withheld_notes(data: Mapping[str, Mapping[str, Any]], sets: Iterable[str]) -> str:
+    """Returns a sentence that says what a run does not show and why; empty where it withholds nothing.
+
+    Args:
+        data: Configuration of the data sections by name.
+        sets: What is withheld, each `section.part`.
+    """
+    names = [section for name in sets for section in single_sections(name.partition(".")[0])]
+    private = [name for name in dict.fromkeys(names) if not is_shareable(data, name)]
+    if not private:
+        return ""
+    return (
+        f"Images and the names of cases of {', '.join(private)} are withheld: the study file does not say "
+        "`shareable: true` of their sections. Numbers are not withheld."
+    )
 
 
 def run_config(
@@ -92,6 +150,7 @@ def run_config(
     names: Sequence[str] = (),
     arms: Sequence[str] = (),
     parent_weights: str | None = None,
+    data: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Returns the run's configuration: what was asked, without a path, a case or a key.
 
@@ -100,19 +159,30 @@ def run_config(
         names: All names of the trial; default: its own.
         arms: All arms that use it; default: those it knows.
         parent_weights: Digest of the weights that it starts from.
+        data: Configuration of the data sections, if it is not the trial's own.
     """
+    sections = spec.data if data is None else data
     donor = spec.donors[0] if len(spec.donors) == 1 else None
     return {
         "trial_id": spec.trial_id,
         "study": spec.settings.study,
+        "profile": spec.settings.profile,
+        "task": spec.identity.task,
         "names": list(names or [spec.name]),
         "arms": list(arms or spec.arms),
+        "arm": spec.name.partition("/")[0],
         "stage": spec.stage,
+        # Those that only predict out of fold train on fewer images: a mean with the others would be of both.
+        "group": f"{spec.name.partition('/')[0]}/{spec.stage}{'/folds' if spec.fold else ''}"[-LONGEST_NAME:],
         "repetition": spec.repetition,
         # Of a fold its numbers; the name of a site stays in the storage.
         **{name: value for name, value in spec.coordinates.items() if isinstance(value, int)},
         **({"out_of_fold": spec.fold} if spec.fold else {}),
         "section": spec.section,
+        "evaluated_on": [evaluation.name for evaluation in spec.evaluations],
+        "withheld": [
+            name for name, section in measured_sets(spec).items() if not is_shareable(sections, section)
+        ],
         "parent_runs": list(spec.parents),
         "parent_weights_sha256": parent_weights or (donor.sha256 if donor else None),
         "donor": donor.name if donor else None,
@@ -128,28 +198,46 @@ def _flat(value: Any, prefix: str = "identity") -> dict[str, Any]:
     return {prefix: str(value) if exact else value}
 
 
-def trial_summary(record: TrialRecord, cases: Mapping[str, pa.Table]) -> dict[str, float]:
+def trial_summary(
+    record: TrialRecord, cases: Mapping[str, pa.Table], *, headline: str = ""
+) -> dict[str, float]:
     """Returns a trial's final values.
 
     Args:
         record: Its record.
         cases: Rows of its evaluations (`CASES_SCHEMA`) by `section.part`.
+        headline: The metric that is also given by pathology; empty for none.
 
     Returns:
         Best epoch, its score, and `section.part/metric`: the mean over the images where the metric is defined
-        (NaN where it is nowhere); images of a simulated device apart, under `section.part/device/metric`.
+        (NaN where it is nowhere), of those that a gate let pass if there is one; of one pathology, under
+        `section.part/metric/pathology`. Images of a simulated device apart, under
+        `section.part/device/metric`.
     """
     means: dict[str, float] = {}
     for name, table in cases.items():
-        values = table.to_pandas().groupby(["simulated", "metric"], sort=False, observed=True)["value"]
-        for (simulated, metric), mean in values.mean().items():
-            means["/".join(part for part in (name, simulated, metric) if part)] = mean
+        rows = _passed(table.to_pandas())
+        named = rows[(rows["metric"] == headline) & (rows["pathology"] != _NO_PATHOLOGY)]
+        means |= _means(rows.assign(pathology=""), name) | _means(named, name)
     return {
         "best_epoch": record.best_epoch,
         **({} if record.best_score is None else {"best_score": record.best_score}),
         "num_epochs": record.num_epochs,
         **means,
     }
+
+
+def _passed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows without those of cases that a gate did not let pass."""
+    refused = rows.loc[(rows["metric"] == "passed") & (rows["value"] == 0), "case"]
+    return rows[~rows["case"].isin(refused)] if len(refused) else rows
+
+
+def _means(rows: pd.DataFrame, name: str) -> dict[str, float]:
+    values = rows.groupby(["simulated", "metric", "pathology"], sort=False, observed=True)["value"]
+    means = values.mean().reset_index().to_dict("records")
+    labels = ("simulated", "metric", "pathology")
+    return {"/".join(filter(None, (name, *(row[each] for each in labels)))): row["value"] for row in means}
 
 
 def is_shareable(data: Mapping[str, Mapping[str, Any]], section: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xferlab.errors import RecordError, StorageError, UsageError
-from xferlab.plan.identity import joint_digest, sha256_of, short_id
+from xferlab.plan.identity import joint_digest
 from xferlab.plan.spec import Input, TrialSpec
 from xferlab.records import codec
 from xferlab.records.layout import TrialFiles
@@ -35,6 +35,7 @@ from xferlab.tracking.content import (
     trial_summary,
 )
 from xferlab.tracking.pipe import MirrorProcess
+from xferlab.tracking.study_run import StudyContent, study_order, study_summary
 
 MODES = ("online", "offline", "disabled")
 DEFAULT_TRACKING = {"project": "xferlab", "entity": None, "mode": "offline", "images": 4}
@@ -75,7 +76,7 @@ def mirror_study(
     *,
     directory: Path,
     mode: str | None = None,
-    aggregate: Sequence[Mapping[str, Any]] = (),
+    results: StudyContent | None = None,
     echo: Callable[[str], None] = lambda line: None,
 ) -> MirrorReport:
     """Writes the W&B runs of complete trials that are missing or not whole, and the study's summary run.
@@ -85,7 +86,7 @@ def mirror_study(
         study: Its name.
         directory: Local folder of the W&B files, the same that the trials used.
         mode: `online`, `offline` or `disabled`; default: what the plan says.
-        aggregate: Rows of the summary run's table, all with the same keys; without them there is no such run.
+        results: What the study's run is to hold; without it there is no such run.
         echo: Takes one line a run.
 
     Raises:
@@ -96,7 +97,7 @@ def mirror_study(
     tracking = _tracking(plan, mode)
     if tracking["mode"] == "disabled":
         return MirrorReport()
-    return _Rebuild(store, plan, tracking, directory, echo=echo).run(plan["trials"], aggregate)
+    return _Rebuild(store, plan, tracking, directory, echo=echo).run(plan["trials"], results)
 
 
 def complete_study(
@@ -104,7 +105,7 @@ def complete_study(
     study: str,
     *,
     directory: Path,
-    aggregate: Sequence[Mapping[str, Any]],
+    results: StudyContent,
     within_s: float,
 ) -> MirrorReport:
     """Writes the runs of trials whose own mirror may have ended badly, and the summary run.
@@ -116,7 +117,7 @@ def complete_study(
         store: The storage of the study.
         study: Its name.
         directory: Local folder of the W&B files.
-        aggregate: Rows of the summary run's table; none for no such run.
+        results: What the study's run is to hold.
         within_s: Longest time for all of it, but for the end of the process that writes.
 
     Raises:
@@ -126,7 +127,7 @@ def complete_study(
     plan = read_plan(store, study)
     rebuild = _Rebuild(store, plan, _tracking(plan, None), directory, within_s=within_s)
     lacking = notes.unmirrored(store, study)
-    return rebuild.run([trial for trial in plan["trials"] if trial["trial_id"] in lacking], aggregate)
+    return rebuild.run([trial for trial in plan["trials"] if trial["trial_id"] in lacking], results)
 
 
 def _tracking(plan: Mapping[str, Any], mode: str | None) -> dict[str, Any]:
@@ -165,18 +166,18 @@ class _Rebuild:
         self._deadline = time.monotonic() + within_s
         self._writer: MirrorProcess | None = None
         self._failures_in_a_row = 0
+        self._headlines: Mapping[str, str] = {}
         self._report = MirrorReport()
 
-    def run(
-        self, trials: Sequence[Mapping[str, Any]], aggregate: Sequence[Mapping[str, Any]]
-    ) -> MirrorReport:
+    def run(self, trials: Sequence[Mapping[str, Any]], results: StudyContent | None) -> MirrorReport:
         try:
+            self._headlines = results.headlines if results else {}
             for entry in trials:
                 self._write(entry["trial_id"], partial(self._trial, entry))
-            if aggregate:
-                digest = sha256_of(dict(self._plan))
-                run_id = short_id({"study": self._plan["study"], "plan": digest})
-                self._write(run_id, lambda: self._summary(run_id, digest=digest, rows=aggregate))
+            if results is not None and not results.is_empty:
+                order = study_order(self._plan, results)
+                run = _Run(order, study_summary(results), results.messages)
+                self._write(order.run_id, lambda: run)
         finally:
             writer, self._writer = self._writer, None
             if writer is not None:
@@ -238,10 +239,11 @@ class _Rebuild:
         spec = self._spec(entry)
         records = dict(zip(spec.evaluations, filter(None, evaluations), strict=True))
         tables = {evaluation.name: read_cases(store, measured) for evaluation, measured in records.items()}
-        summary = trial_summary(record, tables)
-        config = run_config(spec, names=entry["names"], parent_weights=self._parent_weights(spec))
+        summary = trial_summary(record, tables, headline=self._headlines.get(spec.identity.task, ""))
+        data, weights = self._plan["data"], self._parent_weights(spec)
+        config = run_config(spec, names=entry["names"], parent_weights=weights, data=data)
         epochs = [result.flat() for result in read_history(store, trial_id)]
-        shown = shown_sets(spec, self._plan["data"], self._tracking["images"])
+        shown = shown_sets(spec, data, self._tracking["images"])
         content = content_sha256(epochs=epochs, summary=summary, arms=spec.arms, shown=shown)
 
         def messages() -> Iterator[dict[str, Any]]:
@@ -253,7 +255,7 @@ class _Rebuild:
                     ]
                     yield {"kind": "outputs", "title": evaluation.name, "rows": rows}
 
-        order = replace(RunOrder.of_trial(spec, config), content=content, epochs=epochs)
+        order = replace(RunOrder.of_trial(spec, config, data=data), content=content, epochs=epochs)
         return _Run(order, summary, messages)
 
     def _spec(self, entry: Mapping[str, Any]) -> TrialSpec:
@@ -263,7 +265,10 @@ class _Rebuild:
         if body is None:
             raise RecordError(f"{self._store.path(name)}: is missing; run the study again")
         planned = {field: entry[field] for field in ("stage", "arms", "evaluations")}
-        return TrialSpec.from_json({**body, **planned, "name": entry["names"][0]})
+        # Another study, or an earlier version, may have run it.
+        settings = {**body["settings"], "study": self._plan["study"], "profile": self._plan["profile"]}
+        changed = {**planned, "name": entry["names"][0], "settings": settings}
+        return TrialSpec.from_json({**body, **changed})
 
     def _parent_weights(self, spec: TrialSpec) -> str | None:
         digests = {given.role: self._digest(given) for given in spec.origins}
@@ -275,15 +280,3 @@ class _Rebuild:
             return given.donor.sha256
         parent = read_trial(self._store, given.trials[0]) if len(given.trials) == 1 else None
         return parent.weights_sha256 if parent else None
-
-    def _summary(self, run_id: str, *, digest: str, rows: Sequence[Mapping[str, Any]]) -> _Run:
-        """Returns the study's summary run, which holds a table of all results."""
-        plan, columns = self._plan, list(rows[0])
-        table = [[row[column] for column in columns] for row in rows]
-        summary = {"rows_sha256": sha256_of([[repr(value) for value in row] for row in table])}
-        config = {key: plan[key] for key in ("study", "seed", "profile", "repetitions", "stages")}
-        config |= {"arms": list(plan["arms"]), "plan_sha256": digest, "trials": len(plan["trials"])}
-        content = content_sha256(summary=summary)
-        message = {"kind": "table", "name": "aggregate", "columns": columns, "rows": table}
-        order = RunOrder(run_id, plan["study"], "studies", "study", config, content)
-        return _Run(order, summary, lambda: [message])

@@ -1,10 +1,10 @@
 """The process that holds wandb: it is fed JSON lines, writes runs, and dies alone.
 
 A hang, a crash or a full disk in here never reaches the trial that feeds it. The lines are `begin`, `epoch`,
-`outputs`, `table` and `end`; `begin` and `end` are answered by one word each. A feeder that ends without
-`end` was killed: its run is closed as interrupted. Whoever begins a run sends all of its epochs, so offline
-folders that an earlier attempt left are deleted; what `wandb sync` has uploaded stays, and is not written
-again. So every epoch of a run id is there once at any time.
+`outputs`, `table`, `figure`, `alert` and `end`; `begin` and `end` are answered by one word each. A feeder
+that ends without `end` was killed: its run is closed as interrupted. Whoever begins a run sends all of its
+epochs, so offline folders that an earlier attempt left are deleted; what `wandb sync` has uploaded stays, and
+is not written again. So every epoch of a run id is there once at any time.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import PIL.Image
 import wandb
 from filelock import FileLock
 from numpy.typing import NDArray
@@ -36,6 +38,7 @@ LOCK_S = 60.0
 ARRIVAL_S = 10.0
 """Time that W&B has to show that a run has ended."""
 FLUSH_S = 2.0
+_LONGEST_TITLE = 63
 _STRUCTURE, _IGNORED = "structure", 127
 
 
@@ -194,6 +197,8 @@ class RunWriter:
             name=order["name"],
             group=order["group"],
             job_type=order["job_type"],
+            tags=order["tags"],
+            notes=order["notes"] or None,
             config=order["config"],
             resume=None if self._offline else "allow",
             allow_val_change=True,
@@ -230,6 +235,16 @@ class RunWriter:
     def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
         """Logs a table."""
         self._log({name: wandb.Table(columns=columns, data=rows)})
+
+    def figure(self, name: str, title: str, png: str) -> None:
+        """Logs a figure, a PNG in base64."""
+        image = wandb.Image(PIL.Image.open(BytesIO(b64decode(png))), caption=title)
+        self._log({f"figures/{name}": image})
+
+    def alert(self, title: str, text: str) -> None:
+        """Asks W&B to tell its subscribers something, where it is listening; files are read too late."""
+        if not self._offline:
+            self._run.alert(title[:_LONGEST_TITLE], text, wait_duration=0)
 
     def end(self, summary: dict[str, Any], outcome: str, content: str) -> None:
         """Closes the run; one that is whole gets its digest.

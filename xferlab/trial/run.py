@@ -149,7 +149,9 @@ class _Run:
                 history_sha256=history_sha256(fitted.history),
                 predictions=given.used or None,
             )
-            summary.update(trial_summary(record, self._evaluate(record.weights_sha256)))
+            tables = self._evaluate(record.weights_sha256)
+            headline = registry.task(spec.identity.task).headline
+            summary.update(trial_summary(record, tables, headline=headline))
             self._show(mirror, validation)
             self.attempt.complete(
                 **environment.describe(self.context.device),

@@ -1,0 +1,132 @@
+"""What the run of a study in Weights & Biases holds, as plain values: the mirror knows no analysis."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xferlab.cli.session import Session
+from xferlab.tasks import registry
+from xferlab.tracking import StudyContent
+
+if TYPE_CHECKING:  # matplotlib and pandas take a second to import
+    import pandas as pd
+
+    from xferlab.analysis.claims import Verdicts
+    from xferlab.analysis.contents import Contents
+    from xferlab.analysis.results import StudyResults
+
+
+def study_results(session: Session, alert: tuple[str, str] | None = None) -> StudyContent:
+    """Returns the results of a study: the numbers, the verdicts and the figure of all arms of its report.
+
+    Args:
+        session: The study.
+        alert: Title and text of a message that W&B sends.
+
+    Raises:
+        StorageError: The storage cannot be read.
+    """
+    from xferlab.analysis.claims import verdicts_of
+    from xferlab.analysis.contents import Contents
+    from xferlab.analysis.loading import load_study
+
+    results = load_study(session.store.location, session.study)
+    contents = Contents(results)
+    found = verdicts_of(contents)
+    tables = {"aggregate": _aggregate(contents)}
+    return StudyContent(
+        headlines=headlines(),
+        summary={**_counts(results), **(_claimed(contents, found) if found else {})},
+        tables=tables | ({"contrasts": _contrasts(contents, found)} if found else {}),
+        epochs=tuple(_curves(results)),
+        figures=dict(_figures(contents)),
+        alert=alert,
+    )
+
+
+def headlines() -> dict[str, str]:
+    """Returns the metric of each task that the runs of its trials also hold by pathology."""
+    return {name: registry.task(name).headline for name in registry.names()}
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _aggregate(contents: Contents) -> list[dict[str, Any]]:
+    return [*_rows(contents.aggregated), *_rows(contents.of_targets)]
+
+
+def _counts(results: StudyResults) -> dict[str, int]:
+    trials = results.trials.drop_duplicates("trial_id")
+    return {"trials_planned": len(trials), "trials_complete": int((trials["state"] == "complete").sum())}
+
+
+def _contrasts(contents: Contents, found: Verdicts) -> list[dict[str, Any]]:
+    """Returns a line for each contrast, with its verdict in words."""
+    from xferlab.analysis.tables.claims import claims_table
+
+    measured = {"metric": found.metric.name, "unit": found.metric.unit, "on": found.claims.on}
+    lines = _rows(claims_table(contents, found).data)
+    return [
+        {**measured, **line, "words": verdict.words}
+        for line, verdict in zip(lines, found.verdicts, strict=True)
+    ]
+
+
+def _claimed(contents: Contents, found: Verdicts) -> dict[str, Any]:
+    """Returns what each arm reaches in what the study claims, and each contrast in a sentence."""
+    from xferlab.analysis.selection import ALL
+
+    claims, frame = found.claims, contents.aggregated
+    section, _, part = claims.on.partition(".")
+    measured = (frame["section"] == section) & (frame["part"] == part) & (frame["metric"] == claims.metric)
+    values: dict[str, Any] = {}
+    for row in _rows(frame[measured & (frame["pathology"] == ALL)]):
+        place = f"{claims.metric}/{row['arm']}/{row['stage']}"
+        for name in ("mean", "sd_repetitions", "sd_images", "num_repetitions"):
+            values[f"{place}/{name}"] = row[name]
+    sentences = {f"verdict/{verdict.title}": found.sentence(verdict) for verdict in found.verdicts}
+    return values | sentences
+
+
+def _curves(results: StudyResults) -> Iterator[dict[str, Any]]:
+    """Yields for each epoch the mean and SD of each arm over the repetitions that still train, and how many.
+
+    Arms that share all trials of a stage come once, under the first one's name.
+    """
+    from xferlab.analysis.figures.losses import drawn_columns
+
+    epochs: dict[int, dict[str, Any]] = {}
+    for stage in results.stages:
+        for arms in results.arms_by_trials(stage):
+            known = (results.histories["stage"] == stage) & (results.histories["arm"] == arms[0])
+            history = results.histories[known]
+            for column in (name for names in drawn_columns(history).values() for name in names):
+                for epoch, mean, sd, num in _band(history, column):
+                    values = {"mean": mean, "sd": sd, "num_repetitions": num}
+                    row = epochs.setdefault(epoch, {"epoch": epoch})
+                    row |= {f"{stage}/{column}/{arms[0]}/{name}": value for name, value in values.items()}
+    for number in sorted(epochs):
+        # One repetition has no deviation.
+        yield {name: value for name, value in epochs[number].items() if value == value}
+
+
+def _band(history: pd.DataFrame, column: str) -> Iterator[tuple[int, float, float, int]]:
+    grouped = history.dropna(subset=[column]).groupby("epoch")[column].agg(["mean", "std", "count"])
+    for epoch, mean, sd, num in grouped.itertuples(name=None):
+        yield int(epoch), float(mean), float(sd), int(num)
+
+
+def _figures(contents: Contents) -> Iterator[tuple[str, tuple[str, bytes]]]:
+    """Yields the figures of all arms, without those that cannot be written for lack of disk space."""
+    from xferlab.analysis.figures.comparisons import arms_pictures
+    from xferlab.analysis.figures.style import save
+
+    for picture in arms_pictures(contents):
+        with suppress(OSError), tempfile.TemporaryDirectory() as folder:
+            yield picture.name, (picture.title, save(picture, Path(folder))[0].read_bytes())

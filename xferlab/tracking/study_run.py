@@ -1,0 +1,91 @@
+"""The run of a whole study: tables, curves with their deviations, and figures, all of them plain values."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from xferlab.plan.identity import sha256_of, short_id
+from xferlab.tracking.content import RunOrder, content_sha256, is_shareable, run_tags, withheld_notes
+
+Rows = Sequence[Mapping[str, Any]]
+"""Lines of a table, all with the same keys."""
+
+
+@dataclass(frozen=True)
+class StudyContent:
+    """What the command line knows of a study's results and hands to the mirror.
+
+    Attributes:
+        headlines: The metric of each task that the runs of trials also hold by pathology.
+        summary: Final values of the study's run.
+        tables: Lines by the table's name.
+        epochs: Numbers of each epoch by name, `epoch` among them.
+        figures: Title and PNG of figures without patients, by name.
+        alert: Title and text of a message that W&B sends to who subscribed to it; None for none.
+    """
+
+    headlines: Mapping[str, str] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    tables: Mapping[str, Rows] = field(default_factory=dict)
+    epochs: Rows = ()
+    figures: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
+    alert: tuple[str, str] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing that a run could hold."""
+        return not (self.tables or self.epochs or self.figures)
+
+    def digests(self) -> dict[str, str]:
+        """Returns the digest of each table and each figure."""
+        tables = {
+            name: sha256_of([[repr(value) for value in row.values()] for row in rows])
+            for name, rows in self.tables.items()
+        }
+        return tables | {name: hashlib.sha256(png).hexdigest() for name, (_, png) in self.figures.items()}
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Yields what is sent after the epochs."""
+        for name, rows in self.tables.items():
+            if rows:
+                values = [list(row.values()) for row in rows]
+                yield {"kind": "table", "name": name, "columns": list(rows[0]), "rows": values}
+        for name, (title, png) in self.figures.items():
+            yield {"kind": "figure", "name": name, "title": title, "png": b64encode(png).decode()}
+        if self.alert is not None:
+            yield {"kind": "alert", "title": self.alert[0], "text": self.alert[1]}
+
+
+def study_run_id(plan: Mapping[str, Any]) -> str:
+    """Returns the id of the study's run, one for each plan."""
+    return short_id({"study": plan["study"], "plan": sha256_of(dict(plan))})
+
+
+def study_order(plan: Mapping[str, Any], content: StudyContent | None = None) -> RunOrder:
+    """Returns what identifies the run of a study, from its plan document; without content, a run to go on."""
+    private = [name for name in plan["data"] if not is_shareable(plan["data"], name)]
+    config = {key: plan[key] for key in ("study", "seed", "profile", "repetitions", "stages")}
+    config |= {"tasks": sorted(set(plan["tasks"].values())), "arms": list(plan["arms"])}
+    config |= {"plan_sha256": sha256_of(dict(plan)), "trials": len(plan["trials"]), "withheld": private}
+    labels = {"study": plan["study"], "profile": plan["profile"]}
+    tasks = [f"task:{name}" for name in config["tasks"]]
+    return RunOrder(
+        run_id=study_run_id(plan),
+        name=plan["study"],
+        group="studies",
+        job_type="study",
+        config=config,
+        tags=[*run_tags(labels, ()), *tasks],
+        notes=withheld_notes(plan["data"], private),
+        content=content_sha256(epochs=content.epochs, summary=study_summary(content)) if content else "",
+        epochs=content.epochs if content else (),
+    )
+
+
+def study_summary(content: StudyContent) -> dict[str, Any]:
+    """Returns the final values of a study's run, with the digests of what it holds besides."""
+    return {**content.summary, **{f"sha256/{name}": digest for name, digest in content.digests().items()}}
