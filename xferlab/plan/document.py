@@ -140,6 +140,7 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
                 **_more_inputs(stage),
                 "repetitions": stage.repetitions if stage.data else None,
                 "evaluate_on": stage.evaluate_on,
+                **({} if stage.label_fraction is None else {"label_fraction": stage.label_fraction}),
                 "pool_patients": _pool_patients(plan, arm, name, stage) if stage.data else None,
             }
             for name, stage in study.stages.items()
