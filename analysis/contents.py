@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -112,13 +112,15 @@ class Contents:
         """What trials stored of their features."""
         return DeepFeatures(self.results)
 
-    def pairs(self) -> Iterator[tuple[str, ChainPair]]:
+    def pairs(
+        self, of_arm: Callable[[StudyResults, str], tuple[ChainPair, ...]] = chain_pairs
+    ) -> Iterator[tuple[str, ChainPair]]:
         """Yields each arm with each of its before/after pairs, those with objects aside.
 
         Arms that share all evaluations of a pair come once.
         """
         for arm in self.results.arms:
-            for pair in chain_pairs(self.results, arm):
+            for pair in of_arm(self.results, arm):
                 first = {arms[0] for arms in self.results.arms_by_evaluations(*pair.sets)}
                 if arm in first and not pair.sets[1].object:
                     yield arm, pair
