@@ -110,7 +110,11 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
     design = comparison.design
     is_hold_out = comparison.evaluated.is_hold_out
     test_to_train = len(pairs) / max(1, num_paired * num_metrics) / design.num_train
-    overlap = overlap_of(design.share) if is_hold_out else max(test_to_train, design.ratio_before)
+    overlap = (
+        overlap_of(design.share, strict=design.strict)
+        if is_hold_out
+        else max(test_to_train, design.ratio_before)
+    )
     reason = _reason(comparison, num_paired)
     rules = _Rules(is_hold_out, overlap, reason, design.donors_differ, design.planned, sets)
     parts = {ALL: pairs} if len(pairs) else {}

@@ -56,7 +56,7 @@ class Contents:
         self.of_targets = pd.concat([aggregate(self.apart, planned=planned, sets=()), of_targets])
         name = results.plan.get("compare_to")
         self.paper: Paper | None = read_paper(name) if name else None
-        self._contrasts: dict[tuple[Side, Side], Contrast] = {}
+        self._contrasts: dict[tuple[Side, Side, bool], Contrast] = {}
         self._given: Counter[str] = Counter()
 
     def divided(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -140,11 +140,12 @@ class Contents:
             and self.results.several(arm, evaluated.stage) == self.results.several(baseline, evaluated.stage)
         ]
 
-    def compare(self, first: Side, second: Side) -> Contrast:
-        """Returns two sides compared, computed once."""
-        key = first, second
+    def compare(self, first: Side, second: Side, *, strict: bool = False) -> Contrast:
+        """Returns two sides compared, computed once; strict takes training samples to overlap most."""
+        key = first, second, strict
         if key not in self._contrasts:
-            comparison = Comparison(first, second, design_of(self.results, first, second))
+            design = replace(design_of(self.results, first, second), strict=strict)
+            comparison = Comparison(first, second, design)
             refused = refused_by_either(self._measured, first, second)
             cases = self.cases[~self.cases["case"].isin(refused)] if refused else self.cases
             rows = compare(cases, comparison, sets=self.sets)

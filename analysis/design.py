@@ -48,6 +48,7 @@ class Design:
         donor: Stage of the donor that both sides descend from; empty where there is none.
         donors_differ: Whether the sides descend from different donors, or only one of them from a donor.
         by_site: Whether each repetition leaves another site out.
+        strict: Whether the overlap of training samples is taken at its upper bound.
     """
 
     planned: int
@@ -58,6 +59,7 @@ class Design:
     donor: str = ""
     donors_differ: bool = False
     by_site: bool = False
+    strict: bool = False
 
 
 def design_of(results: StudyResults, first: Side, second: Side) -> Design:

@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
 UNDEFINED = Estimate(np.nan, np.nan, np.nan, np.nan)
 
 
-def overlap_of(share: float) -> float:
+def overlap_of(share: float, *, strict: bool = False) -> float:
     """Returns r, what training samples of one pool have in common, in units of the repetitions' variance.
 
     r = max(0.1, 4/9 f / (1 - f)), where f / (1 - f) is exact for a difference that is linear in the training
@@ -34,8 +34,9 @@ def overlap_of(share: float) -> float:
 
     Args:
         share: f, the share of the pool that one repetition trains on; from 1 on, r is unknown (NaN).
+        strict: Takes f / (1 - f) itself, which holds without noise of seeds, too.
     """
-    return max(0.1, 4 / 9 * share / (1 - share)) if share < 1 else np.nan
+    return max(0.1, (1.0 if strict else 4 / 9) * share / (1 - share)) if share < 1 else np.nan
 
 
 def two_way_t(differences: Floats, patients: Codes, *, overlap: float) -> Estimate:
