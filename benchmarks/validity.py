@@ -34,7 +34,7 @@ def default(outcome: Outcome) -> Estimate:
 
 def strict(outcome: Outcome) -> Estimate:
     """The same with the linear bound, which assumes no noise of seeds."""
-    overlap = overlap_of(outcome.share, strict=True)
+    overlap = overlap_of(outcome.share, of_samples=1.0)
     return two_way_t(outcome.differences, outcome.patients, overlap=overlap)
 
 
