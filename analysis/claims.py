@@ -142,7 +142,7 @@ def verdicts_of(contents: Contents) -> Verdicts | None:
     if not results.plan.get("claims"):
         return None
     claims = Claims.from_json(results.plan["claims"])
-    contrasts = [contents.compare(*_sides(claims, pair)) for pair in claims.contrasts]
+    contrasts = [contents.compare(*_sides(claims, pair), strict=claims.strict) for pair in claims.contrasts]
     rows = [_row(contrast, claims.metric) for contrast in contrasts]
     reasons = [_reason(results, contrast, row) for contrast, row in zip(contrasts, rows, strict=True)]
     values = [math.nan if reason else float(row["p"]) for row, reason in zip(rows, reasons, strict=True)]

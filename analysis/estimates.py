@@ -26,16 +26,55 @@ class Estimate(NamedTuple):
 UNDEFINED = Estimate(np.nan, np.nan, np.nan, np.nan)
 
 
-def overlap_of(share: float) -> float:
+OF_SAMPLES = 4 / 9
+"""Part of the repetitions' variance that is taken for that of training samples, the rest for noise of seeds.
+
+Calibrated by simulation, not derived.
+"""
+
+
+def overlap_of(share: float, *, of_samples: float = OF_SAMPLES) -> float:
     """Returns r, what training samples of one pool have in common, in units of the repetitions' variance.
 
-    r = max(0.1, 4/9 f / (1 - f)), where f / (1 - f) is exact for a difference that is linear in the training
-    patients, 4/9 is calibrated by simulation for ordinary seed noise, and 0.1 is a floor for small shares.
+    r = max(0.1, c f / (1 - f)), where f / (1 - f) is exact for a difference that is linear in the training
+    patients, and 0.1 is a floor for small shares.
 
     Args:
         share: f, the share of the pool that one repetition trains on; from 1 on, r is unknown (NaN).
+        of_samples: c; 1 is the upper bound, as without noise of seeds.
     """
-    return max(0.1, 4 / 9 * share / (1 - share)) if share < 1 else np.nan
+    return max(0.1, of_samples * share / (1 - share)) if share < 1 else np.nan
+
+
+def by_split(values: Floats, splits: Codes) -> Floats:
+    """Returns the means over the seeds of each split.
+
+    Args:
+        values: Shape (repetitions, ...).
+        splits: The split of each repetition, shape (repetitions,).
+    """
+    if len(np.unique(splits)) == len(splits):
+        return values
+    return np.stack([values[splits == split].mean(axis=0) for split in np.unique(splits)])
+
+
+def measured_of_samples(by_repetition: Floats, splits: Codes) -> float:
+    """Returns the part of the splits' variance that is not noise of seeds, where seeds are nested in splits.
+
+    max(4/9, 1 - s2_seed / (k s2)), where s2 is the sample variance of the splits' means over k seeds and
+    s2_seed the pooled one of the seeds within splits; 4/9 where each split has one seed.
+
+    Args:
+        by_repetition: The difference of each repetition, shape (repetitions,).
+        splits: The split of each, shape (repetitions,).
+    """
+    means = by_split(by_repetition, splits)
+    num_within = len(by_repetition) - len(means)
+    if num_within == 0 or len(means) < 2 or not means.var(ddof=1) > 0:
+        return OF_SAMPLES
+    within = by_repetition - means[np.unique(splits, return_inverse=True)[1]]
+    seeds = len(by_repetition) / len(means)
+    return max(OF_SAMPLES, 1 - float(np.sum(within**2)) / num_within / (seeds * float(means.var(ddof=1))))
 
 
 def two_way_t(differences: Floats, patients: Codes, *, overlap: float) -> Estimate:

@@ -34,7 +34,7 @@ def default(outcome: Outcome) -> Estimate:
 
 def strict(outcome: Outcome) -> Estimate:
     """The same with the linear bound, which assumes no noise of seeds."""
-    overlap = max(0.1, outcome.share / (1 - outcome.share)) if outcome.share < 1 else float("nan")
+    overlap = overlap_of(outcome.share, of_samples=1.0)
     return two_way_t(outcome.differences, outcome.patients, overlap=overlap)
 
 

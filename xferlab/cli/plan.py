@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Column, Table
 
-from xferlab.cli.continuing import continuations
+from xferlab.cli.continuing import continuations, cut_off
 from xferlab.cli.findings import print_warnings, refuse_unusable
 from xferlab.cli.options import PlanOptions
 from xferlab.cli.session import Session, of_arms
@@ -46,7 +46,8 @@ def run(options: PlanOptions) -> int:
     session = Session.open(options)
     plan = session.plan()
     trials = of_arms(plan, options.arms)
-    found = {row["trial_id"]: described(row) for row in states(session.store, session.study, trials)}
+    rows = states(session.store, session.study, trials)
+    found = {row["trial_id"]: described(row) for row in rows}
     complete = {trial_id for trial_id, state in found.items() if state == "complete"}
     left = [trial for trial in trials if trial.trial_id not in complete]
     refuse_unusable(session, plan, left)
@@ -58,7 +59,8 @@ def run(options: PlanOptions) -> int:
         print(json.dumps({**_as_json(plan, trials, complete), "totals": all_and_left}, indent=2))
     else:
         _print(plan, trials, found)
-        for line in continuations(session, left):
+        ends = {row["trial_id"]: row["stopped_by"] for row in rows if row["state"] == "complete"}
+        for line in (*continuations(session, left), *cut_off(plan, ends)):
             print(line)
         print(*_claims(plan), sep="\n")
         _print_totals(plan, trials, len(complete), **all_and_left)
