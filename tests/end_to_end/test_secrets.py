@@ -17,7 +17,8 @@ from xferlab.records.store import Store
 
 IN_URI, IN_ENVIRONMENT, TOKEN = "uri5ecretkeyword", "env5ecretkeyword", "session5ecretword"
 WANDB = "5ec4e7c0ffee" * 3 + "5ec4"
-WORDS = [IN_URI, IN_ENVIRONMENT, TOKEN, WANDB]
+CHAT = "chat5ecretpath"
+WORDS = [IN_URI, IN_ENVIRONMENT, TOKEN, WANDB, CHAT]
 KEEP = """\
 import sys, tempfile
 tempfile.TemporaryDirectory._rmtree = classmethod(lambda *arguments, **options: None)
@@ -47,7 +48,7 @@ def run(folder: Path, ray_folder: Path, *words: str | Path) -> subprocess.Comple
     planted = {
         "AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": IN_ENVIRONMENT, "AWS_SESSION_TOKEN": TOKEN,
         "WANDB_API_KEY": WANDB, "HOME": str(home), "RAY_TMPDIR": str(ray_folder), "TMPDIR": str(home),
-        "RAY_AUTH_MODE": "disabled",
+        "RAY_AUTH_MODE": "disabled", "TEAM_CHAT": f"http://127.0.0.1:9/services/{CHAT}",
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", KEEP, *map(str, words)], env={**environment(folder), **planted}, cwd=folder,
@@ -64,7 +65,7 @@ def study_with_a_failing_arm(folder: Path) -> Path:
         repetitions=1,
         stages={**TINY["stages"], "general": {**TINY["stages"]["general"], "repetitions": 1}},
         arms={"baseline": {}, "broken": {"stages.portable.training": {"lr": 1.0e30}}},
-        tracking={"wandb": {"project": "p", "mode": "offline"}},
+        tracking={"wandb": {"project": "p", "mode": "offline"}, "notify": {"webhook": "TEAM_CHAT"}},
     )
 
 
@@ -83,6 +84,7 @@ def test_no_key_is_written_or_said(
     done = run(tmp_path, ray_folder, "run", study, "--storage", uri, "--executor", executor, *workers)
     assert done.returncode == 1, done.stderr
     assert "1 failed" in done.stdout
+    assert "the webhook did not take a message: Connection refused" in done.stderr
     for verb in ("status", "report", "plan"):
         assert run(tmp_path, ray_folder, verb, study, "--storage", uri).returncode in (0, 1)
     store = Store.open(uri)

@@ -95,6 +95,21 @@ WANDB = "tracking:\n  wandb:\n    "
             "tracking.wandb.entity: 'my team' has a blank; the name of a W&B team or user has none",
         ),
         (f"{WANDB}entity: team/lungs", 11, "tracking.wandb.entity: 'team/lungs' has '/', and W&B refuses"),
+        *(
+            (
+                f"tracking:\n  notify: {{webhook: '{value}'}}",
+                10,
+                "tracking.notify.webhook: it must be the name of an environment variable that holds the addr",
+            )
+            for value in ("https://hooks.slack.com/services/T/B/x", "a b", "")
+        ),
+        (
+            "tracking: {notify: {wandb_alert: true}, wandb: {mode: offline}}",
+            9,
+            "tracking: `notify.wandb_alert` needs `wandb` with `mode: online`: from a run that is offline, ",
+        ),
+        ("tracking: {notify: {on: [ends]}}", 9, "tracking.notify.on[0] is 'ends'; it must be one of end, "),
+        ("tracking: {notify: {stall_after_min: 0}}", 9, "tracking.notify.stall_after_min is 0; it must be "),
         ("training: {smoothing: 1.0e+39}", 8, "training.smoothing is 1e+39; it must be at most 1e+30."),
         (
             "training: {augmentation: {scale: [0.001, 1]}}",

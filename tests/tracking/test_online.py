@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from tests.tracking.mirror_cases import LAST, epochs, mirrored, spec
-from xferlab.tracking import mirror_study
+from tests.tracking.mirror_cases import LAST, epochs, mirrored, spec, store_plan, wandb_settings
+from xferlab.tracking import StudyContent, alert_study, mirror_study, rebuild
+from xferlab.tracking.webhook import Notice
 
 pytestmark = pytest.mark.slow
 
@@ -74,3 +76,26 @@ def test_nothing_of_the_machine_is_sent(server, tmp_path, monkeypatch):
     assert str(tmp_path) not in sent
     told = {key: run.fields.get(key) for key in ("host", "program", "repo", "commit", "description")}
     assert set(told.values()) <= {None, "", "undisclosed", "xferlab"}
+
+
+def test_an_alert_of_a_study_that_runs_leaves_its_run_to_be_written_whole(server, store, tmp_path):
+    store_plan(store, [spec()], tracking=wandb_settings("online"))
+    notice = Notice("failure", "covid", None, "covid: first failure", "Trial x failed.", {}, 0.1)
+    assert alert_study(store, notice, directory=tmp_path) == ""
+    (run_id,) = server.runs
+    assert server.alerts == [(run_id, "covid: first failure", "Trial x failed.")]
+    rows = [{"epoch": 1, "general/train_loss/baseline/mean": 0.5}]
+    results = StudyContent(epochs=rows, alert=("covid: complete", "1 of 1 trials complete."))
+    report = mirror_study(store, "covid", directory=tmp_path, results=results)
+    assert (report.failed, report.written[-1]) == ({}, run_id)
+    assert (server.runs[run_id].epochs, server.runs[run_id].state) == ([1], "finished")
+    assert server.alerts[1:] == [(run_id, "covid: complete", "1 of 1 trials complete.")]
+
+
+def test_an_alert_that_cannot_be_sent_says_why(server, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(rebuild, "ALERT_TIMEOUT_S", 2.0)
+    notice = Notice("failure", "covid", None, "t", "x", {}, 0.1)
+    store_plan(store, [spec()], tracking=wandb_settings("online"))
+    server.fault = "hang"
+    assert alert_study(store, notice, directory=tmp_path) == "no answer in 2 s"
+    assert "no plan of study" in alert_study(store, replace(notice, study="other"), directory=tmp_path)

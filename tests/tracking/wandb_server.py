@@ -128,6 +128,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     Attributes:
         runs: What it was told.
+        alerts: Run, title and text of each message for people.
         fault: One of `FAULTS`, or None.
         break_on: (bytes, fault): it gets that fault with the first request that holds these bytes.
         refused: Number of requests that met a fault.
@@ -140,6 +141,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.runs: dict[str, OnlineRun] = {}
         self.guard = threading.Lock()
         self.asked: list[str] = []
+        self.alerts: list[tuple[str, str, str]] = []
         self.fault: str | None = None
         self.break_on: tuple[bytes, str] | None = None
         self.refused = 0
@@ -164,6 +166,9 @@ class Server(http.server.ThreadingHTTPServer):
         if "createRunFiles" in query:
             files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in given["files"]]
             return {"createRunFiles": {"runID": "x", "uploadHeaders": [], "files": files}}
+        if "notifyScriptableRunAlert" in query:
+            self.alerts.append((given["runName"], given["title"], given["text"]))
+            return {"notifyScriptableRunAlert": {"success": True}}
         if "rtifact" in query:
             return self._artifact(given)
         run = self.runs.get(given.get("name") or given.get("run") or "")

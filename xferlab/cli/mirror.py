@@ -49,8 +49,12 @@ def run(options: MirrorOptions) -> int:
     return INCOMPLETE
 
 
-def complete(session: Session) -> str:
-    """Completes in W&B what a run has left open there, and writes the study's summary run.
+def complete(session: Session, alert: tuple[str, str] | None = None) -> str:
+    """Completes in W&B what a run has left open there, and writes the run of the study.
+
+    Args:
+        session: The study.
+        alert: Title and text that W&B tells its subscribers.
 
     Returns:
         One line on what W&B still lacks, empty if that is nothing.
@@ -64,7 +68,7 @@ def complete(session: Session) -> str:
             session.store,
             study,
             directory=session.cache_dir / "wandb",
-            results=study_results(session),
+            results=study_results(session, alert),
             within_s=COMPLETE_WITHIN_S[tracking.mode],
         )
         lacking = {**dict.fromkeys(report.not_tried, "not tried for lack of time"), **report.failed}

@@ -14,6 +14,7 @@ from xferlab.cli.cluster import check_options, cluster
 from xferlab.cli.continuing import continuations, cut_off
 from xferlab.cli.findings import print_warnings
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
+from xferlab.cli.notices import Notices
 from xferlab.cli.options import RunOptions
 from xferlab.cli.prepare import check_device, decode_images
 from xferlab.cli.session import Session, of_arms
@@ -79,9 +80,11 @@ def _run(
     in_process = options.executor == "in-process"
     with ExitStack() as stack:
         view = stack.enter_context(View(session.store.shown))
+        notices = stack.enter_context(Notices(session, view))
 
         def progress(what: str, done: int, total: int) -> None:
             stop.check()
+            notices.alive()
             view.preparing(what, done, total)
 
         def prepare(graph: TrialGraph) -> None:
@@ -114,8 +117,10 @@ def _run(
             except StorageError as error:
                 raise StorageLostError(f"{error}; when it is back, {_RESUME}") from error
 
-        outcome = run_study(plan, session.store, execute, listener=view, trials=trials, prepare=prepare)
-        if outcome.ending.signal is None and (line := mirror.complete(session)):
+        outcome = run_study(plan, session.store, execute, listener=notices, trials=trials, prepare=prepare)
+        alert = notices.ended(outcome)
+        lacks = mirror.complete(session, alert) if outcome.ending.signal is None else ""
+        for line in (*filter(None, [lacks]), *notices.problems()):
             print(line, file=sys.stderr)
         return outcome
 

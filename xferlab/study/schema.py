@@ -5,14 +5,15 @@ The same models validate `jobs/*.yaml` and give editors their JSON Schema (`xfer
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from xferlab.analysis.published import papers
 from xferlab.cohort import single_sections
 from xferlab.data.sources.registry import DataSection
-from xferlab.section import Int, Name, Section
+from xferlab.section import Float, Int, Name, Section
 from xferlab.study.claims import Contrasts, Primary
 from xferlab.study.split import Split
 from xferlab.study.stage import Classes, Resources, Stage
@@ -82,11 +83,52 @@ class Wandb(Section):
     """Validation overlays a trial logs, of shareable sections only."""
 
 
+def _variable(value: str) -> str:
+    # The message does not repeat the value, which may be a secret in the wrong place.
+    if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", value):
+        raise ValueError(
+            "it must be the name of an environment variable that holds the address, such as XFERLAB_WEBHOOK; "
+            "the address itself does not belong in a study file, since whoever has it can post"
+        )
+    return value
+
+
+Event = Literal["end", "failure", "stall"]
+"""What a team is told of."""
+_EVENTS: list[Event] = ["end", "failure", "stall"]
+
+
+class Notify(Section):
+    """Who is told when a study ends, first fails or stalls."""
+
+    webhook: Annotated[str, AfterValidator(_variable)] | None = None
+    """Name of the environment variable with the address that messages are sent to; null: none is sent."""
+    format: Literal["slack", "mattermost", "json"] = "slack"
+    """Of the messages; `json`: event, study, profile, title, text, counts and hours by name."""
+    wandb_alert: bool = False
+    """W&B tells them, too, where `wandb` has `mode: online`."""
+    on: list[Event] = Field(default_factory=lambda: list(_EVENTS))
+    """What is told; of failures the first of a run."""
+    stall_after_min: Float = Field(60, gt=0)
+    """Minutes without the end of an epoch, or a trial that begins or ends, that count as a stall."""
+
+
 class Tracking(Section):
     """Where records are mirrored; the records themselves are the truth."""
 
     wandb: Wandb | None = None
     """null: no mirror."""
+    notify: Notify | None = None
+    """null: nobody is told."""
+
+    @model_validator(mode="after")
+    def _can_alert(self) -> Tracking:
+        if self.notify and self.notify.wandb_alert and not (self.wandb and self.wandb.mode == "online"):
+            raise ValueError(
+                "`notify.wandb_alert` needs `wandb` with `mode: online`: from a run that is offline, W&B "
+                "tells nobody"
+            )
+        return self
 
 
 class Study(Section):

@@ -11,13 +11,14 @@ records hold every sample with its curve.
 from xferlab.tracking.content import trial_summary
 from xferlab.tracking.live import TrialMirror
 from xferlab.tracking.notes import unmirrored
-from xferlab.tracking.rebuild import MirrorReport, complete_study, mirror_study
+from xferlab.tracking.rebuild import MirrorReport, alert_study, complete_study, mirror_study
 from xferlab.tracking.study_run import StudyContent
 
 __all__ = [
     "MirrorReport",
     "StudyContent",
     "TrialMirror",
+    "alert_study",
     "complete_study",
     "mirror_study",
     "trial_summary",

@@ -36,11 +36,14 @@ from xferlab.tracking.content import (
 )
 from xferlab.tracking.pipe import MirrorProcess
 from xferlab.tracking.study_run import StudyContent, study_order, study_summary
+from xferlab.tracking.webhook import Notice
 
 MODES = ("online", "offline", "disabled")
 DEFAULT_TRACKING = {"project": "xferlab", "entity": None, "mode": "offline", "images": 4}
 ANSWER_TIMEOUT_S = 120.0
 """Longest wait for a run to be begun, and for it to be written."""
+ALERT_TIMEOUT_S = 20.0
+"""Longest wait for each of both when a study that runs only tells something."""
 _CLOSE_TIMEOUT_S = 10.0
 _FAILURES_IN_A_ROW = 2
 
@@ -128,6 +131,37 @@ def complete_study(
     rebuild = _Rebuild(store, plan, _tracking(plan, None), directory, within_s=within_s)
     lacking = notes.unmirrored(store, study)
     return rebuild.run([trial for trial in plan["trials"] if trial["trial_id"] in lacking], results)
+
+
+def alert_study(store: Store, notice: Notice, *, directory: Path) -> str:
+    """Lets W&B tell its subscribers something of a study that runs, by the study's run.
+
+    Args:
+        store: The storage of the study.
+        notice: What is told.
+        directory: Local folder of the W&B files.
+
+    Returns:
+        Why W&B did not take it; empty if it did.
+    """
+    try:
+        plan = read_plan(store, notice.study)
+        writer = MirrorProcess(directory)
+    except (OSError, StorageError) as error:
+        return str(error)
+    try:
+        order = study_order(plan)
+        writer.send("begin", **order.message(_tracking(plan, None), directory))
+        writer.answer(ALERT_TIMEOUT_S)
+        writer.send("alert", title=notice.title, text=notice.text)
+        writer.send("end", summary={}, outcome="running", content="")
+        writer.answer(ALERT_TIMEOUT_S)
+        writer.close(_CLOSE_TIMEOUT_S)
+    except StorageError as error:
+        return str(error)
+    finally:
+        writer.kill()
+    return ""
 
 
 def _tracking(plan: Mapping[str, Any], mode: str | None) -> dict[str, Any]:
