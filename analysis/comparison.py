@@ -104,8 +104,8 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
     repetitions of the mean over images), low, high, p, df (`two_way_t` on hold-outs, else `corrected_t`),
     no_p (the reason, a key of `NO_CLAIM` or `NO_P`; empty where p is given), num_repetitions (paired),
     num_planned, num_images, num_patients, counted_patients, num_lost (images that left), overlap (r on
-    hold-outs, else test images per training image; in a stage before, patients), num_unpaired (values that
-    only one side has).
+    hold-outs, else test images per training image; in a stage before, patients), over_repetitions and
+    over_patients (variances; see `Estimate`), num_unpaired (values that only one side has).
     """
     pairs, num_unpaired = _pairs(cases, comparison)
     num_paired, num_metrics = pairs["repetition"].nunique(), pairs["metric"].nunique()
@@ -129,6 +129,7 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
 COLUMNS = (
     *("pathology", "metric", "first_mean", "second_mean", "difference", "low", "high", "p", "df", "no_p"),
     *("num_repetitions", "num_images", "num_patients", "counted_patients", "num_lost", "overlap"),
+    *("over_repetitions", "over_patients"),
 )
 
 

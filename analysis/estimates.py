@@ -15,15 +15,65 @@ Flags = npt.NDArray[np.bool_]
 
 
 class Estimate(NamedTuple):
-    """A 95 % confidence interval, the two-sided p of no difference, degrees of freedom; NaN: undefined."""
+    """What is estimated of a difference; NaN: undefined.
+
+    Attributes:
+        low: Lower end of the 95 % confidence interval.
+        high: Upper end.
+        p: Two-sided, of no difference.
+        df: Degrees of freedom.
+        over_repetitions: Sample variance of the repetitions' differences.
+        over_patients: Variance of the mean that is due to which patients there are; 0 on test parts, where
+            repetitions vary with them.
+    """
 
     low: float
     high: float
     p: float
     df: float
+    over_repetitions: float = np.nan
+    over_patients: float = np.nan
 
 
 UNDEFINED = Estimate(np.nan, np.nan, np.nan, np.nan)
+POWER = 0.8
+
+
+class Measured(NamedTuple):
+    """What is known of the differences of like repetitions.
+
+    Attributes:
+        over_repetitions: See `Estimate`.
+        over_patients: See `Estimate`.
+        overlap: r on a hold-out, else test images per training image.
+        patients: Patients, counted by their images.
+    """
+
+    over_repetitions: float
+    over_patients: float
+    overlap: float
+    patients: float
+
+
+def supportable(known: Measured, *, repetitions: int, contrasts: int = 1) -> float:
+    """Returns the smallest difference that is supported with a probability of 80 %; NaN where unknown.
+
+    (t(1 - 0.05 / (2 m)) + t(0.8)) times the standard error, with the degrees of freedom of the design.
+
+    Args:
+        known: Of like repetitions.
+        repetitions: J, those of the design.
+        contrasts: m, how many are declared: the first step of Holm's method.
+    """
+    from scipy import special
+
+    first = known.over_repetitions * (1 / repetitions + known.overlap)
+    variance = first + known.over_patients
+    if repetitions < 2 or not variance > 0:
+        return np.nan
+    parts = first**2 / (repetitions - 1) + known.over_patients**2 / max(known.patients - 1, 1)
+    quantiles = special.stdtrit(variance**2 / parts, [1 - (1 - CONFIDENCE) / (2 * contrasts), POWER])
+    return float(np.sum(quantiles) * np.sqrt(variance))
 
 
 OF_SAMPLES = 4 / 9
@@ -123,8 +173,9 @@ def _two_way(by_repetition: Floats, over_patients: float, patients: Codes, *, ov
     over_repetitions = float(by_repetition.var(ddof=1)) * (1 / num + overlap)
     variance = over_repetitions + over_patients
     parts = over_repetitions**2 / (num - 1) + over_patients**2 / (counted_patients(patients) - 1)
-    mean = float(by_repetition.mean())
-    return _t_estimate(mean, variance, df=variance**2 / parts if parts > 0 else np.nan)
+    mean, sample = float(by_repetition.mean()), float(by_repetition.var(ddof=1))
+    df = variance**2 / parts if parts > 0 else np.nan
+    return _t_estimate(mean, variance, df=df, parts=(sample, over_patients))
 
 
 def corrected_t(means: Floats, *, overlap: float) -> Estimate:
@@ -140,7 +191,8 @@ def corrected_t(means: Floats, *, overlap: float) -> Estimate:
     num = len(means)
     if num < 2:
         return UNDEFINED
-    return _t_estimate(float(means.mean()), float(means.var(ddof=1)) * (1 / num + overlap), df=num - 1)
+    sample = float(means.var(ddof=1))
+    return _t_estimate(float(means.mean()), sample * (1 / num + overlap), df=num - 1, parts=(sample, 0.0))
 
 
 def counted_patients(patients: Codes) -> float:
@@ -149,7 +201,7 @@ def counted_patients(patients: Codes) -> float:
     return float(len(patients) ** 2 / np.sum(counts**2)) if len(patients) else 0.0
 
 
-def _t_estimate(mean: float, variance: float, *, df: float) -> Estimate:
+def _t_estimate(mean: float, variance: float, *, df: float, parts: tuple[float, float]) -> Estimate:
     from scipy import special
 
     error = float(np.sqrt(variance))
@@ -157,7 +209,7 @@ def _t_estimate(mean: float, variance: float, *, df: float) -> Estimate:
     if not error > 1e-12 * max(1.0, abs(mean)):
         return UNDEFINED
     half = float(special.stdtrit(df, (1 + CONFIDENCE) / 2)) * error
-    return Estimate(mean - half, mean + half, 2 * float(special.stdtr(df, -abs(mean) / error)), df)
+    return Estimate(mean - half, mean + half, 2 * float(special.stdtr(df, -abs(mean) / error)), df, *parts)
 
 
 def at_level(difference: float, estimate: Estimate, confidence: float) -> tuple[float, float]:

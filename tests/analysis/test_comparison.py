@@ -12,12 +12,14 @@ from scipy import stats
 from xferlab.analysis.comparison import NO_CLAIM, NO_P, Comparison, compare
 from xferlab.analysis.design import Design, Side
 from xferlab.analysis.estimates import (
+    Measured,
     by_split,
     corrected_t,
     counted_patients,
     holm,
     measured_of_samples,
     overlap_of,
+    supportable,
     two_way_t,
 )
 from xferlab.analysis.results import EvaluationSet
@@ -151,7 +153,7 @@ def test_a_hold_out_is_compared_over_repetitions_and_patients() -> None:
     matrix = (wide["two"] - wide["one"]).unstack("case")
     patients = pd.factorize(matrix.columns.str[1:].astype(int) // 2)[0]
     expected = two_way_t(matrix.to_numpy(), patients, overlap=2 / 3)
-    assert (row["low"], row["high"], row["p"], row["df"]) == pytest.approx(tuple(expected))
+    assert (row["low"], row["high"], row["p"], row["df"]) == pytest.approx(tuple(expected[:4]))
     assert (row["num_planned"], row["overlap"], row["no_p"]) == (6, pytest.approx(2 / 3), "")
     assert (row["num_repetitions"], row["num_images"], row["num_patients"]) == (6, 24, 12)
     assert row["counted_patients"] == 12
@@ -163,7 +165,7 @@ def test_a_test_part_is_compared_over_repetitions_with_the_correction() -> None:
     assert rows["overlap"].unique() == pytest.approx([24 / 60])  # of all pathologies
     row, frame = overall(rows), cases(part="test").groupby(["stage", "repetition"])["value"].mean()
     expected = corrected_t((frame["two"] - frame["one"]).to_numpy(), overlap=24 / 60)
-    assert (row["low"], row["high"], row["p"], row["df"]) == pytest.approx(tuple(expected))
+    assert (row["low"], row["high"], row["p"], row["df"]) == pytest.approx(tuple(expected[:4]))
 
 
 @pytest.mark.parametrize("part", ["hold_out", "test"])
@@ -316,3 +318,23 @@ def test_a_comparison_of_splits_with_seeds_is_one_of_their_means() -> None:
     assert (row["num_repetitions"], row["overlap"]) == (12, pytest.approx(overlap))
     few = compare(frame[frame["repetition"] <= 8], before_after(planned=8, seeds=2))
     assert set(few["no_p"]) == {"n < 5 repetitions"}  # four splits
+
+
+@pytest.mark.parametrize(("over_patients", "contrasts"), [(0.0, 1), (0.4, 1), (0.4, 3)])
+def test_the_smallest_supportable_difference_is_supported_four_times_in_five(
+    over_patients: float, contrasts: int
+) -> None:
+    known = Measured(over_repetitions=1.0, over_patients=over_patients, overlap=0.5, patients=200.0)
+    smallest = supportable(known, repetitions=20, contrasts=contrasts)
+    random = np.random.default_rng(6)
+    sample = random.chisquare(19, 20_000) / 19
+    variance = sample * (1 / 20 + 0.5) + over_patients
+    df = variance**2 / ((variance - over_patients) ** 2 / 19 + over_patients**2 / 199)
+    means = smallest + random.normal(0, np.sqrt(0.55 + over_patients), 20_000)
+    supported = means > stats.t.ppf(1 - 0.025 / contrasts, df) * np.sqrt(variance)
+    assert supported.mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_what_is_supportable_is_unknown_without_repetitions_or_variation() -> None:
+    assert np.isnan(supportable(Measured(1.0, 0.0, 0.5, 9.0), repetitions=1))
+    assert np.isnan(supportable(Measured(0.0, 0.0, 0.5, 9.0), repetitions=5))

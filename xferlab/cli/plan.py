@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ def run(options: PlanOptions) -> int:
         ends = {row["trial_id"]: row["stopped_by"] for row in rows if row["state"] == "complete"}
         for line in (*continuations(session, left), *cut_off(plan, ends)):
             print(line)
-        print(*_claims(plan), sep="\n")
+        print(*_claims(plan), *(_power(session, plan) if options.power else ()), sep="\n")
         _print_totals(plan, trials, len(complete), **all_and_left)
     return 0
 
@@ -171,6 +172,22 @@ def _claims(plan: Plan) -> Iterator[str]:
     else:
         yield f"exploratory, by {judged}"
         yield "A study that is to show something declares `primary` and `contrasts` before it runs."
+
+
+def _power(session: Session, plan: Plan) -> Iterator[str]:
+    """Yields how small a difference each contrast could support, from what is complete of the last plan."""
+    from xferlab.analysis.claims import foreseen  # pandas takes a second to import
+    from xferlab.analysis.contents import Contents
+    from xferlab.analysis.loading import load_study
+
+    if plan.claims is None:
+        return
+    session.last_plan()
+    planned = Counter((arm, trial.stage) for trial in plan.trials if not trial.fold for arm in trial.arms)
+    places = {place: planned[place] for pair in plan.claims.contrasts for place in pair}
+    contents = Contents(load_study(session.store.location, session.study))
+    yield "smallest difference that is supported in 80 % of such studies:"
+    yield from (f"  {line}" for line in foreseen(contents, plan.claims, places))
 
 
 def _print_totals(
