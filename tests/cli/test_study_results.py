@@ -47,6 +47,7 @@ def test_the_run_of_a_study_says_what_its_report_says(command: Command, tmp_path
     trials = [run for run in runs if run.run.job_type == "portable"]
     assert sorted(run.run.run_group for run in trials) == ["baseline/portable"] * 2 + ["still/portable"] * 2
     assert of_study.summary["trials_complete"] == of_study.summary["trials_planned"] == 4
+    assert all(len(run.made) == 1 and run.taken == [] for run in trials)
     holds_the_means_of_its_trials(tmp_path, of_study, trials)
     holds_bands_over_its_trials(of_study, trials)
     holds_the_verdict_of_the_report(tmp_path, of_study)

@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from tests.tracking.mirror_cases import LAST, epochs, mirrored, spec, store_plan, wandb_settings
+from xferlab.records.reader import read_trial
+from xferlab.records.writer import write_trial
 from xferlab.tracking import StudyContent, alert_study, mirror_study, rebuild
 from xferlab.tracking.webhook import Notice
 
@@ -99,3 +101,16 @@ def test_an_alert_that_cannot_be_sent_says_why(server, store, tmp_path, monkeypa
     server.fault = "hang"
     assert alert_study(store, notice, directory=tmp_path) == "no answer in 2 s"
     assert "no plan of study" in alert_study(store, replace(notice, study="other"), directory=tmp_path)
+
+
+def test_wandb_is_told_which_run_made_and_which_took_weights(server, store, tmp_path):
+    record = replace(read_trial(store, spec().trial_id), started_from="d" * 64, weights_sha256="b" * 64)
+    write_trial(store, record)
+    assert mirror_study(store, "covid", directory=tmp_path, mode="online").failed == {}
+    donor, made = (f"weights-{letter * 16}" for letter in "db")
+    run = spec().trial_id
+    assert sorted(server.models) == [
+        ("logged", "", donor),  # no run claims to have made what it took
+        ("logged", run, made),
+        ("taken", run, donor),
+    ]

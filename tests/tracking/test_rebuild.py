@@ -22,6 +22,8 @@ from tests.tracking.mirror_cases import (
 from tests.tracking.wandb_files import all_bytes, offline_runs
 from xferlab.errors import RecordError, UsageError
 from xferlab.records import codec, layout
+from xferlab.records.reader import read_trial
+from xferlab.records.writer import write_trial
 from xferlab.tracking import StudyContent, mirror_study
 
 AGGREGATE = [
@@ -124,6 +126,30 @@ def test_images_come_and_go_with_the_word_of_the_plan(empty, tmp_path):
     assert run.config["withheld"] == ["lungs.validation", "lungs.test"]
     assert "of lungs are withheld" in run.run.notes
     assert NAME.encode() not in all_bytes(folder)
+
+
+@pytest.mark.component
+def test_a_child_takes_what_its_parents_made_and_only_digests_leave(empty, tmp_path):
+    parent, child, scratch = spec(seed=1), spec(seed=2), spec(seed=3)
+    store_plan(empty, [parent, child, scratch])
+    of_donor, of_parent, of_child = (letter * 64 for letter in "dab")
+    for one, started_from, made in (
+        (parent, of_donor, of_parent),
+        (child, parent.trial_id, of_child),
+        (scratch, None, "c" * 64),
+    ):
+        store_trial(empty, one)
+        record = read_trial(empty, one.trial_id)
+        write_trial(empty, replace(record, started_from=started_from, weights_sha256=made))
+    folder = tmp_path / "mirror"
+    assert mirror_study(empty, "covid", directory=folder).failed == {}
+    runs = {run.run.run_id: run for run in offline_runs(folder)}
+    names = {digest: f"weights-{digest[:16]}" for digest in (of_donor, of_parent, of_child)}
+    first, second = runs[parent.trial_id], runs[child.trial_id]
+    assert (first.taken, first.made) == ([names[of_donor]], [names[of_parent]])
+    assert (second.taken, second.made) == ([names[of_parent]], [names[of_child]])
+    assert runs[scratch.trial_id].taken == []
+    assert not list(folder.rglob("*.safetensors"))
 
 
 @pytest.mark.slow

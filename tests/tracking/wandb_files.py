@@ -21,6 +21,8 @@ class OfflineRun:
     rows: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
+    made: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
 
     @property
     def epochs(self) -> list[int]:
@@ -44,6 +46,8 @@ def read_offline(path: Path) -> OfflineRun:
             result.rows.append({**decoded(record.history.item), "step": record.history.step.num})
         elif record.HasField("summary"):
             result.summary.update(decoded(record.summary.update))
+        elif record.HasField("artifact") and record.artifact.type == "model":
+            (result.taken if record.artifact.use_after_commit else result.made).append(record.artifact.name)
         elif record.HasField("exit"):
             result.exit_code = record.exit.exit_code
     return result

@@ -128,6 +128,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     Attributes:
         runs: What it was told.
+        models: What was said of artifacts that are models: `logged` or `taken`, run, name.
         alerts: Run, title and text of each message for people.
         fault: One of `FAULTS`, or None.
         break_on: (bytes, fault): it gets that fault with the first request that holds these bytes.
@@ -141,6 +142,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.runs: dict[str, OnlineRun] = {}
         self.guard = threading.Lock()
         self.asked: list[str] = []
+        self.models: list[tuple[str, str, str]] = []
         self.alerts: list[tuple[str, str, str]] = []
         self.fault: str | None = None
         self.break_on: tuple[bytes, str] | None = None
@@ -170,7 +172,7 @@ class Server(http.server.ThreadingHTTPServer):
             self.alerts.append((given["runName"], given["title"], given["text"]))
             return {"notifyScriptableRunAlert": {"success": True}}
         if "rtifact" in query:
-            return self._artifact(given)
+            return self._artifact(query, given.get("input") or given)
         run = self.runs.get(given.get("name") or given.get("run") or "")
         bucket = run.bucket() if run else None
         if "viewer" in query:
@@ -178,9 +180,14 @@ class Server(http.server.ThreadingHTTPServer):
         project = {"id": "p", "name": "mirror-test", "entity": {"id": "e", "name": "someone"}}
         return {"model": {**project, "bucket": bucket}, "project": {**project, "run": bucket}}
 
-    def _artifact(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Takes the files of a table and keeps none of them."""
-        artifact = {"id": "a", "state": "PENDING", "artifactSequence": {"id": "s", "latestArtifact": None}}
+    def _artifact(self, query: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Takes the files of a table or a model and keeps none of them."""
+        name = given.get("artifactCollectionName") or given.get("artifactID") or "a"
+        if given.get("artifactTypeName") == "model":
+            self.models.append(("logged", given["runName"] or "", name))
+        if "useArtifact(" in query:
+            self.models.append(("taken", given["runName"], name))
+        artifact = {"id": name, "state": "PENDING", "artifactSequence": {"id": "s", "latestArtifact": None}}
         upload = {"uploadUrl": f"{self.url}/upload/x", "uploadHeaders": []}
         names = [spec["name"] for spec in given.get("artifactFiles") or ()]
         nodes = [{"name": name, "storagePath": "x", "artifact": artifact, **upload} for name in names]
@@ -190,7 +197,8 @@ class Server(http.server.ThreadingHTTPServer):
             "createArtifactManifest": {"artifactManifest": {"id": "m", "file": {"id": "f", **upload}}},
             "updateArtifactManifest": {"artifactManifest": {"id": "m", "file": {"id": "f", **upload}}},
             "createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}},
-            "commitArtifact": {"artifact": {"id": "a", "digest": "d"}},
+            "commitArtifact": {"artifact": {"id": name, "digest": "d"}},
+            "useArtifact": {"artifact": artifact},
         }
 
     def _upsert(self, given: dict[str, Any]) -> dict[str, Any]:

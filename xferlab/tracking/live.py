@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,12 @@ class TrialMirror:
             if self._writer is not None and is_shareable(self._spec.data, section):
                 rows = [pixel_row(arrays) for arrays in cases]
                 self._writer.send("outputs", title=f"{section}.validation", rows=rows)
+
+    def weights(self, made: str, *, taken: Iterable[str]) -> None:
+        """Sends the digest of the weights that the trial made, and of those that it started from."""
+        with self._guarded():
+            if self._writer is not None:
+                self._writer.send("weights", made=made, taken=list(taken))
 
     def finish(self, *, summary: Mapping[str, float], outcome: str, timeout_s: float | None = None) -> None:
         """Closes the run and waits a little for it; a slow mirror goes on without the trial for a while.

@@ -24,6 +24,7 @@ from xferlab.records.reader import (
     read_plan,
     read_trial,
 )
+from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
 from xferlab.tracking import notes
 from xferlab.tracking.content import (
@@ -46,6 +47,7 @@ ALERT_TIMEOUT_S = 20.0
 """Longest wait for each of both when a study that runs only tells something."""
 _CLOSE_TIMEOUT_S = 10.0
 _FAILURES_IN_A_ROW = 2
+_DIGEST_LENGTH = 64
 
 
 @dataclass
@@ -288,6 +290,7 @@ class _Rebuild:
                         for case in read_outputs(store, measured)
                     ]
                     yield {"kind": "outputs", "title": evaluation.name, "rows": rows}
+            yield {"kind": "weights", "made": record.weights_sha256, "taken": self._taken(record)}
 
         order = replace(RunOrder.of_trial(spec, config, data=data), content=content, epochs=epochs)
         return _Run(order, summary, messages)
@@ -308,6 +311,18 @@ class _Rebuild:
         digests = {given.role: self._digest(given) for given in spec.origins}
         known = {role: digest for role, digest in digests.items() if digest}
         return joint_digest(known) if len(known) == len(digests) else None
+
+    def _taken(self, record: TrialRecord) -> list[str]:
+        """Returns the digests of the weights that a training started from, as far as they are known."""
+        started = record.started_from or {}
+        names = [started] if isinstance(started, str) else started.values()
+        return [digest for name in names if (digest := self._weights(name))]
+
+    def _weights(self, name: str) -> str | None:
+        if len(name) == _DIGEST_LENGTH:  # given weights are named by their digest, those of a trial by its id
+            return name
+        parent = read_trial(self._store, name)
+        return parent.weights_sha256 if parent else None
 
     def _digest(self, given: Input) -> str | None:
         if given.donor is not None:

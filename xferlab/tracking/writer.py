@@ -1,10 +1,10 @@
 """The process that holds wandb: it is fed JSON lines, writes runs, and dies alone.
 
 A hang, a crash or a full disk in here never reaches the trial that feeds it. The lines are `begin`, `epoch`,
-`outputs`, `table`, `figure`, `alert` and `end`; `begin` and `end` are answered by one word each. A feeder
-that ends without `end` was killed: its run is closed as interrupted. Whoever begins a run sends all of its
-epochs, so offline folders that an earlier attempt left are deleted; what `wandb sync` has uploaded stays, and
-is not written again. So every epoch of a run id is there once at any time.
+`outputs`, `table`, `figure`, `weights`, `alert` and `end`; `begin` and `end` are answered by one word each. A
+feeder that ends without `end` was killed: its run is closed as interrupted. Whoever begins a run sends all of
+its epochs, so offline folders that an earlier attempt left are deleted; what `wandb sync` has uploaded stays,
+and is not written again. So every epoch of a run id is there once at any time.
 """
 
 from __future__ import annotations
@@ -236,6 +236,16 @@ class RunWriter:
         """Logs a table."""
         self._log({name: wandb.Table(columns=columns, data=rows)})
 
+    def weights(self, made: str, taken: list[str]) -> None:
+        """Logs the digests of weights as artifacts, those that the trial took and those that it made.
+
+        W&B draws the lineage of runs from them; the weights themselves stay in the storage.
+        """
+        for digest in taken:
+            # `use_artifact` refuses to work offline; what it calls for an artifact of our own does work.
+            self._run._log_artifact(_artifact(digest), is_user_created=True, use_after_commit=True)
+        self._run.log_artifact(_artifact(made))
+
     def figure(self, name: str, title: str, png: str) -> None:
         """Logs a figure, a PNG in base64."""
         image = wandb.Image(PIL.Image.open(BytesIO(b64decode(png))), caption=title)
@@ -282,6 +292,14 @@ class RunWriter:
             raise StorageError(
                 f"the offline run in {self._root} lacks some of what was logged ({free_mib:.0f} MiB are free)"
             )
+
+
+def _artifact(digest: str) -> wandb.Artifact:
+    """Returns the artifact of some weights: equal name and content wherever they are made or taken."""
+    artifact = wandb.Artifact(f"weights-{digest[:16]}", type="model", metadata={"sha256": digest})
+    with artifact.new_file("weights.json") as file:
+        json.dump({"sha256": digest}, file)
+    return artifact
 
 
 def _ids(first: str) -> Iterator[str]:

@@ -153,6 +153,9 @@ class _Run:
             headline = registry.task(spec.identity.task).headline
             summary.update(trial_summary(record, tables, headline=headline))
             self._show(mirror, validation)
+            mirror.weights(
+                record.weights_sha256, taken=[origin.weights_sha256 for origin in origins.values()]
+            )
             self.attempt.complete(
                 **environment.describe(self.context.device),
                 memory_peak_gib=environment.memory_peak_gib(self.context.device),
