@@ -74,6 +74,7 @@ class Notices(Listener):
     def ended(self, outcome: Outcome) -> tuple[str, str] | None:
         """Tells how a run ended; returns title and text for W&B, None where nothing is to be told there."""
         self._outcome = outcome
+        self._over.set()
         title, text = self._end_words(outcome)
         if not self._tell("end", title, text, by_wandb=False) or not self._config.wandb_alert:
             return None
