@@ -21,6 +21,7 @@ class SavedPicture:
     caption: tuple[str, ...]
     png: Path
     svg: Path
+    pdf: Path
 
     @property
     def data_uri(self) -> str:

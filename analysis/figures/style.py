@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import Normal
 from matplotlib.text import Text
 
 from xferlab.analysis.aggregation import MIN_PATIENTS
@@ -21,6 +26,7 @@ from xferlab.analysis.tables.rendering import visible
 COLUMN_IN = 3.5
 PAGE_IN = 7.2
 DPI = 300
+_POINTS = 72
 
 # Okabe and Ito's palette: distinct for all common kinds of colour blindness.
 BEFORE, AFTER, TRAIN, VALIDATION = "#D55E00", "#0072B2", "#0072B2", "#D55E00"
@@ -118,15 +124,28 @@ def draw_deviations(axes: Any, row: Record, y: float, looks: Sequence[Mapping[st
             axes.plot(span, [y, y], solid_capstyle="butt", **style)
 
 
-def save(picture: Picture, folder: Path) -> tuple[Path, Path]:
-    """Writes PNG (300 dpi) and SVG, equal byte for byte for equal data; returns both paths."""
+def save(picture: Picture, folder: Path) -> tuple[Path, Path, Path]:
+    """Writes PNG (300 dpi), SVG and PDF, equal byte for byte for equal data; returns the paths.
+
+    Text in SVG and PDF is outlines, so no font has to be embedded, and images keep their own pixels there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    png, svg = (folder / f"{picture.name}.{ending}" for ending in ("png", "svg"))
+    figure = picture.figure
+    png, svg, pdf = (folder / f"{picture.name}.{ending}" for ending in ("png", "svg", "pdf"))
     with drawing():
-        for text in picture.figure.findobj(Text):
+        for text in figure.findobj(Text):
             text.set_text("\n".join(map(visible, text.get_text().split("\n"))))
-        picture.figure.savefig(png, dpi=DPI, metadata={"Software": None})
-        # The layout is found once: both files show the same, and the second is cheap.
-        picture.figure.set_layout_engine("none")
-        picture.figure.savefig(svg, dpi=DPI, metadata={"Date": None})
-    return png, svg
+        figure.set_dpi(DPI)
+        # `savefig` would find the layout, and draw, once more for each file.
+        if engine := figure.get_layout_engine():
+            engine.execute(figure)
+        figure.set_layout_engine("none")
+        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+        for image in figure.findobj(AxesImage):
+            image.set_interpolation("none")
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
+        for text in figure.findobj(Text):
+            text.set_path_effects([Normal()])
+        figure.set_dpi(_POINTS)  # the unit of a PDF
+        FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None})
+    return png, svg, pdf

@@ -52,7 +52,7 @@ def test_links_of_the_markdown_lead_to_files(written) -> None:
 
 def test_every_table_and_figure_has_all_its_formats_and_is_listed(written) -> None:
     folder = written[0].parent
-    for kind, endings in (("tables", {".csv", ".md", ".tex"}), ("figures", {".png", ".svg"})):
+    for kind, endings in (("tables", {".csv", ".md", ".tex"}), ("figures", {".png", ".svg", ".pdf"})):
         stems = {path.stem for path in (folder / kind).iterdir()}
         assert all((folder / kind / f"{stem}{ending}").exists() for stem in stems for ending in endings)
     assert {*(folder / FILE_LIST).read_text().splitlines(), FILE_LIST} == files(folder)
@@ -123,7 +123,7 @@ def test_a_report_removes_what_the_former_one_wrote_and_nothing_else(report, tmp
 def test_a_report_that_breaks_off_forgets_no_file(report, monkeypatch) -> None:
     folder = report(**SMALL).parent
     before = {*(folder / FILE_LIST).read_text().splitlines()}
-    monkeypatch.setattr("xferlab.analysis.report.pictures", lambda contents: 1 / 0)
+    monkeypatch.setattr("xferlab.analysis.report.pictures", lambda contents, **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         report(**SMALL, compare_to=None)
     listed = {*(folder / FILE_LIST).read_text().splitlines()}

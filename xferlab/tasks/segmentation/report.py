@@ -90,6 +90,7 @@ class _Outputs:
         complete = [set(done.loc[done["stage"] == stage, "repetition"]) for stage in self.stages]
         self.repetitions = sorted(set.intersection(*complete))
         """The repetitions that all stages have completed."""
+        self._pixels: dict[int, list[pd.DataFrame]] = {}
 
     def values(self, evaluated: EvaluationSet, metrics: Sequence[str]) -> pd.DataFrame:
         """Returns a row for each repetition and case of one stage, with its pathology and some metrics."""
@@ -114,7 +115,12 @@ class _Outputs:
         return [(pixels[f"mask_{name}"] > 127, pixels[f"target_{name}"]) for name in self.structures]
 
     def pixels(self, repetition: int) -> list[pd.DataFrame]:
-        """Returns the stored pixels of each stage, a row for each case that all stored."""
+        """Returns the stored pixels of each stage, a row for each case that all stored; read once."""
+        if repetition not in self._pixels:
+            self._pixels[repetition] = self._read(repetition)
+        return self._pixels[repetition]
+
+    def _read(self, repetition: int) -> list[pd.DataFrame]:
         stored = [
             self.results.outputs(
                 str(self._trial_ids[evaluated.stage, repetition]), arm=self.arm, evaluated=evaluated
