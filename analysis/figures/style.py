@@ -18,6 +18,7 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.tables.model import Record
@@ -36,6 +37,10 @@ LOOKS = (
     ("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"),
     ("#56B4E9", "P"), ("#6B6B6B", "X"),
 )  # fmt: skip
+
+_SD_IMAGES: Mapping[str, Any] = {"linewidth": 0.9, "solid_capstyle": "butt"}
+_SD_REPETITIONS: Mapping[str, Any] = {"linewidth": 3.2, "alpha": 0.4, "solid_capstyle": "butt"}
+_ENDS: Mapping[str, Any] = {"marker": "|", "markersize": 7, "markeredgewidth": 0.9, "linestyle": ""}
 
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # shipped with matplotlib: equal on every machine
@@ -87,18 +92,31 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def legend(figure: Figure, looks: Mapping[str, tuple[str, str]], *, linestyle: str = "") -> None:
-    """Names the colour and marker of each entry above a figure."""
-    handles = [
-        Line2D([], [], color=colour, marker=marker, markersize=3.5, linestyle=linestyle, label=label)
+def legend(
+    figure: Figure,
+    looks: Mapping[str, tuple[str, str]],
+    *,
+    linestyle: str = "",
+    more: Sequence[tuple[Any, str]] = (),
+) -> None:
+    """Names the colour and marker of each entry, and the handles of `more`, above a figure."""
+    entries: list[tuple[Any, str]] = [
+        (Line2D([], [], color=colour, marker=marker, markersize=3.5, linestyle=linestyle), label)
         for label, (colour, marker) in looks.items()
     ]
+    handles, labels = zip(*entries, *more, strict=True)
     place = f"outside upper {'center' if linestyle else 'right'}"
-    figure.legend(handles=handles, loc=place, ncols=len(handles))
+    figure.legend(handles, labels, loc=place, ncols=len(handles))
 
 
-def style_lines(axes: Any, names: Sequence[str], *, grid: Literal["both", "x"] = "both") -> None:
-    """Names horizontal lines of points, the first at the top, on a light grid behind them."""
+def style_lines(
+    axes: Any, names: Sequence[str], *, grid: Literal["both", "x"] = "both", num_ticks: int = 6
+) -> None:
+    """Names horizontal lines of points, the first at the top, on a light grid behind them.
+
+    At most so many numbers stand on the axis below that they do not touch.
+    """
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=num_ticks - 1, steps=[1, 2, 5, 10]))
     axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.45, -0.55), axisbelow=True)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis=grid, color="#DDDDDD", linewidth=0.5)
@@ -114,14 +132,34 @@ def draw_interval(
         axes.plot(span, [y, y], style, color=colour, linewidth=linewidth, solid_capstyle="butt")
 
 
-def draw_deviations(axes: Any, row: Record, y: float, looks: Sequence[Mapping[str, Any]]) -> None:
-    """Draws bars of ± the SD over images and over repetitions, each in its look, if patients are enough."""
+def draw_deviations(axes: Any, row: Record, y: float, colour: str, *, thin: str | None = None) -> None:
+    """Draws bars of ± the SD over repetitions and, thin and perhaps in a colour of its own, over images.
+
+    None are drawn of too few patients. The ends of the first reach above and below, so that no point hides
+    them.
+    """
     if row["num_patients"] < MIN_PATIENTS:
         return
-    for name, style in zip(("sd_images", "sd_repetitions"), looks, strict=True):
-        if not math.isnan(row[name]):
-            span = [row["mean"] - row[name], row["mean"] + row[name]]
-            axes.plot(span, [y, y], solid_capstyle="butt", **style)
+    over_repetitions, over_images = (
+        [row["mean"] - row[name], row["mean"] + row[name]] for name in ("sd_repetitions", "sd_images")
+    )
+    if not math.isnan(row["sd_repetitions"]):
+        axes.plot(over_repetitions, [y, y], color=colour, **_SD_REPETITIONS)
+        axes.plot(over_repetitions, [y, y], color=colour, **_ENDS)
+    if not math.isnan(row["sd_images"]):
+        axes.plot(over_images, [y, y], color=thin or colour, **_SD_IMAGES)
+
+
+def deviation_handles(colour: str, *, thin: str | None = None) -> list[tuple[Any, str]]:
+    """Returns what a legend shows of the bars that `draw_deviations` draws, each with its name."""
+    bar, ends = (Line2D([], [], color=colour, **look) for look in (_SD_REPETITIONS, _ENDS))
+    line = Line2D([], [], color=thin or colour, **_SD_IMAGES)
+    return [((bar, ends), "SD over repetitions"), (line, "SD over images")]
+
+
+def value_label(label: str, unit: str) -> str:
+    """Returns a name for an axis, with its unit if it has one."""
+    return f"{label} ({'number' if unit == 'count' else unit})" if unit else label
 
 
 def save(picture: Picture, folder: Path) -> tuple[Path, Path, Path]:
