@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xferlab.analysis.comparison import NO_CLAIM, NO_P, Contrast
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.design import Side
-from xferlab.analysis.estimates import CONFIDENCE, Estimate, at_level, holm, holm_levels
+from xferlab.analysis.estimates import (
+    CONFIDENCE,
+    Estimate,
+    Measured,
+    at_level,
+    holm,
+    holm_levels,
+    supportable,
+)
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.model import interval, number
@@ -54,6 +62,8 @@ class Verdict:
         margin: A difference whose interval lies within ± this is held to be none; None: none is.
         num_cut_off: Trainings of both sides, and of what they start from, that `max_epochs` ended.
         num_trained: All of these trainings that are complete.
+        supportable: The smallest difference that the planned repetitions support with a probability of 80 %,
+            by how much those that are complete vary; NaN where they do not tell.
     """
 
     title: str
@@ -68,6 +78,7 @@ class Verdict:
     margin: float | None
     num_cut_off: int
     num_trained: int
+    supportable: float
 
     @property
     def difference(self) -> float:
@@ -92,6 +103,8 @@ class Verdict:
         else:
             small = self.kind == SUPPORTED and self.margin is not None and self.is_within
             said = _WORDS[self.kind] + (f" It is small: {within}." if small else "")
+        if self.kind in (NOT_SUPPORTED, EQUIVALENT) and not math.isnan(self.supportable):
+            said += f" A difference of {self.supportable:.2g} would be supported in 80 % of such studies."
         if not self.num_cut_off:
             return said
         cut = f"{self.num_cut_off} of {self.num_trained} trainings ended by max_epochs while still improving"
@@ -142,7 +155,7 @@ def verdicts_of(contents: Contents) -> Verdicts | None:
     if not results.plan.get("claims"):
         return None
     claims = Claims.from_json(results.plan["claims"])
-    contrasts = [contents.compare(*_sides(claims, pair)) for pair in claims.contrasts]
+    contrasts = [contents.compare(*_sides(claims, pair), strict=claims.strict) for pair in claims.contrasts]
     rows = [_row(contrast, claims.metric) for contrast in contrasts]
     reasons = [_reason(results, contrast, row) for contrast, row in zip(contrasts, rows, strict=True)]
     values = [math.nan if reason else float(row["p"]) for row, reason in zip(rows, reasons, strict=True)]
@@ -224,14 +237,57 @@ def _verdict(
     p: float,
     level: float,
 ) -> Verdict:
-    low, high = math.nan, math.nan
+    low, high, smallest = math.nan, math.nan, math.nan
     if row and not math.isnan(row["df"]):
         estimate = Estimate(*(float(row[name]) for name in Estimate._fields))
         low, high = at_level(float(row["difference"]), estimate, level)
+        smallest = _supportable(contrast, row, len(claims.contrasts))
     cut, trained = _cut_off(results, (contrast.comparison.first, contrast.comparison.second))
-    known = (claims.title(pair), contrast, row, p, low, high, level)
-    judged = Verdict(*known, NOT_SUPPORTED, reason, claims.margin, cut, trained)
-    return Verdict(*known, _kind(claims, judged), reason, claims.margin, cut, trained)
+    judged = Verdict(
+        title=claims.title(pair),
+        contrast=contrast,
+        row=row,
+        p=p,
+        low=low,
+        high=high,
+        confidence=level,
+        kind=NOT_SUPPORTED,
+        reason=reason,
+        margin=claims.margin,
+        num_cut_off=cut,
+        num_trained=trained,
+        supportable=smallest,
+    )
+    return replace(judged, kind=_kind(claims, judged))
+
+
+def foreseen(contents: Contents, claims: Claims, planned: Mapping[Place, int]) -> Iterator[str]:
+    """Yields the smallest difference that each contrast could support, by its complete repetitions.
+
+    Args:
+        contents: What is known of the study so far.
+        claims: What it is to show.
+        planned: Repetitions that are planned, by arm and stage.
+    """
+    for pair in claims.contrasts:
+        contrast = contents.compare(*_sides(claims, pair), strict=claims.strict)
+        row, number = _row(contrast, claims.metric), min(planned[place] for place in pair)
+        smallest = _supportable(contrast, row, len(claims.contrasts), planned=number) if row else math.nan
+        if math.isnan(smallest):
+            yield f"{claims.title(pair)}: unknown, until some repetitions of both sides are complete"
+        else:
+            known = f"by {row['num_repetitions']} complete ones"
+            yield f"{claims.title(pair)}: {smallest:.2g} with {number} repetitions ({known})"
+
+
+def _supportable(
+    contrast: Contrast, row: Mapping[str, Any], num_contrasts: int, *, planned: int | None = None
+) -> float:
+    design = contrast.comparison.design
+    known = Measured(*(float(row[name]) for name in (*Measured._fields[:-1], "counted_patients")))
+    return supportable(
+        known, repetitions=(planned or design.planned) // design.seeds, contrasts=num_contrasts
+    )
 
 
 def _kind(claims: Claims, judged: Verdict) -> str:

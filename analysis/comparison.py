@@ -16,9 +16,11 @@ from xferlab.analysis.estimates import (
     Estimate,
     Flags,
     Floats,
+    by_split,
     corrected_t,
     counted_patients,
     jackknife_t,
+    measured_of_samples,
     overlap_of,
     two_way_t,
 )
@@ -102,28 +104,32 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
     repetitions of the mean over images), low, high, p, df (`two_way_t` on hold-outs, else `corrected_t`),
     no_p (the reason, a key of `NO_CLAIM` or `NO_P`; empty where p is given), num_repetitions (paired),
     num_planned, num_images, num_patients, counted_patients, num_lost (images that left), overlap (r on
-    hold-outs, else test images per training image; in a stage before, patients), num_unpaired (values that
-    only one side has).
+    hold-outs, else test images per training image; in a stage before, patients), over_repetitions and
+    over_patients (variances; see `Estimate`), num_unpaired (values that only one side has).
     """
     pairs, num_unpaired = _pairs(cases, comparison)
     num_paired, num_metrics = pairs["repetition"].nunique(), pairs["metric"].nunique()
     design = comparison.design
-    is_hold_out = comparison.evaluated.is_hold_out
     test_to_train = len(pairs) / max(1, num_paired * num_metrics) / design.num_train
-    overlap = overlap_of(design.share) if is_hold_out else max(test_to_train, design.ratio_before)
-    reason = _reason(comparison, num_paired)
-    rules = _Rules(is_hold_out, overlap, reason, design.donors_differ, design.planned, sets)
+    rules = _Rules(
+        is_hold_out=comparison.evaluated.is_hold_out,
+        design=design,
+        test_to_train=max(test_to_train, design.ratio_before),
+        reason=_reason(comparison, num_paired),
+        sets=sets,
+    )
     parts = {ALL: pairs} if len(pairs) else {}
     for pathology in ordered_pathologies(pairs["pathology"].unique()):
         parts[pathology] = pairs[pairs["pathology"] == pathology]
     rows = [{"pathology": name, **row} for name, part in parts.items() for row in _rows(part, rules)]
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    return frame.assign(num_planned=design.planned, overlap=overlap, num_unpaired=num_unpaired)
+    return frame.assign(num_planned=design.planned, num_unpaired=num_unpaired)
 
 
 COLUMNS = (
     *("pathology", "metric", "first_mean", "second_mean", "difference", "low", "high", "p", "df", "no_p"),
-    *("num_repetitions", "num_images", "num_patients", "counted_patients", "num_lost"),
+    *("num_repetitions", "num_images", "num_patients", "counted_patients", "num_lost", "overlap"),
+    *("over_repetitions", "over_patients"),
 )
 
 
@@ -131,11 +137,18 @@ class _Rules(NamedTuple):
     """What holds for all pathologies and metrics of a comparison."""
 
     is_hold_out: bool
-    overlap: float
+    design: Design
+    test_to_train: float
     reason: str
-    donors_differ: bool
-    planned: int
     sets: tuple[Metric, ...]
+
+    def overlap(self, by_repetition: Floats, splits: Codes) -> float:
+        """Returns what repetitions have in common, from their differences and the split of each."""
+        if not self.is_hold_out:
+            return self.test_to_train
+        design = self.design
+        of_samples = 1.0 if design.strict else measured_of_samples(by_repetition, splits)
+        return overlap_of(design.share, of_samples=of_samples)
 
 
 def _reason(comparison: Comparison, num_paired: int) -> str:
@@ -174,12 +187,14 @@ def _rows(pairs: pd.DataFrame, rules: _Rules) -> Iterator[dict[str, Any]]:
         values[side, metric, repetition, case] = pairs[column]
     patients = np.zeros(values.shape[3], dtype=np.int64)
     patients[case] = _codes(pairs["patient"])
+    splits = (np.unique(pairs["repetition"].to_numpy(np.int64)) - 1) // rules.design.seeds
+    cases = _Cases(patients, splits)
     indices = {name: index for index, name in enumerate(metrics)}
     parts = parts_of(rules.sets)
     for name, index in indices.items():
         if name not in parts:
-            yield {"metric": name, **_row(values[:, index], present[index], patients, rules)}
-    yield from _set_rows(values, present, patients, rules, indices)
+            yield {"metric": name, **_row(values[:, index], present[index], cases, rules)}
+    yield from _set_rows(values, present, cases, rules, indices)
 
 
 def _codes(values: pd.Series) -> Codes:
@@ -193,6 +208,7 @@ class _Values(NamedTuple):
     Attributes:
         first: Of each paired repetition, shape (J,).
         second: The same of the other side.
+        splits: The split of each of these repetitions, shape (J,).
         patients: Of each image that is left, shape (N,).
         fewest: Patients, counted by their images; of a metric of sets, those of the class with fewest.
         num_lost: Images that left.
@@ -202,6 +218,7 @@ class _Values(NamedTuple):
 
     first: Floats
     second: Floats
+    splits: Codes
     patients: Codes
     fewest: float
     num_lost: int
@@ -209,20 +226,29 @@ class _Values(NamedTuple):
     reason: str
 
 
-def _row(values: Floats, present: Flags, patients: Codes, rules: _Rules) -> dict[str, Any]:
+class _Cases(NamedTuple):
+    """Patients of the images (N,), and the split of each repetition (J,)."""
+
+    patients: Codes
+    splits: Codes
+
+
+def _row(values: Floats, present: Flags, cases: _Cases, rules: _Rules) -> dict[str, Any]:
     """Returns the row of a metric of cases: values (sides, repetitions, images) where pairs are `present`."""
     kept, paired, num_lost = _kept(np.any(np.isnan(values), axis=0), present, rules)
-    sides, shown, patients = values[:, paired][:, :, kept], present[paired][:, kept], patients[kept]
+    patients, splits = cases.patients[kept], cases.splits[paired]
+    sides, shown = values[:, paired][:, :, kept], present[paired][:, kept]
     first, second = (np.where(shown, side, 0).sum(axis=1) / shown.sum(axis=1) for side in sides)
     reason = _lost(num_lost, len(patients), rules)
     if reason:
         estimate = UNDEFINED
     elif rules.is_hold_out:
-        estimate = two_way_t(sides[1] - sides[0], patients, overlap=rules.overlap)
+        overlap = rules.overlap(second - first, splits)
+        estimate = two_way_t(by_split(sides[1] - sides[0], splits), patients, overlap=overlap)
     else:
-        estimate = corrected_t(second - first, overlap=rules.overlap)
+        estimate = corrected_t(by_split(second - first, splits), overlap=rules.test_to_train)
     counted = counted_patients(patients)
-    return _told(_Values(first, second, patients, counted, num_lost, estimate, reason), rules)
+    return _told(_Values(first, second, splits, patients, counted, num_lost, estimate, reason), rules)
 
 
 def _kept(undefined: Flags, present: Flags, rules: _Rules) -> tuple[Flags, Flags, int]:
@@ -242,8 +268,8 @@ def _lost(num_lost: int, num_kept: int, rules: _Rules) -> str:
 def _told(found: _Values, rules: _Rules) -> dict[str, Any]:
     """Returns the row of what is found, with the reason where there is no p."""
     num, estimate, difference = len(found.first), found.estimate, found.second - found.first
-    few = (num < MIN_REPETITIONS, found.fewest < MIN_COUNTED_PATIENTS)
-    conditions = (rules.donors_differ, *few, np.isnan(estimate.p))
+    few = (len(np.unique(found.splits)) < MIN_REPETITIONS, found.fewest < MIN_COUNTED_PATIENTS)
+    conditions = (rules.design.donors_differ, *few, np.isnan(estimate.p))
     why = next((key for key, holds in zip(NO_P, conditions, strict=True) if holds), "")
     reason = found.reason or why
     estimate = estimate._replace(p=np.nan) if reason else estimate
@@ -258,6 +284,7 @@ def _told(found: _Values, rules: _Rules) -> dict[str, Any]:
         "num_patients": len(np.unique(found.patients)),
         "counted_patients": counted_patients(found.patients),
         "num_lost": found.num_lost,
+        "overlap": rules.overlap(difference, found.splits),
     }
 
 
@@ -265,7 +292,7 @@ def _told(found: _Values, rules: _Rules) -> dict[str, Any]:
 
 
 def _set_rows(
-    values: Floats, present: Flags, patients: Codes, rules: _Rules, indices: Mapping[str, int]
+    values: Floats, present: Flags, cases: _Cases, rules: _Rules, indices: Mapping[str, int]
 ) -> Iterator[dict[str, Any]]:
     """Yields the rows of metrics of sets, from values (sides, metrics, repetitions, images)."""
     known: dict[bytes, PairedSets] = {}
@@ -278,25 +305,28 @@ def _set_rows(
         if key not in known:
             chosen = values[:, :, paired][..., kept]
             sides = [{name: side[index] for name, index in indices.items()} for side in chosen]
-            known[key] = PairedSets(sides, complete[paired][:, kept], patients[kept])
-        found = _of_sets(known[key], measure, rules, num_lost)
+            known[key] = PairedSets(sides, complete[paired][:, kept], cases.patients[kept])
+        found = _of_sets(known[key], measure, cases.splits[paired], rules, num_lost)
         yield {"metric": measure.metric.name, **_told(found, rules)}
 
 
-def _of_sets(pairs: PairedSets, measure: SetMeasure, rules: _Rules, num_lost: int) -> _Values:
+def _of_sets(pairs: PairedSets, measure: SetMeasure, splits: Codes, rules: _Rules, num_lost: int) -> _Values:
     """Returns what a metric of sets gives; a repetition in which it is undefined is no pair."""
     first, second = pairs.differences(measure)
     defined, patients = ~np.isnan(second - first), pairs.patients
-    first, second = first[defined], second[defined]
+    first, second, splits = first[defined], second[defined], splits[defined]
     reason = _lost(num_lost, len(patients), rules)
-    if len(first) < MIN_PAIRED * rules.planned:
+    if len(first) < MIN_PAIRED * rules.design.planned:
         reason = reason or "undefined"
     if reason:
         estimate = UNDEFINED
     elif rules.is_hold_out:
         left_out = pairs.without_each(measure, defined)
-        estimate = jackknife_t(second - first, left_out, patients, overlap=rules.overlap)
+        overlap, differences = rules.overlap(second - first, splits), by_split(second - first, splits)
+        estimate = jackknife_t(differences, left_out, patients, overlap=overlap)
         reason = "undefined" if np.isnan(left_out).any() else ""
     else:
-        estimate = corrected_t(second - first, overlap=rules.overlap)
-    return _Values(first, second, patients, pairs.fewest_patients(measure), num_lost, estimate, reason)
+        estimate = corrected_t(by_split(second - first, splits), overlap=rules.test_to_train)
+    return _Values(
+        first, second, splits, patients, pairs.fewest_patients(measure), num_lost, estimate, reason
+    )

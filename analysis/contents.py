@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -56,7 +56,7 @@ class Contents:
         self.of_targets = pd.concat([aggregate(self.apart, planned=planned, sets=()), of_targets])
         name = results.plan.get("compare_to")
         self.paper: Paper | None = read_paper(name) if name else None
-        self._contrasts: dict[tuple[Side, Side], Contrast] = {}
+        self._contrasts: dict[tuple[Side, Side, bool], Contrast] = {}
         self._given: Counter[str] = Counter()
 
     def divided(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -112,13 +112,15 @@ class Contents:
         """What trials stored of their features."""
         return DeepFeatures(self.results)
 
-    def pairs(self) -> Iterator[tuple[str, ChainPair]]:
+    def pairs(
+        self, of_arm: Callable[[StudyResults, str], tuple[ChainPair, ...]] = chain_pairs
+    ) -> Iterator[tuple[str, ChainPair]]:
         """Yields each arm with each of its before/after pairs, those with objects aside.
 
         Arms that share all evaluations of a pair come once.
         """
         for arm in self.results.arms:
-            for pair in chain_pairs(self.results, arm):
+            for pair in of_arm(self.results, arm):
                 first = {arms[0] for arms in self.results.arms_by_evaluations(*pair.sets)}
                 if arm in first and not pair.sets[1].object:
                     yield arm, pair
@@ -138,11 +140,12 @@ class Contents:
             and self.results.several(arm, evaluated.stage) == self.results.several(baseline, evaluated.stage)
         ]
 
-    def compare(self, first: Side, second: Side) -> Contrast:
-        """Returns two sides compared, computed once."""
-        key = first, second
+    def compare(self, first: Side, second: Side, *, strict: bool = False) -> Contrast:
+        """Returns two sides compared, computed once; strict takes training samples to overlap most."""
+        key = first, second, strict
         if key not in self._contrasts:
-            comparison = Comparison(first, second, design_of(self.results, first, second))
+            design = replace(design_of(self.results, first, second), strict=strict)
+            comparison = Comparison(first, second, design)
             refused = refused_by_either(self._measured, first, second)
             cases = self.cases[~self.cases["case"].isin(refused)] if refused else self.cases
             rows = compare(cases, comparison, sets=self.sets)

@@ -48,6 +48,8 @@ class Design:
         donor: Stage of the donor that both sides descend from; empty where there is none.
         donors_differ: Whether the sides descend from different donors, or only one of them from a donor.
         by_site: Whether each repetition leaves another site out.
+        strict: Whether the overlap of training samples is taken at its upper bound.
+        seeds: Repetitions that share each split, and differ in their seeds.
     """
 
     planned: int
@@ -58,6 +60,8 @@ class Design:
     donor: str = ""
     donors_differ: bool = False
     by_site: bool = False
+    strict: bool = False
+    seeds: int = 1
 
 
 def design_of(results: StudyResults, first: Side, second: Side) -> Design:
@@ -79,6 +83,7 @@ def design_of(results: StudyResults, first: Side, second: Side) -> Design:
         donor=" and ".join(donors) if origins == other else "",
         donors_differ=origins != other,
         by_site=leaves_sites_out(results.plan),
+        seeds=results.plan.get("split", {}).get("seeds_per_split", 1),
     )
 
 

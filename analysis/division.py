@@ -38,6 +38,8 @@ def _sentence(split: Mapping[str, Any], repetitions: int) -> str:
             f"column {column!r} test. Of the others, {shares['validation']} select (validation) and the rest "
             f"train. Sections without this column are divided anew in each repetition: {usual}."
         )
+    if (seeds := split.get("seeds_per_split", 1)) > 1:
+        return f"Each split, of {seeds} repetitions with other seeds, divides the patients anew: {usual}."
     return f"Each repetition divides the patients anew: {usual}."
 
 
@@ -48,6 +50,8 @@ def division_note(plan: Mapping[str, Any]) -> tuple[str, ...]:
         return ("Repetitions are the folds of a cross-validation.",)
     if column := split.get("by"):
         return (f"Repetitions are the values of column {column!r}, each left out once.",)
+    if (seeds := split.get("seeds_per_split", 1)) > 1:
+        return (f"Repetitions are splits with {seeds} seeds each; comparisons are over the means of splits.",)
     return ()
 
 

@@ -15,27 +15,116 @@ Flags = npt.NDArray[np.bool_]
 
 
 class Estimate(NamedTuple):
-    """A 95 % confidence interval, the two-sided p of no difference, degrees of freedom; NaN: undefined."""
+    """What is estimated of a difference; NaN: undefined.
+
+    Attributes:
+        low: Lower end of the 95 % confidence interval.
+        high: Upper end.
+        p: Two-sided, of no difference.
+        df: Degrees of freedom.
+        over_repetitions: Sample variance of the repetitions' differences.
+        over_patients: Variance of the mean that is due to which patients there are; 0 on test parts, where
+            repetitions vary with them.
+    """
 
     low: float
     high: float
     p: float
     df: float
+    over_repetitions: float = np.nan
+    over_patients: float = np.nan
 
 
 UNDEFINED = Estimate(np.nan, np.nan, np.nan, np.nan)
+POWER = 0.8
 
 
-def overlap_of(share: float) -> float:
+class Measured(NamedTuple):
+    """What is known of the differences of like repetitions.
+
+    Attributes:
+        over_repetitions: See `Estimate`.
+        over_patients: See `Estimate`.
+        overlap: r on a hold-out, else test images per training image.
+        patients: Patients, counted by their images.
+    """
+
+    over_repetitions: float
+    over_patients: float
+    overlap: float
+    patients: float
+
+
+def supportable(known: Measured, *, repetitions: int, contrasts: int = 1) -> float:
+    """Returns the smallest difference that is supported with a probability of 80 %; NaN where unknown.
+
+    (t(1 - 0.05 / (2 m)) + t(0.8)) times the standard error, with the degrees of freedom of the design.
+
+    Args:
+        known: Of like repetitions.
+        repetitions: J, those of the design.
+        contrasts: m, how many are declared: the first step of Holm's method.
+    """
+    from scipy import special
+
+    first = known.over_repetitions * (1 / repetitions + known.overlap)
+    variance = first + known.over_patients
+    if repetitions < 2 or not variance > 0:
+        return np.nan
+    parts = first**2 / (repetitions - 1) + known.over_patients**2 / max(known.patients - 1, 1)
+    quantiles = special.stdtrit(variance**2 / parts, [1 - (1 - CONFIDENCE) / (2 * contrasts), POWER])
+    return float(np.sum(quantiles) * np.sqrt(variance))
+
+
+OF_SAMPLES = 4 / 9
+"""Part of the repetitions' variance that is taken for that of training samples, the rest for noise of seeds.
+
+Calibrated by simulation, not derived.
+"""
+
+
+def overlap_of(share: float, *, of_samples: float = OF_SAMPLES) -> float:
     """Returns r, what training samples of one pool have in common, in units of the repetitions' variance.
 
-    r = max(0.1, 4/9 f / (1 - f)), where f / (1 - f) is exact for a difference that is linear in the training
-    patients, 4/9 is calibrated by simulation for ordinary seed noise, and 0.1 is a floor for small shares.
+    r = max(0.1, c f / (1 - f)), where f / (1 - f) is exact for a difference that is linear in the training
+    patients, and 0.1 is a floor for small shares.
 
     Args:
         share: f, the share of the pool that one repetition trains on; from 1 on, r is unknown (NaN).
+        of_samples: c; 1 is the upper bound, as without noise of seeds.
     """
-    return max(0.1, 4 / 9 * share / (1 - share)) if share < 1 else np.nan
+    return max(0.1, of_samples * share / (1 - share)) if share < 1 else np.nan
+
+
+def by_split(values: Floats, splits: Codes) -> Floats:
+    """Returns the means over the seeds of each split.
+
+    Args:
+        values: Shape (repetitions, ...).
+        splits: The split of each repetition, shape (repetitions,).
+    """
+    if len(np.unique(splits)) == len(splits):
+        return values
+    return np.stack([values[splits == split].mean(axis=0) for split in np.unique(splits)])
+
+
+def measured_of_samples(by_repetition: Floats, splits: Codes) -> float:
+    """Returns the part of the splits' variance that is not noise of seeds, where seeds are nested in splits.
+
+    max(4/9, 1 - s2_seed / (k s2)), where s2 is the sample variance of the splits' means over k seeds and
+    s2_seed the pooled one of the seeds within splits; 4/9 where each split has one seed.
+
+    Args:
+        by_repetition: The difference of each repetition, shape (repetitions,).
+        splits: The split of each, shape (repetitions,).
+    """
+    means = by_split(by_repetition, splits)
+    num_within = len(by_repetition) - len(means)
+    if num_within == 0 or len(means) < 2 or not means.var(ddof=1) > 0:
+        return OF_SAMPLES
+    within = by_repetition - means[np.unique(splits, return_inverse=True)[1]]
+    seeds = len(by_repetition) / len(means)
+    return max(OF_SAMPLES, 1 - float(np.sum(within**2)) / num_within / (seeds * float(means.var(ddof=1))))
 
 
 def two_way_t(differences: Floats, patients: Codes, *, overlap: float) -> Estimate:
@@ -84,8 +173,9 @@ def _two_way(by_repetition: Floats, over_patients: float, patients: Codes, *, ov
     over_repetitions = float(by_repetition.var(ddof=1)) * (1 / num + overlap)
     variance = over_repetitions + over_patients
     parts = over_repetitions**2 / (num - 1) + over_patients**2 / (counted_patients(patients) - 1)
-    mean = float(by_repetition.mean())
-    return _t_estimate(mean, variance, df=variance**2 / parts if parts > 0 else np.nan)
+    mean, sample = float(by_repetition.mean()), float(by_repetition.var(ddof=1))
+    df = variance**2 / parts if parts > 0 else np.nan
+    return _t_estimate(mean, variance, df=df, parts=(sample, over_patients))
 
 
 def corrected_t(means: Floats, *, overlap: float) -> Estimate:
@@ -101,7 +191,8 @@ def corrected_t(means: Floats, *, overlap: float) -> Estimate:
     num = len(means)
     if num < 2:
         return UNDEFINED
-    return _t_estimate(float(means.mean()), float(means.var(ddof=1)) * (1 / num + overlap), df=num - 1)
+    sample = float(means.var(ddof=1))
+    return _t_estimate(float(means.mean()), sample * (1 / num + overlap), df=num - 1, parts=(sample, 0.0))
 
 
 def counted_patients(patients: Codes) -> float:
@@ -110,7 +201,7 @@ def counted_patients(patients: Codes) -> float:
     return float(len(patients) ** 2 / np.sum(counts**2)) if len(patients) else 0.0
 
 
-def _t_estimate(mean: float, variance: float, *, df: float) -> Estimate:
+def _t_estimate(mean: float, variance: float, *, df: float, parts: tuple[float, float]) -> Estimate:
     from scipy import special
 
     error = float(np.sqrt(variance))
@@ -118,7 +209,7 @@ def _t_estimate(mean: float, variance: float, *, df: float) -> Estimate:
     if not error > 1e-12 * max(1.0, abs(mean)):
         return UNDEFINED
     half = float(special.stdtrit(df, (1 + CONFIDENCE) / 2)) * error
-    return Estimate(mean - half, mean + half, 2 * float(special.stdtr(df, -abs(mean) / error)), df)
+    return Estimate(mean - half, mean + half, 2 * float(special.stdtr(df, -abs(mean) / error)), df, *parts)
 
 
 def at_level(difference: float, estimate: Estimate, confidence: float) -> tuple[float, float]:

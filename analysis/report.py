@@ -19,6 +19,7 @@ from xferlab.analysis.tables.arms import arms_tables, compared_arms
 from xferlab.analysis.tables.claims import claims_table, reached_table
 from xferlab.analysis.tables.confusion import confusion_tables
 from xferlab.analysis.tables.differences import (
+    adaptation_tables,
     arms_against_baseline_tables,
     before_after_tables,
     object_tables,
@@ -59,6 +60,7 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "Confusion": confusion_tables,
     "Subgroups": subgroups_tables,
     "After against before": before_after_tables,
+    "What adaptation costs": adaptation_tables,
     "Arms against the baseline": arms_against_baseline_tables,
     "What foreign objects cost": object_tables,
     "Deep features": features_tables,

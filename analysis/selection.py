@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,13 @@ NUM_DETAILED = 3
 
 @dataclass(frozen=True)
 class ChainPair:
-    """A stage and its nearest ancestor that were measured on the same hold-out.
+    """A stage and its nearest ancestor that were measured on the same cases.
 
     Attributes:
         before: The ancestor.
         after: The stage.
-        section: Section of the hold-out.
-        part: `hold_out`, or a variant of it.
+        section: Section of the cases.
+        part: `hold_out`, `test`, or a variant of it.
     """
 
     before: str
@@ -33,7 +33,7 @@ class ChainPair:
 
     @property
     def sets(self) -> tuple[EvaluationSet, EvaluationSet]:
-        """The hold-out as it was measured before and after."""
+        """The cases as they were measured before and after."""
         return (
             EvaluationSet(self.before, self.section, self.part),
             EvaluationSet(self.after, self.section, self.part),
@@ -87,10 +87,26 @@ def chain_pairs(results: StudyResults, arm: str) -> tuple[ChainPair, ...]:
 
     Where several things are learnt, both learn the same.
     """
+    return _pairs(results, arm, lambda evaluated: evaluated.is_hold_out)
+
+
+def adaptation_pairs(results: StudyResults, arm: str) -> tuple[ChainPair, ...]:
+    """Returns the pairs of an arm that show what a stage costs where an ancestor was trained.
+
+    Both are measured on the test part of the ancestor.
+    """
+    stages = results.plan["arms"].get(arm, {}).get("stages", {})
+    pairs = _pairs(results, arm, lambda evaluated: evaluated.plain.part == "test")
+    return tuple(pair for pair in pairs if stages[pair.before]["data"] == pair.section)
+
+
+def _pairs(
+    results: StudyResults, arm: str, belongs: Callable[[EvaluationSet], bool]
+) -> tuple[ChainPair, ...]:
     sets = {
         evaluation.evaluated
         for evaluation in results.evaluations()
-        if evaluation.arm == arm and evaluation.evaluated.is_hold_out and not evaluation.parent_may_have_seen
+        if evaluation.arm == arm and belongs(evaluation.evaluated) and not evaluation.parent_may_have_seen
     }
     pairs = []
     for stage in results.stages:

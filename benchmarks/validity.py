@@ -22,25 +22,34 @@ import numpy as np
 from scipy import stats
 from validity_data import Floats, Outcome, Setting, elm, neighbours, outcomes, ridge
 
-from xferlab.analysis.estimates import Estimate, corrected_t, overlap_of, two_way_t
+from xferlab.analysis.estimates import (
+    Estimate,
+    by_split,
+    corrected_t,
+    measured_of_samples,
+    overlap_of,
+    two_way_t,
+)
 
 LEVEL, SEED, EFFECT, FLIPS = 0.05, 2021, 0.1, 400
 
 
 def default(outcome: Outcome) -> Estimate:
     """The rule of reports on a hold-out."""
-    return two_way_t(outcome.differences, outcome.patients, overlap=overlap_of(outcome.share))
+    by_repetition = outcome.differences.mean(axis=1)
+    overlap = overlap_of(outcome.share, of_samples=measured_of_samples(by_repetition, outcome.splits))
+    return two_way_t(by_split(outcome.differences, outcome.splits), outcome.patients, overlap=overlap)
 
 
 def strict(outcome: Outcome) -> Estimate:
     """The same with the linear bound, which assumes no noise of seeds."""
-    overlap = max(0.1, outcome.share / (1 - outcome.share)) if outcome.share < 1 else float("nan")
-    return two_way_t(outcome.differences, outcome.patients, overlap=overlap)
+    overlap = overlap_of(outcome.share, of_samples=1.0)
+    return two_way_t(by_split(outcome.differences, outcome.splits), outcome.patients, overlap=overlap)
 
 
 def test_parts(outcome: Outcome) -> Estimate:
     """The rule of reports on test parts."""
-    return corrected_t(outcome.test_means, overlap=outcome.test_to_train)
+    return corrected_t(by_split(outcome.test_means, outcome.splits), overlap=outcome.test_to_train)
 
 
 def over_repetitions(outcome: Outcome) -> float:
@@ -78,6 +87,8 @@ SETTINGS: Mapping[str, Setting] = {
 } | {
     "elm, J 25, 50 patients, 1 to 8 images": Setting(elm, images=8, unequal=True),
     "ridge, J 25, 300 patients, 1 to 8 images": Setting(ridge, hold_out=300, images=8, unequal=True),
+    "elm, 8 splits of 3 seeds, 300 patients": Setting(elm, 24, seeds=3, hold_out=300),
+    "ridge, 8 splits of 3 seeds, 300 patients": Setting(ridge, 24, seeds=3, hold_out=300),
     "ridge, J 25, pool of 10, 300 patients": Setting(ridge, pool=10, hold_out=300),
     "ridge, J 25, pool of 200, 300 patients": Setting(ridge, pool=200, hold_out=300),
     **{

@@ -8,7 +8,7 @@ images, every repetition trains on another part of one pool of patients, and bot
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,8 @@ class Setting:
 
     Attributes:
         learner: Of both arms.
-        repetitions: Number of splits of the pool.
+        repetitions: Number of splits of the pool, times `seeds`.
+        seeds: Repetitions of a split.
         pool: Patients who train, validate and test.
         hold_out: Patients who are held out.
         images: Images per patient; of unequal ones, the most.
@@ -66,6 +67,7 @@ class Setting:
 
     learner: Learner = elm
     repetitions: int = 25
+    seeds: int = field(default=1, kw_only=True)
     pool: int = 60
     hold_out: int = 50
     images: int = 2
@@ -86,6 +88,7 @@ class Outcome:
         sides: Whether the target is above 0, and the prediction, of both arms on the hold-out, shape
             (2, repetitions, images, 2): what areas under the ROC curve are made of.
         test_means: Mean difference on each repetition's own test part, shape (repetitions,).
+        splits: The split of each repetition, shape (repetitions,).
         share: Training patients of a repetition over the patients who train in any repetition.
         test_to_train: Test images per training image.
     """
@@ -94,6 +97,7 @@ class Outcome:
     patients: Codes
     sides: Floats
     test_means: Floats
+    splits: Codes
     share: float
     test_to_train: float
 
@@ -113,8 +117,9 @@ def _outcome(setting: Setting, random: np.random.Generator) -> Outcome:
     held_out = patients >= setting.pool
     differences, test_means, trained, sides = [], [], [], []
     num_train, num_test = (round(share * setting.pool) for share in (setting.share, setting.test_share))
-    for _ in range(setting.repetitions):
-        order = random.permutation(setting.pool)
+    order = np.empty(0, dtype=np.int64)
+    for number in range(setting.repetitions):
+        order = order if number % setting.seeds else random.permutation(setting.pool)
         training, test = (np.isin(patients, part) for part in (order[:num_train], order[-num_test:]))
         seeds = random.integers(2**63, size=2)
         predicted = [
@@ -131,6 +136,7 @@ def _outcome(setting: Setting, random: np.random.Generator) -> Outcome:
         patients=patients[held_out] - setting.pool,
         sides=np.moveaxis(np.array(sides), 0, 1),
         test_means=np.array(test_means),
+        splits=np.arange(setting.repetitions) // setting.seeds,
         share=num_train / len(np.unique(trained)),
         test_to_train=num_test / num_train,
     )

@@ -13,6 +13,7 @@ from xferlab.analysis.selection import ordered_pathologies
 from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, number, p_value
 from xferlab.analysis.tables.notes import data_notes, inference_caption, mean_and_deviation
 
+_STRICT = "Strict: training samples are taken to overlap as much as without any noise of seeds."
 _COLUMNS = (
     ("Difference", "difference"),
     ("Interval", "interval"),
@@ -49,7 +50,11 @@ def claims_table(contents: Contents, found: Verdicts) -> Table:
         Table(
             name="claims",
             title=f"{found.metric.label} on {found.claims.on}",
-            caption=(adjusted, *(inference_caption(contrasts) if contrasts else ())),
+            caption=(
+                adjusted,
+                *([_STRICT] if found.claims.strict else []),
+                *(inference_caption(contrasts) if contrasts else ()),
+            ),
             notes=data_notes(contents.results, stages, [comparisons[0].evaluated.section]),
             data=pd.DataFrame(
                 [

@@ -15,6 +15,7 @@ from xferlab.analysis.selection import (
     ALL,
     NUM_DETAILED,
     ChainPair,
+    adaptation_pairs,
     detailed_arms,
     evaluation_sets,
 )
@@ -69,13 +70,22 @@ def _data(contrasts: Iterable[Contrast]) -> pd.DataFrame:
 
 def before_after_tables(contents: Contents) -> Iterator[Table]:
     """Yields the differences between stages of a chain, all arms in a table; few arms by pathology."""
+    yield from _of_pairs(contents, contents.pairs(), "")
+
+
+def adaptation_tables(contents: Contents) -> Iterator[Table]:
+    """Yields what stages cost where their ancestors were trained, on the test parts of these."""
+    yield from _of_pairs(contents, contents.pairs(adaptation_pairs), "what adaptation costs: ")
+
+
+def _of_pairs(contents: Contents, pairs: Iterable[tuple[str, ChainPair]], words: str) -> Iterator[Table]:
     by_pair: dict[ChainPair, list[Contrast]] = {}
-    for arm, pair in contents.pairs():
+    for arm, pair in pairs:
         before, after = (Side(arm, evaluated) for evaluated in pair.sets)
         by_pair.setdefault(pair, []).append(contents.compare(before, after))
     for pair, contrasts in by_pair.items():
         name = f"{pair.before}_to_{pair.after}"
-        yield from _tables(contents, contrasts, name, f"stage {pair.after} against {pair.before}")
+        yield from _tables(contents, contrasts, name, f"{words}stage {pair.after} against {pair.before}")
 
 
 def arms_against_baseline_tables(contents: Contents) -> Iterator[Table]:

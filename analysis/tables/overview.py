@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ import pandas as pd
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.results import StudyResults, is_gated
 from xferlab.analysis.selection import ALL, ordered_pathologies
-from xferlab.analysis.tables.model import Layout, Record, Table, number
+from xferlab.analysis.tables.model import ABSENT, Layout, Record, Table, number
 from xferlab.analysis.tables.notes import arm_names, cut_off, data_notes
 
 FEW = 0.6
@@ -32,6 +33,8 @@ _TRAINING = Layout(
         ("Training patients", "patients"),
         ("Training images", "images"),
         ("Validation images", "validation"),
+        ("Labels", "labels"),
+        ("Cut off", "cut_off"),
     ),
 )
 _PROGRESS = Layout(
@@ -114,23 +117,29 @@ def few_labels(results: StudyResults, stage: str) -> dict[str, float]:
 def training_table(results: StudyResults) -> Table:
     """Returns training patients and images of each stage and arm; arms of equal numbers share a line."""
     counts, gated = training_counts(results), any(map(is_gated, results.plan["trials"]))
+    fractions = {place: text for place in counts.index if (text := _labels(results, counts, place))}
     texts = defaultdict[str, dict[str, tuple[str, ...]]](dict)
-    for stage, arm, *_ in counts.reset_index().itertuples(index=False):
-        row = counts.loc[stage, arm]
-        texts[stage][arm] = (str(int(row["repetitions"])), *(spread(row, what) for what in _COUNTS.values()))
+    for stage, arm in counts.index:
+        row = counts.loc[(stage, arm)]
+        spreads = (spread(row, what) for what in _COUNTS.values())
+        more = (fractions.get((stage, arm), ABSENT), _cut_off(results, stage, arm))
+        texts[stage][arm] = (str(int(row["repetitions"])), *spreads, *more)
+    names = ("repetitions", *_COUNTS.values(), "labels", "cut_off")
     records = [
         {"stage": stage, "arms": arm_names(results, arms)}
-        | dict(zip(("repetitions", *_COUNTS.values()), texts[stage][arms[0]], strict=True))
+        | dict(zip(names, texts[stage][arms[0]], strict=True))
         for stage in results.stages
         for arms in results.grouped_arms(texts[stage].get)
     ]
-    return _TRAINING.fill(
+    columns = [column for column in _TRAINING.columns if fractions or column[1] != "labels"]
+    return replace(_TRAINING, columns=columns).fill(
         Table(
             name="training",
             title="What each arm is trained on",
             caption=(
                 "Of each repetition: mean and, where repetitions differ, [least–most].",
-                "A share of the labels is a share of the training patients; validation and test stay whole.",
+                *(_SHARES if fractions else ()),
+                "Cut off: complete trainings that max_epochs ended while they still improved.",
                 *(["Of a stage with a gate: patients before it, images that it lets pass."] if gated else []),
             ),
             notes=cut_off(results, results.stages),
@@ -138,6 +147,30 @@ def training_table(results: StudyResults) -> Table:
         ),
         records,
     )
+
+
+_SHARES = (
+    "Labels: the share of the training patients that was asked for; in parentheses, of the images that the "
+    "baseline trains on, and the patients of all repetitions together. Validation and test stay whole.",
+)
+
+
+def _labels(results: StudyResults, counts: pd.DataFrame, place: tuple[str, str]) -> str:
+    """Returns the share of labels of a stage and arm, as it was asked for and as it is; empty without one."""
+    stage, arm = place
+    entry = results.plan["arms"][arm]["stages"][stage]
+    if entry.get("label_fraction") is None:
+        return ""
+    whole = counts["images_mean"].get((stage, results.baseline), math.nan)
+    share = 100 * counts["images_mean"][place] / whole
+    real = "" if math.isnan(share) else f"{share:.3g} % of the images, "
+    return f"{100 * entry['label_fraction']:.3g} % ({real}{entry['pool_patients']} patients in all)"
+
+
+def _cut_off(results: StudyResults, stage: str, arm: str) -> str:
+    runs = results.runs[(results.runs["stage"] == stage) & (results.runs["arm"] == arm)]
+    cut = int((runs["stopped_by"] == "max_epochs").sum())
+    return f"{cut} of {len(runs)}" if len(runs) else ABSENT
 
 
 def progress_table(results: StudyResults) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,15 @@ def test_undeclared_is_exploratory(tmp_path: Path) -> None:
     assert {verdict.confidence for verdict in found.verdicts} == {0.95}
     assert "Supported" not in " ".join(map(found.sentence, found.verdicts))
     assert "neither p nor intervals are adjusted" in claims_table(contents, found).caption[0]
+
+
+def test_strict_intervals_are_wider(tmp_path: Path, known: tuple[Contents, Verdicts]) -> None:
+    contents, found = verdicts(tmp_path, claims=replace(CLAIMS, strict=True))
+    for strict, usual in zip(found.verdicts, known[1].verdicts, strict=True):
+        assert strict.difference == usual.difference
+        assert strict.row["overlap"] == pytest.approx(usual.row["overlap"] * 9 / 4)
+        assert strict.high - strict.low > usual.high - usual.low
+    assert claims_table(contents, found).caption[1].startswith("Strict: ")
 
 
 def test_drawn_images_allow_no_claim(tmp_path: Path) -> None:

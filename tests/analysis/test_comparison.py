@@ -11,7 +11,17 @@ from scipy import stats
 
 from xferlab.analysis.comparison import NO_CLAIM, NO_P, Comparison, compare
 from xferlab.analysis.design import Design, Side
-from xferlab.analysis.estimates import corrected_t, counted_patients, holm, overlap_of, two_way_t
+from xferlab.analysis.estimates import (
+    Measured,
+    by_split,
+    corrected_t,
+    counted_patients,
+    holm,
+    measured_of_samples,
+    overlap_of,
+    supportable,
+    two_way_t,
+)
 from xferlab.analysis.results import EvaluationSet
 
 DESIGN = Design(planned=6, share=0.6, num_train=60)
@@ -143,7 +153,7 @@ def test_a_hold_out_is_compared_over_repetitions_and_patients() -> None:
     matrix = (wide["two"] - wide["one"]).unstack("case")
     patients = pd.factorize(matrix.columns.str[1:].astype(int) // 2)[0]
     expected = two_way_t(matrix.to_numpy(), patients, overlap=2 / 3)
-    assert (row["low"], row["high"], row["p"], row["df"]) == pytest.approx(tuple(expected))
+    assert (row["low"], row["high"], row["p"], row["df"]) == pytest.approx(tuple(expected[:4]))
     assert (row["num_planned"], row["overlap"], row["no_p"]) == (6, pytest.approx(2 / 3), "")
     assert (row["num_repetitions"], row["num_images"], row["num_patients"]) == (6, 24, 12)
     assert row["counted_patients"] == 12
@@ -155,7 +165,7 @@ def test_a_test_part_is_compared_over_repetitions_with_the_correction() -> None:
     assert rows["overlap"].unique() == pytest.approx([24 / 60])  # of all pathologies
     row, frame = overall(rows), cases(part="test").groupby(["stage", "repetition"])["value"].mean()
     expected = corrected_t((frame["two"] - frame["one"]).to_numpy(), overlap=24 / 60)
-    assert (row["low"], row["high"], row["p"], row["df"]) == pytest.approx(tuple(expected))
+    assert (row["low"], row["high"], row["p"], row["df"]) == pytest.approx(tuple(expected[:4]))
 
 
 @pytest.mark.parametrize("part", ["hold_out", "test"])
@@ -276,3 +286,55 @@ def test_holm_by_hand() -> None:
     assert adjusted[::2] == pytest.approx([1.0, 0.03])
     assert np.isnan(adjusted[1])
     assert holm([]) == []
+
+
+def test_seeds_nested_in_splits_are_averaged_and_their_noise_is_measured() -> None:
+    random, splits = np.random.default_rng(4), np.repeat(np.arange(6), 4)
+    of_samples, noise = random.normal(0, 1.0, 6), random.normal(0, 3.0, 24)
+    differences = of_samples[splits] + noise
+    means = differences.reshape(6, 4).mean(axis=1)
+    assert by_split(differences, splits) == pytest.approx(means)
+    s2_seed = differences.reshape(6, 4).var(axis=1, ddof=1).mean()
+    expected = max(4 / 9, 1 - s2_seed / (4 * means.var(ddof=1)))
+    assert measured_of_samples(differences, splits) == pytest.approx(expected)
+    assert measured_of_samples(of_samples[splits], splits) == pytest.approx(1.0)  # nothing is due to seeds
+    assert measured_of_samples(noise, splits) >= 4 / 9
+    assert measured_of_samples(differences, np.arange(24)) == 4 / 9  # a seed a split: the calibrated part
+
+
+def test_a_comparison_of_splits_with_seeds_is_one_of_their_means() -> None:
+    frame = cases(repetitions=12)
+    row = compare(frame, before_after(planned=12, seeds=2)).iloc[0]
+    one, two = (
+        frame[frame["stage"] == stage].pivot_table(index="repetition", columns="case", values="value")
+        for stage in ("one", "two")
+    )
+    owners = frame.drop_duplicates("case").set_index("case")["patient"]
+    patients = pd.factorize(owners[one.columns], sort=True)[0]
+    differences, splits = (two - one).to_numpy(), np.repeat(np.arange(6), 2)
+    overlap = 1.5 * measured_of_samples(differences.mean(axis=1), splits)
+    expected = two_way_t(by_split(differences, splits), patients, overlap=overlap)
+    assert (row["low"], row["high"], row["p"]) == pytest.approx(tuple(expected[:3]))
+    assert (row["num_repetitions"], row["overlap"]) == (12, pytest.approx(overlap))
+    few = compare(frame[frame["repetition"] <= 8], before_after(planned=8, seeds=2))
+    assert set(few["no_p"]) == {"n < 5 repetitions"}  # four splits
+
+
+@pytest.mark.parametrize(("over_patients", "contrasts"), [(0.0, 1), (0.4, 1), (0.4, 3)])
+def test_the_smallest_supportable_difference_is_supported_four_times_in_five(
+    over_patients: float, contrasts: int
+) -> None:
+    known = Measured(over_repetitions=1.0, over_patients=over_patients, overlap=0.5, patients=200.0)
+    smallest = supportable(known, repetitions=20, contrasts=contrasts)
+    random = np.random.default_rng(6)
+    sample = random.chisquare(19, 20_000) / 19
+    variance = sample * (1 / 20 + 0.5) + over_patients
+    df = variance**2 / ((variance - over_patients) ** 2 / 19 + over_patients**2 / 199)
+    means = smallest + random.normal(0, np.sqrt(0.55 + over_patients), 20_000)
+    supported = means > stats.t.ppf(1 - 0.025 / contrasts, df) * np.sqrt(variance)
+    assert supported.mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_what_is_supportable_is_unknown_without_repetitions_or_variation() -> None:
+    assert np.isnan(supportable(Measured(1.0, 0.0, 0.5, 9.0), repetitions=1))
+    assert np.isnan(supportable(Measured(0.0, 0.0, 0.5, 9.0), repetitions=5))

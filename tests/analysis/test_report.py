@@ -123,7 +123,7 @@ def test_a_report_removes_what_the_former_one_wrote_and_nothing_else(report, tmp
 def test_a_report_that_breaks_off_forgets_no_file(report, monkeypatch) -> None:
     folder = report(**SMALL).parent
     before = {*(folder / FILE_LIST).read_text().splitlines()}
-    monkeypatch.setattr("xferlab.analysis.report.pictures", lambda contents, **_: 1 / 0)
+    monkeypatch.setattr("xferlab.analysis.report.pictures", lambda contents, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         report(**SMALL, compare_to=None)
     listed = {*(folder / FILE_LIST).read_text().splitlines()}

@@ -10,6 +10,7 @@ from xferlab.analysis import StudyResults
 from xferlab.analysis.results import Metrics
 from xferlab.analysis.selection import (
     ChainPair,
+    adaptation_pairs,
     chain_pairs,
     ordered_pathologies,
 )
@@ -19,12 +20,18 @@ from xferlab.records.store import Store
 HOLD_OUT = ("portable", "hold_out")
 
 
-def study(tmp_path, arms: dict[str, dict[str, str | None]], *, measured: tuple[str, ...]) -> StudyResults:
-    """A study of arms as {stage: parent}; the `measured` stages see the hold-out."""
+def study(
+    tmp_path,
+    arms: dict[str, dict[str, str | None]],
+    *,
+    measured: tuple[str, ...],
+    also: dict[str, list[tuple[str, str]]] | None = None,
+) -> StudyResults:
+    """A study of arms as {stage: parent}; the `measured` stages see the hold-out, and `also` more."""
     trials: list[dict[str, Any]] = []
     for arm, stages in arms.items():
         for stage in stages:
-            sets = [(stage, "test"), *([HOLD_OUT] if stage in measured else [])]
+            sets = [(stage, "test"), *([HOLD_OUT] if stage in measured else []), *(also or {}).get(stage, [])]
             evaluations = [
                 {
                     "evaluation_id": f"{arm}{stage}{s}{p}",
@@ -41,7 +48,9 @@ def study(tmp_path, arms: dict[str, dict[str, str | None]], *, measured: tuple[s
     plan = {
         "stages": ["donor", "general", "bridge", "portable"],
         "arms": {
-            arm: {"stages": {stage: {"starts_from": parent} for stage, parent in stages.items()}}
+            arm: {
+                "stages": {stage: {"starts_from": parent, "data": stage} for stage, parent in stages.items()}
+            }
             for arm, stages in arms.items()
         },
         "trials": trials,
@@ -69,6 +78,14 @@ def test_an_arm_that_skips_a_stage_has_no_pair(tmp_path) -> None:
     skip = {"donor": None, "portable": "donor"}
     results = study(tmp_path, {"baseline": CHAIN, "skip": skip}, measured=("general", "portable"))
     assert chain_pairs(results, "skip") == ()
+    assert chain_pairs(results, "baseline") == (ChainPair("general", "portable", "portable"),)
+
+
+def test_adaptation_is_seen_where_an_ancestor_was_trained(tmp_path) -> None:
+    also = {"portable": [("general", "test"), ("other", "test")], "bridge": [("other", "test")]}
+    results = study(tmp_path, {"baseline": CHAIN}, measured=("general", "portable"), also=also)
+    # Of `other` both are measured, and nobody was trained on it.
+    assert adaptation_pairs(results, "baseline") == (ChainPair("general", "portable", "general", "test"),)
     assert chain_pairs(results, "baseline") == (ChainPair("general", "portable", "portable"),)
 
 

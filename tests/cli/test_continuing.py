@@ -109,3 +109,13 @@ def test_an_interrupted_or_different_training_is_no_start(command: Command, edit
         "does not continue"
         not in command("plan", edit(3, 3, model={"init_features": 3, "image_size": 32})).out
     )
+
+
+def test_trainings_that_were_cut_off_are_told_while_that_can_be_mended(command: Command, edit: Any) -> None:
+    study = edit(2, 2)
+    told = "trainings that max_epochs ended while still improving: general 1 of 1; a larger "
+    assert told in run(command, study)
+    assert told in command("plan", study).out
+    assert "with keep_states: true" in command("plan", study).out
+    kept = edit(2, 2, keep_states=True)
+    assert "(trainings whose state was kept continue)" in command("plan", kept).out

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from xferlab.cli.session import Session
 from xferlab.errors import RecordError, UsageError
 from xferlab.plan.changes import differing
+from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records import layout, reader
 from xferlab.records.states import KeptState, kept_starts, refusal
@@ -43,6 +44,26 @@ def continuations(session: Session, left: Sequence[TrialSpec]) -> Iterator[str]:
         if others and (reason := _why_not(store, others[0], before[others[0].name])):
             more = f" (as {len(others) - 1} more of the stage)" if len(others) > 1 else ""
             yield f"{others[0].name} does not continue trial {before[others[0].name]}: {reason}{more}"
+
+
+def cut_off(plan: Plan, stopped_by: Mapping[str, str]) -> Iterator[str]:
+    """Yields one line if trainings ended by `max_epochs` while they still improved.
+
+    Args:
+        plan: Of the study.
+        stopped_by: What ended each complete training, by the id of its trial.
+    """
+    base, counts = plan.loaded.base, list[str]()
+    for stage in base.stages:
+        ends = [stopped_by[t.trial_id] for t in plan.trials if t.stage == stage and t.trial_id in stopped_by]
+        if cut := ends.count("max_epochs"):
+            counts.append(f"{stage} {cut} of {len(ends)}")
+    if counts:
+        kept = "trainings whose state was kept" if base.keep_states else "with keep_states: true, trainings"
+        yield (
+            f"trainings that max_epochs ended while still improving: {', '.join(counts)}; a larger "
+            f"training.max_epochs lets them end by patience ({kept} continue)"
+        )
 
 
 def _continued(starts: Sequence[KeptState]) -> str:

@@ -71,6 +71,7 @@ class PlanOptions(JsonOptions):
         help="write a table of all cases: their names in records, their patients, and their parts",
     )
     arms: str | None = _option(metavar="A,B", help="only these arms")
+    power: bool = _flag("say how small a difference could be supported, by the repetitions that are complete")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

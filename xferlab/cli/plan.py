@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Column, Table
 
-from xferlab.cli.continuing import continuations
+from xferlab.cli.continuing import continuations, cut_off
 from xferlab.cli.findings import print_warnings, refuse_unusable
 from xferlab.cli.options import PlanOptions
 from xferlab.cli.session import Session, of_arms
@@ -46,7 +47,8 @@ def run(options: PlanOptions) -> int:
     session = Session.open(options)
     plan = session.plan()
     trials = of_arms(plan, options.arms)
-    found = {row["trial_id"]: described(row) for row in states(session.store, session.study, trials)}
+    rows = states(session.store, session.study, trials)
+    found = {row["trial_id"]: described(row) for row in rows}
     complete = {trial_id for trial_id, state in found.items() if state == "complete"}
     left = [trial for trial in trials if trial.trial_id not in complete]
     refuse_unusable(session, plan, left)
@@ -58,9 +60,10 @@ def run(options: PlanOptions) -> int:
         print(json.dumps({**_as_json(plan, trials, complete), "totals": all_and_left}, indent=2))
     else:
         _print(plan, trials, found)
-        for line in continuations(session, left):
+        ends = {row["trial_id"]: row["stopped_by"] for row in rows if row["state"] == "complete"}
+        for line in (*continuations(session, left), *cut_off(plan, ends)):
             print(line)
-        print(*_claims(plan), sep="\n")
+        print(*_claims(plan), *(_power(session, plan) if options.power else ()), sep="\n")
         _print_totals(plan, trials, len(complete), **all_and_left)
     return 0
 
@@ -169,6 +172,22 @@ def _claims(plan: Plan) -> Iterator[str]:
     else:
         yield f"exploratory, by {judged}"
         yield "A study that is to show something declares `primary` and `contrasts` before it runs."
+
+
+def _power(session: Session, plan: Plan) -> Iterator[str]:
+    """Yields how small a difference each contrast could support, from what is complete of the last plan."""
+    from xferlab.analysis.claims import foreseen  # pandas takes a second to import
+    from xferlab.analysis.contents import Contents
+    from xferlab.analysis.loading import load_study
+
+    if plan.claims is None:
+        return
+    session.last_plan()
+    planned = Counter((arm, trial.stage) for trial in plan.trials if not trial.fold for arm in trial.arms)
+    places = {place: planned[place] for pair in plan.claims.contrasts for place in pair}
+    contents = Contents(load_study(session.store.location, session.study))
+    yield "smallest difference that is supported in 80 % of such studies:"
+    yield from (f"  {line}" for line in foreseen(contents, plan.claims, places))
 
 
 def _print_totals(

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from xferlab.cli import mirror
 from xferlab.cli.cluster import check_options, cluster
-from xferlab.cli.continuing import continuations
+from xferlab.cli.continuing import continuations, cut_off
 from xferlab.cli.findings import print_warnings
 from xferlab.cli.main import COMPLETE, INCOMPLETE, exit_code
 from xferlab.cli.options import RunOptions
@@ -67,7 +67,8 @@ def run(options: RunOptions) -> int:
             print(f"interrupted: {num_complete} of {len(trials)} trials complete; {_RESUME}")
             return exit_code(outcome.ending.signal)
         known = outcome.complete_before if len(outcome.complete_before) == len(trials) else None
-        for line in headline(session, plan, options.arms.split(",") if options.arms else None, known):
+        arms = options.arms.split(",") if options.arms else None
+        for line in _told(session, plan, arms=arms, complete=known):
             print(line)
         return _conclude(outcome, session)
 
@@ -143,11 +144,26 @@ def _conclude(outcome: Outcome, session: Session) -> int:
     return INCOMPLETE
 
 
-def headline(
+def _told(
     session: Session,
     plan: Plan,
-    arms: Collection[str] | None = None,
-    complete: Mapping[str, CompleteTrial] | None = None,
+    *,
+    arms: Collection[str] | None,
+    complete: Mapping[str, CompleteTrial] | None,
+) -> Iterator[str]:
+    """Yields what a run ends with: the headline metric of each arm, and trainings that were cut off."""
+    try:
+        if complete is None:
+            complete = complete_trials(session.store, session.study, plan.trials)
+    except XferlabError as error:
+        yield f"the results cannot be shown: {error}"
+        return
+    yield from _headline(plan, complete, arms)
+    yield from cut_off(plan, {trial_id: trial.stopped_by for trial_id, trial in complete.items()})
+
+
+def _headline(
+    plan: Plan, complete: Mapping[str, CompleteTrial], arms: Collection[str] | None
 ) -> Iterator[str]:
     """Yields lines with the mean of the headline metric for each arm; nothing where nothing is evaluated.
 
@@ -155,17 +171,10 @@ def headline(
     measured on one, else on its test part. They come from the index of complete trials, without their tables.
 
     Args:
-        session: The study.
-        plan: Its plan.
+        plan: The plan.
+        complete: The complete trials, by id.
         arms: Only these; None for all.
-        complete: The complete trials of these arms, where they are known.
     """
-    try:
-        if complete is None:
-            complete = complete_trials(session.store, session.study, plan.trials)
-    except XferlabError as error:
-        yield f"the results cannot be shown: {error}"
-        return
     last = last_measured(plan.loaded, plan.trials)
     if not complete or last is None:
         return

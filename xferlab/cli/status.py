@@ -128,7 +128,8 @@ def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dic
 
     A row has name, trial_id, arms, stage, state (of `STATES`), epochs, max_epochs and best_score;
     `host` and `since` where an attempt was begun and has not ended, `failure` and `attempts` where it failed;
-    `continues` (trial_id and epoch) where it waits and will continue another trial.
+    `continues` (trial_id and epoch) where it waits and will continue another trial; `stopped_by` where it is
+    complete.
     """
     complete = complete_trials(store, study, trials)
     present = set(store.list(layout.TRIALS)) - complete.keys()
@@ -143,7 +144,7 @@ def states(store: Store, study: str, trials: Sequence[PlannedTrial]) -> list[dic
         parents = (rows[parent]["state"] for parent in trial.parents if parent in rows)
         if done := complete.get(trial.trial_id):
             reached: tuple[int, float | None] = (done.num_epochs, done.best_score)
-            state: dict[str, Any] = {"state": "complete"}
+            state: dict[str, Any] = {"state": "complete", "stopped_by": done.stopped_by}
         else:
             reached = left.reached
             state = _open_state(left, trial.trial_id in driven, parents)

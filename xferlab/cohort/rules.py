@@ -31,6 +31,9 @@ class Rule(Protocol):
     def may_lack_cases(self) -> bool:
         """Whether a stage may be without cases in some repetitions: it then has no trial there."""
 
+    def sample(self, repetition: int) -> int:
+        """Returns the number of the training sample of a repetition, from 1; several may share one."""
+
     def coordinates(self, repetition: int) -> Coordinates:
         """Returns what a repetition is; empty where it is nothing but a repetition."""
 
@@ -41,36 +44,52 @@ class Rule(Protocol):
         """Returns the part of a unit that only an arm has; None where the rule knows the study's own only."""
 
 
+class _OneSample:
+    """Rules of which every repetition has a training sample of its own."""
+
+    def sample(self, repetition: int) -> int:
+        """Returns the repetition."""
+        return repetition
+
+
 @dataclass(frozen=True)
 class HoldOuts:
-    """Every repetition divides all units anew.
+    """Every split divides all units anew; repetitions count the seeds of the first split, then the second's.
 
     Attributes:
         fractions: Shares of train, validation and test; they sum to 1.
+        seeds: Repetitions of a split.
     """
 
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    seeds: int = 1
     num_repetitions: ClassVar[int | None] = None
     may_lack_cases: ClassVar[bool] = False
 
+    def sample(self, repetition: int) -> int:
+        """Returns the split."""
+        return (repetition - 1) // self.seeds + 1
+
     def coordinates(self, repetition: int) -> Coordinates:
-        """Returns nothing: it is a repetition."""
-        return {}
+        """Returns `split` and `seed`, both from 1, where a split has several; else it is a repetition."""
+        if self.seeds == 1:
+            return {}
+        return {"split": self.sample(repetition), "seed": (repetition - 1) % self.seeds + 1}
 
     def parts(self, strata: Strata, seed: int, repetition: int) -> Parts:
-        """Returns parts of these shares, drawn for the repetition."""
-        divided = divide(strata, self.fractions, (seed, "split", repetition))
+        """Returns parts of these shares, drawn for the split."""
+        divided = divide(strata, self.fractions, (seed, "split", self.sample(repetition)))
         return {unit: SPLIT_PARTS[index] for unit, index in divided.items()}
 
     def part_of_added(self, unit: str, seed: int, repetition: int) -> Part | None:
         """Returns a part drawn for this unit alone."""
-        position = rank(seed, "split", repetition, "added", unit)
+        position = rank(seed, "split", self.sample(repetition), "added", unit)
         train, validation, _ = self.fractions
         return "train" if position < train else "validation" if position < train + validation else "test"
 
 
 @dataclass(frozen=True)
-class Folds:
+class Folds(_OneSample):
     """Cross-validation: within each repeat, every unit tests once.
 
     One fold tests, the next one selects (validation), the others train. Repetitions count the folds of the
@@ -114,7 +133,7 @@ class Folds:
 
 
 @dataclass(frozen=True)
-class Sites:
+class Sites(_OneSample):
     """Every repetition leaves another site out, which tests; sites come by name.
 
     A unit with images of several sites tests in the repetition of each of them, with all of its images, and
@@ -168,7 +187,7 @@ class Sites:
 
 
 @dataclass(frozen=True)
-class Given:
+class Given(_OneSample):
     """Parts that somebody else has chosen.
 
     Attributes:

@@ -86,7 +86,7 @@ class Cohort:
         if not fraction:
             return frozenset()
         groups: dict[Stratum | None, list[str]] = defaultdict(list)
-        draw = (self.seed, "labels", repetition)
+        draw = (self.seed, "labels", self.rule.sample(repetition))
         for unit in sorted(units, key=lambda unit: (rank(*draw, unit), unit)):
             groups[self._strata.get(unit) if stratified else None].append(unit)
         kept = (group[: max(1, round(fraction * len(group)))] for group in groups.values())
@@ -98,7 +98,7 @@ class Cohort:
         Each fold is predicted by a network that the others train.
         """
         strata = {unit: self._strata.get(unit, ((), "")) for unit in units}
-        return deal(strata, number, (self.seed, "out_of_fold", repetition))
+        return deal(strata, number, (self.seed, "out_of_fold", self.rule.sample(repetition)))
 
     @cached_property
     def _strata(self) -> dict[str, Stratum]:

@@ -34,6 +34,7 @@ class Claims:
         on: `section.part` of the cases, with `@variant` if there is one.
         margin: A difference whose interval lies within ± this is held to be none; None: none is.
         contrasts: Pairs of arm and stage; the second is subtracted from the first.
+        strict: Whether the overlap of training samples is taken at its upper bound.
         declared: Whether the study file says so; otherwise all of it is exploratory.
     """
 
@@ -42,6 +43,7 @@ class Claims:
     margin: float | None
     contrasts: tuple[tuple[Place, Place], ...]
     declared: bool
+    strict: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Returns the claims as plans store them."""

@@ -53,7 +53,8 @@ def claims_of(loaded: LoadedStudy, trials: Iterable[TrialSpec]) -> Claims | None
     if not metric or not pairs:
         return None
     margin = margin if margin is not None else _margin(trials, stage, metric)
-    return Claims(metric, on, margin, tuple(pairs), declared=primary is not None)
+    is_strict = primary is not None and primary.strict
+    return Claims(metric, on, margin, tuple(pairs), declared=primary is not None, strict=is_strict)
 
 
 def last_measured(loaded: LoadedStudy, trials: Iterable[TrialSpec]) -> tuple[str, str] | None:

@@ -36,7 +36,7 @@ def rule_of(loaded: LoadedStudy, cohort: Cohort) -> Rule:
     if split.file is not None:
         return read_split(Path(split.file), cohort)
     if split.by is None:
-        return HoldOuts((split.train, split.validation, split.test))
+        return HoldOuts((split.train, split.validation, split.test), split.seeds_per_split)
     findings = list(_unfit(split.by, cohort))
     rule = Sites(_sites(split.by, cohort), (split.train, split.validation, split.test))
     findings = findings or list(_no_sites(split.by, rule))

@@ -125,6 +125,7 @@ def _split(split: Split) -> dict[str, Any]:
         rule["file"] = PurePath(split.file).name
     shares = {} if split.folds or split.file else split.model_dump(include={"train", "validation", "test"})
     repeats = {"repeats": split.repeats} if split.folds else {}
+    repeats |= {"seeds_per_split": split.seeds_per_split} if split.seeds_per_split > 1 else {}
     kept = split.model_dump(mode="json", include={"group_by", "require_classes"})
     return {**shares, **rule, **repeats, **kept}
 
@@ -140,6 +141,7 @@ def _arm(plan: Plan, arm: str) -> dict[str, Any]:
                 **_more_inputs(stage),
                 "repetitions": stage.repetitions if stage.data else None,
                 "evaluate_on": stage.evaluate_on,
+                **({} if stage.label_fraction is None else {"label_fraction": stage.label_fraction}),
                 "pool_patients": _pool_patients(plan, arm, name, stage) if stage.data else None,
             }
             for name, stage in study.stages.items()

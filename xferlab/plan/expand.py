@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from xferlab.cohort.rules import Given, Sites
 from xferlab.errors import StudyError, suggest
-from xferlab.plan import claims, subgroups
+from xferlab.plan import claims, fractions, subgroups
 from xferlab.plan.arm import ArmExpansion
 from xferlab.plan.growing import Growing
-from xferlab.plan.plan import Plan, Setting
+from xferlab.plan.plan import Plan, Setting, train_patients
 from xferlab.plan.selection import Index
 from xferlab.plan.spec import TrialSpec
 from xferlab.study.load import LoadedStudy
@@ -42,6 +42,7 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
     if growing.problems:
         raise StudyError(tuple(growing.problems.values()))
     _report_straddling(growing)
+    _report_fractions(growing)
     return Plan(
         loaded=growing.loaded,
         setting=setting,
@@ -97,6 +98,16 @@ def _report_straddling(growing: Growing) -> None:
             "have images in more than one part; test results are optimistic",
             kind="sections whose patients straddle parts",
         )
+
+
+def _report_fractions(growing: Growing) -> None:
+    arms, trials = growing.loaded.arms, growing.trials.values()
+    if not any(stage.label_fraction for study in arms.values() for stage in study.stages.values()):
+        return
+    who = train_patients(growing.selector, trials)
+    for stage, what in fractions.nearly_equal(arms, trials, who):
+        kind = "shares of labels that are nearly equal"
+        growing.warn(what, f"stages.{stage}.label_fraction", what, kind=kind)
 
 
 def _report_rule(growing: Growing) -> None:

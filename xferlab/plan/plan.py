@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -81,12 +81,7 @@ class Plan:
     @cached_property
     def train_patients(self) -> dict[str, frozenset[str]]:
         """Patients of the training part of every selection to train on, by its digest."""
-        patients = {case.digest: case.patient for _, case, _ in self.selector.listed()}
-        trained = {trial.selection: self.selections[trial.selection].rows for trial in self.trials}
-        return {
-            digest: frozenset(patients[row[0]] for row in rows if row[1] == "train")
-            for digest, rows in trained.items()
-        }
+        return train_patients(self.selector, self.trials)
 
     @cached_property
     def provisional(self) -> frozenset[str]:
@@ -97,6 +92,16 @@ class Plan:
             if absent or not ids.isdisjoint(trial.parents):
                 ids.add(trial.trial_id)
         return frozenset(ids)
+
+
+def train_patients(selector: CaseSelector, trials: Iterable[TrialSpec]) -> dict[str, frozenset[str]]:
+    """Returns the patients of the training part of every selection to train on, by its digest."""
+    patients = {case.digest: case.patient for _, case, _ in selector.listed()}
+    trained = {trial.selection: selector.selections[trial.selection].rows for trial in trials}
+    return {
+        digest: frozenset(patients[row[0]] for row in rows if row[1] == "train")
+        for digest, rows in trained.items()
+    }
 
 
 def execution(training: Training, setting: Setting) -> Execution:

@@ -25,7 +25,7 @@ from xferlab.records.layout import TRIALS, StudyFiles, TrialFiles
 from xferlab.records.schema import RECORD_VERSION
 from xferlab.records.store import Store
 
-INDEX_VERSION = [2, RECORD_VERSION]
+INDEX_VERSION = [3, RECORD_VERSION]
 """Of the index, and of the records that it vouches for."""
 _READERS = 16
 
@@ -41,6 +41,7 @@ class CompleteTrial:
         files: Its record, spec, weights, and the records and tables of its measurements.
         num_epochs: Epochs trained.
         best_score: That of the epoch whose weights were kept; None where the task has none.
+        stopped_by: `patience` or `max_epochs`.
         means: Mean of each metric over the images where it is finite, of those that passed a gate if
             there is one, by evaluation id.
     """
@@ -48,6 +49,7 @@ class CompleteTrial:
     files: FileStates
     num_epochs: int
     best_score: float | None
+    stopped_by: str
     means: Mapping[str, Mapping[str, float]]
 
 
@@ -129,7 +131,7 @@ def _verified(store: Store, spec: PlannedTrial, files: FileStates) -> CompleteTr
         return None
     ids = [evaluation.evaluation_id for evaluation in spec.evaluations]
     means = {evaluation_id: _means(store, spec.trial_id, evaluation_id) for evaluation_id in ids}
-    return CompleteTrial(files, record.num_epochs, record.best_score, means)
+    return CompleteTrial(files, record.num_epochs, record.best_score, record.stopped_by, means)
 
 
 def _means(store: Store, trial_id: str, evaluation_id: str) -> dict[str, float]:

@@ -24,6 +24,8 @@ class Primary(Section):
     """`section.hold_out` or `section.test`, which these stages are evaluated on."""
     margin: Float | None = Field(None, gt=0)
     """A difference whose interval lies within ± this is held to be none; default: the metric's, if any."""
+    strict: bool = False
+    """true takes the overlap of training samples at its upper bound, as without noise of seeds."""
 
     @field_validator("on")
     @classmethod

@@ -82,10 +82,20 @@ def folds(study: Study) -> Iterator[Finding]:
 
 
 def unfinished_repeats(study: Study) -> Iterator[Finding]:
-    """Yields the stages that have some folds of a repeat and not all; only a search may train such."""
-    folds = study.split.folds
+    """Yields the stages that have some folds of a repeat, or seeds of a split, and not all.
+
+    Only a search may train such.
+    """
+    folds, seeds = study.split.folds, study.split.seeds_per_split
     for name, stage in study.stages.items():
         number = stage.repetitions or 1
+        if number > 1 and number % seeds:
+            yield Finding(
+                ("stages", name, "repetitions"),
+                f"stage {name!r} has {number} repetitions, and each split has {seeds} seeds; give a multiple "
+                f"of {seeds}, or 1",
+                related=(("repetitions",), ("split",)),
+            )
         if folds and number > 1 and number % folds and number <= folds * study.split.repeats:
             yield Finding(
                 ("stages", name, "repetitions"),

@@ -19,6 +19,8 @@ class Split(Section):
     """Share of patients to stop and select on; with `by`, of those who do not test."""
     test: Float = Field(0.2, ge=0, lt=1)
     """Share of patients for the unbiased test."""
+    seeds_per_split: Int = Field(1, ge=1, le=1_000)
+    """Repetitions that share each division and differ in their seeds: the noise of seeds is then measured."""
     folds: Annotated[int, Field(ge=3, le=1_000), NO_BOOL] | None = None
     """Cross-validation: one of so many folds tests, the next one selects, the others train."""
     repeats: Int = Field(1, ge=1, le=1_000)
@@ -57,6 +59,8 @@ class Split(Section):
             raise ValueError(f"{' and '.join(rules)} each divide the patients; give one of them")
         if rules and rules != ["by"] and shares:
             raise ValueError(f"with {rules[0]} there are no shares; leave {', '.join(shares)} out")
+        if rules and self.seeds_per_split > 1:
+            raise ValueError(f"seeds_per_split is for shares; with {rules[0]}, leave it out")
         if self.repeats > 1 and self.folds is None:
             raise ValueError("repeats are for folds; give `folds`, or leave repeats out")
         if self.by in NAMING_COLUMNS:
