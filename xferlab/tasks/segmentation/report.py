@@ -253,9 +253,10 @@ def _draw(outputs: _Outputs, columns: Sequence[_Column]) -> Figure:
             colours = list(named.values()) if outputs.structures else [named[stage]]
             _draw_image(axes, pixels)
             _draw_output(axes, outputs.planes(pixels), colours)
-            axes.set_xlabel(text, labelpad=2)
+            axes.text(0.5, -0.02, text, transform=axes.transAxes, ha="center", va="top")
+    beside = {"ha": "right", "va": "center", "rotation": 90}
     for axes, text in zip(grid[:, 0], ("Image", *stages), strict=True):
-        axes.set_ylabel(text)
+        axes.text(-0.02, 0.5, text, transform=axes.transAxes, **beside)
     casing = [patheffects.Stroke(linewidth=2.2, foreground="black"), patheffects.Normal()]
     handles: list[Any] = [Patch(facecolor=colour, alpha=0.55, label=name) for name, colour in named.items()]
     handles.append(Line2D([], [], color=TARGET, linewidth=1.2, label="target", path_effects=casing))
@@ -265,9 +266,8 @@ def _draw(outputs: _Outputs, columns: Sequence[_Column]) -> Figure:
 
 def _draw_image(axes: Any, pixels: pd.Series) -> None:
     axes.imshow(pixels["image"], cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
+    axes.set(xticks=[], yticks=[])
+    axes.set_axis_off()
 
 
 def _draw_output(axes: Any, planes: Sequence[tuple[Pixels, Pixels]], colours: Sequence[str]) -> None:
