@@ -31,7 +31,7 @@ from xferlab.tasks.registry import learner_of
 from xferlab.training.learner import AugmentationSeed
 from xferlab.trial.environment import prepare
 
-SIZES = {"segmentation": "128:16,256:32", "classification": "96:0.25,224:1"}
+SIZES = {"segmentation": "128:16,256:32", "classification": "96:0.25,224:0.25"}
 RATIO_WANTED, SHARE_WANTED = 2.5, 0.6
 """On a CPU with bfloat16 instructions."""
 QUIET = 0.5

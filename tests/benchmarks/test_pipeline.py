@@ -102,4 +102,4 @@ def test_both_networks_have_equal_parameters(setting: Setting) -> None:
 
 def test_sizes_are_pairs() -> None:
     assert pipeline.parse([]).sizes == [(128, 16), (256, 32)]
-    assert pipeline.parse(["--task", "classification"]).sizes == [(96, 0.25), (224, 1)]
+    assert pipeline.parse(["--task", "classification"]).sizes == [(96, 0.25), (224, 0.25)]
