@@ -15,7 +15,7 @@ from xferlab.analysis.tables.rendering import rendered
 
 LONG = 130
 """Lines above which a table is a link in Markdown."""
-_FOLDED = 40
+FOLDED = 40
 """Lines above which a table is folded in HTML."""
 _SCRIPT = Path(__file__).with_name("templates") / "page.js"
 
@@ -78,4 +78,4 @@ def written(page: Page, template: str) -> str:
 
 def folded(table: Table) -> bool:
     """Returns whether a table is folded in HTML: a long one, or one of further metrics."""
-    return table.num_lines > _FOLDED or table.subject.get("metrics") == FURTHER
+    return table.num_lines > FOLDED or table.subject.get("metrics") == FURTHER
