@@ -199,5 +199,6 @@ def test_the_job_has_every_arm_that_phantoms_allow_and_plans() -> None:
     plan = expand(load(ROOT / "jobs" / "ablations.yaml", environ={}), phantom_cases, HERE)
     included = {arm for arm in plan.loaded.arms if arm in SHIPPED}
     assert included == set(NAMES)
-    assert plan.warnings == ()
+    # Of so few drawn patients, 5 and 10 % of the labels are one of each pathology.
+    assert [warning.kind for warning in plan.warnings] == ["shares of labels that are nearly equal"]
     assert {"baseline", "portable_only", *LABELS} <= set(trial(plan, "baseline", "general").arms)
