@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
+
+from xferlab.analysis.contents import FURTHER
 from xferlab.analysis.tables.model import Table
 from xferlab.analysis.tables.rendering import rendered
 
 LONG = 130
-"""Lines above which a table is a link in Markdown and folded in HTML."""
+"""Lines above which a table is a link in Markdown."""
+FOLDED = 40
+"""Lines above which a table is folded in HTML."""
+_SCRIPT = Path(__file__).with_name("templates") / "page.js"
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class SavedPicture:
     caption: tuple[str, ...]
     png: Path
     svg: Path
+    pdf: Path
 
     @property
     def data_uri(self) -> str:
@@ -61,4 +69,13 @@ class Page:
 
 def written(page: Page, template: str) -> str:
     """Returns the report as `page.md`, with links to its files, or `page.html`, which needs no other."""
-    return f"{rendered(template, page=page, longest=LONG).rstrip()}\n"
+    script = _SCRIPT.read_text("utf-8")
+    # A browser runs this script and no other, whatever text from data is on the page.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    values = {"page": page, "longest": LONG, "folded": folded, "script": Markup(script), "digest": digest}
+    return f"{rendered(template, **values).rstrip()}\n"
+
+
+def folded(table: Table) -> bool:
+    """Returns whether a table is folded in HTML: a long one, or one of further metrics."""
+    return table.num_lines > FOLDED or table.subject.get("metrics") == FURTHER

@@ -84,7 +84,7 @@ def write_report(
 ) -> Path:
     """Writes everything about a study into a folder and returns the path of its `report.md`.
 
-    Beside it: `index.html` with all pictures inside, `tables/*.{csv,md,tex}` and `figures/*.{png,svg}`.
+    Beside it: `index.html` with all pictures inside, `tables/*.{csv,md,tex}` and `figures/*.{png,svg,pdf}`.
     Works for any part of a study that is complete, and says what is missing. Files of an earlier report in
     this folder, as `files.txt` lists them, are replaced or removed; other files stay.
 
@@ -191,12 +191,12 @@ class _Writer:
         for picture in map(self.contents.numbered, pictures):
             self.say(f"drawing: {picture.title}")
             try:
-                png, svg = save(picture, self.folder / "figures")
+                files = save(picture, self.folder / "figures")
             except OSError as error:
                 self.results.note(f"figure {picture.name}: cannot be written and is left out: {error}")
                 continue
-            self.written += [png, svg]
-            yield SavedPicture(picture.title, picture.caption, png, svg)
+            self.written += files
+            yield SavedPicture(picture.title, picture.caption, *files)
 
 
 def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> Iterator[Picture]:

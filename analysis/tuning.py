@@ -76,7 +76,7 @@ def tuning_report(storage: str | Path, tuning_id: str, out: str | Path) -> Path:
         write_table(table, folder / "tables")
         write_csv(load_curves(storage, tuning_id), folder / "tables" / "curves.csv")
         for picture in tuning_pictures(document, _frame(document, records)):
-            png, _ = save(picture, folder / "figures")
+            png, *_ = save(picture, folder / "figures")
             title, caption = markdown_text(picture.title), markdown_text(" ".join(picture.caption))
             lines += [f"## {title}", "", f"![{title}]({png.relative_to(folder)})", "", caption, ""]
         page.write_text("\n".join(lines).rstrip() + "\n", "utf-8")

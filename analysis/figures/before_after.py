@@ -17,17 +17,22 @@ from xferlab.analysis.figures.style import (
     COLUMN_IN,
     GREY,
     Picture,
+    deviation_handles,
     draw_deviations,
     drawing,
     style_lines,
+    value_label,
 )
+from xferlab.analysis.published.paper import Paper
 from xferlab.analysis.selection import ALL, ChainPair, detailed_arms, ordered_pathologies
 from xferlab.analysis.tables.model import file_name
 from xferlab.analysis.tables.notes import data_notes
 from xferlab.metrics.metric import Metric
 
-_LOOKS = ((BEFORE, "s", -0.17), (AFTER, "o", 0.17))
+_LOOKS = ((BEFORE, "s", -0.2), (AFTER, "o", 0.2))
 """Colour, marker and vertical shift of each stage."""
+_BESIDE = 0.1
+"""How far a stage and what a paper says of it are shifted apart, up and down."""
 _DIAMOND: dict[str, Any] = {
     "marker": "D", "markersize": 3, "markerfacecolor": "white", "markeredgewidth": 0.8, "linestyle": "",
 }  # fmt: skip
@@ -78,9 +83,9 @@ def before_after_pictures(contents: Contents) -> Iterator[Picture]:
 
 
 def _panels(metrics: Sequence[Metric], values: _Values) -> Iterator[_Panel]:
-    rows = pd.concat([values.measured, values.published.assign(num_patients=0)])
+    rows = pd.concat([values.measured, values.published.assign(num_patients=MIN_PATIENTS)])
     few = rows["num_patients"] < MIN_PATIENTS
-    spread = rows[["sd_images", "sd_repetitions"]].max(axis=1).mask(few, 0).fillna(0)
+    spread = rows[["sd_images", "sd_repetitions", "sd"]].max(axis=1).mask(few, 0).fillna(0)
     ends = pd.DataFrame({"low": rows["mean"] - spread, "high": rows["mean"] + spread})
     for unit in dict.fromkeys(metric.unit for metric in metrics):
         of_unit = [metric for metric in metrics if metric.unit == unit]
@@ -102,8 +107,7 @@ def _picture(
         for stage in (pair.before, pair.after)
     )
     if contents.paper and len(values.published):
-        tables = " and ".join(sorted(values.published["table"].unique()))
-        marks = [f"Diamonds: {contents.paper.name}, Tables {tables}, another cohort."]
+        marks = [_mark(contents.paper, values.published)]
     return Picture(
         name=f"{file_name(pathology)}_{pair.before}_to_{pair.after}_{arm}",
         title=f"stages {pair.before} and {pair.after} on {pair.sets[1].name}, {pathology}, arm {arm}",
@@ -111,7 +115,7 @@ def _picture(
             f"{first['num_images']} images of {first['num_patients']} patients; {done}.",
             f"n < {MIN_PATIENTS} patients: no deviations are drawn."
             if values.few
-            else "Thick bars: ± sample SD over repetitions; thin bars: ± sample SD over images "
+            else "Thick bars with ends: ± sample SD over repetitions; thin bars: ± sample SD over images "
             "(of an image's mean over repetitions).",
             *marks,
             *data_notes(contents.results, [pair.before, pair.after], [pair.section]),
@@ -121,41 +125,62 @@ def _picture(
     )
 
 
+def _mark(paper: Paper, published: pd.DataFrame) -> str:
+    """Returns what the marks of a paper are, and what it calls its deviations."""
+    numbers = sorted(published["table"].unique())
+    deviations = dict.fromkeys(paper.tables[number].deviation for number in numbers if number in paper.tables)
+    bars = " and ".join(f"± {name}" for name in deviations if name)
+    sentence = f"Diamonds: {paper.name}, Tables {' and '.join(numbers)}, another cohort"
+    return f"{sentence}; dotted bars: {bars}." if bars and published["sd"].notna().any() else f"{sentence}."
+
+
 @drawing()
 def _draw(pair: ChainPair, pathology: str, panels: Sequence[_Panel], values: _Values) -> Figure:
     heights = [len(panel.metrics) for panel in panels]
-    size = (COLUMN_IN, 0.2 + 0.29 * sum(heights) + 0.42 * len(panels))
+    line = 0.4 if len(values.published) else 0.29
+    size = (COLUMN_IN, 0.4 + line * sum(heights) + 0.42 * len(panels))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, panel in zip(grid, panels, strict=True):
-        for stage, look in zip((pair.before, pair.after), _LOOKS, strict=True):
-            _draw_stage(axes, panel, values.measured[values.measured["stage"] == stage], look)
-        for stage, (colour, _, shift) in zip((pair.before, pair.after), _LOOKS, strict=True):
-            means = values.published[values.published["stage"] == stage].set_index("metric")["mean"]
-            for y, metric in enumerate(panel.metrics):
-                if metric.name in means:
-                    axes.plot([means[metric.name]], [y + shift], color=colour, **_DIAMOND)
-        style_lines(axes, [metric.label for metric in panel.metrics], grid="x")
-        axes.set(xlim=panel.limits, xlabel=f"Value ({panel.unit or 'dimensionless'})")
+        for stage, (colour, marker, shift) in zip((pair.before, pair.after), _LOOKS, strict=True):
+            beside = _BESIDE if len(values.published) else 0
+            measured, published = (frame[frame["stage"] == stage] for frame in values)
+            _draw_stage(axes, panel, measured, (colour, marker, shift - beside))
+            _draw_published(axes, panel, published, (colour, shift + beside))
+        style_lines(axes, [metric.label for metric in panel.metrics], grid="x", num_ticks=7)
+        axes.set(xlim=panel.limits, xlabel=value_label("Value", panel.unit))
     grid[0].set_title(pathology, loc="left", fontweight="bold")
     if values.few:
         grid[0].set_title(f"n < {MIN_PATIENTS} patients", loc="right", color=GREY)
-    handles = [
-        Line2D([], [], color=colour, marker=marker, markersize=4, linestyle="", label=stage)
+    handles: list[tuple[Any, str]] = [
+        (Line2D([], [], color=colour, marker=marker, markersize=4, linestyle=""), stage)
         for stage, (colour, marker, _) in zip((pair.before, pair.after), _LOOKS, strict=True)
     ]
-    handles += [Line2D([], [], color=GREY, label="paper", **_DIAMOND)] if len(values.published) else []
-    num = len(handles)
-    figure.legend(handles=handles, loc="outside upper right", ncols=num, handletextpad=0.2, columnspacing=1)
+    if len(values.published):
+        spread = {"linestyle": ":", "linewidth": 0.9} if values.published["sd"].notna().any() else {}
+        handles.append((Line2D([], [], color=GREY, **{**_DIAMOND, **spread}), "paper"))
+    handles += [] if values.few else deviation_handles(GREY)
+    look = {"ncols": 3, "handletextpad": 0.5, "columnspacing": 1}
+    figure.legend(*zip(*handles, strict=True), loc="outside upper right", **look)
     return figure
 
 
 def _draw_stage(axes: Any, panel: _Panel, values: pd.DataFrame, look: tuple[str, str, float]) -> None:
     colour, marker, shift = look
-    thin, thick = {"color": colour, "linewidth": 0.9}, {"color": colour, "linewidth": 3.2, "alpha": 0.45}
     point = {"marker": marker, "markersize": 3.6, "markeredgecolor": "white", "markeredgewidth": 0.4}
     rows = values.set_index("metric").to_dict("index")
     for y, metric in enumerate(panel.metrics):
         if row := rows.get(metric.name):
-            draw_deviations(axes, row, y + shift, (thin, thick))
+            draw_deviations(axes, row, y + shift, colour)
             axes.plot([row["mean"]], [y + shift], color=colour, **point)
+
+
+def _draw_published(axes: Any, panel: _Panel, values: pd.DataFrame, look: tuple[str, float]) -> None:
+    """Draws what a paper says of a stage, with its deviations where it has any."""
+    (colour, shift), rows = look, values.drop_duplicates("metric").set_index("metric").to_dict("index")
+    for y, metric in enumerate(panel.metrics):
+        if row := rows.get(metric.name):
+            if not pd.isna(row["sd"]):
+                span = [row["mean"] - row["sd"], row["mean"] + row["sd"]]
+                axes.plot(span, [y + shift] * 2, ":", color=colour, linewidth=0.9)
+            axes.plot([row["mean"]], [y + shift], color=colour, **_DIAMOND)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.style import (
@@ -13,11 +14,13 @@ from xferlab.analysis.figures.style import (
     LOOKS,
     PAGE_IN,
     Picture,
+    deviation_handles,
     draw_deviations,
     draw_interval,
     drawing,
     legend,
     style_lines,
+    value_label,
 )
 from xferlab.analysis.results import EvaluationSet
 from xferlab.analysis.selection import ALL, ordered_pathologies
@@ -27,7 +30,7 @@ from xferlab.analysis.tables.model import Record, file_name
 from xferlab.analysis.tables.notes import INTERVAL, data_notes, inference_caption, inference_notes
 from xferlab.analysis.tuning import tuned_notes
 
-_DEVIATIONS = ({"color": "#333333", "linewidth": 0.7}, {"color": AFTER, "linewidth": 3.2, "alpha": 0.5})
+_THIN = "#333333"
 _BARS = f"Bars: {INTERVAL}, dotted where there is no p"
 _Line = tuple[str, Record | str, Record | None]
 """Names of arms, what they reach (or `0 of m` repetitions), and their difference to the baseline."""
@@ -62,8 +65,8 @@ def _arms_picture(arms: AllArms, lines: Sequence[_Line], differences: Sequence[R
         name=f"arms_{evaluated.stage}_on_{file_name(evaluated.stem)}",
         title=f"arms at a glance, stage {evaluated.stage} on {evaluated.name}",
         caption=(
-            f"Left: {metric.label}, mean over repetitions; thick bars: ± sample SD over repetitions; thin "
-            "bars: ± SD over images.",
+            f"Left: {metric.label}, mean over repetitions; thick bars with ends: ± sample SD over "
+            "repetitions; thin bars: ± SD over images.",
             *(["0 of m: no repetition is complete."] if arms.unmeasured else []),
             f"Right: difference to {results.baseline}, paired by repetition "
             f"({_range(differences, 'num_repetitions')}) and image "
@@ -74,7 +77,7 @@ def _arms_picture(arms: AllArms, lines: Sequence[_Line], differences: Sequence[R
             *tuned_notes(results, evaluated.stage, results.arms),
             *data_notes(results, [evaluated.stage], [evaluated.section]),
         ),
-        figure=_draw_arms(lines, [f"{name} ({metric.unit or 'dimensionless'})" for name in names]),
+        figure=_draw_arms(lines, [value_label(name, metric.unit) for name in names]),
         subject={"kind": "arms", **vars(evaluated)},
     )
 
@@ -87,7 +90,7 @@ def _range(rows: Sequence[Record], name: str) -> str:
 
 @drawing()
 def _draw_arms(lines: Sequence[_Line], labels: Sequence[str]) -> Figure:
-    figure = Figure(figsize=(PAGE_IN, 0.8 + 0.22 * len(lines)), layout="constrained")
+    figure = Figure(figsize=(PAGE_IN, 1.0 + 0.24 * len(lines)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     right.axvline(0, color="#333333", linewidth=0.7)
     for y, (_, reached, difference) in enumerate(lines):
@@ -96,7 +99,7 @@ def _draw_arms(lines: Sequence[_Line], labels: Sequence[str]) -> Figure:
             continue
         if y == 0:  # the baseline
             left.axvline(reached["mean"], color="#333333", linewidth=0.5, linestyle=":")
-        draw_deviations(left, reached, y, _DEVIATIONS)
+        draw_deviations(left, reached, y, AFTER, thin=_THIN)
         left.plot([reached["mean"]], [y], "o", color="black", markersize=3.2)
         if difference:
             draw_interval(right, difference, y, AFTER)
@@ -104,6 +107,8 @@ def _draw_arms(lines: Sequence[_Line], labels: Sequence[str]) -> Figure:
     for axes, label in zip((left, right), labels, strict=True):
         style_lines(axes, [name for name, _, _ in lines])
         axes.set(xmargin=0.06, xlabel=label)
+    bars = [*deviation_handles(AFTER, thin=_THIN), (Line2D([], [], color=AFTER), INTERVAL)]
+    legend(figure, {"Mean": ("black", "o")}, more=bars)
     return figure
 
 
@@ -132,7 +137,7 @@ def _objects_picture(
 ) -> Picture:
     results, metric, (name, title) = costs.contents.results, costs.metric, words
     stages = [stage for stage in results.stages if any(stage == key[2] for key in points)]
-    label = f"{metric.label}, difference to the same images without ({metric.unit or 'dimensionless'})"
+    label = value_label(f"{metric.label}, difference to the same images without", metric.unit)
     return Picture(
         name=f"{name}_on_{file_name(f'{costs.section}_{costs.part}')}",
         title=f"{title}, on {costs.section}.{costs.part}",
@@ -161,11 +166,12 @@ def _draw_objects(
     for axes, kind in zip(panels, objects, strict=True):
         axes.axvline(0, color="#333333", linewidth=0.7)
         axes.set_title(kind, loc="left")
-        style_lines(axes, lines)
+        style_lines(axes, lines, num_ticks=max(2, 8 // len(objects)))
     for (kind, line, stage), row in points.items():
         axes, y, (colour, marker) = panels[objects.index(kind)], lines.index(line), looks[stage]
         draw_interval(axes, row, y + shifts[stage], colour, linewidth=0.9)
         axes.plot([row["difference"]], [y + shifts[stage]], color=colour, marker=marker, markersize=3)
     figure.supxlabel(label, fontsize=7.5)
-    legend(figure, {f"stage {stage}": look for stage, look in looks.items()})
+    bars = [(Line2D([], [], color="black", linewidth=0.9), INTERVAL)]
+    legend(figure, {f"stage {stage}": look for stage, look in looks.items()}, more=bars)
     return figure

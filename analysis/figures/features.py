@@ -17,7 +17,7 @@ from xferlab.analysis.tables.features import reading
 from xferlab.analysis.tables.notes import arm_names, data_notes
 
 _PANELS = {
-    CKA: "CKA (dimensionless)",
+    CKA: "CKA",
     DISTANCE: "Distance of weights\n||W − W0|| / ||W0||",
     SHARE_MOVED: "Share of filters\nthat moved",
 }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.figures.style import COLUMN_IN, GREY, PAGE_IN, TRAIN, VALIDATION, Picture, drawing
@@ -22,6 +22,10 @@ _LOOKS = {"train": ("Training", TRAIN, "-"), "validation": ("Validation", VALIDA
 _VALUE = r"^(train|validation)_(?!s$)"
 """Columns of a history that are values, and no seconds."""
 _ACROSS = 5
+_LOG = 10
+"""Ratio of the highest to the lowest mean from which their axis is logarithmic."""
+_STRIP = 0.16
+"""Share of a small panel's height that shows how many repetitions are still training."""
 
 
 def loss_pictures(contents: Contents) -> Iterator[Picture]:
@@ -87,7 +91,9 @@ def _picture(results: StudyResults, stage: str, arms: Sequence[str], history: pd
             "Bands: ± sample SD over those repetitions, where at least two are left."
             if num > 1
             else "One repetition: no deviation.",
-            "Lower panel: repetitions left; they stop at different epochs, so later means are over fewer.",
+            "Lower panel: repetitions that are still training; they stop at different epochs, so later means "
+            "are over fewer.",
+            *dict.fromkeys(word for columns in drawn.values() for word in _scale([history], columns)),
             f"Ticks above the epoch axis: epochs whose weights were kept, {judged}.",
             *_notes(results, stage),
         ),
@@ -108,6 +114,8 @@ def _panels_picture(
         title=f"{_words(name, columns)}, stage {stage}, all arms",
         caption=(
             "Lines: mean over the repetitions left at an epoch; bands: ± sample SD over them.",
+            "Grey strip at the foot: share of the repetitions that are still training.",
+            *_scale(histories.values(), columns),
             "Arms of another loss have another scale: their heights do not compare.",
             *_notes(results, stage),
         ),
@@ -123,7 +131,8 @@ def _draw_panels(histories: Mapping[str, pd.DataFrame], value: str, columns: Seq
     figure = Figure(figsize=(PAGE_IN, 0.5 + 1.05 * rows), layout="constrained")
     panels = list(figure.subplots(rows, across, sharex=True, squeeze=False).flat)
     for axes, (name, history) in zip(panels, histories.items(), strict=False):
-        _draw_curves(axes, history, columns)
+        _draw_curves(axes, history, columns, foot=_STRIP)
+        _draw_strip(axes, history)
         axes.set_title("\n".join(textwrap.wrap(name, 24)), loc="left", fontsize=6.5)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
     for axes in panels[len(histories) :]:
@@ -136,16 +145,42 @@ def _draw_panels(histories: Mapping[str, pd.DataFrame], value: str, columns: Seq
     return figure
 
 
-def _draw_curves(axes: Any, history: pd.DataFrame, columns: Sequence[str]) -> None:
-    by_epoch = history.groupby("epoch")[list(columns)]
+def _draw_curves(axes: Any, history: pd.DataFrame, columns: Sequence[str], *, foot: float) -> None:
+    """Draws means and bands; below them, a share of the panel's height stays free."""
+    by_epoch, is_log = history.groupby("epoch")[list(columns)], _is_log(history, columns)
     means, deviations = by_epoch.mean(), by_epoch.std()
     for column in columns:
         mean, sd, (name, colour, dashes) = means[column], deviations[column], _LOOKS[column.partition("_")[0]]
         alone = {"marker": "o", "markersize": 3} if len(mean) == 1 else {}
         axes.plot(mean.index, mean, color=colour, linestyle=dashes, label=name, **alone)
-        axes.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0)
-    if float(history[list(columns)].min().min()) >= 0:
-        axes.set_ylim(0, axes.get_ylim()[1] * 1.02)
+        low = (mean - sd).clip(lower=means.min().min() / 2) if is_log else mean - sd
+        axes.fill_between(mean.index, low, mean + sd, color=colour, alpha=0.18, linewidth=0)
+    if is_log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    (low, high), more = axes.get_ylim(), foot / (1 - foot)
+    axes.set_ylim(low * (low / high) ** more if is_log else low - (high - low) * more, high)
+
+
+def _is_log(history: pd.DataFrame, columns: Sequence[str]) -> bool:
+    """Whether means fall so far that on an even axis all but the first epochs would lie at its foot."""
+    means = history.groupby("epoch")[list(columns)].mean()
+    return bool(0 < _LOG * means.min().min() < means.max().max())
+
+
+def _scale(histories: Iterable[pd.DataFrame], columns: Sequence[str]) -> tuple[str, ...]:
+    is_log = any(_is_log(history, columns) for history in histories)
+    return ("Values that fall more than tenfold have a logarithmic axis.",) if is_log else ()
+
+
+def _draw_strip(axes: Any, history: pd.DataFrame) -> None:
+    """Draws at the foot of a small panel what share of the repetitions is still training."""
+    left = history.groupby("epoch")["repetition"].nunique()
+    edges, heights = np.append(left.index - 0.5, left.index[-1] + 0.5), 0.8 * _STRIP * left / left.max()
+    look = {"fill": True, "color": GREY, "alpha": 0.35, "linewidth": 0}
+    axes.stairs(heights, edges, transform=axes.get_xaxis_transform(), **look)
 
 
 @drawing()
@@ -155,7 +190,7 @@ def _draw(
     figure = Figure(figsize=(COLUMN_IN, 1.3 + 1.6 * len(drawn)), layout="constrained")
     *curves, bottom = figure.subplots(len(drawn) + 1, 1, sharex=True, height_ratios=[*[4] * len(drawn), 1])
     for axes, (name, columns) in zip(curves, drawn.items(), strict=True):
-        _draw_curves(axes, history, columns)
+        _draw_curves(axes, history, columns, foot=0.08)  # free for the ticks
         axes.set_ylabel(_words(name).capitalize())
     # In the axis' own height, so that it says nothing about values. The score is drawn last.
     ticks = {"marker": "|", "markersize": 6, "markeredgewidth": 0.8, "color": "#222222", "clip_on": False}
@@ -169,7 +204,7 @@ def _draw(
     bottom.stairs(left, edges, fill=True, color=GREY, alpha=0.35)
     bottom.stairs(left, edges, color=GREY, linewidth=0.9)
     bottom.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
-    bottom.set(ylim=(0, planned * 1.15), yticks=[0, planned], ylabel="Repetitions\nleft")
+    bottom.set(ylim=(0, planned * 1.15), yticks=[0, planned], ylabel="Repetitions\nin training")
     bottom.set(xlim=(edges[0], edges[-1]), xlabel="Epoch")
     figure.align_ylabels([*curves, bottom])
     return figure

@@ -107,7 +107,7 @@ def importance_picture(
         axes.barh(range(len(shares)), list(shares.values()), color=AFTER, height=0.62)
         axes.set_yticks(range(len(shares)), [_label(document, path) for path in shares])
         axes.invert_yaxis()
-        axes.set_xlabel("share of importance (dimensionless)")
+        axes.set_xlabel("Share of importance")
         axes.set_xlim(left=0)
     return Picture(
         name="importance",

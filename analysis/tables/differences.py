@@ -109,7 +109,8 @@ def _tables(contents: Contents, contrasts: Sequence[Contrast], name: str, title:
             suffix = "" if family == HEADLINE else f"_{family}"
             evaluated = kept[0].comparison.evaluated
             stem = f"{name}_on_{file_name(evaluated.stem)}{suffix}"
-            yield _table(contents, kept, stem, f"{title} on {evaluated.name}{FAMILIES[family]}")
+            words = f"{title} on {evaluated.name}{FAMILIES[family]}"
+            yield _table(contents, kept, (stem, words), family=family)
 
 
 def _of_family(contents: Contents, rows: pd.DataFrame, family: str) -> pd.DataFrame:
@@ -117,7 +118,10 @@ def _of_family(contents: Contents, rows: pd.DataFrame, family: str) -> pd.DataFr
     return rows[rows["metric"].isin(names) & rows["difference"].notna()]
 
 
-def _table(contents: Contents, contrasts: Sequence[Contrast], name: str, title: str) -> Table:
+def _table(
+    contents: Contents, contrasts: Sequence[Contrast], words: tuple[str, str], *, family: str
+) -> Table:
+    name, title = words
     results, comparison, data = contents.results, contrasts[0].comparison, _data(contrasts)
     first, second, evaluated = comparison.first, comparison.second, comparison.evaluated
     arms = list(dict.fromkeys(data["second_arm"]))
@@ -137,7 +141,7 @@ def _table(contents: Contents, contrasts: Sequence[Contrast], name: str, title: 
                 *data_notes(results, [first.stage, second.stage], [evaluated.section]),
             ),
             data=data,
-            subject={"kind": "differences", **vars(evaluated)},
+            subject={"kind": "differences", "metrics": family, **vars(evaluated)},
         ),
         _records(contents, contrasts, by_pathology=by_pathology),
     )

@@ -264,5 +264,5 @@ def test_the_report_shows_features_in_both_forms(builder: StudyBuilder, tmp_path
     assert set(pd.read_csv(csv)["quantity"]) == {"cka", "distance", "cosine", "share_moved"}
     pictures = sorted(one.name for one in (tmp_path / "out" / "figures").glob("*_features_*"))
     assert [name.partition("_")[2] for name in pictures] == [
-        "features_baseline.png", "features_baseline.svg", "features_frozen.png", "features_frozen.svg",
+        *(f"features_{arm}.{ending}" for arm in ("baseline", "frozen") for ending in ("pdf", "png", "svg")),
     ]  # fmt: skip

@@ -52,7 +52,7 @@ def test_links_of_the_markdown_lead_to_files(written) -> None:
 
 def test_every_table_and_figure_has_all_its_formats_and_is_listed(written) -> None:
     folder = written[0].parent
-    for kind, endings in (("tables", {".csv", ".md", ".tex"}), ("figures", {".png", ".svg"})):
+    for kind, endings in (("tables", {".csv", ".md", ".tex"}), ("figures", {".png", ".svg", ".pdf"})):
         stems = {path.stem for path in (folder / kind).iterdir()}
         assert all((folder / kind / f"{stem}{ending}").exists() for stem in stems for ending in endings)
     assert {*(folder / FILE_LIST).read_text().splitlines(), FILE_LIST} == files(folder)

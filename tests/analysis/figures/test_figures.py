@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,7 +108,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Contents:
 
 
 def test_published_values_are_marked_where_there_is_a_paper(contents: Contents, plain: Contents) -> None:
-    sentence = "Diamonds: vidal2021, Tables 5 and 6, another cohort."
+    sentence = (
+        "Diamonds: vidal2021, Tables 5 and 6, another cohort; dotted bars: ± SD (over what is not said)."
+    )
     for shown, is_marked in ((contents, True), (plain, False)):
         picture = next(before_after_pictures(shown))
         markers = {line.get_marker() for line in picture.figure.axes[0].lines}
@@ -118,11 +121,54 @@ def test_before_after_draws_metrics_of_each_unit_on_their_own_axis(plain: Conten
     """Each value stands where its panel's axis says; metrics without any value have no line."""
     dimensionless, pixels = next(before_after_pictures(plain)).figure.axes
     assert names(dimensionless) == ["Dice", "Jaccard", "Sensitivity", "Specificity", "NSD at 2 px"]
-    assert (dimensionless.get_xlabel(), pixels.get_xlabel()) == ("Value (dimensionless)", "Value (px)")
+    assert (dimensionless.get_xlabel(), pixels.get_xlabel()) == ("Value", "Value (px)")
     assert names(pixels) == ["HD95"]
     # Images 0 and 3, repetitions 1 to 4.
     points = [line.get_xdata()[0] for line in pixels.lines if line.get_marker() in "so"]
     assert points == pytest.approx([0.8 + 0.025 + 0.0015, 0.9 + 0.025 + 0.0015])
+
+
+def test_a_papers_deviations_are_drawn_around_its_means(contents: Contents) -> None:
+    axes = next(before_after_pictures(contents)).figure.axes[0]
+    spans = [line.get_xdata() for line in axes.lines if line.get_linestyle() == ":"]
+    # Table 5, covid19: ACC 0.957 ± 0.0293, AUC 0.9377 ± 0.0318.
+    assert list(spans[0]) == pytest.approx([0.9277, 0.9863])
+    assert list(spans[1]) == pytest.approx([0.9059, 0.9695])
+    assert len(spans) == 18  # nine metrics of two stages
+    assert axes.get_xlim()[1] > max(max(span) for span in spans)
+
+
+def test_the_ends_of_a_narrow_deviation_reach_beyond_its_point(contents: Contents) -> None:
+    picture = next(before_after_pictures(contents))
+    lines = picture.figure.axes[0].lines
+    ends = [line for line in lines if line.get_marker() == "|"]
+    points = [line for line in lines if line.get_marker() in ("s", "o")]
+    assert len(ends) == len(points) == 18
+    assert ends[0].get_markersize() > points[0].get_markersize() + 2
+    low, high = ends[0].get_xdata()
+    # Repetitions 1 to 4 of `general`: each 0.01 above the one before.
+    assert (high - low) / 2 == pytest.approx(np.std([0.01, 0.02, 0.03, 0.04], ddof=1))
+
+
+def test_a_loss_that_falls_tenfold_has_a_logarithmic_axis_that_says_so(contents: Contents) -> None:
+    epochs = contents.results.histories["epoch"]
+    sentence = "Values that fall more than tenfold have a logarithmic axis."
+    for losses, scale in ((2.0**-epochs, "log"), (1 - 0.05 * epochs, "linear")):
+        picture = loss_of(contents, train_loss=losses, validation_loss=losses)
+        axes = picture.figure.axes[0]
+        low, high = axes.get_ylim()
+        assert (axes.get_yscale(), sentence in picture.caption) == (scale, scale == "log")
+        place = (lambda value: np.log(value)) if scale == "log" else (lambda value: value)
+        span = place(losses.max()) - place(losses.min())
+        assert span > 0.7 * (place(high) - place(low))  # the curve uses its panel
+
+
+def test_small_panels_show_the_share_that_is_still_training(
+    many: dict[str, Picture], plain: Contents
+) -> None:
+    (strip,) = many["losses_portable"].figure.axes[0].patches
+    assert list(strip.get_data().values) == pytest.approx([0.8 * 0.16] * 2)  # a single repetition, two epochs
+    assert "Grey strip at the foot: share of the repetitions" in " ".join(many["losses_portable"].caption)
 
 
 def loss_of(contents: Contents, **values: object) -> Picture:
@@ -148,6 +194,30 @@ def test_the_title_names_what_the_history_holds(contents: Contents) -> None:
     assert [line.get_label() for line in picture.figure.axes[0].lines][:1] == ["Training"]
     other = loss_of(contents, train_loss=None, validation_loss=None, score=None, train_cycle=0.5)
     assert other.title.startswith("training cycle, stage portable")
+
+
+def test_no_numbers_on_an_axis_touch_and_none_is_called_dimensionless(
+    pictures: dict[str, Picture], many: dict[str, Picture]
+) -> None:
+    for picture in (*pictures.values(), *many.values()):
+        picture.figure.draw_without_rendering()
+        for axes in filter(lambda axes: axes.get_visible(), picture.figure.axes):
+            assert "dimensionless" not in axes.get_xlabel() + axes.get_ylabel()
+            for axis in (axes.xaxis, axes.yaxis):
+                labels = [label for label in axis.get_ticklabels() if label.get_visible()]
+                upright = [label for label in labels if label.get_text() and not label.get_rotation()]
+                boxes = [label.get_window_extent() for label in upright]
+                touching = [pair for pair in itertools.pairwise(boxes) if pair[0].overlaps(pair[1])]
+                assert not touching, (picture.name, [label.get_text() for label in upright])
+
+
+@pytest.mark.parametrize("stem", ["fig9_covid19", "figS4_arms"])
+def test_a_legend_says_what_each_bar_is(pictures: dict[str, Picture], stem: str) -> None:
+    (picture,) = (each for name, each in pictures.items() if name.startswith(stem) and "frozen" not in name)
+    (box,) = picture.figure.legends
+    texts = [text.get_text() for text in box.get_texts()]
+    assert {"SD over repetitions", "SD over images"} <= set(texts)
+    assert ("95 % CI" in texts) == ("arms" in stem)
 
 
 # --- many arms ---------------------------------------------------------------------------------------------

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
-from xferlab.analysis.pages import LONG, Page, Section, written
+from xferlab.analysis.pages import FOLDED, LONG, Page, Section, written
 from xferlab.analysis.tables.model import Group, Layout, Row, Table, file_name, interval, number, p_value
 from xferlab.analysis.tables.rendering import (
     html_text,
@@ -117,13 +118,32 @@ LAYOUT = Layout((("Arm", "arm"),), ("Metric", "metric"), (("Value", "value"),))
 EMPTY = Table("table1", "Table 1", ("What it is.",), ("A note.",), pd.DataFrame())
 
 
+def page_of(num_lines: int, **subject: str) -> Page:
+    records = [{"arm": f"a{n // 9}", "metric": f"row {n}", "value": n} for n in range(num_lines)]
+    table = LAYOUT.fill(replace(EMPTY, subject=subject), records)
+    return Page("Title", ("Complete.",), True, (Section("S", (table,)),))
+
+
 @pytest.mark.parametrize("extra", [0, 1])
-def test_a_long_table_is_a_link_in_markdown_and_folded_in_html(extra: int) -> None:
-    records = [{"arm": f"a{n // 9}", "metric": f"row {n}", "value": n} for n in range(LONG + extra)]
-    page = Page("Title", ("Complete.",), True, (Section("S", (LAYOUT.fill(EMPTY, records),)),))
-    markdown, html = written(page, "page.md"), written(page, "page.html")
+def test_a_long_table_is_a_link_in_markdown(extra: int) -> None:
+    markdown = written(page_of(LONG + extra), "page.md")
     assert ("row 7" in markdown) == (extra == 0)
     assert (f"{LONG + 1} lines: [md](tables/table1.md), [csv]" in markdown) == (extra == 1)
     assert "What it is. A note." in markdown
-    assert html.count("<details>") == html.count("</details>") == extra
-    assert "row 7" in html
+
+
+@pytest.mark.parametrize(
+    ("num_lines", "subject", "is_folded"),
+    [
+        (FOLDED, {}, False),
+        (FOLDED + 1, {}, True),
+        (2, {"metrics": "further"}, True),
+        (2, {"metrics": "headline"}, False),
+    ],
+)
+def test_long_tables_and_those_of_further_metrics_are_folded_in_html(
+    num_lines: int, subject: dict[str, str], is_folded: bool
+) -> None:
+    html = written(page_of(num_lines, **subject), "page.html")
+    assert html.count("<details class='folded'>") == html.count("</details>") == is_folded
+    assert "row 1" in html

@@ -90,6 +90,7 @@ class _Outputs:
         complete = [set(done.loc[done["stage"] == stage, "repetition"]) for stage in self.stages]
         self.repetitions = sorted(set.intersection(*complete))
         """The repetitions that all stages have completed."""
+        self._pixels: dict[int, list[pd.DataFrame]] = {}
 
     def values(self, evaluated: EvaluationSet, metrics: Sequence[str]) -> pd.DataFrame:
         """Returns a row for each repetition and case of one stage, with its pathology and some metrics."""
@@ -114,7 +115,12 @@ class _Outputs:
         return [(pixels[f"mask_{name}"] > 127, pixels[f"target_{name}"]) for name in self.structures]
 
     def pixels(self, repetition: int) -> list[pd.DataFrame]:
-        """Returns the stored pixels of each stage, a row for each case that all stored."""
+        """Returns the stored pixels of each stage, a row for each case that all stored; read once."""
+        if repetition not in self._pixels:
+            self._pixels[repetition] = self._read(repetition)
+        return self._pixels[repetition]
+
+    def _read(self, repetition: int) -> list[pd.DataFrame]:
         stored = [
             self.results.outputs(
                 str(self._trial_ids[evaluated.stage, repetition]), arm=self.arm, evaluated=evaluated
@@ -247,9 +253,10 @@ def _draw(outputs: _Outputs, columns: Sequence[_Column]) -> Figure:
             colours = list(named.values()) if outputs.structures else [named[stage]]
             _draw_image(axes, pixels)
             _draw_output(axes, outputs.planes(pixels), colours)
-            axes.set_xlabel(text, labelpad=2)
+            axes.text(0.5, -0.02, text, transform=axes.transAxes, ha="center", va="top")
+    beside = {"ha": "right", "va": "center", "rotation": 90}
     for axes, text in zip(grid[:, 0], ("Image", *stages), strict=True):
-        axes.set_ylabel(text)
+        axes.text(-0.02, 0.5, text, transform=axes.transAxes, **beside)
     casing = [patheffects.Stroke(linewidth=2.2, foreground="black"), patheffects.Normal()]
     handles: list[Any] = [Patch(facecolor=colour, alpha=0.55, label=name) for name, colour in named.items()]
     handles.append(Line2D([], [], color=TARGET, linewidth=1.2, label="target", path_effects=casing))
@@ -259,9 +266,8 @@ def _draw(outputs: _Outputs, columns: Sequence[_Column]) -> Figure:
 
 def _draw_image(axes: Any, pixels: pd.Series) -> None:
     axes.imshow(pixels["image"], cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
+    axes.set(xticks=[], yticks=[])
+    axes.set_axis_off()
 
 
 def _draw_output(axes: Any, planes: Sequence[tuple[Pixels, Pixels]], colours: Sequence[str]) -> None:
