@@ -53,7 +53,7 @@ def claims_table(contents: Contents, found: Verdicts) -> Table:
             caption=(
                 adjusted,
                 *([_STRICT] if found.claims.strict else []),
-                *(inference_caption(contrasts) if contrasts else ()),
+                *(inference_caption(contrasts, declared=declared) if contrasts else ()),
             ),
             notes=data_notes(contents.results, stages, [comparisons[0].evaluated.section]),
             data=pd.DataFrame(

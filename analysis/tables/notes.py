@@ -17,6 +17,10 @@ from xferlab.metrics.metric import Metric
 
 INTERVAL = f"{100 * CONFIDENCE:g} % CI"
 _NAMED = 4
+_EXPLORATORY = (
+    "Exploratory: where nothing differs, up to one p in 20 is below 0.05; an interval that holds 0 does not "
+    "show equality."
+)
 
 
 def data_notes(
@@ -182,7 +186,7 @@ def difference_cells(record: Record, unit: str = "", *, p: str = "p") -> Record:
     }
 
 
-def inference_caption(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
+def inference_caption(contrasts: Sequence[Contrast], *, declared: bool = False) -> tuple[str, ...]:
     """Returns what the intervals and p-values of comparisons on one evaluation set mean."""
     comparisons = [contrast.comparison for contrast in contrasts]
     if comparisons[0].design.by_site:
@@ -208,8 +212,7 @@ def inference_caption(contrasts: Sequence[Contrast]) -> tuple[str, ...]:
             for donor in donors
             if donor
         ),
-        "Exploratory: where nothing differs, up to one p in 20 is below 0.05; an interval that holds 0 does "
-        "not show equality.",
+        *([] if declared else [_EXPLORATORY]),
     )
 
 

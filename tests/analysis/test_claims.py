@@ -82,6 +82,12 @@ def test_verdicts_say_what_the_study_holds(known: tuple[Contents, Verdicts]) -> 
     assert "1 of 25 trainings ended by max_epochs while still improving" in better
 
 
+def test_the_table_of_declared_contrasts_is_not_called_exploratory(known: tuple[Contents, Verdicts]) -> None:
+    table = claims_table(*known)
+    assert "Exploratory" not in " ".join(table.caption)
+    assert "over the 3 declared contrasts" in table.caption[0]
+
+
 def test_without_a_margin_nothing_is_equivalent(tmp_path: Path) -> None:
     claims = Claims("DICE", "portable.hold_out", None, PAIRS[1:], declared=True)
     _, found = verdicts(tmp_path, claims=claims)
@@ -114,7 +120,9 @@ def test_undeclared_is_exploratory(tmp_path: Path) -> None:
     assert {verdict.kind for verdict in found.verdicts} == {EXPLORATORY}
     assert {verdict.confidence for verdict in found.verdicts} == {0.95}
     assert "Supported" not in " ".join(map(found.sentence, found.verdicts))
-    assert "neither p nor intervals are adjusted" in claims_table(contents, found).caption[0]
+    caption = claims_table(contents, found).caption
+    assert "neither p nor intervals are adjusted" in caption[0]
+    assert caption[-1].startswith("Exploratory: ")
 
 
 def test_strict_intervals_are_wider(tmp_path: Path, known: tuple[Contents, Verdicts]) -> None:
