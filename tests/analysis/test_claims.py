@@ -27,6 +27,7 @@ from xferlab.analysis.estimates import at_level, corrected_t, holm, holm_levels
 from xferlab.analysis.report import write_report
 from xferlab.analysis.tables.claims import claims_table, reached_table
 from xferlab.metrics.claims import Claims, Place
+from xferlab.metrics.measuring import METRICS
 from xferlab.records import codec, layout
 from xferlab.records.store import Store
 
@@ -38,6 +39,7 @@ def pair(one: str, other: str = "baseline") -> tuple[Place, Place]:
     return Place(one, "portable"), Place(other, "portable")
 
 
+DICE = tuple(metric for metric in METRICS if metric.name == "DICE")
 PAIRS = tuple(pair(arm) for arm in ARMS[1:])
 CLAIMS = Claims("DICE", "portable.hold_out", 0.02, PAIRS, declared=True)
 
@@ -54,7 +56,7 @@ class Arms(StudyBuilder):
 def verdicts(folder: Path, **changes: Any) -> tuple[Contents, Verdicts]:
     fields: dict[str, Any] = {
         "arms": ARMS, "repetitions": 6, "images": 30, "pixels": False, "missing": set(), "compare_to": None,
-        "claims": CLAIMS, "epochs": 2, "patient": ("general", "portable"),
+        "claims": CLAIMS, "epochs": 2, "patient": ("general", "portable"), "metrics": DICE,
     }  # fmt: skip
     Arms(folder, **{**fields, **changes}).write()
     contents = Contents(load_study(folder, "covid_lung"))
