@@ -173,7 +173,7 @@ def verdicts_of(contents: Contents) -> Verdicts | None:
 def declared_when(results: StudyResults, claims: Claims) -> str:
     """Returns when the claims were planned, and what of earlier plans with other claims was known by then."""
     planned, earlier = results.plan.get("planned", {}), results.plan.get("earlier", ())
-    others = [look for look in earlier if look["claims"] != claims.to_json()]
+    others = [look for look in earlier if not _is_same(look["claims"], claims)]
     when = f" on {planned['at'].replace('T', ' ').removesuffix('+00:00')} UTC" if planned else ""
     if not others:
         return f"declared{when}"
@@ -181,11 +181,16 @@ def declared_when(results: StudyResults, claims: Claims) -> str:
     return f"declared{when}, after {known} trials of a plan that claimed something else were complete"
 
 
+def _is_same(stored: Mapping[str, Any] | None, claims: Claims | None) -> bool:
+    return (Claims.from_json(stored) if stored else None) == claims
+
+
 def earlier_plans(results: StudyResults) -> tuple[str, ...]:
     """Returns a line for each earlier plan of the study whose trials had finished when it was replaced."""
-    claims, lines = results.plan.get("claims"), list[str]()
+    given, lines = results.plan.get("claims"), list[str]()
+    claims = Claims.from_json(given) if given else None
     for look in results.plan.get("earlier", ()):
-        same = "the same" if look["claims"] == claims else "other"
+        same = "the same" if _is_same(look["claims"], claims) else "other"
         when = f"{look.get('at', 'at an unknown time')}, digest {look.get('digest', 'unknown')}"
         lines.append(f"{when}: {look['complete']} of {look['trials']} trials were complete; {same} claims")
     return tuple(lines)

@@ -114,7 +114,7 @@ def compare(cases: pd.DataFrame, comparison: Comparison, *, sets: tuple[Metric, 
     rules = _Rules(
         is_hold_out=comparison.evaluated.is_hold_out,
         design=design,
-        test_to_train=max(test_to_train, design.ratio_before),
+        test_to_train=max(test_to_train, design.ratio_elsewhere),
         reason=_reason(comparison, num_paired),
         sets=sets,
     )

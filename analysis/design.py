@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,9 +42,10 @@ class Design:
         planned: Repetitions that both sides plan.
         share: Mean number of training patients of a repetition over the number of patients who train in any
             repetition; the largest of all stages.
-        num_train: Training images of a repetition in the stages that are measured; the fewer of both.
-        ratio_before: Test patients per training patient, by the shares of the split, in the stages that these
-            descend from; the largest.
+        num_train: Training images of a repetition in the stages that train on the section that is measured;
+            the fewest, infinite where none does.
+        ratio_elsewhere: Test patients per training patient, by the shares of the split, in the stages that
+            train on others; the largest.
         pools: Stage and number of patients who train in any of its repetitions.
         donor: Stage of the donor that both sides descend from; empty where there is none.
         donors_differ: Whether the sides descend from different donors, or only one of them from a donor.
@@ -55,7 +57,7 @@ class Design:
     planned: int
     share: float
     num_train: float
-    ratio_before: float = 0.0
+    ratio_elsewhere: float = 0.0
     pools: tuple[tuple[str, int], ...] = ()
     donor: str = ""
     donors_differ: bool = False
@@ -68,6 +70,7 @@ def design_of(results: StudyResults, first: Side, second: Side) -> Design:
     """Returns what the plan says of two sides."""
     (stages, ends), (others, of_other) = (_lineage(results, side) for side in (first, second))
     trained = pd.DataFrame([*stages, *others])
+    is_here = trained["data"] == second.evaluated.section
     pools = {(stage["stage"], stage["pool"]) for stage in (*stages, *others)}
     planned, order = results.planned(), results.stages
     origins, other = ({(end.role, end.origins) for end in side} for side in (ends, of_other))
@@ -75,10 +78,10 @@ def design_of(results: StudyResults, first: Side, second: Side) -> Design:
     return Design(
         planned=min(planned[side.arm, side.stage] for side in (first, second)),
         share=float(trained["share"].max()),
-        num_train=float(min(stages[0]["num_train"], others[0]["num_train"])),
-        ratio_before=max(
-            (_test_share(results.plan) / stage["share"] for stage in (*stages[1:], *others[1:])), default=0.0
-        ),
+        num_train=float(trained.loc[is_here, "num_train"].min()) if is_here.any() else math.inf,
+        ratio_elsewhere=_test_share(results.plan) / float(trained.loc[~is_here, "share"].min())
+        if not is_here.all()
+        else 0.0,
         pools=tuple(sorted(pools, key=lambda pool: (order.index(pool[0]), pool[1]))),
         donor=" and ".join(donors) if origins == other else "",
         donors_differ=origins != other,
@@ -131,7 +134,7 @@ def _entry(results: StudyResults, arm: str, trial: Mapping[str, Any]) -> Mapping
 def _counts(trials: Sequence[Mapping[str, Any]], pool: int) -> dict[str, Any]:
     frame = pd.DataFrame(trials)
     counts = {"share": frame["train_patients"].mean() / pool, "num_train": frame["num_train"].mean()}
-    return {"stage": trials[0]["stage"], "pool": pool, **counts}
+    return {"stage": trials[0]["stage"], "data": trials[0]["data"], "pool": pool, **counts}
 
 
 def _donor(entry: Mapping[str, Any], role: str) -> str:

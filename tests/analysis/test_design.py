@@ -20,6 +20,7 @@ def side(arm: str, stage: str = "portable") -> Side:
     return Side(arm, EvaluationSet(stage, "portable", "hold_out"))
 
 
+CHAIN = ("general", "portable")
 BASELINE, FROZEN, SCRATCH = side("baseline"), side("frozen"), side("scratch")
 
 
@@ -71,10 +72,10 @@ def test_the_largest_share_of_both_sides_and_of_all_stages_counts(results: Study
     assert found.pools == (("general", 12), ("general", 80), ("portable", 80))
     swapped = design_of(results, FROZEN, BASELINE)
     results.plan["split"] = {"test": 0.2}
-    assert design_of(results, BASELINE, FROZEN).ratio_before == pytest.approx(0.2 / (48 / 80))
+    assert design_of(results, BASELINE, FROZEN).ratio_elsewhere == pytest.approx(0.2 / (48 / 80))
     results.plan["split"] = {"folds": 5}
     stage(results, "frozen", "general")["pool_patients"] = 110
-    assert design_of(results, BASELINE, FROZEN).ratio_before == pytest.approx(0.2 / (11 / 110))
+    assert design_of(results, BASELINE, FROZEN).ratio_elsewhere == pytest.approx(0.2 / (11 / 110))
     results.plan["split"] = {}
     assert (swapped.share, swapped.num_train) == (found.share, found.num_train)
 
@@ -153,7 +154,7 @@ def test_who_predicts_counts_as_those_do_that_a_side_descends_from(results: Stud
     results.plan["split"] = {"test": 0.15}
     design = design_of(results, SCRATCH, SCRATCH)
     assert (design.share, design.num_train) == (0.75, 60)
-    assert design.ratio_before == pytest.approx(0.15 / 0.6)  # in the stage before
+    assert design.ratio_elsewhere == pytest.approx(0.15 / 0.6)  # in the stage before
     assert design.pools == (("general", 40), ("general", 80), ("portable", 80))
     assert (design.donor, design.donors_differ) == ("donor", False)  # of those who predict
     without = replace(results, plan=deepcopy(results.plan))
@@ -170,3 +171,14 @@ def test_single_networks_from_other_donors(results: StudyResults) -> None:
         stage(results, arm, "portable")["networks"] = {"segmenter": "brain"}
     assert design_of(results, BASELINE, FROZEN).donors_differ
     assert design_of(results, BASELINE, BASELINE).donor == "brain"
+
+
+def test_only_stages_that_train_on_a_section_are_counted_by_its_images(results: StudyResults) -> None:
+    for trial in trials(results, "baseline", "portable"):
+        trial |= {"train_patients": 8, "num_train": 7}  # few, and of another section
+    results.plan["split"] = {"test": 0.2}
+    general, portable = (Side("baseline", EvaluationSet(stage, "general", "test")) for stage in CHAIN)
+    found = design_of(results, general, portable)
+    assert (found.num_train, found.ratio_elsewhere) == (60, pytest.approx(0.2 / (8 / 80)))
+    elsewhere = Side("baseline", EvaluationSet("portable", "mri", "test"))
+    assert design_of(results, elsewhere, elsewhere).num_train == float("inf")
