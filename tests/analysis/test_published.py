@@ -96,6 +96,11 @@ def test_values_as_printed(
     assert (row["mean"], row["sd"]) == (mean, sd)
 
 
+def test_repetitions_stand_only_where_the_paper_prints_them(vidal: Paper) -> None:
+    told = {number: table.repetitions for number, table in vidal.tables.items()}
+    assert told == {"3": "25", "4": "25", "5": "–", "6": "–", "7": "25"}
+
+
 def test_table_3_is_printed_as_it_is_and_marked(vidal: Paper) -> None:
     evaluated = EvaluationSet("general", "general", "test")
     rows = evaluated.rows(vidal.values).set_index("metric")["mean"]
