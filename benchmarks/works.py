@@ -32,6 +32,8 @@ class Work(ABC):
     identity: type[TrialIdentity]
     classes: tuple[str, ...] = ()
     """Labels of the images, where labels are learnt."""
+    training: Mapping[str, Any] = {}
+    """What else a study sets, so that both ways have the same loss."""
 
     def engine(self, setting: Setting) -> TrialIdentity:
         """Returns what a study that sets batch, learning rate and rotation gives its trials."""
@@ -39,7 +41,7 @@ class Work(ABC):
         execution = Execution(device="cpu", threads=setting.threads, precision=precision, compile=False)
         said = {
             "model": self.model(setting),
-            "training": {"batch_size": BATCH_SIZE, "lr": LR, "rotation": ROTATION},
+            "training": {"batch_size": BATCH_SIZE, "lr": LR, "rotation": ROTATION, **self.training},
             "num_classes": len(self.classes) or None,
         }
         about = {"task": self.name, "version": 0, "selection": "", "seed": 0}
@@ -107,6 +109,7 @@ class Classification(Work):
     name = "classification"
     identity = classification.Identity
     classes = ("covid19", "normal", "pathological")
+    training = {"class_weights": None}
     mean, deviation = 0.5, 0.25
     """Of the training images, which the ordinary way knows before it starts."""
 
