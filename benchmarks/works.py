@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ class Work(ABC):
     identity: type[TrialIdentity]
     classes: tuple[str, ...] = ()
     """Labels of the images, where labels are learnt."""
-    training: Mapping[str, Any] = {}
+    training: ClassVar[Mapping[str, Any]] = {}
     """What else a study sets, so that both ways have the same loss."""
 
     def engine(self, setting: Setting) -> TrialIdentity:
@@ -109,7 +109,7 @@ class Classification(Work):
     name = "classification"
     identity = classification.Identity
     classes = ("covid19", "normal", "pathological")
-    training = {"class_weights": None}
+    training: ClassVar[Mapping[str, Any]] = {"class_weights": None}
     mean, deviation = 0.5, 0.25
     """Of the training images, which the ordinary way knows before it starts."""
 
