@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from xferlab.analysis.comparison import NO_CLAIM, NO_P, Contrast
+from xferlab.analysis.comparison import NO_CLAIM, NO_P, Comparison, Contrast
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.design import Side
 from xferlab.analysis.estimates import (
@@ -19,7 +20,7 @@ from xferlab.analysis.estimates import (
     holm_levels,
     supportable,
 )
-from xferlab.analysis.results import EvaluationSet, StudyResults
+from xferlab.analysis.results import EvaluationSet, StudyResults, is_drawn
 from xferlab.analysis.selection import ALL
 from xferlab.analysis.tables.model import interval, number
 from xferlab.analysis.tuning import tuned_arms
@@ -50,35 +51,70 @@ class Verdict:
     """What is known of one contrast.
 
     Attributes:
-        title: Such as `arm − arm`.
+        claims: What the study is to show.
+        pair: The contrast: the second is subtracted from the first.
         contrast: The comparison, the second side minus the first.
         row: What `compare` returns of the metric for all pathologies; empty where nothing is paired.
-        p: Adjusted by Holm's method where the contrast is declared; NaN where it has none.
-        low: Lower end of the interval; NaN where it has none.
-        high: Upper end.
-        confidence: Level of the interval, which agrees with the adjusted p.
-        kind: `supported`, `not supported`, `equivalent`, `no claim` or `exploratory`.
         reason: A key of `REASONS` where there is no claim, or no p; else empty.
-        margin: A difference whose interval lies within ± this is held to be none; None: none is.
+        p: Adjusted by Holm's method where the contrast is declared; NaN where it has none.
+        confidence: Level of the interval, which agrees with the adjusted p.
         num_cut_off: Trainings of both sides, and of what they start from, that `max_epochs` ended.
         num_trained: All of these trainings that are complete.
-        supportable: The smallest difference that the planned repetitions support with a probability of 80 %,
-            by how much those that are complete vary; NaN where they do not tell.
     """
 
-    title: str
+    claims: Claims
+    pair: tuple[Place, Place]
     contrast: Contrast
     row: Mapping[str, Any]
-    p: float
-    low: float
-    high: float
-    confidence: float
-    kind: str
     reason: str
-    margin: float | None
+    p: float
+    confidence: float
     num_cut_off: int
     num_trained: int
-    supportable: float
+
+    @property
+    def title(self) -> str:
+        """Such as `arm − arm`."""
+        return self.claims.title(self.pair)
+
+    @property
+    def kind(self) -> str:
+        """`supported`, `not supported`, `equivalent`, `no claim` or `exploratory`."""
+        if not self.claims.declared:
+            return EXPLORATORY
+        if self.reason:
+            return NO
+        if self.p < ALPHA:
+            return SUPPORTED
+        return EQUIVALENT if self.is_within else NOT_SUPPORTED
+
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """Ends of the interval; NaN where there is none."""
+        if not self.row or math.isnan(self.row["df"]):
+            return math.nan, math.nan
+        estimate = Estimate(*(float(self.row[name]) for name in Estimate._fields))
+        return at_level(self.difference, estimate, self.confidence)
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.ends[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.ends[1]
+
+    @property
+    def supportable(self) -> float:
+        """The smallest difference that the planned repetitions support with a probability of 80 %.
+
+        By how much those that are complete vary; NaN where they do not tell.
+        """
+        if math.isnan(self.low):
+            return math.nan
+        return _supportable(self.contrast, self.row, len(self.claims.contrasts))
 
     @property
     def difference(self) -> float:
@@ -93,7 +129,7 @@ class Verdict:
     @property
     def words(self) -> str:
         """The verdict as sentences."""
-        within = f"the interval lies within ±{self.margin or 0:g}"
+        within = f"the interval lies within ±{self.claims.margin or 0:g}"
         if self.kind == EQUIVALENT:
             said = f"Equivalent: {within}, the margin below which a difference counts as none."
         elif self.kind == NO:
@@ -101,7 +137,7 @@ class Verdict:
         elif self.kind == EXPLORATORY:
             said = f"Exploratory{f', without p: {REASONS[self.reason]}' if self.reason else ''}."
         else:
-            small = self.kind == SUPPORTED and self.margin is not None and self.is_within
+            small = self.is_within and self.kind == SUPPORTED
             said = _WORDS[self.kind] + (f" It is small: {within}." if small else "")
         if self.kind in (NOT_SUPPORTED, EQUIVALENT) and not math.isnan(self.supportable):
             said += f" A difference of {self.supportable:.2g} would be supported in 80 % of such studies."
@@ -113,7 +149,8 @@ class Verdict:
     @property
     def is_within(self) -> bool:
         """Whether the interval lies within the margin."""
-        return self.margin is not None and -self.margin < self.low and self.high < self.margin
+        margin = self.claims.margin
+        return margin is not None and -margin < self.low and self.high < margin
 
     def counts(self) -> str:
         """Returns how much it rests on."""
@@ -163,11 +200,11 @@ def verdicts_of(contents: Contents) -> Verdicts | None:
     if claims.declared:
         adjusted, levels = holm(values), holm_levels(values)
     given = zip(claims.contrasts, contrasts, rows, reasons, adjusted, levels, strict=True)
-    verdicts = [
-        _verdict(results, claims, pair, contrast, row, reason, p, level)
+    verdicts = tuple(
+        Verdict(claims, pair, contrast, row, reason, p, level, *_cut_off(results, contrast.comparison))
         for pair, contrast, row, reason, p, level in given
-    ]
-    return Verdicts(claims, results.metrics.named(claims.metric), tuple(verdicts))
+    )
+    return Verdicts(claims, results.metrics.named(claims.metric), verdicts)
 
 
 def declared_when(results: StudyResults, claims: Claims) -> str:
@@ -198,8 +235,7 @@ def earlier_plans(results: StudyResults) -> tuple[str, ...]:
 
 def _sides(claims: Claims, pair: tuple[Place, Place]) -> tuple[Side, Side]:
     """The sides of a comparison, whose second is the first of the pair: x minus y."""
-    section, _, part = claims.on.partition(".")
-    second, first = (Side(place.arm, EvaluationSet(place.stage, section, part)) for place in pair)
+    second, first = (Side(place.arm, EvaluationSet.of(place.stage, claims.on)) for place in pair)
     return first, second
 
 
@@ -219,51 +255,9 @@ def _reason(results: StudyResults, contrast: Contrast, row: Mapping[str, Any]) -
         side.arm in tuned_arms(results.plan, side.stage) for side in sides
     ):
         return "tuned on these"
-    if _is_drawn(results, comparison.evaluated.section):
+    if all(is_drawn(data) or data.get("simulate") for data in results.sections(comparison.evaluated.section)):
         return "simulated only"
     return str(row["no_p"])
-
-
-def _is_drawn(results: StudyResults, section: str) -> bool:
-    """Whether no image of a section or set is one of a person by a real device."""
-    return all(
-        str(data.get("source") or "").startswith("phantom") or data.get("simulate")
-        for data in results.sections(section)
-    )
-
-
-def _verdict(
-    results: StudyResults,
-    claims: Claims,
-    pair: tuple[Place, Place],
-    contrast: Contrast,
-    row: Mapping[str, Any],
-    reason: str,
-    p: float,
-    level: float,
-) -> Verdict:
-    low, high, smallest = math.nan, math.nan, math.nan
-    if row and not math.isnan(row["df"]):
-        estimate = Estimate(*(float(row[name]) for name in Estimate._fields))
-        low, high = at_level(float(row["difference"]), estimate, level)
-        smallest = _supportable(contrast, row, len(claims.contrasts))
-    cut, trained = _cut_off(results, (contrast.comparison.first, contrast.comparison.second))
-    judged = Verdict(
-        title=claims.title(pair),
-        contrast=contrast,
-        row=row,
-        p=p,
-        low=low,
-        high=high,
-        confidence=level,
-        kind=NOT_SUPPORTED,
-        reason=reason,
-        margin=claims.margin,
-        num_cut_off=cut,
-        num_trained=trained,
-        supportable=smallest,
-    )
-    return replace(judged, kind=_kind(claims, judged))
 
 
 def foreseen(contents: Contents, claims: Claims, planned: Mapping[Place, int]) -> Iterator[str]:
@@ -295,18 +289,9 @@ def _supportable(
     )
 
 
-def _kind(claims: Claims, judged: Verdict) -> str:
-    if not claims.declared:
-        return EXPLORATORY
-    if judged.reason:
-        return NO
-    if judged.p < ALPHA:
-        return SUPPORTED
-    return EQUIVALENT if judged.is_within else NOT_SUPPORTED
-
-
-def _cut_off(results: StudyResults, sides: Iterable[Side]) -> tuple[int, int]:
+def _cut_off(results: StudyResults, comparison: Comparison) -> tuple[int, int]:
     """Returns how many trainings of sides and their ancestors `max_epochs` ended, and how many there are."""
+    sides = (comparison.first, comparison.second)
     ahead = {trial for side in sides for trial in results.trial_ids(side.arm, side.stage)}
     ids = set[str]()
     while ahead:

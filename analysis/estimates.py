@@ -67,13 +67,19 @@ def supportable(known: Measured, *, repetitions: int, contrasts: int = 1) -> flo
     """
     from scipy import special
 
+    if repetitions < 2:
+        return np.nan
+    variance, df = _variance(known, repetitions)
+    quantiles = special.stdtrit(df, [1 - (1 - CONFIDENCE) / (2 * contrasts), POWER])
+    return float(np.sum(quantiles) * np.sqrt(variance))
+
+
+def _variance(known: Measured, repetitions: int) -> tuple[float, float]:
+    """The variance of a mean difference, and its degrees of freedom by Satterthwaite (1946)."""
     first = known.over_repetitions * (1 / repetitions + known.overlap)
     variance = first + known.over_patients
-    if repetitions < 2 or not variance > 0:
-        return np.nan
     parts = first**2 / (repetitions - 1) + known.over_patients**2 / max(known.patients - 1, 1)
-    quantiles = special.stdtrit(variance**2 / parts, [1 - (1 - CONFIDENCE) / (2 * contrasts), POWER])
-    return float(np.sum(quantiles) * np.sqrt(variance))
+    return variance, variance**2 / parts if parts > 0 else np.nan
 
 
 OF_SAMPLES = 4 / 9
@@ -169,13 +175,10 @@ def jackknife_t(by_repetition: Floats, without_each: Floats, patients: Codes, *,
 
 
 def _two_way(by_repetition: Floats, over_patients: float, patients: Codes, *, overlap: float) -> Estimate:
-    num = len(by_repetition)
-    over_repetitions = float(by_repetition.var(ddof=1)) * (1 / num + overlap)
-    variance = over_repetitions + over_patients
-    parts = over_repetitions**2 / (num - 1) + over_patients**2 / (counted_patients(patients) - 1)
-    mean, sample = float(by_repetition.mean()), float(by_repetition.var(ddof=1))
-    df = variance**2 / parts if parts > 0 else np.nan
-    return _t_estimate(mean, variance, df=df, parts=(sample, over_patients))
+    sample = float(by_repetition.var(ddof=1))
+    known = Measured(sample, over_patients, overlap, counted_patients(patients))
+    variance, df = _variance(known, len(by_repetition))
+    return _t_estimate(float(by_repetition.mean()), variance, df=df, parts=(sample, over_patients))
 
 
 def corrected_t(means: Floats, *, overlap: float) -> Estimate:

@@ -31,6 +31,12 @@ class EvaluationSet:
     section: str
     part: str
 
+    @staticmethod
+    def of(stage: str, name: str) -> EvaluationSet:
+        """Returns the set that a stage is measured on, by its name."""
+        section, _, part = name.partition(".")
+        return EvaluationSet(stage, section, part)
+
     @property
     def name(self) -> str:
         """`section.part`."""
@@ -279,6 +285,11 @@ class StudyResults:
             # Pixels illustrate; a study without them still has all its numbers.
             self.note(f"{error}; figures leave its images out")
         return pd.DataFrame(rows).drop(columns="arrays") if rows else pd.DataFrame()
+
+
+def is_drawn(data: Mapping[str, Any]) -> bool:
+    """Returns whether the images of a section are drawn, by its entry in the plan."""
+    return str(data.get("source") or "").startswith("phantom")
 
 
 def part_of(evaluation: Mapping[str, Any]) -> str:

@@ -82,7 +82,6 @@ def claims_table(contents: Contents, found: Verdicts) -> Table:
 def reached_table(contents: Contents, found: Verdicts) -> Table | None:
     """Returns what each side of the contrasts reaches, a column for each pathology; None of nothing."""
     claims, unit = found.claims, found.metric.unit
-    section, _, part = claims.on.partition(".")
     aggregated = pd.concat([contents.aggregated, contents.of_targets])
     rows = aggregated[(aggregated["metric"] == claims.metric)]
     pairs = reversed([place for pair in reversed(claims.contrasts) for place in pair])
@@ -90,7 +89,7 @@ def reached_table(contents: Contents, found: Verdicts) -> Table | None:
     known = {
         place: frame
         for place in places
-        if len(frame := _of(rows, place.arm, EvaluationSet(place.stage, section, part)))
+        if len(frame := _of(rows, place.arm, EvaluationSet.of(place.stage, claims.on)))
     }
     if not known:
         return None

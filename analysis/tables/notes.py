@@ -10,7 +10,7 @@ from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.comparison import NO_CLAIM, NO_P, Contrast
 from xferlab.analysis.division import division_note
 from xferlab.analysis.estimates import CONFIDENCE
-from xferlab.analysis.results import EvaluationSet, StudyResults
+from xferlab.analysis.results import EvaluationSet, StudyResults, is_drawn
 from xferlab.analysis.tables.model import Record, interval, number, p_value
 from xferlab.cohort import single_sections
 from xferlab.metrics.metric import Metric
@@ -79,7 +79,7 @@ def _section_notes(results: StudyResults, section: str) -> Iterator[str]:
     if len(simulated):
         names = ", ".join(sorted(simulated.unique()))
         yield f"{section}: {len(simulated)} of {len(kinds)} evaluated images are simulated ({names})."
-    if str(data.get("source") or "").startswith("phantom"):
+    if is_drawn(data):
         yield f"{section}: all images are computer-made phantoms."
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.tracking.serving import Closable, served
+
 SECRET = "T0KEN/5ecretPath"
 
 
-class Chat(http.server.ThreadingHTTPServer):
+class Chat(Closable):
     """The server.
 
     Attributes:
@@ -20,13 +21,10 @@ class Chat(http.server.ThreadingHTTPServer):
         status: What it answers; 0 for nothing at all.
     """
 
-    daemon_threads = True
-
     def __init__(self, status: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.status = status
-        self.closing = threading.Event()
 
     @property
     def address(self) -> str:
@@ -61,12 +59,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def chat(status: int = 200) -> Iterator[Chat]:
     """Runs a chat for the time of a block."""
-    with Chat(status) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.closing.set()
-            server.shutdown()
-            thread.join()
+    with served(Chat(status)) as server:
+        yield server

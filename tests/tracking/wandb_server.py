@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.tracking.serving import Closable, served
+
 KEY = "0123456789abcdef" * 2 + "01234567"
 ABSENT = {"dns": "http://nowhere.invalid", "refused": "http://127.0.0.1:9"}
 FAULTS = ("hang", "429", "500", "401", "garbage", "lost answer")
@@ -123,7 +125,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Server(Closable):
     """The server.
 
     Attributes:
@@ -135,10 +137,8 @@ class Server(http.server.ThreadingHTTPServer):
         refused: Number of requests that met a fault.
     """
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.runs: dict[str, OnlineRun] = {}
         self.guard = threading.Lock()
         self.asked: list[str] = []
@@ -147,7 +147,6 @@ class Server(http.server.ThreadingHTTPServer):
         self.fault: str | None = None
         self.break_on: tuple[bytes, str] | None = None
         self.refused = 0
-        self.closing = threading.Event()
 
     @property
     def url(self) -> str:
@@ -226,12 +225,5 @@ class Server(http.server.ThreadingHTTPServer):
 @contextmanager
 def serving() -> Iterator[Server]:
     """Runs a server for the time of a block."""
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.closing.set()
-            server.shutdown()
-            thread.join()
+    with served(Server()) as server:
+        yield server

@@ -83,8 +83,9 @@ def _claimed(contents: Contents, found: Verdicts) -> dict[str, Any]:
     from xferlab.analysis.selection import ALL
 
     claims, frame = found.claims, contents.aggregated
-    section, _, part = claims.on.partition(".")
-    measured = (frame["section"] == section) & (frame["part"] == part) & (frame["metric"] == claims.metric)
+    on = found.verdicts[0].contrast.comparison.evaluated
+    measured = (frame["section"] == on.section) & (frame["part"] == on.part)
+    measured &= frame["metric"] == claims.metric
     values: dict[str, Any] = {}
     for row in _rows(frame[measured & (frame["pathology"] == ALL)]):
         place = f"{claims.metric}/{row['arm']}/{row['stage']}"

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, field_validator
 
-from xferlab.section import Float, Name, Section
+from xferlab.section import NAME_PATTERN, Float, Name, Section
 from xferlab.study.evaluated import Evaluated
 
 _JUDGED = ("hold_out", "test")
-_NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"
+_NAME = NAME_PATTERN.strip("^$")
 
 
 class Primary(Section):
