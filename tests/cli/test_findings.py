@@ -82,7 +82,7 @@ def test_masks_of_other_structures_than_a_stage_reads_do_not_matter(
         said = command("plan", study, "--storage", "st")
         assert said.code == code, said
         assert ("unusable images or masks that no chosen trial reads" in said.err) == (code == 0)
-        assert ("33" in said.err) == (code == 2)
+        assert ("mask values 33 (" in said.err) == (code == 2), said
 
 
 def masks(*numbers: int) -> list[Problem]:
