@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -165,7 +166,7 @@ def print_unaltered(packs: Mapping[str, Pack]) -> None:
 
 def print_times(sizes: Sequence[int]) -> None:
     """Prints how long so many drawn images take, and how much memory."""
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         thumbnails = list(pool.map(_small, range(max(sizes)), chunksize=64))
     print(
         f"{'images':>8}{'seconds':>10}{'CPU seconds':>13}{'ms an image':>13}{'GiB':>7}{'wrongly joined':>16}"

@@ -119,6 +119,19 @@ def test_only_fresh_rows_are_compared(people: list[Grey]) -> None:
     assert pairs == {(row, 6 + row) for row in range(3)} | {(3 + row, 6 + row) for row in range(3)}
 
 
+def test_step_by_step_finds_the_same_as_at_once(chests: list[Image.Image], people: list[Grey]) -> None:
+    names = ("inverted", "cropped by 30 %", "8 labels", "upside down", "rotated by 5 degrees", "made square")
+    pixels = people + [shown(ALTERATIONS[name](chest)) for name in names for chest in chests[:3]]
+    groups, old = np.arange(len(pixels)), 18
+    before = find_pairs(pixels[:old], groups[:old], np.ones(old, bool))
+    added = find_pairs(pixels, groups, groups >= old)
+    at_once = pairs_of(pixels)
+    assert len(at_once) > 18
+    assert [pair[:2] for pair in sorted(before + added)] == [pair[:2] for pair in at_once]
+    for one, other in zip(sorted(before + added), at_once, strict=True):
+        assert one[2:] == pytest.approx(other[2:], abs=1e-3)
+
+
 def test_one_image_and_images_without_features_are_compared_with_nothing() -> None:
     ramp = np.tile(np.arange(128, dtype=np.uint8), (64, 1))
     narrow = np.tile(np.arange(128, dtype=np.uint8), (32, 1))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -130,7 +131,7 @@ class Index:
             fresh: Rows to compare with all; two rows that are not fresh were compared before.
         """
         self._images, self._groups, self._fresh = images, groups, fresh
-        self.num_votes = 0
+        self.num_votes, self._counting = 0, Lock()
         parts, codes = zip(*for_each(_chunks(len(images)), self._coded), strict=True)
         self._all = _joined(parts)
         self._lists = [_Lists.of(np.concatenate(column)) for column in zip(*codes, strict=True)]
@@ -169,12 +170,13 @@ class Index:
         codes = _codes(table.waves @ TURNS[turn].matrix())
         looked_up = [lists.looked_up(wanted) for lists, wanted in zip(self._lists, codes, strict=True)]
         asked, hit = (np.concatenate(values) for values in zip(*looked_up, strict=True))
-        self.num_votes += len(asked)
+        with self._counting:
+            self.num_votes += len(asked)
         moving, still = table.image[asked], self._all.image[hit]
         compared = self._groups[moving] != self._groups[still]
         if not self._fresh.all():
             compared &= self._fresh[moving] | self._fresh[still]
-        pairs = (moving - table.image[0]) * len(self._images) + still
+        pairs = moving % _CHUNK * len(self._images) + still
         kept = compared & (
             np.bincount(pairs[compared], minlength=int(pairs.max(initial=0)) + 1)[pairs] >= MIN_VOTES
         )
