@@ -70,7 +70,7 @@ def _start(images: Sequence[Grey], candidate: Candidate) -> list[float]:
     A pixel (x, y) of the still image lies at (x + a + b u + c v, y + d + e u + f v) of the moving one, in
     pixels of the larger size; u and v run from -1 to 1 over the canvas.
     """
-    height, width = images[candidate.still].shape
+    height, width = _still_size(images, candidate)
     size = _size(images, candidate)
     down, across = size[::-1] if TURNS[candidate.turn].swapped else size
     return [(across - width) / 2 - candidate.x, 0, 0, (down - height) / 2 - candidate.y, 0, 0]
@@ -78,14 +78,18 @@ def _start(images: Sequence[Grey], candidate: Candidate) -> list[float]:
 
 def _size(images: Sequence[Grey], candidate: Candidate) -> tuple[int, int]:
     """Height and width of the moving image before its turn."""
-    return sizes_of(images[candidate.moving].shape)[candidate.size]
+    return sizes_of(images[candidate.moving].shape, square=candidate.square)[candidate.size]
+
+
+def _still_size(images: Sequence[Grey], candidate: Candidate) -> tuple[int, int]:
+    return sizes_of(images[candidate.still].shape, square=candidate.square)[0]
 
 
 def _laid(images: Sequence[Grey], candidates: Sequence[Candidate], shrink: int, band: Band) -> _Laid:
     def shown(row: int, size: Sequence[int]) -> Floats:
         return response(images[row], [round(side / shrink) for side in size], band=band)
 
-    still = [shown(candidate.still, images[candidate.still].shape) for candidate in candidates]
+    still = [shown(candidate.still, _still_size(images, candidate)) for candidate in candidates]
     moving = [
         candidate.sign * TURNS[candidate.turn].image(shown(candidate.moving, _size(images, candidate)))
         for candidate in candidates
