@@ -24,7 +24,7 @@ from xferlab.errors import RecordError, UsageError
 from xferlab.records import codec, layout
 from xferlab.records.reader import read_trial
 from xferlab.records.writer import write_trial
-from xferlab.tracking import StudyContent, mirror_study
+from xferlab.tracking import Headline, StudyContent, mirror_study
 
 AGGREGATE = [
     {"arm": "baseline", "stage": "general", "metric": "dice", "mean": 0.75, "sd": math.nan, "n": 1},
@@ -37,13 +37,13 @@ CURVES = [
 DOT = BytesIO()
 PIL.Image.new("RGB", (3, 2), "red").save(DOT, "png")
 RESULTS = StudyContent(
-    headlines={"segmentation": "DICE"},
+    headline=lambda spec: Headline("DICE"),
     summary={"trials_complete": 2},
     tables={"aggregate": AGGREGATE},
     epochs=CURVES,
     figures={"arms": ("arms at a glance", DOT.getvalue())},
 )
-NO_RUN = StudyContent(headlines=RESULTS.headlines)
+NO_RUN = StudyContent(headline=RESULTS.headline)
 
 
 @pytest.mark.component
@@ -159,6 +159,7 @@ def test_a_trial_that_was_mirrored_whole_is_left_alone(empty, tmp_path):
     store_plan(empty, [one])
     folder = tmp_path / "mirror"
     final = {"best_epoch": 3, "best_score": 0.5, "num_epochs": 3}
+    final["training_hours"] = sum(result.train_s + result.validation_s for result in epochs(1, 3)) / 3600
     final |= {"lungs.test/DICE": 0.75, "lungs.test/AUC": 0.75, "lungs.test/DICE/covid19": 0.75}
     mirrored(one, folder, epochs(1, 3), summary=final, images=6)
     assert mirror_study(empty, "covid", directory=folder, results=NO_RUN).present == [one.trial_id]

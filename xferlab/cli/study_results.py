@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xferlab.cli.session import Session
-from xferlab.tasks import registry
 from xferlab.tracking import StudyContent
+from xferlab.trial.headline import headline_of
 
 if TYPE_CHECKING:  # matplotlib and pandas take a second to import
     import pandas as pd
@@ -39,18 +39,13 @@ def study_results(session: Session, alert: tuple[str, str] | None = None) -> Stu
     found = verdicts_of(contents)
     tables = {"aggregate": _aggregate(contents)}
     return StudyContent(
-        headlines=headlines(),
+        headline=headline_of,
         summary={**_counts(results), **(_claimed(contents, found) if found else {})},
         tables=tables | ({"contrasts": _contrasts(contents, found)} if found else {}),
         epochs=tuple(_curves(results)),
         figures=dict(_figures(contents)),
         alert=alert,
     )
-
-
-def headlines() -> dict[str, str]:
-    """Returns the metric of each task that the runs of its trials also hold by pathology."""
-    return {name: registry.task(name).headline for name in registry.names()}
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

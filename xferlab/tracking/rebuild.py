@@ -33,10 +33,10 @@ from xferlab.tracking.content import (
     pixel_row,
     run_config,
     shown_sets,
-    trial_summary,
 )
 from xferlab.tracking.pipe import MirrorProcess
-from xferlab.tracking.study_run import StudyContent, study_order, study_summary
+from xferlab.tracking.study_run import StudyContent, no_headline, study_order, study_summary
+from xferlab.tracking.summary import Headline, trial_summary
 from xferlab.tracking.webhook import Notice
 
 MODES = ("online", "offline", "disabled")
@@ -202,12 +202,12 @@ class _Rebuild:
         self._deadline = time.monotonic() + within_s
         self._writer: MirrorProcess | None = None
         self._failures_in_a_row = 0
-        self._headlines: Mapping[str, str] = {}
+        self._headline: Callable[[TrialSpec], Headline] = no_headline
         self._report = MirrorReport()
 
     def run(self, trials: Sequence[Mapping[str, Any]], results: StudyContent | None) -> MirrorReport:
         try:
-            self._headlines = results.headlines if results else {}
+            self._headline = results.headline if results else no_headline
             for entry in trials:
                 self._write(entry["trial_id"], partial(self._trial, entry))
             if results is not None and not results.is_empty:
@@ -275,10 +275,11 @@ class _Rebuild:
         spec = self._spec(entry)
         records = dict(zip(spec.evaluations, filter(None, evaluations), strict=True))
         tables = {evaluation.name: read_cases(store, measured) for evaluation, measured in records.items()}
-        summary = trial_summary(record, tables, headline=self._headlines.get(spec.identity.task, ""))
+        history = read_history(store, trial_id)
+        summary = trial_summary(record, history, tables, headline=self._headline(spec))
         data, weights = self._plan["data"], self._parent_weights(spec)
         config = run_config(spec, names=entry["names"], parent_weights=weights, data=data)
-        epochs = [result.flat() for result in read_history(store, trial_id)]
+        epochs = [result.flat() for result in history]
         shown = shown_sets(spec, data, self._tracking["images"])
         content = content_sha256(epochs=epochs, summary=summary, arms=spec.arms, shown=shown)
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from xferlab.plan.identity import sha256_of, short_id
+from xferlab.plan.spec import TrialSpec
 from xferlab.tracking.content import RunOrder, content_sha256, is_shareable, run_tags, withheld_notes
+from xferlab.tracking.summary import Headline
 
 Rows = Sequence[Mapping[str, Any]]
 """Lines of a table, all with the same keys."""
+
+
+def no_headline(spec: TrialSpec) -> Headline:
+    """Returns what is said of metrics where nobody knows the tasks: no more than their means."""
+    return Headline()
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,7 @@ class StudyContent:
     """What the command line knows of a study's results and hands to the mirror.
 
     Attributes:
-        headlines: The metric of each task that the runs of trials also hold by pathology.
+        headline: Returns what the run of a trial says of the metrics of its task.
         summary: Final values of the study's run.
         tables: Lines by the table's name.
         epochs: Numbers of each epoch by name, `epoch` among them.
@@ -28,7 +35,7 @@ class StudyContent:
         alert: Title and text of a message that W&B sends to who subscribed to it; None for none.
     """
 
-    headlines: Mapping[str, str] = field(default_factory=dict)
+    headline: Callable[[TrialSpec], Headline] = no_headline
     summary: Mapping[str, Any] = field(default_factory=dict)
     tables: Mapping[str, Rows] = field(default_factory=dict)
     epochs: Rows = ()

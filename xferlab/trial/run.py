@@ -34,6 +34,7 @@ from xferlab.trial.evaluate import evaluate, outputs_of, prediction_time
 from xferlab.trial.examples import TrialContext, fit_examples
 from xferlab.trial.features import extract
 from xferlab.trial.given import Given
+from xferlab.trial.headline import headline_of
 from xferlab.trial.origin import Origin, load_origins, names_of, trained_weights, weights_of
 from xferlab.trial.predictions import predictions_for
 from xferlab.trial.training import finished, load_weights, trainer_of
@@ -150,8 +151,7 @@ class _Run:
                 predictions=given.used or None,
             )
             tables = self._evaluate(record.weights_sha256)
-            headline = registry.task(spec.identity.task).headline
-            summary.update(trial_summary(record, tables, headline=headline))
+            summary.update(trial_summary(record, fitted.history, tables, headline=headline_of(spec)))
             self._show(mirror, validation)
             mirror.weights(
                 record.weights_sha256, taken=[origin.weights_sha256 for origin in origins.values()]

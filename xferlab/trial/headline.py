@@ -1,0 +1,19 @@
+"""What the summary of a trial's run says of the metrics of its task."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from xferlab.metrics.sets import values_of
+from xferlab.plan.spec import TrialSpec
+from xferlab.tasks import registry
+from xferlab.tracking import Headline
+
+
+def headline_of(spec: TrialSpec) -> Headline:
+    """Returns the metric of a case that its task puts first, and those of sets that no table puts last."""
+    task = registry.task(spec.identity.task)
+    metrics = task.metrics(spec.targets)
+    shown = [metric for metric in metrics if metric.computed_by and metric.prominence != "further"]
+    parts = frozenset(name for metric in metrics for name in metric.made_of)
+    return Headline(task.headline, partial(values_of, shown), parts)
