@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xferlab.errors import StorageError
 from xferlab.plan.spec import TrialSpec
-from xferlab.records.schema import EpochResult
+from xferlab.records.schema import EpochResult, TrialRecord
 from xferlab.records.store import Store
 from xferlab.tracking import notes
 from xferlab.tracking.content import (
@@ -24,6 +24,7 @@ from xferlab.tracking.content import (
     run_config,
     shown_sets,
 )
+from xferlab.tracking.lineage import taken_weights
 from xferlab.tracking.pipe import MirrorProcess
 
 FINISH_SHARE = 0.01
@@ -91,11 +92,12 @@ class TrialMirror:
                 rows = [pixel_row(arrays) for arrays in cases]
                 self._writer.send("outputs", title=f"{section}.validation", rows=rows)
 
-    def weights(self, made: str, *, taken: Iterable[str]) -> None:
-        """Sends the digest of the weights that the trial made, and of those that it started from."""
+    def weights(self, record: TrialRecord) -> None:
+        """Sends the digest of the weights that the trial made, and of those that it took."""
         with self._guarded():
-            if self._writer is not None:
-                self._writer.send("weights", made=made, taken=list(taken))
+            if self._writer is not None and self._store is not None:
+                taken = taken_weights(self._store, self._spec, record)
+                self._writer.send("weights", made=record.weights_sha256, taken=taken)
 
     def finish(self, *, summary: Mapping[str, float], outcome: str, timeout_s: float | None = None) -> None:
         """Closes the run and waits a little for it; a slow mirror goes on without the trial for a while.

@@ -24,7 +24,6 @@ from xferlab.records.reader import (
     read_plan,
     read_trial,
 )
-from xferlab.records.schema import TrialRecord
 from xferlab.records.store import Store
 from xferlab.tracking import notes
 from xferlab.tracking.content import (
@@ -34,6 +33,7 @@ from xferlab.tracking.content import (
     run_config,
     shown_sets,
 )
+from xferlab.tracking.lineage import taken_weights
 from xferlab.tracking.pipe import MirrorProcess
 from xferlab.tracking.study_run import StudyContent, no_headline, study_order, study_summary
 from xferlab.tracking.summary import Headline, trial_summary
@@ -47,7 +47,6 @@ ALERT_TIMEOUT_S = 20.0
 """Longest wait for each of both when a study that runs only tells something."""
 _CLOSE_TIMEOUT_S = 10.0
 _FAILURES_IN_A_ROW = 2
-_DIGEST_LENGTH = 64
 
 
 @dataclass
@@ -281,6 +280,7 @@ class _Rebuild:
         config = run_config(spec, names=entry["names"], parent_weights=weights, data=data)
         epochs = [result.flat() for result in history]
         shown = shown_sets(spec, data, self._tracking["images"])
+        taken = taken_weights(store, spec, record)
         content = content_sha256(epochs=epochs, summary=summary, arms=spec.arms, shown=shown)
 
         def messages() -> Iterator[dict[str, Any]]:
@@ -291,7 +291,7 @@ class _Rebuild:
                         for case in read_outputs(store, measured)
                     ]
                     yield {"kind": "outputs", "title": evaluation.name, "rows": rows}
-            yield {"kind": "weights", "made": record.weights_sha256, "taken": self._taken(record)}
+            yield {"kind": "weights", "made": record.weights_sha256, "taken": taken}
 
         order = replace(RunOrder.of_trial(spec, config, data=data), content=content, epochs=epochs)
         return _Run(order, summary, messages)
@@ -312,18 +312,6 @@ class _Rebuild:
         digests = {given.role: self._digest(given) for given in spec.origins}
         known = {role: digest for role, digest in digests.items() if digest}
         return joint_digest(known) if len(known) == len(digests) else None
-
-    def _taken(self, record: TrialRecord) -> list[str]:
-        """Returns the digests of the weights that a training started from, as far as they are known."""
-        started = record.started_from or {}
-        names = [started] if isinstance(started, str) else started.values()
-        return [digest for name in names if (digest := self._weights(name))]
-
-    def _weights(self, name: str) -> str | None:
-        if len(name) == _DIGEST_LENGTH:  # given weights are named by their digest, those of a trial by its id
-            return name
-        parent = read_trial(self._store, name)
-        return parent.weights_sha256 if parent else None
 
     def _digest(self, given: Input) -> str | None:
         if given.donor is not None:

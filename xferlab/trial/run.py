@@ -153,9 +153,7 @@ class _Run:
             tables = self._evaluate(record.weights_sha256)
             summary.update(trial_summary(record, fitted.history, tables, headline=headline_of(spec)))
             self._show(mirror, validation)
-            mirror.weights(
-                record.weights_sha256, taken=[origin.weights_sha256 for origin in origins.values()]
-            )
+            mirror.weights(record)
             self.attempt.complete(
                 **environment.describe(self.context.device),
                 memory_peak_gib=environment.memory_peak_gib(self.context.device),
