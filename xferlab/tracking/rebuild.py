@@ -34,8 +34,9 @@ from xferlab.tracking.content import (
     shown_sets,
 )
 from xferlab.tracking.lineage import taken_weights
+from xferlab.tracking.overlays import overlays
 from xferlab.tracking.pipe import MirrorProcess
-from xferlab.tracking.study_run import StudyContent, no_headline, study_order, study_summary
+from xferlab.tracking.study_run import StudyContent, no_headline, study_order, study_run_id, study_summary
 from xferlab.tracking.summary import Headline, trial_summary
 from xferlab.tracking.webhook import Notice
 
@@ -210,9 +211,7 @@ class _Rebuild:
             for entry in trials:
                 self._write(entry["trial_id"], partial(self._trial, entry))
             if results is not None and not results.is_empty:
-                order = study_order(self._plan, results)
-                run = _Run(order, study_summary(results), results.messages)
-                self._write(order.run_id, lambda: run)
+                self._write(study_run_id(self._plan), lambda: self._study(results))
         finally:
             writer, self._writer = self._writer, None
             if writer is not None:
@@ -295,6 +294,29 @@ class _Rebuild:
 
         order = replace(RunOrder.of_trial(spec, config, data=data), content=content, epochs=epochs)
         return _Run(order, summary, messages)
+
+    def _study(self, results: StudyContent) -> _Run:
+        """Returns the run of the study, with cases to look at of each stage of each arm."""
+        images = self._tracking["images"]
+        shown = overlays(
+            self._store,
+            (self._spec(entry) for entry in self._first_complete()) if images else (),
+            self._plan["data"],
+            images=images,
+            metric=lambda trial: results.headline(trial).metric,
+        )
+        whole = replace(results, overlays=shown)
+        return _Run(study_order(self._plan, whole), study_summary(whole), whole.messages)
+
+    def _first_complete(self) -> Iterator[Mapping[str, Any]]:
+        """Yields the plan's entry of the first complete trial of each stage of each arm."""
+        met = set[tuple[str, ...]]()
+        for entry in self._plan["trials"]:
+            place = (entry["stage"], *entry["arms"])
+            if place in met or entry.get("fold") or not read_trial(self._store, entry["trial_id"]):
+                continue
+            met.add(place)
+            yield entry
 
     def _spec(self, entry: Mapping[str, Any]) -> TrialSpec:
         """Returns the spec of a trial with name, arms and evaluations of the plan, which may be more."""

@@ -11,8 +11,11 @@ from typing import Any
 from xferlab.plan.identity import sha256_of, short_id
 from xferlab.plan.spec import TrialSpec
 from xferlab.tracking.content import RunOrder, content_sha256, is_shareable, run_tags, withheld_notes
+from xferlab.tracking.overlays import COLUMNS, Overlay
 from xferlab.tracking.summary import Headline
 
+OVERLAYS = "overlays"
+"""The name of the table of cases to look at."""
 Rows = Sequence[Mapping[str, Any]]
 """Lines of a table, all with the same keys."""
 
@@ -32,6 +35,7 @@ class StudyContent:
         tables: Lines by the table's name.
         epochs: Numbers of each epoch by name, `epoch` among them.
         figures: Title and PNG of figures without patients, by name.
+        overlays: Cases to look at, of shareable sections.
         alert: Title and text of a message that W&B sends to who subscribed to it; None for none.
     """
 
@@ -40,6 +44,7 @@ class StudyContent:
     tables: Mapping[str, Rows] = field(default_factory=dict)
     epochs: Rows = ()
     figures: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
+    overlays: Sequence[Overlay] = ()
     alert: tuple[str, str] | None = None
 
     @property
@@ -48,12 +53,14 @@ class StudyContent:
         return not (self.tables or self.epochs or self.figures)
 
     def digests(self) -> dict[str, str]:
-        """Returns the digest of each table and each figure."""
+        """Returns the digest of each table and each figure, and of all overlays."""
         tables = {
             name: sha256_of([[repr(value) for value in row.values()] for row in rows])
             for name, rows in self.tables.items()
         }
-        return tables | {name: hashlib.sha256(png).hexdigest() for name, (_, png) in self.figures.items()}
+        figures = {name: hashlib.sha256(png).hexdigest() for name, (_, png) in self.figures.items()}
+        shown = [overlay.digest for overlay in self.overlays]
+        return tables | figures | ({OVERLAYS: sha256_of(shown)} if shown else {})
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """Yields what is sent after the epochs."""
@@ -63,6 +70,9 @@ class StudyContent:
                 yield {"kind": "table", "name": name, "columns": list(rows[0]), "rows": values}
         for name, (title, png) in self.figures.items():
             yield {"kind": "figure", "name": name, "title": title, "png": b64encode(png).decode()}
+        if self.overlays:
+            rows = [overlay.message() for overlay in self.overlays]
+            yield {"kind": "pictures", "name": OVERLAYS, "columns": COLUMNS, "rows": rows}
         if self.alert is not None:
             yield {"kind": "alert", "title": self.alert[0], "text": self.alert[1]}
 
