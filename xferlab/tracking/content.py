@@ -19,6 +19,8 @@ from xferlab.plan.spec import TrialSpec
 
 LONGEST_NAME = 128
 """Characters of a run's name, and of a group's, that W&B takes; the config has all names in full."""
+STUDIES = "studies"
+"""The group of the runs of studies; those of trials have the name of an arm."""
 LONGEST_TAG = 64
 """Characters of a tag that W&B takes."""
 

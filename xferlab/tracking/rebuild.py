@@ -21,7 +21,7 @@ from xferlab.tracking.study_run import StudyContent, study_order, study_run_id
 from xferlab.tracking.webhook import Notice
 
 MODES = ("online", "offline", "disabled")
-DEFAULT_TRACKING = {"project": "xferlab", "entity": None, "mode": "offline", "images": 4}
+DEFAULT_TRACKING: dict[str, Any] = {"project": "xferlab", "entity": None, "mode": "offline", "images": 4}
 ANSWER_TIMEOUT_S = 120.0
 """Longest wait for a run to be begun, and for it to be written."""
 ALERT_TIMEOUT_S = 20.0

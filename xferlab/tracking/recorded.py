@@ -22,11 +22,19 @@ from xferlab.tracking.summary import trial_summary
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run to write: what it is, its final values, and what is sent between its epochs and its end."""
+    """A run to write.
+
+    Attributes:
+        order: What it is, with its epochs.
+        summary: Its final values.
+        messages: Returns what is sent between its epochs and its end.
+        main: Names of the metrics that stand in tables and figures of many arms.
+    """
 
     order: RunOrder
     summary: Mapping[str, Any]
     messages: Callable[[], Iterable[dict[str, Any]]]
+    main: tuple[str, ...] = ()
 
 
 class RecordedRuns:
@@ -51,7 +59,8 @@ class RecordedRuns:
         records = dict(zip(spec.evaluations, filter(None, evaluations), strict=True))
         tables = {evaluation.name: read_cases(store, measured) for evaluation, measured in records.items()}
         history = read_history(store, trial_id)
-        summary = trial_summary(record, history, tables, headline=self._results.headline(spec))
+        headline = self._results.headline(spec)
+        summary = trial_summary(record, history, tables, headline=headline)
         data, weights = self._plan["data"], self._parent_weights(spec)
         config = run_config(spec, names=entry["names"], parent_weights=weights, data=data)
         epochs = [result.flat() for result in history]
@@ -70,7 +79,7 @@ class RecordedRuns:
             yield {"kind": "weights", "made": record.weights_sha256, "taken": taken}
 
         order = replace(RunOrder.of_trial(spec, config, data=data), content=content, epochs=epochs)
-        return RecordedRun(order, summary, messages)
+        return RecordedRun(order, summary, messages, headline.main)
 
     def study(self) -> RecordedRun:
         """Returns the run of the study, with cases to look at of each stage of each arm."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from xferlab.plan.identity import sha256_of, short_id
 from xferlab.plan.spec import TrialSpec
-from xferlab.tracking.content import RunOrder, content_sha256, is_shareable, run_tags, withheld_notes
+from xferlab.tracking.content import STUDIES, RunOrder, content_sha256, is_shareable, run_tags, withheld_notes
 from xferlab.tracking.overlays import COLUMNS, Overlay
 from xferlab.tracking.summary import Headline
 
@@ -93,7 +93,7 @@ def study_order(plan: Mapping[str, Any], content: StudyContent | None = None) ->
     return RunOrder(
         run_id=study_run_id(plan),
         name=plan["study"],
-        group="studies",
+        group=STUDIES,
         job_type="study",
         config=config,
         tags=[*run_tags(labels, ()), *tasks],

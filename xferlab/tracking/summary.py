@@ -33,11 +33,13 @@ class Headline:
         metric: The metric of a case that is also given by pathology; empty for none.
         of_sets: Returns the metrics of a set of cases by name, such as AUC.
         parts: Names of the values that those are made of; their means would say nothing.
+        main: Names of the metrics that stand in tables and figures of many arms.
     """
 
     metric: str = ""
     of_sets: Callable[[Values], Mapping[str, float]] = no_sets
     parts: frozenset[str] = frozenset()
+    main: tuple[str, ...] = ()
 
 
 def trial_summary(
