@@ -151,11 +151,13 @@ def test_every_panel_shows_what_the_runs_that_it_is_drawn_from_hold(
             assert is_grouped(panel, drawn_from), (kind, panel["config"])
             titles.setdefault(kind, set()).add(panel["config"].get("chartTitle", "table"))
     for wanted in (
-        "validation_loss, mean and SD", "DICE on portable.hold_out, portable", "All arms", "table",
-        "DICE on portable.hold_out, portable: general and portable", "Hours of training, all trials",
+        "validation_loss, mean and SD", "DICE on portable.hold_out, portable", "Figures of the report",
+        "DICE on portable.hold_out, portable: general and portable", "Hours of training, all trials", "table",
     ):  # fmt: skip
         assert wanted in titles["workspace"] & titles["report"], wanted
     assert "validation_loss of stage general, mean by arm" in titles["workspace"]
+    figures = {key for run in runs for key in run.summary if key.startswith("figures/")}
+    assert "figures/covid19_general_to_portable_baseline.path" in figures
     text = json.dumps(made["report"]["spec"], ensure_ascii=False)
     (verdict,) = {value for run in runs for key, value in run.summary.items() if key.startswith("verdict/")}
     assert verdict in text

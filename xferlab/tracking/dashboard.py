@@ -116,11 +116,11 @@ def _filled(sections: Iterable[Section]) -> tuple[Section, ...]:
 
 
 def _result(study: RecordedRun) -> Section:
-    """Returns the verdicts in words, the figures of all arms, and the tables of contrasts and means."""
+    """Returns the verdicts in words, the report's figures, and the tables of contrasts and means."""
     sentences = [str(value) for key, value in study.summary.items() if key.startswith("verdict/")]
     done, planned = (study.summary.get(f"trials_{what}") for what in ("complete", "planned"))
     names = list(_sent(study, "figure"))
-    figures = Panel("pictures", "All arms", tuple(f"figures/{name}" for name in names))
+    figures = Panel("pictures", "Figures of the report", tuple(f"figures/{name}" for name in names))
     tables = [Panel("table", name, (name,)) for name in reversed(list(_sent(study, "table")))]
     text = [*sentences, f"{done} of {planned} trials are complete.", study.order.notes]
     return Section("Result", tuple(filter(None, text)), (*([figures] if names else []), *tables), "study")
