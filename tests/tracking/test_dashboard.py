@@ -162,6 +162,7 @@ def test_every_panel_shows_what_the_runs_that_it_is_drawn_from_hold(
     (verdict,) = {value for run in runs for key, value in run.summary.items() if key.startswith("verdict/")}
     assert verdict in text
     assert "6 of 6 trials are complete." in text
+    assert "baseline/general stands for still, too." in text
 
 
 def test_a_panel_by_pathology_has_a_key_of_each(dashboard: Dashboard, tmp_path: Path) -> None:
@@ -279,7 +280,9 @@ def recorded(
     stage: str, summary: dict[str, float], *, sets: tuple[str, ...] = ("x.test",), losses: int = 1
 ) -> RecordedRun:
     rows = [{"epoch": number + 1, "train_loss": 0.5, "lr": 0.1} for number in range(losses)]
-    order = RunOrder("id", f"a/{stage}/r01", f"a/{stage}", stage, {"evaluated_on": sets}, epochs=rows)
+    order = RunOrder(
+        "id", f"a/{stage}/r01", f"a/{stage}", stage, {"evaluated_on": sets, "arms": ["a"]}, epochs=rows
+    )
     return RecordedRun(order, summary, tuple, ("M", "N"))
 
 

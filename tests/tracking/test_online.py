@@ -112,7 +112,8 @@ def test_an_alert_that_cannot_be_sent_says_why(server, store, tmp_path, monkeypa
     assert "no plan of study" in alert_study(store, replace(notice, study="other"), directory=tmp_path)
 
 
-def test_wandb_is_told_which_run_made_and_which_took_weights(server, store, tmp_path):
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_wandb_is_told_which_run_made_and_which_took_weights(server, store, tmp_path, mode):
     producer = replace(spec(seed=7), inputs=())
     taking = replace(spec(), inputs=(*spec().inputs, Input("masks", (producer.trial_id,), threshold=0.5)))
     for trial, started_from, made in ((producer, None, "a" * 64), (taking, "d" * 64, "b" * 64)):
@@ -120,7 +121,10 @@ def test_wandb_is_told_which_run_made_and_which_took_weights(server, store, tmp_
         record = read_trial(store, trial.trial_id)
         write_trial(store, replace(record, started_from=started_from, weights_sha256=made))
     store_plan(store, [producer, taking])
-    assert mirror_study(store, "covid", directory=tmp_path, mode="online").failed == {}
+    assert mirror_study(store, "covid", directory=tmp_path, mode=mode).failed == {}
+    if mode == "offline":
+        assert server.models == []
+        sync(tmp_path)
     donor, made, masks = (f"weights-{letter * 16}" for letter in "dba")
     run = spec().trial_id
     assert sorted(server.models) == sorted(

@@ -85,7 +85,7 @@ def dashboard_of(
         title: Their title.
         other_profiles: Profiles of the study file whose runs are not shown.
     """
-    result, cases = _result(study), _cases(study)
+    result, cases = _result(study, trials), _cases(study)
     shared = [*_metrics(trials), _transfer(trials), _hours(trials), cases]
     losses = {stage: _losses(stage, study, trials) for stage in plan["stages"]}
     by_stage = [
@@ -115,14 +115,16 @@ def _filled(sections: Iterable[Section]) -> tuple[Section, ...]:
     return tuple(section for section in sections if section.panels or section.text)
 
 
-def _result(study: RecordedRun) -> Section:
+def _result(study: RecordedRun, trials: Iterable[RecordedRun]) -> Section:
     """Returns the verdicts in words, the report's figures, and the tables of contrasts and means."""
     sentences = [str(value) for key, value in study.summary.items() if key.startswith("verdict/")]
     done, planned = (study.summary.get(f"trials_{what}") for what in ("complete", "planned"))
     names = list(_sent(study, "figure"))
     figures = Panel("pictures", "Figures of the report", tuple(f"figures/{name}" for name in names))
     tables = [Panel("table", name, (name,)) for name in reversed(list(_sent(study, "table")))]
-    text = [*sentences, f"{done} of {planned} trials are complete.", study.order.notes]
+    shared = {run.order.group: run.order.config["arms"][1:] for run in trials}
+    also = [f"{group} stands for {', '.join(arms)}, too." for group, arms in shared.items() if arms]
+    text = [*sentences, f"{done} of {planned} trials are complete.", *also, study.order.notes]
     return Section("Result", tuple(filter(None, text)), (*([figures] if names else []), *tables), "study")
 
 
