@@ -152,7 +152,7 @@ def test_every_panel_shows_what_the_runs_that_it_is_drawn_from_hold(
             titles.setdefault(kind, set()).add(panel["config"].get("chartTitle", "table"))
     for wanted in (
         "validation_loss, mean and SD", "DICE on portable.hold_out, portable", "Figures of the report",
-        "DICE on portable.hold_out, portable: general and portable", "Hours of training, all trials", "table",
+        "table", "DICE on portable.hold_out, portable: general, then portable", "Hours of training, all trials",
     ):  # fmt: skip
         assert wanted in titles["workspace"] & titles["report"], wanted
     assert "validation_loss of stage general, mean by arm" in titles["workspace"]
@@ -310,6 +310,13 @@ def test_what_no_run_holds_has_no_panel() -> None:
         "x.test by arm and pathology, after stage study": [("x.test/N",)],
         "Lineage": [],
     }
+
+
+def test_stages_that_measure_other_things_on_a_set_are_no_transfer() -> None:
+    shown = keys_of([recorded("study", {"x.test/M": 0.5}), recorded("last", {"x.test/N": 0.5})])
+    assert "Before and after transfer" not in shown
+    assert shown["x.test by arm and pathology, after stage study"] == [("x.test/M",)]
+    assert shown["x.test by arm and pathology, after stage last"] == [("x.test/N",)]
 
 
 def test_a_set_that_two_stages_are_measured_on_is_shown_before_and_after() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from xferlab.tracking.content import run_tags
 from xferlab.tracking.recorded import RecordedRun
@@ -148,53 +148,51 @@ def _means(stage: str, study: RecordedRun, losses: Iterable[Panel]) -> Iterator[
         yield Panel("curves", f"{name} of stage {stage}, mean by arm", tuple(keys))
 
 
+class _Measured(NamedTuple):
+    """A metric on a set, in words, and the keys of each stage that was measured so."""
+
+    name: str
+    what: str
+    stages: dict[str, list[str]]
+
+
 def _metrics(trials: Sequence[RecordedRun]) -> Iterator[Section]:
-    """Yields what each set was measured at after the last stage that it was measured after."""
-    last: dict[str, str] = {}
-    for run in trials:
-        last |= dict.fromkeys(run.order.config["evaluated_on"], run.order.job_type)
-    for name, stage in last.items():
-        measured = _measured([run for run in trials if run.order.job_type == stage], name)
-        panels = tuple(Panel("bars", what, keys) for what, keys in measured.items())
-        if panels:
-            title = f"{name} by arm and pathology, after stage {stage}"
-            yield Section(title, (), panels, stage=stage)
+    """Yields the main metrics of each set after its last stage, overall and by pathology."""
+    panels: dict[tuple[str, str], list[Panel]] = {}
+    for measured in _measured(trials):
+        stage, keys = list(measured.stages.items())[-1]
+        ordered = sorted(keys, key=lambda key: (key.count("/"), key))
+        panels.setdefault((measured.name, stage), []).append(Panel("bars", measured.what, tuple(ordered)))
+    for (name, stage), shown in panels.items():
+        title = f"{name} by arm and pathology, after stage {stage}"
+        yield Section(title, (), tuple(shown), stage=stage)
 
 
 def _transfer(trials: Sequence[RecordedRun]) -> Section:
-    """Returns what each set was measured at before and after, for sets of several stages."""
-    stages: dict[str, dict[str, None]] = {}
-    for run in trials:
-        for name in run.order.config["evaluated_on"]:
-            stages.setdefault(name, {})[run.order.job_type] = None
-    panels = [
-        Panel("bars", f"{what}: {' and '.join(after)}", keys[:1])
-        for name, after in stages.items()
-        if len(after) > 1
-        for what, keys in _measured(trials, name).items()
-    ]
+    """Returns the main metrics of each set before and after, of those that several stages have."""
     text = "The bars of an arm are its stages: the same cases before and after transfer."
+    panels = []
+    for _, what, stages in _measured(trials):
+        overall = min(next(iter(stages.values())), key=len)
+        if len(stages) > 1:
+            panels.append(Panel("bars", f"{what}: {', then '.join(stages)}", (overall,)))
     return Section("Before and after transfer", (text,) if panels else (), tuple(panels))
 
 
-def _measured(trials: Sequence[RecordedRun], name: str) -> dict[str, tuple[str, ...]]:
-    """Returns by metric and set the keys of the main metrics: over all cases, then of each pathology.
-
-    Those of a simulated device are apart; what is defined in no run is left out.
-    """
-    found: dict[str, list[str]] = {}
+def _measured(trials: Sequence[RecordedRun]) -> Iterable[_Measured]:
+    """Returns the main metrics of each set, apart for a simulated device, where they are defined."""
+    found: dict[tuple[str, str], _Measured] = {}
     for run in trials:
         for key, value in run.summary.items():
-            place, _, rest = key.partition(f"{name}/")
-            metric = next((part for part in rest.split("/")[:2] if part in run.main), "")
-            if place or not metric or value != value:
-                continue
-            device = rest.partition(metric)[0].rstrip("/")
-            keys = found.setdefault(f"{metric} on {name}{device and f', {device}'}", [])
-            keys += [] if key in keys else [key]
-    return {
-        what: tuple(sorted(keys, key=lambda key: (len(key.split("/")), key))) for what, keys in found.items()
-    }
+            name = next((name for name in run.order.config["evaluated_on"] if key.startswith(f"{name}/")), "")
+            parts = key.removeprefix(f"{name}/").split("/")
+            metric = next((part for part in parts[:2] if part in run.main), "")
+            if name and metric and value == value:
+                what = f"{metric} on {', '.join([name, *parts[: parts.index(metric)]])}"
+                measured = found.setdefault((name, what), _Measured(name, what, {}))
+                keys = measured.stages.setdefault(run.order.job_type, [])
+                keys += [] if key in keys else [key]
+    return found.values()
 
 
 def _hours(trials: Sequence[RecordedRun]) -> Section:
