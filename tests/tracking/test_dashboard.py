@@ -152,7 +152,8 @@ def test_every_panel_shows_what_the_runs_that_it_is_drawn_from_hold(
             titles.setdefault(kind, set()).add(panel["config"].get("chartTitle", "table"))
     for wanted in (
         "validation_loss, mean and SD", "DICE on portable.hold_out, portable", "Figures of the report",
-        "table", "DICE on portable.hold_out, portable: general, then portable", "Hours of training, all trials",
+        "table", "DICE on portable.hold_out, portable: general, then portable",
+        "Hours of training, all trials",
     ):  # fmt: skip
         assert wanted in titles["workspace"] & titles["report"], wanted
     assert "validation_loss of stage general, mean by arm" in titles["workspace"]
