@@ -225,6 +225,7 @@ def shape(value: Any) -> Any:
     return [shape(each) for each in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 def test_runs_that_were_sent_are_found(
     server: Server, dashboard: Dashboard, study: Path, tmp_path: Path
 ) -> None:
@@ -244,18 +245,30 @@ def test_without_a_key_it_says_what_to_do_and_a_file_takes_none(dashboard: Dashb
 
 @pytest.mark.parametrize(
     ("trouble", "reason"),
-    [("project", "W&B has no project team/mine that this account may see"), ("hang", "no answer in 6 s")],
+    [
+        ("project", "W&B has no project team/mine that this account may see"),
+        ("401", "Failed to verify credentials"),
+        pytest.param("hang", "no answer in 6 s", marks=pytest.mark.slow),
+    ],
 )
 def test_trouble_with_the_service_is_told_in_time(
     server: Server, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch, trouble: str, reason: str
 ) -> None:
     monkeypatch.setattr(publishing, "TIMEOUT_S", 6.0 if trouble == "hang" else 60.0)
-    server.project, server.fault = trouble != "project", "hang" if trouble == "hang" else None
+    server.project, server.fault = trouble != "project", None if trouble == "project" else trouble
     began = time.monotonic()
     code, said = dashboard()
     assert (code, time.monotonic() - began < 40) == (2, True)
     assert reason in said
     assert "Nothing of the study is lost" in said
+
+
+def test_a_title_or_a_file_that_cannot_be_says_so(dashboard: Dashboard, tmp_path: Path) -> None:
+    code, said = dashboard("--name", "x" * 129, "--output", str(tmp_path / "a.json"))
+    assert (code, "at most 128 characters" in said, "Traceback" in said) == (2, True, False)
+    code, said = dashboard("--output", str(tmp_path / "absent" / "a.json"))
+    assert code == 2
+    assert "a.json: cannot be written: No such file or directory" in said
 
 
 def test_without_the_library_it_says_what_to_install(

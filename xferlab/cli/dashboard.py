@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
 from xferlab.cli.options import DashboardOptions
 from xferlab.cli.session import Session
 from xferlab.cli.study_results import study_results
+from xferlab.data.cache import check_cache
 from xferlab.errors import UsageError
 from xferlab.records.reader import read_plan
 from xferlab.tracking.dashboard import Dashboard, dashboard_of
@@ -26,6 +29,7 @@ def run(options: DashboardOptions) -> int:
     """
     now = compare(options, must_have_run=True)
     session = now.session
+    check_cache(session.cache_dir)
     now.print_remarks()
     dashboard = _dashboard(session, options.name)
     where = _where(session, options)
@@ -38,7 +42,7 @@ def run(options: DashboardOptions) -> int:
     directory = session.cache_dir / "wandb"
     answer = publish(dashboard, where, directory=directory, send=options.output is None)
     if options.output is not None:
-        Path(options.output).write_text(json.dumps({**where, "pages": answer["pages"]}, indent=1) + "\n")
+        _write(options.output, {**where, "pages": answer["pages"]})
         print(f"{options.output}: what would be sent; nothing was sent")
     for page in answer.get("sent", ()):
         print(f"{page['kind']} {'replaced' if page['replaced'] else 'made'}: {page['url']}")
@@ -62,6 +66,13 @@ def _dashboard(session: Session, name: str | None) -> Dashboard:
     title = name or f"{session.study}{f' ({profile})' if profile else ''}"
     others = [each for each in session.loaded.profiles if each != profile]
     return dashboard_of(plan, runs.study(), trials, title=title, other_profiles=others)
+
+
+def _write(path: str, content: Mapping[str, Any]) -> None:
+    try:
+        Path(path).write_text(json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        raise UsageError(f"--output {path}: cannot be written: {error.strerror}") from error
 
 
 def _where(session: Session, options: DashboardOptions) -> dict[str, str | None]:

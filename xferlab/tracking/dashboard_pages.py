@@ -18,7 +18,7 @@ from urllib.parse import quote
 import wandb
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from wandb_workspaces import expr
 from wandb_workspaces._graphql import execute_graphql, get_app_url
 
@@ -28,8 +28,8 @@ from xferlab.tracking.dashboard import Dashboard, Panel, Section
 
 REQUEST_S = 15
 """Longest wait for the answer to a request."""
-MAX_LINES = 200
-"""Runs and groups that a panel draws at most; W&B's own limit is 10."""
+MAX_RUNS = 1000
+"""Runs that a panel reads at most, so that means are of all of a group; W&B's own limit is 10."""
 _WIDTH, _HEIGHT, _COLUMNS = 12, 9, 2
 _DESCRIPTION = "Made by `xferlab dashboard`, which replaces it when it is called again."
 
@@ -77,20 +77,29 @@ class Page:
 
 
 def main() -> None:
-    """Answers one order."""
+    """Answers one order; what is wrong with it, or at W&B, is the last line of standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
-    order = json.load(sys.stdin)
-    dashboard = TypeAdapter(Dashboard).validate_python(order["dashboard"])
-    pages = [workspace(dashboard), report(dashboard)]
-    answer: dict[str, Any] = {"pages": [asdict(page) for page in pages]}
-    if order["send"]:
-        api = wandb.Api(timeout=REQUEST_S)
-        where = {"entity": order["entity"] or api.default_entity, "project": order["project"]}
-        answer["sent"] = [send(api, page, where) for page in pages]
-        answer["runs"] = num_runs(api, where, dashboard)
+    try:
+        answer = _answer(json.load(sys.stdin))
+    except ValidationError as error:
+        sys.exit("; ".join(each["msg"] for each in error.errors()))
+    except UsageError as error:
+        sys.exit(str(error))
     with answers:
         json.dump(answer, answers)
+
+
+def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
+    dashboard = TypeAdapter(Dashboard).validate_python(order["dashboard"])
+    pages = [workspace(dashboard), report(dashboard)]
+    made = {"pages": [asdict(page) for page in pages]}
+    if not order["send"]:
+        return made
+    api = wandb.Api(timeout=REQUEST_S)
+    where = {"entity": order["entity"] or api.default_entity, "project": order["project"]}
+    sent = [send(api, page, where) for page in pages]
+    return {**made, "sent": sent, "runs": num_runs(api, where, dashboard)}
 
 
 def workspace(dashboard: Dashboard) -> Page:
@@ -110,7 +119,7 @@ def workspace(dashboard: Dashboard) -> Page:
         project="",
         name=dashboard.title,
         sections=sections,
-        settings=ws.WorkspaceSettings(max_runs=MAX_LINES),
+        settings=ws.WorkspaceSettings(max_runs=MAX_RUNS),
         runset_settings=ws.RunsetSettings(filters=_filters(dashboard)),
     )
     spec = view._to_model().spec.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -170,13 +179,13 @@ def _laid_out(panels: Sequence[Panel]) -> Iterator[Any]:
 
 
 def _panel(panel: Panel) -> Any:
-    keys, groups = list(panel.keys), {"groupby": wr.Metric("Group"), "max_runs_to_show": MAX_LINES}
+    keys, groups = list(panel.keys), {"groupby": wr.Metric("Group"), "max_runs_to_show": MAX_RUNS}
     curves = {"x": "Step", "title_x": "epoch", "smoothing_type": "none"}
     if panel.kind == "bands":
         band = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
         return wr.LinePlot(title=panel.title, y=keys, **curves, **groups, **band)
     if panel.kind == "curves":
-        return wr.LinePlot(title=panel.title, y=keys, **curves, max_runs_to_show=MAX_LINES)
+        return wr.LinePlot(title=panel.title, y=keys, **curves, max_runs_to_show=MAX_RUNS)
     if panel.kind == "table":
         return wr.WeavePanelSummaryTable(table_name=keys[0])
     if panel.kind == "pictures":
@@ -184,7 +193,7 @@ def _panel(panel: Panel) -> Any:
     sums = {"groupby_aggfunc": "sum", "groupby_rangefunc": "none"}
     means = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
     shown = sums if panel.kind == "sums" else means
-    return wr.BarPlot(title=panel.title, metrics=keys, max_bars_to_show=MAX_LINES, **groups, **shown)
+    return wr.BarPlot(title=panel.title, metrics=keys, max_bars_to_show=MAX_RUNS, **groups, **shown)
 
 
 def send(api: wandb.Api, page: Page, where: Mapping[str, str]) -> dict[str, Any]:
