@@ -8,13 +8,14 @@ names of cases leave for data sections that are `shareable`. Searches (`xferlab 
 records hold every sample with its curve.
 """
 
-from xferlab.tracking.live import TrialMirror
+from xferlab.tracking.live import FAILURES, TrialMirror
 from xferlab.tracking.notes import unmirrored
 from xferlab.tracking.rebuild import MirrorReport, alert_study, complete_study, mirror_study
 from xferlab.tracking.study_run import StudyContent
 from xferlab.tracking.summary import Headline, trial_summary
 
 __all__ = [
+    "FAILURES",
     "Headline",
     "MirrorReport",
     "StudyContent",

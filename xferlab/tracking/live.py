@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from xferlab.errors import StorageError
+from xferlab.errors import StorageError, XferlabError
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.schema import EpochResult, TrialRecord
 from xferlab.records.store import Store
@@ -34,8 +34,17 @@ MAX_BEHIND = 4
 """Processes of earlier trials, still at work, beside which no further one is started."""
 _LOG = logging.getLogger("xferlab.mirror")
 _WARNING = "W&B mirror of %s (%s) stopped: %s; the trial goes on, `xferlab mirror STUDY` completes it later"
-# All that a pipe, a process, a thread or a message may raise.
-_FAILURES = (OSError, ValueError, TypeError, LookupError, RuntimeError, StorageError)
+FAILURES = (
+    OSError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    XferlabError,
+)
+"""What a pipe, a process, a message, or numbers that nobody thought of may raise: no reason to fail."""
 _behind: set[str] = set()
 
 
@@ -92,6 +101,13 @@ class TrialMirror:
                 rows = [pixel_row(arrays) for arrays in cases]
                 self._writer.send("outputs", title=f"{section}.validation", rows=rows)
 
+    def summary(self, make: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
+        """Returns the final values that a function gives; none where no run wants them, or where it fails."""
+        with self._guarded():
+            if self._writer is not None:
+                return make()
+        return {}
+
     def weights(self, record: TrialRecord) -> None:
         """Sends the digest of the weights that the trial made, and of those that it took."""
         with self._guarded():
@@ -143,7 +159,7 @@ class TrialMirror:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except _FAILURES as error:
+        except FAILURES as error:
             writer, self._writer = self._writer, None
             if writer is not None:
                 writer.abandon()

@@ -1,13 +1,17 @@
-"""What the summary of a trial's run says of the metrics of its task."""
+"""What the run of a trial in a mirror says of it in the end."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import partial
+
+import pyarrow as pa
 
 from xferlab.metrics.sets import values_of
 from xferlab.plan.spec import TrialSpec
+from xferlab.records.schema import EpochResult, TrialRecord
 from xferlab.tasks import registry
-from xferlab.tracking import Headline
+from xferlab.tracking import Headline, trial_summary
 
 
 def headline_of(spec: TrialSpec) -> Headline:
@@ -18,3 +22,10 @@ def headline_of(spec: TrialSpec) -> Headline:
     parts = frozenset(name for metric in metrics for name in metric.made_of)
     main = (task.headline, *(metric.name for metric in metrics if metric.prominence == "main"))
     return Headline(task.headline, partial(values_of, shown), parts, tuple(dict.fromkeys(filter(None, main))))
+
+
+def final_values(
+    spec: TrialSpec, record: TrialRecord, epochs: Iterable[EpochResult], cases: Mapping[str, pa.Table]
+) -> dict[str, float]:
+    """Returns a trial's final values, as `trial_summary` does."""
+    return trial_summary(record, epochs, cases, headline=headline_of(spec))
