@@ -33,7 +33,7 @@ class Headline:
         metric: The metric of a case that is also given by pathology; empty for none.
         of_sets: Returns the metrics of a set of cases by name, such as AUC.
         parts: Names of the values that those are made of; their means would say nothing.
-        main: Names of the metrics that stand in tables and figures of many arms.
+        main: Names of the metrics over all targets that stand in tables and figures of many arms.
     """
 
     metric: str = ""

@@ -20,8 +20,13 @@ def headline_of(spec: TrialSpec) -> Headline:
     metrics = task.metrics(spec.targets)
     shown = [metric for metric in metrics if metric.computed_by and metric.prominence != "further"]
     parts = frozenset(name for metric in metrics for name in metric.made_of)
-    main = (task.headline, *(metric.name for metric in metrics if metric.prominence == "main"))
-    return Headline(task.headline, partial(values_of, shown), parts, tuple(dict.fromkeys(filter(None, main))))
+    whole = [metric.name for metric in metrics if metric.prominence == "main" and not metric.of]
+    return Headline(
+        task.headline,
+        partial(values_of, shown),
+        parts,
+        tuple(dict.fromkeys(filter(None, (task.headline, *whole)))),
+    )
 
 
 def final_values(
