@@ -63,7 +63,9 @@ class StudyContent:
         return tables | figures | ({OVERLAYS: sha256_of(shown)} if shown else {})
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """Yields what is sent after the epochs."""
+        """Yields what is sent after the epochs; a message to people first, since pictures may take a while."""
+        if self.alert is not None:
+            yield {"kind": "alert", "title": self.alert[0], "text": self.alert[1]}
         for name, rows in self.tables.items():
             if rows:
                 values = [list(row.values()) for row in rows]
@@ -73,8 +75,6 @@ class StudyContent:
         if self.overlays:
             rows = [overlay.message() for overlay in self.overlays]
             yield {"kind": "pictures", "name": OVERLAYS, "columns": COLUMNS, "rows": rows}
-        if self.alert is not None:
-            yield {"kind": "alert", "title": self.alert[0], "text": self.alert[1]}
 
 
 def study_run_id(plan: Mapping[str, Any]) -> str:
