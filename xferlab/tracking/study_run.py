@@ -63,7 +63,7 @@ class StudyContent:
         return tables | figures | ({OVERLAYS: sha256_of(shown)} if shown else {})
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """Yields what is sent after the epochs; a message to people first, since pictures may take a while."""
+        """Yields what is sent after the epochs: a message to people first, since pictures take long."""
         if self.alert is not None:
             yield {"kind": "alert", "title": self.alert[0], "text": self.alert[1]}
         for name, rows in self.tables.items():
