@@ -186,7 +186,7 @@ class _Writer:
 
     def saved(self, pictures: Iterable[Picture]) -> Iterator[SavedPicture]:
         """Yields the figures with their files; those that cannot be written are noted and left out."""
-        from xferlab.analysis.figures.style import save
+        from xferlab.analysis.figures.files import save
 
         for picture in map(self.contents.numbered, pictures):
             self.say(f"drawing: {picture.title}")
@@ -259,9 +259,10 @@ def _status(results: StudyResults, remarks: Sequence[str]) -> tuple[tuple[str, .
 
 def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator[Table]]) -> Section:
     plan = results.plan
-    absent = results.trials[results.trials["state"] != "complete"].to_dict("records")
     lists = {
-        "Not complete:": tuple(f"{trial_name(row)}: {row['state']} ({row['reason']})" for row in absent),
+        "Not complete:": tuple(
+            f"{trial_name(row)}: {row['state']} ({row['reason']})" for row in results.absent
+        ),
         "In no table, in repetitions in which a parent may have trained on these patients:": seen_by_parents(
             results
         ),

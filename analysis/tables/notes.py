@@ -67,27 +67,25 @@ def _means(results: StudyResults, stages: Iterable[str]) -> Iterator[str]:
 
 
 def _section_notes(results: StudyResults, section: str) -> Iterator[str]:
-    data, cases = results.plan["data"].get(section, {}), results.evaluated_cases
+    data, kinds = results.plan["data"].get(section, {}), results.simulated.get(section, ())
     if data.get("note"):
         yield _sentence(f"{section}: {data['note']}")
     if data.get("crop_black_band"):
         yield f"{section}: black bands at the borders of images are cut off."
     if size := data.get("degrade_to"):
         yield f"{section}: images are reduced to {size} px where they are larger, as a control."
-    kinds = cases.loc[cases["section"] == section, "simulated"].astype(str)
-    simulated = kinds[kinds != ""]
-    if len(simulated):
-        names = ", ".join(sorted(simulated.unique()))
+    simulated = [kind for kind in kinds if kind]
+    if simulated:
+        names = ", ".join(sorted(set(simulated)))
         yield f"{section}: {len(simulated)} of {len(kinds)} evaluated images are simulated ({names})."
     if is_drawn(data):
         yield f"{section}: all images are computer-made phantoms."
 
 
 def _incomplete(results: StudyResults, stages: set[str]) -> tuple[str, ...]:
-    absent = results.trials[(results.trials["state"] != "complete") & results.trials["stage"].isin(stages)]
-    if not len(absent):
+    names = [trial_name(row) for row in results.absent if row["stage"] in stages]
+    if not names:
         return ()
-    names = [trial_name(row) for row in absent.to_dict("records")]
     listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     return (f"Not complete and in no number: {listed}.",)
 
@@ -97,13 +95,9 @@ def cut_off(results: StudyResults, stages: Iterable[str]) -> tuple[str, ...]:
 
     The stages whose networks they start from, or whose predictions they read, are among them.
     """
-    runs, notes, wanted = (
-        results.runs.drop_duplicates("trial_id"),
-        list[str](),
-        _with_ancestors(results, stages),
-    )
-    for stage in filter(wanted.__contains__, results.stages):
-        ended = runs[runs["stage"] == stage]
+    notes, wanted = list[str](), _with_ancestors(results, stages)
+    for stage in filter(wanted.intersection(results.ended).__contains__, results.stages):
+        ended = results.ended[stage]
         cut = ended[ended["stopped_by"] == "max_epochs"]["num_epochs"].astype(int)
         if len(cut):
             epochs = " to ".join(map(str, sorted({cut.min(), cut.max()})))

@@ -126,7 +126,7 @@ def _band(history: pd.DataFrame, column: str) -> Iterator[tuple[int, float, floa
 def _figures(contents: Contents) -> Iterator[tuple[str, tuple[str, bytes]]]:
     """Yields the figures of all arms, without those that cannot be written for lack of disk space."""
     from xferlab.analysis.figures.comparisons import arms_pictures
-    from xferlab.analysis.figures.style import save
+    from xferlab.analysis.figures.files import save
 
     for picture in arms_pictures(contents):
         with suppress(OSError), tempfile.TemporaryDirectory() as folder:
