@@ -22,13 +22,17 @@ _SCRIPT = Path(__file__).with_name("templates") / "page.js"
 
 @dataclass(frozen=True)
 class SavedPicture:
-    """A figure on disk with its words; the files lie in the folder `figures` beside the page."""
+    """A figure on disk with its words; the files lie in the folder `figures` beside the page.
+
+    `alt` says what is drawn, for those who do not see it.
+    """
 
     title: str
     caption: tuple[str, ...]
     png: Path
     svg: Path
     pdf: Path
+    alt: str = ""
 
     @property
     def data_uri(self) -> str:

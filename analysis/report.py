@@ -35,6 +35,8 @@ from xferlab.analysis.tables.rendering import write_table
 from xferlab.analysis.tables.sites import sites_tables
 from xferlab.analysis.tables.structures import classes_tables, structures_tables
 from xferlab.analysis.tables.subgroups import subgroups_tables
+from xferlab.analysis.tables.two_studies import two_studies_tables
+from xferlab.analysis.two_studies import TwoStudies
 from xferlab.errors import StorageError
 from xferlab.tasks import registry
 
@@ -81,6 +83,7 @@ def write_report(
     echo: Echo = _silent,
     remarks: Sequence[str] = (),
     fail: Echo | None = None,
+    other: StudyResults | None = None,
 ) -> Path:
     """Writes everything about a study into a folder and returns the path of its `report.md`.
 
@@ -96,13 +99,14 @@ def write_report(
         remarks: Sentences that stand above all else on the page, which is not called complete then.
         fail: Called, when all else is written, with a line for each table, figure or stored file that could
             not be written or read; without it they are raised.
+        other: Another study, which is shown beside this one.
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
         StorageError: The storage cannot be read or the folder not be written.
     """
     results = load_study(storage, study)
-    writer = _Writer(results, Path(out).resolve(), echo)
+    writer = _Writer(results, Path(out).resolve(), echo, other)
     try:
         path = writer.write(remarks)
     except OSError as error:
@@ -120,8 +124,8 @@ def write_report(
 class _Writer:
     """Writes the page of a study and all files beside it, and keeps the list of them."""
 
-    def __init__(self, results: StudyResults, folder: Path, say: Echo):
-        self.results, self.folder, self.say = results, folder, say
+    def __init__(self, results: StudyResults, folder: Path, say: Echo, other: StudyResults | None):
+        self.results, self.folder, self.say, self.other = results, folder, say, other
         self.contents = Contents(results)
         self.written: list[Path] = []
         self.shown_first: list[EvaluationSet] = []
@@ -150,6 +154,8 @@ class _Writer:
             if blocks:
                 self.say(f"{title}: {len(blocks)} table{'' if len(blocks) == 1 else 's'}")
                 yield Section(title, blocks)
+        if self.other:
+            yield self.beside(TwoStudies(self.results, self.other))
         drawn = tuple(self.saved(pictures(self.contents, without=self.shown_first)))
         if drawn:
             self.say(f"Figures: {len(drawn)}")
@@ -175,6 +181,12 @@ class _Writer:
         tables = filter(None, (reached_table(self.contents, found), claims_table(self.contents, found)))
         return Section("Result", (*blocks, *self.tables(map(self.contents.numbered, tables))))
 
+    def beside(self, both: TwoStudies) -> Section:
+        """Returns this study and another one side by side."""
+        tables = tuple(self.tables(map(self.contents.numbered, two_studies_tables(both))))
+        self.say(f"Against another study: {len(tables)} tables")
+        return Section("Against another study", (*_both(both), *tables))
+
     def tables(self, tables: Iterable[Table]) -> Iterator[Table]:
         """Yields the tables, which stand on the page even where a file of theirs cannot be written."""
         for table in tables:
@@ -186,7 +198,7 @@ class _Writer:
 
     def saved(self, pictures: Iterable[Picture]) -> Iterator[SavedPicture]:
         """Yields the figures with their files; those that cannot be written are noted and left out."""
-        from xferlab.analysis.figures.files import save
+        from xferlab.analysis.figures.files import drawn_text, save
 
         for picture in map(self.contents.numbered, pictures):
             self.say(f"drawing: {picture.title}")
@@ -196,7 +208,7 @@ class _Writer:
                 self.results.note(f"figure {picture.name}: cannot be written and is left out: {error}")
                 continue
             self.written += files
-            yield SavedPicture(picture.title, picture.caption, *files)
+            yield SavedPicture(picture.title, picture.caption, *files, alt=drawn_text(picture.figure))
 
 
 def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> Iterator[Picture]:
@@ -259,10 +271,9 @@ def _status(results: StudyResults, remarks: Sequence[str]) -> tuple[tuple[str, .
 
 def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator[Table]]) -> Section:
     plan = results.plan
+    absent = results.trials[results.trials["state"] != "complete"].to_dict("records")
     lists = {
-        "Not complete:": tuple(
-            f"{trial_name(row)}: {row['state']} ({row['reason']})" for row in results.absent
-        ),
+        "Not complete:": tuple(f"{trial_name(row)}: {row['state']} ({row['reason']})" for row in absent),
         "In no table, in repetitions in which a parent may have trained on these patients:": seen_by_parents(
             results
         ),
@@ -285,6 +296,24 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
     for title, items in lists.items():
         blocks += [title, items] if items else []
     return Section("Study", tuple(blocks))
+
+
+def _both(both: TwoStudies) -> Iterator[Block]:
+    """Yields which studies they are, and what only one of them has."""
+    for name, results in (("This study", both.here), ("The other study", both.there)):
+        plan, trials = results.plan, results.trials.drop_duplicates("trial_id")
+        planned, done = plan.get("planned", {}), int((trials["state"] == "complete").sum())
+        profile = f", profile {plan['profile']}" if plan.get("profile") else ""
+        when = f", planned {planned['at']}, digest {planned['digest']}" if planned else ""
+        yield f"{name}: {results.study}{profile}{when}; {done} of {len(trials)} trials are complete."
+    if not both.differences:
+        yield "Their plans do not differ."
+    for name, items in zip(
+        ("Only this study measures:", "Only the other one measures:"), both.only, strict=True
+    ):
+        yield from (name, tuple(items)) if items else ()
+    if not both.common:
+        yield "No arm of the same name is measured on the same section and part in both."
 
 
 def _definitions(contents: Contents) -> Section:

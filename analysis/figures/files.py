@@ -74,6 +74,25 @@ def save(picture: Picture, folder: Path) -> tuple[Path, Path, Path]:
     return png, svg, pdf
 
 
+def drawn_text(figure: Figure) -> str:
+    """Returns what is written in a figure: what its axes are, its lines and columns by name, and its legend.
+
+    Numbers along axes are left out; the tables have all values.
+    """
+    axes = [each for each in figure.axes if each.get_visible()]
+    names = [getattr(each, f"get_{name}")() for each in axes for name in ("title", "xlabel", "ylabel")]
+    titles = [each.get_title(loc="left") for each in axes]
+    ticks = [label.get_text() for each in axes for label in each.get_yticklabels() + each.get_xticklabels()]
+    legends = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    inside = [text.get_text() for each in axes for text in each.texts]
+    texts = dict.fromkeys(" ".join(text.split()) for text in (*titles, *names, *ticks, *inside, *legends))
+    return f"Drawing with {'; '.join(text for text in texts if not _is_number(text))}."
+
+
+def _is_number(text: str) -> bool:
+    return not any(character.isalpha() for character in text)
+
+
 def _write_pixels(figure: Figure, path: Path) -> None:
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)

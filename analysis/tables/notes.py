@@ -11,7 +11,7 @@ from xferlab.analysis.comparison import NO_CLAIM, NO_P, Contrast
 from xferlab.analysis.division import division_note
 from xferlab.analysis.estimates import CONFIDENCE
 from xferlab.analysis.results import EvaluationSet, StudyResults, is_drawn
-from xferlab.analysis.tables.model import Record, interval, number, p_value
+from xferlab.analysis.tables.model import ABSENT, Record, interval, number, p_value
 from xferlab.cohort import single_sections
 from xferlab.metrics.metric import Metric
 
@@ -137,6 +137,18 @@ def mean_and_deviation(row: pd.Series, unit: str, deviation: str) -> str:
     if row["num_patients"] < MIN_PATIENTS:
         return f"{mean} (n < {MIN_PATIENTS} patients)"
     return mean if pd.isna(row[deviation]) else f"{mean} ± {number(row[deviation], unit)}"
+
+
+def mean_and_deviations(row: Record, unit: str) -> str:
+    """Returns `mean ± SD over repetitions (± SD over images)` of an aggregated row."""
+    mean, over_repetitions, over_images = (
+        number(row[name], unit) for name in ("mean", "sd_repetitions", "sd_images")
+    )
+    if row["num_patients"] < MIN_PATIENTS:
+        return f"{mean} (n < {MIN_PATIENTS} patients)"
+    # A metric of sets of images has none.
+    shown = "" if over_images == ABSENT else f" (± {over_images})"
+    return f"{mean} ± {over_repetitions}{shown}"
 
 
 def undefined(row: pd.Series, metric: Metric) -> str:
