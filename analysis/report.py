@@ -208,7 +208,9 @@ class _Writer:
                 self.results.note(f"figure {picture.name}: cannot be written and is left out: {error}")
                 continue
             self.written += files
-            yield SavedPicture(picture.title, picture.caption, *files, alt=drawn_text(picture.figure))
+            width_px = round(96 * picture.figure.get_figwidth())
+            alt = drawn_text(picture.figure)
+            yield SavedPicture(picture.title, picture.caption, *files, alt=alt, width_px=width_px)
 
 
 def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> Iterator[Picture]:

@@ -140,6 +140,9 @@ def test_links_lead_somewhere_pictures_load_and_a_telephone_scrolls_only_down(op
     assert opened.js("document.images.length > 3 && [...document.images].every(i => i.naturalWidth > 0)")
     opened.resize(400)
     assert opened.js("document.documentElement.scrollWidth") <= 400
+    # A figure keeps the size at which it can be read, 7.2 inches or 3.5, and is scrolled.
+    widths = opened.js("[...document.images].map(i => i.getBoundingClientRect().width)")
+    assert set(map(round, widths)) == {691, 336}
     assert opened.complaints == []
 
 

@@ -8,6 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from xferlab.cli.last_plan import compare
 from xferlab.cli.main import COMPLETE, INCOMPLETE
@@ -32,8 +33,7 @@ def run(options: ReportOptions) -> int:
     now.print_remarks()
     session = now.session
     problems: list[str] = []
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    with console.status("reading records", spinner="line") as status:
+    with Console(stderr=True).status("reading records", spinner="line") as progress:  # nothing in a pipe
         from xferlab.analysis import write_report
 
         other = other_results(options.compare, session) if options.compare else None
@@ -41,7 +41,7 @@ def run(options: ReportOptions) -> int:
             session.store.location,
             session.study,
             Path(options.out or Path("reports") / session.study),
-            echo=status.update if console.is_terminal else console.print,
+            echo=lambda line: progress.update(escape(line)),
             fail=problems.append,
             remarks=now.remarks(quote(session.loaded.path.name)),
             other=other,
@@ -49,7 +49,10 @@ def run(options: ReportOptions) -> int:
     print(path)
     for problem in problems:
         print(problem, file=sys.stderr)
-    return COMPLETE if now.is_complete() and not problems else INCOMPLETE
+    if now.is_complete():
+        return INCOMPLETE if problems else COMPLETE
+    print(f"not all trials are complete; `xferlab status {session.words}` lists them", file=sys.stderr)
+    return INCOMPLETE
 
 
 def other_results(given: str, session: Session) -> StudyResults:
