@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -108,7 +109,8 @@ def write_report(
     results = load_study(storage, study)
     writer = _Writer(results, Path(out).resolve(), echo, other)
     try:
-        path = writer.write(remarks)
+        with _collecting_seldom():
+            path = writer.write(remarks)
     except OSError as error:
         raise StorageError(
             f"{writer.folder}: the report cannot be written: {error}; give another folder with --out"
@@ -119,6 +121,19 @@ def write_report(
     for problem in results.problems:
         (fail or _silent)(problem)
     return path
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """Lets Python look for cycles seldom: each look at all that is imported takes a tenth of a second."""
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 class _Writer:
