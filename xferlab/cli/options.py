@@ -131,6 +131,9 @@ class ReportOptions(StudyOptions):
     """Of `report`."""
 
     out: str | None = _option(metavar="DIR", help="folder of the report; default: ./reports/<study>")
+    compare: str | None = _option(
+        metavar="STUDY|STORAGE", help="show another study, or another version of this one, beside this one"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -127,7 +127,7 @@ def _figures(contents: Contents) -> Iterator[tuple[str, tuple[str, bytes]]]:
     from xferlab.analysis.figures.before_after import before_after_pictures
     from xferlab.analysis.figures.classes import class_pictures
     from xferlab.analysis.figures.comparisons import arms_pictures
-    from xferlab.analysis.figures.style import save
+    from xferlab.analysis.figures.files import save
 
     for picture in chain(arms_pictures(contents), before_after_pictures(contents), class_pictures(contents)):
         with suppress(OSError), tempfile.TemporaryDirectory() as folder:
