@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -35,6 +36,8 @@ from xferlab.analysis.tables.rendering import write_table
 from xferlab.analysis.tables.sites import sites_tables
 from xferlab.analysis.tables.structures import classes_tables, structures_tables
 from xferlab.analysis.tables.subgroups import subgroups_tables
+from xferlab.analysis.tables.two_studies import two_studies_tables
+from xferlab.analysis.two_studies import TwoStudies
 from xferlab.errors import StorageError
 from xferlab.tasks import registry
 
@@ -81,6 +84,7 @@ def write_report(
     echo: Echo = _silent,
     remarks: Sequence[str] = (),
     fail: Echo | None = None,
+    other: StudyResults | None = None,
 ) -> Path:
     """Writes everything about a study into a folder and returns the path of its `report.md`.
 
@@ -96,15 +100,17 @@ def write_report(
         remarks: Sentences that stand above all else on the page, which is not called complete then.
         fail: Called, when all else is written, with a line for each table, figure or stored file that could
             not be written or read; without it they are raised.
+        other: Another study, which is shown beside this one.
 
     Raises:
         RecordError: There is no plan of this study, or it is damaged.
         StorageError: The storage cannot be read or the folder not be written.
     """
     results = load_study(storage, study)
-    writer = _Writer(results, Path(out).resolve(), echo)
+    writer = _Writer(results, Path(out).resolve(), echo, other)
     try:
-        path = writer.write(remarks)
+        with _collecting_seldom():
+            path = writer.write(remarks)
     except OSError as error:
         raise StorageError(
             f"{writer.folder}: the report cannot be written: {error}; give another folder with --out"
@@ -117,11 +123,24 @@ def write_report(
     return path
 
 
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """Lets Python look for cycles seldom: each look at all that is imported takes a tenth of a second."""
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+
 class _Writer:
     """Writes the page of a study and all files beside it, and keeps the list of them."""
 
-    def __init__(self, results: StudyResults, folder: Path, say: Echo):
-        self.results, self.folder, self.say = results, folder, say
+    def __init__(self, results: StudyResults, folder: Path, say: Echo, other: StudyResults | None):
+        self.results, self.folder, self.say, self.other = results, folder, say, other
         self.contents = Contents(results)
         self.written: list[Path] = []
         self.shown_first: list[EvaluationSet] = []
@@ -150,6 +169,8 @@ class _Writer:
             if blocks:
                 self.say(f"{title}: {len(blocks)} table{'' if len(blocks) == 1 else 's'}")
                 yield Section(title, blocks)
+        if self.other:
+            yield self.beside(TwoStudies(self.results, self.other))
         drawn = tuple(self.saved(pictures(self.contents, without=self.shown_first)))
         if drawn:
             self.say(f"Figures: {len(drawn)}")
@@ -175,6 +196,12 @@ class _Writer:
         tables = filter(None, (reached_table(self.contents, found), claims_table(self.contents, found)))
         return Section("Result", (*blocks, *self.tables(map(self.contents.numbered, tables))))
 
+    def beside(self, both: TwoStudies) -> Section:
+        """Returns this study and another one side by side."""
+        tables = tuple(self.tables(map(self.contents.numbered, two_studies_tables(both))))
+        self.say(f"Against another study: {len(tables)} tables")
+        return Section("Against another study", (*_both(both), *tables))
+
     def tables(self, tables: Iterable[Table]) -> Iterator[Table]:
         """Yields the tables, which stand on the page even where a file of theirs cannot be written."""
         for table in tables:
@@ -186,7 +213,7 @@ class _Writer:
 
     def saved(self, pictures: Iterable[Picture]) -> Iterator[SavedPicture]:
         """Yields the figures with their files; those that cannot be written are noted and left out."""
-        from xferlab.analysis.figures.style import save
+        from xferlab.analysis.figures.files import drawn_text, save
 
         for picture in map(self.contents.numbered, pictures):
             self.say(f"drawing: {picture.title}")
@@ -196,7 +223,9 @@ class _Writer:
                 self.results.note(f"figure {picture.name}: cannot be written and is left out: {error}")
                 continue
             self.written += files
-            yield SavedPicture(picture.title, picture.caption, *files)
+            width_px = round(96 * picture.figure.get_figwidth())
+            alt = drawn_text(picture.figure)
+            yield SavedPicture(picture.title, picture.caption, *files, alt=alt, width_px=width_px)
 
 
 def pictures(contents: Contents, *, without: Collection[EvaluationSet] = ()) -> Iterator[Picture]:
@@ -285,6 +314,24 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
     for title, items in lists.items():
         blocks += [title, items] if items else []
     return Section("Study", tuple(blocks))
+
+
+def _both(both: TwoStudies) -> Iterator[Block]:
+    """Yields which studies they are, and what only one of them has."""
+    for name, results in (("This study", both.here), ("The other study", both.there)):
+        plan, trials = results.plan, results.trials.drop_duplicates("trial_id")
+        planned, done = plan.get("planned", {}), int((trials["state"] == "complete").sum())
+        profile = f", profile {plan['profile']}" if plan.get("profile") else ""
+        when = f", planned {planned['at']}, digest {planned['digest']}" if planned else ""
+        yield f"{name}: {results.study}{profile}{when}; {done} of {len(trials)} trials are complete."
+    if not both.differences:
+        yield "Their plans do not differ."
+    for name, items in zip(
+        ("Only this study measures:", "Only the other one measures:"), both.only, strict=True
+    ):
+        yield from (name, tuple(items)) if items else ()
+    if not both.common:
+        yield "No arm of the same name is measured on the same section and part in both."
 
 
 def _definitions(contents: Contents) -> Section:
