@@ -101,8 +101,7 @@ def test_people_of_other_hospitals_are_joined_with_nobody(
     audit = StudyIndex(sections, memo_dir=tmp_path).audit
     assert audit.persons == {}
     # Two exposures, likely of one person: the same findings, other ribs in the same places.
-    assert "MCUCXR_0243_1.jpg" in audit.near[0]
-    assert "MCUCXR_0173_1.jpg" in audit.near[0]
+    assert any("MCUCXR_0243_1.jpg" in pair and "MCUCXR_0173_1.jpg" in pair for pair in audit.near)
     assert len(audit.near) < 10
 
 
