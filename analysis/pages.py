@@ -10,6 +10,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from xferlab.analysis.contents import FURTHER
+from xferlab.analysis.gallery import Gallery
 from xferlab.analysis.tables.model import Table
 from xferlab.analysis.tables.rendering import rendered
 
@@ -38,8 +39,8 @@ class SavedPicture:
         return f"data:{kind};base64,{base64.b64encode(smaller.read_bytes()).decode()}"
 
 
-Block = str | tuple[str, ...] | Table | SavedPicture
-"""A paragraph, a list, a table or a figure."""
+Block = str | tuple[str, ...] | Table | SavedPicture | Gallery
+"""A paragraph, a list, a table, a figure or cases with their pictures."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from xferlab.analysis.claims import Verdicts, declared_when, earlier_plans, verdicts_of
 from xferlab.analysis.contents import Contents
 from xferlab.analysis.division import division
+from xferlab.analysis.gallery import Gallery, View, galleries
 from xferlab.analysis.loading import load_study
 from xferlab.analysis.pages import Block, Page, SavedPicture, Section, written
 from xferlab.analysis.results import EvaluationSet, StudyResults
@@ -154,6 +156,8 @@ class _Writer:
         if drawn:
             self.say(f"Figures: {len(drawn)}")
             yield Section("Figures", drawn)
+        if cases := tuple(self.cases()):
+            yield Section("Cases", cases)
         yield _definitions(self.contents)
 
     def result(self, found: Verdicts) -> Section:
@@ -174,6 +178,13 @@ class _Writer:
                 blocks += self.saved(filter(None, [arms_picture(arms)]))
         tables = filter(None, (reached_table(self.contents, found), claims_table(self.contents, found)))
         return Section("Result", (*blocks, *self.tables(map(self.contents.numbered, tables))))
+
+    def cases(self) -> Iterator[Gallery]:
+        """Yields the worst, median and best cases, with pictures where any are stored."""
+        for gallery in galleries(self.contents, _view_of):
+            (table,) = self.tables(map(self.contents.numbered, [gallery.table]))
+            self.say(f"Cases: {len(gallery.cards)}")
+            yield replace(gallery, table=table)
 
     def tables(self, tables: Iterable[Table]) -> Iterator[Table]:
         """Yields the tables, which stand on the page even where a file of theirs cannot be written."""
@@ -284,6 +295,12 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
     for title, items in lists.items():
         blocks += [title, items] if items else []
     return Section("Study", tuple(blocks))
+
+
+def _view_of(name: str) -> View | None:
+    """Returns how the cases of a task are ranked and drawn; None where they are not."""
+    task = registry.task(name)
+    return View(task.ranking, partial(registry.picture_of, name), task.panels_show) if task.ranking else None
 
 
 def _definitions(contents: Contents) -> Section:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
@@ -14,7 +14,10 @@ from xferlab.cohort import single_sections
 from xferlab.errors import StorageError
 from xferlab.metrics.metric import Metric
 from xferlab.records import reader
+from xferlab.records.schema import EvaluationRecord
 from xferlab.records.store import Store
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -274,17 +277,32 @@ class StudyResults:
 
         A column for each array that the task stores; see the task's `outputs`.
         """
+        cases = self._shown(trial_id, reader.read_outputs, arm=arm, evaluated=evaluated) or []
+        rows = [{**vars(case), **case.arrays} for case in cases]
+        return pd.DataFrame(rows).drop(columns="arrays") if rows else pd.DataFrame()
+
+    def pictures(self, trial_id: str, *, arm: str, evaluated: EvaluationSet) -> Mapping[str, bytes]:
+        """Returns the stored pictures (JPEG) of one evaluation by case: of the worst, median and best."""
+        return self._shown(trial_id, reader.read_pictures, arm=arm, evaluated=evaluated) or {}
+
+    def _shown(
+        self,
+        trial_id: str,
+        read: Callable[[Store, EvaluationRecord], T],
+        *,
+        arm: str,
+        evaluated: EvaluationSet,
+    ) -> T | None:
+        """Returns what is stored of an evaluation to look at; None where it is absent or damaged."""
         planned = {evaluation["evaluation_id"] for evaluation in self.trials_by_id[trial_id]["evaluations"]}
-        rows: list[dict[str, Any]] = []
         try:
             for evaluation_id in planned & self.evaluation_ids(arm, evaluated):
                 record = reader.read_evaluation(self.store, trial_id, evaluation_id)
-                cases = reader.read_outputs(self.store, record) if record else []
-                rows = [{**vars(case), **case.arrays} for case in cases]
+                return read(self.store, record) if record else None
         except StorageError as error:
             # Pixels illustrate; a study without them still has all its numbers.
             self.note(f"{error}; figures leave its images out")
-        return pd.DataFrame(rows).drop(columns="arrays") if rows else pd.DataFrame()
+        return None
 
 
 def is_drawn(data: Mapping[str, Any]) -> bool:

@@ -30,11 +30,12 @@ from xferlab.trial import environment
 from xferlab.trial.attempt import Attempt
 from xferlab.trial.checkpoint import Checkpoints
 from xferlab.trial.continuing import continue_shorter
-from xferlab.trial.evaluate import evaluate, outputs_of, prediction_time
+from xferlab.trial.evaluate import evaluate, prediction_time
 from xferlab.trial.examples import TrialContext, fit_examples
 from xferlab.trial.features import extract
 from xferlab.trial.given import Given
 from xferlab.trial.origin import Origin, load_origins, names_of, trained_weights, weights_of
+from xferlab.trial.pictures import outputs_of
 from xferlab.trial.predictions import predictions_for
 from xferlab.trial.training import finished, load_weights, trainer_of
 
