@@ -6,6 +6,7 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -39,16 +40,35 @@ class SavedPicture:
         return f"data:{kind};base64,{base64.b64encode(smaller.read_bytes()).decode()}"
 
 
-Block = str | tuple[str, ...] | Table | SavedPicture | Gallery
+class Point(NamedTuple):
+    """An item of a list that begins with some words in bold.
+
+    Attributes:
+        head: These.
+        text: The rest.
+    """
+
+    head: str
+    text: str
+
+
+Block = str | tuple[str | Point, ...] | Table | SavedPicture | Gallery
 """A paragraph, a list, a table, a figure or cases with their pictures."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with its blocks."""
+    """A heading with its blocks.
+
+    Attributes:
+        title: Heading.
+        blocks: In order.
+        brief: Whether what stands below tables and figures is folded on the page.
+    """
 
     title: str
     blocks: tuple[Block, ...]
+    brief: bool = False
 
 
 @dataclass(frozen=True)

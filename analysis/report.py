@@ -14,11 +14,11 @@ from xferlab.analysis.contents import Contents
 from xferlab.analysis.division import division
 from xferlab.analysis.gallery import Gallery, View, galleries
 from xferlab.analysis.loading import load_study
-from xferlab.analysis.pages import Block, Page, SavedPicture, Section, written
+from xferlab.analysis.pages import Block, Page, Point, SavedPicture, Section, written
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import seen_by_parents
 from xferlab.analysis.tables.arms import arms_tables, compared_arms
-from xferlab.analysis.tables.claims import claims_table, reached_table
+from xferlab.analysis.tables.claims import best_sentence, claims_table, reached_table
 from xferlab.analysis.tables.confusion import confusion_tables
 from xferlab.analysis.tables.differences import (
     adaptation_tables,
@@ -30,8 +30,8 @@ from xferlab.analysis.tables.features import features_tables
 from xferlab.analysis.tables.gates import gates_tables
 from xferlab.analysis.tables.masks import masks_table
 from xferlab.analysis.tables.metrics import metrics_tables
+from xferlab.analysis.tables.missing import missing_lines, missing_table
 from xferlab.analysis.tables.model import Table
-from xferlab.analysis.tables.notes import trial_name
 from xferlab.analysis.tables.overview import cohorts_table, progress_table, times_tables, training_table
 from xferlab.analysis.tables.rendering import write_table
 from xferlab.analysis.tables.sites import sites_tables
@@ -164,20 +164,27 @@ class _Writer:
         """Returns the first screen: a sentence a contrast, all arms at a glance, and a short table."""
         from xferlab.analysis.figures.comparisons import arms_picture
 
-        judged = f"By {found.metric.label} on {found.claims.on}"
+        better = f" ({found.metric.better} is better)" if found.metric.better else ""
+        judged = f"By {found.metric.label}{better} on {found.claims.on}"
         blocks: list[Block] = [
             f"{judged}, {declared_when(self.results, found.claims)}:"
             if found.claims.declared
             else f"{judged}. {_UNDECLARED}",
-            tuple(map(found.sentence, found.verdicts)),
+            tuple(Point(*found.point(verdict)) for verdict in found.verdicts),
+            (
+                *best_sentence(self.contents, found),
+                *found.reader_notes(),
+                *missing_lines(self.results),
+            ),
         ]
+        blocks = [block for block in blocks if block]
         evaluated = found.verdicts[0].contrast.comparison.evaluated
         for arms in compared_arms(self.contents):
             if arms.evaluated == evaluated and arms.metrics[0].name == found.metric.name:
                 self.shown_first.append(arms.evaluated)
                 blocks += self.saved(filter(None, [arms_picture(arms)]))
         tables = filter(None, (reached_table(self.contents, found), claims_table(self.contents, found)))
-        return Section("Result", (*blocks, *self.tables(map(self.contents.numbered, tables))))
+        return Section("Result", (*blocks, *self.tables(map(self.contents.numbered, tables))), brief=True)
 
     def cases(self) -> Iterator[Gallery]:
         """Yields the worst, median and best cases, with pictures where any are stored."""
@@ -270,9 +277,7 @@ def _status(results: StudyResults, remarks: Sequence[str]) -> tuple[tuple[str, .
 
 def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator[Table]]) -> Section:
     plan = results.plan
-    absent = results.trials[results.trials["state"] != "complete"].to_dict("records")
     lists = {
-        "Not complete:": tuple(f"{trial_name(row)}: {row['state']} ({row['reason']})" for row in absent),
         "In no table, in repetitions in which a parent may have trained on these patients:": seen_by_parents(
             results
         ),
@@ -286,11 +291,14 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
         training_table(results),
         masks_table(results),
         progress_table(results),
+        missing_table(results),
     )
     divided = division(plan)
     planned = f" Planned {p['at']}, digest {p['digest']}." if (p := plan.get("planned")) else ""
     blocks: list[Block] = [f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}.{planned}"]
     blocks += [divided] if divided else []
+    if not plan.get("claims") and (missing := tuple(missing_lines(results))):  # else they are in the result
+        blocks.append(missing)
     blocks += [*_redeclared(results), *write(table for table in tables if table.groups)]
     for title, items in lists.items():
         blocks += [title, items] if items else []

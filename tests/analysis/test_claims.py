@@ -151,10 +151,11 @@ def test_a_table_shows_what_each_arm_reaches_by_pathology(known: tuple[Contents,
     contents, found = known
     table = reached_table(contents, found)
     assert table is not None
-    assert table.columns == ("all", "covid19", "normal", "pathological")
+    assert table.columns == ("all", "covid19", "normal", "pathological", "Repetitions", "Training patients")
     (group,) = table.groups
     assert [row.label for row in group.rows] == list(ARMS)
     assert group.rows[0].cells[0].endswith("(30)")
+    assert {row.cells[-2:] for row in group.rows} == {("6 of 6", "48")}
 
 
 def test_claims_that_came_after_results_are_told(tmp_path: Path) -> None:
