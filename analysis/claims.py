@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from xferlab.analysis.comparison import NO_CLAIM, NO_P, Comparison, Contrast
@@ -239,6 +240,9 @@ def verdicts_of(contents: Contents) -> Verdicts | None:
 def declared_when(results: StudyResults, claims: Claims) -> str:
     """Returns when the claims were planned, and what of earlier plans with other claims was known by then."""
     planned, earlier = results.plan.get("planned", {}), results.plan.get("earlier", ())
+    # Of plans one after another that claim the same, the first is when it was declared.
+    same = list(takewhile(lambda look: _is_same(look["claims"], claims), reversed(earlier)))
+    planned = same[-1] if planned and same and "at" in same[-1] else planned
     others = [look for look in earlier if not _is_same(look["claims"], claims)]
     when = f" on {planned['at'].replace('T', ' ').removesuffix('+00:00')} UTC" if planned else ""
     if not others:

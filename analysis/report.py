@@ -33,6 +33,7 @@ from xferlab.analysis.tables.metrics import metrics_tables
 from xferlab.analysis.tables.missing import missing_lines, missing_table
 from xferlab.analysis.tables.model import Table
 from xferlab.analysis.tables.overview import cohorts_table, progress_table, times_tables, training_table
+from xferlab.analysis.tables.provenance import provenance_tables
 from xferlab.analysis.tables.rendering import write_table
 from xferlab.analysis.tables.sites import sites_tables
 from xferlab.analysis.tables.structures import classes_tables, structures_tables
@@ -67,6 +68,7 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "What foreign objects cost": object_tables,
     "Deep features": features_tables,
     "Times": times_tables,
+    "Provenance": provenance_tables,
 }
 """The sections of tables on the page, in order."""
 

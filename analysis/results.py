@@ -129,9 +129,10 @@ class StudyResults:
             num_validation; coordinates (`repeat 1, fold 3`, `site north`) where repetitions have any.
         cases: One row per arm, complete trial, evaluation, case and metric; see `load`.
         histories: One row per arm, complete trial and epoch: losses, lr, improved, seconds.
-        runs: One row per arm and complete trial: device, seconds, peak memory (GiB), network time per image
-            (ms: mean, SD, n), number of attempts, whether it continues a shorter trial, best epoch, number of
-            epochs, and what ended the training: `patience` or `max_epochs`.
+        runs: One row per arm and complete trial: device, host, versions, end of the last attempt, seconds (of
+            evaluations, and in all), peak memory (GiB), network time per image (ms: mean, SD, n), number of
+            attempts, whether it continues a shorter trial, best epoch, number of epochs, and what ended the
+            training: `patience` or `max_epochs`.
         problems: What could not be read of complete trials and is left out, a sentence each; grows with use.
     """
 

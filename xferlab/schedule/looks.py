@@ -15,10 +15,17 @@ from xferlab.records.store import Store
 _OF_TIME = ("planned", "earlier")
 
 
-def dated(document: Mapping[str, Any], store: Store) -> dict[str, Any]:
+def dated(
+    document: Mapping[str, Any], store: Store, *, of: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Returns a plan as it is stored: with its time, digest, and the earlier plans that had finished trials.
 
     A plan that says what the last one says keeps the time of that.
+
+    Args:
+        document: The plan.
+        store: Where the last one is.
+        of: What it was made of, which is stored with its time.
     """
     now = json.loads(json.dumps(document))
     last = _last(store, str(now["study"]))
@@ -26,7 +33,7 @@ def dated(document: Mapping[str, Any], store: Store) -> dict[str, Any]:
         return last
     look = _look(store, last)
     earlier = [*last.get("earlier", ()), *([look] if look["complete"] else [])]
-    planned = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "digest": short_id(now)}
+    planned = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "digest": short_id(now), **(of or {})}
     return {**now, "planned": planned, **({"earlier": earlier} if earlier else {})}
 
 
@@ -43,4 +50,5 @@ def _look(store: Store, last: Mapping[str, Any]) -> dict[str, Any]:
     begun = ids.intersection(store.list(layout.TRIALS)) if ids else ids
     complete = sum(store.exists(layout.TrialFiles(trial).record) for trial in begun)
     counts = {"complete": complete, "trials": len(ids)}
-    return {**last.get("planned", {}), **counts, "claims": last.get("claims")}
+    when = {name: value for name, value in last.get("planned", {}).items() if name in ("at", "digest")}
+    return {**when, **counts, "claims": last.get("claims")}

@@ -210,6 +210,7 @@ class _Run:
     def _evaluate(self, weights: str) -> dict[str, pa.Table]:
         """Measures what has no valid record yet of these weights; returns all rows by `section.part`."""
         store, trial_id = self.context.store, self.spec.trial_id
+        started = time.monotonic()
         tables, go_on = {}, partial(_go_on, self.hooks, self.spec, "was evaluated")
         for evaluation in self.spec.evaluations:
             record = reader.read_evaluation(store, trial_id, evaluation.evaluation_id)
@@ -219,6 +220,7 @@ class _Run:
             tables[evaluation.name] = reader.read_cases(store, record)
         if lacks_features(store, self.spec, weights):
             extract(self.spec, self.learner, self.context, weights=weights, after_case=go_on)
+        self.attempt.evaluated(time.monotonic() - started)
         return tables
 
     def _show(self, mirror: TrialMirror, validation: AnyExamples) -> None:
