@@ -98,5 +98,6 @@ def written(page: Page, template: str) -> str:
 
 
 def folded(table: Table) -> bool:
-    """Returns whether a table is folded in HTML: a long one, or one of further metrics."""
-    return table.num_lines > FOLDED or table.subject.get("metrics") == FURTHER
+    """Returns whether a table is folded in HTML: a long one, one of further metrics, or a checklist."""
+    is_aside = table.subject.get("metrics") == FURTHER or table.subject.get("kind") == "checklist"
+    return table.num_lines > FOLDED or is_aside

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,6 +18,7 @@ from xferlab.analysis.pages import Block, Page, Point, SavedPicture, Section, wr
 from xferlab.analysis.results import EvaluationSet, StudyResults
 from xferlab.analysis.selection import seen_by_parents
 from xferlab.analysis.tables.arms import arms_tables, compared_arms
+from xferlab.analysis.tables.checklists import checklists_tables
 from xferlab.analysis.tables.claims import best_sentence, claims_table, reached_table
 from xferlab.analysis.tables.confusion import confusion_tables
 from xferlab.analysis.tables.differences import (
@@ -68,9 +69,13 @@ _TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
     "What foreign objects cost": object_tables,
     "Deep features": features_tables,
     "Times": times_tables,
-    "Provenance": provenance_tables,
 }
 """The sections of tables on the page, in order."""
+_LAST_TABLES: dict[str, Callable[[Contents], Iterator[Table]]] = {
+    "Provenance": provenance_tables,
+    "Reporting guidelines": checklists_tables,
+}
+"""Those after figures and cases."""
 
 
 def _silent(line: str) -> None:
@@ -149,18 +154,23 @@ class _Writer:
         yield _overview(self.results, self.tables)
         if not len(self.results.cases) and not len(self.results.histories):
             return
-        for title, tables in _TABLES.items():
-            blocks = tuple(self.tables(map(self.contents.numbered, tables(self.contents))))
-            if blocks:
-                self.say(f"{title}: {len(blocks)} table{'' if len(blocks) == 1 else 's'}")
-                yield Section(title, blocks)
+        yield from self.tabled(_TABLES)
         drawn = tuple(self.saved(pictures(self.contents, without=self.shown_first)))
         if drawn:
             self.say(f"Figures: {len(drawn)}")
             yield Section("Figures", drawn)
         if cases := tuple(self.cases()):
             yield Section("Cases", cases)
+        yield from self.tabled(_LAST_TABLES)
         yield _definitions(self.contents)
+
+    def tabled(self, sections: Mapping[str, Callable[[Contents], Iterator[Table]]]) -> Iterator[Section]:
+        """Yields the sections that have tables."""
+        for title, tables in sections.items():
+            blocks = tuple(self.tables(map(self.contents.numbered, tables(self.contents))))
+            if blocks:
+                self.say(f"{title}: {len(blocks)} table{'' if len(blocks) == 1 else 's'}")
+                yield Section(title, blocks)
 
     def result(self, found: Verdicts) -> Section:
         """Returns the first screen: a sentence a contrast, all arms at a glance, and a short table."""

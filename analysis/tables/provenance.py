@@ -43,6 +43,7 @@ def provenance_tables(contents: Contents) -> Iterator[Table]:
             notes=(),
             data=pd.DataFrame(records),
             subject={"kind": "provenance"},
+            prose=True,
         ),
         records,
     )
@@ -111,9 +112,7 @@ def _hours_table(results: StudyResults) -> Table:
                 "checkpoints, predictions for others. Attempts that were killed are in none.",
             ),
             notes=(),
-            data=frame.groupby(["stage", "arm"], sort=False)[list(_HOURS)]
-            .agg(lambda some: some.sum(skipna=False))
-            .reset_index(),
+            data=frame.drop(columns=["versions"]),
             subject={"kind": "hours"},
         ),
         records(),
