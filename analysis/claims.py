@@ -262,7 +262,10 @@ def earlier_plans(results: StudyResults) -> tuple[str, ...]:
     for look in results.plan.get("earlier", ()):
         same = "the same" if _is_same(look["claims"], claims) else "other"
         when = f"{look.get('at', 'at an unknown time')}, digest {look.get('digest', 'unknown')}"
-        lines.append(f"{when}: {look['complete']} of {look['trials']} trials were complete; {same} claims")
+        moved = f"; {look['moved']}" if "moved" in look else ""
+        lines.append(
+            f"{when}: {look['complete']} of {look['trials']} trials were complete; {same} claims{moved}"
+        )
     return tuple(lines)
 
 

@@ -20,8 +20,6 @@ from xferlab.analysis.estimates import (
     corrected_t,
     counted_patients,
     jackknife_t,
-    measured_of_samples,
-    overlap_of,
     two_way_t,
 )
 from xferlab.analysis.results import EvaluationSet
@@ -144,11 +142,7 @@ class _Rules(NamedTuple):
 
     def overlap(self, by_repetition: Floats, splits: Codes) -> float:
         """Returns what repetitions have in common, from their differences and the split of each."""
-        if not self.is_hold_out:
-            return self.test_to_train
-        design = self.design
-        of_samples = 1.0 if design.strict else measured_of_samples(by_repetition, splits)
-        return overlap_of(design.share, of_samples=of_samples)
+        return self.design.overlap(by_repetition, splits) if self.is_hold_out else self.test_to_train
 
 
 def _reason(comparison: Comparison, num_paired: int) -> str:

@@ -11,6 +11,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from xferlab.analysis.division import leaves_sites_out
+from xferlab.analysis.estimates import (
+    FEW_TRAINING_PATIENTS,
+    Codes,
+    Floats,
+    measured_of_samples,
+    overlap_of,
+)
 from xferlab.analysis.results import EvaluationSet, StudyResults
 
 Origin = tuple[str, ...]
@@ -44,6 +51,7 @@ class Design:
             repetition; the largest of all stages.
         num_train: Training images of a repetition in the stages that train on the section that is measured;
             the fewest, infinite where none does.
+        share_of_few: The largest `share` of the stages in which few patients train; 0 where there is none.
         ratio_elsewhere: Test patients per training patient, by the shares of the split, in the stages that
             train on others; the largest.
         pools: Stage and number of patients who train in any of its repetitions.
@@ -57,6 +65,7 @@ class Design:
     planned: int
     share: float
     num_train: float
+    share_of_few: float = 0.0
     ratio_elsewhere: float = 0.0
     pools: tuple[tuple[str, int], ...] = ()
     donor: str = ""
@@ -65,12 +74,24 @@ class Design:
     strict: bool = False
     seeds: int = 1
 
+    def overlap(self, by_repetition: Floats, splits: Codes) -> float:
+        """Returns what repetitions have in common on a hold-out: r, see `overlap_of`.
+
+        Args:
+            by_repetition: The difference of each repetition, shape (repetitions,).
+            splits: The split of each, shape (repetitions,).
+        """
+        of_samples = 1.0 if self.strict else measured_of_samples(by_repetition, splits)
+        of_few = overlap_of(self.share_of_few, of_samples=1.0)
+        return max(overlap_of(self.share, of_samples=of_samples), of_few)
+
 
 def design_of(results: StudyResults, first: Side, second: Side) -> Design:
     """Returns what the plan says of two sides."""
     (stages, ends), (others, of_other) = (_lineage(results, side) for side in (first, second))
     trained = pd.DataFrame([*stages, *others])
     is_here = trained["data"] == second.evaluated.section
+    is_few = trained["patients"] < FEW_TRAINING_PATIENTS
     pools = {(stage["stage"], stage["pool"]) for stage in (*stages, *others)}
     planned, order = results.planned(), results.stages
     origins, other = ({(end.role, end.origins) for end in side} for side in (ends, of_other))
@@ -79,6 +100,7 @@ def design_of(results: StudyResults, first: Side, second: Side) -> Design:
         planned=min(planned[side.arm, side.stage] for side in (first, second)),
         share=float(trained["share"].max()),
         num_train=float(trained.loc[is_here, "num_train"].min()) if is_here.any() else math.inf,
+        share_of_few=float(trained["share"].where(is_few, 0.0).max()),
         ratio_elsewhere=_test_share(results.plan) / float(trained.loc[~is_here, "share"].min())
         if not is_here.all()
         else 0.0,
@@ -133,7 +155,8 @@ def _entry(results: StudyResults, arm: str, trial: Mapping[str, Any]) -> Mapping
 
 def _counts(trials: Sequence[Mapping[str, Any]], pool: int) -> dict[str, Any]:
     frame = pd.DataFrame(trials)
-    counts = {"share": frame["train_patients"].mean() / pool, "num_train": frame["num_train"].mean()}
+    patients, images = frame["train_patients"].mean(), frame["num_train"].mean()
+    counts = {"patients": patients, "share": patients / pool, "num_train": images}
     return {"stage": trials[0]["stage"], "data": trials[0]["data"], "pool": pool, **counts}
 
 

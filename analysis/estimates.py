@@ -87,6 +87,12 @@ OF_SAMPLES = 4 / 9
 
 Calibrated by simulation, not derived.
 """
+FEW_TRAINING_PATIENTS = 10
+"""Patients in a training sample below which that part is 1.
+
+In simulation (`benchmarks/validity.py`), 4/9 has up to 9.5 % false positives where 3 or 4 patients train, and
+keeps 5 % from 6 on.
+"""
 
 
 def overlap_of(share: float, *, of_samples: float = OF_SAMPLES) -> float:

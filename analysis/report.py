@@ -307,7 +307,8 @@ def _overview(results: StudyResults, write: Callable[[Iterable[Table]], Iterator
     )
     divided = division(plan)
     planned = f" Planned {p['at']}, digest {p['digest']}." if (p := plan.get("planned")) else ""
-    blocks: list[Block] = [f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}.{planned}"]
+    moved = f" {p['moved']}." if p and "moved" in p else ""
+    blocks: list[Block] = [f"Seed {plan['seed']}{profile}. Arms: {arms}. Stages: {stages}.{planned}{moved}"]
     blocks += [divided] if divided else []
     if not plan.get("claims") and (missing := tuple(missing_lines(results))):  # else they are in the result
         blocks.append(missing)

@@ -3,6 +3,9 @@
 Both arms are the same learner on two feature sets that come from one distribution, so the expected
 difference between them is 0 over patients, training samples and seeds. As in a study, patients have several
 images, every repetition trains on another part of one pool of patients, and both arms share the parts.
+
+`additive` is no learner but the worst case: every training patient adds an effect to the score of an arm, and
+there is no noise of seeds, so what a pool adds is never averaged away.
 """
 
 from __future__ import annotations
@@ -12,6 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
+from xferlab.analysis.design import Design
+from xferlab.analysis.estimates import FEW_TRAINING_PATIENTS
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -47,6 +53,12 @@ def _weights(features: Floats, targets: Floats) -> Floats:
     return np.asarray(np.linalg.solve(features.T @ features + penalty, features.T @ targets))
 
 
+def additive(features: Floats, targets: Floats, asked: Floats, seed: np.random.Generator) -> Floats:
+    """Returns scores, not predictions: the mean effect of training images, and one of each asked image."""
+    del targets, seed
+    return np.asarray(features[:, 0].mean() + asked[:, 1])
+
+
 @dataclass(frozen=True)
 class Setting:
     """One kind of study.
@@ -60,6 +72,8 @@ class Setting:
         images: Images per patient; of unequal ones, the most.
         unequal: Whether patients have 1 to `images` images, all numbers alike often.
         share: Share of the pool that a repetition trains on.
+        labels: Share of these of each stratum that has labels, at least one patient; 1 for all.
+        strata: Patients of the pool in each stratum; without any, all are in one.
         test_share: Share of the pool that a repetition tests on.
         num_features: Features of an image.
         noise: Standard deviation of the features around what tells the target.
@@ -73,6 +87,8 @@ class Setting:
     images: int = 2
     unequal: bool = False
     share: float = 0.6
+    labels: float = 1.0
+    strata: tuple[int, ...] = ()
     test_share: float = 0.2
     num_features: int = 12
     noise: float = 1.5
@@ -89,7 +105,8 @@ class Outcome:
             (2, repetitions, images, 2): what areas under the ROC curve are made of.
         test_means: Mean difference on each repetition's own test part, shape (repetitions,).
         splits: The split of each repetition, shape (repetitions,).
-        share: Training patients of a repetition over the patients who train in any repetition.
+        share: Mean number of training patients of a repetition over the patients who train in any.
+        num_train: Mean number of training patients of a repetition.
         test_to_train: Test images per training image.
     """
 
@@ -99,7 +116,19 @@ class Outcome:
     test_means: Floats
     splits: Codes
     share: float
+    num_train: float
     test_to_train: float
+
+    @property
+    def design(self) -> Design:
+        """What a plan would say of it."""
+        few = self.num_train < FEW_TRAINING_PATIENTS
+        return Design(
+            planned=len(self.differences),
+            share=self.share,
+            share_of_few=self.share if few else 0.0,
+            num_train=self.num_train,
+        )
 
 
 def outcomes(setting: Setting, number: int, *, seed: int) -> Iterator[Outcome]:
@@ -116,30 +145,47 @@ def _outcome(setting: Setting, random: np.random.Generator) -> Outcome:
     targets, arms = _data(setting, patients, random)
     held_out = patients >= setting.pool
     differences, test_means, trained, sides = [], [], [], []
-    num_train, num_test = (round(share * setting.pool) for share in (setting.share, setting.test_share))
+    num_test = round(setting.test_share * setting.pool)
     order = np.empty(0, dtype=np.int64)
     for number in range(setting.repetitions):
         order = order if number % setting.seeds else random.permutation(setting.pool)
-        training, test = (np.isin(patients, part) for part in (order[:num_train], order[-num_test:]))
+        trained.append(_labelled(setting, order[: round(setting.share * setting.pool)]))
+        training, test = (np.isin(patients, part) for part in (trained[-1], order[-num_test:]))
         seeds = random.integers(2**63, size=2)
         predicted = [
             setting.learner(features[training], targets[training], features, np.random.default_rng(seed))
             for features, seed in zip(arms, seeds, strict=True)
         ]
-        first, second = (np.exp(-np.abs(values - targets)) for values in predicted)  # the higher the better
+        first, second = (_scores(setting, values, targets) for values in predicted)
         sides.append([np.stack([targets > 0, values], axis=-1)[held_out] for values in predicted])
         differences.append((second - first)[held_out])
         test_means.append(float((second - first)[test].mean()))
-        trained.append(order[:num_train])
+    num_train = np.mean([len(part) for part in trained])
     return Outcome(
         differences=np.array(differences),
         patients=patients[held_out] - setting.pool,
         sides=np.moveaxis(np.array(sides), 0, 1),
         test_means=np.array(test_means),
         splits=np.arange(setting.repetitions) // setting.seeds,
-        share=num_train / len(np.unique(trained)),
-        test_to_train=num_test / num_train,
+        share=float(num_train / len(np.unique(np.concatenate(trained)))),
+        num_train=float(num_train),
+        test_to_train=float(num_test / num_train),
     )
+
+
+def _labelled(setting: Setting, training: Codes) -> Codes:
+    """The training patients with labels: the first of each stratum, since their order is drawn."""
+    stratum = np.searchsorted(np.cumsum(setting.strata), training, side="right")
+    kept = [
+        members[: max(1, round(setting.labels * len(members)))]
+        for members in (training[stratum == each] for each in np.unique(stratum))
+    ]
+    return np.concatenate(kept)
+
+
+def _scores(setting: Setting, values: Floats, targets: Floats) -> Floats:
+    """The higher the better."""
+    return values if setting.learner is additive else np.exp(-np.abs(values - targets))
 
 
 def _data(setting: Setting, patients: Codes, random: np.random.Generator) -> tuple[Floats, list[Floats]]:

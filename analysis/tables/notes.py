@@ -9,7 +9,7 @@ import pandas as pd
 from xferlab.analysis.aggregation import MIN_PATIENTS
 from xferlab.analysis.comparison import NO_CLAIM, NO_P, Contrast
 from xferlab.analysis.division import division_note
-from xferlab.analysis.estimates import CONFIDENCE
+from xferlab.analysis.estimates import CONFIDENCE, FEW_TRAINING_PATIENTS
 from xferlab.analysis.results import EvaluationSet, StudyResults, is_drawn
 from xferlab.analysis.tables.model import Record, interval, number, p_value
 from xferlab.cohort import single_sections
@@ -17,6 +17,10 @@ from xferlab.metrics.metric import Metric
 
 INTERVAL = f"{100 * CONFIDENCE:g} % CI"
 _NAMED = 4
+_FEW = (
+    f"Fewer than {FEW_TRAINING_PATIENTS} patients train in a repetition of a stage: its training samples are "
+    "taken to overlap as much as without any noise of seeds."
+)
 _EXPLORATORY = (
     "Exploratory: where nothing differs, up to one p in 20 is below 0.05; an interval that holds 0 does not "
     "show equality."
@@ -206,6 +210,7 @@ def inference_caption(contrasts: Sequence[Contrast], *, declared: bool = False) 
         f"{INTERVAL} and p: {method}. They cover {others}, another sample of training patients from the same "
         "pool, and other seeds.",
         *([f"Patients in the pool: {pools}; nothing is said of other pools."] if pools else []),
+        *([_FEW] if any(comparison.design.share_of_few for comparison in comparisons) else []),
         *(
             f"Where both sides start from one donor for all repetitions (stage {donor}), another donor may "
             "change the difference."

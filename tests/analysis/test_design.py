@@ -70,6 +70,12 @@ def test_the_largest_share_of_both_sides_and_of_all_stages_counts(results: Study
     assert found.share == pytest.approx(11 / 12)
     assert found.num_train == 60  # of the stage that is measured
     assert found.pools == (("general", 12), ("general", 80), ("portable", 80))
+    assert found.share_of_few == 0.0
+    for trial in trials(results, "frozen", "general"):
+        trial["train_patients"] = 9
+    assert design_of(results, BASELINE, FROZEN).share_of_few == pytest.approx(9 / 12)
+    for number, trial in enumerate(trials(results, "frozen", "general")):
+        trial["train_patients"] = 10 + number
     swapped = design_of(results, FROZEN, BASELINE)
     results.plan["split"] = {"test": 0.2}
     assert design_of(results, BASELINE, FROZEN).ratio_elsewhere == pytest.approx(0.2 / (48 / 80))

@@ -128,7 +128,8 @@ def test_cases_are_chosen_by_arm_pathology_and_rank_with_the_keyboard(opened: Br
     opened.press("Tab")
     assert opened.js("document.activeElement.parentElement.textContent.startsWith('Arm:')")
     choose = (
-        "((number, value) => {{ const e = document.querySelectorAll('.choice select')[number]; e.value = value;"
+        "((number, value) => {{ const e = document.querySelectorAll('.choice select')[number];"
+        "e.value = value;"
         "e.dispatchEvent(new Event('change')); }})({}, '{}')"
     )
     opened.js(choose.format(0, "frozen"))

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,6 +93,25 @@ def test_another_machine_sees_what_was_planned_on_this_one(
     monkeypatch.setattr(session, "cpu_has_bfloat16", lambda: not before)
     monkeypatch.setattr(session, "cuda_present", lambda: True)
     assert last(command("status", path)) == "1 complete"
+
+
+def test_patients_whose_part_an_added_section_changes_are_told_of(command: Command, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "stages": {"general": {"data": "general", "evaluate_on": ["general.test"]}},
+        "training": {**TINY["training"], "max_epochs": 1, "patience": 1},
+        "arms": {"baseline": {}},
+    }
+    path = write_study(tmp_path, **changes)
+    command("run", path, "--executor", "in-process", code=0)
+    assert "another part" not in command("plan", path).out
+    added = {"source": "phantom_cxr", "count": 11, "seed": 5, "size_px": 32}
+    write_study(tmp_path, **changes, data={**TINY["data"], "added": added})
+    (told,) = (line for line in command("plan", path).out.splitlines() if "another part" in line)
+    assert told.endswith("(data.added added)")
+    assert told in command("run", path, "--executor", "in-process", code=0).out.splitlines()
+    command("report", path, code=0)
+    page = (tmp_path / "reports/tiny/index.html").read_text()
+    assert f"{told}.</p>" in page
 
 
 def last(said: Said) -> str:

@@ -22,6 +22,7 @@ from xferlab.plan.document import to_document, totals
 from xferlab.plan.left_out import NO_CASE, NO_TRIAL
 from xferlab.plan.plan import UNKNOWN_DONOR, Plan
 from xferlab.plan.spec import Input, TrialSpec
+from xferlab.schedule.moves import moved
 
 SHOWN_ARMS = 4
 _FLOAT32 = (
@@ -61,7 +62,8 @@ def run(options: PlanOptions) -> int:
     else:
         _print(plan, trials, found)
         ends = {row["trial_id"]: row["stopped_by"] for row in rows if row["state"] == "complete"}
-        for line in (*continuations(session, left), *cut_off(plan, ends)):
+        moves = filter(None, [moved(plan, session.store)])
+        for line in (*moves, *continuations(session, left), *cut_off(plan, ends)):
             print(line)
         print(*_claims(plan), *(_power(session, plan) if options.power else ()), sep="\n")
         _print_totals(plan, trials, len(complete), **all_and_left)

@@ -33,6 +33,7 @@ from xferlab.plan.plan import Plan
 from xferlab.plan.spec import TrialSpec
 from xferlab.records.complete import CompleteTrial, complete_trials
 from xferlab.schedule.graph import State, TrialGraph
+from xferlab.schedule.moves import moved
 from xferlab.schedule.retry_policy import SAME_ERRORS, Ending, RetryPolicy
 from xferlab.schedule.stop import StopRequest
 from xferlab.schedule.study import Outcome, check_writable, run_study
@@ -91,7 +92,7 @@ def _run(
             stop.graceful = True
             done = (State.COMPLETE, State.BLOCKED)
             left = [graph.trials[trial_id] for trial_id, state in graph.states.items() if state not in done]
-            for line in continuations(session, left):
+            for line in (*filter(None, [moved(plan, session.store)]), *continuations(session, left)):
                 print(line)
             if in_process:
                 check_device(left)

@@ -48,12 +48,16 @@ class Cohort:
 
     def held_out(self) -> frozenset[str]:
         """Returns the units that no stage trains, validates or tests on: one fixed choice per study seed."""
-        chosen: set[str] = set()
+        return frozenset[str]().union(*self.held_out_by().values())
+
+    def held_out_by(self) -> dict[str, frozenset[str]]:
+        """Returns the units that each section with a hold-out holds out, from all sections."""
+        chosen = dict[str, frozenset[str]]()
         for section, share in sorted(self.hold_out.items()):
             strata = self._strata_of({section: self.sections[section]})
             parts = divide(strata, (share, 1.0 - share), (self.seed, "hold_out"))
-            chosen.update(unit for unit, part in parts.items() if part == 0)
-        return frozenset(chosen)
+            chosen[section] = frozenset(unit for unit, part in parts.items() if part == 0)
+        return chosen
 
     def parts(self, repetition: int, added: Iterable[Case] = ()) -> Parts:
         """Returns the part of every unit in one repetition.

@@ -41,7 +41,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
         "note": base.note,
         "compare_to": base.compare_to,
         "tracking": base.tracking.wandb.model_dump(mode="json") if base.tracking.wandb else None,
-        "split": _split(base.split),
+        "split": split_of(base.split),
         "data": {
             name: {
                 **_told(config),
@@ -128,7 +128,7 @@ def _told(config: DataSection) -> dict[str, Any]:
     return without_nothing(config.model_dump(mode="json", include=told | set(done)), *done)
 
 
-def _split(split: Split) -> dict[str, Any]:
+def split_of(split: Split) -> dict[str, Any]:
     """What a study says of its split; of a file its name, since a path belongs to a machine."""
     rule = {name: value for name in ("folds", "by", "file") if (value := getattr(split, name)) is not None}
     if split.file is not None:

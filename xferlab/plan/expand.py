@@ -42,6 +42,7 @@ def expand(loaded: LoadedStudy, index: Index, setting: Setting) -> Plan:
     if growing.problems:
         raise StudyError(tuple(growing.problems.values()))
     _report_straddling(growing)
+    _report_held_out(growing)
     _report_fractions(growing)
     return Plan(
         loaded=growing.loaded,
@@ -98,6 +99,21 @@ def _report_straddling(growing: Growing) -> None:
             "have images in more than one part; test results are optimistic",
             kind="sections whose patients straddle parts",
         )
+
+
+def _report_held_out(growing: Growing) -> None:
+    cohort = growing.selector.cohort
+    held_out = cohort.held_out_by()
+    for name, cases in cohort.sections.items():
+        units = {cohort.unit(case) for case in cases}
+        others = {other: units & chosen for other, chosen in held_out.items() if other != name}
+        withdrawn = frozenset[str]().union(*others.values()) - held_out.get(name, frozenset())
+        if withdrawn:
+            by = " and ".join(other for other, chosen in others.items() if chosen & withdrawn)
+            number = f"{len(withdrawn)} of {len(units)} {'patients' if cohort.by_patient else 'images'}"
+            what = f"{number} train no stage, since {by} holds them out"
+            kind = "patients whom another section holds out"
+            growing.warn(f"held out {name}", f"data.{name}", what, kind=kind)
 
 
 def _report_fractions(growing: Growing) -> None:

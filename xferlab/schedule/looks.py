@@ -7,41 +7,37 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from xferlab.errors import RecordError
 from xferlab.plan.identity import short_id
-from xferlab.records import codec, layout
+from xferlab.records import layout
 from xferlab.records.store import Store
+from xferlab.schedule.moves import last_document
 
 _OF_TIME = ("planned", "earlier")
+_MADE_OF = ("file", "data")
 
 
 def dated(
-    document: Mapping[str, Any], store: Store, *, of: Mapping[str, Any] | None = None
+    document: Mapping[str, Any], store: Store, *, moved: str = "", of: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Returns a plan as it is stored: with its time, digest, and the earlier plans that had finished trials.
 
     A plan that says what the last one says keeps the time of that.
 
     Args:
-        document: The plan.
-        store: Where the last one is.
-        of: What it was made of, which is stored with its time.
+        document: What the plan says.
+        store: Holds the last plan.
+        moved: Who is in another part than in that.
+        of: What the plan was made of, which is stored with its time.
     """
     now = json.loads(json.dumps(document))
-    last = _last(store, str(now["study"]))
+    last = last_document(store, str(now["study"]))
     if {name: value for name, value in last.items() if name not in _OF_TIME} == now:
         return last
     look = _look(store, last)
     earlier = [*last.get("earlier", ()), *([look] if look["complete"] else [])]
     planned = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "digest": short_id(now), **(of or {})}
+    planned |= {"moved": moved} if moved else {}
     return {**now, "planned": planned, **({"earlier": earlier} if earlier else {})}
-
-
-def _last(store: Store, study: str) -> dict[str, Any]:
-    try:
-        return codec.read_json(store, layout.StudyFiles(study).plan) or {}
-    except RecordError:  # torn; the new plan replaces it
-        return {}
 
 
 def _look(store: Store, last: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,5 +46,5 @@ def _look(store: Store, last: Mapping[str, Any]) -> dict[str, Any]:
     begun = ids.intersection(store.list(layout.TRIALS)) if ids else ids
     complete = sum(store.exists(layout.TrialFiles(trial).record) for trial in begun)
     counts = {"complete": complete, "trials": len(ids)}
-    when = {name: value for name, value in last.get("planned", {}).items() if name in ("at", "digest")}
-    return {**when, **counts, "claims": last.get("claims")}
+    known = {name: value for name, value in last.get("planned", {}).items() if name not in _MADE_OF}
+    return {**known, **counts, "claims": last.get("claims")}

@@ -17,6 +17,7 @@ from xferlab.records.store import Store
 from xferlab.schedule.graph import Listener, TrialGraph
 from xferlab.schedule.lease import Lease
 from xferlab.schedule.looks import dated
+from xferlab.schedule.moves import moved
 from xferlab.schedule.retry_policy import Ending, RetryPolicy
 
 Executor = Callable[[RetryPolicy], Ending]
@@ -69,7 +70,7 @@ def run_study(
 def publish(plan: Plan, store: Store) -> None:
     """Writes a plan and the selections that its trials refer to."""
     write_selections(store, plan.selections)
-    document = dated(to_document(plan), store, of=provenance(plan))
+    document = dated(to_document(plan), store, moved=moved(plan, store), of=provenance(plan))
     codec.write_json(store, layout.StudyFiles(plan.loaded.base.study).plan, document)
 
 
