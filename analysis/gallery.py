@@ -1,9 +1,9 @@
-"""The cases that a reader looks at first: the worst, the median and the best of each arm's last stage."""
+"""The cases that a reader looks at first: the worst, the median and the best of each arm."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ class Card:
         value: Mean over the repetitions that measured it, as text.
         repetitions: How many they are.
         shown: The repetition of the picture with the value there, as text; empty without one.
+        told: What classes it is of, and which probability each got there; empty where none are told.
         picture: JPEG; empty without one.
     """
 
@@ -68,6 +69,7 @@ class Card:
     value: str
     repetitions: int
     shown: str
+    told: str
     picture: bytes
 
     @property
@@ -116,30 +118,37 @@ def galleries(contents: Contents, view_of: Callable[[str], View | None]) -> Iter
     tasks = contents.results.plan["tasks"]
     for task in dict.fromkeys(tasks.values()):
         if (view := view_of(task)) is not None:
-            shown = [place for place in last_places(contents) if tasks[place[1].stage] == task]
+            shown = [place for place in places(contents) if tasks[place[1].stage] == task]
             cards = [card for place in shown[:MAX_ARMS] for card in _cards(contents, *place, view=view)]
             if cards:
                 yield Gallery(tuple(cards), view.metric.label, _table(contents, cards, shown, view))
 
 
-def last_places(contents: Contents) -> list[tuple[tuple[str, ...], EvaluationSet]]:
-    """Returns groups of arms that share all, each with the sets that their last stage is measured on.
+def places(contents: Contents) -> list[tuple[tuple[str, ...], EvaluationSet]]:
+    """Returns groups of arms that share all, each with the sets that it is shown on.
 
-    These are its hold-outs and, without any, its test part.
+    These are what the study is judged on and, of arms without that, the hold-outs of the last stage, else its
+    test part.
     """
-    results, places = contents.results, []
+    results, found = contents.results, list[tuple[tuple[str, ...], EvaluationSet]]()
     for arm in results.arms:
-        sets = [evaluated for evaluated in contents.plain_sets if results.evaluation_ids(arm, evaluated)]
-        last = [evaluated for evaluated in sets if evaluated.stage == _last_stage(results, sets)]
-        held = [evaluated for evaluated in last if evaluated.is_hold_out] or last[:1]
-        for evaluated in held:
+        for evaluated in _shown_on(contents, arm):
             (arms,) = (group for group in results.arms_by_evaluations(evaluated) if arm in group)
-            places += [(arms, evaluated)] if arms[0] == arm else []
-    return places
+            found += [(arms, evaluated)] if arms[0] == arm else []
+    return found
 
 
-def _last_stage(results: StudyResults, sets: Iterable[EvaluationSet]) -> str:
-    return max((evaluated.stage for evaluated in sets), key=results.stages.index, default="")
+def _shown_on(contents: Contents, arm: str) -> list[EvaluationSet]:
+    results, claims = contents.results, contents.results.plan.get("claims")
+    sets = [evaluated for evaluated in contents.plain_sets if results.evaluation_ids(arm, evaluated)]
+    if claims:
+        stages = {stage for pair in claims["contrasts"] for name, stage in pair if name == arm}
+        stages = stages or {claims["contrasts"][0][0][1]}
+        if judged := [each for each in sets if each.name == claims["on"] and each.stage in stages]:
+            return judged
+    last = max((evaluated.stage for evaluated in sets), key=results.stages.index, default="")
+    of_last = [evaluated for evaluated in sets if evaluated.stage == last]
+    return [evaluated for evaluated in of_last if evaluated.is_hold_out] or of_last[:1]
 
 
 def _cards(
@@ -152,6 +161,7 @@ def _cards(
     for row, why in _shown(cases, bad, stored):
         case = cases.iloc[row]
         repetition, picture = stored.nearest(case)
+        told = _told(contents, arms[0], evaluated, (str(case.name), repetition)) if picture else ""
         value = number(case["values"][repetition], metric.unit) if picture else ""
         yield Card(
             arm=arm_names(contents.results, arms),
@@ -163,8 +173,29 @@ def _cards(
             value=number(case["mean"], metric.unit),
             repetitions=len(case["values"]),
             shown=f"repetition {repetition}, {value}" if picture else "",
+            told=told,
             picture=picture,
         )
+
+
+def _told(contents: Contents, arm: str, evaluated: EvaluationSet, place: tuple[str, int]) -> str:
+    """Returns the classes of a case in a repetition with the probability of each, the largest first."""
+    classes = {
+        metric.of: metric.made_of
+        for metric in contents.results.metrics.apart
+        if metric.computed_by == "roc_auc"
+    }
+    if not classes:
+        return ""
+    rows = evaluated.rows(contents.cases)
+    rows = rows[(rows["arm"] == arm) & (rows["case"] == place[0]) & (rows["repetition"] == place[1])]
+    values = dict(zip(rows["metric"].astype(str), rows["value"], strict=True))
+    known = {name: parts for name, parts in classes.items() if values.keys() >= set(parts)}
+    true = [name for name, (truth, _) in known.items() if values[truth]]
+    given = sorted(((values[probability], name) for name, (_, probability) in known.items()), reverse=True)
+    return (
+        f"is {', '.join(true) or 'none'}; probabilities: {', '.join(f'{name} {p:.2f}' for p, name in given)}"
+    )
 
 
 def _values(contents: Contents, arm: str, evaluated: EvaluationSet, metric: Metric) -> pd.DataFrame:
@@ -260,8 +291,8 @@ def _caption(
 ) -> Iterator[str]:
     share = f"{100 * WORST_SHARE:g} %"
     yield (
-        f"Of each arm's last stage: the worst {share} of all images (at most {MAX_WORST}), and the worst, "
-        "the median and the best of each pathology."
+        f"Of each arm: the worst {share} of all images (at most {MAX_WORST}), and the worst, the median and "
+        "the best of each pathology."
     )
     yield (
         "Value: the mean over the repetitions that measured the image; place: by that mean, from the worst. "

@@ -88,7 +88,9 @@ def reached_table(contents: Contents, found: Verdicts) -> Table | None:
     claims, unit, known = found.claims, found.metric.unit, _reached(contents, found)
     if not known:
         return None
-    pathologies = ordered_pathologies(name for frame in known.values() for name in frame.index)
+    # A metric of several classes is undefined within one pathology.
+    defined = (frame.index[frame["mean"].notna()] for frame in known.values())
+    pathologies = ordered_pathologies(name for names in defined for name in names)
 
     def records() -> Iterator[Record]:
         trained = training_counts(contents.results).to_dict("index")

@@ -12,7 +12,9 @@ import pytest
 from tests.analysis.conftest import STUDY, StudyBuilder, contents_of
 from xferlab.analysis import load_study, write_report
 from xferlab.analysis.contents import Contents
-from xferlab.analysis.gallery import MAX_ARMS, Gallery, View, galleries
+from xferlab.analysis.gallery import MAX_ARMS, Gallery, View, galleries, places
+from xferlab.metrics.claims import Claims, Place
+from xferlab.metrics.classes import LOG_LOSS, metrics_of_classes
 from xferlab.metrics.measuring import METRICS
 from xferlab.metrics.metric import Metric
 from xferlab.tasks import registry
@@ -70,6 +72,17 @@ def test_a_task_that_ranks_nothing_has_none(contents: Contents) -> None:
     assert list(galleries(contents, lambda task: None)) == []
 
 
+def test_it_shows_what_the_study_is_judged_on(tmp_path: Path) -> None:
+    """Stage general is measured on the hold-out, too, and comes before the last stage."""
+    place = Place("baseline", "general")
+    claims = Claims("DICE", "portable.hold_out", None, ((place, place),), declared=True)
+    contents = contents_of(tmp_path / "storage", claims=claims, arms=("baseline", "frozen"))
+    assert [(arms, on.stage, on.name) for arms, on in places(contents)] == [
+        (("baseline",), "general", "portable.hold_out"),
+        (("frozen",), "general", "portable.hold_out"),
+    ]
+
+
 def test_many_arms_are_bounded_and_it_says_so(tmp_path: Path) -> None:
     arms = ("baseline", *(f"arm{number}" for number in range(MAX_ARMS)))
     gallery = gallery_of(contents_of(tmp_path / "storage", arms=arms, repetitions=1, images=3))
@@ -87,3 +100,22 @@ def test_page_and_table_show_the_same_cases(builder: StudyBuilder, tmp_path: Pat
     assert len(re.findall(r"<img loading='lazy' src='data:image/jpeg;base64,", html)) > 5
     assert "check the licences of its images before you pass this on" in html
     assert "no picture stored" in html
+
+
+class Classes(StudyBuilder):
+    """Images are ill, well, ill ...; an image i gets 0.9 - 0.01 i for ill, and a log loss of i / 10."""
+
+    def value(self, *, arm: str, stage: str, repetition: int, image: int, metric: str) -> float:
+        ill, p = float(image % 2 == 0), 0.9 - 0.01 * image
+        known = {"IS_ill": ill, "IS_well": 1 - ill, "P_ill": p, "P_well": 1 - p, "LOG_LOSS": image / 10}
+        return known.get(metric, 1.0)
+
+
+def test_cards_of_classes_say_what_is_true_and_what_was_told(tmp_path: Path) -> None:
+    builder = Classes(tmp_path / "storage", metrics=metrics_of_classes(("ill", "well")), images=6)
+    builder.repetitions, builder.missing = 1, set()
+    view = View(LOG_LOSS, VIEW.draw, "")
+    cards = gallery_of(Contents(load_study(builder.write(), STUDY)), view).cards
+    assert (cards[0].why, cards[0].place, cards[0].value) == ("worst 5 %", "1 of 6", "0.5000")
+    assert cards[0].told == "is well; probabilities: ill 0.85, well 0.15"
+    assert cards[1].told == "is ill; probabilities: ill 0.86, well 0.14"
