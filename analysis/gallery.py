@@ -154,14 +154,16 @@ def _shown_on(contents: Contents, arm: str) -> list[EvaluationSet]:
 def _cards(
     contents: Contents, arms: tuple[str, ...], evaluated: EvaluationSet, *, view: View
 ) -> Iterator[Card]:
-    cases, metric = _values(contents, arms[0], evaluated, view.metric), view.metric
+    rows, metric = evaluated.rows(contents.cases), view.metric
+    rows = rows[rows["arm"] == arms[0]]
+    cases = _values(rows, metric)
     stored = _Stored(contents.results, arms[0], evaluated, view.draw)
     bad = badness(cases["mean"], metric.better)
     order = pd.Series(-bad).rank(method="first").astype("Int64")
     for row, why in _shown(cases, bad, stored):
         case = cases.iloc[row]
         repetition, picture = stored.nearest(case)
-        told = _told(contents, arms[0], evaluated, (str(case.name), repetition)) if picture else ""
+        told = _told(contents, rows, (str(case.name), repetition)) if picture else ""
         value = number(case["values"][repetition], metric.unit) if picture else ""
         yield Card(
             arm=arm_names(contents.results, arms),
@@ -178,7 +180,7 @@ def _cards(
         )
 
 
-def _told(contents: Contents, arm: str, evaluated: EvaluationSet, place: tuple[str, int]) -> str:
+def _told(contents: Contents, rows: pd.DataFrame, place: tuple[str, int]) -> str:
     """Returns the classes of a case in a repetition with the probability of each, the largest first."""
     classes = {
         metric.of: metric.made_of
@@ -187,8 +189,7 @@ def _told(contents: Contents, arm: str, evaluated: EvaluationSet, place: tuple[s
     }
     if not classes:
         return ""
-    rows = evaluated.rows(contents.cases)
-    rows = rows[(rows["arm"] == arm) & (rows["case"] == place[0]) & (rows["repetition"] == place[1])]
+    rows = rows[(rows["case"] == place[0]) & (rows["repetition"] == place[1])]
     values = dict(zip(rows["metric"].astype(str), rows["value"], strict=True))
     known = {name: parts for name, parts in classes.items() if values.keys() >= set(parts)}
     true = [name for name, (truth, _) in known.items() if values[truth]]
@@ -198,10 +199,9 @@ def _told(contents: Contents, arm: str, evaluated: EvaluationSet, place: tuple[s
     )
 
 
-def _values(contents: Contents, arm: str, evaluated: EvaluationSet, metric: Metric) -> pd.DataFrame:
+def _values(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     """Returns a row for each case by digest: its labels, its value in each repetition, and their mean."""
-    rows = evaluated.rows(contents.cases)
-    rows = rows[(rows["arm"] == arm) & (rows["metric"] == metric.name) & rows["value"].notna()]
+    rows = rows[(rows["metric"] == metric.name) & rows["value"].notna()]
     by_case = rows.astype({"case": str}).groupby("case", sort=True)
     labels = by_case[["name", "patient", "pathology"]].first().astype(str)
     values = [dict(zip(some["repetition"], some["value"], strict=True)) for _, some in by_case]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import replace
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.analysis.browser import PROGRAM, browser
 from tests.analysis.conftest import STUDY, StudyBuilder, contents_of
 from xferlab.analysis import load_study, write_report
 from xferlab.analysis.contents import Contents
@@ -90,16 +92,33 @@ def test_many_arms_are_bounded_and_it_says_so(tmp_path: Path) -> None:
     assert f"The first {MAX_ARMS} of {len(arms)} arms and sets." in gallery.table.caption
 
 
-def test_page_and_table_show_the_same_cases(builder: StudyBuilder, tmp_path: Path) -> None:
-    builder.repetitions, builder.missing = 1, set()
-    path = write_report(builder.write(), STUDY, tmp_path / "out")
-    html = path.with_name("index.html").read_text("utf-8")
-    (csv,) = (tmp_path / "out/tables").glob("*_cases.csv")
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a study with pixels."""
+    folder = tmp_path_factory.mktemp("gallery")
+    storage = StudyBuilder(folder / "storage", repetitions=1, missing=set()).write()
+    return write_report(storage, STUDY, folder / "out").parent
+
+
+def test_page_and_table_show_the_same_cases(out: Path) -> None:
+    html = (out / "index.html").read_text("utf-8")
+    (csv,) = (out / "tables").glob("*_cases.csv")
     lines = len(csv.read_text("utf-8").splitlines()) - 1
     assert html.count("<figure class='card'") == lines == 18
-    assert len(re.findall(r"<img loading='lazy' src='data:image/jpeg;base64,", html)) > 5
+    assert html.count("<img decoding='async' src='data:image/jpeg;base64,") > 5
     assert "check the licences of its images before you pass this on" in html
     assert "no picture stored" in html
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed here")
+def test_all_pictures_are_printed_though_they_are_folded(out: Path, tmp_path: Path) -> None:
+    with browser(tmp_path) as tab:
+        tab.open(out / "index.html")
+        printed = base64.b64decode(tab.call("Page.printToPDF")["data"])
+        assert tab.complaints == []
+    html = (out / "index.html").read_text("utf-8")
+    distinct = set(re.findall(r"data:image/jpeg;base64,([^']+)", html))  # equal ones are printed from one
+    assert printed.count(b"/DCTDecode") == len(distinct) > 5
 
 
 class Classes(StudyBuilder):
