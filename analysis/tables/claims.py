@@ -130,7 +130,7 @@ def best_sentence(contents: Contents, found: Verdicts) -> Iterator[str]:
     first, second, *others = sorted(known, key=means.__getitem__, reverse=better == "higher")
     shown = [first, second, *(place for place in others if place.arm == contents.results.baseline)]
     best, *rest = (f"{claims.words(place)} {number(means[place], found.metric.unit)}" for place in shown)
-    yield f"Best mean: {best}, before {', '.join(rest)}. Means alone are no finding; the contrasts are."
+    yield f"Best mean: {best}, before {', '.join(rest)}. Means alone say nothing of chance."
 
 
 def _reached(contents: Contents, found: Verdicts) -> dict[Place, pd.DataFrame]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,7 @@ from xferlab.analysis.tables.notes import trial_name
 from xferlab.records import reader
 from xferlab.records.layout import TrialFiles
 
-_NAMED = 4
+_NAMED, _REASONS = 4, 2
 _COLUMNS = (
     ("State", "state"),
     ("Reason", "reason"),
@@ -47,48 +47,47 @@ def missing_table(results: StudyResults) -> Table:
 
 def missing_lines(results: StudyResults) -> Iterator[str]:
     """Yields what is missing of each arm and stage, in short."""
-    rows = pd.DataFrame(_missing(results), columns=results.trials.columns)
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for row in _missing(results):
+        groups.setdefault((row["arm"], row["stage"]), []).append(row)
     planned = results.planned()
-    groups = list(rows.groupby(["arm", "stage"], sort=False))
-    for place, some in groups[:_NAMED]:
-        arm, stage = map(str, place)
-        reasons = dict.fromkeys(
-            f"{row['state']} ({_reason(results, row)})" for row in some.to_dict("records")
-        )
-        yield (
-            f"Missing: {len(some)} of {planned[arm, stage]} repetitions of {arm}, stage {stage}: "
-            f"{'; '.join(reasons)}"
-        )
+    for (arm, stage), rows in list(groups.items())[:_NAMED]:
+        reasons = list(dict.fromkeys(f"{row['state']} ({row['reason']})" for row in rows))
+        reasons[_REASONS:] = [f"{len(reasons) - _REASONS} more reasons"] if len(reasons) > _REASONS else []
+        missing = f"{len(rows)} of {planned[arm, stage]} repetitions of {arm}, stage {stage}"
+        yield f"Missing: {missing}: {'; '.join(reasons)}"
     if len(groups) > _NAMED:
         yield f"Missing: some repetitions of {len(groups) - _NAMED} more arms and stages, see the study."
 
 
-def _missing(results: StudyResults) -> list[Mapping[Any, Any]]:
-    return results.trials[results.trials["state"] != "complete"].to_dict("records")  # type: ignore[return-value]
+def _missing(results: StudyResults) -> list[Record]:
+    """Returns the rows of trials that are not complete; one that did not start says what it waits for."""
+    is_complete = results.trials["state"] == "complete"
+    complete = set(results.trials.loc[is_complete, "trial_id"])
+    rows = results.trials[~is_complete].to_dict("records")
+    return [{**row, "reason": _reason(results, row, complete)} for row in rows]
 
 
-def _record(results: StudyResults, row: Mapping[Any, Any]) -> Record:
-    files = TrialFiles(str(row["trial_id"]))
-    failure, run = dict[str, Any](), dict[str, Any]()
-    if row["state"] != "damaged":
-        failure = reader.read_failure(results.store, str(row["trial_id"])) or {}
-        run = reader.read_run(results.store, str(row["trial_id"]))
-    return {
-        **{name: row[name] for name in ("arm", "stage", "repetition", "state")},
-        "trial": trial_name(row),
-        "reason": _reason(results, row),
-        "attempts": str(len(run.get("attempts") or ())),
-        "log": files.failure if failure else ABSENT,
-        **{name: str(failure.get(name) or ABSENT) for name in ("epoch", "host", "when")},
-    }
-
-
-def _reason(results: StudyResults, row: Mapping[Any, Any]) -> str:
-    """Returns why a trial is not complete; of one that did not start, what it waits for."""
-    complete = set(results.trials.loc[results.trials["state"] == "complete", "trial_id"])
+def _reason(results: StudyResults, row: Record, complete: set[str]) -> str:
     inputs = results.trials_by_id[str(row["trial_id"])]["inputs"]
     parents = {parent for given in inputs for parent in given["trials"]} - complete
     if row["reason"] != "not started" or not parents:
         return str(row["reason"])
     names = [name for parent in sorted(parents) for name in results.trials_by_id[parent]["names"][:1]]
     return f"waits for {', '.join(names)}"
+
+
+def _record(results: StudyResults, row: Record) -> Record:
+    """Returns a line; only what was begun is asked for in the storage."""
+    trial_id, failure, run = str(row["trial_id"]), dict[str, Any](), dict[str, Any]()
+    if row["state"] == "failed":
+        failure = reader.read_failure(results.store, trial_id) or {}
+    if row["state"] == "failed" or row["reason"].startswith("last attempt"):
+        run = reader.read_run(results.store, trial_id)
+    return {
+        **{name: row[name] for name in ("arm", "stage", "repetition", "state", "reason")},
+        "trial": trial_name(row),
+        "attempts": str(len(run.get("attempts") or ())),
+        "log": TrialFiles(trial_id).failure if failure else ABSENT,
+        **{name: str(failure.get(name) or ABSENT) for name in ("epoch", "host", "when")},
+    }

@@ -108,6 +108,18 @@ def test_what_waits_for_a_failed_trial_says_so(storage: Path) -> None:
     assert (waiting["Trial"], waiting["Log"]) == ("late/portable/r06", "–")
 
 
+def test_many_reasons_are_named_in_part(tmp_path: Path) -> None:
+    missing = {f"baseline/portable/r{number:02d}" for number in (1, 2, 3, 4)}
+    Arms(tmp_path, arms=("baseline",), repetitions=4, pixels=False, missing=missing, metrics=DICE).write()
+    store, results = Store.open(tmp_path), load_study(tmp_path, STUDY)
+    for number, row in enumerate(results.trials[results.trials["state"] == "failed"]["trial_id"]):
+        codec.write_json(
+            store, layout.TrialFiles(row).failure, {"type": "OSError", "message": f"no {'x' * number}"}
+        )
+    (line,) = missing_lines(load_study(tmp_path, STUDY))
+    assert line.endswith("stage portable: failed (OSError: no); failed (OSError: no x); 2 more reasons")
+
+
 def test_many_missing_arms_are_named_in_part(tmp_path: Path) -> None:
     arms = ("baseline", "better", "alike", "late")
     missing = {f"{arm}/{stage}/r01" for arm in arms for stage in ("general", "portable")}
